@@ -1,0 +1,40 @@
+# make test and make check set up what they need in .venv, once; a second run installs nothing.
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
+PIP = bin/python -m pip --quiet --disable-pip-version-check
+
+.PHONY: test check format test-wheel clean
+.DEFAULT_GOAL := test
+
+test: .venv/installed
+	.venv/bin/pytest
+
+check: .venv/installed
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+format: .venv/installed
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+# What users install, beside the oldest releases that we allow: the wheel, from outside the sources.
+test-wheel: .venv-wheel/installed
+	.venv-wheel/$(PIP) install --force-reinstall --no-deps --no-build-isolation .
+	cd .venv-wheel && bin/python -c "import harrier_core as kit; assert 'site-packages' in kit.__file__, kit.__file__"
+	.venv-wheel/bin/pytest
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear .venv
+	.venv/$(PIP) install --constraint constraints.txt --upgrade pip
+	.venv/$(PIP) install --constraint constraints.txt --group dev --editable .
+	touch $@
+
+.venv-wheel/installed: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv --clear .venv-wheel
+	.venv-wheel/$(PIP) install --constraint constraints-oldest.txt --upgrade pip
+	.venv-wheel/$(PIP) install --constraint constraints-oldest.txt --group test .
+	touch $@
+
+clean:
+	rm -rf .venv .venv-wheel .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

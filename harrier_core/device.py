@@ -1,0 +1,81 @@
+"""Where a model runs and in which number format, and why. It must not load anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from harrier_core.errors import DeviceError
+
+DTYPES = ("float32", "bfloat16", "float16")
+_KINDS = ("cpu", "cuda", "mps", "xpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A device, a number format, and the reason for both; `print` it to read them."""
+
+    device: str
+    dtype: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.device}, {self.dtype}: {self.reason}"
+
+
+def place(architecture: str, device: str | None = None, dtype: str | None = None) -> Placement:
+    """The best place for this architecture here, or the one asked for."""
+    chosen, why_device = _asked_device(device) if device is not None else _best_device()
+    format_, why_format = (dtype, "as asked") if dtype is not None else _best_dtype(chosen)
+    if format_ not in DTYPES:
+        raise DeviceError(f"unknown dtype {format_!r}; this kit computes in {', '.join(DTYPES)}")
+    if format_ == "float16" and architecture.startswith("gemma"):
+        raise DeviceError(
+            f"float16 overflows in {architecture} models, whose activations pass 65,504; use bfloat16 or float32"
+        )
+    return Placement(str(chosen), format_, f"{why_device}; {why_format}")
+
+
+def _asked_device(name: str) -> tuple[torch.device, str]:
+    try:
+        device = torch.device(name)
+        known = device.type in _KINDS
+    except RuntimeError:
+        known = False
+    if not known:
+        raise DeviceError(f"unknown device {name!r}; this kit runs on {', '.join(_KINDS)}, and on cuda:1 and so on")
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        why = str(error).splitlines()[0].rstrip(".")
+        raise DeviceError(
+            f"device {name!r} is not to be had: {why} (torch {torch.__version__}); use device='cpu', or install a "
+            "torch build for that device"
+        ) from None
+    return _numbered(device), "device as asked"
+
+
+def _best_device() -> tuple[torch.device, str]:
+    if torch.cuda.is_available():
+        device = _numbered(torch.device("cuda"))
+        return device, f"{torch.cuda.get_device_name(device)} is there"
+    if torch.backends.mps.is_available():
+        return torch.device("mps"), "Apple's GPU is there"
+    return torch.device("cpu"), f"no GPU that torch {torch.__version__} can use"
+
+
+def _numbered(device: torch.device) -> torch.device:
+    """"cuda" with its number, so that it shares a model with "cuda:0"."""
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
+
+
+def _best_dtype(device: torch.device) -> tuple[str, str]:
+    if device.type == "cuda":
+        # Emulated bfloat16, as on GPUs before Ampere, is slower than float32.
+        if torch.cuda.get_device_capability(device) >= (8, 0) or torch.version.hip:
+            return "bfloat16", "its GPU computes in bfloat16"
+        return "float32", "its GPU has no bfloat16"
+    return "float32", "float32 is the exact and, off a GPU, mostly the faster format"

@@ -1,0 +1,305 @@
+"""Encoder: what users hold. Queries in with their instruction, documents in plain, unit vectors out.
+
+torch and the tokenizer are imported when they are first needed, never with this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from harrier_core.errors import BadVectors, EncoderClosed, NotText, Problem, SettingError, raise_problems
+from harrier_core.models import Model, open_model, weight_files
+from harrier_core.shared import Lease, Shared
+from harrier_core.space import EmbeddingSpace
+from harrier_core.tasks import DEFAULT_TASK, Task
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from harrier_core.device import Placement
+    from harrier_core.engine import Engine
+    from harrier_core.tokens import Tokens
+
+    Vectors = NDArray[np.float32]
+
+T = TypeVar("T")
+
+_models: Shared[Model] = Shared(lambda model: None)
+_tokens: Shared[Tokens] = Shared(lambda tokens: None)
+_counting = threading.Lock()
+
+
+class Encoder:
+    """Text to vectors with one model, the roles kept apart: a query gets its instruction, a document none.
+
+    It is a handful of settings: making one loads nothing, pickling or copying one carries the settings only, and
+    encoders of equal settings share one loaded model, which goes when the last of them is closed or collected.
+    Any number of threads and event loops may use one at once.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        revision: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        max_tokens: int | None = None,
+        on_overflow: Literal["error", "truncate"] = "error",
+        task: str | Task = DEFAULT_TASK,
+        token_budget: int | None = None,
+    ) -> None:
+        """An encoder for a folder, a name on the hub, or harrier-270m, harrier-0.6b or harrier-27b.
+
+        device, dtype: chosen for this machine unless given; `placement` says what and why.
+        max_tokens: a limit below the model's own. on_overflow: what a longer text is, an error or a text to cut.
+        task: what queries are encoded for unless a call says otherwise; token_budget: tokens in one forward pass.
+        """
+        if on_overflow not in ("error", "truncate"):
+            raise SettingError(f"on_overflow is 'error' or 'truncate', not {on_overflow!r}")
+        for name, number in (("max_tokens", max_tokens), ("token_budget", token_budget)):
+            if number is not None and not (type(number) is int and number > 0):
+                raise SettingError(f"{name} is a whole number above zero, not {number!r}")
+        self._settings: dict[str, Any] = {
+            "model": str(model),
+            "revision": revision,
+            "device": str(device) if device is not None else None,  # a torch.device is welcome
+            "dtype": str(dtype).removeprefix("torch.") if dtype is not None else None,  # and a torch.dtype
+            "max_tokens": max_tokens,
+            "on_overflow": on_overflow,
+            "task": task,
+            "token_budget": token_budget,
+        }
+        self._leases: dict[str, Lease[Any]] = {}  # the one in use of each kind
+        self._held: deque[Lease[Any]] = deque()  # and all that were taken: two threads may take one at once
+        self._closed = False
+        self._truncations = 0
+
+    # -- encoding
+
+    def encode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
+        """Unit vectors of queries, float32 (texts, dimensions), each encoded behind the task's instruction."""
+        return self._wait(self._submit_queries(texts, task))
+
+    def encode_documents(self, texts: Iterable[str]) -> Vectors:
+        """Unit vectors of documents, float32 (texts, dimensions), each encoded as it is."""
+        return self._wait(self._submit_documents(texts))
+
+    async def aencode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
+        """What `encode_queries` returns, without holding up the event loop."""
+        return await self._await(await asyncio.to_thread(self._submit_queries, texts, task))
+
+    async def aencode_documents(self, texts: Iterable[str]) -> Vectors:
+        """What `encode_documents` returns, without holding up the event loop."""
+        return await self._await(await asyncio.to_thread(self._submit_documents, texts))
+
+    # -- looking inside
+
+    def prompt(self, text: str, *, task: str | Task | None = None) -> str:
+        """The exact string that the tokenizer gets for this query."""
+        return self._model.prompts.query(self._task(task)) + text
+
+    def count_tokens(self, texts: Iterable[str]) -> list[int]:
+        """How many tokens each text has as a document, end token included, however long it is."""
+        listed = _listed(texts)
+        counted = self._tokenizer.tokenize(listed, self._model.prompts.document, limit=_NO_LIMIT)
+        raise_problems(counted.problems)
+        return [len(row) for row in counted.rows]
+
+    @property
+    def dimensions(self) -> int:
+        """The length of a vector."""
+        return self._model.dimensions
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens a text may have with its prompt."""
+        limit = self._model.max_tokens
+        asked = self._settings["max_tokens"]
+        if asked is not None and asked > limit:
+            raise SettingError(f"max_tokens={asked} is more than the {limit} that {self._model.name} takes; lower it")
+        return asked or limit
+
+    @property
+    def tasks(self) -> Mapping[str, str]:
+        """The model's own tasks: a name, and what stands before the text of a query with it."""
+        return MappingProxyType(dict(self._model.prompts.tasks))
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """What the vectors of this encoder may be compared with. It reads samples of the weights, not all of them."""
+        from harrier_core.digests import tokenizer_digest, weights_digest
+
+        model, task = self._model, self._task(None)
+        return EmbeddingSpace(
+            model=model.name,
+            revision=model.revision,
+            weights=weights_digest(weight_files(model)),
+            tokenizer=tokenizer_digest(model.folder / "tokenizer.json"),
+            dimensions=model.dimensions,
+            pooling=model.pooling,
+            normalization="l2",
+            document_template=f"{model.prompts.document}{{text}}",
+            task=task.instruction if isinstance(task, Task) else task,
+        )
+
+    @property
+    def placement(self) -> Placement:
+        """The device and number format that this encoder computes on, and why; it loads no model."""
+        from harrier_core.device import place
+
+        return place(self._model.architecture, self._settings["device"], self._settings["dtype"])
+
+    @property
+    def truncations(self) -> int:
+        """How many texts this encoder has cut; always zero unless on_overflow='truncate'."""
+        return self._truncations
+
+    # -- life
+
+    def close(self) -> None:
+        """Let go of the model, which leaves memory when its last user does; calls under way end in EncoderClosed."""
+        self._closed = True
+        self._leases = {}
+        with suppress(IndexError):  # of an empty deque: another thread may be closing it too
+            while True:
+                self._held.pop().release()
+
+    def __enter__(self) -> Encoder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(self._settings)
+
+    def __setstate__(self, settings: dict[str, Any]) -> None:
+        self.__init__(**settings)  # type: ignore[misc]
+
+    def __repr__(self) -> str:
+        given = dict(self._settings)
+        model = given.pop("model")
+        plain = {"on_overflow": "error", "task": DEFAULT_TASK}
+        said = [f"{name}={value!r}" for name, value in given.items() if value != plain.get(name)]
+        return f"Encoder({', '.join([repr(model), *said])})"
+
+    # -- the way of a text: prompt, ids, vector
+
+    def _submit_queries(self, texts: Iterable[str], task: str | Task | None) -> Future[Vectors]:
+        return self._submit(texts, self._model.prompts.query(self._task(task)))
+
+    def _submit_documents(self, texts: Iterable[str]) -> Future[Vectors]:
+        return self._submit(texts, self._model.prompts.document)
+
+    def _submit(self, texts: Iterable[str], prompt: str) -> Future[Vectors]:
+        rows = self._rows(_listed(texts), prompt)
+        if not rows:
+            return _nothing(self.dimensions)
+        return self._engine.submit(rows, self._settings["token_budget"])
+
+    def _rows(self, texts: list[object], prompt: str) -> list[list[int]]:
+        """Token ids, or the error of the first text that cannot be encoded; nothing runs until all of them can."""
+        limit, truncate = self.max_tokens, self._settings["on_overflow"] == "truncate"
+        tokens = self._tokenizer
+        if limit <= (spent := tokens.spent_on(prompt)):  # or truncation would make all queries the same
+            raise SettingError(f"max_tokens={limit} leaves no room for a text, whose prompt and end take {spent} of them")
+        tokenized = tokens.tokenize(texts, prompt, limit, truncate=truncate)
+        raise_problems(tokenized.problems)
+        with _counting:
+            self._truncations += tokenized.truncated
+        return tokenized.rows
+
+    def _wait(self, future: Future[Vectors]) -> Vectors:
+        try:
+            return future.result()
+        except CancelledError:
+            raise _closed() from None
+
+    async def _await(self, future: Future[Vectors]) -> Vectors:
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise _closed() from None
+
+    def _task(self, task: str | Task | None) -> str | Task:
+        chosen: str | Task = self._settings["task"] if task is None else task
+        return chosen
+
+    # -- what is shared
+
+    @property
+    def _model(self) -> Model:
+        name, revision = self._settings["model"], self._settings["revision"]
+        return self._shared("model", lambda: _models.use((name, revision), lambda: open_model(name, revision)))
+
+    @property
+    def _tokenizer(self) -> Tokens:
+        from harrier_core.tokens import Tokens
+
+        model = self._model
+        return self._shared("tokens", lambda: _tokens.use(model.folder, lambda: Tokens(model)))
+
+    @property
+    def _engine(self) -> Engine:
+        from harrier_core.engine import refuse_inherited, use_engine
+
+        if lease := self._leases.get("engine"):
+            refuse_inherited(lease)
+        model, device, dtype = self._model, self._settings["device"], self._settings["dtype"]
+        return self._shared("engine", lambda: use_engine(model, device, dtype))
+
+    def _shared(self, name: str, use: Callable[[], Lease[T]]) -> T:
+        """This encoder's hold on a shared thing, taken at first use, and again in a forked child."""
+        if self._closed:
+            raise _closed()
+        lease = self._leases.get(name)
+        if lease is None or lease.inherited:
+            lease = use()
+            self._leases[name] = lease
+            self._held.append(lease)
+            weakref.finalize(self, lease.release).atexit = False
+        if self._closed:
+            self.close()
+            raise _closed()
+        value: T = lease.value
+        return value
+
+
+_NO_LIMIT = 2**63
+
+
+def _listed(texts: Iterable[object]) -> list[object]:
+    """The texts as a list; one string is refused, for it would be taken for a list of letters."""
+    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+        reason = f"is missing: a list of texts belongs here, not {type(texts).__name__}; put a single text in a list"
+        raise_problems([Problem(0, NotText, reason)])
+    return list(texts)
+
+
+def _nothing(dimensions: int) -> Future[Vectors]:
+    import numpy as np
+
+    done: Future[Vectors] = Future()
+    done.set_result(np.empty((0, dimensions), dtype=np.float32))
+    return done
+
+
+def _closed() -> EncoderClosed:
+    return EncoderClosed("this encoder is closed; make another one with the same settings, which costs nothing")

@@ -1,0 +1,143 @@
+"""Every error that Harrier Kit raises on purpose; it must not import anything of the kit.
+
+    HarrierError
+    ├── InputError (ValueError)      texts that cannot be encoded; lists every one of them
+    │   ├── NotText                  something that is not a str
+    │   ├── EmptyText                nothing but white space
+    │   ├── InvalidText              a lone surrogate: no UTF-8 for it
+    │   └── TextTooLong              more tokens than the limit
+    ├── SettingError (ValueError)    an argument of Encoder that cannot be
+    ├── TaskError (ValueError)       a task that this model does not know, or an instruction it cannot take
+    ├── SpaceError (ValueError)      stored text that is not an EmbeddingSpace
+    ├── ModelError
+    │   ├── ModelNotFound            no such model, or no way to reach it
+    │   ├── ModelDamaged             a file is missing, unreadable, or does not fit the others
+    │   ├── ModelUnsafe              weights that only pickle can read
+    │   ├── ModelUnsupported         a model whose vectors this kit cannot make
+    │   └── BadVectors               the model answered with NaN or with a vector of no length
+    ├── DeviceError                  a device or number format that is not to be had
+    │   └── ForkedModel              a forked process inherited a model that lives on a GPU
+    └── EncoderClosed                used after close()
+
+    ModelWarning (UserWarning)       a model that works, but not as its own files promise
+
+No message holds a text, a vector or a secret: positions, lengths and names only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class HarrierError(Exception):
+    """The root: `except HarrierError` catches what the kit raises on purpose, and nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why the text at `position` of the caller's list cannot be encoded."""
+
+    position: int
+    kind: type[InputError]
+    reason: str
+
+
+class InputError(HarrierError, ValueError):
+    """Texts that cannot be encoded; `problems` holds every one of the call, in the caller's order."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(problems)  # args rebuild the error after pickling
+        self.problems = tuple(problems)
+
+    @property
+    def position(self) -> int:
+        """Where the first such text stands in the caller's list."""
+        return self.problems[0].position
+
+    def __str__(self) -> str:
+        first, *others = self.problems
+        more = f" (and {len(others)} more of this call's texts cannot be encoded)" if others else ""
+        return f"text {first.position} {first.reason}{more}"
+
+
+class NotText(InputError):
+    """Something that is not a str."""
+
+
+class EmptyText(InputError):
+    """Nothing but white space: its vector would be that of the prompt alone."""
+
+
+class InvalidText(InputError):
+    """A str that UTF-8 cannot write."""
+
+
+class TextTooLong(InputError):
+    """More tokens than the limit, and nobody asked for truncation."""
+
+
+class SettingError(HarrierError, ValueError):
+    """An argument of Encoder that cannot be."""
+
+
+class TaskError(HarrierError, ValueError):
+    """A task that this model does not know, or an instruction that it cannot take."""
+
+
+class SpaceError(HarrierError, ValueError):
+    """Stored text that is not an EmbeddingSpace."""
+
+
+class ModelError(HarrierError):
+    """Something about the model itself."""
+
+
+class ModelNotFound(ModelError):
+    """No such model, or no way to reach it from here."""
+
+
+class ModelDamaged(ModelError):
+    """A file of the model is missing, unreadable, or does not fit the others."""
+
+
+class ModelUnsafe(ModelError):
+    """Weights that only pickle can read: reading them may run anybody's code."""
+
+
+class ModelUnsupported(ModelError):
+    """A sound model whose vectors this kit cannot make."""
+
+
+class BadVectors(ModelError):
+    """The model answered with NaN, infinity or a vector of no length, for the texts at `positions`."""
+
+    def __init__(self, message: str, positions: Sequence[int]) -> None:
+        super().__init__(message, positions)  # args rebuild the error after pickling
+        self.positions = tuple(positions)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class DeviceError(HarrierError):
+    """A device or number format that is not to be had here."""
+
+
+class ForkedModel(DeviceError):
+    """A forked process inherited a model that lives on a GPU; GPU memory does not survive a fork."""
+
+
+class EncoderClosed(HarrierError):
+    """The encoder was closed before, or while, it was used."""
+
+
+class ModelWarning(UserWarning):
+    """A model that works, but not as its own files promise."""
+
+
+def raise_problems(problems: Sequence[Problem]) -> None:
+    """Raise the error of the first problem, carrying all of them; return if there is none."""
+    if problems:
+        ordered = sorted(problems, key=lambda problem: problem.position)
+        raise ordered[0].kind(ordered)

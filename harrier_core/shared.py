@@ -1,0 +1,111 @@
+"""Things that are costly to make and the same for equal settings: made once, counted, closed by the last user."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class _Entry(Generic[T]):
+    """One shared thing: how many use it, and the thing itself once it is made."""
+
+    def __init__(self) -> None:
+        self.users = 0
+        self.made: Future[T] = Future()
+
+
+class Shared(Generic[T]):
+    """The process's things of one kind, by their settings.
+
+    A slow `make` holds up only those who want the same thing. Letting go takes no lock by force, because it may
+    run in the garbage collector, on a thread that holds the lock at that very moment.
+    """
+
+    def __init__(self, close: Callable[[T], None]) -> None:
+        self._close = close
+        self._reset()
+        if hasattr(os, "register_at_fork"):  # POSIX: a child must not inherit a lock that another thread held
+            os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: dict[Hashable, _Entry[T]] = {}
+        self._let_go: deque[tuple[Hashable, _Entry[T]]] = deque()
+
+    def use(self, key: Hashable, make: Callable[[], T]) -> Lease[T]:
+        """A lease on the thing for this key, which `make` builds if nobody has it yet."""
+        while True:
+            fresh: _Entry[T] = _Entry()
+            with self._lock:
+                entry = self._entries.setdefault(key, fresh)
+                entry.users += 1
+            self._close_unused()
+            if entry is fresh:
+                self._make(key, entry, make)
+            failure = entry.made.exception()
+            if failure is None:
+                return Lease(self, key, entry)
+            if entry is fresh or isinstance(failure, Exception):
+                raise failure
+            # Another thread was interrupted while it made the thing: that was meant for that thread, not for us.
+
+    def _make(self, key: Hashable, entry: _Entry[T], make: Callable[[], T]) -> None:
+        try:
+            entry.made.set_result(make())
+        except BaseException as error:  # an interrupt too: whoever waits must wake
+            with self._lock:
+                if self._entries.get(key) is entry:
+                    del self._entries[key]
+            entry.made.set_exception(error)
+
+    def let_go(self, key: Hashable, entry: _Entry[T]) -> None:
+        """One user fewer; the last one closes the thing."""
+        self._let_go.append((key, entry))
+        self._close_unused()
+
+    def _close_unused(self) -> None:
+        # Whoever finds the lock taken leaves the rest to its holder, who looks again after releasing it.
+        while self._let_go and self._lock.acquire(blocking=False):
+            unused = []
+            try:
+                while self._let_go:
+                    key, entry = self._let_go.popleft()
+                    entry.users -= 1
+                    if entry.users == 0 and self._entries.get(key) is entry:
+                        del self._entries[key]
+                        unused.append(entry)
+            finally:
+                self._lock.release()
+            for entry in unused:
+                self._close(entry.made.result())
+
+
+class Lease(Generic[T]):
+    """One user's hold on a shared thing."""
+
+    def __init__(self, shared: Shared[T], key: Hashable, entry: _Entry[T]) -> None:
+        self._shared, self._key, self._entry = shared, key, entry
+        self._process = os.getpid()
+        self._once = deque([None])  # popping is atomic: of two threads that release, one succeeds
+        self.value = entry.made.result()
+
+    @property
+    def inherited(self) -> bool:
+        """Whether it was taken before a fork, in the parent process."""
+        return self._process != os.getpid()
+
+    def release(self) -> None:
+        """Let go, once; releasing again, or in a forked child, does nothing."""
+        if self.inherited:
+            return
+        try:
+            self._once.pop()
+        except IndexError:
+            return
+        self._shared.let_go(self._key, self._entry)

@@ -1,0 +1,91 @@
+"""What makes two vectors comparable. Pure: it knows no model, only what a model said of itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+
+from harrier_core.errors import SpaceError
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingSpace:
+    """Two spaces are equal if, and only if, vectors made in one may be compared with vectors made in the other.
+
+    Names do not decide that, weights do: a copied folder is the same space, a fine-tune under an old name is not.
+    So `model`, `revision` and `task` (the query task by default, which documents never carry) are there to be read,
+    and are not compared.
+    """
+
+    model: str = field(compare=False)
+    revision: str | None = field(compare=False)
+    weights: str  # a digest of the weights, however they are cut into files
+    tokenizer: str  # a digest of what turns text into token ids
+    dimensions: int
+    pooling: str
+    normalization: str
+    document_template: str
+    task: str | None = field(default=None, compare=False)
+
+    def differences(self, other: EmbeddingSpace) -> list[str]:
+        """What keeps vectors of the two spaces apart, one phrase each; empty if they may be compared."""
+        return [
+            _PHRASES[name].format(ours=getattr(self, name), theirs=getattr(other, name))
+            for name in (each.name for each in fields(self) if each.compare)
+            if getattr(self, name) != getattr(other, name)
+        ]
+
+    def explain(self, other: EmbeddingSpace) -> str:
+        """In one sentence: whether vectors of the two spaces may be compared, and what differs if not."""
+        differences = self.differences(other)
+        if not differences:
+            return f"vectors of {self} and of {other} may be compared"
+        return f"vectors of {self} and of {other} may not be compared: {'; '.join(differences)}"
+
+    def __str__(self) -> str:
+        return f"{self.model}@{self.revision}" if self.revision else self.model
+
+    def to_json(self) -> str:
+        """The space as text, to be stored beside the vectors."""
+        return json.dumps({"format": _FORMAT, **asdict(self)}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> EmbeddingSpace:
+        """The space that `to_json` wrote."""
+        try:
+            stored = json.loads(text)
+        except (TypeError, ValueError):
+            raise SpaceError("not an embedding space: the stored text is not JSON") from None
+        found = stored.get("format") if isinstance(stored, dict) else None
+        if found != _FORMAT:
+            raise SpaceError(f"not an embedding space of format {_FORMAT}: found {found!r}; update harrier-kit")
+        # A newer kit may add things to be read; whatever changes what is comparable takes a new format number.
+        known = {each.name: stored[each.name] for each in fields(cls) if each.name in stored}
+        missing = [each.name for each in fields(cls) if each.name not in stored and each.name != "task"]
+        if missing:
+            raise SpaceError(f"not an embedding space: {', '.join(missing)} missing")
+        space = cls(**known)
+        _check_types(space)
+        return space
+
+
+_PHRASES = {
+    "weights": "the weights differ ({ours} and {theirs})",
+    "tokenizer": "the tokenizers differ ({ours} and {theirs})",
+    "dimensions": "the vectors have {ours} and {theirs} dimensions",
+    "pooling": "the pooling differs ({ours} and {theirs})",
+    "normalization": "the normalization differs ({ours} and {theirs})",
+    "document_template": "documents are written differently ({ours!r} and {theirs!r})",
+}
+
+
+def _check_types(space: EmbeddingSpace) -> None:
+    """A wrong type would compare as a difference for ever after, and nobody would know why."""
+    for each in fields(space):
+        value = getattr(space, each.name)
+        kind = int if each.name == "dimensions" else str
+        optional = each.name in ("revision", "task") and value is None
+        if not (optional or type(value) is kind):
+            raise SpaceError(f"not an embedding space: {each.name} is a {type(value).__name__}")

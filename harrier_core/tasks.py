@@ -1,0 +1,79 @@
+"""What a query becomes before the model reads it; documents pass through. Pure: strings in, strings out.
+
+A prompt is always something put *before* the text, in every family that was looked at (Harrier, Qwen3-Embedding,
+E5, EmbeddingGemma), so a task comes down to one string, and a document's prompt is simply the empty one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harrier_core.errors import TaskError
+
+DEFAULT_TASK = "web_search_query"
+
+# What these families say for a document, where they say anything. They are not tasks of a query.
+_DOCUMENT_NAMES = ("document", "passage")
+
+# Families differ in the white space alone ("Query: ", "Query:", " \n Query: "), and it must stay byte for byte.
+_INSTRUCTED = re.compile(r"(Instruct:\s*)(\S.*?)(\s*\n\s*Query:\s*)")
+_HARRIER_TEMPLATE = ("Instruct: ", "\nQuery: ")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task of your own: one sentence that tells the model what a query is looking for."""
+
+    instruction: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.instruction, str):
+            raise TaskError(f"a task's instruction is one sentence, not {type(self.instruction).__name__}")
+        if not self.instruction.strip():
+            raise TaskError("a task's instruction is empty; say in one sentence what a query is looking for")
+        if len(self.instruction.splitlines()) > 1 or self.instruction != self.instruction.strip():
+            raise TaskError(
+                "a task's instruction is one line without white space around it, since line breaks are what parts "
+                "an instruction from its query; take them out"
+            )
+        if any("\ud800" <= character <= "\udfff" for character in self.instruction):
+            raise TaskError("a task's instruction holds a lone surrogate, which is half a character; decode it again")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """What a model puts before its texts, read from the model's own files."""
+
+    tasks: Mapping[str, str]  # a task's name -> all that stands before the query's text
+    template: tuple[str, str] | None  # what stands around an instruction; None: the model takes no instruction
+    document: str  # all that stands before a document's text: nothing, for Harrier
+
+    @classmethod
+    def of(cls, named: Mapping[str, str]) -> Prompts:
+        """The prompts of a model whose files name these; the template is the one that its own prompts follow."""
+        # sentence-transformers saves an empty "query" prompt with any model; as a task it would be a silent no.
+        tasks = {name: prompt for name, prompt in named.items() if prompt and name not in _DOCUMENT_NAMES}
+        document = next((named[name] for name in _DOCUMENT_NAMES if named.get(name)), "")
+        matches = [_INSTRUCTED.fullmatch(prompt) for prompt in tasks.values()]
+        templates = {(match[1], match[3]) if match else None for match in matches}
+        template = templates.pop() if len(templates) == 1 else None if templates else _HARRIER_TEMPLATE
+        return cls(tasks, template, document)
+
+    def query(self, task: str | Task) -> str:
+        """All that stands before the text of a query with this task."""
+        if isinstance(task, Task):
+            return self._instructed(task)
+        if isinstance(task, str) and task in self.tasks:
+            return self.tasks[task]
+        known = ", ".join(sorted(self.tasks)) or "none by name"
+        found = repr(task) if isinstance(task, str) else f"a {type(task).__name__}"
+        raise TaskError(f"unknown task {found}; this model knows {known}, and Task('one sentence') makes a new one")
+
+    def _instructed(self, task: Task) -> str:
+        if self.template is None:
+            known = ", ".join(sorted(self.tasks))
+            raise TaskError(f"this model's prompts hold no instruction, so it takes none; use one of its own: {known}")
+        before, after = self.template
+        return f"{before}{task.instruction}{after}"

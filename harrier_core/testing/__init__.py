@@ -1,0 +1,6 @@
+"""For tests, here and in your own code: tiny real models that need no hub, and texts that break careless code."""
+
+from harrier_core.testing.models import ARCHITECTURES, Architecture, build_model, write_weights
+from harrier_core.testing.sample import AWKWARD, PROSE
+
+__all__ = ["ARCHITECTURES", "AWKWARD", "PROSE", "Architecture", "build_model", "write_weights"]

@@ -1,0 +1,180 @@
+"""Text to token ids, exactly those of the model's own tokenizer, with one difference that is meant.
+
+Text that spells a special token ("<eos>", "<|im_end|>") becomes ordinary ids: what a user writes must not end,
+split or steer a prompt.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import Encoding, Tokenizer
+
+from harrier_core.errors import EmptyText, InvalidText, ModelDamaged, ModelWarning, NotText, Problem, TextTooLong
+from harrier_core.models import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenized:
+    """Rows of ids in the caller's order, those of unusable texts empty; and what was unusable or cut."""
+
+    rows: list[list[int]]
+    problems: list[Problem]
+    truncated: int
+
+
+class Tokens:
+    """One model's tokenizer. Any number of threads may use it."""
+
+    def __init__(self, model: Model) -> None:
+        self._tokenizer = _load(model)
+        self._special = _special_ids(self._tokenizer)
+        _check_vocabulary(model, self._tokenizer, self._special)
+        head, tail = _frame(self._tokenizer)
+        self._head, self._tail = _as_promised(model, self._tokenizer, head, tail)
+
+    def tokenize(self, texts: Sequence[object], prompt: str, limit: int, *, truncate: bool = False) -> Tokenized:
+        """Ids of `prompt + text` for each text; one that is longer than the limit is a problem, or is cut."""
+        problems = list(_unusable(texts))
+        skip = {problem.position for problem in problems}
+        usable = [(position, str(text)) for position, text in enumerate(texts) if position not in skip]
+        rows: list[list[int]] = [[] for _ in texts]
+        truncated = 0
+        for (position, _), row in zip(usable, self._rows([prompt + text for _, text in usable]), strict=True):
+            if len(row) > limit and truncate:
+                row = row[: limit - len(self._tail)] + self._tail
+                truncated += 1
+            if len(row) > limit:
+                problems.append(_too_long(position, len(row), limit))
+            rows[position] = row
+        return Tokenized(rows, problems, truncated)
+
+    def spent_on(self, prompt: str) -> int:
+        """How many ids every text carries besides its own: a beginning, its prompt, an end."""
+        [row] = self._rows([prompt])
+        return len(row)
+
+    def _rows(self, texts: list[str]) -> Iterator[list[int]]:
+        for text, encoding in zip(texts, self._tokenizer.encode_batch(texts, add_special_tokens=False), strict=True):
+            yield [*self._head, *self._ordinary(text, encoding), *self._tail]
+
+    def _ordinary(self, text: str, encoding: Encoding) -> list[int]:
+        """The ids of a text without those of special tokens, should its merges have spelled one after all."""
+        ids: list[int] = encoding.ids
+        if self._special.isdisjoint(ids):
+            return ids
+        # Cut inside the first such spelling: neither half can spell it any more.
+        begin = next(begin for id_, (begin, _) in zip(ids, encoding.offsets, strict=True) if id_ in self._special)
+        cut = max(begin, 0) + 1
+        if cut >= len(text):
+            return ids
+        halves = (text[:cut], text[cut:])
+        encodings = self._tokenizer.encode_batch(list(halves), add_special_tokens=False)
+        return [id_ for half, part in zip(halves, encodings, strict=True) for id_ in self._ordinary(half, part)]
+
+
+def _load(model: Model) -> Tokenizer:
+    path = model.folder / "tokenizer.json"
+    if not path.is_file():
+        raise ModelDamaged(f"{model.folder} lacks tokenizer.json; fetch the model again")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise ModelDamaged(f"{path} cannot be read: {error}; fetch the model again") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True  # as if they were any text
+    return tokenizer
+
+
+def _special_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """Ids that no text may produce. The unknown token is special too, but stands for text that has no other id."""
+    unknown = getattr(tokenizer.model, "unk_token", None)
+    added = tokenizer.get_added_tokens_decoder()
+    return frozenset(id_ for id_, token in added.items() if token.special and token.content != unknown)
+
+
+def _check_vocabulary(model: Model, tokenizer: Tokenizer, special: frozenset[int]) -> None:
+    """An id beyond the embedding table would be a crash on a CPU and worse on a GPU.
+
+    Special ids may lie beyond it, and do in Gemma 3 (its image token): no text reaches them.
+    """
+    highest = max((id_ for id_ in tokenizer.get_vocab().values() if id_ not in special), default=0)
+    if highest >= model.vocabulary:
+        raise ModelDamaged(
+            f"tokenizer.json of {model.folder} gives ids up to {highest}, but config.json's vocab_size is "
+            f"{model.vocabulary}; fetch the model again"
+        )
+
+
+def _frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """The ids that the tokenizer puts before and after every text."""
+    probe = tokenizer.encode("a")
+    inside = [number for number, special in enumerate(probe.special_tokens_mask) if not special]
+    if not inside:
+        raise ModelDamaged("tokenizer.json gives no id for the letter a; fetch the model again")
+    return probe.ids[: inside[0]], probe.ids[inside[-1] + 1 :]
+
+
+def _as_promised(
+    model: Model, tokenizer: Tokenizer, head: list[int], tail: list[int]
+) -> tuple[list[int], list[int]]:
+    """The frame with the tokens that tokenizer_config.json promises, and a loud word if they had to be put back.
+
+    transformers 4 took the promise for the truth and transformers 5 takes tokenizer.json for it, so a model whose
+    two files disagree gets other vectors from each, pooled from a token it was not trained on in one of them.
+    """
+    config = json.loads((model.folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    begin = _promised_id(tokenizer, config, "bos_token")
+    end = _promised_id(tokenizer, config, "eos_token")
+    missing = []
+    if begin is not None and begin not in head:
+        head = [begin, *head]
+        missing.append(f"begin with {tokenizer.id_to_token(begin)!r}")
+    if end is not None and end not in tail:
+        tail = [*tail, end]
+        missing.append(f"end with {tokenizer.id_to_token(end)!r}")
+    if missing:
+        warnings.warn(
+            f"tokenizer_config.json of {model.name} promises that texts {' and '.join(missing)}, but its tokenizer.json "
+            "does not do it; this kit keeps the promise, as transformers 4 does and transformers 5 does not",
+            ModelWarning,
+            stacklevel=2,
+        )
+    return head, tail
+
+
+def _promised_id(tokenizer: Tokenizer, config: dict[str, Any], name: str) -> int | None:
+    if config.get(f"add_{name}") is not True:
+        return None
+    token = config.get(name)
+    content = token.get("content") if isinstance(token, dict) else token
+    return tokenizer.token_to_id(content) if isinstance(content, str) else None
+
+
+def _unusable(texts: Sequence[object]) -> Iterator[Problem]:
+    for position, text in enumerate(texts):
+        if not isinstance(text, str):
+            yield Problem(position, NotText, f"is {type(text).__name__}, not str; pass its text")
+        elif not text.strip():
+            yield Problem(position, EmptyText, "is empty or blank, which has no meaning to embed; leave it out")
+        elif not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                reason = (
+                    f"has a lone surrogate (U+{ord(text[error.start]):04X}) at character {error.start}, which is half a "
+                    "character; decode its source again, with errors='replace' if need be"
+                )
+                yield Problem(position, InvalidText, reason)
+
+
+def _too_long(position: int, tokens: int, limit: int) -> Problem:
+    reason = (
+        f"has {tokens:,} tokens with its prompt, but the limit is {limit:,}; split it, or pass on_overflow='truncate'"
+    )
+    return Problem(position, TextTooLong, reason)

@@ -1,0 +1,84 @@
+"""Fixtures and options. Models are real and tiny; `--model FOLDER_OR_NAME` runs the parity tests on others too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import harrier_core
+import pytest
+import torch
+import transformers
+from harrier_core import Encoder
+from harrier_core.testing import ARCHITECTURES, build_model
+
+ROOT = Path(__file__).parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--model", action="append", default=[], help="run the parity tests on this model too: a folder or a hub name"
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    models = ", ".join(config.getoption("--model")) or "none; give --model to test with released weights"
+    return [
+        f"harrier_core: {Path(harrier_core.__file__).parent}",
+        f"torch {torch.__version__}, transformers {transformers.__version__}, CUDA {torch.cuda.is_available()}",
+        f"models beyond the tiny ones: {models}",
+    ]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "model" in metafunc.fixturenames:
+        metafunc.parametrize("model", [*ARCHITECTURES, *metafunc.config.getoption("--model")], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A tiny model by architecture, built once a session; not to be changed."""
+    folders: dict[tuple[Any, ...], Path] = {}
+
+    def build(architecture: Any = "qwen3", **options: Any) -> Path:
+        key = (architecture, *sorted(options.items()))
+        if key not in folders:
+            folders[key] = build_model(tmp_path_factory.mktemp(architecture), architecture, **options)
+        return folders[key]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def model(request: pytest.FixtureRequest, built: Callable[..., Path]) -> str:
+    """Each tiny architecture in turn, and what --model names."""
+    name: str = request.param
+    return str(built(name)) if name in ARCHITECTURES else name
+
+
+@pytest.fixture
+def encoder(built: Callable[..., Path]) -> Iterator[Encoder]:
+    """An encoder of the tiny Qwen3."""
+    with Encoder(str(built())) as encoder:
+        yield encoder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A tiny Qwen3 of the test's own, to be damaged."""
+    return build_model(tmp_path / "model")
+
+
+@pytest.fixture
+def edit() -> Callable[..., None]:
+    """Change keys of a JSON file; a value of None takes the key out."""
+
+    def change(path: Path, **changes: Any) -> None:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content.update(changes)
+        content = {key: value for key, value in content.items() if value is not None}
+        path.write_text(json.dumps(content), encoding="utf-8")
+
+    return change

@@ -1,0 +1,288 @@
+"""Everything about a model comes from its files, and a folder that is not whole is refused with the reason."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from harrier_core import (
+    BadVectors,
+    DeviceError,
+    Encoder,
+    HarrierError,
+    ModelDamaged,
+    ModelNotFound,
+    ModelUnsafe,
+    ModelUnsupported,
+    SettingError,
+)
+from harrier_core.models import open_model, weight_files
+from harrier_core.testing import build_model, write_weights
+from harrier_core.testing.models import _random_weights
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+
+Edit = Callable[..., None]
+Tensors = dict[str, NDArray[np.float32]]
+
+
+def encode(folder: Path, text: str = "a text", **settings: Any) -> NDArray[np.float32]:
+    with Encoder(str(folder), **settings) as encoder:
+        return encoder.encode_documents([text])
+
+
+def rewrite(folder: Path, change: Callable[[Tensors], None]) -> None:
+    """Write the weights of a tiny model again, changed."""
+    weights = _random_weights(json.loads((folder / "config.json").read_text()), seed=0)
+    change(weights)
+    write_weights(folder / "model.safetensors", weights)
+
+
+# -- what is read
+
+
+def test_shapes_limits_and_prompts_are_the_files(folder: Path, edit: Edit) -> None:
+    """Nothing stays what it was when the files say otherwise."""
+    encoder = Encoder(str(folder))
+    assert (encoder.dimensions, encoder.max_tokens) == (64, 512)
+    assert list(encoder.tasks) == ["web_search_query", "sts_query", "bitext_query"]
+    edit(folder / "config.json", max_position_embeddings=300)
+    edit(folder / "config_sentence_transformers.json", prompts={"law": "Instruct: Find statutes\nQuery:"})
+    encoder = Encoder(str(folder), task="law")
+    assert encoder.max_tokens == 300
+    assert encoder.prompt("theft") == "Instruct: Find statutes\nQuery:theft"
+
+
+@pytest.mark.parametrize(
+    ("file", "key"), [("tokenizer_config.json", "model_max_length"), ("sentence_bert_config.json", "max_seq_length")]
+)
+def test_the_lowest_limit_counts(folder: Path, edit: Edit, file: str, key: str) -> None:
+    """A fine-tune that was made for short texts says so in one of these; sentence-transformers heeds them too."""
+    path = folder / file
+    if not path.exists():
+        path.write_text("{}")
+    edit(path, **{key: 77})
+    assert Encoder(str(folder)).max_tokens == 77
+    assert SentenceTransformer(str(folder)).max_seq_length == 77
+
+
+def test_a_folder_of_transformers_alone(folder: Path) -> None:
+    """Without the companion files of sentence-transformers a checkpoint has no named tasks, and the same vectors."""
+    expected = encode(folder)
+    for file in ("modules.json", "config_sentence_transformers.json", "1_Pooling/config.json"):
+        (folder / file).unlink()
+    assert np.array_equal(encode(folder), expected)
+    assert dict(Encoder(str(folder)).tasks) == {}
+
+
+def test_newer_companion_files(folder: Path, tmp_path: Path) -> None:
+    """sentence-transformers writes them in another form nowadays; its own copy reads the same."""
+    saved = tmp_path / "saved"
+    SentenceTransformer(str(folder), device="cpu").save(str(saved))
+    assert np.abs(encode(saved) - encode(folder)).max() < 1e-6
+    ours, theirs = Encoder(str(saved)), Encoder(str(folder))
+    assert ours.tasks == theirs.tasks
+    assert ours.max_tokens == theirs.max_tokens
+
+
+def test_a_sharded_checkpoint(folder: Path) -> None:
+    """Weights in several files give the same vectors, in the same space."""
+    expected, space = encode(folder), Encoder(str(folder)).space
+    weights = _random_weights(json.loads((folder / "config.json").read_text()), seed=0)
+    (folder / "model.safetensors").unlink()
+    shards: dict[str, Tensors] = {"model-00001-of-00002.safetensors": {}, "model-00002-of-00002.safetensors": {}}
+    for number, (name, values) in enumerate(weights.items()):
+        list(shards.values())[number % 2][name] = values
+    for file, tensors in shards.items():
+        write_weights(folder / file, tensors)
+    index = {name: file for file, tensors in shards.items() for name in tensors}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    assert np.array_equal(encode(folder), expected)
+    assert Encoder(str(folder)).space == space
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(ModelDamaged, match=r"lacks model-00002-of-00002\.safetensors; fetch the model again"):
+        encode(folder)
+
+
+def test_a_language_model_head_is_left_out(folder: Path) -> None:
+    """A checkpoint may hold one; embeddings have no use for it."""
+    expected = encode(folder)
+    rewrite(folder, lambda weights: weights.update({"lm_head.weight": weights["embed_tokens.weight"]}))
+    assert np.array_equal(encode(folder), expected)
+
+
+# -- what is refused
+
+
+@pytest.mark.parametrize("name", ["no-such-model", "a/b/c", "/no/such/folder", "./missing", "", "~/no/such/folder"])
+def test_no_such_model(name: str) -> None:
+    """Neither a folder nor a name on the hub: the error lists the short names."""
+    message = f"{name!r} is not a folder, not a name on the hub (owner/name), and not one of harrier-270m, harrier-0.6b"
+    with pytest.raises(ModelNotFound, match=re.escape(message)):
+        _ = Encoder(name).dimensions
+
+
+def test_a_revision_of_a_folder(folder: Path) -> None:
+    """A folder has none, and silence would suggest that it was heeded."""
+    with pytest.raises(SettingError, match="revision='main' is for a model on the hub, but .* is a folder; leave it out"):
+        _ = Encoder(str(folder), revision="main").dimensions
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"])
+def test_a_missing_file(folder: Path, file: str) -> None:
+    """It is named."""
+    (folder / file).unlink()
+    with pytest.raises(ModelDamaged, match=f"lacks {re.escape(file)}; fetch the model again"):
+        encode(folder)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "config_sentence_transformers.json",
+        "modules.json",
+        "1_Pooling/config.json",
+    ],
+)
+@pytest.mark.parametrize("content", [b"", b'{"half": ', b"\xff\xfe", b'"text"', b"<!DOCTYPE html>"])
+def test_a_damaged_file(folder: Path, file: str, content: bytes) -> None:
+    """It is named, whatever is wrong with it."""
+    (folder / file).write_bytes(content)
+    with pytest.raises(ModelDamaged, match=re.escape(file)):
+        encode(folder)
+
+
+@pytest.mark.parametrize("key", ["hidden_size", "model_type", "max_position_embeddings", "vocab_size"])
+def test_a_config_without_a_needed_key(folder: Path, edit: Edit, key: str) -> None:
+    """The key is named; nothing is assumed in its place."""
+    edit(folder / "config.json", **{key: None})
+    with pytest.raises(ModelDamaged, match=f"says {key} is None; this kit needs a model that names it"):
+        encode(folder)
+
+
+def test_prompts_that_are_none(folder: Path, edit: Edit) -> None:
+    """Prompts must be strings by name."""
+    edit(folder / "config_sentence_transformers.json", prompts={"web_search_query": 1})
+    with pytest.raises(ModelDamaged, match="'prompts' in .* is not a mapping from names to strings"):
+        encode(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"hidden_size": 128}, r"pools 64 dimensions, but its config\.json makes 128"),
+        ({"intermediate_size": 100}, "cannot be loaded"),
+        ({"num_hidden_layers": 4, "layer_types": ["full_attention"] * 4}, r"lack 11 that config\.json asks for"),
+        ({"num_hidden_layers": 2, "layer_types": ["full_attention"] * 2}, r"hold 11 that config\.json has no use for"),
+        ({"vocab_size": 2_500}, "cannot be loaded"),
+        ({"model_type": "gemma3_text"}, "lack 6 that config"),
+        ({"model_type": "no_such_architecture"}, "cannot be loaded"),
+    ],
+)
+def test_weights_that_do_not_fit_the_config(folder: Path, edit: Edit, changes: dict[str, Any], reason: str) -> None:
+    """transformers would fill some of these with random numbers and a warning."""
+    edit(folder / "config.json", **changes)
+    with pytest.raises(ModelDamaged, match=reason):
+        encode(folder)
+
+
+@pytest.mark.parametrize("keep", [0, 7, 200, -1])
+def test_damaged_weights(folder: Path, keep: int) -> None:
+    """A download that broke off is found by encoding and by asking for the space."""
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ModelDamaged, match="weights of .* cannot be loaded"):
+        encode(folder)
+    with pytest.raises(ModelDamaged, match=r"model\.safetensors is not a whole safetensors file"):
+        _ = Encoder(str(folder)).space
+
+
+@pytest.mark.parametrize("file", ["pytorch_model.bin", "model.pt", "model.ckpt"])
+def test_pickled_weights_are_refused(folder: Path, file: str) -> None:
+    """And never opened: unpickling this one would leave a trace."""
+    (folder / "model.safetensors").rename(folder / file)
+    trace = folder / "trace"
+    (folder / file).write_bytes(b"cpathlib\nPath.touch\n" + f"(S'{trace}'\ntR.".encode())
+    with pytest.raises(ModelUnsafe, match="has pickled weights only, and unpickling them may run any code"):
+        encode(folder)
+    assert not trace.exists()
+
+
+def test_remote_code_is_not_run(folder: Path, edit: Edit) -> None:
+    """A folder that brings its own modelling code gets transformers' class, or nothing."""
+    trace = folder / "trace"
+    (folder / "modeling.py").write_text(f"import pathlib\npathlib.Path({str(trace)!r}).touch()\nclass Model: pass\n")
+    expected = encode(build_model(folder / "untouched"))
+    edit(folder / "config.json", auto_map={"AutoModel": "modeling.Model", "AutoConfig": "modeling.Model"})
+    assert np.array_equal(encode(folder), expected)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("1_Pooling/config.json", {"pooling_mode_mean_tokens": True}, "pools by mean_tokens"),
+        ("1_Pooling/config.json", {"pooling_mode": ["cls", "lasttoken"]}, "pools by cls and lasttoken"),
+        ("modules.json", [{"path": "2_Dense", "type": "sentence_transformers.models.Dense"}], "puts a Dense module"),
+    ],
+)
+def test_a_model_of_another_kind(folder: Path, file: str, content: object, reason: str) -> None:
+    """What sentence-transformers would compute otherwise is refused, not computed wrongly."""
+    (folder / file).write_text(json.dumps(content))
+    with pytest.raises(ModelUnsupported, match=reason):
+        encode(folder)
+
+
+def test_float16_on_gemma(built: Callable[..., Path]) -> None:
+    """The Encoder asks for the architecture before it loads."""
+    with pytest.raises(DeviceError, match="float16 overflows in gemma3_text"):
+        encode(built("gemma3"), dtype="float16")
+
+
+# -- vectors that are none
+
+
+def spoil(value: float) -> Callable[[Tensors], None]:
+    def change(weights: Tensors) -> None:
+        weights["norm.weight"][:] = value
+
+    return change
+
+
+@pytest.mark.parametrize(("value", "kind"), [(np.nan, "values that are not finite"), (0.0, "no length")])
+def test_spoilt_vectors_are_never_returned(folder: Path, value: float, kind: str) -> None:
+    """NaN or nothing: an error, with the way out."""
+    rewrite(folder, spoil(value))
+    with pytest.raises(BadVectors, match=f"text 0 has {kind} .*try dtype='float32'.*fetch the model again"):
+        encode(folder)
+
+
+def test_spoilt_vectors_are_located(folder: Path) -> None:
+    """One text that the model cannot take is told by its position, duplicates included."""
+    [[bad_id, _]] = [row for row in _ids(folder, "x")]
+    rewrite(folder, lambda weights: weights["embed_tokens.weight"].__setitem__(bad_id, np.nan))
+    with Encoder(str(folder)) as encoder:
+        with pytest.raises(BadVectors, match="vector for text 1 has .*2 of this call's 4 texts") as caught:
+            encoder.encode_documents(["good", "x", "fine", "x"])
+        assert caught.value.positions == (1, 3)
+        assert np.isfinite(encoder.encode_documents(["good", "fine"])).all()
+
+
+def _ids(folder: Path, text: str) -> list[list[int]]:
+    from harrier_core.tokens import Tokens
+
+    return Tokens(open_model(str(folder))).tokenize([text], "", 100).rows
+
+
+def test_every_refusal_is_a_harrier_error(folder: Path) -> None:
+    """One except clause serves them all, and weight_files names real files."""
+    assert [path.name for path in weight_files(open_model(str(folder)))] == ["model.safetensors"]
+    assert all(issubclass(kind, HarrierError) for kind in (ModelDamaged, ModelNotFound, ModelUnsafe, BadVectors))

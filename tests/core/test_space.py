@@ -1,0 +1,121 @@
+"""What makes vectors comparable, in words and in JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harrier_core import EmbeddingSpace, Encoder, SpaceError, Task
+from harrier_core.testing import build_model
+from hypothesis import given
+from hypothesis import strategies as st
+
+SPACE = EmbeddingSpace(
+    model="microsoft/harrier-oss-v1-0.6b",
+    revision="f9b9dc8",
+    weights="aaaa",
+    tokenizer="bbbb",
+    dimensions=1024,
+    pooling="last token",
+    normalization="l2",
+    document_template="{text}",
+    task="web_search_query",
+)
+WORDS = st.text(st.characters(exclude_categories=["Cs"]))
+SPACES = st.builds(
+    EmbeddingSpace,
+    model=WORDS,
+    revision=st.none() | WORDS,
+    weights=WORDS,
+    tokenizer=WORDS,
+    dimensions=st.integers(1, 10_000),
+    pooling=WORDS,
+    normalization=WORDS,
+    document_template=WORDS,
+    task=st.none() | WORDS,
+)
+
+
+@given(SPACES)
+def test_json_round_trip(space: EmbeddingSpace) -> None:
+    """Every field comes back, those that are not compared as well."""
+    back = EmbeddingSpace.from_json(space.to_json())
+    assert back == space
+    assert repr(back) == repr(space)
+
+
+@given(SPACES, SPACES)
+def test_equal_means_no_differences(one: EmbeddingSpace, other: EmbeddingSpace) -> None:
+    """Equality, its explanation and the hash agree."""
+    assert (one == other) == (one.differences(other) == [])
+    assert one != other or hash(one) == hash(other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "phrase"),
+    [
+        ({"weights": "cccc"}, "the weights differ (aaaa and cccc)"),
+        ({"tokenizer": "cccc"}, "the tokenizers differ (bbbb and cccc)"),
+        ({"dimensions": 640}, "the vectors have 1024 and 640 dimensions"),
+        ({"pooling": "mean"}, "the pooling differs (last token and mean)"),
+        ({"normalization": "none"}, "the normalization differs (l2 and none)"),
+        ({"document_template": "passage: {text}"}, "documents are written differently ('{text}' and 'passage: {text}')"),
+    ],
+)
+def test_differences_in_words(changes: dict[str, Any], phrase: str) -> None:
+    """Each thing that keeps vectors apart is named with both its values."""
+    other = replace(SPACE, **changes)
+    assert SPACE != other
+    assert SPACE.differences(other) == [phrase]
+    assert SPACE.explain(other) == f"vectors of {SPACE} and of {other} may not be compared: {phrase}"
+
+
+def test_names_do_not_part_vectors() -> None:
+    """A copy in a folder, or another default task, is the same space."""
+    copy = replace(SPACE, model="/models/copy", revision=None, task="sts_query")
+    assert SPACE == copy
+    assert SPACE.explain(copy) == "vectors of microsoft/harrier-oss-v1-0.6b@f9b9dc8 and of /models/copy may be compared"
+
+
+def test_a_newer_kit_may_add_what_is_only_read() -> None:
+    """Unknown keys are passed over; a new format number is not."""
+    stored = {**json.loads(SPACE.to_json()), "quantized_by": "somebody"}
+    assert EmbeddingSpace.from_json(json.dumps(stored)) == SPACE
+    with pytest.raises(SpaceError, match="not an embedding space of format 1: found 2; update harrier-kit"):
+        EmbeddingSpace.from_json(json.dumps({**stored, "format": 2}))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "is not JSON"),
+        ("{", "is not JSON"),
+        (None, "is not JSON"),
+        ("[]", "found None"),
+        ("{}", "found None"),
+        ('{"format": 1, "model": "m"}', "revision, weights, tokenizer, dimensions"),
+        (SPACE.to_json().replace("1024", '"1024"'), "dimensions is a str"),
+        (SPACE.to_json().replace('"l2"', "null"), "normalization is a NoneType"),
+    ],
+)
+def test_what_is_no_space(text: Any, reason: str) -> None:
+    """Damaged text is told from a difference."""
+    with pytest.raises(SpaceError, match=reason):
+        EmbeddingSpace.from_json(text)
+
+
+def test_the_space_of_an_encoder(built: Callable[..., Path], tmp_path: Path) -> None:
+    """Equal for a copy of the files, different for other weights, and the task is only told."""
+    folder = str(built())
+    space = Encoder(folder).space
+    assert space == Encoder(str(build_model(tmp_path / "copy")), task=Task("Find birds")).space
+    assert space.task == "web_search_query"
+    assert Encoder(folder, task=Task("Find birds")).space.task == "Find birds"
+    assert (space.model, space.revision, space.dimensions) == (folder, None, 64)
+    other = Encoder(str(build_model(tmp_path / "other", seed=1))).space
+    assert [phrase[:19] for phrase in space.differences(other)] == ["the weights differ "]
+    assert EmbeddingSpace.from_json(space.to_json()) == space

@@ -1,0 +1,187 @@
+"""Special tokens inside text are ordinary text; promises of the tokenizer's files are kept."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from harrier_core import Encoder, ModelDamaged, ModelWarning
+from harrier_core.models import open_model
+from harrier_core.testing import ARCHITECTURES, build_model
+from harrier_core.tokens import Tokens
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, processors
+from transformers import AutoTokenizer
+
+SPELLINGS = {"qwen3": ["<|im_end|>", "<|endoftext|>", "<|im_start|>"], "gemma3": ["<eos>", "<bos>", "<pad>", "<mask>"]}
+SPELLINGS["gemma3-sliding"] = SPELLINGS["gemma3"]
+
+USABLE = st.text(st.characters(exclude_categories=["Cs"])).filter(
+    lambda text: text.strip() and not any(spelling in text for each in SPELLINGS.values() for spelling in each)
+)
+
+
+def tokens_of(folder: Path) -> Tokens:
+    return Tokens(open_model(str(folder)))
+
+
+def rows_of(folder: Path, *texts: str, prompt: str = "") -> list[list[int]]:
+    return tokens_of(folder).tokenize(texts, prompt, limit=1_000_000).rows
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_spelled_special_tokens_are_text(built: Callable[..., Path], architecture: str) -> None:
+    """The only special ids are those that the tokenizer itself puts around a text, and nothing is lost."""
+    folder = built(architecture)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    special = {id_ for id_, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    [plain] = rows_of(folder, "x")
+    frame = [id_ for id_ in plain if id_ in special]
+    for spelling in SPELLINGS[architecture]:
+        for text in (spelling, f"before{spelling}after", spelling * 3, f" {spelling}\n"):
+            for prompt in ("", f"Instruct: {spelling}\nQuery: "):
+                [row] = rows_of(folder, text, prompt=prompt)
+                assert [id_ for id_ in row if id_ in special] == frame
+                assert tokenizer.decode(row).strip() == (prompt + text).strip()
+
+
+@pytest.mark.parametrize("architecture", ["qwen3", "gemma3"])
+def test_a_spelled_end_does_not_end_a_text(built: Callable[..., Path], architecture: str) -> None:
+    """What follows it still counts, as it does not where the token is taken for real: here is the control."""
+    folder = built(architecture)
+    end = SPELLINGS[architecture][0]
+    [row] = rows_of(folder, f"a {end} b")
+    assert row != AutoTokenizer.from_pretrained(folder)(f"a {end} b")["input_ids"]
+    with Encoder(str(folder)) as encoder:
+        vectors = encoder.encode_documents([f"a {end} b", "a  b", "a"])
+    assert np.abs(vectors[0] - vectors[1:]).max(axis=1).min() > 1e-3
+
+
+def spell_by_merges(folder: Path, spelling: str) -> None:
+    """Give the tokenizer merges that lead from letters to a special token, as a converted vocabulary may have."""
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    vocabulary, merges = content["model"]["vocab"], content["model"]["merges"]
+    for end in range(1, len(spelling)):
+        left, right = spelling[:end], spelling[end]
+        for token in (left, right, left + right):
+            vocabulary.setdefault(token, len(vocabulary))
+        merges.insert(end - 1, [left, right])
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_merges_cannot_spell_a_special_token(tmp_path: Path, edit: Callable[..., None]) -> None:
+    """Even where a vocabulary's merges put "<eos>" together, its id comes from no text."""
+    folder = build_model(tmp_path, "gemma3")
+    spell_by_merges(folder, "<eos>")
+    edit(folder / "config.json", vocab_size=5_000)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.encode_special_tokens = True
+    end = tokenizer.token_to_id("<eos>")
+    assert end in tokenizer.encode("a<eos>b", add_special_tokens=False).ids  # or this test would prove nothing
+    for text in ("<eos>", "a<eos>b", "<eos><eos> <eos>", "\U0001f44d<eos>\U0001f44d"):
+        [row] = rows_of(folder, text)
+        assert row.index(end) == len(row) - 1
+        assert tokenizer.decode(row) == text
+
+
+@given(st.lists(USABLE, max_size=5))
+def test_any_text_as_transformers(built: Callable[..., Path], texts: list[str]) -> None:
+    """Ids equal those of the model's own tokenizer for any text that spells no special token."""
+    for architecture in ("qwen3", "gemma3"):
+        folder = built(architecture)
+        theirs = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        assert rows_of_cached(folder, texts) == [theirs.encode(text).ids for text in texts]
+
+
+_loaded: dict[Path, Tokens] = {}
+
+
+def rows_of_cached(folder: Path, texts: list[str]) -> list[list[int]]:
+    if folder not in _loaded:
+        _loaded[folder] = tokens_of(folder)
+    return _loaded[folder].tokenize(texts, "", limit=1_000_000).rows
+
+
+def set_frame(folder: Path, single: str, *named: str) -> None:
+    """Replace what the tokenizer puts around a text."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    special = [(name, tokenizer.token_to_id(name)) for name in named]
+    tokenizer.post_processor = processors.TemplateProcessing(single=single, pair="$A $B", special_tokens=special)
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def test_a_broken_promise_is_kept_and_told(tmp_path: Path) -> None:
+    """add_eos_token without an end in tokenizer.json: the text ends with it all the same, and a warning says so."""
+    folder = build_model(tmp_path, "gemma3")
+    [whole] = rows_of(folder, "a b")
+    set_frame(folder, "<bos> $A", "<bos>")
+    with pytest.warns(ModelWarning, match="promises that texts end with '<eos>', but its tokenizer.json does not do it"):
+        assert rows_of(folder, "a b") == [whole]
+    set_frame(folder, "$A")
+    with pytest.warns(ModelWarning, match="promises that texts begin with '<bos>' and end with '<eos>'"):
+        assert rows_of(folder, "a b") == [whole]
+
+
+def test_a_tokenizer_that_promises_no_end(tmp_path: Path, edit: Callable[..., None]) -> None:
+    """Then its last token is the text's own, and nothing is said."""
+    folder = build_model(tmp_path)
+    set_frame(folder, "$A")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert rows_of(folder, "x") == [[Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id("x")]]
+    # An explicit no, and a promise of a token that has no name, are no promises either.
+    edit(folder / "tokenizer_config.json", add_eos_token=False, add_bos_token=True)
+    assert len(rows_of(folder, "x")[0]) == 1
+
+
+def test_padding_and_truncation_saved_in_the_file_are_ignored(folder: Path) -> None:
+    """Whoever used the tokenizer last may have left both in tokenizer.json."""
+    expected = rows_of(folder, "a long enough text", "x")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(3)
+    tokenizer.enable_padding(length=8)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    assert rows_of(folder, "a long enough text", "x") == expected
+
+
+def test_ids_beyond_the_weights_are_refused(folder: Path, edit: Callable[..., None]) -> None:
+    """An id without a row in the embedding table is found at load, not by a crash."""
+    edit(folder / "config.json", vocab_size=700)
+    with pytest.raises(ModelDamaged, match="gives ids up to [0-9]+, but config.json's vocab_size is 700"):
+        tokens_of(folder)
+
+
+def test_special_ids_may_lie_beyond_the_weights(tmp_path: Path, edit: Callable[..., None]) -> None:
+    """Gemma 3's image token does; since no text can spell it, it does no harm."""
+    folder = build_model(tmp_path, "gemma3")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    edit(folder / "config.json", vocab_size=tokenizer.get_vocab_size())
+    tokenizer.add_special_tokens(["<image_soft_token>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    [row] = rows_of(folder, "<image_soft_token>")
+    assert max(row) < tokenizer.get_vocab_size() - 1
+
+
+def test_counting_includes_the_end(encoder: Encoder) -> None:
+    """As documents, however long."""
+    assert encoder.count_tokens(["x", "xyzzy" * 1_000, "x"])[::2] == [2, 2]
+    assert encoder.count_tokens(["xyzzy" * 1_000])[0] > encoder.max_tokens
+    assert encoder.count_tokens([]) == []
+
+
+def test_a_damaged_tokenizer(folder: Path) -> None:
+    """Missing, or not a tokenizer: an error that names the file."""
+    path: Any = folder / "tokenizer.json"
+    path.write_text('{"version": "1.0"}')
+    with pytest.raises(ModelDamaged, match=r"tokenizer\.json cannot be read: .*; fetch the model again"):
+        tokens_of(folder)
+    path.unlink()
+    with pytest.raises(ModelDamaged, match=r"lacks tokenizer\.json"):
+        tokens_of(folder)
