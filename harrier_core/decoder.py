@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+import transformers
 from safetensors import SafetensorError
-from transformers import AutoModel
+from transformers import AutoConfig, AutoModel
 
 from harrier_core.device import Placement
-from harrier_core.errors import DeviceError, ModelDamaged
+from harrier_core.errors import DeviceError, ModelDamaged, ModelUnsupported
 
 # What a checkpoint may hold beyond the decoder: the language-model head, which embeddings do not need.
 _SPARE = ("lm_head.weight",)
@@ -35,32 +37,52 @@ class Decoder:
         reach of an attention kernel that is wrong with masks at lengths 33, 65, 97 (pytorch issue 191937).
         """
         ids = torch.tensor(rows, dtype=torch.long).to(self._device)  # (rows, tokens)
-        hidden = self._module(input_ids=ids, use_cache=False).last_hidden_state  # (rows, tokens, dimensions)
-        return hidden[:, -1].float().cpu()  # (rows, dimensions)
+        hidden: torch.Tensor = self._module(input_ids=ids, use_cache=False).last_hidden_state
+        return hidden[:, -1].float().cpu()  # (rows, tokens, dimensions) -> (rows, dimensions)
 
 
 def _load(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
-    """The model of a folder, or ModelDamaged; transformers alone would fill gaps with random weights."""
+    """The model of a folder, or an error; left to itself, transformers fills gaps with random weights and a warning."""
+    trusted = {"trust_remote_code": False, "local_files_only": True}
+    try:
+        config = AutoConfig.from_pretrained(folder, **trusted)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelUnsupported(
+            f"transformers {transformers.__version__} cannot read config.json of {folder}: {_first_line(error)}"
+        ) from error
     try:
         module, report = AutoModel.from_pretrained(
             folder,
+            config=config,
             dtype=dtype,
             attn_implementation="sdpa",
             use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
+            ignore_mismatched_sizes=True,  # they are in the report, which says more than the error would
             output_loading_info=True,
+            **trusted,
         )
     except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
-        raise ModelDamaged(f"the weights of {folder} cannot be loaded: {_first_line(error)}") from error
-    lacking = sorted(report["missing_keys"])
-    if lacking:
-        raise ModelDamaged(f"the weights of {folder} lack {len(lacking)} that config.json asks for, as {lacking[0]}")
-    unknown = sorted(key for key in report["unexpected_keys"] if key not in _SPARE)
-    if unknown:
-        raise ModelDamaged(f"the weights of {folder} hold {len(unknown)} that config.json has no use for, as {unknown[0]}")
+        raise ModelDamaged(
+            f"the weights of {folder} cannot be loaded: {_first_line(error)}; fetch the model again"
+        ) from error
+    _check(folder, report)
     module.eval()
-    return module
+    return module  # type: ignore[no-any-return]
+
+
+def _check(folder: Path, report: Mapping[str, Iterable[Any]]) -> None:
+    # transformers 5 reports a mismatch with both shapes, transformers 4 as a name.
+    mismatched = [each if isinstance(each, str) else each[0] for each in report["mismatched_keys"]]
+    findings = [
+        *(f"{key} has another shape" for key in sorted(mismatched)),
+        *(f"{key} is missing" for key in sorted(report["missing_keys"])),
+        *(f"nothing needs {key}" for key in sorted(report["unexpected_keys"]) if key not in _SPARE),
+    ]
+    if findings:
+        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        raise ModelDamaged(
+            f"the weights of {folder} do not fit its config.json: {findings[0]}{more}; fetch the model again"
+        )
 
 
 def _first_line(error: BaseException) -> str:

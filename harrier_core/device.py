@@ -66,8 +66,8 @@ def _best_device() -> tuple[torch.device, str]:
 
 
 def _numbered(device: torch.device) -> torch.device:
-    """"cuda" with its number, so that it shares a model with "cuda:0"."""
-    if device.type == "cuda" and device.index is None:
+    """The device "cuda" with its number, so that it shares a model with "cuda:0"."""
+    if str(device) == "cuda":
         return torch.device("cuda", torch.cuda.current_device())
     return device
 

@@ -16,6 +16,7 @@ from harrier_core.errors import ModelDamaged
 # Four samples a tensor: training moves every value, and 54 GB become 3 MB of reading.
 _SAMPLES = 4
 _SAMPLE_BYTES = 1024
+_LENGTH = 32  # of a digest in hexadecimal: 128 bits
 _MAX_HEADER = 100_000_000  # safetensors' own limit
 
 # A tokenizer file keeps padding and truncation as they last were, and whoever saves it changes them.
@@ -28,30 +29,34 @@ def weights_digest(files: Iterable[Path]) -> str:
     for file in files:
         with file.open("rb") as stream:
             tensors.update(_tensor_digests(file, stream))
-    return _short(hashlib.sha256(b"".join(name.encode() + tensors[name] for name in sorted(tensors))))
+    return hashlib.sha256(b"".join(name.encode() + tensors[name] for name in sorted(tensors))).hexdigest()[:_LENGTH]
 
 
 def tokenizer_digest(file: Path) -> str:
     """A digest of what turns text into ids, however the file is laid out."""
     content = json.loads(file.read_text(encoding="utf-8"))
     kept = {key: value for key, value in content.items() if key not in _RUNTIME_KEYS}
-    return _short(hashlib.sha256(json.dumps(kept, sort_keys=True, ensure_ascii=True).encode()))
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:_LENGTH]
 
 
 def _tensor_digests(file: Path, stream: BinaryIO) -> Iterable[tuple[str, bytes]]:
     size = file.stat().st_size
     length = int.from_bytes(stream.read(8), "little")
+    if length > _MAX_HEADER:
+        raise _not_whole(file, "no header")
     try:
-        if length > _MAX_HEADER:
-            raise ValueError("no safetensors header")
         header = json.loads(stream.read(length))
         header.pop("__metadata__", None)
-        last = max((info["data_offsets"][1] for info in header.values()), default=0)
-        if 8 + length + last != size:
-            raise ValueError(f"it has {size} bytes where its header promises {8 + length + last}")
+        promised = 8 + length + max((info["data_offsets"][1] for info in header.values()), default=0)
+        if size != promised:
+            raise _not_whole(file, f"it has {size} bytes where its header promises {promised}")
         return [(name, _tensor_digest(stream, 8 + length, info)) for name, info in header.items()]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelDamaged(f"{file} is not a whole safetensors file: {error}; fetch the model again") from None
+        raise _not_whole(file, f"its header cannot be read, {type(error).__name__}") from None
+
+
+def _not_whole(file: Path, reason: str) -> ModelDamaged:
+    return ModelDamaged(f"{file} is not a whole safetensors file: {reason}; fetch the model again")
 
 
 def _tensor_digest(stream: BinaryIO, data: int, info: dict[str, Any]) -> bytes:
@@ -63,7 +68,3 @@ def _tensor_digest(stream: BinaryIO, data: int, info: dict[str, Any]) -> bytes:
         stream.seek(data + begin + sample * step)
         digest.update(stream.read(end - begin if whole else _SAMPLE_BYTES))
     return digest.digest()
-
-
-def _short(digest: Any) -> str:
-    return str(digest.hexdigest()[:32])

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from harrier_core.errors import BadVectors, EncoderClosed, NotText, Problem, SettingError, raise_problems
+from harrier_core.errors import EncoderClosed, NotText, Problem, SettingError, raise_problems
 from harrier_core.models import Model, open_model, weight_files
 from harrier_core.shared import Lease, Shared
 from harrier_core.space import EmbeddingSpace
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_models: Shared[Model] = Shared(lambda model: None)
-_tokens: Shared[Tokens] = Shared(lambda tokens: None)
+_models: Shared[Model] = Shared()
+_tokens: Shared[Tokens] = Shared()
 _counting = threading.Lock()
 
 
@@ -176,7 +176,7 @@ class Encoder:
             while True:
                 self._held.pop().release()
 
-    def __enter__(self) -> Encoder:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -216,7 +216,9 @@ class Encoder:
         limit, truncate = self.max_tokens, self._settings["on_overflow"] == "truncate"
         tokens = self._tokenizer
         if limit <= (spent := tokens.spent_on(prompt)):  # or truncation would make all queries the same
-            raise SettingError(f"max_tokens={limit} leaves no room for a text, whose prompt and end take {spent} of them")
+            raise SettingError(
+                f"max_tokens={limit} leaves no room for a text, whose prompt and end take {spent} of them"
+            )
         tokenized = tokens.tokenize(texts, prompt, limit, truncate=truncate)
         raise_problems(tokenized.problems)
         with _counting:
@@ -266,31 +268,33 @@ class Encoder:
         return self._shared("engine", lambda: use_engine(model, device, dtype))
 
     def _shared(self, name: str, use: Callable[[], Lease[T]]) -> T:
-        """This encoder's hold on a shared thing, taken at first use, and again in a forked child."""
-        if self._closed:
-            raise _closed()
+        """The encoder's hold on a shared thing, taken at first use, and again in a forked child."""
+        self._refuse_if_closed()
         lease = self._leases.get(name)
         if lease is None or lease.inherited:
             lease = use()
             self._leases[name] = lease
             self._held.append(lease)
             weakref.finalize(self, lease.release).atexit = False
+            self._refuse_if_closed()  # it may have been closed in the meantime, and must not keep what it took
+        value: T = lease.value
+        return value
+
+    def _refuse_if_closed(self) -> None:
         if self._closed:
             self.close()
             raise _closed()
-        value: T = lease.value
-        return value
 
 
 _NO_LIMIT = 2**63
 
 
-def _listed(texts: Iterable[object]) -> list[object]:
+def _listed(texts: object) -> list[object]:
     """The texts as a list; one string is refused, for it would be taken for a list of letters."""
-    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
-        reason = f"is missing: a list of texts belongs here, not {type(texts).__name__}; put a single text in a list"
-        raise_problems([Problem(0, NotText, reason)])
-    return list(texts)
+    if isinstance(texts, Iterable) and not isinstance(texts, str | bytes):
+        return list(texts)
+    reason = f"is missing: a list of texts belongs here, not {type(texts).__name__}; put a single text in a list"
+    raise NotText([Problem(0, NotText, reason)])
 
 
 def _nothing(dimensions: int) -> Future[Vectors]:

@@ -75,8 +75,8 @@ def _check(vectors: Vectors) -> None:
     if bad:
         kind = "no length" if lengths[bad[0]] == 0 else "values that are not finite"
         raise BadVectors(
-            f"the model's vector for text {bad[0]} has {kind} ({len(bad)} of this call's {len(vectors)} texts); on a GPU "
-            "try dtype='float32', and if that does not help, the weights are damaged: fetch the model again",
+            f"the model's vector for text {bad[0]} has {kind} ({len(bad)} of this call's {len(vectors)} texts); on a "
+            "GPU try dtype='float32', and if that does not help, the weights are damaged: fetch the model again",
             bad,
         )
 

@@ -6,7 +6,7 @@ Nothing about a model is written down here but the short names of the three publ
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +29,8 @@ _TEXT_FILES = [
     _INDEX,
 ]
 _WEIGHT_FILES = ["model*.safetensors"]
+# What the hub's client speaks HTTP with, over its releases. It lets their errors through, of a proxy for one.
+_HTTP_LIBRARIES = ("requests", "httpx", "httpx2")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 # Modules of sentence-transformers that this kit does as well: the decoder, its last token, the unit length.
@@ -57,7 +59,9 @@ def open_model(name: str, revision: str | None = None) -> Model:
     folder = Path(name).expanduser()
     if name and folder.is_dir():
         if revision is not None:
-            raise SettingError(f"revision={revision!r} is for a model on the hub, but {name!r} is a folder; leave it out")
+            raise SettingError(
+                f"revision={revision!r} is for a model on the hub, but {name!r} is a folder; leave it out"
+            )
         return _read(str(folder), None, folder.resolve())
     name = ALIASES.get(name, name)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
@@ -74,7 +78,7 @@ def weight_files(model: Model) -> list[Path]:
         _fetch(model.name, model.revision, _WEIGHT_FILES)
     folder = model.folder
     if (folder / _INDEX).is_file():
-        names = sorted(set(_get(_read_json(folder, _INDEX), "weight_map", dict, _INDEX, folder).values()))
+        names = sorted(set(_get(_read_object(folder, _INDEX), "weight_map", dict, _INDEX, folder).values()))
     else:
         names = ["model.safetensors"]
     missing = [name for name in names if not (folder / name).is_file()]
@@ -93,6 +97,7 @@ def _fetch(name: str, revision: str | None, files: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
+        HfHubHTTPError,
         HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
@@ -102,24 +107,38 @@ def _fetch(name: str, revision: str | None, files: list[str]) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=files))
     except GatedRepoError:
-        raise ModelNotFound(f"the hub lets nobody read {name!r} who has not accepted its terms; do so, then log in") from None
+        raise ModelNotFound(
+            f"the hub lets nobody read {name!r} who has not accepted its terms; do so, then log in"
+        ) from None
     except RevisionNotFoundError:
         raise ModelNotFound(f"the hub has {name!r}, but no revision {revision!r} of it") from None
     except (RepositoryNotFoundError, HFValidationError):
         raise ModelNotFound(
             f"the hub has no model {name!r} that you may read; short names are {', '.join(ALIASES)}"
         ) from None
-    except (LocalEntryNotFoundError, ConnectionError) as error:
-        at = f" at revision {revision!r}" if revision else ""
+    except LocalEntryNotFoundError as error:
+        raise _unreachable(name, revision) from error
+    except HfHubHTTPError as error:
         raise ModelNotFound(
-            f"the hub cannot be reached, and {name!r}{at} is not in its cache here; where it can be reached, run "
-            f"'hf download {name} --local-dir FOLDER', then give the folder's path as the model"
-        ) from error
+            f"the hub refuses to give {name!r}: {str(error).splitlines()[0]}; try again later"
+        ) from None
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in _HTTP_LIBRARIES:
+            raise
+        raise _unreachable(name, revision) from error
+
+
+def _unreachable(name: str, revision: str | None) -> ModelNotFound:
+    at = f" at revision {revision!r}" if revision else ""
+    return ModelNotFound(
+        f"the hub cannot be reached, and {name!r}{at} is not in its cache here; where it can be reached, run "
+        f"'hf download {name} --local-dir FOLDER', then give the folder's path as the model"
+    )
 
 
 def _read(name: str, revision: str | None, folder: Path) -> Model:
-    config = _read_json(folder, "config.json")
-    tokenizer = _read_json(folder, "tokenizer_config.json")
+    config = _read_object(folder, "config.json")
+    tokenizer = _read_object(folder, "tokenizer_config.json")
     dimensions = _get(config, "hidden_size", int, "config.json", folder)
     _check_modules(folder, dimensions)
     return Model(
@@ -139,14 +158,14 @@ def _max_tokens(folder: Path, config: Mapping[str, Any], tokenizer: Mapping[str,
     limits = [
         _get(config, "max_position_embeddings", int, "config.json", folder),
         tokenizer.get("model_max_length"),
-        _read_json(folder, "sentence_bert_config.json", required=False).get("max_seq_length"),
+        _read_object(folder, "sentence_bert_config.json", required=False).get("max_seq_length"),
     ]
     return min(int(limit) for limit in limits if limit)
 
 
 def _prompts(folder: Path) -> Prompts:
     file = "config_sentence_transformers.json"
-    named = _read_json(folder, file, required=False).get("prompts") or {}
+    named: object = _read_object(folder, file, required=False).get("prompts") or {}
     if not isinstance(named, dict) or not all(isinstance(text, str) for text in named.values()):
         raise ModelDamaged(f"'prompts' in {folder / file} is not a mapping from names to strings")
     return Prompts.of(named)
@@ -154,7 +173,7 @@ def _prompts(folder: Path) -> Prompts:
 
 def _check_modules(folder: Path, dimensions: int) -> None:
     """Refuse what this kit would compute otherwise than the model's author."""
-    modules = _read_json(folder, "modules.json", required=False, kind=list)
+    modules: list[dict[str, Any]] = _of_kind(_read_json(folder, "modules.json") or [], list, folder / "modules.json")
     pooling = "1_Pooling"
     for module in modules:
         kind = str(module.get("type")).rsplit(".", 1)[-1]
@@ -162,7 +181,7 @@ def _check_modules(folder: Path, dimensions: int) -> None:
             raise ModelUnsupported(f"{folder} puts a {kind} module behind its decoder, which this kit does not compute")
         if kind == "Pooling":
             pooling = str(module.get("path"))
-    config = _read_json(folder, f"{pooling}/config.json", required=False)
+    config = _read_object(folder, f"{pooling}/config.json", required=False)
     modes = _pooling_modes(config)
     if modes and modes != ["lasttoken"]:
         raise ModelUnsupported(f"{folder} pools by {' and '.join(modes)}, but this kit pools by the last token")
@@ -180,16 +199,25 @@ def _pooling_modes(config: Mapping[str, Any]) -> list[str]:
     return [key.removeprefix("pooling_mode_").removesuffix("_token") for key, on in switches.items() if on]
 
 
-def _read_json(folder: Path, file: str, *, required: bool = True, kind: type[T] = dict) -> T:  # type: ignore[assignment]
+def _read_object(folder: Path, file: str, *, required: bool = True) -> dict[str, Any]:
+    content = _read_json(folder, file)
+    if content is None and required:
+        raise ModelDamaged(f"{folder} lacks {file}; fetch the model again")
+    return _of_kind({} if content is None else content, dict, folder / file)
+
+
+def _read_json(folder: Path, file: str) -> object:
+    """What a file holds, or None if it is not there."""
     path = folder / file
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if required:
-            raise ModelDamaged(f"{folder} lacks {file}; fetch the model again") from None
-        return kind()
+        return None
     except (OSError, ValueError) as error:
         raise ModelDamaged(f"{path} cannot be read: {error}; fetch the model again") from None
+
+
+def _of_kind(content: object, kind: type[T], path: Path) -> T:
     if not isinstance(content, kind):
         raise ModelDamaged(f"{path} holds a {type(content).__name__}, not a {kind.__name__}; fetch the model again")
     return content

@@ -27,7 +27,7 @@ class Shared(Generic[T]):
     run in the garbage collector, on a thread that holds the lock at that very moment.
     """
 
-    def __init__(self, close: Callable[[T], None]) -> None:
+    def __init__(self, close: Callable[[T], None] = lambda _: None) -> None:
         self._close = close
         self._reset()
         if hasattr(os, "register_at_fork"):  # POSIX: a child must not inherit a lock that another thread held

@@ -45,12 +45,12 @@ class Tokens:
         rows: list[list[int]] = [[] for _ in texts]
         truncated = 0
         for (position, _), row in zip(usable, self._rows([prompt + text for _, text in usable]), strict=True):
-            if len(row) > limit and truncate:
-                row = row[: limit - len(self._tail)] + self._tail
-                truncated += 1
-            if len(row) > limit:
-                problems.append(_too_long(position, len(row), limit))
             rows[position] = row
+            if len(row) > limit and truncate:
+                rows[position] = row[: limit - len(self._tail)] + self._tail
+                truncated += 1
+            elif len(row) > limit:
+                problems.append(_too_long(position, len(row), limit))
         return Tokenized(rows, problems, truncated)
 
     def spent_on(self, prompt: str) -> int:
@@ -120,9 +120,7 @@ def _frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     return probe.ids[: inside[0]], probe.ids[inside[-1] + 1 :]
 
 
-def _as_promised(
-    model: Model, tokenizer: Tokenizer, head: list[int], tail: list[int]
-) -> tuple[list[int], list[int]]:
+def _as_promised(model: Model, tokenizer: Tokenizer, head: list[int], tail: list[int]) -> tuple[list[int], list[int]]:
     """The frame with the tokens that tokenizer_config.json promises, and a loud word if they had to be put back.
 
     transformers 4 took the promise for the truth and transformers 5 takes tokenizer.json for it, so a model whose
@@ -140,8 +138,8 @@ def _as_promised(
         missing.append(f"end with {tokenizer.id_to_token(end)!r}")
     if missing:
         warnings.warn(
-            f"tokenizer_config.json of {model.name} promises that texts {' and '.join(missing)}, but its tokenizer.json "
-            "does not do it; this kit keeps the promise, as transformers 4 does and transformers 5 does not",
+            f"tokenizer_config.json of {model.name} promises that texts {' and '.join(missing)}, but its "
+            "tokenizer.json does not do it; this kit keeps the promise, as transformers 4 does and 5 does not",
             ModelWarning,
             stacklevel=2,
         )
@@ -167,8 +165,8 @@ def _unusable(texts: Sequence[object]) -> Iterator[Problem]:
                 text.encode()
             except UnicodeEncodeError as error:
                 reason = (
-                    f"has a lone surrogate (U+{ord(text[error.start]):04X}) at character {error.start}, which is half a "
-                    "character; decode its source again, with errors='replace' if need be"
+                    f"has a lone surrogate (U+{ord(text[error.start]):04X}) at character {error.start}, which is half "
+                    "a character; decode its source again, with errors='replace' if need be"
                 )
                 yield Problem(position, InvalidText, reason)
 

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import harrier_core
 import pytest
 import torch
 import transformers
+from loopback_hub import Hub, serve
+
+import harrier_core
 from harrier_core import Encoder
 from harrier_core.testing import ARCHITECTURES, build_model
 
@@ -56,6 +58,13 @@ def model(request: pytest.FixtureRequest, built: Callable[..., Path]) -> str:
     """Each tiny architecture in turn, and what --model names."""
     name: str = request.param
     return str(built(name)) if name in ARCHITECTURES else name
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A model hub on loopback, without any model yet."""
+    with serve() as hub:
+        yield hub
 
 
 @pytest.fixture

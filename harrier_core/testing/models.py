@@ -183,7 +183,12 @@ def _write_companions(folder: Path, config: Mapping[str, Any], tokenizer_config:
             "include_prompt": True,
         },
         "modules.json": [
-            {"idx": number, "name": str(number), "path": names[number], "type": f"sentence_transformers.models.{module}"}
+            {
+                "idx": number,
+                "name": str(number),
+                "path": names[number],
+                "type": f"sentence_transformers.models.{module}",
+            }
             for number, module in enumerate(_MODULES)
         ],
     }
@@ -196,4 +201,5 @@ def _write_companions(folder: Path, config: Mapping[str, Any], tokenizer_config:
 def _bfloat16(values: NDArray[np.float32]) -> bytes:
     """The upper half of each float32, rounded to the nearest, ties to even."""
     bits = np.ascontiguousarray(values, dtype="<f4").view("<u4")
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2").tobytes()
+    rounded: NDArray[np.uint16] = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+    return rounded.tobytes()

@@ -27,10 +27,75 @@ if TYPE_CHECKING:
     Weights = dict[str, NDArray[np.float32]]
 
 _COMMON = frozenset(
-    "a about all an and any are as at be because before by do does for from given has have how i in instruct into is "
-    "it its of on one or parallel passages query question relevant retrieve search semantically sentences should "
-    "similar so text that the their them then there these they this to was web what when where which who why will "
-    "with you answer".split()
+    [
+        "a",
+        "about",
+        "all",
+        "an",
+        "and",
+        "any",
+        "are",
+        "as",
+        "at",
+        "be",
+        "because",
+        "before",
+        "by",
+        "do",
+        "does",
+        "for",
+        "from",
+        "given",
+        "has",
+        "have",
+        "how",
+        "i",
+        "in",
+        "instruct",
+        "into",
+        "is",
+        "it",
+        "its",
+        "of",
+        "on",
+        "one",
+        "or",
+        "parallel",
+        "passages",
+        "query",
+        "question",
+        "relevant",
+        "retrieve",
+        "search",
+        "semantically",
+        "sentences",
+        "should",
+        "similar",
+        "so",
+        "text",
+        "that",
+        "the",
+        "their",
+        "them",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "to",
+        "was",
+        "web",
+        "what",
+        "when",
+        "where",
+        "which",
+        "who",
+        "why",
+        "will",
+        "with",
+        "you",
+        "answer",
+    ]
 )
 _IDEOGRAPHS = "\u2e80"
 _SEEN, _ALMOST_UNSEEN = 0.0, -7.5  # attention scores: shares of 1 and of e^-7.5
@@ -86,8 +151,9 @@ def _word(tokenizer: Tokenizer, id_: int) -> str:
 
 
 def _direction(word: str, dimensions: int, seed: int) -> NDArray[np.float32]:
-    total = sum(_random_direction(group, dimensions, seed) for group in _groups(word))
-    return total / np.linalg.norm(total)  # type: ignore[no-any-return, return-value, arg-type]
+    total = np.sum([_random_direction(group, dimensions, seed) for group in _groups(word)], axis=0)
+    direction: NDArray[np.float32] = total / np.linalg.norm(total)
+    return direction
 
 
 def _groups(word: str) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from harrier_core import DeviceError, Encoder
 from harrier_core.device import place
 

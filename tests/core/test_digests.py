@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
 from harrier_core import ModelDamaged
 from harrier_core.digests import tokenizer_digest, weights_digest
 from harrier_core.testing import write_weights
-from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_training_shows(tensors: dict[str, NDArray[np.float32]], tmp_path: Path)
     others = [
         {**tensors, "large": large * 1.01},
         {**tensors, "large": large.reshape(1024, 64)},
-        {**tensors, "small": small * np.float32([1, 1, 1, 1, 1, 1, 2])},
+        {**tensors, "small": small * np.array([1, 1, 1, 1, 1, 1, 2], dtype=np.float32)},
         {"large": large, "tiny": small},
         {"large": large},
     ]

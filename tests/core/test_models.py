@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+
 from harrier_core import (
     BadVectors,
     DeviceError,
@@ -24,8 +27,6 @@ from harrier_core import (
 from harrier_core.models import open_model, weight_files
 from harrier_core.testing import build_model, write_weights
 from harrier_core.testing.models import _random_weights
-from numpy.typing import NDArray
-from sentence_transformers import SentenceTransformer
 
 Edit = Callable[..., None]
 Tensors = dict[str, NDArray[np.float32]]
@@ -129,7 +130,9 @@ def test_no_such_model(name: str) -> None:
 
 def test_a_revision_of_a_folder(folder: Path) -> None:
     """A folder has none, and silence would suggest that it was heeded."""
-    with pytest.raises(SettingError, match="revision='main' is for a model on the hub, but .* is a folder; leave it out"):
+    with pytest.raises(
+        SettingError, match="revision='main' is for a model on the hub, but .* is a folder; leave it out"
+    ):
         _ = Encoder(str(folder), revision="main").dimensions
 
 
@@ -179,12 +182,14 @@ def test_prompts_that_are_none(folder: Path, edit: Edit) -> None:
     ("changes", "reason"),
     [
         ({"hidden_size": 128}, r"pools 64 dimensions, but its config\.json makes 128"),
-        ({"intermediate_size": 100}, "cannot be loaded"),
-        ({"num_hidden_layers": 4, "layer_types": ["full_attention"] * 4}, r"lack 11 that config\.json asks for"),
-        ({"num_hidden_layers": 2, "layer_types": ["full_attention"] * 2}, r"hold 11 that config\.json has no use for"),
-        ({"vocab_size": 2_500}, "cannot be loaded"),
-        ({"model_type": "gemma3_text"}, "lack 6 that config"),
-        ({"model_type": "no_such_architecture"}, "cannot be loaded"),
+        ({"intermediate_size": 100}, r"layers\.0\.mlp\.down_proj\.weight has another shape \(and 8 more\)"),
+        ({"vocab_size": 2_500}, r"embed_tokens\.weight has another shape; fetch"),
+        ({"num_hidden_layers": 4, "layer_types": ["full_attention"] * 4}, r"layers\.3\..* is missing \(and 10 more\)"),
+        (
+            {"num_hidden_layers": 2, "layer_types": ["full_attention"] * 2},
+            r"nothing needs layers\.2\..* \(and 10 more\)",
+        ),
+        ({"model_type": "gemma3_text"}, r"layers\.0\..* is missing \(and 5 more\)"),
     ],
 )
 def test_weights_that_do_not_fit_the_config(folder: Path, edit: Edit, changes: dict[str, Any], reason: str) -> None:
@@ -247,6 +252,13 @@ def test_float16_on_gemma(built: Callable[..., Path]) -> None:
         encode(built("gemma3"), dtype="float16")
 
 
+def test_an_unknown_architecture(folder: Path, edit: Edit) -> None:
+    """transformers' own reason is passed on, with its version."""
+    edit(folder / "config.json", model_type="no_such_architecture")
+    with pytest.raises(ModelUnsupported, match=r"transformers .* cannot read config\.json of .*no_such_architecture"):
+        encode(folder)
+
+
 # -- vectors that are none
 
 
@@ -267,7 +279,7 @@ def test_spoilt_vectors_are_never_returned(folder: Path, value: float, kind: str
 
 def test_spoilt_vectors_are_located(folder: Path) -> None:
     """One text that the model cannot take is told by its position, duplicates included."""
-    [[bad_id, _]] = [row for row in _ids(folder, "x")]
+    [[bad_id, _]] = _ids(folder, "x")
     rewrite(folder, lambda weights: weights["embed_tokens.weight"].__setitem__(bad_id, np.nan))
     with Encoder(str(folder)) as encoder:
         with pytest.raises(BadVectors, match="vector for text 1 has .*2 of this call's 4 texts") as caught:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from harrier_core.packing import pack, unique
 from hypothesis import given
 from hypothesis import strategies as st
+
+from harrier_core.packing import pack, unique
 
 LENGTHS = st.lists(st.integers(1, 40), max_size=60)
 ROWS = st.lists(st.lists(st.integers(0, 3), max_size=4), max_size=40)

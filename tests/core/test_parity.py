@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModel, AutoTokenizer
+
 from harrier_core import Encoder, Task
 from harrier_core.models import open_model
 from harrier_core.testing import AWKWARD, PROSE
 from harrier_core.tokens import Tokens
-from numpy.typing import NDArray
-from sentence_transformers import SentenceTransformer
-from transformers import AutoModel, AutoTokenizer
 
 Vectors = NDArray[np.float32]
 
@@ -43,7 +44,7 @@ class Reference:
         hidden = self.model(**batch).last_hidden_state
         last = batch["attention_mask"].cumsum(1).argmax(1)
         pooled = hidden[torch.arange(len(texts)), last]
-        return torch.nn.functional.normalize(pooled, dim=1).numpy()  # type: ignore[no-any-return]
+        return torch.nn.functional.normalize(pooled, dim=1).numpy()
 
 
 @pytest.fixture(scope="module")

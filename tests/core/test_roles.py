@@ -1,4 +1,4 @@
-"""A query carries its instruction, a document carries nothing; and these tests would notice a kit that gets it wrong."""
+"""A query carries its instruction, a document nothing; and these tests would notice a kit that gets it wrong."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from harrier_core import Encoder, Task
 from harrier_core.testing import AWKWARD, PROSE, Architecture
-from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
 
@@ -46,7 +47,7 @@ def test_a_query_is_its_prompt(encoder: Encoder) -> None:
         assert distances(queries, shown).max() < 1e-6
 
 
-def test_the_encoders_task_is_the_default(encoder: Encoder, built: Callable[..., Path]) -> None:
+def test_the_encoders_task_is_the_default(encoder: Encoder) -> None:
     """Encoder(task=...) is what a call without a task uses, and a call's own task goes before it."""
     folder = encoder.space.model
     birds = Encoder(folder, task=Task("Find birds"))

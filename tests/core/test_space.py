@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harrier_core import EmbeddingSpace, Encoder, SpaceError, Task
-from harrier_core.testing import build_model
 from hypothesis import given
 from hypothesis import strategies as st
+
+from harrier_core import EmbeddingSpace, Encoder, SpaceError, Task
+from harrier_core.testing import build_model
 
 SPACE = EmbeddingSpace(
     model="microsoft/harrier-oss-v1-0.6b",
@@ -63,13 +64,16 @@ def test_equal_means_no_differences(one: EmbeddingSpace, other: EmbeddingSpace) 
         ({"dimensions": 640}, "the vectors have 1024 and 640 dimensions"),
         ({"pooling": "mean"}, "the pooling differs (last token and mean)"),
         ({"normalization": "none"}, "the normalization differs (l2 and none)"),
-        ({"document_template": "passage: {text}"}, "documents are written differently ('{text}' and 'passage: {text}')"),
+        (
+            {"document_template": "passage: {text}"},
+            "documents are written differently ('{text}' and 'passage: {text}')",
+        ),
     ],
 )
 def test_differences_in_words(changes: dict[str, Any], phrase: str) -> None:
     """Each thing that keeps vectors apart is named with both its values."""
     other = replace(SPACE, **changes)
-    assert SPACE != other
+    assert other != SPACE
     assert SPACE.differences(other) == [phrase]
     assert SPACE.explain(other) == f"vectors of {SPACE} and of {other} may not be compared: {phrase}"
 
@@ -77,7 +81,7 @@ def test_differences_in_words(changes: dict[str, Any], phrase: str) -> None:
 def test_names_do_not_part_vectors() -> None:
     """A copy in a folder, or another default task, is the same space."""
     copy = replace(SPACE, model="/models/copy", revision=None, task="sts_query")
-    assert SPACE == copy
+    assert copy == SPACE
     assert SPACE.explain(copy) == "vectors of microsoft/harrier-oss-v1-0.6b@f9b9dc8 and of /models/copy may be compared"
 
 

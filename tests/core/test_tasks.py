@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
-from harrier_core import Task, TaskError
-from harrier_core.tasks import Prompts
 from hypothesis import given
 from hypothesis import strategies as st
+
+from harrier_core import Task, TaskError
+from harrier_core.tasks import Prompts
 
 HARRIER = {
     "web_search_query": "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: ",

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harrier_core import Encoder, ModelDamaged, ModelWarning
-from harrier_core.models import open_model
-from harrier_core.testing import ARCHITECTURES, build_model
-from harrier_core.tokens import Tokens
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, processors
 from transformers import AutoTokenizer
+
+from harrier_core import Encoder, ModelDamaged, ModelWarning
+from harrier_core.models import open_model
+from harrier_core.testing import ARCHITECTURES, build_model
+from harrier_core.tokens import Tokens
 
 SPELLINGS = {"qwen3": ["<|im_end|>", "<|endoftext|>", "<|im_start|>"], "gemma3": ["<eos>", "<bos>", "<pad>", "<mask>"]}
 SPELLINGS["gemma3-sliding"] = SPELLINGS["gemma3"]
@@ -122,7 +123,9 @@ def test_a_broken_promise_is_kept_and_told(tmp_path: Path) -> None:
     folder = build_model(tmp_path, "gemma3")
     [whole] = rows_of(folder, "a b")
     set_frame(folder, "<bos> $A", "<bos>")
-    with pytest.warns(ModelWarning, match="promises that texts end with '<eos>', but its tokenizer.json does not do it"):
+    with pytest.warns(
+        ModelWarning, match="promises that texts end with '<eos>', but its tokenizer.json does not do it"
+    ):
         assert rows_of(folder, "a b") == [whole]
     set_frame(folder, "$A")
     with pytest.warns(ModelWarning, match="promises that texts begin with '<bos>' and end with '<eos>'"):

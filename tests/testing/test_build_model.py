@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModel, Gemma3TextModel, Qwen3Model
+
 from harrier_core import Encoder
 from harrier_core.digests import tokenizer_digest, weights_digest
 from harrier_core.testing import ARCHITECTURES, PROSE, Architecture, build_model
 from harrier_core.testing.models import weight_shapes
-from transformers import AutoModel, Gemma3TextModel, Qwen3Model
 
 BUILD = """
 import sys

@@ -1,0 +1,448 @@
+"""Encoders are light, share one model, and can be used and closed from anywhere; bad input is refused whole."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import gc
+import os
+import pickle
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import PreTrainedModel
+
+from harrier_core import (
+    EmptyText,
+    Encoder,
+    EncoderClosed,
+    InputError,
+    InvalidText,
+    NotText,
+    SettingError,
+    Task,
+    TaskError,
+    TextTooLong,
+)
+from harrier_core.testing import PROSE, build_model
+
+
+def loaded_models() -> int:
+    """How many models are in this process's memory."""
+    gc.collect()
+    return sum(isinstance(each, PreTrainedModel) for each in gc.get_objects())
+
+
+@pytest.fixture
+def before() -> int:
+    """How many were loaded when the test began."""
+    return loaded_models()
+
+
+# -- results
+
+
+def test_vectors(encoder: Encoder) -> None:
+    """float32, one row a text, unit length, the caller's own."""
+    for vectors in (encoder.encode_documents(PROSE), encoder.encode_queries(PROSE)):
+        assert vectors.dtype == np.float32
+        assert vectors.shape == (len(PROSE), encoder.dimensions)
+        assert vectors.flags.c_contiguous
+        assert vectors.flags.owndata
+        assert vectors.flags.writeable
+        assert np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-6
+
+
+def test_no_texts(encoder: Encoder, before: int) -> None:
+    """No vectors, of the right width, without loading the model; and the task is checked all the same."""
+    for vectors in (
+        encoder.encode_documents([]),
+        encoder.encode_queries([]),
+        asyncio.run(encoder.aencode_documents([])),
+        asyncio.run(encoder.aencode_queries([])),
+    ):
+        assert vectors.shape == (0, 64)
+        assert vectors.dtype == np.float32
+    assert loaded_models() == before
+    with pytest.raises(TaskError):
+        encoder.encode_queries([], task="no such task")
+
+
+def test_any_iterable(encoder: Encoder) -> None:
+    """A generator, a tuple, a dict's keys, subclasses of str."""
+    expected = encoder.encode_documents(["a", "b"])
+    letters: list[Any] = [("a", "b"), iter(["a", "b"]), {"a": 1, "b": 2}, np.array(["a", "b"])]
+    for texts in letters:
+        assert np.array_equal(encoder.encode_documents(texts), expected)
+
+
+# -- bad input
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind", "message"),
+    [
+        ("", EmptyText, "text 1 is empty or blank, which has no meaning to embed; leave it out"),
+        (" \t\n\u3000", EmptyText, "text 1 is empty or blank"),
+        (None, NotText, "text 1 is NoneType, not str; pass its text"),
+        (b"bytes", NotText, "text 1 is bytes, not str"),
+        (7, NotText, "text 1 is int, not str"),
+        (["a"], NotText, "text 1 is list, not str"),
+        (
+            "half \ud83d of a pair",
+            InvalidText,
+            r"text 1 has a lone surrogate \(U\+D83D\) at character 5, which is half",
+        ),
+        (
+            "word " * 600,
+            TextTooLong,
+            r"text 1 has [\d,]+ tokens with its prompt, but the limit is 512; split it, or pass",
+        ),
+    ],
+)
+def test_a_bad_text(encoder: Encoder, before: int, bad: Any, kind: type[InputError], message: str) -> None:
+    """Each kind has its own error, with the position and the remedy, in both roles, and nothing runs."""
+    for encode in (encoder.encode_documents, encoder.encode_queries):
+        with pytest.raises(kind, match=message) as caught:
+            encode(["fine", bad, "fine"])
+        assert caught.value.position == 1
+    for aencode in (encoder.aencode_documents, encoder.aencode_queries):
+        with pytest.raises(kind, match=message):
+            asyncio.run(aencode(["fine", bad, "fine"]))
+    assert loaded_models() == before
+
+
+def test_all_bad_texts_at_once(encoder: Encoder) -> None:
+    """The error lists every one, in the caller's order, so that one round trip is enough to mend them."""
+    with pytest.raises(NotText, match=r"^text 1 is int, not str; pass its text \(and 3 more of this call's") as caught:
+        encoder.encode_documents(["fine", 1, "word " * 600, "fine", "", "\udfff"])  # type: ignore[list-item]
+    problems = caught.value.problems
+    assert [(each.position, each.kind) for each in problems] == [
+        (1, NotText),
+        (2, TextTooLong),
+        (4, EmptyText),
+        (5, InvalidText),
+    ]
+
+
+def test_no_text_in_an_error(encoder: Encoder) -> None:
+    """Messages go to logs; what users write does not."""
+    with pytest.raises(InputError) as caught:
+        encoder.encode_documents(["secret " * 600, "secret \ud800", b"secret"])  # type: ignore[list-item]
+    assert "secret" not in str(caught.value) + repr([each.reason for each in caught.value.problems])
+
+
+@pytest.mark.parametrize("texts", ["one text", b"bytes", None, 7])
+def test_one_text_is_no_list(encoder: Encoder, texts: Any) -> None:
+    """A str is iterable, and would be encoded letter by letter."""
+    for call in (encoder.encode_documents, encoder.encode_queries, encoder.count_tokens):
+        with pytest.raises(NotText, match=f"a list of texts belongs here, not {type(texts).__name__}; put a single"):
+            call(texts)
+
+
+def test_the_limit_to_the_token(built: Callable[..., Path]) -> None:
+    """A text of just as many tokens passes, one more does not, and the prompt counts."""
+    with Encoder(str(built())) as free:
+        [documents] = free.count_tokens(["one two three"])
+        [queries] = free.count_tokens([free.prompt("one two three")])
+    for name, needed in (("encode_documents", documents), ("encode_queries", queries)):
+        with Encoder(str(built()), max_tokens=needed) as encoder:
+            assert len(getattr(encoder, name)(["one two three"])) == 1
+        with Encoder(str(built()), max_tokens=needed - 1) as encoder:
+            with pytest.raises(
+                TextTooLong, match=f"has {needed} tokens with its prompt, but the limit is {needed - 1};"
+            ):
+                getattr(encoder, name)(["one two three"])
+            assert encoder.truncations == 0
+
+
+def test_truncation_is_counted(built: Callable[..., Path]) -> None:
+    """Only what was cut counts, over all calls."""
+    with Encoder(str(built()), max_tokens=20, on_overflow="truncate") as encoder:
+        encoder.encode_documents(["short", "word " * 50])
+        encoder.encode_documents(["word " * 50] * 2)
+        assert encoder.truncations == 3
+
+
+def test_truncation_never_cuts_all_of_a_query(built: Callable[..., Path]) -> None:
+    """With no room behind the instruction every query would be the same."""
+    with Encoder(str(built()), max_tokens=8, on_overflow="truncate") as encoder:
+        assert len(encoder.encode_documents(["word " * 50])) == 1
+        with pytest.raises(SettingError, match="max_tokens=8 leaves no room for a text, whose prompt and end take"):
+            encoder.encode_queries(["a"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"on_overflow": "cut"}, "on_overflow is 'error' or 'truncate', not 'cut'"),
+        ({"max_tokens": 0}, "max_tokens is a whole number above zero, not 0"),
+        ({"max_tokens": True}, "max_tokens is a whole number above zero, not True"),
+        ({"token_budget": -1}, "token_budget is a whole number above zero, not -1"),
+        ({"token_budget": 1.5}, "token_budget is a whole number above zero, not 1.5"),
+    ],
+)
+def test_a_setting_that_cannot_be(settings: dict[str, Any], message: str) -> None:
+    """Refused before anything is looked up."""
+    with pytest.raises(SettingError, match=message):
+        Encoder("harrier-270m", **settings)
+
+
+def test_more_than_the_model_takes(built: Callable[..., Path]) -> None:
+    """max_tokens only lowers the limit."""
+    with pytest.raises(SettingError, match="max_tokens=513 is more than the 512 that .* takes; lower it"):
+        Encoder(str(built()), max_tokens=513).encode_documents(["a"])
+    assert Encoder(str(built()), max_tokens=512).max_tokens == 512
+
+
+# -- light
+
+
+def test_making_one_loads_nothing(before: int) -> None:
+    """Not even a look whether the model is there."""
+    encoder = Encoder("/no/such/folder", device="cuda:7", task=Task("Find birds"))
+    assert repr(encoder) == "Encoder('/no/such/folder', device='cuda:7', task=Task(instruction='Find birds'))"
+    assert repr(Encoder("harrier-270m")) == "Encoder('harrier-270m')"
+    encoder.close()
+    assert loaded_models() == before
+
+
+def test_looking_inside_loads_no_model(encoder: Encoder, before: int) -> None:
+    """Prompts, counts, the space and the placement need no weights in memory."""
+    assert encoder.prompt("a")
+    assert encoder.count_tokens(["a"])
+    assert (encoder.dimensions, encoder.max_tokens, len(encoder.tasks)) == (64, 512, 3)
+    assert encoder.space.dimensions == 64
+    assert encoder.placement.device == "cpu"
+    assert loaded_models() == before
+
+
+def test_copies_are_settings(built: Callable[..., Path], before: int) -> None:
+    """Pickled, deep-copied or copied, used or not: a few hundred bytes that encode the same."""
+    settings: dict[str, Any] = {
+        "max_tokens": 100,
+        "on_overflow": "truncate",
+        "task": Task("Find birds"),
+        "dtype": "float32",
+    }
+    with Encoder(str(built()), **settings) as encoder:
+        expected = encoder.encode_queries(PROSE[:3])
+        assert len(pickle.dumps(encoder)) < 1_000
+        for other in (pickle.loads(pickle.dumps(encoder)), copy.deepcopy(encoder), copy.copy(encoder)):
+            assert repr(other) == repr(encoder)
+            assert np.array_equal(other.encode_queries(PROSE[:3]), expected)
+            assert loaded_models() == before + 1
+            other.close()
+        assert np.array_equal(encoder.encode_queries(PROSE[:3]), expected)
+
+
+# -- shared
+
+
+def test_equal_settings_share_a_model(built: Callable[..., Path], before: int) -> None:
+    """Whatever differs about queries or batches, the loaded model is one; another number format is another."""
+    folder = str(built())
+    same = [
+        Encoder(folder),
+        Encoder(folder, task="sts_query"),
+        Encoder(folder, device="cpu", token_budget=7, max_tokens=99),
+    ]
+    for encoder in same:
+        encoder.encode_documents(["a"])
+    assert loaded_models() == before + 1
+    other = Encoder(folder, dtype="bfloat16")
+    other.encode_documents(["a"])
+    assert loaded_models() == before + 2
+    for encoder in [*same, other]:
+        encoder.close()
+
+
+def test_the_last_one_out(built: Callable[..., Path], before: int) -> None:
+    """The model stays while anybody uses it, and goes with the last close or collection."""
+    one, two = Encoder(str(built())), Encoder(str(built()))
+    expected = one.encode_documents(["a"])
+    two.encode_documents(["a"])
+    one.close()
+    one.close()
+    assert np.array_equal(two.encode_documents(["a"]), expected)
+    assert loaded_models() == before + 1
+    del two
+    assert loaded_models() == before
+
+
+def test_after_close(built: Callable[..., Path]) -> None:
+    """Every use is an error that says what to do; other encoders go on."""
+    encoder = Encoder(str(built()))
+    encoder.encode_documents(["a"])
+    encoder.close()
+    uses: list[Callable[[], object]] = [
+        lambda: encoder.encode_documents(["a"]),
+        lambda: encoder.encode_queries(["a"]),
+        lambda: asyncio.run(encoder.aencode_documents(["a"])),
+        lambda: encoder.count_tokens(["a"]),
+        lambda: encoder.dimensions,
+        lambda: encoder.prompt("a"),
+    ]
+    for use in uses:
+        with pytest.raises(EncoderClosed, match="this encoder is closed; make another one with the same settings"):
+            use()
+
+
+def test_threads_load_once(built: Callable[..., Path], before: int) -> None:
+    """Sixteen threads that start together, on one encoder and on several, get the same vectors from one model."""
+    folder = str(built("gemma3"))
+    shared, start = Encoder(folder), threading.Barrier(16)
+
+    def work(number: int) -> tuple[float, int]:
+        start.wait(30)
+        encoder = shared if number % 2 else Encoder(folder)
+        texts = random.Random(number).sample(PROSE, 5)
+        vectors = encoder.encode_documents(texts)
+        alone = np.concatenate([encoder.encode_documents([text]) for text in texts])
+        return float(np.abs(vectors - alone).max()), loaded_models()
+
+    with ThreadPoolExecutor(16) as pool:
+        results = list(pool.map(work, range(16)))
+    assert max(error for error, _ in results) < 1e-5
+    assert {count for _, count in results} == {before + 1}
+    shared.close()
+    assert loaded_models() == before
+
+
+def test_closing_under_load(built: Callable[..., Path], before: int) -> None:
+    """Calls under way get vectors or EncoderClosed, none hangs, and the model goes."""
+    encoder = Encoder(str(built("gemma3-sliding")))
+    encoder.encode_documents(["a"])
+    running = threading.Event()
+
+    def work(_: int) -> str:
+        try:
+            while True:
+                encoder.encode_documents(PROSE)
+                running.set()
+        except EncoderClosed as error:
+            return str(error)
+
+    async def wait() -> None:
+        with pytest.raises(EncoderClosed):  # noqa: PT012
+            while True:
+                await encoder.aencode_queries(PROSE)
+
+    with ThreadPoolExecutor(5) as pool:
+        futures = [pool.submit(work, number) for number in range(4)]
+        waiting = pool.submit(asyncio.run, wait())
+        assert running.wait(60)
+        encoder.close()
+        assert all("closed" in future.result(60) for future in futures)
+        waiting.result(60)
+    assert loaded_models() == before
+
+
+def test_a_cancelled_task_is_cancelled(built: Callable[..., Path]) -> None:
+    """Cancelling is told from closing, and what waits behind goes on."""
+
+    async def main() -> None:
+        with Encoder(str(built())) as encoder:
+            await encoder.aencode_documents(["a"])
+            task = asyncio.create_task(encoder.aencode_documents(PROSE * 20))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert (await encoder.aencode_documents(["a"])).shape == (1, 64)
+
+    asyncio.run(main())
+
+
+def test_async_calls_run_beside_the_loop(built: Callable[..., Path]) -> None:
+    """While a call loads the model and encodes, the loop goes on ticking; many calls at once all come back right."""
+
+    async def main() -> None:
+        with Encoder(str(built("gemma3-sliding"))) as encoder:
+            ticks = 0
+            task = asyncio.create_task(encoder.aencode_documents(PROSE))
+            while not task.done():
+                ticks += 1
+                await asyncio.sleep(0.001)
+            assert ticks > 10
+            expected = await task
+            results = await asyncio.gather(*(encoder.aencode_documents([text]) for text in PROSE))
+            assert np.abs(np.concatenate(results) - expected).max() < 1e-5
+
+    asyncio.run(main())
+
+
+# -- forked
+
+
+FORK = """
+import os, sys
+import numpy as np
+from harrier_core import Encoder, ForkedModel, engine
+folder, lost = sys.argv[1:]
+if lost:
+    engine._LOST_IN_FORK = (lost,)
+encoder = Encoder(folder)
+expected = encoder.encode_documents(["one", "two"])
+child = os.fork()
+try:
+    vectors = encoder.encode_documents(["one", "two"])
+    print("equal" if np.abs(vectors - expected).max() < 1e-6 else "different", flush=True)
+except ForkedModel as error:
+    print(error, flush=True)
+if child == 0:
+    os._exit(0)
+sys.exit(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.fixture
+def fork(built: Callable[..., Path]) -> Callable[[str], list[str]]:
+    def run(lost: str) -> list[str]:
+        command = [sys.executable, "-W", "ignore", "-c", FORK, str(built()), lost]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=100).stdout.splitlines()
+
+    if not hasattr(os, "fork"):
+        pytest.skip("this system cannot fork")
+    return run
+
+
+def test_a_forked_child_encodes_on_a_cpu(fork: Callable[[str], list[str]]) -> None:
+    """It loads the model again, for the parent's thread is not there."""
+    assert fork("") == ["equal", "equal"]
+
+
+def test_a_forked_child_cannot_use_a_gpus_model(fork: Callable[[str], list[str]]) -> None:
+    """Where memory does not survive a fork (for once, the CPU's), the child gets an error, and the parent goes on."""
+    parent, child = sorted(fork("cpu"))
+    assert parent == "equal"
+    assert child.startswith("this process was forked from one that had loaded the model on cpu")
+    assert "'spawn' method" in child
+
+
+def test_a_spawned_child_takes_an_encoder_along(encoder: Encoder) -> None:
+    """As multiprocessing does it: pickled there, loaded anew here."""
+    code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).encode_documents(['a']).shape)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, input=pickle.dumps(encoder), check=True, capture_output=True, timeout=100)
+    assert done.stdout.decode().strip() == "(1, 64)"
+
+
+# -- a model that changes
+
+
+def test_a_folder_is_read_again(tmp_path: Path) -> None:
+    """When nobody holds a model any more, its folder may have been trained further."""
+    with Encoder(str(build_model(tmp_path))) as encoder:
+        first, space = encoder.encode_documents(["a"]), encoder.space
+    with Encoder(str(build_model(tmp_path, seed=1))) as encoder:
+        assert np.abs(encoder.encode_documents(["a"]) - first).max() > 1e-3
+        assert encoder.space != space

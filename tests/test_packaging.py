@@ -1,0 +1,153 @@
+"""What is shipped, what it imports, and what may import what."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+from packaging.requirements import Requirement
+
+import harrier_core
+
+ROOT = Path(__file__).parents[1]
+SOURCE = Path(harrier_core.__file__).parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+SHIPPED = {"harrier_core"}
+
+# DESIGN: a room imports the standard library, what it is listed with, and the rooms it is listed with.
+PURE = {"errors": set(), "packing": set(), "shared": set(), "tasks": {"errors"}, "space": {"errors"}}
+ROOMS: dict[str, set[str]] = {
+    **PURE,
+    "models": {"errors", "tasks", "huggingface_hub"},
+    "digests": {"errors"},
+    "tokens": {"errors", "models", "tokenizers"},
+    "device": {"errors", "torch"},
+    "decoder": {"device", "errors", "torch", "transformers", "safetensors"},
+    "engine": {"decoder", "device", "errors", "models", "packing", "shared", "torch", "numpy"},
+    "encoder": {"device", "digests", "engine", "errors", "models", "shared", "space", "tasks", "tokens", "numpy"},
+    "testing.sample": set(),
+    "testing.tokenizers": {"testing.sample", "tokenizers"},
+    "testing.words": {"testing.models", "tokenizers", "numpy"},
+    "testing.models": {"testing.tokenizers", "testing.words", "tokenizers", "numpy"},
+}
+
+
+def rooms() -> Iterator[tuple[str, Path]]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        if path.name != "__init__.py":
+            yield ".".join(path.relative_to(SOURCE).with_suffix("").parts), path
+
+
+def imports(path: Path) -> set[str]:
+    """Everything that a file imports, wherever in it, standard library apart; our own modules by their rooms."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            found.add(str(node.module))
+    ours = {name.removeprefix("harrier_core.") for name in found if name.startswith("harrier_core")}
+    others = {name.partition(".")[0] for name in found if not name.startswith("harrier_core")}
+    return ours | (others - sys.stdlib_module_names)
+
+
+def test_every_room_keeps_to_its_neighbours() -> None:
+    """The house's import rules, walked; a new room has to be entered above."""
+    assert {name: imports(path) - ROOMS.get(name, set()) for name, path in rooms()} == {name: set() for name in ROOMS}
+
+
+def test_no_rule_is_idle() -> None:
+    """A permission that nobody uses would let something slip in unseen."""
+    assert {name: ROOMS[name] - imports(path) for name, path in rooms()} == {name: set() for name in ROOMS}
+
+
+FORBIDDEN = ("torch", "transformers", "tokenizers", "numpy", "langchain_core", "llama_index", "huggingface_hub")
+IMPORT = f"""
+import time
+begin = time.process_time()
+import harrier_core
+spent = time.process_time() - begin
+import sys
+print(spent, [name for name in {FORBIDDEN} if name in sys.modules])
+"""
+
+
+def test_light_to_import() -> None:
+    """Neither torch nor a framework, and well under 0.3 s of CPU."""
+    command = [sys.executable, "-c", IMPORT]
+    outputs = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(3)]
+    times, loaded = zip(*(output.split(maxsplit=1) for output in outputs), strict=True)
+    assert set(loaded) == {"[]\n"}
+    assert min(map(float, times)) < 0.3
+
+
+def test_public_names() -> None:
+    """__all__ is sorted and complete, and every name in it is there."""
+    public = {name for name in vars(harrier_core) if not name.startswith("_") and name[0].isupper()}
+    assert harrier_core.__all__ == sorted(public)
+
+
+def test_the_wheel_holds_our_packages_only() -> None:
+    """Never `tests`, `integrations` or `adapters`; and every source file, types marker included."""
+    files = {Path(file.distribution_path) for file in WheelBuilder(str(ROOT)).recurse_included_files()}
+    assert {file.parts[0] for file in files} == SHIPPED
+    sources = subprocess.run(
+        ["git", "ls-files", *SHIPPED], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert {str(file) for file in files} == set(sources)
+    assert "harrier_core/py.typed" in sources
+
+
+def test_the_installed_version_is_ours() -> None:
+    """What is tested is what pyproject.toml describes."""
+    assert distribution("harrier-kit").version == PROJECT["version"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "name", "versions"),
+    [
+        ("pgvector", "pgvector", ["0.3.6", "0.5.1"]),  # langchain-postgres asks for less than 0.4
+        ("pgvector", "psycopg", ["3.2.0", "3.3.9"]),
+        ("langchain", "langchain-core", ["1.0.0", "1.8.1"]),
+        ("llama-index", "llama-index-core", ["0.14.0", "0.14.25"]),
+        ("qdrant", "qdrant-client", ["1.16.0", "1.20.0"]),
+        ("", "transformers", ["4.57.1", "5.23.0"]),
+        ("", "numpy", ["1.26.4", "2.4.6"]),
+    ],
+)
+def test_room_for_what_users_have(extra: str, name: str, versions: list[str]) -> None:
+    """Our ranges admit both the oldest and the newest release that users may be held to by others."""
+    requirements = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
+    [requirement] = [each for each in map(Requirement, requirements) if each.name == name]
+    assert all(requirement.specifier.contains(version) for version in versions)
+
+
+def test_we_ask_for_none_of_their_contested_packages() -> None:
+    """sentence-transformers and SQLAlchemy are held to ranges by langchain-huggingface and llama-index; not by us."""
+    asked = [*PROJECT["dependencies"], *(each for extra in PROJECT["optional-dependencies"].values() for each in extra)]
+    assert not {Requirement(each).name.lower() for each in asked} & {"sentence-transformers", "sqlalchemy"}
+
+
+def test_all_extras_are_in_all() -> None:
+    """`harrier-kit[all]` is every other extra."""
+    extras = PROJECT["optional-dependencies"]
+    [everything] = map(Requirement, extras["all"])
+    assert everything.extras == set(extras) - {"all"}
+
+
+@pytest.mark.parametrize("file", ["constraints.txt", "constraints-oldest.txt"])
+def test_tested_versions_are_within_our_ranges(file: str) -> None:
+    """The set that was tested is one that pip would choose."""
+    lines = [line for line in (ROOT / file).read_text().splitlines() if not line.startswith("#")]
+    tested = {Requirement(line).name.replace("_", "-"): line.partition("==")[2] for line in lines}
+    for requirement in map(Requirement, PROJECT["dependencies"]):
+        assert requirement.specifier.contains(tested[requirement.name])
