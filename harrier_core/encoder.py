@@ -6,6 +6,7 @@ torch and the tokenizer are imported when they are first needed, never with this
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import weakref
 from collections import deque
@@ -50,7 +51,7 @@ class Encoder:
 
     def __init__(
         self,
-        model: str,
+        model: str | os.PathLike[str],
         *,
         revision: str | None = None,
         device: str | None = None,
@@ -72,7 +73,7 @@ class Encoder:
             if number is not None and not (type(number) is int and number > 0):
                 raise SettingError(f"{name} is a whole number above zero, not {number!r}")
         self._settings: dict[str, Any] = {
-            "model": str(model),
+            "model": os.fspath(model),
             "revision": revision,
             "device": str(device) if device is not None else None,  # a torch.device is welcome
             "dtype": str(dtype).removeprefix("torch.") if dtype is not None else None,  # and a torch.dtype
@@ -169,7 +170,10 @@ class Encoder:
     # -- life
 
     def close(self) -> None:
-        """Let go of the model, which leaves memory when its last user does; calls under way end in EncoderClosed."""
+        """Let go of the model, which leaves memory with its last user; calls under way end in EncoderClosed.
+
+        It waits for nothing: if a forward pass is running, the model goes when that is over.
+        """
         self._closed = True
         self._leases = {}
         with suppress(IndexError):  # of an empty deque: another thread may be closing it too
@@ -230,6 +234,9 @@ class Encoder:
             return future.result()
         except CancelledError:
             raise _closed() from None
+        except BaseException:  # Ctrl-C must not leave the rest of the work to the end of the process
+            future.cancel()
+            raise
 
     async def _await(self, future: Future[Vectors]) -> Vectors:
         try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,32 +36,58 @@ class Engine:
     def __init__(self, model: Model, placement: Placement) -> None:
         weight_files(model)
         self.placement = placement
-        self._decoder: Decoder | None = Decoder(model.folder, placement)
         self._dimensions = model.dimensions
+        self._waiting: set[Future[Vectors]] = set()
+        # Loading is this thread's as well. Were it the caller's, the caller would keep a pool of OpenMP threads, and
+        # a child that it forks would wait for them for ever.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="harrier-engine")
+        try:
+            self._decoder: Decoder | None = self._thread.submit(Decoder, model.folder, placement).result()
+        except BaseException:
+            self._thread.shutdown(wait=False)
+            raise
 
     def submit(self, rows: Sequence[Sequence[int]], token_budget: int | None) -> Future[Vectors]:
-        """Unit vectors of these rows of tokens, float32 (rows, dimensions), in their order."""
+        """Unit vectors of these rows of tokens, float32 (rows, dimensions), in their order.
+
+        The future can be cancelled at any time, also while its passes run: it ends after the one under way.
+        """
+        future: Future[Vectors] = Future()
+        self._waiting.add(future)
+        future.add_done_callback(self._waiting.discard)
         budget = token_budget or (_CPU_TOKEN_BUDGET if self.placement.device == "cpu" else _GPU_TOKEN_BUDGET)
         try:
-            return self._thread.submit(self._encode, rows, budget)
+            self._thread.submit(self._run, future, rows, budget)
         except RuntimeError:  # the executor's word for a pool that was shut down
             raise EncoderClosed("the model was closed while this call was on its way") from None
+        return future
 
     def close(self) -> None:
-        """Drop the model once the pass under way is over; what waits behind it is cancelled."""
+        """Drop the model once the pass under way is over; whoever waits has its call cancelled."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+        for future in list(self._waiting):
+            future.cancel()
         self._decoder = None
         if self.placement.device.startswith("cuda"):
             torch.cuda.empty_cache()
 
-    def _encode(self, rows: Sequence[Sequence[int]], token_budget: int) -> Vectors:
+    def _run(self, future: Future[Vectors], rows: Sequence[Sequence[int]], token_budget: int) -> None:
         decoder = self._decoder
-        if decoder is None:
-            raise EncoderClosed("the model was closed while this call was waiting")
+        with suppress(InvalidStateError):  # of a future that was cancelled meanwhile
+            try:
+                if decoder is not None:
+                    future.set_result(self._encode(decoder, rows, token_budget, future.cancelled))
+            except Exception as error:
+                future.set_exception(error)
+
+    def _encode(
+        self, decoder: Decoder, rows: Sequence[Sequence[int]], token_budget: int, cancelled: Callable[[], bool]
+    ) -> Vectors:
         firsts, places = unique(rows)
         vectors = np.empty((len(firsts), self._dimensions), dtype=np.float32)
         for batch in pack([len(rows[first]) for first in firsts], token_budget):
+            if cancelled():
+                raise InvalidStateError
             hidden = decoder.last_hidden([rows[firsts[row]] for row in batch])
             vectors[batch] = torch.nn.functional.normalize(hidden, dim=-1).numpy()
         result: Vectors = vectors[places]

@@ -77,10 +77,9 @@ def weight_files(model: Model) -> list[Path]:
     if model.revision is not None:
         _fetch(model.name, model.revision, _WEIGHT_FILES)
     folder = model.folder
-    if (folder / _INDEX).is_file():
+    names = ["model.safetensors"]  # which transformers prefers as well, should both be there
+    if not (folder / names[0]).is_file() and (folder / _INDEX).is_file():
         names = sorted(set(_get(_read_object(folder, _INDEX), "weight_map", dict, _INDEX, folder).values()))
-    else:
-        names = ["model.safetensors"]
     missing = [name for name in names if not (folder / name).is_file()]
     if not missing:
         return [folder / name for name in names]

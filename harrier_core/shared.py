@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -101,11 +102,7 @@ class Lease(Generic[T]):
         return self._process != os.getpid()
 
     def release(self) -> None:
-        """Let go, once; releasing again, or in a forked child, does nothing."""
-        if self.inherited:
-            return
-        try:
+        """Let go, once; releasing again does nothing, nor does a forked child whose parent took the lease."""
+        with suppress(IndexError):  # of the empty deque
             self._once.pop()
-        except IndexError:
-            return
-        self._shared.let_go(self._key, self._entry)
+            self._shared.let_go(self._key, self._entry)

@@ -8,9 +8,11 @@ import gc
 import os
 import pickle
 import random
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,6 +34,7 @@ from harrier_core import (
     TaskError,
     TextTooLong,
 )
+from harrier_core.decoder import Decoder
 from harrier_core.testing import PROSE, build_model
 
 
@@ -74,6 +77,13 @@ def test_no_texts(encoder: Encoder, before: int) -> None:
     assert loaded_models() == before
     with pytest.raises(TaskError):
         encoder.encode_queries([], task="no such task")
+
+
+def test_a_path_is_a_model(built: Callable[..., Path]) -> None:
+    """A folder may be given as the Path that one has."""
+    with Encoder(built()) as encoder:
+        assert repr(encoder) == f"Encoder({str(built())!r})"
+        assert encoder.encode_documents(["a"]).shape == (1, 64)
 
 
 def test_any_iterable(encoder: Encoder) -> None:
@@ -343,23 +353,63 @@ def test_closing_under_load(built: Callable[..., Path], before: int) -> None:
         encoder.close()
         assert all("closed" in future.result(60) for future in futures)
         waiting.result(60)
+    deadline = time.monotonic() + 60
+    while loaded_models() > before and time.monotonic() < deadline:
+        time.sleep(0.01)  # the pass under way, which nobody waits for any more
     assert loaded_models() == before
 
 
-def test_a_cancelled_task_is_cancelled(built: Callable[..., Path]) -> None:
-    """Cancelling is told from closing, and what waits behind goes on."""
+def test_a_cancelled_task_is_cancelled(built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cancelling is told from closing; no pass runs for it but the one under way, and what waits behind goes on."""
+    passes: list[int] = []
+    under_way = threading.Event()
+    run = Decoder.last_hidden
+
+    def counted(decoder: Decoder, rows: Any) -> Any:
+        passes.append(len(rows))
+        under_way.set()
+        return run(decoder, rows)
+
+    monkeypatch.setattr(Decoder, "last_hidden", counted)
 
     async def main() -> None:
-        with Encoder(str(built())) as encoder:
-            await encoder.aencode_documents(["a"])
-            task = asyncio.create_task(encoder.aencode_documents(PROSE * 20))
-            await asyncio.sleep(0)
+        with Encoder(str(built()), token_budget=1) as encoder:
+            texts = [f"text number {number}" for number in range(5_000)]
+            task = asyncio.create_task(encoder.aencode_documents(texts))
+            await asyncio.to_thread(under_way.wait, 60)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert (await encoder.aencode_documents(["a"])).shape == (1, 64)
 
     asyncio.run(main())
+    assert 1 < len(passes) < 5_000
+
+
+INTERRUPT = """
+import sys
+from harrier_core import Encoder
+encoder = Encoder(sys.argv[1], token_budget=1)
+texts = [f"text number {number}" for number in range(50_000)]
+try:
+    print("started", flush=True)
+    encoder.encode_documents(texts)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_ctrl_c_ends_the_process(built: Callable[..., Path]) -> None:
+    """Some minutes of passes stand in the queue; the process ends after one of them, not when all are done."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPT, str(built())], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert output == "interrupted\n", errors
+    assert process.returncode == 0
 
 
 def test_async_calls_run_beside_the_loop(built: Callable[..., Path]) -> None:
