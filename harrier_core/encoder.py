@@ -204,16 +204,17 @@ class Encoder:
     # -- the way of a text: prompt, ids, vector
 
     def _submit_queries(self, texts: Iterable[str], task: str | Task | None) -> Future[Vectors]:
-        return self._submit(texts, self._model.prompts.query(self._task(task)))
+        return self._submit(texts, self._model.prompts.query(self._task(task)), urgent=True)
 
     def _submit_documents(self, texts: Iterable[str]) -> Future[Vectors]:
-        return self._submit(texts, self._model.prompts.document)
+        return self._submit(texts, self._model.prompts.document, urgent=False)
 
-    def _submit(self, texts: Iterable[str], prompt: str) -> Future[Vectors]:
+    def _submit(self, texts: Iterable[str], prompt: str, *, urgent: bool) -> Future[Vectors]:
         rows = self._rows(_listed(texts), prompt)
         if not rows:
             return _nothing(self.dimensions)
-        return self._engine.submit(rows, self._settings["token_budget"])
+        beginning = self._tokenizer.beginning(prompt)
+        return self._engine.submit(rows, beginning, self._settings["token_budget"], urgent=urgent)
 
     def _rows(self, texts: list[object], prompt: str) -> list[list[int]]:
         """Token ids, or the error of the first text that cannot be encoded; nothing runs until all of them can."""

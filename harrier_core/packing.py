@@ -2,7 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The ids of one text, in two parts: a beginning that others share, computed once, and the rest."""
+
+    rest: Sequence[int]  # never empty
+    shared: tuple[int, ...] = ()
+
+    @property
+    def ids(self) -> list[int]:
+        """All of them."""
+        return [*self.shared, *self.rest]
+
+
+def split(ids: Sequence[int], shared: tuple[int, ...]) -> Row:
+    """The row of these ids, sharing that beginning if it has it.
+
+    Ids decide, not text: a tokenizer may merge the last of an instruction with the first of a query.
+    """
+    if shared and len(ids) > len(shared) and tuple(ids[: len(shared)]) == shared:
+        return Row(ids[len(shared) :], shared)
+    return Row(ids)
 
 
 def unique(rows: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
@@ -18,21 +43,11 @@ def unique(rows: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
     return firsts, places
 
 
-def pack(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-    """Row numbers in batches: equal lengths only, so nothing is padded; longest first; each within the budget.
+def by_length(rows: Sequence[Row]) -> Iterator[list[int]]:
+    """Row numbers, those together that have the same number of own tokens behind the same beginning."""
 
-    Longest first makes the most memory-hungry pass the first one, so what does not fit fails at once.
-    A row longer than the budget is a batch of its own.
-    """
-    batches: list[list[int]] = []
-    room = 0
-    previous = -1
-    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        length = lengths[row]
-        if length != previous or room < length:
-            batches.append([])
-            room = token_budget
-            previous = length
-        batches[-1].append(row)
-        room -= length
-    return batches
+    def key(number: int) -> tuple[int, tuple[int, ...]]:
+        return len(rows[number].rest), rows[number].shared
+
+    for _, same in groupby(sorted(range(len(rows)), key=key), key):
+        yield list(same)

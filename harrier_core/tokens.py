@@ -58,6 +58,13 @@ class Tokens:
         [row] = self._rows([prompt])
         return len(row)
 
+    def beginning(self, prompt: str) -> tuple[int, ...]:
+        """The ids that texts with this prompt begin with, as a rule: its last token may merge with a text's first."""
+        if not prompt:
+            return ()
+        [row] = self._rows([prompt])
+        return tuple(row[: len(row) - len(self._tail) - 1])
+
     def _rows(self, texts: list[str]) -> Iterator[list[int]]:
         for text, encoding in zip(texts, self._tokenizer.encode_batch(texts, add_special_tokens=False), strict=True):
             yield [*self._head, *self._ordinary(text, encoding), *self._tail]

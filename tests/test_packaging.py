@@ -23,15 +23,24 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SHIPPED = {"harrier_core"}
 
 # DESIGN: a room imports the standard library, what it is listed with, and the rooms it is listed with.
-PURE = {"errors": set(), "packing": set(), "shared": set(), "tasks": {"errors"}, "space": {"errors"}}
 ROOMS: dict[str, set[str]] = {
-    **PURE,
+    "errors": set(),
+    "packing": set(),
+    "shared": set(),
+    "tasks": {"errors"},
+    "space": {"errors"},
+    "architecture": {"errors"},
     "models": {"errors", "tasks", "huggingface_hub"},
     "digests": {"errors"},
     "tokens": {"errors", "models", "tokenizers"},
     "device": {"errors", "torch"},
-    "decoder": {"device", "errors", "torch", "transformers", "safetensors"},
-    "engine": {"decoder", "device", "errors", "models", "packing", "shared", "torch", "numpy"},
+    "checkpoint": {"errors", "torch", "safetensors"},
+    "decoder": {"architecture", "checkpoint", "device", "errors", "packing", "torch"},
+    "fallback": {"device", "errors", "packing", "torch", "transformers", "safetensors"},
+    "engine": {
+        *("architecture", "checkpoint", "decoder", "device", "errors", "fallback", "models", "packing", "shared"),
+        *("torch", "numpy"),
+    },
     "encoder": {"device", "digests", "engine", "errors", "models", "shared", "space", "tasks", "tokens", "numpy"},
     "testing.sample": set(),
     "testing.tokenizers": {"testing.sample", "tokenizers"},

@@ -182,8 +182,11 @@ def test_prompts_that_are_none(folder: Path, edit: Edit) -> None:
     ("changes", "reason"),
     [
         ({"hidden_size": 128}, r"pools 64 dimensions, but its config\.json makes 128"),
-        ({"intermediate_size": 100}, r"layers\.0\.mlp\.down_proj\.weight has another shape \(and 8 more\)"),
-        ({"vocab_size": 2_500}, r"embed_tokens\.weight has another shape; fetch"),
+        (
+            {"intermediate_size": 100},
+            r"layers\.0\.mlp\.down_proj\.weight has shape \[64, 128\] where \[64, 100\] is needed \(and 8 more\)",
+        ),
+        ({"vocab_size": 2_500}, r"embed_tokens\.weight has shape .* where \[2500, 64\] is needed; fetch"),
         ({"num_hidden_layers": 4, "layer_types": ["full_attention"] * 4}, r"layers\.3\..* is missing \(and 10 more\)"),
         (
             {"num_hidden_layers": 2, "layer_types": ["full_attention"] * 2},

@@ -1,0 +1,96 @@
+"""The forward pass through plain `transformers`: for architectures that `decoder` does not know, and its oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModel
+
+from harrier_core.device import Placement
+from harrier_core.errors import DeviceError, ModelDamaged, ModelUnsupported
+from harrier_core.packing import Row, by_length
+
+# What a checkpoint may hold beyond the decoder: the language-model head, which embeddings do not need.
+_SPARE = ("lm_head.weight",)
+
+
+class Fallback:
+    """A model loaded by transformers. It is not for two threads at once."""
+
+    def __init__(self, folder: Path, placement: Placement) -> None:
+        self._device = torch.device(placement.device)
+        self._module = _load(folder, getattr(torch, placement.dtype))
+        try:
+            self._module.to(self._device)
+        except torch.OutOfMemoryError:
+            raise DeviceError(f"the model of {folder} does not fit into the memory of {self._device}") from None
+
+    @torch.inference_mode()
+    def last_hidden(self, rows: Sequence[Row]) -> torch.Tensor:
+        """The final hidden state of each row's last token, (rows, dimensions), float32, on the host.
+
+        One length at a time, so without padding and without a mask. That keeps a vector independent of its
+        neighbours, and out of reach of an attention kernel that is wrong with masks at lengths 33, 65, 97 (pytorch
+        issue 191937).
+        """
+        hidden = torch.empty(0)
+        for numbers in by_length(rows):
+            ids = torch.tensor([rows[number].ids for number in numbers]).to(self._device)  # (same, tokens)
+            states: torch.Tensor = self._module(input_ids=ids, use_cache=False).last_hidden_state
+            if not len(hidden):
+                hidden = torch.empty(len(rows), states.shape[-1])
+            hidden[numbers] = states[:, -1].float().cpu()  # (same, tokens, dimensions) -> (same, dimensions)
+        return hidden
+
+
+def _load(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
+    """The model of a folder, or an error; left to itself, transformers fills gaps with random weights and a warning."""
+    trusted = {"trust_remote_code": False, "local_files_only": True}
+    try:
+        config = AutoConfig.from_pretrained(folder, **trusted)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelUnsupported(
+            f"transformers {transformers.__version__} cannot read config.json of {folder}: {_first_line(error)}"
+        ) from error
+    try:
+        module, report = AutoModel.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # they are in the report, which says more than the error would
+            output_loading_info=True,
+            **trusted,
+        )
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
+        raise ModelDamaged(
+            f"the weights of {folder} cannot be loaded: {_first_line(error)}; fetch the model again"
+        ) from error
+    _check(folder, report)
+    module.eval()
+    return module  # type: ignore[no-any-return]
+
+
+def _check(folder: Path, report: Mapping[str, Iterable[Any]]) -> None:
+    # transformers 5 reports a mismatch with both shapes, transformers 4 as a name.
+    mismatched = [each if isinstance(each, str) else each[0] for each in report["mismatched_keys"]]
+    findings = [
+        *(f"{key} has another shape" for key in sorted(mismatched)),
+        *(f"{key} is missing" for key in sorted(report["missing_keys"])),
+        *(f"nothing needs {key}" for key in sorted(report["unexpected_keys"]) if key not in _SPARE),
+    ]
+    if findings:
+        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        raise ModelDamaged(
+            f"the weights of {folder} do not fit its config.json: {findings[0]}{more}; fetch the model again"
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,123 @@
+"""The forward pass against transformers, down to single layers' habits, and the beginnings that are shared."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from harrier_core import Encoder, ModelWarning
+from harrier_core.architecture import read_architecture
+from harrier_core.checkpoint import Checkpoint
+from harrier_core.decoder import _KEPT_BEGINNINGS, Decoder
+from harrier_core.device import place
+from harrier_core.fallback import Fallback
+from harrier_core.packing import Row
+from harrier_core.testing import ARCHITECTURES, build_model
+
+LENGTHS = [1, 2, 15, 16, 17, 31, 32, 33, 34, 63, 64, 65, 66, 95, 96, 97, 98, 255, 480]
+
+
+def load(folder: Path) -> tuple[Decoder, Fallback]:
+    """Our forward pass and its oracle."""
+    placement = place("qwen3", "cpu")
+    architecture = read_architecture(json.loads((folder / "config.json").read_text()))
+    checkpoint = Checkpoint([folder / "model.safetensors"], architecture.weight_shapes())
+    return Decoder(architecture, checkpoint, placement), Fallback(folder, placement)
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def pair(request: pytest.FixtureRequest, built: Callable[..., Path]) -> tuple[Decoder, Fallback]:
+    return load(built(request.param))
+
+
+def some_rows(lengths: list[int], shared: tuple[int, ...] = (), seed: int = 0) -> list[Row]:
+    chance = random.Random(seed)
+    return [Row([chance.randrange(1_000) for _ in range(length)], shared) for length in lengths]
+
+
+def error(ours: Tensor, theirs: Tensor) -> float:
+    unit = torch.nn.functional.normalize
+    return float((unit(ours, dim=1) - unit(theirs, dim=1)).abs().max())
+
+
+def test_every_length_at_once(pair: tuple[Decoder, Fallback]) -> None:
+    """Lengths mixed in one pass, some twice, in no order: each as transformers has it alone."""
+    decoder, oracle = pair
+    lengths = random.Random(1).sample([*LENGTHS, *LENGTHS], 2 * len(LENGTHS))
+    rows = some_rows(lengths)
+    assert error(decoder.last_hidden(rows), oracle.last_hidden(rows)) < 1e-5
+
+
+@pytest.mark.parametrize("beginning", [1, 15, 16, 17, 30, 100])
+def test_shared_beginnings(pair: tuple[Decoder, Fallback], beginning: int) -> None:
+    """Behind a beginning that was computed once, also when a window reaches into it, or no more."""
+    decoder, oracle = pair
+    shared = tuple(range(7, 7 + beginning))
+    rows = some_rows([length for length in LENGTHS if length + beginning <= 512] * 2, shared)
+    assert error(decoder.last_hidden(rows), oracle.last_hidden(rows)) < 1e-5
+    assert error(decoder.last_hidden(rows[:1]), oracle.last_hidden(rows[:1])) < 1e-5
+
+
+def test_many_beginnings_in_one_pass(pair: tuple[Decoder, Fallback]) -> None:
+    """Different tasks and none, mixed; more of them than are kept."""
+    decoder, oracle = pair
+    beginnings = [tuple(range(number, number + 5 + number % 3)) for number in range(2 * _KEPT_BEGINNINGS)]
+    rows = [row for shared in [(), *beginnings] for row in some_rows([3, 8, 3], shared, seed=len(shared))]
+    random.Random(0).shuffle(rows)
+    expected = oracle.last_hidden(rows)
+    assert error(decoder.last_hidden(rows), expected) < 1e-5
+    assert error(decoder.last_hidden(rows), expected) < 1e-5
+    assert len(decoder._beginnings) == _KEPT_BEGINNINGS
+
+
+def test_long_texts(tmp_path: Path, edit: Callable[..., None]) -> None:
+    """At 8,192 tokens, far beyond every window and every table of angles that was made before."""
+    folder = build_model(tmp_path, "gemma3-sliding")
+    edit(folder / "config.json", max_position_embeddings=8_192)
+    decoder, oracle = load(folder)
+    rows = some_rows([3, 8_192])
+    assert error(decoder.last_hidden(rows), oracle.last_hidden(rows)) < 1e-5
+
+
+def test_scaled_positions(tmp_path: Path, edit: Callable[..., None]) -> None:
+    """The linear stretch of Gemma 3 27b's global layers."""
+    folder = build_model(tmp_path, "gemma3-sliding")
+    plain = load(folder)[0].last_hidden(some_rows([200]))
+    edit(folder / "config.json", rope_scaling={"rope_type": "linear", "factor": 8.0})
+    decoder, oracle = load(folder)
+    rows = some_rows([200])
+    assert error(decoder.last_hidden(rows), oracle.last_hidden(rows)) < 1e-5
+    assert error(decoder.last_hidden(rows), plain) > 1e-3  # or the test would not notice
+
+
+def test_an_unknown_architecture_falls_back(folder: Path, edit: Callable[..., None]) -> None:
+    """To transformers, with a word about it and its reason; the vectors are right all the same."""
+    with Encoder(folder) as encoder:
+        expected = encoder.encode_documents(["a text"])
+    edit(folder / "config.json", rope_scaling={"rope_type": "dynamic", "factor": 1.0})
+    match = "on plain transformers.*scales rotary positions by 'dynamic'"
+    with Encoder(folder) as encoder, pytest.warns(ModelWarning, match=match):
+        vectors: Any = encoder.encode_documents(["a text"])
+    assert abs(vectors - expected).max() < 1e-5
+
+
+def test_weights_of_a_language_model(folder: Path) -> None:
+    """Their names begin with "model.", and there may be a head."""
+    with Encoder(folder) as encoder:
+        expected = encoder.encode_documents(["a text"])
+    path = folder / "model.safetensors"
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    renamed = json.dumps({name if name == "__metadata__" else f"model.{name}": at for name, at in header.items()})
+    renamed += " " * (-len(renamed) % 8)
+    path.write_bytes(len(renamed).to_bytes(8, "little") + renamed.encode() + content[8 + length :])
+    with Encoder(folder) as encoder:
+        assert abs(encoder.encode_documents(["a text"]) - expected).max() == 0
