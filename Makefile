@@ -3,7 +3,7 @@
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
 PIP = bin/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: test check format test-wheel clean
+.PHONY: test check format test-wheel bench-encode clean
 .DEFAULT_GOAL := test
 
 test: .venv/installed
@@ -23,6 +23,9 @@ test-wheel: .venv-wheel/installed
 	.venv-wheel/$(PIP) install --force-reinstall --no-deps --no-build-isolation .
 	cd .venv-wheel && bin/python -c "import harrier_core as kit; assert 'site-packages' in kit.__file__, kit.__file__"
 	.venv-wheel/bin/pytest
+
+bench-encode: .venv/installed
+	.venv/bin/python benchmarks/encode.py
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv

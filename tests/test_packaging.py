@@ -44,8 +44,8 @@ ROOMS: dict[str, set[str]] = {
     "encoder": {"device", "digests", "engine", "errors", "models", "shared", "space", "tasks", "tokens", "numpy"},
     "testing.sample": set(),
     "testing.tokenizers": {"testing.sample", "tokenizers"},
-    "testing.words": {"testing.models", "tokenizers", "numpy"},
-    "testing.models": {"testing.tokenizers", "testing.words", "tokenizers", "numpy"},
+    "testing.words": {"architecture", "tokenizers", "numpy"},
+    "testing.models": {"architecture", "testing.sample", "testing.tokenizers", "testing.words", "tokenizers", "numpy"},
 }
 
 

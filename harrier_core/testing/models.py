@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from tokenizers import Tokenizer
 
+from harrier_core.architecture import read_architecture
+from harrier_core.testing.sample import PROMPTS
 from harrier_core.testing.tokenizers import gemma_tokenizer, qwen_tokenizer
 from harrier_core.testing.words import word_weights
 
@@ -22,11 +24,6 @@ if TYPE_CHECKING:
 Architecture = Literal["qwen3", "gemma3", "gemma3-sliding"]
 ARCHITECTURES: tuple[Architecture, ...] = ("qwen3", "gemma3", "gemma3-sliding")
 
-_PROMPTS = {
-    "web_search_query": "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: ",
-    "sts_query": "Instruct: Retrieve semantically similar text\nQuery: ",
-    "bitext_query": "Instruct: Retrieve parallel sentences\nQuery: ",
-}
 _MODULES = ("Transformer", "Pooling", "Normalize")
 
 _SHARED: dict[str, Any] = {
@@ -73,18 +70,21 @@ def build_model(
     *,
     vectors: Literal["random", "words"] = "random",
     seed: int = 0,
+    config: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a tiny model into a folder and return the folder; the same arguments give the same model.
 
     vectors="random" has random weights: its numbers are as sensitive to every token as a real model's, and mean
     nothing. vectors="words" compares texts by the words they share, so that retrieval makes sense to a reader. It
     is a stand-in: it knows no meaning and no second language, and an instruction hardly moves its vectors.
+
+    config: keys of config.json to set otherwise, as the sizes of a real model where speed is to be measured.
     """
     folder = Path(folder)
     tokenizer, tokenizer_config = qwen_tokenizer() if architecture == "qwen3" else gemma_tokenizer()
-    config = _config(architecture, tokenizer, vectors)
-    weights = _random_weights(config, seed) if vectors == "random" else word_weights(config, tokenizer, seed)
-    _write_companions(folder, config, tokenizer_config)
+    settings = {**_config(architecture, tokenizer, vectors), **(config or {})}
+    weights = _random_weights(settings, seed) if vectors == "random" else word_weights(settings, tokenizer, seed)
+    _write_companions(folder, settings, tokenizer_config)
     tokenizer.save(str(folder / "tokenizer.json"))
     write_weights(folder / "model.safetensors", weights)
     return folder
@@ -96,39 +96,16 @@ def write_weights(file: str | Path, weights: Mapping[str, NDArray[np.float32]]) 
     By hand, because numpy has no bfloat16: a safetensors file is a length, a JSON header of that length, and the data.
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    data = b""
+    end = 0
     for name, values in weights.items():
-        begin, data = len(data), data + _bfloat16(values)
-        header[name] = {"dtype": "BF16", "shape": list(values.shape), "data_offsets": [begin, len(data)]}
+        begin, end = end, end + 2 * values.size
+        header[name] = {"dtype": "BF16", "shape": list(values.shape), "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # the data begins at a multiple of 8
-    Path(file).write_bytes(len(text).to_bytes(8, "little") + text + data)
-
-
-def weight_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Every tensor that a decoder of this config has, by the name it has in a checkpoint."""
-    hidden, inner, head = config["hidden_size"], config["intermediate_size"], config["head_dim"]
-    queries, keys = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
-    layer: dict[str, tuple[int, ...]] = {
-        "self_attn.q_proj.weight": (queries, hidden),
-        "self_attn.k_proj.weight": (keys, hidden),
-        "self_attn.v_proj.weight": (keys, hidden),
-        "self_attn.o_proj.weight": (hidden, queries),
-        "self_attn.q_norm.weight": (head,),
-        "self_attn.k_norm.weight": (head,),
-        "mlp.gate_proj.weight": (inner, hidden),
-        "mlp.up_proj.weight": (inner, hidden),
-        "mlp.down_proj.weight": (hidden, inner),
-        "input_layernorm.weight": (hidden,),
-        "post_attention_layernorm.weight": (hidden,),
-    }
-    if config["model_type"] == "gemma3_text":
-        layer["pre_feedforward_layernorm.weight"] = (hidden,)
-        layer["post_feedforward_layernorm.weight"] = (hidden,)
-    shapes: dict[str, tuple[int, ...]] = {"embed_tokens.weight": (config["vocab_size"], hidden)}
-    for number in range(config["num_hidden_layers"]):
-        shapes.update({f"layers.{number}.{name}": shape for name, shape in layer.items()})
-    return {**shapes, "norm.weight": (hidden,)}
+    with Path(file).open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for values in weights.values():
+            stream.write(_bfloat16(values))
 
 
 def _config(architecture: Architecture, tokenizer: Tokenizer, vectors: str) -> dict[str, Any]:
@@ -158,7 +135,7 @@ def _random_weights(config: Mapping[str, Any], seed: int) -> dict[str, NDArray[n
     random = np.random.default_rng(seed)
     centre = 0.0 if config["model_type"] == "gemma3_text" else 1.0
     weights = {}
-    for name, shape in weight_shapes(config).items():
+    for name, shape in read_architecture(config).weight_shapes().items():
         values = random.standard_normal(shape, dtype=np.float32)
         weights[name] = centre + 0.2 * values if len(shape) == 1 else values * np.float32(shape[-1] ** -0.5)
     return weights
@@ -172,7 +149,7 @@ def _write_companions(folder: Path, config: Mapping[str, Any], tokenizer_config:
         "config.json": config,
         "tokenizer_config.json": {**tokenizer_config, "model_max_length": 2_048},
         "config_sentence_transformers.json": {
-            "prompts": _PROMPTS,
+            "prompts": PROMPTS,
             "default_prompt_name": None,
             "similarity_fn_name": "cosine",
         },

@@ -1,5 +1,11 @@
 """Short texts in many scripts, with code, emoji and odd white space: to train tiny tokenizers, and to test with."""
 
+PROMPTS = {
+    "web_search_query": "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: ",
+    "sts_query": "Instruct: Retrieve semantically similar text\nQuery: ",
+    "bitext_query": "Instruct: Retrieve parallel sentences\nQuery: ",
+}
+
 PROSE = (
     "Vaccines train the immune system to recognise a virus before the body ever meets it.",
     "A vaccine works by showing the immune system a harmless part of a germ, so that it remembers.",

@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from harrier_core.testing.sample import PROSE
+from harrier_core.testing.sample import PROMPTS, PROSE
 
 _MERGES = 2_000
 _BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
@@ -23,7 +23,9 @@ def gemma_tokenizer() -> tuple[Tokenizer, dict[str, Any]]:
     """A BPE over code points with byte fallback, texts between <bos> and <eos>, and its tokenizer_config.json."""
     learner = Tokenizer(models.BPE())
     learner.normalizer = normalizers.Replace(" ", "▁")
-    learner.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    learner.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split("▁", "merged_with_next"), pre_tokenizers.Split("\n", "isolated")]
+    )
     letters, merges = _learn(learner, alphabet=[])
     # As in Gemma's vocabulary: special tokens first, runs of line breaks as tokens that are not special, then bytes.
     breaks = ["\n" * length for length in range(2, 5)]
@@ -81,7 +83,7 @@ def _learn(learner: Tokenizer, alphabet: list[str]) -> tuple[list[str], list[tup
     # all scripts by themselves, often enough to be learned first, so that none is left in bytes.
     behind_a_space = [f" {text.casefold()}" for text in PROSE]
     letters = sorted({letter for text in PROSE for letter in text if not letter.isascii()})
-    learner.train_from_iterator([*PROSE, *behind_a_space, *letters * 100], trainer)
+    learner.train_from_iterator([*PROSE, *behind_a_space, *PROMPTS.values(), *letters * 100], trainer)
     model = json.loads(learner.to_str())["model"]
     merges = [(left, right) for left, right in model["merges"]][:_MERGES]
     merged = {left + right for left, right in model["merges"]}

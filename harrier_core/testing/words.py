@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from harrier_core.architecture import read_architecture
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -103,12 +105,10 @@ _SEEN, _ALMOST_UNSEEN = 0.0, -7.5  # attention scores: shares of 1 and of e^-7.5
 
 def word_weights(config: Mapping[str, Any], tokenizer: Tokenizer, seed: int) -> Weights:
     """The tensors of such a decoder, for a config of one layer whose heads add up to its hidden size."""
-    from harrier_core.testing.models import weight_shapes
-
     one = 0.0 if config["model_type"] == "gemma3_text" else 1.0  # Gemma stores its norms less one
     weights: Weights = {
         name: np.full(shape, one if len(shape) == 1 else 0.0, dtype=np.float32)
-        for name, shape in weight_shapes(config).items()
+        for name, shape in read_architecture(config).weight_shapes().items()
     }
     hidden, head = config["hidden_size"], config["head_dim"]
     counts, constant = hidden - 2, hidden - 1

@@ -14,9 +14,9 @@ import torch
 from transformers import AutoModel, Gemma3TextModel, Qwen3Model
 
 from harrier_core import Encoder
+from harrier_core.architecture import read_architecture
 from harrier_core.digests import tokenizer_digest, weights_digest
 from harrier_core.testing import ARCHITECTURES, PROSE, Architecture, build_model
-from harrier_core.testing.models import weight_shapes
 
 BUILD = """
 import sys
@@ -50,7 +50,9 @@ def test_transformers_finds_all_weights(architecture: Architecture, built: Calla
     assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert model.dtype == torch.bfloat16
     config = json.loads((folder / "config.json").read_text())
-    assert {name: tuple(weight.shape) for name, weight in model.named_parameters()} == weight_shapes(config)
+    assert {name: tuple(weight.shape) for name, weight in model.named_parameters()} == read_architecture(
+        config
+    ).weight_shapes()
 
 
 def test_another_seed_is_another_model(built: Callable[..., Path], tmp_path: Path) -> None:
