@@ -79,6 +79,8 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
     gemma = config["model_type"] == "gemma3_text"
     try:
         head = int(config["head_dim"])
+        if len(config["layer_types"]) != config["num_hidden_layers"]:
+            raise ModelUnsupported("its config.json names the types of more or fewer layers than there are")
         return Architecture(
             gemma=gemma,
             vocabulary=int(config["vocab_size"]),
@@ -93,6 +95,8 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
         )
     except KeyError as error:
         raise ModelUnsupported(f"its config.json does not say {error.args[0]}") from None
+    except (TypeError, ValueError, ZeroDivisionError, AttributeError) as error:
+        raise ModelUnsupported(f"its config.json has something of another kind than needed: {error}") from None
 
 
 def _layer(config: Mapping[str, Any], kind: str) -> Layer:

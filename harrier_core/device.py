@@ -6,8 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
-from harrier_core.errors import DeviceError
+from harrier_core.errors import DeviceError, ForkedModel
 
+FORKED = (
+    "this process was forked from one that used the GPU, and GPU memory does not survive a fork; start processes with "
+    "multiprocessing's 'spawn' method, or encode before forking on the CPU"
+)
 DTYPES = ("float32", "bfloat16", "float16")
 _KINDS = ("cpu", "cuda", "mps", "xpu")
 
@@ -26,6 +30,8 @@ class Placement:
 
 def place(architecture: str, device: str | None = None, dtype: str | None = None) -> Placement:
     """The best place for this architecture here, or the one asked for."""
+    if device != "cpu" and torch.cuda._is_in_bad_fork():  # noqa: SLF001: what torch itself asks before it refuses
+        raise ForkedModel(FORKED)
     chosen, why_device = _asked_device(device) if device is not None else _best_device()
     format_, why_format = (dtype, "as asked") if dtype is not None else _best_dtype(chosen)
     if format_ not in DTYPES:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from harrier_core.errors import ModelDamaged
+from harrier_core.architecture import read_architecture
+from harrier_core.errors import ModelDamaged, ModelUnsupported
 
 # Four samples a tensor: training moves every value, and 54 GB become 3 MB of reading.
 _SAMPLES = 4
@@ -21,22 +22,36 @@ _MAX_HEADER = 100_000_000  # safetensors' own limit
 
 # A tokenizer file keeps padding and truncation as they last were, and whoever saves it changes them.
 _RUNTIME_KEYS = ("version", "truncation", "padding")
+_BOOKKEEPING = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
 
 
-def weights_digest(files: Iterable[Path]) -> str:
-    """A digest of all tensors by name, however they are cut into files: their types, shapes and samples."""
-    tensors: dict[str, bytes] = {}
+def weights_digest(files: Iterable[Path], config: Mapping[str, Any]) -> str:
+    """A digest of all tensors by name, however they are cut into files, and of how config.json computes with them."""
+    tensors: dict[str, bytes] = {"config": _config_digest(config)}
     for file in files:
         with file.open("rb") as stream:
             tensors.update(_tensor_digests(file, stream))
     return hashlib.sha256(b"".join(name.encode() + tensors[name] for name in sorted(tensors))).hexdigest()[:_LENGTH]
 
 
-def tokenizer_digest(file: Path) -> str:
-    """A digest of what turns text into ids, however the file is laid out."""
+def tokenizer_digest(file: Path, frame: tuple[list[int], list[int]]) -> str:
+    """A digest of what turns text into ids, however the file is laid out, and of the ids around every text."""
     content = json.loads(file.read_text(encoding="utf-8"))
     kept = {key: value for key, value in content.items() if key not in _RUNTIME_KEYS}
+    # Releases write merges as pairs or as strings, and nothing as null or as "".
+    merges = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in content["model"].get("merges", [])]
+    model = {key: value for key, value in content["model"].items() if value not in (None, "")}
+    kept["model"] = {**model, "merges": merges, "frame": frame}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:_LENGTH]
+
+
+def _config_digest(config: Mapping[str, Any]) -> bytes:
+    """What the config says of the forward pass: as we understand it, or else word for word."""
+    try:
+        said = repr(read_architecture(config))
+    except ModelUnsupported:
+        said = json.dumps({key: value for key, value in config.items() if key not in _BOOKKEEPING}, sort_keys=True)
+    return hashlib.sha256(said.encode()).digest()
 
 
 def _tensor_digests(file: Path, stream: BinaryIO) -> Iterable[tuple[str, bytes]]:
@@ -51,7 +66,7 @@ def _tensor_digests(file: Path, stream: BinaryIO) -> Iterable[tuple[str, bytes]]
         if size != promised:
             raise _not_whole(file, f"it has {size} bytes where its header promises {promised}")
         return [(name, _tensor_digest(stream, 8 + length, info)) for name, info in header.items()]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
         raise _not_whole(file, f"its header cannot be read, {type(error).__name__}") from None
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -17,8 +16,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from harrier_core.errors import EncoderClosed, NotText, Problem, SettingError, raise_problems
-from harrier_core.models import Model, open_model, weight_files
-from harrier_core.shared import Lease, Shared
+from harrier_core.models import Model, identify, open_model, refuse_changed, weight_files
+from harrier_core.shared import Lease, ProcessLock, Shared
 from harrier_core.space import EmbeddingSpace
 from harrier_core.tasks import DEFAULT_TASK, Task
 
@@ -38,7 +37,7 @@ T = TypeVar("T")
 
 _models: Shared[Model] = Shared()
 _tokens: Shared[Tokens] = Shared()
-_counting = threading.Lock()
+_counting = ProcessLock()
 
 
 class Encoder:
@@ -69,6 +68,8 @@ class Encoder:
         """
         if on_overflow not in ("error", "truncate"):
             raise SettingError(f"on_overflow is 'error' or 'truncate', not {on_overflow!r}")
+        if not isinstance(revision, str | None):
+            raise SettingError(f"revision is a str, not {type(revision).__name__}")
         for name, number in (("max_tokens", max_tokens), ("token_budget", token_budget)):
             if number is not None and not (type(number) is int and number > 0):
                 raise SettingError(f"{name} is a whole number above zero, not {number!r}")
@@ -83,7 +84,9 @@ class Encoder:
             "token_budget": token_budget,
         }
         self._leases: dict[str, Lease[Any]] = {}  # the one in use of each kind
-        self._held: deque[Lease[Any]] = deque()  # and all that were taken: two threads may take one at once
+        self._held: deque[weakref.finalize[Any, Encoder]] = (
+            deque()
+        )  # letting go of all that were taken, by two threads even
         self._closed = False
         self._truncations = 0
 
@@ -99,17 +102,19 @@ class Encoder:
 
     async def aencode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
         """What `encode_queries` returns, without holding up the event loop."""
-        return await self._await(await asyncio.to_thread(self._submit_queries, texts, task))
+        return await self._await(lambda: self._submit_queries(texts, task))
 
     async def aencode_documents(self, texts: Iterable[str]) -> Vectors:
         """What `encode_documents` returns, without holding up the event loop."""
-        return await self._await(await asyncio.to_thread(self._submit_documents, texts))
+        return await self._await(lambda: self._submit_documents(texts))
 
     # -- looking inside
 
     def prompt(self, text: str, *, task: str | Task | None = None) -> str:
         """The exact string that the tokenizer gets for this query."""
-        return self._model.prompts.query(self._task(task)) + text
+        if not isinstance(text, str):
+            raise NotText([Problem(0, NotText, f"is {type(text).__name__}, not str; pass its text")])
+        return self._model.prompts.query(self._task(task)) + str.__str__(text)
 
     def count_tokens(self, texts: Iterable[str]) -> list[int]:
         """How many tokens each text has as a document, end token included, however long it is."""
@@ -143,11 +148,14 @@ class Encoder:
         from harrier_core.digests import tokenizer_digest, weights_digest
 
         model, task = self._model, self._task(None)
+        weights = weights_digest(weight_files(model), model.config)
+        tokenizer = tokenizer_digest(model.folder / "tokenizer.json", self._tokenizer.frame)
+        refuse_changed(model)  # the digests would be of other files than the vectors
         return EmbeddingSpace(
             model=model.name,
             revision=model.revision,
-            weights=weights_digest(weight_files(model)),
-            tokenizer=tokenizer_digest(model.folder / "tokenizer.json"),
+            weights=weights,
+            tokenizer=tokenizer,
             dimensions=model.dimensions,
             pooling=model.pooling,
             normalization="l2",
@@ -178,7 +186,7 @@ class Encoder:
         self._leases = {}
         with suppress(IndexError):  # of an empty deque: another thread may be closing it too
             while True:
-                self._held.pop().release()
+                self._held.pop()()
 
     def __enter__(self) -> Self:
         return self
@@ -239,7 +247,14 @@ class Encoder:
             future.cancel()
             raise
 
-    async def _await(self, future: Future[Vectors]) -> Vectors:
+    async def _await(self, submit: Callable[[], Future[Vectors]]) -> Vectors:
+        """Loading and tokenizing run on a thread; if the caller is cancelled meanwhile, so is what comes of them."""
+        submitting = asyncio.ensure_future(asyncio.to_thread(submit))
+        try:
+            future = await asyncio.shield(submitting)
+        except asyncio.CancelledError:
+            submitting.add_done_callback(_cancel_submitted)
+            raise
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -257,14 +272,14 @@ class Encoder:
     @property
     def _model(self) -> Model:
         name, revision = self._settings["model"], self._settings["revision"]
-        return self._shared("model", lambda: _models.use((name, revision), lambda: open_model(name, revision)))
+        return self._shared("model", lambda: _models.use(identify(name, revision), lambda: open_model(name, revision)))
 
     @property
     def _tokenizer(self) -> Tokens:
         from harrier_core.tokens import Tokens
 
         model = self._model
-        return self._shared("tokens", lambda: _tokens.use(model.folder, lambda: Tokens(model)))
+        return self._shared("tokens", lambda: _tokens.use((model.folder, model.signature), lambda: Tokens(model)))
 
     @property
     def _engine(self) -> Engine:
@@ -282,8 +297,9 @@ class Encoder:
         if lease is None or lease.inherited:
             lease = use()
             self._leases[name] = lease
-            self._held.append(lease)
-            weakref.finalize(self, lease.release).atexit = False
+            finalizer = weakref.finalize(self, lease.release)
+            finalizer.atexit = False
+            self._held.append(finalizer)
             self._refuse_if_closed()  # it may have been closed in the meantime, and must not keep what it took
         value: T = lease.value
         return value
@@ -311,6 +327,11 @@ def _nothing(dimensions: int) -> Future[Vectors]:
     done: Future[Vectors] = Future()
     done.set_result(np.empty((0, dimensions), dtype=np.float32))
     return done
+
+
+def _cancel_submitted(submitting: asyncio.Future[Future[Vectors]]) -> None:
+    if not submitting.cancelled() and submitting.exception() is None:
+        submitting.result().cancel()
 
 
 def _closed() -> EncoderClosed:

@@ -5,7 +5,6 @@ Queries overtake documents between passes, callers' small requests share a pass,
 
 from __future__ import annotations
 
-import json
 import threading
 import warnings
 from collections import deque
@@ -20,7 +19,7 @@ import torch
 from harrier_core.architecture import read_architecture
 from harrier_core.checkpoint import Checkpoint
 from harrier_core.decoder import Decoder
-from harrier_core.device import Placement, place
+from harrier_core.device import FORKED, Placement, place
 from harrier_core.errors import BadVectors, EncoderClosed, ForkedModel, ModelUnsupported, ModelWarning
 from harrier_core.fallback import Fallback
 from harrier_core.models import Model, weight_files
@@ -105,12 +104,8 @@ class Engine:
         self._closed = False
         # Loading is this thread's as well. Were it the caller's, the caller would keep a pool of OpenMP threads, and
         # a child that it forks would wait for them for ever.
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="harrier-engine")
-        try:
-            self._decoder: Decoder | Fallback | None = self._thread.submit(_load, model, placement).result()
-        except BaseException:
-            self._thread.shutdown(wait=False)
-            raise
+        self._thread: ThreadPoolExecutor | None = ThreadPoolExecutor(1, thread_name_prefix="harrier-engine")
+        self._decoder: Decoder | Fallback | None = self._thread.submit(_load, model, placement).result()
 
     def submit(
         self, rows: Sequence[Sequence[int]], beginning: tuple[int, ...], token_budget: int | None, *, urgent: bool
@@ -127,27 +122,29 @@ class Engine:
                 raise EncoderClosed("the model was closed while this call was on its way")
             (self._queries if urgent else self._documents).append(call)
             self._keep_turning()
+        if self._thread is None:  # closed meanwhile, and close may have looked before this call was there
+            call.future.cancel()
         return call.future
 
     def close(self) -> None:
-        """Drop the model once the pass under way is over; whoever waits has its call cancelled."""
-        with self._lock:
-            self._closed = True
-            calls = [*self._queries, *self._documents]
-            self._queries.clear()
-            self._documents.clear()
-        self._thread.shutdown(wait=False)
-        for call in calls:
+        """Drop the model once the pass under way is over; whoever waits has its call cancelled.
+
+        It takes no lock, neither ours nor the executor's, because the garbage collector may call it, on a thread that
+        holds them. An executor that nobody refers to ends its thread by itself.
+        """
+        self._closed = True
+        for call in [*self._queries, *self._documents]:
             call.future.cancel()
-        self._decoder = None
+        self._decoder = self._thread = None
         if self.placement.device.startswith("cuda"):
             torch.cuda.empty_cache()
 
     def _keep_turning(self) -> None:
         """See to it that the thread takes a turn; one a pass, so that the executor can end between two of them."""
-        if not self._turning and (self._queries or self._documents):
+        thread = self._thread
+        if thread is not None and not self._turning and (self._queries or self._documents):
             self._turning = True
-            self._thread.submit(self._turn)
+            thread.submit(self._turn)
 
     def _turn(self) -> None:
         decoder = self._decoder
@@ -157,9 +154,8 @@ class Engine:
             self._run(decoder, batch)
         with self._lock:
             self._turning = False
-            if not self._closed:
-                with suppress(RuntimeError):  # the process is ending, and nobody waits for the rest
-                    self._keep_turning()
+            with suppress(RuntimeError):  # the process is ending, and nobody waits for the rest
+                self._keep_turning()
 
     def _next_pass(self) -> list[tuple[_Call, list[int]]]:
         """The rows of the next pass: queries before documents, the rest of the room for whoever comes next."""
@@ -199,9 +195,8 @@ class Engine:
 
 def _load(model: Model, placement: Placement) -> Decoder | Fallback:
     files = weight_files(model)
-    config = json.loads((model.folder / "config.json").read_text(encoding="utf-8"))
     try:
-        architecture = read_architecture(config)
+        architecture = read_architecture(model.config)
     except ModelUnsupported as reason:
         fallback = Fallback(model.folder, placement)
         warnings.warn(
@@ -233,7 +228,7 @@ _engines: Shared[Engine] = Shared(Engine.close)
 def use_engine(model: Model, device: str | None, dtype: str | None) -> Lease[Engine]:
     """A lease on the engine for this model, device and format; the first to ask loads it."""
     placement = place(model.architecture, device, dtype)
-    key = (model.folder, placement.device, placement.dtype)
+    key = (model.folder, model.signature, placement.device, placement.dtype)
     return _engines.use(key, lambda: Engine(model, placement))
 
 
@@ -241,7 +236,4 @@ def refuse_inherited(lease: Lease[Engine]) -> None:
     """Raise if the engine was loaded before a fork and its memory did not come along."""
     device = lease.value.placement.device
     if lease.inherited and device.startswith(_LOST_IN_FORK):
-        raise ForkedModel(
-            f"this process was forked from one that had loaded the model on {device}, and GPU memory does not survive "
-            "a fork; start processes with multiprocessing's 'spawn' method, or encode before forking on the CPU"
-        )
+        raise ForkedModel(FORKED)

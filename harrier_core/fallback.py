@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel
 
 from harrier_core.device import Placement
 from harrier_core.errors import DeviceError, ModelDamaged, ModelUnsupported
 from harrier_core.packing import Row, by_length
+from harrier_core.shared import ProcessLock
 
 # What a checkpoint may hold beyond the decoder: the language-model head, which embeddings do not need.
 _SPARE = ("lm_head.weight",)
@@ -24,7 +24,8 @@ class Fallback:
 
     def __init__(self, folder: Path, placement: Placement) -> None:
         self._device = torch.device(placement.device)
-        self._module = _load(folder, getattr(torch, placement.dtype))
+        with _loading:
+            self._module = _load(folder, getattr(torch, placement.dtype))
         try:
             self._module.to(self._device)
         except torch.OutOfMemoryError:
@@ -48,12 +49,16 @@ class Fallback:
         return hidden
 
 
+# One load at a time: while it loads, transformers sets the default dtype of the whole process.
+_loading = ProcessLock()
+
+
 def _load(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
     """The model of a folder, or an error; left to itself, transformers fills gaps with random weights and a warning."""
     trusted = {"trust_remote_code": False, "local_files_only": True}
     try:
         config = AutoConfig.from_pretrained(folder, **trusted)
-    except (ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # its validators raise errors of their own kind
         raise ModelUnsupported(
             f"transformers {transformers.__version__} cannot read config.json of {folder}: {_first_line(error)}"
         ) from error
@@ -68,7 +73,9 @@ def _load(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
             output_loading_info=True,
             **trusted,
         )
-    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # so does each of its layers
         raise ModelDamaged(
             f"the weights of {folder} cannot be loaded: {_first_line(error)}; fetch the model again"
         ) from error

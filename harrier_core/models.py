@@ -6,8 +6,9 @@ Nothing about a model is written down here but the short names of the three publ
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,25 +52,56 @@ class Model:
     max_tokens: int
     vocabulary: int  # token ids that the weights know
     prompts: Prompts
+    config: Mapping[str, Any]
+    signature: tuple[tuple[str, int, int], ...]  # of a folder's files; a commit needs none
     pooling: str = "last token"
 
 
 def open_model(name: str, revision: str | None = None) -> Model:
     """The model of a folder, an alias, or a hub name, fetched as far as its configuration."""
-    folder = Path(name).expanduser()
-    if name and folder.is_dir():
+    folder = _folder(name)
+    if folder is not None:
         if revision is not None:
             raise SettingError(
                 f"revision={revision!r} is for a model on the hub, but {name!r} is a folder; leave it out"
             )
-        return _read(str(folder), None, folder.resolve())
+        return _read(str(folder), None, folder.resolve(), _signature(folder.resolve()))
     name = ALIASES.get(name, name)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelNotFound(
             f"{name!r} is not a folder, not a name on the hub (owner/name), and not one of {', '.join(ALIASES)}"
         )
     snapshot = _fetch(name, revision, _TEXT_FILES)
-    return _read(name, snapshot.name, snapshot)
+    return _read(name, snapshot.name, snapshot, ())
+
+
+def identify(name: str, revision: str | None) -> Hashable:
+    """What tells this model from others now: where it is, and for a folder how its files stand."""
+    folder = _folder(name)
+    return (folder.resolve(), _signature(folder.resolve())) if folder else (ALIASES.get(name, name), revision)
+
+
+def refuse_changed(model: Model) -> None:
+    """Raise if a folder's files are not those any more that the model was opened from."""
+    if model.revision is None and _signature(model.folder) != model.signature:
+        raise ModelDamaged(
+            f"the files of {model.folder} have changed since the model was opened; make a new Encoder, after closing "
+            "those of the old files"
+        )
+
+
+def _folder(name: str) -> Path | None:
+    try:
+        folder = Path(name).expanduser()
+        return folder if name and folder.is_dir() else None
+    except (OSError, RuntimeError, ValueError):  # too long a name, no such user, a NUL
+        return None
+
+
+def _signature(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Names, sizes and times of what a model is read from."""
+    files = sorted(path for pattern in ("*.json", "*.safetensors", "*/config.json") for path in folder.glob(pattern))
+    return tuple((str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
 
 def weight_files(model: Model) -> list[Path]:
@@ -79,16 +111,29 @@ def weight_files(model: Model) -> list[Path]:
     folder = model.folder
     names = ["model.safetensors"]  # which transformers prefers as well, should both be there
     if not (folder / names[0]).is_file() and (folder / _INDEX).is_file():
-        names = sorted(set(_get(_read_object(folder, _INDEX), "weight_map", dict, _INDEX, folder).values()))
+        names = sorted(set(map(str, _get(_read_object(folder, _INDEX), "weight_map", dict, _INDEX, folder).values())))
     missing = [name for name in names if not (folder / name).is_file()]
     if not missing:
         return [folder / name for name in names]
-    if any(any(folder.glob(pattern)) for pattern in _PICKLES):
+    if _is_pickled(model):
         raise ModelUnsafe(
             f"{model.name} has pickled weights only, and unpickling them may run any code; this kit reads safetensors: "
             "convert the checkpoint with its author's tools, or use another revision"
         )
     raise ModelDamaged(f"{folder} lacks {', '.join(missing)}; fetch the model again")
+
+
+def _is_pickled(model: Model) -> bool:
+    """Whether there are weights that only pickle reads, here or on the hub, whence they are never fetched."""
+    if model.revision is None:
+        return any(any(model.folder.glob(pattern)) for pattern in _PICKLES)
+    from huggingface_hub import list_repo_files
+
+    try:
+        files = list_repo_files(model.name, revision=model.revision)
+    except Exception:  # it is out of reach, and the missing file is what is known
+        return False
+    return any(fnmatch(file, pattern) for file in files for pattern in _PICKLES)
 
 
 def _fetch(name: str, revision: str | None, files: list[str]) -> Path:
@@ -135,7 +180,7 @@ def _unreachable(name: str, revision: str | None) -> ModelNotFound:
     )
 
 
-def _read(name: str, revision: str | None, folder: Path) -> Model:
+def _read(name: str, revision: str | None, folder: Path, signature: tuple[tuple[str, int, int], ...]) -> Model:
     config = _read_object(folder, "config.json")
     tokenizer = _read_object(folder, "tokenizer_config.json")
     dimensions = _get(config, "hidden_size", int, "config.json", folder)
@@ -149,17 +194,22 @@ def _read(name: str, revision: str | None, folder: Path) -> Model:
         max_tokens=_max_tokens(folder, config, tokenizer),
         vocabulary=_get(config, "vocab_size", int, "config.json", folder),
         prompts=_prompts(folder),
+        config=config,
+        signature=signature,
     )
 
 
 def _max_tokens(folder: Path, config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> int:
     """The lowest of the limits that the files name, as sentence-transformers takes it."""
-    limits = [
-        _get(config, "max_position_embeddings", int, "config.json", folder),
-        tokenizer.get("model_max_length"),
-        _read_object(folder, "sentence_bert_config.json", required=False).get("max_seq_length"),
-    ]
-    return min(int(limit) for limit in limits if limit)
+    limits = {
+        "max_position_embeddings": _get(config, "max_position_embeddings", int, "config.json", folder),
+        "model_max_length": tokenizer.get("model_max_length"),
+        "max_seq_length": _read_object(folder, "sentence_bert_config.json", required=False).get("max_seq_length"),
+    }
+    for key, limit in limits.items():
+        if limit is not None and not (isinstance(limit, int | float) and limit > 0):
+            raise ModelDamaged(f"the files of {folder} say {key} is {limit!r}, not a number of tokens")
+    return int(min(limit for limit in limits.values() if limit is not None))
 
 
 def _prompts(folder: Path) -> Prompts:
@@ -175,6 +225,8 @@ def _check_modules(folder: Path, dimensions: int) -> None:
     modules: list[dict[str, Any]] = _of_kind(_read_json(folder, "modules.json") or [], list, folder / "modules.json")
     pooling = "1_Pooling"
     for module in modules:
+        if not isinstance(module, dict):
+            raise ModelDamaged(f"{folder / 'modules.json'} is not a list of modules; fetch the model again")
         kind = str(module.get("type")).rsplit(".", 1)[-1]
         if kind not in _KNOWN_MODULES:
             raise ModelUnsupported(f"{folder} puts a {kind} module behind its decoder, which this kit does not compute")
@@ -193,7 +245,7 @@ def _pooling_modes(config: Mapping[str, Any]) -> list[str]:
     """The pooling modes in either of the two forms that sentence-transformers has written."""
     named = config.get("pooling_mode")
     if named:
-        return [named] if isinstance(named, str) else list(named)
+        return list(map(str, named)) if isinstance(named, list) else [str(named)]
     switches = {key: value for key, value in config.items() if key.startswith("pooling_mode_")}
     return [key.removeprefix("pooling_mode_").removesuffix("_token") for key, on in switches.items() if on]
 

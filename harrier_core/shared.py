@@ -13,6 +13,24 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
+class ProcessLock:
+    """A lock of this process: a forked child has a fresh one, whoever held the parent's."""
+
+    def __init__(self) -> None:
+        self._reset()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 class _Entry(Generic[T]):
     """One shared thing: how many use it, and the thing itself once it is made."""
 
@@ -46,10 +64,14 @@ class Shared(Generic[T]):
             with self._lock:
                 entry = self._entries.setdefault(key, fresh)
                 entry.users += 1
-            self._close_unused()
             if entry is fresh:
                 self._make(key, entry, make)
-            failure = entry.made.exception()
+            self._close_unused()
+            try:
+                failure = entry.made.exception()
+            except BaseException:  # interrupted while another thread makes it
+                self.let_go(key, entry)
+                raise
             if failure is None:
                 return Lease(self, key, entry)
             if entry is fresh or isinstance(failure, Exception):
@@ -84,7 +106,12 @@ class Shared(Generic[T]):
             finally:
                 self._lock.release()
             for entry in unused:
-                self._close(entry.made.result())
+                # Interrupted waiters may be the last to let go of what is still being made.
+                entry.made.add_done_callback(self._close_made)
+
+    def _close_made(self, made: Future[T]) -> None:
+        if made.exception() is None:
+            self._close(made.result())
 
 
 class Lease(Generic[T]):

@@ -57,8 +57,8 @@ class Prompts:
         tasks = {name: prompt for name, prompt in named.items() if prompt and name not in _DOCUMENT_NAMES}
         document = next((named[name] for name in _DOCUMENT_NAMES if named.get(name)), "")
         matches = [_INSTRUCTED.fullmatch(prompt) for prompt in tasks.values()]
-        templates = {(match[1], match[3]) if match else None for match in matches}
-        template = templates.pop() if len(templates) == 1 else None if templates else _HARRIER_TEMPLATE
+        templates = {(match[1], match[3]) for match in matches if match}
+        template = templates.pop() if len(templates) == 1 else None if matches else _HARRIER_TEMPLATE
         return cls(tasks, template, document)
 
     def query(self, task: str | Task) -> str:
@@ -74,6 +74,8 @@ class Prompts:
     def _instructed(self, task: Task) -> str:
         if self.template is None:
             known = ", ".join(sorted(self.tasks))
-            raise TaskError(f"this model's prompts hold no instruction, so it takes none; use one of its own: {known}")
+            raise TaskError(
+                f"this model's prompts follow no one template for an instruction; use one of its own: {known}"
+            )
         before, after = self.template
         return f"{before}{task.instruction}{after}"

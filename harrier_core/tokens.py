@@ -17,6 +17,8 @@ from tokenizers import Encoding, Tokenizer
 from harrier_core.errors import EmptyText, InvalidText, ModelDamaged, ModelWarning, NotText, Problem, TextTooLong
 from harrier_core.models import Model
 
+_SLICE = 1_000  # texts at once: enough for all cores, and what the tokenizer notes beside the ids stays small
+
 
 @dataclass(frozen=True, slots=True)
 class Tokenized:
@@ -41,7 +43,7 @@ class Tokens:
         """Ids of `prompt + text` for each text; one that is longer than the limit is a problem, or is cut."""
         problems = list(_unusable(texts))
         skip = {problem.position for problem in problems}
-        usable = [(position, str(text)) for position, text in enumerate(texts) if position not in skip]
+        usable = [(position, str.__str__(text)) for position, text in enumerate(texts) if position not in skip]
         rows: list[list[int]] = [[] for _ in texts]
         truncated = 0
         for (position, _), row in zip(usable, self._rows([prompt + text for _, text in usable]), strict=True):
@@ -66,22 +68,33 @@ class Tokens:
         return tuple(row[: len(row) - len(self._tail) - 1])
 
     def _rows(self, texts: list[str]) -> Iterator[list[int]]:
-        for text, encoding in zip(texts, self._tokenizer.encode_batch(texts, add_special_tokens=False), strict=True):
-            yield [*self._head, *self._ordinary(text, encoding), *self._tail]
+        for begin in range(0, len(texts), _SLICE):
+            part = texts[begin : begin + _SLICE]
+            for text, encoding in zip(part, self._tokenizer.encode_batch(part, add_special_tokens=False), strict=True):
+                yield [*self._head, *self._ordinary(text, encoding), *self._tail]
 
     def _ordinary(self, text: str, encoding: Encoding) -> list[int]:
         """The ids of a text without those of special tokens, should its merges have spelled one after all."""
         ids: list[int] = encoding.ids
         if self._special.isdisjoint(ids):
             return ids
-        # Cut inside the first such spelling: neither half can spell it any more.
-        begin = next(begin for id_, (begin, _) in zip(ids, encoding.offsets, strict=True) if id_ in self._special)
-        cut = max(begin, 0) + 1
-        if cut >= len(text):
-            return ids
-        halves = (text[:cut], text[cut:])
-        encodings = self._tokenizer.encode_batch(list(halves), add_special_tokens=False)
-        return [id_ for half, part in zip(halves, encodings, strict=True) for id_ in self._ordinary(half, part)]
+        # Cut inside the first such spelling, over and over: neither half can spell it any more.
+        ordinary: list[int] = []
+        while not self._special.isdisjoint(ids):
+            spelled = next(number for number, id_ in enumerate(ids) if id_ in self._special)
+            cut = max(encoding.offsets[spelled][0], 0) + 1
+            if cut >= len(text):
+                break
+            ordinary += self._tokenizer.encode(text[:cut], add_special_tokens=False).ids
+            text = text[cut:]
+            encoding = self._tokenizer.encode(text, add_special_tokens=False)
+            ids = encoding.ids
+        return ordinary + ids
+
+    @property
+    def frame(self) -> tuple[list[int], list[int]]:
+        """The ids before and after every text."""
+        return self._head, self._tail
 
 
 def _load(model: Model) -> Tokenizer:
@@ -130,8 +143,8 @@ def _frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
 def _as_promised(model: Model, tokenizer: Tokenizer, head: list[int], tail: list[int]) -> tuple[list[int], list[int]]:
     """The frame with the tokens that tokenizer_config.json promises, and a loud word if they had to be put back.
 
-    transformers 4 took the promise for the truth and transformers 5 takes tokenizer.json for it, so a model whose
-    two files disagree gets other vectors from each, pooled from a token it was not trained on in one of them.
+    transformers 4 took the promise for the truth (for Gemma) and transformers 5 takes tokenizer.json for it, so a
+    model whose two files disagree gets other vectors from each, pooled from a token it was not trained on in one.
     """
     config = json.loads((model.folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     begin = _promised_id(tokenizer, config, "bos_token")
@@ -140,13 +153,13 @@ def _as_promised(model: Model, tokenizer: Tokenizer, head: list[int], tail: list
     if begin is not None and begin not in head:
         head = [begin, *head]
         missing.append(f"begin with {tokenizer.id_to_token(begin)!r}")
-    if end is not None and end not in tail:
+    if end is not None and tail[-1:] != [end]:
         tail = [*tail, end]
         missing.append(f"end with {tokenizer.id_to_token(end)!r}")
     if missing:
         warnings.warn(
             f"tokenizer_config.json of {model.name} promises that texts {' and '.join(missing)}, but its "
-            "tokenizer.json does not do it; this kit keeps the promise, as transformers 4 does and 5 does not",
+            "tokenizer.json does not do it; this kit keeps the promise, and transformers only in some of its releases",
             ModelWarning,
             stacklevel=2,
         )

@@ -26,7 +26,7 @@ def tensors() -> dict[str, NDArray[np.float32]]:
 def digest(folder: Path, *files: dict[str, NDArray[np.float32]]) -> str:
     for number, tensors in enumerate(files):
         write_weights(folder / f"{number}.safetensors", tensors)
-    return weights_digest(folder / f"{number}.safetensors" for number in range(len(files)))
+    return weights_digest([folder / f"{number}.safetensors" for number in range(len(files))], {})
 
 
 def test_the_cut_into_files_does_not_matter(tensors: dict[str, NDArray[np.float32]], tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_it_reads_samples_only(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         file.truncate(8 + len(header) + 2**36)
-    assert len(weights_digest([path])) == 32
+    assert len(weights_digest([path], {})) == 32
 
 
 @pytest.mark.parametrize("damage", ["empty", "header", "cut", "longer", "text", "offsets"])
@@ -76,7 +76,7 @@ def test_a_damaged_file(tensors: dict[str, NDArray[np.float32]], tmp_path: Path,
     }
     (tmp_path / "model.safetensors").write_bytes(damaged[damage])
     with pytest.raises(ModelDamaged, match=r"model\.safetensors is not a whole safetensors file: .*; fetch the model"):
-        weights_digest([tmp_path / "model.safetensors"])
+        weights_digest([tmp_path / "model.safetensors"], {})
 
 
 def test_tokenizers(built: Callable[..., Path], tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_tokenizers(built: Callable[..., Path], tmp_path: Path) -> None:
     tokenizer.enable_truncation(7)
     tokenizer.enable_padding()
     tokenizer.save(str(tmp_path / "same.json"), pretty=False)
-    assert tokenizer_digest(original) == tokenizer_digest(tmp_path / "same.json")
+    assert tokenizer_digest(original, ([], [])) == tokenizer_digest(tmp_path / "same.json", ([], []))
     content = json.loads(original.read_text(encoding="utf-8"))
     content["model"]["merges"].pop()
     (tmp_path / "other.json").write_text(json.dumps(content))
-    assert tokenizer_digest(original) != tokenizer_digest(tmp_path / "other.json")
+    assert tokenizer_digest(original, ([], [])) != tokenizer_digest(tmp_path / "other.json", ([], []))

@@ -120,7 +120,9 @@ def test_a_language_model_head_is_left_out(folder: Path) -> None:
 # -- what is refused
 
 
-@pytest.mark.parametrize("name", ["no-such-model", "a/b/c", "/no/such/folder", "./missing", "", "~/no/such/folder"])
+@pytest.mark.parametrize(
+    "name", ["no-such-model", "a/b/c", "/no/such/folder", "./missing", "", "~nobody/x/y", "x" * 5_000]
+)
 def test_no_such_model(name: str) -> None:
     """Neither a folder nor a name on the hub: the error lists the short names."""
     message = f"{name!r} is not a folder, not a name on the hub (owner/name), and not one of harrier-270m, harrier-0.6b"
@@ -168,6 +170,31 @@ def test_a_config_without_a_needed_key(folder: Path, edit: Edit, key: str) -> No
     """The key is named; nothing is assumed in its place."""
     edit(folder / "config.json", **{key: None})
     with pytest.raises(ModelDamaged, match=f"says {key} is None; this kit needs a model that names it"):
+        encode(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("tokenizer_config.json", {"model_max_length": "abc"}),
+        ("tokenizer_config.json", {"model_max_length": -1}),
+        ("modules.json", [1]),
+        ("1_Pooling/config.json", {"pooling_mode": 5}),
+        ("config.json", {"num_hidden_layers": "3"}),
+        ("config.json", {"layer_types": 5}),
+        ("config.json", {"intermediate_size": None}),
+        ("config.json", {"head_dim": 0}),
+        ("config.json", {"rope_theta": None}),
+        ("config.json", {"rms_norm_eps": []}),
+        ("config.json", {"num_key_value_heads": 0}),
+    ],
+)
+def test_values_of_another_kind(folder: Path, file: str, content: Any) -> None:
+    """Whatever stands in a file, the error is one of ours."""
+    path = folder / file
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps({**found, **content} if isinstance(content, dict) else content))
+    with pytest.raises((ModelDamaged, ModelUnsupported)):
         encode(folder)
 
 

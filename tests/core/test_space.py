@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sentence_transformers import SentenceTransformer
 
-from harrier_core import EmbeddingSpace, Encoder, SpaceError, Task
+from harrier_core import EmbeddingSpace, Encoder, ModelDamaged, SpaceError, Task
 from harrier_core.testing import build_model
 
 SPACE = EmbeddingSpace(
@@ -110,6 +111,52 @@ def test_what_is_no_space(text: Any, reason: str) -> None:
     """Damaged text is told from a difference."""
     with pytest.raises(SpaceError, match=reason):
         EmbeddingSpace.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("config.json", {"rope_theta": 100.0}),
+        ("config.json", {"rms_norm_eps": 0.1}),
+        ("config.json", {"layer_types": ["sliding_attention"] * 3, "sliding_window": 2}),
+        ("tokenizer_config.json", {"add_bos_token": True, "bos_token": "<|im_start|>"}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::harrier_core.ModelWarning")
+def test_what_else_changes_vectors(
+    built: Callable[..., Path], folder: Path, edit: Callable[..., None], file: str, changes: dict[str, Any]
+) -> None:
+    """Equal weights computed with otherwise, or behind other ids, are another space, as the vectors say too."""
+    edit(folder / file, **changes)
+    with Encoder(folder) as changed, Encoder(built()) as original:
+        assert changed.space != original.space
+        assert abs(changed.encode_documents(["a text"]) - original.encode_documents(["a text"])).max() > 1e-3
+
+
+def test_bookkeeping_changes_nothing(built: Callable[..., Path], folder: Path, edit: Callable[..., None]) -> None:
+    """Which release wrote the config, and how much of it is habit."""
+    edit(folder / "config.json", transformers_version="5.0.0", architectures=None, use_cache=False)
+    assert Encoder(folder).space == Encoder(built()).space
+
+
+def test_a_copy_that_sentence_transformers_saved(built: Callable[..., Path], tmp_path: Path) -> None:
+    """It lays files out otherwise; the vectors are the same, and so is the space."""
+    SentenceTransformer(str(built()), device="cpu", model_kwargs={"dtype": "bfloat16"}).save(str(tmp_path))
+    assert Encoder(tmp_path).space.explain(Encoder(built()).space).endswith("may be compared")
+
+
+def test_a_folder_that_changes(folder: Path, tmp_path: Path) -> None:
+    """Old vectors never get a new name: who asks is told, and a new Encoder has both of the new files."""
+    with Encoder(folder) as old:
+        before, space = old.encode_documents(["a"]), old.space
+        build_model(tmp_path / "next", seed=1)
+        (tmp_path / "next" / "model.safetensors").replace(folder / "model.safetensors")
+        with pytest.raises(ModelDamaged, match="have changed since the model was opened; make a new Encoder"):
+            _ = old.space
+        with Encoder(folder) as new:
+            assert new.space != space
+            assert abs(new.encode_documents(["a"]) - before).max() > 1e-3
+        assert abs(old.encode_documents(["a"]) - before).max() == 0
 
 
 def test_the_space_of_an_encoder(built: Callable[..., Path], tmp_path: Path) -> None:

@@ -27,6 +27,10 @@ print([name for name in ("torch", "transformers") if name in sys.modules])
 """
 
 
+def tokenizer_of(folder: Path) -> str:
+    return tokenizer_digest(folder / "tokenizer.json", ([], []))
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_same_in_every_process(architecture: Architecture, built: Callable[..., Path], tmp_path: Path) -> None:
     """Another process, with another hash seed, writes the same files, and needs neither torch nor transformers."""
@@ -37,8 +41,10 @@ def test_the_same_in_every_process(architecture: Architecture, built: Callable[.
         here, there = built(architecture, vectors=vectors), tmp_path / vectors
         files = sorted(path.relative_to(here) for path in here.rglob("*") if path.is_file())
         assert files == sorted(path.relative_to(there) for path in there.rglob("*") if path.is_file())
-        assert weights_digest([here / "model.safetensors"]) == weights_digest([there / "model.safetensors"])
-        assert tokenizer_digest(here / "tokenizer.json") == tokenizer_digest(there / "tokenizer.json")
+        assert weights_digest([here / "model.safetensors"], {}) == weights_digest([there / "model.safetensors"], {})
+        assert tokenizer_digest(here / "tokenizer.json", ([], [])) == tokenizer_digest(
+            there / "tokenizer.json", ([], [])
+        )
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -58,8 +64,10 @@ def test_transformers_finds_all_weights(architecture: Architecture, built: Calla
 def test_another_seed_is_another_model(built: Callable[..., Path], tmp_path: Path) -> None:
     """And only its weights differ."""
     other = build_model(tmp_path, seed=1)
-    assert weights_digest([built() / "model.safetensors"]) != weights_digest([other / "model.safetensors"])
-    assert tokenizer_digest(built() / "tokenizer.json") == tokenizer_digest(other / "tokenizer.json")
+    assert weights_digest([built() / "model.safetensors"], {}) != weights_digest([other / "model.safetensors"], {})
+    assert tokenizer_digest(built() / "tokenizer.json", ([], [])) == tokenizer_digest(
+        other / "tokenizer.json", ([], [])
+    )
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
