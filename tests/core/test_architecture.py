@@ -47,7 +47,7 @@ def test_as_either_transformers_writes_it(built: Callable[..., Path], architectu
         ("qwen3", {"model_type": "llama"}, "model_type='llama'"),
         ("qwen3", {"attention_bias": True}, "attention_bias=True"),
         ("qwen3", {"hidden_act": "gelu"}, "hidden_act='gelu'"),
-        ("qwen3", {"layer_types": ["chunked_attention"]}, "layers of 'chunked_attention'"),
+        ("qwen3", {"layer_types": ["chunked_attention"] * 3}, "layers of 'chunked_attention'"),
         ("qwen3", {"rope_scaling": {"rope_type": "yarn", "factor": 4}}, "scales rotary positions by 'yarn'"),
         ("gemma3", {"attn_logit_softcapping": 50.0}, r"attn_logit_softcapping=50\.0"),
         ("gemma3", {"use_bidirectional_attention": True}, "use_bidirectional_attention=True"),
