@@ -148,9 +148,13 @@ class Engine:
 
     def _turn(self) -> None:
         decoder = self._decoder
+        if decoder is None:  # closed; a call that came at that very moment is nobody else's to end
+            for call in [*self._queries, *self._documents]:
+                call.future.cancel()
+            return
         with self._lock:
             batch = self._next_pass()
-        if decoder is not None and batch:
+        if batch:
             self._run(decoder, batch)
         with self._lock:
             self._turning = False

@@ -142,3 +142,11 @@ def test_closing_ends_what_waits(watched: Watched) -> None:
     assert all(future.cancelled() for future in waiting)
     with pytest.raises(EncoderClosed, match="closed while this call was on its way"):
         watched.submit([4])
+
+
+def test_a_call_in_the_moment_of_closing(watched: Watched) -> None:
+    """The model is gone and the thread not yet: the call ends all the same."""
+    watched.engine._decoder = None
+    late = watched.submit([2])
+    watched.finish(late)
+    assert late.cancelled()
