@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harrier_core.errors import ModelUnsupported
+from harrier_core.errors import ModelDamaged, ModelUnsupported
 
 # What changes the numbers, and is computed for these values only.
 _FIXED: Mapping[str, tuple[Any, ...]] = {
@@ -96,7 +96,7 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
     except KeyError as error:
         raise ModelUnsupported(f"its config.json does not say {error.args[0]}") from None
     except (TypeError, ValueError, ZeroDivisionError, AttributeError) as error:
-        raise ModelUnsupported(f"its config.json has something of another kind than needed: {error}") from None
+        raise ModelDamaged(f"its config.json has something of another kind than needed: {error}") from None
 
 
 def _layer(config: Mapping[str, Any], kind: str) -> Layer:
