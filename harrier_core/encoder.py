@@ -8,15 +8,17 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from harrier_core.errors import EncoderClosed, NotText, Problem, SettingError, raise_problems
 from harrier_core.models import Model, identify, open_model, refuse_changed, weight_files
+from harrier_core.packing import Row, split, unique, windows
 from harrier_core.shared import Lease, ProcessLock, Shared
 from harrier_core.space import EmbeddingSpace
 from harrier_core.tasks import DEFAULT_TASK, Task
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from harrier_core.device import Placement
     from harrier_core.engine import Engine
+    from harrier_core.stats import Stats
     from harrier_core.tokens import Tokens
 
     Vectors = NDArray[np.float32]
@@ -118,10 +121,11 @@ class Encoder:
 
     def count_tokens(self, texts: Iterable[str]) -> list[int]:
         """How many tokens each text has as a document, end token included, however long it is."""
+        from harrier_core.tokens import unusable
+
         listed = _listed(texts)
-        counted = self._tokenizer.tokenize(listed, self._model.prompts.document, limit=_NO_LIMIT)
-        raise_problems(counted.problems)
-        return [len(row) for row in counted.rows]
+        raise_problems(list(unusable(listed)))
+        return self._tokenizer.count([str.__str__(text) for text in listed], self._model.prompts.document)
 
     @property
     def dimensions(self) -> int:
@@ -171,6 +175,17 @@ class Encoder:
         return place(self._model.architecture, self._settings["device"], self._settings["dtype"])
 
     @property
+    def stats(self) -> Stats:
+        """What the loaded model has done so far, for all encoders that share it; it loads nothing."""
+        from harrier_core.stats import Stats
+
+        lease = self._leases.get("engine")
+        if lease is None or lease.inherited:
+            return Stats(truncations=self._truncations)
+        engine: Engine = lease.value
+        return engine.stats(self._truncations)
+
+    @property
     def truncations(self) -> int:
         """How many texts this encoder has cut; always zero unless on_overflow='truncate'."""
         return self._truncations
@@ -218,25 +233,44 @@ class Encoder:
         return self._submit(texts, self._model.prompts.document, urgent=False)
 
     def _submit(self, texts: Iterable[str], prompt: str, *, urgent: bool) -> Future[Vectors]:
-        rows = self._rows(_listed(texts), prompt)
-        if not rows:
-            return _nothing(self.dimensions)
-        beginning = self._tokenizer.beginning(prompt)
-        return self._engine.submit(rows, beginning, self._settings["token_budget"], urgent=urgent)
+        import numpy as np
 
-    def _rows(self, texts: list[object], prompt: str) -> list[list[int]]:
-        """Token ids, or the error of the first text that cannot be encoded; nothing runs until all of them can."""
-        limit, truncate = self.max_tokens, self._settings["on_overflow"] == "truncate"
-        tokens = self._tokenizer
-        if limit <= (spent := tokens.spent_on(prompt)):  # or truncation would make all queries the same
+        from harrier_core.calls import Call
+        from harrier_core.tokens import unusable
+
+        limit, spent = self.max_tokens, self._tokenizer.spent_on(prompt)
+        if limit <= spent:  # or truncation would make all queries the same
             raise SettingError(
                 f"max_tokens={limit} leaves no room for a text, whose prompt and end take {spent} of them"
             )
-        tokenized = tokens.tokenize(texts, prompt, limit, truncate=truncate)
-        raise_problems(tokenized.problems)
-        with _counting:
-            self._truncations += tokenized.truncated
-        return tokenized.rows
+        listed = _listed(texts)
+        problems = {problem.position: problem for problem in unusable(listed)}
+        usable = {position: str.__str__(text) for position, text in enumerate(listed) if position not in problems}
+        distinct, places = unique(usable.values())
+        if not distinct:
+            raise_problems(list(problems.values()))
+            return _nothing(self.dimensions)
+        rows = self._rows(_Texts(distinct, places, list(usable), list(problems.values())), prompt)
+        vectors = np.empty((len(distinct), self.dimensions), dtype=np.float32)
+        call = Call(rows, places, vectors, self._settings["token_budget"], urgent)
+        call.add(call.fetch())  # what is wrong with a few texts shows before the model is loaded
+        return self._engine.submit(call)
+
+    def _rows(self, texts: _Texts, prompt: str) -> Iterator[Sequence[Row]]:
+        """Rows of ids, a window of texts at a time; none once a text is wrong, and at the end the error of all."""
+        tokens, limit, truncate = self._tokenizer, self.max_tokens, self._settings["on_overflow"] == "truncate"
+        beginning = tokens.beginning(prompt)
+        times = Counter(texts.places) if truncate else Counter()
+        too_long: list[Problem] = []
+        for window in windows(texts.distinct):
+            tokenized = tokens.tokenize(texts.distinct[window], prompt, limit, truncate=truncate)
+            with _counting:
+                self._truncations += sum(times[window.start + cut] for cut in tokenized.truncated)
+            too_long += (replace(each, position=window.start + each.position) for each in tokenized.problems)
+            if window.stop == len(texts.distinct):
+                raise_problems(texts.problems_with(too_long))
+            wrong = too_long or texts.problems
+            yield [] if wrong else [split(row, beginning) for row in tokenized.rows]
 
     def _wait(self, future: Future[Vectors]) -> Vectors:
         try:
@@ -310,7 +344,23 @@ class Encoder:
             raise _closed()
 
 
-_NO_LIMIT = 2**63
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """The texts of one call: equal ones once, and where in the caller's list they stand."""
+
+    distinct: list[str]
+    places: list[int]  # for each usable text, which of the distinct ones it is
+    positions: list[int]  # and its position in the caller's list
+    problems: list[Problem]  # those of the unusable ones
+
+    def problems_with(self, found: Iterable[Problem]) -> list[Problem]:
+        """All problems of the call, with those of distinct texts wherever such a text stands."""
+        by_place = {problem.position: problem for problem in found}
+        return self.problems + [
+            replace(by_place[place], position=position)
+            for position, place in zip(self.positions, self.places, strict=True)
+            if place in by_place
+        ]
 
 
 def _listed(texts: object) -> list[object]:

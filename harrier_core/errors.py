@@ -16,7 +16,8 @@
     │   ├── ModelUnsupported         a model whose vectors this kit cannot make
     │   └── BadVectors               the model answered with NaN or with a vector of no length
     ├── DeviceError                  a device or number format that is not to be had
-    │   └── ForkedModel              a forked process inherited a model that lives on a GPU
+    │   ├── ForkedModel              a forked process inherited a model that lives on a GPU
+    │   └── OutOfMemory              a text that even by itself needs more memory than there is
     └── EncoderClosed                used after close()
 
     ModelWarning (UserWarning)       a model that works, but not as its own files promise
@@ -126,6 +127,17 @@ class DeviceError(HarrierError):
 
 class ForkedModel(DeviceError):
     """A forked process inherited a model that lives on a GPU; GPU memory does not survive a fork."""
+
+
+class OutOfMemory(DeviceError):
+    """A text, the one at `position`, that even by itself needs more memory than there is."""
+
+    def __init__(self, message: str, position: int) -> None:
+        super().__init__(message, position)  # args rebuild the error after pickling
+        self.position = position
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class EncoderClosed(HarrierError):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +33,22 @@ class Fallback:
             raise DeviceError(f"the model of {folder} does not fit into the memory of {self._device}") from None
 
     @torch.inference_mode()
-    def last_hidden(self, rows: Sequence[Row]) -> torch.Tensor:
+    def launch(self, rows: Sequence[Row], *, precise: bool = False) -> Callable[[], torch.Tensor]:
         """The final hidden state of each row's last token, (rows, dimensions), float32, on the host.
 
         One length at a time, so without padding and without a mask. That keeps a vector independent of its
         neighbours, and out of reach of an attention kernel that is wrong with masks at lengths 33, 65, 97 (pytorch
-        issue 191937).
+        issue 191937). A precise pass computes in float32, with a copy of the model that lasts as long.
         """
+        module = deepcopy(self._module).float() if precise else self._module
         hidden = torch.empty(0)
         for numbers in by_length(rows):
             ids = torch.tensor([rows[number].ids for number in numbers]).to(self._device)  # (same, tokens)
-            states: torch.Tensor = self._module(input_ids=ids, use_cache=False).last_hidden_state
+            states: torch.Tensor = module(input_ids=ids, use_cache=False).last_hidden_state
             if not len(hidden):
                 hidden = torch.empty(len(rows), states.shape[-1])
             hidden[numbers] = states[:, -1].float().cpu()  # (same, tokens, dimensions) -> (same, dimensions)
-        return hidden
+        return lambda: hidden
 
 
 # One load at a time: while it loads, transformers sets the default dtype of the whole process.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+
+_WINDOW_TEXTS, _WINDOW_CHARACTERS = 1_000, 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +32,22 @@ def split(ids: Sequence[int], shared: tuple[int, ...]) -> Row:
     return Row(ids)
 
 
-def unique(rows: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
-    """The first of each set of equal rows, and for every row its place among those."""
-    place: dict[tuple[int, ...], int] = {}
-    firsts: list[int] = []
-    places: list[int] = []
-    for number, row in enumerate(rows):
-        found = place.setdefault(tuple(row), len(firsts))
-        if found == len(firsts):
-            firsts.append(number)
-        places.append(found)
-    return firsts, places
+def unique(texts: Iterable[str]) -> tuple[list[str], list[int]]:
+    """The texts without their repetitions, and for each its place among those."""
+    place: dict[str, int] = {}
+    places = [place.setdefault(text, len(place)) for text in texts]
+    return list(place), places
+
+
+def windows(texts: Sequence[str]) -> Iterator[slice]:
+    """Texts that are tokenized at once: enough for all cores, few enough that what the tokenizer notes stays small."""
+    begin = size = 0
+    for number, text in enumerate(texts):
+        if number > begin and (number - begin == _WINDOW_TEXTS or size + len(text) > _WINDOW_CHARACTERS):
+            yield slice(begin, number)
+            begin, size = number, 0
+        size += len(text)
+    yield slice(begin, len(texts))
 
 
 def by_length(rows: Sequence[Row]) -> Iterator[list[int]]:

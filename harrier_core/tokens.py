@@ -16,17 +16,16 @@ from tokenizers import Encoding, Tokenizer
 
 from harrier_core.errors import EmptyText, InvalidText, ModelDamaged, ModelWarning, NotText, Problem, TextTooLong
 from harrier_core.models import Model
-
-_SLICE = 1_000  # texts at once: enough for all cores, and what the tokenizer notes beside the ids stays small
+from harrier_core.packing import windows
 
 
 @dataclass(frozen=True, slots=True)
 class Tokenized:
-    """Rows of ids in the caller's order, those of unusable texts empty; and what was unusable or cut."""
+    """Rows of ids in the caller's order; which of the texts are too long, and which were cut."""
 
     rows: list[list[int]]
     problems: list[Problem]
-    truncated: int
+    truncated: list[int]
 
 
 class Tokens:
@@ -39,21 +38,19 @@ class Tokens:
         head, tail = _frame(self._tokenizer)
         self._head, self._tail = _as_promised(model, self._tokenizer, head, tail)
 
-    def tokenize(self, texts: Sequence[object], prompt: str, limit: int, *, truncate: bool = False) -> Tokenized:
+    def tokenize(self, texts: Sequence[str], prompt: str, limit: int, *, truncate: bool = False) -> Tokenized:
         """Ids of `prompt + text` for each text; one that is longer than the limit is a problem, or is cut."""
-        problems = list(_unusable(texts))
-        skip = {problem.position for problem in problems}
-        usable = [(position, str.__str__(text)) for position, text in enumerate(texts) if position not in skip]
-        rows: list[list[int]] = [[] for _ in texts]
-        truncated = 0
-        for (position, _), row in zip(usable, self._rows([prompt + text for _, text in usable]), strict=True):
-            rows[position] = row
-            if len(row) > limit and truncate:
-                rows[position] = row[: limit - len(self._tail)] + self._tail
-                truncated += 1
-            elif len(row) > limit:
-                problems.append(_too_long(position, len(row), limit))
-        return Tokenized(rows, problems, truncated)
+        rows = self._rows([prompt + text for text in texts])
+        too_long = [position for position, row in enumerate(rows) if len(row) > limit]
+        if not truncate:
+            return Tokenized(rows, [_too_long(position, len(rows[position]), limit) for position in too_long], [])
+        for position in too_long:
+            rows[position] = rows[position][: limit - len(self._tail)] + self._tail
+        return Tokenized(rows, [], too_long)
+
+    def count(self, texts: Sequence[str], prompt: str) -> list[int]:
+        """How many ids each text has with this prompt."""
+        return [len(row) for part in windows(texts) for row in self._rows([prompt + text for text in texts[part]])]
 
     def spent_on(self, prompt: str) -> int:
         """How many ids every text carries besides its own: a beginning, its prompt, an end."""
@@ -67,11 +64,12 @@ class Tokens:
         [row] = self._rows([prompt])
         return tuple(row[: len(row) - len(self._tail) - 1])
 
-    def _rows(self, texts: list[str]) -> Iterator[list[int]]:
-        for begin in range(0, len(texts), _SLICE):
-            part = texts[begin : begin + _SLICE]
-            for text, encoding in zip(part, self._tokenizer.encode_batch(part, add_special_tokens=False), strict=True):
-                yield [*self._head, *self._ordinary(text, encoding), *self._tail]
+    def _rows(self, texts: list[str]) -> list[list[int]]:
+        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        return [
+            [*self._head, *self._ordinary(text, encoding), *self._tail]
+            for text, encoding in zip(texts, encodings, strict=True)
+        ]
 
     def _ordinary(self, text: str, encoding: Encoding) -> list[int]:
         """The ids of a text without those of special tokens, should its merges have spelled one after all."""
@@ -174,7 +172,8 @@ def _promised_id(tokenizer: Tokenizer, config: dict[str, Any], name: str) -> int
     return tokenizer.token_to_id(content) if isinstance(content, str) else None
 
 
-def _unusable(texts: Sequence[object]) -> Iterator[Problem]:
+def unusable(texts: Sequence[object]) -> Iterator[Problem]:
+    """What is wrong with texts that cannot be tokenized."""
     for position, text in enumerate(texts):
         if not isinstance(text, str):
             yield Problem(position, NotText, f"is {type(text).__name__}, not str; pass its text")

@@ -52,7 +52,7 @@ def test_every_length_at_once(pair: tuple[Decoder, Fallback]) -> None:
     decoder, oracle = pair
     lengths = random.Random(1).sample([*LENGTHS, *LENGTHS], 2 * len(LENGTHS))
     rows = some_rows(lengths)
-    assert error(decoder.last_hidden(rows), oracle.last_hidden(rows)) < 1e-5
+    assert error(decoder.launch(rows)(), oracle.launch(rows)()) < 1e-5
 
 
 @pytest.mark.parametrize("beginning", [1, 15, 16, 17, 30, 100])
@@ -61,8 +61,8 @@ def test_shared_beginnings(pair: tuple[Decoder, Fallback], beginning: int) -> No
     decoder, oracle = pair
     shared = tuple(range(7, 7 + beginning))
     rows = some_rows([length for length in LENGTHS if length + beginning <= 512] * 2, shared)
-    assert error(decoder.last_hidden(rows), oracle.last_hidden(rows)) < 1e-5
-    assert error(decoder.last_hidden(rows[:1]), oracle.last_hidden(rows[:1])) < 1e-5
+    assert error(decoder.launch(rows)(), oracle.launch(rows)()) < 1e-5
+    assert error(decoder.launch(rows[:1])(), oracle.launch(rows[:1])()) < 1e-5
 
 
 def test_many_beginnings_in_one_pass(pair: tuple[Decoder, Fallback]) -> None:
@@ -71,9 +71,9 @@ def test_many_beginnings_in_one_pass(pair: tuple[Decoder, Fallback]) -> None:
     beginnings = [tuple(range(number, number + 5 + number % 3)) for number in range(2 * _KEPT_BEGINNINGS)]
     rows = [row for shared in [(), *beginnings] for row in some_rows([3, 8, 3], shared, seed=len(shared))]
     random.Random(0).shuffle(rows)
-    expected = oracle.last_hidden(rows)
-    assert error(decoder.last_hidden(rows), expected) < 1e-5
-    assert error(decoder.last_hidden(rows), expected) < 1e-5
+    expected = oracle.launch(rows)()
+    assert error(decoder.launch(rows)(), expected) < 1e-5
+    assert error(decoder.launch(rows)(), expected) < 1e-5
     assert len(decoder._beginnings) == _KEPT_BEGINNINGS
 
 
@@ -83,18 +83,18 @@ def test_long_texts(tmp_path: Path, edit: Callable[..., None]) -> None:
     edit(folder / "config.json", max_position_embeddings=8_192)
     decoder, oracle = load(folder)
     rows = some_rows([3, 8_192])
-    assert error(decoder.last_hidden(rows), oracle.last_hidden(rows)) < 1e-5
+    assert error(decoder.launch(rows)(), oracle.launch(rows)()) < 1e-5
 
 
 def test_scaled_positions(tmp_path: Path, edit: Callable[..., None]) -> None:
     """The linear stretch of Gemma 3 27b's global layers."""
     folder = build_model(tmp_path, "gemma3-sliding")
-    plain = load(folder)[0].last_hidden(some_rows([200]))
+    plain = load(folder)[0].launch(some_rows([200]))()
     edit(folder / "config.json", rope_scaling={"rope_type": "linear", "factor": 8.0})
     decoder, oracle = load(folder)
     rows = some_rows([200])
-    assert error(decoder.last_hidden(rows), oracle.last_hidden(rows)) < 1e-5
-    assert error(decoder.last_hidden(rows), plain) > 1e-3  # or the test would not notice
+    assert error(decoder.launch(rows)(), oracle.launch(rows)()) < 1e-5
+    assert error(decoder.launch(rows)(), plain) > 1e-3  # or the test would not notice
 
 
 def test_an_unknown_architecture_falls_back(folder: Path, edit: Callable[..., None]) -> None:

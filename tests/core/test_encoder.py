@@ -362,14 +362,14 @@ def test_a_cancelled_task_is_cancelled(built: Callable[..., Path], monkeypatch: 
     """Cancelling is told from closing; no pass runs for it but the one under way, and what waits behind goes on."""
     passes: list[int] = []
     under_way = threading.Event()
-    run = Decoder.last_hidden
+    run = Decoder.launch
 
-    def counted(decoder: Decoder, rows: Any) -> Any:
+    def counted(decoder: Decoder, rows: Any, **how: Any) -> Any:
         passes.append(len(rows))
         under_way.set()
-        return run(decoder, rows)
+        return run(decoder, rows, **how)
 
-    monkeypatch.setattr(Decoder, "last_hidden", counted)
+    monkeypatch.setattr(Decoder, "launch", counted)
 
     async def main() -> None:
         with Encoder(str(built()), token_budget=1) as encoder:
@@ -388,13 +388,13 @@ def test_a_cancelled_task_is_cancelled(built: Callable[..., Path], monkeypatch: 
 def test_a_task_cancelled_while_it_loads(built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither loading nor tokenizing can be stopped, but what comes of them is."""
     rows: list[int] = []
-    run = Decoder.last_hidden
+    run = Decoder.launch
 
-    def counted(decoder: Decoder, batch: Any) -> Any:
+    def counted(decoder: Decoder, batch: Any, **how: Any) -> Any:
         rows.append(len(batch))
-        return run(decoder, batch)
+        return run(decoder, batch, **how)
 
-    monkeypatch.setattr(Decoder, "last_hidden", counted)
+    monkeypatch.setattr(Decoder, "launch", counted)
 
     async def main() -> None:
         with Encoder(built(), token_budget=1) as encoder:
@@ -443,14 +443,14 @@ INTERRUPT = """
 import sys
 from harrier_core import Encoder
 from harrier_core.decoder import Decoder
-run = Decoder.last_hidden
-def told(decoder, rows):
+run = Decoder.launch
+def told(decoder, rows, **how):
     told.passes += 1
     if told.passes == 20:  # by now the main thread waits
         print("started", flush=True)
-    return run(decoder, rows)
+    return run(decoder, rows, **how)
 told.passes = 0
-Decoder.last_hidden = told
+Decoder.launch = told
 encoder = Encoder(sys.argv[1], token_budget=1)
 try:
     encoder.encode_documents([f"text number {number}" for number in range(200_000)])

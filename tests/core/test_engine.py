@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import CancelledError, Future, wait
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from harrier_core.calls import Call
 from harrier_core.decoder import Decoder
 from harrier_core.device import place
 from harrier_core.engine import _PATIENCE, Engine
 from harrier_core.errors import BadVectors, EncoderClosed
 from harrier_core.models import open_model
+from harrier_core.packing import Row
 
 
 class Watched:
@@ -25,17 +27,20 @@ class Watched:
         self.engine = engine
         self.passes: list[list[int]] = []
         self.go = threading.Event()
-        run = Decoder.last_hidden
+        run = Decoder.launch
 
-        def watched(decoder: Decoder, rows: Any) -> Any:
+        def watched(decoder: Decoder, rows: Any, **how: Any) -> Any:
             self.passes.append([row.ids[0] for row in rows])
             assert self.go.wait(60)
-            return run(decoder, rows)
+            return run(decoder, rows, **how)
 
-        monkeypatch.setattr(Decoder, "last_hidden", watched)
+        monkeypatch.setattr(Decoder, "launch", watched)
 
-    def submit(self, *rows: list[int], urgent: bool = False, budget: int = 10) -> Future[Any]:
-        return self.engine.submit(rows, (), budget, urgent=urgent)
+    def submit(self, *rows: list[int], urgent: bool = False, budget: int = 10, window: int = 100) -> Future[Any]:
+        windows = ([Row(row) for row in rows[begin : begin + window]] for begin in range(0, len(rows), window))
+        call = Call(windows, range(len(rows)), np.empty((len(rows), 64), dtype=np.float32), budget, urgent)
+        call.add(call.fetch())
+        return self.engine.submit(call)
 
     def finish(self, *futures: Future[Any]) -> list[list[int]]:
         """Let the passes run; those that there were, without the first, which held up the others."""
@@ -84,15 +89,6 @@ def test_documents_do_not_starve(watched: Watched) -> None:
     assert [number for number, rows in enumerate(passes) if rows[0] in (2, 3)] == [_PATIENCE, 2 * _PATIENCE + 1]
 
 
-def test_equal_texts_run_once(watched: Watched) -> None:
-    """Within a call; the caller gets a vector for each."""
-    future = watched.submit([2, 3], [4], [2, 3], [2, 3])
-    assert watched.finish(future) == [[2, 4]]
-    vectors = future.result()
-    assert np.array_equal(vectors[0], vectors[2])
-    assert np.array_equal(vectors[0], vectors[3])
-
-
 def test_a_cancelled_call_is_dropped(watched: Watched) -> None:
     """Its rows run in no pass, and its neighbours' do."""
     dropped, kept = watched.submit([2]), watched.submit([3])
@@ -102,14 +98,14 @@ def test_a_cancelled_call_is_dropped(watched: Watched) -> None:
 
 def test_an_error_is_for_the_calls_of_its_pass(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them, also where rows are left to run; the next call finds a working engine."""
-    run = Decoder.last_hidden
+    run = Decoder.launch
 
-    def failing(decoder: Decoder, rows: Any) -> Any:
+    def failing(decoder: Decoder, rows: Any, **how: Any) -> Any:
         if any(row.ids[0] == 2 for row in rows):
             raise RuntimeError("a kernel failed")
-        return run(decoder, rows)
+        return run(decoder, rows, **how)
 
-    monkeypatch.setattr(Decoder, "last_hidden", failing)
+    monkeypatch.setattr(Decoder, "launch", failing)
     failed = watched.submit([2] * 9, [3] * 9)
     fine = watched.submit([4] * 8)
     watched.finish(failed, fine)
@@ -119,14 +115,14 @@ def test_an_error_is_for_the_calls_of_its_pass(watched: Watched, monkeypatch: py
 
 def test_a_bad_vector_is_for_its_own_call(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neighbours in the same pass get theirs."""
-    run = Decoder.last_hidden
+    run = Decoder.launch
 
-    def spoiling(decoder: Decoder, rows: Any) -> Any:
-        hidden = run(decoder, rows).clone()
+    def spoiling(decoder: Decoder, rows: Any, **how: Any) -> Any:
+        hidden = run(decoder, rows, **how)().clone()
         hidden[[row.ids[0] == 2 for row in rows]] = float("nan")
-        return hidden
+        return lambda: hidden
 
-    monkeypatch.setattr(Decoder, "last_hidden", spoiling)
+    monkeypatch.setattr(Decoder, "launch", spoiling)
     bad, good = watched.submit([3], [2]), watched.submit([4])
     assert watched.finish(bad, good) == [[3, 2, 4]]
     error = bad.exception()
@@ -148,5 +144,6 @@ def test_a_call_in_the_moment_of_closing(watched: Watched) -> None:
     """The model is gone and the thread not yet: the call ends all the same."""
     watched.engine._decoder = None
     late = watched.submit([2])
-    watched.finish(late)
-    assert late.cancelled()
+    watched.go.set()
+    with pytest.raises(CancelledError):
+        late.result(60)

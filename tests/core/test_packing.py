@@ -5,18 +5,33 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harrier_core.packing import Row, by_length, split, unique
+from harrier_core.packing import Row, by_length, split, unique, windows
 
 IDS = st.lists(st.integers(0, 2), min_size=1, max_size=6)
 ROWS = st.builds(Row, rest=IDS, shared=st.lists(st.integers(0, 1), max_size=2).map(tuple))
 
 
-@given(st.lists(IDS, max_size=40))
-def test_equal_rows_are_found(rows: list[list[int]]) -> None:
-    """Each row can be had back from the first one like it, and no two of those are alike."""
-    firsts, places = unique(rows)
-    assert [rows[firsts[place]] for place in places] == rows
-    assert len({tuple(rows[first]) for first in firsts}) == len(firsts)
+TEXTS = st.lists(st.text("ab", max_size=3), max_size=40)
+
+
+@given(TEXTS)
+def test_equal_texts_are_found(texts: list[str]) -> None:
+    """Each text can be had back from the distinct ones, of which no two are alike, in the order of their first."""
+    distinct, places = unique(texts)
+    assert [distinct[place] for place in places] == texts
+    assert distinct == sorted(set(texts), key=texts.index)
+
+
+@given(st.lists(st.integers(0, 1_200_000) | st.just(0), min_size=1, max_size=40), st.integers(1, 3_000))
+def test_windows(lengths: list[int], repeats: int) -> None:
+    """Every text is in one, none is too large unless for a single text, and none could have taken the next text."""
+    texts = ["x" * length for length in lengths] + ["y"] * repeats
+    found = [texts[window] for window in windows(texts)]
+    assert [text for window in found for text in window] == texts
+    for window, following in zip(found, [*found[1:], [""]], strict=True):
+        assert len(window) == 1 or (len(window) <= 1_000 and sum(map(len, window)) <= 1_000_000)
+        full = len(window) == 1_000 or sum(map(len, window)) + len(following[0]) > 1_000_000
+        assert full or following == [""]
 
 
 @given(IDS, IDS)

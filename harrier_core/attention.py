@@ -1,0 +1,231 @@
+"""Which tokens see which: texts of all lengths in one pass, behind beginnings that were computed before.
+
+Two ways to lay out a pass. `Groups` takes texts of equal length together, as a small batch without padding, for
+scaled_dot_product_attention: any device. `Ragged` hands all texts at once to torch's kernel for variable lengths: a
+GPU with flash attention.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, groupby
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+KeysValues = tuple[Tensor, Tensor]  # each (tokens, key heads, head)
+Beginnings = Mapping[tuple[int, ...], list[KeysValues]]  # by their ids, a pair a layer
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One text of a pass."""
+
+    tokens: int  # its own, the beginning apart
+    beginning: tuple[int, ...] = ()  # the ids of the tokens before
+
+    @property
+    def offset(self) -> int:
+        """Its first token's position."""
+        return len(self.beginning)
+
+
+class Layout(ABC):
+    """The texts of one pass, one behind the other."""
+
+    def __init__(
+        self,
+        texts: Sequence[Text],
+        beginnings: Beginnings,
+        scale: float,
+        device: torch.device,
+    ) -> None:
+        """`beginnings` are those that the texts have."""
+        self._texts = texts
+        self._beginnings = beginnings
+        self._scale = scale
+        self.length = max(text.offset + text.tokens for text in texts)
+        ends = torch.tensor(list(accumulate(text.tokens for text in texts)))
+        starts = [torch.arange(text.offset, text.offset + text.tokens) for text in texts]
+        self.positions = torch.cat(starts).to(device, non_blocking=True)  # (tokens,)
+        self.last = (ends - 1).to(device, non_blocking=True)  # (texts,): the last token of each
+
+    @abstractmethod
+    def attend(self, number: int, window: int | None, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """What each query sees in layer `number`, (queries, heads, head).
+
+        Keys and values are of all tokens, (tokens, key heads, head); queries as well, or of the last tokens only.
+        A window is how many tokens one sees, itself included; None: all before it.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Neighbours of one length behind one beginning: which tokens of the pass are theirs."""
+
+    begin: int
+    texts: int
+    text: Text
+
+    @property
+    def end(self) -> int:
+        return self.begin + self.texts * self.text.tokens
+
+
+class Groups(Layout):
+    """Texts of one length and one beginning, standing together, as a batch."""
+
+    def __init__(self, texts: Sequence[Text], beginnings: Beginnings, scale: float, device: torch.device) -> None:
+        super().__init__(texts, beginnings, scale, device)
+        self._groups: list[_Group] = []
+        for text, same in groupby(texts):
+            begin = self._groups[-1].end if self._groups else 0
+            self._groups.append(_Group(begin, len(list(same)), text))
+
+    def attend(self, number: int, window: int | None, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """One group at a time."""
+        attended = []
+        begin = 0
+        final = len(queries) < len(keys)
+        for group in self._groups:
+            asking = group.texts * (1 if final else group.text.tokens)
+            seen = slice(group.begin, group.end)
+            own = queries[begin : begin + asking], keys[seen], values[seen]
+            attended.append(self._attend_group(number, window, group, *own))
+            begin += asking
+        return attended[0] if len(attended) == 1 else torch.cat(attended)
+
+    def _attend_group(
+        self, number: int, window: int | None, group: _Group, queries: Tensor, keys: Tensor, values: Tensor
+    ) -> Tensor:
+        queries = queries.unflatten(0, (group.texts, -1)).transpose(1, 2)  # (texts, heads, asking, head)
+        keys, values = (
+            each.unflatten(0, (group.texts, -1)).transpose(1, 2) for each in (keys, values)
+        )  # (texts, key heads, tokens, head)
+        if group.text.beginning:
+            before = self._beginnings[group.text.beginning][number]
+            keys, values = (
+                torch.cat([shared.transpose(0, 1).expand(group.texts, -1, -1, -1), own], dim=2)
+                for shared, own in zip(before, (keys, values), strict=True)
+            )  # (texts, key heads, offset + tokens, head)
+        seen = _attend(queries, keys, values, window, self._scale)  # (texts, heads, asking, head)
+        return seen.transpose(1, 2).flatten(0, 1)
+
+
+def _attend(queries: Tensor, keys: Tensor, values: Tensor, window: int | None, scale: float) -> Tensor:
+    """The last tokens of (texts, key heads, tokens, head) ask, (texts, heads, asking, head)."""
+    asking, total = queries.shape[2], keys.shape[2]
+    local = window is not None and window < total
+    mask = None
+    if asking == 1:
+        if local and window:
+            keys, values = keys[:, :, -window:], values[:, :, -window:]
+    elif local and window and total > 2 * window:
+        return _attend_blocks(queries, keys, values, window, scale)
+    elif local or asking < total:
+        mask = _mask(total - asking, total, 0, total, window, keys.device)
+    # Copies: an expanded view gives a wrong last row on some GPUs at lengths 33, 65, 97 (pytorch 191937).
+    keys, values = (each.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1) for each in (keys, values))
+    causal = mask is None and asking > 1
+    return F.scaled_dot_product_attention(queries, keys, values, mask, is_causal=causal, scale=scale)
+
+
+def _attend_blocks(queries: Tensor, keys: Tensor, values: Tensor, window: int, scale: float) -> Tensor:
+    """A window's worth of queries at a time, with only the keys and values that they can see."""
+    asking, total = queries.shape[2], keys.shape[2]
+    repeats = queries.shape[1] // keys.shape[1]
+    attended = []
+    for begin in range(total - asking, total, window):
+        end = min(begin + window, total)
+        first = max(0, begin - window + 1)
+        asked = queries[:, :, begin - (total - asking) : end - (total - asking)]
+        seen, told = (each[:, :, first:end].repeat_interleave(repeats, dim=1) for each in (keys, values))
+        mask = _mask(begin, end, first, end, window, keys.device)
+        attended.append(F.scaled_dot_product_attention(asked, seen, told, mask, scale=scale))
+    return torch.cat(attended, dim=2)
+
+
+def _mask(begin: int, end: int, first: int, last: int, window: int | None, device: torch.device) -> Tensor:
+    """Whether tokens begin to end see tokens first to last, (end - begin, last - first)."""
+    rows = torch.arange(begin, end, device=device)[:, None]
+    columns = torch.arange(first, last, device=device)
+    seen = columns <= rows
+    return seen if window is None else seen & (columns > rows - window)
+
+
+# What we ask of it; the first torch that had it, 2.10, had it without windows.
+_NEEDED = {"window_size", "enable_gqa", "scale"}
+try:
+    from torch.nn.attention.varlen import varlen_attn
+
+    _HAS = set(inspect.signature(varlen_attn).parameters)
+except ImportError:
+    _HAS = set()
+
+
+def can_be_ragged(device: torch.device, dtype: torch.dtype, head: int) -> bool:
+    """Whether torch's kernel for variable lengths is there and takes this."""
+    return (
+        device.type == "cuda"
+        and _NEEDED <= _HAS
+        and dtype in (torch.bfloat16, torch.float16)
+        and head <= 256
+        and torch.cuda.get_device_capability(device) >= (8, 0)
+    )
+
+
+class Ragged(Layout):
+    """All texts in one call of the kernel, whatever their lengths."""
+
+    def __init__(self, texts: Sequence[Text], beginnings: Beginnings, scale: float, device: torch.device) -> None:
+        super().__init__(texts, beginnings, scale, device)
+        self._asked = _bounds((text.tokens for text in texts), device)
+        self._asked_last = _bounds((1 for _ in texts), device)
+        self._seen = _bounds((text.offset + text.tokens for text in texts), device)
+        self._longest = max(text.tokens for text in texts)
+        self._order = torch.tensor(self._sources(), device=device) if self._beginnings else None
+
+    def _sources(self) -> list[int]:
+        """Where the keys that each text sees are, if those of all beginnings stand before those of the tokens."""
+        starts = dict(zip(self._beginnings, accumulate(map(len, self._beginnings), initial=0), strict=False))
+        own = sum(map(len, self._beginnings))
+        sources: list[int] = []
+        for text in self._texts:
+            if text.beginning:
+                sources += range(starts[text.beginning], starts[text.beginning] + text.offset)
+            sources += range(own, own + text.tokens)
+            own += text.tokens
+        return sources
+
+    def attend(self, number: int, window: int | None, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """All at once."""
+        final = len(queries) < len(keys)
+        if self._order is not None:
+            before = [kept[number] for kept in self._beginnings.values()]
+            keys = torch.cat([*(shared for shared, _ in before), keys])[self._order]
+            values = torch.cat([*(shared for _, shared in before), values])[self._order]
+        # One split, so that a text's vector does not depend on which others are in the pass.
+        splits: dict[str, Any] = {"num_splits": 1} if "num_splits" in _HAS else {}
+        return varlen_attn(  # type: ignore[return-value]  # a pair only if more is asked for
+            queries,
+            keys,
+            values,
+            self._asked_last if final else self._asked,
+            self._seen,
+            1 if final else self._longest,
+            self.length,
+            scale=self._scale,
+            window_size=(-1 if window is None else window - 1, 0),
+            enable_gqa=queries.shape[1] > keys.shape[1],
+            **splits,
+        )
+
+
+def _bounds(lengths: Iterable[int], device: torch.device) -> Tensor:
+    """Where each begins, and where the last ends."""
+    return torch.tensor(list(accumulate(lengths, initial=0)), dtype=torch.int32).to(device, non_blocking=True)

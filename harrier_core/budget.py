@@ -1,0 +1,58 @@
+"""How many tokens one pass takes. Pure: passes in, a number out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+# On a CPU more gains no speed: activations leave the caches, and a query that arrives waits for the pass to end.
+_ON_CPU = 1_024
+
+# A GPU is asked: twice as many as long as that pays.
+_FIRST_ON_GPU, _MOST_ON_GPU = 4_096, 131_072
+_PAYS = 1.05
+_SAMPLES = 4  # full passes; the first of them may compile or allocate, the median does not mind
+
+
+class Budget:
+    """The budget of one engine: what was asked for, or what this device does fastest, and never what did not fit."""
+
+    def __init__(self, *, on_cpu: bool) -> None:
+        self._found = _ON_CPU if on_cpu else _FIRST_ON_GPU
+        self._climbing = not on_cpu
+        self._rates: list[float] = []
+        self._rate_before = 0.0
+        self._fits = _MOST_ON_GPU
+        self._longest = 0
+
+    @property
+    def longest(self) -> int:
+        """The most tokens of one text that ran."""
+        return self._longest
+
+    def tokens(self, asked: int | None) -> int:
+        """For a pass of a call that asked for this many, or for none in particular."""
+        return min(asked or self._found, self._fits)
+
+    def ran(self, lengths: Sequence[int], seconds: float) -> None:
+        """A pass of texts of these lengths ran."""
+        self._longest = max(self._longest, *lengths)
+        tokens = sum(lengths)
+        full = 0.9 * self._found <= tokens <= self._found
+        if not (self._climbing and full):
+            return
+        self._rates.append(tokens / max(seconds, 1e-9))
+        if len(self._rates) < _SAMPLES:
+            return
+        rate = median(self._rates)
+        pays = rate >= _PAYS * self._rate_before
+        self._climbing = pays and 2 * self._found <= min(_MOST_ON_GPU, self._fits)
+        if self._climbing:
+            self._found *= 2
+        elif not pays:
+            self._found //= 2
+        self._rate_before, self._rates = rate, []
+
+    def did_not_fit(self, tokens: int) -> None:
+        """A pass of so many tokens ran out of memory: no later one is more than half of it."""
+        self._fits = max(1, min(self._fits, tokens // 2))

@@ -1,0 +1,119 @@
+"""One caller's texts on their way through the engine: the rows that wait, and the vectors so far."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harrier_core.errors import BadVectors
+from harrier_core.packing import Row
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Vectors = NDArray[np.float32]
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """What one caller asked for. Rows come in by windows, each tokenized when the ones before it have nearly run.
+
+    Only `future` and `fetch` are for other threads than the engine's, or for one that has its lock.
+    """
+
+    windows: Iterator[Sequence[Row]]  # all rows, the texts in their order
+    places: Sequence[int]  # for each of the caller's texts, which row is its own
+    vectors: Vectors  # (rows, dimensions)
+    token_budget: int | None
+    urgent: bool
+    future: Future[Vectors] = field(default_factory=Future)
+    fetching: bool = False
+    waiting_tokens: int = 0
+    made: float = field(default_factory=perf_counter)
+    _begun: bool = False
+    _waiting: deque[tuple[int, Row]] = field(default_factory=deque)
+    _fetched: int = 0
+    _ran: int = 0
+    _bad: list[int] = field(default_factory=list)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether rows are there to run."""
+        return bool(self._waiting)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all rows have come in."""
+        return self._fetched == len(self.vectors)
+
+    def fetch(self) -> Sequence[Row]:
+        """The next window; it takes its time, and raises what is wrong with the texts."""
+        return next(self.windows, ())
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Rows of a window that was fetched; the longest of them wait first, so that a pass is of like lengths."""
+        numbered = list(enumerate(rows, self._fetched))
+        self._waiting += sorted(numbered, key=lambda row: -len(row[1].rest))
+        self._fetched += len(rows)
+        self.waiting_tokens += sum(len(row.rest) for row in rows)
+
+    def take(self, room: int, *, even_if_too_long: bool) -> list[tuple[int, Row]]:
+        """Rows to run now, and their numbers: as many as fit; at least one if it may be too long."""
+        taken: list[tuple[int, Row]] = []
+        while self._waiting:
+            length = len(self._waiting[0][1].rest)
+            if length > room and not (even_if_too_long and not taken):
+                break
+            taken.append(self._waiting.popleft())
+            room -= length
+        self.waiting_tokens -= sum(len(row.rest) for _, row in taken)
+        return taken
+
+    def begins(self) -> bool:
+        """Whether these are its first rows to run."""
+        first, self._begun = not self._begun, True
+        return first
+
+    def put(self, numbers: Sequence[int], vectors: Vectors) -> None:
+        """Take in the vectors of rows that ran; with the last of them, answer the caller."""
+        self.vectors[numbers] = vectors
+        self._bad += [numbers[row] for row in bad_rows(vectors)]
+        self._ran += len(numbers)
+        if self._ran < len(self.vectors):
+            return
+        if self._bad:
+            self.fail(_bad_vectors(self.positions(self._bad), len(self.places), self.vectors[self._bad[0]]))
+            return
+        distinct = len(self.places) == len(self.vectors)
+        with suppress(InvalidStateError):  # cancelled meanwhile
+            self.future.set_result(self.vectors if distinct else self.vectors[self.places])
+
+    def positions(self, numbers: Sequence[int]) -> list[int]:
+        """Where in the caller's list the texts of these rows stand."""
+        return np.flatnonzero(np.isin(self.places, numbers)).tolist()
+
+    def fail(self, error: BaseException) -> None:
+        """Answer the caller with an error."""
+        with suppress(InvalidStateError):  # cancelled meanwhile
+            self.future.set_exception(error)
+
+
+def bad_rows(vectors: Vectors) -> list[int]:
+    """Those that are not finite or not of unit length; NaN fails the comparison as well."""
+    return np.flatnonzero(~(np.abs(np.linalg.norm(vectors, axis=1) - 1) < 1e-3)).tolist()
+
+
+def _bad_vectors(positions: list[int], texts: int, example: Vectors) -> BadVectors:
+    kind = "values that are not finite" if np.isnan(example).any() else "no length"
+    return BadVectors(
+        f"the model's vector for text {positions[0]} has {kind} ({len(positions)} of this call's {texts} texts), in "
+        "float32 as well; the weights are damaged: fetch the model again",
+        positions,
+    )

@@ -1,0 +1,109 @@
+"""What an engine did: counted as it goes, to be read any time, and told to OpenTelemetry where that is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from harrier_core.packing import Row
+
+try:
+    from opentelemetry import metrics, trace
+
+    _INSTALLED = True
+except ImportError:
+    _INSTALLED = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Since the model was loaded, by all encoders that share it; truncations are the encoder's own."""
+
+    texts: int = 0  # that ran; equal texts of a call run once
+    tokens: int = 0  # that ran; those of an instruction run once
+    passes: int = 0
+    padding_avoided: int = 0  # tokens more if each pass had been padded to its longest text
+    queue_wait: float = 0.0  # seconds from a call to its first pass, on average
+    busy: float = 0.0  # share of the time since loading in which a pass was under way
+    truncations: int = 0
+    retries: int = 0  # passes run again: in halves for want of memory, or in float32 for NaN
+
+
+class Meter:
+    """The counters of one engine. Its thread writes, anybody reads."""
+
+    def __init__(self, model: str) -> None:
+        self._loaded = perf_counter()
+        self._until = self._loaded  # when the last pass was over
+        self._texts = self._tokens = self._passes = self._padding = self._retries = self._calls = 0
+        self._waited = self._busy = 0.0
+        self._tell = _instruments(model)
+
+    def ran(self, rows: Sequence[Row], begun: float) -> float:
+        """A pass is over; back comes how long it kept the device busy, which may have been busy when it began."""
+        now = perf_counter()
+        seconds = now - max(begun, self._until)
+        lengths = [len(row.rest) for row in rows]
+        self._until = now
+        self._texts += len(rows)
+        self._tokens += sum(lengths)
+        self._padding += len(rows) * max(lengths) - sum(lengths)
+        self._passes += 1
+        self._busy += seconds
+        self._tell("texts", len(rows))
+        self._tell("tokens", sum(lengths))
+        self._tell("pass.duration", seconds)
+        return seconds
+
+    def waited(self, seconds: float) -> None:
+        """A call's first rows run now."""
+        self._calls += 1
+        self._waited += seconds
+        self._tell("queue.wait", seconds)
+
+    def retried(self) -> None:
+        """A pass has to run again."""
+        self._retries += 1
+        self._tell("retries", 1)
+
+    def read(self, truncations: int) -> Stats:
+        """The counters now."""
+        return Stats(
+            texts=self._texts,
+            tokens=self._tokens,
+            passes=self._passes,
+            padding_avoided=self._padding,
+            queue_wait=self._waited / max(1, self._calls),
+            busy=self._busy / max(1e-9, perf_counter() - self._loaded),
+            truncations=truncations,
+            retries=self._retries,
+        )
+
+
+def span(role: str, texts: int, model: str) -> AbstractContextManager[Any]:
+    """A span around one call, within whatever the caller traces."""
+    if not _INSTALLED:
+        return nullcontext()
+    attributes: dict[str, str | int] = {"harrier.model": model, "harrier.role": role, "harrier.texts": texts}
+    return trace.get_tracer("harrier_core").start_as_current_span("harrier.encode", attributes=attributes)
+
+
+def _instruments(model: str) -> Callable[[str, float], None]:
+    """Where counts and durations go."""
+    if not _INSTALLED:
+        return lambda _name, _amount: None
+    meter = metrics.get_meter("harrier_core")
+    counters = {name: meter.create_counter(f"harrier.{name}") for name in ("texts", "tokens", "retries")}
+    durations = {name: meter.create_histogram(f"harrier.{name}", unit="s") for name in ("queue.wait", "pass.duration")}
+    attributes = {"harrier.model": model}
+
+    def tell(name: str, amount: float) -> None:
+        if name in counters:
+            counters[name].add(amount, attributes)
+        else:
+            durations[name].record(amount, attributes)
+
+    return tell
