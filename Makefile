@@ -3,7 +3,7 @@
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
 PIP = bin/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: test check format test-wheel bench-encode clean
+.PHONY: test check format test-wheel bench-encode bench-gpu soak clean
 .DEFAULT_GOAL := test
 
 test: .venv/installed
@@ -26,6 +26,13 @@ test-wheel: .venv-wheel/installed
 
 bench-encode: .venv/installed
 	.venv/bin/python benchmarks/encode.py
+
+# On a machine with a GPU; it needs torch 2.11 or later, transformers and sentence-transformers, and no installation.
+bench-gpu:
+	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py
+
+soak: .venv/installed
+	.venv/bin/python benchmarks/soak.py
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv

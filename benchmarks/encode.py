@@ -11,141 +11,101 @@ Rounds are interleaved; a ratio is the median of the rounds' ratios. Both sides 
 from __future__ import annotations
 
 import argparse
-import random
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
+from workload import GEMMA_270M, TASK, build, documents, own_tokens, products, queries, seconds
 
 from harrier_core import Encoder
-from harrier_core.testing import AWKWARD, PROSE, build_model
 
-HIDDEN, INNER, HEADS, KEY_HEADS, HEAD, VOCABULARY = 640, 2_048, 4, 1, 256, 262_144
-SIZES = {
-    "hidden_size": HIDDEN,
-    "intermediate_size": INNER,
-    "num_attention_heads": HEADS,
-    "num_key_value_heads": KEY_HEADS,
-    "head_dim": HEAD,
-    "query_pre_attn_scalar": HEAD,
-    "vocab_size": VOCABULARY,
-    "max_position_embeddings": 32_768,
-}
-PROJECTIONS = [((HEADS + 2 * KEY_HEADS) * HEAD, HIDDEN), (HIDDEN, HEADS * HEAD), (2 * INNER, HIDDEN), (HIDDEN, INNER)]
+THEIRS, OURS = "sentence-transformers", "Encoder"
 
 
 def main() -> None:
     """Measure, and print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=6)
-    parser.add_argument("--texts", type=int, default=96)
+    parser.add_argument("--tokens", type=int, default=12_000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    config = {**SIZES, "num_hidden_layers": options.layers, "layer_types": ["full_attention"] * options.layers}
+    shape = {**GEMMA_270M, "num_hidden_layers": options.layers}
     with tempfile.TemporaryDirectory() as folder:
-        build_model(folder, "gemma3", config=config)
-        theirs = SentenceTransformer(folder, device="cpu", model_kwargs={"dtype": torch.float32})
-        with Encoder(folder, device="cpu", dtype="float32") as ours:
-            documents, queries = corpus(ours, options.texts)
-            compare(ours, theirs, documents, queries, options)
+        model = build(Path(folder), shape)
+        theirs = SentenceTransformer(model, device="cpu", model_kwargs={"dtype": torch.float32})
+        exact = Encoder(model, device="cpu", dtype="float32", task=TASK)
+        whole = Encoder(model, device="cpu", dtype="int8", task=TASK)
+        with exact, whole:
+            texts, asked = documents(exact, options.tokens), queries(exact, 64)
+            say(exact, whole, theirs, texts, asked)
+            tokens = sum(exact.count_tokens(texts))
+            bare = products(shape, "cpu", torch.float32, 1_024)
+            runs = contestants(exact, whole, theirs, texts, asked)
+            runs["documents: matrix products alone"] = lambda: bare(tokens)
+            rounds = [{name: seconds(run) for name, run in runs.items()} for _ in range(options.rounds + 1)][1:]
+    table(rounds)
 
 
-def corpus(encoder: Encoder, texts: int) -> tuple[list[str], list[str]]:
-    """Documents of many scripts and code, log-normal from 16 to 512 tokens; and 64 short queries."""
-    chance = random.Random(0)
-    words = [word for text in [*PROSE, *AWKWARD] for word in text.split()]
-    documents: list[str] = []
-    while len(documents) < texts:
-        wanted = min(512, max(16, int(chance.lognormvariate(4.6, 0.6))))
-        start = chance.randrange(len(words))
-        document = words[start : start + 4]
-        while encoder.count_tokens([" ".join(document)])[0] < wanted:
-            start = chance.randrange(len(words))
-            document += words[start : start + 4]
-        documents.append(" ".join(document))
-    queries: dict[str, None] = {}  # all different: what runs once for equal texts is not what is measured here
-    while len(queries) < 64:
-        start = chance.randrange(len(words))
-        queries[" ".join(words[start : start + 6])] = None
-    return documents, list(queries)
-
-
-def compare(
-    ours: Encoder, theirs: SentenceTransformer, documents: list[str], queries: list[str], options: argparse.Namespace
-) -> None:
-    """Run all contestants round by round and print what came of it."""
-    counts = ours.count_tokens(documents)
-    prompt = ours.tasks["web_search_query"]
-    one = queries[-1:]
-    contestants: dict[str, Callable[[], object]] = {
-        "documents, sentence-transformers, batches of 32": partial(theirs.encode, documents),  # its default
-        **{
-            f"documents, sentence-transformers, batches of {size}": partial(theirs.encode, documents, batch_size=size)
-            for size in (1, 4, 8, 16)
-        },
-        "documents, Encoder": lambda: ours.encode_documents(documents),
-        "documents, matrix products alone": lambda: products(sum(counts), options.layers),
-        "64 queries, sentence-transformers": lambda: theirs.encode(queries, prompt=prompt),
-        "64 queries, Encoder without reuse": lambda: ours.encode_documents([prompt + query for query in queries]),
-        "64 queries, Encoder": lambda: ours.encode_queries(queries),
-        "one query, sentence-transformers": lambda: theirs.encode(one, prompt=prompt),
-        "one query, Encoder": lambda: ours.encode_queries(one),
+def contestants(
+    exact: Encoder, whole: Encoder, theirs: SentenceTransformer, texts: list[str], asked: list[str]
+) -> dict[str, Callable[[], object]]:
+    """What is timed."""
+    prompt = exact.prompt("")
+    singly = [[query] for query in asked[:8]]
+    sizes = (32, 1, 4, 8, 16)  # the first is its default
+    return {
+        **{f"documents: {THEIRS}, batches of {size}": partial(theirs.encode, texts, batch_size=size) for size in sizes},
+        f"documents: {OURS}": lambda: exact.encode_documents(texts),
+        f"documents: {OURS}, int8": lambda: whole.encode_documents(texts),
+        f"64 queries: {THEIRS}": lambda: theirs.encode(asked, prompt=prompt),
+        f"64 queries: {OURS}, no reuse": lambda: exact.encode_documents([prompt + query for query in asked]),
+        f"64 queries: {OURS}": lambda: exact.encode_queries(asked),
+        f"8 queries singly: {THEIRS}": lambda: [theirs.encode(query, prompt=prompt) for query in singly],
+        f"8 queries singly: {OURS}": lambda: [exact.encode_queries(query) for query in singly],
+        f"8 queries singly: {OURS}, int8": lambda: [whole.encode_queries(query) for query in singly],
     }
-    rounds = [{name: seconds(run) for name, run in contestants.items()} for _ in range(options.rounds + 1)][1:]
-    print(
-        f"{options.layers} layers of harrier-270m's shape, float32, {torch.get_num_threads()} threads, torch "
-        f"{torch.__version__}, medians of {options.rounds} rounds"
-    )
-    print(f"{len(documents)} documents, {sum(counts)} tokens, {min(counts)} to {max(counts)}")
-    [instruction], asked = ours.count_tokens([prompt]), ours.count_tokens(queries)
-    print(f"{len(queries)} queries of {statistics.mean(asked):.1f} tokens behind an instruction of {instruction}")
-    error = np.abs(theirs.encode(documents, batch_size=1) - ours.encode_documents(documents)).max()
-    print(f"largest difference to sentence-transformers' text by text: {error:.1e}")
-    for name in contestants:
-        print(f"{name:52}{statistics.median(each[name] for each in rounds):9.3f} s")
-    default = "documents, sentence-transformers, batches of 32"
-    best = min((name for name in contestants if "batches" in name), key=lambda name: rounds_median(rounds, name))
-    for label, slow, fast, aim in (
-        ("documents, against batches of 32", default, "documents, Encoder", 1.8),
-        (f"documents, against the best ({best.rsplit(' ', 1)[1]})", best, "documents, Encoder", 1.4),
-        ("documents, share of matrix products", "documents, matrix products alone", "documents, Encoder", 0.85),
-        ("64 queries, against sentence-transformers", "64 queries, sentence-transformers", "64 queries, Encoder", 3.5),
-        ("64 queries, against no reuse", "64 queries, Encoder without reuse", "64 queries, Encoder", 3.0),
-        ("one query, against sentence-transformers", "one query, sentence-transformers", "one query, Encoder", 2.5),
+
+
+def say(exact: Encoder, whole: Encoder, theirs: SentenceTransformer, texts: list[str], asked: list[str]) -> None:
+    """What runs, and how far the vectors are apart."""
+    counts, instruction = exact.count_tokens(texts), own_tokens(exact, exact.prompt(""))
+    short = statistics.mean(own_tokens(exact, query) for query in asked)
+    print(f"the shape of harrier-270m, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(f"{len(texts)} documents, {sum(counts):,} tokens, {min(counts)} to {max(counts)} each")
+    print(f"64 queries of {short:.1f} tokens on average, behind an instruction of {instruction}")
+    expected = theirs.encode(texts, batch_size=1)
+    print(f"largest difference to {THEIRS}, text by text: {np.abs(expected - exact.encode_documents(texts)).max():.1e}")
+    cosines = (expected * whole.encode_documents(texts)).sum(axis=1)
+    print(f"int8: cosine to float32 at least {cosines.min():.4f}, {cosines.mean():.4f} on average (random weights: a")
+    print("      trained model's outliers cost more)")
+
+
+def table(rounds: list[dict[str, float]]) -> None:
+    """Times, and ratios with their aims."""
+    medians = {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
+    for name, time in medians.items():
+        print(f"{name:58}{time:9.4f} s")
+    default = f"documents: {THEIRS}, batches of 32"
+    best = min((name for name in medians if name.startswith(f"documents: {THEIRS}")), key=medians.__getitem__)
+    for slow, fast, aim in (
+        (default, f"documents: {OURS}", 1.8),
+        (best, f"documents: {OURS}", 1.4),
+        ("documents: matrix products alone", f"documents: {OURS}", 0.85),
+        (f"64 queries: {THEIRS}", f"64 queries: {OURS}", 3.5),
+        (f"64 queries: {OURS}, no reuse", f"64 queries: {OURS}", 3.0),
+        (f"8 queries singly: {THEIRS}", f"8 queries singly: {OURS}", 2.5),
+        (f"8 queries singly: {THEIRS}", f"8 queries singly: {OURS}, int8", 4.0),
+        (best, f"documents: {OURS}, int8", None),
     ):
         ratios = sorted(each[slow] / each[fast] for each in rounds)
-        print(f"{label:52}{statistics.median(ratios):9.2f} x  ({ratios[0]:.2f} to {ratios[-1]:.2f}; aim {aim})")
-
-
-def rounds_median(rounds: list[dict[str, float]], name: str) -> float:
-    """The median time of one contestant."""
-    return statistics.median(each[name] for each in rounds)
-
-
-def products(tokens: int, layers: int) -> None:
-    """The matrix products that this many tokens need, as large as they do best, and nothing else."""
-    with torch.inference_mode():
-        for begin in range(0, tokens, 1_024):
-            rows = min(1_024, tokens - begin)
-            for _ in range(layers):
-                for weight in WEIGHTS:
-                    torch.mm(INPUT[:rows, : weight.shape[1]], weight.T)
-
-
-WEIGHTS = [torch.randn(shape) for shape in PROJECTIONS]
-INPUT = torch.randn(1_024, INNER)
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """Wall time of one run."""
-    begin = time.perf_counter()
-    run()
-    return time.perf_counter() - begin
+        told = f"{slow} / {fast.partition(': ')[2]}"
+        aimed = f"; aim {aim}" if aim else ""
+        print(f"{told:72}{statistics.median(ratios):6.2f}  ({ratios[0]:.2f} to {ratios[-1]:.2f}{aimed})")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from harrier_core.errors import (
     ModelUnsupported,
     ModelWarning,
     NotText,
+    OutOfMemory,
     Problem,
     SettingError,
     SpaceError,
@@ -27,6 +28,7 @@ from harrier_core.errors import (
     TextTooLong,
 )
 from harrier_core.space import EmbeddingSpace
+from harrier_core.stats import Stats
 from harrier_core.tasks import Task
 
 __all__ = [
@@ -47,9 +49,11 @@ __all__ = [
     "ModelUnsupported",
     "ModelWarning",
     "NotText",
+    "OutOfMemory",
     "Problem",
     "SettingError",
     "SpaceError",
+    "Stats",
     "Task",
     "TaskError",
     "TextTooLong",

@@ -47,25 +47,27 @@ class Decoder:
         self._angles: dict[tuple[Rotary, torch.dtype], Turns] = {}
         self._beginnings: OrderedDict[tuple[int, ...], list[KeysValues]] = OrderedDict()
         self._steps = _steps(self._device)
+        self._epsilon = torch.tensor(architecture.epsilon, device=self._device)
         try:
             self._load(checkpoint, placement)
         except torch.OutOfMemoryError:
             raise DeviceError(f"the model does not fit into the memory of {self._device}; use a smaller one") from None
 
     def _load(self, checkpoint: Checkpoint, placement: Placement) -> None:
-        def place(weight: Tensor) -> Tensor:
-            return weight.to(self._device, self._dtype)
+        matrix = _matrix(self._architecture, placement)
 
-        linear = _linear(self._architecture, placement)
+        def linear(weight: Tensor) -> Matrix:
+            return matrix(weight.to(self._dtype))
+
         # Looked up, never multiplied: a checkpoint's bfloat16 is exact, and half of float32.
         embeddings = checkpoint.tensor("embed_tokens.weight")  # (vocabulary, hidden)
         smaller = embeddings.itemsize <= self._dtype.itemsize
-        self._embeddings = embeddings.to(self._device) if smaller else place(embeddings)
+        self._embeddings = embeddings.to(self._device, embeddings.dtype if smaller else self._dtype)
         self._blocks = [
-            Block(self._architecture, number, checkpoint, place, linear, self._steps)
+            Block(self._architecture, number, checkpoint, linear, self._steps, self._device)
             for number in range(len(self._architecture.layers))
         ]
-        self._norm = _norm(self._architecture, checkpoint, "norm.weight").to(self._device)  # (hidden,)
+        self._norm = _norm_weight(self._architecture, checkpoint, "norm.weight").to(self._device)  # (hidden,)
 
     @torch.inference_mode()
     def launch(self, rows: Sequence[Row], *, precise: bool = False) -> Callable[[], Tensor]:
@@ -111,7 +113,7 @@ class Decoder:
             scale = torch.tensor(self._architecture.hidden**0.5, dtype=self._dtype)  # rounded as transformers does
             hidden = hidden * scale.to(dtype)
         turns = {layer: self._turns(layer, layout, dtype) for layer in set(map(_rotary, self._architecture.layers))}
-        normed = _plain(hidden, self._architecture.epsilon)
+        normed = _norm(hidden, self._epsilon)
         for block in self._blocks:
             hidden, normed = block(hidden, normed, layout, turns[_rotary(block.layer)], keep)
         return normed
@@ -139,89 +141,96 @@ class Block:
         architecture: Architecture,
         number: int,
         checkpoint: Checkpoint,
-        place: Callable[[Tensor], Tensor],
         linear: Callable[[Tensor], Matrix],
         steps: Steps,
+        device: torch.device,
     ) -> None:
         def tensor(name: str) -> Tensor:
-            return checkpoint.tensor(f"layers.{number}.{name}.weight").float()
+            return checkpoint.tensor(f"layers.{number}.{name}.weight").to(device).float()
 
         def norm(name: str) -> Tensor:
-            return _norm(architecture, checkpoint, f"layers.{number}.{name}.weight")
+            return _norm_weight(architecture, checkpoint, f"layers.{number}.{name}.weight").to(device)
 
         before_mlp = "pre_feedforward_layernorm" if architecture.gemma else "post_attention_layernorm"
         self.layer = architecture.layers[number]
         self._number = number
         self._final = number == len(architecture.layers) - 1
-        self._architecture = architecture
+        self._gemma = architecture.gemma
+        self._heads = [architecture.heads, architecture.key_heads, architecture.key_heads]
+        self._epsilon = torch.tensor(architecture.epsilon, device=device)
         self._steps = steps
         queries, *keys_values = (tensor(f"self_attn.{each}_proj") * norm("input_layernorm") for each in "qkv")
         if self._final:  # nobody needs what the other tokens ask for
-            self._queries = linear(place(queries))  # (query heads * head, hidden)
-            self._keys_values = linear(place(torch.cat(keys_values)))  # (2 key heads * head, hidden)
+            self._queries = linear(queries)  # (query heads * head, hidden)
+            self._keys_values = linear(torch.cat(keys_values))  # (2 key heads * head, hidden)
         else:
-            self._queries_keys_values = linear(place(torch.cat([queries, *keys_values])))  # (all heads, hidden)
-        self._query_norm, self._key_norm = place(norm("self_attn.q_norm")), place(norm("self_attn.k_norm"))  # (head,)
-        self._out = linear(place(tensor("self_attn.o_proj")))  # (hidden, query heads * head)
+            self._queries_keys_values = linear(torch.cat([queries, *keys_values]))  # (all heads, hidden)
+        norms = [
+            norm(f"self_attn.{each}_norm").expand(heads, -1) for each, heads in zip("qk", self._heads, strict=False)
+        ]
+        self._query_key_norms = torch.cat(norms)  # (query and key heads, head)
+        self._out = linear(tensor("self_attn.o_proj"))  # (hidden, query heads * head)
         gate_up = torch.cat([tensor("mlp.gate_proj"), tensor("mlp.up_proj")])
-        self._gate_up = linear(place(gate_up * norm(before_mlp)))  # (2 inner, hidden)
-        self._down = linear(place(tensor("mlp.down_proj")))  # (hidden, inner)
-        self._after_attention = place(norm("post_attention_layernorm")) if architecture.gemma else None  # (hidden,)
-        self._after_mlp = place(norm("post_feedforward_layernorm")) if architecture.gemma else None
+        self._gate_up = linear(gate_up * norm(before_mlp))  # (2 inner, hidden)
+        self._down = linear(tensor("mlp.down_proj"))  # (hidden, inner)
+        self._after_attention = norm("post_attention_layernorm") if architecture.gemma else None  # (hidden,)
+        self._after_mlp = norm("post_feedforward_layernorm") if architecture.gemma else None
 
     def __call__(
         self, hidden: Tensor, normed: Tensor, layout: Layout, turns: Turns, keep: list[KeysValues] | None
     ) -> tuple[Tensor, Tensor]:
         """Hidden states and the same normed, (tokens, hidden); out of the final layer come the last tokens' only."""
-        a, steps = self._architecture, self._steps
+        steps = self._steps
         queries, keys, values = self._project(normed, layout, turns)
         if keep is not None:
             keep.append((keys.contiguous(), values.contiguous()))
         if self._final:
             hidden = hidden[layout.last]
         attended = layout.attend(self._number, self.layer.window, queries, keys, values).flatten(1)
-        hidden, normed = steps.join(hidden, self._out(attended), self._after_attention, a.epsilon)
-        gated = steps.gate(self._gate_up(normed), a.gemma)  # (tokens, inner)
-        return steps.join(hidden, self._down(gated), self._after_mlp, a.epsilon)
+        hidden, normed = steps.join(hidden, self._out(attended), self._after_attention, self._epsilon)
+        gated = steps.gate(self._gate_up(normed), self._gemma)  # (tokens, inner)
+        return steps.join(hidden, self._down(gated), self._after_mlp, self._epsilon)
 
     def _project(self, normed: Tensor, layout: Layout, turns: Turns) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each (tokens, heads, head), normed and turned to their positions."""
-        a = self._architecture
-        sizes = [a.heads * a.head, a.key_heads * a.head, a.key_heads * a.head]
-        asking = turns
+        heads, steps, weights = self._heads, self._steps, self._query_key_norms
         if self._final:
-            queries = self._queries(normed[layout.last])
-            keys, values = self._keys_values(normed).split(sizes[1:], dim=1)
-            asking = turns[0][layout.last], turns[1][layout.last]
-        else:
-            queries, keys, values = self._queries_keys_values(normed).split(sizes, dim=1)
-        queries = self._steps.turn(queries.unflatten(1, (a.heads, a.head)), self._query_norm, a.epsilon, *asking)
-        keys = self._steps.turn(keys.unflatten(1, (a.key_heads, a.head)), self._key_norm, a.epsilon, *turns)
-        return queries, keys, values.unflatten(1, (a.key_heads, a.head))
+            last = turns[0][layout.last], turns[1][layout.last]
+            queries = self._queries(normed[layout.last]).unflatten(1, (heads[0], -1))
+            keys, values = self._keys_values(normed).unflatten(1, (sum(heads[1:]), -1)).split(heads[1:], dim=1)
+            queries = steps.turn(queries, weights[: heads[0]], self._epsilon, *last)
+            return queries, steps.turn(keys, weights[heads[0] :], self._epsilon, *turns), values
+        projected = self._queries_keys_values(normed).unflatten(1, (sum(heads), -1))  # (tokens, all heads, head)
+        turned = steps.turn(projected[:, : -heads[2]], weights, self._epsilon, *turns)
+        queries, keys = turned.split(heads[:2], dim=1)
+        return queries, keys, projected[:, -heads[2] :]
 
 
-def _plain(hidden: Tensor, epsilon: float) -> Tensor:
-    """Normed without weights, which the next projection has in it."""
-    return F.rms_norm(hidden, hidden.shape[-1:], None, epsilon)
+def _norm(hidden: Tensor, epsilon: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Each row divided by its root mean square, in float32; without weight where the next projection has it in it."""
+    length = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True, dtype=torch.float32)
+    scale = torch.addcmul(epsilon, length, length, value=1 / hidden.shape[-1]).rsqrt_()  # two thirds of rms_norm's time
+    normed = hidden * scale
+    return (normed if weight is None else normed.mul_(weight)).to(hidden.dtype)
 
 
-def _join(hidden: Tensor, added: Tensor, weight: Tensor | None, epsilon: float) -> tuple[Tensor, Tensor]:
+def _join(hidden: Tensor, added: Tensor, weight: Tensor | None, epsilon: Tensor) -> tuple[Tensor, Tensor]:
     """What a branch adds, normed once more if the architecture does so, joined to the rest; and that, normed."""
     if weight is not None:
-        added = F.rms_norm(added, added.shape[-1:], weight.to(added.dtype), epsilon)
+        added = _norm(added, epsilon, weight)
     joined = added.add_(hidden)
-    return joined, _plain(joined, epsilon)
+    return joined, _norm(joined, epsilon)
 
 
-def _gate(gate_up: Tensor, gemma: bool) -> Tensor:  # noqa: FBT001: a step's arguments are all positional
+def _gate(gate_up: Tensor, gemma: bool) -> Tensor:
     """(tokens, 2 inner) to (tokens, inner)."""
     gate, up = gate_up.chunk(2, dim=1)
     return (F.gelu(gate, approximate="tanh") if gemma else F.silu(gate)).mul_(up)
 
 
-def _turn(heads: Tensor, weight: Tensor, epsilon: float, cosines: Tensor, sines: Tensor) -> Tensor:
+def _turn(heads: Tensor, weight: Tensor, epsilon: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     """(tokens, heads, head), normed, and each pair of coordinates turned by the angle of the token's position."""
-    heads = F.rms_norm(heads, heads.shape[-1:], weight.to(heads.dtype), epsilon)
+    heads = _norm(heads, epsilon, weight)
     one, two = heads.chunk(2, dim=-1)
     turned = (one * cosines).addcmul_(two, sines, value=-1), (two * cosines).addcmul_(one, sines)
     return torch.cat(turned, dim=-1)
@@ -230,9 +239,9 @@ def _turn(heads: Tensor, weight: Tensor, epsilon: float, cosines: Tensor, sines:
 class Steps(NamedTuple):
     """What lies between the products, each one pass through memory where it can be compiled."""
 
-    join: Callable[[Tensor, Tensor, Tensor | None, float], tuple[Tensor, Tensor]] = _join
+    join: Callable[[Tensor, Tensor, Tensor | None, Tensor], tuple[Tensor, Tensor]] = _join
     gate: Callable[[Tensor, bool], Tensor] = _gate
-    turn: Callable[[Tensor, Tensor, float, Tensor, Tensor], Tensor] = _turn
+    turn: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor] = _turn
 
 
 def _steps(device: torch.device) -> Steps:
@@ -243,7 +252,7 @@ def _steps(device: torch.device) -> Steps:
     return Steps()
 
 
-def _linear(architecture: Architecture, placement: Placement) -> Callable[[Tensor], Matrix]:
+def _matrix(architecture: Architecture, placement: Placement) -> Callable[[Tensor], Matrix]:
     """How the projections are stored."""
     if placement.dtype == "int8":
         refuse_without_int8()
@@ -257,7 +266,7 @@ def _rotary(layer: Layer) -> Rotary:
     return layer.rope_base, layer.rope_stretch
 
 
-def _norm(architecture: Architecture, checkpoint: Checkpoint, name: str) -> Tensor:
+def _norm_weight(architecture: Architecture, checkpoint: Checkpoint, name: str) -> Tensor:
     """A norm's weight in float32; Gemma stores it less one."""
     weight = checkpoint.tensor(name).float()
     return weight + 1 if architecture.gemma else weight

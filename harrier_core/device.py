@@ -30,7 +30,7 @@ class Placement:
 
 def place(architecture: str, device: str | None = None, dtype: str | None = None) -> Placement:
     """The best place for this architecture here, or the one asked for."""
-    if device != "cpu" and torch.cuda._is_in_bad_fork():  # noqa: SLF001: what torch itself asks before it refuses
+    if device != "cpu" and torch.cuda._is_in_bad_fork():  # what torch itself asks before it refuses
         raise ForkedModel(FORKED)
     chosen, why_device = _asked_device(device) if device is not None else _best_device()
     format_, why_format = (dtype, "as asked") if dtype is not None else _best_dtype(chosen)

@@ -97,19 +97,19 @@ class Encoder:
 
     def encode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
         """Unit vectors of queries, float32 (texts, dimensions), each encoded behind the task's instruction."""
-        return self._wait(self._submit_queries(texts, task))
+        return self._wait("query", lambda: self._submit_queries(texts, task))
 
     def encode_documents(self, texts: Iterable[str]) -> Vectors:
         """Unit vectors of documents, float32 (texts, dimensions), each encoded as it is."""
-        return self._wait(self._submit_documents(texts))
+        return self._wait("document", lambda: self._submit_documents(texts))
 
     async def aencode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
         """What `encode_queries` returns, without holding up the event loop."""
-        return await self._await(lambda: self._submit_queries(texts, task))
+        return await self._await("query", lambda: self._submit_queries(texts, task))
 
     async def aencode_documents(self, texts: Iterable[str]) -> Vectors:
         """What `encode_documents` returns, without holding up the event loop."""
-        return await self._await(lambda: self._submit_documents(texts))
+        return await self._await("document", lambda: self._submit_documents(texts))
 
     # -- looking inside
 
@@ -165,6 +165,7 @@ class Encoder:
             normalization="l2",
             document_template=f"{model.prompts.document}{{text}}",
             task=task.instruction if isinstance(task, Task) else task,
+            dtype=self.placement.dtype,
         )
 
     @property
@@ -272,16 +273,30 @@ class Encoder:
             wrong = too_long or texts.problems
             yield [] if wrong else [split(row, beginning) for row in tokenized.rows]
 
-    def _wait(self, future: Future[Vectors]) -> Vectors:
-        try:
-            return future.result()
-        except CancelledError:
-            raise _closed() from None
-        except BaseException:  # Ctrl-C must not leave the rest of the work to the end of the process
-            future.cancel()
-            raise
+    def _wait(self, role: str, submit: Callable[[], Future[Vectors]]) -> Vectors:
+        from harrier_core.stats import span
 
-    async def _await(self, submit: Callable[[], Future[Vectors]]) -> Vectors:
+        with span(role, self._settings["model"]) as tell:
+            future = submit()
+            try:
+                vectors = future.result()
+            except CancelledError:
+                raise _closed() from None
+            except BaseException:  # Ctrl-C must not leave the rest of the work to the end of the process
+                future.cancel()
+                raise
+            tell(len(vectors))
+        return vectors
+
+    async def _await(self, role: str, submit: Callable[[], Future[Vectors]]) -> Vectors:
+        from harrier_core.stats import span
+
+        with span(role, self._settings["model"]) as tell:
+            vectors = await self._submitted(submit)
+            tell(len(vectors))
+        return vectors
+
+    async def _submitted(self, submit: Callable[[], Future[Vectors]]) -> Vectors:
         """Loading and tokenizing run on a thread; if the caller is cancelled meanwhile, so is what comes of them."""
         submitting = asyncio.ensure_future(asyncio.to_thread(submit))
         try:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from harrier_core.errors import SpaceError
 
 _FORMAT = 1
+_OPTIONAL = ("task", "dtype")
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +16,8 @@ class EmbeddingSpace:
     """Two spaces are equal if, and only if, vectors made in one may be compared with vectors made in the other.
 
     Names do not decide that, weights do: a copied folder is the same space, a fine-tune under an old name is not.
-    So `model`, `revision` and `task` (the query task by default, which documents never carry) are there to be read,
-    and are not compared.
+    So `model`, `revision`, `task` (the query task by default, which documents never carry) and `dtype` are there to be
+    read, and are not compared.
     """
 
     model: str = field(compare=False)
@@ -28,6 +29,9 @@ class EmbeddingSpace:
     normalization: str
     document_template: str
     task: str | None = field(default=None, compare=False)
+    dtype: str | None = field(
+        default=None, compare=False
+    )  # what it was computed in: int8 is near the others, not equal
 
     def differences(self, other: EmbeddingSpace) -> list[str]:
         """What keeps vectors of the two spaces apart, one phrase each; empty if they may be compared."""
@@ -63,7 +67,7 @@ class EmbeddingSpace:
             raise SpaceError(f"not an embedding space of format {_FORMAT}: found {found!r}; update harrier-kit")
         # A newer kit may add things to be read; whatever changes what is comparable takes a new format number.
         known = {each.name: stored[each.name] for each in fields(cls) if each.name in stored}
-        missing = [each.name for each in fields(cls) if each.name not in stored and each.name != "task"]
+        missing = [each.name for each in fields(cls) if each.name not in stored and each.name not in _OPTIONAL]
         if missing:
             raise SpaceError(f"not an embedding space: {', '.join(missing)} missing")
         space = cls(**known)
@@ -86,6 +90,6 @@ def _check_types(space: EmbeddingSpace) -> None:
     for each in fields(space):
         value = getattr(space, each.name)
         kind = int if each.name == "dimensions" else str
-        optional = each.name in ("revision", "task") and value is None
+        optional = each.name in ("revision", *_OPTIONAL) and value is None
         if not (optional or type(value) is kind):
             raise SpaceError(f"not an embedding space: {each.name} is a {type(value).__name__}")

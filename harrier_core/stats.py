@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
 
 from harrier_core.packing import Row
 
@@ -83,12 +82,15 @@ class Meter:
         )
 
 
-def span(role: str, texts: int, model: str) -> AbstractContextManager[Any]:
-    """A span around one call, within whatever the caller traces."""
+@contextmanager
+def span(role: str, model: str) -> Iterator[Callable[[int], None]]:
+    """A span around one call, within whatever the caller traces; it takes the number of texts when that is known."""
     if not _INSTALLED:
-        return nullcontext()
-    attributes: dict[str, str | int] = {"harrier.model": model, "harrier.role": role, "harrier.texts": texts}
-    return trace.get_tracer("harrier_core").start_as_current_span("harrier.encode", attributes=attributes)
+        yield lambda _: None
+        return
+    attributes = {"harrier.model": model, "harrier.role": role}
+    with trace.get_tracer("harrier_core").start_as_current_span("harrier.encode", attributes=attributes) as current:
+        yield lambda texts: current.set_attribute("harrier.texts", texts)
 
 
 def _instruments(model: str) -> Callable[[str, float], None]:

@@ -10,6 +10,7 @@ import json
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from tokenizers import Encoding, Tokenizer
@@ -17,6 +18,8 @@ from tokenizers import Encoding, Tokenizer
 from harrier_core.errors import EmptyText, InvalidText, ModelDamaged, ModelWarning, NotText, Problem, TextTooLong
 from harrier_core.models import Model
 from harrier_core.packing import windows
+
+_KEPT_PROMPTS = 64  # every query asks for its prompt's ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class Tokens:
         _check_vocabulary(model, self._tokenizer, self._special)
         head, tail = _frame(self._tokenizer)
         self._head, self._tail = _as_promised(model, self._tokenizer, head, tail)
+        self._alone = lru_cache(_KEPT_PROMPTS)(lambda prompt: self._rows([prompt])[0])
 
     def tokenize(self, texts: Sequence[str], prompt: str, limit: int, *, truncate: bool = False) -> Tokenized:
         """Ids of `prompt + text` for each text; one that is longer than the limit is a problem, or is cut."""
@@ -54,14 +58,13 @@ class Tokens:
 
     def spent_on(self, prompt: str) -> int:
         """How many ids every text carries besides its own: a beginning, its prompt, an end."""
-        [row] = self._rows([prompt])
-        return len(row)
+        return len(self._alone(prompt))
 
     def beginning(self, prompt: str) -> tuple[int, ...]:
         """The ids that texts with this prompt begin with, as a rule: its last token may merge with a text's first."""
         if not prompt:
             return ()
-        [row] = self._rows([prompt])
+        row = self._alone(prompt)
         return tuple(row[: len(row) - len(self._tail) - 1])
 
     def _rows(self, texts: list[str]) -> list[list[int]]:

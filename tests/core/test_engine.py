@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from harrier_core.calls import Call
 from harrier_core.decoder import Decoder
 from harrier_core.device import place
-from harrier_core.engine import _PATIENCE, Engine
-from harrier_core.errors import BadVectors, EncoderClosed
+from harrier_core.engine import _AHEAD, _PATIENCE, Engine
+from harrier_core.errors import BadVectors, EncoderClosed, OutOfMemory
 from harrier_core.models import open_model
 from harrier_core.packing import Row
+
+
+def submit(
+    engine: Engine, windows: Iterable[list[Row]], rows: int, *, urgent: bool = False, budget: int = 10
+) -> Future[Any]:
+    call = Call(iter(windows), range(rows), np.empty((rows, 64), dtype=np.float32), budget, urgent)
+    call.add(call.fetch())
+    return engine.submit(call)
 
 
 class Watched:
@@ -36,11 +46,8 @@ class Watched:
 
         monkeypatch.setattr(Decoder, "launch", watched)
 
-    def submit(self, *rows: list[int], urgent: bool = False, budget: int = 10, window: int = 100) -> Future[Any]:
-        windows = ([Row(row) for row in rows[begin : begin + window]] for begin in range(0, len(rows), window))
-        call = Call(windows, range(len(rows)), np.empty((len(rows), 64), dtype=np.float32), budget, urgent)
-        call.add(call.fetch())
-        return self.engine.submit(call)
+    def submit(self, *rows: list[int], urgent: bool = False, budget: int = 10) -> Future[Any]:
+        return submit(self.engine, [[Row(row) for row in rows]], len(rows), urgent=urgent, budget=budget)
 
     def finish(self, *futures: Future[Any]) -> list[list[int]]:
         """Let the passes run; those that there were, without the first, which held up the others."""
@@ -147,3 +154,131 @@ def test_a_call_in_the_moment_of_closing(watched: Watched) -> None:
     watched.go.set()
     with pytest.raises(CancelledError):
         late.result(60)
+
+
+def test_windows_are_fetched_as_they_are_needed(watched: Watched) -> None:
+    """Of a call of a thousand windows a few passes' worth of rows wait, and all of them run."""
+    passes_at: list[int] = []
+
+    def windows() -> Iterator[list[Row]]:
+        for number in range(1_000):
+            passes_at.append(len(watched.passes))
+            yield [Row([2 + number % 500] * 5)]
+
+    future = submit(watched.engine, windows(), 1_000)
+    watched.finish(future)
+    assert future.result().shape == (1_000, 64)
+    rows_a_pass = 2
+    assert all(number <= rows_a_pass * (passes + _AHEAD) for number, passes in enumerate(passes_at))
+
+
+def test_an_error_in_a_later_window(watched: Watched) -> None:
+    """Texts are tokenized after the first of them ran, and what is wrong with them reaches the caller."""
+
+    def windows() -> Iterator[list[Row]]:
+        yield [Row([2])]
+        raise ValueError("wrong")
+
+    future = submit(watched.engine, windows(), 5)
+    watched.finish(future)
+    with pytest.raises(ValueError, match="^wrong$"):
+        future.result()
+
+
+def limit_memory(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
+    """A pass of more tokens than that runs out of memory, as a GPU's would."""
+    run = Decoder.launch
+
+    def limited(decoder: Decoder, rows: Any, **how: Any) -> Any:
+        if sum(len(row.rest) for row in rows) > tokens:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return run(decoder, rows, **how)
+
+    monkeypatch.setattr(Decoder, "launch", limited)
+
+
+def test_out_of_memory(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass is halved until it fits, its vectors are those of before, and later passes are no larger."""
+    rows = [[2 + number] * 5 for number in range(32)]
+    before = watched.submit(*rows, budget=200)
+    watched.finish(before)
+    limit_memory(monkeypatch, tokens=50)
+    watched.passes.clear()
+    after = watched.submit(*rows, budget=200)
+    watched.finish(after)
+    assert np.abs(before.result() - after.result()).max() < 1e-6
+    assert [len(rows) for rows in watched.passes] == [8, 8, 8, 8]
+    assert watched.engine.stats(0).retries == 3
+    watched.passes.clear()
+    wait([watched.submit(*rows, budget=200)])
+    assert [len(rows) for rows in watched.passes] == [8, 8, 8, 8]
+    assert watched.engine.stats(0).retries == 3
+
+
+def test_a_text_too_large_for_memory(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails alone, with its length and the longest that ran; its neighbours of other calls get their vectors."""
+    limit_memory(monkeypatch, tokens=50)
+    failing, fine = watched.submit([2] * 8, [3] * 60, budget=200), watched.submit([4] * 5, [5] * 40, budget=200)
+    watched.finish(failing, fine)
+    assert fine.result().shape == (2, 64)
+    error = failing.exception()
+    assert isinstance(error, OutOfMemory)
+    assert error.position == 1
+    assert str(error).startswith("text 1 has 60 tokens with its prompt, for which cpu has too little memory even by")
+
+
+def test_nan_is_retried_in_float32(built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the texts that have it only; their vectors are as near to those of float32 as the others'."""
+    model = open_model(str(built("gemma3")))
+    rows = [[2, 5, 9], [3, 5, 9], [4, 5, 9, 4]]
+    exact = Engine(model, place("gemma3_text", "cpu", "float32"))
+    expected = submit(exact, [[Row(row) for row in rows]], 3).result(60)
+    exact.close()
+    launched: list[tuple[int, bool]] = []
+    run = Decoder.launch
+
+    def spoiling(decoder: Decoder, rows: Any, *, precise: bool = False) -> Any:
+        launched.append((len(rows), precise))
+        hidden = run(decoder, rows, precise=precise)().clone()
+        if not precise:
+            hidden[[row.ids[0] == 3 for row in rows]] = float("inf")
+        return lambda: hidden
+
+    monkeypatch.setattr(Decoder, "launch", spoiling)
+    engine = Engine(model, place("gemma3_text", "cpu", "bfloat16"))
+    vectors = submit(engine, [[Row(row) for row in rows]], 3).result(60)
+    assert launched == [(3, False), (1, True)]
+    assert engine.stats(0).retries == 1
+    engine.close()
+    assert 0.999 < (vectors * expected).sum(axis=1).min() < 0.999_999_9
+
+
+def test_the_next_pass_is_begun_before_the_last_one_ends(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, which works while the host prepares; every call gets its own vectors."""
+    order: list[str] = []
+    run = Decoder.launch
+
+    def launch(decoder: Decoder, rows: Any, **how: Any) -> Any:
+        hidden: torch.Tensor = run(decoder, rows, **how)()
+        name = rows[0].ids[0]
+        order.append(f"begin {name}")
+
+        def wait_for_it() -> torch.Tensor:
+            order.append(f"end {name}")
+            return hidden
+
+        return wait_for_it
+
+    monkeypatch.setattr(Decoder, "launch", launch)
+    alone = [watched.submit([number, 7, 8]) for number in (2, 3, 4)]
+    watched.finish(*alone)
+    order.clear()
+    watched.engine.placement = replace(watched.engine.placement, device="elsewhere")
+    watched.go.clear()
+    calls = [watched.submit([number, 7, 8] * 3) for number in (2, 3, 4)]
+    watched.finish(*calls)
+    assert order == ["begin 2", "begin 3", "end 2", "begin 4", "end 3", "end 4"]
+    again = [watched.submit([number, 7, 8]) for number in (2, 3, 4)]
+    watched.finish(*again)
+    for one, other in zip(alone, again, strict=True):
+        assert np.abs(one.result() - other.result()).max() < 1e-6

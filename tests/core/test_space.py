@@ -39,6 +39,7 @@ SPACES = st.builds(
     normalization=WORDS,
     document_template=WORDS,
     task=st.none() | WORDS,
+    dtype=st.none() | WORDS,
 )
 
 
