@@ -3,12 +3,14 @@
 Importing it loads neither torch nor any framework.
 """
 
+from harrier_core.chunking import Chunking
 from harrier_core.encoder import Encoder
 from harrier_core.errors import (
     BadVectors,
     DeviceError,
     EmptyText,
     EncoderClosed,
+    FilterError,
     ForkedModel,
     HarrierError,
     InputError,
@@ -24,24 +26,38 @@ from harrier_core.errors import (
     Problem,
     SettingError,
     SpaceError,
+    StoreError,
+    StoreUnavailable,
+    StoreUnsuitable,
+    StoreWarning,
     TaskError,
     TextTooLong,
+    WrongSpace,
 )
+from harrier_core.index import Index
+from harrier_core.records import Chunk, IngestReport, Match, Record
 from harrier_core.space import EmbeddingSpace
 from harrier_core.stats import Stats
+from harrier_core.store import VectorStore, Write, Written
 from harrier_core.tasks import Task
 
 __all__ = [
     "BadVectors",
+    "Chunk",
+    "Chunking",
     "DeviceError",
     "EmbeddingSpace",
     "EmptyText",
     "Encoder",
     "EncoderClosed",
+    "FilterError",
     "ForkedModel",
     "HarrierError",
+    "Index",
+    "IngestReport",
     "InputError",
     "InvalidText",
+    "Match",
     "ModelDamaged",
     "ModelError",
     "ModelNotFound",
@@ -51,10 +67,19 @@ __all__ = [
     "NotText",
     "OutOfMemory",
     "Problem",
+    "Record",
     "SettingError",
     "SpaceError",
     "Stats",
+    "StoreError",
+    "StoreUnavailable",
+    "StoreUnsuitable",
+    "StoreWarning",
     "Task",
     "TaskError",
     "TextTooLong",
+    "VectorStore",
+    "Write",
+    "Written",
+    "WrongSpace",
 ]

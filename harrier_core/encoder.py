@@ -111,6 +111,13 @@ class Encoder:
         """What `encode_documents` returns, without holding up the event loop."""
         return await self._await("document", lambda: self._submit_documents(texts))
 
+    def submit_documents(self, texts: Iterable[str]) -> Future[Vectors]:
+        """Begin to encode documents, for whoever has something to do meanwhile; the future can be cancelled.
+
+        What is wrong with the texts is raised here, or by the future. Closing the encoder cancels it.
+        """
+        return self._submit_documents(texts)
+
     # -- looking inside
 
     def prompt(self, text: str, *, task: str | Task | None = None) -> str:

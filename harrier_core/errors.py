@@ -9,6 +9,11 @@
     ├── SettingError (ValueError)    an argument of Encoder that cannot be
     ├── TaskError (ValueError)       a task that this model does not know, or an instruction it cannot take
     ├── SpaceError (ValueError)      stored text that is not an EmbeddingSpace
+    ├── FilterError (ValueError)     a `where` that means nothing
+    ├── StoreError                   something about a database
+    │   ├── WrongSpace               it holds vectors of another embedding space
+    │   ├── StoreUnsuitable          it is there, and not as it has to be: another shape, no extension, no rights
+    │   └── StoreUnavailable         it cannot be reached, now or any more
     ├── ModelError
     │   ├── ModelNotFound            no such model, or no way to reach it
     │   ├── ModelDamaged             a file is missing, unreadable, or does not fit the others
@@ -21,6 +26,7 @@
     └── EncoderClosed                used after close()
 
     ModelWarning (UserWarning)       a model that works, but not as its own files promise
+    StoreWarning (UserWarning)       a database that works, and should be looked after
 
 No message holds a text, a vector or a secret: positions, lengths and names only.
 """
@@ -90,6 +96,26 @@ class SpaceError(HarrierError, ValueError):
     """Stored text that is not an EmbeddingSpace."""
 
 
+class FilterError(HarrierError, ValueError):
+    """A `where` that means nothing."""
+
+
+class StoreError(HarrierError):
+    """Something about a database."""
+
+
+class WrongSpace(StoreError):
+    """The store holds vectors of another embedding space than the encoder makes."""
+
+
+class StoreUnsuitable(StoreError):
+    """The store is there, and not as it has to be: another shape, no extension, no rights."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be reached, now or any more."""
+
+
 class ModelError(HarrierError):
     """Something about the model itself."""
 
@@ -146,6 +172,10 @@ class EncoderClosed(HarrierError):
 
 class ModelWarning(UserWarning):
     """A model that works, but not as its own files promise."""
+
+
+class StoreWarning(UserWarning):
+    """A database that works, and should be looked after."""
 
 
 def raise_problems(problems: Sequence[Problem]) -> None:

@@ -66,7 +66,8 @@ class QuantizedLinear:
 
     def __call__(self, rows: Tensor) -> Tensor:
         """(rows, in) to (rows, out)."""
-        scales = (rows.abs().amax(dim=1, keepdim=True) / _ACTIVATION_STEPS).clamp(min=1e-12)  # (rows, 1)
+        largest = torch.linalg.vector_norm(rows, torch.inf, dim=1, keepdim=True)  # (rows, 1)
+        scales = largest.mul_(1 / _ACTIVATION_STEPS).clamp_(min=1e-12)
         product: Tensor = getattr(torch.ops.quantized, _INT8)(rows / scales, 1.0, _ACTIVATION_STEPS + 1, self._packed)
         return product.mul_(scales)
 

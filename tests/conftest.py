@@ -16,6 +16,8 @@ import harrier_core
 from harrier_core import Encoder
 from harrier_core.testing import ARCHITECTURES, build_model
 
+pytest_plugins = ["databases"]
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -1,0 +1,70 @@
+"""Chunks to the bytes of Postgres's binary COPY. Pure.
+
+Written by hand because it is the whole cost of a load: psycopg's own row writer takes a third more time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from harrier_core.records import Chunk, Metadata
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Precision = Literal["halfvec", "vector"]
+
+_BEGIN = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_END = b"\xff\xff"
+_FIELDS = (8).to_bytes(2, "big")
+_INT = (4).to_bytes(4, "big")
+_ROWS = 256  # of a block: some 400 kB, which the server takes while the next ones are made
+
+
+def copy_blocks(chunks: Sequence[Chunk], vectors: NDArray[np.float32], precision: Precision) -> Iterator[bytes]:
+    """A whole COPY of chunks and their vectors, in the order of the table's columns."""
+    yield _BEGIN
+    encoded = _vectors(vectors, precision)
+    for begin in range(0, len(chunks), _ROWS):
+        rows = zip(chunks[begin : begin + _ROWS], encoded[begin : begin + _ROWS], strict=True)
+        yield b"".join([field for chunk, vector in rows for field in _row(chunk, vector)])
+    yield _END
+
+
+def _row(chunk: Chunk, vector: bytes) -> tuple[bytes, ...]:
+    metadata = b"\x01" + to_json(chunk.metadata).encode()  # the version of jsonb's wire format
+    record_id, text = chunk.record_id.encode(), chunk.text.encode()
+    return (
+        _FIELDS,
+        len(record_id).to_bytes(4, "big"),
+        record_id,
+        _INT,
+        chunk.number.to_bytes(4, "big"),
+        len(text).to_bytes(4, "big"),
+        text,
+        len(metadata).to_bytes(4, "big"),
+        metadata,
+        _INT,
+        chunk.start.to_bytes(4, "big"),
+        _INT,
+        chunk.end.to_bytes(4, "big"),
+        len(chunk.hash).to_bytes(4, "big"),
+        chunk.hash,
+        vector,
+    )
+
+
+def _vectors(vectors: NDArray[np.float32], precision: Precision) -> list[bytes]:
+    """Each with its length, as pgvector takes them: dimensions, a zero, big-endian numbers."""
+    numbers = vectors.astype(">f2" if precision == "halfvec" else ">f4")
+    size = 4 + numbers.itemsize * vectors.shape[1]
+    head = size.to_bytes(4, "big") + vectors.shape[1].to_bytes(2, "big") + bytes(2)
+    return [head + row.tobytes() for row in numbers]
+
+
+def to_json(metadata: Metadata) -> str:
+    """Metadata as the table holds it."""
+    return json.dumps(metadata, ensure_ascii=False)

@@ -1,0 +1,121 @@
+"""The table, its indexes, and all SQL that is more than a line. Names are composed, values are bound.
+
+record_id text, number integer      the record, and which of its chunks this is, from 0; the primary key
+text text, metadata jsonb           what was found, for whoever reads the table
+start_at integer, end_at integer    where in the record's text the chunk stands
+hash bytea                          of the text (16 bytes) and of all the rest (16): what need not be written again
+embedding halfvec(D) or vector(D)   its comment is the embedding space, as JSON
+"""
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+from psycopg import sql
+
+from harrier_pgvector.filters import Compiled
+from harrier_pgvector.rows import Precision
+
+COLUMNS = ("record_id", "number", "text", "metadata", "start_at", "end_at", "hash", "embedding")
+
+# A page has 8,160 bytes for a row, in which the other columns leave no more than some tens once they are moved out.
+_MOST_INLINE_BYTES = 7_800
+# What pgvector's HNSW takes of either type; beyond it the signs of the numbers are indexed.
+_MOST_INDEXED = {"halfvec": 4_000, "vector": 2_000}
+
+
+# A recall above 0.99 wants a list of at least a hundred; pgvector allows a thousand.
+_LEAST_WIDTH, _MOST_WIDTH = 100, 1_000
+
+LOOK_UP = """
+    SELECT c.oid, a.attname, format_type(a.atttypid, a.atttypmod), col_description(c.oid, a.attnum)
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p')"""
+
+INDEXES = """
+    SELECT DISTINCT m.amname FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_class x ON x.oid = i.indexrelid
+    JOIN pg_am m ON m.oid = x.relam WHERE i.indisvalid AND n.nspname = %s AND c.relname = %s"""
+
+
+class Table:
+    """One table's SQL."""
+
+    def __init__(self, schema: str, name: str, dimensions: int, precision: Precision) -> None:
+        self.name = sql.Identifier(schema, name)
+        self.precision = precision
+        self.type = sql.SQL(f"{precision}({dimensions})")
+        self._dimensions = dimensions
+        self._by_sign = dimensions > _MOST_INDEXED[precision]
+        self._inline = dimensions * (2 if precision == "halfvec" else 4) + 8 <= _MOST_INLINE_BYTES
+        self._operators = f"{precision}_cosine_ops"
+
+    def _format(self, text: LiteralString, **more: sql.Composable) -> sql.Composed:
+        return sql.SQL(text).format(table=self.name, type=self.type, **more)
+
+    def create(self, space: str) -> list[sql.Composed]:
+        """The statements that make it, empty, without the indexes that a load should not wait for."""
+        create = self._format(
+            """
+            CREATE TABLE {table} (
+                record_id text COLLATE "C" NOT NULL,
+                number integer NOT NULL,
+                text text NOT NULL,
+                metadata jsonb NOT NULL,
+                start_at integer NOT NULL,
+                end_at integer NOT NULL,
+                hash bytea NOT NULL,
+                embedding {type} NOT NULL,
+                PRIMARY KEY (record_id, number)
+            )"""
+        )
+        # Postgres moves values out of rows above 2 kB, and an exact search that fetches them takes five times as long.
+        inline = [self._format("ALTER TABLE {table} ALTER COLUMN embedding SET STORAGE PLAIN")] * self._inline
+        comment = self._format("COMMENT ON COLUMN {table}.embedding IS {space}", space=sql.Literal(space))
+        return [create, *inline, comment]
+
+    def indexes(self) -> dict[str, sql.Composed]:
+        """What makes searches fast, by the access method that each has."""
+        if self._by_sign:
+            signs = "CREATE INDEX ON {table} USING hnsw ((binary_quantize(embedding)::{bits}) bit_hamming_ops)"
+            nearest = self._format(signs, bits=self._bits)
+        else:
+            operators = sql.SQL(self._operators)
+            nearest = self._format("CREATE INDEX ON {table} USING hnsw (embedding {operators})", operators=operators)
+        return {
+            "hnsw": nearest,
+            "gin": self._format("CREATE INDEX ON {table} USING gin (metadata jsonb_path_ops)"),
+        }
+
+    @property
+    def _bits(self) -> sql.SQL:
+        return sql.SQL(f"bit({self._dimensions})")
+
+    def search(self, vector: str, k: int, condition: Compiled) -> tuple[sql.Composed, list[object]]:
+        """The k nearest that meet the condition, nearest first, and what is bound in it."""
+        where, values = condition
+        if not self._by_sign:
+            near = """
+                SELECT record_id, number, text, metadata, start_at, end_at, 1 - (embedding <=> %s::{type})
+                FROM {table} WHERE {where} ORDER BY embedding <=> %s::{type} LIMIT %s"""
+            return self._format(near, where=where), [vector, *values, vector, k]
+        again = """
+            WITH near AS MATERIALIZED (
+                SELECT * FROM {table} WHERE {where}
+                ORDER BY binary_quantize(embedding)::{bits} <~> binary_quantize(%s::{type})::{bits} LIMIT %s
+            )
+            SELECT record_id, number, text, metadata, start_at, end_at, 1 - (embedding <=> %s::{type})
+            FROM near ORDER BY embedding <=> %s::{type} LIMIT %s"""
+        bound = [*values, vector, _candidates(k), vector, vector, k]
+        return self._format(again, bits=self._bits, where=where), bound
+
+    def width(self, k: int) -> int:
+        """How many an index keeps in sight while it looks for k."""
+        wanted = _candidates(k) if self._by_sign else 2 * k
+        return min(max(_LEAST_WIDTH, wanted), _MOST_WIDTH)
+
+
+def _candidates(k: int) -> int:
+    """How many are found by their signs and ranked by their vectors."""
+    return max(100, 10 * k)

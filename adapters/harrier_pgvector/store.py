@@ -1,0 +1,351 @@
+"""PgVectorStore: chunks and vectors in one table of Postgres."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, LiteralString, Self
+
+from psycopg import Connection, errors, sql
+from psycopg_pool import ConnectionPool
+
+from harrier_core.errors import SettingError, SpaceError, StoreUnsuitable, StoreWarning, WrongSpace
+from harrier_core.filters import Condition
+from harrier_core.records import Chunk, Match
+from harrier_core.space import EmbeddingSpace
+from harrier_core.store import Hashes, Write, Written
+from harrier_pgvector.connections import Connections
+from harrier_pgvector.embedded import start
+from harrier_pgvector.filters import compile_condition
+from harrier_pgvector.rows import Precision, copy_blocks, to_json
+from harrier_pgvector.schema import COLUMNS, INDEXES, LOOK_UP, Table
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vectors = NDArray[np.float32]
+
+_PRECISIONS: dict[str, Precision] = {"float16": "halfvec", "float32": "vector"}
+
+_NEEDED, _ITERATIVE, _SOUND = (0, 7, 0), (0, 8, 0), (0, 8, 4)  # halfvec; iterative scans; no damaged HNSW
+
+# An index that no longer fits into this while it is built takes three times as long.
+_BUILD_MEMORY = "1GB"
+
+
+class PgVectorStore:
+    """A table of chunks in Postgres. Making one connects to nothing; any number of threads may use it at once."""
+
+    def __init__(
+        self,
+        place: str | ConnectionPool[Any],
+        *,
+        table: str = "documents",
+        schema: str = "public",
+        precision: str = "float16",
+        retry_for: float = 60.0,
+    ) -> None:
+        """A table in the database of a connection string, or of a psycopg pool, which stays its owner's.
+
+        precision: float16 numbers cost half of float32 and lose no recall. retry_for: how many seconds a server may be
+        away before a write is given up.
+        """
+        if precision not in _PRECISIONS:
+            raise SettingError(f"precision is 'float16' or 'float32', not {precision!r}")
+        for name, value in (("table", table), ("schema", schema)):
+            if not value or "\0" in value or len(value.encode()) > 63:
+                raise SettingError(f"{name} is a name of 1 to 63 bytes, not {value!r}")
+        self._connections = Connections(place, retry_for)
+        self._names = schema, table
+        self._precision = _PRECISIONS[precision]
+        self._opened: tuple[int, EmbeddingSpace, Table] | None = None  # the table by its oid
+        self._iterative = False
+        self._stop: Callable[[], None] = lambda: None
+
+    @classmethod
+    def embedded(cls, folder: str | Path, *, table: str = "documents", **options: Any) -> Self:  # noqa: ANN401
+        """A table in a real PostgreSQL that runs in a folder; other processes may open the same folder."""
+        conninfo, stop = start(Path(folder))
+        store = cls(conninfo, table=table, **options)
+        store._stop = stop
+        return store
+
+    # -- opening
+
+    def open(self, space: EmbeddingSpace, *, write: bool) -> None:
+        """Make sure that the table's vectors are of this space; to write, make the table if there is none."""
+        self._connections.run(lambda connection: self._open(connection, space, write=write))
+
+    def _open(self, connection: Connection[Any], space: EmbeddingSpace, *, write: bool) -> None:
+        found = self._look_up(connection)
+        if found is None:
+            if not write:
+                raise StoreUnsuitable(f"there is no table {self}; ingest something into it first")
+            self._create(connection, space)
+            found = self._look_up(connection)
+        oid, columns, comment = found or (0, {}, None)
+        if self._opened and self._opened[0] == oid and self._opened[1] == space and columns.get("embedding"):
+            stored = self._opened[1]
+        else:
+            stored = self._stored_space(columns, comment)
+            self._check_version(connection)
+        if stored != space:
+            raise WrongSpace(
+                f"table {self} holds vectors of another space: {stored.explain(space)}; use another table, or ingest "
+                "everything anew into a new one"
+            )
+        kind = columns["embedding"].partition("(")[0]
+        precision: Precision = "vector" if kind == "vector" else "halfvec"
+        self._opened = oid, stored, Table(*self._names, space.dimensions, precision)
+
+    def _stored_space(self, columns: dict[str, str], comment: str | None) -> EmbeddingSpace:
+        if missing := [name for name in COLUMNS if name not in columns]:
+            raise StoreUnsuitable(
+                f"table {self} is not one of this kit's: it has no column {missing[0]!r}; use another table name"
+            )
+        try:
+            return EmbeddingSpace.from_json(comment or "")
+        except SpaceError as error:
+            raise StoreUnsuitable(
+                f"table {self} does not say what its vectors are: the comment on its column 'embedding' is {error}; "
+                "use another table name"
+            ) from None
+
+    def _create(self, connection: Connection[Any], space: EmbeddingSpace) -> None:
+        table = Table(*self._names, space.dimensions, self._precision)
+        with connection.transaction():
+            # One at a time: two that create it at once would see an error that says nothing to their users.
+            connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [str(self)])
+            if self._look_up(connection):
+                return
+            if not connection.execute("SELECT 1 FROM pg_extension WHERE extname = 'vector'").fetchone():
+                self._create_extension(connection)
+            for statement in table.create(space.to_json()):
+                connection.execute(statement)
+
+    def _create_extension(self, connection: Connection[Any]) -> None:
+        try:
+            connection.execute("CREATE EXTENSION vector")
+        except (errors.InsufficientPrivilege, errors.FeatureNotSupported, errors.UndefinedFile) as error:
+            raise StoreUnsuitable(
+                f"the database of {self} lacks the extension 'vector' ({error.diag.message_primary}); install "
+                "pgvector on the server and run CREATE EXTENSION vector as its owner"
+            ) from None
+
+    def _check_version(self, connection: Connection[Any]) -> None:
+        [said] = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchone() or ["0"]
+        version = tuple(int(part) for part in said.split(".")[:3] if part.isdigit())
+        if version < _NEEDED:
+            raise StoreUnsuitable(f"{self} has pgvector {said}, which knows no halfvec; update it to 0.8.4 or later")
+        if version < _SOUND:
+            warnings.warn(
+                f"{self} has pgvector {said}, whose indexes can be damaged or lose rows; update it to 0.8.4 or later",
+                StoreWarning,
+                stacklevel=2,
+            )
+        self._iterative = version >= _ITERATIVE
+
+    # -- writing
+
+    def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
+        """The hashes of the chunks of those records that are there."""
+        query = self._sql("SELECT record_id, number, hash FROM {table} WHERE record_id = ANY(%s)")
+        return _by_record(self._rows(query, [list(record_ids)]))
+
+    def write(self, write: Write) -> Written:
+        """All of it in one transaction: a reader sees a record's old chunks or its new ones, and never a mix."""
+        return self._connections.run(lambda connection: self._write(connection, write))
+
+    def _write(self, connection: Connection[Any], write: Write) -> Written:
+        with connection.transaction():
+            lock = self._sql(
+                "SELECT record_id, number, hash FROM {table} WHERE record_id = ANY(%s) "
+                "ORDER BY record_id, number FOR UPDATE"
+            )
+            stored = _by_record(connection.execute(lock, [list(write.sizes)]).fetchall())
+            after = write.after()  # already there if a connection was lost behind a commit
+            changed = {
+                record_id
+                for record_id, known in write.known.items()
+                if stored.get(record_id, {}) not in (known, after[record_id])
+            }
+            rows = [row for row, chunk in enumerate(write.encoded) if chunk.record_id not in changed]
+            self._put(connection, [write.encoded[row] for row in rows], write.vectors[rows], fresh=not stored)
+            self._describe(connection, [chunk for chunk in write.described if chunk.record_id not in changed])
+            stale = [
+                (record_id, number)
+                for record_id, numbers in stored.items()
+                if record_id not in changed
+                for number in numbers
+                if number >= write.sizes[record_id]
+            ]
+            self._remove(connection, stale)
+            return Written(len(stale), sorted(changed))
+
+    def _put(self, connection: Connection[Any], chunks: list[Chunk], vectors: Vectors, *, fresh: bool) -> None:
+        """Chunks of records that are not there yet go straight in; those that replace others, by a staging table."""
+        if not chunks:
+            return
+        if fresh:
+            with suppress(errors.UniqueViolation), connection.transaction():  # or another writer was faster
+                self._copy(connection, self._table.name, chunks, vectors)
+                return
+        staging = sql.Identifier("pg_temp", "harrier_staging")
+        connection.execute(
+            self._sql("CREATE TEMP TABLE harrier_staging (LIKE {table} INCLUDING STORAGE) ON COMMIT DROP")
+        )
+        self._copy(connection, staging, chunks, vectors)
+        columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+        new = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in COLUMNS[2:])
+        upsert = sql.SQL(
+            "INSERT INTO {table} ({columns}) SELECT {columns} FROM {staging} ORDER BY record_id, number "
+            "ON CONFLICT (record_id, number) DO UPDATE SET {new}"
+        )
+        # Sorted, as the locks are: two writers of the same records wait for each other in the same order.
+        connection.execute(upsert.format(table=self._table.name, columns=columns, staging=staging, new=new))
+
+    def _copy(self, connection: Connection[Any], into: sql.Composable, chunks: list[Chunk], vectors: Vectors) -> None:
+        columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+        copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(into, columns)
+        with connection.cursor() as cursor, cursor.copy(copy) as copying:
+            for block in copy_blocks(chunks, vectors, self._table.precision):
+                copying.write(block)
+
+    def _describe(self, connection: Connection[Any], chunks: list[Chunk]) -> None:
+        """Metadata of chunks whose texts, and so whose vectors, are those that are there."""
+        if not chunks:
+            return
+        update = self._sql(
+            "UPDATE {table} AS old SET metadata = new.metadata, start_at = new.start_at, end_at = new.end_at, "
+            "hash = new.hash FROM unnest(%s::text[], %s::int[], %s::jsonb[], %s::int[], %s::int[], %s::bytea[]) "
+            "AS new (record_id, number, metadata, start_at, end_at, hash) "
+            "WHERE old.record_id = new.record_id AND old.number = new.number"
+        )
+        columns = zip(
+            *((c.record_id, c.number, to_json(c.metadata), c.start, c.end, c.hash) for c in chunks), strict=True
+        )
+        connection.execute(update, [list(column) for column in columns])
+
+    def _remove(self, connection: Connection[Any], stale: list[tuple[str, int]]) -> None:
+        if stale:
+            delete = self._sql(
+                "DELETE FROM {table} USING unnest(%s::text[], %s::int[]) AS gone (record_id, number) "
+                "WHERE {table}.record_id = gone.record_id AND {table}.number = gone.number"
+            )
+            connection.execute(delete, [list(column) for column in zip(*stale, strict=True)])
+
+    def settle(self) -> None:
+        """Build the indexes that are missing, which takes a fraction of the time that a load into them would."""
+        self._connections.run(self._settle)
+
+    def _settle(self, connection: Connection[Any]) -> None:
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [str(self)])
+            there = connection.execute(INDEXES, self._names).fetchall()
+            missing = [sql_ for method, sql_ in self._table.indexes().items() if (method,) not in there]
+            if not missing:
+                return
+            connection.execute("SELECT set_config('maintenance_work_mem', %s, true)", [_BUILD_MEMORY])
+            for statement in missing:
+                connection.execute(statement)
+            connection.execute(self._sql("ANALYZE {table}"))
+
+    def delete(self, record_ids: Sequence[str]) -> int:
+        """Remove records; how many chunks that were."""
+        delete = self._sql("DELETE FROM {table} WHERE record_id = ANY(%s)")
+        return self._connections.run(lambda connection: connection.execute(delete, [list(record_ids)]).rowcount)
+
+    # -- reading
+
+    def search(self, vectors: Vectors, k: int, where: Condition | None) -> list[list[Match]]:
+        """For each vector the k nearest chunks that meet the condition, best first."""
+        return self._connections.run(lambda connection: [self._search(connection, each, k, where) for each in vectors])
+
+    def _search(
+        self, connection: Connection[Any], vector: NDArray[np.float32], k: int, where: Condition | None
+    ) -> list[Match]:
+        written = "[" + ",".join(map(str, vector.tolist())) + "]"
+        query, values = self._table.search(written, k, compile_condition(where))
+        with connection.transaction():
+            connection.execute("SELECT set_config('hnsw.ef_search', %s, true)", [str(self._table.width(k))])
+            if self._iterative:
+                connection.execute("SELECT set_config('hnsw.iterative_scan', 'strict_order', true)")
+            rows = connection.execute(query, values).fetchall()
+            if len(rows) < k:  # an index may give up before it has found k; without it all are compared
+                connection.execute("SELECT set_config('enable_indexscan', 'off', true)")
+                rows = connection.execute(query, values).fetchall()
+        return [
+            Match(record_id, number, text, metadata, score, start, end)
+            for record_id, number, text, metadata, start, end, score in rows
+        ]
+
+    def record_ids(self) -> Iterator[str]:
+        """The ids of all records, each once, in any order."""
+        query = self._sql(
+            "SELECT record_id FROM {table} WHERE number = 0 AND record_id > %s ORDER BY record_id LIMIT 10000"
+        )
+        last = ""
+        while rows := self._rows(query, [last]):
+            yield from (record_id for (record_id,) in rows)
+            [last] = rows[-1]
+
+    def _rows(self, query: sql.Composed, bound: list[Any]) -> list[Any]:
+        return self._connections.run(lambda connection: connection.execute(query, bound).fetchall())
+
+    def count(self) -> int:
+        """How many chunks there are."""
+        query = self._sql("SELECT count(*) FROM {table}")
+        [[number]] = self._rows(query, [])
+        return int(number)
+
+    # -- life
+
+    def close(self) -> None:
+        """Close our own connections; an embedded Postgres stops with its last user."""
+        self._connections.close()
+        self._stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __str__(self) -> str:
+        return f"{self._names[0]}.{self._names[1]}"
+
+    def __repr__(self) -> str:
+        return f"PgVectorStore({self._connections}, table={self._names[1]!r}, schema={self._names[0]!r})"
+
+    # -- looking things up
+
+    def _look_up(self, connection: Connection[Any]) -> tuple[int, dict[str, str], str | None] | None:
+        """The table's oid, its columns with their types, and the comment on the one with the vectors."""
+        rows = connection.execute(LOOK_UP, self._names).fetchall()
+        if not rows:
+            return None
+        comment = next((comment for _, name, _, comment in rows if name == "embedding"), None)
+        return rows[0][0], {name: kind for _, name, kind, _ in rows}, comment
+
+    @property
+    def _table(self) -> Table:
+        if self._opened is None:
+            raise SettingError(f"{self} was not opened; an Index does it, or store.open(encoder.space, write=...)")
+        return self._opened[2]
+
+    def _sql(self, text: LiteralString) -> sql.Composed:
+        return sql.SQL(text).format(table=self._table.name)
+
+
+def _by_record(rows: Sequence[tuple[str, int, bytes]]) -> dict[str, Hashes]:
+    found: dict[str, Hashes] = {}
+    for record_id, number, hash_ in rows:
+        found.setdefault(record_id, {})[number] = bytes(hash_)
+    return found

@@ -1,0 +1,158 @@
+"""How fast the Encoder is on a GPU: tokens a second, their share of bare matrix products, latencies, memory, a profile.
+
+Models of the shapes of harrier-270m and harrier-0.6b with random weights, in bfloat16, against sentence-transformers as
+shipped and with the best batch size. It needs torch 2.11 or later, transformers and sentence-transformers.
+
+    make bench-gpu                                   # or PYTHONPATH=. python benchmarks/gpu.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from torch.profiler import ProfilerActivity, profile
+from workload import GEMMA_270M, QWEN_06B, TASK, build, documents, products, queries, seconds
+
+from harrier_core import Encoder
+
+SHAPES = {"270m": (GEMMA_270M, 0.40), "0.6b": (QWEN_06B, 0.65)}  # and the share of matrix products that is aimed at
+
+
+def main() -> None:
+    """Measure one model after the other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--tokens", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--layers", type=int, help="fewer than the model has, to try this command out")
+    options = parser.parse_args()
+    for name in options.models:
+        shape, aim = SHAPES[name]
+        shape = {**shape, "num_hidden_layers": options.layers or shape["num_hidden_layers"]}
+        with tempfile.TemporaryDirectory() as folder:
+            model = build(Path(folder), shape)
+            print(f"== the shape of harrier-{name}, {shape['num_hidden_layers']} layers, torch {torch.__version__}")
+            with Encoder(model, device=options.device, dtype="bfloat16", task=TASK) as encoder:
+                print(encoder.placement)
+                measure(encoder, model, shape, aim, options)
+
+
+def measure(encoder: Encoder, model: str, shape: dict[str, Any], aim: float, options: argparse.Namespace) -> None:
+    """Exactness first, then speed, latency, and where the time goes."""
+    encoder.encode_queries(["a first query, for loading and compiling"])
+    exactness(encoder, model)
+    texts = documents(encoder, options.tokens)
+    theirs = SentenceTransformer(model, device=options.device, model_kwargs={"dtype": torch.bfloat16})
+    throughput(encoder, theirs, texts, shape, aim, options)
+    latency(encoder, theirs, texts, options.device)
+    if options.device != "cpu":
+        print(f"peak of GPU memory, both sides loaded: {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB")
+    print(f"{encoder.stats}")
+    where_time_goes(encoder, texts[:2_000])
+
+
+def exactness(encoder: Encoder, model: str) -> None:
+    """Cosines to float32 at the lengths where attention kernels have been wrong, and the longest text there is."""
+    word = "a "
+    lengths = [1, 2, 31, 32, 33, 34, 64, 65, 66, 96, 97, 98, 500, 2_000, 8_000]
+    texts = [word * length for length in lengths]
+    with Encoder(model, device=encoder.placement.device, dtype="float32", task=TASK) as exact:
+        for role in ("encode_documents", "encode_queries"):
+            cosines = (getattr(encoder, role)(texts) * getattr(exact, role)(texts)).sum(axis=1)
+            print(f"{role}: cosine to float32 at least {cosines.min():.5f} (aim 0.999), lengths 1 to 8,000")
+    longest = word * (encoder.max_tokens - 10)
+    [vector] = encoder.encode_documents([longest])
+    print(f"{encoder.count_tokens([longest])[0]:,} tokens: a vector of length {np.linalg.norm(vector):.4f}")
+
+
+def throughput(
+    encoder: Encoder,
+    theirs: SentenceTransformer,
+    texts: list[str],
+    shape: dict[str, Any],
+    aim: float,
+    options: argparse.Namespace,
+) -> None:
+    """Documents: strings in, vectors on the host out, interleaved with the others."""
+    tokens = sum(encoder.count_tokens(texts))
+    bare = products(shape, options.device, torch.bfloat16, 16_384)
+    some = texts[: max(1, len(texts) // 8)]
+    encode = partial(theirs.encode, show_progress_bar=False)
+    best = min((seconds(partial(encode, some, batch_size=size)), size) for size in (32, 64, 128, 256, 512))[1]
+    runs: dict[str, Callable[[], object]] = {
+        "sentence-transformers, batches of 32": partial(encode, texts, batch_size=32),
+        f"sentence-transformers, batches of {best}, its best": partial(encode, texts, batch_size=best),
+        "Encoder": lambda: encoder.encode_documents(texts),
+        "Encoder, tokenizing alone": lambda: encoder.count_tokens(texts),
+        "matrix products alone": lambda: bare(tokens),
+    }
+    rounds = [{name: seconds(run) for name, run in runs.items()} for _ in range(options.rounds + 1)][1:]
+    print(f"{len(texts):,} documents, {tokens:,} tokens; medians of {options.rounds} rounds")
+    for name in runs:
+        print(f"{name:52}{tokens / statistics.median(each[name] for each in rounds):14,.0f} tokens/s")
+    names = list(runs)
+    for slow, fast, wanted in (
+        (names[0], "Encoder", 4),
+        (names[1], "Encoder", 1.5),
+        ("matrix products alone", "Encoder", aim),
+    ):
+        ratios = sorted(each[slow] / each[fast] for each in rounds)
+        middle = statistics.median(ratios)
+        print(f"{slow} / {fast}: {middle:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}; aim {wanted})")
+
+
+def latency(encoder: Encoder, theirs: SentenceTransformer, texts: list[str], device: str) -> None:
+    """Single queries: alone, beside an ingest, and from 64 callers at once."""
+    asked = queries(encoder, 200)
+    prompt = encoder.prompt("")
+    percentiles("sentence-transformers, alone", [seconds(partial(theirs.encode, [q], prompt=prompt)) for q in asked])
+    percentiles("Encoder, alone", [seconds(partial(encoder.encode_queries, [query])) for query in asked])
+
+    async def timed(query: str) -> float:
+        begin = time.perf_counter()
+        await encoder.aencode_queries([query])
+        return time.perf_counter() - begin
+
+    async def beside_ingest() -> list[float]:
+        ingest = asyncio.create_task(encoder.aencode_documents(texts))
+        await asyncio.sleep(0.2)
+        times = [await timed(query) for query in asked if not ingest.done()]
+        await ingest
+        return times
+
+    async def callers() -> list[float]:
+        return [each for _ in range(20) for each in await asyncio.gather(*(timed(query) for query in asked[:64]))]
+
+    percentiles("Encoder, beside an ingest", asyncio.run(beside_ingest()))
+    percentiles("Encoder, 64 callers at once", asyncio.run(callers()))
+    print(f"on {device}")
+
+
+def percentiles(name: str, times: list[float]) -> None:
+    """Half of the queries and all but one in a hundred took no longer."""
+    p50, p99 = np.percentile(times, [50, 99]) * 1_000
+    print(f"one query, {name:32} p50 {p50:8.2f} ms  p99 {p99:8.2f} ms  ({len(times)} queries)")
+
+
+def where_time_goes(encoder: Encoder, texts: list[str]) -> None:
+    """The kernels of some passes, by their time."""
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiled:
+        encoder.encode_documents(texts)
+    key = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+    print(profiled.key_averages().table(sort_by=key, row_limit=20, max_name_column_width=60))
+
+
+if __name__ == "__main__":
+    main()

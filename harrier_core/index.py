@@ -1,0 +1,164 @@
+"""Index = encoder + store: ingest, search, delete. The instruction is on every query and on no document."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from harrier_core.errors import SettingError
+from harrier_core.filters import Condition, parse
+from harrier_core.ingest import DocumentEncoder, Ingest, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from harrier_core.chunking import Chunking
+    from harrier_core.records import IngestReport, Match, Record
+    from harrier_core.space import EmbeddingSpace
+    from harrier_core.store import VectorStore
+    from harrier_core.tasks import Task
+
+    Vectors = NDArray[np.float32]
+
+
+class TextEncoder(DocumentEncoder, Protocol):
+    """What an Index needs of an Encoder."""
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """What its vectors may be compared with."""
+
+    def encode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
+        """Vectors of queries."""
+
+    async def aencode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
+        """Vectors of queries, without holding up the event loop."""
+
+
+class Index:
+    """Records in a store, found by what they mean. Any number of threads and tasks may use it at once."""
+
+    def __init__(self, store: VectorStore, encoder: TextEncoder, *, chunking: Chunking | None = None) -> None:
+        """An index over a store. It opens nothing yet.
+
+        chunking: how records that are longer are cut; without it a record longer than the model takes is rejected.
+        """
+        self.store = store
+        self.encoder = encoder
+        self._chunking = chunking
+        self._space: EmbeddingSpace | None = None
+
+    # -- writing
+
+    def ingest(
+        self, records: Iterable[Record], *, prune: bool = False, on_progress: Progress | None = None
+    ) -> IngestReport:
+        """Make the store hold these records as they are now: a second run changes nothing.
+
+        records: any iterable, read as it is needed, of any length. prune: remove records that are not among them.
+        on_progress: called with the report so far after each window. A bad record is reported and left out.
+        """
+        return self._ingest(records, prune, on_progress, threading.Event())
+
+    async def aingest(
+        self, records: Iterable[Record], *, prune: bool = False, on_progress: Progress | None = None
+    ) -> IngestReport:
+        """What `ingest` does, reading the records on another thread; cancelled, it ends after the windows under way."""
+        loop, stop = asyncio.get_running_loop(), threading.Event()
+
+        def tell(report: IngestReport) -> None:
+            if on_progress:
+                loop.call_soon_threadsafe(on_progress, report)
+
+        thread = ThreadPoolExecutor(1, thread_name_prefix="harrier-ingest")
+        try:
+            return await loop.run_in_executor(thread, self._ingest, records, prune, tell, stop)
+        finally:
+            stop.set()
+            thread.shutdown(wait=False)
+
+    def _ingest(
+        self, records: Iterable[Record], prune: bool, on_progress: Progress | None, stop: threading.Event
+    ) -> IngestReport:
+        self._open(write=True)
+        return Ingest(self.store, self.encoder, self._chunking, on_progress, stop).run(records, prune=prune)
+
+    def delete(self, record_ids: Iterable[str]) -> int:
+        """Remove records; how many chunks that were."""
+        if isinstance(record_ids, str):
+            raise SettingError("record_ids is a list of ids; put a single one in a list")
+        self._open(write=True)
+        return self.store.delete(list(record_ids))
+
+    # -- searching
+
+    def search(
+        self, query: str, k: int = 5, where: Mapping[str, Any] | None = None, *, task: str | Task | None = None
+    ) -> list[Match]:
+        """The k chunks nearest to a query, best first, encoded for `task` or the encoder's own.
+
+        where: conditions on metadata, as in `harrier_core.filters`: {"lang": "fr", "year": {"$gte": 2020}}.
+        """
+        [matches] = self.search_many([query], k, where, task=task)
+        return matches
+
+    def search_many(
+        self,
+        queries: Iterable[str],
+        k: int = 5,
+        where: Mapping[str, Any] | None = None,
+        *,
+        task: str | Task | None = None,
+    ) -> list[list[Match]]:
+        """What `search` returns for each query; they are encoded together."""
+        condition = self._ready(k, where)
+        vectors = self.encoder.encode_queries(queries, task=task)
+        return self.store.search(vectors, k, condition)
+
+    async def asearch(
+        self, query: str, k: int = 5, where: Mapping[str, Any] | None = None, *, task: str | Task | None = None
+    ) -> list[Match]:
+        """What `search` returns, without holding up the event loop."""
+        condition = await asyncio.to_thread(self._ready, k, where)
+        vectors = await self.encoder.aencode_queries([query], task=task)
+        [matches] = await asyncio.to_thread(self.store.search, vectors, k, condition)
+        return matches
+
+    def _ready(self, k: int, where: Mapping[str, Any] | None) -> Condition | None:
+        """Whatever can be wrong with a search is found before the model runs."""
+        if type(k) is not int or k < 1:
+            raise SettingError(f"k is a whole number above zero, not {k!r}")
+        condition = parse(where)
+        self._open(write=False)
+        return condition
+
+    # -- looking inside, life
+
+    def count(self) -> int:
+        """How many chunks there are."""
+        self._open(write=False)
+        return self.store.count()
+
+    def close(self) -> None:
+        """Close the store; the encoder is its owner's."""
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self, *, write: bool) -> None:
+        if self._space is None:  # it does not change, and reading it takes its time
+            self._space = self.encoder.space
+        self.store.open(self._space, write=write)

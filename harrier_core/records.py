@@ -1,0 +1,171 @@
+"""The nouns that travel: a Record goes in, Chunks are stored, Matches come out. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+from uuid import UUID, uuid5
+
+_CHUNKS = UUID("7f1c9a52-5c0e-5b43-9d38-2f6b1c9e4a10")  # the namespace of chunk ids, for ever
+
+_HALF = 16  # bytes of either hash: two different texts have the same one never
+
+Metadata = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a user wants to find again: a text under an id of the user's own, and what is known of it."""
+
+    id: str
+    text: str
+    metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a record's text, as it is stored."""
+
+    record_id: str
+    number: int  # within its record, from 0
+    text: str
+    metadata: Metadata
+    start: int  # where in the record's text it begins
+    end: int
+    hash: bytes = b""  # of the text, and of all the rest: what is equal need not be written again
+
+    @classmethod
+    def of(cls, record: Record, number: int, start: int, text: str) -> Chunk:
+        """A piece of a record, with its hash."""
+        rest = json.dumps([record.metadata, start], sort_keys=True, ensure_ascii=False)
+        hashes = [blake2b(each.encode(), digest_size=_HALF).digest() for each in (text, rest)]
+        return cls(record.id, number, text, record.metadata, start, start + len(text), b"".join(hashes))
+
+    @property
+    def id(self) -> str:
+        """The same for the same record and number, everywhere and always."""
+        return chunk_id(self.record_id, self.number)
+
+    @property
+    def text_hash(self) -> bytes:
+        """Equal for equal texts, whose vectors need not be computed again."""
+        return self.hash[:_HALF]
+
+
+def chunk_id(record_id: str, number: int) -> str:
+    """The id of a record's chunk, a UUID."""
+    return str(uuid5(_CHUNKS, f"{record_id}\0{number}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A chunk that was found."""
+
+    record_id: str
+    number: int
+    text: str
+    metadata: Metadata
+    score: float  # cosine, higher is better
+    start: int
+    end: int
+
+    @property
+    def id(self) -> str:
+        """The id of the chunk."""
+        return chunk_id(self.record_id, self.number)
+
+
+@dataclass(slots=True)
+class IngestReport:
+    """What an ingest did, in chunks unless it says otherwise."""
+
+    records: int = 0  # read
+    written: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    encoded: int = 0  # of the written ones; the others had their metadata changed only
+    tokens: int = 0  # of the encoded ones
+    seconds: float = 0.0
+    rejected: list[tuple[str, str]] = field(default_factory=list)  # (record id, reason)
+    repeated: list[str] = field(default_factory=list)  # ids that came more than once; their last record counts
+
+    def __str__(self) -> str:
+        rate = self.records / self.seconds if self.seconds else 0.0
+        said = [
+            f"{self.records:,} records in {self.seconds:.1f} s ({rate:,.0f} a second)",
+            f"{self.written:,} chunks written ({self.encoded:,} encoded)",
+            f"{self.unchanged:,} unchanged, {self.deleted:,} deleted",
+        ]
+        if self.rejected:
+            said.append(
+                f"{len(self.rejected):,} records rejected, the first, {self.rejected[0][0]!r}, because "
+                f"it {self.rejected[0][1]}"
+            )
+        if self.repeated:
+            said.append(f"{len(self.repeated):,} ids came more than once")
+        return "; ".join(said)
+
+
+def problem_of(record: object) -> str | None:
+    """Why a record can be stored nowhere, or nothing."""
+    if not isinstance(record, Record):
+        return f"is {type(record).__name__}, not Record"
+    return next(filter(None, _problems(record)), None)
+
+
+def _problems(record: Any) -> Iterator[str | None]:  # noqa: ANN401
+    for name, text in (("id", record.id), ("text", record.text)):
+        if not isinstance(text, str):
+            yield f"has {'an' if name == 'id' else 'a'} {name} that is {type(text).__name__}, not str"
+            return
+        if not text.strip():
+            yield f"has {'an' if name == 'id' else 'a'} {name} that is empty or blank"
+        if why := _unstorable(text):
+            yield f"has {why} in its {name}"
+    if not isinstance(record.metadata, Mapping):
+        yield f"has metadata that is {type(record.metadata).__name__}, not a mapping"
+    elif why := _not_json(record.metadata):
+        yield f"has metadata with {why}"
+
+
+def _unstorable(text: str) -> str | None:
+    if "\0" in text:
+        return "a NUL character"
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return "half of a surrogate pair"
+    return None
+
+
+def _not_json(value: object) -> str | None:
+    """What in a value JSON, or a database's JSON, cannot hold."""
+    if value is None or isinstance(value, bool | int):
+        return None
+    if isinstance(value, str):
+        return _unstorable(value)
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{value}, which JSON does not have"
+    if isinstance(value, Mapping):
+        parts = [*(key if isinstance(key, str) else _NotText(key) for key in value), *value.values()]
+    elif isinstance(value, list | tuple):
+        parts = list(value)
+    else:
+        return f"{'a key' if isinstance(value, _NotText) else 'a value'} that JSON does not have: {_kind(value)}"
+    return next(filter(None, map(_not_json, parts)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _NotText:
+    """A key that is none."""
+
+    key: object
+
+
+def _kind(value: object) -> str:
+    return type(value.key if isinstance(value, _NotText) else value).__name__

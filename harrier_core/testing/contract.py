@@ -1,0 +1,381 @@
+"""What every VectorStore must do, as tests: subclass StoreContract, give it a `new_store` fixture, and run pytest.
+
+class TestMyStore(StoreContract):
+@pytest.fixture
+def new_store(self):
+return lambda: MyStore(...)      # the same place at every call of one test, empty at the first
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harrier_core.chunking import Chunking
+from harrier_core.encoder import Encoder
+from harrier_core.errors import FilterError, SettingError, StoreUnsuitable, WrongSpace
+from harrier_core.filters import meets, parse
+from harrier_core.index import Index
+from harrier_core.records import Chunk, IngestReport, Record
+from harrier_core.store import VectorStore, Write
+from harrier_core.testing.models import build_model
+
+NewStore = Callable[[], VectorStore]
+
+BREAD = Record("bread", "Bread rises because yeast turns sugar into gas.", {"topic": "food", "year": 2021})
+VIRUS = Record("virus", "Vaccines train the immune system against a virus.", {"topic": "health", "year": 2023})
+RIVER = Record(
+    "river", "Rivers carry sand from the mountains to the sea.", {"topic": "earth", "tags": ["water", "sand"]}
+)
+RECORDS = [BREAD, VIRUS, RIVER]
+
+# Ids, texts and metadata that something between here and a disk may take for something else.
+AWKWARD = [
+    Record("a b/c#1'\";--%s{}\\", "quotes ' \" and \\ and %s and {braces} and \t tabs", {"k'\"\\": "v'\"\\"}),
+    Record(
+        "ünï-漢字-🦅",
+        "Über 漢字 and 🦅 and \u2028 and \U0010ffff",
+        {"ключ": "значение", "nested": {"a": [1, {"b": None}]}},
+    ),
+    Record("1", "numbers", {"int": -7, "float": 0.1, "big": 2**53, "true": True, "none": None, "empty": [], "": ""}),
+    Record("x" * 500, "a long id", {"long": "y" * 5_000}),
+    Record("null", "null", {"null": "null"}),
+]
+
+
+class StoreContract:
+    """A store's tests. Each gets a place of its own."""
+
+    @pytest.fixture(scope="class")
+    def encoder(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encoder]:
+        """A model that compares texts by their words."""
+        with Encoder(build_model(tmp_path_factory.mktemp("words"), "gemma3", vectors="words")) as encoder:
+            yield encoder
+
+    @pytest.fixture
+    def index(self, new_store: NewStore, encoder: Encoder) -> Iterator[Index]:
+        """An index over the test's place."""
+        with Index(new_store(), encoder) as index:
+            yield index
+
+    # -- what is stored
+
+    def test_found_by_meaning(self, index: Index, encoder: Encoder) -> None:
+        """The nearest first, with everything that was stored, and a cosine for a score."""
+        report = index.ingest(RECORDS)
+        assert (report.records, report.written, report.encoded, report.unchanged, report.deleted) == (3, 3, 3, 0, 0)
+        matches = index.search("why does bread rise with yeast", k=3)
+        assert (matches[0].record_id, matches[0].text, matches[0].metadata) == ("bread", BREAD.text, BREAD.metadata)
+        assert (matches[0].number, matches[0].start, matches[0].end) == (0, 0, len(BREAD.text))
+        assert sorted((match.score for match in matches), reverse=True) == [match.score for match in matches]
+        [query], [document] = encoder.encode_queries(["bread"]), encoder.encode_documents([BREAD.text])
+        [match] = index.search("bread", k=1, where={"topic": "food"})
+        assert abs(match.score - float(query @ document)) < 2e-3  # some stores keep half precision
+        assert index.count() == 3
+
+    def test_a_second_run_changes_nothing(self, new_store: NewStore, index: Index, encoder: Encoder) -> None:
+        """Nor does it encode anything, also through another store object."""
+        index.ingest(RECORDS)
+        before = encoder.stats.texts
+        with Index(new_store(), encoder) as again:
+            report = again.ingest(RECORDS)
+        assert (report.written, report.unchanged, report.encoded) == (0, 3, 0)
+        assert encoder.stats.texts == before
+
+    def test_changes_are_taken_over(self, index: Index, encoder: Encoder) -> None:
+        """A new text is encoded; new metadata is written beside the old vector."""
+        index.ingest(RECORDS)
+        before = encoder.stats.texts
+        changed = [replace(BREAD, text="Bread is baked in an oven."), replace(VIRUS, metadata={"year": 1999}), RIVER]
+        report = index.ingest(changed)
+        assert (report.written, report.encoded, report.unchanged, report.deleted) == (2, 1, 1, 0)
+        assert encoder.stats.texts == before + 1
+        assert index.search("oven", k=1)[0].text == "Bread is baked in an oven."
+        [virus] = index.search("vaccines virus", k=1)
+        assert (virus.record_id, virus.metadata) == ("virus", {"year": 1999})
+        assert index.count() == 3
+
+    def test_chunks(self, new_store: NewStore, encoder: Encoder) -> None:
+        """Each in its limit, with its place in the record; a record that shrinks loses those that it no longer has."""
+        text = "\n\n".join(record.text for record in RECORDS * 5)
+        with Index(new_store(), encoder, chunking=Chunking(tokens=32)) as index:
+            report = index.ingest([Record("all", text), BREAD])
+            assert report.written == index.count() > 5
+            matches = index.search("sand", k=100)
+            assert {match.record_id for match in matches} == {"all", "bread"}
+            for match in matches:
+                assert encoder.count_tokens([match.text])[0] <= 32
+                source = text if match.record_id == "all" else BREAD.text
+                assert source[match.start : match.end] == match.text
+            shrunk = index.ingest([Record("all", RIVER.text), BREAD])
+            assert shrunk.deleted == report.written - 2
+            assert index.count() == 2
+
+    def test_awkward_records(self, index: Index) -> None:
+        """They come back as they were."""
+        assert index.ingest(AWKWARD).rejected == []
+        found = {match.record_id: match for match in index.search("anything", k=10)}
+        assert {id_: (match.text, match.metadata) for id_, match in found.items()} == {
+            record.id: (record.text, record.metadata) for record in AWKWARD
+        }
+        assert index.ingest(AWKWARD).unchanged == len(AWKWARD)
+        assert index.delete([record.id for record in AWKWARD]) == len(AWKWARD)
+
+    def test_bad_records_are_reported(self, index: Index) -> None:
+        """Each with its reason; the others are stored, and what was stored of a bad one stays."""
+        index.ingest([BREAD])
+        bad: list[Any] = [
+            Record("nul", "a \0 b"),
+            Record("half", "\ud83d"),
+            Record("blank", " \n"),
+            Record("nan", "a text", {"x": float("nan")}),
+            Record("object", "a text", {"x": [object()]}),
+            Record("key", "a text", {1: "x"}),  # type: ignore[dict-item]
+            Record("text", 5),  # type: ignore[arg-type]
+            "not a record",
+            Record("", "no id"),
+            replace(BREAD, text="word " * 2_000),
+        ]
+        report = index.ingest([*bad, *RECORDS[1:]])
+        reasons = dict(report.rejected)
+        assert len(report.rejected) == len(bad)
+        for record_id, reason in {
+            "nul": "NUL",
+            "half": "surrogate",
+            "blank": "blank",
+            "nan": "nan",
+            "object": "object",
+            "key": "int",
+            "text": "int",
+            "bread": "tokens",
+        }.items():
+            assert reason in reasons[record_id]
+        assert index.count() == 3
+        assert index.search("bread yeast", k=1)[0].text == BREAD.text
+
+    def test_the_last_of_equal_ids_wins(self, index: Index) -> None:
+        """In one window and across windows, and the report names them."""
+        many = [Record(f"r{number}", f"text number {number}") for number in range(1_100)]
+        report = index.ingest([replace(BREAD, text="first"), *many, replace(BREAD, text="second"), BREAD])
+        assert report.repeated == ["bread", "bread"]
+        assert index.search("bread yeast", k=1)[0].text == BREAD.text
+        assert index.count() == 1_101
+        back = index.ingest([replace(BREAD, text="first"), *many, BREAD])
+        assert (back.repeated, index.search("bread yeast", k=1)[0].text) == (["bread"], BREAD.text)
+
+    def test_delete_and_prune(self, index: Index) -> None:
+        """By id; or whatever the source no longer has, unless it has nothing at all."""
+        index.ingest(RECORDS)
+        assert index.delete(["bread", "unknown"]) == 1
+        assert index.count() == 2
+        report = index.ingest([BREAD, RIVER], prune=True)
+        assert (report.written, report.unchanged, report.deleted) == (1, 1, 1)
+        assert {match.record_id for match in index.search("a", k=9)} == {"bread", "river"}
+        with pytest.raises(SettingError, match="no record at all"):
+            index.ingest([], prune=True)
+        with pytest.raises(SettingError, match="put a single one in a list"):
+            index.delete("bread")
+        assert index.count() == 2
+
+    def test_progress(self, index: Index) -> None:
+        """After each window, from a generator that is read as it goes."""
+        read: list[int] = []
+        seen: list[tuple[int, int]] = []
+
+        def records() -> Iterator[Record]:
+            for number in range(6_000):
+                read.append(number)
+                yield Record(str(number), f"text {number}")
+
+        def tell(report: IngestReport) -> None:
+            seen.append((report.written, len(read)))
+
+        assert index.ingest(records(), on_progress=tell).written == 6_000
+        assert [written for written, _ in seen][:2] == [1_000, 2_000]
+        assert seen[0][1] < 5_000
+        assert seen[-1][0] == 6_000
+
+    def test_an_error_of_the_source(self, index: Index) -> None:
+        """It reaches the caller, and a run over the whole source converges."""
+
+        def failing() -> Iterator[Record]:
+            yield from (Record(str(number), f"text {number}") for number in range(2_500))
+            raise OSError("the source is gone")
+
+        with pytest.raises(OSError, match="the source is gone"):
+            index.ingest(failing())
+        report = index.ingest(Record(str(number), f"text {number}") for number in range(2_600))
+        assert report.written + report.unchanged == 2_600
+        assert report.written >= 100
+        assert index.count() == 2_600
+
+    # -- searching
+
+    def test_where(self, index: Index) -> None:
+        """Each operator, in a form that users write."""
+        index.ingest(RECORDS)
+
+        def found(where: dict[str, Any]) -> set[str]:
+            return {match.record_id for match in index.search("anything", k=10, where=where)}
+
+        assert found({"topic": "food"}) == {"bread"}
+        assert found({"year": {"$gte": 2021, "$lt": 2023}}) == {"bread"}
+        assert found({"topic": {"$in": ["food", "earth"]}}) == {"bread", "river"}
+        assert found({"topic": {"$ne": "food"}}) == {"virus", "river"}
+        assert found({"tags": "sand"}) == {"river"}
+        assert found({"year": {"$exists": False}}) == {"river"}
+        assert found({"$or": [{"topic": "food"}, {"$not": {"year": {"$exists": True}}}]}) == {"bread", "river"}
+        assert found({"topic": "food", "year": 1}) == set()
+        assert found({}) == {"bread", "virus", "river"}
+        wrongs: list[dict[str, Any]] = [{"$nor": []}, {"$and": {}}, {"a": object()}, {"a": {}}]
+        for wrong in [*wrongs, {"a": {"$regex": "x"}}, {"a": {"$gt": None}}]:
+            with pytest.raises(FilterError):
+                index.search("anything", where=wrong)
+
+    def test_where_means_the_same_everywhere(self, index: Index, encoder: Encoder) -> None:
+        """Thousands of conditions by chance over awkward metadata: what is found is what they mean."""
+        chance = random.Random(0)
+        records = [Record(f"r{number}", f"text {number}", _metadata(chance)) for number in range(60)]
+        index.ingest(records)
+        [vector] = encoder.encode_queries(["text"])
+        for _ in range(400):
+            condition = parse(_where(chance, depth=2))
+            [matches] = index.store.search(vector[None], 100, condition)
+            assert {match.record_id for match in matches} == {
+                record.id for record in records if meets(record.metadata, condition)
+            }, condition
+
+    def test_many_queries(self, index: Index) -> None:
+        """Together what they are singly; more than there is are all that there is; tasks are taken."""
+        index.ingest(RECORDS)
+        queries = ["bread yeast", "virus vaccine", "sand sea"]
+        together = index.search_many(queries, k=2)
+        singly = [index.search(query, k=2) for query in queries]
+        assert [[match.record_id for match in each] for each in together] == [
+            [match.record_id for match in each] for each in singly
+        ]
+        assert len(index.search("bread", k=1_000)) == 3
+        assert index.search("bread yeast", k=1, task="sts_query")[0].record_id == "bread"
+        assert index.search_many([], k=2) == []
+        for k in (0, -1, 2.0, True):
+            with pytest.raises(SettingError, match="k is a whole number"):
+                index.search("bread", k=k)  # type: ignore[arg-type]
+
+    def test_async(self, index: Index) -> None:
+        """The same, and the loop goes on meanwhile."""
+
+        async def main() -> None:
+            seen: list[int] = []
+            report = await index.aingest(RECORDS, on_progress=lambda report: seen.append(report.written))
+            assert report.written == 3
+            found = await asyncio.gather(*(index.asearch("bread yeast", k=1) for _ in range(20)))
+            assert {matches[0].record_id for matches in found} == {"bread"}
+            await asyncio.sleep(0)
+            assert seen[-1] == 3
+
+        asyncio.run(main())
+
+    # -- spaces, other users
+
+    def test_another_space_is_refused(self, new_store: NewStore, index: Index, tmp_path: Path) -> None:
+        """By searches and by ingests, before anything is encoded; the error says what differs."""
+        index.ingest(RECORDS)
+        with (
+            Encoder(build_model(tmp_path, "gemma3", vectors="words", seed=1)) as other,
+            Index(new_store(), other) as wrong,
+        ):
+            for use in (lambda: wrong.search("bread"), lambda: wrong.ingest(RECORDS), lambda: wrong.delete(["bread"])):
+                with pytest.raises(WrongSpace, match="the weights differ"):
+                    use()
+            assert other.stats.texts == 0
+        assert index.count() == 3
+
+    def test_nothing_there(self, index: Index) -> None:
+        """A search where nothing was ever ingested is more likely a wrong name than an empty index."""
+        for use in (lambda: index.search("bread"), index.count):
+            with pytest.raises(StoreUnsuitable, match="ingest something"):
+                use()
+
+    def test_a_record_that_changed_meanwhile(self, new_store: NewStore, index: Index, encoder: Encoder) -> None:
+        """A plan that was made on what is no longer there is not carried out; the other records of it are."""
+        index.ingest(RECORDS)
+        store = new_store()
+        store.open(encoder.space, write=True)
+        known = store.known(["bread", "virus"])
+        index.ingest([replace(BREAD, text="somebody else's")])
+        chunks = [Chunk.of(replace(each, text="mine"), 0, 0, "mine") for each in (BREAD, VIRUS)]
+        vectors = encoder.encode_documents(["mine", "mine"])
+        write = Write({"bread": 1, "virus": 1}, chunks, vectors, [], known)
+        written = store.write(write)
+        assert (list(written.changed), written.deleted) == (["bread"], 0)
+        texts = {match.record_id: match.text for match in index.search("mine", k=9)}
+        assert texts == {"bread": "somebody else's", "virus": "mine", "river": RIVER.text}
+        assert list(store.write(write).changed) == ["bread"]  # again, as after a lost answer: virus is as it should be
+        store.close()
+
+    def test_two_writers(self, new_store: NewStore, encoder: Encoder) -> None:
+        """Of the same records at once: each record is of one of them, whole."""
+        start = threading.Barrier(2)
+
+        def run(name: str) -> IngestReport:
+            with Index(new_store(), encoder, chunking=Chunking(tokens=16)) as index:
+                start.wait(60)
+                lengths = range(1, 40) if name == "one" else range(39, 0, -1)
+                return index.ingest(
+                    Record(f"r{number}", f"{name} said this thing. " * length) for number, length in enumerate(lengths)
+                )
+
+        with ThreadPoolExecutor(2) as pool:
+            for _ in range(3):
+                for report in pool.map(run, ("one", "two")):
+                    assert report.rejected == []
+        with Index(new_store(), encoder) as index:
+            records: dict[str, list[Any]] = {}
+            for match in index.search("said", k=10_000):
+                records.setdefault(match.record_id, []).append(match)
+        assert len(records) == 39
+        for number in range(39):
+            parts = sorted(records[f"r{number}"], key=lambda match: match.number)
+            assert [part.number for part in parts] == list(range(len(parts)))
+            names = {word for part in parts for word in part.text.split() if word in ("one", "two")}
+            assert len(names) == 1
+            length = number + 1 if names == {"one"} else 39 - number
+            assert sum(part.text.count("said") for part in parts) == length
+
+
+def _metadata(chance: random.Random) -> dict[str, Any]:
+    fields = ["a", "b", "c d", 'q"\\', "é", "x.y", "$z"]
+    return {field: _value(chance, lists=True) for field in chance.sample(fields, chance.randint(0, 5))}
+
+
+def _value(chance: random.Random, *, lists: bool = False) -> Any:
+    scalars: list[Any] = [0, 1, 2, -1, 1.0, 0.5, 2**40, "", "0", "1", "a", "B", "é", "😀", "ﬀ", True, False, None]
+    if lists and chance.random() < 0.3:
+        return [chance.choice([*scalars, {"a": 1}, [1]]) for _ in range(chance.randint(0, 3))]
+    return chance.choice(scalars)
+
+
+def _where(chance: random.Random, depth: int) -> dict[str, Any]:
+    fields = ["a", "b", "c d", 'q"\\', "é", "x.y", "missing"]
+    kind = chance.choice(["field", "field", "$and", "$or", "$not"]) if depth else "field"
+    if kind in ("$and", "$or"):
+        return {kind: [_where(chance, depth - 1) for _ in range(chance.randint(0, 3))]}
+    if kind == "$not":
+        return {kind: _where(chance, depth - 1)}
+    operator = chance.choice(["$eq", "$ne", "$in", "$gt", "$gte", "$lt", "$lte", "$exists"])
+    operand: Any = _value(chance)
+    if operator == "$in":
+        operand = [_value(chance) for _ in range(chance.randint(0, 3))]
+    elif operator == "$exists":
+        operand = chance.random() < 0.5
+    elif operator[1] in "gl":
+        operand = chance.choice([0, 1, 0.5, -1, 2**40, "", "0", "a", "B", "é", "😀", "ﬀ"])
+    return {chance.choice(fields): {operator: operand}}
