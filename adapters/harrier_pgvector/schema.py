@@ -46,7 +46,7 @@ class Table:
         self.name = sql.Identifier(schema, name)
         self.precision = precision
         self.type = sql.SQL(f"{precision}({dimensions})")
-        self._dimensions = dimensions
+        self.dimensions = dimensions
         self._by_sign = dimensions > _MOST_INDEXED[precision]
         self._inline = dimensions * (2 if precision == "halfvec" else 4) + 8 <= _MOST_INLINE_BYTES
         self._operators = f"{precision}_cosine_ops"
@@ -90,7 +90,7 @@ class Table:
 
     @property
     def _bits(self) -> sql.SQL:
-        return sql.SQL(f"bit({self._dimensions})")
+        return sql.SQL(f"bit({self.dimensions})")
 
     def search(self, vector: str, k: int, condition: Compiled) -> tuple[sql.Composed, list[object]]:
         """The k nearest that meet the condition, nearest first, and what is bound in it."""

@@ -1,0 +1,365 @@
+"""What is Postgres's own: the table and its plans, rights, spaces, restarts, passwords."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from harrier_pgvector import PgVectorStore
+from harrier_pgvector.embedded import start
+from harrier_pgvector.filters import compile_condition
+from harrier_pgvector.schema import Table
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import ConnectionPool
+
+from harrier_core import (
+    EmbeddingSpace,
+    Encoder,
+    Index,
+    Record,
+    SettingError,
+    StoreError,
+    StoreUnavailable,
+    StoreUnsuitable,
+    WrongSpace,
+)
+from harrier_core.filters import parse
+from harrier_core.records import Chunk
+from harrier_core.store import Write
+from harrier_core.testing import build_model
+
+RECORDS = [
+    Record(f"r{number}", f"text number {number}", {"n": number, "even": number % 2 == 0}) for number in range(50)
+]
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encoder]:
+    with Encoder(build_model(tmp_path_factory.mktemp("words"), vectors="words")) as encoder:
+        yield encoder
+
+
+@pytest.fixture
+def index(postgres: str, table: str, encoder: Encoder) -> Iterator[Index]:
+    with Index(PgVectorStore(postgres, table=table), encoder) as index:
+        yield index
+
+
+def execute(conninfo: str, statement: str, *names: str, **settings: Any) -> list[Any]:
+    with psycopg.connect(conninfo, autocommit=True, **settings) as connection:
+        cursor = connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+        return cursor.fetchall() if cursor.description else []
+
+
+def a_space(dimensions: int) -> EmbeddingSpace:
+    return EmbeddingSpace("model", None, "w", "t", dimensions, "last token", "l2", "{text}")
+
+
+def fill(store: PgVectorStore, dimensions: int, rows: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Unit vectors in clusters of 25, as texts have topics, under records r0, r1, ..., one in a hundred of them rare."""
+    store.open(a_space(dimensions), write=True)
+    chance = np.random.default_rng(seed)
+    topics = chance.normal(size=(max(1, rows // 25), dimensions)).astype(np.float32)
+    vectors = chance.normal(size=(rows, dimensions)).astype(np.float32) + topics[np.arange(rows) % len(topics)]
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    records = [Record(f"r{number}", f"text {number}", {"rare": number % 100 == 0}) for number in range(rows)]
+    chunks = [Chunk.of(record, 0, 0, record.text) for record in records]
+    known: dict[str, dict[int, bytes]] = {record.id: {} for record in records}
+    store.write(Write(dict.fromkeys(known, 1), chunks, vectors, [], known))
+    store.settle()
+    return vectors
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "precision", "kind", "storage"),
+    [
+        (640, "float16", "halfvec(640)", "p"),
+        (1_024, "float16", "halfvec(1024)", "p"),
+        (1_024, "float32", "vector(1024)", "p"),
+        (5_376, "float16", "halfvec(5376)", "e"),
+    ],
+)
+def test_vectors_are_in_their_rows(
+    postgres: str, table: str, dimensions: int, precision: str, kind: str, storage: str
+) -> None:
+    """Where they fit; out of them an exact scan takes five times as long."""
+    with PgVectorStore(postgres, table=table, precision=precision) as store:
+        fill(store, dimensions, 3)
+        [found] = execute(
+            postgres,
+            "SELECT format_type(atttypid, atttypmod), attstorage FROM pg_attribute "
+            f"WHERE attrelid = quote_ident($q${table}$q$)::regclass AND attname = 'embedding'",
+        )
+    assert found == (kind, storage)
+
+
+def plan(store: PgVectorStore, where: dict[str, Any] | None) -> str:
+    opened: Table = store._table
+    query, values = opened.search("[" + ",".join(["1"] * opened.dimensions) + "]", 10, compile_condition(parse(where)))
+    rows = store._connections.run(lambda connection: connection.execute(sql.SQL("EXPLAIN ") + query, values).fetchall())
+    return "\n".join(row for (row,) in rows)
+
+
+def test_plans(postgres: str, table: str) -> None:
+    """The nearest by HNSW, an equality by GIN; of 27b's vectors the signs, and then the vectors."""
+    with PgVectorStore(postgres, table=table) as store:
+        fill(store, 64, 5_000)
+        assert re.search(r"Index Scan using .*\n +Order By: \(embedding <=>", plan(store, None))
+        assert "Bitmap Index Scan" in plan(store, {"rare": True})
+    with PgVectorStore(postgres, table=f"{table} 27b") as store:
+        fill(store, 5_376, 400)
+        store._connections.run(lambda connection: connection.execute("SELECT 1"))
+        assert "binary_quantize" in plan(store, None)
+
+
+@pytest.mark.parametrize("dimensions", [64, 4_100])
+def test_recall(postgres: str, table: str, dimensions: int) -> None:
+    """At least 0.99 of the ten nearest, k of them wherever there are k, also where one in a hundred is asked for."""
+    rows = 3_000 if dimensions == 64 else 600
+    with PgVectorStore(postgres, table=table) as store:
+        vectors = fill(store, dimensions, rows)
+        queries = vectors[:40] + np.random.default_rng(1).normal(size=(40, dimensions)).astype(np.float32) * 0.05
+        rare = np.arange(rows) % 100 == 0
+        for where, meant in (
+            (None, np.ones(rows, dtype=bool)),
+            ({"rare": True}, rare),
+            ({"rare": {"$ne": True}}, ~rare),
+        ):
+            wanted = min(10, int(meant.sum()))
+            similar = queries @ vectors.T
+            similar[:, ~meant] = -9
+            expected = [{f"r{number}" for number in row} for row in np.argsort(-similar, axis=1)[:, :wanted]]
+            found = [{match.record_id for match in each} for each in store.search(queries, 10, parse(where))]
+            assert {len(each) for each in found} == {wanted}
+            hits = sum(len(each & right) for each, right in zip(found, expected, strict=True))
+            assert hits >= 0.99 * wanted * len(queries)
+        assert len(store.search(queries[:1], rows, None)[0]) == rows
+
+
+def test_a_foreign_table(postgres: str, table: str, index: Index) -> None:
+    """Of another shape, or without its space, or made anew by somebody: it is left alone."""
+    execute(postgres, "CREATE TABLE {} (id int)", table)
+    with pytest.raises(StoreUnsuitable, match="has no column 'record_id'; use another table name"):
+        index.ingest(RECORDS)
+    assert execute(postgres, "SELECT count(*) FROM {}", table) == [(0,)]
+    execute(postgres, "DROP TABLE {}", table)
+    index.ingest(RECORDS)
+    execute(postgres, "CREATE TABLE {} (LIKE {})", f"{table} new", table)
+    execute(postgres, "DROP TABLE {}", table)
+    execute(postgres, "ALTER TABLE {} RENAME TO {}", f"{table} new", table)
+    for use in (lambda: index.ingest(RECORDS), lambda: index.search("text")):
+        with pytest.raises(StoreUnsuitable, match="does not say what its vectors are"):
+            use()
+    execute(postgres, "DROP TABLE {}", table)
+    assert index.ingest(RECORDS).written == 50
+
+
+def test_a_table_of_another_space_put_in_its_place(postgres: str, table: str, index: Index, tmp_path: Path) -> None:
+    """While a store is open: it is noticed at the next use."""
+    index.ingest(RECORDS)
+    execute(postgres, "DROP TABLE {}", table)
+    with (
+        Encoder(build_model(tmp_path, vectors="words", seed=3)) as other,
+        Index(PgVectorStore(postgres, table=table), other) as theirs,
+    ):
+        theirs.ingest(RECORDS)
+    for use in (lambda: index.ingest(RECORDS), lambda: index.search("text"), index.count):
+        with pytest.raises(WrongSpace, match="the weights differ"):
+            use()
+
+
+def test_a_role_that_may_only_read(postgres: str, table: str, encoder: Encoder, index: Index) -> None:
+    """It searches; what it must not do it is told."""
+    index.ingest(RECORDS)
+    role = f"reader {table}"
+    execute(postgres, "CREATE ROLE {} LOGIN", role)
+    execute(postgres, "GRANT SELECT ON {} TO {}", table, role)
+    with Index(PgVectorStore(make_conninfo(postgres, user=role), table=table), encoder) as reading:
+        assert len(reading.search("text number 7", k=3)) == 3
+        assert reading.count() == 50
+        for use in (lambda: reading.ingest([Record("new", "a new text")]), lambda: reading.delete(["r1"])):
+            with pytest.raises(StoreUnsuitable, match="has not the right: permission denied.*grant it"):
+                use()
+    with (
+        Index(PgVectorStore(make_conninfo(postgres, user=role), table="new"), encoder) as reading,
+        pytest.raises(StoreUnsuitable, match="permission denied for schema public"),
+    ):
+        reading.ingest(RECORDS)
+
+
+def test_a_database_without_the_extension(postgres: str, encoder: Encoder, table: str) -> None:
+    """It is created where that is allowed; where not, the error says what to do."""
+    execute(postgres, "CREATE DATABASE {}", f"bare {table}")
+    execute(postgres, "CREATE ROLE {} LOGIN", f"nobody {table}")
+    execute(make_conninfo(postgres, dbname=f"bare {table}"), "GRANT ALL ON SCHEMA public TO {}", f"nobody {table}")
+    bare = make_conninfo(postgres, dbname=f"bare {table}")
+    with (
+        Index(PgVectorStore(make_conninfo(bare, user=f"nobody {table}"), table=table), encoder) as index,
+        pytest.raises(StoreUnsuitable, match="lacks the extension 'vector'.*run CREATE EXTENSION vector"),
+    ):
+        index.ingest(RECORDS)
+    with Index(PgVectorStore(bare, table=table), encoder) as index:
+        assert index.ingest(RECORDS).written == 50
+
+
+def test_wrong_places(postgres: str, encoder: Encoder) -> None:
+    """At once, with the reason, without the password."""
+    secret = "s3cr3t-password"
+    places = {
+        f"postgresql://user:{secret}@localhost:1/db": "cannot be reached",
+        make_conninfo(postgres, dbname="nowhere", password=secret): 'database "nowhere" does not exist',
+        make_conninfo(postgres, user="nobody", password=secret): 'role "nobody" does not exist',
+    }
+    for place, reason in places.items():
+        store = PgVectorStore(place)
+        assert secret not in repr(store)
+        with Index(store, encoder) as index, pytest.raises(StoreUnavailable, match=reason) as caught:
+            index.search("text")
+        assert secret not in str(caught.value)
+    with pytest.raises(SettingError, match="neither a URL") as caught_setting:
+        PgVectorStore(f"postgresql//user:{secret}@host")
+    assert secret not in str(caught_setting.value)
+    for wrong in ("", "x" * 64, "a\0b"):
+        with pytest.raises(SettingError, match="table is a name of 1 to 63 bytes"):
+            PgVectorStore(postgres, table=wrong)
+    with pytest.raises(SettingError, match="precision is 'float16' or 'float32'"):
+        PgVectorStore(postgres, precision="int8")
+
+
+def test_somebody_elses_pool(postgres: str, table: str, encoder: Encoder) -> None:
+    """It works as it is set up, without autocommit even, and stays open."""
+    with ConnectionPool(postgres, min_size=1, max_size=2, open=True) as pool:
+        for _ in range(2):
+            with Index(PgVectorStore(pool, table=table), encoder) as index:
+                index.ingest(RECORDS)
+                assert len(index.search("text", where={"even": True}, k=100)) == 25
+        with pool.connection() as connection:
+            assert connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))).fetchone() == (
+                50,
+            )
+
+
+def test_nothing_is_left_in_a_session(postgres: str, table: str, encoder: Encoder) -> None:
+    """A pooler gives it to somebody else after each transaction: no setting, no table, no prepared statement."""
+    with ConnectionPool(postgres, min_size=1, max_size=1, open=True, kwargs={"prepare_threshold": None}) as pool:
+        index = Index(PgVectorStore(pool, table=table), encoder)
+        index.ingest(RECORDS)
+        index.ingest([replace(record, text=f"{record.text} changed") for record in RECORDS])
+        index.search("text", where={"even": True})
+        with pool.connection() as connection:
+            left = connection.execute(
+                "SELECT current_setting('hnsw.ef_search'), current_setting('hnsw.iterative_scan'), "
+                "current_setting('enable_indexscan'), to_regclass('pg_temp.harrier_staging')::text, "
+                "(SELECT count(*) FROM pg_prepared_statements)"
+            ).fetchone()
+    assert left == ("40", "off", "on", None, 0)
+
+
+def test_readers_see_no_mix(postgres: str, table: str, encoder: Encoder) -> None:
+    """While records are changed over and over, a reader sees each whole: all of its chunks of one version."""
+    with Index(PgVectorStore(postgres, table=table), encoder) as index:
+        store = index.store
+        store.open(encoder.space, write=True)
+        stop = threading.Event()
+
+        def versions() -> int:
+            version = 0
+            while not stop.is_set():
+                version += 1
+                chunks = [
+                    Chunk.of(Record(f"r{record}", ""), number, 0, f"version {version}")
+                    for record in range(5)
+                    for number in range(3 + version % 4)
+                ]
+                known = store.known([f"r{record}" for record in range(5)])
+                vectors = encoder.encode_documents([chunk.text for chunk in chunks])
+                sizes = dict.fromkeys((f"r{record}" for record in range(5)), 3 + version % 4)
+                store.write(Write(sizes, chunks, vectors, [], {id_: known.get(id_, {}) for id_ in sizes}))
+            return version
+
+        with ThreadPoolExecutor(1) as pool, psycopg.connect(postgres, autocommit=True) as connection:
+            writing = pool.submit(versions)
+            query = sql.SQL("SELECT record_id, array_agg(DISTINCT text), count(*) FROM {} GROUP BY record_id")
+            seen: set[str] = set()
+            while len(seen) < 40 and not writing.done():
+                for _, texts, chunks_ in connection.execute(query.format(sql.Identifier(table))).fetchall():
+                    assert len(texts) == 1
+                    assert chunks_ == 3 + int(texts[0].split()[1]) % 4
+                    seen.add(texts[0])
+            stop.set()
+            assert writing.result(60) >= 40
+
+
+RUN = """
+import sys
+from harrier_core import Encoder, Index, Record
+from harrier_pgvector import PgVectorStore
+with PgVectorStore.embedded(sys.argv[1]) as store, Encoder(sys.argv[2]) as encoder:
+    index = Index(store, encoder)
+    index.ingest([Record(sys.argv[3], "a text of " + sys.argv[3])])
+    print(sorted(match.record_id for match in index.search("text", k=9)))
+"""
+
+
+def test_embedded(tmp_path: Path) -> None:
+    """A folder is enough; two processes may have it open, and what was stored is there the next time."""
+    model = str(build_model(tmp_path / "model", vectors="words"))
+    folder = tmp_path / "data"
+
+    def run(name: str) -> str:
+        command = [sys.executable, "-W", "ignore", "-c", RUN, str(folder), model, name]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    assert run("one") == "['one']\n"
+    with PgVectorStore.embedded(folder) as store, Encoder(model) as own:
+        assert run("two") == "['one', 'two']\n"
+        assert Index(store, own).count() == 2
+    assert run("three") == "['one', 'three', 'two']\n"
+
+
+def test_a_restart_in_the_midst(tmp_path: Path, encoder: Encoder) -> None:
+    """The server goes away while an ingest writes: it waits for its return, and nothing is lost or doubled."""
+    folder = tmp_path / "data"
+    conninfo, stop = start(folder)
+    with Index(PgVectorStore(conninfo), encoder) as index:
+        restarts = 0
+
+        def records() -> Iterator[Record]:
+            nonlocal restarts
+            for number in range(8_000):
+                if number in (2_500, 5_500):
+                    with psycopg.connect(conninfo, autocommit=True) as connection:
+                        connection.execute(
+                            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                            "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+                        )
+                    restarts += 1
+                yield Record(f"r{number}", f"text number {number}")
+
+        report = index.ingest(records())
+        assert (report.written, report.rejected, restarts) == (8_000, [], 2)
+        assert index.count() == 8_000
+        assert index.ingest(Record(f"r{n}", f"text number {n}") for n in range(8_000)).unchanged == 8_000
+    stop()
+
+
+def test_a_refusal_tells_no_text(postgres: str, table: str, index: Index) -> None:
+    """A constraint of the user's own is broken: the server's detail quotes the row, our error does not."""
+    index.ingest(RECORDS)
+    execute(postgres, "ALTER TABLE {} ADD CHECK (length(text) < 100)", table)
+    with pytest.raises(StoreError, match="Postgres refused.*violates check constraint") as caught:
+        index.ingest([Record("long", "secret " * 30)])
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
