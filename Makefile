@@ -3,11 +3,15 @@
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
 PIP = bin/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: test check format test-wheel bench-encode bench-gpu soak clean
+.PHONY: test test-crash check format test-wheel bench-encode bench-pgvector bench-gpu soak clean
 .DEFAULT_GOAL := test
 
 test: .venv/installed
 	.venv/bin/pytest
+
+# All of it: 200 kills, a quarter of an hour. The tests have a short form of it.
+test-crash: .venv/installed
+	.venv/bin/pytest tests/crash --kills 200 --timeout 3600
 
 check: .venv/installed
 	.venv/bin/ruff check
@@ -27,6 +31,9 @@ test-wheel: .venv-wheel/installed
 bench-encode: .venv/installed
 	.venv/bin/python benchmarks/encode.py
 
+bench-pgvector: .venv-rivals/installed
+	.venv-rivals/bin/python benchmarks/pgvector.py
+
 # On a machine with a GPU; it needs torch 2.11 or later, transformers and sentence-transformers, and no installation.
 bench-gpu:
 	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py
@@ -40,6 +47,11 @@ soak: .venv/installed
 	.venv/$(PIP) install --constraint constraints.txt --group dev --editable '.[pgvector]'
 	touch $@
 
+.venv-rivals/installed: pyproject.toml
+	$(PYTHON) -m venv --clear .venv-rivals
+	.venv-rivals/$(PIP) install torch==2.13.0 --group rivals --editable '.[pgvector]'
+	touch $@
+
 .venv-wheel/installed: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv --clear .venv-wheel
 	.venv-wheel/$(PIP) install --constraint constraints-oldest.txt --upgrade pip
@@ -47,4 +59,4 @@ soak: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-wheel .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .venv-rivals .venv-wheel .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

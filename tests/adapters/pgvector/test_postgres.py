@@ -67,7 +67,7 @@ def a_space(dimensions: int) -> EmbeddingSpace:
 
 
 def fill(store: PgVectorStore, dimensions: int, rows: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Unit vectors in clusters of 25, as texts have topics, under records r0, r1, ..., one in a hundred of them rare."""
+    """Unit vectors in clusters of 25, as texts have topics, under records r0, r1, ..., one in a hundred rare."""
     store.open(a_space(dimensions), write=True)
     chance = np.random.default_rng(seed)
     topics = chance.normal(size=(max(1, rows // 25), dimensions)).astype(np.float32)
@@ -323,6 +323,7 @@ def test_embedded(tmp_path: Path) -> None:
 
     assert run("one") == "['one']\n"
     with PgVectorStore.embedded(folder) as store, Encoder(model) as own:
+        PgVectorStore.embedded(folder, table="other").close()  # leaves it to the one that still uses it
         assert run("two") == "['one', 'two']\n"
         assert Index(store, own).count() == 2
     assert run("three") == "['one', 'three', 'two']\n"

@@ -1,0 +1,124 @@
+"""An ingest to be killed: run as a program it does one, and may kill itself at a named step of it.
+
+python ingesting.py CONNINFO TABLE STEP OCCURRENCE     a step of STEPS, or "none"
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+from harrier_pgvector import PgVectorStore
+from numpy.typing import NDArray
+
+from harrier_core import Chunking, EmbeddingSpace, Index, Record, ingest
+
+DIMENSIONS = 16
+CHUNKING = Chunking(tokens=16)
+
+# A method of the store, and whether it dies before or after it.
+STEPS = [
+    *(
+        f"{when} {step}"
+        for step in ("known", "_put", "_copy", "_describe", "_remove", "_write", "_settle")
+        for when in ("before", "after")
+    ),
+    "before delete",
+    "after delete",
+]
+
+
+class Hashing:
+    """An encoder that needs no model, and so no seconds to start: equal texts have equal vectors."""
+
+    def __init__(self) -> None:
+        self.encoded: list[str] = []
+        self.space = EmbeddingSpace("hashing", None, "w", "t", DIMENSIONS, "last token", "l2", "{text}")
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [len(text.split()) for text in texts]
+
+    def submit_documents(self, texts: Sequence[str]) -> Future[NDArray[np.float32]]:
+        self.encoded += texts
+        done: Future[NDArray[np.float32]] = Future()
+        done.set_result(np.stack([_vector(text) for text in texts]) if texts else np.empty((0, DIMENSIONS), np.float32))
+        return done
+
+    def encode_queries(self, texts: Any, *, task: Any = None) -> NDArray[np.float32]:
+        return np.stack([_vector(text) for text in texts])
+
+    async def aencode_queries(self, texts: Any, *, task: Any = None) -> NDArray[np.float32]:
+        return self.encode_queries(texts)
+
+
+def _vector(text: str) -> NDArray[np.float32]:
+    seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+    vector = np.random.default_rng(seed).normal(size=DIMENSIONS).astype(np.float32)
+    return vector / np.float32(np.linalg.norm(vector))
+
+
+def before() -> Iterator[Record]:
+    """What is stored when the ingest begins."""
+    for number in range(200):
+        yield Record(f"r{number:03}", _text("old", number, 1 + number % 4), {"n": number})
+
+
+def after() -> Iterator[Record]:
+    """What it is to become: some as they were, longer, shorter, or described anew; some gone, and some new."""
+    for number in range(20, 230):
+        kind = number % 4 if number < 200 else 1
+        length = 1 + number % 4 if kind in (0, 2) else 1 + number * 7 % 5
+        yield Record(
+            f"r{number:03}",
+            _text("new" if kind in (1, 3) else "old", number, length),
+            {"n": number + kind % 2 * 9 + kind},
+        )
+
+
+def _text(version: str, number: int, sentences: int) -> str:
+    return " ".join(
+        f"The {version} record number {number} says in sentence {each} what it has to say." for each in range(sentences)
+    )
+
+
+def run(conninfo: str, table: str, records: Iterator[Record]) -> Hashing:
+    """One ingest; what is gone from the records is gone from the table."""
+    encoder = Hashing()
+    with Index(PgVectorStore(conninfo, table=table), encoder, chunking=CHUNKING) as index:
+        index.ingest(records, prune=True)
+    return encoder
+
+
+def die_at(step: str, occurrence: int) -> None:
+    """Kill this process at the so manieth time that the store does something."""
+    when, _, name = step.partition(" ")
+    method: Callable[..., Any] = getattr(PgVectorStore, name)
+    times = 0
+
+    def dying(*args: Any, **options: Any) -> Any:
+        nonlocal times
+        times += 1
+        if when == "before" and times == occurrence:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = method(*args, **options)
+        if when == "after" and times == occurrence:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(PgVectorStore, name, dying)
+
+
+if __name__ == "__main__":
+    conninfo_, table_, step_, occurrence_ = sys.argv[1:]
+    ingest._WINDOW_RECORDS = 20  # so that there are many instants between windows
+    if step_ != "none":
+        die_at(step_, int(occurrence_))
+    sys.stdout.write("begin\n")
+    sys.stdout.flush()
+    run(conninfo_, table_, after())
