@@ -32,7 +32,7 @@ bench-encode: .venv/installed
 	.venv/bin/python benchmarks/encode.py
 
 bench-pgvector: .venv-rivals/installed
-	.venv-rivals/bin/python benchmarks/pgvector.py
+	.venv-rivals/bin/python benchmarks/postgres.py
 
 # On a machine with a GPU; it needs torch 2.11 or later, transformers and sentence-transformers, and no installation.
 bench-gpu:
@@ -49,6 +49,7 @@ soak: .venv/installed
 
 .venv-rivals/installed: pyproject.toml
 	$(PYTHON) -m venv --clear .venv-rivals
+	.venv-rivals/$(PIP) install --upgrade pip
 	.venv-rivals/$(PIP) install torch==2.13.0 --group rivals --editable '.[pgvector]'
 	touch $@
 

@@ -3,8 +3,8 @@
 The models have the shape of harrier-270m and random weights, on which speed does not depend; for documents it has
 fewer layers by default, on whose number their ratios do not depend. Both sides compute in float32: left to itself,
 sentence-transformers takes the checkpoint's bfloat16, which is several times slower on a CPU without bfloat16 units,
-and nobody should win by that. Each side has a process of its own, for pools of threads that spin beside each other slow
-down both. Rounds are interleaved, after a first one that nobody counts; a ratio is the median of the rounds' ratios.
+and nobody should win by that. Each loaded model has a process of its own, for pools of threads beside each other slow down
+both. Rounds are interleaved, after a first one that nobody counts; a ratio is the median of the rounds' ratios.
 
     make bench-encode
 """
@@ -29,6 +29,7 @@ from workload import GEMMA_270M, TASK, build, documents, own_tokens, products, q
 from harrier_core import Encoder
 
 THEIRS, OURS, WHOLE, BARE = "sentence-transformers", "Encoder", "Encoder, int8", "matrix products alone"
+FEW, ALL, VECTORS = "few layers", "all layers", "vectors"
 SIZES = (32, 1, 4, 8, 16)  # of their batches; the first is the default
 
 Runs = dict[str, Callable[[], Any]]
@@ -49,10 +50,13 @@ def main() -> None:
             texts, asked = documents(encoder, options.tokens), queries(encoder, 64)
             tokens = say(encoder, options.layers, texts, asked)
         contestants = {
-            THEIRS: partial(load_theirs, few, all_, texts, asked),
-            OURS: partial(load_ours, few, all_, texts, asked, "float32"),
-            WHOLE: partial(load_ours, few, all_, texts, asked, "int8"),
-            BARE: partial(load_bare, few_layers, tokens),
+            (THEIRS, FEW): partial(load_theirs, few, texts, None),
+            (THEIRS, ALL): partial(load_theirs, all_, None, asked),
+            (OURS, FEW): partial(load_ours, few, texts, None, "float32"),
+            (OURS, ALL): partial(load_ours, all_, None, asked, "float32"),
+            (WHOLE, FEW): partial(load_ours, few, texts, None, "int8"),
+            (WHOLE, ALL): partial(load_ours, all_, None, asked, "int8"),
+            (BARE, FEW): partial(load_bare, few_layers, tokens),
         }
         spawn = multiprocessing.get_context("spawn")
         pools = {name: ProcessPoolExecutor(1, spawn, enter, (load,)) for name, load in contestants.items()}
@@ -89,32 +93,34 @@ def result(name: str) -> Any:  # noqa: ANN401
     return _runs[name]()
 
 
-def load_theirs(few: str, all_: str, texts: list[str], asked: list[str]) -> Runs:
-    """sentence-transformers."""
-    few_, full = (
-        SentenceTransformer(each, device="cpu", model_kwargs={"dtype": torch.float32}) for each in (few, all_)
-    )
-    prompt = Encoder(all_, task=TASK).prompt("")
+def load_theirs(model: str, texts: list[str] | None, asked: list[str] | None) -> Runs:
+    """sentence-transformers, for documents or for queries."""
+    encode = SentenceTransformer(model, device="cpu", model_kwargs={"dtype": torch.float32}).encode
+    if texts is not None:
+        sizes = {f"documents: {THEIRS}, batches of {size}": partial(encode, texts, batch_size=size) for size in SIZES}
+        return {**sizes, VECTORS: lambda: encode(texts, batch_size=1)}
+    prompt, asked = Encoder(model, task=TASK).prompt(""), asked or []
     return {
-        **{f"documents: {THEIRS}, batches of {size}": partial(few_.encode, texts, batch_size=size) for size in SIZES},
-        f"64 queries: {THEIRS}": lambda: full.encode(asked, prompt=prompt),
-        f"8 queries singly: {THEIRS}": lambda: [full.encode([query], prompt=prompt) for query in asked[:8]],
-        "vectors of the few": lambda: few_.encode(texts, batch_size=1),
-        "vectors of all": lambda: full.encode(asked[:8], prompt=prompt, batch_size=1),
+        f"64 queries: {THEIRS}": lambda: encode(asked, prompt=prompt),
+        f"8 queries singly: {THEIRS}": lambda: [encode([query], prompt=prompt) for query in asked[:8]],
+        VECTORS: lambda: encode(asked, prompt=prompt, batch_size=1),
     }
 
 
-def load_ours(few: str, all_: str, texts: list[str], asked: list[str], dtype: str) -> Runs:
-    """Our Encoder, in one number format."""
-    few_, full = (Encoder(each, device="cpu", dtype=dtype, task=TASK) for each in (few, all_))
-    prompt, name = full.prompt(""), OURS if dtype == "float32" else WHOLE
+def load_ours(model: str, texts: list[str] | None, asked: list[str] | None, dtype: str) -> Runs:
+    """Our Encoder, in one number format, for documents or for queries."""
+    encoder, name = Encoder(model, device="cpu", dtype=dtype, task=TASK), OURS if dtype == "float32" else WHOLE
+    if texts is not None:
+        return {
+            f"documents: {name}": lambda: encoder.encode_documents(texts),
+            VECTORS: lambda: encoder.encode_documents(texts),
+        }
+    prompt, asked = encoder.prompt(""), asked or []
     return {
-        f"documents: {name}": lambda: few_.encode_documents(texts),
-        f"64 queries: {name}, no reuse": lambda: full.encode_documents([prompt + query for query in asked]),
-        f"64 queries: {name}": lambda: full.encode_queries(asked),
-        f"8 queries singly: {name}": lambda: [full.encode_queries([query]) for query in asked[:8]],
-        "vectors of the few": lambda: few_.encode_documents(texts),
-        "vectors of all": lambda: full.encode_queries(asked[:8]),
+        f"64 queries: {name}, no reuse": lambda: encoder.encode_documents([prompt + query for query in asked]),
+        f"64 queries: {name}": lambda: encoder.encode_queries(asked),
+        f"8 queries singly: {name}": lambda: [encoder.encode_queries([query]) for query in asked[:8]],
+        VECTORS: lambda: encoder.encode_queries(asked),
     }
 
 
@@ -134,12 +140,14 @@ def say(encoder: Encoder, layers: int, texts: list[str], asked: list[str]) -> in
     return sum(counts)
 
 
-def compare(pools: dict[str, ProcessPoolExecutor]) -> None:
+def compare(pools: dict[tuple[str, str], ProcessPoolExecutor]) -> None:
     """How far the vectors are apart."""
-    for what in ("vectors of the few", "vectors of all"):
-        expected, exact, whole = (pools[side].submit(result, what).result() for side in (THEIRS, OURS, WHOLE))
+    for layers in (FEW, ALL):
+        expected, exact, whole = (
+            pools[side, layers].submit(result, VECTORS).result() for side in (THEIRS, OURS, WHOLE)
+        )
         cosines = (expected * whole).sum(axis=1)
-        print(f"{what} layers: largest difference {np.abs(expected - exact).max():.1e}; ", end="")
+        print(f"{layers}: largest difference {np.abs(expected - exact).max():.1e}; ", end="")
         print(f"int8: cosine at least {cosines.min():.4f}, {cosines.mean():.4f} on average")
     print("(int8 on random weights: a trained model's outliers cost more)")
 

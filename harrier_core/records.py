@@ -12,6 +12,8 @@ from uuid import UUID, uuid5
 
 _CHUNKS = UUID("7f1c9a52-5c0e-5b43-9d38-2f6b1c9e4a10")  # the namespace of chunk ids, for ever
 
+_sorted_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
+
 _HALF = 16  # bytes of either hash: two different texts have the same one never
 
 Metadata = Mapping[str, Any]
@@ -41,7 +43,7 @@ class Chunk:
     @classmethod
     def of(cls, record: Record, number: int, start: int, text: str) -> Chunk:
         """A piece of a record, with its hash."""
-        rest = json.dumps([record.metadata, start], sort_keys=True, ensure_ascii=False)
+        rest = f"{_sorted_json(record.metadata)}{start}"
         hashes = [blake2b(each.encode(), digest_size=_HALF).digest() for each in (text, rest)]
         return cls(record.id, number, text, record.metadata, start, start + len(text), b"".join(hashes))
 
@@ -114,7 +116,28 @@ def problem_of(record: object) -> str | None:
     """Why a record can be stored nowhere, or nothing."""
     if not isinstance(record, Record):
         return f"is {type(record).__name__}, not Record"
-    return next(filter(None, _problems(record)), None)
+    return None if _plainly_sound(record) else next(filter(None, _problems(record)), None)
+
+
+def _plainly_sound(record: Record) -> bool:
+    """Whether it is what most records are: looked at in a fifth of the time that the reasons take."""
+    id_, text, metadata = record.id, record.text, record.metadata
+    texts = [id_, text]
+    if not (type(id_) is type(text) is str and type(metadata) is dict and id_.strip() and text.strip()):
+        return False
+    for key, value in metadata.items():
+        if type(value) is str:
+            texts.append(value)
+        elif type(value) not in _PLAIN:
+            return False
+        texts.append(key)
+    try:
+        return b"\0" not in "".join(texts).encode()
+    except (TypeError, UnicodeEncodeError):  # a key that is no text, half a surrogate
+        return False
+
+
+_PLAIN = (int, bool, type(None))
 
 
 def _problems(record: Any) -> Iterator[str | None]:  # noqa: ANN401

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from struct import Struct
 from typing import TYPE_CHECKING, Literal
 
 from harrier_core.records import Chunk, Metadata
@@ -19,8 +20,10 @@ Precision = Literal["halfvec", "vector"]
 
 _BEGIN = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _END = b"\xff\xff"
-_FIELDS = (8).to_bytes(2, "big")
-_INT = (4).to_bytes(4, "big")
+# Of a row the number of its fields; of a field its length.
+_BEFORE_ID, _BEFORE_TEXT = Struct("!hi").pack, Struct("!iii").pack
+_BEFORE_METADATA, _BEFORE_HASH = Struct("!ib").pack, Struct("!iiiii").pack
+_to_json = json.JSONEncoder(ensure_ascii=False).encode
 _ROWS = 256  # of a block: some 400 kB, which the server takes while the next ones are made
 
 
@@ -35,23 +38,15 @@ def copy_blocks(chunks: Sequence[Chunk], vectors: NDArray[np.float32], precision
 
 
 def _row(chunk: Chunk, vector: bytes) -> tuple[bytes, ...]:
-    metadata = b"\x01" + to_json(chunk.metadata).encode()  # the version of jsonb's wire format
-    record_id, text = chunk.record_id.encode(), chunk.text.encode()
+    record_id, text, metadata = chunk.record_id.encode(), chunk.text.encode(), to_json(chunk.metadata).encode()
     return (
-        _FIELDS,
-        len(record_id).to_bytes(4, "big"),
+        _BEFORE_ID(8, len(record_id)),
         record_id,
-        _INT,
-        chunk.number.to_bytes(4, "big"),
-        len(text).to_bytes(4, "big"),
+        _BEFORE_TEXT(4, chunk.number, len(text)),
         text,
-        len(metadata).to_bytes(4, "big"),
+        _BEFORE_METADATA(1 + len(metadata), 1),  # the version of jsonb's wire format
         metadata,
-        _INT,
-        chunk.start.to_bytes(4, "big"),
-        _INT,
-        chunk.end.to_bytes(4, "big"),
-        len(chunk.hash).to_bytes(4, "big"),
+        _BEFORE_HASH(4, chunk.start, 4, chunk.end, len(chunk.hash)),
         chunk.hash,
         vector,
     )
@@ -67,4 +62,4 @@ def _vectors(vectors: NDArray[np.float32], precision: Precision) -> list[bytes]:
 
 def to_json(metadata: Metadata) -> str:
     """Metadata as the table holds it."""
-    return json.dumps(metadata, ensure_ascii=False)
+    return _to_json(metadata)

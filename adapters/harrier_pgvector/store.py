@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString, Self
 
@@ -163,38 +162,48 @@ class PgVectorStore:
 
     def _write(self, connection: Connection[Any], write: Write) -> Written:
         with connection.transaction():
-            lock = self._sql(
-                "SELECT record_id, number, hash FROM {table} WHERE record_id = ANY(%s) "
-                "ORDER BY record_id, number FOR UPDATE"
-            )
-            stored = _by_record(connection.execute(lock, [list(write.sizes)]).fetchall())
-            after = write.after()  # already there if a connection was lost behind a commit
-            changed = {
-                record_id
-                for record_id, known in write.known.items()
-                if stored.get(record_id, {}) not in (known, after[record_id])
-            }
-            rows = [row for row, chunk in enumerate(write.encoded) if chunk.record_id not in changed]
-            self._put(connection, [write.encoded[row] for row in rows], write.vectors[rows], fresh=not stored)
-            self._describe(connection, [chunk for chunk in write.described if chunk.record_id not in changed])
-            stale = [
-                (record_id, number)
-                for record_id, numbers in stored.items()
-                if record_id not in changed
-                for number in numbers
-                if number >= write.sizes[record_id]
-            ]
-            self._remove(connection, stale)
-            return Written(len(stale), sorted(changed))
+            if not any(write.known.values()) and self._copied(connection, write):
+                return Written(0, [])
+            return self._replace(connection, write)
 
-    def _put(self, connection: Connection[Any], chunks: list[Chunk], vectors: Vectors, *, fresh: bool) -> None:
-        """Chunks of records that are not there yet go straight in; those that replace others, by a staging table."""
+    def _copied(self, connection: Connection[Any], write: Write) -> bool:
+        """Put records that nobody knew straight into the table, unless another writer was faster."""
+        try:
+            with connection.transaction():
+                self._copy(connection, self._table.name, write.encoded, write.vectors)
+        except errors.UniqueViolation:
+            return False
+        return True
+
+    def _replace(self, connection: Connection[Any], write: Write) -> Written:
+        lock = self._sql(
+            "SELECT record_id, number, hash FROM {table} WHERE record_id = ANY(%s) "
+            "ORDER BY record_id, number FOR UPDATE"
+        )
+        stored = _by_record(connection.execute(lock, [list(write.sizes)]).fetchall())
+        after = write.after()  # already there if a connection was lost behind a commit
+        changed = {
+            record_id
+            for record_id, known in write.known.items()
+            if stored.get(record_id, {}) not in (known, after[record_id])
+        }
+        rows = [row for row, chunk in enumerate(write.encoded) if chunk.record_id not in changed]
+        self._put(connection, [write.encoded[row] for row in rows], write.vectors[rows])
+        self._describe(connection, [chunk for chunk in write.described if chunk.record_id not in changed])
+        stale = [
+            (record_id, number)
+            for record_id, numbers in stored.items()
+            if record_id not in changed
+            for number in numbers
+            if number >= write.sizes[record_id]
+        ]
+        self._remove(connection, stale)
+        return Written(len(stale), sorted(changed))
+
+    def _put(self, connection: Connection[Any], chunks: Sequence[Chunk], vectors: Vectors) -> None:
+        """Chunks that may replace others, by a staging table."""
         if not chunks:
             return
-        if fresh:
-            with suppress(errors.UniqueViolation), connection.transaction():  # or another writer was faster
-                self._copy(connection, self._table.name, chunks, vectors)
-                return
         staging = sql.Identifier("pg_temp", "harrier_staging")
         connection.execute(
             self._sql("CREATE TEMP TABLE harrier_staging (LIKE {table} INCLUDING STORAGE) ON COMMIT DROP")
@@ -209,7 +218,9 @@ class PgVectorStore:
         # Sorted, as the locks are: two writers of the same records wait for each other in the same order.
         connection.execute(upsert.format(table=self._table.name, columns=columns, staging=staging, new=new))
 
-    def _copy(self, connection: Connection[Any], into: sql.Composable, chunks: list[Chunk], vectors: Vectors) -> None:
+    def _copy(
+        self, connection: Connection[Any], into: sql.Composable, chunks: Sequence[Chunk], vectors: Vectors
+    ) -> None:
         columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
         copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(into, columns)
         with connection.cursor() as cursor, cursor.copy(copy) as copying:

@@ -1,0 +1,310 @@
+"""How fast rows get into Postgres and are found, against bare COPY, langchain-postgres and LlamaIndex, in one run.
+
+The same rows and vectors for all, on one embedded PostgreSQL; encoders cost nothing here, so that only the stores are
+compared. Rounds are interleaved; a ratio is the median of the rounds' ratios. The rivals get a part of the rows, and
+their rate is taken: they would need minutes for all of them.
+
+    make bench-pgvector
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psycopg
+from harrier_pgvector import PgVectorStore
+from harrier_pgvector.rows import copy_blocks
+from harrier_pgvector.schema import COLUMNS, Table
+from langchain_core.embeddings import Embeddings
+from langchain_postgres import PGEngine
+from langchain_postgres import PGVectorStore as LangChainStore
+from llama_index.core.schema import TextNode
+from llama_index.vector_stores.postgres import PGVectorStore as LlamaIndexStore
+from numpy.typing import NDArray
+from psycopg import sql
+
+from harrier_core import EmbeddingSpace, Index, Record
+from harrier_core.filters import parse
+from harrier_core.records import Chunk
+from harrier_core.testing import PROSE
+
+DIMENSIONS = 640
+SPACE = EmbeddingSpace("bench", None, "w", "t", DIMENSIONS, "last token", "l2", "{text}")
+_numbers = itertools.count()
+
+Vectors = NDArray[np.float32]
+
+
+class Ready:
+    """An encoder whose vectors are there already, at so many texts a second or at once."""
+
+    def __init__(self, vectors: Vectors, texts: Iterable[str], rate: float | None = None) -> None:
+        self.space = SPACE
+        self._vectors = vectors
+        self._places = {text: place for place, text in enumerate(texts)}
+        self._rate = rate
+        self._thread = ThreadPoolExecutor(1)
+        self.busy = 0.0
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Words will do."""
+        return [len(text.split()) for text in texts]
+
+    def submit_documents(self, texts: Sequence[str]) -> Future[Vectors]:
+        """On a thread, as a model would."""
+        return self._thread.submit(self._look_up, texts)
+
+    def _look_up(self, texts: Sequence[str]) -> Vectors:
+        vectors = self._vectors[[self._places[text] for text in texts]]
+        if self._rate and len(texts):
+            threading.Event().wait(len(texts) / self._rate)
+            self.busy += len(texts) / self._rate
+        return vectors
+
+    def encode_queries(self, texts: Iterable[str], *, task: object = None) -> Vectors:  # noqa: ARG002
+        """Not timed here."""
+        return self._look_up(list(texts))
+
+    async def aencode_queries(self, texts: Iterable[str], *, task: object = None) -> Vectors:  # noqa: ARG002
+        """Not timed here."""
+        return self._look_up(list(texts))
+
+
+class Listed(Embeddings):  # type: ignore[misc]  # it is not there where this is checked
+    """The same for LangChain."""
+
+    def __init__(self, ready: Ready) -> None:
+        self._ready = ready
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Not used: vectors are handed over."""
+        return [vector.tolist() for vector in self._ready.encode_queries(texts)]
+
+    def embed_query(self, text: str) -> list[float]:
+        """Not used."""
+        return self.embed_documents([text])[0]
+
+
+def main() -> None:
+    """Measure, and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        server = PgVectorStore.embedded(Path(folder, "data"))
+        server.open(SPACE, write=True)
+        conninfo = server._connections._conninfo
+        records, vectors = rows(options.rows)
+        ready = Ready(vectors, (record.text for record in records))
+        print(f"{len(records):,} rows of {DIMENSIONS} dimensions, {options.rounds} rounds")
+        compare(conninfo, records, vectors, ready, options.rounds)
+        busy(conninfo, records, vectors)
+        recall(conninfo, records, vectors, ready)
+        server.close()
+
+
+def rows(number: int) -> tuple[list[Record], Vectors]:
+    """Records with some 560 characters of text, and vectors in topics of 200, of low rank, as embeddings are."""
+    chance = np.random.default_rng(0)
+    prose = " ".join(PROSE)
+    texts = [f"{each} {prose[each % 400 : each % 400 + 550]}" for each in range(number)]
+    records = [Record(f"record {each}", text, {"rare": each % 100 == 0, "n": each}) for each, text in enumerate(texts)]
+    topics = chance.normal(size=(max(1, number // 200), 192))
+    low = topics[chance.integers(len(topics), size=number)] + 0.7 * chance.normal(size=(number, 192))
+    vectors = (low @ chance.normal(size=(192, DIMENSIONS))).astype(np.float32)
+    return records, vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def compare(conninfo: str, records: list[Record], vectors: Vectors, ready: Ready, rounds: int) -> None:
+    """Loads, and loads of what is there."""
+    few = len(records) // 20
+    contestants: dict[str, tuple[int, Callable[[], float]]] = {
+        "bare binary COPY, one primary key": (len(records), partial(bare_copy, conninfo, records, vectors)),
+        "Index.ingest, new rows": (len(records), partial(ingest, conninfo, records, ready)),
+        "Index.ingest, all texts changed": (len(records), partial(change, conninfo, records, ready)),
+        "bare look-up of hashes": (len(records), partial(look_up, conninfo, records, ready)),
+        "Index.ingest, nothing changed": (len(records), partial(again, conninfo, records, ready)),
+        "langchain-postgres PGVectorStore": (few, partial(langchain, conninfo, records[:few], vectors, ready)),
+        "LlamaIndex PGVectorStore": (few, partial(llama_index, conninfo, records[:few], vectors)),
+    }
+    rates = [{name: number / run() for name, (number, run) in contestants.items()} for _ in range(rounds + 1)][1:]
+    for name in contestants:
+        print(f"{name:40}{statistics.median(each[name] for each in rates):12,.0f} rows/s")
+    names = list(contestants)
+    for one, other, aim in (
+        (names[1], names[0], "at least 0.6"),
+        (names[2], names[0], ""),
+        (names[4], names[3], "at least 0.5"),
+        (names[1], names[5], "at least 60"),
+        (names[1], names[6], "at least 40"),
+    ):
+        ratios = sorted(each[one] / each[other] for each in rates)
+        print(f"{one} / {other}: {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) {aim}")
+
+
+def fresh_table() -> str:
+    """A name that is not taken."""
+    return f"t{next(_numbers)}"
+
+
+def bare_copy(conninfo: str, records: list[Record], vectors: Vectors) -> float:
+    """The floor: everything made before, one COPY into a table with its primary key."""
+    name = fresh_table()
+    table = Table("public", name, DIMENSIONS, "halfvec")
+    chunks = [Chunk.of(record, 0, 0, record.text) for record in records]
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        for statement in table.create(SPACE.to_json()):
+            connection.execute(statement)
+        begin = time.perf_counter()
+        copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)")
+        columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+        with connection.cursor() as cursor, cursor.copy(copy.format(table.name, columns)) as copying:
+            for block in copy_blocks(chunks, vectors, "halfvec"):
+                copying.write(block)
+        took = time.perf_counter() - begin
+        connection.execute(sql.SQL("DROP TABLE {}").format(table.name))
+    return took
+
+
+class Loaded:
+    """A store whose indexes wait: what is compared with COPY is the writing."""
+
+    def __init__(self, conninfo: str, ready: Ready, records: list[Record]) -> None:
+        self.store = PgVectorStore(conninfo, table=fresh_table())
+        self.store.settle = lambda: None  # type: ignore[method-assign]
+        self.index = Index(self.store, ready)
+        self.index.ingest(records)
+
+    def done(self) -> None:
+        """Drop it."""
+        drop = sql.SQL("DROP TABLE {}").format(self.store._table.name)
+        self.store._connections.run(lambda connection: connection.execute(drop))
+        self.store.close()
+
+
+def ingest(conninfo: str, records: list[Record], ready: Ready) -> float:
+    """All new, from records to committed rows."""
+    loaded = Loaded(conninfo, ready, records[:1])
+    begin = time.perf_counter()
+    loaded.index.ingest(records)
+    took = time.perf_counter() - begin
+    loaded.done()
+    return took
+
+
+def change(conninfo: str, records: list[Record], ready: Ready) -> float:
+    """Every row replaced by another: staged, and upserted."""
+    other = [Record(record.id, records[-1 - place].text, record.metadata) for place, record in enumerate(records)]
+    loaded = Loaded(conninfo, ready, other)
+    begin = time.perf_counter()
+    loaded.index.ingest(records)
+    took = time.perf_counter() - begin
+    loaded.done()
+    return took
+
+
+def look_up(conninfo: str, records: list[Record], ready: Ready) -> float:
+    """The least that a run over unchanged records has to do."""
+    loaded = Loaded(conninfo, ready, records)
+    begin = time.perf_counter()
+    for first in range(0, len(records), 1_000):
+        loaded.store.known([record.id for record in records[first : first + 1_000]])
+    took = time.perf_counter() - begin
+    loaded.done()
+    return took
+
+
+def again(conninfo: str, records: list[Record], ready: Ready) -> float:
+    """The same records a second time."""
+    loaded = Loaded(conninfo, ready, records)
+    begin = time.perf_counter()
+    report = loaded.index.ingest(records)
+    took = time.perf_counter() - begin
+    assert report.unchanged == len(records)
+    loaded.done()
+    return took
+
+
+def langchain(conninfo: str, records: list[Record], vectors: Vectors, ready: Ready) -> float:
+    """add_embeddings of LangChain's own store, with its newest interface, over psycopg."""
+    settings = psycopg.conninfo.conninfo_to_dict(conninfo)
+    url = f"postgresql+psycopg://{settings['user']}@/{settings['dbname']}?host={settings['host']}"
+    engine, name = PGEngine.from_connection_string(url), fresh_table()
+    engine.init_vectorstore_table(name, DIMENSIONS)
+    store = LangChainStore.create_sync(engine, Listed(ready), name)
+    texts, lists = [record.text for record in records], vectors[: len(records)].tolist()
+    ids = [str(uuid.uuid4()) for _ in records]
+    begin = time.perf_counter()
+    store.add_embeddings(texts, lists, [dict(record.metadata) for record in records], ids)
+    return time.perf_counter() - begin
+
+
+def llama_index(conninfo: str, records: list[Record], vectors: Vectors) -> float:
+    """`add` of LlamaIndex's own store."""
+    settings = psycopg.conninfo.conninfo_to_dict(conninfo)
+    url = f"postgresql+psycopg2://{settings['user']}@/{settings['dbname']}?host={settings['host']}"
+    store = LlamaIndexStore.from_params(
+        connection_string=url,
+        async_connection_string=url.replace("psycopg2", "asyncpg"),
+        table_name=fresh_table(),
+        embed_dim=DIMENSIONS,
+        use_halfvec=True,
+    )
+    nodes = [
+        TextNode(id_=str(uuid.uuid4()), text=record.text, metadata=dict(record.metadata), embedding=vector)
+        for record, vector in zip(records, vectors[: len(records)].tolist(), strict=True)
+    ]
+    store.add(nodes[:1])  # which creates the table
+    begin = time.perf_counter()
+    store.add(nodes[1:])
+    return time.perf_counter() - begin
+
+
+def busy(conninfo: str, records: list[Record], vectors: Vectors) -> None:
+    """How much of an ingest an encoder of 3,000 chunks a second works."""
+    ready = Ready(vectors, (record.text for record in records), rate=3_000)
+    loaded = Loaded(conninfo, ready, [])
+    begin = time.perf_counter()
+    loaded.index.ingest(records)
+    took = time.perf_counter() - begin
+    loaded.done()
+    print(f"an encoder of 3,000 chunks a second is busy {ready.busy / took:.1%} of an ingest (at least 95 %)")
+
+
+def recall(conninfo: str, records: list[Record], vectors: Vectors, ready: Ready) -> None:
+    """Of the ten nearest by an exact scan, with and without a filter that one row in a hundred meets."""
+    store = PgVectorStore(conninfo, table=fresh_table())
+    Index(store, ready).ingest(records)
+    chance = np.random.default_rng(1)
+    asked = vectors[chance.integers(len(vectors), size=200)] + chance.normal(size=(200, DIMENSIONS)) * 0.01
+    similar = asked.astype(np.float32) @ vectors.T
+    for name, where, meant in (
+        ("all rows", None, np.ones(len(records), dtype=bool)),
+        ("1 % of them", {"rare": True}, np.arange(len(records)) % 100 == 0),
+    ):
+        own = np.where(meant, similar, -9)
+        expected = [{records[row].id for row in best} for best in np.argsort(-own, axis=1)[:, :10].tolist()]
+        begin = time.perf_counter()
+        found = [store.search(vector[None], 10, parse(where))[0] for vector in asked.astype(np.float32)]
+        took = (time.perf_counter() - begin) / len(asked)
+        hits = [
+            len({match.record_id for match in each} & right) / 10 for each, right in zip(found, expected, strict=True)
+        ]
+        print(f"recall at 10 of {name}: {statistics.mean(hits):.3f} (at least 0.99), {took * 1_000:.1f} ms a search")
+    store.close()
+
+
+if __name__ == "__main__":
+    main()
