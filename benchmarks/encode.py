@@ -3,8 +3,8 @@
 The models have the shape of harrier-270m and random weights, on which speed does not depend; for documents it has
 fewer layers by default, on whose number their ratios do not depend. Both sides compute in float32: left to itself,
 sentence-transformers takes the checkpoint's bfloat16, which is several times slower on a CPU without bfloat16 units,
-and nobody should win by that. Each loaded model has a process of its own, for pools of threads beside each other slow down
-both. Rounds are interleaved, after a first one that nobody counts; a ratio is the median of the rounds' ratios.
+and nobody should win by that. Each loaded model has a process of its own, for pools of threads beside each other slow
+down both. Rounds are interleaved, after a first one that nobody counts; a ratio is the median of the rounds' ratios.
 
     make bench-encode
 """

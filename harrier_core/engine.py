@@ -187,7 +187,7 @@ class Engine:
         tokenizing = self._tokenizing
         for call in [*self._queries, *self._documents]:
             enough = call.waiting_tokens >= _AHEAD * self._budget.tokens(call.token_budget)
-            if tokenizing and not (call.complete or call.fetching or enough):
+            if tokenizing and not (call.complete or call.fetching or enough or call.future.done()):
                 call.fetching = True
                 with suppress(RuntimeError):  # the process is ending
                     tokenizing.submit(self._fetch, call)
