@@ -75,6 +75,14 @@ class Table:
         comment = self._format("COMMENT ON COLUMN {table}.embedding IS {space}", space=sql.Literal(space))
         return [create, *inline, comment]
 
+    def langchain_view(self, view: sql.Identifier) -> sql.Composed:
+        """The table under the names that langchain-postgres's PGVectorStore looks for."""
+        create = """
+            CREATE OR REPLACE VIEW {view} AS
+            SELECT md5(record_id || '#' || number)::uuid AS langchain_id, text AS content, embedding,
+                metadata::json AS langchain_metadata, record_id, number FROM {table}"""
+        return self._format(create, view=view)
+
     def indexes(self) -> dict[str, sql.Composed]:
         """What makes searches fast, by the access method that each has."""
         if self._by_sign:

@@ -56,11 +56,8 @@ class PgVectorStore:
         """
         if precision not in _PRECISIONS:
             raise SettingError(f"precision is 'float16' or 'float32', not {precision!r}")
-        for name, value in (("table", table), ("schema", schema)):
-            if not value or "\0" in value or len(value.encode()) > 63:
-                raise SettingError(f"{name} is a name of 1 to 63 bytes, not {value!r}")
         self._connections = Connections(place, retry_for)
-        self._names = schema, table
+        self._names = _checked_name("schema", schema), _checked_name("table", table)
         self._precision = _PRECISIONS[precision]
         self._opened: tuple[int, EmbeddingSpace, Table] | None = None  # the table by its oid
         self._iterative = False
@@ -314,6 +311,11 @@ class PgVectorStore:
         [[number]] = self._rows(query, [])
         return int(number)
 
+    def create_langchain_view(self, name: str) -> None:
+        """A view, in the same schema, that langchain-postgres's PGVectorStore can search; it is not to be written."""
+        statement = self._table.langchain_view(sql.Identifier(self._names[0], _checked_name("view", name)))
+        self._connections.run(lambda connection: connection.execute(statement))
+
     # -- life
 
     def close(self) -> None:
@@ -354,6 +356,12 @@ class PgVectorStore:
 
     def _sql(self, text: LiteralString) -> sql.Composed:
         return sql.SQL(text).format(table=self._table.name)
+
+
+def _checked_name(what: str, name: str) -> str:
+    if not name or "\0" in name or len(name.encode()) > 63:
+        raise SettingError(f"{what} is a name of 1 to 63 bytes, not {name!r}")
+    return name
 
 
 def _by_record(rows: Sequence[tuple[str, int, bytes]]) -> dict[str, Hashes]:

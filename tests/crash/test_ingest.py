@@ -114,6 +114,18 @@ def test_one_of_two_killed(postgres: str, clean: tuple[list[Any], float]) -> Non
     assert not converges(postgres, "killed", clean[0])
 
 
+def test_ctrl_c(postgres: str, clean: tuple[list[Any], float]) -> None:
+    """In the midst: the process ends by it, and the next run takes up what is left."""
+    make(postgres, "killed")
+    process = ingesting(postgres, "killed")
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        while not connection.execute("SELECT 1 FROM killed WHERE text LIKE '%The new%'").fetchone():
+            assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == -signal.SIGINT
+    assert converges(postgres, "killed", clean[0])
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """A Postgres of the test's own, to be killed."""

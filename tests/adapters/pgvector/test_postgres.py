@@ -213,6 +213,24 @@ def test_a_database_without_the_extension(postgres: str, encoder: Encoder, table
         assert index.ingest(RECORDS).written == 50
 
 
+def test_a_view_for_langchain(postgres: str, table: str, index: Index) -> None:
+    """Under the names of langchain-postgres; the nearest in it are those of the table."""
+    index.ingest(RECORDS)
+    store = index.store
+    assert isinstance(store, PgVectorStore)
+    store.create_langchain_view(f"view of {table}")
+    store.create_langchain_view(f"view of {table}")
+    rows = execute(
+        postgres,
+        "SELECT langchain_id::text, content, langchain_metadata FROM {} ORDER BY embedding <=> "
+        "(SELECT embedding FROM {} WHERE record_id = 'r7') LIMIT 1",
+        f"view of {table}",
+        table,
+    )
+    assert [row[1:] for row in rows] == [("text number 7", {"n": 7, "even": False})]
+    assert len({id_ for (id_,) in execute(postgres, "SELECT langchain_id FROM {}", f"view of {table}")}) == 50
+
+
 def test_wrong_places(postgres: str, encoder: Encoder) -> None:
     """At once, with the reason, without the password."""
     secret = "s3cr3t-password"
