@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Callable
@@ -47,6 +48,10 @@ def build(folder: Path, shape: dict[str, Any]) -> str:
     gemma = "query_pre_attn_scalar" in shape
     extra = {"sliding_window": 512, "layer_types": kinds} if gemma else {"layer_types": ["full_attention"] * layers}
     build_model(folder, "gemma3-sliding" if gemma else "qwen3", config={**shape, **extra})
+    tokenizer = folder / "tokenizer_config.json"  # of a tiny model, with a tiny limit
+    settings = json.loads(tokenizer.read_text(encoding="utf-8"))
+    settings["model_max_length"] = shape["max_position_embeddings"]
+    tokenizer.write_text(json.dumps(settings), encoding="utf-8")
     return str(folder)
 
 
