@@ -130,12 +130,13 @@ def rows(number: int) -> tuple[list[Record], Vectors]:
 def compare(conninfo: str, records: list[Record], vectors: Vectors, ready: Ready, rounds: int) -> None:
     """Loads, and loads of what is there."""
     few = len(records) // 20
+    replaced = [Record(record.id, records[-1 - place].text, record.metadata) for place, record in enumerate(records)]
     contestants: dict[str, tuple[int, Callable[[], float]]] = {
         "bare binary COPY, one primary key": (len(records), partial(bare_copy, conninfo, records, vectors)),
-        "Index.ingest, new rows": (len(records), partial(ingest, conninfo, records, ready)),
-        "Index.ingest, all texts changed": (len(records), partial(change, conninfo, records, ready)),
+        "Index.ingest, new rows": (len(records), partial(ingest, conninfo, records, ready, records[:1])),
+        "Index.ingest, all texts changed (upsert)": (len(records), partial(ingest, conninfo, records, ready, replaced)),
         "bare look-up of hashes": (len(records), partial(look_up, conninfo, records, ready)),
-        "Index.ingest, nothing changed": (len(records), partial(again, conninfo, records, ready)),
+        "Index.ingest, nothing changed": (len(records), partial(ingest, conninfo, records, ready, records)),
         "langchain-postgres PGVectorStore": (few, partial(langchain, conninfo, records[:few], vectors, ready)),
         "LlamaIndex PGVectorStore": (few, partial(llama_index, conninfo, records[:few], vectors)),
     }
@@ -145,7 +146,7 @@ def compare(conninfo: str, records: list[Record], vectors: Vectors, ready: Ready
     names = list(contestants)
     for one, other, aim in (
         (names[1], names[0], "at least 0.6"),
-        (names[2], names[0], ""),
+        (names[2], names[0], "at least 0.6"),
         (names[4], names[3], "at least 0.5"),
         (names[1], names[5], "at least 60"),
         (names[1], names[6], "at least 40"),
@@ -194,20 +195,9 @@ class Loaded:
         self.store.close()
 
 
-def ingest(conninfo: str, records: list[Record], ready: Ready) -> float:
-    """All new, from records to committed rows."""
-    loaded = Loaded(conninfo, ready, records[:1])
-    begin = time.perf_counter()
-    loaded.index.ingest(records)
-    took = time.perf_counter() - begin
-    loaded.done()
-    return took
-
-
-def change(conninfo: str, records: list[Record], ready: Ready) -> float:
-    """Every row replaced by another: staged, and upserted."""
-    other = [Record(record.id, records[-1 - place].text, record.metadata) for place, record in enumerate(records)]
-    loaded = Loaded(conninfo, ready, other)
+def ingest(conninfo: str, records: list[Record], ready: Ready, before: list[Record]) -> float:
+    """From records to committed rows, where some are stored before."""
+    loaded = Loaded(conninfo, ready, before)
     begin = time.perf_counter()
     loaded.index.ingest(records)
     took = time.perf_counter() - begin
@@ -222,17 +212,6 @@ def look_up(conninfo: str, records: list[Record], ready: Ready) -> float:
     for first in range(0, len(records), 1_000):
         loaded.store.known([record.id for record in records[first : first + 1_000]])
     took = time.perf_counter() - begin
-    loaded.done()
-    return took
-
-
-def again(conninfo: str, records: list[Record], ready: Ready) -> float:
-    """The same records a second time."""
-    loaded = Loaded(conninfo, ready, records)
-    begin = time.perf_counter()
-    report = loaded.index.ingest(records)
-    took = time.perf_counter() - begin
-    assert report.unchanged == len(records)
     loaded.done()
     return took
 

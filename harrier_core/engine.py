@@ -154,6 +154,9 @@ class Engine:
             self._turning = False
             with suppress(RuntimeError):  # the process is ending, and nobody waits for the rest
                 self._keep_turning()
+        if self._started and self._thread is None:  # closed meanwhile: there will be no other turn to end it
+            started, self._started = self._started, None
+            self._finish(decoder, started)
 
     def _started_batch(self) -> Batch:
         return self._started.batch if self._started else []

@@ -125,7 +125,10 @@ class Ingest:
         for number, record in enumerate(records):
             self.report.records += 1
             if problem := problem_of(record):
-                self.report.rejected.append((str(getattr(record, "id", f"number {number}")), problem))
+                record_id = getattr(record, "id", f"number {number}")
+                self.report.rejected.append((str(record_id), problem))
+                if isinstance(record_id, str):  # what is stored of it is not gone from the source: it is not pruned
+                    self._seen.add(hash(record_id))
                 continue
             if hash(record.id) in self._seen:
                 self.report.repeated.append(record.id)

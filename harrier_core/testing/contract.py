@@ -179,6 +179,9 @@ class StoreContract:
         report = index.ingest([BREAD, RIVER], prune=True)
         assert (report.written, report.unchanged, report.deleted) == (1, 1, 1)
         assert {match.record_id for match in index.search("a", k=9)} == {"bread", "river"}
+        assert (
+            index.ingest([replace(BREAD, text=" "), RIVER], prune=True).deleted == 0
+        )  # a bad record is not a gone one
         with pytest.raises(SettingError, match="no record at all"):
             index.ingest([], prune=True)
         with pytest.raises(SettingError, match="put a single one in a list"):

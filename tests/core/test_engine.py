@@ -147,6 +147,19 @@ def test_closing_ends_what_waits(watched: Watched) -> None:
         watched.submit([4])
 
 
+def test_closing_while_a_pass_is_begun_ahead(watched: Watched) -> None:
+    """As on a GPU: the pass that was being begun is waited for, and its caller does not wait for ever."""
+    watched.engine.placement = replace(watched.engine.placement, device="elsewhere")
+    watched.finish(watched.submit([2] * 9))
+    watched.go.clear()
+    begun = watched.submit([3] * 9)
+    while watched.passes[-1] != [3]:
+        pass
+    watched.engine.close()
+    watched.go.set()
+    assert begun.result(10).shape == (1, 64)
+
+
 def test_a_call_in_the_moment_of_closing(watched: Watched) -> None:
     """The model is gone and the thread not yet: the call ends all the same."""
     watched.engine._decoder = None

@@ -88,11 +88,14 @@ def test_closing_under_load(built: Callable[..., Path]) -> None:
 
 def test_a_query_waits_for_one_pass(built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """While thousands of texts are being encoded, each query runs in the pass after the one under way."""
-    passes: list[tuple[bool, float]] = []
+    passes: list[bool] = []  # whether it was one of queries
+    under_way = threading.Event()
     run = Decoder.launch
 
     def noted(decoder: Decoder, rows: Any, **how: Any) -> Any:
-        passes.append((bool(rows[0].shared), time.perf_counter()))
+        passes.append(bool(rows[0].shared))
+        if len(passes) == 10:
+            under_way.set()
         return run(decoder, rows, **how)
 
     monkeypatch.setattr(Decoder, "launch", noted)
@@ -100,12 +103,11 @@ def test_a_query_waits_for_one_pass(built: Callable[..., Path], monkeypatch: pyt
         encoder.encode_queries(["a first one, for the instruction"])
         ingest = pool.submit(encoder.encode_documents, [f"{text} of {n}" for n in range(1_500) for text in TEXTS])
         asked = []
-        while len(passes) < 10:
-            time.sleep(0.001)
+        assert under_way.wait(60)
         for number in range(20):
             before = len(passes)
             encoder.encode_queries([f"query number {number}"])
-            asked.append(sum(not is_query for is_query, _ in passes[before:]))
+            asked.append(sum(not of_queries for of_queries in passes[before:]))
         assert not ingest.done()
         ingest.result(100)
     assert max(asked) <= 2  # the one that began while the query was being tokenized, and the one that answered beside
