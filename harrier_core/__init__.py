@@ -35,10 +35,10 @@ from harrier_core.errors import (
     WrongSpace,
 )
 from harrier_core.index import Index
-from harrier_core.records import Chunk, IngestReport, Match, Record
+from harrier_core.records import Chunk, IngestReport, Match, Record, VerifyReport
 from harrier_core.space import EmbeddingSpace
 from harrier_core.stats import Stats
-from harrier_core.store import VectorStore, Write, Written
+from harrier_core.store import Stored, VectorStore, Write, Written
 from harrier_core.tasks import Task
 
 __all__ = [
@@ -75,10 +75,12 @@ __all__ = [
     "StoreUnavailable",
     "StoreUnsuitable",
     "StoreWarning",
+    "Stored",
     "Task",
     "TaskError",
     "TextTooLong",
     "VectorStore",
+    "VerifyReport",
     "Write",
     "Written",
     "WrongSpace",

@@ -1,4 +1,4 @@
-"""Index = encoder + store: ingest, search, delete. The instruction is on every query and on no document."""
+"""Index = encoder + store: ingest, search, delete, verify. The instruction is on every query and on no document."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from harrier_core.diversity import diverse
 from harrier_core.errors import SettingError
 from harrier_core.filters import Condition, parse
 from harrier_core.ingest import DocumentEncoder, Ingest, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
     import numpy as np
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from harrier_core.chunking import Chunking
-    from harrier_core.records import IngestReport, Match, Record
+    from harrier_core.records import IngestReport, Match, Record, VerifyReport
     from harrier_core.space import EmbeddingSpace
-    from harrier_core.store import VectorStore
+    from harrier_core.store import Stored, VectorStore
     from harrier_core.tasks import Task
 
     Vectors = NDArray[np.float32]
@@ -92,10 +93,9 @@ class Index:
 
     def delete(self, record_ids: Iterable[str]) -> int:
         """Remove records; how many chunks that were."""
-        if isinstance(record_ids, str):
-            raise SettingError("record_ids is a list of ids; put a single one in a list")
+        ids = _listed(record_ids)
         self._open(write=True)
-        return self.store.delete(list(record_ids))
+        return self.store.delete(ids)
 
     # -- searching
 
@@ -122,6 +122,48 @@ class Index:
         vectors = self.encoder.encode_queries(queries, task=task)
         return self.store.search(vectors, k, condition)
 
+    def search_diverse(
+        self,
+        query: str,
+        k: int = 5,
+        where: Mapping[str, Any] | None = None,
+        *,
+        task: str | Task | None = None,
+        among: int = 20,
+        relevance: float = 0.5,
+    ) -> list[Match]:
+        """The k of the `among` nearest chunks, chosen so that they say different things.
+
+        relevance: 1 looks at nearness to the query only, 0 at difference only (maximal marginal relevance).
+        """
+        condition = self._ready(k, where)
+        vectors = self.encoder.encode_queries([query], task=task)
+        [matches] = self.store.search(vectors, max(k, among), condition, with_vectors=True)
+        return diverse(matches, k, relevance)
+
+    def search_vectors(
+        self, vectors: ArrayLike, k: int = 5, where: Mapping[str, Any] | None = None, *, with_vectors: bool = False
+    ) -> list[list[Match]]:
+        """What `search` returns for queries that were encoded before, one a row, by an encoder of the same space.
+
+        with_vectors: matches carry their own, as `diversity.diverse` needs them.
+        """
+        condition = self._ready(k, where)
+        return self.store.search(self._rows(vectors), k, condition, with_vectors=with_vectors)
+
+    def _rows(self, vectors: ArrayLike) -> Vectors:
+        """Vectors of a caller's, at unit length."""
+        import numpy as np
+
+        dimensions = self._space.dimensions if self._space else 0
+        rows = np.array(vectors, dtype=np.float32)
+        if rows.ndim != 2 or rows.shape[1] != dimensions:
+            raise SettingError(f"vectors are rows of {dimensions} numbers, not an array of shape {rows.shape}")
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        if not (np.isfinite(lengths).all() and lengths.all()):
+            raise SettingError("a vector is not finite, or zero: it points nowhere")
+        return np.asarray(rows / lengths, dtype=np.float32)
+
     async def asearch(
         self, query: str, k: int = 5, where: Mapping[str, Any] | None = None, *, task: str | Task | None = None
     ) -> list[Match]:
@@ -146,6 +188,23 @@ class Index:
         self._open(write=False)
         return self.store.count()
 
+    def read(self, record_ids: Iterable[str] | None = None, where: Mapping[str, Any] | None = None) -> Iterator[Stored]:
+        """The chunks of those records, or of all, that meet `where`, with their vectors, as they are needed."""
+        condition = parse(where)
+        ids = None if record_ids is None else _listed(record_ids)
+        self._open(write=False)
+        return self.store.read(ids, condition)
+
+    def verify(self, sample: int = 100, on_progress: Callable[[VerifyReport], None] | None = None) -> VerifyReport:
+        """Whether what is stored is what belongs there: look at every chunk, and encode some `sample` of them again.
+
+        A vector of another length than one, with NaN, or of a text that was changed behind the kit's back is reported.
+        """
+        from harrier_core.verify import verify
+
+        self._open(write=False)
+        return verify(self.store, self.encoder, self.encoder.space.dimensions, sample, on_progress)
+
     def close(self) -> None:
         """Close the store; the encoder is its owner's."""
         self.store.close()
@@ -162,3 +221,9 @@ class Index:
         if self._space is None:  # it does not change, and reading it takes its time
             self._space = self.encoder.space
         self.store.open(self._space, write=write)
+
+
+def _listed(record_ids: Iterable[str]) -> list[str]:
+    if isinstance(record_ids, str):
+        raise SettingError("record_ids is a list of ids; put a single one in a list")
+    return list(record_ids)

@@ -7,8 +7,12 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _CHUNKS = UUID("7f1c9a52-5c0e-5b43-9d38-2f6b1c9e4a10")  # the namespace of chunk ids, for ever
 
@@ -43,9 +47,8 @@ class Chunk:
     @classmethod
     def of(cls, record: Record, number: int, start: int, text: str) -> Chunk:
         """A piece of a record, with its hash."""
-        rest = f"{_sorted_json(record.metadata)}{start}"
-        hashes = [blake2b(each.encode(), digest_size=_HALF).digest() for each in (text, rest)]
-        return cls(record.id, number, text, record.metadata, start, start + len(text), b"".join(hashes))
+        hash_ = text_hash(text) + text_hash(f"{_sorted_json(record.metadata)}{start}")
+        return cls(record.id, number, text, record.metadata, start, start + len(text), hash_)
 
     @property
     def id(self) -> str:
@@ -56,6 +59,11 @@ class Chunk:
     def text_hash(self) -> bytes:
         """Equal for equal texts, whose vectors need not be computed again."""
         return self.hash[:_HALF]
+
+
+def text_hash(text: str) -> bytes:
+    """The half of a chunk's hash that is about its text."""
+    return blake2b(text.encode(), digest_size=_HALF).digest()
 
 
 def chunk_id(record_id: str, number: int) -> str:
@@ -74,6 +82,7 @@ class Match:
     score: float  # cosine, higher is better
     start: int
     end: int
+    vector: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)  # where it was asked for
 
     @property
     def id(self) -> str:
@@ -110,6 +119,30 @@ class IngestReport:
         if self.repeated:
             said.append(f"{len(self.repeated):,} ids came more than once")
         return "; ".join(said)
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """What was found; an ingest of the same records mends whatever has to do with their texts."""
+
+    checked: int = 0  # chunks
+    encoded: int = 0  # of them again
+    least_cosine: float = 1.0  # between a stored vector and the one that its text has now
+    problems: list[tuple[str, str]] = field(default_factory=list)  # (record id, what is wrong)
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def __str__(self) -> str:
+        said = f"{self.checked:,} chunks checked, {self.encoded:,} of them encoded again"
+        if self.encoded:
+            said += f" (least cosine {self.least_cosine:.4f})"
+        if self.sound:
+            return f"{said}; all sound"
+        record_id, problem = self.problems[0]
+        return f"{said}; {len(self.problems):,} problems, the first: record {record_id!r} {problem}"
 
 
 def problem_of(record: object) -> str | None:

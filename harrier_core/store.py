@@ -52,6 +52,14 @@ class Written:
     changed: Sequence[str]  # records that somebody else changed meanwhile, left as they are
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A chunk and its vector, as they are stored."""
+
+    chunk: Chunk
+    vector: NDArray[np.float32]
+
+
 class VectorStore(Protocol):
     """A place for chunks and their vectors, of one embedding space. Any number of threads may use it at once."""
 
@@ -70,8 +78,13 @@ class VectorStore(Protocol):
     def settle(self) -> None:
         """Called when an ingest is over: build what searches need and a load should not wait for."""
 
-    def search(self, vectors: Vectors, k: int, where: Condition | None) -> list[list[Match]]:
+    def search(
+        self, vectors: Vectors, k: int, where: Condition | None, *, with_vectors: bool = False
+    ) -> list[list[Match]]:
         """For each vector the k nearest chunks that meet the condition, best first."""
+
+    def read(self, record_ids: Sequence[str] | None = None, where: Condition | None = None) -> Iterator[Stored]:
+        """The chunks of those records, or of all, that meet the condition, in any order, as they are needed."""
 
     def delete(self, record_ids: Sequence[str]) -> int:
         """Remove records; how many chunks that were."""

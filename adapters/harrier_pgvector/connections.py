@@ -117,6 +117,10 @@ def _translate(error: Exception) -> NoReturn:
         raise StoreUnsuitable(f"the database user has not the right: {said}; grant it, or use another user") from None
     if isinstance(error, errors.UndefinedTable | errors.UndefinedColumn | errors.UndefinedObject):
         raise StoreUnsuitable(f"something is missing in the database: {said}") from None
+    if isinstance(error, errors.DiskFull):
+        raise StoreError(
+            f"the disk of the Postgres server is full ({said}); make room and run the same again: what is stored stays"
+        ) from None
     if _passes(error):
         raise StoreUnavailable(f"Postgres cannot be reached: {said}") from None
     raise StoreError(f"Postgres refused ({state or type(error).__name__}): {said}") from None

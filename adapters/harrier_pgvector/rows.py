@@ -60,6 +60,13 @@ def _vectors(vectors: NDArray[np.float32], precision: Precision) -> list[bytes]:
     return [head + row.tobytes() for row in numbers]
 
 
+def vector_of(stored: bytes, precision: Precision) -> NDArray[np.float32]:
+    """From what `vector_send` and `halfvec_send` give."""
+    import numpy as np
+
+    return np.frombuffer(stored, ">f2" if precision == "halfvec" else ">f4", offset=4).astype(np.float32)
+
+
 def to_json(metadata: Metadata) -> str:
     """Metadata as the table holds it."""
     return _to_json(metadata)

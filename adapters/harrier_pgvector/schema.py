@@ -9,6 +9,7 @@ embedding halfvec(D) or vector(D)   its comment is the embedding space, as JSON
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import LiteralString
 
 from psycopg import sql
@@ -100,23 +101,43 @@ class Table:
     def _bits(self) -> sql.SQL:
         return sql.SQL(f"bit({self.dimensions})")
 
-    def search(self, vector: str, k: int, condition: Compiled) -> tuple[sql.Composed, list[object]]:
+    def search(
+        self, vector: str, k: int, condition: Compiled, *, with_vectors: bool = False
+    ) -> tuple[sql.Composed, list[object]]:
         """The k nearest that meet the condition, nearest first, and what is bound in it."""
         where, values = condition
+        stored = self._stored if with_vectors else sql.SQL("NULL")
         if not self._by_sign:
             near = """
-                SELECT record_id, number, text, metadata, start_at, end_at, 1 - (embedding <=> %s::{type})
+                SELECT record_id, number, text, metadata, 1 - (embedding <=> %s::{type}), start_at, end_at, {stored}
                 FROM {table} WHERE {where} ORDER BY embedding <=> %s::{type} LIMIT %s"""
-            return self._format(near, where=where), [vector, *values, vector, k]
+            return self._format(near, where=where, stored=stored), [vector, *values, vector, k]
         again = """
             WITH near AS MATERIALIZED (
                 SELECT * FROM {table} WHERE {where}
                 ORDER BY binary_quantize(embedding)::{bits} <~> binary_quantize(%s::{type})::{bits} LIMIT %s
             )
-            SELECT record_id, number, text, metadata, start_at, end_at, 1 - (embedding <=> %s::{type})
+            SELECT record_id, number, text, metadata, 1 - (embedding <=> %s::{type}), start_at, end_at, {stored}
             FROM near ORDER BY embedding <=> %s::{type} LIMIT %s"""
         bound = [*values, vector, _candidates(k), vector, vector, k]
-        return self._format(again, bits=self._bits, where=where), bound
+        return self._format(again, bits=self._bits, where=where, stored=stored), bound
+
+    @property
+    def _stored(self) -> sql.Composable:
+        """A vector as bytes, whatever a connection knows of its type."""
+        return sql.SQL(f"{self.precision}_send(embedding)")
+
+    def read(
+        self, record_ids: Sequence[str] | None, condition: Compiled, after: tuple[str, int]
+    ) -> tuple[sql.Composed, list[object]]:
+        """The next chunks by their keys, of those records or of all, and what is bound in it."""
+        where, values = condition
+        own = sql.SQL("true" if record_ids is None else "record_id = ANY(%s)")
+        read = """
+            SELECT record_id, number, text, metadata, start_at, end_at, hash, {stored} FROM {table}
+            WHERE (record_id, number) > (%s, %s) AND {own} AND {where} ORDER BY record_id, number LIMIT 500"""
+        ids: list[object] = [] if record_ids is None else [list(record_ids)]
+        return self._format(read, stored=self._stored, own=own, where=where), [*after, *ids, *values]
 
     def width(self, k: int) -> int:
         """How many an index keeps in sight while it looks for k."""

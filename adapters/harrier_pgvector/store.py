@@ -14,11 +14,11 @@ from harrier_core.errors import SettingError, SpaceError, StoreUnsuitable, Store
 from harrier_core.filters import Condition
 from harrier_core.records import Chunk, Match
 from harrier_core.space import EmbeddingSpace
-from harrier_core.store import Hashes, Write, Written
+from harrier_core.store import Hashes, Stored, Write, Written
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.embedded import start
-from harrier_pgvector.filters import compile_condition
-from harrier_pgvector.rows import Precision, copy_blocks, to_json
+from harrier_pgvector.filters import Compiled, compile_condition
+from harrier_pgvector.rows import Precision, copy_blocks, to_json, vector_of
 from harrier_pgvector.schema import COLUMNS, INDEXES, LOOK_UP, Table
 
 if TYPE_CHECKING:
@@ -270,15 +270,20 @@ class PgVectorStore:
 
     # -- reading
 
-    def search(self, vectors: Vectors, k: int, where: Condition | None) -> list[list[Match]]:
+    def search(
+        self, vectors: Vectors, k: int, where: Condition | None, *, with_vectors: bool = False
+    ) -> list[list[Match]]:
         """For each vector the k nearest chunks that meet the condition, best first."""
-        return self._connections.run(lambda connection: [self._search(connection, each, k, where) for each in vectors])
+        condition = compile_condition(where)
+        return self._connections.run(
+            lambda connection: [self._search(connection, each, k, condition, with_vectors) for each in vectors]
+        )
 
     def _search(
-        self, connection: Connection[Any], vector: NDArray[np.float32], k: int, where: Condition | None
+        self, connection: Connection[Any], vector: NDArray[np.float32], k: int, where: Compiled, with_vectors: bool
     ) -> list[Match]:
         written = "[" + ",".join(map(str, vector.tolist())) + "]"
-        query, values = self._table.search(written, k, compile_condition(where))
+        query, values = self._table.search(written, k, where, with_vectors=with_vectors)
         with connection.transaction():
             connection.execute("SELECT set_config('hnsw.ef_search', %s, true)", [str(self._table.width(k))])
             if self._iterative:
@@ -287,10 +292,25 @@ class PgVectorStore:
             if len(rows) < k:  # an index may give up before it has found k; without it all are compared
                 connection.execute("SELECT set_config('enable_indexscan', 'off', true)")
                 rows = connection.execute(query, values).fetchall()
+        precision = self._table.precision
         return [
-            Match(record_id, number, text, metadata, score, start, end)
-            for record_id, number, text, metadata, start, end, score in rows
+            Match(
+                record_id, number, text, metadata, score, start, end, vector_of(stored, precision) if stored else None
+            )
+            for record_id, number, text, metadata, score, start, end, stored in rows
         ]
+
+    def read(self, record_ids: Sequence[str] | None = None, where: Condition | None = None) -> Iterator[Stored]:
+        """The chunks of those records, or of all, that meet the condition, by their keys, as they are needed."""
+        last = ("", -1)
+        while True:
+            query, values = self._table.read(record_ids, compile_condition(where), last)
+            rows = self._rows(query, values)
+            for *chunk, stored in rows:
+                yield Stored(Chunk(*chunk), vector_of(stored, self._table.precision))
+            if not rows:
+                return
+            last = rows[-1][:2]
 
     def record_ids(self) -> Iterator[str]:
         """The ids of all records, each once, in any order."""

@@ -220,6 +220,58 @@ class StoreContract:
         assert report.written >= 100
         assert index.count() == 2_600
 
+    # -- looking at what is stored
+
+    def test_read(self, index: Index, encoder: Encoder) -> None:
+        """All of it, or some records, or what meets a condition: each chunk as it was given, and its vector."""
+        index.ingest([*RECORDS, *AWKWARD])
+        stored = {each.chunk.record_id: each for each in index.read()}
+        assert stored.keys() == {record.id for record in [*RECORDS, *AWKWARD]}
+        for record in [*RECORDS, *AWKWARD]:
+            chunk, vector = stored[record.id].chunk, stored[record.id].vector
+            assert (chunk.text, chunk.metadata, chunk.number) == (record.text, record.metadata, 0)
+            assert (chunk.start, chunk.end, chunk.hash) == (
+                0,
+                len(record.text),
+                Chunk.of(record, 0, 0, record.text).hash,
+            )
+            assert float(vector @ encoder.encode_documents([record.text])[0]) > 0.999
+        assert {each.chunk.record_id for each in index.read(["bread", "river", "unknown"])} == {"bread", "river"}
+        assert [each.chunk.record_id for each in index.read(["bread", "river"], {"topic": "food"})] == ["bread"]
+        assert {each.chunk.record_id for each in index.read(where={"topic": {"$exists": True}})} == {
+            record.id for record in RECORDS
+        }
+        assert list(index.read([])) == []
+        many = [Record(f"r{number:04}", f"text {number}") for number in range(1_300)]
+        index.ingest(many)
+        assert sorted(each.chunk.record_id for each in index.read(record.id for record in many)) == [
+            record.id for record in many
+        ]
+
+    def test_verify(self, new_store: NewStore, index: Index, encoder: Encoder) -> None:
+        """A sound index is; a vector of something else, and a text that was changed by hand, are found."""
+        index.ingest([Record(f"r{number}", f"text {number} of many") for number in range(300)])
+        seen: list[int] = []
+        report = index.verify(sample=50, on_progress=lambda report: seen.append(report.checked))
+        assert report.sound
+        assert report.checked == seen[-1] == 300
+        assert 20 < report.encoded < 90
+        assert report.least_cosine > 0.999
+        store = new_store()
+        store.open(encoder.space, write=True)
+        moved = Chunk.of(Record("moved", ""), 0, 0, "bread rises")
+        changed = replace(Chunk.of(Record("changed", ""), 0, 0, "before"), text="after")
+        vectors = encoder.encode_documents(["rivers carry sand", "before"])
+        store.write(Write({"moved": 1, "changed": 1}, [moved, changed], vectors, [], {"moved": {}, "changed": {}}))
+        store.close()
+        report = index.verify(sample=10_000)
+        assert not report.sound
+        problems = dict(report.problems)
+        assert problems.keys() == {"moved", "changed"}
+        assert "to that of its text (chunk 0)" in problems["moved"]
+        assert "not the one that was encoded" in problems["changed"]
+        assert index.ingest([Record("moved", "a new text")]).written == 1
+
     # -- searching
 
     def test_where(self, index: Index) -> None:
@@ -271,6 +323,39 @@ class StoreContract:
         for k in (0, -1, 2.0, True):
             with pytest.raises(SettingError, match="k is a whole number"):
                 index.search("bread", k=k)  # type: ignore[arg-type]
+
+    def test_queries_that_were_encoded_before(self, index: Index, encoder: Encoder) -> None:
+        """They find what their texts find, at whatever length; what is no vector of this space is refused."""
+        index.ingest(RECORDS)
+        queries = ["bread yeast", "sand sea"]
+        vectors = encoder.encode_queries(queries)
+        by_text, by_vector = index.search_many(queries, k=2), index.search_vectors(7 * vectors, k=2)
+        assert [[match.record_id for match in each] for each in by_vector] == [
+            [match.record_id for match in each] for each in by_text
+        ]
+        assert by_vector[0][0].score == pytest.approx(by_text[0][0].score, abs=1e-3)
+        assert by_vector[0][0].vector is None
+        [[match]] = index.search_vectors(vectors[:1], k=1, where={"topic": "earth"}, with_vectors=True)
+        assert match.vector is not None
+        assert float(match.vector @ encoder.encode_documents([RIVER.text])[0]) > 0.999
+        for wrong in (vectors[0], vectors[:, :5], 0 * vectors, float("nan") * vectors):
+            with pytest.raises(SettingError, match="rows of|points nowhere"):
+                index.search_vectors(wrong)
+
+    def test_diverse(self, index: Index) -> None:
+        """Of three that say the same one is enough."""
+        again = [replace(BREAD, id=f"bread {number}") for number in range(3)]
+        index.ingest([*again, VIRUS, RIVER])
+        query = "bread rises because yeast turns sugar into gas, rivers carry sand"
+        assert {match.text for match in index.search(query, k=3)} == {BREAD.text}
+        diverse = index.search_diverse(query, k=3)
+        assert {match.text for match in diverse} == {BREAD.text, RIVER.text, VIRUS.text}
+        assert diverse[0].text == BREAD.text
+        assert [match.text for match in index.search_diverse(query, k=3, relevance=1.0)] == [BREAD.text] * 3
+        assert len(index.search_diverse(query, k=100, where={"topic": "food"})) == 3
+        assert index.search_diverse(query, where={"topic": "none"}) == []
+        with pytest.raises(SettingError, match="relevance is a number from 0 to 1"):
+            index.search_diverse(query, relevance=2)
 
     def test_async(self, index: Index) -> None:
         """The same, and the loop goes on meanwhile."""

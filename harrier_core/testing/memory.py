@@ -12,7 +12,7 @@ from harrier_core.errors import StoreUnsuitable, WrongSpace
 from harrier_core.filters import Condition, meets
 from harrier_core.records import Chunk, Match
 from harrier_core.space import EmbeddingSpace
-from harrier_core.store import Hashes, Write, Written
+from harrier_core.store import Hashes, Stored, Write, Written
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,18 +69,25 @@ class MemoryStore:
     def settle(self) -> None:
         """There is nothing to build."""
 
-    def search(self, vectors: Vectors, k: int, where: Condition | None) -> list[list[Match]]:
+    def search(
+        self, vectors: Vectors, k: int, where: Condition | None, *, with_vectors: bool = False
+    ) -> list[list[Match]]:
         """All of them compared."""
-        with self._lock:
-            stored = [each for own in self._records.values() for each in own.values()]
-        stored = [(chunk, vector) for chunk, vector in stored if meets(chunk.metadata, where)]
+        stored = list(self.read(None, where))
         if not stored:
             return [[] for _ in vectors]
-        scores = vectors @ np.stack([vector for _, vector in stored]).T  # (queries, chunks)
+        scores = vectors @ np.stack([each.vector for each in stored]).T  # (queries, chunks)
         return [
-            [_match(stored[place][0], float(row[place])) for place in np.argsort(-row, kind="stable")[:k].tolist()]
+            [_match(stored[at], float(row[at]), with_vectors) for at in np.argsort(-row, kind="stable")[:k].tolist()]
             for row in scores
         ]
+
+    def read(self, record_ids: Sequence[str] | None = None, where: Condition | None = None) -> Iterator[Stored]:
+        """Those of now."""
+        with self._lock:
+            ids = self._records if record_ids is None else dict.fromkeys(record_ids)
+            stored = [each for id_ in ids for each in self._records.get(id_, {}).values()]
+        return (Stored(chunk, vector) for chunk, vector in stored if meets(chunk.metadata, where))
 
     def delete(self, record_ids: Sequence[str]) -> int:
         """How many chunks that were."""
@@ -101,5 +108,6 @@ class MemoryStore:
         """There is nothing to let go of, and another Index may go on with it."""
 
 
-def _match(chunk: Chunk, score: float) -> Match:
-    return Match(chunk.record_id, chunk.number, chunk.text, chunk.metadata, score, chunk.start, chunk.end)
+def _match(stored: Stored, score: float, with_vector: bool) -> Match:
+    chunk, vector = stored.chunk, stored.vector if with_vector else None
+    return Match(chunk.record_id, chunk.number, chunk.text, chunk.metadata, score, chunk.start, chunk.end, vector)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import random
 import re
+import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +24,7 @@ from harrier_pgvector.embedded import start
 from harrier_pgvector.filters import compile_condition
 from harrier_pgvector.schema import Table
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool
 
 from harrier_core import (
@@ -382,3 +386,92 @@ def test_a_refusal_tells_no_text(postgres: str, table: str, index: Index) -> Non
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
+
+
+def let_others_pass(folder: Path) -> None:
+    """To a folder in a temporary one of ours, which other users of the machine may not enter."""
+    for each in [folder, *folder.parents]:
+        mode = each.stat().st_mode
+        if each.stat().st_uid == os.geteuid() and mode & 0o11 != 0o11:
+            each.chmod(mode | 0o11)
+
+
+@pytest.fixture
+def pgbouncer(postgres: str, tmp_path: Path) -> Iterator[str]:
+    """A PgBouncer that gives a server's session to somebody else after each transaction."""
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if not program:
+        pytest.skip("there is no pgbouncer on this machine; install it to see the store behind one")
+    server = conninfo_to_dict(postgres)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {
+        "listen_addr": "127.0.0.1",
+        "listen_port": port,
+        "unix_socket_dir": "",
+        "auth_type": "any",
+        "pool_mode": "transaction",
+        "default_pool_size": 2,
+    }
+    to = " ".join(f"{name}={server[name]}" for name in ("host", "port", "dbname", "user") if server.get(name))
+    lines = [f"[databases]\nbehind = {to}\n[pgbouncer]", *(f"{name} = {value}" for name, value in settings.items())]
+    (tmp_path / "pgbouncer.ini").write_text("\n".join(lines))
+    as_user = []
+    if os.geteuid() == 0:  # it refuses to run as root
+        as_user = ["-u", Path(str(server["host"])).owner()]  # who alone may use the server's socket
+        let_others_pass(tmp_path)
+    process = subprocess.Popen([program, "-q", *as_user, str(tmp_path / "pgbouncer.ini")])
+    yield f"postgresql://postgres@127.0.0.1:{port}/behind"
+    process.terminate()
+    process.wait(10)
+
+
+def test_behind_pgbouncer(pgbouncer: str, table: str, encoder: Encoder) -> None:
+    """In transaction mode, more clients than it has sessions, with all that an index does."""
+    with Index(PgVectorStore(pgbouncer, table=table), encoder) as index:
+        assert index.ingest(RECORDS).written == 50
+
+        def use(number: int) -> int:
+            assert index.ingest([replace(RECORDS[number], text=f"changed {number}")]).written == 1
+            return len(index.search("text", k=100, where={"even": True}))
+
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(use, range(40))) == {25}
+        assert index.verify().sound
+        assert index.ingest(RECORDS[:10], prune=True).deleted == 40
+
+
+@pytest.fixture
+def small_disk(postgres: str, tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A connection whose tables are on a file system of their own, which is soon full."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    data = Path(execute(postgres, "SHOW data_directory")[0][0])
+    owner = f"uid={data.stat().st_uid},gid={data.stat().st_gid}"
+    mount = ["mount", "-t", "tmpfs", "-o", f"size=4m,mode=700,{owner}", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a small file system; run as root to see a disk run full")
+    let_others_pass(folder.parent)
+    execute(postgres, f"CREATE TABLESPACE small LOCATION '{folder}'")
+    yield make_conninfo(postgres, options="-c default_tablespace=small"), folder
+    execute(postgres, "DROP TABLESPACE small")
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk(small_disk: tuple[str, Path], postgres: str, table: str, encoder: Encoder) -> None:
+    """The error says so; once there is room again, a second run ends where a clean one would, and encodes the rest."""
+    conninfo, folder = small_disk
+    chance = random.Random(0)
+    records = [Record(f"r{number}", f"text {number} {chance.randbytes(1_500).hex()}") for number in range(2_000)]
+    truncating = Encoder(encoder.space.model, on_overflow="truncate", max_tokens=16)
+    with truncating, Index(PgVectorStore(conninfo, table=table), truncating) as index:
+        with pytest.raises(StoreError, match="disk of the Postgres server is full.*what is stored stays"):
+            index.ingest(records)
+        stored = index.count()
+        assert 0 < stored < len(records)
+        subprocess.run(["mount", "-o", "remount,size=64m", str(folder)], check=True)
+        report = index.ingest(records)
+        assert (report.unchanged, report.encoded, index.count()) == (stored, len(records) - stored, len(records))
+        assert index.verify().sound
+    execute(postgres, "DROP TABLE {}", table)

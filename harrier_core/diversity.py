@@ -1,0 +1,45 @@
+"""Matches that are near the query and not near each other: maximal marginal relevance. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from harrier_core.errors import SettingError
+from harrier_core.records import Match
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def diverse(matches: Sequence[Match], k: int, relevance: float) -> list[Match]:
+    """The k of these matches, which carry their vectors, in the order in which they were chosen.
+
+    Each is the one with the most of `relevance` * its score - (1 - `relevance`) * its cosine to the nearest of those
+    that were chosen before. 1 is an ordinary search; 0 looks for difference only, once the nearest is chosen.
+    """
+    if not 0 <= relevance <= 1:
+        raise SettingError(f"relevance is a number from 0 to 1, not {relevance!r}")
+    if not matches:
+        return []
+    import numpy as np
+
+    vectors = np.stack([_unit(match) for match in matches])  # (matches, dimensions)
+    scores = np.array([match.score for match in matches])
+    nearest = np.full(len(matches), -1.0)  # of those chosen, to each
+    left = np.ones(len(matches), dtype=bool)
+    chosen = [int(scores.argmax())]
+    left[chosen] = False
+    while len(chosen) < min(k, len(matches)):
+        nearest = np.maximum(nearest, vectors @ vectors[chosen[-1]])
+        worth = np.where(left, relevance * scores - (1 - relevance) * nearest, -np.inf)
+        chosen.append(int(worth.argmax()))
+        left[chosen[-1]] = False
+    return [matches[each] for each in chosen]
+
+
+def _unit(match: Match) -> NDArray[np.float32]:
+    if match.vector is None:
+        raise SettingError("matches are compared with each other by their vectors; search with_vectors=True")
+    return match.vector / max(float((match.vector @ match.vector) ** 0.5), 1e-12)

@@ -1,0 +1,52 @@
+"""Maximal marginal relevance, against its definition written out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harrier_core import Match, SettingError
+from harrier_core.diversity import diverse
+
+
+def matches_of(vectors: np.ndarray[Any, np.dtype[np.float32]]) -> list[Match]:
+    """What a search for the first of these unit vectors finds."""
+    scores = vectors @ vectors[0]
+    return [
+        Match(f"r{number}", 0, "", {}, float(score), 0, 0, vector)
+        for number, (score, vector) in enumerate(zip(scores, vectors, strict=True))
+    ]
+
+
+@given(
+    count=st.integers(1, 12),
+    k=st.integers(1, 12),
+    relevance=st.floats(0, 1),
+    seed=st.integers(0, 1_000),
+)
+def test_each_is_the_best_of_those_left(count: int, k: int, relevance: float, seed: int) -> None:
+    vectors = np.random.default_rng(seed).normal(size=(count, 4)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    chosen = diverse(matches_of(vectors), k, relevance)
+    assert len(chosen) == len({match.record_id for match in chosen}) == min(k, count)
+    numbers = [int(match.record_id[1:]) for match in chosen]
+    for place in range(1, len(numbers)):
+        left = set(range(count)) - set(numbers[:place])
+
+        def worth(number: int, before: list[int] = numbers[:place]) -> float:
+            nearest = max(float(vectors[number] @ vectors[each]) for each in before)
+            return relevance * float(vectors[number] @ vectors[0]) - (1 - relevance) * nearest
+
+        assert worth(numbers[place]) >= max(map(worth, left)) - 1e-5
+
+
+def test_what_it_needs() -> None:
+    assert diverse([], 3, 0.5) == []
+    with pytest.raises(SettingError, match="with_vectors=True"):
+        diverse([Match("r", 0, "", {}, 1.0, 0, 0)], 1, 0.5)
+    with pytest.raises(SettingError, match="relevance is a number from 0 to 1, not 1.1"):
+        diverse([], 1, 1.1)
