@@ -1,6 +1,6 @@
 """Records to chunks, only the changed ones to vectors, and all of it to the store, window by window.
 
-While one window is being encoded, the one before it is written and the next one is read: the model waits for nobody.
+While one window is being encoded, those before it are written and the next one is read: the model waits for nobody.
 A second run over the same records writes nothing and encodes nothing, whatever became of the first.
 """
 
@@ -29,8 +29,9 @@ Progress = Callable[[IngestReport], None]
 
 # What is held at once: a transaction of the store, and enough texts of like length for full passes.
 _WINDOW_RECORDS, _WINDOW_CHARACTERS = 1_000, 2_000_000
-# Windows under way: one being written, one being encoded, one that waits for the model.
-_UNDER_WAY = 3
+# Windows under way: two being written, so that a database has work while rows are made for it and commits are waited
+# for; one being encoded; one that waits for the model.
+_WRITERS, _UNDER_WAY = 2, 4
 # How often records may turn out to be changed by somebody else before that is an error.
 _ATTEMPTS = 20
 
@@ -92,7 +93,7 @@ class Ingest:
 
     def run(self, records: Iterable[Record], *, prune: bool) -> IngestReport:
         """Ingest all records, and with `prune` remove those of the store that are not among them."""
-        with ThreadPoolExecutor(1, thread_name_prefix="harrier-write") as writing:
+        with ThreadPoolExecutor(_WRITERS, thread_name_prefix="harrier-write") as writing:
             try:
                 for window, repeated in self._windows(records):
                     if repeated:  # what is known of a record may be about to change
@@ -190,7 +191,7 @@ class Ingest:
         self.report.rejected += wrong.items()
         plan.leave(wrong)
 
-    # -- finishing: on the writing thread
+    # -- finishing: on a writing thread
 
     def _finish(self, plan: _Plan) -> IngestReport:
         """Wait for a plan's vectors and write it; records that somebody else changed meanwhile are planned anew."""

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 _CHUNKS = UUID("7f1c9a52-5c0e-5b43-9d38-2f6b1c9e4a10")  # the namespace of chunk ids, for ever
 
-_sorted_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
-
 _HALF = 16  # bytes of either hash: two different texts have the same one never
 
 Metadata = Mapping[str, Any]
@@ -47,8 +45,8 @@ class Chunk:
     @classmethod
     def of(cls, record: Record, number: int, start: int, text: str) -> Chunk:
         """A piece of a record, with its hash."""
-        hash_ = text_hash(text) + text_hash(f"{_sorted_json(record.metadata)}{start}")
-        return cls(record.id, number, text, record.metadata, start, start + len(text), hash_)
+        rest = blake2b(to_json(record.metadata) + str(start).encode(), digest_size=_HALF).digest()
+        return cls(record.id, number, text, record.metadata, start, start + len(text), text_hash(text) + rest)
 
     @property
     def id(self) -> str:
@@ -59,6 +57,16 @@ class Chunk:
     def text_hash(self) -> bytes:
         """Equal for equal texts, whose vectors need not be computed again."""
         return self.hash[:_HALF]
+
+
+def to_json(metadata: Metadata) -> bytes:
+    """Metadata as it is hashed and stored: equal for equal metadata, in whatever order it was made."""
+    import orjson
+
+    try:
+        return orjson.dumps(metadata, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # numbers of more than 64 bits, and what is like a dict or a float without being one
+        return json.dumps(metadata, sort_keys=True, ensure_ascii=False, default=dict).encode()
 
 
 def text_hash(text: str) -> bytes:

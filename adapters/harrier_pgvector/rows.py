@@ -5,12 +5,11 @@ Written by hand because it is the whole cost of a load: psycopg's own row writer
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import TYPE_CHECKING, Literal
 
-from harrier_core.records import Chunk, Metadata
+from harrier_core.records import Chunk, to_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +22,6 @@ _END = b"\xff\xff"
 # Of a row the number of its fields; of a field its length.
 _BEFORE_ID, _BEFORE_TEXT = Struct("!hi").pack, Struct("!iii").pack
 _BEFORE_METADATA, _BEFORE_HASH = Struct("!ib").pack, Struct("!iiiii").pack
-_to_json = json.JSONEncoder(ensure_ascii=False).encode
 _ROWS = 256  # of a block: some 400 kB, which the server takes while the next ones are made
 
 
@@ -38,7 +36,7 @@ def copy_blocks(chunks: Sequence[Chunk], vectors: NDArray[np.float32], precision
 
 
 def _row(chunk: Chunk, vector: bytes) -> tuple[bytes, ...]:
-    record_id, text, metadata = chunk.record_id.encode(), chunk.text.encode(), to_json(chunk.metadata).encode()
+    record_id, text, metadata = chunk.record_id.encode(), chunk.text.encode(), to_json(chunk.metadata)
     return (
         _BEFORE_ID(8, len(record_id)),
         record_id,
@@ -65,8 +63,3 @@ def vector_of(stored: bytes, precision: Precision) -> NDArray[np.float32]:
     import numpy as np
 
     return np.frombuffer(stored, ">f2" if precision == "halfvec" else ">f4", offset=4).astype(np.float32)
-
-
-def to_json(metadata: Metadata) -> str:
-    """Metadata as the table holds it."""
-    return _to_json(metadata)

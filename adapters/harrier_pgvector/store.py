@@ -12,13 +12,13 @@ from psycopg_pool import ConnectionPool
 
 from harrier_core.errors import SettingError, SpaceError, StoreUnsuitable, StoreWarning, WrongSpace
 from harrier_core.filters import Condition
-from harrier_core.records import Chunk, Match
+from harrier_core.records import Chunk, Match, to_json
 from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Hashes, Stored, Write, Written
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.embedded import start
 from harrier_pgvector.filters import Compiled, compile_condition
-from harrier_pgvector.rows import Precision, copy_blocks, to_json, vector_of
+from harrier_pgvector.rows import Precision, copy_blocks, vector_of
 from harrier_pgvector.schema import COLUMNS, INDEXES, LOOK_UP, Table
 
 if TYPE_CHECKING:
@@ -235,7 +235,8 @@ class PgVectorStore:
             "WHERE old.record_id = new.record_id AND old.number = new.number"
         )
         columns = zip(
-            *((c.record_id, c.number, to_json(c.metadata), c.start, c.end, c.hash) for c in chunks), strict=True
+            *((c.record_id, c.number, to_json(c.metadata).decode(), c.start, c.end, c.hash) for c in chunks),
+            strict=True,
         )
         connection.execute(update, [list(column) for column in columns])
 

@@ -6,6 +6,7 @@ python ingesting.py CONNINFO TABLE STEP OCCURRENCE     a step of STEPS, or "none
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import signal
 import sys
@@ -99,15 +100,14 @@ def die_at(step: str, occurrence: int) -> None:
     """Kill this process at the so manieth time that the store does something."""
     when, _, name = step.partition(" ")
     method: Callable[..., Any] = getattr(PgVectorStore, name)
-    times = 0
+    numbers = itertools.count(1)
 
     def dying(*args: Any, **options: Any) -> Any:
-        nonlocal times
-        times += 1
-        if when == "before" and times == occurrence:
+        number = next(numbers)
+        if when == "before" and number == occurrence:
             os.kill(os.getpid(), signal.SIGKILL)
         result = method(*args, **options)
-        if when == "after" and times == occurrence:
+        if when == "after" and number == occurrence:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 

@@ -17,6 +17,7 @@ import pytest
 from harrier_pgvector.embedded import start
 from ingesting import STEPS, after, before, run
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 INGESTING = Path(__file__).with_name("ingesting.py")
 
@@ -48,6 +49,13 @@ def make(conninfo: str, table: str) -> None:
             connection.execute(sql.SQL(statement).format(**names))
 
 
+def killed_is_over(conninfo: str) -> None:
+    """Wait until the server has noticed that a client was killed: what it had sent before may still be committed."""
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        while connection.execute("SELECT 1 FROM pg_stat_activity WHERE application_name = 'ingesting'").fetchone():
+            pass
+
+
 def content(conninfo: str, table: str) -> list[Any]:
     """All there is, row for row."""
     with psycopg.connect(conninfo) as connection:
@@ -58,7 +66,8 @@ def content(conninfo: str, table: str) -> list[Any]:
 
 def ingesting(conninfo: str, table: str, step: str = "none", occurrence: int = 1) -> subprocess.Popen[str]:
     """A process that ingests, and has begun."""
-    command = [sys.executable, "-W", "ignore", str(INGESTING), conninfo, table, step, str(occurrence)]
+    named = make_conninfo(conninfo, application_name="ingesting")
+    command = [sys.executable, "-W", "ignore", str(INGESTING), named, table, step, str(occurrence)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     with process.stdout as output:
@@ -68,6 +77,7 @@ def ingesting(conninfo: str, table: str, step: str = "none", occurrence: int = 1
 
 def converges(conninfo: str, table: str, expected: list[Any]) -> bool:
     """Run again: the table is as after a clean run, and only what was missing was encoded. Tell if anything was."""
+    killed_is_over(conninfo)
     stored = {(record_id, number): hash_[:16] for record_id, number, *_, hash_, _ in content(conninfo, table)}
     missing = [
         text for record_id, number, text, *_, hash_, _ in expected if stored.get((record_id, number)) != hash_[:16]

@@ -396,6 +396,11 @@ def let_others_pass(folder: Path) -> None:
             each.chmod(mode | 0o11)
 
 
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.fixture
 def pgbouncer(postgres: str, tmp_path: Path) -> Iterator[str]:
     """A PgBouncer that gives a server's session to somebody else after each transaction."""
@@ -422,6 +427,8 @@ def pgbouncer(postgres: str, tmp_path: Path) -> Iterator[str]:
         as_user = ["-u", Path(str(server["host"])).owner()]  # who alone may use the server's socket
         let_others_pass(tmp_path)
     process = subprocess.Popen([program, "-q", *as_user, str(tmp_path / "pgbouncer.ini")])
+    while not _listens(port):
+        assert process.poll() is None
     yield f"postgresql://postgres@127.0.0.1:{port}/behind"
     process.terminate()
     process.wait(10)
