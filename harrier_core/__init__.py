@@ -3,6 +3,7 @@
 Importing it loads neither torch nor any framework.
 """
 
+from harrier_core.cache import CachedEncoder
 from harrier_core.chunking import Chunking
 from harrier_core.encoder import Encoder
 from harrier_core.errors import (
@@ -43,6 +44,7 @@ from harrier_core.tasks import Task
 
 __all__ = [
     "BadVectors",
+    "CachedEncoder",
     "Chunk",
     "Chunking",
     "DeviceError",

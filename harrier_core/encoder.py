@@ -149,6 +149,12 @@ class Encoder:
         return asked or limit
 
     @property
+    def on_overflow(self) -> Literal["error", "truncate"]:
+        """What a text with more tokens is."""
+        chosen: Literal["error", "truncate"] = self._settings["on_overflow"]
+        return chosen
+
+    @property
     def tasks(self) -> Mapping[str, str]:
         """The model's own tasks: a name, and what stands before the text of a query with it."""
         return MappingProxyType(dict(self._model.prompts.tasks))

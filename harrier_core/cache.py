@@ -1,0 +1,139 @@
+"""Vectors that were made before, out of any key-value store; a key holds all that a vector depends on.
+
+The role, the instruction and the model are part of it: a query never gets the vector of a document, nor that of another
+model, task or limit, whoever else uses the same store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Protocol
+
+from harrier_core.encoder import Encoder
+from harrier_core.errors import BadVectors, InputError, OutOfMemory
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from harrier_core.tasks import Task
+
+    Vectors = NDArray[np.float32]
+
+_FORMAT = 1
+_NUMBER = "<f4"
+
+
+class KeyValues(Protocol):
+    """A store of bytes under names, as LangChain's ByteStore is one."""
+
+    def mget(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        """What is stored under each key, or None."""
+
+    def mset(self, key_value_pairs: Sequence[tuple[str, bytes]]) -> None:
+        """Store these."""
+
+
+class CachedEncoder:
+    """An Encoder that looks into a store before it encodes. Anybody may share the store; nothing in it goes stale."""
+
+    def __init__(self, encoder: Encoder, store: KeyValues) -> None:
+        self.encoder = encoder
+        self._store = store
+        self._model: str | None = None
+
+    def encode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
+        """What `Encoder.encode_queries` returns; only what is not stored is encoded."""
+        call = self._look_up(list(texts), self.encoder.prompt("", task=task))
+        with call.positions_of_all():
+            made = self.encoder.encode_queries(call.missing, task=task)
+        return self._complete(call, made)
+
+    def encode_documents(self, texts: Iterable[str]) -> Vectors:
+        """What `Encoder.encode_documents` returns; only what is not stored is encoded."""
+        call = self._look_up(list(texts), None)
+        with call.positions_of_all():
+            made = self.encoder.encode_documents(call.missing)
+        return self._complete(call, made)
+
+    async def aencode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
+        """What `encode_queries` returns, without holding up the event loop."""
+        prompt = await asyncio.to_thread(self.encoder.prompt, "", task=task)
+        call = await asyncio.to_thread(self._look_up, list(texts), prompt)
+        with call.positions_of_all():
+            made = await self.encoder.aencode_queries(call.missing, task=task)
+        return await asyncio.to_thread(self._complete, call, made)
+
+    async def aencode_documents(self, texts: Iterable[str]) -> Vectors:
+        """What `encode_documents` returns, without holding up the event loop."""
+        call = await asyncio.to_thread(self._look_up, list(texts), None)
+        with call.positions_of_all():
+            made = await self.encoder.aencode_documents(call.missing)
+        return await asyncio.to_thread(self._complete, call, made)
+
+    def _look_up(self, texts: list[str], prompt: str | None) -> _Call:
+        """What is stored of these texts; prompt: of queries, None: they are documents."""
+        if self._model is None:
+            space = {**asdict(self.encoder.space), "task": None}  # which is the default one: each key has its own
+            limits = [self.encoder.max_tokens, self.encoder.on_overflow]
+            self._model = json.dumps([_FORMAT, space, limits])
+        before = json.dumps([self._model, prompt])
+        keys = [_key(before, text) for text in texts]
+        asked = list(dict.fromkeys(key for key in keys if key is not None))
+        size = 4 * self.encoder.dimensions
+        stored = zip(asked, self._store.mget(asked) if asked else (), strict=True)
+        # Half a value, which a crash may leave in some stores, is none.
+        return _Call(texts, keys, {key: value for key, value in stored if value is not None and len(value) == size})
+
+    def _complete(self, call: _Call, made: Vectors) -> Vectors:
+        """Store what was made, and put all vectors into the caller's order."""
+        import numpy as np
+
+        new = [(call.keys[place], vector.astype(_NUMBER).tobytes()) for place, vector in call.new(made)]
+        if new:
+            self._store.mset([(key, value) for key, value in new if key is not None])
+        values = call.stored | dict(new)
+        joined = b"".join([values[key] for key in call.keys])
+        return (
+            np.frombuffer(joined, _NUMBER).astype(np.float32).reshape(len(call.keys), -1 if joined else made.shape[1])
+        )
+
+
+class _Call:
+    """The texts of one call: what is stored of them, and where the others stand."""
+
+    def __init__(self, texts: Sequence[str], keys: Sequence[str | None], stored: dict[str | None, bytes]) -> None:
+        self.keys = keys
+        self.stored = stored
+        places = {key or place: place for place, key in reversed(list(enumerate(keys))) if key not in stored}
+        self._places = sorted(places.values())  # of equal texts the first
+        self.missing = [texts[place] for place in self._places]
+
+    def new(self, made: Vectors) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Each vector that was made, and where its text stands."""
+        return zip(self._places, made, strict=True)
+
+    @contextmanager
+    def positions_of_all(self) -> Iterator[None]:
+        """An error that counts the missing texts is made to count all of the caller's."""
+        try:
+            yield
+        except InputError as error:
+            at = self._places
+            raise type(error)([replace(each, position=at[each.position]) for each in error.problems]) from None
+        except BadVectors as error:
+            raise BadVectors(str(error), [self._places[each] for each in error.positions]) from None
+        except OutOfMemory as error:
+            raise OutOfMemory(str(error), self._places[error.position]) from None
+
+
+def _key(before: str, text: object) -> str | None:
+    """None for what is no text: the encoder refuses it."""
+    if not isinstance(text, str):
+        return None
+    return blake2b(f"{before}\0{text}".encode(errors="surrogatepass"), digest_size=24).hexdigest()

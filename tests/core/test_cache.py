@@ -1,0 +1,112 @@
+"""A cache that cannot mix roles, tasks, models or limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harrier_core import CachedEncoder, EmptyText, Encoder, NotText, Task
+from harrier_core.testing import build_model
+
+
+class Values(dict[str, bytes]):
+    """A store that counts what it is asked."""
+
+    asked = 0
+
+    def mget(self, keys: Sequence[str]) -> list[bytes | None]:
+        self.asked += len(keys)
+        return [self.get(key) for key in keys]
+
+    def mset(self, key_value_pairs: Sequence[tuple[str, bytes]]) -> None:
+        self.update(key_value_pairs)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(build_model(tmp_path_factory.mktemp("model")))
+
+
+def vectors_of(cached: CachedEncoder, texts: list[str], how: str) -> np.ndarray[Any, Any]:
+    match how:
+        case "documents":
+            return cached.encode_documents(texts)
+        case "queries":
+            return cached.encode_queries(texts)
+        case "adocuments":
+            return asyncio.run(cached.aencode_documents(texts))
+    return asyncio.run(cached.aencode_queries(texts))
+
+
+@pytest.mark.parametrize("how", ["documents", "queries", "adocuments", "aqueries"])
+def test_the_same_vectors(folder: str, how: str) -> None:
+    """As without it, in any mixture of stored and new, to the last bit; nothing is encoded twice."""
+    with Encoder(folder) as encoder:
+        values = Values()
+        cached = CachedEncoder(encoder, values)
+        texts = ["one", "two", "one", "three"]
+        plain = encoder.encode_documents if "documents" in how else encoder.encode_queries
+        assert np.array_equal(vectors_of(cached, texts[:2], how), plain(texts[:2]))
+        before = encoder.stats.texts
+        again = vectors_of(CachedEncoder(encoder, values), texts, how)
+        assert encoder.stats.texts == before + 1
+        assert len(values) == 3
+        assert {len(value) for value in values.values()} == {4 * encoder.dimensions}
+        np.testing.assert_allclose(again, plain(texts), atol=1e-6)
+        assert again.dtype == np.float32
+        before = encoder.stats.texts
+        assert np.array_equal(vectors_of(cached, texts, how), again)
+        assert vectors_of(cached, [], how).shape == (0, encoder.dimensions)
+        assert encoder.stats.texts == before
+
+
+def test_nothing_is_mixed(folder: str, tmp_path: Path) -> None:
+    """Roles, tasks, models, limits: each has its own value for one text."""
+    values = Values()
+    other = str(build_model(tmp_path, seed=5))
+    settings: list[dict[str, Any]] = [{}, {"max_tokens": 99, "on_overflow": "truncate"}, {"max_tokens": 99}]
+    encoders = [Encoder(folder, **each) for each in settings] + [Encoder(other)]
+    law = Task("Given a legal question, retrieve the statutes that answer it")
+    for number, encoder in enumerate(encoders):
+        cached = CachedEncoder(encoder, values)
+        cached.encode_documents(["a"])
+        for task in (None, "sts_query", law):
+            np.testing.assert_allclose(
+                cached.encode_queries(["a"], task=task), encoder.encode_queries(["a"], task=task), atol=1e-6
+            )
+        assert len(values) == 4 * number + 4
+    with Encoder(folder, task="sts_query") as sts:  # the task's name is not what counts
+        before = len(values)
+        CachedEncoder(sts, values).encode_queries(["a"])
+        assert len(values) == before
+
+
+def test_errors_count_all_texts(folder: str) -> None:
+    """Also those that were stored; and nothing is stored of a call that failed."""
+    with Encoder(folder) as encoder:
+        values = Values()
+        cached = CachedEncoder(encoder, values)
+        cached.encode_documents(["one", "two"])
+        with pytest.raises(EmptyText, match="text 2 is empty") as caught:
+            cached.encode_documents(["one", "two", "", "three", " "])
+        assert [problem.position for problem in caught.value.problems] == [2, 4]
+        with pytest.raises(NotText, match="text 1 is int"):
+            cached.encode_documents(["one", 5])  # type: ignore[list-item]
+        assert len(values) == 2
+
+
+def test_half_a_value(folder: str) -> None:
+    """It is made again."""
+    with Encoder(folder) as encoder:
+        values = Values()
+        cached = CachedEncoder(encoder, values)
+        whole = cached.encode_documents(["one"])
+        [key] = values
+        values[key] = values[key][:-1]
+        assert np.array_equal(cached.encode_documents(["one"]), whole)
+        assert len(values[key]) == 4 * encoder.dimensions
