@@ -198,6 +198,8 @@ class Ingest:
         report = IngestReport()
         for _ in range(_ATTEMPTS):
             written = self._store.write(plan.write(self._vectors(plan)))
+            self.report.rejected += written.rejected.items()
+            plan.leave(written.rejected)
             left = set(written.changed)
             report.encoded += sum(chunk.record_id not in left for chunk in plan.encoded)
             report.written += sum(chunk.record_id not in left for chunk in [*plan.encoded, *plan.described])

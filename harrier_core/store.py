@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from harrier_core.filters import Condition
@@ -50,6 +50,7 @@ class Written:
 
     deleted: int  # chunks that their records no longer have
     changed: Sequence[str]  # records that somebody else changed meanwhile, left as they are
+    rejected: Mapping[str, str] = field(default_factory=dict)  # records that the database refuses, and why
 
 
 @dataclass(frozen=True, slots=True)

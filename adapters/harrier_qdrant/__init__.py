@@ -1,1 +1,11 @@
-"""."""
+"""Harrier Kit's Qdrant: a VectorStore over a server, through qdrant-client, or over Qdrant Edge in a folder.
+
+store = QdrantStore("http://localhost:6333", collection="documents")
+store = QdrantStore.embedded("folder", collection="documents")     # the engine itself, without a server to install
+index = Index(store, Encoder("harrier-270m"))
+"""
+
+from harrier_qdrant.schema import Layout
+from harrier_qdrant.store import QdrantStore
+
+__all__ = ["Layout", "QdrantStore"]

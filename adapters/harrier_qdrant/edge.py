@@ -1,0 +1,162 @@
+"""The process in which Qdrant Edge runs: a loop that answers its parent, and ends with it.
+
+Edge holds the interpreter's lock for as long as a call takes, up to minutes: in the process that feeds a GPU it would
+stop everything. It is run as a file, without the rest of the kit, so that it starts in a moment.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import qdrant_edge as edge
+
+# Below it a search that compares all takes some ten milliseconds, and building an index takes minutes.
+_UNINDEXED = 50_000
+
+
+class Shard:
+    """What the parent may ask for; each method is a request."""
+
+    def __init__(self) -> None:
+        self._shard: edge.EdgeShard | None = None
+        self._vector = ""
+
+    @property
+    def _opened(self) -> edge.EdgeShard:
+        assert self._shard is not None, "the parent opens it first"  # noqa: S101
+        return self._shard
+
+    def open(self, folder: str, vector: str) -> None:
+        """A shard that is there."""
+        self._vector = vector
+        self._shard = edge.EdgeShard.load(folder)
+
+    def create(self, folder: str, vector: str, dimensions: int, precision: str, indexes: dict[str, str]) -> None:
+        """A new one."""
+        kind = edge.VectorStorageDatatype.Float16 if precision == "float16" else edge.VectorStorageDatatype.Float32
+        params = edge.EdgeVectorParams(size=dimensions, distance=edge.Distance.Cosine, datatype=kind)
+        self._vector = vector
+        self._shard = edge.EdgeShard.create(folder, edge.EdgeConfig(vectors={vector: params}))
+        for field, type_ in indexes.items():
+            schema = getattr(edge.PayloadSchemaType, type_.capitalize())
+            self._shard.update(edge.UpdateOperation.create_field_index(field, schema))
+
+    def upsert(self, ids: Sequence[str], vectors: np.ndarray[Any, Any], payloads: Sequence[dict[str, Any]]) -> None:
+        """Write points; when it returns they are in the log on disk."""
+        points = [
+            edge.Point(id_, {self._vector: vector}, payload)
+            for id_, vector, payload in zip(ids, vectors.tolist(), payloads, strict=True)
+        ]
+        self._opened.update(edge.UpdateOperation.upsert_points(points))
+
+    def describe(self, payloads: dict[str, dict[str, Any]]) -> None:
+        """Change payloads of points that are there."""
+        for id_, payload in payloads.items():
+            self._opened.update(edge.UpdateOperation.set_payload([id_], payload))
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Remove points."""
+        self._opened.update(edge.UpdateOperation.delete_points(list(ids)))
+
+    def delete_where(self, where: dict[str, Any]) -> None:
+        """Remove points that a filter finds."""
+        self._opened.update(edge.UpdateOperation.delete_points_by_filter(_filter(where)))
+
+    def scroll(
+        self, where: dict[str, Any] | None, offset: str | None, limit: int, fields: list[str] | None, vectors: bool
+    ) -> tuple[list[tuple[dict[str, Any], Any]], str | None]:
+        """A page of points by their ids, and where the next one begins."""
+        request = edge.ScrollRequest(
+            offset=offset,
+            limit=limit,
+            filter=None if where is None else _filter(where),
+            with_payload=True if fields is None else fields,
+            with_vector=vectors,
+        )
+        found, following = self._opened.scroll(request)
+        points = [(each.payload or {}, self._own(each.vector)) for each in found]
+        return points, None if following is None else str(following)
+
+    def search(
+        self, vector: list[float], limit: int, where: dict[str, Any] | None, vectors: bool
+    ) -> list[tuple[dict[str, Any], Any, float]]:
+        """The nearest points."""
+        request = edge.QueryRequest(
+            limit=limit,
+            query=edge.Query.Nearest(vector, using=self._vector),
+            filter=None if where is None else _filter(where),
+            with_payload=True,
+            with_vector=vectors,
+        )
+        return [(each.payload or {}, self._own(each.vector), each.score) for each in self._opened.query(request)]
+
+    def _own(self, vectors: Any) -> np.ndarray[Any, Any] | None:  # noqa: ANN401
+        return np.array(vectors[self._vector], np.float32) if vectors else None
+
+    def count(self, where: dict[str, Any] | None) -> int:
+        """How many points a filter finds."""
+        return self._opened.count(edge.CountRequest(exact=True, filter=None if where is None else _filter(where)))
+
+    def settle(self) -> None:
+        """Build an index where it is worth its time."""
+        info = self._opened.info()
+        if info.points_count - info.indexed_vectors_count > _UNINDEXED:
+            self._opened.optimize()
+        self._opened.flush()
+
+    def close(self) -> None:
+        """Write out what is in memory."""
+        if self._shard is not None:
+            self._shard.close()
+
+
+def _filter(where: dict[str, Any]) -> edge.Filter:
+    """From the JSON of Qdrant's REST interface."""
+    parts: dict[str, Any] = {clause: [_condition(each) for each in conditions] for clause, conditions in where.items()}
+    return edge.Filter(**parts)
+
+
+def _condition(said: dict[str, Any]) -> Any:  # noqa: ANN401
+    if "is_null" in said:
+        return edge.IsNullCondition(said["is_null"]["key"])
+    if "key" not in said:
+        return _filter(said)
+    if "range" in said:
+        return edge.FieldCondition(said["key"], range=edge.RangeFloat(**said["range"]))
+    match = said["match"]
+    if "any" in match:
+        return edge.FieldCondition(said["key"], match=edge.MatchAny(match["any"]))
+    value = match["value"]
+    if isinstance(value, bool):  # Edge takes Python's own for the numbers 1 and 0
+        value = np.bool_(value)
+    return edge.FieldCondition(said["key"], match=edge.MatchValue(value))
+
+
+def main() -> None:
+    """Answer requests from standard input until it ends."""
+    # Whatever else in this process prints, the parent must not read.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    shard = Shard()
+    while True:
+        try:
+            name, arguments = pickle.load(sys.stdin.buffer)  # its own parent wrote it
+        except EOFError:
+            break
+        method: Callable[..., Any] = getattr(shard, name)
+        try:
+            answer: tuple[str, Any] = "ok", method(*arguments)
+        except Exception as error:  # Edge raises nothing more precise
+            answer = "error", str(error)
+        pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
+        answers.flush()
+    shard.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Chunks to points and back. Pure.
+
+id            the chunk's, a UUID that follows from the record's id and the chunk's number
+vector        one, named: Qdrant can change the vectors of a collection in place only where they have names
+page_content  the text, and
+metadata      where LangChain's own store looks for them; LlamaIndex's does with text_key="page_content"
+record_id, number, start, end, hash     as in every store
+fields        the names in metadata
+exact         metadata as JSON, only where Qdrant cannot hold its numbers
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from harrier_core.records import Chunk, Match, to_json
+from harrier_core.store import Stored
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vector = NDArray[np.float32]
+
+TEXT, METADATA, RECORD, NUMBER, START, END, HASH, FIELDS, EXACT = (
+    *("page_content", "metadata", "record_id", "number", "start", "end", "hash", "fields", "exact"),
+)
+
+Payload = dict[str, Any]
+
+# Qdrant's guide says 64 to 256 points a request; its REST interface takes 32 MiB, where a point of 5,376 numbers has
+# 104 KB.
+_MOST_POINTS, _MOST_BYTES = 256, 4 * 2**20
+
+_MOST_NUMBER = int(sys.float_info.max)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A point as a search or a scroll gives it."""
+
+    payload: Payload
+    vector: Vector | None = None
+    score: float = 0.0
+
+    def match(self) -> Match:
+        """As the Index gives it to users."""
+        own = self.payload
+        return Match(
+            *(own[RECORD], own[NUMBER], own[TEXT], _metadata(own), self.score, own[START], own[END], self.vector)
+        )
+
+    def stored(self) -> Stored:
+        """The chunk with its vector."""
+        own = self.payload
+        chunk = Chunk(
+            *(own[RECORD], own[NUMBER], own[TEXT], _metadata(own), own[START], own[END], bytes.fromhex(own[HASH]))
+        )
+        assert self.vector is not None  # noqa: S101  # a scroll that gives chunks asks for it
+        return Stored(chunk, self.vector)
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What was said of the record."""
+        return _metadata(self.payload)
+
+
+def payload_of(chunk: Chunk) -> Payload:
+    """All of a point but its vector."""
+    return {TEXT: chunk.text, **described(chunk)}
+
+
+def described(chunk: Chunk) -> Payload:
+    """What of a point may change while its text, and so its vector, does not."""
+    plain = _plain(chunk.metadata)
+    payload = {
+        METADATA: plain,
+        RECORD: chunk.record_id,
+        NUMBER: chunk.number,
+        START: chunk.start,
+        END: chunk.end,
+        HASH: chunk.hash.hex(),
+        FIELDS: list(chunk.metadata),
+    }
+    return payload if plain == chunk.metadata else {**payload, EXACT: to_json(chunk.metadata).decode()}
+
+
+def redescribed(chunk: Chunk) -> Payload:
+    """The same for a point that is there: what is not said stays as it was."""
+    return {EXACT: None, **described(chunk)}
+
+
+def _metadata(payload: Payload) -> Mapping[str, Any]:
+    metadata: Mapping[str, Any] = json.loads(payload[EXACT]) if payload.get(EXACT) else payload[METADATA]
+    return metadata
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """With numbers beyond 64 bits as floats, which Qdrant can compare."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
+        return float(max(-_MOST_NUMBER, min(value, _MOST_NUMBER)))
+    return value
+
+
+def batches(chunks: Sequence[Chunk], bytes_a_vector: int) -> Iterator[range]:
+    """Which chunks go into one request: bounded by count and by bytes."""
+    begin = size = 0
+    for place, chunk in enumerate(chunks):
+        own = bytes_a_vector + 4 * len(chunk.text) + 500  # a character has four bytes at most
+        if place > begin and (place - begin == _MOST_POINTS or size + own > _MOST_BYTES):
+            yield range(begin, place)
+            begin, size = place, 0
+        size += own
+    if chunks:
+        yield range(begin, len(chunks))
+
+
+def pages(found: Iterator[Found], size: int) -> Iterator[list[Found]]:
+    """So many at a time."""
+    while page := list(islice(found, size)):
+        yield page

@@ -1,0 +1,156 @@
+"""Patience with a server: what passes is tried again, what does not is said in our words.
+
+REST and gRPC tell the same things differently; `Trouble.of` is the one place that knows both.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+import grpc
+from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
+
+from harrier_core.errors import StoreError, StoreUnavailable, StoreUnsuitable
+
+T = TypeVar("T")
+
+ERRORS = (QdrantException, ApiException, grpc.RpcError)
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+_MOST_SHOWN = 300  # characters of what a server says
+
+_Code = grpc.StatusCode
+_STATUS = {  # what a gRPC code would have been over REST
+    _Code.INVALID_ARGUMENT: 400,
+    _Code.FAILED_PRECONDITION: 400,
+    _Code.OUT_OF_RANGE: 413,  # a message beyond the limit
+    _Code.UNAUTHENTICATED: 401,
+    _Code.PERMISSION_DENIED: 403,
+    _Code.NOT_FOUND: 404,
+    _Code.ALREADY_EXISTS: 409,
+    _Code.RESOURCE_EXHAUSTED: 429,
+    _Code.UNIMPLEMENTED: 501,
+}
+
+
+class NotDone(Exception):
+    """A server took a request, and says that it has not carried it out yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What a server, or the way to it, answered instead."""
+
+    status: int | None  # as over REST; None: there was no answer
+    said: str
+    retry_after: float | None = None
+
+    @classmethod
+    def of(cls, error: Exception) -> Trouble:
+        """From an error of the client or of gRPC."""
+        if isinstance(error, NotDone):
+            return cls(None, "it took the request and did not carry it out in time")
+        if isinstance(error, ResourceExhaustedResponse):
+            return cls(429, error.message, float(error.retry_after_s))
+        if isinstance(error, UnexpectedResponse):
+            return cls(error.status_code, _detail(error))
+        if isinstance(error, ResponseHandlingException):
+            return cls(None, f"{type(error.source).__name__}: {error.source}")
+        if isinstance(error, grpc.RpcError):
+            return cls._of_rpc(error)
+        return cls(429, "it is asked too often", _seconds(str(error)))  # a Retry-After that the client cannot read
+
+    @classmethod
+    def _of_rpc(cls, error: grpc.RpcError) -> Trouble:
+        code, said = error.code(), error.details() or ""
+        metadata = dict(error.trailing_metadata() or ())
+        if code is _Code.RESOURCE_EXHAUSTED and "larger than max" in said:
+            return cls(413, said)
+        if code in (_Code.INTERNAL, _Code.UNKNOWN, _Code.ABORTED, _Code.DATA_LOSS):
+            return cls(500, said)
+        return cls(_STATUS.get(code), said or code.name.lower(), _seconds(str(metadata.get("retry-after", ""))))
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same request may be answered later."""
+        return self.status is None or self.status in (408, 425, 429) or (self.status >= 500 and self.status != 501)
+
+    @property
+    def too_large(self) -> bool:
+        """Whether a part of the request might be taken."""
+        return self.status == 413 or (self.status == 400 and "larger than allowed" in self.said)
+
+    @property
+    def refused(self) -> bool:
+        """Whether it is about what the request holds."""
+        return self.status in (400, 422)
+
+    def error(self, where: str) -> StoreError:
+        """In our words."""
+        said = self.said[:_MOST_SHOWN]
+        if self.passes:
+            return StoreUnavailable(f"Qdrant at {where} cannot be reached, or does not get to it: {said}")
+        if self.status in (401, 403):
+            return StoreUnsuitable(f"Qdrant at {where} refuses this API key: {said}; give one that may do this")
+        return StoreError(f"Qdrant at {where} refused ({self.status}): {said}")
+
+
+def _detail(error: UnexpectedResponse) -> str:
+    try:
+        said = error.structured()["status"]["error"]
+    except (ValueError, KeyError, TypeError):
+        return error.reason_phrase or "without a reason"
+    return str(said)
+
+
+def _seconds(text: str) -> float | None:
+    """A Retry-After: whole or broken seconds, or a date; also at the end of a sentence about it."""
+    value = text.rpartition("integer: ")[2].strip()
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+class Patience:
+    """Tries requests for so many seconds."""
+
+    def __init__(self, where: str, retry_for: float) -> None:
+        self._where = where
+        self._retry_for = retry_for
+        self.closed = threading.Event()
+
+    def run(self, request: Callable[[], T]) -> T:
+        """What a request returns; it is made again while its trouble may pass."""
+        until, pause = time.monotonic() + self._retry_for, _FIRST_PAUSE
+        while True:
+            try:
+                return request()
+            except (*ERRORS, NotDone) as error:
+                trouble = Trouble.of(error)
+                wait = pause * random.uniform(0.5, 1.0) if trouble.retry_after is None else trouble.retry_after
+                if not trouble.passes or time.monotonic() + wait >= until:
+                    raise Refused(trouble, self._where) from None
+            if self.closed.wait(wait):
+                raise StoreUnavailable("this store was closed while it waited for its server") from None
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+class Refused(StoreError):
+    """A request that was given up, for the adapter to look at; users see it as the error that it becomes."""
+
+    def __init__(self, trouble: Trouble, where: str) -> None:
+        super().__init__(str(trouble.error(where)))
+        self.trouble = trouble
+        self.where = where

@@ -1,0 +1,333 @@
+"""A server that fails in every way, over REST and over gRPC, and one that is not as it has to be."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from email.utils import formatdate
+from typing import Any
+
+import numpy as np
+import pytest
+from harrier_qdrant import QdrantStore
+from harrier_qdrant.wire import Trouble
+from qdrant_client import models
+from qdrant_stub import Fault, Stub
+
+from harrier_core import (
+    Encoder,
+    Index,
+    Record,
+    SettingError,
+    StoreError,
+    StoreUnavailable,
+    StoreUnsuitable,
+    StoreWarning,
+    WrongSpace,
+)
+from harrier_core.records import Chunk
+from harrier_core.store import Write
+from harrier_core.testing import build_model
+
+RECORDS = [Record(f"r{number}", f"text number {number}", {"n": number}) for number in range(600)]
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encoder]:
+    with Encoder(build_model(tmp_path_factory.mktemp("words"), vectors="words")) as encoder:
+        yield encoder
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    stub = Stub()
+    yield stub
+    stub.close()
+
+
+@pytest.fixture(params=["REST", "gRPC"])
+def way(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def index(stub: Stub, way: str, encoder: Encoder) -> Iterator[Index]:
+    client = stub.client(prefer_grpc=way == "gRPC", timeout=1)
+    with Index(QdrantStore(client, collection="docs", retry_for=10, timeout=1), encoder) as index:
+        yield index
+    client.close()
+
+
+PASSING: dict[str, Fault] = {
+    "500": Fault(500),
+    "503": Fault(503),
+    "busy": Fault(429),
+    "busy for whole seconds": Fault(429, headers={"Retry-After": "1"}),
+    "busy for half a second": Fault(429, headers={"Retry-After": "0.5"}),
+    "busy until a date": Fault(429, headers={"Retry-After": formatdate(time.time() + 1, usegmt=True)}),
+    "too slow": Fault(500, delay=1.5),
+    "dropped": Fault(drop=True),
+    "the answer lost": Fault(drop=True, carried_out=True),
+    "carried out and failed": Fault(500, carried_out=True),
+    "taken and not carried out": Fault(update_status="acknowledged"),
+    "not carried out in time": Fault(update_status="wait_timeout"),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_what_passes_is_tried_again(stub: Stub, index: Index, fault: str) -> None:
+    """At each kind of request; nothing is lost or doubled, and nothing is encoded twice."""
+    status_only = PASSING[fault].update_status is not None
+    stub.plan = lambda name, number: (
+        PASSING[fault]
+        if number == 1 and (name == "upsert" or (not status_only and name in ("scroll", "create")))
+        else None
+    )
+    assert index.ingest(RECORDS).written == 600
+    assert stub.counts["upsert"] == 4  # of three
+    stub.counts.clear()
+    stub.plan = lambda name, number: PASSING[fault] if number == 1 and name in ("delete", "query") else None
+    if status_only:
+        stub.plan = lambda name, number: PASSING[fault] if number == 1 and name == "delete" else None
+    report = index.ingest([replace(RECORDS[0], text="changed"), *RECORDS[1:599]], prune=True)
+    assert (report.written, report.unchanged, report.deleted) == (1, 598, 1)
+    assert index.search("changed", k=1)[0].record_id == "r0"
+    assert index.count() == 599
+
+
+def test_several_requests_are_in_flight(stub: Stub, index: Index) -> None:
+    """The answer to one is not waited for before the next is sent."""
+    index.ingest(RECORDS[:1])
+    together = threading.Barrier(3)
+
+    def plan(name: str, _: int) -> None:
+        if name == "upsert":
+            together.wait(30)
+
+    stub.plan = plan
+    assert index.ingest(RECORDS).written == 599
+
+
+def test_it_gives_up_in_the_end(stub: Stub, way: str, encoder: Encoder) -> None:
+    """With the last reason; a run when the server is back finishes the work."""
+    stub.plan = lambda name, number: Fault(503, "overloaded") if name == "upsert" and number > 1 else None
+    client = stub.client(prefer_grpc=way == "gRPC")
+    with Index(QdrantStore(client, retry_for=0.5), encoder) as index:
+        with pytest.raises(StoreUnavailable, match="cannot be reached, or does not get to it: overloaded"):
+            index.ingest(RECORDS)
+        stub.plan = lambda name, number: None
+        assert index.ingest(RECORDS).written + index.ingest(RECORDS).unchanged >= 600
+        assert index.count() == 600
+    client.close()
+
+
+def test_a_poisoned_point(stub: Stub, index: Index) -> None:
+    """It is found and reported; its neighbours are stored; what is not about it is not tried again."""
+    real = stub.local.upsert
+
+    def refusing(name: str, points: Any) -> Any:
+        ids = points.ids if isinstance(points, models.Batch) else [point.id for point in points]
+        poisoned = {Chunk.of(RECORDS[at], 0, 0, RECORDS[at].text).id for at in (7, 300)}
+        if poisoned & set(ids):
+            raise ValueError("Wrong input: a point is not as it should be")
+        return real(name, points)
+
+    stub.local.upsert = refusing  # type: ignore[method-assign, assignment]
+    report = index.ingest(RECORDS)
+    assert dict(report.rejected) == {
+        f"r{at}": "is refused by Qdrant: Wrong input: a point is not as it should be" for at in (7, 300)
+    }
+    assert (report.written, index.count()) == (598, 598)
+    stub.local.upsert = real  # type: ignore[method-assign]
+    assert index.ingest(RECORDS).written == 2
+
+
+def test_too_large_for_the_server(stub: Stub, index: Index) -> None:
+    """A request is halved until it is taken."""
+    real = stub.local.upsert
+    sizes: list[int] = []
+
+    def refusing(name: str, points: Any) -> Any:
+        size = len(points.ids) if isinstance(points, models.Batch) else len(points)
+        if size > 50:
+            raise ValueError("Payload is larger than allowed (limit: 33554432 bytes)")
+        sizes.append(size)
+        return real(name, points)
+
+    stub.local.upsert = refusing  # type: ignore[method-assign, assignment]
+    assert index.ingest(RECORDS).written == 600
+    assert sum(sizes) == 600
+
+
+def test_vectors_that_are_none(index: Index, encoder: Encoder) -> None:
+    """NaN is not sent; the records around it are."""
+    index.ingest(RECORDS[:1])
+    store = index.store
+    chunks = [Chunk.of(record, 0, 0, record.text) for record in RECORDS[1:4]]
+    vectors = encoder.encode_documents([chunk.text for chunk in chunks])
+    vectors[1, 3] = np.nan
+    ids = [chunk.record_id for chunk in chunks]
+    written = store.write(Write(dict.fromkeys(ids, 1), chunks, vectors, [], {id_: {} for id_ in ids}))
+    assert written.rejected == {"r2": "gets a vector that is not finite"}
+    assert (list(written.changed), index.count()) == ([], 3)
+
+
+def test_a_url(stub: Stub, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """gRPC where there is a way to it, REST where there is none."""
+    monkeypatch.setattr("qdrant_client.qdrant_remote.QdrantRemote.__init__", _on_port(stub.grpc_port))
+    with Index(QdrantStore(stub.url, collection="docs"), encoder) as index:
+        assert index.ingest(RECORDS).written == 600
+    assert any("user-agent" in each and "grpc" in each["user-agent"] for each in stub.headers)
+    monkeypatch.undo()
+    stub.headers.clear()
+    with Index(QdrantStore(stub.url, collection="docs"), encoder) as index:  # nobody listens on the usual port
+        assert index.ingest(RECORDS).unchanged == 600
+    assert all("grpc" not in each.get("user-agent", "") for each in stub.headers)
+
+
+def _on_port(port: int) -> Callable[..., None]:
+    from qdrant_client.qdrant_remote import QdrantRemote
+
+    real = QdrantRemote.__init__
+
+    def init(self: Any, *args: Any, **settings: Any) -> None:
+        real(self, *args, **{**settings, "grpc_port": port})
+
+    return init
+
+
+def test_keys_stay_secret(stub: Stub, encoder: Encoder) -> None:
+    """In no repr, no error; not sent in the open to another host without a warning."""
+    secret = "s3cr3t-key"
+    with pytest.warns(StoreWarning, match="the API key goes to http://db.example.com:6333 unencrypted") as caught:
+        store = QdrantStore("http://user:pass@db.example.com:6333", api_key=secret)
+    assert caught[0].filename == __file__
+    assert "pass" not in repr(store)
+    assert secret not in repr(store)
+    with Index(QdrantStore(stub.url, collection="docs", api_key=secret), encoder) as index:  # loopback: no warning
+        index.ingest(RECORDS[:1])
+        assert any(each.get("api-key") == secret for each in stub.headers)
+        stub.plan = lambda name, number: Fault(403, "forbidden: global access is required")
+        with pytest.raises(StoreUnsuitable, match="refuses this API key: forbidden") as refused:
+            index.search("text")
+    assert secret not in str(refused.value)
+    for wrong in (f"db.example.com:6333?key={secret}", "postgresql://host"):
+        with pytest.raises(SettingError, match="a Qdrant server is a URL") as setting:
+            QdrantStore(wrong)
+        assert secret not in str(setting.value)
+    client = stub.client()
+    with pytest.raises(SettingError, match="give the key to the client"):
+        QdrantStore(client, api_key=secret)
+    client.close()
+
+
+def test_collections_of_others(stub: Stub, index: Index, encoder: Encoder, tmp_path: Any) -> None:
+    """Another vector's name, size, distance, or space: it is left alone, and the error says what to do."""
+    dimensions, space = encoder.dimensions, {"harrier_space": encoder.space.to_json()}
+    cosine = models.VectorParams(size=dimensions, distance=models.Distance.COSINE)
+    cases: list[tuple[Any, Any, str]] = [
+        (cosine, space, "has no vector 'text-dense', but one without a name"),
+        ({"other": cosine}, space, "has no vector 'text-dense', but 'other'; name it"),
+        (
+            {"text-dense": models.VectorParams(size=4, distance=models.Distance.DOT)},
+            space,
+            "compares by Dot, not by Cosine",
+        ),
+        ({"text-dense": cosine}, None, "does not say what its vectors are"),
+        ({"text-dense": cosine}, {"harrier_space": "{}"}, "is not an embedding space"),
+        (
+            {"text-dense": models.VectorParams(size=4, distance=models.Distance.COSINE)},
+            space,
+            "has vectors of 4 dimensions",
+        ),
+    ]
+    for vectors, metadata, said in cases:
+        stub.local.create_collection("docs", vectors, metadata=metadata)
+        for use in (lambda: index.ingest(RECORDS), lambda: index.search("text")):
+            with pytest.raises(StoreUnsuitable, match=said):
+                use()
+        assert stub.local.count("docs").count == 0
+        stub.local.delete_collection("docs")
+    index.ingest(RECORDS[:5])
+    with Encoder(build_model(tmp_path, vectors="words", seed=3)) as other, stub_index(stub, other) as wrong:
+        with pytest.raises(WrongSpace, match="the weights differ.*use another collection"):
+            wrong.search("text")
+        assert other.stats.texts == 0
+    stub.local.delete_collection("docs")
+    with pytest.raises(StoreUnsuitable, match="there is no collection 'docs' at the client's server"):
+        index.search("text")
+
+
+def stub_index(stub: Stub, encoder: Encoder) -> Index:
+    return Index(QdrantStore(stub.client(), collection="docs"), encoder)
+
+
+def test_an_old_server(encoder: Encoder) -> None:
+    """It keeps no metadata, so nothing could be enforced; what was begun is taken back."""
+    stub = Stub(with_grpc=False, metadata=False)
+    with stub_index(stub, encoder) as index, pytest.raises(StoreUnsuitable, match="older than 1.16; update it"):
+        index.ingest(RECORDS)
+    assert stub.counts["delete_collection"] == 1
+    stub.close()
+
+
+def test_settings(stub: Stub, encoder: Encoder) -> None:
+    """They reach the collection; those that cannot be are refused before anything is sent."""
+    client = stub.client()
+    sent: list[Any] = []
+    made: Any = client.create_collection
+
+    def create(name: str, **settings: Any) -> Any:
+        sent.append(settings)
+        return made(name, **settings)
+
+    client.create_collection = create  # type: ignore[method-assign, assignment]
+    settings: dict[str, Any] = {"precision": "float16", "quantization": "int8", "on_disk": True, "shards": 4}
+    more: dict[str, Any] = {"replicas": 2, "write_consistency": 2, "vector": "dense", "indexes": {"year": "integer"}}
+    with Index(QdrantStore(client, **settings, **more), encoder) as index:
+        assert index.ingest(RECORDS[:3]).written == 3
+        assert len(index.search("text", k=3, where={"n": {"$gte": 1}})) == 2
+    [created] = sent
+    params = created["vectors_config"]["dense"]
+    assert (params.datatype, params.on_disk, params.distance) == ("float16", True, "Cosine")
+    assert params.quantization_config.scalar.type == "int8"
+    assert (created["shard_number"], created["replication_factor"], created["write_consistency_factor"]) == (4, 2, 2)
+    assert stub.counts["index"] == 2
+    client.close()
+    wrongs: list[tuple[dict[str, Any], str]] = [
+        ({"precision": "float8"}, "precision is 'float16' or 'float32'"),
+        ({"quantization": "int4"}, "quantization is None, 'int8' or 'binary'"),
+        ({"indexes": {"year": "number"}}, "an index is a metadata field and one of keyword"),
+        ({"collection": "a/b"}, "a collection's name has no slashes"),
+        ({"collection": ""}, "a collection's name has no slashes"),
+    ]
+    for wrong, said in wrongs:
+        with pytest.raises(SettingError, match=said):
+            QdrantStore(stub.url, **wrong)
+    with pytest.raises(TypeError, match="replcas"):
+        QdrantStore(stub.url, replcas=2)
+
+
+def test_what_a_server_says_is_cut_short() -> None:
+    """It may quote what it was sent."""
+    assert len(str(Trouble(400, "x" * 10_000).error("here"))) < 500
+    assert isinstance(Trouble(400, "").error("here"), StoreError)
+
+
+def test_a_closed_store(stub: Stub, encoder: Encoder) -> None:
+    """It says so; one that waits for its server stops waiting."""
+    client = stub.client()
+    index = Index(QdrantStore(client, retry_for=60), encoder)
+    index.ingest(RECORDS[:3])
+    stub.plan = lambda name, number: Fault(503)
+    threading.Timer(0.3, index.close).start()
+    begin = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="was closed while it waited"):
+        index.search("text")
+    assert time.monotonic() - begin < 30
+    with pytest.raises(StoreUnavailable, match="is closed; make another one"):
+        index.search("text")
+    client.close()

@@ -1,0 +1,73 @@
+"""What the LangChain tests share: a model that compares texts by their words, places for an index, and what is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harrier_pgvector import PgVectorStore
+from langchain_harrier import HarrierVectorStore
+
+from harrier_core import Encoder, Index, VectorStore
+from harrier_core.testing import MemoryStore
+from harrier_core.tokens import Tokens
+
+STORES: dict[str, Callable[[pytest.FixtureRequest], VectorStore]] = {
+    "memory": lambda _: MemoryStore(),
+    "pgvector": lambda request: PgVectorStore(
+        request.getfixturevalue("postgres"), table=request.getfixturevalue("table")
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a developer has set for the kit is not for these tests."""
+    for name in ("MODEL", "TASK", "DEVICE", "DTYPE", "REVISION", "MAX_TOKENS", "ON_OVERFLOW", "TOKEN_BUDGET"):
+        monkeypatch.delenv(f"HARRIER_{name}", raising=False)
+
+
+@pytest.fixture(scope="session")
+def words(built: Callable[..., Path]) -> str:
+    """The folder of a model that compares texts by their words."""
+    return str(built("qwen3", vectors="words"))
+
+
+@pytest.fixture
+def encoder(words: str) -> Iterator[Encoder]:
+    with Encoder(words) as encoder:
+        yield encoder
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest) -> Iterator[VectorStore]:
+    """A place with nothing in it yet, in each kind of store."""
+    store = STORES[request.param](request)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def index(store: VectorStore, encoder: Encoder) -> Index:
+    return Index(store, encoder)
+
+
+@pytest.fixture
+def vector_store(index: Index) -> HarrierVectorStore:
+    return HarrierVectorStore(index)
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every string that the tokenizer was given to be encoded, as it was given."""
+    strings: list[str] = []
+    tokenize = Tokens.tokenize
+
+    def listening(tokens: Tokens, texts: Sequence[str], prompt: str, *limits: Any, **how: Any) -> Any:
+        strings.extend(prompt + text for text in texts)
+        return tokenize(tokens, texts, prompt, *limits, **how)
+
+    monkeypatch.setattr(Tokens, "tokenize", listening)
+    return strings

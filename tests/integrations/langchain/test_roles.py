@@ -1,0 +1,147 @@
+"""What the tokenizer is given on every path: a query's instruction before it, a document as it is, newlines kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from langchain_core.documents import Document
+from langchain_core.stores import InMemoryByteStore
+from langchain_core.vectorstores import InMemoryVectorStore
+from langchain_harrier import HarrierEmbeddings, HarrierRetriever, HarrierVectorStore
+
+from harrier_core import Index, Task
+
+WEB = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "
+STS = "Instruct: Retrieve semantically similar text\nQuery: "
+TEXT = " one\n\n two\tthree \n"
+
+Do = Callable[[HarrierEmbeddings], Any]
+
+DOCUMENTS: dict[str, Do] = {
+    "embed_documents": lambda e: e.embed_documents([TEXT]),
+    "aembed_documents": lambda e: asyncio.run(e.aembed_documents([TEXT])),
+    "encode_documents": lambda e: e.encode_documents([TEXT]),
+}
+QUERIES: dict[str, Do] = {
+    "embed_query": lambda e: e.embed_query(TEXT),
+    "aembed_query": lambda e: asyncio.run(e.aembed_query(TEXT)),
+    "embed_queries": lambda e: e.embed_queries([TEXT]),
+    "aembed_queries": lambda e: asyncio.run(e.aembed_queries([TEXT])),
+    "encode_queries": lambda e: e.encode_queries([TEXT]),
+}
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("path", [*DOCUMENTS, *QUERIES])
+def test_embeddings(words: str, read: list[str], path: str, cached: bool) -> None:
+    """Each verb reads its one string, and a cache reads it once, whatever is in it for the other role."""
+    embeddings = HarrierEmbeddings(model=words, cache=InMemoryByteStore() if cached else None)
+    do = {**DOCUMENTS, **QUERIES}[path]
+    other = embeddings.embed_query if path in DOCUMENTS else lambda text: embeddings.embed_documents([text])
+    other(TEXT)
+    read.clear()
+    do(embeddings)
+    assert read == [TEXT if path in DOCUMENTS else WEB + TEXT]
+    do(embeddings)
+    assert len(read) == (1 if cached else 2)
+    embeddings.encoder.close()
+
+
+@pytest.mark.parametrize("path", QUERIES)
+def test_another_task(words: str, read: list[str], path: str) -> None:
+    """By a name or in a sentence, at first or afterwards; documents do not mind."""
+    birds = Task("Find birds")
+    for task, prompt in (("sts_query", STS), (birds, "Instruct: Find birds\nQuery: ")):
+        for embeddings in (
+            HarrierEmbeddings(model=words, task=task),
+            HarrierEmbeddings(model=words).with_task(task),
+            HarrierEmbeddings(model=words).model_copy(update={"task": task}),
+        ):
+            read.clear()
+            QUERIES[path](embeddings)
+            embeddings.embed_documents([TEXT])
+            assert read == [prompt + TEXT, TEXT]
+
+
+ADDING: dict[str, Callable[[HarrierVectorStore], Any]] = {
+    "add_texts": lambda s: s.add_texts([TEXT]),
+    "aadd_texts": lambda s: asyncio.run(s.aadd_texts([TEXT])),
+    "add_documents": lambda s: s.add_documents([Document(TEXT)]),
+    "aadd_documents": lambda s: asyncio.run(s.aadd_documents([Document(TEXT)])),
+}
+SEARCHING: dict[str, Callable[..., Any]] = {
+    "similarity_search": lambda s, **how: s.similarity_search(TEXT, **how),
+    "asimilarity_search": lambda s, **how: asyncio.run(s.asimilarity_search(TEXT, **how)),
+    "with_score": lambda s, **how: s.similarity_search_with_score(TEXT, **how),
+    "awith_score": lambda s, **how: asyncio.run(s.asimilarity_search_with_score(TEXT, **how)),
+    "with_relevance": lambda s, **how: s.similarity_search_with_relevance_scores(TEXT, **how),
+    "awith_relevance": lambda s, **how: asyncio.run(s.asimilarity_search_with_relevance_scores(TEXT, **how)),
+    "mmr": lambda s, **how: s.max_marginal_relevance_search(TEXT, **how),
+    "ammr": lambda s, **how: asyncio.run(s.amax_marginal_relevance_search(TEXT, **how)),
+    "search": lambda s, **how: s.search(TEXT, "mmr", **how),
+    "retriever": lambda s, **how: s.as_retriever(search_kwargs=how).invoke(TEXT),
+    "aretriever": lambda s, **how: asyncio.run(s.as_retriever(search_type="mmr", search_kwargs=how).ainvoke(TEXT)),
+    "harrier_retriever": lambda s, **how: HarrierRetriever(index=s.index, **how).invoke(TEXT),
+    "aharrier_retriever": lambda s, **how: asyncio.run(HarrierRetriever(index=s.index).ainvoke(TEXT, **how)),
+}
+
+
+@pytest.mark.parametrize("path", ADDING)
+def test_adding(vector_store: HarrierVectorStore, read: list[str], path: str) -> None:
+    ADDING[path](vector_store)
+    assert read == [TEXT]
+    assert [each.page_content for each in vector_store.similarity_search("one two", k=1)] == [TEXT]
+
+
+@pytest.mark.parametrize("make", ["from_texts", "afrom_texts", "from_documents", "afrom_documents"])
+def test_making(words: str, read: list[str], store: Any, make: str) -> None:
+    """The four that make a vector store of what is at hand."""
+    given: list[Any] = [Document(id="a", page_content=TEXT)] if make.endswith("documents") else [TEXT]
+    embedding = HarrierEmbeddings(model=words)
+    made: Any = getattr(HarrierVectorStore, make)(given, embedding, store=store, ids=["a"])
+    vector_store: HarrierVectorStore = asyncio.run(made) if make.startswith("a") else made
+    assert read == [TEXT]
+    assert vector_store.get_by_ids(["a"]) == [Document(id="a", page_content=TEXT)]
+    assert vector_store.embeddings == embedding
+
+
+@pytest.mark.parametrize("path", SEARCHING)
+def test_searching(vector_store: HarrierVectorStore, read: list[str], path: str) -> None:
+    """One string a search, behind the encoder's instruction or that of the call."""
+    vector_store.add_texts(["one", "two"])
+    for how, prompt in (({}, WEB), ({"task": "sts_query"}, STS), ({"task": Task("A b")}, "Instruct: A b\nQuery: ")):
+        read.clear()
+        SEARCHING[path](vector_store, **how)
+        assert read == [prompt + TEXT]
+
+
+def test_a_store_that_people_have(words: str, read: list[str]) -> None:
+    """LangChain's own, which knows nothing of roles, gives each text the right one."""
+    store = InMemoryVectorStore(HarrierEmbeddings(model=words))
+    store.add_texts(["bread\nrises", "rivers\ncarry sand"])
+    [found] = store.similarity_search("why does\nbread rise", k=1)
+    assert found.page_content == "bread\nrises"
+    asyncio.run(store.aadd_documents([Document("c\nd")]))
+    asyncio.run(store.amax_marginal_relevance_search("e\nf", k=1))
+    store.as_retriever().invoke("g\nh")
+    expected = ["bread\nrises", "rivers\ncarry sand", WEB + "why does\nbread rise", "c\nd", WEB + "e\nf", WEB + "g\nh"]
+    assert sorted(read) == sorted(expected)
+
+
+def test_embeddings_of_an_index(index: Index, read: list[str]) -> None:
+    """They are by its encoder, task and all."""
+    embeddings = HarrierVectorStore(index).embeddings
+    assert embeddings is not None
+    assert embeddings.encoder is index.encoder
+    embeddings.embed_query(TEXT)
+    assert read == [WEB + TEXT]
+
+
+def test_the_string_is_what_counts(words: str) -> None:
+    """A query's vector is that of the very string: the instruction is not only shown."""
+    embeddings = HarrierEmbeddings(model=words)
+    shown = embeddings.encode_documents([WEB + TEXT])
+    assert abs(embeddings.encode_queries([TEXT]) - shown).max() < 1e-6

@@ -1,0 +1,97 @@
+"""LangChain's own tests of embeddings, vector stores and retrievers, none of them overridden or left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from langchain_core.documents import Document
+from langchain_harrier import HarrierEmbeddings, HarrierRetriever, HarrierVectorStore
+from langchain_tests.integration_tests import (
+    EmbeddingsIntegrationTests,
+    RetrieversIntegrationTests,
+    VectorStoreIntegrationTests,
+)
+from langchain_tests.unit_tests import EmbeddingsUnitTests
+
+from harrier_core import Index
+
+# The suites have async tests beside others, and say nowhere how those are run.
+pytestmark = [
+    pytest.mark.asyncio,
+    pytest.mark.filterwarnings("ignore:.*marked with '@pytest.mark.asyncio' but it is not an async function"),
+]
+
+_ENVIRONMENT = {
+    "HARRIER_MODEL": "microsoft/harrier-oss-v1-0.6b",
+    "HARRIER_TASK": "sts_query",
+    "HARRIER_DEVICE": "cpu",
+    "HARRIER_DTYPE": "float32",
+    "HARRIER_REVISION": "main",
+    "HARRIER_MAX_TOKENS": "256",
+    "HARRIER_ON_OVERFLOW": "truncate",
+    "HARRIER_TOKEN_BUDGET": "4096",
+}
+
+
+class TestHarrierEmbeddingsUnit(EmbeddingsUnitTests):
+    """What can be said without a model, every setting from the environment included."""
+
+    @property
+    def embeddings_class(self) -> type[HarrierEmbeddings]:
+        return HarrierEmbeddings
+
+    @property
+    def embedding_model_params(self) -> dict[str, Any]:
+        return {"model": "harrier-270m"}
+
+    @property
+    def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
+        expected: dict[str, Any] = {name.removeprefix("HARRIER_").lower(): said for name, said in _ENVIRONMENT.items()}
+        return _ENVIRONMENT, {}, {**expected, "max_tokens": 256, "token_budget": 4096}
+
+
+class TestHarrierEmbeddings(EmbeddingsIntegrationTests):
+    """With a model."""
+
+    @pytest.fixture(autouse=True)
+    def _a_model(self, words: str) -> None:
+        self._folder = words
+
+    @property
+    def embeddings_class(self) -> type[HarrierEmbeddings]:
+        return HarrierEmbeddings
+
+    @property
+    def embedding_model_params(self) -> dict[str, Any]:
+        return {"model": self._folder}
+
+
+class TestHarrierVectorStore(VectorStoreIntegrationTests):
+    """All of it, over each store."""
+
+    @pytest.fixture
+    def vectorstore(self, vector_store: HarrierVectorStore) -> HarrierVectorStore:
+        """With our own model in place of the suite's, which knows no roles."""
+        return vector_store
+
+
+class TestHarrierRetriever(RetrieversIntegrationTests):
+    """All of it, over each store."""
+
+    @pytest.fixture(autouse=True)
+    def _an_index(self, index: Index) -> None:
+        HarrierVectorStore(index).add_documents([Document(page_content=f"document {number}") for number in range(6)])
+        self._index = index
+
+    @property
+    def retriever_constructor(self) -> type[HarrierRetriever]:
+        return HarrierRetriever
+
+    @property
+    def retriever_constructor_params(self) -> dict[str, Any]:
+        return {"index": self._index}
+
+    @property
+    def retriever_query_example(self) -> str:
+        return "which document"

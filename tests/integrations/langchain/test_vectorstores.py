@@ -1,0 +1,394 @@
+"""HarrierVectorStore: documents in, the same documents out, in every kind of store; what is wrong is said."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import psycopg
+import pytest
+from harrier_pgvector import PgVectorStore
+from langchain_core.documents import Document
+from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_harrier import DocumentsRejected, HarrierEmbeddings, HarrierRetriever, HarrierVectorStore
+
+from harrier_core import (
+    Chunking,
+    Encoder,
+    FilterError,
+    HarrierError,
+    Index,
+    SettingError,
+    StoreUnsuitable,
+    VectorStore,
+    WrongSpace,
+)
+from harrier_core.testing import PROSE, MemoryStore
+
+BREAD = Document(id="bread", page_content="Bread rises because of yeast.", metadata={"year": 2021, "lang": "en"})
+VIRUS = Document(id="a/b 'c'", page_content="Vaccines train against a virus.", metadata={"year": 2023, "lang": "en"})
+RIVER = Document(id="river", page_content="Rivers carry sand.", metadata={"lang": "fr", "tags": ["water", {"a": None}]})
+DOCUMENTS = [BREAD, VIRUS, RIVER]
+
+
+def ids_of(documents: list[Document]) -> list[str | None]:
+    return [each.id for each in documents]
+
+
+@pytest.fixture
+def filled(vector_store: HarrierVectorStore) -> HarrierVectorStore:
+    vector_store.add_documents(DOCUMENTS)
+    return vector_store
+
+
+# -- in
+
+
+def test_what_goes_in_comes_out(filled: HarrierVectorStore) -> None:
+    """Ids, texts and metadata, by search and by id; in the order that was asked for, what is not there left out."""
+    assert filled.similarity_search("vaccines virus", k=1) == [VIRUS]
+    assert filled.get_by_ids(["river", "nothing", "bread", "river"]) == [RIVER, BREAD]
+    assert asyncio.run(filled.aget_by_ids(["a/b 'c'"])) == [VIRUS]
+    assert filled.get_by_ids([]) == []
+
+
+def test_any_iterable(vector_store: HarrierVectorStore, words: str, index: Index) -> None:
+    """A generator is read once, and loses nothing on the way."""
+    assert vector_store.add_documents(each for each in DOCUMENTS) == ["bread", "a/b 'c'", "river"]
+    assert asyncio.run(vector_store.aadd_texts((f"text {n}" for n in range(3)), ids=(str(n) for n in range(3)))) == [
+        "0",
+        "1",
+        "2",
+    ]
+    assert vector_store.add_texts(iter(["d"]), iter([{"a": 1}]), ids=iter(["d"])) == ["d"]
+    assert vector_store.get_by_ids(["d"]) == [Document(id="d", page_content="d", metadata={"a": 1})]
+    made = HarrierVectorStore.from_documents(
+        (each for each in DOCUMENTS), HarrierEmbeddings(model=words), store=index.store
+    )
+    assert made.index.count() == 7
+
+
+def test_ids(vector_store: HarrierVectorStore) -> None:
+    """Those given, else the documents' own, else new ones; the documents stay as they were."""
+    documents = [Document("one"), Document(id="own", page_content="two"), Document("three")]
+    first, own, third = vector_store.add_documents(documents)
+    assert own == "own"
+    assert all(UUID(each).version == 4 for each in (first, third))
+    assert vector_store.add_documents(documents, ids=["1", "2", "3"]) == ["1", "2", "3"]
+    given, new = vector_store.add_texts(["four", "five"], ids=["4", None])
+    assert given == "4"
+    assert UUID(new).version == 4
+    assert ids_of(documents) == [None, "own", None]
+    assert vector_store.index.count() == 8
+
+
+def test_only_what_changed_is_embedded(filled: HarrierVectorStore, encoder: Encoder) -> None:
+    """The same documents again cost nothing; a new text replaces the old one."""
+    before = encoder.stats.texts
+    filled.add_documents(DOCUMENTS)
+    asyncio.run(filled.aadd_documents(DOCUMENTS))
+    assert encoder.stats.texts == before
+    filled.add_texts(["Bread is baked in an oven."], [{"year": 2026}], ids=["bread"])
+    assert encoder.stats.texts == before + 1
+    assert filled.get_by_ids(["bread"]) == [
+        Document(id="bread", page_content="Bread is baked in an oven.", metadata={"year": 2026})
+    ]
+    assert filled.index.count() == 3
+
+
+@pytest.mark.parametrize("add", ["add_documents", "aadd_documents"])
+def test_what_is_rejected_is_said(vector_store: HarrierVectorStore, add: str) -> None:
+    """The sound ones are stored; the error has the ids and the reasons of the others, and can travel."""
+    documents = [
+        BREAD,
+        Document(id="empty", page_content=" "),
+        Document(id="odd", page_content="fine", metadata={"value": {1, 2}}),
+        Document("a text under a new id"),
+    ]
+    with pytest.raises(DocumentsRejected, match="^2 documents cannot be stored: 'empty' has a text that is") as caught:
+        asyncio.run(vector_store.aadd_documents(documents)) if add[1] == "a" else vector_store.add_documents(documents)
+    error: DocumentsRejected = pickle.loads(pickle.dumps(caught.value))
+    assert issubclass(type(error), HarrierError)
+    assert str(error) == str(caught.value)
+    assert [id_ for id_, _ in error.rejected] == ["empty", "odd"]
+    assert "a value that JSON does not have: set" in error.rejected[1][1]
+    assert error.stored[0] == "bread"
+    assert vector_store.get_by_ids(error.stored)[1].page_content == "a text under a new id"
+    assert vector_store.index.count() == 2
+
+
+def test_a_long_list_of_rejected_ones(vector_store: HarrierVectorStore) -> None:
+    """The message stays readable; the error has them all. What is no text is one of them."""
+    texts: list[Any] = ["", 7, None, *[" "] * 20]
+    with pytest.raises(DocumentsRejected, match="; and 13 more; the other 0 are") as caught:
+        vector_store.add_texts(texts)
+    assert len(caught.value.rejected) == 23
+    assert caught.value.rejected[1][1] == "has a text that is int, not str"
+
+
+@pytest.mark.parametrize(
+    ("add", "message"),
+    [
+        (lambda s: s.add_texts(["a", "b"], ids=["1"]), "there are 2 documents and 1 ids; give one for each"),
+        (lambda s: s.add_texts(["a"], [{}, {}]), "there are 1 documents and 2 metadatas; give one for each"),
+        (lambda s: s.add_documents([BREAD], ids=[]), "there are 1 documents and 0 ids; give one for each"),
+        (lambda s: s.add_texts(iter(["a", "b"]), ids=["1"]), "shorter"),
+        (lambda s: s.add_texts("text"), "texts is a list of texts; put a single one in a list"),
+        (lambda s: s.add_texts(["text"], ids="1"), "ids is a list; put a single one in a list"),
+        (
+            lambda s: s.add_texts(["text"], id=["1"]),
+            "unknown keyword 'id'; besides its own keywords it takes batch_size",
+        ),
+    ],
+)
+def test_what_cannot_be_added(vector_store: HarrierVectorStore, add: Callable[[Any], Any], message: str) -> None:
+    """Refused whole, before anything is stored."""
+    with pytest.raises(ValueError, match=message):
+        add(vector_store)
+    assert vector_store.similarity_search("text") == []
+
+
+def test_making_one_of_what_is_at_hand(words: str, store: VectorStore) -> None:
+    """It needs a place, and embeddings whose space is known."""
+    with pytest.raises(SettingError, match="there is no place for the documents; pass store="):
+        HarrierVectorStore.from_texts(["a"], HarrierEmbeddings(model=words))
+    with pytest.raises(SettingError, match="made by HarrierEmbeddings, not DeterministicFakeEmbedding"):
+        HarrierVectorStore.from_texts(["a"], DeterministicFakeEmbedding(size=6), store=store)
+    made = HarrierVectorStore.from_texts(["a"], HarrierEmbeddings(model=words), [{"b": 1}], ids=["c"], store=store)
+    assert made.get_by_ids(["c"]) == [Document(id="c", page_content="a", metadata={"b": 1})]
+
+
+def test_chunks(store: VectorStore, encoder: Encoder) -> None:
+    """Those of one record are documents of one id, in the record's order."""
+    text = "\n\n".join(PROSE[:8])
+    vector_store = HarrierVectorStore(Index(store, encoder, chunking=Chunking(tokens=64)))
+    assert vector_store.add_documents([Document(id="long", page_content=text), RIVER]) == ["long", "river"]
+    chunks = vector_store.get_by_ids(["river", "long"])
+    assert chunks[0] == RIVER
+    assert len(chunks) > 2
+    assert set(ids_of(chunks[1:])) == {"long"}
+    places = [text.index(each.page_content) for each in chunks[1:]]
+    assert places == sorted(places)
+    assert [each.id for each in vector_store.similarity_search(PROSE[0], k=1)] == ["long"]
+    vector_store.delete(["long"])
+    assert vector_store.index.count() == 1
+
+
+# -- out
+
+
+def test_scores(filled: HarrierVectorStore, encoder: Encoder) -> None:
+    """Cosines, best first; as relevance from 0 to 1, with a threshold on it."""
+    query = "why does bread rise with yeast"
+    found = filled.similarity_search_with_score(query, k=3)
+    [cosines] = encoder.encode_queries([query]) @ encoder.encode_documents([each.page_content for each, _ in found]).T
+    scores = [score for _, score in found]
+    assert np.abs(np.array(scores) - cosines).max() < 2e-3  # some stores keep half precision
+    assert scores == sorted(scores, reverse=True)
+    assert scores[2] < 0.3 < scores[0]
+    relevant = filled.similarity_search_with_relevance_scores(query, k=3)
+    assert [score for _, score in relevant] == [min(max(score, 0.0), 1.0) for score in scores]
+    retriever = filled.as_retriever(
+        search_type="similarity_score_threshold", search_kwargs={"score_threshold": 0.3, "k": 3}
+    )
+    assert retriever.invoke(query) == asyncio.run(retriever.ainvoke(query)) == [BREAD]
+
+
+def test_what_points_the_other_way(vector_store: HarrierVectorStore) -> None:
+    """Has no relevance, and causes no warning."""
+    vector_store.add_documents([BREAD])
+    relevance = vector_store._select_relevance_score_fn()
+    assert [relevance(score) for score in (-0.5, 0.25, 1.0000001)] == [0.0, 0.25, 1.0]
+
+
+@pytest.mark.parametrize("name", ["filter", "where"])
+def test_filters(filled: HarrierVectorStore, name: str) -> None:
+    """By either name, in every search; by both, both hold."""
+    where: dict[str, Any] = {name: {"year": {"$gte": 2022}}}
+    vector = filled.index.encoder.encode_queries(["bread"])[0].tolist()
+    for found in (
+        filled.similarity_search("bread", **where),
+        asyncio.run(filled.asimilarity_search("bread", **where)),
+        filled.max_marginal_relevance_search("bread", **where),
+        asyncio.run(filled.amax_marginal_relevance_search("bread", **where)),
+        filled.similarity_search_by_vector(vector, **where),
+        asyncio.run(filled.asimilarity_search_by_vector(vector, **where)),
+        filled.as_retriever(search_kwargs=where).invoke("bread"),
+        [each for each, _ in filled.similarity_search_with_relevance_scores("bread", **where)],
+        HarrierRetriever(index=filled.index, where=where[name]).invoke("bread"),
+        HarrierRetriever(index=filled.index).invoke("bread", **where),
+    ):
+        assert found == [VIRUS]
+    assert filled.similarity_search("bread", filter={"lang": "en"}, where={"year": 2021}) == [BREAD]
+    assert filled.similarity_search("bread", filter={"lang": "fr"}, where={"year": 2021}) == []
+
+
+def test_a_keyword_that_is_not_known(filled: HarrierVectorStore) -> None:
+    """Is refused: what looks like a filter and is none would show what must not be seen, or delete all."""
+    searches: list[Callable[[], Any]] = [
+        lambda: filled.similarity_search("bread", filters={"year": 2021}),
+        lambda: filled.max_marginal_relevance_search("bread", filters={"year": 2021}),
+        lambda: asyncio.run(filled.amax_marginal_relevance_search("bread", filters={"year": 2021})),
+        lambda: filled.as_retriever(search_kwargs={"filters": {}}).invoke("bread"),
+        lambda: HarrierRetriever(index=filled.index).invoke("bread", filters={}),
+        lambda: filled.similarity_search_by_vector([1.0] * 256, filters={}),
+    ]
+    for search in searches:
+        with pytest.raises(SettingError, match="unknown keyword 'filters'; .* it takes filter and where"):
+            search()
+    with pytest.raises(SettingError, match="unknown keyword 'filter'; it takes no more keywords"):
+        filled.delete(filter={"year": 2021})
+    with pytest.raises(ValueError, match="Extra inputs are not permitted"):
+        HarrierRetriever(index=filled.index, filter={"year": 2021})  # type: ignore[call-arg]
+    with pytest.raises(FilterError, match="a filter is a dict of fields and their values, not function"):
+        filled.similarity_search("bread", filter=lambda document: True)
+    assert filled.index.count() == 3
+
+
+def test_by_vector(filled: HarrierVectorStore) -> None:
+    """As by the query whose vector it is."""
+    assert filled.embeddings is not None
+    vector = filled.embeddings.embed_query("vaccines")
+    assert filled.similarity_search_by_vector(vector, k=3) == filled.similarity_search("vaccines", k=3)
+    diverse = filled.max_marginal_relevance_search("vaccines", k=3)
+    assert filled.max_marginal_relevance_search_by_vector(vector, k=3) == diverse
+    assert asyncio.run(filled.amax_marginal_relevance_search_by_vector(vector, k=3)) == diverse
+
+
+def chosen(query: Any, vectors: Any, k: int, fetch_k: int, lambda_mult: float) -> list[int]:
+    """Maximal marginal relevance by its definition."""
+    near = np.argsort(-(vectors @ query), kind="stable")[:fetch_k].tolist()
+    taken: list[int] = [near[0]]
+    while len(taken) < min(k, len(near)):
+        left = [each for each in near if each not in taken]
+        worth = [
+            lambda_mult * vectors[each] @ query
+            - (1 - lambda_mult) * max(vectors[each] @ vectors[other] for other in taken)
+            for each in left
+        ]
+        taken.append(left[int(np.argmax(worth))])
+    return taken
+
+
+@pytest.mark.parametrize("lambda_mult", [0.0, 0.25, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("fetch_k", [3, 5, 20])
+def test_mmr(words: str, lambda_mult: float, fetch_k: int) -> None:
+    """As defined: 1 is an ordinary search, 0 takes what differs most among `fetch_k`."""
+    texts = ["bread yeast", "bread yeast oven", "bread yeast flour", "bread river", "yeast virus", "sand", "bread"]
+    embeddings = HarrierEmbeddings(model=words)
+    vector_store = HarrierVectorStore.from_texts(texts, embeddings, store=MemoryStore())
+    [query] = embeddings.encode_queries(["bread yeast"])
+    how: dict[str, Any] = {"k": 3, "fetch_k": fetch_k, "lambda_mult": lambda_mult}
+    expected = [texts[each] for each in chosen(query, embeddings.encode_documents(texts), **how)]
+    for found in (
+        vector_store.max_marginal_relevance_search("bread yeast", **how),
+        asyncio.run(vector_store.amax_marginal_relevance_search("bread yeast", **how)),
+        vector_store.as_retriever(search_type="mmr", search_kwargs=how).invoke("bread yeast"),
+    ):
+        assert [each.page_content for each in found] == expected
+    if lambda_mult == 1:
+        assert found == vector_store.similarity_search("bread yeast", k=3)
+
+
+def test_async_is_sync(filled: HarrierVectorStore) -> None:
+    """Many at once, each with its own answer."""
+    queries = ["bread yeast", "vaccines virus", "rivers sand"] * 8
+
+    async def all_of_them() -> list[list[Document]]:
+        return await asyncio.gather(*(filled.asimilarity_search(query, k=2) for query in queries))
+
+    assert asyncio.run(all_of_them()) == [filled.similarity_search(query, k=2) for query in queries]
+
+
+def test_the_loop_goes_on(vector_store: HarrierVectorStore) -> None:
+    """While documents are stored and searched for."""
+
+    async def main() -> int:
+        turns, done = 0, asyncio.Event()
+
+        async def turn() -> None:
+            nonlocal turns
+            while not done.is_set():
+                turns += 1
+                await asyncio.sleep(0.001)
+
+        turning = asyncio.create_task(turn())
+        await vector_store.aadd_texts([f"text number {number}" for number in range(300)])
+        await asyncio.gather(*(vector_store.amax_marginal_relevance_search("text", k=2) for _ in range(20)))
+        await vector_store.adelete(["nothing"])
+        done.set()
+        await turning
+        return turns
+
+    assert asyncio.run(main()) > 10
+
+
+# -- places
+
+
+def test_delete(filled: HarrierVectorStore) -> None:
+    """Some, some that are not there, all."""
+    assert filled.delete(["bread", "nothing"]) is True
+    assert filled.index.count() == 2
+    with pytest.raises(SettingError, match="put a single one in a list"):
+        filled.delete("river")
+    assert asyncio.run(filled.adelete()) is True
+    assert filled.index.count() == 0
+
+
+def test_deleting_all_of_nothing(vector_store: HarrierVectorStore) -> None:
+    assert vector_store.delete() is True
+    assert vector_store.similarity_search("bread") == []
+
+
+READING: list[Callable[[HarrierVectorStore], Any]] = [
+    lambda s: s.similarity_search("bread"),
+    lambda s: asyncio.run(s.asimilarity_search("bread")),
+    lambda s: s.max_marginal_relevance_search("bread"),
+    lambda s: asyncio.run(s.amax_marginal_relevance_search("bread")),
+    lambda s: s.get_by_ids(["bread"]),
+    lambda s: HarrierRetriever(index=s.index).invoke("bread"),
+]
+
+
+@pytest.mark.parametrize("reading", READING)
+def test_nothing_is_there_yet(vector_store: HarrierVectorStore, reading: Callable[[Any], Any]) -> None:
+    """Then nothing is found, as in any LangChain store."""
+    assert reading(vector_store) == []
+
+
+@pytest.fixture
+def another(built: Callable[..., Path]) -> Iterator[Encoder]:
+    with Encoder(built("qwen3", vectors="words", seed=5)) as another:
+        yield another
+
+
+def test_another_space(filled: HarrierVectorStore, another: Encoder, read: list[str]) -> None:
+    """Is refused before the model runs, on every path."""
+    wrong = HarrierVectorStore(Index(filled.index.store, another))
+    writing: list[Callable[[HarrierVectorStore], Any]] = [
+        lambda s: s.add_texts(["a"]),
+        lambda s: asyncio.run(s.aadd_documents([BREAD])),
+        lambda s: s.delete(["a"]),
+        lambda s: s.delete(),
+    ]
+    for use in [*READING, *writing]:
+        with pytest.raises(WrongSpace):
+            use(wrong)
+    assert read == []
+    assert filled.index.count() == 3
+
+
+def test_a_place_of_somebody_else(postgres: str, table: str, encoder: Encoder) -> None:
+    """Is not taken for one with nothing in it."""
+    with psycopg.connect(postgres) as connection:
+        connection.execute(psycopg.sql.SQL("CREATE TABLE {} (id int)").format(psycopg.sql.Identifier(table)))
+    with PgVectorStore(postgres, table=table) as store:
+        for reading in READING:
+            with pytest.raises(StoreUnsuitable, match="not one of this kit's"):
+                reading(HarrierVectorStore(Index(store, encoder)))

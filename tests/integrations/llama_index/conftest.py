@@ -1,0 +1,44 @@
+"""Models, documents and stores of the LlamaIndex tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harrier_pgvector import PgVectorStore
+
+from harrier_core import Encoder
+from harrier_core.store import VectorStore
+from harrier_core.testing import MemoryStore
+
+NewStore = Callable[[], VectorStore]
+
+# A store's name, and how to make one. Each test runs on all of them.
+STORES: dict[str, Callable[[pytest.FixtureRequest], VectorStore]] = {
+    "memory": lambda request: MemoryStore(),
+    "pgvector": lambda request: PgVectorStore(
+        request.getfixturevalue("postgres"), table=request.getfixturevalue("table")
+    ),
+}
+
+
+@pytest.fixture(params=STORES)
+def place(request: pytest.FixtureRequest) -> Iterator[VectorStore]:
+    """An empty place in each kind of store."""
+    with_life = STORES[request.param](request)
+    yield with_life
+    with_life.close()
+
+
+@pytest.fixture(scope="session")
+def words(built: Callable[..., Path]) -> str:
+    """A model that compares texts by their words."""
+    return str(built("gemma3", vectors="words"))
+
+
+@pytest.fixture
+def encoder(words: str) -> Iterator[Encoder]:
+    """An Encoder of it."""
+    with Encoder(words) as encoder:
+        yield encoder

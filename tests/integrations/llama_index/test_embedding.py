@@ -1,0 +1,417 @@
+"""HarrierEmbedding: the roles on every path, what travels, what is cached, who is told, and what waits for what."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.schema import TextNode
+from llama_index.core.storage.kvstore import SimpleKVStore
+from llama_index.embeddings.harrier import HarrierEmbedding
+
+from harrier_core import EmptyText, Encoder, NotText, Task, TextTooLong
+from harrier_core.testing import AWKWARD, PROSE
+
+WEB = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "
+TEXTS = [*PROSE[:4], *AWKWARD]
+BIRDS = Task("Find birds")
+
+
+@pytest.fixture
+def folder(built: Callable[..., Path]) -> str:
+    return str(built())
+
+
+@pytest.fixture
+def embedding(folder: str) -> HarrierEmbedding:
+    return HarrierEmbedding(model_name=folder)
+
+
+def nodes_of(texts: list[str]) -> list[TextNode]:
+    return [TextNode(text=text) for text in texts]
+
+
+def embeddings_of(nodes: Any) -> list[list[float]]:
+    return [node.embedding for node in nodes]
+
+
+QUERY_PATHS: dict[str, Callable[[HarrierEmbedding, list[str]], Any]] = {
+    "get": lambda embedding, texts: [embedding.get_query_embedding(text) for text in texts],
+    "aget": lambda embedding, texts: [asyncio.run(embedding.aget_query_embedding(text)) for text in texts],
+    "batch": lambda embedding, texts: embedding.get_query_embedding_batch(texts),
+    "abatch": lambda embedding, texts: asyncio.run(embedding.aget_query_embedding_batch(texts)),
+    "aggregated": lambda embedding, texts: [embedding.get_agg_embedding_from_queries([text]) for text in texts],
+    "aaggregated": lambda embedding, texts: [
+        asyncio.run(embedding.aget_agg_embedding_from_queries([text])) for text in texts
+    ],
+    "private": lambda embedding, texts: [embedding._get_query_embedding(text) for text in texts],
+    "aprivate": lambda embedding, texts: [asyncio.run(embedding._aget_query_embedding(text)) for text in texts],
+}
+TEXT_PATHS: dict[str, Callable[[HarrierEmbedding, list[str]], Any]] = {
+    "get": lambda embedding, texts: [embedding.get_text_embedding(text) for text in texts],
+    "aget": lambda embedding, texts: [asyncio.run(embedding.aget_text_embedding(text)) for text in texts],
+    "batch": lambda embedding, texts: embedding.get_text_embedding_batch(texts),
+    "abatch": lambda embedding, texts: asyncio.run(embedding.aget_text_embedding_batch(texts)),
+    "call": lambda embedding, texts: embeddings_of(embedding(nodes_of(texts))),
+    "acall": lambda embedding, texts: embeddings_of(asyncio.run(embedding.acall(nodes_of(texts)))),
+    "private": lambda embedding, texts: embedding._get_text_embeddings(texts),
+    "aprivate": lambda embedding, texts: [asyncio.run(embedding._aget_text_embedding(text)) for text in texts],
+}
+
+
+# -- roles
+
+
+@pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
+@pytest.mark.parametrize("task", [None, "sts_query", BIRDS], ids=["default", "named", "own"])
+@pytest.mark.parametrize("path", QUERY_PATHS)
+def test_a_query_is_its_prompt(folder: str, path: str, task: str | Task | None, cached: bool) -> None:
+    """Its vector is that of the very string, instruction and all, as a document; a wrong string stands out by 1e-3."""
+    settings = {"task": task} if task else {}
+    embedding = HarrierEmbedding(
+        model_name=folder, embeddings_cache=SimpleKVStore() if cached else None, embed_batch_size=3, **settings
+    )
+    prompts = {None: WEB, "sts_query": "Instruct: Retrieve semantically similar text\nQuery: "}
+    shown = [prompts.get(task, "Instruct: Find birds\nQuery: ") + text for text in TEXTS]  # type: ignore[call-overload]
+    assert [embedding.encoder.prompt(text) for text in TEXTS] == shown
+    found = QUERY_PATHS[path](embedding, TEXTS)
+    np.testing.assert_allclose(found, Encoder(folder).encode_documents(shown), atol=1e-6)
+    assert {type(number) for vector in found for number in vector} == {float}
+    assert all(type(vector) is list for vector in found)
+
+
+@pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
+@pytest.mark.parametrize("path", TEXT_PATHS)
+def test_a_document_is_plain(folder: str, path: str, cached: bool) -> None:
+    """Byte for byte, newlines and all, whatever the task of queries is."""
+    embedding = HarrierEmbedding(
+        model_name=folder, task=BIRDS, embeddings_cache=SimpleKVStore() if cached else None, embed_batch_size=3
+    )
+    found = TEXT_PATHS[path](embedding, TEXTS)
+    np.testing.assert_allclose(found, Encoder(folder).encode_documents(TEXTS), atol=1e-6)
+    assert {type(number) for vector in found for number in vector} == {float}
+
+
+def test_the_identical_vector(folder: str, embedding: HarrierEmbedding) -> None:
+    """To the last bit what the Encoder gives."""
+    encoder = Encoder(folder)
+    for text in TEXTS:
+        assert embedding.get_text_embedding(text) == encoder.encode_documents([text])[0].tolist()
+        assert embedding.get_query_embedding(text) == encoder.encode_queries([text])[0].tolist()
+
+
+def test_several_queries_in_one(embedding: HarrierEmbedding) -> None:
+    """Each behind the instruction; the mean, and whatever a caller makes instead, has unit length."""
+    queries = ["a bird", "bread", "the sea"]
+    mean = np.mean(embedding.encoder.encode_queries(queries), axis=0)
+    assert np.linalg.norm(mean) < 0.99
+    both = [
+        embedding.get_agg_embedding_from_queries(queries),
+        asyncio.run(embedding.aget_agg_embedding_from_queries(iter(queries))),
+    ]
+    for found in both:
+        np.testing.assert_allclose(found, mean / np.linalg.norm(mean), atol=1e-6)
+        assert type(found[0]) is float
+    largest = embedding.get_agg_embedding_from_queries(queries, lambda many: np.max(many, axis=0).tolist())
+    assert abs(np.linalg.norm(largest) - 1) < 1e-6
+    with pytest.raises(ValueError, match="No embeddings to aggregate"):
+        embedding.get_agg_embedding_from_queries([])
+
+
+# -- what it is, and what travels
+
+
+SETTINGS: dict[str, Any] = {
+    "device": "cpu",
+    "dtype": "float32",
+    "max_tokens": 64,
+    "on_overflow": "truncate",
+    "task": BIRDS,
+    "token_budget": 512,
+    "embed_batch_size": 100_000,
+    "num_workers": 3,
+}
+
+
+def test_a_round_trip(folder: str) -> None:
+    """All settings come back, num_workers and the cache among them, and the same vectors are made."""
+    embedding = HarrierEmbedding(model_name=folder, embeddings_cache=SimpleKVStore(), **SETTINGS)
+    stored = embedding.to_dict()
+    assert stored["class_name"] == HarrierEmbedding.class_name() == "HarrierEmbedding"
+    back = HarrierEmbedding.from_dict(stored)
+    assert back == embedding
+    assert {name: getattr(back, name) for name in SETTINGS} == SETTINGS
+    assert back.embeddings_cache is embedding.embeddings_cache
+    plain = HarrierEmbedding(model_name=folder, **SETTINGS)
+    assert HarrierEmbedding.from_json(plain.to_json()) == plain != HarrierEmbedding(model_name=folder)
+    assert back.get_query_embedding("a") == plain.get_query_embedding("a")
+    tuned = HarrierEmbedding(model_name="harrier-270m", revision="main")
+    assert HarrierEmbedding.from_dict(tuned.to_dict()) == tuned != HarrierEmbedding(model_name="harrier-270m")
+
+
+@pytest.mark.parametrize("copied", [lambda each: pickle.loads(pickle.dumps(each)), copy.deepcopy, copy.copy])
+def test_copies(folder: str, copied: Callable[[HarrierEmbedding], HarrierEmbedding]) -> None:
+    """Settings only, whatever was loaded; of a cache whatever its own copy is."""
+    embedding = HarrierEmbedding(model_name=folder, **SETTINGS)
+    vector = embedding.get_text_embedding("a text")
+    assert len(pickle.dumps(embedding)) < 2_000
+    assert copied(embedding) == embedding
+    cached = copied(HarrierEmbedding(model_name=folder, embeddings_cache=SimpleKVStore(), **SETTINGS))
+    for another in (copied(embedding), cached):
+        assert another.get_text_embedding("a text") == vector
+        assert another.encoder.prompt("a") == embedding.encoder.prompt("a")
+
+
+def test_what_nobody_knows_is_refused(folder: str) -> None:
+    """By its name; and so is a change of what vectors depend on."""
+    with pytest.raises(ValueError, match="query_instruction"):
+        HarrierEmbedding(model_name=folder, query_instruction="x")
+    with pytest.raises(ValueError, match="model_name"):
+        HarrierEmbedding()
+    with pytest.raises(ValueError, match="max_tokens is a whole number above zero"):
+        HarrierEmbedding(model_name=folder, max_tokens=0)
+    embedding = HarrierEmbedding(model_name=folder)
+    for name in ("model_name", "revision", "dtype", "max_tokens", "on_overflow", "task", "embeddings_cache"):
+        with pytest.raises(ValueError, match="frozen"):
+            setattr(embedding, name, None)
+    embedding.callback_manager = CallbackManager([])  # LlamaIndex does that itself
+
+
+def test_an_encoders_settings(folder: str) -> None:
+    """And with them its loaded model; a path and torch's own names for things are welcome."""
+    import torch
+
+    encoder = Encoder(Path(folder), device="cpu", task=BIRDS, max_tokens=99)
+    embedding = HarrierEmbedding.from_encoder(encoder, embed_batch_size=7)
+    assert (embedding.model_name, embedding.max_tokens, embedding.task) == (folder, 99, BIRDS)
+    assert embedding.embed_batch_size == 7
+    assert pickle.dumps(embedding.encoder) == pickle.dumps(encoder)
+    named = HarrierEmbedding(model_name=Path(folder), device=torch.device("cpu"), dtype=torch.float32)
+    assert (named.model_name, named.device, named.dtype) == (folder, "cpu", "float32")
+
+
+def test_nothing_loads_before_the_first_text(folder: str) -> None:
+    """Neither torch nor a model: not by importing, making, storing or copying one."""
+    script = f"""
+import copy, pickle, sys
+from llama_index.embeddings.harrier import HarrierEmbedding
+from llama_index.vector_stores.harrier import HarrierVectorStore, records_of
+embedding = HarrierEmbedding(model_name={folder!r})
+copy.deepcopy(pickle.loads(pickle.dumps(HarrierEmbedding.from_dict(embedding.to_dict()))))
+print("torch" in sys.modules, "transformers" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout == "False False\n"
+
+
+@pytest.mark.parametrize("package", ["embeddings", "vector_stores"])
+def test_without_the_extra(package: str) -> None:
+    """The error says what to install."""
+    script = f"import sys; sys.modules['llama_index.core'] = None; import llama_index.{package}.harrier"
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert "ImportError" in done.stderr
+    assert "pip install 'harrier-kit[llama-index]'" in done.stderr
+
+
+# -- the cache
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_a_cache_mixes_nothing(built: Callable[..., Path], folder: str, asynchronous: bool) -> None:
+    """Roles, tasks, models, limits and dimensions share one store, and each gets its own vector."""
+    values = SimpleKVStore()
+    word_model = str(built("gemma3", vectors="words"))
+    kinds: list[dict[str, Any]] = [
+        {"model_name": folder},
+        {"model_name": folder, "task": "sts_query"},
+        {"model_name": folder, "max_tokens": 40, "on_overflow": "truncate"},
+        {"model_name": str(built(seed=7))},
+        {"model_name": word_model},
+    ]
+    text, query = ("abatch", "abatch") if asynchronous else ("get", "get")
+    for kind in kinds:
+        cached, plain = HarrierEmbedding(embeddings_cache=values, **kind), HarrierEmbedding(**kind)
+        for _ in range(2):
+            np.testing.assert_allclose(
+                TEXT_PATHS[text](cached, ["Paris"]), TEXT_PATHS[text](plain, ["Paris"]), atol=1e-6
+            )
+            np.testing.assert_allclose(
+                QUERY_PATHS[query](cached, ["Paris"]), QUERY_PATHS[query](plain, ["Paris"]), atol=1e-6
+            )
+    assert values.get_all("embeddings") == {}
+    assert len(values.get_all("harrier_vectors")) == 2 * len(kinds) - 1  # a task does not touch documents
+
+
+def test_what_is_cached_is_not_encoded(folder: str, tmp_path: Path) -> None:
+    """By whatever path it came, in one call as well, and also after the store went to disk and back."""
+    values = SimpleKVStore()
+    embedding = HarrierEmbedding(model_name=folder, embeddings_cache=values)
+    once = embedding.get_text_embedding_batch(["one", "two"] * 25)
+    assert embedding.encoder.stats.texts == 2
+    assert asyncio.run(embedding.aget_text_embedding("two")) == once[1]
+    assert embedding.encoder.stats.texts == 2
+    values.persist(str(tmp_path / "values.json"))
+    other = HarrierEmbedding(
+        model_name=folder, embeddings_cache=SimpleKVStore.from_persist_path(str(tmp_path / "values.json"))
+    )
+    assert other.get_text_embedding_batch(["two", "one"]) == [once[1], once[0]]
+    assert other.encoder.stats.texts == 0
+
+
+# -- windows, iterables, errors
+
+
+def test_a_window_is_the_cores(embedding: HarrierEmbedding) -> None:
+    """Equal texts of a large batch run once; generators and empty lists are taken."""
+    texts = [f"text {number % 7}" for number in range(3_000)]
+    before = embedding.encoder.stats.texts
+    found = embedding.get_text_embedding_batch(text for text in texts)
+    assert embedding.encoder.stats.texts == before + 7
+    assert found[:7] * 428 == found[: 7 * 428]
+    assert asyncio.run(embedding.aget_text_embedding_batch(iter(texts[:5]))) == found[:5]
+    assert embedding.get_text_embedding_batch([]) == embedding.get_query_embedding_batch([]) == []
+    assert asyncio.run(embedding.aget_text_embedding_batch([])) == []
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_an_error_counts_all_texts(folder: str, asynchronous: bool) -> None:
+    """Not those of its window; and the windows behind it are not encoded."""
+    embedding = HarrierEmbedding(model_name=folder, embed_batch_size=10, num_workers=4)
+    texts = [f"text number {number}" for number in range(200)]
+    texts[15], texts[150] = " ", ""
+    embed = TEXT_PATHS["abatch" if asynchronous else "batch"]
+    with pytest.raises(EmptyText) as caught:
+        embed(embedding, texts)
+    assert [problem.position for problem in caught.value.problems] == [15]
+    time.sleep(0.2)
+    assert embedding.encoder.stats.texts == 10
+    with pytest.raises(TextTooLong):
+        embed(embedding, ["word " * 5_000])
+    with pytest.raises(NotText, match="put a single text in a list"):
+        embed(embedding, "abc")  # type: ignore[arg-type]
+
+
+# -- who is told
+
+
+class Seen(BaseEventHandler):  # type: ignore[misc]
+    """Events by their class."""
+
+    events: list[Any] = []  # noqa: RUF012  # a pydantic field
+
+    def handle(self, event: Any, **kwargs: Any) -> None:
+        if event.class_name().startswith("Embedding"):
+            self.events.append(event)
+
+
+@pytest.mark.parametrize(
+    "path", [TEXT_PATHS["batch"], TEXT_PATHS["abatch"], QUERY_PATHS["batch"], QUERY_PATHS["abatch"]]
+)
+def test_start_and_end_are_told(folder: str, path: Callable[..., Any]) -> None:
+    """A pair for each window, to handlers of events and of callbacks, without any secret."""
+    debug, seen = LlamaDebugHandler(print_trace_on_end=False), Seen()
+    embedding = HarrierEmbedding(model_name=folder, embed_batch_size=2, callback_manager=CallbackManager([debug]))
+    root = get_dispatcher()
+    root.add_event_handler(seen)
+    try:
+        found = path(embedding, ["a", "b", "c"])
+    finally:
+        root.event_handlers.remove(seen)
+    assert [event.class_name() for event in seen.events] == ["EmbeddingStartEvent", "EmbeddingEndEvent"] * 2
+    assert [event.chunks for event in seen.events[1::2]] == [["a", "b"], ["c"]]
+    assert [row for event in seen.events[1::2] for row in event.embeddings] == found
+    assert seen.events[0].model_dict == {
+        "class_name": "HarrierEmbedding",
+        "model_name": folder,
+        "embed_batch_size": 2,
+    }
+    assert all(event.model_dump()["id_"] and event.timestamp for event in seen.events)
+    pairs = debug.get_event_pairs(CBEventType.EMBEDDING)
+    assert [end.payload["chunks"] for _, end in pairs] == [["a", "b"], ["c"]]
+
+
+def test_progress_is_shown(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where it is asked for, and nowhere else."""
+    embedding = HarrierEmbedding(model_name=folder)
+    embedding.get_text_embedding_batch(["a", "b"])
+    assert "Generating" not in capsys.readouterr().err
+    embedding.get_text_embedding_batch(["a", "b"], show_progress=True)
+    asyncio.run(embedding.aget_text_embedding_batch(["a", "b"], show_progress=True))
+    assert capsys.readouterr().err.count("Generating embeddings: 100%") == 2
+
+
+def test_a_rate_limiter_is_asked(folder: str) -> None:
+    """Once a window, and as often with a cache, sync and async."""
+
+    class Limiter:
+        times = 0
+
+        def acquire(self) -> None:
+            self.times += 1
+
+        async def async_acquire(self) -> None:
+            self.times += 1
+
+    limiter = Limiter()
+    embedding = HarrierEmbedding(
+        model_name=folder, embed_batch_size=2, rate_limiter=limiter, embeddings_cache=SimpleKVStore()
+    )
+    embedding.get_text_embedding_batch(["a", "b", "c"])
+    asyncio.run(embedding.aget_text_embedding_batch(["a", "b", "c"]))
+    assert limiter.times == 4
+
+
+# -- event loops
+
+
+def test_the_event_loop_runs_on(folder: str) -> None:
+    """While a batch is encoded and made into lists it never waits for 50 ms."""
+    embedding = HarrierEmbedding(model_name=folder)
+    embedding.get_text_embedding("load it")
+    texts = [f"{number} {' '.join(PROSE)[number % 300 :][:300]}" for number in range(1_000)]
+
+    async def longest_wait() -> float:
+        batch = asyncio.ensure_future(embedding.aget_text_embedding_batch(texts))
+        longest, last = 0.0, time.perf_counter()
+        while not batch.done():
+            await asyncio.sleep(0.002)
+            now = time.perf_counter()
+            longest, last = max(longest, now - last), now
+        await batch
+        return longest
+
+    assert min(asyncio.run(longest_wait()) for _ in range(3)) < 0.05  # another process may take the CPU once
+
+
+def test_inside_a_running_loop(embedding: HarrierEmbedding) -> None:
+    """As in a notebook, where sync methods are called while a loop runs."""
+
+    async def cell() -> tuple[list[float], list[list[float]], list[float]]:
+        sync = embedding.get_query_embedding("a"), embedding.get_text_embedding_batch(["a", "b"])
+        return *sync, await embedding.aget_query_embedding("a")
+
+    query, texts, again = asyncio.run(cell())
+    assert query == again
+    assert len(texts) == 2
+
+
+def test_many_tasks_at_once(embedding: HarrierEmbedding) -> None:
+    """Each gets its own vectors."""
+
+    async def main() -> list[list[float]]:
+        return await asyncio.gather(*(embedding.aget_text_embedding(f"text {number}") for number in range(50)))
+
+    found = asyncio.run(main())
+    np.testing.assert_allclose(found, embedding.get_text_embedding_batch(f"text {n}" for n in range(50)), atol=1e-6)

@@ -1,0 +1,363 @@
+"""A server that speaks as much of Qdrant's REST and gRPC as the store needs, and can be told to fail.
+
+Behind it is qdrant-client's own local mode, so that what it answers is not made up here.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+import grpc
+from pydantic import TypeAdapter
+from qdrant_client import QdrantClient, models
+from qdrant_client import grpc as messages
+from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
+from qdrant_client.grpc import collections_service_pb2_grpc as collections_service
+from qdrant_client.grpc import points_service_pb2_grpc as points_service
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens to a request instead of its answer."""
+
+    status: int = 500
+    said: str = "injected"
+    headers: dict[str, str] = field(default_factory=dict)
+    drop: bool = False  # the connection, without an answer
+    carried_out: bool = False  # before it fails: the answer is lost, not the request
+    delay: float = 0.0
+    update_status: str | None = None  # an answer that says something else than "completed"
+
+
+Plan = Callable[[str, int], Fault | None]  # of a request by its name and number
+
+
+class Stub:
+    """Both ports, one database."""
+
+    def __init__(self, *, with_grpc: bool = True, metadata: bool = True) -> None:
+        self.local = QdrantClient(":memory:", force_disable_check_same_thread=True)
+        self.plan: Plan = lambda name, number: None
+        self.counts: Counter[str] = Counter()
+        self.headers: deque[dict[str, str]] = deque(maxlen=100)
+        self.keeps_metadata = metadata
+        self.lock = threading.RLock()
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._http.daemon_threads = True
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+        self._grpc: grpc.Server | None = None
+        self.grpc_port = 1
+        if with_grpc:
+            self._serve_grpc()
+
+    @property
+    def url(self) -> str:
+        """Of its REST interface."""
+        return f"http://127.0.0.1:{self._http.server_port}"
+
+    def client(self, **settings: Any) -> QdrantClient:
+        """A client of it."""
+        return QdrantClient(
+            url=self.url, grpc_port=self.grpc_port, check_compatibility=False, **{"timeout": 5, **settings}
+        )
+
+    def close(self) -> None:
+        """Stop it."""
+        self._http.shutdown()
+        self._http.server_close()
+        if self._grpc:
+            self._grpc.stop(None).wait(10)
+        self.local.close()
+
+    def fault(self, name: str) -> Fault | None:
+        """What is to go wrong with this request."""
+        with self.lock:
+            self.counts[name] += 1
+            number = self.counts[name]
+        return self.plan(name, number)
+
+    # -- REST
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        stub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_any(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                stub.headers.append(dict(self.headers))
+                name, work = stub.route(self.command, urlsplit(self.path).path, body)
+                fault = stub.fault(name)
+                if fault:
+                    time.sleep(fault.delay)
+                    if fault.carried_out:
+                        stub.answer(work)
+                    if fault.drop:
+                        self.close_connection = True
+                        return
+                status, answer = stub.answer(work) if not fault or fault.update_status else (0, {})
+                if fault and fault.update_status:
+                    answer["result"]["status"] = fault.update_status
+                elif fault:
+                    status, answer = fault.status, {"status": {"error": fault.said}, "time": 0.0}
+                said = json.dumps(answer).encode()
+                self.send_response(status)
+                for key, value in {**(fault.headers if fault else {}), "Content-Type": "application/json"}.items():
+                    self.send_header(key, value)
+                self.send_header("Content-Length", str(len(said)))
+                self.end_headers()
+                self.wfile.write(said)
+
+            do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = handle_any  # noqa: N815
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        return Handler
+
+    def answer(self, work: Callable[[], Any]) -> tuple[int, dict[str, Any]]:
+        """A result as REST gives it."""
+        with self.lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of local mode, about what it does not do
+            try:
+                result = work()
+            except ValueError as error:
+                missing = "not found" in str(error)
+                return 404 if missing else 409 if "already exists" in str(error) else 400, {
+                    "status": {"error": str(error)},
+                    "time": 0.0,
+                }
+        return 200, {"result": _json(result), "status": "ok", "time": 0.0}
+
+    def route(self, method: str, path: str, body: bytes) -> tuple[str, Callable[[], Any]]:
+        """A request's name, and what it does."""
+        said = json.loads(body) if body else {}
+        _, _, name, *rest = path.split("/")
+        match method, rest:
+            case "GET", []:
+                return "get", lambda: self.local.get_collection(name)
+            case "DELETE", []:
+                return "delete_collection", lambda: self.local.delete_collection(name)
+            case "PUT", []:
+                return "create", lambda: self._create(name, models.CreateCollection.model_validate(said))
+            case "PUT", ["index"]:
+                return "index", lambda: models.UpdateResult(operation_id=0, status="completed")
+            case "PUT", ["points"]:
+                points: Any = TypeAdapter(models.PointInsertOperations).validate_python(said)
+                own = points.batch if isinstance(points, models.PointsBatch) else points.points
+                return "upsert", lambda: self.local.upsert(name, own)
+            case "POST", ["points", action]:
+                return action, self._points(name, action, said)
+        raise AssertionError(f"{method} {path} is not spoken here")
+
+    def _points(self, name: str, action: str, said: dict[str, Any]) -> Callable[[], Any]:
+        match action:
+            case "delete":
+                selector: Any = TypeAdapter(models.PointsSelector).validate_python(said)
+                return lambda: self.local.delete(name, selector)
+            case "scroll":
+                asked = models.ScrollRequest.model_validate(said)
+                return lambda: _page(
+                    self.local.scroll(
+                        name, asked.filter, asked.limit or 10, None, asked.offset, _selected(asked), asked.with_vector
+                    )
+                )
+            case "query":
+                query = models.QueryRequest.model_validate(said)
+                return lambda: self.local.query_points(
+                    name,
+                    query=query.query.nearest if isinstance(query.query, models.NearestQuery) else query.query,
+                    using=query.using,
+                    limit=query.limit or 10,
+                    query_filter=query.filter,
+                    with_payload=True,
+                    with_vectors=query.with_vector or False,
+                )
+            case "count":
+                return lambda: self.local.count(name, models.CountRequest.model_validate(said).filter)
+            case "batch":
+                changes: Any = TypeAdapter(list[models.UpdateOperation]).validate_python(said["operations"])
+                return lambda: self.local.batch_update_points(name, changes)
+        raise AssertionError(f"{action} is not spoken here")
+
+    def _create(self, name: str, asked: models.CreateCollection) -> bool:
+        if self.local.collection_exists(name):
+            raise ValueError(f"Collection `{name}` already exists!")
+        metadata = asked.metadata if self.keeps_metadata else None
+        return self.local.create_collection(name, asked.vectors, metadata=metadata)
+
+    # -- gRPC
+
+    def _serve_grpc(self) -> None:
+        self._grpc = grpc.server(ThreadPoolExecutor(8))
+        points_service.add_PointsServicer_to_server(_Points(self), self._grpc)
+        collections_service.add_CollectionsServicer_to_server(_Collections(self), self._grpc)
+        self.grpc_port = self._grpc.add_insecure_port("127.0.0.1:0")
+        self._grpc.start()
+
+
+def _json(result: Any) -> Any:
+    if isinstance(result, list):
+        return [_json(each) for each in result]
+    return result.model_dump(mode="json", exclude_none=True) if hasattr(result, "model_dump") else result
+
+
+def _selected(asked: Any) -> Any:
+    return asked.with_payload.include if hasattr(asked.with_payload, "include") else asked.with_payload
+
+
+def _page(found: tuple[list[Any], Any]) -> Any:
+    return models.ScrollResult(points=found[0], next_page_offset=found[1])
+
+
+_CODES = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    404: grpc.StatusCode.NOT_FOUND,
+    409: grpc.StatusCode.ALREADY_EXISTS,
+    413: grpc.StatusCode.OUT_OF_RANGE,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    500: grpc.StatusCode.INTERNAL,
+    503: grpc.StatusCode.UNAVAILABLE,
+}
+
+
+class _Service:
+    """A request's way: counted, failed where that is planned, carried out."""
+
+    def __init__(self, stub: Stub) -> None:
+        self.stub = stub
+
+    def run(self, name: str, context: Any, work: Callable[[], Any]) -> Any:
+        self.stub.headers.append({item.key: str(item.value) for item in context.invocation_metadata()})
+        fault = self.stub.fault(name)
+        if fault:
+            time.sleep(fault.delay)
+            if fault.carried_out:
+                self.stub.answer(lambda: work() and None)
+            if not fault.update_status:
+                context.set_trailing_metadata([(key.lower(), value) for key, value in fault.headers.items()])
+                code = grpc.StatusCode.UNAVAILABLE if fault.drop else _CODES[fault.status]
+                context.abort(code, fault.said)
+        with self.stub.lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                answer = work()
+            except ValueError as error:
+                context.abort(_CODES[404 if "not found" in str(error) else 400], str(error))
+        if fault and fault.update_status:
+            names = {"acknowledged": "Acknowledged", "wait_timeout": "WaitTimeout"}
+            answer.result.status = messages.UpdateStatus.Value(names[fault.update_status])
+        return answer
+
+
+def _completed(_: object = None) -> messages.PointsOperationResponse:
+    return messages.PointsOperationResponse(
+        result=messages.UpdateResult(operation_id=0, status=messages.UpdateStatus.Completed), time=0.0
+    )
+
+
+class _Points(_Service, points_service.PointsServicer):
+    def Upsert(self, request: Any, context: Any) -> Any:  # noqa: N802
+        points = [GrpcToRest.convert_point_struct(point) for point in request.points]
+        assert request.wait
+        return self.run("upsert", context, lambda: _completed(self.stub.local.upsert(request.collection_name, points)))
+
+    def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
+        selector = GrpcToRest.convert_points_selector(request.points)
+        assert request.wait
+        return self.run(
+            "delete", context, lambda: _completed(self.stub.local.delete(request.collection_name, selector))
+        )
+
+    def Scroll(self, request: Any, context: Any) -> Any:  # noqa: N802
+        where = GrpcToRest.convert_filter(request.filter) if request.HasField("filter") else None
+        offset = GrpcToRest.convert_point_id(request.offset) if request.HasField("offset") else None
+        payload = GrpcToRest.convert_with_payload_selector(request.with_payload)
+        vectors = GrpcToRest.convert_with_vectors_selector(request.with_vectors)
+
+        def work() -> Any:
+            found, following = self.stub.local.scroll(
+                request.collection_name, where, request.limit, None, offset, payload, vectors
+            )
+            return messages.ScrollResponse(
+                result=[RestToGrpc.convert_record(each) for each in found],
+                next_page_offset=None if following is None else RestToGrpc.convert_extended_point_id(following),
+            )
+
+        return self.run("scroll", context, work)
+
+    def Query(self, request: Any, context: Any) -> Any:  # noqa: N802
+        where = GrpcToRest.convert_filter(request.filter) if request.HasField("filter") else None
+        vectors = GrpcToRest.convert_with_vectors_selector(request.with_vectors)
+
+        def work() -> Any:
+            answer = self.stub.local.query_points(
+                request.collection_name,
+                query=list(request.query.nearest.dense.data),
+                using=request.using,
+                limit=request.limit,
+                query_filter=where,
+                with_payload=True,
+                with_vectors=vectors,
+            )
+            return messages.QueryResponse(result=[RestToGrpc.convert_scored_point(each) for each in answer.points])
+
+        return self.run("query", context, work)
+
+    def Count(self, request: Any, context: Any) -> Any:  # noqa: N802
+        where = GrpcToRest.convert_filter(request.filter) if request.HasField("filter") else None
+
+        def work() -> Any:
+            count = self.stub.local.count(request.collection_name, where).count
+            return messages.CountResponse(result=messages.CountResult(count=count))
+
+        return self.run("count", context, work)
+
+    def UpdateBatch(self, request: Any, context: Any) -> Any:  # noqa: N802
+        assert request.wait
+
+        def work() -> Any:
+            for operation in request.operations:
+                asked = operation.set_payload
+                payload = GrpcToRest.convert_payload(asked.payload)
+                ids = [GrpcToRest.convert_point_id(each) for each in asked.points_selector.points.ids]
+                self.stub.local.set_payload(request.collection_name, payload, ids)
+            return messages.UpdateBatchResponse(result=[_completed().result for _ in request.operations])
+
+        return self.run("batch", context, work)
+
+    def CreateFieldIndex(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
+        return self.run("index", context, _completed)
+
+
+class _Collections(_Service, collections_service.CollectionsServicer):
+    def Get(self, request: Any, context: Any) -> Any:  # noqa: N802
+        def work() -> Any:
+            info = RestToGrpc.convert_collection_info(self.stub.local.get_collection(request.collection_name))
+            return messages.GetCollectionInfoResponse(result=info)
+
+        return self.run("get", context, work)
+
+    def List(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
+        return self.run("list", context, messages.ListCollectionsResponse)
+
+    def Create(self, request: Any, context: Any) -> Any:  # noqa: N802
+        def work() -> Any:
+            vectors = GrpcToRest.convert_vectors_config(request.vectors_config)
+            metadata = GrpcToRest.convert_payload(request.metadata)
+            self.stub._create(request.collection_name, models.CreateCollection(vectors=vectors, metadata=metadata))
+            return messages.CollectionOperationResponse(result=True)
+
+        return self.run("create", context, work)
