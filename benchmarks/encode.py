@@ -88,7 +88,7 @@ def timed(name: str) -> float:
     return seconds(_runs[name])
 
 
-def result(name: str) -> Any:  # noqa: ANN401
+def result(name: str) -> Any:
     """What one run returns."""
     return _runs[name]()
 

@@ -13,11 +13,9 @@ import argparse
 import itertools
 import statistics
 import tempfile
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -33,55 +31,20 @@ from llama_index.core.schema import TextNode
 from llama_index.vector_stores.postgres import PGVectorStore as LlamaIndexStore
 from numpy.typing import NDArray
 from psycopg import sql
+from ready import Ready, rows, space_of
 
-from harrier_core import EmbeddingSpace, Index, Record
+from harrier_core import Index, Record
 from harrier_core.filters import parse
 from harrier_core.records import Chunk
-from harrier_core.testing import PROSE
 
 DIMENSIONS = 640
-SPACE = EmbeddingSpace("bench", None, "w", "t", DIMENSIONS, "last token", "l2", "{text}")
+SPACE = space_of(DIMENSIONS)
 _numbers = itertools.count()
 
 Vectors = NDArray[np.float32]
 
 
-class Ready:
-    """An encoder whose vectors are there already, at so many texts a second or at once."""
-
-    def __init__(self, vectors: Vectors, texts: Iterable[str], rate: float | None = None) -> None:
-        self.space = SPACE
-        self._vectors = vectors
-        self._places = {text: place for place, text in enumerate(texts)}
-        self._rate = rate
-        self._thread = ThreadPoolExecutor(1)
-        self.busy = 0.0
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Words will do."""
-        return [len(text.split()) for text in texts]
-
-    def submit_documents(self, texts: Sequence[str]) -> Future[Vectors]:
-        """On a thread, as a model would."""
-        return self._thread.submit(self._look_up, texts)
-
-    def _look_up(self, texts: Sequence[str]) -> Vectors:
-        vectors = self._vectors[[self._places[text] for text in texts]]
-        if self._rate and len(texts):
-            threading.Event().wait(len(texts) / self._rate)
-            self.busy += len(texts) / self._rate
-        return vectors
-
-    def encode_queries(self, texts: Iterable[str], *, task: object = None) -> Vectors:  # noqa: ARG002
-        """Not timed here."""
-        return self._look_up(list(texts))
-
-    async def aencode_queries(self, texts: Iterable[str], *, task: object = None) -> Vectors:  # noqa: ARG002
-        """Not timed here."""
-        return self._look_up(list(texts))
-
-
-class Listed(Embeddings):  # type: ignore[misc]  # it is not there where this is checked
+class Listed(Embeddings):
     """The same for LangChain."""
 
     def __init__(self, ready: Ready) -> None:
@@ -106,25 +69,13 @@ def main() -> None:
         server = PgVectorStore.embedded(Path(folder, "data"))
         server.open(SPACE, write=True)
         conninfo = server._connections._conninfo
-        records, vectors = rows(options.rows)
+        records, vectors = rows(options.rows, DIMENSIONS)
         ready = Ready(vectors, (record.text for record in records))
         print(f"{len(records):,} rows of {DIMENSIONS} dimensions, {options.rounds} rounds")
         compare(conninfo, records, vectors, ready, options.rounds)
         busy(conninfo, records, vectors)
         recall(conninfo, records, vectors, ready)
         server.close()
-
-
-def rows(number: int) -> tuple[list[Record], Vectors]:
-    """Records with some 560 characters of text, and vectors in topics of 200, of low rank, as embeddings are."""
-    chance = np.random.default_rng(0)
-    prose = " ".join(PROSE)
-    texts = [f"{each} {prose[each % 400 : each % 400 + 550]}" for each in range(number)]
-    records = [Record(f"record {each}", text, {"rare": each % 100 == 0, "n": each}) for each, text in enumerate(texts)]
-    topics = chance.normal(size=(max(1, number // 200), 192))
-    low = topics[chance.integers(len(topics), size=number)] + 0.7 * chance.normal(size=(number, 192))
-    vectors = (low @ chance.normal(size=(192, DIMENSIONS))).astype(np.float32)
-    return records, vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def compare(conninfo: str, records: list[Record], vectors: Vectors, ready: Ready, rounds: int) -> None:

@@ -153,7 +153,7 @@ class Stub:
             case "PUT", []:
                 return "create", lambda: self._create(name, models.CreateCollection.model_validate(said))
             case "PUT", ["index"]:
-                return "index", lambda: models.UpdateResult(operation_id=0, status="completed")
+                return "index", lambda: models.UpdateResult(operation_id=0, status=models.UpdateStatus.COMPLETED)
             case "PUT", ["points"]:
                 points: Any = TypeAdapter(models.PointInsertOperations).validate_python(said)
                 own = points.batch if isinstance(points, models.PointsBatch) else points.points
@@ -171,7 +171,8 @@ class Stub:
                 asked = models.ScrollRequest.model_validate(said)
                 return lambda: _page(
                     self.local.scroll(
-                        name, asked.filter, asked.limit or 10, None, asked.offset, _selected(asked), asked.with_vector
+                        *(name, asked.filter, asked.limit or 10, None, asked.offset, _selected(asked)),
+                        asked.with_vector or False,
                     )
                 )
             case "query":
@@ -202,8 +203,10 @@ class Stub:
 
     def _serve_grpc(self) -> None:
         self._grpc = grpc.server(ThreadPoolExecutor(8))
-        points_service.add_PointsServicer_to_server(_Points(self), self._grpc)
-        collections_service.add_CollectionsServicer_to_server(_Collections(self), self._grpc)
+        add_points: Any = points_service.add_PointsServicer_to_server
+        add_points(_Points(self), self._grpc)
+        add_collections: Any = collections_service.add_CollectionsServicer_to_server
+        add_collections(_Collections(self), self._grpc)
         self.grpc_port = self._grpc.add_insecure_port("127.0.0.1:0")
         self._grpc.start()
 

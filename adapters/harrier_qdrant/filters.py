@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harrier_core.filters import All, AnyOf, Condition, Equal, Exists, Not, Order
-from harrier_qdrant.points import FIELDS, METADATA, RECORD
+from harrier_qdrant.points import FIELDS, HASH, METADATA, RECORD
 
 Filter = dict[str, Any]
 
@@ -36,6 +36,11 @@ class Compiled:
 def of_records(record_ids: Sequence[str]) -> Filter:
     """The chunks of these records."""
     return {"must": [{"key": RECORD, "match": {"any": list(record_ids)}}]}
+
+
+def of_hashes(hashes: Sequence[str]) -> Filter:
+    """The chunks that have one of these."""
+    return {"must": [{"key": HASH, "match": {"any": list(hashes)}}]}
 
 
 def both(one: Filter | None, other: Filter | None) -> Filter | None:

@@ -7,6 +7,7 @@ its fast way for arrays is in its newest release only. Field numbers are those o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
@@ -33,19 +34,27 @@ def upsert_request(
     head = b"\x22" + _varint(len(own) + size) + own  # PointStruct.vectors, but for the numbers
     parts = [b"\x0a", _text(collection), b"\x10\x01"]
     for id_, row, payload in zip(ids, vectors.astype("<f4", copy=False), payloads, strict=True):
-        point = b"".join(
-            [
-                b"\x0a" + _delimited(b"\x12" + _text(id_)),
-                *(
-                    b"\x1a" + _delimited(b"\x0a" + _text(key) + b"\x12" + _delimited(_value(each)))
-                    for key, each in payload.items()
-                ),
-                head,
-                row.tobytes(),
-            ]
-        )
-        parts += b"\x1a", _varint(len(point)), point
+        identity = b"\x12" + _text(id_)
+        point = [b"\x0a", _size(len(identity)), identity]
+        for key, value in payload.items():
+            point += b"\x1a", _entry(key, value)
+        point += head, row.tobytes()
+        joined = b"".join(point)
+        parts += b"\x1a", _size(len(joined)), joined
     return b"".join(parts)
+
+
+def _entry(key: str, value: Any) -> bytes:  # noqa: ANN401
+    """An entry of a map of Values, with its length."""
+    said, name = _value(value), _key(key)
+    size = _size(len(said))
+    return b"".join((_size(len(name) + len(size) + len(said)), name, size, said))
+
+
+@lru_cache(10_000)
+def _key(key: str) -> bytes:
+    """The key of an entry, and the tag of its value: names come over and over."""
+    return b"\x0a" + _text(key) + b"\x12"
 
 
 def _value(value: Any) -> bytes:  # noqa: ANN401, PLR0911  # a kind a line
@@ -53,29 +62,35 @@ def _value(value: Any) -> bytes:  # noqa: ANN401, PLR0911  # a kind a line
     kind = type(value)
     if kind is str:
         return b"\x22" + _text(value)
+    if kind is int:
+        return b"\x18" + _size(value if value >= 0 else value & 0xFFFFFFFFFFFFFFFF)
+    if kind is dict:
+        fields = b"".join([b"\x0a" + _entry(key, each) for key, each in value.items()])
+        return b"\x32" + _size(len(fields)) + fields
+    if kind is list:
+        values = [_value(each) for each in value]
+        joined = b"".join([b"\x0a" + _size(len(each)) + each for each in values])
+        return b"\x3a" + _size(len(joined)) + joined
     if kind is bool:
         return b"\x28\x01" if value else b"\x28\x00"
-    if kind is int:
-        return b"\x18" + _varint(value & 0xFFFFFFFFFFFFFFFF)
     if kind is float:
         return b"\x11" + _double(value)
     if value is None:
         return b"\x08\x00"
-    if isinstance(value, Mapping):
-        fields = (b"\x0a" + _text(key) + b"\x12" + _delimited(_value(each)) for key, each in value.items())
-        return b"\x32" + _delimited(b"".join(b"\x0a" + _delimited(field) for field in fields))
-    if isinstance(value, list | tuple):
-        return b"\x3a" + _delimited(b"".join(b"\x0a" + _delimited(_value(each)) for each in value))
-    return _value(next(plain(value) for plain in (str, bool, int, float) if isinstance(value, plain)))
+    return _value(next(plain(value) for like, plain in _LIKE if isinstance(value, like)))
+
+
+_LIKE = ((str, str), (bool, bool), (int, int), (float, float), (Mapping, dict), (Sequence, list))
 
 
 def _text(text: str) -> bytes:
-    return _delimited(text.encode())
+    encoded = text.encode()
+    return _size(len(encoded)) + encoded
 
 
-def _delimited(message: bytes) -> bytes:
-    size = len(message)
-    return (_SHORT[size] if size < 128 else _varint(size)) + message
+def _size(number: int) -> bytes:
+    """A varint."""
+    return _SIZES[number] if number < _SIZED else _varint(number)
 
 
 def _varint(number: int) -> bytes:
@@ -87,4 +102,5 @@ def _varint(number: int) -> bytes:
     return bytes(parts)
 
 
-_SHORT = [bytes([size]) for size in range(128)]
+_SIZED = 2**14
+_SIZES = [_varint(number) for number in range(_SIZED)]

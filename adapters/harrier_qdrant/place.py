@@ -34,7 +34,7 @@ class Place(Protocol):
         """Make it, unless somebody else was faster."""
 
     def upsert(self, chunks: Sequence[Chunk], vectors: Vectors) -> Mapping[str, str]:
-        """Write chunks so that they are safe; those that are refused come back by their ids, with the reason."""
+        """Write chunks so that they are safe; the ids of records that are refused come back, with the reasons."""
 
     def describe(self, chunks: Sequence[Chunk]) -> None:
         """Change what is said of chunks that are there."""

@@ -200,7 +200,7 @@ class Server:
             if not (trouble.refused or trouble.too_large):
                 raise trouble.error(self._where) from None
             if len(part) == 1:
-                return {chunks[part.start].id: f"is refused by Qdrant: {trouble.said}"}
+                return {chunks[part.start].record_id: f"is refused by Qdrant: {trouble.said}"}
             half = len(part) // 2
             return self._upsert(chunks, vectors, part[:half]) | self._upsert(chunks, vectors, part[half:])
         return {}

@@ -12,7 +12,7 @@ from harrier_core.records import Match, chunk_id
 from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Hashes, Stored, Write, Written
 from harrier_qdrant.embedded import Edge
-from harrier_qdrant.filters import both, compile_condition, of_records
+from harrier_qdrant.filters import both, compile_condition, of_hashes, of_records
 from harrier_qdrant.place import Place
 from harrier_qdrant.points import HASH, NUMBER, RECORD
 from harrier_qdrant.schema import Layout
@@ -130,11 +130,11 @@ class QdrantStore:
 
         wrong = np.flatnonzero(~np.isfinite(write.vectors).all(axis=1))
         refused = {write.encoded[row].record_id: "gets a vector that is not finite" for row in wrong.tolist()}
-        rows = [row for row, chunk in enumerate(write.encoded) if chunk.record_id not in changed | refused.keys()]
+        left_out = changed | refused.keys()
+        rows = [row for row, chunk in enumerate(write.encoded) if chunk.record_id not in left_out]
         chunks = [write.encoded[row] for row in rows]
-        by_id = {chunk.id: chunk for chunk in chunks}
-        for id_, reason in self._place.upsert(chunks, write.vectors[rows]).items() if chunks else ():
-            refused[by_id[id_].record_id] = reason
+        if chunks:
+            refused |= self._place.upsert(chunks, write.vectors[rows])
         new = [
             each.id for each in chunks if each.record_id in refused and each.number not in write.known[each.record_id]
         ]
@@ -148,9 +148,15 @@ class QdrantStore:
             self._place.describe(chunks)
 
     def _mixed(self, after: dict[str, Hashes], left_out: set[str]) -> set[str]:
-        """Records that are not as they were just written."""
-        now = self.known([record_id for record_id in after if record_id not in left_out])
-        return {id_ for id_, hashes in after.items() if id_ not in left_out and now.get(id_, {}) != hashes}
+        """Records that are not as they were just written; mostly there are none, which two counts tell."""
+        wanted = {record_id: hashes for record_id, hashes in after.items() if record_id not in left_out}
+        where = of_records(list(wanted))
+        hashes = sorted({hash_.hex() for own in wanted.values() for hash_ in own.values()})
+        number = sum(map(len, wanted.values()))
+        if number == self._place.count(where) == self._place.count(both(where, of_hashes(hashes))):
+            return set()
+        now = self.known(list(wanted))
+        return {record_id for record_id, own in wanted.items() if now.get(record_id, {}) != own}
 
     def settle(self) -> None:
         """Build what searches need and a load should not wait for; a server does so by itself."""

@@ -1,6 +1,8 @@
 """An ingest to be killed: run as a program it does one, and may kill itself at a named step of it.
 
-python ingesting.py CONNINFO TABLE STEP OCCURRENCE     a step of STEPS, or "none"
+python ingesting.py PLACE NAME STEP OCCURRENCE     a step of STEPS or QDRANT_STEPS, or "none"
+
+The place is a connection string, and the name a table's, or a Path:folder, and the name a collection's.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from typing import Any
 
 import numpy as np
 from harrier_pgvector import PgVectorStore
+from harrier_qdrant import QdrantStore
+from harrier_qdrant.embedded import Edge
 from numpy.typing import NDArray
 
 from harrier_core import Chunking, EmbeddingSpace, Index, Record, ingest
@@ -32,6 +36,13 @@ STEPS = [
     ),
     "before delete",
     "after delete",
+]
+
+# The same of what Qdrant Edge is asked.
+QDRANT_STEPS = [
+    f"{when} {step}"
+    for step in ("upsert", "describe", "delete", "delete_where", "settle")
+    for when in ("before", "after")
 ]
 
 
@@ -88,18 +99,25 @@ def _text(version: str, number: int, sentences: int) -> str:
     )
 
 
-def run(conninfo: str, table: str, records: Iterator[Record]) -> Hashing:
-    """One ingest; what is gone from the records is gone from the table."""
+def store(place: str, name: str) -> PgVectorStore | QdrantStore:
+    """A table, or a collection."""
+    if place.startswith("Path:"):
+        return QdrantStore.embedded(place.removeprefix("Path:"), collection=name)
+    return PgVectorStore(place, table=name)
+
+
+def run(place: str, name: str, records: Iterator[Record]) -> Hashing:
+    """One ingest; what is gone from the records is gone from the store."""
     encoder = Hashing()
-    with Index(PgVectorStore(conninfo, table=table), encoder, chunking=CHUNKING) as index:
+    with Index(store(place, name), encoder, chunking=CHUNKING) as index:
         index.ingest(records, prune=True)
     return encoder
 
 
-def die_at(step: str, occurrence: int) -> None:
+def die_at(kind: type, step: str, occurrence: int) -> None:
     """Kill this process at the so manieth time that the store does something."""
     when, _, name = step.partition(" ")
-    method: Callable[..., Any] = getattr(PgVectorStore, name)
+    method: Callable[..., Any] = getattr(kind, name)
     numbers = itertools.count(1)
 
     def dying(*args: Any, **options: Any) -> Any:
@@ -111,14 +129,14 @@ def die_at(step: str, occurrence: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
-    setattr(PgVectorStore, name, dying)
+    setattr(kind, name, dying)
 
 
 if __name__ == "__main__":
-    conninfo_, table_, step_, occurrence_ = sys.argv[1:]
+    place_, name_, step_, occurrence_ = sys.argv[1:]
     ingest._WINDOW_RECORDS = 20  # so that there are many instants between windows
     if step_ != "none":
-        die_at(step_, int(occurrence_))
+        die_at(Edge if place_.startswith("Path:") else PgVectorStore, step_, int(occurrence_))
     sys.stdout.write("begin\n")
     sys.stdout.flush()
-    run(conninfo_, table_, after())
+    run(place_, name_, after())

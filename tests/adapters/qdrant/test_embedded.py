@@ -1,0 +1,221 @@
+"""What is Qdrant Edge's own: its process, its folder, who may have it open."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from harrier_qdrant import QdrantStore, embedded
+
+from harrier_core import Encoder, Index, Record, SettingError, StoreError, StoreUnavailable, StoreUnsuitable, WrongSpace
+from harrier_core.records import Chunk
+from harrier_core.store import Write
+from harrier_core.testing import build_model
+
+RECORDS = [Record(f"r{number}", f"text number {number}", {"n": number}) for number in range(300)]
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encoder]:
+    with Encoder(build_model(tmp_path_factory.mktemp("words"), vectors="words")) as encoder:
+        yield encoder
+
+
+@pytest.fixture
+def index(tmp_path: Path, encoder: Encoder) -> Iterator[Index]:
+    with Index(QdrantStore.embedded(tmp_path, collection="docs"), encoder) as index:
+        yield index
+
+
+def process_of(store: Any) -> int:
+    number: int = store._place._child._process.pid
+    return number
+
+
+def test_it_stays(index: Index, tmp_path: Path, encoder: Encoder) -> None:
+    """What was stored is there the next time; the process has ended with the last store that had the folder open."""
+    index.ingest(RECORDS)
+    process = process_of(index.store)
+    again = QdrantStore.embedded(tmp_path, collection="docs")
+    other = Index(QdrantStore.embedded(tmp_path, collection="more"), encoder)
+    assert Index(again, encoder).count() == 300
+    assert process_of(again) == process
+    assert other.ingest(RECORDS[:3]).written == 3
+    assert process_of(other.store) != process
+    index.close()
+    index.close()
+    os.kill(process, 0)
+    again.close()
+    other.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+    with Index(QdrantStore.embedded(tmp_path, collection="docs"), encoder) as later:
+        assert later.ingest(RECORDS).unchanged == 300
+
+
+def test_a_killed_process(index: Index) -> None:
+    """Another one takes over, and what was acknowledged is there."""
+    index.ingest(RECORDS[:100])
+    for number in range(3):
+        os.kill(process_of(index.store), signal.SIGKILL)
+        assert index.count() == 100 * (1 + number)
+        os.kill(process_of(index.store), signal.SIGKILL)
+        index.ingest(RECORDS[: 100 * (2 + number)])
+        assert len(index.search("text number 7", k=9)) == 9
+
+
+def test_killed_in_the_midst(index: Index) -> None:
+    """Over and over while an ingest writes: it goes on, and all is there once."""
+    index.ingest(RECORDS[:1])
+
+    def records() -> Iterator[Record]:
+        for number in range(9_000):
+            if number % 2_500 == 2_000:
+                os.kill(process_of(index.store), signal.SIGKILL)
+            yield Record(f"m{number}", f"text number {number}")
+
+    assert index.ingest(records()).written == 9_000
+    assert index.count() == 9_001
+    assert index.ingest(Record(f"m{n}", f"text number {n}") for n in range(9_000)).unchanged == 9_000
+
+
+def test_it_gives_up_in_the_end(index: Index, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A process that dies of every request is not started for ever."""
+    index.ingest(RECORDS[:1])
+    os.kill(process_of(index.store), signal.SIGKILL)
+    dying = tmp_path / "dying.py"
+    dying.write_text("raise SystemExit(1)")
+    monkeypatch.setattr(embedded, "_CHILD", dying)
+    with pytest.raises(StoreUnavailable, match="died 3 times in a row"):
+        index.count()
+    monkeypatch.undo()
+    assert index.count() == 1
+
+
+OPEN = """
+import sys
+from harrier_core import Encoder, Index
+from harrier_qdrant import QdrantStore
+with Index(QdrantStore.embedded(sys.argv[1], collection="docs"), Encoder(sys.argv[2])) as index:
+    print(index.count(), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_process_at_a_time(index: Index, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one is told so; when this one is gone, killed even, the folder is free."""
+    index.ingest(RECORDS)
+    index.close()
+    command = [sys.executable, "-W", "ignore", "-c", OPEN, str(tmp_path), encoder.space.model]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "300\n"
+        monkeypatch.setattr(embedded, "_PATIENCE", 0.3)
+        with (
+            Index(QdrantStore.embedded(tmp_path, collection="docs"), encoder) as mine,
+            pytest.raises(StoreUnavailable, match="is open in another process, and Qdrant Edge allows one at a time"),
+        ):
+            mine.count()
+        monkeypatch.undo()
+        other.kill()
+        with Index(QdrantStore.embedded(tmp_path, collection="docs"), encoder) as mine:
+            assert mine.count() == 300
+
+
+def test_after_a_fork(index: Index) -> None:
+    """The pipes to the process are not the child's to use."""
+    index.ingest(RECORDS[:3])
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            index.store.count()
+            os.write(writing, b"answered")
+        except StoreUnavailable as error:
+            os.write(writing, str(error).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert b"was opened before this process was forked" in os.read(reading, 1_000)
+    assert index.count() == 3
+
+
+def test_a_folder_of_somebody_else(encoder: Encoder, tmp_path: Path) -> None:
+    """It is left alone; one that is empty is taken."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "letter.txt").write_text("dear")
+    with (
+        Index(QdrantStore.embedded(tmp_path, collection="docs"), encoder) as index,
+        pytest.raises(StoreUnsuitable, match="is not one of this kit's collections: it has no harrier_space.json"),
+    ):
+        index.ingest(RECORDS)
+    assert (tmp_path / "docs" / "letter.txt").read_text() == "dear"
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.making").mkdir()  # left by one that was killed while it made it
+    (tmp_path / "empty.making" / "half").write_text("")
+    with Index(QdrantStore.embedded(tmp_path, collection="empty"), encoder) as index:
+        assert index.ingest(RECORDS[:2]).written == 2
+    assert not (tmp_path / "empty.making").exists()
+
+
+def test_a_folder_that_was_replaced(index: Index, encoder: Encoder, tmp_path: Path) -> None:
+    """By a collection of another space, while a store is open: it is noticed at the next use."""
+    index.ingest(RECORDS[:3])
+    file = tmp_path / "docs" / "harrier_space.json"
+    file.write_text(file.read_text().replace(encoder.space.weights, "others"))
+    for use in (lambda: index.search("text"), lambda: index.ingest(RECORDS)):
+        with pytest.raises(WrongSpace, match="the weights differ"):
+            use()
+
+
+def test_bad_vectors(index: Index, encoder: Encoder) -> None:
+    """Edge itself would store NaN, and find it for ever after."""
+    index.ingest(RECORDS[:1])
+    chunks = [Chunk.of(record, 0, 0, record.text) for record in RECORDS[1:3]]
+    vectors = encoder.encode_documents([chunk.text for chunk in chunks])
+    vectors[0, 0] = np.nan
+    known: dict[str, dict[int, bytes]] = {chunk.record_id: {} for chunk in chunks}
+    written = index.store.write(Write(dict.fromkeys(known, 1), chunks, vectors, [], known))
+    assert dict(written.rejected) == {"r1": "gets a vector that is not finite"}
+    with pytest.raises(StoreError, match="Vector dimension error: expected dim"):
+        index.store.write(Write({"r2": 1}, chunks[1:], np.ones((1, 3), np.float32), [], {"r2": {}}))
+    assert index.count() == 2
+
+
+def test_settings(tmp_path: Path, encoder: Encoder) -> None:
+    """A server's are refused; half precision and indexes are there."""
+    for wrong in ({"shards": 2}, {"quantization": "int8"}, {"on_disk": True}, {"replicas": 2}):
+        with pytest.raises(SettingError, match="are a server's settings"):
+            QdrantStore.embedded(tmp_path, **wrong)
+    layout: dict[str, Any] = {"precision": "float16", "indexes": {"n": "integer"}, "vector": "dense"}
+    with Index(QdrantStore.embedded(tmp_path, **layout), encoder) as index:
+        index.ingest(RECORDS)
+        assert len(index.search("text", k=300, where={"n": {"$gte": 100}})) == 200
+
+
+def test_the_model_is_not_held_up(index: Index, encoder: Encoder) -> None:
+    """While the engine writes and builds, other threads of this process go on."""
+    index.ingest(RECORDS[:1])
+    stop, ticks = threading.Event(), [0]
+
+    def tick() -> None:
+        while not stop.wait(0.001):
+            ticks[0] += 1
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    vectors = np.random.default_rng(0).normal(size=(4_000, encoder.dimensions)).astype(np.float32)
+    chunks = [Chunk.of(Record(f"b{number}", "x"), 0, 0, "x") for number in range(4_000)]
+    known: dict[str, dict[int, bytes]] = {chunk.record_id: {} for chunk in chunks}
+    index.store.write(Write(dict.fromkeys(known, 1), chunks, vectors, [], known))
+    stop.set()
+    thread.join()
+    assert ticks[0] > 20
