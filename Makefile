@@ -3,13 +3,13 @@
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
 PIP = bin/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: test test-crash check format test-wheel bench-encode bench-pgvector bench-gpu soak clean
+.PHONY: test test-crash check format test-wheel bench-encode bench-pgvector bench-qdrant bench-gpu soak clean
 .DEFAULT_GOAL := test
 
 test: .venv/installed
 	.venv/bin/pytest
 
-# All of it: 200 kills, a quarter of an hour. The tests have a short form of it.
+# All of it: 200 kills of each store, a quarter of an hour. The tests have a short form of it.
 test-crash: .venv/installed
 	.venv/bin/pytest tests/crash --kills 200 --timeout 3600
 
@@ -34,6 +34,9 @@ bench-encode: .venv/installed
 bench-pgvector: .venv-rivals/installed
 	.venv-rivals/bin/python benchmarks/postgres.py
 
+bench-qdrant: .venv-rivals/installed
+	.venv-rivals/bin/python benchmarks/qdrant.py
+
 # On a machine with a GPU; it needs torch 2.11 or later, transformers and sentence-transformers, and no installation.
 bench-gpu:
 	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py
@@ -44,19 +47,19 @@ soak: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv
 	.venv/$(PIP) install --constraint constraints.txt --upgrade pip
-	.venv/$(PIP) install --constraint constraints.txt --group dev --editable '.[pgvector]'
+	.venv/$(PIP) install --constraint constraints.txt --group dev --editable '.[langchain,llama-index,pgvector,qdrant]'
 	touch $@
 
 .venv-rivals/installed: pyproject.toml
 	$(PYTHON) -m venv --clear .venv-rivals
 	.venv-rivals/$(PIP) install --upgrade pip
-	.venv-rivals/$(PIP) install torch==2.13.0 --group rivals --editable '.[pgvector]'
+	.venv-rivals/$(PIP) install torch==2.13.0 --group rivals --editable '.[pgvector,qdrant]'
 	touch $@
 
 .venv-wheel/installed: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv --clear .venv-wheel
 	.venv-wheel/$(PIP) install --constraint constraints-oldest.txt --upgrade pip
-	.venv-wheel/$(PIP) install --constraint constraints-oldest.txt --group test '.[pgvector]'
+	.venv-wheel/$(PIP) install --constraint constraints-oldest.txt --group test '.[langchain,llama-index,pgvector,qdrant]'
 	touch $@
 
 clean:

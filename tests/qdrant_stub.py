@@ -148,6 +148,8 @@ class Stub:
         match method, rest:
             case "GET", []:
                 return "get", lambda: self.local.get_collection(name)
+            case "GET", ["exists"]:
+                return "exists", lambda: {"exists": self.local.collection_exists(name)}
             case "DELETE", []:
                 return "delete_collection", lambda: self.local.delete_collection(name)
             case "PUT", []:

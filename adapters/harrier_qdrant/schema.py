@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from harrier_core.errors import SettingError, SpaceError, StoreUnsuitable, WrongSpace
 from harrier_core.space import EmbeddingSpace
-from harrier_qdrant.points import RECORD
+from harrier_qdrant.points import METADATA, RECORD
 
 # The name under which LlamaIndex's own store looks for vectors.
 VECTOR = "text-dense"
@@ -41,7 +42,12 @@ class Layout:
 
     def payload_indexes(self) -> dict[str, str]:
         """Paths and kinds: what an ingest looks up by, and what users filter by."""
-        return {RECORD: "keyword", **{f'metadata."{name}"': kind for name, kind in self.indexes.items()}}
+        return {RECORD: "keyword", **{_path(name): kind for name, kind in self.indexes.items()}}
+
+
+def _path(name: str) -> str:
+    """As a server shows it: with quotation marks only where it needs them."""
+    return f"{METADATA}.{name}" if re.fullmatch(r"[A-Za-z0-9_-]+", name) else f'{METADATA}."{name}"'
 
 
 _INDEXES = ("keyword", "integer", "float", "bool", "datetime")

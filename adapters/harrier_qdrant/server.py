@@ -155,9 +155,7 @@ class Server:
             raise StoreUnsuitable(
                 f"Qdrant at {self._where} keeps no metadata of a collection, so that it is older than 1.16; update it"
             )
-        for field, kind in self._layout.payload_indexes().items():
-            schema = models.PayloadSchemaType(kind)
-            self._run(partial(QdrantClient.create_payload_index, **self._named, field_name=field, field_schema=schema))
+        self.settle()
 
     def _settings(self, space: EmbeddingSpace) -> dict[str, Any]:
         layout = self._layout
@@ -200,7 +198,7 @@ class Server:
             if not (trouble.refused or trouble.too_large):
                 raise trouble.error(self._where) from None
             if len(part) == 1:
-                return {chunks[part.start].record_id: f"is refused by Qdrant: {trouble.said}"}
+                return {chunks[part.start].record_id: f"is refused by Qdrant: {trouble.shown}"}
             half = len(part) // 2
             return self._upsert(chunks, vectors, part[:half]) | self._upsert(chunks, vectors, part[half:])
         return {}
@@ -251,7 +249,13 @@ class Server:
         self._run(lambda client: _done(client.delete(self._collection, selector, wait=True)))
 
     def settle(self) -> None:
-        """A server builds its indexes while it is written to."""
+        """A server builds its indexes while it is written to, if it was told of them: a crash may have come before."""
+        there = self._run(lambda client: client.get_collection(self._collection)).payload_schema
+        for path, kind in self._layout.payload_indexes().items():
+            if path not in there:
+                schema = models.PayloadSchemaType(kind)
+                own = {**self._named, "field_name": path, "field_schema": schema, "wait": True}
+                self._run(partial(QdrantClient.create_payload_index, **own))
 
     # -- reading
 

@@ -92,9 +92,14 @@ class Trouble:
         """Whether it is about what the request holds."""
         return self.status in (400, 422)
 
+    @property
+    def shown(self) -> str:
+        """Cut short: it may quote what was sent."""
+        return self.said[:_MOST_SHOWN]
+
     def error(self, where: str) -> StoreError:
         """In our words."""
-        said = self.said[:_MOST_SHOWN]
+        said = self.shown
         if self.passes:
             return StoreUnavailable(f"Qdrant at {where} cannot be reached, or does not get to it: {said}")
         if self.status in (401, 403):

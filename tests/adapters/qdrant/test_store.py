@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from harrier_qdrant import QdrantStore
+from qdrant_client import QdrantClient
 from qdrant_stub import Stub
 
 from harrier_core.store import VectorStore
@@ -42,3 +46,17 @@ class TestGrpc(StoreContract):
     @pytest.fixture
     def new_store(self, stub: Stub) -> Callable[[], VectorStore]:
         return lambda: QdrantStore(stub.client(prefer_grpc=True), collection="docs")
+
+
+class TestServer(StoreContract):
+    """The same on the server that QDRANT_URL names, if any: nothing else shows what a real one does."""
+
+    @pytest.fixture
+    def new_store(self) -> Iterator[Callable[[], VectorStore]]:
+        url, key = os.environ.get("QDRANT_URL"), os.environ.get("QDRANT_API_KEY")
+        if not url:
+            pytest.skip("QDRANT_URL names no server; set it to run the contract against a real one")
+        collection = f"harrier-test-{uuid.uuid4().hex}"
+        yield lambda: QdrantStore(url, collection=collection, api_key=key)
+        with closing(QdrantClient(url=url, api_key=key)) as client:
+            client.delete_collection(collection)
