@@ -159,6 +159,7 @@ def packing(connect: Callable[..., QdrantClient], rounds: int, dimensions: int, 
     client = connect(prefer_grpc=True)
     store = QdrantStore(client, collection="packing")
     store.open(Ready(vectors, []).space, write=True)
+    named: Any = {"text-dense": vectors}
     payloads: list[Any] = [{"page_content": record.text, "metadata": dict(record.metadata)} for record in records]
     ids = [chunk.id for chunk in chunks]
 
@@ -166,7 +167,7 @@ def packing(connect: Callable[..., QdrantClient], rounds: int, dimensions: int, 
         store._place.upsert(chunks, vectors)
 
     def uploaded() -> None:
-        client.upload_collection("packing", {"text-dense": vectors}, payloads, ids, batch_size=256, wait=True)
+        client.upload_collection("packing", named, payloads, ids, batch_size=256, wait=True)
 
     took: dict[str, list[float]] = {"ours": [], "upload_collection": []}
     for _ in range(rounds + 2):

@@ -145,17 +145,16 @@ class Stub:
         """A request's name, and what it does."""
         said = json.loads(body) if body else {}
         _, _, name, *rest = path.split("/")
+        collection: dict[tuple[str, ...], tuple[str, Callable[[], Any]]] = {
+            ("GET",): ("get", lambda: self.local.get_collection(name)),
+            ("GET", "exists"): ("exists", lambda: {"exists": self.local.collection_exists(name)}),
+            ("DELETE",): ("delete_collection", lambda: self.local.delete_collection(name)),
+            ("PUT",): ("create", lambda: self._create(name, models.CreateCollection.model_validate(said))),
+            ("PUT", "index"): ("index", lambda: models.UpdateResult(status=models.UpdateStatus.COMPLETED)),
+        }
+        if (method, *rest) in collection:
+            return collection[method, *rest]
         match method, rest:
-            case "GET", []:
-                return "get", lambda: self.local.get_collection(name)
-            case "GET", ["exists"]:
-                return "exists", lambda: {"exists": self.local.collection_exists(name)}
-            case "DELETE", []:
-                return "delete_collection", lambda: self.local.delete_collection(name)
-            case "PUT", []:
-                return "create", lambda: self._create(name, models.CreateCollection.model_validate(said))
-            case "PUT", ["index"]:
-                return "index", lambda: models.UpdateResult(operation_id=0, status=models.UpdateStatus.COMPLETED)
             case "PUT", ["points"]:
                 points: Any = TypeAdapter(models.PointInsertOperations).validate_python(said)
                 own = points.batch if isinstance(points, models.PointsBatch) else points.points

@@ -6,7 +6,7 @@ its fast way for arrays is in its newest release only. Field numbers are those o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from struct import Struct
 from typing import TYPE_CHECKING, Any
@@ -80,7 +80,14 @@ def _value(value: Any) -> bytes:  # noqa: ANN401, PLR0911  # a kind a line
     return _value(next(plain(value) for like, plain in _LIKE if isinstance(value, like)))
 
 
-_LIKE = ((str, str), (bool, bool), (int, int), (float, float), (Mapping, dict), (Sequence, list))
+_LIKE: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (str, str),
+    (bool, bool),
+    (int, int),
+    (float, float),
+    (Mapping, dict),
+    (Sequence, list),
+)
 
 
 def _text(text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""`kill -9` of an ingest into Qdrant Edge, and of the engine's own process: a second run ends where a clean one would."""
+"""`kill -9` of an ingest into Qdrant Edge, and of the engine itself: a second run ends where a clean one would."""
 
 from __future__ import annotations
 
