@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from harrier_core.encoder import Encoder
+from harrier_core.encoder import Encoder, listed
 from harrier_core.errors import BadVectors, InputError, OutOfMemory
 
 if TYPE_CHECKING:
@@ -49,14 +49,14 @@ class CachedEncoder:
 
     def encode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
         """What `Encoder.encode_queries` returns; only what is not stored is encoded."""
-        call = self._look_up(list(texts), self.encoder.prompt("", task=task))
+        call = self._look_up(listed(texts), self.encoder.prompt("", task=task))
         with call.positions_of_all():
             made = self.encoder.encode_queries(call.missing, task=task)
         return self._complete(call, made)
 
     def encode_documents(self, texts: Iterable[str]) -> Vectors:
         """What `Encoder.encode_documents` returns; only what is not stored is encoded."""
-        call = self._look_up(list(texts), None)
+        call = self._look_up(listed(texts), None)
         with call.positions_of_all():
             made = self.encoder.encode_documents(call.missing)
         return self._complete(call, made)
@@ -64,19 +64,19 @@ class CachedEncoder:
     async def aencode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
         """What `encode_queries` returns, without holding up the event loop."""
         prompt = await asyncio.to_thread(self.encoder.prompt, "", task=task)
-        call = await asyncio.to_thread(self._look_up, list(texts), prompt)
+        call = await asyncio.to_thread(self._look_up, listed(texts), prompt)
         with call.positions_of_all():
             made = await self.encoder.aencode_queries(call.missing, task=task)
         return await asyncio.to_thread(self._complete, call, made)
 
     async def aencode_documents(self, texts: Iterable[str]) -> Vectors:
         """What `encode_documents` returns, without holding up the event loop."""
-        call = await asyncio.to_thread(self._look_up, list(texts), None)
+        call = await asyncio.to_thread(self._look_up, listed(texts), None)
         with call.positions_of_all():
             made = await self.encoder.aencode_documents(call.missing)
         return await asyncio.to_thread(self._complete, call, made)
 
-    def _look_up(self, texts: list[str], prompt: str | None) -> _Call:
+    def _look_up(self, texts: list[Any], prompt: str | None) -> _Call:
         """What is stored of these texts; prompt: of queries, None: they are documents."""
         if self._model is None:
             space = {**asdict(self.encoder.space), "task": None}  # which is the default one: each key has its own
@@ -107,7 +107,7 @@ class CachedEncoder:
 class _Call:
     """The texts of one call: what is stored of them, and where the others stand."""
 
-    def __init__(self, texts: Sequence[str], keys: Sequence[str | None], stored: dict[str | None, bytes]) -> None:
+    def __init__(self, texts: Sequence[Any], keys: Sequence[str | None], stored: dict[str | None, bytes]) -> None:
         self.keys = keys
         self.stored = stored
         places = {key or place: place for place, key in reversed(list(enumerate(keys))) if key not in stored}

@@ -21,6 +21,8 @@ def diverse(matches: Sequence[Match], k: int, relevance: float) -> list[Match]:
     """
     if not 0 <= relevance <= 1:
         raise SettingError(f"relevance is a number from 0 to 1, not {relevance!r}")
+    if k < 1:
+        raise SettingError(f"k is a whole number above zero, not {k!r}")
     if not matches:
         return []
     import numpy as np

@@ -130,9 +130,9 @@ class Encoder:
         """How many tokens each text has as a document, end token included, however long it is."""
         from harrier_core.tokens import unusable
 
-        listed = _listed(texts)
-        raise_problems(list(unusable(listed)))
-        return self._tokenizer.count([str.__str__(text) for text in listed], self._model.prompts.document)
+        given = listed(texts)
+        raise_problems(list(unusable(given)))
+        return self._tokenizer.count([str.__str__(text) for text in given], self._model.prompts.document)
 
     @property
     def dimensions(self) -> int:
@@ -257,9 +257,9 @@ class Encoder:
             raise SettingError(
                 f"max_tokens={limit} leaves no room for a text, whose prompt and end take {spent} of them"
             )
-        listed = _listed(texts)
-        problems = {problem.position: problem for problem in unusable(listed)}
-        usable = {position: str.__str__(text) for position, text in enumerate(listed) if position not in problems}
+        given = listed(texts)
+        problems = {problem.position: problem for problem in unusable(given)}
+        usable = {position: str.__str__(text) for position, text in enumerate(given) if position not in problems}
         distinct, places = unique(usable.values())
         if not distinct:
             raise_problems(list(problems.values()))
@@ -391,7 +391,7 @@ class _Texts:
         ]
 
 
-def _listed(texts: object) -> list[object]:
+def listed(texts: object) -> list[Any]:
     """The texts as a list; one string is refused, for it would be taken for a list of letters."""
     if isinstance(texts, Iterable) and not isinstance(texts, str | bytes):
         return list(texts)

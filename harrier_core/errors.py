@@ -13,6 +13,7 @@
     ├── StoreError                   something about a database
     │   ├── WrongSpace               it holds vectors of another embedding space
     │   ├── StoreUnsuitable          it is there, and not as it has to be: another shape, no extension, no rights
+    │   │   └── StoreMissing         there is no such table or collection yet
     │   └── StoreUnavailable         it cannot be reached, now or any more
     ├── ModelError
     │   ├── ModelNotFound            no such model, or no way to reach it
@@ -110,6 +111,10 @@ class WrongSpace(StoreError):
 
 class StoreUnsuitable(StoreError):
     """The store is there, and not as it has to be: another shape, no extension, no rights."""
+
+
+class StoreMissing(StoreUnsuitable):
+    """There is no such table or collection yet: nothing was ever ingested, or its name is another."""
 
 
 class StoreUnavailable(StoreError):

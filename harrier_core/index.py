@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from harrier_core.diversity import diverse
@@ -150,6 +151,23 @@ class Index:
         """
         condition = self._ready(k, where)
         return self.store.search(self._rows(vectors), k, condition, with_vectors=with_vectors)
+
+    async def asearch_diverse(
+        self,
+        query: str,
+        k: int = 5,
+        where: Mapping[str, Any] | None = None,
+        *,
+        task: str | Task | None = None,
+        among: int = 20,
+        relevance: float = 0.5,
+    ) -> list[Match]:
+        """What `search_diverse` returns, without holding up the event loop."""
+        condition = await asyncio.to_thread(self._ready, k, where)
+        vectors = await self.encoder.aencode_queries([query], task=task)
+        search = partial(self.store.search, with_vectors=True)
+        [matches] = await asyncio.to_thread(search, vectors, max(k, among), condition)
+        return diverse(matches, k, relevance)
 
     def _rows(self, vectors: ArrayLike) -> Vectors:
         """Vectors of a caller's, at unit length."""

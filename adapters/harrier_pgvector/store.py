@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, LiteralString, Self
 from psycopg import Connection, errors, sql
 from psycopg_pool import ConnectionPool
 
-from harrier_core.errors import SettingError, SpaceError, StoreUnsuitable, StoreWarning, WrongSpace
+from harrier_core.errors import SettingError, SpaceError, StoreMissing, StoreUnsuitable, StoreWarning, WrongSpace
 from harrier_core.filters import Condition
 from harrier_core.records import Chunk, Match, to_json
 from harrier_core.space import EmbeddingSpace
@@ -81,7 +81,7 @@ class PgVectorStore:
         found = self._look_up(connection)
         if found is None:
             if not write:
-                raise StoreUnsuitable(f"there is no table {self}; ingest something into it first")
+                raise StoreMissing(f"there is no table {self}; ingest something into it first")
             self._create(connection, space)
             found = self._look_up(connection)
         oid, columns, comment = found or (0, {}, None)

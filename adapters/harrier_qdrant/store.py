@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from harrier_core.errors import SettingError, StoreUnsuitable
+from harrier_core.errors import SettingError, StoreMissing, StoreUnsuitable
 from harrier_core.filters import Condition, meets
 from harrier_core.records import Match, chunk_id
 from harrier_core.space import EmbeddingSpace
@@ -74,7 +74,7 @@ class QdrantStore:
         shape = self._place.shape()
         if shape is None:
             if not write:
-                raise StoreUnsuitable(f"there is no collection {self._place}; ingest something into it first")
+                raise StoreMissing(f"there is no collection {self._place}; ingest something into it first")
             self._place.create(space)
             shape = self._place.shape()
         if shape is None:

@@ -21,7 +21,7 @@ import pytest
 
 from harrier_core.chunking import Chunking
 from harrier_core.encoder import Encoder
-from harrier_core.errors import FilterError, SettingError, StoreUnsuitable, WrongSpace
+from harrier_core.errors import FilterError, SettingError, StoreMissing, WrongSpace
 from harrier_core.filters import meets, parse
 from harrier_core.index import Index
 from harrier_core.records import Chunk, IngestReport, Record
@@ -389,7 +389,7 @@ class StoreContract:
     def test_nothing_there(self, index: Index) -> None:
         """A search where nothing was ever ingested is more likely a wrong name than an empty index."""
         for use in (lambda: index.search("bread"), index.count):
-            with pytest.raises(StoreUnsuitable, match="ingest something"):
+            with pytest.raises(StoreMissing, match="ingest something"):
                 use()
 
     def test_a_record_that_changed_meanwhile(self, new_store: NewStore, index: Index, encoder: Encoder) -> None:

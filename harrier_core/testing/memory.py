@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harrier_core.errors import StoreUnsuitable, WrongSpace
+from harrier_core.errors import StoreMissing, WrongSpace
 from harrier_core.filters import Condition, meets
 from harrier_core.records import Chunk, Match
 from harrier_core.space import EmbeddingSpace
@@ -34,7 +34,7 @@ class MemoryStore:
             if self._space is None and write:
                 self._space = space
             if self._space is None:
-                raise StoreUnsuitable("there is nothing in this store; ingest something into it first")
+                raise StoreMissing("there is nothing in this store; ingest something into it first")
             if self._space != space:
                 raise WrongSpace(f"this store is of another space: {self._space.explain(space)}; use another store")
 

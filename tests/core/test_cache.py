@@ -110,3 +110,12 @@ def test_half_a_value(folder: str) -> None:
         values[key] = values[key][:-1]
         assert np.array_equal(cached.encode_documents(["one"]), whole)
         assert len(values[key]) == 4 * encoder.dimensions
+
+
+def test_one_text_is_no_list(folder: str) -> None:
+    """It would be taken for a list of letters."""
+    with Encoder(folder) as encoder:
+        cached = CachedEncoder(encoder, Values())
+        for use in (lambda: cached.encode_documents("abc"), lambda: asyncio.run(cached.aencode_queries("abc"))):
+            with pytest.raises(NotText, match="put a single text in a list"):
+                use()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from harrier_pgvector import PgVectorStore
+from harrier_qdrant import QdrantStore
 from langchain_harrier import HarrierVectorStore
 
 from harrier_core import Encoder, Index, VectorStore
@@ -19,6 +20,7 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], VectorStore]] = {
     "pgvector": lambda request: PgVectorStore(
         request.getfixturevalue("postgres"), table=request.getfixturevalue("table")
     ),
+    "qdrant": lambda request: QdrantStore.embedded(request.getfixturevalue("tmp_path") / "qdrant"),
 }
 
 

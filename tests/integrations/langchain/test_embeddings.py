@@ -90,6 +90,7 @@ def test_a_cache_stays_where_it_is(words: str) -> None:
         ({"max_tokens": 0}, "max_tokens is a whole number above zero, not 0"),
         ({"token_budget": "many"}, "valid integer"),
         ({"task": 7}, "task"),
+        ({"device": 0}, "device\n  Input should be a valid string"),
         ({"cache": {}}, "cache\n  Input should be an instance of BaseStore"),
     ],
 )
@@ -229,7 +230,7 @@ def test_queries_share_passes(words: str) -> None:
 def test_many_lists_do_not_stall_the_loop(words: str) -> None:
     """Making millions of floats at once holds it up far longer than making them a vector at a time."""
     embeddings = HarrierEmbeddings(model=words)
-    texts = ["one", "two"] * 10_000
+    texts = ["one", "two"] * 4_000
 
     async def at_once() -> None:
         (await embeddings.encoder.aencode_documents(texts)).tolist()

@@ -16,12 +16,6 @@ from langchain_tests.unit_tests import EmbeddingsUnitTests
 
 from harrier_core import Index
 
-# The suites have async tests beside others, and say nowhere how those are run.
-pytestmark = [
-    pytest.mark.asyncio,
-    pytest.mark.filterwarnings("ignore:.*marked with '@pytest.mark.asyncio' but it is not an async function"),
-]
-
 _ENVIRONMENT = {
     "HARRIER_MODEL": "microsoft/harrier-oss-v1-0.6b",
     "HARRIER_TASK": "sts_query",

@@ -55,6 +55,15 @@ def test_what_goes_in_comes_out(filled: HarrierVectorStore) -> None:
     assert filled.get_by_ids(["river", "nothing", "bread", "river"]) == [RIVER, BREAD]
     assert asyncio.run(filled.aget_by_ids(["a/b 'c'"])) == [VIRUS]
     assert filled.get_by_ids([]) == []
+    with pytest.raises(SettingError, match="put a single one in a list"):
+        filled.get_by_ids("river")
+
+
+def test_what_comes_out_is_the_callers(filled: HarrierVectorStore) -> None:
+    """Whoever changes it changes nothing in the store."""
+    filled.get_by_ids(["bread"])[0].metadata["year"] = 1
+    filled.similarity_search("bread yeast", k=1)[0].metadata.clear()
+    assert filled.get_by_ids(["bread"]) == [BREAD]
 
 
 def test_any_iterable(vector_store: HarrierVectorStore, words: str, index: Index) -> None:
@@ -122,10 +131,19 @@ def test_what_is_rejected_is_said(vector_store: HarrierVectorStore, add: str) ->
     assert vector_store.index.count() == 2
 
 
+def test_what_is_no_id_and_no_metadata(vector_store: HarrierVectorStore) -> None:
+    """Is rejected as well, and not counted among what is stored."""
+    ids: list[Any] = [7, "a", "b"]
+    metadatas: list[Any] = [{}, None, {}]
+    with pytest.raises(DocumentsRejected, match="'7' has an id that is int, not str; 'a' has metadata that") as caught:
+        vector_store.add_texts(["one", "two", "three"], metadatas, ids=ids)
+    assert caught.value.stored == ["b"]
+
+
 def test_a_long_list_of_rejected_ones(vector_store: HarrierVectorStore) -> None:
     """The message stays readable; the error has them all. What is no text is one of them."""
     texts: list[Any] = ["", 7, None, *[" "] * 20]
-    with pytest.raises(DocumentsRejected, match="; and 13 more; the other 0 are") as caught:
+    with pytest.raises(DocumentsRejected, match=r"; and 13 more \(the other 0 are stored\); mend") as caught:
         vector_store.add_texts(texts)
     assert len(caught.value.rejected) == 23
     assert caught.value.rejected[1][1] == "has a text that is int, not str"
@@ -293,6 +311,21 @@ def test_mmr(words: str, lambda_mult: float, fetch_k: int) -> None:
         assert [each.page_content for each in found] == expected
     if lambda_mult == 1:
         assert found == vector_store.similarity_search("bread yeast", k=3)
+
+
+def test_how_many_there_can_be(filled: HarrierVectorStore) -> None:
+    """One at least, and more than there are finds all there are."""
+    searches: list[Callable[[int], Any]] = [
+        lambda k: filled.similarity_search("bread", k=k),
+        lambda k: filled.similarity_search_by_vector([1.0] * 256, k=k),
+        lambda k: filled.max_marginal_relevance_search("bread", k=k),
+        lambda k: asyncio.run(filled.amax_marginal_relevance_search("bread", k=k)),
+        lambda k: HarrierRetriever(index=filled.index).invoke("bread", k=k),
+    ]
+    for search in searches:
+        with pytest.raises(SettingError, match="k is a whole number above zero, not 0"):
+            search(0)
+        assert len(search(100)) == 3
 
 
 def test_async_is_sync(filled: HarrierVectorStore) -> None:

@@ -1,0 +1,88 @@
+"""Documents to records on their way in, matches to documents on their way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from langchain_core.documents import Document
+
+from harrier_core import Chunk, HarrierError, IngestReport, Match, Record, SettingError
+
+T = TypeVar("T")
+Row = tuple[str, Mapping[str, Any], str | None]  # a document's text, metadata and id
+
+_SHOWN = 10  # rejected documents in a message; all of them are in the error
+
+
+class DocumentsRejected(HarrierError, ValueError):
+    """Documents that cannot be stored; the others of the call are.
+
+    rejected: (id, reason) of each. stored: the ids of the others, in the caller's order.
+    """
+
+    def __init__(self, rejected: Sequence[tuple[str, str]], stored: Sequence[str]) -> None:
+        super().__init__(rejected, stored)  # args rebuild the error after pickling
+        self.rejected = list(rejected)
+        self.stored = list(stored)
+
+    def __str__(self) -> str:
+        listed = "; ".join(f"{id_!r} {reason}" for id_, reason in self.rejected[:_SHOWN])
+        more = f"; and {len(self.rejected) - _SHOWN} more" if len(self.rejected) > _SHOWN else ""
+        return (
+            f"{len(self.rejected)} documents cannot be stored: {listed}{more} (the other {len(self.stored)} are "
+            "stored); mend these and add them again"
+        )
+
+
+def rows_of_documents(documents: Iterable[Document]) -> Iterator[Row]:
+    """Documents as they are needed; nobody writes to them."""
+    return ((each.page_content, each.metadata, each.id) for each in documents)
+
+
+def rows_of_texts(texts: Iterable[str], metadatas: Iterable[Mapping[str, Any]] | None) -> Iterator[Row]:
+    """Texts as they are needed, with their metadata if they have any."""
+    if isinstance(texts, str):
+        raise SettingError("texts is a list of texts; put a single one in a list")
+    if metadatas is None:
+        return ((text, {}, None) for text in texts)
+    pairs = zip(texts, one_for_each("metadatas", metadatas, texts) or (), strict=True)
+    return ((text, metadata, None) for text, metadata in pairs)
+
+
+def one_for_each(name: str, given: Iterable[T] | None, texts: object) -> Iterable[T] | None:
+    """What belongs to each of the texts; too few or too many are found before anything is stored, if they can be."""
+    if isinstance(given, str):
+        raise SettingError(f"{name} is a list; put a single one in a list")
+    lengths = [len(each) for each in (texts, given) if isinstance(each, Sized)]
+    if len(set(lengths)) > 1:
+        raise SettingError(f"there are {lengths[0]} documents and {lengths[1]} {name}; give one for each")
+    return given
+
+
+def records_of(rows: Iterable[Row], ids: Iterable[str | None] | None, taken: list[str]) -> Iterator[Record]:
+    """One record a row, as it is needed; its id is put into `taken`."""
+    pairs = ((row, row[2]) for row in rows) if ids is None else zip(rows, ids, strict=True)
+    for (text, metadata, _), given in pairs:
+        id_ = str(uuid4()) if given is None else given
+        taken.append(id_)
+        yield Record(id_, text, metadata)
+
+
+def ids_of(taken: list[str], report: IngestReport) -> list[str]:
+    """The ids, if all of their documents are stored."""
+    if report.rejected:
+        rejected = {id_ for id_, _ in report.rejected}
+        raise DocumentsRejected(report.rejected, [id_ for id_ in taken if str(id_) not in rejected])
+    return taken
+
+
+def document_of(found: Match | Chunk) -> Document:
+    """A document with a copy of the metadata: to change it changes nothing in the store."""
+    return Document(id=found.record_id, page_content=found.text, metadata=dict(found.metadata))
+
+
+def scored(matches: Sequence[Match]) -> list[tuple[Document, float]]:
+    """Documents with their cosines."""
+    return [(document_of(match), match.score) for match in matches]
