@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 from langchain_core.documents import Document
 from langchain_core.stores import InMemoryByteStore
-from langchain_core.vectorstores import InMemoryVectorStore
+from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
 from langchain_harrier import HarrierEmbeddings, HarrierRetriever, HarrierVectorStore
+from psycopg.conninfo import conninfo_to_dict
 
 from harrier_core import Index, Task
 
@@ -118,17 +120,51 @@ def test_searching(vector_store: HarrierVectorStore, read: list[str], path: str)
         assert read == [prompt + TEXT]
 
 
-def test_a_store_that_people_have(words: str, read: list[str]) -> None:
-    """LangChain's own, which knows nothing of roles, gives each text the right one."""
-    store = InMemoryVectorStore(HarrierEmbeddings(model=words))
-    store.add_texts(["bread\nrises", "rivers\ncarry sand"])
-    [found] = store.similarity_search("why does\nbread rise", k=1)
-    assert found.page_content == "bread\nrises"
-    asyncio.run(store.aadd_documents([Document("c\nd")]))
-    asyncio.run(store.amax_marginal_relevance_search("e\nf", k=1))
-    store.as_retriever().invoke("g\nh")
-    expected = ["bread\nrises", "rivers\ncarry sand", WEB + "why does\nbread rise", "c\nd", WEB + "e\nf", WEB + "g\nh"]
-    assert sorted(read) == sorted(expected)
+def _in_memory(embeddings: HarrierEmbeddings, _: pytest.FixtureRequest) -> VectorStore:
+    return InMemoryVectorStore(embeddings)
+
+
+def _qdrant(embeddings: HarrierEmbeddings, _: pytest.FixtureRequest) -> VectorStore:
+    from langchain_qdrant import QdrantVectorStore
+    from qdrant_client import QdrantClient, models
+
+    client = QdrantClient(":memory:", force_disable_check_same_thread=True)
+    params = models.VectorParams(size=embeddings.encoder.dimensions, distance=models.Distance.COSINE)
+    client.create_collection("theirs", params)
+    store: VectorStore = QdrantVectorStore(client, "theirs", embeddings, validate_embeddings=False)
+    return store
+
+
+def _postgres(embeddings: HarrierEmbeddings, request: pytest.FixtureRequest) -> VectorStore:
+    reason = "langchain-postgres is not here; it needs pgvector below 0.4, as the oldest set that is tested has it"
+    postgres = pytest.importorskip("langchain_postgres", reason=reason)
+    settings = conninfo_to_dict(request.getfixturevalue("postgres"))
+    url = f"postgresql+psycopg://{settings['user']}@/{settings['dbname']}?host={settings['host']}"
+    with psycopg.connect(request.getfixturevalue("postgres"), autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+    engine = postgres.PGEngine.from_connection_string(url)
+    request.addfinalizer(lambda: asyncio.run(engine.close()))
+    engine.init_vectorstore_table("theirs", embeddings.encoder.dimensions, overwrite_existing=True)
+    store: VectorStore = postgres.PGVectorStore.create_sync(engine, embeddings, "theirs")
+    return store
+
+
+@pytest.mark.parametrize("make", [_in_memory, _qdrant, _postgres])
+def test_a_store_that_people_have(
+    words: str, read: list[str], request: pytest.FixtureRequest, make: Callable[..., VectorStore]
+) -> None:
+    """It knows nothing of roles, and gives each text the right one; newlines stay."""
+    with HarrierEmbeddings(model=words).encoder as encoder:
+        store = make(HarrierEmbeddings.from_encoder(encoder), request)
+        read.clear()  # of texts that some try out first
+        store.add_texts(["bread\nrises", "rivers\ncarry sand"])
+        [found] = store.similarity_search("why does\nbread rise", k=1)
+        assert found.page_content == "bread\nrises"
+        asyncio.run(store.aadd_documents([Document("c\nd")]))
+        asyncio.run(store.asimilarity_search("e\nf", k=1))
+        store.as_retriever().invoke("g\nh")
+    documents = ["bread\nrises", "rivers\ncarry sand", "c\nd"]
+    assert sorted(read) == sorted([*documents, WEB + "why does\nbread rise", WEB + "e\nf", WEB + "g\nh"])
 
 
 def test_embeddings_of_an_index(index: Index, read: list[str]) -> None:

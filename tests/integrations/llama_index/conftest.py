@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 from harrier_pgvector import PgVectorStore
+from harrier_qdrant import QdrantStore
 
 from harrier_core import Encoder
 from harrier_core.store import VectorStore
 from harrier_core.testing import MemoryStore
-
-NewStore = Callable[[], VectorStore]
 
 # A store's name, and how to make one. Each test runs on all of them.
 STORES: dict[str, Callable[[pytest.FixtureRequest], VectorStore]] = {
@@ -20,15 +19,16 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], VectorStore]] = {
     "pgvector": lambda request: PgVectorStore(
         request.getfixturevalue("postgres"), table=request.getfixturevalue("table")
     ),
+    "qdrant": lambda request: QdrantStore.embedded(request.getfixturevalue("tmp_path") / "qdrant"),
 }
 
 
 @pytest.fixture(params=STORES)
 def place(request: pytest.FixtureRequest) -> Iterator[VectorStore]:
     """An empty place in each kind of store."""
-    with_life = STORES[request.param](request)
-    yield with_life
-    with_life.close()
+    store = STORES[request.param](request)
+    yield store
+    store.close()
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +39,7 @@ def words(built: Callable[..., Path]) -> str:
 
 @pytest.fixture
 def encoder(words: str) -> Iterator[Encoder]:
-    """An Encoder of it."""
+    """An Encoder of it, loaded, so that its stats count."""
     with Encoder(words) as encoder:
+        encoder.encode_documents(["load it"])
         yield encoder

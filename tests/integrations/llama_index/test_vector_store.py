@@ -104,7 +104,7 @@ KINDS: dict[str, BaseNode] = {
         image_resource=MediaResource(path=Path("image.png")),
     ),
     "image": ImageNode(id_="i", text="an image", image_path="image.png", image_mimetype="image/png"),
-    "index": IndexNode(id_="ix", text="a reference", index_id="other", obj=TextNode(id_="o", text="inner")),
+    "index": IndexNode(id_="ix", text="a reference", index_id="other"),
 }
 
 
@@ -217,7 +217,9 @@ def wrong_models(words: str, built: Callable[..., Path]) -> dict[str, Any]:
     queries = HarrierEmbedding(model_name=words)
 
     def as_queries(nodes: list[BaseNode]) -> list[BaseNode]:
-        for node, embedding in zip(nodes, queries.get_query_embedding_batch(n.get_content() for n in nodes), strict=True):
+        for node, embedding in zip(
+            nodes, queries.get_query_embedding_batch(n.get_content() for n in nodes), strict=True
+        ):
             node.embedding = embedding
         return nodes
 
@@ -337,8 +339,8 @@ def test_embeddings_on_request(place: VectorStore, encoder: Encoder) -> None:
     store.add(nodes())
     vector = encoder.encode_documents([nodes()[0].get_content(metadata_mode=MetadataMode.EMBED)])[0]
     query = VectorStoreQuery(query_embedding=vector.tolist(), similarity_top_k=1)
-    ways = [store.query(query).nodes, store.query(asked("bread yeast", 1)).nodes, store.get_nodes(["bread"])]
-    for [node] in ways:  # type: ignore[misc]
+    ways: Any = [store.query(query).nodes, store.query(asked("bread yeast", 1)).nodes, store.get_nodes(["bread"])]
+    for [node] in ways:
         np.testing.assert_allclose(node.embedding, vector, atol=1e-3)
         assert type(node.embedding[0]) is float
 
@@ -368,8 +370,8 @@ def test_restrictions(store: HarrierVectorStore, mode: VectorStoreQueryMode, by:
 def test_restricted_searches_score_the_same(store: HarrierVectorStore) -> None:
     """Nodes that are looked at one by one have the cosines that the store gives them, best first."""
     store.add(nodes())
-    whole = store.query(asked("sand and yeast"))
-    some = store.query(asked("sand and yeast", node_ids=["bread", "virus", "river"]))
+    whole: Any = store.query(asked("sand and yeast"))
+    some: Any = store.query(asked("sand and yeast", node_ids=["bread", "virus", "river"]))
     assert some.ids == whole.ids
     np.testing.assert_allclose(some.similarities, whole.similarities, atol=2e-3)
 
@@ -460,7 +462,7 @@ def test_filters_mean_what_llamaindex_means(store: HarrierVectorStore) -> None:
             meets = build_metadata_filter_fn(metadata.__getitem__, filters)
             try:
                 expected = {id_ for id_ in metadata if meets(id_)}
-            except TypeError:  # it compares a list with a text, and fails
+            except (TypeError, ValueError):  # it compares a list with a text; older releases do not know NOT
                 continue
             assert ids_of(store, filters) == expected, filters
 

@@ -1,0 +1,251 @@
+"""HarrierVectorStore: an Index as LlamaIndex calls it."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Iterator, Sequence
+from copy import copy
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.schema import BaseNode
+from llama_index.core.vector_stores.types import (
+    BasePydanticVectorStore,
+    MetadataFilters,
+    VectorStoreQuery,
+    VectorStoreQueryMode,
+    VectorStoreQueryResult,
+)
+from llama_index.embeddings.harrier import HarrierEmbedding
+from llama_index.vector_stores.harrier.filters import Where, where_of
+from llama_index.vector_stores.harrier.given import GivenVectors
+from llama_index.vector_stores.harrier.nodes import SOURCE, node_of, record_of
+
+from harrier_core import Encoder, Index, InputError, Match, Problem, SettingError
+from harrier_core.diversity import diverse
+from harrier_core.errors import raise_problems
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from harrier_core import Chunk, IngestReport, Record
+
+# Of maximal marginal relevance, as LlamaIndex's own stores have them.
+_RELEVANCE, _FACTOR = 0.5, 4.0
+
+
+class HarrierVectorStore(BasePydanticVectorStore):
+    """Nodes in an Index: added again they replace themselves, and what has not changed is neither encoded nor written.
+
+    A node is a record under its id. The text of the record is what LlamaIndex embeds of the node: its text, behind such
+    metadata as are not excluded. Embeddings that nodes bring along are taken once a sample of them has turned out to be
+    what the Index's own encoder makes; `embed_model` makes such. Nodes without one are encoded by the Index.
+
+    ```python
+    store = HarrierVectorStore(Index(PgVectorStore("postgresql://user@host/db"), Encoder("harrier-0.6b")))
+    VectorStoreIndex.from_documents(
+        documents,
+        storage_context=StorageContext.from_defaults(vector_store=store),
+        embed_model=store.embed_model,
+    )
+    ```
+    """
+
+    stores_text: bool = True
+    is_embedding_query: bool = True
+    with_embeddings: bool = Field(default=False, description="Whether nodes that are found carry their embeddings.")
+
+    _index: Index = PrivateAttr()
+
+    def __init__(self, index: Index, *, with_embeddings: bool = False) -> None:
+        """A vector store over an Index, which stays its owner's to close."""
+        super().__init__(stores_text=True, is_embedding_query=True)
+        self.with_embeddings = with_embeddings
+        self._index = index
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name under which it is known."""
+        return "HarrierVectorStore"
+
+    @property
+    def client(self) -> Index:
+        """The Index."""
+        return self._index
+
+    @property
+    def embed_model(self) -> HarrierEmbedding:
+        """What to give a VectorStoreIndex, a pipeline or Settings: it shares the model of the Index's encoder."""
+        encoder = self._index.encoder
+        if not isinstance(encoder, Encoder):
+            raise SettingError(f"the Index has a {type(encoder).__name__} for an encoder, not an Encoder; give it one")
+        return HarrierEmbedding.from_encoder(encoder)
+
+    # -- writing
+
+    def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
+        """Store nodes; their ids. An error about some of them is raised when all others are stored."""
+        index, records = self._ready(nodes)
+        return _ids(nodes, index.ingest(records))
+
+    async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
+        """What `add` does, without holding up the event loop."""
+        index, records = self._ready(nodes)
+        return _ids(nodes, await index.aingest(records))
+
+    def _ready(self, nodes: Sequence[BaseNode]) -> tuple[Index, Iterator[Record]]:
+        """The records of nodes, and the Index that takes the nodes' embeddings for their vectors."""
+        given = GivenVectors(self._index.encoder)
+        index = copy(self._index)
+        index.encoder = cast("Encoder", given)
+
+        def records() -> Iterator[Record]:
+            for node in nodes:
+                record = record_of(node)
+                given.add(record.text, node.embedding)
+                yield record
+
+        return index, records()
+
+    def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
+        """Remove the nodes of a document."""
+        self._delete(None, {SOURCE: ref_doc_id})
+
+    async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
+        """What `delete` does, without holding up the event loop."""
+        await asyncio.to_thread(self.delete, ref_doc_id, **delete_kwargs)
+
+    def delete_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        **delete_kwargs: Any,
+    ) -> None:
+        """Remove nodes by their ids, by filters, or those of these ids that meet the filters."""
+        where = where_of(filters)
+        if node_ids is None and where is None:
+            raise SettingError("neither node_ids nor filters say what to delete; use clear() to delete everything")
+        self._delete(node_ids, where)
+
+    async def adelete_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        **delete_kwargs: Any,
+    ) -> None:
+        """What `delete_nodes` does, without holding up the event loop."""
+        await asyncio.to_thread(self.delete_nodes, node_ids, filters, **delete_kwargs)
+
+    def _delete(self, node_ids: list[str] | None, where: Where | None) -> None:
+        if where is not None:
+            self._index.delete([])  # where nothing was ever stored there is nothing to read: this makes the place
+            node_ids = sorted({stored.chunk.record_id for stored in self._index.read(node_ids, where)})
+        self._index.delete(node_ids or [])
+
+    def clear(self) -> None:
+        """Remove all nodes."""
+        self._index.delete([])
+        self._index.delete(list(self._index.store.record_ids()))
+
+    async def aclear(self) -> None:
+        """What `clear` does, without holding up the event loop."""
+        await asyncio.to_thread(self.clear)
+
+    # -- reading
+
+    def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
+        """The nodes of these ids, or all, that meet the filters; of one that the Index has cut, its pieces."""
+        found = self._index.read(node_ids, where_of(filters))
+        return [self._node(each.chunk, each.vector) for each in found]
+
+    async def aget_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
+    ) -> list[BaseNode]:
+        """What `get_nodes` returns, without holding up the event loop."""
+        return await asyncio.to_thread(self.get_nodes, node_ids, filters)
+
+    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """The nodes nearest to a query, with cosines for similarities.
+
+        mmr_threshold, and one of mmr_prefetch_factor and mmr_prefetch_k, are for the mode MMR, as in other stores.
+        """
+        matches = self._matches(query, kwargs)
+        return VectorStoreQueryResult(
+            nodes=[self._node(match, match.vector) for match in matches],
+            similarities=[match.score for match in matches],
+            ids=[match.record_id for match in matches],
+        )
+
+    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """What `query` returns, without holding up the event loop."""
+        return await asyncio.to_thread(self.query, query, **kwargs)
+
+    def _matches(self, query: VectorStoreQuery, options: dict[str, Any]) -> list[Match]:
+        """Found by the query's embedding, or else by its text, which the Index encodes."""
+        where, k, among, relevance = _where(query), query.similarity_top_k, *_diversity(query, options)
+        mmr, vector = query.mode == VectorStoreQueryMode.MMR, query.query_embedding
+        if vector is None and query.query_str is None:
+            raise SettingError("a query has neither an embedding nor a text; give it query_str")
+        if query.node_ids:
+            matches = self._compared(query, where, among)
+        elif vector is not None:
+            [matches] = self._index.search_vectors([vector], among, where, with_vectors=mmr or self.with_embeddings)
+        elif mmr or self.with_embeddings:
+            return self._index.search_diverse(query.query_str or "", k, where, among=among, relevance=relevance)
+        else:
+            return self._index.search(query.query_str or "", k, where)
+        return diverse(matches, k, relevance) if mmr else matches
+
+    def _compared(self, query: VectorStoreQuery, where: Where | None, k: int) -> list[Match]:
+        """The best of certain nodes, by looking at each: an id is no metadata that a store could filter by."""
+        vector = query.query_embedding
+        if vector is None:
+            [vector] = self._index.encoder.encode_queries([query.query_str or ""])
+        unit = np.asarray(vector, dtype=np.float32)
+        unit /= max(float(np.linalg.norm(unit)), 1e-12)
+        found = (
+            Match(
+                *(each.chunk.record_id, each.chunk.number, each.chunk.text, each.chunk.metadata),
+                float(each.vector @ unit),
+                *(each.chunk.start, each.chunk.end, each.vector),
+            )
+            for each in self._index.read(query.node_ids, where)
+        )
+        return heapq.nlargest(k, found, key=lambda match: match.score)
+
+    def _node(self, found: Chunk | Match, vector: NDArray[np.float32] | None) -> BaseNode:
+        node = node_of(found)
+        if self.with_embeddings and vector is not None:
+            node.embedding = vector.tolist()
+        return node
+
+
+def _where(query: VectorStoreQuery) -> Where | None:
+    parts = [where_of(query.filters), {SOURCE: {"$in": query.doc_ids}} if query.doc_ids else None]
+    said = [part for part in parts if part is not None]
+    return {"$and": said} if said else None
+
+
+def _diversity(query: VectorStoreQuery, options: dict[str, Any]) -> tuple[int, float]:
+    """Among how many to choose, and how much nearness to the query counts."""
+    k = query.similarity_top_k
+    if query.mode == VectorStoreQueryMode.DEFAULT:
+        return k, 1.0
+    if query.mode != VectorStoreQueryMode.MMR:
+        raise SettingError(f"mode {query.mode.value!r} is not one of an Index's; use 'default' or 'mmr'")
+    factor, number = options.get("mmr_prefetch_factor"), options.get("mmr_prefetch_k")
+    if factor is not None and number is not None:
+        raise SettingError("mmr_prefetch_factor and mmr_prefetch_k say the same thing; give one of them")
+    among = int(k * (_FACTOR if factor is None else factor)) if number is None else number
+    threshold = options.get("mmr_threshold") if query.mmr_threshold is None else query.mmr_threshold
+    return max(k, among), _RELEVANCE if threshold is None else threshold
+
+
+def _ids(nodes: Sequence[BaseNode], report: IngestReport) -> list[str]:
+    """The ids of nodes that are stored; if some could not be, the error of all those."""
+    ids = [node.node_id for node in nodes]
+    reasons = dict(report.rejected)
+    raise_problems([Problem(at, InputError, reasons[id_]) for at, id_ in enumerate(ids) if id_ in reasons])
+    return ids

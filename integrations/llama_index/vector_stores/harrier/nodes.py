@@ -1,0 +1,149 @@
+"""LlamaIndex's nodes as Records, and back.
+
+A record's text is what LlamaIndex embeds of the node, its metadata what the node has, under the same keys, and two keys
+more: `ref_doc_id`, so that it can be filtered by, and `_node`, all else that is needed to have the node back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from llama_index.core.bridge.pydantic_core import pydantic_core
+from llama_index.core.schema import (
+    BaseNode,
+    Document,
+    ImageDocument,
+    ImageNode,
+    IndexNode,
+    MetadataMode,
+    Node,
+    RelatedNodeInfo,
+    TextNode,
+)
+
+from harrier_core import Record
+from harrier_core.records import chunk_id
+
+if TYPE_CHECKING:
+    from harrier_core import Chunk, Match
+
+SOURCE, _NODE = "ref_doc_id", "_node"
+
+_KINDS = {kind.class_name(): kind for kind in (Node, Document, TextNode, ImageNode, ImageDocument, IndexNode)}
+_ELSEWHERE: Any = {"id_": True, "embedding": True, "metadata": True, "text": True, "text_resource": {"text"}}
+
+_RANDOM = 4  # the version of UUIDs that LlamaIndex gives to whatever has no id
+
+
+# -- to records
+
+
+def records_of(nodes: Iterable[BaseNode], *, keep_ids: bool = False) -> Iterator[Record]:
+    """Nodes or documents for `Index.ingest`, one at a time, under ids that are the same in every run.
+
+    LlamaIndex gives random ids, UUIDs of version 4, to documents and nodes that have none. Such an id becomes one of
+    what the node holds and where it is from, in relationships as well, so that a second run changes nothing; after a
+    change, `ingest(..., prune=True)` removes what is no longer there. keep_ids: yours look random and are to stay.
+    """
+    for _, group in groupby(nodes, key=lambda node: node.ref_doc_id or node.node_id):
+        together = list(group)
+        ids = {} if keep_ids else _lasting_ids(together)
+        yield from (record_of(_renamed(node, ids)) for node in together)
+
+
+def node_id(number: int, document: BaseNode) -> str:
+    """For a node parser, as in SentenceSplitter(id_func=node_id): the same for the same document in every run."""
+    return chunk_id(_lasting(document.node_id, document.hash), number)
+
+
+def record_of(node: BaseNode) -> Record:
+    """The record of a node, under its id."""
+    text, own = node.get_content(metadata_mode=MetadataMode.EMBED), node.get_content(metadata_mode=MetadataMode.NONE)
+    try:
+        metadata = pydantic_core.to_jsonable_python(node.metadata, inf_nan_mode="constants")  # and not None, unseen
+        rest = node.model_dump(mode="json", exclude=_ELSEWHERE, exclude_defaults=True)
+    except ValueError:  # the ingest says of what, and rejects the record: these are objects, which JSON does not have
+        return Record(node.node_id, text, {**node.metadata, _NODE: node.relationships})
+    if text != own:
+        at = text.rfind(own)
+        rest["text"] = [at, at + len(own)] if at >= 0 else own
+    reserved = {_NODE: "", **({SOURCE: node.ref_doc_id} if node.ref_doc_id else {})}
+    rest["keys"] = list(metadata)  # a database may put them into an order of its own, and the embedded text has theirs
+    if hidden := {key: metadata[key] for key in reserved if key in metadata}:
+        rest["hidden"] = hidden
+    reserved[_NODE] = json.dumps(rest, ensure_ascii=False)
+    return Record(node.node_id, text, {**metadata, **reserved})
+
+
+def _lasting_ids(nodes: Sequence[BaseNode]) -> dict[str, str]:
+    """What to call nodes of one document, and the document, that have random ids."""
+    ids: dict[str, str] = {}
+    times: Counter[str] = Counter()
+    for node in nodes:
+        source = ""
+        if node.source_node is not None:
+            source = ids[node.source_node.node_id] = _lasting(node.source_node.node_id, node.source_node.hash)
+        ids[node.node_id] = _lasting(node.node_id, f"{source}\0{node.hash}" if source else node.hash, times)
+    return ids
+
+
+def _lasting(id_: str, hash_: str | None, times: Counter[str] | None = None) -> str:
+    """The id, or if it is random another one; times: equal hashes are told apart by how often they came."""
+    try:
+        random = UUID(id_).version == _RANDOM
+    except ValueError:
+        random = False
+    if not random or hash_ is None:
+        return id_
+    number = 0 if times is None else times[hash_]
+    if times is not None:
+        times[hash_] += 1
+    return chunk_id(hash_, number)
+
+
+def _renamed(node: BaseNode, ids: Mapping[str, str]) -> BaseNode:
+    def renamed(related: RelatedNodeInfo) -> RelatedNodeInfo:
+        return related.model_copy(update={"node_id": ids.get(related.node_id, related.node_id)})
+
+    relationships = {
+        kind: [renamed(each) for each in related] if isinstance(related, list) else renamed(related)
+        for kind, related in node.relationships.items()
+    }
+    return node.model_copy(update={"id_": ids.get(node.node_id, node.node_id), "relationships": relationships})
+
+
+# -- and back
+
+
+def node_of(found: Chunk | Match) -> BaseNode:
+    """The node of a record; of a record that the Index has cut, with the piece that was found for its text.
+
+    A record that was not made of a node becomes a TextNode.
+    """
+    stored = dict(found.metadata)
+    rest: dict[str, Any] = json.loads(stored.pop(_NODE, "null")) or {"keys": list(stored)}
+    values = {**stored, **rest.pop("hidden", {})}
+    metadata = {key: values[key] for key in rest.pop("keys", []) if key in values}
+    text = _own_text(found, rest.pop("text", None))
+    kind = _KINDS.get(rest.pop("class_name", ""), TextNode)
+    if issubclass(kind, TextNode):
+        rest["text"] = text
+    else:
+        rest["text_resource"] = {**(rest.get("text_resource") or {}), "text": text}
+    node: BaseNode = kind.from_dict({**rest, "id_": found.record_id, "metadata": metadata})
+    return node
+
+
+def _own_text(found: Chunk | Match, place: list[int] | str | None) -> str:
+    """The node's text, without the metadata that were embedded before it."""
+    if place is None:
+        return found.text
+    if isinstance(place, str):
+        return place
+    start, end = (max(0, each - found.start) for each in place)
+    return found.text[start:end] or found.text
