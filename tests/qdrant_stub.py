@@ -6,6 +6,7 @@ Behind it is qdrant-client's own local mode, so that what it answers is not made
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 import warnings
@@ -16,6 +17,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it tells of every connection that a test cuts
 
 import grpc
 from pydantic import TypeAdapter

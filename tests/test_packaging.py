@@ -161,7 +161,15 @@ def test_the_wheel_holds_our_packages_only() -> None:
         listed = subprocess.run(["git", "ls-files", folder], cwd=ROOT, check=True, capture_output=True, text=True)
         sources = {str(Path(package, Path(path).relative_to(folder))) for path in listed.stdout.split()}
         assert {str(file) for file in files if file.parts[0] == package} == sources
-        assert f"{package}/py.typed" in sources
+        folders = {Path(path).parent for path in sources if path.endswith("/__init__.py")}
+        for top in {each for each in folders if each.parent not in folders}:
+            assert f"{top}/py.typed" in sources
+
+
+def test_llama_indexs_names_stay_open() -> None:
+    """One __init__.py above our leaves, and nobody could import llama_index.core any more."""
+    for name in ("", "embeddings/", "vector_stores/"):
+        assert not Path(ROOT, SHIPPED["llama_index"], f"{name}__init__.py").exists()
 
 
 def test_the_installed_version_is_ours() -> None:
