@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,11 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "model" in metafunc.fixturenames:
         metafunc.parametrize("model", [*ARCHITECTURES, *metafunc.config.getoption("--model")], indirect=True)
+
+
+# The oldest llama-index-core would fetch what it has with it: sentences' ends and stop words.
+if spec := find_spec("llama_index.core"):
+    os.environ.setdefault("NLTK_DATA", str(Path(str(spec.origin)).parent / "_static" / "nltk_cache"))
 
 
 @pytest.fixture(scope="session")

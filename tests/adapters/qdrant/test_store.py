@@ -6,13 +6,16 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from harrier_qdrant import QdrantStore
+from packaging.version import Version
 from qdrant_client import QdrantClient
 from qdrant_stub import Stub
 
+from harrier_core import Encoder, Index
 from harrier_core.store import VectorStore
 from harrier_core.testing.contract import StoreContract
 
@@ -32,15 +35,25 @@ def stub() -> Iterator[Stub]:
     stub.close()
 
 
-class TestRest(StoreContract):
-    """All of the contract over REST, on a database that is the client's own."""
+class _OverTheWire(StoreContract):
+    """On a database that is the client's own local mode, as far as that knows what a server knows."""
+
+    def test_where_means_the_same_everywhere(self, index: Index, encoder: Encoder) -> None:
+        """Older releases take true for 1, and an empty list for a null."""
+        if Version(version("qdrant-client")) < Version("1.20"):
+            pytest.skip("local mode of this qdrant-client filters unlike a server; 1.20 is needed to compare filters")
+        super().test_where_means_the_same_everywhere(index, encoder)
+
+
+class TestRest(_OverTheWire):
+    """All of the contract over REST."""
 
     @pytest.fixture
     def new_store(self, stub: Stub) -> Callable[[], VectorStore]:
         return lambda: QdrantStore(stub.client(), collection="docs")
 
 
-class TestGrpc(StoreContract):
+class TestGrpc(_OverTheWire):
     """The same over gRPC."""
 
     @pytest.fixture

@@ -215,6 +215,7 @@ def test_several_processes(encoder: Encoder) -> None:
     assert store.client.verify().sound
 
 
+@pytest.mark.usefixtures("newest")
 def test_a_pipeline_that_fails_is_run_again(store: HarrierVectorStore, words: str) -> None:
     """What a clean run would leave is there after the second."""
     pipeline_of(store, DocstoreStrategy.UPSERTS).run(documents=documents())

@@ -451,6 +451,7 @@ def ids_of(store: HarrierVectorStore, filters: MetadataFilters) -> set[str]:
     return ids
 
 
+@pytest.mark.usefixtures("newest")
 def test_filters_mean_what_llamaindex_means(store: HarrierVectorStore) -> None:
     """Each operator, alone and joined, on each store, against LlamaIndex's own reading of them."""
     store.add(nodes())

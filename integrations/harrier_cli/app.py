@@ -1,0 +1,305 @@
+"""The commands. Each translates its arguments to one call of the core, and the answer to text or JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harrier_cli import failures
+from harrier_cli.output import Bar, say, say_json, shortened, shown, tell_each
+from harrier_cli.places import FORMS, opened, parse, summary
+from harrier_cli.sources import FORMATS, STANDARD_INPUT, Columns, PostgresSource, Source
+from harrier_core import Chunking, Encoder, Index, Match, SettingError, Task
+
+_HELP = f"""Search texts by what they mean, with Microsoft's Harrier embedding models.
+
+A PLACE is {FORMS}. A password belongs into PGPASSWORD or ~/.pgpass, Qdrant's key into QDRANT_API_KEY.
+
+Exit codes: 0 fine; 1 done, but something was rejected or is unsound; 2 wrong usage; 3 cannot be done; 130 interrupted;
+141 the reader of the output is gone. HARRIER_DEBUG=1 shows tracebacks.
+"""
+
+app = typer.Typer(
+    cls=failures.Guarded,
+    help=_HELP,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model", envvar="HARRIER_MODEL", help="harrier-270m, harrier-0.6b, harrier-27b, a hub name, or a folder."
+    ),
+]
+InPlace = Annotated[str, typer.Option("--in", metavar="PLACE", help="The index.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
+TaskName = Annotated[str | None, typer.Option("--task", help="One of the model's tasks; web_search_query by default.")]
+Instruction = Annotated[
+    str | None, typer.Option("--instruction", help="A task of your own: what a query looks for, in one sentence.")
+]
+
+
+def main() -> None:
+    """Run the command line, and exit with its code."""
+    failures.warn_in_a_line()
+    try:
+        code = app(prog_name="harrier", standalone_mode=False)
+    except (Exception, KeyboardInterrupt) as error:
+        code = failures.explain(error)
+    sys.exit(code or failures.FINE)
+
+
+@app.command()
+def ingest(
+    *,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PATH...", help="Files, folders, or - for standard input.", show_default=False),
+    ] = None,
+    to: Annotated[str, typer.Option("--to", metavar="PLACE", help="The index.")],
+    model: ModelName = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="URL", help="Read from this Postgres, postgresql://..., instead.")
+    ] = None,
+    query: Annotated[str | None, typer.Option("--query", help="What to read from it.")] = None,
+    table: Annotated[str | None, typer.Option("--table", help="Or all of this table.")] = None,
+    id_: Annotated[
+        str | None, typer.Option("--id", metavar="COLUMN", help="The ids of rows; FILE:LINE by default.")
+    ] = None,
+    text: Annotated[str, typer.Option("--text", metavar="COLUMN", help="The texts of rows.")] = "text",
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option("--metadata", metavar="COLUMN", help="A column to keep beside the text; may come several times."),
+    ] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", metavar="FORMAT", help=f"Of all files: {', '.join(FORMATS)}.")
+    ] = None,
+    chunk_tokens: Annotated[
+        int, typer.Option(help="The most tokens of a chunk; with 0 a text that the model cannot take is rejected.")
+    ] = 512,
+    overlap: Annotated[int, typer.Option(help="How many tokens of a chunk the next one begins with.")] = 0,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove the records that are not in the source.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what would be done.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Make an index hold these texts: only what is new or changed is encoded, and a run that failed is repeated.
+
+    A file of text, Markdown, HTML or PDF is a record, whose id is its path in the folder that was given; so is a row
+    of JSONL, CSV or Parquet. Standard input is one text, unless --format says otherwise. What cannot be read is
+    listed, and stops nothing.
+    """
+    from harrier_cli.ingesting import ingest as run
+    from harrier_cli.ingesting import show
+
+    columns = Columns(id_, text, tuple(metadata or ()))
+    source = _source(paths or [], columns, format_, from_, query, table)
+    chunking = Chunking(tokens=chunk_tokens, overlap=overlap) if chunk_tokens else None
+    place = parse(to)
+    with _encoder(model) as encoder:
+        report = run(place, source, encoder, chunking, prune=prune, dry_run=dry_run)
+    sound = show(report, source, prune=prune, dry_run=dry_run, as_json=as_json)
+    return failures.FINE if sound else failures.UNSOUND
+
+
+def _source(
+    paths: list[str], columns: Columns, format_: str | None, url: str | None, query: str | None, table: str | None
+) -> Source:
+    if bool(paths) == bool(url):
+        raise SettingError("an ingest reads either files, folders and -, or --from a Postgres; name one of them")
+    if url:
+        return PostgresSource([], columns, url=url, query=query, table=table)
+    if query or table:
+        raise SettingError("--query and --table are of --from, which is missing")
+    if format_ not in (None, *FORMATS):
+        raise SettingError(f"unknown format {format_!r}; there are {', '.join(FORMATS)}")
+    if missing := [path for path in paths if path != STANDARD_INPUT and not Path(path).exists()]:
+        raise SettingError(f"there is no {missing[0]}; a PATH is a file, a folder, or - for standard input")
+    return Source(paths, columns, format_)
+
+
+@app.command()
+def search(
+    *,
+    question: Annotated[str, typer.Argument(help="What to look for.")],
+    place: InPlace,
+    model: ModelName = None,
+    k: Annotated[int, typer.Option("-k", help="How many matches.")] = 5,
+    task: TaskName = None,
+    instruction: Instruction = None,
+    where: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="""Conditions on metadata: '{"lang": "fr", "year": {"$gte": 2020}}'."""),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the texts nearest to a question."""
+    chosen, conditions = _task(task, instruction), _where(where)
+    with _encoder(model) as encoder, Index(opened(parse(place), encoder, write=False), encoder) as index:
+        matches = index.search(question, k, conditions, task=chosen)
+    if as_json:
+        say_json([_as_json(match) for match in matches])
+    else:
+        for match in matches:
+            chunk = f", chunk {match.number}" if match.number else ""
+            say(f"{match.score:.3f}  {shown(match.record_id)}{chunk}")
+            say(f"       {shortened(match.text, indent=7)}")
+
+
+def _as_json(match: Match) -> dict[str, Any]:
+    names = ("id", "record_id", "number", "score", "text", "metadata", "start", "end")
+    return {name: getattr(match, name) for name in names}
+
+
+@app.command()
+def info(*, place: Annotated[str, typer.Argument(metavar="PLACE")], as_json: AsJson = False) -> int:
+    """Say what an index holds, and whether it is well; it needs no model."""
+    facts = summary(parse(place))
+    space = facts["space"]
+    if as_json:
+        say_json(facts | {"space": json.loads(space.to_json()) if space else None})
+    else:
+        told = {None: "not told", True: "yes", False: "no"}
+        size = "not told" if facts["bytes"] is None else f"{facts['bytes'] / 1e6:,.1f} MB"
+        chunks = "not known" if facts["chunks"] is None else f"{facts['chunks']:,}"
+        say(f"place    {facts['place']}\nchunks   {chunks}")
+        say(f"space    {f'{space}, {space.dimensions} dimensions' if space else 'not known'}")
+        say(f"indexed  {told[facts['indexed']]}\nsize     {size}\nhealth   {facts['health']}")
+    return failures.FINE if facts["health"] == "fine" else failures.UNSOUND
+
+
+@app.command()
+def verify(
+    *,
+    place: Annotated[str, typer.Argument(metavar="PLACE")],
+    model: ModelName = None,
+    sample: Annotated[int, typer.Option(help="How many chunks to encode again.")] = 100,
+    as_json: AsJson = False,
+) -> int:
+    """Look at every stored vector, and encode a sample of the texts again; an ingest mends what is wrong."""
+    with (
+        _encoder(model) as encoder,
+        Index(opened(parse(place), encoder, write=False), encoder) as index,
+        Bar("verifying", index.count()) as bar,
+    ):
+        report = index.verify(sample, lambda report: bar.advance(report.checked, report.checked, "chunks"))
+    if as_json:
+        problems = [{"id": name, "problem": problem} for name, problem in report.problems]
+        numbers = {"checked": report.checked, "encoded": report.encoded, "least_cosine": report.least_cosine}
+        say_json({"sound": report.sound, **numbers, "problems": problems})
+    else:
+        tell_each("unsound", report.problems)
+        say(shown(str(report)))
+    return failures.FINE if report.sound else failures.UNSOUND
+
+
+@app.command()
+def delete(
+    *,
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Of records.")],
+    place: InPlace,
+    model: ModelName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove records from an index."""
+    with _encoder(model) as encoder, Index(opened(parse(place), encoder, write=False), encoder) as index:
+        deleted = index.delete(ids)
+    if as_json:
+        say_json({"deleted": deleted})
+    else:
+        say(f"{deleted:,} chunks deleted")
+
+
+@app.command()
+def models(model: ModelName = None, as_json: AsJson = False) -> None:
+    """List the published models, what they need, and what this machine would run them on, and why."""
+    from harrier_cli.listing import listed
+
+    found = listed(model)
+    if as_json:
+        say_json(found)
+        return
+    for each in found:
+        say(f"{each['name']}  ({each['model']})" if each["model"] != each["name"] else each["name"])
+        weights = f", {each['gigabytes']:,.1f} GB of weights in {each['dtype']}" if each["gigabytes"] else ""
+        say(f"    {each['dimensions']:,} dimensions{weights}")
+        say(f"    would run on {each['device']}, {each['dtype']}: {each['reason']}")
+
+
+@app.command()
+def embed(
+    *,
+    model: ModelName = None,
+    query: Annotated[bool, typer.Option("--query", help="The lines are queries, not documents.")] = False,
+    task: TaskName = None,
+    instruction: Instruction = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="FILE.npy", help="A numpy array, a row for each line, instead."),
+    ] = None,
+) -> int:
+    """Encode the lines of standard input, as JSON lines {"line": 1, "vector": [...]} or to a numpy array.
+
+    A line that cannot be encoded becomes {"line": 1, "error": "..."}; for an array, whose rows are the lines, it is an
+    error.
+    """
+    from harrier_cli.embedding import embed as run
+
+    chosen = _task(task, instruction)
+    if chosen is not None and not query:
+        raise SettingError("--task and --instruction are of queries, and documents carry none; add --query")
+    with _encoder(model) as encoder:
+        rejected = run(encoder, out, queries=query, task=chosen)
+    return failures.UNSOUND if rejected else failures.FINE
+
+
+@app.command()
+def prompt(
+    *,
+    question: Annotated[str, typer.Argument(help="A query.")],
+    model: ModelName = None,
+    task: TaskName = None,
+    instruction: Instruction = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the exact string that the model reads for a query."""
+    with _encoder(model) as encoder:
+        string = encoder.prompt(question, task=_task(task, instruction))
+    if as_json:
+        say_json({"prompt": string})
+    else:
+        say(string)
+
+
+@app.command()
+def demo(model: ModelName = None) -> None:
+    """Show the kit at work, on texts that it brings along."""
+    from harrier_cli.demo import main as show
+
+    show(model)
+
+
+def _encoder(model: str | None) -> Encoder:
+    if not model:
+        raise SettingError("no model is named; give --model, such as harrier-0.6b, or set HARRIER_MODEL")
+    return Encoder(model)
+
+
+def _task(name: str | None, instruction: str | None) -> str | Task | None:
+    if name is not None and instruction is not None:
+        raise SettingError("--task names an instruction, and --instruction is one; give only one of them")
+    return name if instruction is None else Task(instruction)
+
+
+def _where(said: str | None) -> dict[str, Any] | None:
+    try:
+        where: dict[str, Any] | None = None if said is None else json.loads(said)
+    except (ValueError, RecursionError):
+        raise SettingError("""--where is no JSON; quote it for the shell, '{"lang": "fr"}'""") from None
+    return where

@@ -1,0 +1,107 @@
+"""Lines of standard input to vectors: JSON lines as they come, or an array in a file, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+
+from harrier_cli.output import Bar
+from harrier_core import Encoder, InputError, SettingError, Task
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Vectors = NDArray[np.float32]
+
+_WINDOW = 1_000  # lines that are encoded together
+
+Encode = Callable[[list[str]], "Vectors"]
+
+
+def embed(encoder: Encoder, out: str | None, *, queries: bool, task: str | Task | None) -> int:
+    """Encode all lines; how many could not be."""
+
+    def encode(texts: list[str]) -> Vectors:
+        return encoder.encode_queries(texts, task=task) if queries else encoder.encode_documents(texts)
+
+    with Bar("encoding") as bar:
+        if out is None:
+            return _to_json_lines(encode, bar)
+        _to_array(encode, Path(out), encoder.dimensions, bar)
+        return 0
+
+
+def _windows() -> Iterator[tuple[int, list[str]]]:
+    """Lines, and the number of the first of them; only a line's end is taken off."""
+    lines = enumerate(sys.stdin.buffer, 1)
+    while window := list(islice(lines, _WINDOW)):
+        yield window[0][0], [_text(line) for _, line in window]
+
+
+def _text(line: bytes) -> str:
+    """What is not UTF-8 becomes what the encoder refuses, by its place."""
+    return line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "surrogateescape")
+
+
+def _to_json_lines(encode: Encode, bar: Bar) -> int:
+    rejected = 0
+    for first, texts in _windows():
+        vectors, reasons = _encoded(encode, texts)
+        rejected += len(reasons)
+        for position in range(len(texts)):
+            said: dict[str, object] = {"line": first + position}
+            said |= {"error": reasons[position]} if position in reasons else {"vector": vectors[position].tolist()}
+            sys.stdout.write(json.dumps(said) + "\n")
+        sys.stdout.flush()
+        bar.advance(0, first - 1 + len(texts), "lines")
+    return rejected
+
+
+def _encoded(encode: Encode, texts: list[str]) -> tuple[dict[int, NDArray[np.float32]], dict[int, str]]:
+    """Vectors by position, and reasons by position for the texts that have none."""
+    reasons: dict[int, str] = {}
+    while True:
+        positions = [position for position in range(len(texts)) if position not in reasons]
+        try:
+            return dict(zip(positions, encode([texts[each] for each in positions]), strict=True)), reasons
+        except InputError as error:
+            reasons |= {positions[each.position]: each.reason for each in error.problems}
+
+
+def _to_array(encode: Encode, path: Path, dimensions: int, bar: Bar) -> None:
+    """A window at a time; the header, which has room for any number of rows, is written again at the end."""
+    if path.suffix != ".npy":
+        raise SettingError(f"--out is the name of an .npy file, not {path.name!r}")
+    beside = path.with_name(f".{path.name}.partial")
+    rows = 0
+    with ExitStack() as cleaning:
+        file = cleaning.enter_context(beside.open("wb"))
+        cleaning.callback(beside.unlink, missing_ok=True)
+        _write_header(file, rows, dimensions)
+        for first, texts in _windows():
+            try:
+                file.write(encode(texts).astype("<f4", copy=False).tobytes())
+            except InputError as error:
+                problem = error.problems[0]
+                raise SettingError(
+                    f"line {first + problem.position} {problem.reason}; an array has a row for each line, and nothing "
+                    "was written: mend the line, or leave --out away"
+                ) from None
+            rows += len(texts)
+            bar.advance(0, rows, "lines")
+        file.seek(0)
+        _write_header(file, rows, dimensions)
+        file.flush()
+        beside.replace(path)
+
+
+def _write_header(file: IO[bytes], rows: int, dimensions: int) -> None:
+    header = {"descr": "<f4", "fortran_order": False, "shape": (rows, dimensions)}
+    np.lib.format.write_array_header_1_0(file, header)

@@ -1,0 +1,97 @@
+"""What becomes of errors: one line with the remedy on standard error, and an exit code that a script can trust."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from contextlib import suppress
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from harrier_core import FilterError, HarrierError, InputError, SettingError, TaskError
+
+FINE, UNSOUND, WRONG_USAGE, CANNOT, INTERRUPTED, READER_GONE = 0, 1, 2, 3, 130, 141
+
+_USAGE = (SettingError, FilterError, TaskError, InputError)
+# Typer's own, which it takes from click or, in later releases, brings along.
+_BAD_USAGE: type[Exception] = typer.BadParameter.__bases__[0]
+
+
+class Guarded(TyperGroup):
+    """Typer's group of commands, whose errors are explained before Typer makes codes of its own of them."""
+
+    def invoke(self, ctx: Any) -> Any:  # Typer's
+        """The exit code of a command."""
+        try:
+            code = super().invoke(ctx)
+            sys.stdout.flush()  # here, and not on the way out, where nobody could catch a reader that is gone
+        except typer.Exit:
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            return explain(error)
+        return code
+
+
+def explain(error: BaseException) -> int:
+    """Say in one line what went wrong; the exit code that goes with it."""
+    if isinstance(error, BrokenPipeError):
+        # What is left in the buffer has to go somewhere when the interpreter flushes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
+    if os.environ.get("HARRIER_DEBUG"):
+        traceback.print_exception(error)
+    line, code = _line(error)
+    _say(f"error: {line}")
+    return code
+
+
+def _line(error: BaseException) -> tuple[str, int]:
+    if isinstance(error, KeyboardInterrupt):
+        return str(error) or "interrupted", INTERRUPTED
+    if isinstance(error, _BAD_USAGE):
+        context: Any = getattr(error, "ctx", None)
+        command = context.command_path if context else "harrier"
+        said = str(getattr(error, "message", "")) if context is None else _formatted(error)
+        said = said.strip().rstrip(".") or "no command"
+        return f"{said[0].lower()}{said[1:]}; see '{command} --help'", WRONG_USAGE
+    if isinstance(error, HarrierError):
+        return str(error), WRONG_USAGE if isinstance(error, _USAGE) else CANNOT
+    if isinstance(error, OSError) and error.strerror:
+        name = f"{error.filename}: " if error.filename else ""
+        return f"{name}{error.strerror.lower()}", CANNOT
+    if isinstance(error, ImportError):
+        return _missing(error), CANNOT
+    # Its message may hold a text or a password.
+    return f"unexpected {type(error).__name__}; run it again with HARRIER_DEBUG=1 to see where", CANNOT
+
+
+def _formatted(error: Any) -> str:  # Typer's
+    return str(error.format_message())
+
+
+_EXTRAS = {"psycopg": "pgvector", "psycopg_pool": "pgvector", "pgvector": "pgvector", "qdrant_client": "qdrant"}
+
+
+def _missing(error: ImportError) -> str:
+    name = (error.name or "").partition(".")[0]
+    extra = _EXTRAS.get(name, "cli")
+    return f"the package {name!r} is not there; run pip install 'harrier-kit[{extra}]'"
+
+
+def warn_in_a_line() -> None:
+    """Show warnings of the kit, and of what it uses, without a place in the code."""
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:  # noqa: ARG001
+        _say(f"warning: {message}")
+
+    warnings.showwarning = show
+
+
+def _say(line: str) -> None:
+    """On standard error, if there is anybody."""
+    with suppress(OSError):
+        typer.echo(" ".join(line.split()), err=True)

@@ -1,0 +1,189 @@
+"""One run of an ingest for a terminal: progress, a rehearsal that writes nothing, removal of what is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from harrier_cli.output import Bar, say, say_json, tell, tell_each
+from harrier_cli.places import Place, opened
+from harrier_cli.sources import Source
+from harrier_core import (
+    Chunking,
+    Encoder,
+    Index,
+    IngestReport,
+    Problem,
+    SettingError,
+    StoreMissing,
+    TextTooLong,
+    VectorStore,
+    Write,
+    Written,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vectors = NDArray[np.float32]
+
+_WINDOW = 1_000  # records that are removed at once
+
+
+def ingest(
+    place: Place, source: Source, encoder: Encoder, chunking: Chunking | None, *, prune: bool, dry_run: bool
+) -> IngestReport:
+    """Make the place hold the source's records as they are now, or count what that would change."""
+    store = _rehearsed(place, encoder) if dry_run else opened(place, encoder, write=True)
+    index = Index(store, Rehearsal(encoder) if dry_run else encoder, chunking=chunking)
+    stored = 0
+    with index, Bar("ingesting", source.size()) as bar:
+
+        def advance(report: IngestReport) -> None:
+            nonlocal stored
+            stored = report.written
+            bar.advance(source.bytes_read, report.records, "records")
+
+        try:
+            report = index.ingest(source, on_progress=advance)
+            report.rejected[:0] = source.rejected
+            if prune and source.complete:
+                report.deleted += _prune(index, source)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"interrupted; {stored:,} chunks of this run are known to be stored, and the same command run again "
+                "goes on from there"
+            ) from None
+    return report
+
+
+def _prune(index: Index, source: Source) -> int:
+    """Remove the records that the source does not have, of which all could be read or named."""
+    if not source.ids:
+        raise SettingError(
+            "--prune, and there was no record at all: that would remove everything; if it is meant, use delete"
+        )
+    gone = [each for each in index.store.record_ids() if hash(each) not in source.ids]
+    return sum(index.delete(gone[begin : begin + _WINDOW]) for begin in range(0, len(gone), _WINDOW))
+
+
+def show(report: IngestReport, source: Source, *, prune: bool, dry_run: bool, as_json: bool) -> bool:
+    """Say what was done; whether nothing is amiss."""
+    if as_json:
+        numbers = {name: getattr(report, name) for name in ("records", "written", "unchanged", "deleted", "encoded")}
+        rejected = [{"id": name, "reason": reason} for name, reason in report.rejected]
+        named: dict[str, Any] = {"rejected": rejected, "repeated": report.repeated, "left_out": source.left_out}
+        done = {"pruned": prune and source.complete, "dry_run": dry_run, "seconds": round(report.seconds, 3)}
+        say_json({**numbers, **named, **done})
+    else:
+        tell_each("rejected", report.rejected)
+        tell_each("repeated", [(name, "came more than once; the last one counts") for name in report.repeated])
+        if source.left_out:
+            tell(f"left out: {source.left_out:,} files of other kinds")
+        if prune and not source.complete:
+            tell("not pruned: which records those are that could not be read is not known; mend them, and run it again")
+        say(f"{'would be: ' if dry_run else ''}{_said(report)}")
+    return not (report.rejected or report.repeated)
+
+
+def _said(report: IngestReport) -> str:
+    rate = report.records / report.seconds if report.seconds else 0.0
+    return (
+        f"{report.records:,} records in {report.seconds:.1f} s ({rate:,.0f} a second); {report.written:,} chunks "
+        f"written ({report.encoded:,} encoded), {report.unchanged:,} unchanged, {report.deleted:,} deleted; "
+        f"{len(report.rejected):,} rejected"
+    )
+
+
+# -- the rehearsal: the core plans as ever, but nothing is encoded, and nothing written
+
+
+class Rehearsal:
+    """An encoder that measures texts, and gives vectors of no worth."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.space = encoder.space
+        self._encoder = encoder
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has as a document."""
+        return self._encoder.count_tokens(texts)
+
+    def submit_documents(self, texts: Sequence[str]) -> Future[Vectors]:
+        """No vectors, or the error that a text too long would be."""
+        import numpy as np
+
+        most = self._encoder.max_tokens
+        counts = enumerate(self._encoder.count_tokens(texts))
+        long = [(position, count) for position, count in counts if count > most]
+        if long:
+            raise TextTooLong(
+                [Problem(position, TextTooLong, f"has {count} tokens, more than {most}") for position, count in long]
+            )
+        done: Future[Vectors] = Future()
+        done.set_result(np.zeros((len(texts), self.space.dimensions), dtype=np.float32))
+        return done
+
+    def encode_queries(self, texts: Iterable[str], *, task: object = None) -> Vectors:
+        """A rehearsal searches nothing."""
+        raise NotImplementedError
+
+    async def aencode_queries(self, texts: Iterable[str], *, task: object = None) -> Vectors:
+        """A rehearsal searches nothing."""
+        raise NotImplementedError
+
+
+def _rehearsed(place: Place, encoder: Encoder) -> RehearsedStore:
+    try:
+        return RehearsedStore(opened(place, encoder, write=False))
+    except StoreMissing:
+        return RehearsedStore(None)
+
+
+class RehearsedStore:
+    """A store, or a place where there is none yet, that is looked at and not written."""
+
+    def __init__(self, store: VectorStore | None) -> None:
+        self._store = store
+
+    def open(self, space: object, *, write: bool) -> None:
+        """It was opened before, to be read."""
+
+    def known(self, record_ids: Sequence[str]) -> Any:  # as a VectorStore's
+        """The hashes of the chunks of those records that are there."""
+        return self._store.known(record_ids) if self._store else {}
+
+    def write(self, write: Write) -> Written:
+        """How many chunks would go."""
+        stale = sum(number >= write.sizes[id_] for id_, known in write.known.items() for number in known)
+        return Written(stale, [])
+
+    def delete(self, record_ids: Sequence[str]) -> int:
+        """How many chunks that would be."""
+        return sum(map(len, self.known(record_ids).values())) if record_ids else 0
+
+    def record_ids(self) -> Iterator[str]:
+        """The ids of all records."""
+        return self._store.record_ids() if self._store else iter(())
+
+    def settle(self) -> None:
+        """Nothing was written."""
+
+    def close(self) -> None:
+        """Let go of connections."""
+        if self._store:
+            self._store.close()
+
+    def search(self, vectors: Vectors, k: int, where: object, *, with_vectors: bool = False) -> Any:
+        """A rehearsal searches nothing."""
+        raise NotImplementedError
+
+    def read(self, record_ids: object = None, where: object = None) -> Any:
+        """A rehearsal reads nothing."""
+        raise NotImplementedError
+
+    def count(self) -> int:
+        """How many chunks there are."""
+        return self._store.count() if self._store else 0

@@ -1,0 +1,40 @@
+"""The published models: their needs, and where they would run here. It fetches nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harrier_core import Encoder
+from harrier_core.device import place
+from harrier_core.models import ALIASES
+
+# Of the published weights, as the model cards say: dimensions, and billions of parameters. Whatever computes reads
+# the model's own files.
+_CARDS = {"harrier-270m": (640, 0.27), "harrier-0.6b": (1_024, 0.6), "harrier-27b": (5_376, 27.0)}
+_BYTES = {"float32": 4, "bfloat16": 2}
+
+
+def listed(model: str | None) -> list[dict[str, Any]]:
+    """The three, and the one that is named if it is another one, which says of itself what it needs."""
+    here = place("")  # what a model would run on, whichever it is
+    found = [
+        {"name": alias, "model": ALIASES[alias], "dimensions": dimensions}
+        | {"gigabytes": round(billions * _BYTES[here.dtype], 1)}
+        | {"device": here.device, "dtype": here.dtype, "reason": here.reason}
+        for alias, (dimensions, billions) in _CARDS.items()
+    ]
+    return found if model is None or model in {*ALIASES, *ALIASES.values()} else [*found, _named(model)]
+
+
+def _named(model: str) -> dict[str, Any]:
+    with Encoder(model) as encoder:
+        here = encoder.placement
+        return {
+            "name": model,
+            "model": encoder.space.model,
+            "dimensions": encoder.dimensions,
+            "gigabytes": None,  # its files are there to be looked at
+            "device": here.device,
+            "dtype": here.dtype,
+            "reason": here.reason,
+        }

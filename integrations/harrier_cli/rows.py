@@ -1,0 +1,130 @@
+"""Rows of JSONL, CSV, Parquet and of a Postgres query, one after another, as mappings from columns to values."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import IO, Any
+from uuid import UUID
+
+from harrier_cli.documents import Unreadable
+from harrier_core import SettingError, StoreError, StoreUnavailable
+
+Row = Mapping[str, Any]
+# A row, or why there is none, and the number of the line that it begins on.
+Numbered = tuple[int, Row | Unreadable]
+
+_FETCHED = 1_000  # rows of a server's cursor at once
+
+
+def jsonl_rows(file: IO[bytes]) -> Iterator[Numbered]:
+    """An object a line; blank lines are none."""
+    for number, line in enumerate(file, 1):
+        if line.strip():
+            yield number, _object(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
+
+
+def _object(line: bytes) -> Row | Unreadable:
+    try:
+        row = json.loads(line.decode().rstrip())
+    except UnicodeDecodeError:
+        return Unreadable("is not UTF-8; convert it")
+    except (ValueError, RecursionError) as error:
+        place = f" (column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
+        return Unreadable(f"is not JSON{place}")
+    return row if isinstance(row, dict) else Unreadable(f"is a JSON {type(row).__name__}, not an object")
+
+
+def csv_rows(file: IO[bytes]) -> Iterator[Numbered]:
+    """The first line names the columns; all values are texts."""
+    csv.field_size_limit(sys.maxsize)
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    reader = csv.reader(text)
+    number = 1
+    try:
+        names = next(reader, [])
+        number = reader.line_num + 1
+        for values in reader:
+            if values:
+                yield number, _of_columns(names, values)
+            number = reader.line_num + 1
+    except UnicodeDecodeError:
+        raise Unreadable(f"is not UTF-8 from line {number} or a little later on; convert it") from None
+    except csv.Error as error:
+        raise Unreadable(f"is not CSV from line {number} on: {error}") from None
+    finally:
+        with suppress(ValueError):  # it is closed
+            text.detach()
+
+
+def _of_columns(names: list[str], values: list[str]) -> Row | Unreadable:
+    if len(values) != len(names):
+        return Unreadable(f"has {len(values)} fields, not {len(names)} as the first line")
+    return dict(zip(names, values, strict=True))
+
+
+def parquet_rows(file: IO[bytes]) -> Iterator[Numbered]:
+    """A table that pyarrow reads, a batch at a time."""
+    try:
+        from pyarrow import ArrowException  # type: ignore[import-untyped]
+        from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+    except ImportError:
+        raise Unreadable("is Parquet, which needs pyarrow; run pip install 'harrier-kit[parquet]'") from None
+    try:
+        batches = ParquetFile(file).iter_batches(batch_size=_FETCHED)
+        yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
+    except (ArrowException, OSError) as error:
+        raise Unreadable(f"is no Parquet that can be read ({type(error).__name__})") from None
+
+
+def postgres_rows(url: str, query: str | None, table: str | None) -> Iterator[Numbered]:
+    """What a query, or a whole table, holds, by a cursor on the server in a transaction that may only read."""
+    import psycopg
+    from psycopg import sql
+    from psycopg.rows import dict_row
+
+    if (query is None) == (table is None):
+        raise SettingError("a Postgres source needs either --query or --table")
+    name = sql.Identifier(*(table or "").split(".", 1))
+    said = query.rstrip().rstrip(";").encode() if query else sql.SQL("SELECT * FROM {}").format(name)
+    try:
+        with psycopg.connect(url) as connection:
+            connection.read_only = True
+            with connection.cursor("harrier", row_factory=dict_row) as cursor:
+                cursor.itersize = _FETCHED
+                yield from enumerate(cursor.execute(said), 1)
+    except psycopg.OperationalError as error:
+        raise StoreUnavailable(f"the Postgres to read from cannot be reached: {_first_line(error)}") from None
+    except psycopg.Error as error:
+        raise StoreError(f"the Postgres to read from refused: {_first_line(error)}") from None
+
+
+def _first_line(error: Any) -> str:  # psycopg's
+    """Without the detail, which may quote a row."""
+    return error.diag.message_primary or (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def plain(value: object) -> object:
+    """A value of a database as JSON has it."""
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+ROWS: Mapping[str, Callable[[IO[bytes]], Iterator[Numbered]]] = {
+    "jsonl": jsonl_rows,
+    "csv": csv_rows,
+    "parquet": parquet_rows,
+}

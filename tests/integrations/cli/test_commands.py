@@ -1,0 +1,249 @@
+"""Every command as a process: what it says, its JSON, its exit code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlencode
+
+import numpy as np
+import psycopg
+import pytest
+from harrier_cli import main
+from harrier_cli.places import Postgres, Qdrant, parse, without_password
+from psycopg import sql
+
+from harrier_core import Encoder, SettingError
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_from_files_to_answers(call: Run, place: str, docs: Path) -> None:
+    """Into each kind of place, and back: once by text, and then by JSON."""
+    first = call("ingest", "docs", "--to", place, code=1)
+    assert "3 chunks written (3 encoded), 0 unchanged" in first.stdout
+    assert "rejected: broken.txt: is not UTF-8 at byte 3; convert it\n" in first.stderr
+    assert "left out: 1 files of other kinds" in first.stderr
+    (docs / "broken.txt").write_text("café", encoding="utf-8")
+    (docs / "bread.txt").unlink()
+    again = json.loads(call("ingest", "docs", "--to", place, "--prune", "--json").stdout)
+    assert {name: again[name] for name in ("records", "written", "unchanged", "deleted", "rejected", "pruned")} == {
+        "records": 3,
+        "written": 1,
+        "unchanged": 2,
+        "deleted": 1,
+        "rejected": [],
+        "pruned": True,
+    }
+    where = '{"title": {"$exists": true}}'
+    [match] = json.loads(call("search", "immune system", "--in", place, "--where", where, "--json").stdout)
+    assert match["record_id"] == "virus.html"
+    assert match["text"] == "Vaccines train the immune system\nagainst a virus."
+    assert match["metadata"] == {"format": "html", "title": "Vaccines & you"}
+    facts = json.loads(call("info", place, "--json").stdout)
+    assert (facts["chunks"], facts["health"], facts["space"]["dimensions"]) == (3, "fine", 256)
+
+
+def test_look_verify_and_delete(run: Run, call: Run, tmp_path: Path) -> None:
+    """The other commands, as a reader sees them; over an embedded Postgres, whose folder the first one makes."""
+    place = f"pgvector:{tmp_path}/pg?table=my docs"
+    dry = call("ingest", "-", "--to", place, "--dry-run", given="bread rises")
+    assert "would be: 1 records" in dry.stdout
+    assert "1 chunks written" in dry.stdout
+    assert not (tmp_path / "pg").exists()
+    rows = '{"id": "a", "text": "bread\\trises\\u001b[31m"}\n{"id": "b", "text": "sand"}\n'
+    told = run("ingest", "-", "--to", place, "--format", "jsonl", "--id", "id", given=rows)
+    assert (told.stderr, "2 chunks written" in told.stdout) == ("", True)
+    shown = run("search", "bread", "--in", place, "-k", "1", "--instruction", "Find bread").stdout.splitlines()
+    assert shown[0].endswith("  a")
+    assert shown[1] == "       bread rises [31m"  # nothing that a terminal would obey
+    assert run("verify", place).stdout.startswith("2 chunks checked, 2 of them encoded again")
+    assert run("delete", "a", "unknown", "--in", place).stdout == "1 chunks deleted\n"
+    looked = run("info", place).stdout
+    assert "chunks   1\n" in looked
+    assert "indexed  yes\n" in looked
+
+
+def test_what_is_unsound(call: Run, postgres: str, table: str) -> None:
+    """A text that was changed behind the kit's back, a table that lost its index: both are named, and the code is 1.
+
+    The password in the URL is told nowhere.
+    """
+    url = f"{postgres}&{urlencode({'table': table, 'password': 'hunter2'})}"
+    call("ingest", "-", "--to", url, given="bread rises")
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        name = sql.Identifier(table)
+        connection.execute(sql.SQL("UPDATE {} SET text = 'changed'").format(name))
+        [[index]] = connection.execute(
+            "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam "
+            "WHERE i.indrelid = %s::regclass AND m.amname = 'hnsw'",
+            [name.as_string(connection)],
+        ).fetchall()
+        connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(index)))
+    told = call("verify", url, "--json", code=1)
+    [problem] = json.loads(told.stdout)["problems"]
+    assert problem == {"id": "-", "problem": "has a text that is not the one that was encoded (chunk 0)"}
+    looked = call("info", url, code=1)
+    assert "health   its searches use no index" in looked.stdout
+    assert "hunter2" not in looked.stdout + looked.stderr
+
+
+def test_embed_and_prompt(run: Run, call: Run, environment: dict[str, str], tmp_path: Path) -> None:
+    """Lines as documents, as JSON lines, a bad one in its place; lines as queries, as an array; a query's prompt."""
+    lines = b"bread rises\n\nrivers \r\nhalf a \xff character\n"
+    said = [json.loads(line) for line in run("embed", given=lines, code=1).stdout.splitlines()]
+    assert [each["line"] for each in said] == [1, 2, 3, 4]
+    assert "empty or blank" in said[1]["error"]
+    assert "error" in said[3]
+    with Encoder(environment["HARRIER_MODEL"]) as encoder:
+        documents = encoder.encode_documents(["bread rises", "rivers "])
+        queries = encoder.encode_queries(["bread", "sand"], task="sts_query")
+        string = encoder.prompt("bread", task="sts_query")
+    assert np.allclose([said[0]["vector"], said[2]["vector"]], documents, atol=1e-5)
+    call("embed", "--query", "--task", "sts_query", "--out", "rows.npy", given="bread\nsand\n")
+    assert np.allclose(np.load(tmp_path / "rows.npy"), queries, atol=1e-5)
+    refused = call("embed", "--out", "bad.npy", given="bread\n \n", code=2)
+    assert refused.stderr.startswith("error: line 2 is empty or blank")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.npy"]
+    assert run("prompt", "bread", "--task", "sts_query").stdout == f"{string}\n"
+
+
+def test_models(run: Run) -> None:
+    """The three and the one that is named, without any way to a hub: where they would run, and why."""
+    found = json.loads(run("models", "--json", HF_ENDPOINT="http://127.0.0.1:9").stdout)
+    assert [each["name"] for each in found[:3]] == ["harrier-270m", "harrier-0.6b", "harrier-27b"]
+    assert [each["dimensions"] for each in found] == [640, 1_024, 5_376, 256]
+    assert all(each["device"] and each["dtype"] and each["reason"] for each in found)
+
+
+LIGHT = """
+import sys
+from harrier_cli import main
+sys.argv = ["harrier", *{arguments}]
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0, end.code
+heavy = ("torch", "transformers", "tokenizers", "numpy", "psycopg", "qdrant_client", "harrier_pgvector",
+    "harrier_qdrant", "pypdf", "bs4", "pyarrow", "huggingface_hub")
+print([name for name in heavy if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["prompt", "--help"], ["ingest", "--help"]])
+def test_light_to_start(arguments: list[str]) -> None:
+    """Help loads neither torch nor a database client; it tells the exit codes."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIGHT.format(arguments=arguments)], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.endswith("[]\n")
+    if arguments == ["--help"]:
+        assert "Exit codes: 0 fine" in done.stdout
+
+
+def test_completion(run: Run) -> None:
+    """Typer's own, under the command's name."""
+    shown = run("--show-completion", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1", code=2)
+    assert shown.stderr.startswith("error: option '--show-completion' requires an argument")
+    assert (
+        "_HARRIER_COMPLETE=complete_bash"
+        in run("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1").stdout
+    )
+
+
+WRONG = [
+    (["search", "x"], 2, "missing option '--in'"),
+    (["search", "x", "--in", "docs"], 2, "that is no place; a place is postgresql://"),
+    (["search", "x", "--in", "postgres//me:hunter2@host/db"], 2, "that is no place"),
+    (["search", "x", "--in", "pgvector:d?tables=x"], 2, "takes nothing else"),
+    (["search", "x", "--in", "qdrant://key@host/docs"], 2, "its key is in QDRANT_API_KEY"),
+    (["search", "x", "--in", "qdrant:d", "--where", "{lang}"], 2, "--where is no JSON"),
+    (["search", "x", "--in", "qdrant:d", "--task", "a", "--instruction", "b"], 2, "give only one of them"),
+    (["search", "x", "--in", "qdrant:d", "--model", ""], 2, "no model is named"),
+    (["prompt", "x", "--model", "nope"], 3, "'nope' is not a folder, not a name on the hub"),
+    (["ingest", "x", "--to", "qdrant:d"], 2, "there is no x; a PATH is a file, a folder, or -"),
+    (["ingest", "--to", "qdrant:d"], 2, "name one of them"),
+    (["ingest", "-", "--to", "qdrant:d", "--query", "SELECT 1"], 2, "--query and --table are of --from"),
+    (["ingest", "-", "--to", "qdrant:d", "--format", "docx"], 2, "unknown format 'docx'"),
+    (["ingest", "-", "--to", "qdrant:d", "--chunk-tokens", "3"], 2, "chunks have at least 8 tokens"),
+    (["embed", "--task", "sts_query"], 2, "documents carry none; add --query"),
+    (["search", "x", "--in", "pgvector:no/pg"], 3, "there is no folder no/pg; ingest something into it first"),
+    (["info", "qdrant:no/q"], 3, "there is no folder no/q/documents; ingest something into it first"),
+    (["verify", "qdrant:d", "--sample", "many"], 2, "invalid value for '--sample'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "said"), WRONG)
+def test_wrong_usage(
+    arguments: list[str],
+    code: int,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One line, with the remedy, before anything is loaded or made."""
+    monkeypatch.setenv("HARRIER_MODEL", "a-model")
+    monkeypatch.chdir(tmp_path)
+    found = _called(arguments, monkeypatch)
+    told = capsys.readouterr()
+    assert (found, told.out) == (code, "")
+    assert said in told.err
+    assert told.err.startswith("error: ")
+    assert told.err.count("\n") == 1
+    assert "hunter2" not in told.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def _called(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> object:
+    monkeypatch.setattr(sys, "argv", ["harrier", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return end.value.code
+
+
+def test_what_nobody_expected(environment: dict[str, str], tmp_path: Path) -> None:
+    """A bug shows its kind, how to see more, and nothing that could be a secret; then it shows the rest."""
+    script = tmp_path / "broken.py"
+    script.write_text(
+        "import sys, harrier_core\n"
+        "def broken(self, *args, **options): raise RuntimeError('hunter2')\n"
+        "harrier_core.Encoder.prompt = broken\n"
+        "from harrier_cli import main\n"
+        "sys.argv = ['harrier', 'prompt', 'x']\n"
+        "main()\n",
+        encoding="utf-8",
+    )
+    for debug, shown in (("", False), ("1", True)):
+        done = subprocess.run(
+            [sys.executable, str(script)],
+            check=False,
+            capture_output=True,
+            text=True,
+            env={**environment, "HARRIER_DEBUG": debug},
+        )
+        assert done.returncode == 3
+        assert ("Traceback" in done.stderr, "hunter2" in done.stderr) == (shown, shown)
+        assert "error: unexpected RuntimeError; run it again with HARRIER_DEBUG=1 to see where\n" in done.stderr
+
+
+def test_places() -> None:
+    """What a URL means; the table's name does not reach libpq, and a password no screen."""
+    assert parse("postgresql://me@host/db?sslmode=require&table=a%20b") == Postgres(
+        "postgresql://me@host/db?sslmode=require", "a b"
+    )
+    assert str(parse("postgresql://me:hunter2@host:5/db?password=hunter2")) == (
+        "postgresql://me@host:5/db (table 'documents')"
+    )
+    assert without_password("postgresql:///db?host=/tmp") == "postgresql:///db?host=%2Ftmp"
+    assert parse("postgresql:///db?table=t") == Postgres("postgresql:///db", "t")
+    assert parse("qdrant://host:6334/docs") == parse("qdrant://host/docs") == Qdrant("http://host:6333", "docs")
+    assert parse("qdrant://[::1]:7000/docs?tls=true") == Qdrant("https://[::1]:7000", "docs")
+    assert str(parse("pgvector:a/b?table=t")) == "pgvector:a/b?table=t"
+    assert str(parse("qdrant:folder")) == "qdrant:folder?collection=documents"
+    for wrong in ("", "x", "http://host", "qdrant://host:port/docs", "qdrant://host/docs?tls=1", "pgvector:?table=x"):
+        with pytest.raises(SettingError):
+            parse(wrong)

@@ -1,0 +1,211 @@
+"""Files and rows to records: each kind, each way in which it can be broken."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pytest
+from harrier_cli.sources import Columns, Source
+from psycopg import sql
+from pypdf import PdfWriter
+from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pdf(*lines: str) -> bytes:
+    """A page for each line."""
+    writer = PdfWriter()
+    font = DictionaryObject(
+        {NameObject(f"/{key}"): NameObject(f"/{value}") for key, value in (("Type", "Font"), ("Subtype", "Type1"))}
+    )
+    font[NameObject("/BaseFont")] = NameObject("/Helvetica")
+    for line in lines:
+        page = writer.add_blank_page(300, 100)
+        content = DecodedStreamObject()
+        content.set_data(f"BT /F1 12 Tf 10 50 Td ({line}) Tj ET".encode())
+        fonts = DictionaryObject({NameObject("/F1"): font})
+        page[NameObject("/Resources")] = DictionaryObject({NameObject("/Font"): fonts})
+        page[NameObject("/Contents")] = content
+    written = BytesIO()
+    writer.write(written)
+    return written.getvalue()
+
+
+def read(*paths: Path | str, columns: Columns | None = None, format_: str | None = None) -> tuple[Any, Source]:
+    """What comes of paths, by its id."""
+    source = Source([str(path) for path in paths], columns or Columns(), format_)
+    return {record.id: (record.text, dict(record.metadata)) for record in source}, source
+
+
+def test_a_thousand_files(call: Run, tmp_path: Path) -> None:
+    """Of every kind, with 20 broken ones among them: those are listed, and nothing else is missing."""
+    folder = tmp_path / "many"
+    for number in range(1_000):
+        path = folder / f"{number % 10}" / f"{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = f"File {number % 100} of many."
+        kinds: list[tuple[str, bytes]] = [
+            (".txt", text.encode()),
+            (".md", f"# {text}".encode()),
+            (".html", f"<p>{text}</p>".encode()),
+            (".jsonl", json.dumps({"text": text}).encode()),
+            (".csv", f"text\n{text}\n".encode()),
+        ]
+        suffix, content = kinds[number % 5] if number % 50 else (".pdf", pdf(text))
+        path.with_name(path.name + suffix).write_bytes(content)
+    broken: list[tuple[str, bytes]] = [
+        *((".txt", each) for each in (b"\xff", b"", b" \n", b"caf\xe9", b"a NUL \0")),
+        *((".pdf", each) for each in (b"", b"%PDF-1.7", pdf("a")[:200], pdf(" "), b"text")),
+        *((".html", each) for each in (b"", b"<p></p>", b"<script>1</script>")),
+        *((".jsonl", each) for each in (b"{", b"[1]", b'{"body": "a"}', b'{"text": 1}')),
+        *((".csv", each) for each in (b"title\na\n", b"text\na,b\n", b"text\n\xff\n")),
+    ]
+    for number, (suffix, content) in enumerate(broken):
+        (folder / f"broken {number:02}{suffix}").write_bytes(content)
+    told = call("ingest", "many", "--to", f"qdrant:{tmp_path}/qdrant", code=1)
+    assert "1,000 chunks written" in told.stdout
+    lines = told.stderr.splitlines()
+    assert sorted(line.split(":")[1].strip() for line in lines) == sorted(
+        f"broken {number:02}{suffix}" for number, (suffix, _) in enumerate(broken)
+    )
+    assert all(line.startswith("rejected: ") and line.count(": ") >= 2 for line in lines)
+
+
+def test_kinds(tmp_path: Path) -> None:
+    """Text as it is but for a byte order mark, HTML as it looks, a PDF's pages, a row each of the others."""
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf one\r\n\ttwo ")
+    (tmp_path / "b.HTM").write_bytes(
+        b"<title> A &amp; B </title><meta charset=latin1><h1>Head</h1><p>\xe9 <i>in</i>line<br>break</p>"
+        b"<ul><li>x<li>y</ul>"
+    )
+    (tmp_path / "c.pdf").write_bytes(pdf("first page", "second page"))
+    found, source = read(tmp_path)
+    assert found["a.txt"] == (" one\r\n\ttwo ", {"format": "text"})
+    assert found["b.HTM"] == ("Head\né inline\nbreak\nx\ny", {"format": "html", "title": "A & B"})
+    assert found["c.pdf"] == ("first page\n\nsecond page", {"format": "pdf", "pages": 2})
+    assert source.size() == source.bytes_read == sum(path.stat().st_size for path in tmp_path.iterdir())
+
+
+def test_rows(tmp_path: Path) -> None:
+    """Columns by their names; without --id the line that a row begins on; quoted line breaks are text."""
+    columns = Columns(text="body", metadata=("lang", "n"))
+    csv, lines, table = (tmp_path / f"rows{suffix}" for suffix in (".csv", ".jsonl", ".parquet"))
+    csv.write_bytes('\ufeffbody,lang,n\r\n"two\nlines",fr,1\r\n\r\nlast,de,2\r\n'.encode())
+    assert read(csv, columns=columns)[0] == {
+        f"{csv.as_posix()}:2": ("two\nlines", {"lang": "fr", "n": "1"}),
+        f"{csv.as_posix()}:5": ("last", {"lang": "de", "n": "2"}),
+    }
+    lines.write_text('{"body": "a", "lang": null, "n": {"x": [1.5]}}\n\n{"body": "b"}\n7\n{\n', encoding="utf-8")
+    found, source = read(lines, columns=columns)
+    assert found == {f"{lines.as_posix()}:1": ("a", {"lang": None, "n": {"x": [1.5]}})}
+    assert [reason for _, reason in source.rejected] == [
+        "has no column 'lang'; it has body",
+        "is a JSON int, not an object",
+        "is not JSON (column 2)",
+    ]
+    assert source.complete  # they are known by their lines
+    day = [date(2020, 1, 1), date(2021, 1, 1)]
+    made = {"id": [7, 8], "text": ["a", "b"], "day": day, "price": [Decimal("1.50"), Decimal("2.00")]}
+    pq.write_table(pa.table(made), table)
+    found, source = read(table, columns=Columns("id", metadata=("day", "price")))
+    assert found == {"7": ("a", {"day": "2020-01-01", "price": 1.5}), "8": ("b", {"day": "2021-01-01", "price": 2})}
+    lines.write_text('{"id": true, "text": "a"}\n', encoding="utf-8")
+    found, source = read(lines, columns=Columns("id"))
+    assert (found, source.complete) == ({}, False)
+    assert source.rejected == [(f"{lines.as_posix()}:1", "has an id that is bool, neither text nor a whole number")]
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    """A file that is gone, a folder that may not be read, and links that go round in circles."""
+    (tmp_path / "circle").symlink_to(tmp_path)
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "nothing")
+    shut = tmp_path / "shut"
+    shut.mkdir()
+    shut.chmod(0)
+    try:
+        found, source = read(tmp_path, tmp_path / "no.txt", tmp_path / "rows.csv")
+    finally:
+        shut.chmod(0o700)
+    reasons = dict(source.rejected)
+    assert found == {}
+    assert reasons["gone.txt"] == reasons[str(tmp_path / "no.txt")] == "cannot be read: No such file or directory"
+    assert not source.complete
+    assert (str(shut) in reasons) == (os.geteuid() != 0)
+
+
+def test_pruning_is_careful(call: Run, tmp_path: Path) -> None:
+    """What could not be read is not gone: a broken file keeps its record, and a broken table everybody's."""
+    place = f"qdrant:{tmp_path}/qdrant"
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (docs / name).write_text(f"the text of {name}", encoding="utf-8")
+    call("ingest", "docs", "--to", place)
+    (docs / "a.txt").write_bytes(b"\xff")
+    (docs / "b.txt").unlink()
+    rows = docs / "rows.jsonl"
+    rows.write_text('{"id": "x", "text": "a row"}\n{\n', encoding="utf-8")
+    told = call("ingest", "docs", "--to", place, "--prune", "--id", "id", code=1)
+    assert "not pruned: " in told.stderr
+    assert "1 chunks written (1 encoded), 1 unchanged, 0 deleted; 2 rejected" in told.stdout
+    rows.write_text('{"id": "x", "text": "a row"}\n{"id": "x", "text": "again"}\n', encoding="utf-8")
+    told = call("ingest", "docs", "--to", place, "--prune", "--id", "id", code=1)
+    assert "repeated: x: came more than once; the last one counts" in told.stderr
+    assert "1 chunks written (1 encoded), 1 unchanged, 1 deleted; 1 rejected" in told.stdout
+    assert "3" in call("info", place).stdout.splitlines()[1]
+    (tmp_path / "empty").mkdir()
+    assert "would remove everything" in call("ingest", "empty", "--to", place, "--prune", code=2).stderr
+
+
+def test_from_postgres(call: Run, postgres: str, table: str, tmp_path: Path) -> None:
+    """A table, or a query, of more rows than are fetched at once, streamed by a cursor in a read-only transaction."""
+    source = sql.Identifier(table)
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL(
+                "CREATE TABLE {} AS SELECT gen_random_uuid() AS id, 'row ' || n % 10 AS body, n, n * 0.5 AS half, "
+                "date '2020-01-01' AS day FROM generate_series(1, 2500) n"
+            ).format(source)
+        )
+    place = f"qdrant:{tmp_path}/qdrant"
+    read_all = ["ingest", "--from", f"{postgres}&password=hunter2", "--to", place, "--id", "id", "--text", "body"]
+    told = call(*read_all, "--table", table, "--metadata", "n", "--metadata", "half", "--metadata", "day", "--json")
+    assert json.loads(told.stdout)["written"] == 2_500
+    where = '{"n": 7, "half": 3.5, "day": "2020-01-01"}'
+    [match] = json.loads(call("search", "row", "--in", place, "--where", where, "--json").stdout)
+    assert match["text"] == "row 7"
+    query = f"SELECT id, body FROM {source.as_string(None)} WHERE n % 2 = 0;"
+    told = call(*read_all, "--query", query, "--prune", "--json")
+    assert json.loads(told.stdout)["deleted"] == 1_250
+    drop = f"DELETE FROM {source.as_string(None)} RETURNING id, body"
+    for wrong, said in ((drop, "refused"), ("SELECT nothing", 'column "nothing" does not exist')):
+        told = call(*read_all, "--query", wrong, code=3)
+        assert said in told.stderr
+        assert told.stderr.count("\n") == 1
+        assert "hunter2" not in told.stderr
+
+
+@pytest.mark.parametrize("missing", ["pypdf", "bs4", "pyarrow"])
+def test_without_a_library(missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that needs it says what to install; the others are read."""
+    suffix = {"pypdf": ".pdf", "bs4": ".html", "pyarrow": ".parquet"}[missing]
+    (tmp_path / f"a{suffix}").write_bytes(b"content")
+    (tmp_path / "b.txt").write_text("text", encoding="utf-8")
+    monkeypatch.setitem(__import__("sys").modules, missing, None)
+    found, source = read(tmp_path)
+    assert list(found) == ["b.txt"]
+    [(name, reason)] = source.rejected
+    assert name == f"a{suffix}"
+    assert "run pip install 'harrier-kit[" in reason

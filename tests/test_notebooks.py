@@ -1,0 +1,87 @@
+"""The notebooks run from top to bottom on a stand-in, as a reader would run them, and are committed without outputs."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PICTURES = {"03_instructions": 3}
+PNG = b"\x89PNG\r\n"
+
+
+def read(path: Path) -> NotebookNode:
+    """A notebook that keeps to the format."""
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    nbformat.validate(notebook)
+    return notebook  # type: ignore[no-any-return]
+
+
+def code(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def outputs(notebook: NotebookNode) -> list[NotebookNode]:
+    return [output for cell in code(notebook) for output in cell.outputs]
+
+
+def run(path: Path, folder: Path) -> NotebookNode:
+    """The notebook with its outputs; a cell that fails is an error."""
+    notebook = read(path)
+    client = NotebookClient(notebook, timeout=90, kernel_name="python3", resources={"metadata": {"path": folder}})
+    client.execute()
+    return notebook
+
+
+@pytest.fixture(autouse=True)
+def _on_a_stand_in(built: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No hub, and pictures as a notebook shows them, whatever the environment says."""
+    monkeypatch.setenv("HARRIER_MODEL", str(built("qwen3", vectors="words")))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+
+
+def test_there_are_three() -> None:
+    assert [path.stem for path in NOTEBOOKS] == ["01_langchain", "02_llama_index_pgvector", "03_instructions"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_is_committed_clean(path: Path) -> None:
+    """Short, with nothing in it of the machine or the run that made it; and it begins by saying what it is."""
+    notebook = read(path)
+    assert len(notebook.cells) < 25
+    assert not outputs(notebook)
+    assert all(cell.execution_count is None for cell in code(notebook))
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert notebook.cells[0].source.startswith("# ")
+    assert "HARRIER_MODEL" in notebook.cells[1].source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs(path: Path, tmp_path: Path) -> None:
+    """Every cell in order, in a kernel of its own; pictures come out where there are to be some."""
+    done = run(path, tmp_path)
+    pictures = [output.data["image/png"] for output in outputs(done) if "image/png" in output.get("data", {})]
+    assert len(pictures) == PICTURES.get(path.stem, 0)
+    assert all(base64.b64decode(picture).startswith(PNG) for picture in pictures)
+    assert [cell.execution_count for cell in code(done)] == list(range(1, len(code(done)) + 1))
+    assert list(tmp_path.iterdir()) == []  # nothing is left where it ran
+
+
+def test_it_says_when_a_stand_in_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And why: by the end of its first cell of code a reader knows."""
+    monkeypatch.delenv("HARRIER_MODEL")
+    notebook = read(NOTEBOOKS[0])
+    first = code(notebook)[0]
+    notebook.cells = [first]
+    NotebookClient(notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    [output] = [each for each in first.outputs if each.output_type == "execute_result"]
+    assert output.data["text/plain"].startswith('"a stand-in, because the hub cannot be reached')
