@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--model", action="append", default=[], help="run the parity tests on this model too: a folder or a hub name"
     )
 
-    parser.addoption("--kills", type=int, default=8, help="how often the crash tests kill an ingest at random")
+    parser.addoption("--kills", type=int, default=4, help="how often the crash tests kill an ingest at random")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

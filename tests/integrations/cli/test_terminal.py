@@ -9,9 +9,11 @@ import re
 import select
 import signal
 import subprocess
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -37,9 +39,12 @@ def test_ctrl_c(run: Run, command: list[str], environment: dict[str, str], place
     )
     os.close(slave)
     assert child.stdin is not None
-    child.stdin.write(rows(4_500))  # more than the windows that are under way at once: a thousand must be stored
-    child.stdin.flush()
+    seen = threading.Event()
+    writing = ThreadPoolExecutor(1)
+    written = writing.submit(_write_until, child.stdin, seen)
     shown = _until(master, child, " records, ")
+    seen.set()
+    number = written.result()
     os.killpg(child.pid, signal.SIGINT)
     shown += _until(master, child, None)
     assert child.wait(30) == 130
@@ -51,13 +56,25 @@ def test_ctrl_c(run: Run, command: list[str], environment: dict[str, str], place
         r"from there\r\n$",
         shown,
     )
-    (tmp_path / "rows.jsonl").write_bytes(rows(4_600))
+    (tmp_path / "rows.jsonl").write_bytes(rows(number + 100))
     told = run("ingest", "rows.jsonl", "--to", place, "--id", "key", "--json")
     assert told.stderr == ""  # it takes more than a second, but there is no terminal to show a bar to
     done = json.loads(told.stdout)
-    assert done["written"] + done["unchanged"] == 4_600
+    assert done["written"] + done["unchanged"] == number + 100
     assert done["unchanged"] >= 1_000
     assert done["encoded"] == done["written"] >= 100
+
+
+def _write_until(pipe: IO[bytes], seen: threading.Event) -> int:
+    """Rows, and some more of them now and then, for a bar is shown when there is progress; how many those were."""
+    number = 4_500  # more than the windows that are under way at once: a thousand must be stored
+    pipe.write(rows(number))
+    pipe.flush()
+    while not seen.wait(0.3):
+        pipe.write(rows(number + 1_000)[len(rows(number)) :])
+        pipe.flush()
+        number += 1_000
+    return number
 
 
 def test_a_reader_that_goes(command: list[str], environment: dict[str, str]) -> None:
