@@ -111,7 +111,7 @@ def test_killed_at_random(postgres: str, clean: tuple[list[Any], float], pytestc
         process.kill()
         process.wait(60)
         hit += converges(postgres, "killed", expected)
-    assert hit >= kills // 5
+    assert hit >= max(1, kills // 5)
 
 
 def test_one_of_two_killed(postgres: str, clean: tuple[list[Any], float]) -> None:

@@ -114,4 +114,4 @@ def test_killed_at_random(folder: Path, clean: tuple[list[Any], float], pytestco
         if ended == 0:
             assert content(folder, "killed") == expected
         hit += converges(folder, "killed", expected)
-    assert hit >= kills // 8
+    assert hit >= max(1, kills // 8)
