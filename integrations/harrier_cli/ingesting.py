@@ -17,6 +17,7 @@ from harrier_core import (
     Problem,
     SettingError,
     StoreMissing,
+    Task,
     TextTooLong,
     VectorStore,
     Write,
@@ -126,13 +127,13 @@ class Rehearsal:
         done.set_result(np.zeros((len(texts), self.space.dimensions), dtype=np.float32))
         return done
 
-    def encode_queries(self, texts: Iterable[str], *, task: object = None) -> Vectors:
-        """A rehearsal searches nothing."""
-        raise NotImplementedError
+    def encode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
+        """Those of the encoder."""
+        return self._encoder.encode_queries(texts, task=task)
 
-    async def aencode_queries(self, texts: Iterable[str], *, task: object = None) -> Vectors:
-        """A rehearsal searches nothing."""
-        raise NotImplementedError
+    async def aencode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
+        """Those of the encoder."""
+        return await self._encoder.aencode_queries(texts, task=task)
 
 
 def _rehearsed(place: Place, encoder: Encoder) -> RehearsedStore:
@@ -176,13 +177,15 @@ class RehearsedStore:
         if self._store:
             self._store.close()
 
-    def search(self, vectors: Vectors, k: int, where: object, *, with_vectors: bool = False) -> Any:
-        """A rehearsal searches nothing."""
-        raise NotImplementedError
+    def search(self, vectors: Vectors, k: int, where: Any, *, with_vectors: bool = False) -> Any:
+        """What is there now."""
+        return (
+            self._store.search(vectors, k, where, with_vectors=with_vectors) if self._store else [[] for _ in vectors]
+        )
 
-    def read(self, record_ids: object = None, where: object = None) -> Any:
-        """A rehearsal reads nothing."""
-        raise NotImplementedError
+    def read(self, record_ids: Any = None, where: Any = None) -> Any:
+        """What is there now."""
+        return self._store.read(record_ids, where) if self._store else iter(())
 
     def count(self) -> int:
         """How many chunks there are."""
