@@ -98,13 +98,12 @@ def busy(
 ) -> None:
     """An ingest by an encoder of so many a second."""
     records, vectors = rows(int(rate * seconds), dimensions)
-    few = len(records) // 4
-    contestants: dict[str, tuple[int, Callable[[], float]]] = {
-        "Index.ingest": (len(records), partial(ours, connect, records, vectors, rate)),
-        "langchain-qdrant, REST": (few, partial(theirs, connect, records[:few], vectors, rate, grpc=False)),
-        "langchain-qdrant, gRPC": (few, partial(theirs, connect, records[:few], vectors, rate, grpc=True)),
+    contestants: dict[str, Callable[[], float]] = {
+        "Index.ingest": partial(ours, connect, records, vectors, rate),
+        "langchain-qdrant, REST": partial(theirs, connect, records, vectors, rate, grpc=False),
+        "langchain-qdrant, gRPC": partial(theirs, connect, records, vectors, rate, grpc=True),
     }
-    rates = [{name: number / run() for name, (number, run) in contestants.items()} for _ in range(rounds + 1)][1:]
+    rates = [{name: len(records) / run() for name, run in contestants.items()} for _ in range(rounds + 1)][1:]
     print(f"\n{dimensions} dimensions, an encoder of {rate:,} a second")
     for name in contestants:
         share = sorted(each[name] / rate for each in rates)
@@ -157,7 +156,8 @@ def packing(connect: Callable[..., QdrantClient], rounds: int, dimensions: int, 
     records, vectors = rows(number, dimensions)
     chunks = [Chunk.of(record, 0, 0, record.text) for record in records]
     client = connect(prefer_grpc=True)
-    store = QdrantStore(client, collection="packing")
+    collection = uuid.uuid4().hex
+    store = QdrantStore(client, collection=collection)
     store.open(Ready(vectors, []).space, write=True)
     named: Any = {"text-dense": vectors}
     payloads: list[Any] = [{"page_content": record.text, "metadata": dict(record.metadata)} for record in records]
@@ -167,7 +167,7 @@ def packing(connect: Callable[..., QdrantClient], rounds: int, dimensions: int, 
         store._place.upsert(chunks, vectors)
 
     def uploaded() -> None:
-        client.upload_collection("packing", named, payloads, ids, batch_size=256, wait=True)
+        client.upload_collection(collection, named, payloads, ids, batch_size=256, wait=True)
 
     took: dict[str, list[float]] = {"ours": [], "upload_collection": []}
     for _ in range(rounds + 2):

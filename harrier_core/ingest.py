@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from harrier_core.chunking import Chunking, chunks
 from harrier_core.errors import BadVectors, EncoderClosed, InputError, OutOfMemory, SettingError, StoreError
 from harrier_core.records import Chunk, IngestReport, Record, problem_of
-from harrier_core.store import Hashes, VectorStore, Write
+from harrier_core.store import Hashes, IngestStore, Write
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,7 +75,7 @@ class Ingest:
 
     def __init__(
         self,
-        store: VectorStore,
+        store: IngestStore,
         encoder: DocumentEncoder,
         chunking: Chunking | None,
         on_progress: Progress | None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -43,6 +43,17 @@ class Write:
             hashes[chunk.record_id][chunk.number] = chunk.hash
         return hashes
 
+    def only(self, record_ids: Collection[str]) -> Write:
+        """The part of it that is about these records."""
+        rows = [row for row, chunk in enumerate(self.encoded) if chunk.record_id in record_ids]
+        return Write(
+            {record_id: size for record_id, size in self.sizes.items() if record_id in record_ids},
+            [self.encoded[row] for row in rows],
+            self.vectors[rows],
+            [chunk for chunk in self.described if chunk.record_id in record_ids],
+            {record_id: known for record_id, known in self.known.items() if record_id in record_ids},
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
@@ -61,14 +72,8 @@ class Stored:
     vector: NDArray[np.float32]
 
 
-class VectorStore(Protocol):
-    """A place for chunks and their vectors, of one embedding space. Any number of threads may use it at once."""
-
-    def open(self, space: EmbeddingSpace, *, write: bool) -> None:
-        """Make sure that the vectors in the place are of this space, and, to write, that the place is there.
-
-        Raise WrongSpace otherwise. It is cheap when it was called before, and finds out if the place was replaced.
-        """
+class IngestStore(Protocol):
+    """What an ingest needs of a store."""
 
     def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
         """The hashes of the chunks of those records that are there."""
@@ -79,6 +84,22 @@ class VectorStore(Protocol):
     def settle(self) -> None:
         """Called when an ingest is over: build what searches need and a load should not wait for."""
 
+    def delete(self, record_ids: Sequence[str]) -> int:
+        """Remove records; how many chunks that were."""
+
+    def record_ids(self) -> Iterator[str]:
+        """The ids of all records, each once, in any order."""
+
+
+class VectorStore(IngestStore, Protocol):
+    """A place for chunks and their vectors, of one embedding space. Any number of threads may use it at once."""
+
+    def open(self, space: EmbeddingSpace, *, write: bool) -> None:
+        """Make sure that the vectors in the place are of this space, and, to write, that the place is there.
+
+        Raise WrongSpace otherwise. It is cheap when it was called before, and finds out if the place was replaced.
+        """
+
     def search(
         self, vectors: Vectors, k: int, where: Condition | None, *, with_vectors: bool = False
     ) -> list[list[Match]]:
@@ -86,12 +107,6 @@ class VectorStore(Protocol):
 
     def read(self, record_ids: Sequence[str] | None = None, where: Condition | None = None) -> Iterator[Stored]:
         """The chunks of those records, or of all, that meet the condition, in any order, as they are needed."""
-
-    def delete(self, record_ids: Sequence[str]) -> int:
-        """Remove records; how many chunks that were."""
-
-    def record_ids(self) -> Iterator[str]:
-        """The ids of all records, each once, in any order."""
 
     def count(self) -> int:
         """How many chunks there are."""

@@ -30,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
     parser.addoption("--kills", type=int, default=4, help="how often the crash tests kill an ingest at random")
+    parser.addoption("--sync-seconds", type=float, default=8.0, help="how long the live sync is tormented")
 
 
 def pytest_configure() -> None:

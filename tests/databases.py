@@ -22,4 +22,4 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def table() -> str:
     """A name that is not taken, and needs its quotes."""
-    return f'documents "{next(_numbers)}"; --'
+    return f'documents "{next(_numbers)}"; 100%s --'

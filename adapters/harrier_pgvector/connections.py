@@ -115,6 +115,8 @@ def _translate(error: Exception) -> NoReturn:
     said = getattr(getattr(error, "diag", None), "message_primary", None) or str(error).strip().splitlines()[0]
     if isinstance(error, errors.InsufficientPrivilege):
         raise StoreUnsuitable(f"the database user has not the right: {said}; grant it, or use another user") from None
+    if isinstance(error, errors.ReadOnlySqlTransaction):
+        raise StoreUnsuitable(f"this Postgres, or its user, may only read ({said}); connect to the primary") from None
     if isinstance(error, errors.UndefinedTable | errors.UndefinedColumn | errors.UndefinedObject):
         raise StoreUnsuitable(f"something is missing in the database: {said}") from None
     if isinstance(error, errors.DiskFull):

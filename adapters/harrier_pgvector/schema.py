@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import LiteralString
 
 from psycopg import sql
+from psycopg.abc import AdaptContext
 
 from harrier_pgvector.filters import Compiled
 from harrier_pgvector.rows import Precision
@@ -40,11 +41,29 @@ INDEXES = """
     JOIN pg_am m ON m.oid = x.relam WHERE i.indisvalid AND n.nspname = %s AND c.relname = %s"""
 
 
+class Name(sql.Identifier):
+    """An identifier in a query that has parameters, in which a per cent sign would begin one."""
+
+    def as_bytes(self, context: AdaptContext | None = None) -> bytes:
+        """Quoted, and safe."""
+        return bytes(super().as_bytes(context)).replace(b"%", b"%%")
+
+
+def literal(value: object) -> sql.SQL:
+    """A value in such a query where none can be bound."""
+    return written(sql.Literal(value).as_string())
+
+
+def written(text: str) -> sql.SQL:
+    """SQL that came from the catalog or from a user, in such a query."""
+    return sql.SQL(text.replace("%", "%%"))
+
+
 class Table:
-    """One table's SQL."""
+    """One table's SQL, to be run with parameters, if only with an empty list of them."""
 
     def __init__(self, schema: str, name: str, dimensions: int, precision: Precision) -> None:
-        self.name = sql.Identifier(schema, name)
+        self.name = Name(schema, name)
         self.precision = precision
         self.type = sql.SQL(f"{precision}({dimensions})")
         self.dimensions = dimensions
@@ -73,7 +92,7 @@ class Table:
         )
         # Postgres moves values out of rows above 2 kB, and an exact search that fetches them takes five times as long.
         inline = [self._format("ALTER TABLE {table} ALTER COLUMN embedding SET STORAGE PLAIN")] * self._inline
-        comment = self._format("COMMENT ON COLUMN {table}.embedding IS {space}", space=sql.Literal(space))
+        comment = self._format("COMMENT ON COLUMN {table}.embedding IS {space}", space=literal(space))
         return [create, *inline, comment]
 
     def langchain_view(self, view: sql.Identifier) -> sql.Composed:

@@ -19,7 +19,7 @@ from harrier_pgvector.connections import Connections
 from harrier_pgvector.embedded import start
 from harrier_pgvector.filters import Compiled, compile_condition
 from harrier_pgvector.rows import Precision, copy_blocks, vector_of
-from harrier_pgvector.schema import COLUMNS, INDEXES, LOOK_UP, Table
+from harrier_pgvector.schema import COLUMNS, INDEXES, LOOK_UP, Name, Table
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -42,7 +42,7 @@ class PgVectorStore:
 
     def __init__(
         self,
-        place: str | ConnectionPool[Any],
+        place: str | ConnectionPool[Any] | Connections,
         *,
         table: str = "documents",
         schema: str = "public",
@@ -56,7 +56,7 @@ class PgVectorStore:
         """
         if precision not in _PRECISIONS:
             raise SettingError(f"precision is 'float16' or 'float32', not {precision!r}")
-        self._connections = Connections(place, retry_for)
+        self._connections = place if isinstance(place, Connections) else Connections(place, retry_for)
         self._names = _checked_name("schema", schema), _checked_name("table", table)
         self._precision = _PRECISIONS[precision]
         self._opened: tuple[int, EmbeddingSpace, Table] | None = None  # the table by its oid
@@ -75,9 +75,10 @@ class PgVectorStore:
 
     def open(self, space: EmbeddingSpace, *, write: bool) -> None:
         """Make sure that the table's vectors are of this space; to write, make the table if there is none."""
-        self._connections.run(lambda connection: self._open(connection, space, write=write))
+        self._connections.run(lambda connection: self.open_on(connection, space, write=write))
 
-    def _open(self, connection: Connection[Any], space: EmbeddingSpace, *, write: bool) -> None:
+    def open_on(self, connection: Connection[Any], space: EmbeddingSpace, *, write: bool) -> None:
+        """The same on a connection of the caller's, as part of its transaction if there is one."""
         found = self._look_up(connection)
         if found is None:
             if not write:
@@ -122,7 +123,7 @@ class PgVectorStore:
             if not connection.execute("SELECT 1 FROM pg_extension WHERE extname = 'vector'").fetchone():
                 self._create_extension(connection)
             for statement in table.create(space.to_json()):
-                connection.execute(statement)
+                connection.execute(statement, [])
 
     def _create_extension(self, connection: Connection[Any]) -> None:
         try:
@@ -155,9 +156,10 @@ class PgVectorStore:
 
     def write(self, write: Write) -> Written:
         """All of it in one transaction: a reader sees a record's old chunks or its new ones, and never a mix."""
-        return self._connections.run(lambda connection: self._write(connection, write))
+        return self._connections.run(lambda connection: self.write_on(connection, write))
 
-    def _write(self, connection: Connection[Any], write: Write) -> Written:
+    def write_on(self, connection: Connection[Any], write: Write) -> Written:
+        """The same on a connection of the caller's, as part of its transaction if there is one."""
         with connection.transaction():
             if not any(write.known.values()) and self._copied(connection, write):
                 return Written(0, [])
@@ -167,7 +169,7 @@ class PgVectorStore:
         """Put records that nobody knew straight into the table, unless another writer was faster."""
         try:
             with connection.transaction():
-                self._copy(connection, self._table.name, write.encoded, write.vectors)
+                self._copy(connection, sql.Identifier(*self._names), write.encoded, write.vectors)
         except errors.UniqueViolation:
             return False
         return True
@@ -184,15 +186,15 @@ class PgVectorStore:
             for record_id, known in write.known.items()
             if stored.get(record_id, {}) not in (known, after[record_id])
         }
-        rows = [row for row, chunk in enumerate(write.encoded) if chunk.record_id not in changed]
-        self._put(connection, [write.encoded[row] for row in rows], write.vectors[rows])
-        self._describe(connection, [chunk for chunk in write.described if chunk.record_id not in changed])
+        kept = write.only(write.sizes.keys() - changed) if changed else write
+        self._put(connection, kept.encoded, kept.vectors)
+        self._describe(connection, kept.described)
         stale = [
             (record_id, number)
             for record_id, numbers in stored.items()
-            if record_id not in changed
+            if record_id in kept.sizes
             for number in numbers
-            if number >= write.sizes[record_id]
+            if number >= kept.sizes[record_id]
         ]
         self._remove(connection, stale)
         return Written(len(stale), sorted(changed))
@@ -203,7 +205,7 @@ class PgVectorStore:
             return
         staging = sql.Identifier("pg_temp", "harrier_staging")
         connection.execute(
-            self._sql("CREATE TEMP TABLE harrier_staging (LIKE {table} INCLUDING STORAGE) ON COMMIT DROP")
+            self._sql("CREATE TEMP TABLE harrier_staging (LIKE {table} INCLUDING STORAGE) ON COMMIT DROP"), []
         )
         self._copy(connection, staging, chunks, vectors)
         columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
@@ -213,10 +215,10 @@ class PgVectorStore:
             "ON CONFLICT (record_id, number) DO UPDATE SET {new}"
         )
         # Sorted, as the locks are: two writers of the same records wait for each other in the same order.
-        connection.execute(upsert.format(table=self._table.name, columns=columns, staging=staging, new=new))
+        connection.execute(upsert.format(table=self._table.name, columns=columns, staging=staging, new=new), [])
 
     def _copy(
-        self, connection: Connection[Any], into: sql.Composable, chunks: Sequence[Chunk], vectors: Vectors
+        self, connection: Connection[Any], into: sql.Identifier, chunks: Sequence[Chunk], vectors: Vectors
     ) -> None:
         columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
         copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(into, columns)
@@ -224,7 +226,7 @@ class PgVectorStore:
             for block in copy_blocks(chunks, vectors, self._table.precision):
                 copying.write(block)
 
-    def _describe(self, connection: Connection[Any], chunks: list[Chunk]) -> None:
+    def _describe(self, connection: Connection[Any], chunks: Sequence[Chunk]) -> None:
         """Metadata of chunks whose texts, and so whose vectors, are those that are there."""
         if not chunks:
             return
@@ -261,13 +263,17 @@ class PgVectorStore:
                 return
             connection.execute("SELECT set_config('maintenance_work_mem', %s, true)", [_BUILD_MEMORY])
             for statement in missing:
-                connection.execute(statement)
-            connection.execute(self._sql("ANALYZE {table}"))
+                connection.execute(statement, [])
+            connection.execute(self._sql("ANALYZE {table}"), [])
 
     def delete(self, record_ids: Sequence[str]) -> int:
         """Remove records; how many chunks that were."""
+        return self._connections.run(lambda connection: self.delete_on(connection, record_ids))
+
+    def delete_on(self, connection: Connection[Any], record_ids: Sequence[str]) -> int:
+        """The same on a connection of the caller's, as part of its transaction if there is one."""
         delete = self._sql("DELETE FROM {table} WHERE record_id = ANY(%s)")
-        return self._connections.run(lambda connection: connection.execute(delete, [list(record_ids)]).rowcount)
+        return connection.execute(delete, [list(record_ids)]).rowcount
 
     # -- reading
 
@@ -334,8 +340,8 @@ class PgVectorStore:
 
     def create_langchain_view(self, name: str) -> None:
         """A view, in the same schema, that langchain-postgres's PGVectorStore can search; it is not to be written."""
-        statement = self._table.langchain_view(sql.Identifier(self._names[0], _checked_name("view", name)))
-        self._connections.run(lambda connection: connection.execute(statement))
+        statement = self._table.langchain_view(Name(self._names[0], _checked_name("view", name)))
+        self._connections.run(lambda connection: connection.execute(statement, []))
 
     # -- life
 

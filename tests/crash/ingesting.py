@@ -31,7 +31,7 @@ CHUNKING = Chunking(tokens=16)
 STEPS = [
     *(
         f"{when} {step}"
-        for step in ("known", "_put", "_copy", "_describe", "_remove", "_write", "_settle")
+        for step in ("known", "_put", "_copy", "_describe", "_remove", "write_on", "_settle")
         for when in ("before", "after")
     ),
     "before delete",

@@ -117,7 +117,7 @@ def test_killed_at_random(postgres: str, clean: tuple[list[Any], float], pytestc
 def test_one_of_two_killed(postgres: str, clean: tuple[list[Any], float]) -> None:
     """The other one ends as if it had been alone."""
     make(postgres, "killed")
-    other = ingesting(postgres, "killed", "after _write", 1)
+    other = ingesting(postgres, "killed", "after write_on", 1)
     one = ingesting(postgres, "killed")
     assert (one.wait(60), other.wait(60)) == (0, -signal.SIGKILL)
     assert content(postgres, "killed") == clean[0]

@@ -1,0 +1,10 @@
+"""Live sync: a table of Postgres whose rows keep their own embeddings, with every insert, update and delete.
+
+TableSync(dsn, table="article_chunks").create("articles", encoder.space, text=["title", "body"])
+SyncWorker(dsn, encoder).run()      # on any number of machines, for ever
+"""
+
+from harrier_pgvector.sync.table import SyncFailure, SyncStatus, TableSync, sync_statuses
+from harrier_pgvector.sync.worker import SyncWorker
+
+__all__ = ["SyncFailure", "SyncStatus", "SyncWorker", "TableSync", "sync_statuses"]

@@ -1,0 +1,250 @@
+"""The queue of one declared table: changes folded into it, rows leased from it, and what becomes of them.
+
+A lease is a token on a row and a time. A worker that was slower than its lease, or whose row was changed meanwhile,
+finds that out in the transaction that would have written. Rows are locked in the order of their keys or skipped, so
+that no two transactions wait for each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, LiteralString
+from uuid import UUID
+
+from psycopg import Connection, sql
+
+from harrier_pgvector.schema import Name, literal
+from harrier_pgvector.sync.objects import Objects
+
+# What is done at once by one transaction: some tenths of a second.
+_FOLDED, _SCANNED = 20_000, 5_000
+
+# A row that was leased before and not given back may have killed the worker that had it. It is tried among fewer
+# neighbours each time, so that these are done with before it is given up.
+_SUSPECT_WEIGHT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A row that is ours for a while."""
+
+    record_id: str
+    key: tuple[str, ...]
+    version: int
+    attempts: int  # this one included
+    error: str | None  # with which the last one ended
+
+
+class Queue:
+    """One declared table's. Every method runs on a connection of the caller's."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._key = objects.source.key
+
+    def _sql(self, text: LiteralString, **more: sql.Composable) -> sql.Composed:
+        names = {
+            "queue": self._objects.queue,
+            "changes": self._objects.changes,
+            "names": self._key.names(),
+            "keys": self._key.names("q"),
+            "record_id": self._key.record_id("q"),
+            "texts": self._key.texts("q"),
+            "number": literal(self._objects.number),
+        }
+        return sql.SQL(text).format(**names, **more)
+
+    # -- coming in
+
+    def fold(self, connection: Connection[Any]) -> None:
+        """Put what was changed into the queue; one worker at a time, for the others would only wait."""
+        locked = "SELECT pg_try_advisory_xact_lock(hashtextextended('harrier_sync fold ' || {number}, 0))"
+        fold = self._sql(
+            """
+            WITH gone AS (
+                DELETE FROM {changes} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {changes} LIMIT {most}))
+                RETURNING {names}, at
+            )
+            INSERT INTO {queue} AS q ({names}, since)
+            SELECT {names}, min(at) FROM gone GROUP BY {names} ORDER BY {names}
+            ON CONFLICT ({names}) DO UPDATE SET version = q.version + 1, priority = 0, attempts = 0, failed = NULL,
+                error = NULL, due = CASE WHEN q.token IS NULL THEN excluded.due ELSE q.due END""",
+            most=literal(_FOLDED),
+        )
+        with connection.transaction():
+            if connection.execute(self._sql(locked), []).fetchone() == (True,):
+                connection.execute(fold, [])
+
+    def claim(self, connection: Connection[Any], most: int, token: UUID, seconds: float) -> list[Lease]:
+        """Lease the rows that are next: changes before a back-fill, the longest due first."""
+        claim = self._sql(
+            """
+            WITH next AS MATERIALIZED (
+                SELECT {names}, priority, due, attempts FROM {queue}
+                WHERE failed IS NULL AND due <= statement_timestamp()
+                ORDER BY priority, due LIMIT %s FOR UPDATE SKIP LOCKED
+            ), counted AS (
+                SELECT *, sum({suspect} ^ least(attempts, 3)) OVER (ORDER BY priority, due, {names}) AS weight,
+                    row_number() OVER (ORDER BY priority, due, {names}) AS place FROM next
+            )
+            UPDATE {queue} AS q SET token = %s, attempts = q.attempts + 1,
+                due = statement_timestamp() + %s * interval '1 second'
+            FROM counted AS c WHERE {same} AND (c.weight <= %s OR c.place = 1)
+            RETURNING {record_id}, {texts}, q.version, q.attempts, q.error""",
+            suspect=literal(_SUSPECT_WEIGHT),
+            same=self._key.equal("q", "c"),
+        )
+        rows = connection.execute(claim, [most, token, seconds, most]).fetchall()
+        return [Lease(record_id, tuple(key), *rest) for record_id, key, *rest in rows]
+
+    # -- going out: in the transaction that writes
+
+    def hold(self, connection: Connection[Any], token: UUID, leases: Collection[Lease]) -> set[str]:
+        """Lock the rows that are still ours and as they were; who is changing one right now is not waited for."""
+        hold = self._sql(
+            """
+            SELECT {record_id} FROM {leased} JOIN {queue} AS q ON {same}
+            WHERE q.token = %s AND q.version = c.version FOR UPDATE OF q SKIP LOCKED""",
+            leased=self._key.unnested("c", "version"),
+            same=self._key.equal("q", "c"),
+        )
+        bound = [*self._bound(leases), [lease.version for lease in leases], token]
+        return {record_id for (record_id,) in connection.execute(hold, bound).fetchall()}
+
+    def done(self, connection: Connection[Any], leases: Collection[Lease]) -> None:
+        """Take rows that are held out of the queue."""
+        delete = "DELETE FROM {queue} AS q USING {leased} WHERE {same}"
+        query = self._sql(delete, leased=self._key.unnested("c"), same=self._key.equal("q", "c"))
+        connection.execute(query, self._bound(leases))
+
+    def fail(self, connection: Connection[Any], token: UUID, reasons: Mapping[Lease, str]) -> None:
+        """Put rows aside, with the reason, until they are changed or tried again on request."""
+        with connection.transaction():
+            held = self.hold(connection, token, reasons)
+            own = [lease for lease in reasons if lease.record_id in held]
+            update = self._sql(
+                "UPDATE {queue} AS q SET token = NULL, failed = %s FROM {leased} WHERE {same}",
+                leased=self._key.unnested("c"),
+                same=self._key.equal("q", "c"),
+            )
+            for reason in {reasons[lease] for lease in own}:
+                connection.execute(update, [reason, *self._bound(each for each in own if reasons[each] == reason)])
+
+    def give_back(
+        self,
+        connection: Connection[Any],
+        token: UUID,
+        leases: Collection[Lease],
+        *,
+        after: float = 0.0,
+        error: str | None = None,
+    ) -> None:
+        """Let go of what is still leased, for another time; with an error it counts as an attempt."""
+        update = self._sql(
+            """
+            UPDATE {queue} AS q SET token = NULL, due = statement_timestamp() + %s * interval '1 second',
+                attempts = greatest(q.attempts - %s, 0), error = coalesce(%s, q.error)
+            FROM (
+                SELECT {keys} FROM {leased} JOIN {queue} AS q ON {joined} WHERE q.token = %s
+                ORDER BY {keys} FOR UPDATE OF q
+            ) AS c WHERE {same}""",
+            leased=self._key.unnested("l"),
+            joined=self._key.equal("q", "l"),
+            same=self._key.equal("q", "c"),
+        )
+        connection.execute(update, [after, 0 if error else 1, error, *self._bound(leases), token])
+
+    def extend(self, connection: Connection[Any], token: UUID, leases: Collection[Lease], seconds: float) -> None:
+        """More time, for work that takes longer."""
+        update = self._sql(
+            """
+            UPDATE {queue} AS q SET due = statement_timestamp() + %s * interval '1 second'
+            FROM (
+                SELECT {keys} FROM {leased} JOIN {queue} AS q ON {joined} WHERE q.token = %s
+                FOR UPDATE OF q SKIP LOCKED
+            ) AS c WHERE {same}""",
+            leased=self._key.unnested("l"),
+            joined=self._key.equal("q", "l"),
+            same=self._key.equal("q", "c"),
+        )
+        connection.execute(update, [seconds, *self._bound(leases), token])
+
+    def _bound(self, leases: Iterable[Lease]) -> list[list[str]]:
+        keys = [lease.key for lease in leases]
+        return [list(column) for column in zip(*keys, strict=True)] if keys else [[] for _ in self._key.columns]
+
+    def left(self, connection: Connection[Any]) -> bool:
+        """Whether there is anything to do, now or later."""
+        query = self._sql(
+            "SELECT EXISTS (SELECT FROM {changes}) OR EXISTS (SELECT FROM {queue} WHERE failed IS NULL) "
+            "OR EXISTS (SELECT FROM harrier_sync.scans WHERE sync = {number})"
+        )
+        return connection.execute(query, []).fetchone() == (True,)
+
+    # -- scans: of all rows, and of chunks without a row
+
+    def start_over(self, connection: Connection[Any]) -> None:
+        """What is being worked on, or was put aside, rests on what was before: it is to be read again."""
+        update = self._sql(
+            """
+            UPDATE {queue} AS q SET version = q.version + 1, failed = NULL, attempts = 0,
+                due = CASE WHEN q.token IS NULL THEN statement_timestamp() ELSE q.due END
+            FROM (
+                SELECT {names} FROM {queue} WHERE token IS NOT NULL OR failed IS NOT NULL ORDER BY {names} FOR UPDATE
+            ) AS c WHERE {same}""",
+            same=self._key.equal("q", "c"),
+        )
+        connection.execute(update, [])
+
+    def queue_rows(self, connection: Connection[Any], position: list[str] | None) -> tuple[int, list[str] | None]:
+        """Queue the source's next rows behind a key; how many there were, and the last one's key."""
+        key = self._key
+        behind = sql.SQL("WHERE ({}) > ({})").format(key.source_names("s"), key.values()) if position else sql.SQL("")
+        query = self._sql(
+            """
+            WITH page AS MATERIALIZED (
+                SELECT {of_source} FROM {source} AS s {behind} ORDER BY {of_source} LIMIT {most}
+            ), queued AS (
+                INSERT INTO {queue} ({names}, priority) SELECT p.*, 1 FROM page AS p ORDER BY {of_page}
+                ON CONFLICT DO NOTHING
+            )
+            SELECT count(*) OVER (), {texts_of_page} FROM page AS p ORDER BY {backwards} LIMIT 1""",
+            of_source=key.source_names("s"),
+            source=self._objects.source.name,
+            behind=behind,
+            most=literal(_SCANNED),
+            of_page=key.source_names("p"),
+            texts_of_page=key.texts("p", source=True),
+            backwards=sql.SQL(", ").join(sql.SQL("{} DESC").format(Name("p", each.name)) for each in key.columns),
+        )
+        row = connection.execute(query, position or []).fetchone()
+        return (row[0], row[1]) if row else (0, None)
+
+    def queue_orphans(
+        self, connection: Connection[Any], target: Name, position: list[str] | None
+    ) -> tuple[int, list[str] | None]:
+        """Queue the next chunks' records that have no row; how many records were looked at, and the last one's id."""
+        query = self._sql(
+            """
+            WITH page AS MATERIALIZED (
+                SELECT record_id FROM {target} WHERE number = 0 AND record_id > %s ORDER BY record_id LIMIT {most}
+            ), keyed AS (SELECT {parsed} FROM page AS p), queued AS (
+                INSERT INTO {queue} ({names}) SELECT {of_page} FROM keyed AS k ({names})
+                WHERE NOT EXISTS (SELECT FROM {source} AS s WHERE {same}) ORDER BY {of_page} ON CONFLICT DO NOTHING
+            )
+            SELECT count(*) OVER (), record_id FROM page ORDER BY record_id DESC LIMIT 1""",
+            target=target,
+            most=literal(_SCANNED),
+            parsed=self._key.of_record_id(sql.SQL("p.record_id")),
+            of_page=self._key.names("k"),
+            source=self._objects.source.name,
+            same=self._key.equal("s", "k", source="s"),
+        )
+        row = connection.execute(query, [position[0] if position else ""]).fetchone()
+        return (row[0], [row[1]]) if row else (0, None)
+
+
+def scanned_fully(number: int) -> bool:
+    """Whether a scan that found so many at once was the last."""
+    return number < _SCANNED

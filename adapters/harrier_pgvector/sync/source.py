@@ -1,0 +1,251 @@
+"""A table whose rows are to be embedded: its key, its text, and the columns that they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+from psycopg import Connection, errors, sql
+
+from harrier_core.errors import SettingError
+from harrier_pgvector.schema import Name, literal, written
+
+# Types of keys whose written form is the same in every session, and those that need help with it.
+_PLAIN = {"smallint", "integer", "bigint", "uuid", "text", "character varying", "character", "boolean"}
+_WRITTEN: dict[str, LiteralString] = {
+    "numeric": "trim_scale({})::text",
+    "date": "CASE WHEN isfinite({0}) THEN to_char({0}, 'YYYY-MM-DD') ELSE {0}::text END",
+    "timestamp without time zone": (
+        "CASE WHEN isfinite({0}) THEN to_char({0}, 'YYYY-MM-DD\"T\"HH24:MI:SS.US') ELSE {0}::text END"
+    ),
+    "timestamp with time zone": (
+        "CASE WHEN isfinite({0}) THEN to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') "
+        "ELSE {0}::text END"
+    ),
+}
+
+_FIND = """
+    SELECT c.oid, n.nspname, c.relname, c.relkind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE (c.relname = %(name)s AND pg_table_is_visible(c.oid))
+        OR (n.nspname = split_part(%(name)s, '.', 1)
+            AND c.relname = substr(%(name)s, length(split_part(%(name)s, '.', 1)) + 2))
+    ORDER BY c.relname = %(name)s DESC"""
+
+# A key's column by its place in the primary key, from 0.
+_COLUMNS = """
+    SELECT a.attname, format_type(a.atttypid, a.atttypmod),
+        format_type(coalesce(nullif(t.typbasetype, 0), t.oid), NULL), t.typtype = 'e', a.attgenerated = 'v',
+        array_position(i.indkey::int2[], a.attnum),
+        CASE WHEN l.oid IS NOT NULL THEN format('%%I.%%I', ln.nspname, l.collname) END,
+        coalesce(l.collisdeterministic, true)
+    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+    LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
+    LEFT JOIN pg_collation l ON l.oid = a.attcollation LEFT JOIN pg_namespace ln ON ln.oid = l.collnamespace
+    WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyColumn:
+    """A column of the primary key: what SQL says of it."""
+
+    name: str
+    type: str  # as SQL, qualified if it is no type of Postgres's own
+    as_text: str  # its value as text, the same in every session, of the expression {0}
+    collation: str | None = None  # as SQL
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The primary key, and how its values travel. In a queue its columns are k1, k2, ..."""
+
+    columns: tuple[KeyColumn, ...]
+
+    def names(self, alias: str | None = None) -> sql.Composed:
+        """Its columns in a queue."""
+        return _listed(Name(*filter(None, (alias, own))) for own in self._own)
+
+    def source_names(self, alias: str) -> sql.Composed:
+        """Its columns in the source."""
+        return _listed(Name(alias, column.name) for column in self.columns)
+
+    def definitions(self) -> sql.Composed:
+        """Its columns as a queue has them."""
+        return _listed(
+            sql.SQL("{} {}{} NOT NULL").format(
+                Name(own), written(column.type), written(f" COLLATE {column.collation}" if column.collation else "")
+            )
+            for own, column in zip(self._own, self.columns, strict=True)
+        )
+
+    def equal(self, left: str, right: str, *, source: str = "") -> sql.Composed:
+        """That two rows have the same key; the alias `source` is of the source."""
+        pairs = (
+            sql.SQL("{} = {}").format(self._column(left, place, source), self._column(right, place, source))
+            for place in range(len(self.columns))
+        )
+        return sql.SQL(" AND ").join(pairs)
+
+    def either(self, left: str, right: str) -> sql.Composed:
+        """The key of a row of the source that may be missing on one side."""
+        names = (column.name for column in self.columns)
+        return _listed(sql.SQL("coalesce({}, {})").format(Name(left, name), Name(right, name)) for name in names)
+
+    def record_id(self, alias: str, *, source: bool = False) -> sql.Composable:
+        """The id that a row's record has: its key as text, or a JSON list of such."""
+        texts = [
+            written(column.as_text).format(self._column(alias, place, alias if source else ""))
+            for place, column in enumerate(self.columns)
+        ]
+        return texts[0] if len(texts) == 1 else sql.SQL("jsonb_build_array({})::text").format(_listed(texts))
+
+    def of_record_id(self, record_id: sql.Composable) -> sql.Composed:
+        """And back."""
+        if len(self.columns) == 1:
+            return sql.Composed([_typed(record_id, self.columns[0])])
+        return _listed(
+            _typed(sql.SQL("({}::jsonb ->> {})").format(record_id, literal(place)), column)
+            for place, column in enumerate(self.columns)
+        )
+
+    def texts(self, alias: str, *, source: bool = False) -> sql.Composed:
+        """Its values as texts, to be given back to `unnested` or `values`."""
+        columns = (self._column(alias, place, alias if source else "") for place in range(len(self.columns)))
+        return sql.SQL("ARRAY[{}]").format(_listed(sql.SQL("{}::text").format(column) for column in columns))
+
+    def unnested(self, alias: str, more: str = "") -> sql.Composed:
+        """A table of keys of which each column is bound as a list of texts; more: a column of numbers beside them."""
+        lists = [sql.SQL("%s::text[]::{}[]").format(written(column.type)) for column in self.columns]
+        names = [*self._own, more] if more else self._own
+        return sql.SQL("unnest({}) AS {} ({})").format(
+            _listed([*lists, *([sql.SQL("%s::bigint[]")] if more else [])]),
+            Name(alias),
+            _listed(map(Name, names)),
+        )
+
+    def values(self) -> sql.Composed:
+        """A key that is bound, text by text."""
+        return _listed(sql.SQL("%s::text::{}").format(written(column.type)) for column in self.columns)
+
+    @property
+    def _own(self) -> list[str]:
+        return [f"k{number}" for number in range(1, len(self.columns) + 1)]
+
+    def _column(self, alias: str, place: int, source: str) -> sql.Identifier:
+        return Name(alias, self.columns[place].name if alias == source else self._own[place])
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A table as it was declared."""
+
+    oid: int
+    schema: str
+    table: str
+    key: Key
+    text: str  # as SQL over a row
+    metadata: tuple[str, ...]  # columns
+    watched: tuple[str, ...]  # columns that text and metadata are made of
+
+    @property
+    def name(self) -> sql.Identifier:
+        """As SQL."""
+        return Name(self.schema, self.table)
+
+    def rows(self, joined: sql.Composable) -> sql.Composed:
+        """The rows with their records' ids, texts and metadata, for a query that has parameters."""
+        described = (sql.SQL("{}, s.{}").format(literal(column), Name(column)) for column in self.metadata)
+        return sql.SQL("SELECT {}, {}, jsonb_build_object({}) FROM {} AS s {}").format(
+            self.key.record_id("s", source=True),
+            written(self.text),
+            _listed(described),
+            self.name,
+            joined,
+        )
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.table}"
+
+
+def find(connection: Connection[Any], name: str, text: Sequence[str], metadata: Sequence[str]) -> Source:
+    """Look at a table, in a transaction of the caller's; the texts are columns or SQL expressions over them."""
+    found = connection.execute(_FIND, {"name": name}).fetchone()
+    if found is None:
+        raise SettingError(f"there is no table {name!r} in this database, as TABLE or SCHEMA.TABLE")
+    oid, schema, table, kind = found
+    if kind not in ("r", "p"):
+        raise SettingError(f"{schema}.{table} is no ordinary table; what changes in it cannot be noticed")
+    [path] = connection.execute("SELECT current_setting('search_path')").fetchone() or [""]
+    connection.execute("SELECT set_config('search_path', '', true)")  # so that types come with their schemas
+    columns = connection.execute(_COLUMNS, [oid]).fetchall()
+    connection.execute("SELECT set_config('search_path', %s, true)", [path])
+    names = [column[0] for column in columns]
+    if unknown := [column for column in metadata if column not in names]:
+        raise SettingError(f"{schema}.{table} has no column {unknown[0]!r}; it has {', '.join(names)}")
+    expression = _text(names, text)
+    watched = {*_columns_in(connection, Name(schema, table), expression), *metadata}
+    virtual = {column[0] for column in columns if column[4]}
+    if watched & virtual:  # it is computed where it is read, so all that it may be made of is watched
+        watched = set(names) - virtual
+    key = _key(f"{schema}.{table}", columns)
+    return Source(
+        oid, schema, table, key, expression, tuple(metadata), tuple(name for name in names if name in watched)
+    )
+
+
+def _key(table: str, columns: Iterable[tuple[Any, ...]]) -> Key:
+    own = sorted((column for column in columns if column[5] is not None), key=lambda column: column[5])
+    if not own:
+        raise SettingError(f"{table} has no primary key, by which its rows could be told apart; add one")
+    found = []
+    for name, type_, base, is_enum, _, _, collation, deterministic in own:
+        as_text = "{0}::text" if is_enum or base in _PLAIN else _WRITTEN.get(base)
+        if as_text is None or not deterministic:
+            raise SettingError(
+                f"{table} has the key column {name!r} of type {type_}, whose values have more than one written form; "
+                "a key is of whole numbers, uuid, text, dates, times, numeric, boolean or an enum"
+            )
+        found.append(KeyColumn(name, type_, as_text, collation))
+    return Key(tuple(found))
+
+
+def _text(columns: Sequence[str], texts: Sequence[str]) -> str:
+    if not texts:
+        raise SettingError("no text is named; give columns, or an SQL expression over them")
+    each = [sql.Identifier("s", text).as_string() if text in columns else f"({text})" for text in texts]
+    return f"{each[0]}::text" if len(each) == 1 else f"concat_ws(E'\\n\\n', {', '.join(each)})"
+
+
+def _columns_in(connection: Connection[Any], table: sql.Identifier, expression: str) -> set[str]:
+    """Which columns an expression is made of, by what Postgres itself finds in it."""
+    probe = sql.SQL("CREATE TEMP TABLE s (LIKE {}) ON COMMIT DROP").format(table)
+    check = sql.SQL("ALTER TABLE pg_temp.s ADD CHECK ({} IS NOT NULL)").format(written(expression))
+    found = (
+        "SELECT attname FROM pg_constraint, unnest(conkey) AS c (number) JOIN pg_attribute ON attnum = number "
+        "WHERE contype = 'c' AND conrelid = 'pg_temp.s'::regclass AND attrelid = conrelid"
+    )
+    try:
+        with connection.transaction():
+            connection.execute(probe, [])
+            connection.execute(check, [])
+            columns = {column for (column,) in connection.execute(found).fetchall()}
+            connection.execute("DROP TABLE pg_temp.s")
+    except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction):
+        raise
+    except (errors.ProgrammingError, errors.NotSupportedError, errors.DataError) as error:
+        raise SettingError(
+            f"the text is neither columns nor an SQL expression over one row: {error.diag.message_primary}"
+        ) from None
+    if not columns:
+        raise SettingError("the text names no column, so it would be the same for every row")
+    return columns
+
+
+def _typed(text: sql.Composable, column: KeyColumn) -> sql.Composed:
+    """A text as what it was written from."""
+    collation = f" COLLATE {column.collation}" if column.collation else ""
+    return sql.SQL("{}::{}{}").format(text, written(column.type), written(collation))
+
+
+def _listed(parts: Iterable[sql.Composable]) -> sql.Composed:
+    return sql.SQL(", ").join(parts)

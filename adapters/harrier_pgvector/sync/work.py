@@ -1,0 +1,473 @@
+"""One declared table in the hands of a worker: lease rows, read and embed them, write what is still as it was."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from uuid import UUID
+
+from psycopg import Connection, errors, sql
+
+from harrier_core.errors import EncoderClosed, HarrierError, StoreError, StoreMissing, StoreUnavailable, WrongSpace
+from harrier_core.ingest import DocumentEncoder, Ingest
+from harrier_core.records import Record
+from harrier_core.store import Hashes, Write, Written
+from harrier_pgvector.schema import Name, literal
+from harrier_pgvector.store import PgVectorStore
+from harrier_pgvector.sync.declaration import Declaration
+from harrier_pgvector.sync.objects import Objects
+from harrier_pgvector.sync.queue import Lease, Queue, scanned_fully
+from harrier_pgvector.sync.source import Source
+
+if TYPE_CHECKING:
+    from harrier_core.space import EmbeddingSpace
+    from harrier_pgvector.connections import Connections
+
+T = TypeVar("T")
+
+# Rows of a batch: as many as take about this long, so that a lease is short and a change need not wait for long.
+_FIRST_BATCH, _LARGEST_BATCH = 64, 1_000
+_SHORT, _LONG = 0.5, 2.0
+_READ = 100  # rows of the source at once
+# A row that ended so many attempts, be it by killing the worker, is put aside.
+_MOST_ATTEMPTS = 8
+_LONGEST_PAUSE = 300.0  # seconds between two attempts
+_LOOK_AGAIN = 30.0  # seconds between two looks at a table that is broken or of another space
+_RATED = 60.0  # seconds over which a rate is measured
+
+_LOST = "is no longer leased"
+
+
+class SyncEncoder(DocumentEncoder, Protocol):
+    """What a worker needs of an Encoder."""
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """What its vectors may be compared with."""
+
+
+class SourceChanged(Exception):
+    """The source is not what was declared any more: nothing of it can be read until somebody mends that."""
+
+
+class _Unreadable(StoreError):
+    """Rows whose text or metadata cannot be computed; which of them is not said."""
+
+
+@dataclass(eq=False, slots=True)
+class Batch:
+    """Rows that are leased together, and what becomes of them."""
+
+    leases: dict[str, Lease]
+    token: UUID
+    done: set[str] = field(default_factory=set)
+    without_text: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
+    failed: dict[Lease, str] = field(default_factory=dict)
+
+
+class Work:
+    """A declared table. Any number of a worker's lanes may do steps of it at once."""
+
+    def __init__(self, declaration: Declaration, connections: Connections, encoder: SyncEncoder, lease: float) -> None:
+        self.declaration = declaration
+        self.trouble: str | None = None  # why nothing is done, if that is so
+        self._connections = connections
+        self._encoder = encoder
+        self._lease = lease
+        self._most = _FIRST_BATCH
+        self._settled = False
+        self._blocked = False  # nothing can be done, whatever the queue holds
+        self._wait_until = 0.0
+        self._pause = 0.0
+        self._lock = threading.Lock()
+        self._batches: set[Batch] = set()
+        self._done: deque[tuple[float, int]] = deque()
+        self._begin = time.monotonic()
+
+    # -- one step
+
+    def step(self) -> bool:
+        """Do what is next; whether there was anything."""
+        if self.declaration.state == "paused" or time.monotonic() < self._wait_until:
+            return False
+        try:
+            busy = self._step()
+        except SourceChanged as error:
+            self._break(str(error))
+        except StoreMissing:
+            self._break(f"its table of chunks, {self.declaration.name}, is gone; drop it, and declare it anew")
+        except WrongSpace as error:
+            self._blocked = True
+            self._put_off(str(error), _LOOK_AGAIN)
+        except (StoreUnavailable, EncoderClosed):
+            raise
+        except Exception as error:  # of one table: the others go on
+            self._pause = min(max(1.0, 2 * self._pause), _LOOK_AGAIN)
+            self._put_off(_said(error), self._pause * random.uniform(0.5, 1.0))
+        else:
+            self.trouble, self._blocked, self._pause = None, False, 0.0
+            return busy
+        return False
+
+    def _step(self) -> bool:
+        source, store, queue = self._opened()
+        if self.declaration.state == "broken":
+            self._mend(source)
+        batch = self._claim(queue)
+        if batch.leases:
+            self._embed(source, store, queue, batch)
+            return True
+        return self._scan(source, queue) or self._settle(queue, store)
+
+    def _opened(self) -> tuple[Source, PgVectorStore, Queue]:
+        if not self.declaration.source_there:
+            raise SourceChanged(f"its source, {self.declaration.source}, is gone; drop it")
+        if not self.declaration.target_there:
+            raise StoreMissing
+        schema, table = self.declaration.target
+        store = PgVectorStore(self._connections, table=table, schema=schema)
+        store.open(self._encoder.space, write=False)
+        return self.declaration.source, store, self._queue
+
+    def _put_off(self, trouble: str, seconds: float) -> None:
+        self.trouble = trouble
+        self._wait_until = time.monotonic() + seconds
+
+    # -- a batch
+
+    def _claim(self, queue: Queue) -> Batch:
+        batch = Batch({}, uuid.uuid4())
+
+        def claim(connection: Connection[Any]) -> list[Lease]:
+            queue.fold(connection)
+            return queue.claim(connection, self._most, batch.token, self._lease)
+
+        batch.leases = {lease.record_id: lease for lease in self._connections.run(claim)}
+        return batch
+
+    def _embed(self, source: Source, store: PgVectorStore, queue: Queue, batch: Batch) -> None:
+        begin = time.monotonic()
+        with self._kept(batch):
+            try:
+                self._ingest(source, store, queue, batch)
+            except SourceChanged:
+                self._connections.run(lambda c: queue.give_back(c, batch.token, batch.leases.values()))
+                raise
+            except StoreUnavailable:  # the lease ends by itself
+                raise
+            except Exception as error:
+                said, attempts = _said(error), max(lease.attempts for lease in batch.leases.values())
+                after = min(2.0**attempts, _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
+                self._connections.run(
+                    lambda c: queue.give_back(c, batch.token, batch.leases.values(), after=after, error=said)
+                )
+                raise
+        self._count(len(batch.done))
+        self._fit(len(batch.leases), time.monotonic() - begin)
+
+    def _ingest(self, source: Source, store: PgVectorStore, queue: Queue, batch: Batch) -> None:
+        reason = f"ended {_MOST_ATTEMPTS} attempts, and perhaps the worker itself"
+        for lease in batch.leases.values():
+            if lease.attempts > _MOST_ATTEMPTS:
+                batch.failed[lease] = f"{reason}; the last error: {lease.error}" if lease.error else reason
+        leased = _LeasedStore(store, self._connections, queue, batch)
+        rows = _Rows(self._connections, source, batch)
+        report = Ingest(leased, self._encoder, self.declaration.chunking, None, threading.Event()).run(
+            rows, prune=False
+        )
+        for record_id, reason in report.rejected:
+            if reason is _LOST:
+                batch.lost.add(record_id)
+            else:
+                batch.failed[batch.leases[record_id]] = reason
+        self._connections.run(lambda connection: self._finish(connection, store, queue, batch))
+
+    def _finish(self, connection: Connection[Any], store: PgVectorStore, queue: Queue, batch: Batch) -> None:
+        """What needed no writing is done, what cannot be embedded is put aside, and what was changed goes back."""
+        rest = [lease for lease in batch.leases.values() if lease.record_id not in batch.done]
+        if not rest:
+            return
+        if batch.failed:
+            queue.fail(connection, batch.token, batch.failed)
+        sound = [lease for lease in rest if lease not in batch.failed and lease.record_id not in batch.lost]
+        with connection.transaction():
+            held = queue.hold(connection, batch.token, sound)
+            if gone := sorted(held & batch.without_text):
+                store.delete_on(connection, gone)
+            queue.done(connection, [batch.leases[record_id] for record_id in held])
+        batch.done |= held
+        queue.give_back(connection, batch.token, rest)
+
+    def _fit(self, number: int, took: float) -> None:
+        if took > _LONG:
+            self._most = max(1, self._most // 2)
+        elif took < _SHORT and number >= self._most:
+            self._most = min(2 * self._most, _LARGEST_BATCH)
+
+    @contextmanager
+    def _kept(self, batch: Batch) -> Iterator[None]:
+        """The lease is extended meanwhile."""
+        with self._lock:
+            self._batches.add(batch)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._batches.remove(batch)
+
+    def extend(self) -> None:
+        """More time for all that is being worked on."""
+        with self._lock:
+            batches = list(self._batches)
+        for batch in batches:
+            self._connections.run(partial(self._extend, batch=batch))
+
+    def _extend(self, connection: Connection[Any], batch: Batch) -> None:
+        self._queue.extend(connection, batch.token, batch.leases.values(), self._lease)
+
+    # -- what is not a batch
+
+    def _scan(self, source: Source, queue: Queue) -> bool:
+        """A page of what has to be looked through: all rows, or all chunks for such as have no row any more."""
+
+        def scan(connection: Connection[Any]) -> bool:
+            with connection.transaction():
+                next_ = (
+                    "SELECT id, kind, position FROM harrier_sync.scans WHERE sync = %s "
+                    "ORDER BY kind = 'all', id LIMIT 1 FOR UPDATE SKIP LOCKED"
+                )
+                row = connection.execute(next_, [self.declaration.number]).fetchone()
+                if row is not None:
+                    self._scan_page(connection, source, queue, *row)
+                return row is not None
+
+        try:
+            return self._connections.run(_of_source(scan))
+        except _Unreadable:
+            raise SourceChanged(
+                f"its table of chunks, {self.declaration.name}, holds records whose ids are no keys of its source; "
+                "remove them"
+            ) from None
+
+    def _scan_page(
+        self,
+        connection: Connection[Any],
+        source: Source,
+        queue: Queue,
+        scan: int,
+        kind: str,
+        position: list[str] | None,
+    ) -> None:
+        if kind == "missed":
+            check(connection, source)
+            connection.execute("DELETE FROM harrier_sync.scans WHERE id = %s", [scan])
+            look_through(connection, self.declaration.number)
+            return
+        if position is None:
+            queue.start_over(connection)
+        if kind == "all":
+            number, last = queue.queue_rows(connection, position)
+        else:
+            number, last = queue.queue_orphans(connection, Name(*self.declaration.target), position)
+        if scanned_fully(number):
+            connection.execute("DELETE FROM harrier_sync.scans WHERE id = %s", [scan])
+        else:
+            update = "UPDATE harrier_sync.scans SET position = %s, found = found + %s WHERE id = %s"
+            connection.execute(update, [last, number, scan])
+
+    def _settle(self, queue: Queue, store: PgVectorStore) -> bool:
+        """Build the indexes, once nothing is left to be written into them."""
+        if not self._settled and not self._connections.run(queue.left) and store.count():
+            self._settled = True
+            store.settle()
+        return False
+
+    def left(self) -> bool:
+        """Whether there is anything to do that can be done."""
+        if self._blocked or self.declaration.state == "paused":
+            return False
+        return self._connections.run(self._queue.left)
+
+    @property
+    def _queue(self) -> Queue:
+        return Queue(Objects(self.declaration.number, self.declaration.source))
+
+    # -- a source that was changed
+
+    def _break(self, reason: str) -> None:
+        """Say so where everybody sees it, and do nothing until it is mended."""
+        self._blocked = True
+        self._put_off(reason, _LOOK_AGAIN)
+        update = (
+            "UPDATE harrier_sync.tables SET state = 'broken', reason = %s "
+            "WHERE id = %s AND (state = 'active' OR state = 'broken' AND reason <> %s)"
+        )
+        self._connections.run(lambda c: c.execute(update, [reason, self.declaration.number, reason]))
+
+    def _mend(self, source: Source) -> None:
+        """Look whether it was."""
+
+        def look(connection: Connection[Any]) -> None:
+            check(connection, source)
+            _try_reading(connection, source)
+            update = "UPDATE harrier_sync.tables SET state = 'active', reason = NULL WHERE id = %s AND state = 'broken'"
+            connection.execute(update, [self.declaration.number])
+
+        self._connections.run(_of_source(look))
+
+    # -- how fast
+
+    def _count(self, number: int) -> None:
+        with self._lock:
+            self._done.append((time.monotonic(), number))
+
+    def rate(self) -> float:
+        """Rows a second, over the last minute."""
+        now = time.monotonic()
+        with self._lock:
+            while self._done and self._done[0][0] < now - _RATED:
+                self._done.popleft()
+            return sum(number for _, number in self._done) / min(_RATED, max(1.0, now - self._begin))
+
+
+class _LeasedStore:
+    """The store, for an ingest that writes only what is still leased, and takes it out of the queue as it does."""
+
+    def __init__(self, store: PgVectorStore, connections: Connections, queue: Queue, batch: Batch) -> None:
+        self._store = store
+        self._connections = connections
+        self._queue = queue
+        self._batch = batch
+
+    def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
+        """The hashes of the chunks of those records that are there."""
+        return self._store.known(record_ids)
+
+    def write(self, write: Write) -> Written:
+        """All of it in one transaction, the queue's part included."""
+        written, done = self._connections.run(lambda connection: self._write(connection, write))
+        self._batch.done |= done
+        return written
+
+    def _write(self, connection: Connection[Any], write: Write) -> tuple[Written, set[str]]:
+        leases = self._batch.leases
+        with connection.transaction():
+            held = self._queue.hold(connection, self._batch.token, [leases[id_] for id_ in write.sizes])
+            lost = write.sizes.keys() - held
+            written = self._store.write_on(connection, write.only(held) if lost else write)
+            done = held.difference(written.changed)
+            self._queue.done(connection, [leases[record_id] for record_id in done])
+        return Written(written.deleted, written.changed, dict.fromkeys(lost, _LOST)), done
+
+    def settle(self) -> None:
+        """That is done when nothing is left."""
+
+    def delete(self, record_ids: Sequence[str]) -> int:
+        """Not asked for: nothing is pruned."""
+        return self._store.delete(record_ids)
+
+    def record_ids(self) -> Iterator[str]:
+        """The ids of all records."""
+        return self._store.record_ids()
+
+
+class _Rows:
+    """The rows of a batch as records, read as they are needed; such as have no text, or are gone, are noted."""
+
+    def __init__(self, connections: Connections, source: Source, batch: Batch) -> None:
+        self._connections = connections
+        self._source = source
+        self._batch = batch
+
+    def __iter__(self) -> Iterator[Record]:
+        leases = [lease for lease in self._batch.leases.values() if lease not in self._batch.failed]
+        for begin in range(0, len(leases), _READ):
+            part = leases[begin : begin + _READ]
+            found = self._read(part)
+            for lease in part:
+                text, metadata = found.get(lease.record_id) or (None, {})
+                if text and text.strip():
+                    yield Record(lease.record_id, text, metadata)
+                elif lease not in self._batch.failed:
+                    self._batch.without_text.add(lease.record_id)
+
+    def _read(self, leases: Sequence[Lease]) -> dict[str, tuple[str | None, Any]]:
+        """Rows by their records' ids; one that cannot be read is found by halves, and does not take others along."""
+        try:
+            return self._connections.run(_of_source(lambda connection: self._fetch(connection, leases)))
+        except _Unreadable as error:
+            if len(leases) == 1:
+                self._batch.failed[leases[0]] = str(error)
+                return {}
+            half = len(leases) // 2
+            return self._read(leases[:half]) | self._read(leases[half:])
+
+    def _fetch(self, connection: Connection[Any], leases: Collection[Lease]) -> dict[str, tuple[str | None, Any]]:
+        key = self._source.key
+        joined = sql.SQL("JOIN {} ON {}").format(key.unnested("k"), key.equal("s", "k", source="s"))
+        keys = [list(column) for column in zip(*(lease.key for lease in leases), strict=True)]
+        rows = connection.execute(self._source.rows(joined), keys).fetchall()
+        return {record_id: (text, metadata) for record_id, text, metadata in rows}
+
+
+def _of_source(work: Callable[[Connection[Any]], T]) -> Callable[[Connection[Any]], T]:
+    """The same in a transaction that sees all of the source's rows or fails: a hidden one would seem to be deleted."""
+
+    def run(connection: Connection[Any]) -> T:
+        try:
+            with connection.transaction():
+                connection.execute("SELECT set_config('row_security', 'off', true)")
+                return work(connection)
+        except errors.DataError as error:  # its own message may quote a value
+            raise _Unreadable(f"has a text or metadata that cannot be computed: {_kind(error)}") from None
+        except (errors.ProgrammingError, errors.NotSupportedError) as error:
+            raise SourceChanged(
+                f"its source cannot be read: {error.diag.message_primary}; mend that, or declare it anew"
+            ) from None
+
+    return run
+
+
+def check(connection: Connection[Any], source: Source) -> None:
+    """Whether the source has the columns that were declared; the triggers ask the same."""
+    needed = [(column.name, column.type) for column in source.key.columns] + [(name, None) for name in source.watched]
+    query = sql.SQL(
+        "SELECT name FROM (VALUES {}) AS needed (name, type) WHERE NOT EXISTS (SELECT FROM pg_attribute AS a "
+        "WHERE a.attrelid = %s AND a.attname = needed.name AND NOT a.attisdropped "
+        "AND (needed.type IS NULL OR a.atttypid = to_regtype(needed.type)))"
+    ).format(
+        sql.SQL(", ").join(sql.SQL("({}, {}::text)").format(literal(name), literal(kind)) for name, kind in needed)
+    )
+    if missing := connection.execute(query, [source.oid]).fetchall():
+        raise SourceChanged(
+            f"its source {source} has no column {missing[0][0]!r} any more, or one of another type; bring it back, or "
+            "declare it anew"
+        )
+
+
+def _try_reading(connection: Connection[Any], source: Source) -> None:
+    connection.execute(source.rows(sql.SQL("LIMIT 0")), [])
+
+
+def look_through(connection: Connection[Any], number: int) -> None:
+    """Have workers look at all rows, and at all chunks for such as have no row any more."""
+    insert = "INSERT INTO harrier_sync.scans (sync, kind) VALUES (%s, 'orphans'), (%s, 'all')"
+    connection.execute(insert, [number, number])
+
+
+def _said(error: Exception) -> str:
+    """What may be stored of it: the kit's own errors hold no text, and of others only the kind is told."""
+    return str(error) if isinstance(error, HarrierError) else f"unexpected {type(error).__name__}"
+
+
+def _kind(error: errors.Error) -> str:
+    return f"{type(error).__name__} ({error.sqlstate})"

@@ -1,0 +1,775 @@
+"""The live sync: whatever happens to a table's rows, their chunks follow."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from harrier_pgvector import PgVectorStore
+from harrier_pgvector.sync import SyncWorker, TableSync, sync_statuses
+from ingesting import Hashing
+from numpy.typing import NDArray
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from harrier_core import Chunking, Encoder, Index
+from harrier_core.errors import SettingError, StoreMissing, StoreUnsuitable, WrongSpace
+
+Execute = Callable[..., list[Any]]
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def database(postgres: str) -> Iterator[str]:
+    """A database of the test's own: what is declared is declared for all of it."""
+    name = f"sync{next(_numbers)}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        yield make_conninfo(postgres, dbname=name)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def execute(database: str) -> Iterator[Execute]:
+    """Run a statement, as an application would; the rows."""
+    with psycopg.connect(database, autocommit=True) as connection:
+
+        def run(statement: str, values: Sequence[Any] | None = None) -> list[Any]:
+            cursor = connection.execute(statement.encode(), values)
+            return cursor.fetchall() if cursor.description else []
+
+        yield run
+
+
+@pytest.fixture
+def articles(execute: Execute) -> None:
+    """A table with three rows."""
+    execute("CREATE TABLE articles (id int PRIMARY KEY, title text, body text, lang text, views int DEFAULT 0)")
+    execute("INSERT INTO articles SELECT i, 'title ' || i, 'body ' || i, 'en' FROM generate_series(1, 3) AS i")
+
+
+def declare(database: str, source: str = "articles", table: str = "chunks", **options: Any) -> TableSync:
+    settings: dict[str, Any] = {"text": ["title", "body"], "chunking": Chunking(tokens=16), **options}
+    sync = TableSync(database, table=table)
+    sync.create(source, Hashing().space, **settings)
+    return sync
+
+
+def drain(database: str, encoder: Any = None, **options: Any) -> Any:
+    """What an encoder had to encode until nothing was left."""
+    encoder = encoder or Hashing()
+    worker = SyncWorker(database, encoder, poll=0.2, **options)
+    worker.drain()
+    return getattr(encoder, "encoded", None)
+
+
+def texts(execute: Execute, table: str = "chunks") -> dict[str, list[str]]:
+    """All chunks, by their records."""
+    found: dict[str, list[str]] = {}
+    for record_id, text in execute(f'SELECT record_id, text FROM "{table}" ORDER BY record_id, number'):
+        found.setdefault(record_id, []).append(text)
+    return found
+
+
+class TestChanges:
+    """Of every kind, and nothing for those that do not matter."""
+
+    @pytest.mark.usefixtures("articles")
+    def test_what_is_there_and_what_comes(self, database: str, execute: Execute) -> None:
+        sync = declare(database, metadata=["lang"])
+        assert sorted(drain(database)) == [f"title {i}\n\nbody {i}" for i in (1, 2, 3)]
+        execute("INSERT INTO articles VALUES (4, 'new', NULL, 'fr')")
+        execute("UPDATE articles SET body = 'other' WHERE id = 1")
+        execute("DELETE FROM articles WHERE id = 2")
+        assert sync.status().pending == 3
+        assert sorted(drain(database)) == ["new", "title 1\n\nother"]
+        assert texts(execute) == {"1": ["title 1\n\nother"], "3": ["title 3\n\nbody 3"], "4": ["new"]}
+        assert execute("SELECT metadata FROM chunks WHERE record_id = '4'") == [({"lang": "fr"},)]
+
+    @pytest.mark.usefixtures("articles")
+    def test_other_columns(self, database: str, execute: Execute) -> None:
+        sync = declare(database, metadata=["lang"])
+        drain(database)
+        execute("UPDATE articles SET views = views + 1")
+        execute("UPDATE articles SET body = body")
+        assert sync.status().pending == 0
+
+    @pytest.mark.usefixtures("articles")
+    def test_metadata_only(self, database: str, execute: Execute) -> None:
+        declare(database, metadata=["lang"])
+        drain(database)
+        execute("UPDATE articles SET lang = 'de'")
+        assert drain(database) == []
+        assert execute("SELECT DISTINCT metadata FROM chunks") == [({"lang": "de"},)]
+
+    @pytest.mark.usefixtures("articles")
+    def test_unchanged_chunks_of_a_changed_row(self, database: str, execute: Execute) -> None:
+        declare(database)
+        long = [f"Sentence number {i} has a few words, and then it ends." for i in range(20)]
+        execute("UPDATE articles SET body = %s WHERE id = 1", [" ".join(long)])
+        drain(database)
+        execute("UPDATE articles SET body = %s WHERE id = 1", [" ".join([*long[:-1], "The last one is new here."])])
+        assert len(drain(database)) <= 2
+        assert len(texts(execute)["1"]) >= 18
+
+    @pytest.mark.usefixtures("articles")
+    def test_no_text(self, database: str, execute: Execute) -> None:
+        sync = declare(database)
+        drain(database)
+        execute("UPDATE articles SET title = NULL, body = ' ' WHERE id < 3")
+        drain(database)
+        assert list(texts(execute)) == ["3"]
+        assert sync.status().failed == 0
+
+    @pytest.mark.usefixtures("articles")
+    def test_truncate(self, database: str, execute: Execute) -> None:
+        declare(database)
+        drain(database)
+        execute("TRUNCATE articles")
+        execute("INSERT INTO articles VALUES (2, 'new', NULL)")
+        drain(database)
+        assert texts(execute) == {"2": ["new"]}
+
+    @pytest.mark.usefixtures("articles")
+    def test_keys_that_change_places(self, database: str, execute: Execute) -> None:
+        execute("ALTER TABLE articles DROP CONSTRAINT articles_pkey, ADD PRIMARY KEY (id) DEFERRABLE")
+        declare(database)
+        drain(database)
+        execute("UPDATE articles SET id = 4 - id")
+        drain(database)
+        assert texts(execute) == {str(i): [f"title {4 - i}\n\nbody {4 - i}"] for i in (1, 2, 3)}
+
+    @pytest.mark.usefixtures("articles")
+    def test_statements_that_do_several_things(self, database: str, execute: Execute) -> None:
+        declare(database)
+        drain(database)
+        execute(
+            "INSERT INTO articles VALUES (3, 'again', ''), (4, 'new', '') "
+            "ON CONFLICT (id) DO UPDATE SET title = excluded.title, body = ''"
+        )
+        execute(
+            "MERGE INTO articles a USING (VALUES (1), (5)) AS v (id) ON a.id = v.id "
+            "WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id, title) VALUES (v.id, 'merged')"
+        )
+        drain(database)
+        assert texts(execute) == {
+            "2": ["title 2\n\nbody 2"], "3": ["again\n\n"], "4": ["new\n\n"], "5": ["merged"]
+        }  # fmt: skip
+
+    def test_deletes_that_cascade(self, database: str, execute: Execute) -> None:
+        execute("CREATE TABLE authors (id int PRIMARY KEY)")
+        execute("CREATE TABLE articles (id int PRIMARY KEY, title text, by int REFERENCES authors ON DELETE CASCADE)")
+        execute("INSERT INTO authors VALUES (1), (2)")
+        execute("INSERT INTO articles VALUES (1, 'a', 1), (2, 'b', 2), (3, 'c', 1)")
+        declare(database, text="title")
+        drain(database)
+        execute("DELETE FROM authors WHERE id = 1")
+        drain(database)
+        assert texts(execute) == {"2": ["b"]}
+
+    def test_partitions(self, database: str, execute: Execute) -> None:
+        """Written through the parent, directly, or moved from one to another."""
+        execute("CREATE TABLE parts (id int, part int, title text, PRIMARY KEY (part, id)) PARTITION BY LIST (part)")
+        for part in (1, 2):
+            execute(f"CREATE TABLE parts_{part} PARTITION OF parts FOR VALUES IN ({part})")
+        declare(database, "parts", text="title")
+        execute("INSERT INTO parts VALUES (1, 1, 'a'), (2, 1, 'b'), (1, 2, 'c')")
+        execute("INSERT INTO parts_2 VALUES (9, 2, 'direct')")
+        drain(database)
+        execute("UPDATE parts SET part = 2 WHERE id = 2")
+        execute("UPDATE parts_1 SET title = 'new' WHERE id = 1")
+        execute("DELETE FROM parts_2 WHERE id = 9")
+        drain(database)
+        assert texts(execute) == {'["1", "1"]': ["new"], '["2", "1"]': ["c"], '["2", "2"]': ["b"]}
+
+    @pytest.mark.usefixtures("articles")
+    def test_rescan_finds_what_no_trigger_saw(self, database: str, execute: Execute) -> None:
+        sync = declare(database)
+        drain(database)
+        execute("SET session_replication_role = replica")
+        execute("UPDATE articles SET title = 'unseen' WHERE id = 1")
+        execute("DELETE FROM articles WHERE id = 2")
+        execute("SET session_replication_role = origin")
+        assert drain(database) == []
+        sync.rescan()
+        assert drain(database) == ["unseen\n\nbody 1"]
+        assert set(texts(execute)) == {"1", "3"}
+
+
+class TestKeys:
+    """Of every type that has one written form, whatever a session's settings."""
+
+    @pytest.mark.parametrize(
+        ("kind", "values"),
+        [
+            ("bigint", ["-5", "9007199254740993"]),
+            ("uuid", ["6f1f9b2e-0f5b-4f5e-9a53-0d6a3bd0a001", "6f1f9b2e-0f5b-4f5e-9a53-0d6a3bd0a002"]),
+            ("text", ["a b", 'quo"ted\\ 100% {}, \u2603']),
+            ('text COLLATE "en_US"', ["Ä", "a"]),
+            ("varchar(20)", ["{1,2}", "NULL"]),
+            ("numeric", ["1.50", "2"]),
+            ("boolean", ["true", "false"]),
+            ("date", ["2026-02-01", "infinity"]),
+            ("timestamp", ["2026-02-01 10:00:00.5", "2026-02-01 10:00:00.25"]),
+            ("timestamptz", ["2026-02-01 10:00:00+05", "2026-02-01 10:00:00+06"]),
+            ("mood", ["ok", "not so good"]),
+            ("positive", ["7", "8"]),
+        ],
+    )
+    def test_of_one_column(self, database: str, execute: Execute, kind: str, values: list[str]) -> None:
+        execute("CREATE TYPE mood AS ENUM ('ok', 'not so good')")
+        execute("CREATE DOMAIN positive AS int CHECK (value > 0)")
+        if "COLLATE" in kind:
+            execute("CREATE COLLATION \"en_US\" (provider = builtin, locale = 'C.UTF-8')")
+        execute(f'CREATE TABLE "Odd, table%s" ("the ""key" {kind} PRIMARY KEY, note text)')
+        plain = kind.partition(" ")[0]
+        for value in values:
+            execute(f"""INSERT INTO "Odd, table%%s" VALUES (%s::{plain}, 'note')""", [value])
+        declare(database, "Odd, table%s", text="note")
+        drain(database)
+        first = list(texts(execute))
+        assert len(first) == 2
+        execute("SET TimeZone = 'Asia/Tokyo'")
+        execute("SET DateStyle = 'German'")
+        execute("""UPDATE "Odd, table%s" SET note = note || '!'""")
+        drain(database)
+        assert texts(execute) == {id_: ["note!"] for id_ in first}
+        joined = execute("""SELECT s.note FROM "Odd, table%s" AS s JOIN chunks_by_key AS c USING ("the ""key")""")
+        assert joined == [("note!",)] * 2
+        execute("""DELETE FROM "Odd, table%s" """)
+        drain(database)
+        assert texts(execute) == {}
+
+    @pytest.mark.parametrize(
+        ("create", "said"),
+        [
+            ("CREATE TABLE articles (id int, title text)", "no primary key"),
+            ("CREATE TABLE articles (id float8 PRIMARY KEY, title text)", "more than one written form"),
+            ("CREATE VIEW articles AS SELECT 1 AS id, 'a' AS title", "no ordinary table"),
+            ("SELECT 1", "no table 'articles'"),
+        ],
+    )
+    def test_unsuitable(self, database: str, execute: Execute, create: str, said: str) -> None:
+        execute(create)
+        with pytest.raises(SettingError, match=said):
+            declare(database, text="title")
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("titel", 'column "titel" does not exist'),
+            ("title ||", "syntax error"),
+            ("(SELECT max(title) FROM articles)", "cannot use subquery"),
+            ("max(title)", "aggregate functions are not allowed"),
+            ("'fixed'", "names no column"),
+            ([], "no text is named"),
+        ],
+    )
+    @pytest.mark.usefixtures("articles")
+    def test_unsuitable_texts(self, database: str, text: Any, said: str) -> None:
+        with pytest.raises(SettingError, match=said):
+            declare(database, text=text)
+
+    @pytest.mark.usefixtures("articles")
+    def test_expressions(self, database: str, execute: Execute) -> None:
+        """Only what they are made of is watched."""
+        sync = declare(database, text="title || ' 100% ' || upper(body)")
+        drain(database)
+        assert texts(execute)["1"] == ["title 1 100% BODY 1"]
+        execute("UPDATE articles SET lang = 'xx', views = 7")
+        assert sync.status().pending == 0
+
+    def test_a_computed_column(self, database: str, execute: Execute) -> None:
+        virtual = "VIRTUAL" if execute("SHOW server_version_num") >= [("180000",)] else "STORED"
+        execute(
+            "CREATE TABLE articles (id int PRIMARY KEY, a text, both_ text GENERATED ALWAYS AS (a || a) "
+            + virtual
+            + ")"
+        )
+        declare(database, text="both_")
+        execute("INSERT INTO articles (id, a) VALUES (1, 'x')")
+        drain(database)
+        execute("UPDATE articles SET a = 'y'")
+        drain(database)
+        assert texts(execute) == {"1": ["yy"]}
+
+
+class Poisoned(Hashing):
+    """An encoder that some texts end."""
+
+    def submit_documents(self, texts: Sequence[str]) -> Future[NDArray[np.float32]]:
+        if any("poison" in text for text in texts):
+            raise RuntimeError("a text, which nobody shall read")
+        return super().submit_documents(texts)
+
+
+class TestRowsThatCannotBe:
+    """They are put aside with the reason, and their neighbours go on."""
+
+    @pytest.mark.usefixtures("articles")
+    def test_an_expression_that_fails(self, database: str, execute: Execute) -> None:
+        execute("INSERT INTO articles SELECT i, 'title', '', 'en', i FROM generate_series(10, 300) AS i")
+        sync = declare(database, text="title || 1000 / (views - 77)", chunking=Chunking(tokens=16))
+        drain(database)
+        [failure] = sync.failures()
+        assert failure.record_id == "77"
+        assert failure.reason == "has a text or metadata that cannot be computed: DivisionByZero (22012)"
+        assert len(texts(execute)) == 293
+        assert (sync.status().failed, sync.status().pending) == (1, 0)
+        execute("UPDATE articles SET views = 78 WHERE id = 77")
+        drain(database)
+        assert (sync.status().failed, len(texts(execute))) == (0, 294)
+
+    @pytest.mark.usefixtures("articles")
+    def test_a_text_that_is_too_long(self, database: str, execute: Execute, encoder: Encoder) -> None:
+        sync = TableSync(database, table="chunks")
+        sync.create("articles", encoder.space, text="body", chunking=Chunking(tokens=1_000_000))
+        execute("UPDATE articles SET body = repeat('word ', 100000) WHERE id = 2")
+        drain(database, encoder)
+        [failure] = sync.failures()
+        assert failure.record_id == "2"
+        assert "tokens" in failure.reason
+        assert "word" not in failure.reason
+        assert set(texts(execute)) == {"1", "3"}
+
+    @pytest.mark.usefixtures("articles")
+    def test_one_that_ends_the_encoder(self, database: str, execute: Execute, monkeypatch: Any) -> None:
+        """It is tried among ever fewer neighbours, and given up."""
+        monkeypatch.setattr("harrier_pgvector.sync.work._LONGEST_PAUSE", 0.01)
+        monkeypatch.setattr("harrier_pgvector.sync.work._LOOK_AGAIN", 0.02)
+        execute("INSERT INTO articles SELECT i, 'title', 'body' || i FROM generate_series(10, 100) AS i")
+        execute("UPDATE articles SET body = 'poison' WHERE id = 50")
+        sync = declare(database)
+        drain(database, Poisoned())
+        [failure] = sync.failures()
+        assert failure.record_id == "50"
+        assert "8 attempts" in failure.reason
+        assert "unexpected RuntimeError" in failure.reason
+        assert "nobody shall read" not in failure.reason
+        assert len(texts(execute)) == 93
+        assert sync.retry() == 1
+        assert drain(database) == ["title\n\npoison"]
+
+    @pytest.mark.usefixtures("articles")
+    def test_truncated_meanwhile(self, database: str, execute: Execute) -> None:
+        sync = declare(database, text="title || 1 / views")
+        drain(database)
+        assert sync.status().failed == 3
+        execute("TRUNCATE articles")
+        drain(database)
+        assert sync.status().failed == 0
+
+
+class TestLeases:
+    """Whoever lost a lease, or whose row was changed meanwhile, writes nothing."""
+
+    @pytest.mark.usefixtures("articles")
+    def test_changed_while_it_was_encoded(self, database: str, execute: Execute) -> None:
+        class Meddling(Hashing):
+            def submit_documents(self, texts: Sequence[str]) -> Future[NDArray[np.float32]]:
+                if not self.encoded:
+                    execute("UPDATE articles SET body = 'newer' WHERE id = 1")
+                    execute("DELETE FROM articles WHERE id = 2")
+                return super().submit_documents(texts)
+
+        declare(database)
+        encoded = drain(database, Meddling())
+        assert encoded[-1] == "title 1\n\nnewer"
+        assert texts(execute) == {"1": ["title 1\n\nnewer"], "3": ["title 3\n\nbody 3"]}
+
+    @pytest.mark.usefixtures("articles")
+    def test_a_lease_that_ran_out(self, database: str, execute: Execute) -> None:
+        """While one worker hangs, another has done it; what the first one has is older, and stays unwritten."""
+        begun, go_on = threading.Event(), threading.Event()
+
+        class Hanging(Hashing):
+            def submit_documents(self, texts: Sequence[str]) -> Future[NDArray[np.float32]]:
+                begun.set()
+                assert go_on.wait(60)
+                return super().submit_documents([f"old {text}" for text in texts])
+
+        declare(database)
+        hanging = SyncWorker(database, Hanging(), lease=0.5, poll=0.1)
+        hanging._keep = lambda: None  # type: ignore[method-assign]  # it does not extend its leases
+        thread = threading.Thread(target=hanging.drain)
+        thread.start()
+        assert begun.wait(60)
+        assert len(drain(database)) == 3
+        before = execute("SELECT record_id, embedding::text, xmin FROM chunks ORDER BY 1")
+        go_on.set()
+        thread.join(60)
+        assert execute("SELECT record_id, embedding::text, xmin FROM chunks ORDER BY 1") == before
+
+    @pytest.mark.usefixtures("articles")
+    def test_work_that_takes_longer_than_a_lease(self, database: str) -> None:
+        class Slow(Hashing):
+            def submit_documents(self, texts: Sequence[str]) -> Future[NDArray[np.float32]]:
+                time.sleep(1.5)
+                return super().submit_documents(texts)
+
+        declare(database)
+        one, other = Slow(), Slow()
+        threads = [
+            threading.Thread(target=drain, args=[database, each], kwargs={"lease": 0.8}) for each in (one, other)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert len(one.encoded + other.encoded) == 3
+
+    @pytest.mark.usefixtures("articles")
+    def test_no_transaction_while_it_encodes(self, database: str, execute: Execute) -> None:
+        seen: list[Any] = []
+
+        class Looking(Hashing):
+            def submit_documents(self, texts: Sequence[str]) -> Future[NDArray[np.float32]]:
+                seen.append(
+                    execute(
+                        "SELECT state, query FROM pg_stat_activity WHERE datname = current_database() "
+                        "AND pid <> pg_backend_pid() AND xact_start IS NOT NULL AND now() - xact_start > '0.3 s'"
+                    )
+                )
+                time.sleep(0.5)
+                seen.append(
+                    execute(
+                        "SELECT state, query FROM pg_stat_activity WHERE datname = current_database() "
+                        "AND pid <> pg_backend_pid() AND (state LIKE 'idle in%' OR now() - xact_start > '0.3 s')"
+                    )
+                )
+                return super().submit_documents(texts)
+
+        declare(database)
+        drain(database, Looking())
+        assert seen
+        assert not any(seen)
+
+
+class TestManyTables:
+    """And several workers, models and databases."""
+
+    @pytest.mark.usefixtures("articles")
+    def test_two_databases(self, postgres: str, database: str) -> None:
+        with psycopg.connect(postgres, autocommit=True) as connection:
+            connection.execute("CREATE DATABASE other")
+        other = make_conninfo(postgres, dbname="other")
+        with psycopg.connect(other, autocommit=True) as connection:
+            connection.execute("CREATE TABLE articles (id int PRIMARY KEY, title text)")
+            connection.execute("INSERT INTO articles VALUES (1, 'over there')")
+            declare(database)
+            declare(other, text="title")
+            encoder = Hashing()
+            assert len(drain(database, encoder)) == 3
+            assert drain(other, encoder)[3:] == ["over there"]
+            assert [status.pending for place in (database, other) for status in sync_statuses(place)] == [0, 0]
+        with psycopg.connect(postgres, autocommit=True) as connection:
+            connection.execute("DROP DATABASE other WITH (FORCE)")
+
+    @pytest.mark.usefixtures("articles")
+    def test_a_broken_one_among_sound_ones(self, database: str, execute: Execute) -> None:
+        execute("CREATE TABLE doomed AS TABLE articles")
+        execute("ALTER TABLE doomed ADD PRIMARY KEY (id)")
+        declare(database, "doomed", "doomed_chunks")
+        declare(database)
+        execute("DROP TABLE doomed")
+        drain(database)
+        assert len(texts(execute)) == 3
+        [broken, sound] = sync_statuses(database)
+        assert (broken.state, sound.state) == ("broken", "active")
+        assert "doomed, is gone" in str(broken.reason)
+        TableSync(database, table="doomed_chunks").drop()
+        assert len(sync_statuses(database)) == 1
+
+    @pytest.mark.usefixtures("articles")
+    def test_of_another_space(self, database: str, execute: Execute, encoder: Encoder) -> None:
+        """A worker leaves alone what it cannot do, and says so."""
+        declare(database)
+        worker = SyncWorker(database, encoder, poll=0.1)
+        worker.drain()
+        assert "vectors of another space" in worker.troubles["public.chunks"]
+        assert texts(execute) == {}
+        with pytest.raises(WrongSpace):
+            TableSync(database, table="chunks").create("articles", encoder.space, text="title", replace=True)
+
+    def test_live_changes_overtake_a_back_fill(self, database: str, execute: Execute) -> None:
+        execute("CREATE TABLE articles (id int PRIMARY KEY, title text)")
+        execute("INSERT INTO articles SELECT i, 'old ' || i FROM generate_series(1, 7000) AS i")
+
+        class Noting(Hashing):
+            def submit_documents(self, texts: Sequence[str]) -> Future[NDArray[np.float32]]:
+                if len(self.encoded) == 0:
+                    execute("INSERT INTO articles VALUES (9000, 'live')")
+                return super().submit_documents(texts)
+
+        sync = declare(database, text="title")
+        encoded = drain(database, Noting())
+        assert len(encoded) == 7_001
+        assert encoded.index("live") < 3_000
+        assert sync.status().chunks > 6_000
+        [[indexes]] = execute("SELECT count(*) FROM pg_indexes WHERE tablename = 'chunks' AND indexdef LIKE '%hnsw%'")
+        assert indexes == 1
+
+    @pytest.mark.usefixtures("articles")
+    def test_two_models_of_one_table(self, database: str, execute: Execute, encoder: Encoder) -> None:
+        declare(database)
+        TableSync(database, table="others").create("articles", encoder.space, text="title")
+        drain(database)
+        drain(database, encoder)
+        assert texts(execute).keys() == texts(execute, "others").keys() == {"1", "2", "3"}
+
+
+class TestTheSourceChanges:
+    """A migration breaks no application, and is told as it is."""
+
+    @pytest.mark.parametrize(
+        ("change", "back"),
+        [
+            ("ALTER TABLE articles RENAME title TO headline", "ALTER TABLE articles RENAME headline TO title"),
+            ("ALTER TABLE articles DROP COLUMN title", "ALTER TABLE articles ADD COLUMN title text DEFAULT 'again'"),
+            ("ALTER TABLE articles RENAME id TO key", "ALTER TABLE articles RENAME key TO id"),
+            ("ALTER TABLE articles ALTER id TYPE bigint", "ALTER TABLE articles ALTER id TYPE int"),
+        ],
+    )
+    @pytest.mark.usefixtures("articles")
+    def test_columns(self, database: str, execute: Execute, change: str, back: str) -> None:
+        sync = declare(database)
+        drain(database)
+        execute(change)
+        execute("UPDATE articles SET body = 'unnoticed' WHERE views = 0")  # it succeeds
+        execute("DELETE FROM articles WHERE body = 'unnoticed' AND lang IS NULL")
+        drain(database)
+        status = sync.status()
+        assert status.state == "broken"
+        assert "articles" in str(status.reason)
+        assert len(texts(execute)) == 3
+        execute(back)
+        drain(database)
+        assert sync.status().state == "active"
+        assert all("unnoticed" in text for [text] in texts(execute).values())
+
+    @pytest.mark.usefixtures("articles")
+    def test_a_retyped_column_that_is_still_a_text(self, database: str, execute: Execute) -> None:
+        sync = declare(database)
+        drain(database)
+        execute("ALTER TABLE articles ALTER title TYPE varchar(500)")
+        execute("UPDATE articles SET title = 'new' WHERE id = 1")
+        drain(database)
+        assert sync.status().state == "active"
+        assert texts(execute)["1"] == ["new\n\nbody 1"]
+
+    @pytest.mark.usefixtures("articles")
+    def test_renamed_tables(self, database: str, execute: Execute) -> None:
+        declare(database)
+        execute("ALTER TABLE articles RENAME TO essays")
+        execute("ALTER TABLE chunks RENAME TO pieces")
+        drain(database)
+        assert len(texts(execute, "pieces")) == 3
+
+    @pytest.mark.usefixtures("articles")
+    def test_declared_anew(self, database: str, execute: Execute) -> None:
+        """Only the texts that are others now are embedded."""
+        declare(database, metadata=["lang"])
+        drain(database)
+        execute("ALTER TABLE articles RENAME title TO headline")
+        with pytest.raises(SettingError, match="follows public.articles already"):
+            declare(database, text=["headline", "body"])
+        execute("UPDATE articles SET body = 'other' WHERE id = 3")
+        declare(database, text=["headline", "body"], replace=True)
+        assert drain(database) == ["title 3\n\nother"]
+        assert execute("SELECT DISTINCT metadata FROM chunks") == [({},)]
+
+    @pytest.mark.usefixtures("articles")
+    def test_chunks_that_are_gone(self, database: str, execute: Execute) -> None:
+        sync = declare(database)
+        drain(database)
+        execute("DROP TABLE chunks CASCADE")
+        execute("UPDATE articles SET body = 'other'")
+        drain(database)
+        assert "chunks, is gone" in str(sync.status().reason)
+        sync.drop()
+        with pytest.raises(StoreMissing, match="follows no other table"):
+            sync.status()
+
+
+class TestRights:
+    """Of those who declare, work and write; and rows that some may not see."""
+
+    @pytest.mark.usefixtures("articles")
+    def test_a_role_that_may_only_read(self, database: str, execute: Execute) -> None:
+        execute("CREATE ROLE reader LOGIN")
+        execute("GRANT SELECT ON articles TO reader")
+        try:
+            with pytest.raises(StoreUnsuitable, match="has not the right: permission denied for database"):
+                declare(make_conninfo(database, user="reader"))
+            execute("ALTER ROLE reader SET default_transaction_read_only = on")
+            with pytest.raises(StoreUnsuitable, match="may only read"):
+                declare(make_conninfo(database, user="reader"))
+        finally:
+            execute("DROP OWNED BY reader")
+            execute("DROP ROLE reader")
+
+    @pytest.mark.usefixtures("articles")
+    def test_an_application_that_knows_nothing_of_it(self, database: str, execute: Execute) -> None:
+        """It writes to the source, and has no right to anything of ours."""
+        declare(database)
+        execute("CREATE ROLE app LOGIN")
+        execute("GRANT ALL ON articles TO app")
+        try:
+            with psycopg.connect(make_conninfo(database, user="app"), autocommit=True) as connection:
+                connection.execute("INSERT INTO articles VALUES (4, 'of the app')")
+                connection.execute("TRUNCATE articles")
+                connection.execute("INSERT INTO articles VALUES (5, 'of the app')")
+            drain(database)
+            assert texts(execute) == {"5": ["of the app"]}
+        finally:
+            execute("DROP OWNED BY app")
+            execute("DROP ROLE app")
+
+    @pytest.mark.usefixtures("articles")
+    def test_rows_that_the_worker_may_not_see(self, database: str, execute: Execute) -> None:
+        """Row-level security would make them seem deleted: it refuses instead."""
+        sync = declare(database)
+        drain(database)
+        execute("CREATE ROLE worker LOGIN")
+        execute("GRANT USAGE ON SCHEMA harrier_sync TO worker")
+        execute("GRANT ALL ON ALL TABLES IN SCHEMA harrier_sync, public TO worker")
+        execute("ALTER TABLE articles ENABLE ROW LEVEL SECURITY")
+        execute("CREATE POLICY own ON articles USING (lang = 'fr')")
+        try:
+            execute("UPDATE articles SET body = 'new'")
+            drain(make_conninfo(database, user="worker"))
+            assert len(texts(execute)) == 3
+            assert "row-level security" in str(sync.status().reason)
+        finally:
+            execute("DROP OWNED BY worker")
+            execute("DROP ROLE worker")
+
+    @pytest.mark.usefixtures("articles")
+    def test_tenants(self, database: str, execute: Execute) -> None:
+        """A policy over the copied column hides chunks as the source's own does rows."""
+        declare(database, metadata=["lang"])
+        execute("UPDATE articles SET lang = 'fr' WHERE id = 2")
+        drain(database)
+        execute("ALTER TABLE chunks ENABLE ROW LEVEL SECURITY")
+        execute("CREATE POLICY own ON chunks USING (metadata ->> 'lang' = current_setting('app.lang'))")
+        execute("CREATE ROLE tenant LOGIN")
+        execute("GRANT SELECT ON chunks TO tenant")
+        try:
+            tenant = make_conninfo(database, user="tenant", options="-c app.lang=fr")
+            with Index(PgVectorStore(tenant, table="chunks"), Hashing()) as index:
+                assert [match.record_id for match in index.search("title", k=5)] == ["2"]
+        finally:
+            execute("DROP OWNED BY tenant")
+            execute("DROP ROLE tenant")
+
+
+class TestLookingAfterIt:
+    """Dry run, status, pause, waking up, and taking all of it away."""
+
+    @pytest.mark.usefixtures("articles")
+    def test_dry_run(self, database: str, execute: Execute) -> None:
+        said = TableSync(database, table="chunks").create("articles", Hashing().space, text="title", dry_run=True)
+        assert "CREATE TRIGGER" in said
+        assert execute("SELECT to_regclass('chunks'), to_regnamespace('harrier_sync')") == [(None, None)]
+        execute("CREATE EXTENSION IF NOT EXISTS vector")
+        for statement in said.split(";\n\n"):  # it is the SQL that does it
+            execute(statement)
+        execute("INSERT INTO articles VALUES (4, 'new')")
+        assert drain(database) == ["new"]
+
+    @pytest.mark.usefixtures("articles")
+    def test_pause(self, database: str, execute: Execute) -> None:
+        sync = declare(database)
+        sync.pause()
+        assert drain(database) == []
+        assert sync.status().state == "paused"
+        execute("UPDATE articles SET body = 'noted' WHERE id = 1")
+        sync.resume()
+        assert "title 1\n\nnoted" in drain(database)
+
+    @pytest.mark.parametrize("wake", ["notify", "poll"])
+    @pytest.mark.usefixtures("articles")
+    def test_waking_up(self, database: str, execute: Execute, wake: str) -> None:
+        """A worker that would not look for an hour is told of a change, or not."""
+        declare(database, wake=wake)
+        worker = SyncWorker(database, Hashing(), poll=3_600 if wake == "notify" else 0.2)
+        thread = threading.Thread(target=worker.run)
+        with psycopg.connect(database, autocommit=True) as listening:
+            listening.execute("LISTEN harrier_sync")
+            thread.start()
+            try:
+                for number in range(10, 13):
+                    execute("INSERT INTO articles VALUES (%s, 'new')", [number])
+                    until = time.monotonic() + 60
+                    while not execute("SELECT 1 FROM chunks WHERE record_id = %s", [str(number)]):
+                        assert time.monotonic() < until
+            finally:
+                worker.stop()
+                thread.join(60)
+            heard = len(list(listening.notifies(timeout=0.1)))
+        assert heard == (3 if wake == "notify" else 0)
+
+    @pytest.mark.usefixtures("articles")
+    def test_status(self, database: str, execute: Execute) -> None:
+        sync = declare(database)
+        execute("INSERT INTO articles VALUES (4, 'new')")
+        status = sync.status()
+        assert (status.state, status.pending, status.leased, status.failed) == ("active", 1, 0, 0)
+        assert status.oldest is not None
+        assert status.unscanned > 0
+        assert status.seconds_left is None
+        drain(database)
+        status = sync.status()
+        assert (status.left, status.oldest, status.seconds_left) == (0, None, 0.0)
+
+    @pytest.mark.usefixtures("articles")
+    def test_drop(self, database: str, execute: Execute) -> None:
+        everything = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+        before = execute(everything)
+        for chunks in (False, True):
+            sync = declare(database)
+            drain(database)
+            sync.drop(chunks=chunks)
+            execute("UPDATE articles SET body = 'nobody looks'")
+            assert execute("SELECT to_regnamespace('harrier_sync'), count(*) FROM pg_trigger") == [(None, 0)]
+            assert (execute("SELECT to_regclass('chunks')") == [(None,)]) is chunks
+        assert execute(everything) == before
+
+    @pytest.mark.usefixtures("articles")
+    def test_a_table_that_holds_other_things(self, database: str, execute: Execute) -> None:
+        declare(database)
+        drain(database)
+        TableSync(database, table="chunks").drop()
+        execute("DELETE FROM articles WHERE id = 1")
+        with pytest.raises(SettingError, match="holds records that public.articles does not have, such as '1'"):
+            declare(database)
+        declare(database, prune=True)
+        assert drain(database) == []
+        assert set(texts(execute)) == {"2", "3"}
+
+    @pytest.mark.usefixtures("articles")
+    def test_search(self, database: str, encoder: Encoder) -> None:
+        """By an ordinary Index, which puts the instruction on the query."""
+        TableSync(database, table="chunks").create("articles", encoder.space, text="body", metadata=["lang"])
+        drain(database, encoder)
+        with Index(PgVectorStore(database, table="chunks"), encoder) as index:
+            assert index.search("body 2", k=3, where={"lang": "en"})
+            assert index.verify().sound
+
+    @pytest.mark.usefixtures("articles")
+    def test_an_encoder_that_is_closed(self, database: str, built: Any) -> None:
+        from harrier_core import EncoderClosed
+
+        encoder = Encoder(str(built()))
+        TableSync(database, table="chunks").create("articles", encoder.space, text="body")
+        encoder.close()
+        with pytest.raises(EncoderClosed):
+            SyncWorker(database, encoder, poll=0.1).drain()

@@ -1,0 +1,38 @@
+"""A worker of the live sync, to be killed: run as a program, with a connection string and a lease's seconds."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from harrier_pgvector.sync import SyncWorker
+from ingesting import Hashing
+from numpy.typing import NDArray
+
+
+class Slow(Hashing):
+    """Takes a moment, in which something may happen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = ThreadPoolExecutor(1)
+
+    def submit_documents(self, texts: Sequence[str]) -> Future[NDArray[np.float32]]:
+        return self._thread.submit(self._slowly, list(texts))
+
+    def _slowly(self, texts: list[str]) -> NDArray[np.float32]:
+        time.sleep(random.uniform(0.0, 0.05))
+        return super().submit_documents(texts).result()
+
+
+if __name__ == "__main__":
+    worker = SyncWorker(sys.argv[1], Slow(), lease=float(sys.argv[2]), poll=0.3)
+    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+    sys.stdout.write("begin\n")
+    sys.stdout.flush()
+    worker.run()
