@@ -3,7 +3,7 @@
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
 PIP = bin/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-crash check format test-wheel bench-encode bench-pgvector bench-qdrant bench-llama-index bench-gpu soak clean
+.PHONY: demo test test-crash check format test-wheel bench-encode bench-pgvector bench-qdrant bench-sync bench-llama-index bench-gpu soak clean
 .DEFAULT_GOAL := test
 
 test: .venv/installed
@@ -47,6 +47,9 @@ bench-pgvector: .venv-rivals/installed
 
 bench-qdrant: .venv-rivals/installed
 	.venv-rivals/bin/python benchmarks/qdrant.py
+
+bench-sync: .venv/installed
+	.venv/bin/python benchmarks/sync.py
 
 bench-llama-index: .venv/installed
 	.venv/bin/python benchmarks/llama_index_overhead.py

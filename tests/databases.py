@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 from harrier_pgvector.embedded import start
 
@@ -17,6 +18,16 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     conninfo, stop = start(tmp_path_factory.mktemp("postgres"))
     yield conninfo
     stop()
+
+
+@pytest.fixture
+def database(postgres: str) -> Iterator[str]:
+    """An empty database of the test's own on that server."""
+    name = f"database{next(_numbers)}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        yield postgres.replace("/postgres?", f"/{name}?")
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

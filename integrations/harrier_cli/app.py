@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from harrier_cli import failures
+from harrier_cli import failures, syncing
+from harrier_cli.options import AsJson, ModelName, encoder_of
 from harrier_cli.output import Bar, say, say_json, shortened, shown, tell_each
 from harrier_cli.places import FORMS, opened, parse, summary
 from harrier_cli.sources import FORMATS, STANDARD_INPUT, Columns, PostgresSource, Source
-from harrier_core import Chunking, Encoder, Index, Match, SettingError, Task
+from harrier_core import Chunking, Index, Match, SettingError, Task
 
 _HELP = f"""Search texts by what they mean, with Microsoft's Harrier embedding models.
 
@@ -31,15 +32,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(syncing.app, name="sync")
 
-ModelName = Annotated[
-    str | None,
-    typer.Option(
-        "--model", envvar="HARRIER_MODEL", help="harrier-270m, harrier-0.6b, harrier-27b, a hub name, or a folder."
-    ),
-]
 InPlace = Annotated[str, typer.Option("--in", metavar="PLACE", help="The index.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
 TaskName = Annotated[str | None, typer.Option("--task", help="One of the model's tasks; web_search_query by default.")]
 Instruction = Annotated[
     str | None, typer.Option("--instruction", help="A task of your own: what a query looks for, in one sentence.")
@@ -102,7 +97,7 @@ def ingest(
     source = _source(paths or [], columns, format_, from_, query, table)
     chunking = Chunking(tokens=chunk_tokens, overlap=overlap) if chunk_tokens else None
     place = parse(to)
-    with _encoder(model) as encoder:
+    with encoder_of(model) as encoder:
         report = run(place, source, encoder, chunking, prune=prune, dry_run=dry_run)
     sound = show(report, source, prune=prune, dry_run=dry_run, as_json=as_json)
     return failures.FINE if sound else failures.UNSOUND
@@ -141,7 +136,7 @@ def search(
 ) -> None:
     """Find the texts nearest to a question."""
     chosen, conditions = _task(task, instruction), _where(where)
-    with _encoder(model) as encoder, Index(opened(parse(place), encoder, write=False), encoder) as index:
+    with encoder_of(model) as encoder, Index(opened(parse(place), encoder, write=False), encoder) as index:
         matches = index.search(question, k, conditions, task=chosen)
     if as_json:
         say_json([_as_json(match) for match in matches])
@@ -184,7 +179,7 @@ def verify(
 ) -> int:
     """Look at every stored vector, and encode a sample of the texts again; an ingest mends what is wrong."""
     with (
-        _encoder(model) as encoder,
+        encoder_of(model) as encoder,
         Index(opened(parse(place), encoder, write=False), encoder) as index,
         Bar("verifying", index.count()) as bar,
     ):
@@ -208,7 +203,7 @@ def delete(
     as_json: AsJson = False,
 ) -> None:
     """Remove records from an index."""
-    with _encoder(model) as encoder, Index(opened(parse(place), encoder, write=False), encoder) as index:
+    with encoder_of(model) as encoder, Index(opened(parse(place), encoder, write=False), encoder) as index:
         deleted = index.delete(ids)
     if as_json:
         say_json({"deleted": deleted})
@@ -254,7 +249,7 @@ def embed(
     chosen = _task(task, instruction)
     if chosen is not None and not query:
         raise SettingError("--task and --instruction are of queries, and documents carry none; add --query")
-    with _encoder(model) as encoder:
+    with encoder_of(model) as encoder:
         rejected = run(encoder, out, queries=query, task=chosen)
     return failures.UNSOUND if rejected else failures.FINE
 
@@ -269,7 +264,7 @@ def prompt(
     as_json: AsJson = False,
 ) -> None:
     """Show the exact string that the model reads for a query."""
-    with _encoder(model) as encoder:
+    with encoder_of(model) as encoder:
         string = encoder.prompt(question, task=_task(task, instruction))
     if as_json:
         say_json({"prompt": string})
@@ -283,12 +278,6 @@ def demo(model: ModelName = None) -> None:
     from harrier_cli.demo import main as show
 
     show(model)
-
-
-def _encoder(model: str | None) -> Encoder:
-    if not model:
-        raise SettingError("no model is named; give --model, such as harrier-0.6b, or set HARRIER_MODEL")
-    return Encoder(model)
 
 
 def _task(name: str | None, instruction: str | None) -> str | Task | None:

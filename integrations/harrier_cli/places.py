@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -116,6 +117,11 @@ class Postgres:
 
         return PgVectorStore(self.url, table=self.table)
 
+    @contextmanager
+    def conninfo(self) -> Iterator[str]:
+        """What its database is connected to by."""
+        yield self.url
+
     def facts(self) -> Facts:
         """What the database says of the table."""
         return _table_facts(self.url, self.table, str(self))
@@ -138,16 +144,22 @@ class PostgresFolder:
 
         return PgVectorStore.embedded(self.folder, table=self.table)
 
-    def facts(self) -> Facts:
-        """What the database says of the table."""
+    @contextmanager
+    def conninfo(self) -> Iterator[str]:
+        """What its database is connected to by, while it runs."""
         _check_there(self.folder, write=False)
         from harrier_pgvector.embedded import start
 
         conninfo, stop = start(self.folder)
         try:
-            return _table_facts(conninfo, self.table, str(self))
+            yield conninfo
         finally:
             stop()
+
+    def facts(self) -> Facts:
+        """What the database says of the table."""
+        with self.conninfo() as conninfo:
+            return _table_facts(conninfo, self.table, str(self))
 
     def __str__(self) -> str:
         return f"pgvector:{self.folder}?{urlencode({'table': self.table})}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,25 +15,12 @@ from harrier_pgvector import PgVectorStore
 from harrier_pgvector.sync import SyncWorker, TableSync, sync_statuses
 from ingesting import Hashing
 from numpy.typing import NDArray
-from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from harrier_core import Chunking, Encoder, Index
 from harrier_core.errors import SettingError, StoreMissing, StoreUnsuitable, WrongSpace
 
 Execute = Callable[..., list[Any]]
-
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def database(postgres: str) -> Iterator[str]:
-    """A database of the test's own: what is declared is declared for all of it."""
-    name = f"sync{next(_numbers)}"
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        yield make_conninfo(postgres, dbname=name)
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.fixture

@@ -1,0 +1,70 @@
+"""How declared tables stand, as Prometheus reads it, on a port of this process's own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from harrier_core.errors import HarrierError
+from harrier_pgvector.sync.table import SyncStatus
+
+_GAUGES: dict[str, tuple[str, Callable[[SyncStatus], float]]] = {
+    "pending_rows": ("Changed rows that wait to be embedded.", lambda status: status.pending),
+    "leased_rows": ("Rows in the hands of workers.", lambda status: status.leased),
+    "failed_rows": ("Rows that were put aside, with a reason.", lambda status: status.failed),
+    "unscanned_rows": ("About so many rows that a back-fill has not come to yet.", lambda status: status.unscanned),
+    "oldest_change_seconds": ("Age of the longest waiting change.", lambda status: status.oldest or 0.0),
+    "rows_per_second": ("Rows done a second by all workers, over a minute.", lambda status: status.rate),
+    "workers": ("Workers that were seen within a minute.", lambda status: status.workers),
+    "chunks": ("About so many chunks that are stored.", lambda status: status.chunks),
+    "broken": ("Whether the source is not what was declared any more.", lambda status: status.state == "broken"),
+    "paused": ("Whether it was paused.", lambda status: status.state == "paused"),
+}
+
+
+def prometheus(statuses: Iterable[SyncStatus]) -> str:
+    """In Prometheus's text format."""
+    tables = list(statuses)
+    lines = []
+    for name, (said, value) in _GAUGES.items():
+        lines += [f"# HELP harrier_sync_{name} {said}", f"# TYPE harrier_sync_{name} gauge"]
+        lines += [f'harrier_sync_{name}{{table="{_label(each.table)}"}} {float(value(each))}' for each in tables]
+    return "\n".join(lines) + "\n"
+
+
+def _label(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+@contextmanager
+def serve_metrics(statuses: Callable[[], Iterable[SyncStatus]], host: str, port: int) -> Iterator[int]:
+    """Answer on a port, any free one for 0, while the block runs; the port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            """Ask the database, and tell."""
+            try:
+                code, said = HTTPStatus.OK, prometheus(statuses())
+            except HarrierError as error:
+                code, said = HTTPStatus.SERVICE_UNAVAILABLE, f"{error}\n"
+            body = said.encode()
+            self.send_response(code)
+            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Scrapes are no news."""
+
+    with ThreadingHTTPServer((host, port), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, name="harrier-metrics", daemon=True)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()

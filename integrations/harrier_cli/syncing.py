@@ -1,0 +1,334 @@
+"""`harrier sync`: a table of Postgres that keeps its own embeddings."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import parse_qsl, urlsplit
+
+import typer
+
+from harrier_cli import failures
+from harrier_cli.options import AsJson, ModelName, encoder_of
+from harrier_cli.output import say, say_json, shown, tell
+from harrier_cli.places import Postgres, PostgresFolder, parse
+from harrier_core import Chunking, SettingError
+
+if TYPE_CHECKING:
+    from harrier_pgvector.sync import SyncFailure, SyncStatus, SyncWorker, TableSync
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="""Keep the embeddings of a Postgres table in step with it, for ever.
+
+    Declare it once with [bold]create[/], and leave [bold]run[/] running, on one machine or on many. A PLACE is
+    postgresql://user@host/db?table=chunks or pgvector:FOLDER?table=chunks.
+    """,
+)
+
+PlaceName = Annotated[str, typer.Argument(metavar="PLACE", help="The database, and ?table= if it has several.")]
+
+_TABLE_FAILURES = 10  # lines of a table's failed rows; --json has more of them
+_SECOND = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A Postgres, and the table that a URL named in it."""
+
+    place: Postgres | PostgresFolder
+    table: str | None
+
+    @classmethod
+    def of(cls, url: str) -> Database:
+        """What a URL names."""
+        place = parse(url)
+        if not isinstance(place, Postgres | PostgresFolder):
+            raise SettingError(
+                "a sync lives in Postgres: postgresql://user@host/db?table=NAME or pgvector:FOLDER?table=NAME"
+            )
+        return cls(place, dict(parse_qsl(urlsplit(url).query)).get("table"))
+
+    @contextmanager
+    def sync(self) -> Iterator[TableSync]:
+        """The declared table that is meant: the named one, or the only one."""
+        from harrier_pgvector.sync import TableSync, sync_statuses
+
+        with self.place.conninfo() as conninfo:
+            name = self.table
+            if name is None:
+                tables = [status.table for status in sync_statuses(conninfo)]
+                if len(tables) != 1:
+                    raise SettingError(f"name the table with ?table=NAME; declared are: {', '.join(tables) or 'none'}")
+                schema, _, name = tables[0].partition(".")
+                with TableSync(conninfo, table=name, schema=schema) as sync:
+                    yield sync
+            else:
+                with TableSync(conninfo, table=name) as sync:
+                    yield sync
+
+
+@app.command()
+def create(
+    *,
+    source: Annotated[str, typer.Option("--source", metavar="TABLE", help="Or SCHEMA.TABLE; it needs a primary key.")],
+    to: Annotated[str, typer.Option("--to", metavar="PLACE", help="The table of the chunks, in the same database.")],
+    text: Annotated[
+        list[str],
+        typer.Option("--text", metavar="SQL", help="A column or an SQL expression; several are joined."),
+    ],
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option("--metadata", metavar="COLUMN", help="A column to keep beside the text; may come several times."),
+    ] = None,
+    model: ModelName = None,
+    chunk_tokens: Annotated[int, typer.Option(help="The most tokens of a chunk.")] = 512,
+    overlap: Annotated[int, typer.Option(help="How many tokens of a chunk the next one begins with.")] = 0,
+    wake: Annotated[str, typer.Option(help="notify, or poll where NOTIFY is not wanted.")] = "notify",
+    replace: Annotated[bool, typer.Option("--replace", help="Declare anew what was declared before.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove what is only in the table.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the SQL, and leave nothing behind.")] = False,
+) -> None:
+    """Declare that the texts of a table are to be embedded, now and whenever they change."""
+    from harrier_pgvector.sync import TableSync
+
+    database = Database.of(to)
+    if database.table is None:
+        raise SettingError("name the table of the chunks: --to '...?table=NAME'")
+    chunking = Chunking(tokens=chunk_tokens, overlap=overlap)
+    with database.place.conninfo() as conninfo, TableSync(conninfo, table=database.table) as sync:
+        with encoder_of(model) as encoder:
+            said = sync.create(
+                source, encoder.space, text=text, metadata=metadata or (), chunking=chunking, wake=wake,
+                replace=replace, prune=prune, dry_run=dry_run,
+            )  # fmt: skip
+        if dry_run:
+            say(said)
+        else:
+            say(f"table {sync} follows {source}; what is there and what comes is embedded by 'harrier sync run'")
+
+
+@app.command()
+def run(
+    *,
+    places: Annotated[list[str], typer.Argument(metavar="PLACE...", help="Databases, which share the model.")],
+    model: ModelName = None,
+    once: Annotated[bool, typer.Option("--once", help="End when nothing is left, for cron.")] = False,
+    lease: Annotated[float, typer.Option(help="Seconds after which a dead worker's rows are another's.")] = 60.0,
+    poll: Annotated[float, typer.Option(help="Seconds between two looks for changes that nobody announced.")] = 5.0,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="[HOST:]PORT", help="Tell Prometheus how it stands; 127.0.0.1 by default.")
+    ] = None,
+) -> int:
+    """Embed what changes in all declared tables; any number of these may run, on any number of machines."""
+    from harrier_pgvector.sync import SyncWorker, sync_statuses
+    from harrier_pgvector.sync.metrics import serve_metrics
+
+    _log_in_lines()
+    with ExitStack() as stack:
+        encoder = stack.enter_context(encoder_of(model))
+        said = str(encoder.space)  # a model that is not there is an error now, and not at the first change
+        databases = [Database.of(place) for place in places]
+        conninfos = [stack.enter_context(each.place.conninfo()) for each in databases]
+        if metrics:
+            host, port = _address(metrics)
+            each_status = lambda: [status for each in conninfos for status in sync_statuses(each)]  # noqa: E731
+            stack.enter_context(serve_metrics(each_status, host, port))
+        workers = [SyncWorker(each, encoder, lease=lease, poll=poll) for each in conninfos]
+        tell(f"embedding with {said} what changes in {', '.join(str(each.place) for each in databases)}")
+        _work(workers, once=once)
+        troubles = [trouble for worker in workers for trouble in worker.troubles.items()]
+        for table, trouble in troubles:
+            tell(f"left alone: {table}: {trouble}")
+        failed = sum(status.failed for each in conninfos for status in sync_statuses(each)) if once else 0
+    return failures.UNSOUND if once and (troubles or failed) else failures.FINE
+
+
+def _work(workers: list[SyncWorker], *, once: bool) -> None:
+    """Until they are done, or told to end; the rows in hand are written then."""
+    asked: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        asked.append(number)
+        for worker in workers:
+            worker.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with ThreadPoolExecutor(len(workers), thread_name_prefix="harrier-sync") as threads:
+            running = [threads.submit(worker.drain if once else worker.run) for worker in workers]
+            wait(running)
+            for each in running:
+                each.result()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if signal.SIGINT in asked:
+        raise KeyboardInterrupt("stopped; what is left waits in the queue, and the same command goes on from there")
+
+
+@app.command()
+def status(
+    *,
+    place: PlaceName,
+    watch: Annotated[bool, typer.Option("--watch", help="Live, until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Say how declared tables stand; the code is 1 if one is broken or has failed rows."""
+    database = Database.of(place)
+    with database.place.conninfo() as conninfo:
+        if watch:
+            return _watch(conninfo, database.table)
+        found = _statuses(conninfo, database.table)
+        if as_json:
+            say_json([_as_json(each, _failures(conninfo, each, 1_000)) for each in found])
+        else:
+            for each in found:
+                _say_status(each, _failures(conninfo, each, _TABLE_FAILURES))
+            if not found:
+                say("no table is declared here; see 'harrier sync create --help'")
+    return failures.UNSOUND if any(each.state == "broken" or each.failed for each in found) else failures.FINE
+
+
+def _statuses(conninfo: str, table: str | None) -> list[SyncStatus]:
+    from harrier_pgvector.sync import sync_statuses
+
+    found = sync_statuses(conninfo)
+    if table is not None:
+        found = [each for each in found if each.table == f"public.{table}"]
+        if not found:
+            raise SettingError(f"table {table!r} follows no other table; leave ?table= out to see all that do")
+    return found
+
+
+def _failures(conninfo: str, status: SyncStatus, most: int) -> list[SyncFailure]:
+    from harrier_pgvector.sync import TableSync
+
+    if not status.failed:
+        return []
+    schema, _, table = status.table.partition(".")
+    with TableSync(conninfo, table=table, schema=schema) as sync:
+        return sync.failures(most)
+
+
+def _as_json(status: SyncStatus, failed: list[SyncFailure]) -> dict[str, Any]:
+    computed = {"left": status.left, "seconds_left": status.seconds_left}
+    return asdict(status) | computed | {"failures": [asdict(each) for each in failed]}
+
+
+def _say_status(status: SyncStatus, failed: list[SyncFailure]) -> None:
+    say(f"{status.table} follows {status.source}")
+    say(f"    state    {status.state}{f': {status.reason}' if status.reason else ''}")
+    say(f"    rows     {status.pending:,} pending, {status.leased:,} in work, about {status.unscanned:,} to be read")
+    say(f"    oldest   {_duration(status.oldest)}")
+    say(f"    rate     {status.rate:,.0f} rows a second, time left: {_duration(status.seconds_left)}")
+    say(f"    workers  {status.workers}")
+    say(f"    chunks   about {status.chunks:,}")
+    say(f"    failed   {status.failed:,}")
+    for each in failed:
+        say(f"             {shown(each.record_id)}: {shown(each.reason)}")
+    if status.failed > len(failed):
+        say(f"             and {status.failed - len(failed):,} more")
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "none"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def _watch(conninfo: str, table: str | None) -> int:
+    """A table that is drawn anew every second."""
+    from rich.live import Live
+
+    with Live(_drawn(_statuses(conninfo, table)), auto_refresh=False) as live:
+        try:
+            while True:
+                time.sleep(_SECOND)
+                live.update(_drawn(_statuses(conninfo, table)), refresh=True)
+        except KeyboardInterrupt:
+            return failures.FINE
+
+
+def _drawn(statuses: list[SyncStatus]) -> Any:  # Rich's table
+    from rich.table import Table
+
+    drawn = Table(box=None, pad_edge=False)
+    for name in ("table", "state"):
+        drawn.add_column(name, overflow="fold")
+    for name in ("pending", "in work", "failed", "to read", "oldest", "rows/s", "left", "workers"):
+        drawn.add_column(name, justify="right", no_wrap=True)
+    for each in statuses:
+        counts = (f"{number:,}" for number in (each.pending, each.leased, each.failed, each.unscanned))
+        moving = _duration(each.oldest), f"{each.rate:,.0f}", _duration(each.seconds_left), str(each.workers)
+        drawn.add_row(shown(each.table), each.state, *counts, *moving)
+    return drawn
+
+
+@app.command()
+def retry(*, place: PlaceName) -> None:
+    """Try the rows again that were put aside."""
+    with Database.of(place).sync() as sync:
+        say(f"{sync.retry():,} rows of table {sync} are tried again")
+
+
+@app.command()
+def rescan(*, place: PlaceName) -> None:
+    """Have every row looked at, for changes that no trigger saw; what is unchanged is not embedded again."""
+    with Database.of(place).sync() as sync:
+        sync.rescan()
+        say(f"all rows of the source of table {sync} are looked at")
+
+
+@app.command()
+def pause(*, place: PlaceName) -> None:
+    """Have workers leave a table alone; changes are noted all the same."""
+    with Database.of(place).sync() as sync:
+        sync.pause()
+        say(f"table {sync} is paused")
+
+
+@app.command()
+def resume(*, place: PlaceName) -> None:
+    """Have workers go on with a table."""
+    with Database.of(place).sync() as sync:
+        sync.resume()
+        say(f"table {sync} goes on")
+
+
+@app.command()
+def drop(
+    *,
+    place: PlaceName,
+    chunks: Annotated[bool, typer.Option("--chunks", help="The table of the chunks as well.")] = False,
+) -> None:
+    """Remove triggers, queue and view; the chunks stay, unless they are to go."""
+    with Database.of(place).sync() as sync:
+        sync.drop(chunks=chunks)
+        say(f"table {sync} {'is gone' if chunks else 'stays as it is, and follows nothing any more'}")
+
+
+def _address(said: str) -> tuple[str, int]:
+    host, _, port = said.rpartition(":")
+    if not port.isdecimal():
+        raise SettingError(f"--metrics is a port, or HOST:PORT, not {said!r}")
+    return host or "127.0.0.1", int(port)
+
+
+def _log_in_lines() -> None:
+    """What a worker has to say goes to standard error, a line each."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            tell(shown(record.getMessage()))
+
+    logging.getLogger("harrier_pgvector.sync").handlers = [Lines()]

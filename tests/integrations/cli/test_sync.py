@@ -1,0 +1,153 @@
+"""`harrier sync`, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def place(database: str) -> str:
+    """A place beside a table with three texts, and one that cannot be computed."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE TABLE articles (id int PRIMARY KEY, title text, lang text, part int)")
+        connection.execute(
+            "INSERT INTO articles VALUES (1, 'bread rises by yeast', 'en', 1), (2, 'rivers carry sand', 'en', 1), "
+            "(3, 'le pain et la levure', 'fr', 1), (4, 'a text', 'en', 0)"
+        )
+    return f"{database}&table=chunks"
+
+
+@pytest.fixture
+def declared(call: Run, place: str) -> str:
+    text = "title || left('', 1 / part)"
+    told = call("sync", "create", "--source", "articles", "--text", text, "--metadata", "lang", "--to", place)
+    assert told.stdout.startswith("table public.chunks follows articles")
+    return place
+
+
+def execute(place: str, statement: str) -> list[Any]:
+    with psycopg.connect(place.removesuffix("&table=chunks"), autocommit=True) as connection:
+        cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+def test_from_the_declaration_to_the_answer(call: Run, declared: str) -> None:
+    told = call("sync", "run", declared, "--once", code=1)
+    assert "embedding with" in told.stderr
+    answer = json.loads(call("search", "yeast bread", "--in", declared, "--where", '{"lang": "en"}', "--json").stdout)
+    assert answer[0]["record_id"] == "1"
+    told = call("sync", "status", declared, code=1)
+    assert "public.chunks follows public.articles" in told.stdout
+    assert "4: has a text or metadata that cannot be computed: DivisionByZero (22012)" in told.stdout
+    execute(declared, "UPDATE articles SET part = 1 WHERE id = 4")
+    call("sync", "run", declared, "--once")
+    [status] = json.loads(call("sync", "status", declared.removesuffix("&table=chunks"), "--json").stdout)
+    assert (status["state"], status["left"], status["failed"], status["failures"]) == ("active", 0, 0, [])
+
+
+def test_looking_after_it(call: Run, declared: str) -> None:
+    database = declared.removesuffix("&table=chunks")
+    call("sync", "run", database, "--once", code=1)
+    assert call("sync", "retry", database).stdout == "1 rows of table public.chunks are tried again\n"
+    call("sync", "pause", declared)
+    assert "state    paused" in call("sync", "status", declared).stdout
+    call("sync", "resume", declared)
+    call("sync", "rescan", declared)
+    call("sync", "run", database, "--once", code=1)
+    call("sync", "drop", declared, "--chunks")
+    assert execute(declared, "SELECT to_regclass('chunks'), to_regnamespace('harrier_sync')") == [(None, None)]
+    assert "no table is declared here" in call("sync", "status", database).stdout
+
+
+def test_dry_run(call: Run, place: str) -> None:
+    arguments = ["sync", "create", "--source", "articles", "--text", "title", "--to", place]
+    assert "CREATE TRIGGER" in call(*arguments, "--dry-run").stdout
+    assert execute(place, "SELECT to_regclass('chunks')") == [(None,)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["create", "--source", "articles", "--text", "titel", "--to", "PLACE"], 2, "does not exist"),
+        (["create", "--source", "nothing", "--text", "title", "--to", "PLACE"], 2, "there is no table 'nothing'"),
+        (["create", "--source", "articles", "--text", "title", "--to", "DATABASE"], 2, "name the table of the chunks"),
+        (["create", "--source", "articles", "--text", "title", "--to", "qdrant:folder"], 2, "lives in Postgres"),
+        (["drop", "DATABASE"], 2, "name the table with ?table=NAME; declared are: none"),
+        (["retry", "PLACE"], 3, "table public.chunks follows no other table"),
+        (["status", "PLACE"], 2, "table 'chunks' follows no other table"),
+        (["status", "pgvector:missing"], 3, "there is no folder missing"),
+        (["run", "DATABASE", "--metrics", "here"], 2, "--metrics is a port"),
+        (["run", "DATABASE", "--lease", "0"], 2, "lease and poll are seconds"),
+    ],
+)
+def test_errors(call: Run, place: str, arguments: list[str], code: int, said: str) -> None:
+    """In a line, with a code of their own."""
+    places = {"PLACE": place, "DATABASE": place.removesuffix("&table=chunks")}
+    told = call("sync", *(places.get(each, each) for each in arguments), code=code)
+    assert said in told.stderr
+    assert told.stderr.splitlines()[-1].startswith("error: ")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_worker_that_is_told_to_end(
+    command: list[str], environment: dict[str, str], declared: str, number: signal.Signals, code: int
+) -> None:
+    """What was changed is embedded, Prometheus is told, and it ends at once."""
+    port = _free_port()
+    arguments = ["sync", "run", declared, "--metrics", str(port)]
+    worker = subprocess.Popen([*command, *arguments], env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        while not execute(declared, "SELECT 1 FROM chunks WHERE record_id = '1'"):
+            assert worker.poll() is None
+        execute(declared, "UPDATE articles SET title = 'other' WHERE id = 1")
+        while execute(declared, "SELECT text FROM chunks WHERE record_id = '1'") != [("other",)]:
+            assert worker.poll() is None
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            metrics = answer.read().decode()
+        worker.send_signal(number)
+        _, said = worker.communicate(timeout=30)
+    finally:
+        worker.kill()
+    assert worker.returncode == code
+    assert 'harrier_sync_failed_rows{table="public.chunks"} 1.0' in metrics
+    assert 'harrier_sync_workers{table="public.chunks"} 1.0' in metrics
+    assert ("the same command goes on from there" in said) is (code == 130)
+    assert execute(declared, "SELECT count(*) FROM harrier_sync.workers") == [(0,)]
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_watching(command: list[str], environment: dict[str, str], declared: str) -> None:
+    """In a terminal, a table that is drawn anew; Ctrl-C ends it."""
+    master, slave = pty.openpty()
+    watching = subprocess.Popen(
+        [*command, "sync", "status", declared, "--watch"], stdout=slave, env=environment, start_new_session=True
+    )
+    os.close(slave)
+    shown = ""
+    while shown.count("public.chunks") < 3:
+        assert select.select([master], [], [], 30)[0]
+        shown += os.read(master, 65_536).decode()
+    watching.send_signal(signal.SIGINT)
+    assert watching.wait(30) == 0
+    os.close(master)
+    assert "pending" in shown
