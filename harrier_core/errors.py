@@ -14,7 +14,8 @@
     │   ├── WrongSpace               it holds vectors of another embedding space
     │   ├── StoreUnsuitable          it is there, and not as it has to be: another shape, no extension, no rights
     │   │   └── StoreMissing         there is no such table or collection yet
-    │   └── StoreUnavailable         it cannot be reached, now or any more
+    │   ├── StoreUnavailable         it cannot be reached, now or any more
+    │   └── StoreFull                it has no room left
     ├── ModelError
     │   ├── ModelNotFound            no such model, or no way to reach it
     │   ├── ModelDamaged             a file is missing, unreadable, or does not fit the others
@@ -119,6 +120,10 @@ class StoreMissing(StoreUnsuitable):
 
 class StoreUnavailable(StoreError):
     """The store cannot be reached, now or any more."""
+
+
+class StoreFull(StoreError):
+    """There is no room left; what is stored stays."""
 
 
 class ModelError(HarrierError):

@@ -13,7 +13,7 @@ from psycopg import Connection, InterfaceError, OperationalError, errors
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolClosed
 
-from harrier_core.errors import SettingError, StoreError, StoreUnavailable, StoreUnsuitable
+from harrier_core.errors import SettingError, StoreError, StoreFull, StoreUnavailable, StoreUnsuitable
 
 T = TypeVar("T")
 
@@ -120,7 +120,7 @@ def _translate(error: Exception) -> NoReturn:
     if isinstance(error, errors.UndefinedTable | errors.UndefinedColumn | errors.UndefinedObject):
         raise StoreUnsuitable(f"something is missing in the database: {said}") from None
     if isinstance(error, errors.DiskFull):
-        raise StoreError(
+        raise StoreFull(
             f"the disk of the Postgres server is full ({said}); make room and run the same again: what is stored stays"
         ) from None
     if _passes(error):

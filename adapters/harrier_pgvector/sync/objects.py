@@ -15,6 +15,7 @@ from harrier_pgvector.sync.source import Source
 
 SCHEMA = "harrier_sync"
 CHANNEL = "harrier_sync"
+_INVOKER = 150_000
 _LAYOUT = "Harrier Kit's live sync, layout 1"
 
 LAYOUT_OF = "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'harrier_sync'"
@@ -77,13 +78,15 @@ class Objects:
     def _function(self) -> Name:
         return Name(SCHEMA, f"note_{self.number}")
 
-    def create(self, noticed: list[tuple[str, str]], target: Name, view: Name, *, notify: bool) -> list[sql.Composed]:
+    def create(
+        self, noticed: list[tuple[str, str]], target: Name, view: Name, *, notify: bool, version: int
+    ) -> list[sql.Composed]:
         """The statements; noticed: the tables that get triggers, which are the source and its partitions."""
         return [
             *self._tables(),
             self._create_function(notify=notify),
             *(trigger for schema, name in noticed for trigger in self._triggers(Name(schema, name))),
-            self._create_view(target, view),
+            self._create_view(target, view, version),
         ]
 
     def _tables(self) -> list[sql.Composed]:
@@ -185,14 +188,16 @@ END"""
             for event, transition in events.items()
         ]
 
-    def _create_view(self, target: Name, view: Name) -> sql.Composed:
+    def _create_view(self, target: Name, view: Name, version: int) -> sql.Composed:
         """The chunks with the source's key in its own columns and types, to be joined with it."""
         key = self.source.key
+        # Whoever looks through it sees what policies let them see; before Postgres 15 a view knows no such thing.
+        invoker = sql.SQL(" WITH (security_invoker = true)" if version >= _INVOKER else "")
         names = sql.SQL(", ").join(Name(column.name) for column in key.columns)
         return sql.SQL(
-            "CREATE VIEW {view} ({names}, chunk, chunk_text, chunk_metadata, chunk_start, chunk_end, embedding) AS "
-            "SELECT {keys}, number, text, metadata, start_at, end_at, embedding FROM {target}"
-        ).format(view=view, names=names, keys=key.of_record_id(sql.SQL("record_id")), target=target)
+            "CREATE VIEW {view} ({names}, chunk, chunk_text, chunk_metadata, chunk_start, chunk_end, embedding)"
+            "{invoker} AS SELECT {keys}, number, text, metadata, start_at, end_at, embedding FROM {target}"
+        ).format(view=view, names=names, invoker=invoker, keys=key.of_record_id(sql.SQL("record_id")), target=target)
 
 
 def drop(number: int, view: Name) -> list[sql.Composed]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any, Self
@@ -127,19 +127,12 @@ class TableSync:
 
     def _create(self, connection: Connection[Any], wanted: _Wanted, *, dry_run: bool) -> str:
         said: list[str] = []
-        try:
-            with connection.transaction(force_rollback=dry_run):
-                connection.execute("SELECT set_config('lock_timeout', %s, true)", [_LOCK_TIMEOUT])
-                run = _Run(connection, said)
-                _open_catalog(connection, run)
-                found = find(connection, wanted.source, wanted.text, wanted.metadata)
-                self._open_target(connection, run, wanted)
-                self._declare(connection, run, wanted, found)
-        except errors.LockNotAvailable:
-            raise StoreUnavailable(
-                f"{wanted.source} is in use by a transaction that has been running for more than {_LOCK_TIMEOUT}, and "
-                "triggers cannot be added meanwhile; try again"
-            ) from None
+        with _impatient(connection), connection.transaction(force_rollback=dry_run):
+            run = _Run(connection, said)
+            _open_catalog(connection, run)
+            found = find(connection, wanted.source, wanted.text, wanted.metadata)
+            self._open_target(connection, run, wanted)
+            self._declare(connection, run, wanted, found)
         return ";\n\n".join(said) + ";"
 
     def _open_target(self, connection: Connection[Any], run: _Run, wanted: _Wanted) -> None:
@@ -167,7 +160,8 @@ class TableSync:
         [number] = run([insert.format(*values)]).fetchone() or [0]
         objects = Objects(number, source)
         family = connection.execute(_FAMILY, [source.oid]).fetchall()
-        run(objects.create(family, Name(*self._target), view_of(self._target), notify=wanted.notify))
+        version = connection.info.server_version
+        run(objects.create(family, Name(*self._target), view_of(self._target), notify=wanted.notify, version=version))
         self._check_strangers(connection, objects, prune=wanted.prune)
         look_through(connection, number)
         connection.execute("SELECT pg_notify(%s, '')", [CHANNEL])
@@ -189,7 +183,7 @@ class TableSync:
         """Remove triggers, queue and view, and with `chunks` the table of the chunks as well."""
 
         def run(connection: Connection[Any]) -> None:
-            with connection.transaction():
+            with _impatient(connection):
                 found = self._found(connection)
                 for statement in drop(found.number, view_of(found.target)):
                     connection.execute(statement, [])
@@ -310,6 +304,20 @@ class _Wanted:
     notify: bool
     replace: bool
     prune: bool
+
+
+@contextmanager
+def _impatient(connection: Connection[Any]) -> Iterator[None]:
+    """In a transaction that does not wait for long transactions of others, while all who come later wait for it."""
+    try:
+        with connection.transaction():
+            connection.execute("SELECT set_config('lock_timeout', %s, true)", [_LOCK_TIMEOUT])
+            yield
+    except errors.LockNotAvailable:
+        raise StoreUnavailable(
+            f"the table is in use by a transaction that has been running for more than {_LOCK_TIMEOUT}, and triggers "
+            "cannot be added or removed meanwhile; try again"
+        ) from None
 
 
 class _Run:

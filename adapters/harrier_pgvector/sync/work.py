@@ -16,7 +16,18 @@ from uuid import UUID
 
 from psycopg import Connection, errors, sql
 
-from harrier_core.errors import EncoderClosed, HarrierError, StoreError, StoreMissing, StoreUnavailable, WrongSpace
+from harrier_core.errors import (
+    DeviceError,
+    EncoderClosed,
+    HarrierError,
+    ModelError,
+    StoreError,
+    StoreFull,
+    StoreMissing,
+    StoreUnavailable,
+    StoreUnsuitable,
+    WrongSpace,
+)
 from harrier_core.ingest import DocumentEncoder, Ingest
 from harrier_core.records import Record
 from harrier_core.store import Hashes, Write, Written
@@ -44,6 +55,8 @@ _LOOK_AGAIN = 30.0  # seconds between two looks at a table that is broken or of 
 _RATED = 60.0  # seconds over which a rate is measured
 
 _LOST = "is no longer leased"
+# Errors for which rows are not to blame: there is no need to try them apart, or to give them up.
+_NOT_OF_THE_ROWS = (StoreUnsuitable, StoreFull, ModelError, DeviceError, EncoderClosed)
 
 
 class SyncEncoder(DocumentEncoder, Protocol):
@@ -88,6 +101,7 @@ class Work:
         self._blocked = False  # nothing can be done, whatever the queue holds
         self._wait_until = 0.0
         self._pause = 0.0
+        self._stores: dict[tuple[str, str], PgVectorStore] = {}  # the one, by the name that its table has now
         self._lock = threading.Lock()
         self._batches: set[Batch] = set()
         self._done: deque[tuple[float, int]] = deque()
@@ -133,8 +147,11 @@ class Work:
             raise SourceChanged(f"its source, {self.declaration.source}, is gone; drop it")
         if not self.declaration.target_there:
             raise StoreMissing
-        schema, table = self.declaration.target
-        store = PgVectorStore(self._connections, table=table, schema=schema)
+        store = self._stores.get(self.declaration.target)
+        if store is None:
+            schema, table = self.declaration.target
+            store = PgVectorStore(self._connections, table=table, schema=schema)
+            self._stores = {self.declaration.target: store}
         store.open(self._encoder.space, write=False)
         return self.declaration.source, store, self._queue
 
@@ -159,7 +176,7 @@ class Work:
         with self._kept(batch):
             try:
                 self._ingest(source, store, queue, batch)
-            except SourceChanged:
+            except (SourceChanged, *_NOT_OF_THE_ROWS):
                 self._connections.run(lambda c: queue.give_back(c, batch.token, batch.leases.values()))
                 raise
             except StoreUnavailable:  # the lease ends by itself

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from psycopg.conninfo import make_conninfo
 
 from harrier_core import Chunking, Encoder, Index
-from harrier_core.errors import SettingError, StoreMissing, StoreUnsuitable, WrongSpace
+from harrier_core.errors import SettingError, StoreMissing, StoreUnavailable, StoreUnsuitable, WrongSpace
 
 Execute = Callable[..., list[Any]]
 
@@ -584,6 +584,18 @@ class TestTheSourceChanges:
         with pytest.raises(StoreMissing, match="follows no other table"):
             sync.status()
 
+    def test_a_source_that_is_in_use(self, database: str, execute: Execute, monkeypatch: Any) -> None:
+        """It does not wait for long, for all who come later would wait as well."""
+        monkeypatch.setattr("harrier_pgvector.sync.table._LOCK_TIMEOUT", "100ms")
+        execute("CREATE TABLE articles (id int PRIMARY KEY, title text, body text)")
+        with psycopg.connect(database) as connection:
+            connection.execute("INSERT INTO articles VALUES (1, 'not committed yet')")
+            with pytest.raises(StoreUnavailable, match="in use by a transaction"):
+                declare(database)
+        assert len(drain(database)) == 0
+        declare(database)
+        assert drain(database) == ["not committed yet"]
+
 
 class TestRights:
     """Of those who declare, work and write; and rows that some may not see."""
@@ -647,11 +659,13 @@ class TestRights:
         execute("ALTER TABLE chunks ENABLE ROW LEVEL SECURITY")
         execute("CREATE POLICY own ON chunks USING (metadata ->> 'lang' = current_setting('app.lang'))")
         execute("CREATE ROLE tenant LOGIN")
-        execute("GRANT SELECT ON chunks TO tenant")
+        execute("GRANT SELECT ON chunks, chunks_by_key TO tenant")
         try:
             tenant = make_conninfo(database, user="tenant", options="-c app.lang=fr")
             with Index(PgVectorStore(tenant, table="chunks"), Hashing()) as index:
                 assert [match.record_id for match in index.search("title", k=5)] == ["2"]
+            with psycopg.connect(tenant) as connection:
+                assert connection.execute("SELECT id FROM chunks_by_key").fetchall() == [(2,)]
         finally:
             execute("DROP OWNED BY tenant")
             execute("DROP ROLE tenant")
