@@ -30,7 +30,9 @@ SHIPPED = {  # package: its folder
 }
 
 # An adapter or integration imports its own package, harrier_core's public rooms, and its own client.
-PUBLIC_ROOMS = {"cache", "diversity", "errors", "filters", "records", "space", "store", "index", "encoder", "tasks"}
+PUBLIC_ROOMS = {
+    *("cache", "diversity", "encoder", "errors", "filters", "index", "ingest", "records", "space", "store", "tasks"),
+}
 CLIENTS = {
     "harrier_cli": {
         *("typer", "rich", "bs4", "pypdf", "pyarrow", "psycopg", "qdrant_client", "numpy"),

@@ -1,15 +1,20 @@
-"""The README's examples run as they stand, one after another, with models from a hub on loopback."""
+"""What the README says holds: its examples run as they stand, and what it names is there."""
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
+from harrier_pgvector import PgVectorStore
 from loopback_hub import Hub
+
+from harrier_core import Encoder, Index, Record
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -29,7 +34,62 @@ def test_every_example_runs(hub: Hub, built: Callable[..., Path], tmp_path: Path
     assert re.sub(r"^    ", "", shown, flags=re.MULTILINE) in done.stdout
 
 
-def test_it_names_every_command() -> None:
-    """Each target of the Makefile that a newcomer or a developer types is in the README."""
-    targets = re.findall(r"^(test[\w-]*|check):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert all(f"make {target}" in README for target in targets)
+def test_a_table_in_partitions_is_filled_and_searched(postgres: str, encoder: Encoder) -> None:
+    """By the SQL of the README, over a table that an ingest of nothing made."""
+    [statements] = [sql for sql in re.findall(r"```sql\n(.*?)```", README, re.DOTALL) if "PARTITION" in sql]
+    records = [Record(str(number), f"text {number}") for number in range(50)]
+    with Index(PgVectorStore(postgres), encoder) as index, psycopg.connect(postgres, autocommit=True) as connection:
+        index.ingest([])
+        connection.execute(statements)
+        assert index.ingest(records).written == 50
+        assert index.ingest([Record("0", "another text"), *records[1:]]).unchanged == 49
+        assert index.ingest(records[:40], prune=True).deleted == 10
+        assert len(index.search("text", k=30)) == 30
+        indexed = "SELECT tablename FROM pg_indexes WHERE tablename ~ '^documents(_.)?$' AND indexdef ~ 'hnsw'"
+        assert connection.execute(indexed).rowcount == 3  # the table's own, which is none, and one a partition
+        connection.execute("DROP TABLE documents")
+
+
+def test_its_commands_files_and_headings_are_there() -> None:
+    """Links lead somewhere, and every target of the Makefile that is named can be made."""
+    headings = re.findall(r"^#+ (.*)$", README, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    for link in re.findall(r"\]\(([^)]*)\)", README):
+        assert link[1:] in anchors if link.startswith("#") else (ROOT / link).is_file(), link
+    for path in re.findall(r"`((?:tests|harrier_core|notebooks)/[\w/.]*|docker-compose.yml)`", README):
+        assert (ROOT / path).exists(), path
+    targets = re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = re.findall(r"(?:`|    )make ([a-z][\w-]*)|`(bench-[\w-]+)`", README)
+    assert {one or other for one, other in named} <= set(targets)
+    assert all(f"make {target}" in README for target in targets if re.fullmatch(r"test[\w-]*|check|demo", target))
+
+
+def test_its_figures_are_those_of_the_benchmarks() -> None:
+    """Every figure with a command stands in the notes of the benchmarks as well."""
+    notes = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .* \| ([\d. to]+) \|.*\| `bench-[\w-]+` \|$", README, re.MULTILINE)
+    assert len(rows) > 10
+    for figure in " ".join(rows).replace("to", "").split():
+        assert re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d.]*\d)", notes), figure
+
+
+def test_its_messages_are_those_that_the_kit_says() -> None:
+    """Whoever looks for an error finds the words that they saw."""
+    section = README.partition("## Troubleshooting")[2].partition("\n## ")[0]
+    messages = re.findall(r"^\| `(.*?)` \|", section, re.MULTILINE)
+    assert len(messages) >= 10
+    said = list(_said())
+    for message in messages:
+        pattern = ".*".join(re.escape(part.strip()) for part in message.split("…"))
+        assert any(re.search(pattern, each) for each in said), message
+
+
+def _said() -> Iterator[str]:
+    """All strings of the kit's sources, with … for what is filled in."""
+    for folder in ("harrier_core", "adapters", "integrations"):
+        for file in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.JoinedStr):
+                    yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    yield node.value

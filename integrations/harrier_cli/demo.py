@@ -14,8 +14,7 @@ from typing import Any
 from harrier_pgvector import PgVectorStore
 from rich.console import Console
 from rich.markup import escape
-from rich.padding import Padding
-from rich.table import Table
+from rich.table import Column, Table
 
 from harrier_core import Encoder, Index, Match, ModelNotFound, Record
 from harrier_core.testing import build_model
@@ -35,7 +34,8 @@ _WHAT = (
 )
 _STAND_IN = (
     "[yellow]So a stand-in answers.[/yellow] It is a real decoder, but a tiny one, whose weights are made by code: it "
-    "compares texts by the letters in pieces of their words."
+    "compares texts by the letters in pieces of their words. It never learned to follow an instruction: [b]both "
+    "columns will be the same[/b] but for the last digits."
 )
 _TABLES = "[b]with[/b] and [b]without[/b] the instruction: a passage's place and its score; ✓ is an answer."
 _LESSON = (
@@ -43,11 +43,9 @@ _LESSON = (
     "whichever way a text takes."
 )
 _NO_LESSON = (
-    "The kit works from end to end; of Harrier this shows nothing. The stand-in never learned to follow an "
-    "instruction, and gives the words of one hardly any weight, so both columns are the same but for the last digits. "
-    "It knows no meaning: it finds passages that spell like the question, also those that answer nothing, and an "
-    "answer in another language by chance. For Harrier itself, open a way to the hub or set [b]HARRIER_MODEL[/b] to a "
-    "folder."
+    "The kit works from end to end; of Harrier this shows nothing. The stand-in knows no meaning: it finds passages "
+    "that spell like the question, also those that answer nothing, and an answer in another language by chance. For "
+    "Harrier itself, open a way to the hub or set [b]HARRIER_MODEL[/b] to a folder."
 )
 
 
@@ -115,16 +113,18 @@ def main(model: str | None) -> None:
 def _run(console: Console, index: Index, encoder: Encoder) -> None:
     sample, asked = passages(), questions()
     texts = [question.text for question in asked]
-    console.print(f"Into Postgres: {index.ingest(sample)}", end="\n\n")
+    report = index.ingest(sample)
+    console.print(f"Into Postgres: {report.records} records, {report.written} chunks.", end="\n\n")
     console.print("What the model reads for a query:", end="\n\n")
-    console.print(Padding(escape(encoder.prompt(_SHOWN[0])), (0, 0, 1, 4)), style="cyan")
-    console.print(_TABLES)
+    for line in encoder.prompt(_SHOWN[0]).splitlines():  # a break that the terminal makes would seem to be the prompt's
+        console.print(f"    {escape(line)}", style="cyan", soft_wrap=True)
+    console.print(f"\n{_TABLES}")
     instructed = index.search_many(texts, k=len(sample))
     bare = index.search_vectors(encoder.encode_documents(texts), k=len(sample))  # as the usual stacks do
-    for question, *found in zip(asked, instructed, bare, strict=True):
-        if question.text in _SHOWN:
-            console.print(f"\n[b]{escape(question.text)}[/b]")
-            console.print(_both(question, *found))
+    places = {question.text: place for place, question in enumerate(asked)}
+    for place in map(places.__getitem__, _SHOWN):
+        console.print(f"\n[b]{escape(asked[place].text)}[/b]")
+        console.print(_both(asked[place], instructed[place], bare[place]))
     console.print(f"\n[b]Of all answers to {len(asked)} questions, those found (recall)[/b]")
     console.print(_recalls(asked, {"with": instructed, "without": bare}))
     console.print()
@@ -132,7 +132,7 @@ def _run(console: Console, index: Index, encoder: Encoder) -> None:
 
 def _both(question: Question, instructed: list[Match], bare: list[Match]) -> Table:
     """The best passages of the two rankings, those of the first one first, and where they stand in either."""
-    table = Table("with", "without", "", "", box=None, header_style="dim")
+    table = Table("with", "without", Column(min_width=1), "", box=None, header_style="dim")
     places = [{match.record_id: place for place, match in enumerate(found, 1)} for found in (instructed, bare)]
     scores = [{match.record_id: match.score for match in found} for found in (instructed, bare)]
     best = {match.record_id: match.text for match in [*instructed[:_TOP], *bare[:_TOP]]}

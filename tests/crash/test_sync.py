@@ -68,7 +68,7 @@ class Writer:
 
     def run(self, stop: threading.Event) -> None:
         while not stop.is_set():
-            with suppress(psycopg.OperationalError), psycopg.connect(self._conninfo) as connection:
+            with suppress(psycopg.OperationalError, psycopg.Rollback), psycopg.connect(self._conninfo) as connection:
                 while not stop.is_set():
                     self._transaction(connection)
                     time.sleep(self._chance.uniform(0, 0.02))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from psycopg import Connection
 from psycopg.rows import dict_row
 
-from harrier_core.chunking import Chunking
+from harrier_core import Chunking
 from harrier_pgvector.schema import Name
 from harrier_pgvector.sync.source import Key, KeyColumn, Source
 

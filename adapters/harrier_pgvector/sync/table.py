@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from psycopg import Connection, Cursor, errors, sql
 from psycopg_pool import ConnectionPool
 
-from harrier_core.chunking import Chunking
+from harrier_core import Chunking
 from harrier_core.errors import SettingError, StoreMissing, StoreUnavailable, StoreUnsuitable
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.rows import Precision

@@ -364,6 +364,8 @@ class TestLeases:
                 if not self.encoded:
                     execute("UPDATE articles SET body = 'newer' WHERE id = 1")
                     execute("DELETE FROM articles WHERE id = 2")
+                    while execute("SELECT 1 FROM harrier_sync.changes_1"):  # until the other lane has noted it
+                        pass
                 return super().submit_documents(texts)
 
         declare(database)
@@ -754,6 +756,22 @@ class TestLookingAfterIt:
         declare(database, prune=True)
         assert drain(database) == []
         assert set(texts(execute)) == {"2", "3"}
+
+    def test_the_view_is_joined_behind_the_index(self, database: str, execute: Execute) -> None:
+        """The README's query: nearest first by the index, and rows of the source by their key."""
+        execute("CREATE TABLE articles (id int PRIMARY KEY, title text)")
+        execute("INSERT INTO articles SELECT i, 'title ' || i FROM generate_series(1, 3000) AS i")
+        declare(database, text="title")
+        drain(database)
+        execute("ANALYZE articles")
+        query = (
+            "SELECT a.title, c.chunk_text FROM chunks_by_key AS c JOIN articles AS a USING (id) "
+            "ORDER BY c.embedding <=> (SELECT embedding FROM chunks WHERE record_id = '7') LIMIT 5"
+        )
+        assert execute(query)[0] == ("title 7", "title 7")
+        plan = "\n".join(line for (line,) in execute(f"EXPLAIN {query}"))
+        assert "Index Scan using chunks_embedding_idx" in plan
+        assert "Index Scan using articles_pkey" in plan
 
     @pytest.mark.usefixtures("articles")
     def test_search(self, database: str, encoder: Encoder) -> None:

@@ -1,0 +1,34 @@
+"""Make the picture of the demo that the README shows: `.venv/bin/python docs/picture.py`."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+WIDTH = 120
+
+
+def main() -> None:
+    """Run the demo in a terminal of so many columns, and draw what it printed."""
+    environment = os.environ | {"COLUMNS": str(WIDTH), "FORCE_COLOR": "1"}
+    command = [sys.executable, "-m", "harrier_cli.demo"]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout  # noqa: S603
+    console = Console(record=True, width=WIDTH, file=StringIO())
+    console.print(Text.from_ansi(shown.rstrip()))
+    drawn = console.export_svg(title="make demo", unique_id="demo")
+    # Without the fonts that it would fetch from elsewhere: a reader's own will do.
+    drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
+    drawn = drawn.replace("Fira Code, monospace", "ui-monospace, Menlo, Consolas, monospace")
+    lines = (line.rstrip() for line in drawn.splitlines())
+    Path(__file__).with_name("demo.svg").write_text("\n".join(line for line in lines if line) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
