@@ -9,9 +9,9 @@ PIP = bin/python -m pip --quiet --disable-pip-version-check
 test: .venv/installed
 	.venv/bin/pytest
 
-# All of it: 200 kills of each store, a quarter of an hour. The tests have a short form of it.
+# All of it: 200 kills of each store, and half an hour of the live sync. The tests have a short form of it.
 test-crash: .venv/installed
-	.venv/bin/pytest tests/crash --kills 200 --timeout 3600
+	.venv/bin/pytest tests/crash --kills 200 --sync-seconds 1800 --timeout 5000
 
 check: .venv/installed
 	.venv/bin/ruff check

@@ -506,6 +506,16 @@ class TestManyTables:
         assert indexes == 1
 
     @pytest.mark.usefixtures("articles")
+    def test_tables_take_turns(self, database: str, execute: Execute) -> None:
+        """A single change of one table is not kept waiting by the many of another."""
+        for table, number in (("many", 4_000), ("few", 1)):
+            execute(f"CREATE TABLE {table} (id int PRIMARY KEY, title text)")
+            execute(f"INSERT INTO {table} SELECT i, '{table} ' || i FROM generate_series(1, {number}) AS i")
+            declare(database, table, f"{table}_chunks", text="title")
+        encoded = drain(database)
+        assert len(encoded) == 4_001
+        assert encoded.index("few 1") < 1_000
+
     def test_two_models_of_one_table(self, database: str, execute: Execute, encoder: Encoder) -> None:
         declare(database)
         TableSync(database, table="others").create("articles", encoder.space, text="title")
