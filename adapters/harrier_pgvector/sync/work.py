@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -152,8 +152,13 @@ class Work:
             schema, table = self.declaration.target
             store = PgVectorStore(self._connections, table=table, schema=schema)
             self._stores = {self.declaration.target: store}
-        store.open(self._encoder.space, write=False)
+        store.open(self._space, write=False)
         return self.declaration.source, store, self._queue
+
+    @cached_property
+    def _space(self) -> EmbeddingSpace:
+        """It does not change, and reading it takes longer than a row."""
+        return self._encoder.space
 
     def _put_off(self, trouble: str, seconds: float) -> None:
         self.trouble = trouble
