@@ -6,64 +6,54 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ingesting import QDRANT_STEPS, Hashing, after, before, run, store
+from ingesting import QDRANT_STEPS, Hashing, store
 
 from harrier_core import Index
 
-INGESTING = Path(__file__).with_name("ingesting.py")
+pytest.register_assert_rewrite("killing")  # so that a failure shows what differs
+
+from killing import Clean, Place  # noqa: E402
+
+
+class Collections(Place):
+    """Of Qdrant Edge, each in a folder of its name."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"Path:{folder}")
+        self._folder = folder
+
+    def copy_before(self, name: str) -> None:
+        """File by file."""
+        shutil.rmtree(self._folder / name, ignore_errors=True)
+        shutil.copytree(self._folder / "before", self._folder / name)
+
+    def content(self, name: str) -> list[Any]:
+        """Point by point."""
+        with Index(store(self.address, name), Hashing()) as index:
+            chunks = ((each.chunk, each.vector.tobytes()) for each in index.read())
+            return sorted(
+                (c.record_id, c.number, c.text, c.metadata, c.start, c.end, c.hash, vector) for c, vector in chunks
+            )
+
+    def killed_is_over(self) -> None:
+        """Whoever opens the folder waits until its engine has noticed."""
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all of these collections are."""
-    folder = tmp_path_factory.mktemp("qdrant")
-    run(f"Path:{folder}", "before", before())
-    return folder
+def collections(tmp_path_factory: pytest.TempPathFactory) -> Collections:
+    collections = Collections(tmp_path_factory.mktemp("qdrant"))
+    collections.make_before()
+    return collections
 
 
 @pytest.fixture(scope="module")
-def clean(folder: Path) -> tuple[list[Any], float]:
-    """The collection after one clean run, and how long that takes."""
-    make(folder, "clean")
-    process = ingesting(folder, "clean")
-    begin = time.monotonic()
-    assert process.wait(60) == 0
-    took = time.monotonic() - begin
-    points = content(folder, "clean")
-    assert points != content(folder, "before")
-    assert len({record_id for record_id, *_ in points}) == 210
-    return points, took
-
-
-def make(folder: Path, name: str) -> None:
-    """A collection as it is before the ingest."""
-    shutil.rmtree(folder / name, ignore_errors=True)
-    shutil.copytree(folder / "before", folder / name)
-
-
-def content(folder: Path, name: str) -> list[Any]:
-    """All there is, point for point."""
-    with Index(store(f"Path:{folder}", name), Hashing()) as index:
-        chunks = ((each.chunk, each.vector.tobytes()) for each in index.read())
-        return sorted(
-            (c.record_id, c.number, c.text, c.metadata, c.start, c.end, c.hash, vector) for c, vector in chunks
-        )
-
-
-def ingesting(folder: Path, name: str, step: str = "none", occurrence: int = 1) -> subprocess.Popen[str]:
-    """A process that ingests, and has begun."""
-    command = [sys.executable, "-W", "ignore", str(INGESTING), f"Path:{folder}", name, step, str(occurrence)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    with process.stdout as output:
-        assert output.readline() == "begin\n"
-    return process
+def clean(collections: Collections) -> Clean:
+    return collections.run_cleanly()
 
 
 def engine_of(process: subprocess.Popen[str]) -> int | None:
@@ -73,38 +63,25 @@ def engine_of(process: subprocess.Popen[str]) -> int | None:
     return started[0] if started else None
 
 
-def converges(folder: Path, name: str, expected: list[Any]) -> bool:
-    """Run again: as after a clean run, and only what was missing was encoded. Tell if anything was."""
-    stored = {(record_id, number): hash_[:16] for record_id, number, *_, hash_, _ in content(folder, name)}
-    missing = [
-        text for record_id, number, text, *_, hash_, _ in expected if stored.get((record_id, number)) != hash_[:16]
-    ]
-    encoder = run(f"Path:{folder}", name, after())
-    assert content(folder, name) == expected
-    assert sorted(encoder.encoded) == sorted(missing)
-    return bool(missing)
-
-
 @pytest.mark.parametrize("step", QDRANT_STEPS)
-def test_killed_at_a_step(folder: Path, clean: tuple[list[Any], float], step: str) -> None:
+def test_killed_at_a_step(collections: Collections, clean: Clean, step: str) -> None:
     """At its first, and at a later time."""
     once = step.endswith(("settle", "delete_where"))
     for occurrence in (1,) if once else (1, 3):
-        make(folder, "killed")
-        assert ingesting(folder, "killed", step, occurrence).wait(60) == -signal.SIGKILL
-        converges(folder, "killed", clean[0])
+        collections.copy_before("killed")
+        assert collections.ingesting("killed", step, occurrence).wait(60) == -signal.SIGKILL
+        collections.converges("killed", clean)
 
 
-def test_killed_at_random(folder: Path, clean: tuple[list[Any], float], pytestconfig: pytest.Config) -> None:
+def test_killed_at_random(collections: Collections, clean: Clean, pytestconfig: pytest.Config) -> None:
     """Anywhere: the ingest, the engine under it, or both; what goes on ends well, and what was killed is mended."""
-    expected, took = clean
     kills = pytestconfig.getoption("--kills")
     chance = random.Random(0)
     hit = 0
     for number in range(kills):
-        make(folder, "killed")
-        process = ingesting(folder, "killed")
-        time.sleep(chance.uniform(0, took))  # the instant is what is tried out
+        collections.copy_before("killed")
+        process = collections.ingesting("killed")
+        time.sleep(chance.uniform(0, clean.seconds))  # the instant is what is tried out
         engine = engine_of(process)
         if engine is not None and number % 3 != 0:
             subprocess.run(["kill", "-9", str(engine)], check=False, stderr=subprocess.DEVNULL)
@@ -112,6 +89,6 @@ def test_killed_at_random(folder: Path, clean: tuple[list[Any], float], pytestco
             process.kill()
         ended = process.wait(60)
         if ended == 0:
-            assert content(folder, "killed") == expected
-        hit += converges(folder, "killed", expected)
+            assert collections.content("killed") == clean.content
+        hit += collections.converges("killed", clean)
     assert hit >= max(1, kills // 8)

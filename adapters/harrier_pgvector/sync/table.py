@@ -20,8 +20,8 @@ from harrier_pgvector.schema import LOOK_UP, Name, Table, literal, written
 from harrier_pgvector.store import PgVectorStore
 from harrier_pgvector.sync.declaration import Declaration, declarations, to_json, view_of
 from harrier_pgvector.sync.objects import CATALOG, CHANNEL, LAYOUT_OF, SCHEMA, Objects, drop, layout_fits
+from harrier_pgvector.sync.queue import look_through
 from harrier_pgvector.sync.source import Source, find
-from harrier_pgvector.sync.work import look_through
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -128,6 +128,8 @@ class TableSync:
     def _create(self, connection: Connection[Any], wanted: _Wanted, *, dry_run: bool) -> str:
         said: list[str] = []
         with _impatient(connection), connection.transaction(force_rollback=dry_run):
+            # One at a time: two that make the schema at once would see an error that says nothing to their users.
+            connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('harrier_sync', 0))")
             run = _Run(connection, said)
             _open_catalog(connection, run)
             found = find(connection, wanted.source, wanted.text, wanted.metadata)

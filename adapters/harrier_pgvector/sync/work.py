@@ -7,21 +7,18 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
-from uuid import UUID
 
-from psycopg import Connection, errors, sql
+from psycopg import Connection, sql
 
 from harrier_core.errors import (
     DeviceError,
     EncoderClosed,
     HarrierError,
     ModelError,
-    StoreError,
     StoreFull,
     StoreMissing,
     StoreUnavailable,
@@ -29,13 +26,13 @@ from harrier_core.errors import (
     WrongSpace,
 )
 from harrier_core.ingest import DocumentEncoder, Ingest
-from harrier_core.records import Record
 from harrier_core.store import Hashes, Write, Written
-from harrier_pgvector.schema import Name, literal
+from harrier_pgvector.schema import Name
 from harrier_pgvector.store import PgVectorStore
 from harrier_pgvector.sync.declaration import Declaration
 from harrier_pgvector.sync.objects import Objects
-from harrier_pgvector.sync.queue import Lease, Queue, scanned_fully
+from harrier_pgvector.sync.queue import Batch, Lease, Queue, look_through, scanned_fully
+from harrier_pgvector.sync.reading import Rows, SourceChanged, Unreadable, check, of_source
 from harrier_pgvector.sync.source import Source
 
 if TYPE_CHECKING:
@@ -47,10 +44,10 @@ T = TypeVar("T")
 # Rows of a batch: as many as take about this long, so that a lease is short and a change need not wait for long.
 _FIRST_BATCH, _LARGEST_BATCH = 64, 1_000
 _SHORT, _LONG = 0.5, 2.0
-_READ = 100  # rows of the source at once
 # A row that ended so many attempts, be it by killing the worker, is put aside.
 _MOST_ATTEMPTS = 8
 _LONGEST_PAUSE = 300.0  # seconds between two attempts
+_FIRST_PAUSE = 0.1  # seconds for which a table is let alone after an error; twice as long after each more in a row
 _LOOK_AGAIN = 30.0  # seconds between two looks at a table that is broken or of another space
 _RATED = 60.0  # seconds over which a rate is measured
 
@@ -65,26 +62,6 @@ class SyncEncoder(DocumentEncoder, Protocol):
     @property
     def space(self) -> EmbeddingSpace:
         """What its vectors may be compared with."""
-
-
-class SourceChanged(Exception):
-    """The source is not what was declared any more: nothing of it can be read until somebody mends that."""
-
-
-class _Unreadable(StoreError):
-    """Rows whose text or metadata cannot be computed; which of them is not said."""
-
-
-@dataclass(eq=False, slots=True)
-class Batch:
-    """Rows that are leased together, and what becomes of them."""
-
-    leases: dict[str, Lease]
-    token: UUID
-    done: set[str] = field(default_factory=set)
-    without_text: set[str] = field(default_factory=set)
-    lost: set[str] = field(default_factory=set)
-    failed: dict[Lease, str] = field(default_factory=dict)
 
 
 class Work:
@@ -125,7 +102,7 @@ class Work:
         except (StoreUnavailable, EncoderClosed):
             raise
         except Exception as error:  # of one table: the others go on
-            self._pause = min(max(1.0, 2 * self._pause), _LOOK_AGAIN)
+            self._pause = min(max(0.1, 2 * self._pause), _LOOK_AGAIN)
             self._put_off(_said(error), self._pause * random.uniform(0.5, 1.0))
         else:
             self.trouble, self._blocked, self._pause = None, False, 0.0
@@ -202,7 +179,7 @@ class Work:
             if lease.attempts > _MOST_ATTEMPTS:
                 batch.failed[lease] = f"{reason}; the last error: {lease.error}" if lease.error else reason
         leased = _LeasedStore(store, self._connections, queue, batch)
-        rows = _Rows(self._connections, source, batch)
+        rows = Rows(self._connections, source, batch)
         report = Ingest(leased, self._encoder, self.declaration.chunking, None, threading.Event()).run(
             rows, prune=False
         )
@@ -273,8 +250,8 @@ class Work:
                 return row is not None
 
         try:
-            return self._connections.run(_of_source(scan))
-        except _Unreadable:
+            return self._connections.run(of_source(scan))
+        except Unreadable:
             raise SourceChanged(
                 f"its table of chunks, {self.declaration.name}, holds records whose ids are no keys of its source; "
                 "remove them"
@@ -340,11 +317,11 @@ class Work:
 
         def look(connection: Connection[Any]) -> None:
             check(connection, source)
-            _try_reading(connection, source)
+            connection.execute(source.rows(sql.SQL("LIMIT 0")), [])
             update = "UPDATE harrier_sync.tables SET state = 'active', reason = NULL WHERE id = %s AND state = 'broken'"
             connection.execute(update, [self.declaration.number])
 
-        self._connections.run(_of_source(look))
+        self._connections.run(of_source(look))
 
     # -- how fast
 
@@ -402,94 +379,6 @@ class _LeasedStore:
         return self._store.record_ids()
 
 
-class _Rows:
-    """The rows of a batch as records, read as they are needed; such as have no text, or are gone, are noted."""
-
-    def __init__(self, connections: Connections, source: Source, batch: Batch) -> None:
-        self._connections = connections
-        self._source = source
-        self._batch = batch
-
-    def __iter__(self) -> Iterator[Record]:
-        leases = [lease for lease in self._batch.leases.values() if lease not in self._batch.failed]
-        for begin in range(0, len(leases), _READ):
-            part = leases[begin : begin + _READ]
-            found = self._read(part)
-            for lease in part:
-                text, metadata = found.get(lease.record_id) or (None, {})
-                if text and text.strip():
-                    yield Record(lease.record_id, text, metadata)
-                elif lease not in self._batch.failed:
-                    self._batch.without_text.add(lease.record_id)
-
-    def _read(self, leases: Sequence[Lease]) -> dict[str, tuple[str | None, Any]]:
-        """Rows by their records' ids; one that cannot be read is found by halves, and does not take others along."""
-        try:
-            return self._connections.run(_of_source(lambda connection: self._fetch(connection, leases)))
-        except _Unreadable as error:
-            if len(leases) == 1:
-                self._batch.failed[leases[0]] = str(error)
-                return {}
-            half = len(leases) // 2
-            return self._read(leases[:half]) | self._read(leases[half:])
-
-    def _fetch(self, connection: Connection[Any], leases: Collection[Lease]) -> dict[str, tuple[str | None, Any]]:
-        key = self._source.key
-        joined = sql.SQL("JOIN {} ON {}").format(key.unnested("k"), key.equal("s", "k", source="s"))
-        keys = [list(column) for column in zip(*(lease.key for lease in leases), strict=True)]
-        rows = connection.execute(self._source.rows(joined), keys).fetchall()
-        return {record_id: (text, metadata) for record_id, text, metadata in rows}
-
-
-def _of_source(work: Callable[[Connection[Any]], T]) -> Callable[[Connection[Any]], T]:
-    """The same in a transaction that sees all of the source's rows or fails: a hidden one would seem to be deleted."""
-
-    def run(connection: Connection[Any]) -> T:
-        try:
-            with connection.transaction():
-                connection.execute("SELECT set_config('row_security', 'off', true)")
-                return work(connection)
-        except errors.DataError as error:  # its own message may quote a value
-            raise _Unreadable(f"has a text or metadata that cannot be computed: {_kind(error)}") from None
-        except (errors.ProgrammingError, errors.NotSupportedError) as error:
-            raise SourceChanged(
-                f"its source cannot be read: {error.diag.message_primary}; mend that, or declare it anew"
-            ) from None
-
-    return run
-
-
-def check(connection: Connection[Any], source: Source) -> None:
-    """Whether the source has the columns that were declared; the triggers ask the same."""
-    needed = [(column.name, column.type) for column in source.key.columns] + [(name, None) for name in source.watched]
-    query = sql.SQL(
-        "SELECT name FROM (VALUES {}) AS needed (name, type) WHERE NOT EXISTS (SELECT FROM pg_attribute AS a "
-        "WHERE a.attrelid = %s AND a.attname = needed.name AND NOT a.attisdropped "
-        "AND (needed.type IS NULL OR a.atttypid = to_regtype(needed.type)))"
-    ).format(
-        sql.SQL(", ").join(sql.SQL("({}, {}::text)").format(literal(name), literal(kind)) for name, kind in needed)
-    )
-    if missing := connection.execute(query, [source.oid]).fetchall():
-        raise SourceChanged(
-            f"its source {source} has no column {missing[0][0]!r} any more, or one of another type; bring it back, or "
-            "declare it anew"
-        )
-
-
-def _try_reading(connection: Connection[Any], source: Source) -> None:
-    connection.execute(source.rows(sql.SQL("LIMIT 0")), [])
-
-
-def look_through(connection: Connection[Any], number: int) -> None:
-    """Have workers look at all rows, and at all chunks for such as have no row any more."""
-    insert = "INSERT INTO harrier_sync.scans (sync, kind) VALUES (%s, 'orphans'), (%s, 'all')"
-    connection.execute(insert, [number, number])
-
-
 def _said(error: Exception) -> str:
     """What may be stored of it: the kit's own errors hold no text, and of others only the kind is told."""
     return str(error) if isinstance(error, HarrierError) else f"unexpected {type(error).__name__}"
-
-
-def _kind(error: errors.Error) -> str:
-    return f"{type(error).__name__} ({error.sqlstate})"

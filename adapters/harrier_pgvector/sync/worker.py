@@ -33,7 +33,7 @@ _PATIENCE = 20.0  # seconds that one statement waits for a server, before the la
 
 
 class SyncWorker:
-    """Embeds what changes, in every declared table of a database that holds vectors of the encoder's space.
+    """Embeds what changes, in every declared table of a database that holds vectors of the encoder's space; once.
 
     Any number of workers, on any number of machines, may run at once. A worker needs no table to be declared yet, and
     no server to be there: it waits for both.
@@ -54,6 +54,7 @@ class SyncWorker:
         self._encoder = encoder
         self._lease = lease
         self._poll = poll
+        self._ran = False
         self._stopping = threading.Event()
         self._signal = _Signal()
         self._lock = threading.Lock()
@@ -86,6 +87,9 @@ class SyncWorker:
     # -- lanes
 
     def _work(self, *, until_empty: bool) -> None:
+        if self._ran:
+            raise SettingError("a worker runs once; make another one")
+        self._ran = True
         lanes = [threading.Thread(target=self._lane, args=[until_empty], name="harrier-sync") for _ in range(_LANES)]
         with ExitStack() as background:
             background.enter_context(self._in_background(self._keep))

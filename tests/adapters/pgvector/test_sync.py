@@ -505,7 +505,6 @@ class TestManyTables:
         [[indexes]] = execute("SELECT count(*) FROM pg_indexes WHERE tablename = 'chunks' AND indexdef LIKE '%hnsw%'")
         assert indexes == 1
 
-    @pytest.mark.usefixtures("articles")
     def test_tables_take_turns(self, database: str, execute: Execute) -> None:
         """A single change of one table is not kept waiting by the many of another."""
         for table, number in (("many", 4_000), ("few", 1)):
@@ -516,6 +515,7 @@ class TestManyTables:
         assert len(encoded) == 4_001
         assert encoded.index("few 1") < 1_000
 
+    @pytest.mark.usefixtures("articles")
     def test_two_models_of_one_table(self, database: str, execute: Execute, encoder: Encoder) -> None:
         declare(database)
         TableSync(database, table="others").create("articles", encoder.space, text="title")
@@ -782,6 +782,14 @@ class TestLookingAfterIt:
         plan = "\n".join(line for (line,) in execute(f"EXPLAIN {query}"))
         assert "Index Scan using chunks_embedding_idx" in plan
         assert "Index Scan using articles_pkey" in plan
+
+    def test_a_worker_runs_once(self, database: str) -> None:
+        """It is told to stop before it began: then that is what it does."""
+        worker = SyncWorker(database, Hashing())
+        worker.stop()
+        worker.run()
+        with pytest.raises(SettingError, match="a worker runs once"):
+            worker.run()
 
     @pytest.mark.usefixtures("articles")
     def test_search(self, database: str, encoder: Encoder) -> None:

