@@ -243,7 +243,7 @@ def _duration(seconds: float | None) -> str:
         return "none"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+    return f"{hours} h {minutes:02} m" if hours else f"{minutes} m {rest:02} s" if minutes else f"{rest} s"
 
 
 def _watch(conninfo: str, table: str | None) -> int:
@@ -260,18 +260,28 @@ def _watch(conninfo: str, table: str | None) -> int:
 
 
 def _drawn(statuses: list[SyncStatus]) -> Any:  # Rich's table
+    """Narrow enough for eighty columns."""
     from rich.table import Table
 
-    drawn = Table(box=None, pad_edge=False)
-    for name in ("table", "state"):
-        drawn.add_column(name, overflow="fold")
-    for name in ("pending", "in work", "failed", "to read", "oldest", "rows/s", "left", "workers"):
+    drawn = Table(box=None, padding=(0, 1, 0, 0))
+    drawn.add_column("table", min_width=16, overflow="fold")
+    drawn.add_column("state", no_wrap=True)
+    for name in ("pending", "in work", "failed", "to read", "oldest", "rows/s", "left"):
         drawn.add_column(name, justify="right", no_wrap=True)
     for each in statuses:
-        counts = (f"{number:,}" for number in (each.pending, each.leased, each.failed, each.unscanned))
-        moving = _duration(each.oldest), f"{each.rate:,.0f}", _duration(each.seconds_left), str(each.workers)
-        drawn.add_row(shown(each.table), each.state, *counts, *moving)
+        counts = (_rounded(number) for number in (each.pending, each.leased, each.failed, each.unscanned))
+        oldest, left = (_duration(seconds).replace(" ", "") for seconds in (each.oldest, each.seconds_left))
+        drawn.add_row(shown(each.table.removeprefix("public.")), each.state, *counts, oldest, _rounded(each.rate), left)
     return drawn
+
+
+def _rounded(number: float) -> str:
+    """In at most five characters."""
+    for unit in ("", "k", "M"):
+        if number < 9_999.5:
+            return f"{number:.0f}{unit}"
+        number /= 1_000
+    return f"{number:.0f}G"
 
 
 @app.command()

@@ -144,7 +144,7 @@ def test_watching(command: list[str], environment: dict[str, str], declared: str
     )
     os.close(slave)
     shown = ""
-    while shown.count("public.chunks") < 3:
+    while shown.count("chunks") < 3:
         assert select.select([master], [], [], 30)[0]
         shown += os.read(master, 65_536).decode()
     watching.send_signal(signal.SIGINT)
