@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,10 @@ import qdrant_edge as edge
 # Below it a search that compares all takes some ten milliseconds, and building an index takes minutes.
 _UNINDEXED = 50_000
 
+# Beside the engine's folder while a process has it open; what finds it there comes after one that was killed.
+_OPEN = "harrier_open"
+_LOOKED_AT = 500  # points at once
+
 
 class Shard:
     """What the parent may ask for; each method is a request."""
@@ -25,6 +30,7 @@ class Shard:
     def __init__(self) -> None:
         self._shard: edge.EdgeShard | None = None
         self._vector = ""
+        self._mark: Path | None = None
 
     @property
     def _opened(self) -> edge.EdgeShard:
@@ -32,9 +38,43 @@ class Shard:
         return self._shard
 
     def open(self, folder: str, vector: str) -> None:
-        """A shard that is there."""
+        """A shard that is there. If the process that had it was killed, it is mended first."""
         self._vector = vector
-        self._shard = edge.EdgeShard.load(folder)
+        mark = Path(folder).with_name(_OPEN)
+        killed = mark.exists()
+        self._shard = edge.EdgeShard.load(folder)  # which fails while another process has it
+        self._mark = mark
+        mark.touch()
+        if killed:
+            self._mend()
+
+    def _mend(self) -> None:
+        """Remove the points that a kill in the midst of a write has left unreadable; an ingest writes them again."""
+        if lost := list(self._unreadable()):
+            # To remove a point Edge reads it: so they get something that can be read.
+            self._opened.update(edge.UpdateOperation.overwrite_payload(lost, {}))
+            self.delete(lost)
+            self._opened.flush()
+
+    def _unreadable(self) -> Iterator[Any]:
+        offset = None
+        while True:
+            request = edge.ScrollRequest(offset=offset, limit=_LOOKED_AT, with_payload=False, with_vector=False)
+            found, offset = self._opened.scroll(request)
+            yield from self._unreadable_of([each.id for each in found])
+            if offset is None:
+                return
+
+    def _unreadable_of(self, ids: list[Any]) -> Iterator[Any]:
+        """By halves: one that cannot be read fails all that are asked for with it."""
+        try:
+            self._opened.retrieve(ids, True, True)
+        except Exception:  # Edge raises nothing more precise
+            if len(ids) == 1:
+                yield ids[0]
+            else:
+                yield from self._unreadable_of(ids[: len(ids) // 2])
+                yield from self._unreadable_of(ids[len(ids) // 2 :])
 
     def create(self, folder: str, vector: str, dimensions: int, precision: str, indexes: dict[str, str]) -> None:
         """A new one."""
@@ -113,6 +153,8 @@ class Shard:
         """Write out what is in memory."""
         if self._shard is not None:
             self._shard.close()
+        if self._mark is not None:
+            self._mark.unlink(missing_ok=True)
 
 
 def _filter(where: dict[str, Any]) -> edge.Filter:
@@ -168,8 +210,11 @@ def main() -> None:
             answer: tuple[str, Any] = "ok", method(*arguments)
         except Exception as error:  # Edge raises nothing more precise
             answer = "error", str(error)
-        pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
-        answers.flush()
+        try:
+            pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
+            answers.flush()
+        except BrokenPipeError:  # the parent was killed
+            break
     shard.close()
 
 

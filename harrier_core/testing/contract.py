@@ -188,23 +188,24 @@ class StoreContract:
             index.delete("bread")
         assert index.count() == 2
 
-    def test_progress(self, index: Index) -> None:
+    def test_progress(self, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
         """After each window, from a generator that is read as it goes."""
+        monkeypatch.setattr("harrier_core.ingest._WINDOW_RECORDS", 100)
         read: list[int] = []
         seen: list[tuple[int, int]] = []
 
         def records() -> Iterator[Record]:
-            for number in range(6_000):
+            for number in range(600):
                 read.append(number)
                 yield Record(str(number), f"text {number}")
 
         def tell(report: IngestReport) -> None:
             seen.append((report.written, len(read)))
 
-        assert index.ingest(records(), on_progress=tell).written == 6_000
-        assert [written for written, _ in seen][:2] == [1_000, 2_000]
-        assert seen[0][1] < 5_000
-        assert seen[-1][0] == 6_000
+        assert index.ingest(records(), on_progress=tell).written == 600
+        assert [written for written, _ in seen][:2] == [100, 200]
+        assert seen[0][1] < 500
+        assert seen[-1][0] == 600
 
     def test_an_error_of_the_source(self, index: Index) -> None:
         """It reaches the caller, and a run over the whole source converges."""

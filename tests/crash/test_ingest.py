@@ -18,7 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 pytest.register_assert_rewrite("killing")  # so that a failure shows what differs
 
-from killing import Clean, Place, kill_server  # noqa: E402
+from killing import Clean, Place, kill_server, stop_server  # noqa: E402
 
 
 class Tables(Place):
@@ -117,6 +117,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     conninfo, stop = start(tmp_path / "data")
     yield conninfo, tmp_path / "data"
     stop()
+    stop_server(tmp_path / "data")
 
 
 def test_the_server_killed(server: tuple[str, Path], clean: Clean) -> None:

@@ -20,7 +20,7 @@ from harrier_pgvector import PgVectorStore
 from harrier_pgvector.embedded import start
 from harrier_pgvector.sync import TableSync
 from ingesting import CHUNKING, Hashing
-from killing import kill_server
+from killing import kill_server, stop_server
 from psycopg import sql
 
 from harrier_core import Index, Record
@@ -43,6 +43,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     conninfo, stop = start(tmp_path / "data")
     yield conninfo, tmp_path / "data"
     stop()
+    stop_server(tmp_path / "data")
 
 
 class Writer:

@@ -35,6 +35,25 @@ def index(tmp_path: Path, encoder: Encoder) -> Iterator[Index]:
         yield index
 
 
+def test_what_a_kill_left_unreadable(tmp_path: Path, encoder: Encoder) -> None:
+    """Payloads that were half written: whoever opens it after a kill removes them, and an ingest writes them again."""
+    with Index(QdrantStore.embedded(tmp_path, collection="docs"), encoder) as index:
+        index.ingest(RECORDS)
+    [payloads] = (tmp_path / "docs").glob("edge/segments/*/payload_storage/page_0.dat")
+    with payloads.open("r+b") as file:
+        file.seek(300)
+        file.write(b"\xff" * 500)
+    with Index(QdrantStore.embedded(tmp_path, collection="docs"), encoder) as index:
+        with pytest.raises(StoreError, match="decompress"):
+            list(index.read())
+        os.kill(process_of(index.store), signal.SIGKILL)
+        kept = {stored.chunk.record_id for stored in index.read()}
+        assert 280 < len(kept) < 300
+        assert index.ingest(RECORDS).encoded == 300 - len(kept)
+        assert {stored.chunk.record_id for stored in index.read()} == {record.id for record in RECORDS}
+        assert index.verify().sound
+
+
 def process_of(store: Any) -> int:
     number: int = store._place._child._process.pid
     return number
