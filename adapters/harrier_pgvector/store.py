@@ -216,6 +216,7 @@ class PgVectorStore:
         )
         # Sorted, as the locks are: two writers of the same records wait for each other in the same order.
         connection.execute(upsert.format(table=self._table.name, columns=columns, staging=staging, new=new), [])
+        connection.execute("DROP TABLE pg_temp.harrier_staging")  # for the next write of a caller's transaction
 
     def _copy(
         self, connection: Connection[Any], into: sql.Identifier, chunks: Sequence[Chunk], vectors: Vectors

@@ -46,8 +46,11 @@ def loaded_models() -> int:
 
 @pytest.fixture
 def before() -> int:
-    """How many were loaded when the test began."""
-    return loaded_models()
+    """How many were loaded when the test began; one of an earlier test may still be on its way out."""
+    number = loaded_models()
+    while (later := loaded_models()) < number:
+        number = later
+    return number
 
 
 # -- results
@@ -74,7 +77,7 @@ def test_no_texts(encoder: Encoder, before: int) -> None:
     ):
         assert vectors.shape == (0, 64)
         assert vectors.dtype == np.float32
-    assert loaded_models() <= before  # one of an earlier test may have gone meanwhile
+    assert loaded_models() <= before
     with pytest.raises(TaskError):
         encoder.encode_queries([], task="no such task")
 
@@ -127,7 +130,7 @@ def test_a_bad_text(encoder: Encoder, before: int, bad: Any, kind: type[InputErr
     for aencode in (encoder.aencode_documents, encoder.aencode_queries):
         with pytest.raises(kind, match=message):
             asyncio.run(aencode(["fine", bad, "fine"]))
-    assert loaded_models() <= before  # one of an earlier test may have gone meanwhile
+    assert loaded_models() <= before
 
 
 def test_all_bad_texts_at_once(encoder: Encoder) -> None:
@@ -222,7 +225,7 @@ def test_making_one_loads_nothing(before: int) -> None:
     assert repr(encoder) == "Encoder('/no/such/folder', device='cuda:7', task=Task(instruction='Find birds'))"
     assert repr(Encoder("harrier-270m")) == "Encoder('harrier-270m')"
     encoder.close()
-    assert loaded_models() <= before  # one of an earlier test may have gone meanwhile
+    assert loaded_models() <= before
 
 
 def test_looking_inside_loads_no_model(encoder: Encoder, before: int) -> None:
@@ -232,7 +235,7 @@ def test_looking_inside_loads_no_model(encoder: Encoder, before: int) -> None:
     assert (encoder.dimensions, encoder.max_tokens, len(encoder.tasks)) == (64, 512, 3)
     assert encoder.space.dimensions == 64
     assert encoder.placement.device == "cpu"
-    assert loaded_models() <= before  # one of an earlier test may have gone meanwhile
+    assert loaded_models() <= before
 
 
 def test_copies_are_settings(built: Callable[..., Path], before: int) -> None:
@@ -285,7 +288,7 @@ def test_the_last_one_out(built: Callable[..., Path], before: int) -> None:
     assert np.array_equal(two.encode_documents(["a"]), expected)
     assert loaded_models() == before + 1
     del two
-    assert loaded_models() <= before  # one of an earlier test may have gone meanwhile
+    assert loaded_models() <= before
 
 
 def test_after_close(built: Callable[..., Path]) -> None:
@@ -323,7 +326,7 @@ def test_threads_load_once(built: Callable[..., Path], before: int) -> None:
         assert max(pool.map(work, range(16))) < 1e-5
     assert loaded_models() == before + 1
     shared.close()
-    assert loaded_models() <= before  # one of an earlier test may have gone meanwhile
+    assert loaded_models() <= before
 
 
 def test_closing_under_load(built: Callable[..., Path], before: int) -> None:
@@ -355,7 +358,7 @@ def test_closing_under_load(built: Callable[..., Path], before: int) -> None:
     deadline = time.monotonic() + 60
     while loaded_models() > before and time.monotonic() < deadline:
         time.sleep(0.01)  # the pass under way, which nobody waits for any more
-    assert loaded_models() <= before  # one of an earlier test may have gone meanwhile
+    assert loaded_models() <= before
 
 
 def test_a_cancelled_task_is_cancelled(built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -272,6 +272,28 @@ def test_somebody_elses_pool(postgres: str, table: str, encoder: Encoder) -> Non
             )
 
 
+def test_in_a_transaction_of_the_callers(postgres: str, table: str, encoder: Encoder, index: Index) -> None:
+    """Several writes and a deletion are done with the caller's own work, or not at all."""
+    index.ingest(RECORDS[:3])
+    with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres) as connection:
+        for ending in (psycopg.Rollback, None):
+            with connection.transaction():
+                store.open_on(connection, encoder.space, write=True)
+                for record in RECORDS[:2]:
+                    chunk = Chunk.of(replace(record, text="changed"), 0, 0, "changed")
+                    known = store.known([record.id])
+                    store.write_on(connection, Write({record.id: 1}, [chunk], _one(encoder), [], known))
+                store.delete_on(connection, [RECORDS[2].id])
+                if ending:
+                    raise ending
+            texts = sorted(stored.chunk.text for stored in index.read())
+            assert texts == ([record.text for record in RECORDS[:3]] if ending else ["changed", "changed"])
+
+
+def _one(encoder: Encoder) -> Any:
+    return encoder.encode_documents(["changed"])
+
+
 def test_nothing_is_left_in_a_session(postgres: str, table: str, encoder: Encoder) -> None:
     """A pooler gives it to somebody else after each transaction: no setting, no table, no prepared statement."""
     with ConnectionPool(postgres, min_size=1, max_size=1, open=True, kwargs={"prepare_threshold": None}) as pool:
