@@ -64,10 +64,11 @@ def engine_of(process: subprocess.Popen[str]) -> int | None:
 
 
 @pytest.mark.parametrize("step", QDRANT_STEPS)
-def test_killed_at_a_step(collections: Collections, clean: Clean, step: str) -> None:
-    """At its first, and at a later time."""
+def test_killed_at_a_step(collections: Collections, clean: Clean, step: str, pytestconfig: pytest.Config) -> None:
+    """At a later time, and, in the long form of these tests, at its first."""
     once = step.endswith(("settle", "delete_where"))
-    for occurrence in (1,) if once else (1, 3):
+    later = (1, 3) if pytestconfig.getoption("--kills") >= 50 else (3,)
+    for occurrence in (1,) if once else later:
         collections.copy_before("killed")
         assert collections.ingesting("killed", step, occurrence).wait(60) == -signal.SIGKILL
         collections.converges("killed", clean)
