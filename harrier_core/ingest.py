@@ -89,13 +89,11 @@ class Ingest:
         self._begin = perf_counter()
         self._seen: set[int] = set()  # hashes of record ids: some 70 bytes each
         self._under_way: deque[tuple[_Plan, Future[IngestReport]]] = deque()
-        # What is stored of a window is looked up while its chunks are made.
-        self._looking = ThreadPoolExecutor(1, thread_name_prefix="harrier-look-up")
         self.report = IngestReport()
 
     def run(self, records: Iterable[Record], *, prune: bool) -> IngestReport:
         """Ingest all records, and with `prune` remove those of the store that are not among them."""
-        with self._looking, ThreadPoolExecutor(_WRITERS, thread_name_prefix="harrier-write") as writing:
+        with ThreadPoolExecutor(_WRITERS, thread_name_prefix="harrier-write") as writing:
             try:
                 for window, repeated in self._windows(records):
                     if repeated:  # what is known of a record may be about to change
@@ -149,9 +147,8 @@ class Ingest:
 
     def _plan(self, records: dict[str, Record], report: IngestReport) -> _Plan:
         """What a window's records need; their vectors are under way when it is made."""
-        looking = self._looking.submit(self._store.known, list(records))
         made = self._chunks(records)
-        known = looking.result()
+        known = self._store.known(list(made))
         plan = _Plan({}, made, known, [], [])
         for record_id, own in made.items():
             stored = known.get(record_id, {})
