@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -18,6 +22,19 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     conninfo, stop = start(tmp_path_factory.mktemp("postgres"))
     yield conninfo
     stop()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """One of the test's own, to be killed, and its folder."""
+    conninfo, stop = start(tmp_path / "data")
+    yield conninfo, tmp_path / "data"
+    stop()
+    pid = tmp_path / "data" / "postmaster.pid"
+    if pid.exists():  # the test started it again: nobody else ends it
+        os.kill(int(pid.read_text().split()[0]), signal.SIGINT)
+        while pid.exists():
+            time.sleep(0.02)
 
 
 @pytest.fixture

@@ -100,12 +100,3 @@ def kill_server(folder: Path) -> None:
         "pgserver.get_server(Path(sys.argv[1]), cleanup_mode=None)"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", restart, str(folder)], check=True, capture_output=True)
-
-
-def stop_server(folder: Path) -> None:
-    """The one that was started again: nobody else does."""
-    pid = folder / "postmaster.pid"
-    if pid.exists():
-        os.kill(int(pid.read_text().split()[0]), signal.SIGINT)
-        while pid.exists():
-            time.sleep(0.02)

@@ -5,20 +5,18 @@ from __future__ import annotations
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from harrier_pgvector.embedded import start
 from ingesting import STEPS
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 pytest.register_assert_rewrite("killing")  # so that a failure shows what differs
 
-from killing import Clean, Place, kill_server, stop_server  # noqa: E402
+from killing import Clean, Place, kill_server  # noqa: E402
 
 
 class Tables(Place):
@@ -110,15 +108,6 @@ def test_ctrl_c(tables: Tables, clean: Clean) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == -signal.SIGINT
     assert tables.converges("killed", clean)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A Postgres of the test's own, to be killed."""
-    conninfo, stop = start(tmp_path / "data")
-    yield conninfo, tmp_path / "data"
-    stop()
-    stop_server(tmp_path / "data")
 
 
 def test_the_server_killed(server: tuple[str, Path], clean: Clean) -> None:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,9 @@ from typing import Any
 import psycopg
 import pytest
 from harrier_pgvector import PgVectorStore
-from harrier_pgvector.embedded import start
 from harrier_pgvector.sync import TableSync
 from ingesting import CHUNKING, Hashing
-from killing import kill_server, stop_server
+from killing import kill_server
 from psycopg import sql
 
 from harrier_core import Index, Record
@@ -35,15 +33,6 @@ CREATE = [
 # A row without a language cannot be read: it is put aside, and its neighbours are not.
 TEXT = "concat_ws(E'\\n\\n', title, body) || left(lang, 0 / length(lang))"
 WORDS = ["river", "sand", "bread", "yeast", "vaccine", "virus", "glass", "light", "stone", "wind", "lemon"]
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A Postgres of the test's own, to be killed."""
-    conninfo, stop = start(tmp_path / "data")
-    yield conninfo, tmp_path / "data"
-    stop()
-    stop_server(tmp_path / "data")
 
 
 class Writer:

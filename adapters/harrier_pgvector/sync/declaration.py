@@ -37,7 +37,6 @@ class Declaration:
     target: tuple[str, str]  # schema and name
     target_there: bool
     chunking: Chunking | None
-    notify: bool
     state: State
     reason: str | None
 
@@ -82,13 +81,12 @@ def _declaration(
         target=tuple(target_name or declared["target"]),
         target_there=target_name is not None,
         chunking=Chunking(**declared["chunking"]) if declared["chunking"] else None,
-        notify=declared["notify"],
         state=state,
         reason=reason,
     )
 
 
-def to_json(source: Source, target: tuple[str, str], chunking: Chunking | None, *, notify: bool) -> dict[str, Any]:
+def to_json(source: Source, target: tuple[str, str], chunking: Chunking | None) -> dict[str, Any]:
     """What is stored of it."""
     return {
         "source": [source.schema, source.table],
@@ -98,7 +96,6 @@ def to_json(source: Source, target: tuple[str, str], chunking: Chunking | None, 
         "metadata": source.metadata,
         "watched": source.watched,
         "chunking": asdict(chunking) if chunking else None,
-        "notify": notify,
     }
 
 

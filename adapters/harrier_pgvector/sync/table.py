@@ -156,7 +156,7 @@ class TableSync:
                 )
             run(drop(before.number, view_of(self._target)))
         insert = sql.SQL("INSERT INTO harrier_sync.tables (source, target, declared) VALUES ({}, {}, {}) RETURNING id")
-        declared = to_json(source, self._target, wanted.chunking, notify=wanted.notify)
+        declared = to_json(source, self._target, wanted.chunking)
         names = (sql.Identifier(*name).as_string() for name in ((source.schema, source.table), self._target))
         values = *map(literal, names), literal(json.dumps(declared))
         [number] = run([insert.format(*values)]).fetchone() or [0]
