@@ -23,6 +23,7 @@ from harrier_core.attention import Groups, KeysValues, Layout, Ragged, Text, can
 from harrier_core.checkpoint import Checkpoint
 from harrier_core.device import Placement
 from harrier_core.errors import DeviceError
+from harrier_core.graphs import Graphs
 from harrier_core.linear import MOST_PACKED_BYTES, Linear, PackedLinear, QuantizedLinear, can_pack, refuse_without_int8
 from harrier_core.packing import Row, by_length
 
@@ -45,9 +46,11 @@ class Decoder:
         self._dtype = torch.float32 if placement.dtype == "int8" else getattr(torch, placement.dtype)
         self._layout = Ragged if can_be_ragged(self._device, self._dtype, architecture.head) else Groups
         self._angles: dict[tuple[Rotary, torch.dtype], Turns] = {}
+        self._outgrown: list[Turns] = []  # angles that recordings may still read
         self._beginnings: OrderedDict[tuple[int, ...], list[KeysValues]] = OrderedDict()
         self._steps = _steps(self._device)
         self._epsilon = torch.tensor(architecture.epsilon, device=self._device)
+        self._graphs = Graphs(self._scale, self._device) if self._layout is Ragged else None
         try:
             self._load(checkpoint, placement)
         except torch.OutOfMemoryError:
@@ -78,36 +81,36 @@ class Decoder:
         """
         if precise:  # what is kept of beginnings is not
             rows = [Row(row.ids) for row in rows]
+        beginnings = {row.shared: self._beginning(row.shared) for row in rows if row.shared}
+        if self._graphs and not precise:
+            replayed = self._graphs.run(rows, beginnings, partial(self._forward, dtype=self._dtype))
+            if replayed is not None:
+                return _fetch(replayed)
         order = [number for numbers in by_length(rows) for number in numbers]
         texts = [Text(len(rows[number].rest), rows[number].shared) for number in order]
-        beginnings = {text.beginning: self._beginning(text.beginning) for text in texts if text.beginning}
         layout = (Groups if precise else self._layout)(texts, beginnings, self._scale, self._device)
         dtype = torch.float32 if precise else self._dtype
-        normed = self._forward([rows[number].rest for number in order], layout, dtype)
+        ids = self._on_device([id_ for number in order for id_ in rows[number].rest])
         places = torch.tensor(order).argsort().to(self._device, non_blocking=True)
-        return _fetch((normed.float() * self._norm)[places])
+        return _fetch(self._forward(ids, layout, dtype)[places])
+
+    def _on_device(self, ids: Sequence[int]) -> Tensor:
+        return torch.tensor(ids).to(self._device, non_blocking=True)
 
     def _beginning(self, ids: tuple[int, ...]) -> list[KeysValues]:
         """The keys and values of a beginning in every layer, computed at its first use."""
         if ids not in self._beginnings:
             kept: list[KeysValues] = []
             layout = self._layout([Text(len(ids))], {}, self._scale, self._device)
-            self._forward([ids], layout, self._dtype, kept)
+            self._forward(self._on_device(ids), layout, self._dtype, kept)
             self._beginnings[ids] = kept
             if len(self._beginnings) > _KEPT_BEGINNINGS:
                 self._beginnings.popitem(last=False)
         self._beginnings.move_to_end(ids)
         return self._beginnings[ids]
 
-    def _forward(
-        self,
-        rows: Sequence[Sequence[int]],
-        layout: Layout,
-        dtype: torch.dtype,
-        keep: list[KeysValues] | None = None,
-    ) -> Tensor:
-        """Hidden states of the last tokens, normed, (texts, hidden); `keep` collects keys and values."""
-        ids = torch.tensor([id_ for row in rows for id_ in row]).to(self._device, non_blocking=True)  # (tokens,)
+    def _forward(self, ids: Tensor, layout: Layout, dtype: torch.dtype, keep: list[KeysValues] | None = None) -> Tensor:
+        """Final hidden states of the last tokens, (texts, hidden), float32; `keep` collects keys and values."""
         hidden = F.embedding(ids, self._embeddings).to(dtype)  # (tokens, hidden)
         if self._architecture.gemma:
             scale = torch.tensor(self._architecture.hidden**0.5, dtype=self._dtype)  # rounded as transformers does
@@ -116,7 +119,7 @@ class Decoder:
         normed = _norm(hidden, self._epsilon)
         for block in self._blocks:
             hidden, normed = block(hidden, normed, layout, turns[_rotary(block.layer)], keep)
-        return normed
+        return normed.float() * self._norm
 
     def _turns(self, layer: Rotary, layout: Layout, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosines and sines of the rotary angles at each token's position, each (tokens, 1, head / 2)."""
@@ -128,6 +131,7 @@ class Decoder:
             speeds = 1.0 / (base ** (torch.arange(0, head, 2).float() / head)) / stretch
             positions = torch.arange(max(_LEAST_ANGLES, 2 ** (layout.length - 1).bit_length())).float()
             angles = (positions[:, None] * speeds)[:, None]
+            self._outgrown += [self._angles[key]] if key in self._angles else []
             self._angles[key] = angles.cos().to(self._device, dtype), angles.sin().to(self._device, dtype)
         cosines, sines = self._angles[key]
         return cosines[layout.positions], sines[layout.positions]

@@ -6,10 +6,14 @@ import json
 import random
 from pathlib import Path
 
+import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from harrier_core import attention
 from harrier_core.architecture import read_architecture
+from harrier_core.attention import Ragged
 from harrier_core.checkpoint import Checkpoint
 from harrier_core.decoder import Decoder
 from harrier_core.device import place
@@ -35,3 +39,46 @@ def some_rows(lengths: list[int], shared: tuple[int, ...] = (), seed: int = 0) -
 def error(ours: Tensor, theirs: Tensor) -> float:
     unit = torch.nn.functional.normalize
     return float((unit(ours, dim=1) - unit(theirs, dim=1)).abs().max())
+
+
+def make_ragged(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a decoder on a CPU lay out its passes as on a GPU."""
+    monkeypatch.setattr(attention, "varlen_attn", _by_its_documentation)
+    monkeypatch.setattr(attention, "_HAS", {"num_splits"})
+    decoder._layout = Ragged
+
+
+def _by_its_documentation(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cu_seq_q: Tensor,
+    cu_seq_k: Tensor,
+    max_q: int,
+    max_k: int,
+    *,
+    scale: float,
+    window_size: tuple[int, int],
+    enable_gqa: bool,
+    num_splits: int,
+) -> Tensor:
+    """varlen_attn, one text after the other, its last queries at the end of its keys."""
+    assert num_splits == 1
+    assert enable_gqa == (query.shape[1] > key.shape[1])
+    assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
+    for bounds, all_, longest in ((cu_seq_q, len(query), max_q), (cu_seq_k, len(key), max_k)):
+        assert bounds[-1].item() == all_
+        assert bounds.diff().max().item() <= longest
+    left, right = window_size
+    assert right == 0
+    attended = []
+    for text in range(len(cu_seq_q) - 1):
+        asking = query[cu_seq_q[text] : cu_seq_q[text + 1]].transpose(0, 1)
+        seen, told = (each[cu_seq_k[text] : cu_seq_k[text + 1]].transpose(0, 1) for each in (key, value))
+        columns = torch.arange(seen.shape[1])
+        rows = columns[-asking.shape[1] :, None]
+        mask = (columns <= rows) & ((left < 0) | (columns >= rows - left))
+        repeats = asking.shape[0] // seen.shape[0]
+        seen, told = (each.repeat_interleave(repeats, 0) for each in (seen, told))
+        attended.append(F.scaled_dot_product_attention(asking, seen, told, mask, scale=scale).transpose(0, 1))
+    return torch.cat(attended)

@@ -1,0 +1,133 @@
+"""Small passes on a GPU, recorded once and replayed: to launch their kernels takes longer than to run them.
+
+A recording is of one shape, so a pass is filled up to the next shape with texts that nobody asked for. It is of one
+beginning too, whose keys and values it reads where they were when it was made.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harrier_core.attention import Beginnings, Ragged, Text
+from harrier_core.errors import ModelWarning
+from harrier_core.packing import Row
+
+# Of a recording. There is room for one text less, because one takes what remains of the tokens.
+_TEXTS = (2, 5, 17, 65)
+_TOKENS = (16, 32, 64, 128, 256, 512, 1_024)
+
+_KEPT = 64  # shapes; all recordings have what lies between the first product and the last in the same memory
+_FILLING = 0  # any token will do
+
+Forward = Callable[[Tensor, Ragged], Tensor]  # ids, (tokens,), and their layout to hidden states, (texts, hidden)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What one recording is for."""
+
+    texts: int
+    tokens: int
+    beginning: tuple[int, ...]
+
+    def fill(self, rows: Sequence[Row]) -> list[Row]:
+        """These rows, and behind them what makes up the shape."""
+        texts = self.texts - len(rows)
+        tokens = self.tokens - sum(len(row.rest) for row in rows)
+        lengths = [1] * (texts - 1) + [tokens - texts + 1]
+        return [*rows, *(Row([_FILLING] * length, self.beginning) for length in lengths)]
+
+
+def shape_of(rows: Sequence[Row]) -> Shape | None:
+    """The smallest that these rows fit into, if there is one."""
+    beginnings = {row.shared for row in rows}
+    texts = next((texts for texts in _TEXTS if texts > len(rows)), 0)
+    needed = sum(len(row.rest) for row in rows) + texts - len(rows)
+    tokens = next((tokens for tokens in _TOKENS if tokens >= needed), 0)
+    return Shape(texts, tokens, *beginnings) if texts and tokens and len(beginnings) == 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Recording:
+    ids: Tensor  # (tokens,)
+    layout: Ragged
+    replay: Callable[[], Tensor]
+
+
+class Graphs:
+    """The recordings of one model."""
+
+    def __init__(self, scale: float, device: torch.device) -> None:
+        self._scale = scale
+        self._device = device
+        self._shapes: OrderedDict[Shape, _Recording | None] = OrderedDict()  # those that came once have none yet
+        self._pool: Any = None
+        self._works = True
+
+    def run(self, rows: Sequence[Row], beginnings: Beginnings, forward: Forward) -> Tensor | None:
+        """Hidden states of the rows' last tokens, (rows, hidden), until the next run, or None if this is no such pass.
+
+        A shape is recorded when it comes for the second time: most of those that come once do not come again.
+        """
+        shape = shape_of(rows)
+        if shape is None or not self._works:
+            return None
+        known = shape in self._shapes
+        recording = self._shapes.setdefault(shape, None)
+        self._shapes.move_to_end(shape)
+        if len(self._shapes) > _KEPT:
+            self._shapes.popitem(last=False)
+        if not known:
+            return None
+        filled = shape.fill(rows)
+        texts = [Text(len(row.rest), row.shared) for row in filled]
+        ids = torch.tensor([id_ for row in filled for id_ in row.rest])
+        if recording is None:
+            layout = Ragged(texts, beginnings, self._scale, self._device, longest=shape.tokens)
+            recording = self._shapes[shape] = self._recording(ids.to(self._device), layout, forward)
+            if recording is None:
+                return None
+        recording.ids.copy_(ids, non_blocking=True)
+        recording.layout.become(Ragged(texts, beginnings, self._scale, ids.device))
+        return recording.replay()[: len(rows)]
+
+    def _recording(self, ids: Tensor, layout: Ragged, forward: Forward) -> _Recording | None:
+        try:
+            return _Recording(ids, layout, self._record(lambda: forward(ids, layout)))
+        except torch.OutOfMemoryError:
+            return None  # there may be more another time
+        except RuntimeError as error:
+            self._works = False
+            said = str(error).partition("\n")[0]
+            warnings.warn(
+                f"small passes on {self._device} are launched, not replayed: {said}", ModelWarning, stacklevel=2
+            )
+            return None
+
+    def _record(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        """What does that work again, on the same memory."""
+        with torch.cuda.device(self._device):
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            before = torch.cuda.current_stream()
+            aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            aside.wait_stream(before)
+            with torch.cuda.stream(aside):
+                work()  # once for what cannot be recorded: kernels are compiled, tables grow
+            before.wait_stream(aside)
+            graph = torch.cuda.CUDAGraph()
+            # Other threads may use the GPU meanwhile.
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                result = work()
+
+        def replay() -> Tensor:
+            graph.replay()
+            return result
+
+        return replay

@@ -1,0 +1,194 @@
+"""Small passes that are replayed: filled up to a shape, and with the vectors that they have by themselves.
+
+On a CPU the work is done anew where a GPU would replay it; the last test is about a real recording.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import weakref
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from passes import error, load, make_ragged, some_rows
+from torch import Tensor
+
+from harrier_core import Encoder, ModelWarning
+from harrier_core.decoder import _KEPT_BEGINNINGS
+from harrier_core.graphs import _KEPT, Graphs, Shape, shape_of
+from harrier_core.packing import Row
+from harrier_core.testing import ARCHITECTURES
+
+LENGTHS = st.lists(st.integers(1, 1_100), min_size=1, max_size=70)
+INSTRUCTION = tuple(range(7, 27))
+
+
+class Recorded:
+    """A decoder that lays out its passes as on a GPU, and how often it recorded."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.decoder, _ = load(folder)
+        self.plain, _ = load(folder)
+        assert self.plain._graphs is None, "on a CPU there is nothing to win"
+        self.recordings = 0
+        self.replays = 0
+        monkeypatch.setattr(Graphs, "_record", lambda _, work: self._record(work))
+        make_ragged(self.decoder, monkeypatch)
+        self.decoder._graphs = Graphs(self.decoder._scale, self.decoder._device)
+
+    def _record(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        self.recordings += 1
+        work()
+
+        def replay() -> Tensor:
+            self.replays += 1
+            return work()
+
+        return replay
+
+    def error(self, rows: list[Row]) -> float:
+        return error(self.decoder.launch(rows)(), self.plain.launch(rows)())
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def recorded(request: pytest.FixtureRequest, built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Recorded:
+    return Recorded(built(request.param), monkeypatch)
+
+
+@given(LENGTHS, st.sampled_from([(), INSTRUCTION]))
+def test_filling(lengths: list[int], shared: tuple[int, ...]) -> None:
+    """A shape holds the rows, then whole texts behind the same beginning, and not a token more than it says."""
+    rows = some_rows(lengths, shared)
+    shape = shape_of(rows)
+    assert (shape is None) == (len(rows) >= 65 or sum(lengths) + _more_texts(len(rows)) > 1_024)
+    if shape:
+        filled = shape.fill(rows)
+        assert filled[: len(rows)] == rows
+        assert len(filled) == shape.texts
+        assert sum(len(row.rest) for row in filled) == shape.tokens
+        assert all(row.rest and row.shared == shared for row in filled)
+
+
+def _more_texts(texts: int) -> int:
+    return next((size - texts for size in (2, 5, 17, 65) if size > texts), 0)
+
+
+def test_shapes() -> None:
+    """The smallest there is; a pass behind several beginnings has none."""
+    assert shape_of(some_rows([8], INSTRUCTION)) == Shape(2, 16, INSTRUCTION)
+    assert shape_of(some_rows([15])) == Shape(2, 16, ())
+    assert shape_of(some_rows([16])) == Shape(2, 32, ())
+    assert shape_of(some_rows([8] * 64)) == Shape(65, 1_024, ())
+    assert shape_of([*some_rows([3]), *some_rows([3], INSTRUCTION)]) is None
+
+
+@pytest.mark.parametrize("shared", [(), INSTRUCTION])
+def test_replays_are_passes(recorded: Recorded, shared: tuple[int, ...]) -> None:
+    """Every small pass has the vectors of a pass of its own, whatever was replayed in its memory before."""
+    chance = random.Random(0)
+    for seed in range(40):
+        lengths = [chance.randrange(1, 40) for _ in range(chance.choice([1, 1, 3, 4, 16]))]
+        assert recorded.error(some_rows(lengths, shared, seed)) < 1e-5
+    assert recorded.replays > 20
+    assert recorded.recordings < 15
+
+
+def test_recorded_at_the_second_time(recorded: Recorded) -> None:
+    """What comes once costs no recording; what comes again costs one."""
+    for _ in range(4):
+        assert recorded.error(some_rows([5])) < 1e-5
+    assert (recorded.recordings, recorded.replays) == (1, 3)
+
+
+def test_what_is_not_small(recorded: Recorded) -> None:
+    """Passes of several beginnings, of many texts and of many tokens are none of these."""
+    for rows in [some_rows([3] * 65), [*some_rows([3]), *some_rows([3], INSTRUCTION)]] * 3:
+        assert recorded.error(rows) < 1e-5
+    assert recorded.recordings == 0
+
+
+def test_a_beginning_that_was_forgotten(recorded: Recorded) -> None:
+    """A recording keeps what it reads, and there are no more of them than there is room for."""
+    beginnings = [tuple(range(number, number + 9)) for number in range(2 * _KEPT_BEGINNINGS)]
+    for _ in range(3):
+        for shared in beginnings:
+            assert recorded.error(some_rows([5], shared)) < 1e-5
+    assert recorded.recordings == len(beginnings)
+    graphs: Any = recorded.decoder._graphs
+    for shared in (tuple(range(number, number + 3)) for number in range(_KEPT)):
+        recorded.decoder.launch(some_rows([5], shared))
+    assert len(graphs._shapes) == _KEPT
+    assert not any(graphs._shapes.values())
+
+
+def test_a_precise_pass_is_not_replayed(recorded: Recorded) -> None:
+    """It computes in another format than what was recorded."""
+    for _ in range(3):
+        recorded.decoder.launch(some_rows([5]), precise=True)()
+    assert recorded.recordings == 0
+
+
+def test_where_recording_fails(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said once, and passes are launched as before; where memory ran out it is tried another time."""
+
+    def failing(*_: object) -> None:
+        raise errors.pop()
+
+    monkeypatch.setattr(Graphs, "_record", failing)
+    errors = [
+        RuntimeError("operation not permitted when stream is capturing\nand much more"),
+        torch.OutOfMemoryError("CUDA out of memory."),
+    ]
+    for _ in range(2):
+        assert recorded.error(some_rows([5])) < 1e-5
+    with pytest.warns(ModelWarning, match="^small passes on cpu are launched, not replayed: .*is capturing$"):
+        assert recorded.error(some_rows([5])) < 1e-5
+    for _ in range(2):
+        assert recorded.error(some_rows([5])) < 1e-5
+
+
+def test_a_model_is_let_go_at_once(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No recording holds it: a GPU's memory is free when its encoder is closed, not when garbage is collected."""
+    monkeypatch.setattr(Graphs, "_record", lambda _, work: partial(torch.clone, work()))
+    for _ in range(3):
+        recorded.decoder.launch(some_rows([5]))()
+    gone = weakref.ref(recorded.decoder)
+    gc.disable()
+    try:
+        del recorded.decoder
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: nothing was recorded and replayed on a GPU")
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_recordings_on_a_gpu(architecture: Any, built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vectors of replayed passes are those of launched ones, also after the tables they read were outgrown."""
+    folder = str(built(architecture))
+    texts = [["one"], ["two", "three words here", "four"], ["a longer text " * 40], ["word"] * 60]
+    replayed: list[int] = []
+    run = Graphs.run
+
+    def watching(graphs: Graphs, rows: Any, *more: Any) -> Tensor | None:
+        result = run(graphs, rows, *more)
+        replayed.append(result is not None)
+        return result
+
+    monkeypatch.setattr(Graphs, "run", watching)
+    with Encoder(folder, device="cuda", task="a task") as encoder:
+        launched = [[encoder.encode_queries(each), encoder.encode_documents(each)] for each in texts]
+        assert not any(replayed)
+        for _ in range(3):
+            encoder.encode_documents(["long " * 480])
+            again = [[encoder.encode_queries(each), encoder.encode_documents(each)] for each in texts]
+            for one, other in zip(launched, again, strict=True):
+                assert all((a * b).sum(1).min() > 0.9999 for a, b in zip(one, other, strict=True))
+    assert sum(replayed) >= 12
