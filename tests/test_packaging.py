@@ -74,7 +74,8 @@ ROOMS: dict[str, set[str]] = {
     "checkpoint": {"errors", "torch", "safetensors"},
     "linear": {"errors", "torch"},
     "attention": {"torch"},
-    "decoder": {"architecture", "attention", "checkpoint", "device", "errors", "linear", "packing", "torch"},
+    "decoder": {"architecture", "attention", "checkpoint", "device", "errors", "graphs", "linear", "packing", "torch"},
+    "graphs": {"attention", "errors", "packing", "torch"},
     "fallback": {"device", "errors", "packing", "shared", "torch", "transformers"},
     "engine": {
         *("architecture", "budget", "calls", "checkpoint", "decoder", "device", "errors", "fallback", "models"),
