@@ -32,8 +32,8 @@ class Ready:
         self.busy = 0.0
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Words will do."""
-        return [len(text.split()) for text in texts]
+        """A guess, which costs nothing either."""
+        return [len(text) // 5 for text in texts]
 
     def submit_documents(self, texts: Sequence[str]) -> Future[Vectors]:
         """On a thread, as a model would."""

@@ -39,9 +39,8 @@ _LEAST = 8  # the tokens that every text carries, and some of its own
 def chunks(record: Record, tokens: int, chunking: Chunking | None, count: Count) -> list[Chunk]:
     """The chunks of a record that has so many tokens."""
     if chunking is None or tokens <= chunking.tokens:
-        pieces = [(0, record.text)]
-    else:
-        pieces = list(_split(record.text, chunking, count))
+        return [Chunk.of(record, 0, 0, record.text)]
+    pieces = _split(record.text, chunking, count)
     return [Chunk.of(record, number, start, text) for number, (start, text) in enumerate(pieces)]
 
 

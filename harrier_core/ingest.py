@@ -29,9 +29,9 @@ Progress = Callable[[IngestReport], None]
 
 # What is held at once: a transaction of the store, and enough texts of like length for full passes.
 _WINDOW_RECORDS, _WINDOW_CHARACTERS = 1_000, 2_000_000
-# Windows under way: two being written, so that a database has work while rows are made for it and commits are waited
+# Windows under way: three being written, so that a database has work while rows are made for it and commits are waited
 # for; one being encoded; one that waits for the model.
-_WRITERS, _UNDER_WAY = 2, 4
+_WRITERS, _UNDER_WAY = 3, 5
 # How often records may turn out to be changed by somebody else before that is an error.
 _ATTEMPTS = 20
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from harrier_pgvector.connections import Connections
 from harrier_pgvector.embedded import start
 from harrier_pgvector.filters import Compiled, compile_condition
 from harrier_pgvector.rows import Precision, copy_blocks, vector_of
-from harrier_pgvector.schema import COLUMNS, INDEXES, LOOK_UP, Name, Table
+from harrier_pgvector.schema import ANY_OF, COLUMNS, INDEXES, LOOK_UP, Name, Table, ids
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
 
 _PRECISIONS: dict[str, Precision] = {"float16": "halfvec", "float32": "vector"}
+
+# How often another writer may put the same records there between our look and our COPY.
+_ATTEMPTS = 5
 
 _NEEDED, _ITERATIVE, _SOUND = (0, 7, 0), (0, 8, 0), (0, 8, 4)  # halfvec; iterative scans; no damaged HNSW
 
@@ -151,8 +155,8 @@ class PgVectorStore:
 
     def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
         """The hashes of the chunks of those records that are there."""
-        query = self._sql("SELECT record_id, number, hash FROM {table} WHERE record_id = ANY(%s)")
-        return _by_record(self._rows(query, [list(record_ids)]))
+        query = self._sql("SELECT record_id, number, hash FROM {table} WHERE record_id = {any_of}")
+        return _by_record(self._rows(query, [ids(record_ids)]))
 
     def write(self, write: Write) -> Written:
         """All of it in one transaction: a reader sees a record's old chunks or its new ones, and never a mix."""
@@ -160,26 +164,27 @@ class PgVectorStore:
 
     def write_on(self, connection: Connection[Any], write: Write) -> Written:
         """The same on a connection of the caller's, as part of its transaction if there is one."""
-        with connection.transaction():
-            if not any(write.known.values()) and self._copied(connection, write):
-                return Written(0, [])
-            return self._replace(connection, write)
+        new = not any(write.known.values())  # then there was nothing to lock
+        for _ in range(_ATTEMPTS):
+            try:
+                with connection.transaction():
+                    return self._replace(connection, write, {} if new else self._locked(connection, write))
+            except errors.UniqueViolation as error:  # another writer of the same records was faster
+                new, lost = False, error
+        raise lost
 
-    def _copied(self, connection: Connection[Any], write: Write) -> bool:
-        """Put records that nobody knew straight into the table, unless another writer was faster."""
-        try:
-            with connection.transaction():
-                self._copy(connection, sql.Identifier(*self._names), write.encoded, write.vectors)
-        except errors.UniqueViolation:
-            return False
-        return True
-
-    def _replace(self, connection: Connection[Any], write: Write) -> Written:
+    def _locked(self, connection: Connection[Any], write: Write) -> dict[str, Hashes]:
         lock = self._sql(
-            "SELECT record_id, number, hash FROM {table} WHERE record_id = ANY(%s) "
+            "SELECT record_id, number, hash FROM {table} WHERE record_id = {any_of} "
             "ORDER BY record_id, number FOR UPDATE"
         )
-        stored = _by_record(connection.execute(lock, [list(write.sizes)]).fetchall())
+        return _by_record(connection.execute(lock, [ids(write.sizes)], binary=True).fetchall())
+
+    def _replace(self, connection: Connection[Any], write: Write, stored: dict[str, Hashes]) -> Written:
+        """Delete what is replaced or stale, and put the new chunks straight into the table.
+
+        An upsert out of a staging table took twice as long.
+        """
         after = write.after()  # already there if a connection was lost behind a commit
         changed = {
             record_id
@@ -187,8 +192,6 @@ class PgVectorStore:
             if stored.get(record_id, {}) not in (known, after[record_id])
         }
         kept = write.only(write.sizes.keys() - changed) if changed else write
-        self._put(connection, kept.encoded, kept.vectors)
-        self._describe(connection, kept.described)
         stale = [
             (record_id, number)
             for record_id, numbers in stored.items()
@@ -196,33 +199,19 @@ class PgVectorStore:
             for number in numbers
             if number >= kept.sizes[record_id]
         ]
-        self._remove(connection, stale)
+        replaced = [
+            (chunk.record_id, chunk.number) for chunk in kept.encoded if chunk.number in stored.get(chunk.record_id, ())
+        ]
+        self._remove(connection, stale + replaced)
+        self._copy(connection, kept.encoded, kept.vectors)
+        self._describe(connection, kept.described)
         return Written(len(stale), sorted(changed))
 
-    def _put(self, connection: Connection[Any], chunks: Sequence[Chunk], vectors: Vectors) -> None:
-        """Chunks that may replace others, by a staging table."""
+    def _copy(self, connection: Connection[Any], chunks: Sequence[Chunk], vectors: Vectors) -> None:
         if not chunks:
             return
-        staging = sql.Identifier("pg_temp", "harrier_staging")
-        connection.execute(
-            self._sql("CREATE TEMP TABLE harrier_staging (LIKE {table} INCLUDING STORAGE) ON COMMIT DROP"), []
-        )
-        self._copy(connection, staging, chunks, vectors)
         columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
-        new = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in COLUMNS[2:])
-        upsert = sql.SQL(
-            "INSERT INTO {table} ({columns}) SELECT {columns} FROM {staging} ORDER BY record_id, number "
-            "ON CONFLICT (record_id, number) DO UPDATE SET {new}"
-        )
-        # Sorted, as the locks are: two writers of the same records wait for each other in the same order.
-        connection.execute(upsert.format(table=self._table.name, columns=columns, staging=staging, new=new), [])
-        connection.execute("DROP TABLE pg_temp.harrier_staging")  # for the next write of a caller's transaction
-
-    def _copy(
-        self, connection: Connection[Any], into: sql.Identifier, chunks: Sequence[Chunk], vectors: Vectors
-    ) -> None:
-        columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
-        copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(into, columns)
+        copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(sql.Identifier(*self._names), columns)
         with connection.cursor() as cursor, cursor.copy(copy) as copying:
             for block in copy_blocks(chunks, vectors, self._table.precision):
                 copying.write(block)
@@ -232,24 +221,20 @@ class PgVectorStore:
         if not chunks:
             return
         update = self._sql(
-            "UPDATE {table} AS old SET metadata = new.metadata, start_at = new.start_at, end_at = new.end_at, "
-            "hash = new.hash FROM unnest(%s::text[], %s::int[], %s::jsonb[], %s::int[], %s::int[], %s::bytea[]) "
-            "AS new (record_id, number, metadata, start_at, end_at, hash) "
-            "WHERE old.record_id = new.record_id AND old.number = new.number"
+            "UPDATE {table} AS old SET metadata = (new ->> 2)::jsonb, start_at = (new ->> 3)::int, "
+            "end_at = (new ->> 4)::int, hash = decode(new ->> 5, 'hex') FROM jsonb_array_elements(%s::jsonb) AS new "
+            "WHERE old.record_id = new ->> 0 AND old.number = (new ->> 1)::int"
         )
-        columns = zip(
-            *((c.record_id, c.number, to_json(c.metadata).decode(), c.start, c.end, c.hash) for c in chunks),
-            strict=True,
-        )
-        connection.execute(update, [list(column) for column in columns])
+        rows = [(c.record_id, c.number, to_json(c.metadata).decode(), c.start, c.end, c.hash.hex()) for c in chunks]
+        connection.execute(update, [json.dumps(rows)])
 
-    def _remove(self, connection: Connection[Any], stale: list[tuple[str, int]]) -> None:
-        if stale:
+    def _remove(self, connection: Connection[Any], gone: list[tuple[str, int]]) -> None:
+        if gone:
             delete = self._sql(
-                "DELETE FROM {table} USING unnest(%s::text[], %s::int[]) AS gone (record_id, number) "
-                "WHERE {table}.record_id = gone.record_id AND {table}.number = gone.number"
+                "DELETE FROM {table} USING jsonb_array_elements(%s::jsonb) AS gone "
+                "WHERE record_id = gone ->> 0 AND number = (gone ->> 1)::int"
             )
-            connection.execute(delete, [list(column) for column in zip(*stale, strict=True)])
+            connection.execute(delete, [json.dumps(gone)])
 
     def settle(self) -> None:
         """Build the indexes that are missing, which takes a fraction of the time that a load into them would."""
@@ -273,8 +258,8 @@ class PgVectorStore:
 
     def delete_on(self, connection: Connection[Any], record_ids: Sequence[str]) -> int:
         """The same on a connection of the caller's, as part of its transaction if there is one."""
-        delete = self._sql("DELETE FROM {table} WHERE record_id = ANY(%s)")
-        return connection.execute(delete, [list(record_ids)]).rowcount
+        delete = self._sql("DELETE FROM {table} WHERE record_id = {any_of}")
+        return connection.execute(delete, [ids(record_ids)]).rowcount
 
     # -- reading
 
@@ -331,7 +316,7 @@ class PgVectorStore:
             [last] = rows[-1]
 
     def _rows(self, query: sql.Composed, bound: list[Any]) -> list[Any]:
-        return self._connections.run(lambda connection: connection.execute(query, bound).fetchall())
+        return self._connections.run(lambda connection: connection.execute(query, bound, binary=True).fetchall())
 
     def count(self) -> int:
         """How many chunks there are."""
@@ -383,7 +368,7 @@ class PgVectorStore:
         return self._opened[2]
 
     def _sql(self, text: LiteralString) -> sql.Composed:
-        return sql.SQL(text).format(table=self._table.name)
+        return sql.SQL(text).format(table=self._table.name, any_of=ANY_OF)
 
 
 def _checked_name(what: str, name: str) -> str:

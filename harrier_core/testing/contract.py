@@ -195,17 +195,17 @@ class StoreContract:
         seen: list[tuple[int, int]] = []
 
         def records() -> Iterator[Record]:
-            for number in range(600):
+            for number in range(1_000):
                 read.append(number)
                 yield Record(str(number), f"text {number}")
 
         def tell(report: IngestReport) -> None:
             seen.append((report.written, len(read)))
 
-        assert index.ingest(records(), on_progress=tell).written == 600
+        assert index.ingest(records(), on_progress=tell).written == 1_000
         assert [written for written, _ in seen][:2] == [100, 200]
-        assert seen[0][1] < 500
-        assert seen[-1][0] == 600
+        assert seen[0][1] <= 600
+        assert seen[-1][0] == 1_000
 
     def test_an_error_of_the_source(self, index: Index) -> None:
         """It reaches the caller, and a run over the whole source converges."""
