@@ -86,8 +86,9 @@ def compare(conninfo: str, records: list[Record], vectors: Vectors, ready: Ready
         "bare binary COPY, one primary key": (len(records), partial(bare_copy, conninfo, records, vectors)),
         "Index.ingest, new rows": (len(records), partial(ingest, conninfo, records, ready, records[:1])),
         "Index.ingest, all texts changed (upsert)": (len(records), partial(ingest, conninfo, records, ready, replaced)),
-        "bare look-up of hashes": (len(records), partial(look_up, conninfo, records, ready)),
+        "bare look-up of hashes, = ANY(list)": (len(records), partial(look_up, conninfo, records, ready)),
         "Index.ingest, nothing changed": (len(records), partial(ingest, conninfo, records, ready, records)),
+        "the look-up of it": (len(records), partial(our_look_up, conninfo, records, ready)),
         "langchain-postgres PGVectorStore": (few, partial(langchain, conninfo, records[:few], vectors, ready)),
         "LlamaIndex PGVectorStore": (few, partial(llama_index, conninfo, records[:few], vectors)),
     }
@@ -99,8 +100,9 @@ def compare(conninfo: str, records: list[Record], vectors: Vectors, ready: Ready
         (names[1], names[0], "at least 0.6"),
         (names[2], names[0], "at least 0.6"),
         (names[4], names[3], "at least 0.5"),
-        (names[1], names[5], "at least 60"),
-        (names[1], names[6], "at least 40"),
+        (names[4], names[5], ""),
+        (names[1], names[6], "at least 60"),
+        (names[1], names[7], "at least 40"),
     ):
         ratios = sorted(each[one] / each[other] for each in rates)
         print(f"{one} / {other}: {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) {aim}")
@@ -157,7 +159,20 @@ def ingest(conninfo: str, records: list[Record], ready: Ready, before: list[Reco
 
 
 def look_up(conninfo: str, records: list[Record], ready: Ready) -> float:
-    """The least that a run over unchanged records has to do."""
+    """The least that a run over unchanged records has to do, as one writes it with psycopg."""
+    loaded = Loaded(conninfo, ready, records)
+    query = sql.SQL("SELECT record_id, number, hash FROM {} WHERE record_id = ANY(%s)").format(loaded.store._table.name)
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        begin = time.perf_counter()
+        for first in range(0, len(records), 1_000):
+            connection.execute(query, [[record.id for record in records[first : first + 1_000]]]).fetchall()
+        took = time.perf_counter() - begin
+    loaded.done()
+    return took
+
+
+def our_look_up(conninfo: str, records: list[Record], ready: Ready) -> float:
+    """The same as the store asks for it."""
     loaded = Loaded(conninfo, ready, records)
     begin = time.perf_counter()
     for first in range(0, len(records), 1_000):

@@ -201,8 +201,10 @@ class Ingest:
             self.report.rejected += written.rejected.items()
             plan.leave(written.rejected)
             left = set(written.changed)
-            report.encoded += sum(chunk.record_id not in left for chunk in plan.encoded)
-            report.written += sum(chunk.record_id not in left for chunk in [*plan.encoded, *plan.described])
+            encoded = sum(chunk.record_id not in left for chunk in plan.encoded) if left else len(plan.encoded)
+            described = sum(chunk.record_id not in left for chunk in plan.described) if left else len(plan.described)
+            report.encoded += encoded
+            report.written += encoded + described
             report.deleted += written.deleted
             if not left:
                 return report

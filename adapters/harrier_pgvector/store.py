@@ -164,27 +164,24 @@ class PgVectorStore:
 
     def write_on(self, connection: Connection[Any], write: Write) -> Written:
         """The same on a connection of the caller's, as part of its transaction if there is one."""
-        new = not any(write.known.values())  # then there was nothing to lock
+        new = not any(write.known.values())
         for _ in range(_ATTEMPTS):
             try:
                 with connection.transaction():
-                    return self._replace(connection, write, {} if new else self._locked(connection, write))
+                    if not new:
+                        return self._replace(connection, write)
+                    self._copy(connection, write.encoded, write.vectors)
+                    return Written(0, [])
             except errors.UniqueViolation as error:  # another writer of the same records was faster
                 new, lost = False, error
         raise lost
 
-    def _locked(self, connection: Connection[Any], write: Write) -> dict[str, Hashes]:
-        lock = self._sql(
-            "SELECT record_id, number, hash FROM {table} WHERE record_id = {any_of} "
-            "ORDER BY record_id, number FOR UPDATE"
-        )
-        return _by_record(connection.execute(lock, [ids(write.sizes)], binary=True).fetchall())
-
-    def _replace(self, connection: Connection[Any], write: Write, stored: dict[str, Hashes]) -> Written:
+    def _replace(self, connection: Connection[Any], write: Write) -> Written:
         """Delete what is replaced or stale, and put the new chunks straight into the table.
 
-        An upsert out of a staging table took twice as long.
+        An upsert out of a staging table is slower, and writes into the catalog each time.
         """
+        stored = self._locked(connection, list(write.sizes))
         after = write.after()  # already there if a connection was lost behind a commit
         changed = {
             record_id
@@ -206,6 +203,14 @@ class PgVectorStore:
         self._copy(connection, kept.encoded, kept.vectors)
         self._describe(connection, kept.described)
         return Written(len(stale), sorted(changed))
+
+    def _locked(self, connection: Connection[Any], record_ids: Sequence[str]) -> dict[str, Hashes]:
+        """The hashes of these records' chunks, which nobody else can change until the transaction ends."""
+        lock = self._sql(
+            "SELECT record_id, number, hash FROM {table} WHERE record_id = {any_of} "
+            "ORDER BY record_id, number FOR UPDATE"
+        )
+        return _by_record(connection.execute(lock, [ids(record_ids)], binary=True).fetchall())
 
     def _copy(self, connection: Connection[Any], chunks: Sequence[Chunk], vectors: Vectors) -> None:
         if not chunks:
