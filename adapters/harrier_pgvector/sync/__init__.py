@@ -4,7 +4,8 @@ TableSync(dsn, table="article_chunks").create("articles", encoder.space, text=["
 SyncWorker(dsn, encoder).run()      # on any number of machines, for ever
 """
 
-from harrier_pgvector.sync.table import SyncFailure, SyncStatus, TableSync, sync_statuses
+from harrier_pgvector.sync.status import SyncFailure, SyncStatus, sync_statuses
+from harrier_pgvector.sync.table import TableSync
 from harrier_pgvector.sync.worker import SyncWorker
 
 __all__ = ["SyncFailure", "SyncStatus", "SyncWorker", "TableSync", "sync_statuses"]

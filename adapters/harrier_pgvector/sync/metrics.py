@@ -9,7 +9,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from harrier_core.errors import HarrierError
-from harrier_pgvector.sync.table import SyncStatus
+from harrier_pgvector.sync.status import SyncStatus
 
 _GAUGES: dict[str, tuple[str, Callable[[SyncStatus], float]]] = {
     "pending_rows": ("Changed rows that wait to be embedded.", lambda status: status.pending),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any, Self
@@ -22,6 +22,7 @@ from harrier_pgvector.sync.declaration import Declaration, declarations, to_json
 from harrier_pgvector.sync.objects import CATALOG, CHANNEL, LAYOUT_OF, SCHEMA, Objects, drop, layout_fits
 from harrier_pgvector.sync.queue import look_through
 from harrier_pgvector.sync.source import Source, find
+from harrier_pgvector.sync.status import SyncFailure, SyncStatus, status_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 # CREATE TRIGGER waits for whoever writes to the source, and all who come later wait for it.
 _LOCK_TIMEOUT = "10s"
-_ALIVE = 60.0  # seconds since a worker was seen
 
 _FAMILY = """
     WITH RECURSIVE family (oid) AS (
@@ -38,43 +38,6 @@ _FAMILY = """
     )
     SELECT n.nspname, c.relname FROM family f JOIN pg_class c ON c.oid = f.oid
     JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')"""
-
-
-@dataclass(frozen=True, slots=True)
-class SyncStatus:
-    """How a declared table stands; rows are rows of the source."""
-
-    table: str
-    source: str
-    state: str  # active, paused or broken
-    reason: str | None  # why it is broken
-    pending: int  # rows that wait, one that was changed three times perhaps as three
-    leased: int  # of them in the hands of workers
-    failed: int  # put aside, until they are changed or tried again
-    unscanned: int  # about so many rows that a back-fill has not come to yet
-    oldest: float | None  # seconds since the longest waiting one was changed
-    rate: float  # rows a second, of all workers, over the last minute
-    workers: int  # that were seen a short time ago
-    chunks: int  # about so many are stored
-
-    @property
-    def left(self) -> int:
-        """Rows that are still to be embedded."""
-        return self.pending + self.unscanned
-
-    @property
-    def seconds_left(self) -> float | None:
-        """At the rate of the last minute; None if nothing moves."""
-        return 0.0 if not self.left else self.left / self.rate if self.rate else None
-
-
-@dataclass(frozen=True, slots=True)
-class SyncFailure:
-    """A row that was put aside."""
-
-    record_id: str
-    reason: str
-    attempts: int
 
 
 class TableSync:
@@ -200,7 +163,7 @@ class TableSync:
 
     def status(self) -> SyncStatus:
         """How it stands."""
-        return self._connections.run(lambda connection: _status(connection, self._found(connection)))
+        return self._connections.run(lambda connection: status_of(connection, self._found(connection)))
 
     def failures(self, most: int = 100) -> list[SyncFailure]:
         """Rows that were put aside, and why."""
@@ -287,12 +250,6 @@ class TableSync:
         return ".".join(self._target)
 
 
-def sync_statuses(place: str | ConnectionPool[Any]) -> list[SyncStatus]:
-    """How all declared tables of a database stand."""
-    with closing(Connections(place, retry_for=10.0)) as connections:
-        return connections.run(lambda connection: [_status(connection, each) for each in declarations(connection)])
-
-
 @dataclass(frozen=True, slots=True)
 class _Wanted:
     """The arguments of `create`."""
@@ -348,47 +305,3 @@ def _open_catalog(connection: Connection[Any], run: _Run) -> None:
             f"the schema {SCHEMA} is not of this release of Harrier Kit ({row[0] or 'it says nothing'}); update the "
             "kit everywhere, or drop what is declared and declare it anew"
         )
-
-
-def _status(connection: Connection[Any], declared: Declaration) -> SyncStatus:
-    queue, changes = Name(SCHEMA, f"queue_{declared.number}"), Name(SCHEMA, f"changes_{declared.number}")
-    counted = sql.SQL(
-        """
-        SELECT (SELECT count(*) FROM {changes}) + count(*) FILTER (WHERE failed IS NULL AND NOT {leased}),
-            count(*) FILTER (WHERE failed IS NULL AND {leased}), count(*) FILTER (WHERE failed IS NOT NULL),
-            extract(epoch FROM clock_timestamp()
-                - least(min(since) FILTER (WHERE failed IS NULL), (SELECT min(at) FROM {changes})))::float8
-        FROM {queue}"""
-    ).format(queue=queue, changes=changes, leased=sql.SQL("(token IS NOT NULL AND due > clock_timestamp())"))
-    counts = connection.execute(counted, []).fetchone() or (0, 0, 0, None)
-    scanned = "SELECT sum(found) FROM harrier_sync.scans WHERE sync = %s AND kind = 'all'"
-    [found] = connection.execute(scanned, [declared.number]).fetchone() or [None]
-    unscanned = 0
-    if found is not None and declared.source_there:
-        unscanned = max(0, _about(connection, declared.source.name) - int(found))
-    working = (
-        "SELECT count(*), coalesce(sum((rates ->> %s)::float8), 0) FROM harrier_sync.workers "
-        "WHERE seen_at > now() - %s * interval '1 second'"
-    )
-    workers, rate = connection.execute(working, [str(declared.number), _ALIVE]).fetchone() or (0, 0.0)
-    return SyncStatus(
-        table=declared.name,
-        source=str(declared.source),
-        state=declared.state,
-        reason=declared.reason,
-        pending=counts[0],
-        leased=counts[1],
-        failed=counts[2],
-        unscanned=unscanned,
-        oldest=counts[3],
-        rate=rate,
-        workers=workers,
-        chunks=_about(connection, Name(*declared.target)) if declared.target_there else 0,
-    )
-
-
-def _about(connection: Connection[Any], table: sql.Identifier) -> int:
-    """How many rows the planner expects, which costs nothing."""
-    explain = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {}").format(table)
-    [[plan]] = connection.execute(explain, []).fetchone() or [[{"Plan": {"Plan Rows": 0}}]]
-    return int(plan["Plan"]["Plan Rows"])

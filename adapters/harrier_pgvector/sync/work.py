@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -26,10 +26,10 @@ from harrier_core.errors import (
     WrongSpace,
 )
 from harrier_core.ingest import DocumentEncoder, Ingest
-from harrier_core.store import Hashes, Write, Written
 from harrier_pgvector.schema import Name
 from harrier_pgvector.store import PgVectorStore
 from harrier_pgvector.sync.declaration import Declaration
+from harrier_pgvector.sync.leased import LOST, LeasedStore
 from harrier_pgvector.sync.objects import Objects
 from harrier_pgvector.sync.queue import Batch, Lease, Queue, look_through, scanned_fully
 from harrier_pgvector.sync.reading import Rows, SourceChanged, Unreadable, check, of_source
@@ -51,7 +51,6 @@ _FIRST_PAUSE = 0.1  # seconds for which a table is let alone after an error; twi
 _LOOK_AGAIN = 30.0  # seconds between two looks at a table that is broken or of another space
 _RATED = 60.0  # seconds over which a rate is measured
 
-_LOST = "is no longer leased"
 # Errors for which rows are not to blame: there is no need to try them apart, or to give them up.
 _NOT_OF_THE_ROWS = (StoreUnsuitable, StoreFull, ModelError, DeviceError, EncoderClosed)
 
@@ -178,13 +177,13 @@ class Work:
         for lease in batch.leases.values():
             if lease.attempts > _MOST_ATTEMPTS:
                 batch.failed[lease] = f"{reason}; the last error: {lease.error}" if lease.error else reason
-        leased = _LeasedStore(store, self._connections, queue, batch)
+        leased = LeasedStore(store, self._connections, queue, batch)
         rows = Rows(self._connections, source, batch)
         report = Ingest(leased, self._encoder, self.declaration.chunking, None, threading.Event()).run(
             rows, prune=False
         )
         for record_id, reason in report.rejected:
-            if reason is _LOST:
+            if reason is LOST:
                 batch.lost.add(record_id)
             else:
                 batch.failed[batch.leases[record_id]] = reason
@@ -336,47 +335,6 @@ class Work:
             while self._done and self._done[0][0] < now - _RATED:
                 self._done.popleft()
             return sum(number for _, number in self._done) / min(_RATED, max(1.0, now - self._begin))
-
-
-class _LeasedStore:
-    """The store, for an ingest that writes only what is still leased, and takes it out of the queue as it does."""
-
-    def __init__(self, store: PgVectorStore, connections: Connections, queue: Queue, batch: Batch) -> None:
-        self._store = store
-        self._connections = connections
-        self._queue = queue
-        self._batch = batch
-
-    def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
-        """The hashes of the chunks of those records that are there."""
-        return self._store.known(record_ids)
-
-    def write(self, write: Write) -> Written:
-        """All of it in one transaction, the queue's part included."""
-        written, done = self._connections.run(lambda connection: self._write(connection, write))
-        self._batch.done |= done
-        return written
-
-    def _write(self, connection: Connection[Any], write: Write) -> tuple[Written, set[str]]:
-        leases = self._batch.leases
-        with connection.transaction():
-            held = self._queue.hold(connection, self._batch.token, [leases[id_] for id_ in write.sizes])
-            lost = write.sizes.keys() - held
-            written = self._store.write_on(connection, write.only(held) if lost else write)
-            done = held.difference(written.changed)
-            self._queue.done(connection, [leases[record_id] for record_id in done])
-        return Written(written.deleted, written.changed, dict.fromkeys(lost, _LOST)), done
-
-    def settle(self) -> None:
-        """That is done when nothing is left."""
-
-    def delete(self, record_ids: Sequence[str]) -> int:
-        """Not asked for: nothing is pruned."""
-        return self._store.delete(record_ids)
-
-    def record_ids(self) -> Iterator[str]:
-        """The ids of all records."""
-        return self._store.record_ids()
 
 
 def _said(error: Exception) -> str:

@@ -1,0 +1,105 @@
+"""How declared tables stand, from what their queues and workers say."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import Connection, sql
+from psycopg_pool import ConnectionPool
+
+from harrier_pgvector.connections import Connections
+from harrier_pgvector.schema import Name
+from harrier_pgvector.sync.declaration import Declaration, declarations
+from harrier_pgvector.sync.objects import SCHEMA
+
+_ALIVE = 60.0  # seconds since a worker was seen
+
+
+@dataclass(frozen=True, slots=True)
+class SyncStatus:
+    """How a declared table stands; rows are rows of the source."""
+
+    table: str
+    source: str
+    state: str  # active, paused or broken
+    reason: str | None  # why it is broken
+    pending: int  # rows that wait, one that was changed three times perhaps as three
+    leased: int  # of them in the hands of workers
+    failed: int  # put aside, until they are changed or tried again
+    unscanned: int  # about so many rows that a back-fill has not come to yet
+    oldest: float | None  # seconds since the longest waiting one was changed
+    rate: float  # rows a second, of all workers, over the last minute
+    workers: int  # that were seen a short time ago
+    chunks: int  # about so many are stored
+
+    @property
+    def left(self) -> int:
+        """Rows that are still to be embedded."""
+        return self.pending + self.unscanned
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the rate of the last minute; None if nothing moves."""
+        return 0.0 if not self.left else self.left / self.rate if self.rate else None
+
+
+@dataclass(frozen=True, slots=True)
+class SyncFailure:
+    """A row that was put aside."""
+
+    record_id: str
+    reason: str
+    attempts: int
+
+
+def sync_statuses(place: str | ConnectionPool[Any]) -> list[SyncStatus]:
+    """How all declared tables of a database stand."""
+    with closing(Connections(place, retry_for=10.0)) as connections:
+        return connections.run(lambda connection: [status_of(connection, each) for each in declarations(connection)])
+
+
+def status_of(connection: Connection[Any], declared: Declaration) -> SyncStatus:
+    """How one of them stands."""
+    queue, changes = Name(SCHEMA, f"queue_{declared.number}"), Name(SCHEMA, f"changes_{declared.number}")
+    counted = sql.SQL(
+        """
+        SELECT (SELECT count(*) FROM {changes}) + count(*) FILTER (WHERE failed IS NULL AND NOT {leased}),
+            count(*) FILTER (WHERE failed IS NULL AND {leased}), count(*) FILTER (WHERE failed IS NOT NULL),
+            extract(epoch FROM clock_timestamp()
+                - least(min(since) FILTER (WHERE failed IS NULL), (SELECT min(at) FROM {changes})))::float8
+        FROM {queue}"""
+    ).format(queue=queue, changes=changes, leased=sql.SQL("(token IS NOT NULL AND due > clock_timestamp())"))
+    counts = connection.execute(counted, []).fetchone() or (0, 0, 0, None)
+    scanned = "SELECT sum(found) FROM harrier_sync.scans WHERE sync = %s AND kind = 'all'"
+    [found] = connection.execute(scanned, [declared.number]).fetchone() or [None]
+    unscanned = 0
+    if found is not None and declared.source_there:
+        unscanned = max(0, _about(connection, declared.source.name) - int(found))
+    working = (
+        "SELECT count(*), coalesce(sum((rates ->> %s)::float8), 0) FROM harrier_sync.workers "
+        "WHERE seen_at > now() - %s * interval '1 second'"
+    )
+    workers, rate = connection.execute(working, [str(declared.number), _ALIVE]).fetchone() or (0, 0.0)
+    return SyncStatus(
+        table=declared.name,
+        source=str(declared.source),
+        state=declared.state,
+        reason=declared.reason,
+        pending=counts[0],
+        leased=counts[1],
+        failed=counts[2],
+        unscanned=unscanned,
+        oldest=counts[3],
+        rate=rate,
+        workers=workers,
+        chunks=_about(connection, Name(*declared.target)) if declared.target_there else 0,
+    )
+
+
+def _about(connection: Connection[Any], table: sql.Identifier) -> int:
+    """How many rows the planner expects, which costs nothing."""
+    explain = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {}").format(table)
+    [[plan]] = connection.execute(explain, []).fetchone() or [[{"Plan": {"Plan Rows": 0}}]]
+    return int(plan["Plan"]["Plan Rows"])
