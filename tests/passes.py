@@ -23,9 +23,9 @@ from harrier_core.packing import Row
 LENGTHS = [1, 2, 15, 16, 17, 31, 32, 33, 34, 63, 64, 65, 66, 95, 96, 97, 98, 255, 480]
 
 
-def load(folder: Path) -> tuple[Decoder, Fallback]:
+def load(folder: Path, dtype: str = "float32") -> tuple[Decoder, Fallback]:
     """Our forward pass and its oracle."""
-    placement = place("qwen3", "cpu")
+    placement = place("qwen3", "cpu", dtype)
     architecture = read_architecture(json.loads((folder / "config.json").read_text()))
     checkpoint = Checkpoint([folder / "model.safetensors"], architecture.weight_shapes())
     return Decoder(architecture, checkpoint, placement), Fallback(folder, placement)

@@ -19,8 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from passes import error, load, make_ragged, some_rows
 from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from harrier_core import Encoder, ModelWarning
+from harrier_core import Encoder, ModelWarning, attention
+from harrier_core.attention import Ragged, Text
 from harrier_core.decoder import _KEPT_BEGINNINGS
 from harrier_core.graphs import _KEPT, Graphs, Shape, shape_of
 from harrier_core.packing import Row
@@ -167,6 +169,24 @@ def test_a_model_is_let_go_at_once(recorded: Recorded, monkeypatch: pytest.Monke
         assert gone() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.skipif(not attention._HAS, reason="this torch has no varlen_attn: what a recording does was not looked at")
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_nothing_recorded_waits_for_the_gpu(architecture: Any, built: Callable[..., Path]) -> None:
+    """Traced without values, a pass asks for none, and torch's own kernel takes what it is given."""
+    decoder, _ = load(built(architecture), "bfloat16")
+    with torch.inference_mode():
+        beginnings = {INSTRUCTION: decoder._beginning(INSTRUCTION)}
+        texts = [Text(tokens, INSTRUCTION) for tokens in (5, 1, 10)]
+        layout = Ragged(texts, beginnings, decoder._scale, torch.device("cpu"), longest=16)
+        with FakeTensorMode(allow_non_fake_inputs=True) as without_values:
+            for name in ("positions", "last", "_asked", "_asked_last", "_seen", "_order"):
+                setattr(layout, name, without_values.from_tensor(getattr(layout, name)))
+            hidden = decoder._forward(torch.empty(16, dtype=torch.long), layout, torch.bfloat16)
+            assert hidden.shape == (3, decoder._architecture.hidden)
+            with pytest.raises(DataDependentOutputException):
+                hidden.tolist()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: nothing was recorded and replayed on a GPU")
