@@ -119,7 +119,7 @@ def test_what_is_not_small(recorded: Recorded) -> None:
 
 def test_a_beginning_that_was_forgotten(recorded: Recorded) -> None:
     """A recording keeps what it reads, and there are no more of them than there is room for."""
-    beginnings = [tuple(range(number, number + 9)) for number in range(2 * _KEPT_BEGINNINGS)]
+    beginnings = [tuple(range(number, number + 9)) for number in range(_KEPT_BEGINNINGS + 2)]
     for _ in range(3):
         for shared in beginnings:
             assert recorded.error(some_rows([5], shared)) < 1e-5
