@@ -13,6 +13,7 @@ import argparse
 import itertools
 import statistics
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -31,11 +32,13 @@ from llama_index.core.schema import TextNode
 from llama_index.vector_stores.postgres import PGVectorStore as LlamaIndexStore
 from numpy.typing import NDArray
 from psycopg import sql
-from ready import Ready, rows, space_of
+from ready import Instant, Ready, rows, space_of
 
 from harrier_core import Index, Record
 from harrier_core.filters import parse
+from harrier_core.ingest import Ingest
 from harrier_core.records import Chunk
+from harrier_core.testing import PROSE
 
 DIMENSIONS = 640
 SPACE = space_of(DIMENSIONS)
@@ -75,6 +78,7 @@ def main() -> None:
         compare(conninfo, records, vectors, ready, options.rounds)
         busy(conninfo, records, vectors)
         recall(conninfo, records, vectors, ready)
+        memory(conninfo)
         server.close()
 
 
@@ -249,6 +253,25 @@ def recall(conninfo: str, records: list[Record], vectors: Vectors, ready: Ready)
         ]
         print(f"recall at 10 of {name}: {statistics.mean(hits):.3f} (at least 0.99), {took * 1_000:.1f} ms a search")
     store.close()
+
+
+def memory(conninfo: str) -> None:
+    """What an ingest out of a generator adds to the process at its worst."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak is from here on
+    before = peak()
+    for number in (10_000, 200_000):
+        records = (Record(str(each), f"{each} {' '.join(PROSE)[:550]}", {"n": each}) for each in range(number))
+        with PgVectorStore(conninfo, table=fresh_table()) as store:
+            store.open(SPACE, write=True)
+            store.settle = lambda: None  # type: ignore[method-assign]  # the server's memory is not looked at
+            Ingest(store, Instant(DIMENSIONS), None, None, threading.Event()).run(records, prune=False)
+        print(f"an ingest of {number:,} records adds {peak() - before:,.0f} MiB at most (within 100 of each other)")
+
+
+def peak() -> float:
+    """The most memory that this process had, in MiB."""
+    [line] = [each for each in Path("/proc/self/status").read_text("ascii").splitlines() if each.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":
