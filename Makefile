@@ -2,12 +2,14 @@
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
 PIP = bin/python -m pip --quiet --disable-pip-version-check
+# On all cores, up to eight; a file's tests stay together, for what they build once.
+PYTEST = bin/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 .PHONY: demo test test-crash check format test-wheel bench-encode bench-pgvector bench-qdrant bench-sync bench-llama-index bench-gpu soak clean
 .DEFAULT_GOAL := test
 
 test: .venv/installed
-	.venv/bin/pytest
+	.venv/$(PYTEST)
 
 # All of it: 200 kills of each store, and half an hour of the live sync. The tests have a short form of it.
 test-crash: .venv/installed
@@ -33,7 +35,7 @@ WHEEL_TESTS ?= tests/test_packaging.py tests/test_readme.py tests/core/test_role
 test-wheel: .venv-wheel/installed
 	.venv-wheel/$(PIP) install --force-reinstall --no-deps --no-build-isolation .
 	cd .venv-wheel && bin/python -c "import harrier_core as kit; assert 'site-packages' in kit.__file__, kit.__file__"
-	.venv-wheel/bin/pytest $(WHEEL_TESTS)
+	.venv-wheel/$(PYTEST) $(WHEEL_TESTS)
 
 # What the kit is for, in a minute: sample texts, a real Postgres, questions with and without the instruction.
 demo: .venv/installed
