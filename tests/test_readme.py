@@ -37,13 +37,13 @@ def test_every_example_runs(hub: Hub, built: Callable[..., Path], tmp_path: Path
 def test_a_table_in_partitions_is_filled_and_searched(postgres: str, encoder: Encoder) -> None:
     """By the SQL of the README, over a table that an ingest of nothing made."""
     [statements] = [sql for sql in re.findall(r"```sql\n(.*?)```", README, re.DOTALL) if "PARTITION" in sql]
-    records = [Record(str(number), f"text {number}") for number in range(50)]
+    records = [Record(str(number), f"text {number}") for number in range(1_050)]
     with Index(PgVectorStore(postgres), encoder) as index, psycopg.connect(postgres, autocommit=True) as connection:
         index.ingest([])
         connection.execute(statements)
-        assert index.ingest(records).written == 50
-        assert index.ingest([Record("0", "another text"), *records[1:]]).unchanged == 49
-        assert index.ingest(records[:40], prune=True).deleted == 10
+        assert index.ingest(records).written == 1_050
+        assert index.ingest([Record("0", "another text"), *records[1:]]).unchanged == 1_049
+        assert index.ingest(records[:1_040], prune=True).deleted == 10
         assert len(index.search("text", k=30)) == 30
         indexed = "SELECT tablename FROM pg_indexes WHERE tablename ~ '^documents(_.)?$' AND indexdef ~ 'hnsw'"
         assert connection.execute(indexed).rowcount == 3  # the table's own, which is none, and one a partition

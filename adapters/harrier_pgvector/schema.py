@@ -34,6 +34,9 @@ _LEAST_WIDTH, _MOST_WIDTH = 100, 1_000
 # two-hundredth of a table that has no statistics yet, and reads the table whole, once for a thousand ids of a load.
 ANY_OF = sql.SQL("ANY(ARRAY(SELECT jsonb_array_elements_text(%s::jsonb)))")
 
+# Rows from which an index pays: fewer are compared as fast as they are found in one.
+_FEW = 1_000
+
 LOOK_UP = """
     SELECT c.oid, a.attname, format_type(a.atttypid, a.atttypmod), col_description(c.oid, a.attnum)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -44,6 +47,13 @@ INDEXES = """
     SELECT DISTINCT m.amname FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_class x ON x.oid = i.indexrelid
     JOIN pg_am m ON m.oid = x.relam WHERE i.indisvalid AND n.nspname = %s AND c.relname = %s"""
+
+
+def are_few(table: sql.Identifier) -> sql.Composed:
+    """Whether a table has so few rows that it needs no index."""
+    return sql.SQL("SELECT count(*) < {few} FROM (SELECT FROM {table} LIMIT {few}) AS seen").format(
+        few=literal(_FEW), table=table
+    )
 
 
 def ids(record_ids: Iterable[str]) -> str:

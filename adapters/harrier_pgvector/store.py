@@ -20,7 +20,7 @@ from harrier_pgvector.connections import Connections
 from harrier_pgvector.embedded import start
 from harrier_pgvector.filters import Compiled, compile_condition
 from harrier_pgvector.rows import Precision, copy_blocks, vector_of
-from harrier_pgvector.schema import ANY_OF, COLUMNS, INDEXES, LOOK_UP, Name, Table, ids
+from harrier_pgvector.schema import ANY_OF, COLUMNS, INDEXES, LOOK_UP, Name, Table, are_few, ids
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -242,7 +242,11 @@ class PgVectorStore:
             connection.execute(delete, [json.dumps(gone)])
 
     def settle(self) -> None:
-        """Build the indexes that are missing, which takes a fraction of the time that a load into them would."""
+        """Build the indexes that are missing, which takes a fraction of the time that a load into them would.
+
+        Not for a few rows, which are compared as fast, all of them: what is tried out first should not make the load
+        that follows one into an index.
+        """
         self._connections.run(self._settle)
 
     def _settle(self, connection: Connection[Any]) -> None:
@@ -250,12 +254,19 @@ class PgVectorStore:
             connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [str(self)])
             there = connection.execute(INDEXES, self._names).fetchall()
             missing = [sql_ for method, sql_ in self._table.indexes().items() if (method,) not in there]
-            if not missing:
+            if not missing or self._is_small(connection):
                 return
             connection.execute("SELECT set_config('maintenance_work_mem', %s, true)", [_BUILD_MEMORY])
             for statement in missing:
                 connection.execute(statement, [])
             connection.execute(self._sql("ANALYZE {table}"), [])
+
+    def is_small(self) -> bool:
+        """Whether it has so few rows that it needs no index."""
+        return self._connections.run(self._is_small)
+
+    def _is_small(self, connection: Connection[Any]) -> bool:
+        return connection.execute(are_few(self._table.name), []).fetchone() == (True,)
 
     def delete(self, record_ids: Sequence[str]) -> int:
         """Remove records; how many chunks that were."""

@@ -284,7 +284,7 @@ def _check_there(folder: Path, *, write: bool) -> None:
 
 def _table_facts(conninfo: str, table: str, place: str) -> Facts:
     import psycopg
-    from harrier_pgvector.schema import INDEXES, LOOK_UP
+    from harrier_pgvector.schema import INDEXES, LOOK_UP, Name, are_few
 
     try:
         with psycopg.connect(conninfo) as connection:
@@ -294,9 +294,10 @@ def _table_facts(conninfo: str, table: str, place: str) -> Facts:
             space = next((comment for _, name, _, comment in columns if name == "embedding"), None)
             indexes = {method for (method,) in connection.execute(INDEXES, ["public", table]).fetchall()}
             sized = connection.execute("SELECT pg_total_relation_size(%s::oid)", [columns[0][0]]).fetchone()
+            few = connection.execute(are_few(Name("public", table)), []).fetchone() == (True,)
     except psycopg.Error as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise StoreUnavailable(f"Postgres cannot be asked: {said[0]}") from None
     indexed = "hnsw" in indexes
-    health = "fine" if indexed else "its searches use no index; run an ingest to its end, which builds it"
+    health = "fine" if indexed or few else "its searches use no index; run an ingest to its end, which builds it"
     return Facts(space, indexed, sized[0] if sized else None, health)

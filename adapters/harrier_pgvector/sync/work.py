@@ -284,7 +284,7 @@ class Work:
 
     def _settle(self, queue: Queue, store: PgVectorStore) -> bool:
         """Build the indexes, once nothing is left to be written into them."""
-        if not self._settled and not self._connections.run(queue.left) and store.count():
+        if not self._settled and not self._connections.run(queue.left) and not store.is_small():
             self._settled = True
             store.settle()
         return False

@@ -492,7 +492,7 @@ def test_behind_pgbouncer(pgbouncer: str, table: str, encoder: Encoder) -> None:
 
 
 @pytest.fixture
-def small_disk(postgres: str, tmp_path: Path) -> Iterator[tuple[str, Path]]:
+def small_disk(postgres: str, table: str, tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """A connection whose tables are on a file system of their own, which is soon full."""
     folder = tmp_path / "small"
     folder.mkdir()
@@ -504,11 +504,12 @@ def small_disk(postgres: str, tmp_path: Path) -> Iterator[tuple[str, Path]]:
     let_others_pass(folder.parent)
     execute(postgres, f"CREATE TABLESPACE small LOCATION '{folder}'")
     yield make_conninfo(postgres, options="-c default_tablespace=small"), folder
+    execute(postgres, "DROP TABLE IF EXISTS {}", table)
     execute(postgres, "DROP TABLESPACE small")
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk(small_disk: tuple[str, Path], postgres: str, table: str, encoder: Encoder) -> None:
+def test_a_full_disk(small_disk: tuple[str, Path], table: str, encoder: Encoder) -> None:
     """The error says so; once there is room again, a second run ends where a clean one would, and encodes the rest."""
     conninfo, folder = small_disk
     chance = random.Random(0)
@@ -523,4 +524,3 @@ def test_a_full_disk(small_disk: tuple[str, Path], postgres: str, table: str, en
         report = index.ingest(records)
         assert (report.unchanged, report.encoded, index.count()) == (stored, len(records) - stored, len(records))
         assert index.verify().sound
-    execute(postgres, "DROP TABLE {}", table)

@@ -505,6 +505,26 @@ class TestManyTables:
         [[indexes]] = execute("SELECT count(*) FROM pg_indexes WHERE tablename = 'chunks' AND indexdef LIKE '%hnsw%'")
         assert indexes == 1
 
+    def test_indexed_when_it_has_grown(self, database: str, execute: Execute) -> None:
+        """A worker that found a few rows builds the index once they are many."""
+        execute("CREATE TABLE articles (id int PRIMARY KEY, title text)")
+        declare(database, text="title")
+        worker = SyncWorker(database, Hashing(), poll=0.1)
+        thread = threading.Thread(target=worker.run)
+        indexes = "SELECT count(*) FROM pg_indexes WHERE tablename = 'chunks' AND indexdef LIKE '%hnsw%'"
+        thread.start()
+        try:
+            for number, indexed in ((5, 0), (1_000, 1)):
+                more = "INSERT INTO articles SELECT %s + i, 'title ' || i FROM generate_series(1, %s::int) AS i"
+                execute(more, [number, number])
+                until = time.monotonic() + 60
+                while execute("SELECT count(*) FROM chunks")[0][0] < number or execute(indexes) < [(indexed,)]:
+                    assert time.monotonic() < until
+                assert execute(indexes) == [(indexed,)]
+        finally:
+            worker.stop()
+            thread.join(60)
+
     def test_tables_take_turns(self, database: str, execute: Execute) -> None:
         """A single change of one table is not kept waiting by the many of another."""
         for table, number in (("many", 4_000), ("few", 1)):

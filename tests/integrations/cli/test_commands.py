@@ -64,7 +64,8 @@ def test_look_verify_and_delete(run: Run, call: Run, tmp_path: Path) -> None:
     assert run("delete", "a", "unknown", "--in", place).stdout == "1 chunks deleted\n"
     looked = run("info", place).stdout
     assert "chunks   1\n" in looked
-    assert "indexed  yes\n" in looked
+    assert "indexed  no\n" in looked
+    assert "health   fine\n" in looked  # so few need no index
 
 
 def test_what_is_unsound(call: Run, postgres: str, table: str) -> None:
@@ -73,10 +74,12 @@ def test_what_is_unsound(call: Run, postgres: str, table: str) -> None:
     The password in the URL is told nowhere.
     """
     url = f"{postgres}&{urlencode({'table': table, 'password': 'hunter2'})}"
-    call("ingest", "-", "--to", url, given="bread rises")
+    lines = "".join(f'{{"id": "{number}", "text": "bread rises"}}\n' for number in range(1_000))
+    call("ingest", "-", "--to", url, "--format", "jsonl", "--id", "id", given=lines)
+    assert "indexed  yes\n" in call("info", url).stdout
     with psycopg.connect(postgres, autocommit=True) as connection:
         name = sql.Identifier(table)
-        connection.execute(sql.SQL("UPDATE {} SET text = 'changed'").format(name))
+        connection.execute(sql.SQL("UPDATE {} SET text = 'changed' WHERE record_id = '7'").format(name))
         [[index]] = connection.execute(
             "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam "
             "WHERE i.indrelid = %s::regclass AND m.amname = 'hnsw'",
@@ -85,7 +88,7 @@ def test_what_is_unsound(call: Run, postgres: str, table: str) -> None:
         connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(index)))
     told = call("verify", url, "--json", code=1)
     [problem] = json.loads(told.stdout)["problems"]
-    assert problem == {"id": "-", "problem": "has a text that is not the one that was encoded (chunk 0)"}
+    assert problem == {"id": "7", "problem": "has a text that is not the one that was encoded (chunk 0)"}
     looked = call("info", url, code=1)
     assert "health   its searches use no index" in looked.stdout
     assert "hunter2" not in looked.stdout + looked.stderr
