@@ -182,23 +182,18 @@ def can_be_ragged(device: torch.device, dtype: torch.dtype, head: int) -> bool:
 class Ragged(Layout):
     """All texts in one call of the kernel, whatever their lengths."""
 
-    def __init__(
-        self,
-        texts: Sequence[Text],
-        beginnings: Beginnings,
-        scale: float,
-        device: torch.device,
-        *,
-        longest: int | None = None,
-    ) -> None:
-        """`longest` is of the texts that this is to become, if they are others."""
+    def __init__(self, texts: Sequence[Text], beginnings: Beginnings, scale: float, device: torch.device) -> None:
         super().__init__(texts, beginnings, scale, device)
         self._asked = _bounds((text.tokens for text in texts), device)
         self._asked_last = _bounds((1 for _ in texts), device)
         self._seen = _bounds((text.offset + text.tokens for text in texts), device)
-        self._longest = longest or max(text.tokens for text in texts)
-        self.length = max(text.offset for text in texts) + self._longest if longest else self.length
+        self._longest = max(text.tokens for text in texts)
         self._order = torch.tensor(self._sources(), device=device) if self._beginnings else None
+
+    def widen(self, tokens: int) -> None:
+        """Make room for texts of so many tokens, before it becomes other layouts."""
+        self.length += tokens - self._longest
+        self._longest = tokens
 
     def become(self, other: Ragged) -> None:
         """Take over, in place, another layout of as many texts and tokens behind the same beginning."""

@@ -90,7 +90,8 @@ class Graphs:
         texts = [Text(len(row.rest), row.shared) for row in filled]
         ids = torch.tensor([id_ for row in filled for id_ in row.rest])
         if recording is None:
-            layout = Ragged(texts, beginnings, self._scale, self._device, longest=shape.tokens)
+            layout = Ragged(texts, beginnings, self._scale, self._device)
+            layout.widen(shape.tokens)
             recording = self._shapes[shape] = self._recording(ids.to(self._device), layout, forward)
             if recording is None:
                 return None

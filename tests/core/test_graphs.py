@@ -179,7 +179,7 @@ def test_nothing_recorded_waits_for_the_gpu(architecture: Any, built: Callable[.
     with torch.inference_mode():
         beginnings = {INSTRUCTION: decoder._beginning(INSTRUCTION)}
         texts = [Text(tokens, INSTRUCTION) for tokens in (5, 1, 10)]
-        layout = Ragged(texts, beginnings, decoder._scale, torch.device("cpu"), longest=16)
+        layout = Ragged(texts, beginnings, decoder._scale, torch.device("cpu"))
         with FakeTensorMode(allow_non_fake_inputs=True) as without_values:
             for name in ("positions", "last", "_asked", "_asked_last", "_seen", "_order"):
                 setattr(layout, name, without_values.from_tensor(getattr(layout, name)))
