@@ -11,12 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 from ingesting import STEPS
+from killing import Clean, Place, kill_server
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-
-pytest.register_assert_rewrite("killing")  # so that a failure shows what differs
-
-from killing import Clean, Place, kill_server  # noqa: E402
 
 
 class Tables(Place):

@@ -12,12 +12,9 @@ from typing import Any
 
 import pytest
 from ingesting import QDRANT_STEPS, Hashing, store
+from killing import Clean, Place
 
 from harrier_core import Index
-
-pytest.register_assert_rewrite("killing")  # so that a failure shows what differs
-
-from killing import Clean, Place  # noqa: E402
 
 
 class Collections(Place):
