@@ -6,6 +6,7 @@ beginning too, whose keys and values it reads where they were when it was made.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -25,6 +26,8 @@ _TOKENS = (16, 32, 64, 128, 256, 512, 1_024)
 
 _KEPT = 64  # shapes; all recordings have what lies between the first product and the last in the same memory
 _FILLING = 0  # any token will do
+
+_one_at_a_time = threading.Lock()  # of all models: a process may record one thing at a time
 
 Forward = Callable[[Tensor, Ragged], Tensor]  # ids, (tokens,), and their layout to hidden states, (texts, hidden)
 
@@ -68,6 +71,7 @@ class Graphs:
         self._scale = scale
         self._device = device
         self._shapes: OrderedDict[Shape, _Recording | None] = OrderedDict()  # those that came once have none yet
+        self._stream: Any = None
         self._pool: Any = None
         self._works = True
 
@@ -114,18 +118,22 @@ class Graphs:
 
     def _record(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
         """What does that work again, on the same memory."""
-        with torch.cuda.device(self._device):
+        with _one_at_a_time, torch.cuda.device(self._device):
+            # A stream of our own: torch's for recordings belongs to the device that recorded first.
+            self._stream = self._stream or torch.cuda.Stream()  # type: ignore[no-untyped-call]
             self._pool = self._pool or torch.cuda.graph_pool_handle()
             before = torch.cuda.current_stream()
-            aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            aside.wait_stream(before)
-            with torch.cuda.stream(aside):
-                work()  # once for what cannot be recorded: kernels are compiled, tables grow
-            before.wait_stream(aside)
+            self._stream.wait_stream(before)
             graph = torch.cuda.CUDAGraph()
-            # Other threads may use the GPU meanwhile.
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                result = work()
+            try:
+                with torch.cuda.stream(self._stream):
+                    work()  # once for what cannot be recorded: kernels are compiled, tables grow
+                # Other threads may launch on the GPU meanwhile.
+                with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
+                    result = work()
+            finally:
+                torch.cuda.set_stream(before)  # which torch does not, where recording fails
+                before.wait_stream(self._stream)
 
         def replay() -> Tensor:
             graph.replay()

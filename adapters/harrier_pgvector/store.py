@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString, Self
 
 from psycopg import Connection, errors, sql
 from psycopg_pool import ConnectionPool
 
-from harrier_core.errors import SettingError, SpaceError, StoreMissing, StoreUnsuitable, StoreWarning, WrongSpace
+from harrier_core.errors import (
+    SettingError,
+    SpaceError,
+    StoreError,
+    StoreMissing,
+    StoreUnsuitable,
+    StoreWarning,
+    WrongSpace,
+)
 from harrier_core.filters import Condition
 from harrier_core.records import Chunk, Match, to_json
 from harrier_core.space import EmbeddingSpace
@@ -32,13 +41,17 @@ if TYPE_CHECKING:
 
 _PRECISIONS: dict[str, Precision] = {"float16": "halfvec", "float32": "vector"}
 
-# How often another writer may put the same records there between our look and our COPY.
+# How often other writers may add chunks to our records while we write them.
 _ATTEMPTS = 5
 
 _NEEDED, _ITERATIVE, _SOUND = (0, 7, 0), (0, 8, 0), (0, 8, 4)  # halfvec; iterative scans; no damaged HNSW
 
 # An index that no longer fits into this while it is built takes three times as long.
 _BUILD_MEMORY = "1GB"
+
+
+class _OvertakenError(Exception):
+    """Another writer added chunks to records that were being written."""
 
 
 class PgVectorStore:
@@ -155,8 +168,7 @@ class PgVectorStore:
 
     def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
         """The hashes of the chunks of those records that are there."""
-        query = self._sql("SELECT record_id, number, hash FROM {table} WHERE record_id = {any_of}")
-        return _by_record(self._rows(query, [ids(record_ids)]))
+        return self._connections.run(lambda connection: self._look(connection, record_ids))
 
     def write(self, write: Write) -> Written:
         """All of it in one transaction: a reader sees a record's old chunks or its new ones, and never a mix."""
@@ -164,23 +176,24 @@ class PgVectorStore:
 
     def write_on(self, connection: Connection[Any], write: Write) -> Written:
         """The same on a connection of the caller's, as part of its transaction if there is one."""
-        new = not any(write.known.values())
-        for _ in range(_ATTEMPTS):
-            try:
-                with connection.transaction():
-                    if not new:
-                        return self._replace(connection, write)
-                    self._copy(connection, write.encoded, write.vectors)
-                    return Written(0, [])
-            except errors.UniqueViolation as error:  # another writer of the same records was faster
-                new, lost = False, error
-        raise lost
+        with connection.transaction():
+            if not any(write.known.values()) and self._copied(connection, write):
+                return Written(0, [])
+            for _ in range(_ATTEMPTS):
+                with suppress(_OvertakenError), connection.transaction():
+                    return self._replace(connection, write)
+            raise StoreError(f"records of {self} were written by somebody else {_ATTEMPTS} times in a row; try again")
+
+    def _copied(self, connection: Connection[Any], write: Write) -> bool:
+        """Put records that nobody knew straight into the table, unless another writer was faster."""
+        try:
+            with connection.transaction():
+                self._copy(connection, sql.Identifier(*self._names), write.encoded, write.vectors)
+        except errors.UniqueViolation:
+            return False
+        return True
 
     def _replace(self, connection: Connection[Any], write: Write) -> Written:
-        """Delete what is replaced or stale, and put the new chunks straight into the table.
-
-        An upsert out of a staging table is slower, and writes into the catalog each time.
-        """
         stored = self._locked(connection, list(write.sizes))
         after = write.after()  # already there if a connection was lost behind a commit
         changed = {
@@ -189,6 +202,8 @@ class PgVectorStore:
             if stored.get(record_id, {}) not in (known, after[record_id])
         }
         kept = write.only(write.sizes.keys() - changed) if changed else write
+        self._put(connection, kept.encoded, kept.vectors)
+        self._describe(connection, kept.described)
         stale = [
             (record_id, number)
             for record_id, numbers in stored.items()
@@ -196,27 +211,48 @@ class PgVectorStore:
             for number in numbers
             if number >= kept.sizes[record_id]
         ]
-        replaced = [
-            (chunk.record_id, chunk.number) for chunk in kept.encoded if chunk.number in stored.get(chunk.record_id, ())
-        ]
-        self._remove(connection, stale + replaced)
-        self._copy(connection, kept.encoded, kept.vectors)
-        self._describe(connection, kept.described)
+        self._remove(connection, stale)
+        # No lock keeps another writer from adding chunks. Those it added while we waited for it are seen by now.
+        if self._look(connection, list(kept.sizes)) != {id_: after[id_] for id_ in kept.sizes if after[id_]}:
+            raise _OvertakenError
         return Written(len(stale), sorted(changed))
 
+    def _look(self, connection: Connection[Any], record_ids: Sequence[str]) -> dict[str, Hashes]:
+        query = self._sql("SELECT record_id, number, hash FROM {table} WHERE record_id = {any_of}")
+        return _by_record(connection.execute(query, [ids(record_ids)], binary=True).fetchall())
+
     def _locked(self, connection: Connection[Any], record_ids: Sequence[str]) -> dict[str, Hashes]:
-        """The hashes of these records' chunks, which nobody else can change until the transaction ends."""
+        """The hashes of these records' chunks, which nobody else changes or removes until the transaction ends."""
         lock = self._sql(
             "SELECT record_id, number, hash FROM {table} WHERE record_id = {any_of} "
             "ORDER BY record_id, number FOR UPDATE"
         )
         return _by_record(connection.execute(lock, [ids(record_ids)], binary=True).fetchall())
 
-    def _copy(self, connection: Connection[Any], chunks: Sequence[Chunk], vectors: Vectors) -> None:
+    def _put(self, connection: Connection[Any], chunks: Sequence[Chunk], vectors: Vectors) -> None:
+        """Chunks that may replace others, by a staging table."""
         if not chunks:
             return
+        staging = sql.Identifier("pg_temp", "harrier_staging")
+        connection.execute(
+            self._sql("CREATE TEMP TABLE harrier_staging (LIKE {table} INCLUDING STORAGE) ON COMMIT DROP"), []
+        )
+        self._copy(connection, staging, chunks, vectors)
         columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
-        copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(sql.Identifier(*self._names), columns)
+        new = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in COLUMNS[2:])
+        upsert = sql.SQL(
+            "INSERT INTO {table} ({columns}) SELECT {columns} FROM {staging} ORDER BY record_id, number "
+            "ON CONFLICT (record_id, number) DO UPDATE SET {new}"
+        )
+        # Sorted, as the locks are: two writers of the same records wait for each other in the same order.
+        connection.execute(upsert.format(table=self._table.name, columns=columns, staging=staging, new=new), [])
+        connection.execute("DROP TABLE pg_temp.harrier_staging")  # for the next write of a caller's transaction
+
+    def _copy(
+        self, connection: Connection[Any], into: sql.Identifier, chunks: Sequence[Chunk], vectors: Vectors
+    ) -> None:
+        columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+        copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(into, columns)
         with connection.cursor() as cursor, cursor.copy(copy) as copying:
             for block in copy_blocks(chunks, vectors, self._table.precision):
                 copying.write(block)
@@ -226,9 +262,10 @@ class PgVectorStore:
         if not chunks:
             return
         update = self._sql(
-            "UPDATE {table} AS old SET metadata = (new ->> 2)::jsonb, start_at = (new ->> 3)::int, "
-            "end_at = (new ->> 4)::int, hash = decode(new ->> 5, 'hex') FROM jsonb_array_elements(%s::jsonb) AS new "
-            "WHERE old.record_id = new ->> 0 AND old.number = (new ->> 1)::int"
+            "UPDATE {table} AS old SET metadata = (new.row ->> 2)::jsonb, start_at = (new.row ->> 3)::int, "
+            "end_at = (new.row ->> 4)::int, hash = decode(new.row ->> 5, 'hex') "
+            "FROM jsonb_array_elements(%s::jsonb) AS new (row) "
+            "WHERE old.record_id = new.row ->> 0 AND old.number = (new.row ->> 1)::int"
         )
         rows = [(c.record_id, c.number, to_json(c.metadata).decode(), c.start, c.end, c.hash.hex()) for c in chunks]
         connection.execute(update, [json.dumps(rows)])
@@ -236,8 +273,8 @@ class PgVectorStore:
     def _remove(self, connection: Connection[Any], gone: list[tuple[str, int]]) -> None:
         if gone:
             delete = self._sql(
-                "DELETE FROM {table} USING jsonb_array_elements(%s::jsonb) AS gone "
-                "WHERE record_id = gone ->> 0 AND number = (gone ->> 1)::int"
+                "DELETE FROM {table} AS old USING jsonb_array_elements(%s::jsonb) AS gone (row) "
+                "WHERE old.record_id = gone.row ->> 0 AND old.number = (gone.row ->> 1)::int"
             )
             connection.execute(delete, [json.dumps(gone)])
 

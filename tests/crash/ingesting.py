@@ -32,7 +32,7 @@ CHUNKING = Chunking(tokens=16)
 STEPS = [
     *(
         f"{when} {step}"
-        for step in ("known", "_locked", "_remove", "_copy", "_describe", "write_on", "_settle")
+        for step in ("known", "_locked", "_put", "_copy", "_describe", "_remove", "write_on", "_settle")
         for when in ("before", "after")
     ),
     "before delete",

@@ -314,8 +314,55 @@ def _one(encoder: Encoder) -> Any:
     return encoder.encode_documents(["changed"])
 
 
+@pytest.mark.parametrize("there", [0, 2])
+def test_chunks_that_another_writer_adds(postgres: str, table: str, encoder: Encoder, there: int) -> None:
+    """No lock keeps them out: a writer that waited for the other one finds them, and leaves the record as it is."""
+    with PgVectorStore(postgres, table=table) as store:
+        store.open(encoder.space, write=True)
+
+        def write(text: str, size: int, numbers: range) -> Write:
+            chunks = [Chunk.of(Record("r", ""), number, 0, f"{text} {number}") for number in numbers]
+            known = store.known(["r"])
+            vectors = encoder.encode_documents([chunk.text for chunk in chunks])
+            return Write({"r": size}, chunks, vectors, [], {"r": known.get("r", {})})
+
+        if there:
+            store.write(write("old", there, range(there)))
+        mine, theirs = write("mine", 2, range(1) if there else range(2)), write("theirs", 3, range(there, 3))
+        with ThreadPoolExecutor(1) as pool, psycopg.connect(postgres) as connection:
+            connection.execute("SELECT 1")  # begins a transaction
+            store.write_on(connection, theirs)
+            writing = pool.submit(store.write, mine)
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            while not execute(postgres, waiting)[0][0]:
+                assert not writing.done()
+            connection.commit()
+            assert writing.result(60).changed == ["r"]
+        kept = ["old 0", "old 1", "theirs 2"] if there else ["theirs 0", "theirs 1", "theirs 2"]
+        assert [stored.chunk.text for stored in store.read(["r"])] == kept
+
+
+def test_a_delete_beside_a_write(postgres: str, table: str, encoder: Encoder) -> None:
+    """A record that is being replaced, and deleted by another, is gone in the end."""
+    with PgVectorStore(postgres, table=table) as store:
+        index = Index(store, encoder)
+        index.ingest(RECORDS[:1])
+        known = store.known([RECORDS[0].id])
+        chunk = Chunk.of(RECORDS[0], 0, 0, "changed")
+        with ThreadPoolExecutor(1) as pool, psycopg.connect(postgres) as connection:
+            connection.execute("SELECT 1")  # begins a transaction
+            store.write_on(connection, Write({RECORDS[0].id: 1}, [chunk], _one(encoder), [], known))
+            deleting = pool.submit(index.delete, [RECORDS[0].id])
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            while not execute(postgres, waiting)[0][0]:
+                assert not deleting.done()
+            connection.commit()
+            assert deleting.result(60) == 1
+        assert index.count() == 0
+
+
 def test_nothing_is_left_in_a_session(postgres: str, table: str, encoder: Encoder) -> None:
-    """A pooler gives it to somebody else after each transaction: no setting, no prepared statement."""
+    """A pooler gives it to somebody else after each transaction: no setting, no table, no prepared statement."""
     with ConnectionPool(postgres, min_size=1, max_size=1, open=True, kwargs={"prepare_threshold": None}) as pool:
         index = Index(PgVectorStore(pool, table=table), encoder)
         index.ingest(RECORDS)
@@ -324,10 +371,10 @@ def test_nothing_is_left_in_a_session(postgres: str, table: str, encoder: Encode
         with pool.connection() as connection:
             left = connection.execute(
                 "SELECT current_setting('hnsw.ef_search'), current_setting('hnsw.iterative_scan'), "
-                "current_setting('enable_indexscan'), "
+                "current_setting('enable_indexscan'), to_regclass('pg_temp.harrier_staging')::text, "
                 "(SELECT count(*) FROM pg_prepared_statements)"
             ).fetchone()
-    assert left == ("40", "off", "on", 0)
+    assert left == ("40", "off", "on", None, 0)
 
 
 def test_readers_see_no_mix(postgres: str, table: str, encoder: Encoder) -> None:
