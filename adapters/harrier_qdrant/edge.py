@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,13 +16,19 @@ from typing import Any
 
 import numpy as np
 import qdrant_edge as edge
+from filelock import FileLock, Timeout
 
 # Below it a search that compares all takes some ten milliseconds, and building an index takes minutes.
 _UNINDEXED = 50_000
 
 # Beside the engine's folder while a process has it open; what finds it there comes after one that was killed.
 _OPEN = "harrier_open"
+_ENGINE = "edge"
 _LOOKED_AT = 500  # points at once
+
+
+class BusyError(Exception):
+    """Another process has the collection."""
 
 
 class Shard:
@@ -30,6 +37,7 @@ class Shard:
     def __init__(self) -> None:
         self._shard: edge.EdgeShard | None = None
         self._vector = ""
+        self._lock: FileLock | None = None
         self._mark: Path | None = None
 
     @property
@@ -37,16 +45,34 @@ class Shard:
         assert self._shard is not None, "the parent opens it first"  # noqa: S101
         return self._shard
 
-    def open(self, folder: str, vector: str) -> None:
-        """A shard that is there. If the process that had it was killed, it is mended first."""
+    def open(self, folder: str, patience: float, vector: str, new: dict[str, Any] | None) -> None:
+        """The shard of a collection, which is made if it is not there and `new` says how.
+
+        Edge has a lock, but reads the segments before it takes it: whoever waits for that gets them as they were
+        before the last one wrote out what it had. So nothing of a collection is touched before a lock of our own.
+        """
+        collection = Path(folder)
+        collection.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(collection.with_name(f".{collection.name}.lock"))
+        try:
+            self._lock.acquire(patience)
+        except Timeout:
+            raise BusyError from None
+        if new is not None and not collection.joinpath(_ENGINE).exists():
+            _make(collection, vector, **new)
         self._vector = vector
-        mark = Path(folder).with_name(_OPEN)
+        mark = collection / _OPEN
         killed = mark.exists()
-        self._shard = edge.EdgeShard.load(folder)  # which fails while another process has it
-        self._mark = mark
         mark.touch()
+        try:
+            self._shard = edge.EdgeShard.load(str(collection / _ENGINE))
+        except Exception as error:  # Edge raises nothing more precise
+            if "WAL" in str(error) and "WouldBlock" in str(error):  # something that is not of this kit has it open
+                raise BusyError from None
+            raise
         if killed:
             self._mend()
+        self._mark = mark
 
     def _mend(self) -> None:
         """Remove the points that a kill in the midst of a write has left unreadable; an ingest writes them again."""
@@ -75,16 +101,6 @@ class Shard:
             else:
                 yield from self._unreadable_of(ids[: len(ids) // 2])
                 yield from self._unreadable_of(ids[len(ids) // 2 :])
-
-    def create(self, folder: str, vector: str, dimensions: int, precision: str, indexes: dict[str, str]) -> None:
-        """A new one."""
-        kind = edge.VectorStorageDatatype.Float16 if precision == "float16" else edge.VectorStorageDatatype.Float32
-        params = edge.EdgeVectorParams(size=dimensions, distance=edge.Distance.Cosine, datatype=kind)
-        self._vector = vector
-        self._shard = edge.EdgeShard.create(folder, edge.EdgeConfig(vectors={vector: params}))
-        for field, type_ in indexes.items():
-            schema = getattr(edge.PayloadSchemaType, type_.capitalize())
-            self._shard.update(edge.UpdateOperation.create_field_index(field, schema))
 
     def upsert(self, ids: Sequence[str], vectors: np.ndarray[Any, Any], payloads: Sequence[dict[str, Any]]) -> None:
         """Write points; when it returns they are in the log on disk."""
@@ -150,11 +166,32 @@ class Shard:
         self._opened.flush()
 
     def close(self) -> None:
-        """Write out what is in memory."""
+        """Write out what is in memory, and let go."""
         if self._shard is not None:
             self._shard.close()
         if self._mark is not None:
             self._mark.unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.release()
+
+
+def _make(
+    collection: Path, vector: str, *, files: dict[str, str], dimensions: int, precision: str, indexes: dict[str, str]
+) -> None:
+    """Elsewhere, and put in place whole: killed in the midst, it is not there."""
+    making = collection.with_name(f"{collection.name}.making")
+    shutil.rmtree(making, ignore_errors=True)
+    (making / _ENGINE).mkdir(parents=True)
+    for name, text in files.items():
+        (making / name).write_text(text, encoding="utf-8")
+    kind = edge.VectorStorageDatatype.Float16 if precision == "float16" else edge.VectorStorageDatatype.Float32
+    params = edge.EdgeVectorParams(size=dimensions, distance=edge.Distance.Cosine, datatype=kind)
+    shard = edge.EdgeShard.create(str(making / _ENGINE), edge.EdgeConfig(vectors={vector: params}))
+    for field, type_ in indexes.items():
+        schema = getattr(edge.PayloadSchemaType, type_.capitalize())
+        shard.update(edge.UpdateOperation.create_field_index(field, schema))
+    shard.close()
+    making.replace(collection)
 
 
 def _filter(where: dict[str, Any]) -> edge.Filter:
@@ -203,11 +240,13 @@ def main() -> None:
     while True:
         try:
             name, arguments = pickle.load(sys.stdin.buffer)  # its own parent wrote it
-        except EOFError:
+        except (EOFError, pickle.UnpicklingError):  # the parent has closed it, or was killed
             break
         method: Callable[..., Any] = getattr(shard, name)
         try:
             answer: tuple[str, Any] = "ok", method(*arguments)
+        except BusyError:
+            answer = "busy", None
         except Exception as error:  # Edge raises nothing more precise
             answer = "error", str(error)
         try:

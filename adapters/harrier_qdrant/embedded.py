@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from importlib.util import find_spec
@@ -29,12 +27,12 @@ if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
 
 # A folder is let go of a moment after the process that had it was killed.
-_PATIENCE, _PAUSE = 10.0, 0.05
+_PATIENCE = 10.0
 # How often in a row the process may die of one request before that is an error.
 _LIVES = 3
 _PAGE = 500
 _CHILD = Path(__file__).with_name("edge.py")
-_ENGINE, _SPACE = "edge", "harrier_space.json"
+_SPACE = "harrier_space.json"
 
 
 class Edge:
@@ -134,6 +132,7 @@ class _Child:
         self._owner = os.getpid()
         self._process: subprocess.Popen[bytes] | None = None
         self._vector = ""
+        self._new: dict[str, Any] | None = None  # how to make the collection, while it is to be made
 
     @property
     def inherited(self) -> bool:
@@ -160,20 +159,21 @@ class _Child:
             self.ask("count", None)
 
     def create(self, space: EmbeddingSpace, layout: Layout) -> None:
-        """Made elsewhere and put in place whole: killed in the midst, it is not there."""
+        """Have the engine make it, unless another process was faster."""
+        new = {
+            "files": {_SPACE: space.to_json()},
+            "dimensions": space.dimensions,
+            "precision": layout.precision,
+            "indexes": dict(layout.payload_indexes()),
+        }
         with self.writing:
-            if self.space() is not None:
-                return
-            making = self.folder.with_name(f"{self.folder.name}.making")
-            shutil.rmtree(making, ignore_errors=True)
-            (making / _ENGINE).mkdir(parents=True)
-            (making / _SPACE).write_text(space.to_json(), encoding="utf-8")
-            with self._lock:
-                self._start()
-                settings = layout.vector, space.dimensions, layout.precision, dict(layout.payload_indexes())
-                self._exchange("create", (str(making / _ENGINE), *settings))
-                self._end()
-            making.replace(self.folder)
+            if self.space() is None:
+                self.close()
+                self._vector, self._new = layout.vector, new
+                try:
+                    self.ask("count", None)
+                finally:
+                    self._new = None
 
     # -- requests
 
@@ -186,46 +186,39 @@ class _Child:
                 try:
                     if self._process is None:
                         self._start()
-                        self._open()
                     return self._exchange(name, arguments)
                 except (EOFError, OSError, pickle.UnpicklingError):
-                    self._end()
+                    continue
         raise StoreUnavailable(f"the process of Qdrant Edge for {self.folder} died {_LIVES} times in a row")
-
-    def _open(self) -> None:
-        until = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                self._exchange("open", (str(self.folder / _ENGINE), self._vector))
-            except StoreError as error:
-                if "WAL" not in str(error) or "WouldBlock" not in str(error):
-                    self._end()
-                    raise
-                if time.monotonic() > until:
-                    self._end()
-                    raise StoreUnavailable(
-                        f"{self.folder} is open in another process, and Qdrant Edge allows one at a time; close it "
-                        "there, or run a Qdrant server"
-                    ) from None
-                time.sleep(_PAUSE)
-            else:
-                return
 
     def _start(self) -> None:
         # -P: the kit's own modules are not to be found by their bare names.
         command = [sys.executable, "-P", str(_CHILD)]
-        self._end()
         # In a session of its own: a terminal's Ctrl-C is for us, and it ends when we do.
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        try:
+            self._exchange("open", (str(self.folder), _PATIENCE, self._vector, self._new))
+        except StoreError:
+            self._end()
+            raise
 
     def _exchange(self, name: str, arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401
         assert self._process is not None  # noqa: S101  # it was started
         requests, answers = self._process.stdin, self._process.stdout
         assert requests is not None  # noqa: S101  # both are pipes
         assert answers is not None  # noqa: S101
-        pickle.dump((name, arguments), requests, pickle.HIGHEST_PROTOCOL)
-        requests.flush()
-        said, answer = pickle.load(answers)
+        try:
+            pickle.dump((name, arguments), requests, pickle.HIGHEST_PROTOCOL)
+            requests.flush()
+            said, answer = pickle.load(answers)
+        except BaseException:  # it died, or we were interrupted; the next request must not get this one's answer
+            self._end()
+            raise
+        if said == "busy":
+            raise StoreUnavailable(
+                f"{self.folder} is open in another process, and Qdrant Edge allows one at a time; close it there, or "
+                "run a Qdrant server"
+            )
         if said == "error":
             raise StoreError(f"Qdrant Edge refused: {answer}")
         return answer

@@ -37,6 +37,10 @@ class Collections(Place):
                 (c.record_id, c.number, c.text, c.metadata, c.start, c.end, c.hash, vector) for c, vector in chunks
             )
 
+    def is_open(self, name: str) -> bool:
+        """Whether a process has it."""
+        return (self._folder / name / "harrier_open").exists()
+
     def killed_is_over(self) -> None:
         """Whoever opens the folder waits until its engine has noticed."""
 
@@ -69,6 +73,18 @@ def test_killed_at_a_step(collections: Collections, clean: Clean, step: str, pyt
         collections.copy_before("killed")
         assert collections.ingesting("killed", step, occurrence).wait(60) == -signal.SIGKILL
         collections.converges("killed", clean)
+
+
+def test_taken_over(collections: Collections, clean: Clean, pytestconfig: pytest.Config) -> None:
+    """Who waits for the folder gets it in the moment in which the last one has written out what it had, all of it."""
+    for _ in range(max(5, pytestconfig.getoption("--kills") // 2)):
+        collections.copy_before("taken")
+        process = collections.ingesting("taken")
+        while not collections.is_open("taken"):
+            assert process.poll() is None
+            time.sleep(0.001)
+        assert collections.content("taken") == clean.content
+        assert process.wait(60) == 0
 
 
 def test_killed_at_random(collections: Collections, clean: Clean, pytestconfig: pytest.Config) -> None:

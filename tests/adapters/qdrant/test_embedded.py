@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from harrier_qdrant import QdrantStore, embedded
 
 from harrier_core import Encoder, Index, Record, SettingError, StoreError, StoreUnavailable, StoreUnsuitable, WrongSpace
@@ -147,6 +152,98 @@ def test_one_process_at_a_time(index: Index, encoder: Encoder, tmp_path: Path, m
         other.kill()
         with Index(QdrantStore.embedded(tmp_path, collection="docs"), encoder) as mine:
             assert mine.count() == 300
+
+
+ALIEN = """
+import sys
+import qdrant_edge
+shard = qdrant_edge.EdgeShard.load(sys.argv[1])
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_open_elsewhere(index: Index, tmp_path: Path) -> None:
+    """By a program that is not of this kit."""
+    index.ingest(RECORDS[:3])
+    index.close()
+    command = [sys.executable, "-c", ALIEN, str(tmp_path / "docs" / "edge")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"open\n"
+        with (
+            QdrantStore.embedded(tmp_path, collection="docs") as store,
+            pytest.raises(StoreUnavailable, match="is open in another process"),
+        ):
+            store.open(index.encoder.space, write=False)
+
+
+def test_nothing_is_read_before_it_is_free(index: Index, encoder: Encoder, tmp_path: Path) -> None:
+    """What the last one still writes while another waits is there for it."""
+    index.ingest(RECORDS[:1])
+    index.close()
+    waiting = QdrantStore.embedded(tmp_path, collection="docs")
+    with Index(waiting, encoder) as mine, ThreadPoolExecutor() as pool:
+        with FileLock(tmp_path / ".docs.lock"):
+            counted = pool.submit(mine.count)
+            with pytest.raises(TimeoutError):
+                counted.result(1)
+            with Index(QdrantStore.embedded(tmp_path, collection="more"), encoder) as more:
+                more.ingest(RECORDS[:7])
+            shutil.rmtree(tmp_path / "docs" / "edge")
+            (tmp_path / "more" / "edge").rename(tmp_path / "docs" / "edge")
+        assert counted.result() == 7
+
+
+MAKE = """
+import sys
+from harrier_core import EmbeddingSpace
+from harrier_qdrant import QdrantStore
+space = EmbeddingSpace.from_json(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+with QdrantStore.embedded(sys.argv[1], collection="docs") as store:
+    store.open(space, write=True)
+    print(store.count())
+"""
+
+
+def test_made_by_several(encoder: Encoder, tmp_path: Path) -> None:
+    """Processes that all find nothing there: one makes it, and each has its turn."""
+    command = [sys.executable, "-c", MAKE, str(tmp_path), encoder.space.to_json()]
+    with ExitStack() as stack:
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+        started: list[Any] = [stack.enter_context(subprocess.Popen(command, **pipes)) for _ in range(4)]
+        assert [process.stdout.readline() for process in started] == ["ready\n"] * 4
+        for process in started:
+            process.stdin.write("go\n")
+        assert [process.communicate()[0] for process in started] == ["0\n"] * 4
+        assert [process.returncode for process in started] == [0] * 4
+
+
+def test_interrupted(index: Index) -> None:
+    """Ctrl-C between a question and its answer: the next question gets its own."""
+    index.ingest(RECORDS)
+    engine = process_of(index.store)
+    os.kill(engine, signal.SIGSTOP)
+    interrupt = threading.Timer(0.2, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    go_on = threading.Timer(0.4, os.kill, (engine, signal.SIGCONT))
+    interrupt.start()
+    go_on.start()
+    with pytest.raises(KeyboardInterrupt):
+        index.count()
+    assert [match.record_id for match in index.search("text", where={"n": 7})] == ["r7"]
+    go_on.join()
+
+
+def test_half_a_request(index: Index, tmp_path: Path) -> None:
+    """One who was killed while it asked: the engine writes out what it has, and goes in peace."""
+    index.ingest(RECORDS[:3])
+    process = index.store._place._child._process  # type: ignore[attr-defined]
+    process.stdin.write(pickle.dumps(("count", (None,)))[:-5])
+    index.close()
+    assert process.returncode == 0
+    assert not (tmp_path / "docs" / "harrier_open").exists()
 
 
 def test_after_a_fork(index: Index) -> None:
