@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,9 +22,6 @@ from filelock import FileLock, Timeout
 # Below it a search that compares all takes some ten milliseconds, and building an index takes minutes.
 _UNINDEXED = 50_000
 
-# Beside the engine's folder while a process has it open; what finds it there comes after one that was killed.
-_OPEN = "harrier_open"
-_ENGINE = "edge"
 _LOOKED_AT = 500  # points at once
 
 
@@ -36,51 +34,61 @@ class Shard:
 
     def __init__(self) -> None:
         self._shard: edge.EdgeShard | None = None
-        self._vector = ""
-        self._lock: FileLock | None = None
-        self._mark: Path | None = None
+        self._lock: FileLock | None = None  # let go of when the process has ended, however it ends
+        self._mark = Path()
+        self._opened_as: tuple[int, int] | None = None
+        self._whole = False
 
     @property
     def _opened(self) -> edge.EdgeShard:
         assert self._shard is not None, "the parent opens it first"  # noqa: S101
         return self._shard
 
-    def open(self, folder: str, patience: float, vector: str, new: dict[str, Any] | None) -> None:
-        """The shard of a collection, which is made if it is not there and `new` says how.
+    def open(
+        self, folder: str, beside: str, engine: str, mark: str, patience: float, new: dict[str, Any] | None
+    ) -> tuple[tuple[int, int] | None, int]:
+        """A collection, which is made if it is not there and `new` says how.
+
+        beside: a folder for what there is of one before it is there, and stays when it is removed; engine: Edge's
+        folder in the collection's own; mark: a file that is there while a process has the collection open, so that who
+        finds it comes after one that was killed. Returns how this opening's mark is told from others, and how many
+        points could not be read.
 
         Edge has a lock, but reads the segments before it takes it: whoever waits for that gets them as they were
         before the last one wrote out what it had. So nothing of a collection is touched before a lock of our own.
         """
-        collection = Path(folder)
-        collection.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(collection.with_name(f".{collection.name}.lock"))
+        Path(beside).mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(Path(beside, "lock"))
         try:
             self._lock.acquire(patience)
         except Timeout:
             raise BusyError from None
-        if new is not None and not collection.joinpath(_ENGINE).exists():
-            _make(collection, vector, **new)
-        self._vector = vector
-        mark = collection / _OPEN
-        killed = mark.exists()
-        mark.touch()
+        if new is not None and not Path(folder, engine).exists():
+            _make(Path(beside, "making"), engine, **new).replace(folder)
+        self._mark = Path(folder, mark)
+        killed = self._mark.exists()
+        self._mark.touch()  # first: also while it loads, Edge writes
+        self._opened_as = _identity(self._mark)
         try:
-            self._shard = edge.EdgeShard.load(str(collection / _ENGINE))
+            self._shard = edge.EdgeShard.load(str(Path(folder, engine)))
         except Exception as error:  # Edge raises nothing more precise
-            if "WAL" in str(error) and "WouldBlock" in str(error):  # something that is not of this kit has it open
-                raise BusyError from None
-            raise
-        if killed:
-            self._mend()
-        self._mark = mark
+            if "WAL" not in str(error) or "WouldBlock" not in str(error):
+                raise
+            if not killed:
+                self._mark.unlink()
+            raise BusyError from None  # something that is not of this kit has it open
+        lost = self._mend() if killed else 0
+        self._whole = True
+        return self._opened_as, lost
 
-    def _mend(self) -> None:
+    def _mend(self) -> int:
         """Remove the points that a kill in the midst of a write has left unreadable; an ingest writes them again."""
         if lost := list(self._unreadable()):
             # To remove a point Edge reads it: so they get something that can be read.
             self._opened.update(edge.UpdateOperation.overwrite_payload(lost, {}))
             self.delete(lost)
             self._opened.flush()
+        return len(lost)
 
     def _unreadable(self) -> Iterator[Any]:
         offset = None
@@ -102,10 +110,12 @@ class Shard:
                 yield from self._unreadable_of(ids[: len(ids) // 2])
                 yield from self._unreadable_of(ids[len(ids) // 2 :])
 
-    def upsert(self, ids: Sequence[str], vectors: np.ndarray[Any, Any], payloads: Sequence[dict[str, Any]]) -> None:
+    def upsert(
+        self, name: str, ids: Sequence[str], vectors: np.ndarray[Any, Any], payloads: Sequence[dict[str, Any]]
+    ) -> None:
         """Write points; when it returns they are in the log on disk."""
         points = [
-            edge.Point(id_, {self._vector: vector}, payload)
+            edge.Point(id_, {name: vector}, payload)
             for id_, vector, payload in zip(ids, vectors.tolist(), payloads, strict=True)
         ]
         self._opened.update(edge.UpdateOperation.upsert_points(points))
@@ -124,35 +134,33 @@ class Shard:
         self._opened.update(edge.UpdateOperation.delete_points_by_filter(_filter(where)))
 
     def scroll(
-        self, where: dict[str, Any] | None, offset: str | None, limit: int, fields: list[str] | None, vectors: bool
+        self, where: dict[str, Any] | None, offset: str | None, limit: int, fields: list[str] | None, name: str | None
     ) -> tuple[list[tuple[dict[str, Any], Any]], str | None]:
-        """A page of points by their ids, and where the next one begins."""
+        """A page of points by their ids, with the vectors of that name, and where the next one begins."""
         request = edge.ScrollRequest(
             offset=offset,
             limit=limit,
             filter=None if where is None else _filter(where),
             with_payload=True if fields is None else fields,
-            with_vector=vectors,
+            with_vector=name is not None,
         )
         found, following = self._opened.scroll(request)
-        points = [(each.payload or {}, self._own(each.vector)) for each in found]
+        points = [(each.payload or {}, _own(each.vector, name)) for each in found]
         return points, None if following is None else str(following)
 
     def search(
-        self, vector: list[float], limit: int, where: dict[str, Any] | None, vectors: bool
+        self, name: str, vector: list[float], limit: int, where: dict[str, Any] | None, with_vectors: bool
     ) -> list[tuple[dict[str, Any], Any, float]]:
         """The nearest points."""
         request = edge.QueryRequest(
             limit=limit,
-            query=edge.Query.Nearest(vector, using=self._vector),
+            query=edge.Query.Nearest(vector, using=name),
             filter=None if where is None else _filter(where),
             with_payload=True,
-            with_vector=vectors,
+            with_vector=with_vectors,
         )
-        return [(each.payload or {}, self._own(each.vector), each.score) for each in self._opened.query(request)]
-
-    def _own(self, vectors: Any) -> np.ndarray[Any, Any] | None:  # noqa: ANN401
-        return np.array(vectors[self._vector], np.float32) if vectors else None
+        own = name if with_vectors else None
+        return [(each.payload or {}, _own(each.vector, own), each.score) for each in self._opened.query(request)]
 
     def count(self, where: dict[str, Any] | None) -> int:
         """How many points a filter finds."""
@@ -166,32 +174,54 @@ class Shard:
         self._opened.flush()
 
     def close(self) -> None:
-        """Write out what is in memory, and let go."""
-        if self._shard is not None:
-            self._shard.close()
-        if self._mark is not None:
-            self._mark.unlink(missing_ok=True)
-        if self._lock is not None:
-            self._lock.release()
+        """Write out what is in memory, and let go; a folder that is another one by now gets nothing of it."""
+        if self._shard is None:
+            return
+        if _identity(self._mark) != self._opened_as:
+            os._exit(0)  # Edge would write even while it is forgotten
+        self._shard.close()
+        if self._whole:
+            self._mark.unlink()
+
+
+def _identity(mark: Path) -> tuple[int, int] | None:
+    try:
+        found = mark.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _make(
-    collection: Path, vector: str, *, files: dict[str, str], dimensions: int, precision: str, indexes: dict[str, str]
-) -> None:
-    """Elsewhere, and put in place whole: killed in the midst, it is not there."""
-    making = collection.with_name(f"{collection.name}.making")
+    making: Path,
+    engine: str,
+    *,
+    files: dict[str, str],
+    vector: str,
+    dimensions: int,
+    precision: str,
+    indexes: dict[str, str],
+) -> Path:
+    """To be put in place whole: killed in the midst, it is not there."""
     shutil.rmtree(making, ignore_errors=True)
-    (making / _ENGINE).mkdir(parents=True)
+    (making / engine).mkdir(parents=True)
     for name, text in files.items():
-        (making / name).write_text(text, encoding="utf-8")
+        with (making / name).open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
     kind = edge.VectorStorageDatatype.Float16 if precision == "float16" else edge.VectorStorageDatatype.Float32
     params = edge.EdgeVectorParams(size=dimensions, distance=edge.Distance.Cosine, datatype=kind)
-    shard = edge.EdgeShard.create(str(making / _ENGINE), edge.EdgeConfig(vectors={vector: params}))
+    shard = edge.EdgeShard.create(str(making / engine), edge.EdgeConfig(vectors={vector: params}))
     for field, type_ in indexes.items():
         schema = getattr(edge.PayloadSchemaType, type_.capitalize())
         shard.update(edge.UpdateOperation.create_field_index(field, schema))
     shard.close()
-    making.replace(collection)
+    return making
+
+
+def _own(vectors: Any, name: str | None) -> np.ndarray[Any, Any] | None:  # noqa: ANN401
+    return None if name is None else np.array(vectors[name], np.float32)
 
 
 def _filter(where: dict[str, Any]) -> edge.Filter:
@@ -233,6 +263,8 @@ _Truth.__module__, _Truth.__name__, _Truth.__qualname__ = "numpy", "bool", "bool
 
 def main() -> None:
     """Answer requests from standard input until it ends."""
+    # What ends all of a service at once leaves it to our parent to end us, when we have written out what we have.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Whatever else in this process prints, the parent must not read.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -240,7 +272,7 @@ def main() -> None:
     while True:
         try:
             name, arguments = pickle.load(sys.stdin.buffer)  # its own parent wrote it
-        except (EOFError, pickle.UnpicklingError):  # the parent has closed it, or was killed
+        except (EOFError, pickle.UnpicklingError):  # the parent has closed it, was interrupted, or was killed
             break
         method: Callable[..., Any] = getattr(shard, name)
         try:

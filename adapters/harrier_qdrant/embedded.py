@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
-from harrier_core.errors import SettingError, StoreError, StoreUnavailable, StoreUnsuitable
+from harrier_core.errors import SettingError, StoreError, StoreUnavailable, StoreUnsuitable, StoreWarning
 from harrier_core.records import Chunk
 from harrier_core.space import EmbeddingSpace
 from harrier_qdrant.filters import Filter
 from harrier_qdrant.points import Found, batches, payload_of, redescribed
 from harrier_qdrant.schema import Layout, Shape
+from harrier_qdrant.wire import CLOSED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,13 +31,16 @@ if TYPE_CHECKING:
 
     Vectors = NDArray[np.float32]
 
-# A folder is let go of a moment after the process that had it was killed.
+# When the process that had a folder was killed, its engine still finishes what it is at, and writes out what it has.
 _PATIENCE = 10.0
 # How often in a row the process may die of one request before that is an error.
 _LIVES = 3
 _PAGE = 500
 _CHILD = Path(__file__).with_name("edge.py")
-_SPACE = "harrier_space.json"
+# Of a collection's folder: the space, what is there while a process has it open, and the engine's own folder.
+_SPACE, _MARK, _ENGINE, _CONFIG = "harrier_space.json", "harrier_open", "edge", "edge_config.json"
+# Beside all collections: what there is of one before it is there, and what stays when it is removed.
+_BESIDE = ".harrier"
 
 
 class Edge:
@@ -47,8 +55,19 @@ class Edge:
             raise StoreUnavailable(
                 "an embedded Qdrant needs the qdrant-edge-py package; run pip install 'harrier-kit[qdrant]'"
             )
+        if folder.name == _BESIDE:
+            raise SettingError(f"a collection cannot be called {_BESIDE}: use another name")
         self._layout = layout
-        self._child = _shared(folder.expanduser().resolve())
+        self._child = _registry.use(folder.expanduser().resolve())
+        self._closed = False
+
+    def _ask(self, name: str, *arguments: Any) -> Any:  # noqa: ANN401
+        self._check_open()
+        return self._child.ask(name, *arguments)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(CLOSED)
 
     def writing(self) -> AbstractContextManager[Any]:
         """Held while records are looked at and written."""
@@ -56,15 +75,12 @@ class Edge:
 
     def shape(self) -> Shape | None:
         """The collection as it is, or nothing."""
-        space = self._child.space()
-        if space is None:
-            return None
-        self._child.open(self._layout.vector)
-        dimensions = EmbeddingSpace.from_json(space).dimensions
-        return Shape({self._layout.vector: (dimensions, "Cosine")}, space)
+        self._check_open()
+        return self._child.shape()
 
     def create(self, space: EmbeddingSpace) -> None:
         """Make it."""
+        self._check_open()
         self._child.create(space, self._layout)
 
     def upsert(self, chunks: Sequence[Chunk], vectors: Vectors) -> dict[str, str]:
@@ -72,27 +88,29 @@ class Edge:
         for batch in batches(chunks, vectors.itemsize * vectors.shape[1]):
             own = [chunks[place] for place in batch]
             rows = vectors[batch.start : batch.stop]
-            self._child.ask("upsert", [chunk.id for chunk in own], rows, [payload_of(chunk) for chunk in own])
+            payloads = [payload_of(chunk) for chunk in own]
+            self._ask("upsert", self._layout.vector, [chunk.id for chunk in own], rows, payloads)
         return {}
 
     def describe(self, chunks: Sequence[Chunk]) -> None:
         """Change what is said of chunks that are there."""
-        self._child.ask("describe", {chunk.id: redescribed(chunk) for chunk in chunks})
+        self._ask("describe", {chunk.id: redescribed(chunk) for chunk in chunks})
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove chunks."""
-        self._child.ask("delete", list(ids))
+        self._ask("delete", list(ids))
 
     def delete_where(self, where: Filter) -> None:
         """Remove what a filter finds."""
-        self._child.ask("delete_where", where)
+        self._ask("delete_where", where)
 
     def scroll(self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool) -> Iterator[Found]:
         """What a filter finds, a page at a time."""
+        listed = None if fields is None else list(fields)
+        name = self._layout.vector if with_vectors else None
         offset: str | None = None
         while True:
-            listed = None if fields is None else list(fields)
-            page, offset = self._child.ask("scroll", where, offset, _PAGE, listed, with_vectors)
+            page, offset = self._ask("scroll", where, offset, _PAGE, listed, name)
             yield from (Found(payload, vector) for payload, vector in page)
             if offset is None:
                 return
@@ -101,21 +119,23 @@ class Edge:
         self, vector: NDArray[np.float32], limit: int, where: Filter | None, *, with_vectors: bool
     ) -> list[Found]:
         """The nearest that a filter finds."""
-        found = self._child.ask("search", vector.tolist(), limit, where, with_vectors)
+        found = self._ask("search", self._layout.vector, vector.tolist(), limit, where, with_vectors)
         return [Found(payload, own, score) for payload, own, score in found]
 
     def count(self, where: Filter | None) -> int:
         """How many a filter finds."""
-        number: int = self._child.ask("count", where)
+        number: int = self._ask("count", where)
         return number
 
     def settle(self) -> None:
         """Build an index where there is much to search."""
-        self._child.ask("settle")
+        self._ask("settle")
 
     def close(self) -> None:
         """The process ends with the last store that has the folder open."""
-        _let_go(self._child)
+        if not self._closed:
+            self._closed = True
+            _registry.let_go(self._child)
 
     def __str__(self) -> str:
         return str(self._child.folder)
@@ -131,18 +151,40 @@ class _Child:
         self._lock = threading.Lock()
         self._owner = os.getpid()
         self._process: subprocess.Popen[bytes] | None = None
-        self._vector = ""
+        self._opened_as: tuple[int, int] | None = None
         self._new: dict[str, Any] | None = None  # how to make the collection, while it is to be made
 
     @property
     def inherited(self) -> bool:
-        """Whether this process got it by a fork: its pipes are the other one's."""
+        """Whether this process got it by a fork: the engine is the other one's."""
         return os.getpid() != self._owner
+
+    def let_go_of_pipes(self) -> None:
+        """In a forked process: else the engine would wait for this one too before it ends."""
+        if self._process is not None:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None and not pipe.closed:
+                    os.dup2(nothing, pipe.fileno(), inheritable=False)
+            os.close(nothing)
 
     # -- the collection: the engine's folder, and the space in a file beside it
 
-    def space(self) -> str | None:
-        """The space that is stored, or nothing if there is no collection."""
+    def shape(self) -> Shape | None:
+        """As it is now: it may be another one than when the engine opened it."""
+        space = self._space()
+        if space is None:
+            return None
+        with self._lock:
+            self._end_if_replaced()
+        try:
+            config = json.loads((self.folder / _ENGINE / _CONFIG).read_text(encoding="utf-8"))
+            vectors = {name: (each["size"], each["distance"]) for name, each in config["vectors"].items()}
+        except (OSError, ValueError, LookupError):
+            raise StoreUnsuitable(f"{self.folder} is damaged: its {_ENGINE}/{_CONFIG} cannot be read") from None
+        return Shape(vectors, space)
+
+    def _space(self) -> str | None:
         try:
             return (self.folder / _SPACE).read_text(encoding="utf-8")
         except (FileNotFoundError, NotADirectoryError):
@@ -152,24 +194,19 @@ class _Child:
                 ) from None
             return None
 
-    def open(self, vector: str) -> None:
-        """Have the engine open what is there."""
-        self._vector = vector
-        if self._process is None:
-            self.ask("count", None)
-
     def create(self, space: EmbeddingSpace, layout: Layout) -> None:
         """Have the engine make it, unless another process was faster."""
         new = {
             "files": {_SPACE: space.to_json()},
+            "vector": layout.vector,
             "dimensions": space.dimensions,
             "precision": layout.precision,
             "indexes": dict(layout.payload_indexes()),
         }
         with self.writing:
-            if self.space() is None:
-                self.close()
-                self._vector, self._new = layout.vector, new
+            if self._space() is None:
+                self.end()
+                self._new = new
                 try:
                     self.ask("count", None)
                 finally:
@@ -182,38 +219,74 @@ class _Child:
         if self.inherited:
             raise StoreUnavailable(f"{self.folder} was opened before this process was forked; open the store after it")
         with self._lock:
+            if not self.users:
+                raise StoreUnavailable(CLOSED)
+            if self._end_if_replaced():
+                raise StoreUnavailable(f"{self.folder} was removed or replaced while it was open here; try again")
             for _ in range(_LIVES):
                 try:
-                    if self._process is None:
+                    if not self._running:
                         self._start()
                     return self._exchange(name, arguments)
                 except (EOFError, OSError, pickle.UnpicklingError):
-                    continue
-        raise StoreUnavailable(f"the process of Qdrant Edge for {self.folder} died {_LIVES} times in a row")
+                    died = self._end()
+                except StoreError:
+                    raise
+                except BaseException:  # interrupted: the next request must not get this one's answer
+                    self._end()
+                    raise
+        raise StoreUnavailable(
+            f"the process of Qdrant Edge for {self.folder} died {_LIVES} times in a row, of {died} in the end; a full "
+            "disk, or too little memory, can be why"
+        )
+
+    @property
+    def _running(self) -> bool:
+        process = self._process
+        return process is not None and process.stdin is not None and not process.stdin.closed
+
+    def _end_if_replaced(self) -> bool:
+        """Whether the engine has open what is not there any more: it ends, and writes nothing into what is."""
+        replaced = self._running and _identity(self.folder / _MARK) != self._opened_as
+        if replaced:
+            self._end()
+        return replaced
 
     def _start(self) -> None:
+        self._end()
         # -P: the kit's own modules are not to be found by their bare names.
         command = [sys.executable, "-P", str(_CHILD)]
-        # In a session of its own: a terminal's Ctrl-C is for us, and it ends when we do.
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         try:
-            self._exchange("open", (str(self.folder), _PATIENCE, self._vector, self._new))
+            # In a session of its own: a terminal's Ctrl-C is for us, and it ends when we do.
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            )
+        except OSError as error:
+            raise StoreUnavailable(f"the process of Qdrant Edge cannot be started: {error}") from None
+        beside = self.folder.parent / _BESIDE / self.folder.name
+        try:
+            self._opened_as, lost = self._exchange(
+                "open", (str(self.folder), str(beside), _ENGINE, _MARK, _PATIENCE, self._new)
+            )
         except StoreError:
             self._end()
             raise
+        if lost:
+            warnings.warn(
+                f"{lost} chunks in {self.folder} could not be read, because who wrote them was killed, and were "
+                "removed; ingest them again",
+                StoreWarning,
+                stacklevel=2,
+            )
 
     def _exchange(self, name: str, arguments: tuple[Any, ...]) -> Any:  # noqa: ANN401
         assert self._process is not None  # noqa: S101  # it was started
         requests, answers = self._process.stdin, self._process.stdout
         assert requests is not None  # noqa: S101  # both are pipes
         assert answers is not None  # noqa: S101
-        try:
-            pickle.dump((name, arguments), requests, pickle.HIGHEST_PROTOCOL)
-            requests.flush()
-            said, answer = pickle.load(answers)
-        except BaseException:  # it died, or we were interrupted; the next request must not get this one's answer
-            self._end()
-            raise
+        pickle.dump((name, arguments), requests, pickle.HIGHEST_PROTOCOL)
+        requests.flush()
+        said, answer = pickle.load(answers)
         if said == "busy":
             raise StoreUnavailable(
                 f"{self.folder} is open in another process, and Qdrant Edge allows one at a time; close it there, or "
@@ -223,36 +296,65 @@ class _Child:
             raise StoreError(f"Qdrant Edge refused: {answer}")
         return answer
 
-    def _end(self) -> None:
-        """Its input ends, so it writes what it has to disk and goes."""
-        process, self._process = self._process, None
-        if process is not None:
-            with suppress(OSError), process:  # which waits
-                pass
+    def _end(self) -> str:
+        """Its input ends, so it writes what it has to disk and goes; of what it died, if it did."""
+        if self._process is None:
+            return ""
+        with suppress(OSError), self._process:  # which waits; if that is interrupted, the next one waits on
+            pass
+        status, self._process = self._process.returncode, None
+        return signal.Signals(-status).name if status < 0 else f"exit status {status}"
 
-    def close(self) -> None:
-        """End the process; a request starts another one."""
+    def end(self) -> None:
+        """End the process."""
         with self._lock:
             self._end()
 
 
-_children: dict[Path, _Child] = {}
-_registry = threading.Lock()
+def _identity(mark: Path) -> tuple[int, int] | None:
+    """As the engine tells it (`edge.py`)."""
+    try:
+        found = mark.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
-def _shared(folder: Path) -> _Child:
-    with _registry:
-        if folder not in _children or _children[folder].inherited:
-            _children[folder] = _Child(folder)
-        _children[folder].users += 1
-        return _children[folder]
+class _Registry:
+    """The engines of this process, by their folders, and how many use each."""
 
+    def __init__(self) -> None:
+        self._all: WeakSet[_Child] = WeakSet()
+        self._forked()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forked)
 
-def _let_go(child: _Child) -> None:
-    with _registry:
-        child.users -= 1
-        if child.users:
+    def _forked(self) -> None:
+        """None is this process's own."""
+        self._lock = threading.Lock()
+        self._used: dict[Path, _Child] = {}
+        for child in self._all:
+            child.let_go_of_pipes()
+
+    def use(self, folder: Path) -> _Child:
+        """One user more."""
+        with self._lock:
+            if folder not in self._used:
+                self._used[folder] = _Child(folder)
+                self._all.add(self._used[folder])
+            self._used[folder].users += 1
+            return self._used[folder]
+
+    def let_go(self, child: _Child) -> None:
+        """One user fewer; the last one ends it."""
+        if child.inherited:
             return
-        if _children.get(child.folder) is child:
-            del _children[child.folder]
-    child.close()
+        with self._lock:
+            child.users -= 1
+            if child.users:
+                return
+            del self._used[child.folder]
+        child.end()
+
+
+_registry = _Registry()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harrier_core.filters import All, AnyOf, Condition, Equal, Exists, Not, Order
-from harrier_qdrant.points import FIELDS, HASH, METADATA, NUMBER, RECORD
+from harrier_qdrant.points import FIELDS, HASH, METADATA, NUMBER, RECORD, nearest_float
 
 Filter = dict[str, Any]
 
@@ -96,7 +96,7 @@ def _equal(value: object) -> tuple[Filter, bool]:
     if isinstance(value, bool | str):
         return {"match": {"value": value}}, True
     assert isinstance(value, int | float)  # noqa: S101  # what else is there, filters.parse has refused
-    number = float(value)
+    number = nearest_float(value)
     return {"range": {"gte": number, "lte": number}}, abs(value) < _EXACT
 
 
@@ -104,4 +104,4 @@ def _order(operator: str, value: str | float) -> tuple[Filter, bool] | None:
     if isinstance(value, str):
         return None
     exact = abs(value) < _EXACT
-    return {"range": {(_RANGES if exact else _ROUNDED)[operator]: float(value)}}, exact
+    return {"range": {(_RANGES if exact else _ROUNDED)[operator]: nearest_float(value)}}, exact

@@ -107,8 +107,13 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**63:
-        return float(max(-_MOST_NUMBER, min(value, _MOST_NUMBER)))
+        return nearest_float(value)
     return value
+
+
+def nearest_float(value: float) -> float:
+    """Of any number, however large."""
+    return float(max(-_MOST_NUMBER, min(value, _MOST_NUMBER)))
 
 
 def batches(chunks: Sequence[Chunk], bytes_a_vector: int) -> Iterator[range]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from harrier_core.errors import SettingError, SpaceError, StoreUnsuitable, WrongSpace
 from harrier_core.space import EmbeddingSpace
@@ -15,18 +15,22 @@ from harrier_qdrant.points import METADATA, RECORD
 VECTOR = "text-dense"
 SPACE = "harrier_space"  # in the collection's metadata
 
-Index = Literal["keyword", "integer", "float", "bool", "datetime"]
+Index = Literal["keyword", "integer", "float", "bool"]
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a collection is made; of one that is there its vector's name counts, and whether it is quantized."""
+    """How a collection is made; of one that is there its vector's name counts, and whether it is quantized.
+
+    indexes: of fields in metadata, for conditions on them. An "integer" index holds whole numbers of 64 bits, and a
+    condition finds no others in its field; a "float" index holds all numbers.
+    """
 
     vector: str = VECTOR
     precision: Literal["float16", "float32"] = "float32"
     quantization: Literal["int8", "binary"] | None = None
     on_disk: bool = False
-    indexes: Mapping[str, Index] = field(default_factory=dict)  # of fields in metadata
+    indexes: Mapping[str, Index] = field(default_factory=dict)
     shards: int | None = None
     replicas: int | None = None
     write_consistency: int | None = None
@@ -50,7 +54,7 @@ def _path(name: str) -> str:
     return f"{METADATA}.{name}" if re.fullmatch(r"[A-Za-z0-9_-]+", name) else f'{METADATA}."{name}"'
 
 
-_INDEXES = ("keyword", "integer", "float", "bool", "datetime")
+_INDEXES = get_args(Index)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from harrier_qdrant.filters import Filter
 from harrier_qdrant.packing import upsert_request
 from harrier_qdrant.points import Found, batches, payload_of, redescribed
 from harrier_qdrant.schema import SPACE, Layout, Shape
-from harrier_qdrant.wire import ERRORS, NotDone, Patience, Refused, Trouble
+from harrier_qdrant.wire import CLOSED, ERRORS, NotDone, Patience, Refused, Trouble
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,6 +73,7 @@ class Server:
         self._client: QdrantClient | None = None
         self._grpc = False
         self._uploads: ThreadPoolExecutor | None = None
+        self._process: int | None = None  # which connected
 
     @property
     def _where(self) -> str:
@@ -87,13 +89,21 @@ class Server:
     # -- connecting
 
     def _connected(self) -> QdrantClient:
+        if self._inherited:
+            raise StoreUnavailable(f"{self} was connected before this process was forked; open the store after it")
         with self._lock:
             if self._patience.closed.is_set():
-                raise StoreUnavailable("this store is closed; make another one")
+                raise StoreUnavailable(CLOSED)
             if self._client is None:
                 self._client, self._grpc = self._connect()
                 self._uploads = ThreadPoolExecutor(_UPLOADS, thread_name_prefix="harrier-upload")
+                self._process = os.getpid()
             return self._client
+
+    @property
+    def _inherited(self) -> bool:
+        """Whether this process got the connections by a fork: they are the other one's, and so are the threads."""
+        return self._process not in (None, os.getpid())
 
     def _connect(self) -> tuple[QdrantClient, bool]:
         if self._given is not None:
@@ -183,7 +193,11 @@ class Server:
         number = _PACKED_BYTES if self._grpc else _JSON_BYTES
         parts = batches(chunks, number * vectors.shape[1])
         refused: dict[str, str] = {}
-        for each in list(self._uploads.map(lambda part: self._upsert(chunks, vectors, part), parts)):
+        try:
+            answers = self._uploads.map(lambda part: self._upsert(chunks, vectors, part), parts)
+        except RuntimeError:  # closed in this very moment
+            raise StoreUnavailable(CLOSED) from None
+        for each in list(answers):
             refused |= each
         return refused
 
@@ -236,7 +250,12 @@ class Server:
                 )
                 for place in part
             ]
-            self._run(partial(_change, self._collection, changes))
+            try:
+                self._patience.run(partial(_change, self._collection, changes, self._connected()))
+            except Refused as refused:
+                if refused.trouble.status == 404 and "No point" in refused.trouble.said:
+                    continue  # somebody removed it: `may_race`, so what is as it was is looked for afterwards
+                raise refused.trouble.error(self._where) from None
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove chunks."""
@@ -303,12 +322,15 @@ class Server:
 
     def close(self) -> None:
         """Close our own client; somebody else's stays open."""
+        if self._inherited:
+            return
         self._patience.closed.set()
-        with self._lock:
-            if self._uploads is not None:
-                self._uploads.shutdown()
-            if self._client is not None and self._given is None:
-                self._client.close()
+        with self._lock:  # and not while it waits for uploads, which look for their client
+            uploads, client = self._uploads, self._client
+        if uploads is not None:
+            uploads.shutdown()
+        if client is not None and self._given is None:
+            client.close()
 
 
 _QUANTIZATIONS: dict[str, Any] = {
@@ -363,9 +385,14 @@ def _shown(url: str) -> str:
 
 def _check_url(url: str, api_key: str | None) -> None:
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    host = parts.hostname
+    try:
+        _ = parts.port
+    except ValueError:  # it is none
+        host = None
+    if parts.scheme not in ("http", "https") or not host:
         raise SettingError("a Qdrant server is a URL, http://host:6333 or https://host:6333")  # it may hold a secret
-    if api_key and parts.scheme == "http" and not _loopback(parts.hostname):
+    if api_key and parts.scheme == "http" and not _loopback(host):
         warnings.warn(
             f"the API key goes to {_shown(url)} unencrypted, for all on the way to read; use https",
             StoreWarning,

@@ -21,6 +21,8 @@ from harrier_core.errors import StoreError, StoreUnavailable, StoreUnsuitable
 
 T = TypeVar("T")
 
+CLOSED = "this store is closed; make another one"
+
 ERRORS = (QdrantException, ApiException, grpc.RpcError)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
@@ -158,4 +160,3 @@ class Refused(StoreError):
     def __init__(self, trouble: Trouble, where: str) -> None:
         super().__init__(str(trouble.error(where)))
         self.trouble = trouble
-        self.where = where

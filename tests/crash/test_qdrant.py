@@ -16,6 +16,9 @@ from killing import Clean, Place
 
 from harrier_core import Index
 
+# Of what a kill had made unreadable: the tests look at what is there after it.
+pytestmark = pytest.mark.filterwarnings("ignore::harrier_core.StoreWarning")
+
 
 class Collections(Place):
     """Of Qdrant Edge, each in a folder of its name."""

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -20,7 +21,17 @@ import pytest
 from filelock import FileLock
 from harrier_qdrant import QdrantStore, embedded
 
-from harrier_core import Encoder, Index, Record, SettingError, StoreError, StoreUnavailable, StoreUnsuitable, WrongSpace
+from harrier_core import (
+    Encoder,
+    Index,
+    Record,
+    SettingError,
+    StoreError,
+    StoreUnavailable,
+    StoreUnsuitable,
+    StoreWarning,
+    WrongSpace,
+)
 from harrier_core.records import Chunk
 from harrier_core.store import Write
 from harrier_core.testing import build_model
@@ -52,7 +63,8 @@ def test_what_a_kill_left_unreadable(tmp_path: Path, encoder: Encoder) -> None:
         with pytest.raises(StoreError, match="decompress"):
             list(index.read())
         os.kill(process_of(index.store), signal.SIGKILL)
-        kept = {stored.chunk.record_id for stored in index.read()}
+        with pytest.warns(StoreWarning, match="[0-9]+ chunks in .* could not be read, because who wrote them"):
+            kept = {stored.chunk.record_id for stored in index.read()}
         assert 280 < len(kept) < 300
         assert index.ingest(RECORDS).encoded == 300 - len(kept)
         assert {stored.chunk.record_id for stored in index.read()} == {record.id for record in RECORDS}
@@ -175,7 +187,7 @@ def test_open_elsewhere(index: Index, tmp_path: Path) -> None:
             QdrantStore.embedded(tmp_path, collection="docs") as store,
             pytest.raises(StoreUnavailable, match="is open in another process"),
         ):
-            store.open(index.encoder.space, write=False)
+            store.count()
 
 
 def test_nothing_is_read_before_it_is_free(index: Index, encoder: Encoder, tmp_path: Path) -> None:
@@ -184,7 +196,7 @@ def test_nothing_is_read_before_it_is_free(index: Index, encoder: Encoder, tmp_p
     index.close()
     waiting = QdrantStore.embedded(tmp_path, collection="docs")
     with Index(waiting, encoder) as mine, ThreadPoolExecutor() as pool:
-        with FileLock(tmp_path / ".docs.lock"):
+        with FileLock(tmp_path / ".harrier" / "docs" / "lock"):
             counted = pool.submit(mine.count)
             with pytest.raises(TimeoutError):
                 counted.result(1)
@@ -246,6 +258,77 @@ def test_half_a_request(index: Index, tmp_path: Path) -> None:
     assert not (tmp_path / "docs" / "harrier_open").exists()
 
 
+def test_terminated(index: Index) -> None:
+    """Whoever ends all of a service at once, as systemd does, leaves it to us to end the engine."""
+    index.ingest(RECORDS[:3])
+    engine = process_of(index.store)
+    os.kill(engine, signal.SIGTERM)
+    assert index.count() == 3
+    assert process_of(index.store) == engine
+
+
+def test_a_fork_holds_nothing(index: Index) -> None:
+    """A forked process lives on: the engine ends all the same when we let go of it."""
+    index.ingest(RECORDS[:3])
+    child = os.fork()
+    if child == 0:
+        time.sleep(20)
+        os._exit(0)
+    index.close()
+    assert os.waitpid(child, os.WNOHANG) == (0, 0)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def test_closed(index: Index) -> None:
+    """It stays so: also for what had begun to read."""
+    index.ingest(Record(f"m{number}", "more") for number in range(600))
+    reading = index.read()
+    next(reading)
+    index.close()
+    with pytest.raises(StoreUnavailable, match="this store is closed; make another one"):
+        list(reading)
+    with pytest.raises(StoreUnavailable, match="this store is closed; make another one"):
+        index.count()
+
+
+def test_another_vector(index: Index, encoder: Encoder, tmp_path: Path) -> None:
+    """Whose name is not the collection's: nothing is written, and the store that was right goes on."""
+    index.ingest(RECORDS[:3])
+    wrong = Index(QdrantStore.embedded(tmp_path, collection="docs", vector="dense"), encoder)
+    with wrong, pytest.raises(StoreUnsuitable, match="has no vector 'dense', but 'text-dense'; name it"):
+        wrong.ingest(RECORDS)
+    os.kill(process_of(index.store), signal.SIGKILL)
+    assert index.search("text", where={"n": 2})[0].record_id == "r2"
+    assert index.ingest(RECORDS).unchanged == 3
+
+
+def test_a_backup_put_back(index: Index, encoder: Encoder, tmp_path: Path) -> None:
+    """Under an open store: it is told, the engine writes nothing into it, and goes on with what is there now."""
+    index.ingest(RECORDS[:100])
+    index.close()
+    shutil.copytree(tmp_path / "docs", tmp_path / "backup")
+
+    def put_back() -> None:
+        shutil.rmtree(tmp_path / "docs")
+        shutil.copytree(tmp_path / "backup", tmp_path / "docs")
+
+    with Index(QdrantStore.embedded(tmp_path, collection="docs"), encoder) as mine:
+        mine.ingest(Record(f"m{number}", "more") for number in range(600))
+        reading = mine.read()
+        next(reading)
+        put_back()
+        with pytest.raises(StoreUnavailable, match="was removed or replaced while it was open here; try again"):
+            list(reading)
+        assert mine.count() == 100
+        mine.ingest(RECORDS)
+        put_back()
+        assert mine.ingest(RECORDS[200:]).written == 100
+    with Index(QdrantStore.embedded(tmp_path, collection="docs"), encoder) as mine:
+        assert mine.count() == 200
+        assert mine.verify().sound
+
+
 def test_after_a_fork(index: Index) -> None:
     """The pipes to the process are not the child's to use."""
     index.ingest(RECORDS[:3])
@@ -275,11 +358,15 @@ def test_a_folder_of_somebody_else(encoder: Encoder, tmp_path: Path) -> None:
         index.ingest(RECORDS)
     assert (tmp_path / "docs" / "letter.txt").read_text() == "dear"
     (tmp_path / "empty").mkdir()
-    (tmp_path / "empty.making").mkdir()  # left by one that was killed while it made it
-    (tmp_path / "empty.making" / "half").write_text("")
+    making = tmp_path / ".harrier" / "empty" / "making"
+    making.mkdir(parents=True)
+    (making / "half").write_text("")  # left by one that was killed while it made it
     with Index(QdrantStore.embedded(tmp_path, collection="empty"), encoder) as index:
         assert index.ingest(RECORDS[:2]).written == 2
-    assert not (tmp_path / "empty.making").exists()
+    assert not making.exists()
+    assert not (tmp_path / "empty" / "half").exists()
+    with pytest.raises(SettingError, match=r"a collection cannot be called \.harrier"):
+        QdrantStore.embedded(tmp_path, collection=".harrier")
 
 
 def test_a_folder_that_was_replaced(index: Index, encoder: Encoder, tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
@@ -214,7 +216,7 @@ def test_keys_stay_secret(stub: Stub, encoder: Encoder) -> None:
         with pytest.raises(StoreUnsuitable, match="refuses this API key: forbidden") as refused:
             index.search("text")
     assert secret not in str(refused.value)
-    for wrong in (f"db.example.com:6333?key={secret}", "postgresql://host"):
+    for wrong in (f"db.example.com:6333?key={secret}", "postgresql://host", f"http://user:{secret}/@host"):
         with pytest.raises(SettingError, match="a Qdrant server is a URL") as setting:
             QdrantStore(wrong)
         assert secret not in str(setting.value)
@@ -331,3 +333,64 @@ def test_a_closed_store(stub: Stub, encoder: Encoder) -> None:
     with pytest.raises(StoreUnavailable, match="is closed; make another one"):
         index.search("text")
     client.close()
+
+
+def test_closed_while_it_writes(stub: Stub, index: Index, encoder: Encoder) -> None:
+    """With more to send than is in flight: neither waits for the other for ever."""
+    index.ingest(RECORDS[:1])
+    uploading = threading.Event()
+
+    def plan(name: str, _: int) -> Fault | None:
+        if name != "upsert":
+            return None
+        uploading.set()
+        return Fault(503, delay=0.2)
+
+    stub.plan = plan
+    chunks = [Chunk.of(Record(f"m{number}", "x"), 0, 0, "x") for number in range(256 * 12)]
+    vectors = np.ones((len(chunks), encoder.dimensions), np.float32)
+    known: dict[str, dict[int, bytes]] = {chunk.record_id: {} for chunk in chunks}
+    with ThreadPoolExecutor() as pool:
+        written = pool.submit(index.store.write, Write(dict.fromkeys(known, 1), chunks, vectors, [], known))
+        assert uploading.wait(30)
+        closed = pool.submit(index.close)
+        assert closed.result(30) is None
+        with pytest.raises(StoreUnavailable, match="closed"):
+            written.result(30)
+
+
+def test_after_a_fork(index: Index) -> None:
+    """Connections and threads are the parent's; it goes on with them."""
+    index.ingest(RECORDS[:600])
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = b""
+        try:
+            index.ingest(Record(f"m{number}", "x") for number in range(600))
+        except StoreUnavailable as error:
+            said = str(error).encode()
+            index.close()
+        finally:
+            os.write(writing, said)
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert b"was connected before this process was forked; open the store after it" in os.read(reading, 1_000)
+    assert index.ingest(RECORDS).unchanged == 600
+
+
+def test_described_and_removed_at_once(stub: Stub, index: Index) -> None:
+    """A record that somebody removes while its metadata changes: there is no such point, and it is planned anew."""
+    index.ingest(RECORDS[:3])
+    gone = Chunk.of(RECORDS[1], 0, 0, RECORDS[1].text).id
+
+    def plan(name: str, number: int) -> Fault | None:
+        if name != "batch" or number > 1:
+            return None
+        stub.local.delete("docs", [gone])
+        return Fault(404, f"Not found: No point with id {gone} found")
+
+    stub.plan = plan
+    report = index.ingest(replace(record, metadata={"n": -1}) for record in RECORDS[:3])
+    assert report.rejected == []
+    assert [stored.chunk.metadata for stored in index.read()] == [{"n": -1}] * 3
