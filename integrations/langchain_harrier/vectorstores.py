@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar
 
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
-from langchain_core.vectorstores import VectorStore
+from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
 
 from harrier_core import Chunking, Encoder, Index, SettingError, StoreMissing, Task
 from harrier_core import VectorStore as Store
@@ -216,6 +216,15 @@ class HarrierVectorStore(VectorStore):
 
     # -- searching
 
+    def as_retriever(self, **kwargs: Any) -> VectorStoreRetriever:
+        """A retriever over this vector store; what goes with each of its searches is in `search_kwargs`."""
+        if unknown := [name for name in kwargs if name not in _RETRIEVER]:  # which pydantic would overlook
+            raise SettingError(
+                f"unknown keyword {unknown[0]!r}; a retriever takes {', '.join(_RETRIEVER)}; put what goes with each "
+                "search in search_kwargs={...}"
+            )
+        return super().as_retriever(**kwargs)
+
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """The documents with these ids, in their order; ids that are not there are left out."""
         chunks = _found(lambda: [stored.chunk for stored in self.index.read(ids)])
@@ -328,6 +337,7 @@ def _index(embedding: Embeddings, *, store: Store | None = None, chunking: Chunk
 
 _WRITING = ("batch_size",)  # of LangChain's index(): an Index makes windows of its own
 _SEARCHING = ("filter", "where")  # LangChain's name and ours
+_RETRIEVER = [name for name in VectorStoreRetriever.model_fields if name != "vectorstore"]
 
 
 def _refuse_unknown(options: Mapping[str, Any], known: Sequence[str]) -> None:

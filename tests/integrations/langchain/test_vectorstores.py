@@ -268,6 +268,41 @@ def test_a_keyword_that_is_not_known(filled: HarrierVectorStore) -> None:
     assert filled.index.count() == 3
 
 
+def test_what_a_retriever_does_not_take(filled: HarrierVectorStore) -> None:
+    """LangChain's own drops it, and would search everything; its fields are taken as ever."""
+    for name in ("filter", "where", "k", "task", "score_threshold", "search_kwarg", "vectorstore"):
+        with pytest.raises(SettingError, match=rf"unknown keyword '{name}'; .* put .* in search_kwargs=\{{...\}}"):
+            filled.as_retriever(tags=["mine"], **{name: {"year": {"$gte": 2022}}})
+    retriever = filled.as_retriever(
+        search_type="mmr",
+        search_kwargs={"k": 1, "where": {"year": {"$gte": 2022}}},
+        tags=["mine"],
+        metadata={"run": 7},
+        name="finder",
+    )
+    assert retriever.invoke("bread") == asyncio.run(retriever.ainvoke("bread")) == [VIRUS]
+    assert (retriever.tags, retriever.metadata, retriever.name) == (["mine"], {"run": 7}, "finder")
+    assert filled.as_retriever().tags == ["HarrierVectorStore", "HarrierEmbeddings"]
+
+
+@pytest.mark.parametrize("search_type", ["similarity", "mmr", "similarity_score_threshold"])
+def test_what_a_retrievers_search_does_not_take(filled: HarrierVectorStore, search_type: str) -> None:
+    """Is refused when it searches, in every kind of search, sync and async, kept or given to one call."""
+    options = {"score_threshold": 0.0} if search_type == "similarity_score_threshold" else {}
+    kept = filled.as_retriever(search_type=search_type, search_kwargs={**options, "filters": {"year": 2021}})
+    called = filled.as_retriever(search_type=search_type, search_kwargs=options)
+    searches: list[Callable[[], Any]] = [
+        lambda: kept.invoke("bread"),
+        lambda: asyncio.run(kept.ainvoke("bread")),
+        lambda: called.invoke("bread", filters={"year": 2021}),
+        lambda: asyncio.run(called.ainvoke("bread", filters={"year": 2021})),
+    ]
+    for search in searches:
+        with pytest.raises(SettingError, match="unknown keyword 'filters'"):
+            search()
+    assert called.invoke("bread", filter={"year": 2021}) == [BREAD]
+
+
 def test_by_vector(filled: HarrierVectorStore) -> None:
     """As by the query whose vector it is."""
     assert filled.embeddings is not None

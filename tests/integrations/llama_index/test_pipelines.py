@@ -17,7 +17,7 @@ from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 from llama_index.embeddings.harrier import HarrierEmbedding
 from llama_index.vector_stores.harrier import HarrierVectorStore, node_id, records_of
 
-from harrier_core import Encoder, Index, TextTooLong
+from harrier_core import Encoder, Index, SettingError, TextTooLong
 from harrier_core.store import VectorStore
 from harrier_core.testing import MemoryStore
 
@@ -131,6 +131,20 @@ def test_inserting_and_deleting(store: HarrierVectorStore) -> None:
     assert {node.metadata["topic"] for node in retriever.retrieve("sand and the sea")} == {"bread"}
     other.delete_nodes(sorted(kept))
     assert rows(store) == {}
+
+
+def test_conditions_of_a_retriever(store: HarrierVectorStore) -> None:
+    """Are its filters; in other stores' words, which are passed on to the store, they are refused."""
+    index = index_of(store, documents())
+    food = MetadataFilters(filters=[MetadataFilter(key="topic", value="bread")])
+    options = {"vector_store_query_mode": "mmr", "similarity_top_k": 99}
+    found = index.as_retriever(filters=food, vector_store_kwargs={"mmr_threshold": 0.3}, **options)
+    assert {node.metadata["topic"] for node in found.retrieve("sand and the sea")} == {"bread"}
+    refused = index.as_retriever(vector_store_kwargs={"where": {"topic": "bread"}})
+    with pytest.raises(SettingError, match="unknown keyword 'where'"):
+        refused.retrieve("sand and the sea")
+    with pytest.raises(SettingError, match="unknown keyword 'where'"):
+        asyncio.run(refused.aretrieve("sand and the sea"))
 
 
 def test_inside_a_running_loop(store: HarrierVectorStore) -> None:

@@ -415,6 +415,17 @@ def test_what_cannot_be_searched(store: HarrierVectorStore) -> None:
         store.query(asked("bread", 0))
 
 
+def test_a_keyword_that_is_not_known(store: HarrierVectorStore) -> None:
+    """Is refused, sync and async: what looks like a filter and is none would show what must not be seen."""
+    store.add(nodes())
+    for name in ("where", "filter", "filters", "mmr_treshold"):
+        options = {name: {"topic": "food"}}
+        with pytest.raises(SettingError, match=f"unknown keyword '{name}'; .* filters=MetadataFilters"):
+            store.query(asked("bread"), **options)
+        with pytest.raises(SettingError, match=f"unknown keyword '{name}'; .* filters=MetadataFilters"):
+            asyncio.run(store.aquery(asked("bread"), **options))
+
+
 # -- filters
 
 

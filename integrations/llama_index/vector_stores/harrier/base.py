@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 # Of maximal marginal relevance, as LlamaIndex's own stores have them.
 _RELEVANCE, _FACTOR = 0.5, 4.0
+_OPTIONS = ("mmr_threshold", "mmr_prefetch_factor", "mmr_prefetch_k")
 
 
 class HarrierVectorStore(BasePydanticVectorStore):
@@ -169,8 +170,10 @@ class HarrierVectorStore(BasePydanticVectorStore):
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """The nodes nearest to a query, with cosines for similarities.
 
-        mmr_threshold, and one of mmr_prefetch_factor and mmr_prefetch_k, are for the mode MMR, as in other stores.
+        mmr_threshold, and one of mmr_prefetch_factor and mmr_prefetch_k, are for the mode MMR, as in other stores. A
+        keyword that is not known is an error: a filter that is overlooked would find what it must not.
         """
+        _refuse_unknown(kwargs)
         matches = self._matches(query, kwargs)
         return VectorStoreQueryResult(
             nodes=[self._node(match, match.vector) for match in matches],
@@ -220,6 +223,14 @@ class HarrierVectorStore(BasePydanticVectorStore):
         if self.with_embeddings and vector is not None:
             node.embedding = vector.tolist()
         return node
+
+
+def _refuse_unknown(options: dict[str, Any]) -> None:
+    if unknown := [name for name in options if name not in _OPTIONS]:
+        raise SettingError(
+            f"unknown keyword {unknown[0]!r}; besides a query there are {', '.join(_OPTIONS)}; conditions on metadata "
+            "are given as filters=MetadataFilters(...), to the retriever or in the query"
+        )
 
 
 def _where(query: VectorStoreQuery) -> Where | None:
