@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.schema import (
     BaseNode,
@@ -33,7 +36,8 @@ from llama_index.core.vector_stores.types import (
 )
 from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 from llama_index.embeddings.harrier import HarrierEmbedding
-from llama_index.vector_stores.harrier import HarrierVectorStore, node_id
+from llama_index.vector_stores.harrier import HarrierVectorStore, node_id, records_of
+from llama_index.vector_stores.harrier.nodes import node_of
 
 from harrier_core import (
     Chunking,
@@ -46,8 +50,9 @@ from harrier_core import (
     StoreUnsuitable,
     WrongSpace,
 )
+from harrier_core.records import Chunk
 from harrier_core.store import VectorStore
-from harrier_core.testing import MemoryStore
+from harrier_core.testing import PROSE, MemoryStore
 
 BREAD = "Bread rises because yeast turns sugar into gas."
 VIRUS = "Vaccines train the immune system against a virus."
@@ -98,6 +103,18 @@ KINDS: dict[str, BaseNode] = {
     "plain": TextNode(id_="plain", text="a text"),
     "its metadata hold its text": TextNode(id_="twice", text="one", metadata={"one": "one", "two": "one"}),
     "document": Document(id_="d", text="a document", metadata={"m": 1}),
+    "ends in a newline": Document(id_="d", text="a document\n", metadata={"m": 1}),
+    "begins with white space": TextNode(
+        id_="b", text="\n\t a text", metadata={"m": 1}, text_template="{content}\n\n{metadata_str}"
+    ),
+    "white space at both ends": TextNode(id_="w", text="\n a text\r\n", metadata={"m": 1}),
+    "white space of Unicode": TextNode(id_="u", text="\u3000a\u00a0text\u2028\x85\x1c", metadata={"m": 1}),
+    "only white space": TextNode(id_="o", text=" \n\n\u3000", metadata={"m": 1}),
+    "its metadata end like its text": TextNode(id_="e", text="one\n", metadata={"m": "one\n", "n": "x"}),
+    "no text": TextNode(id_="no", text="", metadata={"m": 1}),
+    "a template without the text": TextNode(
+        id_="t", text="a text\n", metadata={"m": 1}, text_template="{metadata_str}"
+    ),
     "resources": Node(
         id_="n",
         text_resource=MediaResource(text="of an image", mimetype="text/plain"),
@@ -153,6 +170,70 @@ def test_what_the_index_has_cut(place: VectorStore, encoder: Encoder) -> None:
     assert VIRUS in found[0].get_content()
     store.delete_nodes(["long"])
     assert store.client.count() == 0
+
+
+LONG = "\n\n".join(PROSE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [LONG, f"{LONG}\n", f"\n  {LONG}", f"\u3000\n{LONG}\u2028\r\n\x85"],
+    ids=["no white space", "at the end", "at the beginning", "of Unicode, at both"],
+)
+@pytest.mark.parametrize("metadata", [{"title": "prose"}, {"title": " ".join(PROSE)}], ids=["short", "long"])
+def test_pieces_are_the_texts_own(encoder: Encoder, text: str, metadata: dict[str, Any]) -> None:
+    """All of it, once, nothing of the metadata; and what is stored beside them does not grow with the text."""
+    store = HarrierVectorStore(Index(MemoryStore(), encoder, chunking=Chunking(tokens=64)))
+    store.client.ingest(records_of([Document(id_="d", text=text, metadata=metadata)]))
+    stored = sorted(store.client.read(), key=lambda each: each.chunk.number)
+    pieces = [node_of(each.chunk).get_content() for each in stored]
+    assert len(pieces) > 5
+    assert all(piece in text for piece in pieces)
+    assert "".join("".join(pieces).split()) == "".join(text.split())
+    assert max(len(each.chunk.metadata["_node"]) for each in stored) < 200
+
+
+SHORT = st.text("ab \n\u3000\x85", max_size=6)
+TEMPLATES = ("{metadata_str}\n\n{content}", "{content}\n{metadata_str}", "{content} {content}", "{metadata_str}")
+
+
+@given(text=SHORT, value=SHORT, template=st.sampled_from(TEMPLATES), cut=st.integers(0, 20))
+def test_any_text_comes_back(text: str, value: str, template: str, cut: int) -> None:
+    """Byte for byte, whole; cut in two anywhere, with nothing lost or doubled but white space at its ends."""
+    [record] = records_of([TextNode(id_="n", text=text, metadata={"m": value}, text_template=template)])
+
+    def own(start: int, end: int) -> str:
+        return node_of(Chunk.of(record, 0, start, record.text[start:end])).get_content()
+
+    assert own(0, len(record.text)) == text
+    if "stripped" in (rest := json.loads(record.metadata["_node"])) or isinstance(rest.get("text"), list):
+        assert (own(0, cut) + own(cut, len(record.text))).strip() == text.strip()
+
+
+def test_pieces_of_a_file(place: VectorStore, encoder: Encoder) -> None:
+    """Which ends in a newline, as files do: a search finds the piece, and not the file."""
+    store = HarrierVectorStore(Index(place, encoder, chunking=Chunking(tokens=64)))
+    store.client.ingest(records_of([Document(id_="d", text=f"{LONG}\n", metadata={"file_path": "/prose.txt"})]))
+    [found] = store.query(asked("the harrier is a bird of prey", 1)).nodes or []
+    assert PROSE[6] in found.get_content()
+    assert len(found.get_content()) < len(LONG) / 4
+    assert sum(len(node.get_content()) for node in store.get_nodes(["d"])) < len(LONG) * 1.1
+
+
+def test_what_was_stored_whole(store: HarrierVectorStore, encoder: Encoder) -> None:
+    """By former releases, beside a text whose end was stripped: it is read, and mended without encoding it again."""
+    node = Document(id_="d", text=f"{BREAD}\n", metadata={"a": 1})
+    [record] = records_of([node])
+    rest = {**json.loads(record.metadata["_node"]), "text": node.text}
+    rest.pop("stripped", None)
+    store.client.ingest([Record("d", record.text, {**record.metadata, "_node": json.dumps(rest)})])
+    assert store.get_nodes()[0].to_dict() == node.to_dict()
+    before = encoder.stats.texts
+    store.add([node])
+    assert encoder.stats.texts == before
+    [stored] = store.client.read()
+    assert BREAD not in stored.chunk.metadata["_node"]
+    assert store.get_nodes()[0].to_dict() == node.to_dict()
 
 
 def test_again_costs_nothing(store: HarrierVectorStore, encoder: Encoder) -> None:

@@ -69,15 +69,31 @@ def record_of(node: BaseNode) -> Record:
         rest = node.model_dump(mode="json", exclude=_ELSEWHERE, exclude_defaults=True)
     except ValueError:  # the ingest says of what, and rejects the record: these are objects, which JSON does not have
         return Record(node.node_id, text, {**node.metadata, _NODE: node.relationships})
-    if text != own:
-        at = text.rfind(own)
-        rest["text"] = [at, at + len(own)] if at >= 0 else own
+    rest |= _place(text, own)
     reserved = {_NODE: "", **({SOURCE: node.ref_doc_id} if node.ref_doc_id else {})}
     rest["keys"] = list(metadata)  # a database may put them into an order of its own, and the embedded text has theirs
     if hidden := {key: metadata[key] for key in reserved if key in metadata}:
         rest["hidden"] = hidden
     reserved[_NODE] = json.dumps(rest, ensure_ascii=False)
     return Record(node.node_id, text, {**metadata, **reserved})
+
+
+def _place(text: str, own: str) -> dict[str, Any]:
+    """Where the node's own text is in that of its record, and what white space LlamaIndex has stripped from its ends.
+
+    All of its own text, where a template has made another one of it.
+    """
+    if text == own:
+        return {}
+    core = own.strip()
+    at = text.rfind(core)
+    if at < 0:
+        return {"text": own}
+    before = len(own) - len(own.lstrip())
+    start, end = at - before, at - before + len(own)
+    if start >= 0 and text[start:end] == own:
+        return {"text": [start, end]}
+    return {"text": [at, at + len(core)], "stripped": [own[:before], own[before + len(core) :]]}
 
 
 def _lasting_ids(nodes: Sequence[BaseNode]) -> dict[str, str]:
@@ -129,7 +145,7 @@ def node_of(found: Chunk | Match) -> BaseNode:
     rest: dict[str, Any] = json.loads(stored.pop(_NODE, "null")) or {"keys": list(stored)}
     values = {**stored, **rest.pop("hidden", {})}
     metadata = {key: values[key] for key in rest.pop("keys", []) if key in values}
-    text = _own_text(found, rest.pop("text", None))
+    text = _own_text(found, rest.pop("text", None), *rest.pop("stripped", ("", "")))
     kind = _KINDS.get(rest.pop("class_name", ""), TextNode)
     if issubclass(kind, TextNode):
         rest["text"] = text
@@ -139,11 +155,12 @@ def node_of(found: Chunk | Match) -> BaseNode:
     return node
 
 
-def _own_text(found: Chunk | Match, place: list[int] | str | None) -> str:
-    """The node's text, without the metadata that were embedded before it."""
+def _own_text(found: Chunk | Match, place: list[int] | str | None, before: str, after: str) -> str:
+    """The node's text, or what of it was found, without the metadata that were embedded before it."""
     if place is None:
         return found.text
     if isinstance(place, str):
         return place
-    start, end = (max(0, each - found.start) for each in place)
-    return found.text[start:end] or found.text
+    start, end = place
+    own = found.text[max(0, start - found.start) : max(0, end - found.start)]
+    return before + own + after if found.start <= start and end <= found.end else own
