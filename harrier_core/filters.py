@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harrier_core.errors import FilterError
+from harrier_core.records import plain, too_large, unstorable
 
 Scalar = str | int | float | bool | None
 
@@ -97,8 +98,9 @@ def _part(key: object, value: object) -> Condition:
         return Not(_all(value))
     if key.startswith("$"):
         raise FilterError(f"unknown operator {key!r}; at the top there are $and, $or and $not")
-    if "\0" in key:
-        raise FilterError("a field's name has a NUL character, which no database stores")
+    if why := unstorable(key):
+        raise FilterError(f"a field's name has {why}, which no database stores")
+    key = str.__str__(key)
     if isinstance(value, Mapping):
         parts = tuple(_operator(key, operator, operand) for operator, operand in value.items())
         if not parts:
@@ -130,26 +132,20 @@ def _operator(field: str, operator: object, operand: object) -> Condition:
 
 
 def _scalar(field: str, value: object) -> Scalar:
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, float) and math.isfinite(value):
-        return value
-    if isinstance(value, str) and "\0" not in value and _encodable(value):
-        return value
-    raise FilterError(f"{field!r} is compared with a text, a finite number, a bool or None, not {_named(value)}")
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    sound = value is None or isinstance(value, bool)
+    if isinstance(value, int | float):
+        sound = math.isfinite(value) and not too_large(value) if isinstance(value, float) else not too_large(value)
+    if isinstance(value, str):
+        sound = not unstorable(value)
+    if not sound:
+        raise FilterError(f"{field!r} is compared with a text, a finite number, a bool or None, not {_named(value)}")
+    scalar: Scalar = plain(value)
+    return scalar
 
 
 def _named(value: object) -> str:
-    if isinstance(value, float):
-        return str(value)
+    if isinstance(value, int | float):
+        return str(value) if isinstance(value, float) else "a number beyond all floats"
     return "a text that no database stores" if isinstance(value, str) else type(value).__name__
 
 
@@ -183,6 +179,8 @@ def _values(metadata: Mapping[str, Any], field: str) -> Sequence[Any]:
 def _kind(value: object) -> str:
     if isinstance(value, bool):
         return "bool"
+    if isinstance(value, str):
+        return "text"
     return "number" if isinstance(value, int | float) else type(value).__name__
 
 

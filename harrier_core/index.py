@@ -13,6 +13,7 @@ from harrier_core.diversity import diverse
 from harrier_core.errors import SettingError
 from harrier_core.filters import Condition, parse
 from harrier_core.ingest import DocumentEncoder, Ingest, Progress
+from harrier_core.records import MOST_ID_BYTES, plain, unstorable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -195,6 +196,8 @@ class Index:
         """Whatever can be wrong with a search is found before the model runs."""
         if type(k) is not int or k < 1:
             raise SettingError(f"k is a whole number above zero, not {k!r}")
+        if k >= 2**31:  # beyond it the stores have errors of their own
+            raise SettingError(f"k is a whole number below 2**31, not {k}")
         condition = parse(where)
         self._open(write=False)
         return condition
@@ -242,6 +245,11 @@ class Index:
 
 
 def _listed(record_ids: Iterable[str]) -> list[str]:
+    """Those that can be stored at all."""
     if isinstance(record_ids, str):
         raise SettingError("record_ids is a list of ids; put a single one in a list")
-    return list(record_ids)
+    ids = list(record_ids)
+    for each in ids:
+        if not isinstance(each, str):
+            raise SettingError(f"a record's id is a str, not {type(each).__name__}")
+    return [plain(each) for each in ids if not unstorable(each) and len(each.encode()) <= MOST_ID_BYTES]

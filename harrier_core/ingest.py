@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from harrier_core.chunking import Chunking, chunks
 from harrier_core.errors import BadVectors, EncoderClosed, InputError, OutOfMemory, SettingError, StoreError
-from harrier_core.records import Chunk, IngestReport, Record, problem_of
+from harrier_core.records import Chunk, IngestReport, Record, checked
 from harrier_core.store import Hashes, IngestStore, Write
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ class Ingest:
         self._on_progress = on_progress
         self._begin = perf_counter()
         self._seen: set[int] = set()  # hashes of record ids: some 70 bytes each
+        self._nameless: list[str] = []  # why records without an id were rejected
         self._under_way: deque[tuple[_Plan, Future[IngestReport]]] = deque()
         self.report = IngestReport()
 
@@ -123,13 +124,11 @@ class Ingest:
         window: dict[str, Record] = {}
         characters = 0
         again = False
-        for number, record in enumerate(records):
+        for number, given in enumerate(records):
             self.report.records += 1
-            if problem := problem_of(record):
-                record_id = getattr(record, "id", f"number {number}")
-                self.report.rejected.append((str(record_id), problem))
-                if isinstance(record_id, str):  # what is stored of it is not gone from the source: it is not pruned
-                    self._seen.add(hash(record_id))
+            record = checked(given)
+            if isinstance(record, str):
+                self._leave_out(given, number, record)
                 continue
             if hash(record.id) in self._seen:
                 self.report.repeated.append(record.id)
@@ -142,6 +141,15 @@ class Ingest:
                 window, characters, again = {}, 0, False
         if window:
             yield window, again
+
+    def _leave_out(self, record: object, number: int, problem: str) -> None:
+        record_id = getattr(record, "id", None)
+        if isinstance(record_id, str):
+            self._seen.add(hash(record_id))  # what is stored of it is not gone from the source: it is not pruned
+            self.report.rejected.append((record_id, problem))
+        else:
+            self._nameless.append(problem)
+            self.report.rejected.append((f"number {number}" if record_id is None else str(record_id), problem))
 
     # -- planning: what is new
 
@@ -250,6 +258,11 @@ class Ingest:
         if not self._seen:
             raise SettingError(
                 "prune=True, and there was no record at all: that would remove everything; if it is meant, use delete"
+            )
+        if self._nameless:
+            raise SettingError(
+                f"prune=True, but records had no id, {len(self._nameless)} in all, and the first "
+                f"{self._nameless[0]}; nothing was removed, for they may stand for anything: mend them, and try again"
             )
         gone = [record_id for record_id in self._store.record_ids() if hash(record_id) not in self._seen]
         for begin in range(0, len(gone), _WINDOW_RECORDS):

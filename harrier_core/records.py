@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -19,6 +20,10 @@ _CHUNKS = UUID("7f1c9a52-5c0e-5b43-9d38-2f6b1c9e4a10")  # the namespace of chunk
 _HALF = 16  # bytes of either hash: two different texts have the same one never
 
 Metadata = Mapping[str, Any]
+
+MOST_ID_BYTES = 2_000  # an index of Postgres takes 2,704 bytes a row
+_DEEPEST = 24  # a level of JSON is three of the hundred that a gRPC message of Qdrant may have
+_MOST_NUMBER = int(sys.float_info.max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,6 @@ class IngestReport:
     unchanged: int = 0
     deleted: int = 0
     encoded: int = 0  # of the written ones; the others had their metadata changed only
-    tokens: int = 0  # of the encoded ones
     seconds: float = 0.0
     rejected: list[tuple[str, str]] = field(default_factory=list)  # (record id, reason)
     repeated: list[str] = field(default_factory=list)  # ids that came more than once; their last record counts
@@ -153,11 +157,47 @@ class VerifyReport:
         return f"{said}; {len(self.problems):,} problems, the first: record {record_id!r} {problem}"
 
 
-def problem_of(record: object) -> str | None:
-    """Why a record can be stored nowhere, or nothing."""
+def checked(record: object) -> Record | str:
+    """The record, made of plain texts, numbers, dicts and lists, or why it can be stored nowhere."""
     if not isinstance(record, Record):
         return f"is {type(record).__name__}, not Record"
-    return None if _plainly_sound(record) else next(filter(None, _problems(record)), None)
+    if _plainly_sound(record):
+        return record
+    return next(filter(None, _problems(record)), None) or Record(
+        plain(record.id), plain(record.text), plain(record.metadata)
+    )
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401
+    """The same of JSON's own types: of a subclass, such as an enumeration, every store makes something else."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, Mapping):
+        return {plain(key): plain(each) for key, each in value.items()}
+    return [plain(each) for each in value]
+
+
+def too_large(number: float) -> bool:
+    """Whether it is beyond all floats: nothing compares it with them."""
+    return abs(number) > _MOST_NUMBER
+
+
+def unstorable(text: str) -> str | None:
+    """What in a text no database stores."""
+    if "\0" in text:
+        return "a NUL character"
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return "half of a surrogate pair"
+    return None
 
 
 def _plainly_sound(record: Record) -> bool:
@@ -169,16 +209,21 @@ def _plainly_sound(record: Record) -> bool:
     for key, value in metadata.items():
         if type(value) is str:
             texts.append(value)
+        elif type(value) is int:
+            if not -(2**63) <= value < 2**63:
+                return False
         elif type(value) not in _PLAIN:
+            return False
+        if type(key) is not str:
             return False
         texts.append(key)
     try:
-        return b"\0" not in "".join(texts).encode()
-    except (TypeError, UnicodeEncodeError):  # a key that is no text, half a surrogate
+        return 4 * len(id_) <= MOST_ID_BYTES and b"\0" not in "".join(texts).encode()
+    except UnicodeEncodeError:  # half a surrogate
         return False
 
 
-_PLAIN = (int, bool, type(None))
+_PLAIN = (bool, type(None))
 
 
 def _problems(record: Any) -> Iterator[str | None]:  # noqa: ANN401
@@ -188,40 +233,37 @@ def _problems(record: Any) -> Iterator[str | None]:  # noqa: ANN401
             return
         if not text.strip():
             yield f"has {'an' if name == 'id' else 'a'} {name} that is empty or blank"
-        if why := _unstorable(text):
+        if why := unstorable(text):
             yield f"has {why} in its {name}"
+    if (length := len(record.id.encode())) > MOST_ID_BYTES:
+        yield f"has an id of {length:,} bytes, of which {MOST_ID_BYTES:,} are allowed"
     if not isinstance(record.metadata, Mapping):
         yield f"has metadata that is {type(record.metadata).__name__}, not a mapping"
     elif why := _not_json(record.metadata):
         yield f"has metadata with {why}"
 
 
-def _unstorable(text: str) -> str | None:
-    if "\0" in text:
-        return "a NUL character"
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            return "half of a surrogate pair"
-    return None
-
-
-def _not_json(value: object) -> str | None:
+def _not_json(value: object, depth: int = 0) -> str | None:
     """What in a value JSON, or a database's JSON, cannot hold."""
-    if value is None or isinstance(value, bool | int):
-        return None
-    if isinstance(value, str):
-        return _unstorable(value)
-    if isinstance(value, float):
-        return None if math.isfinite(value) else f"{value}, which JSON does not have"
+    if value is None or isinstance(value, str | int | float):
+        return _not_scalar(value)
+    if depth == _DEEPEST:
+        return f"more than {_DEEPEST} levels, one in another"
     if isinstance(value, Mapping):
         parts = [*(key if isinstance(key, str) else _NotText(key) for key in value), *value.values()]
     elif isinstance(value, list | tuple):
         parts = list(value)
     else:
         return f"{'a key' if isinstance(value, _NotText) else 'a value'} that JSON does not have: {_kind(value)}"
-    return next(filter(None, map(_not_json, parts)), None)
+    return next(filter(None, (_not_json(each, depth + 1) for each in parts)), None)
+
+
+def _not_scalar(value: str | float | None) -> str | None:
+    if isinstance(value, str):
+        return unstorable(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value}, which JSON does not have"
+    return "a number beyond all floats" if value is not None and too_large(value) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ ROOMS: dict[str, set[str]] = {
     "tasks": {"errors"},
     "space": {"errors"},
     "records": {"numpy", "orjson"},
-    "filters": {"errors"},
+    "filters": {"errors", "records"},
     "chunking": {"errors", "records", "semantic_text_splitter"},
     "store": {"filters", "records", "space", "numpy"},
     "ingest": {"chunking", "errors", "records", "store", "numpy"},

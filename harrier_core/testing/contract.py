@@ -1,9 +1,9 @@
 """What every VectorStore must do, as tests: subclass StoreContract, give it a `new_store` fixture, and run pytest.
 
 class TestMyStore(StoreContract):
-@pytest.fixture
-def new_store(self):
-return lambda: MyStore(...)      # the same place at every call of one test, empty at the first
+    @pytest.fixture
+    def new_store(self):
+        return lambda: MyStore(...)  # the same place at every call of one test, empty at the first
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from enum import IntEnum, StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -46,7 +49,7 @@ AWKWARD = [
         {"ключ": "значение", "nested": {"a": [1, {"b": None}]}},
     ),
     Record("1", "numbers", {"int": -7, "float": 0.1, "big": 2**53, "true": True, "none": None, "empty": [], "": ""}),
-    Record("x" * 500, "a long id", {"long": "y" * 5_000}),
+    Record("x" * 2_000, "a long id", {"long": "y" * 5_000}),
     Record("null", "null", {"null": "null"}),
 ]
 
@@ -132,6 +135,8 @@ class StoreContract:
     def test_bad_records_are_reported(self, index: Index) -> None:
         """Each with its reason; the others are stored, and what was stored of a bad one stays."""
         index.ingest([BREAD])
+        cycle: dict[str, Any] = {}
+        cycle["x"] = cycle
         bad: list[Any] = [
             Record("nul", "a \0 b"),
             Record("half", "\ud83d"),
@@ -140,6 +145,10 @@ class StoreContract:
             Record("object", "a text", {"x": [object()]}),
             Record("key", "a text", {1: "x"}),  # type: ignore[dict-item]
             Record("text", 5),  # type: ignore[arg-type]
+            Record("deep", "a text", _nested(25)),
+            Record("cycle", "a text", cycle),
+            Record("huge", "a text", {"x": -(10**400)}),
+            Record("i" * 2_001, "a text"),
             "not a record",
             Record("", "no id"),
             replace(BREAD, text="word " * 2_000),
@@ -155,11 +164,47 @@ class StoreContract:
             "object": "object",
             "key": "int",
             "text": "int",
+            "deep": "24 levels",
+            "cycle": "24 levels",
+            "huge": "float",
+            "i" * 2_001: "2,001 bytes",
             "bread": "tokens",
         }.items():
             assert reason in reasons[record_id]
         assert index.count() == 3
         assert index.search("bread yeast", k=1)[0].text == BREAD.text
+
+    def test_as_deep_as_may_be(self, new_store: NewStore, encoder: Encoder) -> None:
+        """And as large: it comes back from a place that was closed meanwhile."""
+        metadata = {**_nested(22), "large": 10**300, "list": [[[1]]]}
+        with Index(new_store(), encoder) as index:
+            index.ingest([Record("deep", "a text", metadata), *RECORDS])
+        with Index(new_store(), encoder) as index:
+            assert index.search("a text", k=1)[0].metadata == metadata
+            assert index.delete(["deep"]) == 1
+            assert index.count() == 3
+
+    def test_subclasses_of_what_json_has(self, index: Index) -> None:
+        """Members of an enumeration and their like are the texts and numbers that they stand for."""
+
+        class Topic(StrEnum):
+            FOOD = "food"
+
+        class Year(IntEnum):
+            NOW = 2021
+
+        class Text(str):
+            __slots__ = ()
+
+        def found(where: dict[str, Any]) -> set[str]:
+            return {match.record_id for match in index.search("anything", k=10, where=where)}
+
+        metadata = MappingProxyType({Text("topic"): Topic.FOOD, "year": Year.NOW})
+        index.ingest([Record(Text("bread"), Text(BREAD.text), metadata), *RECORDS[1:]])
+        assert index.ingest(RECORDS).unchanged == 3
+        assert found({"topic": Topic.FOOD}) == found({"year": Year.NOW}) == {"bread"}
+        assert found({"topic": {"$ne": Topic.FOOD}, Text("year"): {"$exists": True}}) == {"virus"}
+        assert index.delete([Text("bread")]) == 1
 
     def test_the_last_of_equal_ids_wins(self, index: Index) -> None:
         """In one window and across windows, and the report names them."""
@@ -187,6 +232,31 @@ class StoreContract:
         with pytest.raises(SettingError, match="put a single one in a list"):
             index.delete("bread")
         assert index.count() == 2
+
+    def test_prune_and_records_without_an_id(self, index: Index) -> None:
+        """What cannot be told may stand for anything: nothing is removed."""
+        index.ingest(RECORDS)
+        nameless: list[Any] = [{"id": "virus", "text": VIRUS.text}, Record(7, "a text")]  # type: ignore[arg-type]
+        for bad in nameless:
+            with pytest.raises(
+                SettingError, match="prune=True, but records had no id, 1 in all, .*; nothing was removed"
+            ):
+                index.ingest([replace(BREAD, text="a new text"), bad], prune=True)
+            assert index.count() == 3
+        assert index.search("a new text", k=1)[0].record_id == "bread"
+        assert index.ingest([BREAD, Record("virus", "")], prune=True).deleted == 1
+
+    def test_ids_that_are_none(self, index: Index) -> None:
+        """An error if they are no texts; if no store can hold them, nothing is there."""
+        index.ingest([*RECORDS, Record("7", "seven")])
+        for wrong in ([7], [None], [uuid4()]):
+            with pytest.raises(SettingError, match="a record's id is a str, not "):
+                index.delete(wrong)  # type: ignore[arg-type]
+            with pytest.raises(SettingError, match="a record's id is a str, not "):
+                index.read(wrong)  # type: ignore[arg-type]
+        assert index.delete(["a\0b", "\ud83d", "i" * 3_000, "bread"]) == 1
+        assert [each.chunk.record_id for each in index.read(["a\0b", "\ud83d", "virus"])] == ["virus"]
+        assert index.count() == 3
 
     def test_progress(self, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
         """After each window, from a generator that is read as it goes."""
@@ -292,6 +362,7 @@ class StoreContract:
         assert found({"topic": "food", "year": 1}) == set()
         assert found({}) == {"bread", "virus", "river"}
         wrongs: list[dict[str, Any]] = [{"$nor": []}, {"$and": {}}, {"a": object()}, {"a": {}}]
+        wrongs += [{"a": 10**400}, {"a": {"$gt": -(10**400)}}, {"\ud83d": 1}]
         for wrong in [*wrongs, {"a": {"$regex": "x"}}, {"a": {"$gt": None}}]:
             with pytest.raises(FilterError):
                 index.search("anything", where=wrong)
@@ -321,7 +392,7 @@ class StoreContract:
         assert len(index.search("bread", k=1_000)) == 3
         assert index.search("bread yeast", k=1, task="sts_query")[0].record_id == "bread"
         assert index.search_many([], k=2) == []
-        for k in (0, -1, 2.0, True):
+        for k in (0, -1, 2.0, True, 2**31):
             with pytest.raises(SettingError, match="k is a whole number"):
                 index.search("bread", k=k)  # type: ignore[arg-type]
 
@@ -438,6 +509,13 @@ class StoreContract:
             assert len(names) == 1
             length = number + 1 if names == {"one"} else 39 - number
             assert sum(part.text.count("said") for part in parts) == length
+
+
+def _nested(depth: int) -> dict[str, Any]:
+    metadata: dict[str, Any] = {}
+    for _ in range(depth):
+        metadata = {"x": metadata}
+    return metadata
 
 
 def _metadata(chance: random.Random) -> dict[str, Any]:
