@@ -68,9 +68,12 @@ class Edge:
     def _check_open(self) -> None:
         if self._closed:
             raise StoreUnavailable(CLOSED)
+        if self._child.inherited:  # with its locks, which other threads may have held
+            raise StoreUnavailable(f"{self} was opened before this process was forked; open the store after it")
 
     def writing(self) -> AbstractContextManager[Any]:
         """Held while records are looked at and written."""
+        self._check_open()
         return self._child.writing
 
     def shape(self) -> Shape | None:
@@ -216,8 +219,6 @@ class _Child:
 
     def ask(self, name: str, *arguments: Any) -> Any:  # noqa: ANN401
         """The answer to one request; a process that died is started again, and asked again."""
-        if self.inherited:
-            raise StoreUnavailable(f"{self.folder} was opened before this process was forked; open the store after it")
         with self._lock:
             if not self.users:
                 raise StoreUnavailable(CLOSED)
