@@ -125,7 +125,7 @@ class QdrantStore:
             return Written(len(stale), sorted(changed), rejected)
 
     def _upsert(self, write: Write, changed: set[str]) -> dict[str, str]:
-        """Why records were refused. Their new chunks are taken back; what was overwritten the next ingest writes anew."""
+        """Why records were refused. Their new chunks are taken back; an ingest writes anew what was overwritten."""
         import numpy as np
 
         wrong = np.flatnonzero(~np.isfinite(write.vectors).all(axis=1))

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -505,6 +506,11 @@ def test_a_keyword_that_is_not_known(store: HarrierVectorStore) -> None:
             store.query(asked("bread"), **options)
         with pytest.raises(SettingError, match=f"unknown keyword '{name}'; .* filters=MetadataFilters"):
             asyncio.run(store.aquery(asked("bread"), **options))
+    kept = len(store.get_nodes())
+    for delete in (partial(store.delete, "source"), partial(store.delete_nodes, ["bread"])):
+        with pytest.raises(SettingError, match="unknown keyword 'where'; nothing was deleted"):
+            delete(where={"topic": "earth"})
+    assert len(store.get_nodes()) == kept
 
 
 # -- filters

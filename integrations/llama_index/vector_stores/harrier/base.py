@@ -112,6 +112,7 @@ class HarrierVectorStore(BasePydanticVectorStore):
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Remove the nodes of a document."""
+        _refuse_narrower(delete_kwargs)
         self._delete(None, {SOURCE: ref_doc_id})
 
     async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
@@ -125,6 +126,7 @@ class HarrierVectorStore(BasePydanticVectorStore):
         **delete_kwargs: Any,
     ) -> None:
         """Remove nodes by their ids, by filters, or those of these ids that meet the filters."""
+        _refuse_narrower(delete_kwargs)
         where = where_of(filters)
         if node_ids is None and where is None:
             raise SettingError("neither node_ids nor filters say what to delete; use clear() to delete everything")
@@ -230,6 +232,14 @@ def _refuse_unknown(options: dict[str, Any]) -> None:
         raise SettingError(
             f"unknown keyword {unknown[0]!r}; besides a query there are {', '.join(_OPTIONS)}; conditions on metadata "
             "are given as filters=MetadataFilters(...), to the retriever or in the query"
+        )
+
+
+def _refuse_narrower(options: dict[str, Any]) -> None:
+    if options:
+        raise SettingError(
+            f"unknown keyword {next(iter(options))!r}; nothing was deleted: to delete by metadata there is "
+            "delete_nodes(filters=MetadataFilters(...))"
         )
 
 
