@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -39,7 +40,9 @@ class Connections:
         self._pool: ConnectionPool[Any] | None = None if isinstance(place, str) else place
         self._own = isinstance(place, str)
         self._retry_for = retry_for
-        self._lock = threading.Lock()
+        # Whose the pool's connections and threads are: none of them survives a fork.
+        self._process = os.getpid() if self._pool is not None and not self._pool.closed else None
+        self._locks: dict[int, threading.Lock] = {}
         self._closed = threading.Event()
 
     def run(self, work: Callable[[Connection[Any]], T]) -> T:
@@ -60,7 +63,19 @@ class Connections:
                 raise StoreUnavailable("this store was closed while it waited for its server") from None
             pause = min(2 * pause, _LONGEST_PAUSE)
 
+    @property
+    def _inherited(self) -> bool:
+        """Whether this process was forked from the one that connected."""
+        return self._process not in (None, os.getpid())
+
+    @property
+    def _lock(self) -> threading.Lock:
+        """Of each process its own: that of a parent may be held, by a thread that is not here."""
+        return self._locks.setdefault(os.getpid(), threading.Lock())
+
     def _connected(self) -> ConnectionPool[Any]:
+        if self._inherited:
+            raise StoreUnavailable(f"{self} was connected before this process was forked; open the store after it")
         with self._lock:
             if self._closed.is_set():
                 raise StoreUnavailable("this store is closed; make another one")
@@ -73,13 +88,18 @@ class Connections:
                 # Without prepared statements, which a pooler between us and the server may not know.
                 settings = {"autocommit": True, "prepare_threshold": None}
                 check = ConnectionPool.check_connection
+                self._process = os.getpid()
                 self._pool = ConnectionPool(
                     self._conninfo, kwargs=settings, min_size=0, max_size=_MOST, check=check, open=True
                 )
+            elif self._process is None:
+                self._process = os.getpid()
             return self._pool
 
     def close(self) -> None:
-        """Close our own pool."""
+        """Close our own pool; a forked process leaves it to the one that made it."""
+        if self._inherited:
+            return
         self._closed.set()
         with self._lock:
             if self._own and self._pool is not None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import threading
+import os
 import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from harrier_core.errors import StoreUnavailable
+from harrier_core.shared import ProcessLock
 
 # It counts the processes that have a folder open, and not how often one of them has.
 _users: Counter[Path] = Counter()
-_lock = threading.Lock()
+_lock = ProcessLock()
+
+if hasattr(os, "register_at_fork"):  # a forked process has opened nothing yet
+    os.register_at_fork(after_in_child=_users.clear)
 
 
 def start(folder: Path) -> tuple[str, Callable[[], None]]:
@@ -29,7 +33,9 @@ def start(folder: Path) -> tuple[str, Callable[[], None]]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _lock:
-            server = pgserver.postgres_server.get_server(folder)
+            server = pgserver.postgres_server.get_server(folder, start=False)
+            if not _users[folder]:  # it may be known from before a fork, or from the last time, and be stopped
+                server.start()
             _users[folder] += 1
     except Exception as error:  # of a subprocess, of permissions, of an old data directory
         said = str(error).strip().splitlines()
@@ -38,7 +44,11 @@ def start(folder: Path) -> tuple[str, Callable[[], None]]:
             f"file 'log' in it"
         ) from error
 
+    process = os.getpid()
+
     def stop() -> None:
+        if os.getpid() != process:  # a forked one, which is not counted
+            return
         with _lock:
             _users[folder] -= 1
             if not _users[folder]:

@@ -47,14 +47,13 @@ class SyncWorker:
         """
         if lease <= 0 or poll <= 0:
             raise SettingError("lease and poll are seconds, more than none")
-        self.name = f"{socket.gethostname()}, process {os.getpid()}"
-        self._id = uuid.uuid4()
         self._conninfo = place
         self._connections = Connections(place, _PATIENCE)
         self._encoder = encoder
         self._lease = lease
         self._poll = poll
         self._ran = False
+        self._id: uuid.UUID | None = None  # of the process that runs it, which may be a fork of the one that made it
         self._stopping = threading.Event()
         self._signal = _Signal()
         self._lock = threading.Lock()
@@ -78,6 +77,11 @@ class SyncWorker:
         self._signal.set()
 
     @property
+    def name(self) -> str:
+        """Where it runs, for those who look at the table of workers."""
+        return f"{socket.gethostname()}, process {os.getpid()}"
+
+    @property
     def troubles(self) -> dict[str, str]:
         """Of which tables nothing can be done, and why."""
         with self._lock:
@@ -90,6 +94,7 @@ class SyncWorker:
         if self._ran:
             raise SettingError("a worker runs once; make another one")
         self._ran = True
+        self._id = uuid.uuid4()
         lanes = [threading.Thread(target=self._lane, args=[until_empty], name="harrier-sync") for _ in range(_LANES)]
         with ExitStack() as background:
             background.enter_context(self._in_background(self._keep))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import random
 import re
+import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +22,12 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
-from harrier_pgvector import PgVectorStore
+from harrier_pgvector import PgVectorStore, embedded
 from harrier_pgvector.embedded import start
 from harrier_pgvector.filters import compile_condition
 from harrier_pgvector.schema import Table
+from harrier_pgvector.sync import SyncWorker, TableSync
+from ingesting import Hashing
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool
@@ -34,6 +39,7 @@ from harrier_core import (
     Record,
     SettingError,
     StoreError,
+    StoreMissing,
     StoreUnavailable,
     StoreUnsuitable,
     WrongSpace,
@@ -290,6 +296,141 @@ def test_somebody_elses_pool(postgres: str, table: str, encoder: Encoder) -> Non
             assert connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))).fetchone() == (
                 50,
             )
+
+
+def in_a_child(work: Callable[[], object]) -> str:
+    """What a forked process finds: what `work` returns, or the words of its error; the process must end by itself."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, str(work()).encode())
+        except BaseException as error:
+            os.write(writing, f"{type(error).__name__}: {error}".encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    ended = bool(select.select([reading], [], [], 60)[0])
+    found = os.read(reading, 10_000) if ended else b"it hangs"
+    os.close(reading)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return found.decode()
+
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+FORKED = "was connected before this process was forked; open the store after it"
+
+
+@forks
+def test_after_a_fork(postgres: str, table: str, encoder: Encoder) -> None:
+    """The sockets are the parent's: a child that used them would read the parent's answers, or have it read the own."""
+    with Index(PgVectorStore(postgres, table=table), encoder) as index:
+        index.ingest(RECORDS[:3])
+        store = index.store
+        assert isinstance(store, PgVectorStore)
+        uses: list[Callable[[], object]] = [store.count, lambda: list(store.read(["r1"])), store.settle]
+        for use in uses:
+            said = in_a_child(use)
+            assert said.startswith("StoreUnavailable: 'user=postgres")
+            assert said.endswith(FORKED)
+        with store._connections._lock:  # as another thread may have it at the fork
+            assert FORKED in in_a_child(store.count)
+            assert in_a_child(store.close) == "None"
+        assert index.count() == 3
+        sync = TableSync(postgres, table="nothing")
+        with pytest.raises(StoreMissing):
+            sync.status()
+        assert FORKED in in_a_child(sync.status)
+        sync.close()
+
+
+@forks
+def test_made_before_a_fork(postgres: str, table: str, encoder: Encoder) -> None:
+    """A store that has not connected yet works on both sides, also if it was just about to."""
+    with Index(PgVectorStore(postgres, table=table), encoder) as index:
+        index.ingest(RECORDS[:3])
+    for held in (True, False):
+        store = PgVectorStore(postgres, table=table)
+
+        def use(store: PgVectorStore = store) -> int:
+            with store:
+                store.open(encoder.space, write=False)
+                return store.count()
+
+        with store._connections._lock if held else nullcontext():
+            assert in_a_child(use) == "3"
+        assert use() == 3
+
+
+@forks
+def test_somebody_elses_pool_after_a_fork(postgres: str, table: str, encoder: Encoder) -> None:
+    """One that was open before is the parent's; one that the child opens is its own."""
+    with Index(PgVectorStore(postgres, table=table), encoder) as index:
+        index.ingest(RECORDS[:3])
+
+    def count(store: PgVectorStore) -> int:
+        store.open(encoder.space, write=False)
+        return store.count()
+
+    with ConnectionPool(postgres, min_size=1, max_size=2, open=True) as pool:
+        pool.wait()
+        store = PgVectorStore(pool, table=table)
+        assert in_a_child(lambda: count(store)) == f"StoreUnavailable: a pool {FORKED}"
+        assert count(store) == 3
+        assert in_a_child(lambda: count(store)) == f"StoreUnavailable: a pool {FORKED}"
+    pool = ConnectionPool(postgres, min_size=1, max_size=2, open=False)
+    store = PgVectorStore(pool, table=table)
+
+    def use() -> int:
+        with pool:
+            return count(store)
+
+    assert in_a_child(use) == "3"
+
+
+@forks
+def test_a_worker_after_a_fork(database: str) -> None:
+    """One that is made once and run by several children is as many workers."""
+    worker = SyncWorker(database, Hashing())
+
+    def use() -> tuple[str, object]:
+        worker.drain()
+        return worker.name, worker._id
+
+    found = {in_a_child(use), in_a_child(use)}
+    assert len(found) == 2
+    assert all("process" in each and "UUID" in each for each in found)
+
+
+@forks
+def test_an_embedded_postgres_after_a_fork(tmp_path: Path, encoder: Encoder) -> None:
+    """A child's close leaves the server to its parent; a store that the child opens itself is counted as a user."""
+    folder = tmp_path / "data"
+    store = PgVectorStore.embedded(folder)
+    Index(store, encoder).ingest(RECORDS[:3])
+    with embedded._lock:  # as another thread may have it that starts a server
+        assert in_a_child(store.close) == "None"
+    assert store.count() == 3
+
+    def outlive() -> int:
+        with PgVectorStore.embedded(folder) as own:
+            os.write(opened, b"open")
+            os.read(closed, 1)
+            own.open(encoder.space, write=False)
+            return own.count()
+
+    (seen, opened), (closed, told) = os.pipe(), os.pipe()
+    with ThreadPoolExecutor(1) as pool:
+        child = pool.submit(in_a_child, outlive)
+        assert os.read(seen, 4) == b"open"
+        store.close()
+        os.write(told, b".")
+        assert child.result(100) == "3"
+    for end in (seen, opened, closed, told):
+        os.close(end)
+    assert not (folder / "postmaster.pid").exists()
 
 
 def test_in_a_transaction_of_the_callers(postgres: str, table: str, encoder: Encoder, index: Index) -> None:
