@@ -6,12 +6,15 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
 import psycopg
-from psycopg import Connection, InterfaceError, OperationalError, errors
+from psycopg import Connection, Cursor, InterfaceError, OperationalError, capabilities, errors
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import PipelineStatus
+from psycopg.rows import tuple_row
 from psycopg_pool import ConnectionPool, PoolClosed
 
 from harrier_core.errors import SettingError, StoreError, StoreFull, StoreUnavailable, StoreUnsuitable
@@ -51,7 +54,7 @@ class Connections:
         pool = self._connected()
         while True:
             try:
-                with pool.connection(timeout=max(1.0, until - time.monotonic())) as connection:
+                with pool.connection(timeout=max(1.0, until - time.monotonic())) as connection, as_ours(connection):
                     return work(connection)
             except PoolClosed:
                 raise StoreUnavailable("this store is closed; make another one") from None
@@ -110,6 +113,19 @@ class Connections:
             return "a pool"
         said = {name: value for name, value in conninfo_to_dict(self._conninfo).items() if name != "password"}
         return repr(" ".join(f"{name}={value}" for name, value in said.items() if value))
+
+
+@contextmanager
+def as_ours(connection: Connection[Any]) -> Iterator[None]:
+    """A connection as this package's statements take it; afterwards it is again as its owner made it."""
+    if capabilities.has_pipeline() and connection.info.pipeline_status != PipelineStatus.OFF:
+        raise SettingError("the connection is in pipeline mode, in which no rows are copied; use it outside of that")
+    theirs = connection.row_factory, connection.cursor_factory, connection.prepare_threshold
+    connection.row_factory, connection.cursor_factory, connection.prepare_threshold = tuple_row, Cursor, None
+    try:
+        yield
+    finally:
+        connection.row_factory, connection.cursor_factory, connection.prepare_threshold = theirs
 
 
 def _checked(conninfo: str) -> str:

@@ -25,7 +25,7 @@ from harrier_core.filters import Condition
 from harrier_core.records import Chunk, Match, to_json
 from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Hashes, Stored, Write, Written
-from harrier_pgvector.connections import Connections
+from harrier_pgvector.connections import Connections, as_ours
 from harrier_pgvector.embedded import start
 from harrier_pgvector.filters import Compiled, compile_condition
 from harrier_pgvector.rows import Precision, copy_blocks, vector_of
@@ -96,6 +96,10 @@ class PgVectorStore:
 
     def open_on(self, connection: Connection[Any], space: EmbeddingSpace, *, write: bool) -> None:
         """The same on a connection of the caller's, as part of its transaction if there is one."""
+        with as_ours(connection):
+            self._open(connection, space, write=write)
+
+    def _open(self, connection: Connection[Any], space: EmbeddingSpace, *, write: bool) -> None:
         found = self._look_up(connection)
         if found is None:
             if not write:
@@ -176,7 +180,7 @@ class PgVectorStore:
 
     def write_on(self, connection: Connection[Any], write: Write) -> Written:
         """The same on a connection of the caller's, as part of its transaction if there is one."""
-        with connection.transaction():
+        with as_ours(connection), connection.transaction():
             if not any(write.known.values()) and self._copied(connection, write):
                 return Written(0, [])
             for _ in range(_ATTEMPTS):
@@ -312,7 +316,8 @@ class PgVectorStore:
     def delete_on(self, connection: Connection[Any], record_ids: Sequence[str]) -> int:
         """The same on a connection of the caller's, as part of its transaction if there is one."""
         delete = self._sql("DELETE FROM {table} WHERE record_id = {any_of}")
-        return connection.execute(delete, [ids(record_ids)]).rowcount
+        with as_ours(connection):
+            return connection.execute(delete, [ids(record_ids)]).rowcount
 
     # -- reading
 

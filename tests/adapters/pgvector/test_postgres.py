@@ -26,13 +26,15 @@ from harrier_pgvector import PgVectorStore, embedded
 from harrier_pgvector.embedded import start
 from harrier_pgvector.filters import compile_condition
 from harrier_pgvector.schema import Table
-from harrier_pgvector.sync import SyncWorker, TableSync
+from harrier_pgvector.sync import SyncWorker, TableSync, sync_statuses
 from ingesting import Hashing
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import dict_row, namedtuple_row, scalar_row, tuple_row
 from psycopg_pool import ConnectionPool
 
 from harrier_core import (
+    Chunking,
     EmbeddingSpace,
     Encoder,
     Index,
@@ -431,6 +433,81 @@ def test_an_embedded_postgres_after_a_fork(tmp_path: Path, encoder: Encoder) -> 
     for end in (seen, opened, closed, told):
         os.close(end)
     assert not (folder / "postmaster.pid").exists()
+
+
+OF_OTHERS: list[dict[str, Any]] = [
+    {"row_factory": dict_row, "autocommit": True, "prepare_threshold": 0},  # as LangGraph's checkpointer wants it
+    {"row_factory": namedtuple_row},
+    {"cursor_factory": psycopg.ClientCursor, "row_factory": scalar_row},
+    {"cursor_factory": psycopg.RawCursor, "autocommit": True},
+]
+
+
+def _settings(connection: psycopg.Connection[Any]) -> tuple[Any, ...]:
+    return connection.row_factory, connection.cursor_factory, connection.prepare_threshold, connection.autocommit
+
+
+@pytest.mark.parametrize("settings", OF_OTHERS)
+def test_a_pool_of_other_rows_and_cursors(
+    database: str, table: str, encoder: Encoder, settings: dict[str, Any]
+) -> None:
+    """All that an index does, and the live sync's side of its users; each connection stays as its owner made it."""
+    with ConnectionPool(database, min_size=1, max_size=1, kwargs=settings, open=True) as pool:
+        with pool.connection() as connection:
+            before = _settings(connection)
+        with Index(PgVectorStore(pool, table=table), encoder) as index:
+            assert index.ingest(RECORDS).written == 50
+            assert index.ingest([replace(RECORDS[0], text="changed")]).written == 1
+            assert index.ingest([replace(RECORDS[1], metadata={"now": "described"})]).written == 1
+            assert len(index.search("text", where={"even": True}, k=100)) == 25
+            assert index.delete(["r7"]) == 1
+            assert (index.count(), len(list(index.read())), len(list(index.store.record_ids()))) == (49, 49, 49)
+            assert index.verify().sound
+        execute(database, "CREATE TABLE articles (id text PRIMARY KEY, body text)")
+        sync = TableSync(pool, table="chunks")
+        sync.create("articles", encoder.space, text="body", chunking=Chunking(tokens=16))
+        assert [each.table for each in sync_statuses(pool)] == ["public.chunks"]
+        assert (sync.failures(), sync.retry()) == ([], 0)
+        sync.drop(chunks=True)
+        with pool.connection() as connection:
+            assert _settings(connection) == before
+            left = connection.cursor(row_factory=tuple_row).execute("SELECT count(*) FROM pg_prepared_statements")
+            assert left.fetchone() in ((0,), (1,))  # this one's own
+
+
+@pytest.mark.parametrize("settings", OF_OTHERS)
+def test_a_connection_of_other_rows_and_cursors(
+    postgres: str, table: str, encoder: Encoder, settings: dict[str, Any]
+) -> None:
+    """The same for a connection that a caller hands over, after an error too."""
+    chunk = Chunk.of(RECORDS[0], 0, 0, "changed")
+    with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres, **settings) as connection:
+        before = _settings(connection)
+        for known, deleted in (({}, None), ({0: bytes(32)}, 1)):
+            store.open_on(connection, encoder.space, write=True)
+            write = Write({RECORDS[0].id: 1}, [chunk], _one(encoder), [], {RECORDS[0].id: known})
+            assert store.write_on(connection, write).changed == []
+            if deleted:
+                assert store.delete_on(connection, [RECORDS[0].id]) == deleted
+        assert _settings(connection) == before
+        store.delete_on(connection, [])
+        with pytest.raises(WrongSpace):
+            store.open_on(connection, a_space(3), write=True)
+        assert _settings(connection) == before
+
+
+def test_a_connection_in_a_pipeline(postgres: str, table: str, encoder: Encoder) -> None:
+    """Rows cannot be copied there, and counts come too late: it is said before anything is done."""
+    with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres, autocommit=True) as connection:
+        uses: list[Callable[[], object]] = [
+            lambda: store.open_on(connection, encoder.space, write=True),
+            lambda: store.write_on(connection, Write({}, [], _one(encoder)[:0], [], {})),
+            lambda: store.delete_on(connection, ["r1"]),
+        ]
+        uses[0]()
+        for use in uses:
+            with pytest.raises(SettingError, match="in pipeline mode.*use it outside"), connection.pipeline():
+                use()
 
 
 def test_in_a_transaction_of_the_callers(postgres: str, table: str, encoder: Encoder, index: Index) -> None:
