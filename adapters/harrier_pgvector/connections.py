@@ -89,7 +89,7 @@ class Connections:
                 except OperationalError as error:
                     _translate(error)
                 # Without prepared statements, which a pooler between us and the server may not know.
-                settings = {"autocommit": True, "prepare_threshold": None}
+                settings = {"autocommit": True, "prepare_threshold": None, "client_encoding": "utf8"}
                 check = ConnectionPool.check_connection
                 self._process = os.getpid()
                 self._pool = ConnectionPool(
@@ -120,6 +120,11 @@ def as_ours(connection: Connection[Any]) -> Iterator[None]:
     """A connection as this package's statements take it; afterwards it is again as its owner made it."""
     if capabilities.has_pipeline() and connection.info.pipeline_status != PipelineStatus.OFF:
         raise SettingError("the connection is in pipeline mode, in which no rows are copied; use it outside of that")
+    if connection.info.encoding != "utf-8":  # copied rows are, and Postgres would take them for something else
+        raise SettingError(
+            f"the connection's client_encoding is {connection.info.encoding}, not utf-8; connect with "
+            "client_encoding='utf8'"
+        )
     theirs = connection.row_factory, connection.cursor_factory, connection.prepare_threshold
     connection.row_factory, connection.cursor_factory, connection.prepare_threshold = tuple_row, Cursor, None
     try:

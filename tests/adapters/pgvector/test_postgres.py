@@ -496,6 +496,28 @@ def test_a_connection_of_other_rows_and_cursors(
         assert _settings(connection) == before
 
 
+def test_another_encoding(postgres: str, table: str, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts are sent as UTF-8: a connection of our own says so, whatever the database and its user are used to."""
+    text, latin = Record("é", "naïve été", {"é": "ü"}), f"latin {table}"
+    [name] = execute(postgres, f"SELECT quote_ident($q${latin}$q$)")[0]
+    execute(postgres, f"CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'")
+    places = make_conninfo(postgres, client_encoding="latin1"), make_conninfo(postgres, dbname=latin)
+    monkeypatch.setenv("PGCLIENTENCODING", "latin1")
+    for place in places:
+        with Index(PgVectorStore(place, table=table), encoder) as index:
+            assert index.ingest([text]).written == 1
+            assert index.ingest([text]).unchanged == 1
+            assert [(stored.chunk.record_id, stored.chunk.text) for stored in index.read(["é"])] == [("é", text.text)]
+            assert [match.metadata for match in index.search("text", where={"é": "ü"})] == [text.metadata]
+        assert execute(place, "SELECT text FROM {}", table, client_encoding="utf8") == [(text.text,)]
+        with (
+            ConnectionPool(place, min_size=1, max_size=1, open=True) as pool,
+            Index(PgVectorStore(pool, table=table), encoder) as index,
+            pytest.raises(SettingError, match="client_encoding is iso8859-1, not utf-8; connect with client_encoding="),
+        ):
+            index.ingest([text])
+
+
 def test_a_connection_in_a_pipeline(postgres: str, table: str, encoder: Encoder) -> None:
     """Rows cannot be copied there, and counts come too late: it is said before anything is done."""
     with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres, autocommit=True) as connection:
