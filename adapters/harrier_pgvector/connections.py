@@ -53,14 +53,19 @@ class Connections:
         until, pause = time.monotonic() + self._retry_for, _FIRST_PAUSE
         pool = self._connected()
         while True:
+            sound = False
             try:
                 with pool.connection(timeout=max(1.0, until - time.monotonic())) as connection, as_ours(connection):
-                    return work(connection)
+                    try:
+                        return work(connection)
+                    except psycopg.Error:
+                        sound = not connection.closed
+                        raise
             except PoolClosed:
                 raise StoreUnavailable("this store is closed; make another one") from None
             except (psycopg.Error, InterfaceError) as error:
-                if not _passes(error) or time.monotonic() >= until:
-                    _translate(error)
+                if not _passes(error, sound=sound) or time.monotonic() >= until:
+                    _translate(error, sound=sound)
             # With a part of chance, so that those who were in each other's way are not so again.
             if self._closed.wait(pause * random.uniform(0.5, 1.0)):
                 raise StoreUnavailable("this store was closed while it waited for its server") from None
@@ -144,13 +149,14 @@ def _checked(conninfo: str) -> str:
     return conninfo
 
 
-def _passes(error: Exception) -> bool:
+def _passes(error: Exception, *, sound: bool) -> bool:
+    """Whether it may pass by itself; what the driver refuses on a sound connection does not."""
     state = getattr(error, "sqlstate", None)
-    lost = isinstance(error, OperationalError | InterfaceError) and (state is None or state.startswith(_CONNECTION))
-    return lost or isinstance(error, _PASSING)
+    lost = not sound if state is None else state.startswith(_CONNECTION)
+    return (lost and isinstance(error, OperationalError | InterfaceError)) or isinstance(error, _PASSING)
 
 
-def _translate(error: Exception) -> NoReturn:
+def _translate(error: Exception, *, sound: bool = False) -> NoReturn:
     """The same in our words; the server's own detail may quote a row, and is left out."""
     state = getattr(error, "sqlstate", None)
     said = getattr(getattr(error, "diag", None), "message_primary", None) or str(error).strip().splitlines()[0]
@@ -164,6 +170,6 @@ def _translate(error: Exception) -> NoReturn:
         raise StoreFull(
             f"the disk of the Postgres server is full ({said}); make room and run the same again: what is stored stays"
         ) from None
-    if _passes(error):
+    if _passes(error, sound=sound):
         raise StoreUnavailable(f"Postgres cannot be reached: {said}") from None
     raise StoreError(f"Postgres refused ({state or type(error).__name__}): {said}") from None

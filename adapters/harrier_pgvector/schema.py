@@ -158,7 +158,7 @@ class Table:
             )
             SELECT record_id, number, text, metadata, 1 - (embedding <=> %s::{type}), start_at, end_at, {stored}
             FROM near ORDER BY embedding <=> %s::{type} LIMIT %s"""
-        bound = [*values, vector, _candidates(k), vector, vector, k]
+        bound: list[object] = [*values, vector, _candidates(k), vector, vector, k]
         return self._format(again, bits=self._bits, where=where, stored=stored), bound
 
     @property

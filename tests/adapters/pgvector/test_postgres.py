@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -46,7 +47,7 @@ from harrier_core import (
     StoreUnsuitable,
     WrongSpace,
 )
-from harrier_core.filters import parse
+from harrier_core.filters import meets, parse
 from harrier_core.records import Chunk
 from harrier_core.store import Write
 from harrier_core.testing import build_model
@@ -177,6 +178,69 @@ def test_recall(postgres: str, table: str, dimensions: int) -> None:
             hits = sum(len(each & right) for each, right in zip(found, expected, strict=True))
             assert hits >= 0.99 * wanted * len(queries)
         assert len(store.search(queries[:1], rows, None)[0]) == rows
+
+
+VALUES: list[Any] = [
+    0,
+    1,
+    2,
+    2.0,
+    0.5,
+    -0.0,
+    1e20,
+    True,
+    False,
+    None,
+    "",
+    "1",
+    "true",
+    "null",
+    "a",
+    "é",
+    '"',
+    10**17 + 1,
+]
+
+
+def test_one_of_many(postgres: str, table: str, encoder: Encoder) -> None:
+    """However many values there are, `meets` says what is meant: each kind by itself, lists by their elements."""
+    chance = random.Random(0)
+    metadata: list[dict[str, Any]] = [{}, {"f": []}, {"f": [[1]]}, {"f": {"f": 1}}, {"f": {}}, {"f": [{"f": 1}]}]
+    metadata += [{"f": value, "g": 1} for value in VALUES]
+    metadata += [{"f": chance.sample(VALUES, chance.randrange(1, 4))} for _ in range(30)]
+    records = [Record(f"r{number}", "text", each) for number, each in enumerate(metadata)]
+    with Index(PgVectorStore(postgres, table=table), encoder) as index:
+        index.ingest(records)
+        for trial in range(24):
+            other: list[Any] = [*range(10, 10 + chance.choice([0, 20, 1_500])), *(f"v{n}" for n in range(trial % 3))]
+            wanted = [*chance.sample(VALUES, chance.randrange(0, 5)), *other]
+            chance.shuffle(wanted)
+            one_of: dict[str, Any] = {"f": {"$in": wanted}}
+            for where in (one_of, {"$not": one_of}, {"$or": [one_of, {"g": 1}]}, {**one_of, "g": {"$ne": 1}}):
+                expected = {record.id for record in records if meets(record.metadata, parse(where))}
+                assert {stored.chunk.record_id for stored in index.read(where=where)} == expected
+
+
+def test_one_of_very_many(postgres: str, table: str) -> None:
+    """More than Postgres binds values, in a table of some rows, takes no minutes; a few are found by the index."""
+    with PgVectorStore(postgres, table=table) as store:
+        vectors = fill(store, 64, 5_000)
+        [found] = store.search(vectors[:1], 10, parse({"rare": {"$in": [*range(70_000), True]}}))
+        assert (len(found), {match.metadata["rare"] for match in found}) == (10, {True})
+        assert store.search(vectors[:1], 10, parse({"rare": {"$in": list(range(70_000))}})) == [[]]
+        for number in (2, 8, 9, 20):
+            assert "Bitmap Index Scan" in plan(store, {"rare": {"$in": [True, *range(1, number)]}})
+
+
+def test_a_refusal_of_the_driver(postgres: str, table: str) -> None:
+    """It has no state, as a lost connection has none; it is told at once, and as what it is."""
+    with PgVectorStore(postgres, table=table) as store:
+        store.open(a_space(3), write=True)
+        begin = time.monotonic()
+        with pytest.raises(StoreError, match="number of parameters must be between 0 and 65535") as caught:
+            store.search(np.eye(3, dtype=np.float32)[:1], 1, parse({"$or": [{f"f{n}": n} for n in range(33_000)]}))
+        assert not isinstance(caught.value, StoreUnavailable)
+        assert time.monotonic() - begin < 20
 
 
 def test_a_foreign_table(postgres: str, table: str, index: Index) -> None:
