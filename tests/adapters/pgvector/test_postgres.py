@@ -744,6 +744,58 @@ def test_embedded(tmp_path: Path) -> None:
     assert run("three") == "['one', 'three', 'two']\n"
 
 
+@pytest.mark.parametrize("name", ["100%20ünï=#@+:~", "long with spaces, " + 9 * "0123456789"])
+def test_embedded_in_an_odd_folder(tmp_path: Path, encoder: Encoder, name: str) -> None:
+    """Its path is part of a URL, and of one only; a long one has no socket in it, and may have blanks."""
+    with Index(PgVectorStore.embedded(tmp_path / name), encoder) as index:
+        assert index.ingest(RECORDS[:3]).written == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["my notes", "it's", "a,b", "$(touch here)", "a;b", 'a"b', "a`b", "a\\b", "a\nb", "a*b"]
+)
+def test_a_folder_that_postgres_cannot_use(tmp_path: Path, name: str) -> None:
+    """It says so before anything is made: Postgres's own starter has a shell read the path."""
+    with pytest.raises(SettingError, match="an embedded Postgres cannot be in .* has .*; use another folder"):
+        PgVectorStore.embedded(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_long_folder_that_no_shell_can_read(tmp_path: Path) -> None:
+    """Some characters mean something to it between quotes too."""
+    with pytest.raises(SettingError, match="use another folder"):
+        PgVectorStore.embedded(tmp_path / ("$HOME" + 12 * "0123456789"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_long_ids(database: str, table: str, encoder: Encoder) -> None:
+    """A thousand bytes that nothing compresses fit into every key: the table's, and those of the live sync."""
+    letters = "".join(map(chr, (*range(0x21, 0x7F), *range(0xA1, 0x800))))
+    chance = random.Random(0)
+    ids = []
+    for _ in range(20):
+        id_ = "".join(chance.choices(letters, k=1_000)).encode()[:1_000].decode(errors="ignore")
+        ids.append(id_ + "x" * (1_000 - len(id_.encode())))
+    records = [Record(id_, f"text {number}") for number, id_ in enumerate(ids)]
+    with Index(PgVectorStore(database, table=table), encoder, chunking=Chunking(tokens=16)) as index:
+        assert index.ingest(records).written == 20
+        assert index.ingest([replace(record, text="changed " * 90) for record in records]).rejected == []
+        assert sorted(index.store.record_ids()) == sorted(ids)
+        assert len(list(index.read(ids))) == index.count() > 20
+        assert {match.record_id for match in index.search("changed", k=index.count())} == set(ids)
+        assert index.delete(ids[:10]) > 10
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE TABLE articles (id text PRIMARY KEY, body text)")
+        sync = TableSync(database, table="chunks")
+        sync.create("articles", Hashing().space, text="body")
+        connection.cursor().executemany("INSERT INTO articles VALUES (%s, 'text')", [(id_,) for id_ in ids])
+        SyncWorker(database, Hashing()).drain()
+        assert connection.execute("SELECT count(DISTINCT record_id) FROM chunks").fetchone() == (20,)
+        connection.execute("DELETE FROM articles")
+        SyncWorker(database, Hashing()).drain()
+        assert connection.execute("SELECT count(*) FROM chunks").fetchone() == (0,)
+
+
 def test_a_restart_in_the_midst(tmp_path: Path, encoder: Encoder) -> None:
     """The server goes away while an ingest writes: it waits for its return, and nothing is lost or doubled."""
     folder = tmp_path / "data"
