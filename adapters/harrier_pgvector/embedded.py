@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -11,19 +12,28 @@ from pathlib import Path
 from urllib.parse import quote
 
 from harrier_core.errors import SettingError, StoreUnavailable
-from harrier_core.shared import ProcessLock
 
-# It counts the processes that have a folder open, and not how often one of them has.
-_users: Counter[Path] = Counter()
-_lock = ProcessLock()
+
+class _Folders:
+    """How often this process has a folder open: the library counts the processes that have."""
+
+    def __init__(self) -> None:
+        self._forked()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        """Nothing is open yet, and whoever held the lock is not here."""
+        self.users: Counter[Path] = Counter()
+        self.lock = threading.Lock()
+
+
+_folders = _Folders()
 
 # Postgres is started by a shell, which reads its folder between double quotes, and that of its socket without any; a
 # comma stands between two folders. The socket is in the same folder unless its path would be longer than a socket's.
 _NEVER, _NOT_OF_A_SOCKET = re.compile(r'["$`\\\x00-\x1f\x7f]'), re.compile(r"[ ',;&|<>()*?\[\]{}]")
 _SOCKET, _LONGEST_SOCKET = ".s.PGSQL.5432", 107
-
-if hasattr(os, "register_at_fork"):  # a forked process has opened nothing yet
-    os.register_at_fork(after_in_child=_users.clear)
 
 
 def start(folder: Path) -> tuple[str, Callable[[], None]]:
@@ -40,11 +50,11 @@ def start(folder: Path) -> tuple[str, Callable[[], None]]:
     _check(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _lock:
+        with _folders.lock:
             server = pgserver.postgres_server.get_server(folder, start=False)
-            if not _users[folder]:  # it may be known from before a fork, or from the last time, and be stopped
+            if not _folders.users[folder]:  # it may be known from before a fork, or from the last time, and be stopped
                 server.start()
-            _users[folder] += 1
+            _folders.users[folder] += 1
     except Exception as error:  # of a subprocess, of permissions, of an old data directory
         said = str(error).strip().splitlines()
         raise StoreUnavailable(
@@ -57,9 +67,9 @@ def start(folder: Path) -> tuple[str, Callable[[], None]]:
     def stop() -> None:
         if os.getpid() != process:  # a forked one, which is not counted
             return
-        with _lock:
-            _users[folder] -= 1
-            if not _users[folder]:
+        with _folders.lock:
+            _folders.users[folder] -= 1
+            if not _folders.users[folder]:
                 server.cleanup()
 
     place, _, host = server.get_uri().partition("?host=")  # on Windows it has a port instead

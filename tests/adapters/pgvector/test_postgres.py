@@ -476,7 +476,7 @@ def test_an_embedded_postgres_after_a_fork(tmp_path: Path, encoder: Encoder) -> 
     folder = tmp_path / "data"
     store = PgVectorStore.embedded(folder)
     Index(store, encoder).ingest(RECORDS[:3])
-    with embedded._lock:  # as another thread may have it that starts a server
+    with embedded._folders.lock:  # as another thread may have it that starts a server
         assert in_a_child(store.close) == "None"
     assert store.count() == 3
 
