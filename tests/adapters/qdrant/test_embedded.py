@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from filelock import FileLock
-from harrier_qdrant import QdrantStore, embedded
+from harrier_qdrant import QdrantStore, engine
 
 from harrier_core import (
     Encoder,
@@ -72,7 +72,7 @@ def test_what_a_kill_left_unreadable(tmp_path: Path, encoder: Encoder) -> None:
 
 
 def process_of(store: Any) -> int:
-    number: int = store._place._child._process.pid
+    number: int = store._place._engine._process.pid
     return number
 
 
@@ -129,7 +129,7 @@ def test_it_gives_up_in_the_end(index: Index, monkeypatch: pytest.MonkeyPatch, t
     os.kill(process_of(index.store), signal.SIGKILL)
     dying = tmp_path / "dying.py"
     dying.write_text("raise SystemExit(1)")
-    monkeypatch.setattr(embedded, "_CHILD", dying)
+    monkeypatch.setattr(engine, "_CHILD", dying)
     with pytest.raises(StoreUnavailable, match="died 3 times in a row"):
         index.count()
     monkeypatch.undo()
@@ -154,7 +154,7 @@ def test_one_process_at_a_time(index: Index, encoder: Encoder, tmp_path: Path, m
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "300\n"
-        monkeypatch.setattr(embedded, "_PATIENCE", 0.3)
+        monkeypatch.setattr(engine, "_PATIENCE", 0.3)
         with (
             Index(QdrantStore.embedded(tmp_path, collection="docs"), encoder) as mine,
             pytest.raises(StoreUnavailable, match="is open in another process, and Qdrant Edge allows one at a time"),
@@ -251,7 +251,7 @@ def test_interrupted(index: Index) -> None:
 def test_half_a_request(index: Index, tmp_path: Path) -> None:
     """One who was killed while it asked: the engine writes out what it has, and goes in peace."""
     index.ingest(RECORDS[:3])
-    process = index.store._place._child._process  # type: ignore[attr-defined]
+    process = index.store._place._engine._process  # type: ignore[attr-defined]
     process.stdin.write(pickle.dumps(("count", (None,)))[:-5])
     index.close()
     assert process.returncode == 0
