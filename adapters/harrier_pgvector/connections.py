@@ -39,7 +39,7 @@ class Connections:
     """A pool of our own to a connection string, or somebody else's."""
 
     def __init__(self, place: str | ConnectionPool[Any], retry_for: float) -> None:
-        self._conninfo = _checked(place) if isinstance(place, str) else ""
+        self._conninfo = checked_conninfo(place) if isinstance(place, str) else ""
         self._pool: ConnectionPool[Any] | None = None if isinstance(place, str) else place
         self._own = isinstance(place, str)
         self._retry_for = retry_for
@@ -138,7 +138,8 @@ def as_ours(connection: Connection[Any]) -> Iterator[None]:
         connection.row_factory, connection.cursor_factory, connection.prepare_threshold = theirs
 
 
-def _checked(conninfo: str) -> str:
+def checked_conninfo(conninfo: str) -> str:
+    """The same, if libpq can read it, whose own error would quote it."""
     try:
         conninfo_to_dict(conninfo)
     except psycopg.ProgrammingError:

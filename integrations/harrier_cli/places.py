@@ -28,6 +28,7 @@ FORMS = (
     "postgresql://user@host/db?table=docs, pgvector:FOLDER?table=docs, qdrant://host:6334/docs or "
     "qdrant:FOLDER?collection=docs"
 )
+_ESCAPED = "with %23 for a #, %2F for a /, %3F for a ?, %5B for a [ and %25 for a % in a password"
 _DEFAULT = "documents"  # the name of a table or collection, as it is in the stores
 
 
@@ -63,10 +64,15 @@ def parse(url: str) -> Place:
     """The place that a URL names."""
     scheme, _, rest = url.partition(":")
     remote = rest.startswith("//")
-    if scheme in ("postgresql", "postgres") and remote:
-        return _postgres(url)
-    if scheme == "qdrant" and remote:
-        return _qdrant(url)
+    try:
+        if scheme in ("postgresql", "postgres") and remote:
+            return _postgres(url)
+        if scheme == "qdrant" and remote:
+            return _qdrant(url)
+    except SettingError:
+        raise
+    except ValueError:  # of brackets that hold no address, and it may quote them
+        raise SettingError(f"the host of that place is none; a place is {FORMS}, {_ESCAPED}") from None
     if scheme == "pgvector" and not remote:
         return PostgresFolder(*_folder(rest, "table"))
     if scheme == "qdrant":
@@ -115,16 +121,17 @@ class Postgres:
         """Its store."""
         from harrier_pgvector import PgVectorStore
 
-        return PgVectorStore(self.url, table=self.table)
+        return PgVectorStore(connectable(self.url), table=self.table)
 
     @contextmanager
     def conninfo(self) -> Iterator[str]:
         """What its database is connected to by."""
-        yield self.url
+        yield connectable(self.url)
 
     def facts(self) -> Facts:
         """What the database says of the table."""
-        return _table_facts(self.url, self.table, str(self))
+        with self.conninfo() as conninfo:
+            return _table_facts(conninfo, self.table, str(self))
 
     def __str__(self) -> str:
         return f"{without_password(self.url)} (table {self.table!r})"
@@ -180,6 +187,7 @@ class Qdrant:
 
     def facts(self) -> Facts:
         """What the server says of the collection."""
+        from harrier_qdrant.wire import ERRORS, Trouble
         from qdrant_client import QdrantClient
 
         key = os.environ.get("QDRANT_API_KEY")
@@ -188,6 +196,8 @@ class Qdrant:
             if not client.collection_exists(self.collection):
                 raise StoreMissing(f"there is no collection {self}; ingest something into it first")
             info = client.get_collection(self.collection)
+        except ERRORS as error:
+            raise Trouble.of(error).error(self.url) from None
         finally:
             client.close()
         space = (getattr(info.config, "metadata", None) or {}).get("harrier_space")
@@ -225,6 +235,17 @@ class QdrantFolder:
         return f"qdrant:{self.folder}?{urlencode({'collection': self.collection})}"
 
 
+def connectable(conninfo: str) -> str:
+    """The same, if libpq takes its parts for what they are: its errors quote them, and one may be of a password."""
+    from harrier_pgvector.connections import checked_conninfo
+    from psycopg.conninfo import conninfo_to_dict
+
+    port = str(conninfo_to_dict(checked_conninfo(conninfo)).get("port") or "")
+    if not all(each.strip().isdecimal() for each in port.split(",") if each):
+        raise SettingError(f"the port in the connection string is no number; a URL is written {_ESCAPED}")
+    return conninfo
+
+
 def without_password(url: str) -> str:
     """A URL as it may be shown."""
     parts = urlsplit(url)
@@ -241,6 +262,8 @@ def _joined(scheme: str, host: str, path: str, query: str) -> str:
 def _postgres(url: str) -> Postgres:
     """The table's name is taken out of the URL, for libpq does not know it."""
     parts = urlsplit(url)
+    if parts.fragment:
+        raise SettingError(f"a place has no part behind a #; it is written {_ESCAPED}")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     table = options.pop("table", _DEFAULT)
     return Postgres(_joined(parts.scheme, parts.netloc, parts.path, urlencode(options)), table)

@@ -89,8 +89,11 @@ def postgres_rows(url: str, query: str | None, table: str | None) -> Iterator[Nu
     from psycopg import sql
     from psycopg.rows import dict_row
 
+    from harrier_cli.places import connectable
+
     if (query is None) == (table is None):
         raise SettingError("a Postgres source needs either --query or --table")
+    connectable(url)
     name = sql.Identifier(*(table or "").split(".", 1))
     said = query.rstrip().rstrip(";").encode() if query else sql.SQL("SELECT * FROM {}").format(name)
     try:

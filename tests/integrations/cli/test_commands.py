@@ -233,6 +233,33 @@ def test_what_nobody_expected(environment: dict[str, str], tmp_path: Path) -> No
         assert "error: unexpected RuntimeError; run it again with HARRIER_DEBUG=1 to see where\n" in done.stderr
 
 
+_POSTGRES = "postgresql://me:{}@127.0.0.1:1/db"
+
+
+@pytest.mark.parametrize("password", ["hun%zzter2", "hun/ter2", "hun#ter2", "hun?ter2", "hun[ter2", "hun ter2"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["info", _POSTGRES],
+        ["search", "x", "--in", _POSTGRES],
+        ["sync", "status", _POSTGRES],
+        ["ingest", "--from", _POSTGRES, "--table", "t", "--to", "qdrant:d"],
+    ],
+)
+def test_a_password_that_is_not_escaped(call: Run, arguments: list[str], password: str) -> None:
+    """No part of it is told, whatever libpq takes it for."""
+    for_libpq = arguments[0] == "ingest" and password in ("hun#ter2", "hun?ter2", "hun[ter2")  # nobody is there
+    told = call(*(each.format(password) for each in arguments), code=3 if for_libpq else 2)
+    assert "hun" not in told.stdout + told.stderr
+    assert "ter2" not in told.stdout + told.stderr
+    assert "unexpected" not in told.stderr
+
+
+def test_a_server_that_is_not_there(call: Run) -> None:
+    told = call("info", "qdrant://127.0.0.1:1/docs", code=3)
+    assert told.stderr.startswith("error: Qdrant at http://127.0.0.1:1 cannot be reached")
+
+
 def test_places() -> None:
     """What a URL means; the table's name does not reach libpq, and a password no screen."""
     assert parse("postgresql://me@host/db?sslmode=require&table=a%20b") == Postgres(
