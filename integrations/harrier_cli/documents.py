@@ -34,6 +34,7 @@ def html_text(content: bytes) -> tuple[str, dict[str, Any]]:
     """What a browser would show, a block a line, and the title."""
     try:
         from bs4 import BeautifulSoup, Tag
+        from bs4.element import PreformattedString
     except ImportError:
         raise Unreadable("is HTML, which needs beautifulsoup4; run pip install 'harrier-kit[cli]'") from None
     with warnings.catch_warnings():  # of what looks like a name or like XML to it
@@ -43,6 +44,9 @@ def html_text(content: bytes) -> tuple[str, dict[str, Any]]:
     for tag in soup(_UNSEEN):
         tag.decompose()
     for string in soup.find_all(string=True):
+        if isinstance(string, PreformattedString):  # a comment, a declaration; as a plain string it would be text
+            string.extract()
+            continue
         string.replace_with(re.sub(r"\s+", " ", string))
     for tag in soup(_BLOCKS):
         if isinstance(tag, Tag):

@@ -98,6 +98,16 @@ def test_kinds(tmp_path: Path) -> None:
     assert source.size() == source.bytes_read == sum(path.stat().st_size for path in tmp_path.iterdir())
 
 
+def test_html_that_no_browser_shows(tmp_path: Path) -> None:
+    """Comments, declarations and the like are no text."""
+    (tmp_path / "a.html").write_text(
+        "<?xml version='1.0'?><!DOCTYPE html><p>Bread <!-- TODO: password hunter2 -->rises.<![CDATA[hunter2]]></p>"
+        "<?php echo 'hunter2' ?><!-- <p>hunter2</p> --><p>It cools.</p>",
+        encoding="utf-8",
+    )
+    assert read(tmp_path)[0]["a.html"][0] == "Bread rises.\nIt cools."
+
+
 def test_rows(tmp_path: Path) -> None:
     """Columns by their names; without --id the line that a row begins on; quoted line breaks are text."""
     columns = Columns(text="body", metadata=("lang", "n"))
