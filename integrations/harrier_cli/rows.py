@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -23,7 +23,7 @@ Numbered = tuple[int, Row | Unreadable]
 _FETCHED = 1_000  # rows of a server's cursor at once
 
 
-def jsonl_rows(file: IO[bytes]) -> Iterator[Numbered]:
+def jsonl_rows(file: IO[bytes], wanted: Collection[str]) -> Iterator[Numbered]:  # noqa: ARG001
     """An object a line; blank lines are none."""
     for number, line in enumerate(file, 1):
         if line.strip():
@@ -41,14 +41,18 @@ def _object(line: bytes) -> Row | Unreadable:
     return row if isinstance(row, dict) else Unreadable(f"is a JSON {type(row).__name__}, not an object")
 
 
-def csv_rows(file: IO[bytes]) -> Iterator[Numbered]:
-    """The first line names the columns; all values are texts."""
+def csv_rows(file: IO[bytes], wanted: Collection[str]) -> Iterator[Numbered]:
+    """The first line names the columns; all values are texts.
+
+    Strict: a quote too many would otherwise make one value of the lines behind it, and hide their records.
+    """
     csv.field_size_limit(sys.maxsize)
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    reader = csv.reader(text)
+    reader = csv.reader(text, strict=True)
     number = 1
     try:
         names = next(reader, [])
+        _check_names(names, wanted)
         number = reader.line_num + 1
         for values in reader:
             if values:
@@ -63,13 +67,19 @@ def csv_rows(file: IO[bytes]) -> Iterator[Numbered]:
             text.detach()
 
 
+def _check_names(names: Sequence[str], wanted: Collection[str]) -> None:
+    """Of two columns of one name nobody knows which is meant; those that nobody asked for may have one."""
+    if twice := [name for name in names if name in wanted and names.count(name) > 1]:
+        raise Unreadable(f"has {names.count(twice[0])} columns {twice[0]!r}; give them names of their own")
+
+
 def _of_columns(names: list[str], values: list[str]) -> Row | Unreadable:
     if len(values) != len(names):
         return Unreadable(f"has {len(values)} fields, not {len(names)} as the first line")
     return dict(zip(names, values, strict=True))
 
 
-def parquet_rows(file: IO[bytes]) -> Iterator[Numbered]:
+def parquet_rows(file: IO[bytes], wanted: Collection[str]) -> Iterator[Numbered]:
     """A table that pyarrow reads, a batch at a time."""
     try:
         from pyarrow import ArrowException  # type: ignore[import-untyped]
@@ -77,7 +87,9 @@ def parquet_rows(file: IO[bytes]) -> Iterator[Numbered]:
     except ImportError:
         raise Unreadable("is Parquet, which needs pyarrow; run pip install 'harrier-kit[parquet]'") from None
     try:
-        batches = ParquetFile(file).iter_batches(batch_size=_FETCHED)
+        table = ParquetFile(file)
+        _check_names(table.schema_arrow.names, wanted)
+        batches = table.iter_batches(batch_size=_FETCHED)
         yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
     except (ArrowException, OSError) as error:
         raise Unreadable(f"is no Parquet that can be read ({type(error).__name__})") from None
@@ -126,7 +138,8 @@ def plain(value: object) -> object:
     return [plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-ROWS: Mapping[str, Callable[[IO[bytes]], Iterator[Numbered]]] = {
+# Each takes the names of the columns that are of use; it may leave out the others.
+ROWS: Mapping[str, Callable[[IO[bytes], Collection[str]], Iterator[Numbered]]] = {
     "jsonl": jsonl_rows,
     "csv": csv_rows,
     "parquet": parquet_rows,

@@ -35,9 +35,14 @@ class Columns:
     text: str = "text"
     metadata: Sequence[str] = ()
 
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*([] if self.id is None else [self.id]), self.text, *self.metadata)
+
     def record(self, name: str, row: Any) -> Record:  # a mapping of anything
         """The record of a row."""
-        if missing := [each for each in filter(None, (self.id, self.text, *self.metadata)) if each not in row]:
+        if missing := [each for each in self.wanted if each not in row]:
             raise Unreadable(f"has no column {missing[0]!r}; it has {', '.join(map(str, row)) or 'none'}")
         key = name if self.id is None else plain(row[self.id])
         if isinstance(key, bool) or not isinstance(key, str | int):
@@ -99,7 +104,7 @@ class Source:
                 if kind in READERS:
                     yield self._document(name, kind, content.read())
                 else:
-                    yield from self._rows(name, ROWS[kind](content))
+                    yield from self._rows(name, ROWS[kind](content, self.columns.wanted))
         except OSError as error:
             self._reject(name, f"cannot be read: {error.strerror or type(error).__name__}", known=kind in READERS)
         except Unreadable as error:

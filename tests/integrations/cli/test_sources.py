@@ -137,6 +137,43 @@ def test_rows(tmp_path: Path) -> None:
     assert source.rejected == [(f"{lines.as_posix()}:1", "has an id that is bool, neither text nor a whole number")]
 
 
+def test_csv_with_a_quote_too_many(call: Run, tmp_path: Path) -> None:
+    """It would make one value of the lines behind it: what is there is stored, and nothing is removed."""
+    place, rows = f"qdrant:{tmp_path}/qdrant", tmp_path / "rows.csv"
+    whole = "id,text\n1,one\n2,two\n3,three\n"
+    rows.write_text(whole, encoding="utf-8")
+    call("ingest", "rows.csv", "--to", place, "--id", "id")
+    for broken in (whole.replace("two", '"two'), whole.replace("two", '"two" and'), whole.replace("two", '"t"wo"')):
+        rows.write_text(broken, encoding="utf-8")
+        told = call("ingest", "rows.csv", "--to", place, "--id", "id", "--prune", code=1)
+        assert "rejected: rows.csv: is not CSV from line 3 on: " in told.stderr
+        assert "not pruned: " in told.stderr
+        assert "1 unchanged, 0 deleted; 1 rejected" in told.stdout
+
+
+@pytest.mark.parametrize("text", ['a 6" nail', "it's", 'said ""so""', ' "a', "", "a\\"])
+def test_csv_as_programs_write_it(text: str, tmp_path: Path) -> None:
+    """Quotes within a field, with and without quotes around it; other columns with names that come twice."""
+    rows = tmp_path / "rows.csv"
+    quoted = text.replace('"', '""')
+    rows.write_text(f'id,text,n,n\n1,"{quoted}",1,2\n2,{text},1,2\n', encoding="utf-8")
+    found, source = read(rows, columns=Columns("id"))
+    assert found == {"1": (text, {}), "2": (text, {})}
+    assert source.rejected == []
+
+
+def test_columns_of_one_name(tmp_path: Path) -> None:
+    """Which of them is meant, nobody knows."""
+    rows, table = tmp_path / "rows.csv", tmp_path / "rows.parquet"
+    rows.write_text("text,n,n\na,1,2\n", encoding="utf-8")
+    pq.write_table(pa.table([["a"], [1], [2]], names=["text", "n", "n"]), table)
+    for path in (rows, table):
+        assert list(read(path)[0].values()) == [("a", {})]
+        found, source = read(path, columns=Columns(metadata=["n"]))
+        assert (found, source.complete) == ({}, False)
+        assert source.rejected == [(path.as_posix(), "has 2 columns 'n'; give them names of their own")]
+
+
 def test_what_is_not_there(tmp_path: Path) -> None:
     """A file that is gone, a folder that may not be read, and links that go round in circles."""
     (tmp_path / "circle").symlink_to(tmp_path)
