@@ -34,25 +34,29 @@ def html_text(content: bytes) -> tuple[str, dict[str, Any]]:
     """What a browser would show, a block a line, and the title."""
     try:
         from bs4 import BeautifulSoup, Tag
+        from bs4.builder import ParserRejectedMarkup
         from bs4.element import PreformattedString
     except ImportError:
         raise Unreadable("is HTML, which needs beautifulsoup4; run pip install 'harrier-kit[cli]'") from None
-    with warnings.catch_warnings():  # of what looks like a name or like XML to it
-        warnings.simplefilter("ignore")
-        soup = BeautifulSoup(content, "html.parser")
-    title = soup.title.get_text(" ", strip=True) if soup.title else ""
-    for tag in soup(_UNSEEN):
-        tag.decompose()
-    for string in soup.find_all(string=True):
-        if isinstance(string, PreformattedString):  # a comment, a declaration; as a plain string it would be text
-            string.extract()
-            continue
-        string.replace_with(re.sub(r"\s+", " ", string))
-    for tag in soup(_BLOCKS):
-        if isinstance(tag, Tag):
-            tag.insert(0, "\n")
-            tag.insert_after("\n")
-    lines = (" ".join(line.split()) for line in soup.get_text().splitlines())
+    try:
+        with warnings.catch_warnings():  # of what looks like a name or like XML to it
+            warnings.simplefilter("ignore")
+            soup = BeautifulSoup(content, "html.parser")
+        title = soup.title.get_text(" ", strip=True) if soup.title else ""
+        for tag in soup(_UNSEEN):
+            tag.decompose()
+        for string in soup.find_all(string=True):
+            if isinstance(string, PreformattedString):  # a comment, a declaration; as a plain string it would be text
+                string.extract()
+                continue
+            string.replace_with(re.sub(r"\s+", " ", string))
+        for tag in soup(_BLOCKS):
+            if isinstance(tag, Tag):
+                tag.insert(0, "\n")
+                tag.insert_after("\n")
+        lines = [" ".join(line.split()) for line in soup.get_text().splitlines()]
+    except (ParserRejectedMarkup, RecursionError) as error:
+        raise Unreadable(f"is no HTML that can be read ({type(error).__name__})") from None
     return "\n".join(filter(None, lines)), {"title": title} if title else {}
 
 

@@ -174,6 +174,22 @@ def test_columns_of_one_name(tmp_path: Path) -> None:
         assert source.rejected == [(path.as_posix(), "has 2 columns 'n'; give them names of their own")]
 
 
+@pytest.mark.parametrize("content", ["<p>a</p><![n b", "<p>a</p><!%"])
+def test_html_that_is_refused(content: str, tmp_path: Path) -> None:
+    """By the parser: the others are read."""
+    (tmp_path / "a.html").write_text(content, encoding="utf-8")
+    (tmp_path / "b.txt").write_text("text", encoding="utf-8")
+    found, source = read(tmp_path)
+    assert found["b.txt"] == ("text", {"format": "text"})
+    assert [name for name, _ in source.rejected] == ([] if "a.html" in found else ["a.html"])
+
+
+def test_deep_html(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text("<div>" * 3_000 + "deep", encoding="utf-8")
+    (tmp_path / "b.txt").write_text("text", encoding="utf-8")
+    assert "b.txt" in read(tmp_path)[0]
+
+
 def test_what_is_not_there(tmp_path: Path) -> None:
     """A file that is gone, a folder that may not be read, and links that go round in circles."""
     (tmp_path / "circle").symlink_to(tmp_path)
