@@ -58,7 +58,7 @@ class Source:
     columns: Columns = field(default_factory=Columns)
     format: str | None = None  # of all files, whatever their names say
     rejected: list[tuple[str, str]] = field(default_factory=list)  # (file or file:line, reason)
-    left_out: int = 0  # files of other kinds, in folders
+    left_out: int = 0  # files of other kinds, and pipes and the like, in folders
     ids: set[int] = field(default_factory=set)  # hashes of those of all records, and of what could not be read
     complete: bool = True  # whether those are all
     bytes_read: int = 0
@@ -88,7 +88,9 @@ class Source:
             folders[:] = sorted(each for each in folders if not each.startswith("."))
             for file in sorted(each for each in files if not each.startswith(".")):
                 whole = Path(folder) / file
-                if self.format or whole.suffix.lower() in KINDS:
+                # What is there and no file, as a pipe, might never end; a broken link is told of by who opens it.
+                special = whole.exists() and not whole.is_file()
+                if not special and (self.format or whole.suffix.lower() in KINDS):
                     yield whole.relative_to(path).as_posix(), str(whole)
                 else:
                     self.left_out += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
@@ -188,6 +189,22 @@ def test_deep_html(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text("<div>" * 3_000 + "deep", encoding="utf-8")
     (tmp_path / "b.txt").write_text("text", encoding="utf-8")
     assert "b.txt" in read(tmp_path)[0]
+
+
+@pytest.mark.timeout(20)
+def test_no_file(tmp_path: Path) -> None:
+    """A pipe in a folder has no end; one that is named is read."""
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "b.txt").write_text("text", encoding="utf-8")
+    os.mkfifo(folder / "a.txt")
+    found, source = read(folder)
+    assert (list(found), source.left_out, source.complete) == (["b.txt"], 1, True)
+    pipe = folder / "a.txt"
+    writer = threading.Thread(target=pipe.write_text, args=["from a pipe"])
+    writer.start()
+    assert [text for text, _ in read(pipe)[0].values()] == ["from a pipe"]
+    writer.join()
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
