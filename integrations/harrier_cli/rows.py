@@ -21,6 +21,7 @@ Row = Mapping[str, Any]
 Numbered = tuple[int, Row | Unreadable]
 
 _FETCHED = 1_000  # rows of a server's cursor at once
+_UNHELD = "that Python cannot hold"  # a value in the place of which that is said
 
 
 def jsonl_rows(file: IO[bytes], wanted: Collection[str]) -> Iterator[Numbered]:  # noqa: ARG001
@@ -87,16 +88,35 @@ def parquet_rows(file: IO[bytes], wanted: Collection[str]) -> Iterator[Numbered]
     except ImportError:
         raise Unreadable("is Parquet, which needs pyarrow; run pip install 'harrier-kit[parquet]'") from None
     try:
-        table = ParquetFile(file)
-        _check_names(table.schema_arrow.names, wanted)
-        batches = table.iter_batches(batch_size=_FETCHED)
-        yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
-    except (ArrowException, OSError) as error:
+        table = ParquetFile(file if file.seekable() else io.BytesIO(file.read()))
+        names = table.schema_arrow.names
+        _check_names(names, wanted)
+        if missing := [name for name in wanted if name not in names]:
+            raise Unreadable(f"has no column {missing[0]!r}; it has {', '.join(names) or 'none'}")
+        batches = table.iter_batches(batch_size=_FETCHED, columns=list(dict.fromkeys(wanted)))
+        yield from enumerate((row for batch in batches for row in _of_batch(batch)), 1)
+    except (ArrowException, OSError, ValueError, OverflowError) as error:
         raise Unreadable(f"is no Parquet that can be read ({type(error).__name__})") from None
 
 
-def postgres_rows(url: str, query: str | None, table: str | None) -> Iterator[Numbered]:
-    """What a query, or a whole table, holds, by a cursor on the server in a transaction that may only read."""
+def _of_batch(batch: Any) -> Iterator[Row]:  # pyarrow's
+    """All at once, or, where a value is none of Python's, each value by itself."""
+    try:
+        yield from batch.to_pylist()
+    except (ValueError, OverflowError):
+        for row in range(batch.num_rows):
+            yield {name: _value(batch.column(name)[row]) for name in batch.schema.names}
+
+
+def _value(scalar: Any) -> Any:  # pyarrow's
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):
+        return Unreadable(_UNHELD)
+
+
+def postgres_rows(url: str, query: str | None, table: str | None, wanted: Collection[str]) -> Iterator[Numbered]:
+    """What a query, or a table, holds, by a cursor on the server in a transaction that may only read."""
     import psycopg
     from psycopg import sql
     from psycopg.rows import dict_row
@@ -107,17 +127,49 @@ def postgres_rows(url: str, query: str | None, table: str | None) -> Iterator[Nu
         raise SettingError("a Postgres source needs either --query or --table")
     connectable(url)
     name = sql.Identifier(*(table or "").split(".", 1))
-    said = query.rstrip().rstrip(";").encode() if query else sql.SQL("SELECT * FROM {}").format(name)
+    names = sql.SQL(", ").join(map(sql.Identifier, dict.fromkeys(wanted)))
+    said = query.rstrip().rstrip(";").encode() if query else sql.SQL("SELECT {} FROM {}").format(names, name)
     try:
         with psycopg.connect(url) as connection:
             connection.read_only = True
+            _hold_what_can_be_held(connection)
             with connection.cursor("harrier", row_factory=dict_row) as cursor:
                 cursor.itersize = _FETCHED
-                yield from enumerate(cursor.execute(said), 1)
+                cursor.execute(said)
+                _check_names([column.name for column in cursor.description or ()], wanted)
+                yield from enumerate(cursor, 1)
+    except Unreadable as error:
+        raise SettingError(f"what is read from Postgres {error}") from None
     except psycopg.OperationalError as error:
         raise StoreUnavailable(f"the Postgres to read from cannot be reached: {_first_line(error)}") from None
     except psycopg.Error as error:
         raise StoreError(f"the Postgres to read from refused: {_first_line(error)}") from None
+
+
+def _hold_what_can_be_held(connection: Any) -> None:  # psycopg's
+    """Infinite times, and those beyond the year 9999, become what says so; psycopg's error would quote them."""
+    from psycopg import Error
+    from psycopg.adapt import Loader
+    from psycopg.pq import Format
+
+    def careful(usual: type[Any]) -> type[Loader]:
+        class Careful(Loader):
+            def __init__(self, oid: int, context: Any = None) -> None:
+                super().__init__(oid, context)
+                self._usual = usual(oid, context)
+
+            def load(self, data: Any) -> Any:
+                try:
+                    return self._usual.load(data)
+                except (Error, ValueError, OverflowError):
+                    return Unreadable(_UNHELD)
+
+        return Careful
+
+    adapters = connection.adapters
+    for name in ("date", "time", "timetz", "timestamp", "timestamptz", "interval"):
+        if usual := adapters.get_loader(adapters.types[name].oid, Format.TEXT):
+            adapters.register_loader(name, careful(usual))
 
 
 def _first_line(error: Any) -> str:  # psycopg's
@@ -127,6 +179,8 @@ def _first_line(error: Any) -> str:  # psycopg's
 
 def plain(value: object) -> object:
     """A value of a database as JSON has it."""
+    if isinstance(value, Unreadable):
+        raise value
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, Decimal):

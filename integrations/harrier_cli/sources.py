@@ -44,10 +44,18 @@ class Columns:
         """The record of a row."""
         if missing := [each for each in self.wanted if each not in row]:
             raise Unreadable(f"has no column {missing[0]!r}; it has {', '.join(map(str, row)) or 'none'}")
-        key = name if self.id is None else plain(row[self.id])
+        values = {each: _plain(each, row[each]) for each in self.wanted}
+        key = name if self.id is None else values[self.id]
         if isinstance(key, bool) or not isinstance(key, str | int):
             raise Unreadable(f"has an id that is {type(key).__name__}, neither text nor a whole number")
-        return Record(str(key), row[self.text], {each: plain(row[each]) for each in self.metadata})
+        return Record(str(key), row[self.text], {each: values[each] for each in self.metadata})
+
+
+def _plain(column: str, value: object) -> Any:
+    try:
+        return plain(value)
+    except Unreadable as error:
+        raise Unreadable(f"has a value in column {column!r} {error}") from None
 
 
 @dataclass(slots=True)
@@ -147,7 +155,8 @@ class PostgresSource(Source):
     table: str | None = None
 
     def __iter__(self) -> Iterator[Record]:
-        for record in self._rows(self.table or "query", postgres_rows(self.url, self.query, self.table)):
+        rows = postgres_rows(self.url, self.query, self.table, self.columns.wanted)
+        for record in self._rows(self.table or "query", rows):
             self.ids.add(hash(record.id))
             yield record
 

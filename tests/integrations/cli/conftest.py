@@ -84,9 +84,10 @@ def call(
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments: str, code: int = 0, given: str = "") -> Any:
+    def call(*arguments: str, code: int = 0, given: str | bytes = "") -> Any:
+        content = given.encode() if isinstance(given, str) else given
         monkeypatch.setattr(sys, "argv", ["harrier", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
         capfd.readouterr()
         with pytest.raises(SystemExit) as end:
             main()

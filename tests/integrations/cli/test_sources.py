@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from datetime import date
@@ -17,10 +18,12 @@ import psycopg
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
-from harrier_cli.sources import Columns, Source
+from harrier_cli.sources import Columns, PostgresSource, Source
 from psycopg import sql
 from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
+
+from harrier_core import SettingError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -175,6 +178,42 @@ def test_columns_of_one_name(tmp_path: Path) -> None:
         assert source.rejected == [(path.as_posix(), "has 2 columns 'n'; give them names of their own")]
 
 
+LATE = 300_000_000_000_000_000  # in microseconds: the year 11476
+ODD = {
+    "ns": pa.array([0, 1], pa.timestamp("ns")),
+    "time": pa.array([0, 1], pa.time64("ns")),
+    "duration": pa.array([0, 1], pa.duration("ns")),
+    "late": pa.array([0, LATE], pa.timestamp("us")),
+    "day": pa.array([0, 2_000_000_000], pa.date32()),
+    "nested": pa.array([[0], [LATE]], pa.list_(pa.timestamp("us"))),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_parquet_that_python_cannot_hold(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a value spoils its row, and only where its column is asked for."""
+    monkeypatch.setitem(sys.modules, "pandas", None)  # which has types for some of them
+    table = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"id": ["a", "b"], "text": ["one", "two"], name: ODD[name]}), table)
+    (tmp_path / "z.txt").write_text("the last", encoding="utf-8")
+    assert list(read(tmp_path, columns=Columns("id"))[0]) == ["a", "b", "z.txt"]
+    found, source = read(tmp_path, columns=Columns("id", metadata=[name]))
+    assert list(found) == ["a", "z.txt"]
+    assert source.rejected == [("rows.parquet:2", f"has a value in column {name!r} that Python cannot hold")]
+    assert not source.complete
+    found, source = read(tmp_path, columns=Columns("key", metadata=[name]))
+    assert source.rejected == [("rows.parquet", f"has no column 'key'; it has id, text, {name}")]
+
+
+def test_parquet_through_a_pipe(call: Run, tmp_path: Path) -> None:
+    """From its end on it is read, so that it is held whole."""
+    written = BytesIO()
+    pq.write_table(pa.table({"id": ["a"], "text": ["one"]}), written)
+    place = f"qdrant:{tmp_path}/qdrant"
+    told = call("ingest", "-", "--format", "parquet", "--id", "id", "--to", place, given=written.getvalue())
+    assert "1 chunks written" in told.stdout
+
+
 @pytest.mark.parametrize("content", ["<p>a</p><![n b", "<p>a</p><!%"])
 def test_html_that_is_refused(content: str, tmp_path: Path) -> None:
     """By the parser: the others are read."""
@@ -277,13 +316,36 @@ def test_from_postgres(call: Run, postgres: str, table: str, tmp_path: Path) -> 
         assert "hunter2" not in told.stderr
 
 
+def test_postgres_that_python_cannot_hold(database: str) -> None:
+    """Such a value spoils its row, and only where its column is asked for; it is not quoted."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(
+            "CREATE TABLE docs AS SELECT n AS id, 'text ' || n AS text, "
+            "CASE n WHEN 2 THEN timestamptz 'infinity' ELSE '2020-01-01Z' END AS until, "
+            "CASE n WHEN 2 THEN ARRAY[date '20200-01-01'] END AS days, "
+            "CASE n WHEN 2 THEN interval '9000000 years' END AS span FROM generate_series(1, 3) n"
+        )
+    for table, query in (("docs", None), (None, "SELECT * FROM docs")):
+        source = PostgresSource([], Columns("id"), url=database, table=table, query=query)
+        assert [record.id for record in source] == ["1", "2", "3"]
+        for name in ("until", "days", "span"):
+            source = PostgresSource([], Columns("id", metadata=[name]), url=database, table=table, query=query)
+            assert [record.id for record in source] == ["1", "3"]
+            [(_, reason)] = source.rejected
+            assert reason == f"has a value in column {name!r} that Python cannot hold"
+            assert not source.complete
+    source = PostgresSource([], Columns("id"), url=database, query="SELECT id, text, 1 AS text FROM docs")
+    with pytest.raises(SettingError, match="has 2 columns 'text'"):
+        list(source)
+
+
 @pytest.mark.parametrize("missing", ["pypdf", "bs4", "pyarrow"])
 def test_without_a_library(missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that needs it says what to install; the others are read."""
     suffix = {"pypdf": ".pdf", "bs4": ".html", "pyarrow": ".parquet"}[missing]
     (tmp_path / f"a{suffix}").write_bytes(b"content")
     (tmp_path / "b.txt").write_text("text", encoding="utf-8")
-    monkeypatch.setitem(__import__("sys").modules, missing, None)
+    monkeypatch.setitem(sys.modules, missing, None)
     found, source = read(tmp_path)
     assert list(found) == ["b.txt"]
     [(name, reason)] = source.rejected
