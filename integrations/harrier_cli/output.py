@@ -25,8 +25,8 @@ def say(text: str) -> None:
 
 
 def say_json(value: object) -> None:
-    """A result as one line of JSON."""
-    typer.echo(json.dumps(value, ensure_ascii=False))
+    """A result as one line of JSON, in ASCII, which every terminal takes, and which can tell of half a character."""
+    typer.echo(json.dumps(value))
 
 
 def tell(text: str) -> None:

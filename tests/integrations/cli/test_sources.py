@@ -288,6 +288,15 @@ def test_pruning_is_careful(call: Run, tmp_path: Path) -> None:
     assert "would remove everything" in call("ingest", "empty", "--to", place, "--prune", code=2).stderr
 
 
+def test_half_a_character(call: Run, tmp_path: Path) -> None:
+    """JSON may name one; it is told as JSON, too."""
+    rows = '{"id": "\\ud800", "text": "one"}\n{"id": "é", "text": "two"}\n{"id": "é", "text": "two"}\n'
+    place = f"qdrant:{tmp_path}/qdrant"
+    told = call("ingest", "-", "--format", "jsonl", "--id", "id", "--to", place, "--json", given=rows, code=1)
+    said = json.loads(told.stdout)
+    assert (said["rejected"][0]["id"], said["repeated"], said["written"]) == ("\ud800", ["é"], 1)
+
+
 def test_from_postgres(call: Run, postgres: str, table: str, tmp_path: Path) -> None:
     """A table, or a query, of more rows than are fetched at once, streamed by a cursor in a read-only transaction."""
     source = sql.Identifier(table)
