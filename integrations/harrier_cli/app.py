@@ -94,6 +94,8 @@ def ingest(
     from harrier_cli.ingesting import show
 
     columns = Columns(id_, text, tuple(metadata or ()))
+    if overlap and not chunk_tokens:
+        raise SettingError("--overlap is of chunks, and --chunk-tokens 0 makes none; leave one of them out")
     source = _source(paths or [], columns, format_, from_, query, table)
     chunking = Chunking(tokens=chunk_tokens, overlap=overlap) if chunk_tokens else None
     place = parse(to)

@@ -172,6 +172,7 @@ WRONG = [
     (["ingest", "-", "--to", "qdrant:d", "--query", "SELECT 1"], 2, "--query and --table are of --from"),
     (["ingest", "-", "--to", "qdrant:d", "--format", "docx"], 2, "unknown format 'docx'"),
     (["ingest", "-", "--to", "qdrant:d", "--chunk-tokens", "3"], 2, "chunks have at least 8 tokens"),
+    (["ingest", "-", "--to", "qdrant:d", "--chunk-tokens", "0", "--overlap", "7"], 2, "--chunk-tokens 0 makes none"),
     (["embed", "--task", "sts_query"], 2, "documents carry none; add --query"),
     (["search", "x", "--in", "pgvector:no/pg"], 3, "there is no folder no/pg; ingest something into it first"),
     (["info", "qdrant:no/q"], 3, "there is no folder no/q/documents; ingest something into it first"),
