@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     Vectors = NDArray[np.float32]
 
+_LINK = "is a link to a folder; name that folder as a PATH of its own"
 _WINDOW = 1_000  # records that are removed at once
 
 
@@ -81,10 +82,12 @@ def show(report: IngestReport, source: Source, *, prune: bool, dry_run: bool, as
     else:
         tell_each("rejected", report.rejected)
         tell_each("repeated", [(name, "came more than once; the last one counts") for name in report.repeated])
-        if source.left_out:
-            tell(f"left out: {source.left_out:,} files of other kinds")
+        tell_each("left out", [(name, _LINK) for name in source.links])
+        if others := source.left_out - len(source.links):
+            tell(f"left out: {others:,} files of other kinds")
         if prune and not source.complete:
-            tell("not pruned: which records those are that could not be read is not known; mend them, and run it again")
+            unread = "could not be read, or are behind a link," if source.links else "could not be read"
+            tell(f"not pruned: which records those are that {unread} is not known; mend them, and run it again")
         say(f"{'would be: ' if dry_run else ''}{_said(report)}")
     return not (report.rejected or report.repeated)
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISREG
 from typing import IO, Any
 
 from harrier_cli.documents import READERS, Unreadable
@@ -66,7 +67,8 @@ class Source:
     columns: Columns = field(default_factory=Columns)
     format: str | None = None  # of all files, whatever their names say
     rejected: list[tuple[str, str]] = field(default_factory=list)  # (file or file:line, reason)
-    left_out: int = 0  # files of other kinds, and pipes and the like, in folders
+    left_out: int = 0  # files of other kinds, pipes and the like, and links, in folders
+    links: list[str] = field(default_factory=list)  # to folders elsewhere, which are left out, too
     ids: set[int] = field(default_factory=set)  # hashes of those of all records, and of what could not be read
     complete: bool = True  # whether those are all
     bytes_read: int = 0
@@ -94,14 +96,28 @@ class Source:
             return
         for folder, folders, files in os.walk(path, onerror=self._no_folder):
             folders[:] = sorted(each for each in folders if not each.startswith("."))
+            for each in folders:  # of which os.walk follows no links
+                self._link(Path(path), Path(folder) / each)
             for file in sorted(each for each in files if not each.startswith(".")):
                 whole = Path(folder) / file
                 # What is there and no file, as a pipe, might never end; a broken link is told of by who opens it.
-                special = whole.exists() and not whole.is_file()
-                if not special and (self.format or whole.suffix.lower() in KINDS):
+                if not _special(whole) and (self.format or whole.suffix.lower() in KINDS):
                     yield whole.relative_to(path).as_posix(), str(whole)
                 else:
                     self.left_out += 1
+
+    def _link(self, top: Path, folder: Path) -> None:
+        """What is behind a link elsewhere is not read, and may be stored; what is within the folder is read anyway."""
+        if not folder.is_symlink():
+            return
+        target, whole = folder.resolve(), top.resolve()
+        within = target.is_relative_to(whole) and not any(
+            each.startswith(".") for each in target.relative_to(whole).parts
+        )
+        if not within:
+            self.links.append(folder.relative_to(top).as_posix())
+            self.left_out += 1
+            self.complete = False
 
     def _no_folder(self, error: OSError) -> None:
         self.rejected.append((str(error.filename), f"cannot be read: {error.strerror}"))
@@ -183,6 +199,13 @@ class _Unclosed(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:  # a writable buffer
         read: Any = self._stream
         return int(read.readinto1(buffer))
+
+
+def _special(file: Path) -> bool:
+    try:
+        return not S_ISREG(file.stat().st_mode)
+    except OSError:
+        return False
 
 
 def _size(file: str) -> int:

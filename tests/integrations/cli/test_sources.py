@@ -288,6 +288,30 @@ def test_pruning_is_careful(call: Run, tmp_path: Path) -> None:
     assert "would remove everything" in call("ingest", "empty", "--to", place, "--prune", code=2).stderr
 
 
+def test_links_to_folders(call: Run, tmp_path: Path) -> None:
+    """They are not followed, and what is stored of them stays; one back into the folder leads to nothing new."""
+    place = f"qdrant:{tmp_path}/qdrant"
+    docs = tmp_path / "docs"
+    (docs / "sub").mkdir(parents=True)
+    for name in ("a.txt", "b.txt", "sub/c.txt"):
+        (docs / name).write_text(f"the text of {name}", encoding="utf-8")
+    call("ingest", "docs", "--to", place)
+    (docs / "sub").rename(tmp_path / "moved")
+    (docs / "sub").symlink_to(tmp_path / "moved")
+    (docs / "circle").symlink_to(docs)
+    (docs / "b.txt").unlink()
+    told = call("ingest", "docs", "--to", place, "--prune")
+    assert "left out: sub: is a link to a folder; name that folder as a PATH of its own" in told.stderr
+    assert "not pruned: " in told.stderr
+    assert "circle" not in told.stderr
+    assert "1 unchanged, 0 deleted; 0 rejected" in told.stdout
+    said = json.loads(call("ingest", "docs", "--to", place, "--prune", "--json").stdout)
+    assert (said["left_out"], said["pruned"], said["deleted"]) == (1, False, 0)
+    (docs / "sub").unlink()
+    (docs / "sub").mkdir()
+    assert "1 unchanged, 2 deleted; 0 rejected" in call("ingest", "docs", "--to", place, "--prune").stdout
+
+
 def test_half_a_character(call: Run, tmp_path: Path) -> None:
     """JSON may name one; it is told as JSON, too."""
     rows = '{"id": "\\ud800", "text": "one"}\n{"id": "é", "text": "two"}\n{"id": "é", "text": "two"}\n'
