@@ -683,6 +683,32 @@ class TestRights:
             execute("DROP ROLE worker")
 
     @pytest.mark.usefixtures("articles")
+    def test_rows_that_the_owner_may_not_see(self, database: str, execute: Execute) -> None:
+        """To declare anew and prune would take them for deleted."""
+        execute("CREATE ROLE owner LOGIN")
+        execute("GRANT CREATE ON SCHEMA public TO owner")
+        execute("CREATE EXTENSION IF NOT EXISTS vector")
+        execute("DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO owner', current_database()); END $$")
+        execute("ALTER TABLE articles OWNER TO owner")
+        owner = make_conninfo(database, user="owner")
+        try:
+            execute("ALTER TABLE articles ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+            execute("CREATE POLICY own ON articles USING (lang = 'fr')")
+            declare(owner)  # there is nothing yet that it could take for deleted
+            drain(database)
+            assert len(texts(execute)) == 3
+            for prune in (True, False):
+                with pytest.raises(StoreUnsuitable, match="row-level security"):
+                    declare(owner, replace=True, prune=prune)
+            assert len(texts(execute)) == 3
+            execute("ALTER ROLE owner BYPASSRLS")
+            declare(owner, replace=True, prune=True)
+            assert len(texts(execute)) == 3
+        finally:
+            execute("DROP OWNED BY owner")
+            execute("DROP ROLE owner")
+
+    @pytest.mark.usefixtures("articles")
     def test_tenants(self, database: str, execute: Execute) -> None:
         """A policy over the copied column hides chunks as the source's own does rows."""
         declare(database, metadata=["lang"])
