@@ -13,16 +13,19 @@ from harrier_pgvector.schema import Name, literal, written
 
 # Types of keys whose written form is the same in every session, and those that need help with it.
 _PLAIN = {"smallint", "integer", "bigint", "uuid", "text", "character varying", "character", "boolean"}
+
+
+def _time(value: LiteralString, form: LiteralString) -> LiteralString:
+    """As ISO 8601, which to_char writes alike in both eras, so that the earlier one is said."""
+    era = f"CASE WHEN extract(year FROM {value}) < 0 THEN ' BC' ELSE '' END"
+    return f"CASE WHEN isfinite({{0}}) THEN to_char({value}, '{form}') || {era} ELSE {{0}}::text END"
+
+
 _WRITTEN: dict[str, LiteralString] = {
     "numeric": "trim_scale({})::text",
-    "date": "CASE WHEN isfinite({0}) THEN to_char({0}, 'YYYY-MM-DD') ELSE {0}::text END",
-    "timestamp without time zone": (
-        "CASE WHEN isfinite({0}) THEN to_char({0}, 'YYYY-MM-DD\"T\"HH24:MI:SS.US') ELSE {0}::text END"
-    ),
-    "timestamp with time zone": (
-        "CASE WHEN isfinite({0}) THEN to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') "
-        "ELSE {0}::text END"
-    ),
+    "date": _time("{0}", "YYYY-MM-DD"),
+    "timestamp without time zone": _time("{0}", 'YYYY-MM-DD"T"HH24:MI:SS.US'),
+    "timestamp with time zone": _time("{0} AT TIME ZONE 'UTC'", 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
 }
 
 _FIND = """
@@ -203,7 +206,7 @@ def _key(table: str, columns: Iterable[tuple[Any, ...]]) -> Key:
         if as_text is None or not deterministic:
             raise SettingError(
                 f"{table} has the key column {name!r} of type {type_}, whose values have more than one written form; "
-                "a key is of whole numbers, uuid, text, dates, times, numeric, boolean or an enum"
+                "a key is of whole numbers, uuid, text, dates, timestamps, numeric, boolean or an enum"
             )
         found.append(KeyColumn(name, type_, as_text, collation))
     return Key(tuple(found))

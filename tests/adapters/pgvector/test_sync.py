@@ -204,8 +204,15 @@ class TestKeys:
             ("numeric", ["1.50", "2"]),
             ("boolean", ["true", "false"]),
             ("date", ["2026-02-01", "infinity"]),
+            ("date", ["0044-03-15", "0044-03-15 BC"]),
+            ("date", ["infinity", "-infinity"]),
             ("timestamp", ["2026-02-01 10:00:00.5", "2026-02-01 10:00:00.25"]),
+            ("timestamp", ["0044-03-15 10:00:00.5", "0044-03-15 10:00:00.5 BC"]),
+            ("timestamp", ["infinity", "-infinity"]),
             ("timestamptz", ["2026-02-01 10:00:00+05", "2026-02-01 10:00:00+06"]),
+            ("timestamptz", ["0044-03-15 10:00:00+05", "0044-03-15 10:00:00+05 BC"]),
+            ("timestamptz", ["0001-01-01 02:00:00+05", "0001-12-31 02:00:00+00 BC"]),
+            ("timestamptz", ["infinity", "-infinity"]),
             ("mood", ["ok", "not so good"]),
             ("positive", ["7", "8"]),
         ],
@@ -233,6 +240,22 @@ class TestKeys:
         execute("""DELETE FROM "Odd, table%s" """)
         drain(database)
         assert texts(execute) == {}
+
+    def test_dates_of_both_eras(self, database: str, execute: Execute) -> None:
+        """Each is its own record, and goes alone; how those of our era are written has not changed."""
+        execute("CREATE TABLE days (day date, at timestamptz, note text, PRIMARY KEY (day, at))")
+        for era in ("", " BC"):
+            values = [f"0044-03-15{era}", f"0044-03-15 10:00+00{era}", f"note{era}"]
+            execute("INSERT INTO days VALUES (%s, %s, %s)", values)
+        declare(database, "days", text="note")
+        drain(database)
+        ours = '["0044-03-15", "0044-03-15T10:00:00.000000Z"]'
+        assert texts(execute) == {
+            ours: ["note"], '["0044-03-15 BC", "0044-03-15T10:00:00.000000Z BC"]': ["note BC"]
+        }  # fmt: skip
+        execute("DELETE FROM days WHERE note = 'note BC'")
+        drain(database)
+        assert texts(execute) == {ours: ["note"]}
 
     @pytest.mark.parametrize(
         ("create", "said"),
