@@ -28,6 +28,8 @@ _WRITTEN: dict[str, LiteralString] = {
     "timestamp with time zone": _time("{0} AT TIME ZONE 'UTC'", 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
 }
 
+_PAIRS = 50  # of a function's arguments, of which Postgres takes a hundred
+
 _FIND = """
     SELECT c.oid, n.nspname, c.relname, c.relkind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE (c.relname = %(name)s AND pg_table_is_visible(c.oid))
@@ -157,11 +159,12 @@ class Source:
 
     def rows(self, joined: sql.Composable) -> sql.Composed:
         """The rows with their records' ids, texts and metadata, for a query that has parameters."""
-        described = (sql.SQL("{}, s.{}").format(literal(column), Name(column)) for column in self.metadata)
-        return sql.SQL("SELECT {}, {}, jsonb_build_object({}) FROM {} AS s {}").format(
+        described = [sql.SQL("{}, s.{}").format(literal(column), Name(column)) for column in self.metadata]
+        parts = [described[begin : begin + _PAIRS] for begin in range(0, len(described), _PAIRS)] or [[]]
+        return sql.SQL("SELECT {}, {}, {} FROM {} AS s {}").format(
             self.key.record_id("s", source=True),
             written(self.text),
-            _listed(described),
+            sql.SQL(" || ").join(sql.SQL("jsonb_build_object({})").format(_listed(part)) for part in parts),
             self.name,
             joined,
         )

@@ -49,10 +49,15 @@ _MOST_ATTEMPTS = 8
 _LONGEST_PAUSE = 300.0  # seconds between two attempts
 _FIRST_PAUSE = 0.1  # seconds for which a table is let alone after an error; twice as long after each more in a row
 _LOOK_AGAIN = 30.0  # seconds between two looks at a table that is broken or of another space
+_LASTING = 10.0  # seconds of nothing but errors, after which a table is not waited for by those who want to end
 _RATED = 60.0  # seconds over which a rate is measured
 
 # Errors for which rows are not to blame: there is no need to try them apart, or to give them up.
 _NOT_OF_THE_ROWS = (StoreUnsuitable, StoreFull, ModelError, DeviceError, EncoderClosed)
+
+
+class _OfTheRows(HarrierError):
+    """An error that was counted as an attempt of a batch's rows, which are put aside some day: it does not last."""
 
 
 class SyncEncoder(DocumentEncoder, Protocol):
@@ -77,6 +82,7 @@ class Work:
         self._blocked = False  # nothing can be done, whatever the queue holds
         self._wait_until = 0.0
         self._pause = 0.0
+        self._failing_since: float | None = None  # nothing was done since then, for errors that no row is to blame for
         self._stores: dict[tuple[str, str], PgVectorStore] = {}  # the one, by the name that its table has now
         self._lock = threading.Lock()
         self._batches: set[Batch] = set()
@@ -103,8 +109,14 @@ class Work:
         except Exception as error:  # of one table: the others go on
             self._pause = min(max(0.1, 2 * self._pause), _LOOK_AGAIN)
             self._put_off(_said(error), self._pause * random.uniform(0.5, 1.0))
+            if not isinstance(error, _OfTheRows):
+                self._failing_since = self._failing_since or time.monotonic()
+                self._blocked = time.monotonic() >= self._failing_since + _LASTING
         else:
-            self.trouble, self._blocked, self._pause = None, False, 0.0
+            # That nothing is free says nothing, while another lane has the rows and fails.
+            if busy or self._failing_since is None or not self._connections.run(self._queue.left):
+                self.trouble, self._blocked, self._failing_since = None, False, None
+            self._pause = 0.0
             return busy
         return False
 
@@ -168,7 +180,9 @@ class Work:
                 self._connections.run(
                     lambda c: queue.give_back(c, batch.token, batch.leases.values(), after=after, error=said)
                 )
-                raise
+                if isinstance(error, StoreMissing | WrongSpace):
+                    raise
+                raise _OfTheRows(said) from error
         self._count(len(batch.done))
         self._fit(len(batch.leases), time.monotonic() - begin)
 

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from harrier_core.errors import EncoderClosed, HarrierError, SettingError
+from harrier_core.errors import EncoderClosed, HarrierError, SettingError, StoreUnavailable
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.sync.declaration import THERE, Declaration, declarations
 from harrier_pgvector.sync.objects import CHANNEL
@@ -68,7 +68,10 @@ class SyncWorker:
         self._work(until_empty=False)
 
     def drain(self) -> None:
-        """Work until nothing is left that can be done: for a nightly run, and for tests."""
+        """Work until nothing is left that can be done: for a nightly run, and for tests.
+
+        A server that stays away is an error, and a table of which nothing can be done is left alone: see `troubles`.
+        """
         self._work(until_empty=True)
 
     def stop(self) -> None:
@@ -110,15 +113,16 @@ class SyncWorker:
                 for lane in lanes:
                     lane.join()
         with suppress(HarrierError):
-            self._connections.run(lambda c: c.execute("DELETE FROM harrier_sync.workers WHERE id = %s", [self._id]))
+            if not isinstance(self._error, StoreUnavailable):
+                self._connections.run(lambda c: c.execute("DELETE FROM harrier_sync.workers WHERE id = %s", [self._id]))
         self._connections.close()
         if self._error:
             raise self._error
 
     def _lane(self, until_empty: bool) -> None:
-        pause = _FIRST_PAUSE
+        pause, failing_since = _FIRST_PAUSE, None
         while not self._stopping.is_set():
-            seen = self._signal.count
+            seen, begin = self._signal.count, time.monotonic()
             try:
                 busy = self._round()
                 if not busy and until_empty and not self._left():
@@ -127,12 +131,17 @@ class SyncWorker:
             except EncoderClosed as error:
                 self._error = error
                 self.stop()
-            except Exception as error:  # a server that is away, and whatever else: for ever
+            except Exception as error:  # a server that is away, and whatever else: for ever, or for as long as we may
+                failing_since = failing_since or begin
+                if until_empty and time.monotonic() >= failing_since + _PATIENCE:
+                    self._error = self._error or error
+                    self.stop()
+                    return
                 log.warning("harrier sync: %s; trying again", error if isinstance(error, HarrierError) else type(error))
                 self._stopping.wait(pause * random.uniform(0.5, 1.0))
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
-                pause = _FIRST_PAUSE
+                pause, failing_since = _FIRST_PAUSE, None
                 if not busy:
                     self._signal.wait(seen, self._poll * random.uniform(0.5, 1.0))
 

@@ -567,6 +567,69 @@ class TestManyTables:
         assert texts(execute).keys() == texts(execute, "others").keys() == {"1", "2", "3"}
 
 
+class TestErrorsThatLast:
+    """A nightly run ends with them; one that is to go on for ever does."""
+
+    def test_a_server_that_is_away(self, monkeypatch: Any) -> None:
+        monkeypatch.setattr("harrier_pgvector.sync.worker._PATIENCE", 1.0)
+        begin = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="cannot be reached"):
+            drain("postgresql://harrier@127.0.0.1:1/nothing")
+        assert 1.0 <= time.monotonic() - begin < 20
+        worker = SyncWorker("postgresql://harrier@127.0.0.1:1/nothing", Hashing(), poll=0.1)
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        time.sleep(3)
+        assert thread.is_alive()
+        worker.stop()
+        thread.join(60)
+
+    @pytest.mark.parametrize("right", ["SELECT", "INSERT"])
+    @pytest.mark.usefixtures("articles")
+    def test_a_right_that_is_missing(self, database: str, execute: Execute, monkeypatch: Any, right: str) -> None:
+        """The other table is done, and once the right is there, so is this one."""
+        monkeypatch.setattr("harrier_pgvector.sync.work._LASTING", 1.0)
+        sync = declare(database)
+        declare(database, table="others")
+        execute("CREATE ROLE worker LOGIN")
+        execute("GRANT USAGE ON SCHEMA harrier_sync TO worker")
+        execute("GRANT ALL ON ALL TABLES IN SCHEMA harrier_sync, public TO worker")
+        execute(f"REVOKE {right} ON chunks FROM worker")
+        try:
+            worker = SyncWorker(make_conninfo(database, user="worker"), Hashing(), poll=0.1)
+            thread = threading.Thread(target=worker.drain, daemon=True)
+            thread.start()
+            thread.join(30)
+            ended = not thread.is_alive()
+            worker.stop()
+            thread.join(30)
+            assert ended
+            assert "permission denied for table chunks" in worker.troubles["public.chunks"]
+            assert (len(texts(execute)), len(texts(execute, "others"))) == (0, 3)
+            execute(f"GRANT {right} ON chunks TO worker")
+            drain(make_conninfo(database, user="worker"))
+            assert len(texts(execute)) == 3
+            assert sync.status().pending == 0
+        finally:
+            execute("DROP OWNED BY worker")
+            execute("DROP ROLE worker")
+
+    def test_more_metadata_than_a_function_takes(self, database: str, execute: Execute) -> None:
+        names = [f"c{i}" for i in range(101)]
+        execute(f"CREATE TABLE wide (id int PRIMARY KEY, note text, {', '.join(f'{name} int' for name in names)})")
+        execute("INSERT INTO wide (id, note, c0, c50, c100) VALUES (1, 'note', 1, 2, 3)")
+        sync = declare(database, "wide", text="note", metadata=names)
+        worker = SyncWorker(database, Hashing(), poll=0.1)
+        thread = threading.Thread(target=worker.drain, daemon=True)
+        thread.start()
+        thread.join(20)
+        worker.stop()
+        thread.join(60)
+        assert sync.status().pending == 0
+        [(found,)] = execute("SELECT metadata FROM chunks")
+        assert {name: value for name, value in found.items() if value} == {"c0": 1, "c50": 2, "c100": 3}
+
+
 class TestTheSourceChanges:
     """A migration breaks no application, and is told as it is."""
 
