@@ -226,9 +226,10 @@ def _columns_in(connection: Connection[Any], table: sql.Identifier, expression: 
     """Which columns an expression is made of, by what Postgres itself finds in it."""
     probe = sql.SQL("CREATE TEMP TABLE s (LIKE {}) ON COMMIT DROP").format(table)
     check = sql.SQL("ALTER TABLE pg_temp.s ADD CHECK ({} IS NOT NULL)").format(written(expression))
-    found = (
-        "SELECT attname FROM pg_constraint, unnest(conkey) AS c (number) JOIN pg_attribute ON attnum = number "
-        "WHERE contype = 'c' AND conrelid = 'pg_temp.s'::regclass AND attrelid = conrelid"
+    found = (  # the number 0 is the whole row
+        "SELECT attname FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid AND attnum > 0 "
+        "AND (attnum = ANY(conkey) OR 0 = ANY(conkey)) AND NOT attisdropped "
+        "WHERE contype = 'c' AND conrelid = 'pg_temp.s'::regclass"
     )
     try:
         with connection.transaction():

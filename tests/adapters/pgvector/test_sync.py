@@ -296,6 +296,16 @@ class TestKeys:
         execute("UPDATE articles SET lang = 'xx', views = 7")
         assert sync.status().pending == 0
 
+    @pytest.mark.parametrize("text", ["title || ' ' || (to_jsonb(s) ->> 'body')", "to_jsonb(s) ->> 'body'"])
+    @pytest.mark.usefixtures("articles")
+    def test_a_whole_row(self, database: str, execute: Execute, text: str) -> None:
+        """All of its columns are watched, for nobody knows which are looked at."""
+        declare(database, text=text)
+        drain(database)
+        execute("UPDATE articles SET body = 'other' WHERE id = 1")
+        drain(database)
+        assert texts(execute)["1"][0].endswith("other")
+
     def test_a_computed_column(self, database: str, execute: Execute) -> None:
         virtual = "VIRTUAL" if execute("SHOW server_version_num") >= [("180000",)] else "STORED"
         execute(
