@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 
 from harrier_core import Chunking
 from harrier_pgvector.schema import Name
-from harrier_pgvector.sync.source import Key, KeyColumn, Source
+from harrier_pgvector.sync.source import COLUMNS_OF, Columns, Key, KeyColumn, Source
 
 State = Literal["active", "paused", "broken"]
 
@@ -19,12 +19,13 @@ THERE = "SELECT to_regclass('harrier_sync.tables') IS NOT NULL"
 
 _ALL = """
     SELECT t.id AS number, t.source::oid AS source, t.declared, t.state, t.reason,
+        ({columns}) AS columns,
         CASE WHEN sc.oid IS NOT NULL THEN ARRAY[sn.nspname, sc.relname] END AS source_name,
         CASE WHEN tc.oid IS NOT NULL THEN ARRAY[tn.nspname, tc.relname] END AS target_name
     FROM harrier_sync.tables t
     LEFT JOIN pg_class sc ON sc.oid = t.source LEFT JOIN pg_namespace sn ON sn.oid = sc.relnamespace
     LEFT JOIN pg_class tc ON tc.oid = t.target LEFT JOIN pg_namespace tn ON tn.oid = tc.relnamespace
-    ORDER BY t.id"""
+    ORDER BY t.id""".replace("{columns}", COLUMNS_OF.format("t.source"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class Declaration:
     chunking: Chunking | None
     state: State
     reason: str | None
+    columns_seen: Columns | None  # those of the source that it is made of, when all rows were to be read last
+    columns: Columns  # and now
 
     @property
     def name(self) -> str:
@@ -63,30 +66,34 @@ def _declaration(
     declared: Mapping[str, Any],
     state: State,
     reason: str | None,
+    columns: Columns | None,
 ) -> Declaration:
     """A table that is gone goes by the name that it had."""
     schema, table = source_name or declared["source"]
+    found = Source(
+        source,
+        schema,
+        table,
+        Key(tuple(KeyColumn(**column) for column in declared["key"])),
+        declared["text"],
+        tuple(declared["metadata"]),
+        tuple(declared["watched"]),
+    )
     return Declaration(
         number=number,
-        source=Source(
-            source,
-            schema,
-            table,
-            Key(tuple(KeyColumn(**column) for column in declared["key"])),
-            declared["text"],
-            tuple(declared["metadata"]),
-            tuple(declared["watched"]),
-        ),
+        source=found,
         source_there=source_name is not None,
         target=tuple(target_name or declared["target"]),
         target_there=target_name is not None,
         chunking=Chunking(**declared["chunking"]) if declared["chunking"] else None,
         state=state,
         reason=reason,
+        columns_seen=declared.get("columns"),
+        columns=found.needed(columns or {}),
     )
 
 
-def to_json(source: Source, target: tuple[str, str], chunking: Chunking | None) -> dict[str, Any]:
+def to_json(source: Source, columns: Columns, target: tuple[str, str], chunking: Chunking | None) -> dict[str, Any]:
     """What is stored of it."""
     return {
         "source": [source.schema, source.table],
@@ -95,6 +102,7 @@ def to_json(source: Source, target: tuple[str, str], chunking: Chunking | None) 
         "text": source.text,
         "metadata": source.metadata,
         "watched": source.watched,
+        "columns": source.needed(columns),
         "chunking": asdict(chunking) if chunking else None,
     }
 

@@ -264,5 +264,10 @@ def scanned_fully(number: int) -> bool:
 
 def look_through(connection: Connection[Any], number: int) -> None:
     """Have workers look at all rows, and at all chunks for such as have no row any more."""
-    insert = "INSERT INTO harrier_sync.scans (sync, kind) VALUES (%s, 'orphans'), (%s, 'all')"
+    insert = """
+        WITH waiting AS MATERIALIZED (
+            SELECT kind FROM harrier_sync.scans WHERE sync = %s AND position IS NULL FOR UPDATE SKIP LOCKED
+        )
+        INSERT INTO harrier_sync.scans (sync, kind) SELECT %s, kind FROM (VALUES ('orphans'), ('all')) AS k (kind)
+        WHERE kind NOT IN (SELECT kind FROM waiting)"""
     connection.execute(insert, [number, number])

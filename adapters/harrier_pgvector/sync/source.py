@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -48,6 +48,13 @@ _COLUMNS = """
     LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
     LEFT JOIN pg_collation l ON l.oid = a.attcollation LEFT JOIN pg_namespace ln ON ln.oid = l.collnamespace
     WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
+
+
+# What a table's columns are, by their names: number, type and modifier, which tell a column that took another's place.
+COLUMNS_OF: LiteralString = """
+    SELECT jsonb_object_agg(a.attname, jsonb_build_array(a.attnum, a.atttypid::bigint, a.atttypmod))
+    FROM pg_attribute a WHERE a.attrelid = {} AND a.attnum > 0 AND NOT a.attisdropped"""
+Columns = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +163,11 @@ class Source:
     def name(self) -> sql.Identifier:
         """As SQL."""
         return Name(self.schema, self.table)
+
+    def needed(self, columns: Columns) -> Columns:
+        """Those that it is made of, where they are there."""
+        names = {*self.watched, *(column.name for column in self.key.columns)}
+        return {name: columns[name] for name in sorted(names & columns.keys())}
 
     def rows(self, joined: sql.Composable) -> sql.Composed:
         """The rows with their records' ids, texts and metadata, for a query that has parameters."""

@@ -21,7 +21,7 @@ from harrier_pgvector.store import PgVectorStore
 from harrier_pgvector.sync.declaration import Declaration, declarations, to_json, view_of
 from harrier_pgvector.sync.objects import CATALOG, CHANNEL, LAYOUT_OF, SCHEMA, Objects, drop, layout_fits
 from harrier_pgvector.sync.queue import look_through
-from harrier_pgvector.sync.source import Source, find
+from harrier_pgvector.sync.source import COLUMNS_OF, Source, find
 from harrier_pgvector.sync.status import SyncFailure, SyncStatus, status_of
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ class TableSync:
                 )
             run(drop(before.number, view_of(self._target)))
         insert = sql.SQL("INSERT INTO harrier_sync.tables (source, target, declared) VALUES ({}, {}, {}) RETURNING id")
-        declared = to_json(source, self._target, wanted.chunking)
+        [columns] = connection.execute(sql.SQL(COLUMNS_OF).format(literal(source.oid)), []).fetchone() or [{}]
+        declared = to_json(source, columns, self._target, wanted.chunking)
         names = (sql.Identifier(*name).as_string() for name in ((source.schema, source.table), self._target))
         values = *map(literal, names), literal(json.dumps(declared))
         [number] = run([insert.format(*values)]).fetchone() or [0]

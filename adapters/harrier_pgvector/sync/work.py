@@ -13,6 +13,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from psycopg import Connection, sql
+from psycopg.types.json import Jsonb
 
 from harrier_core.errors import (
     DeviceError,
@@ -122,8 +123,9 @@ class Work:
 
     def _step(self) -> bool:
         source, store, queue = self._opened()
-        if self.declaration.state == "broken":
-            self._mend(source)
+        declaration = self.declaration
+        if declaration.state == "broken" or declaration.columns != declaration.columns_seen:
+            self._look_again(declaration)
         batch = self._claim(queue)
         if batch.leases:
             self._embed(source, store, queue, batch)
@@ -325,14 +327,24 @@ class Work:
         )
         self._connections.run(lambda c: c.execute(update, [reason, self.declaration.number, reason]))
 
-    def _mend(self, source: Source) -> None:
-        """Look whether it was."""
+    def _look_again(self, declaration: Declaration) -> None:
+        """Look whether it was mended, and at all rows, if it was or if its columns are others now."""
+        mend = "UPDATE harrier_sync.tables SET state = 'active', reason = NULL WHERE id = %s AND state = 'broken'"
+        see = (
+            "UPDATE harrier_sync.tables SET declared = declared || jsonb_build_object('columns', %s::jsonb) "
+            "WHERE id = %s AND declared -> 'columns' IS NOT DISTINCT FROM %s::jsonb"
+        )
+        number, now, before = declaration.number, declaration.columns, declaration.columns_seen
 
         def look(connection: Connection[Any]) -> None:
-            check(connection, source)
-            connection.execute(source.rows(sql.SQL("LIMIT 0")), [])
-            update = "UPDATE harrier_sync.tables SET state = 'active', reason = NULL WHERE id = %s AND state = 'broken'"
-            connection.execute(update, [self.declaration.number])
+            check(connection, declaration.source)
+            connection.execute(declaration.source.rows(sql.SQL("LIMIT 0")), [])
+            changed = connection.execute(mend, [number]).rowcount
+            if now != before:  # one worker notices; of a declaration of before nobody knows what they were
+                seen = connection.execute(see, [Jsonb(now), number, before and Jsonb(before)]).rowcount
+                changed += seen if before is not None else 0
+            if changed:
+                look_through(connection, number)
 
         self._connections.run(of_source(look))
 

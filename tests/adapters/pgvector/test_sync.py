@@ -669,6 +669,71 @@ class TestTheSourceChanges:
         assert sync.status().state == "active"
         assert all("unnoticed" in text for [text] in texts(execute).values())
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "ADD COLUMN new text DEFAULT 'other', DROP COLUMN body; ALTER TABLE articles RENAME new TO body",
+            "ALTER COLUMN body TYPE varchar(50) USING 'other'",
+            "DROP COLUMN body; ALTER TABLE articles ADD COLUMN body text DEFAULT 'other'",
+        ],
+    )
+    @pytest.mark.usefixtures("articles")
+    def test_columns_that_others_took_the_place_of(self, database: str, execute: Execute, change: str) -> None:
+        """While nobody wrote."""
+        sync = declare(database)
+        drain(database)
+        for statement in f"BEGIN; ALTER TABLE articles {change}; COMMIT".split("; "):
+            execute(statement)
+        drain(database)
+        assert texts(execute) == {str(i): [f"title {i}\n\nother"] for i in (1, 2, 3)}
+        assert (sync.status().state, sync.status().unscanned) == ("active", 0)
+        scans = "SELECT last_value FROM harrier_sync.scans_id_seq"
+        before = execute(scans)
+        drain(database)
+        assert execute(scans) == before  # once
+
+    @pytest.mark.usefixtures("articles")
+    def test_a_key_of_another_type(self, database: str, execute: Execute) -> None:
+        sync = declare(database)
+        drain(database)
+        execute("ALTER TABLE articles ALTER id TYPE bigint")
+        drain(database)
+        assert sync.status().state == "broken"
+        execute("ALTER TABLE articles ALTER id TYPE int")
+        drain(database)
+        assert sync.status().state == "active"
+        assert len(texts(execute)) == 3
+
+    @pytest.mark.usefixtures("articles")
+    def test_a_declaration_of_before(self, database: str, execute: Execute) -> None:
+        """It does not say what its columns were: they are taken over as they are, and watched from then on."""
+        declare(database)
+        drain(database)
+        execute("UPDATE harrier_sync.tables SET declared = declared - 'columns'")
+        scans = "SELECT last_value FROM harrier_sync.scans_id_seq"
+        before = execute(scans)
+        drain(database)
+        assert execute(scans) == before
+        execute("ALTER TABLE articles ALTER COLUMN body TYPE varchar(50) USING 'other'")
+        assert len(drain(database)) == 3
+
+    @pytest.mark.usefixtures("articles")
+    def test_what_cannot_be_looked_through(self, database: str, execute: Execute) -> None:
+        """However often it is tried, it waits once."""
+        sync = declare(database)
+        drain(database)
+        execute("UPDATE chunks SET record_id = 'no number' WHERE record_id = '2'")
+        sync.rescan()
+        for _ in range(3):
+            drain(database)
+            assert "no keys of its source" in str(sync.status().reason)
+            kinds = execute("SELECT kind FROM harrier_sync.scans ORDER BY 1")
+            assert kinds in ([("all",), ("orphans",)], [("orphans",)])
+        execute("DELETE FROM chunks WHERE record_id = 'no number'")
+        drain(database)
+        assert set(texts(execute)) == {"1", "2", "3"}
+        assert execute("SELECT count(*) FROM harrier_sync.scans") == [(0,)]
+
     @pytest.mark.usefixtures("articles")
     def test_a_retyped_column_that_is_still_a_text(self, database: str, execute: Execute) -> None:
         sync = declare(database)
