@@ -115,7 +115,8 @@ class Work:
                 self._blocked = time.monotonic() >= self._failing_since + _LASTING
         else:
             # That nothing is free says nothing, while another lane has the rows and fails.
-            if busy or self._failing_since is None or not self._connections.run(self._queue.left):
+            failing = self._blocked or self._failing_since is not None
+            if busy or not failing or not self._connections.run(self._queue.left):
                 self.trouble, self._blocked, self._failing_since = None, False, None
             self._pause = 0.0
             return busy
