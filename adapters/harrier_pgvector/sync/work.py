@@ -82,6 +82,7 @@ class Work:
         self._settled = False
         self._blocked = False  # nothing can be done, whatever the queue holds
         self._wait_until = 0.0
+        self._put_offs = 0
         self._pause = 0.0
         self._failing_since: float | None = None  # nothing was done since then, for errors that no row is to blame for
         self._stores: dict[tuple[str, str], PgVectorStore] = {}  # the one, by the name that its table has now
@@ -96,6 +97,7 @@ class Work:
         """Do what is next; whether there was anything."""
         if self.declaration.state == "paused" or time.monotonic() < self._wait_until:
             return False
+        put_off = self._put_offs
         try:
             busy = self._step()
         except SourceChanged as error:
@@ -114,9 +116,9 @@ class Work:
                 self._failing_since = self._failing_since or time.monotonic()
                 self._blocked = time.monotonic() >= self._failing_since + _LASTING
         else:
-            # That nothing is free says nothing, while another lane has the rows and fails.
+            # What began before another lane failed says nothing of that, nor does that nothing is free.
             failing = self._blocked or self._failing_since is not None
-            if busy or not failing or not self._connections.run(self._queue.left):
+            if put_off == self._put_offs and (busy or not failing or not self._connections.run(self._queue.left)):
                 self.trouble, self._blocked, self._failing_since = None, False, None
             self._pause = 0.0
             return busy
@@ -153,6 +155,7 @@ class Work:
 
     def _put_off(self, trouble: str, seconds: float) -> None:
         self.trouble = trouble
+        self._put_offs += 1
         self._wait_until = time.monotonic() + seconds
 
     # -- a batch

@@ -599,6 +599,7 @@ class TestErrorsThatLast:
     def test_a_right_that_is_missing(self, database: str, execute: Execute, monkeypatch: Any, right: str) -> None:
         """The other table is done, and once the right is there, so is this one."""
         monkeypatch.setattr("harrier_pgvector.sync.work._LASTING", 1.0)
+        monkeypatch.setattr("harrier_pgvector.sync.work._LOOK_AGAIN", 1.0)
         sync = declare(database)
         declare(database, table="others")
         execute("CREATE ROLE worker LOGIN")
