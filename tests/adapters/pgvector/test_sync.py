@@ -589,7 +589,7 @@ class TestErrorsThatLast:
         worker = SyncWorker("postgresql://harrier@127.0.0.1:1/nothing", Hashing(), poll=0.1)
         thread = threading.Thread(target=worker.run)
         thread.start()
-        time.sleep(3)
+        thread.join(3)  # three times its patience
         assert thread.is_alive()
         worker.stop()
         thread.join(60)
