@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate, groupby
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+_BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 KeysValues = tuple[Tensor, Tensor]  # each (tokens, key heads, head)
 Beginnings = Mapping[tuple[int, ...], list[KeysValues]]  # by their ids, a pair a layer
@@ -131,8 +136,15 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor, window: int | None, s
         mask = _mask(total - asking, total, 0, total, window, keys.device)
     # Copies: an expanded view gives a wrong last row on some GPUs at lengths 33, 65, 97 (pytorch 191937).
     keys, values = (each.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1) for each in (keys, values))
-    causal = mask is None and asking > 1
-    return F.scaled_dot_product_attention(queries, keys, values, mask, is_causal=causal, scale=scale)
+    return _attend_with_sdpa(queries, keys, values, mask, scale, causal=mask is None and asking > 1)
+
+
+def _attend_with_sdpa(
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float, *, causal: bool = False
+) -> Tensor:
+    """Call torch's attention without cuDNN's kernels, which make a plan for each new shape."""
+    with sdpa_kernel(_BACKENDS) if queries.is_cuda else nullcontext():
+        return F.scaled_dot_product_attention(queries, keys, values, mask, is_causal=causal, scale=scale)
 
 
 def _attend_blocks(queries: Tensor, keys: Tensor, values: Tensor, window: int, scale: float) -> Tensor:
@@ -146,7 +158,7 @@ def _attend_blocks(queries: Tensor, keys: Tensor, values: Tensor, window: int, s
         asked = queries[:, :, begin - (total - asking) : end - (total - asking)]
         seen, told = (each[:, :, first:end].repeat_interleave(repeats, dim=1) for each in (keys, values))
         mask = _mask(begin, end, first, end, window, keys.device)
-        attended.append(F.scaled_dot_product_attention(asked, seen, told, mask, scale=scale))
+        attended.append(_attend_with_sdpa(asked, seen, told, mask, scale))
     return torch.cat(attended, dim=2)
 
 
@@ -158,24 +170,32 @@ def _mask(begin: int, end: int, first: int, last: int, window: int | None, devic
     return seen if window is None else seen & (columns > rows - window)
 
 
-# What we ask of it; the first torch that had it, 2.10, had it without windows.
-_NEEDED = {"window_size", "enable_gqa", "scale"}
-try:
-    from torch.nn.attention.varlen import varlen_attn
+class Varlen(NamedTuple):
+    """Torch's kernel for texts of variable lengths, and the names of its parameters, which differ by release."""
 
-    _HAS = set(inspect.signature(varlen_attn).parameters)
-except ImportError:
-    _HAS = set()
+    attend: Callable[..., Any]
+    parameters: frozenset[str]
+
+
+@cache
+def varlen() -> Varlen | None:
+    """Import the kernel if this torch has it: 2.10, the first that did, had no windows. The import takes a second."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    parameters = frozenset(inspect.signature(varlen_attn).parameters)
+    return Varlen(varlen_attn, parameters) if {"window_size", "scale"} <= parameters else None
 
 
 def can_be_ragged(device: torch.device, dtype: torch.dtype, head: int) -> bool:
-    """Whether torch's kernel for variable lengths is there and takes this."""
+    """Whether torch's kernel for variable lengths exists and takes this."""
     return (
         device.type == "cuda"
-        and _NEEDED <= _HAS
         and dtype in (torch.bfloat16, torch.float16)
         and head <= 256
         and torch.cuda.get_device_capability(device) >= (8, 0)
+        and varlen() is not None
     )
 
 
@@ -184,6 +204,7 @@ class Ragged(Layout):
 
     def __init__(self, texts: Sequence[Text], beginnings: Beginnings, scale: float, device: torch.device) -> None:
         super().__init__(texts, beginnings, scale, device)
+        self._kernel = cast("Varlen", varlen())  # `can_be_ragged` said so
         self._asked = _bounds((text.tokens for text in texts), device)
         self._asked_last = _bounds((1 for _ in texts), device)
         self._seen = _bounds((text.offset + text.tokens for text in texts), device)
@@ -221,9 +242,15 @@ class Ragged(Layout):
             before = [kept[number] for kept in self._beginnings.values()]
             keys = torch.cat([*(shared for shared, _ in before), keys])[self._order]
             values = torch.cat([*(shared for _, shared in before), values])[self._order]
+        kernel, known = self._kernel
         # One split, so that a text's vector does not depend on which others are in the pass.
-        splits: dict[str, Any] = {"num_splits": 1} if "num_splits" in _HAS else {}
-        return varlen_attn(  # type: ignore[return-value]  # a pair only if more is asked for
+        options: dict[str, Any] = {"num_splits": 1} if "num_splits" in known else {}
+        repeats = queries.shape[1] // keys.shape[1]
+        if repeats > 1 and "enable_gqa" in known:
+            options["enable_gqa"] = True
+        elif repeats > 1:  # torch 2.11 wants a key head for each query head
+            keys, values = (each.repeat_interleave(repeats, dim=1) for each in (keys, values))
+        return kernel(  # type: ignore[no-any-return]
             queries,
             keys,
             values,
@@ -233,8 +260,7 @@ class Ragged(Layout):
             self.length,
             scale=self._scale,
             window_size=(-1 if window is None else window - 1, 0),
-            enable_gqa=queries.shape[1] > keys.shape[1],
-            **splits,
+            **options,
         )
 
 

@@ -42,10 +42,9 @@ class Decoder:
         self._architecture = architecture
         self._scale = architecture.attention_scale
         self._device = torch.device(placement.device)
-        # Whole numbers multiply; between the products it is float32.
         self._dtype = torch.float32 if placement.dtype == "int8" else getattr(torch, placement.dtype)
         self._layout = Ragged if can_be_ragged(self._device, self._dtype, architecture.head) else Groups
-        self._angles: dict[tuple[Rotary, torch.dtype], Turns] = {}
+        self._angles: dict[Rotary, Turns] = {}
         self._outgrown: list[Turns] = []  # angles that recordings may still read
         self._beginnings: OrderedDict[tuple[int, ...], list[KeysValues]] = OrderedDict()
         self._steps = _steps(self._device)
@@ -110,30 +109,32 @@ class Decoder:
         return self._beginnings[ids]
 
     def _forward(self, ids: Tensor, layout: Layout, dtype: torch.dtype, keep: list[KeysValues] | None = None) -> Tensor:
-        """Final hidden states of the last tokens, (texts, hidden), float32; `keep` collects keys and values."""
-        hidden = F.embedding(ids, self._embeddings).to(dtype)  # (tokens, hidden)
+        """Final hidden states of the last tokens, (texts, hidden), float32; `keep` collects keys and values.
+
+        `dtype` is what the products take. What lies between them is float32: rounded to bfloat16 there as well, a
+        trained model's vectors lose three times as much.
+        """
+        hidden = F.embedding(ids, self._embeddings).float()  # (tokens, hidden)
         if self._architecture.gemma:
-            scale = torch.tensor(self._architecture.hidden**0.5, dtype=self._dtype)  # rounded as transformers does
-            hidden = hidden * scale.to(dtype)
-        turns = {layer: self._turns(layer, layout, dtype) for layer in set(map(_rotary, self._architecture.layers))}
-        normed = _norm(hidden, self._epsilon)
+            hidden = hidden * self._architecture.hidden**0.5
+        turns = {layer: self._turns(layer, layout) for layer in set(map(_rotary, self._architecture.layers))}
+        normed = _norm(hidden, self._epsilon).to(dtype)
         for block in self._blocks:
             hidden, normed = block(hidden, normed, layout, turns[_rotary(block.layer)], keep)
-        return normed.float() * self._norm
+        return _norm(hidden, self._epsilon, self._norm)
 
-    def _turns(self, layer: Rotary, layout: Layout, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def _turns(self, layer: Rotary, layout: Layout) -> tuple[Tensor, Tensor]:
         """Cosines and sines of the rotary angles at each token's position, each (tokens, 1, head / 2)."""
         base, stretch = layer
-        key = (layer, dtype)
-        if key not in self._angles or len(self._angles[key][0]) < layout.length:
+        if layer not in self._angles or len(self._angles[layer][0]) < layout.length:
             head = self._architecture.head
             # In float32 and in this order, as transformers computes them: at position 30,000 the last bits show.
             speeds = 1.0 / (base ** (torch.arange(0, head, 2).float() / head)) / stretch
             positions = torch.arange(max(_LEAST_ANGLES, 2 ** (layout.length - 1).bit_length())).float()
             angles = (positions[:, None] * speeds)[:, None]
-            self._outgrown += [self._angles[key]] if key in self._angles else []
-            self._angles[key] = angles.cos().to(self._device, dtype), angles.sin().to(self._device, dtype)
-        cosines, sines = self._angles[key]
+            self._outgrown += [self._angles[layer]] if layer in self._angles else []
+            self._angles[layer] = angles.cos().to(self._device), angles.sin().to(self._device)
+        cosines, sines = self._angles[layer]
         return cosines[layout.positions], sines[layout.positions]
 
 
@@ -211,33 +212,32 @@ class Block:
 
 
 def _norm(hidden: Tensor, epsilon: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Each row divided by its root mean square, in float32; without weight where the next projection has it in it."""
+    """Each row divided by its root mean square, float32; without weight where the next projection has it in it."""
     length = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True, dtype=torch.float32)
     scale = torch.addcmul(epsilon, length, length, value=1 / hidden.shape[-1]).rsqrt_()  # two thirds of rms_norm's time
     normed = hidden * scale
-    return (normed if weight is None else normed.mul_(weight)).to(hidden.dtype)
+    return normed if weight is None else normed.mul_(weight)
 
 
 def _join(hidden: Tensor, added: Tensor, weight: Tensor | None, epsilon: Tensor) -> tuple[Tensor, Tensor]:
-    """What a branch adds, normed once more if the architecture does so, joined to the rest; and that, normed."""
-    if weight is not None:
-        added = _norm(added, epsilon, weight)
-    joined = added.add_(hidden)
-    return joined, _norm(joined, epsilon)
+    """Join what a branch adds, normed once more if the architecture does so, to the rest; and norm that."""
+    dtype = added.dtype
+    joined = (added.float() if weight is None else _norm(added, epsilon, weight)).add_(hidden)
+    return joined, _norm(joined, epsilon).to(dtype)
 
 
 def _gate(gate_up: Tensor, gemma: bool) -> Tensor:
     """(tokens, 2 inner) to (tokens, inner)."""
     gate, up = gate_up.chunk(2, dim=1)
-    return (F.gelu(gate, approximate="tanh") if gemma else F.silu(gate)).mul_(up)
+    gate = gate.float()
+    return (F.gelu(gate, approximate="tanh") if gemma else F.silu(gate)).mul_(up).to(up.dtype)
 
 
 def _turn(heads: Tensor, weight: Tensor, epsilon: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     """(tokens, heads, head), normed, and each pair of coordinates turned by the angle of the token's position."""
-    heads = _norm(heads, epsilon, weight)
-    one, two = heads.chunk(2, dim=-1)
+    one, two = _norm(heads, epsilon, weight).chunk(2, dim=-1)
     turned = (one * cosines).addcmul_(two, sines, value=-1), (two * cosines).addcmul_(one, sines)
-    return torch.cat(turned, dim=-1)
+    return torch.cat(turned, dim=-1).to(heads.dtype)
 
 
 class Steps(NamedTuple):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harrier_core import attention
 from harrier_core.architecture import read_architecture
-from harrier_core.attention import Ragged
+from harrier_core.attention import Ragged, Varlen
 from harrier_core.checkpoint import Checkpoint
 from harrier_core.decoder import Decoder
 from harrier_core.device import place
@@ -41,10 +41,12 @@ def error(ours: Tensor, theirs: Tensor) -> float:
     return float((unit(ours, dim=1) - unit(theirs, dim=1)).abs().max())
 
 
-def make_ragged(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a decoder on a CPU lay out its passes as on a GPU."""
-    monkeypatch.setattr(attention, "varlen_attn", _by_its_documentation)
-    monkeypatch.setattr(attention, "_HAS", {"num_splits"})
+def make_ragged(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch, parameters: tuple[str, ...] = ("num_splits", "enable_gqa")
+) -> None:
+    """Have a decoder on a CPU lay out its passes as on a GPU, whose kernel has these parameters."""
+    kernel = Varlen(_by_its_documentation, frozenset(parameters))
+    monkeypatch.setattr(attention, "varlen", lambda: kernel)
     decoder._layout = Ragged
 
 
@@ -59,11 +61,11 @@ def _by_its_documentation(
     *,
     scale: float,
     window_size: tuple[int, int],
-    enable_gqa: bool,
-    num_splits: int,
+    enable_gqa: bool = False,
+    num_splits: int | None = None,
 ) -> Tensor:
     """varlen_attn, one text after the other, its last queries at the end of its keys."""
-    assert num_splits == 1
+    assert num_splits in (None, 1)
     assert enable_gqa == (query.shape[1] > key.shape[1])
     assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
     for bounds, all_, longest in ((cu_seq_q, len(query), max_q), (cu_seq_k, len(key), max_k)):

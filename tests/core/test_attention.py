@@ -16,8 +16,11 @@ from harrier_core.packing import Row
 from harrier_core.testing import ARCHITECTURES
 
 
+@pytest.mark.parametrize("parameters", [("num_splits", "enable_gqa"), ()], ids=["torch-2.13", "torch-2.11"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_ragged_is_groups(architecture: Any, built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ragged_is_groups(
+    architecture: Any, parameters: tuple[str, ...], built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All lengths in one call, behind several beginnings and none: the vectors are those of equal-length groups."""
     decoder, _ = load(built(architecture))
     beginnings: list[tuple[int, ...]] = [(), tuple(range(7, 27)), tuple(range(9, 50))]
@@ -25,7 +28,7 @@ def test_ragged_is_groups(architecture: Any, built: Callable[..., Path], monkeyp
     random.Random(0).shuffle(rows)
     expected = decoder.launch(rows)()
     decoder._beginnings.clear()
-    make_ragged(decoder, monkeypatch)
+    make_ragged(decoder, monkeypatch, parameters)
     assert error(decoder.launch(rows)(), expected) < 1e-6
     assert error(decoder.launch(rows[:1])(), expected[:1]) < 1e-6
 
