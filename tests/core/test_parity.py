@@ -195,7 +195,8 @@ def test_bfloat16_is_close(model: str, snapshot: str, ours: Encoder) -> None:
     kept = np.quantile((vectors * exact).sum(1), quantiles)
     assert kept[0] > 0.98
     assert kept[-1] > 0.999
-    beside = theirs.encode(STRIPPED, normalize_embeddings=True).astype(np.float32)
+    beside = theirs.encode(STRIPPED).astype(np.float32)
+    beside /= np.linalg.norm(beside, axis=1, keepdims=True)
     assert np.all(1 - kept <= 1.05 * (1 - np.quantile((beside * exact).sum(1), quantiles)) + 1e-5)
 
 
