@@ -14,7 +14,6 @@ import itertools
 import multiprocessing
 import statistics
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -270,7 +269,7 @@ def memory(conninfo: str) -> None:
         with PgVectorStore(conninfo, table=fresh_table()) as store:
             store.open(SPACE, write=True)
             store.settle = lambda: None  # type: ignore[method-assign]  # the server's memory is not looked at
-            Ingest(store, Instant(DIMENSIONS), None, None, threading.Event()).run(records, prune=False)
+            Ingest(store, Instant(DIMENSIONS), None, None).run(records, prune=False)
         print(f"an ingest of {number:,} records adds {peak() - before:,.0f} MiB at most (within 100 of each other)")
 
 

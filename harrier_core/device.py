@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -87,3 +90,12 @@ def _best_dtype(device: torch.device) -> tuple[str, str]:
             return "bfloat16", "its GPU computes in bfloat16"
         return "float32", "its GPU has no bfloat16"
     return "float32", "float32 is the exact and, off a GPU, mostly the faster format"
+
+
+def release_memory(device: str) -> None:
+    """Return freed memory to the driver or the operating system; glibc keeps gigabytes of it for later use."""
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    elif sys.platform == "linux":
+        with suppress(AttributeError):  # of another C library, such as musl
+            ctypes.CDLL(None).malloc_trim(0)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
+from harrier_core.ending import refuse_at_end
 from harrier_core.errors import EncoderClosed, NotText, Problem, SettingError, raise_problems
 from harrier_core.models import Model, identify, open_model, refuse_changed, weight_files
 from harrier_core.packing import Row, split, unique, windows
@@ -252,6 +253,7 @@ class Encoder:
         from harrier_core.calls import Call
         from harrier_core.tokens import unusable
 
+        refuse_at_end()
         limit, spent = self.max_tokens, self._tokenizer.spent_on(prompt)
         if limit <= spent:  # or truncation would make all queries the same
             raise SettingError(

@@ -25,7 +25,8 @@ from harrier_core.budget import Budget
 from harrier_core.calls import Call, bad_rows
 from harrier_core.checkpoint import Checkpoint
 from harrier_core.decoder import Decoder
-from harrier_core.device import FORKED, Placement, place
+from harrier_core.device import FORKED, Placement, place, release_memory
+from harrier_core.ending import refuse_at_end, watch
 from harrier_core.errors import DeviceError, EncoderClosed, ForkedModel, ModelUnsupported, ModelWarning, OutOfMemory
 from harrier_core.fallback import Fallback
 from harrier_core.models import Model, weight_files
@@ -72,6 +73,7 @@ class Engine:
     """One loaded model and its threads."""
 
     def __init__(self, model: Model, placement: Placement) -> None:
+        refuse_at_end()
         self.placement = placement
         self._dimensions = model.dimensions
         self._lock = threading.Lock()
@@ -88,6 +90,7 @@ class Engine:
         self._thread: ThreadPoolExecutor | None = ThreadPoolExecutor(1, thread_name_prefix="harrier-engine")
         self._decoder: Decoder | Fallback | None = self._thread.submit(_load, model, placement).result()
         self._meter = Meter(model.name)
+        watch(self)
 
     def submit(self, call: Call) -> Future[Vectors]:
         """Unit vectors of a call's texts, float32 (texts, dimensions), in their order.
@@ -98,11 +101,18 @@ class Engine:
         with self._lock:
             if self._closed:
                 raise EncoderClosed("the model was closed while this call was on its way")
+            refuse_at_end()
             (self._queries if call.urgent else self._documents).append(call)
             self._keep_turning()
         if self._thread is None:  # closed meanwhile, and close may have looked before this call was there
             call.future.cancel()
         return call.future
+
+    def waited_for(self) -> list[Future[Vectors]]:
+        """Return the results of all calls that were not answered yet."""
+        with self._lock:
+            waiting = [*self._queries, *self._documents, *(call for call, _ in self._started_batch())]
+        return [call.future for call in waiting]
 
     def stats(self, truncations: int) -> Stats:
         """What was done since the model was loaded."""
@@ -118,8 +128,7 @@ class Engine:
         for call in [*self._queries, *self._documents]:
             call.future.cancel()
         self._decoder = self._thread = self._tokenizing = None
-        if self.placement.device.startswith("cuda"):
-            torch.cuda.empty_cache()
+        release_memory(self.placement.device)
 
     # -- turns: who is next
 
@@ -154,9 +163,12 @@ class Engine:
             self._turning = False
             with suppress(RuntimeError):  # the process is ending, and nobody waits for the rest
                 self._keep_turning()
-        if self._started and self._thread is None:  # closed meanwhile: there will be no other turn to end it
-            started, self._started = self._started, None
-            self._finish(decoder, started)
+        if self._thread is None:  # closed meanwhile: there will be no other turn
+            before, self._started = self._started, None
+            if before:
+                self._finish(decoder, before)
+            del decoder
+            release_memory(self.placement.device)
 
     def _started_batch(self) -> Batch:
         return self._started.batch if self._started else []

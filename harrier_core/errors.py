@@ -26,6 +26,7 @@
     │   ├── ForkedModel              a forked process inherited a model that lives on a GPU
     │   └── OutOfMemory              a text that even by itself needs more memory than there is
     └── EncoderClosed                used after close()
+        └── ProcessEnding            used after the end of the main thread
 
     ModelWarning (UserWarning)       a model that works, but not as its own files promise
     StoreWarning (UserWarning)       a database that works, and should be looked after
@@ -178,6 +179,10 @@ class OutOfMemory(DeviceError):
 
 class EncoderClosed(HarrierError):
     """The encoder was closed before, or while, it was used."""
+
+
+class ProcessEnding(EncoderClosed):
+    """The main thread has ended, and with it what other threads were encoding."""
 
 
 class ModelWarning(UserWarning):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -68,30 +67,31 @@ class Index:
         records: any iterable, read as it is needed, of any length. prune: remove records that are not among them.
         on_progress: called with the report so far after each window. A bad record is reported and left out.
         """
-        return self._ingest(records, prune, on_progress, threading.Event())
+        return self._run(Ingest(self.store, self.encoder, self._chunking, on_progress), records, prune=prune)
 
     async def aingest(
         self, records: Iterable[Record], *, prune: bool = False, on_progress: Progress | None = None
     ) -> IngestReport:
-        """What `ingest` does, reading the records on another thread; cancelled, it ends after the windows under way."""
-        loop, stop = asyncio.get_running_loop(), threading.Event()
+        """What `ingest` does, reading the records on another thread; cancelled, it ends after the pass under way."""
+        loop = asyncio.get_running_loop()
 
         def tell(report: IngestReport) -> None:
             if on_progress:
                 loop.call_soon_threadsafe(on_progress, report)
 
+        ingest = Ingest(self.store, self.encoder, self._chunking, tell)
         thread = ThreadPoolExecutor(1, thread_name_prefix="harrier-ingest")
         try:
-            return await loop.run_in_executor(thread, self._ingest, records, prune, tell, stop)
+            return await loop.run_in_executor(thread, partial(self._run, ingest, records, prune=prune))
+        except asyncio.CancelledError:
+            ingest.stop()
+            raise
         finally:
-            stop.set()
             thread.shutdown(wait=False)
 
-    def _ingest(
-        self, records: Iterable[Record], prune: bool, on_progress: Progress | None, stop: threading.Event
-    ) -> IngestReport:
+    def _run(self, ingest: Ingest, records: Iterable[Record], *, prune: bool) -> IngestReport:
         self._open(write=True)
-        return Ingest(self.store, self.encoder, self._chunking, on_progress, stop).run(records, prune=prune)
+        return ingest.run(records, prune=prune)
 
     def delete(self, record_ids: Iterable[str]) -> int:
         """Remove records; how many chunks that were."""

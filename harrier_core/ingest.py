@@ -6,6 +6,7 @@ A second run over the same records writes nothing and encodes nothing, whatever 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,16 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
 from harrier_core.chunking import Chunking, chunks
-from harrier_core.errors import BadVectors, EncoderClosed, InputError, OutOfMemory, SettingError, StoreError
+from harrier_core.ending import refuse_at_end
+from harrier_core.errors import (
+    BadVectors,
+    EncoderClosed,
+    InputError,
+    OutOfMemory,
+    ProcessEnding,
+    SettingError,
+    StoreError,
+)
 from harrier_core.records import Chunk, IngestReport, Record, checked
 from harrier_core.store import Hashes, IngestStore, Write
 
@@ -24,6 +34,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Vectors = NDArray[np.float32]
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[IngestReport], None]
 
@@ -71,7 +83,7 @@ class _Plan:
 
 
 class Ingest:
-    """One run. `stop` may be set by another thread, and ends it after the windows under way."""
+    """One run. Another thread may stop it."""
 
     def __init__(
         self,
@@ -79,9 +91,8 @@ class Ingest:
         encoder: DocumentEncoder,
         chunking: Chunking | None,
         on_progress: Progress | None,
-        stop: threading.Event,
     ) -> None:
-        self._stop = stop
+        self._stopped = threading.Event()
         self._store = store
         self._encoder = encoder
         self._chunking = chunking
@@ -101,21 +112,30 @@ class Ingest:
                         self._wait(0)
                     plan = self._plan(window, self.report)
                     if plan.records:
+                        refuse_at_end()
                         self._under_way.append((plan, writing.submit(self._finish, plan)))
-                    self._wait(_UNDER_WAY - 1)
-                    if self._stop.is_set():
+                    if self._stopped.is_set():
+                        self.stop()
                         break
+                    self._wait(_UNDER_WAY - 1)
                 self._wait(0)
-            except BaseException:  # of the caller's records as well, and Ctrl-C
-                for plan, written in self._under_way:
-                    written.cancel()
-                    plan.vectors.cancel()
+            except BaseException as error:  # of the caller's records as well, and Ctrl-C
+                self.stop()
+                if isinstance(error, ProcessEnding):  # on a pool's thread nobody else would say so
+                    log.warning("ingest cut short after %d chunks: %s; run it again", self.report.written, error)
                 raise
-        if prune and not self._stop.is_set():
+        if prune and not self._stopped.is_set():
             self._prune()
         self._store.settle()
         self._tell()
         return self.report
+
+    def stop(self) -> None:
+        """End this run after the pass under way, without what has no vectors yet. Any thread may call it."""
+        self._stopped.set()
+        for plan, written in list(self._under_way):
+            written.cancel()
+            plan.vectors.cancel()
 
     # -- reading
 

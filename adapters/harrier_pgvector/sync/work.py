@@ -199,9 +199,7 @@ class Work:
                 batch.failed[lease] = f"{reason}; the last error: {lease.error}" if lease.error else reason
         leased = LeasedStore(store, self._connections, queue, batch)
         rows = Rows(self._connections, source, batch)
-        report = Ingest(leased, self._encoder, self.declaration.chunking, None, threading.Event()).run(
-            rows, prune=False
-        )
+        report = Ingest(leased, self._encoder, self.declaration.chunking, None).run(rows, prune=False)
         for record_id, reason in report.rejected:
             if reason is LOST:
                 batch.lost.add(record_id)

@@ -1,0 +1,70 @@
+"""The end of the process: work under way when the main thread ends is finished soon, or fails and says why.
+
+Python joins the threads of executors and all threads that are no daemons before it exits, and starts nothing new
+meanwhile. A thread that waited for vectors then would wait for ever, and the process with it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+from concurrent.futures import Future, thread, wait
+from contextlib import suppress
+from typing import Any, Protocol
+from weakref import WeakSet
+
+from harrier_core.errors import ProcessEnding
+
+# Short calls, such as the last requests of a server, are answered. What takes longer fails.
+_GRACE = 3.0
+
+_ENDING = "this process is ending, because its main thread has ended; join the threads that encode before it does"
+
+
+class Worker(Protocol):
+    """Something that other threads wait for."""
+
+    def waited_for(self) -> Iterable[Future[Any]]:
+        """Results that somebody waits for; nothing is added to them once the process ends."""
+
+
+class _Process:
+    """Whether this process ends, and who works in it; a forked child has neither."""
+
+    def __init__(self) -> None:
+        self._reset()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._reset)
+        # `atexit` is too late: its functions run once all threads have been joined. The last to register here runs
+        # first, and executors, which join their threads, registered when their module was imported.
+        assert thread  # noqa: S101
+        try:
+            threading._register_atexit(self._end)  # type: ignore[attr-defined]
+        except RuntimeError:  # a thread that outlives the main one has imported this
+            self.ends = True
+
+    def _reset(self) -> None:
+        self.ends = False
+        self.workers: WeakSet[Worker] = WeakSet()
+
+    def _end(self) -> None:
+        self.ends = True
+        waited_for = [future for worker in list(self.workers) for future in worker.waited_for()]
+        for future in wait(waited_for, _GRACE).not_done:
+            with suppress(Exception):  # it was answered at this very moment
+                future.set_exception(ProcessEnding(_ENDING))
+
+
+_process = _Process()
+
+
+def watch(worker: Worker) -> None:
+    """Have what waits for this worker end with the process."""
+    _process.workers.add(worker)
+
+
+def refuse_at_end() -> None:
+    """Raise if this process is ending: what is begun now would never be finished."""
+    if _process.ends:
+        raise ProcessEnding(_ENDING)

@@ -1,0 +1,152 @@
+"""Processes whose main thread ends while others encode: they end soon, and lose nothing that was acknowledged."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Of each program: an encoder with a forward pass of 0.2 seconds, so that what is begun would take minutes.
+BEGIN = """
+import asyncio, os, sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from harrier_core import Encoder, EncoderClosed, Index, Record
+from harrier_core.decoder import Decoder
+from harrier_core.testing import MemoryStore
+launch = Decoder.launch
+def slow(*arguments, **options):
+    time.sleep(0.2)
+    return launch(*arguments, **options)
+Decoder.launch = slow
+encoder = Encoder(sys.argv[1], token_budget=64)
+encoder.encode_queries(["warm"])
+texts = [f"text {number} " * 8 for number in range(4000)]
+records = [Record(id=str(number), text=text) for number, text in enumerate(texts)]
+class Told(MemoryStore):
+    def write(self, write):
+        written = super().write(write)
+        print("stored", len(write.encoded), flush=True)
+        return written
+store = Told()
+"""
+# Behind the last line main ends at once, unless it is to be interrupted.
+ARRANGEMENTS = {
+    "a thread": "threading.Thread(target=encoder.encode_documents, args=[texts]).start(); time.sleep(0.5)",
+    "a pool": "pool = ThreadPoolExecutor(1); pool.submit(encoder.encode_documents, texts); time.sleep(0.5)",
+    "what waits in a pool": """
+pool = ThreadPoolExecutor(1)
+for _ in range(200):
+    pool.submit(encoder.encode_documents, texts)
+time.sleep(0.5)""",
+    "an executor of a loop": """
+async def main():
+    asyncio.get_running_loop().run_in_executor(None, encoder.encode_documents, texts)
+    await asyncio.sleep(0.5)
+loop = asyncio.new_event_loop()
+loop.run_until_complete(main())""",
+    "an ingest in a thread": """
+threading.Thread(target=Index(store, encoder).ingest, args=[records]).start()
+time.sleep(0.5)""",
+    "an ingest in a pool": """
+pool = ThreadPoolExecutor(1)
+pool.submit(Index(store, encoder).ingest, records)
+time.sleep(0.5)""",
+    "an error": """
+threading.Thread(target=encoder.encode_documents, args=[texts]).start()
+time.sleep(0.5)
+raise SystemExit(3)""",
+    "an interrupted aingest": 'print("go", flush=True); asyncio.run(Index(store, encoder).aingest(records))',
+    "an interrupted aencode_documents": 'print("go", flush=True); asyncio.run(encoder.aencode_documents(texts))',
+    "a thread that goes on": """
+def encode():
+    for text in texts:
+        encoder.encode_documents([text])
+threading.Thread(target=encode).start()
+time.sleep(0.5)""",
+}
+Run = Callable[[str], "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run(built: Callable[..., Path], tmp_path: Path) -> Run:
+    """Run a program, interrupt it half a second after it says "go", and fail if it does not end soon."""
+
+    def run(program: str) -> subprocess.CompletedProcess[str]:
+        script = tmp_path / "program.py"
+        marked = f"{BEGIN}\n{program}\nprint('main ends', flush=True)\n"
+        script.write_text(marked, encoding="utf-8")
+        command = [sys.executable, str(script), str(built())]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            if "'go'" in program or '"go"' in program:
+                assert process.stdout
+                assert process.stdout.readline() == "go\n"
+                time.sleep(0.5)
+                os.kill(process.pid, signal.SIGINT)
+            output, errors = process.communicate(timeout=60)  # what is begun takes more than ten times as long
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+    return run
+
+
+@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
+def test_a_process_ends(arrangement: str, run: Run) -> None:
+    """Whatever encodes when the main thread ends or is interrupted, the process ends after the pass under way."""
+    done = run(ARRANGEMENTS[arrangement])
+    assert done.returncode == {"an error": 3}.get(arrangement, -signal.SIGINT if "interrupted" in arrangement else 0)
+    if "thread" in arrangement:  # whose errors Python prints
+        assert "ProcessEnding: this process is ending" in done.stderr
+    if arrangement == "an ingest in a pool":  # whose errors nobody sees
+        assert "ingest cut short after 0 chunks: this process is ending" in done.stderr
+
+
+def test_short_calls_are_answered(run: Run) -> None:
+    """What needs no more than a few passes is finished, also for the last requests of a server."""
+    done = run("""
+def answer():
+    print("answered", encoder.encode_queries(["a question"]).shape, flush=True)
+for _ in range(4):
+    threading.Thread(target=answer).start()
+time.sleep(0.05)""")
+    assert done.stdout.count("answered (1, 64)") == 4
+    assert "Error" not in done.stderr
+
+
+def test_what_begins_later_is_told(run: Run) -> None:
+    """A thread that outlives the main one gets an error that names the remedy, and no endless wait."""
+    done = run("""
+def later():
+    threading.main_thread().join()
+    try:
+        encoder.encode_queries(["a question"])
+    except EncoderClosed as error:
+        print(error, flush=True)
+threading.Thread(target=later).start()""")
+    assert "main thread has ended; join the threads that encode before it does" in done.stdout
+
+
+def test_what_was_stored_stays(run: Run) -> None:
+    """An ingest that the end cuts short has told no progress that is not stored."""
+    done = run("""
+def ingest():
+    Index(store, encoder).ingest(records, on_progress=lambda report: print("told", report.written, flush=True))
+import harrier_core.ingest
+harrier_core.ingest._WINDOW_RECORDS = 8
+threading.Thread(target=ingest).start()
+time.sleep(2.5)""")
+    stored = told = 0
+    for line in done.stdout.splitlines():
+        word, _, number = line.partition(" ")
+        stored += int(number) if word == "stored" else 0
+        told = int(number) if word == "told" else told
+        assert told <= stored
+    assert 0 < stored < 4000
+    assert "ingest cut short after" in done.stderr
