@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,6 +12,7 @@ from harrier_core.filters import Condition, meets
 from harrier_core.records import Match, chunk_id
 from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Hashes, Stored, Write, Written
+from harrier_qdrant.connection import MEMORY, Connection
 from harrier_qdrant.embedded import Edge
 from harrier_qdrant.filters import both, compile_condition, of_hashes, of_records
 from harrier_qdrant.place import Place
@@ -35,7 +37,7 @@ class QdrantStore:
 
     def __init__(
         self,
-        place: str | QdrantClient,
+        url: str | QdrantClient,
         *,
         collection: str = "documents",
         api_key: str | None = None,
@@ -45,19 +47,24 @@ class QdrantStore:
     ) -> None:
         """A collection on the server at a URL, or of a client, which stays its owner's.
 
+        url: http://host:6333, host:6333, ":memory:" for a client in local mode that ends with the store, or a
+        QdrantClient, on a server or in local mode. A collection in a folder is `QdrantStore.embedded(folder)`.
         retry_for: how many seconds a server may be away before a request is given up; timeout: of one request.
         layout: how a new collection is made, as `harrier_qdrant.Layout` lists it: vector, precision, quantization,
         on_disk, indexes, shards, replicas, write_consistency.
         """
         _check_name(collection)
-        own = Layout(**layout)
-        self._use(Server(place, collection, own, api_key=api_key, retry_for=retry_for, timeout=timeout), own)
+        own = _layout(layout)
+        connection = Connection(url, api_key=api_key, retry_for=retry_for, timeout=timeout)
+        self._use(Server(connection, collection, own), own)
 
     @classmethod
     def embedded(cls, folder: str | Path, *, collection: str = "documents", **layout: Any) -> Self:  # noqa: ANN401
         """A collection in a folder, by Qdrant Edge: the engine itself, for one process at a time."""
         _check_name(collection)
-        store, own = cls.__new__(cls), Layout(**layout)
+        if str(folder) == MEMORY or "://" in str(folder):
+            raise SettingError("an embedded Qdrant must be given a folder; QdrantStore(url) takes a URL or ':memory:'")
+        store, own = cls.__new__(cls), _layout(layout)
         store._use(Edge(Path(folder) / collection, own), own)
         return store
 
@@ -236,6 +243,16 @@ class QdrantStore:
 
 def _parts(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     return (ids[begin : begin + size] for begin in range(0, len(ids), size))
+
+
+def _layout(settings: dict[str, Any]) -> Layout:
+    """Settings of a new collection; a wrong name is answered with the right ones."""
+    known = [field.name for field in fields(Layout)]
+    for name in settings:
+        if name not in known:
+            instead = "use collection=" if name == "collection_name" else f"it takes {', '.join(known)}"
+            raise TypeError(f"QdrantStore got an unexpected keyword argument {name!r}; {instead}")
+    return Layout(**settings)
 
 
 def _check_name(collection: str) -> None:

@@ -79,6 +79,16 @@ class Trouble:
             return cls(500, said)
         return cls(_STATUS.get(code), said or code.name.lower(), _seconds(str(metadata.get("retry-after", ""))))
 
+    @classmethod
+    def of_local_mode(cls, error: Exception) -> Trouble:
+        """From an error of the client's local mode: what a server would have answered."""
+        said = str(error)
+        if isinstance(error, LookupError):  # a change of a point that is not there
+            return cls(404, f"Not found: No point with id {said} found")
+        if isinstance(error, NotImplementedError):
+            return cls(501, said)
+        return cls(404 if said.endswith("not found") else 409 if "already exists" in said else 400, said)
+
     @property
     def passes(self) -> bool:
         """Whether the same request may be answered later."""
@@ -115,6 +125,12 @@ def _detail(error: UnexpectedResponse) -> str:
     except (ValueError, KeyError, TypeError):
         return error.reason_phrase or "without a reason"
     return str(said)
+
+
+def is_closed(error: Exception) -> bool:
+    """Whether it is about a client that is closed: each way to Qdrant says so by an error of its own."""
+    source = error.source if isinstance(error, ResponseHandlingException) else error
+    return isinstance(source, RuntimeError | ValueError) and "closed" in str(source)
 
 
 def _seconds(text: str) -> float | None:
