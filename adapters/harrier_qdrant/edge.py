@@ -134,8 +134,13 @@ class Shard:
         self._opened.update(edge.UpdateOperation.delete_points_by_filter(_filter(where)))
 
     def scroll(
-        self, where: dict[str, Any] | None, offset: str | None, limit: int, fields: list[str] | None, name: str | None
-    ) -> tuple[list[tuple[dict[str, Any], Any]], str | None]:
+        self,
+        where: dict[str, Any] | None,
+        offset: str | int | None,
+        limit: int,
+        fields: list[str] | None,
+        name: str | None,
+    ) -> tuple[list[tuple[str, dict[str, Any], Any]], str | int | None]:
         """A page of points by their ids, with the vectors of that name, and where the next one begins."""
         request = edge.ScrollRequest(
             offset=offset,
@@ -145,12 +150,13 @@ class Shard:
             with_vector=name is not None,
         )
         found, following = self._opened.scroll(request)
-        points = [(each.payload or {}, _own(each.vector, name)) for each in found]
-        return points, None if following is None else str(following)
+        points = [(str(each.id), each.payload or {}, _own(each.vector, name)) for each in found]
+        # Another program's points may have numbers for ids; a UUID is of a kind that cannot be pickled.
+        return points, following if following is None or isinstance(following, int) else str(following)
 
     def search(
         self, name: str, vector: list[float], limit: int, where: dict[str, Any] | None, with_vectors: bool
-    ) -> list[tuple[dict[str, Any], Any, float]]:
+    ) -> list[tuple[str, dict[str, Any], Any, float]]:
         """The nearest points."""
         request = edge.QueryRequest(
             limit=limit,
@@ -160,7 +166,8 @@ class Shard:
             with_vector=with_vectors,
         )
         own = name if with_vectors else None
-        return [(each.payload or {}, _own(each.vector, own), each.score) for each in self._opened.query(request)]
+        found = self._opened.query(request)
+        return [(str(each.id), each.payload or {}, _own(each.vector, own), each.score) for each in found]
 
     def count(self, where: dict[str, Any] | None) -> int:
         """How many points a filter finds."""
@@ -221,7 +228,8 @@ def _make(
 
 
 def _own(vectors: Any, name: str | None) -> np.ndarray[Any, Any] | None:  # noqa: ANN401
-    return None if name is None else np.array(vectors[name], np.float32)
+    own = (vectors or {}).get(name)  # another program's point may have none of that name
+    return None if own is None else np.array(own, np.float32)
 
 
 def _filter(where: dict[str, Any]) -> edge.Filter:
@@ -233,6 +241,8 @@ def _filter(where: dict[str, Any]) -> edge.Filter:
 def _condition(said: dict[str, Any]) -> Any:  # noqa: ANN401
     if "is_null" in said:
         return edge.IsNullCondition(said["is_null"]["key"])
+    if "is_empty" in said:
+        return edge.IsEmptyCondition(said["is_empty"]["key"])
     if "key" not in said:
         return _filter(said)
     if "range" in said:

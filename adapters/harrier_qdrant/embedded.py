@@ -94,10 +94,10 @@ class Edge:
         """What a filter finds, a page at a time."""
         listed = None if fields is None else list(fields)
         name = self._layout.vector if with_vectors else None
-        offset: str | None = None
+        offset: str | int | None = None
         while True:
             page, offset = self._ask("scroll", where, offset, _PAGE, listed, name)
-            yield from (Found(payload, vector) for payload, vector in page)
+            yield from (Found(*each) for each in page)
             if offset is None:
                 return
 
@@ -106,7 +106,7 @@ class Edge:
     ) -> list[Found]:
         """The nearest that a filter finds."""
         found = self._ask("search", self._layout.vector, vector.tolist(), limit, where, with_vectors)
-        return [Found(payload, own, score) for payload, own, score in found]
+        return [Found(*each) for each in found]
 
     def count(self, where: Filter | None) -> int:
         """How many a filter finds."""

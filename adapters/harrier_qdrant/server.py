@@ -261,7 +261,7 @@ def _filter(where: Filter | None) -> models.Filter | None:
 def _found(point: Any, name: str) -> Found:  # noqa: ANN401
     own = (point.vector or {}).get(name)
     vector = None if own is None else np.array(own, np.float32)
-    return Found(point.payload or {}, vector, getattr(point, "score", 0.0))
+    return Found(str(point.id), point.payload or {}, vector, getattr(point, "score", 0.0))
 
 
 def _change(collection: str, changes: list[Any], client: QdrantClient) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -14,9 +14,9 @@ from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Hashes, Stored, Write, Written
 from harrier_qdrant.connection import MEMORY, Connection
 from harrier_qdrant.embedded import Edge
-from harrier_qdrant.filters import both, compile_condition, of_hashes, of_records
+from harrier_qdrant.filters import CHUNKS, both, compile_condition, of_hashes, of_records
 from harrier_qdrant.place import Place
-from harrier_qdrant.points import HASH, NUMBER, RECORD
+from harrier_qdrant.points import HASH, NUMBER, RECORD, TOLD_BY
 from harrier_qdrant.schema import Layout
 from harrier_qdrant.server import Server
 
@@ -96,9 +96,10 @@ class QdrantStore:
         found: dict[str, Hashes] = {}
         for begin in range(0, len(record_ids), _RECORDS):
             where = of_records(record_ids[begin : begin + _RECORDS])
-            for each in self._place.scroll(where, [RECORD, NUMBER, HASH], with_vectors=False):
-                own = found.setdefault(each.payload[RECORD], {})
-                own[each.payload[NUMBER]] = bytes.fromhex(each.payload[HASH])
+            for each in self._place.scroll(where, TOLD_BY, with_vectors=False):
+                if not each.alien(TOLD_BY):
+                    own = found.setdefault(each.payload[RECORD], {})
+                    own[each.payload[NUMBER]] = bytes.fromhex(each.payload[HASH])
         return found
 
     def write(self, write: Write) -> Written:
@@ -190,13 +191,17 @@ class QdrantStore:
 
     def _search(self, vector: NDArray[np.float32], k: int, where: Condition | None, with_vectors: bool) -> list[Match]:
         compiled = compile_condition(where)
-        limit = k
+        limit, own = k, compiled.filter
         while True:
-            found = self._place.search(vector, limit, compiled.filter, with_vectors=with_vectors)
-            met = found if compiled.exact else [each for each in found if meets(each.metadata, where)]
+            found = self._place.search(vector, limit, own, with_vectors=with_vectors)
+            chunks = [each for each in found if not each.alien()]
+            met = chunks if compiled.exact else [each for each in chunks if meets(each.metadata, where)]
             if len(met) >= k or len(found) < limit:
                 return [each.match() for each in met[:k]]
-            limit *= 4
+            if len(chunks) < len(found) and own is compiled.filter:  # rare, so that most searches are spared it
+                own = both(compiled.filter, CHUNKS)
+            else:
+                limit *= 4
 
     def read(self, record_ids: Sequence[str] | None = None, where: Condition | None = None) -> Iterator[Stored]:
         """The chunks of those records, or of all, that meet the condition, as they are needed."""
@@ -205,21 +210,31 @@ class QdrantStore:
         for ids in lists:
             own = both(None if ids is None else of_records(ids), compiled.filter)
             for each in self._place.scroll(own, None, with_vectors=True):
+                if each.alien() or each.vector is None:
+                    continue
                 if compiled.exact or meets(each.metadata, where):
                     yield each.stored()
+
+    def audit(self, tell: Callable[[tuple[str, str]], None]) -> Iterator[Stored]:
+        """All chunks; `tell` gets the ids of points that are none, which other programs wrote, and why they are."""
+        for each in self._place.scroll(None, None, with_vectors=True):
+            why = each.alien() or (f"no vector {self._layout.vector!r}" if each.vector is None else None)
+            if why:
+                tell((each.id, f"is not a chunk that an Index wrote: it has {why}; it is ignored"))
+            else:
+                yield each.stored()
 
     def record_ids(self) -> Iterator[str]:
         """The ids of all records, each once, in any order."""
         seen: set[int] = set()  # hashes: some 70 bytes a record
-        for each in self._place.scroll(None, [RECORD], with_vectors=False):
-            record_id = each.payload[RECORD]
-            if hash(record_id) not in seen:
-                seen.add(hash(record_id))
-                yield record_id
+        for each in self._place.scroll(None, TOLD_BY, with_vectors=False):
+            if not each.alien(TOLD_BY) and hash(each.payload[RECORD]) not in seen:
+                seen.add(hash(each.payload[RECORD]))
+                yield each.payload[RECORD]
 
     def count(self) -> int:
         """How many chunks there are."""
-        return self._place.count(None)
+        return self._place.count(CHUNKS)
 
     # -- life
 

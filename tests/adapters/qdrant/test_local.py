@@ -203,7 +203,7 @@ def test_what_is_no_server(wrong: Any) -> None:
 
 def test_an_async_client() -> None:
     """It is refused at once: an Index has async methods over a synchronous client."""
-    client: Any = AsyncQdrantClient(":memory:")  # type: ignore[no-untyped-call]
+    client: Any = AsyncQdrantClient(":memory:")
     with pytest.raises(SettingError, match="must be a QdrantClient, got AsyncQdrantClient; .*asearch and aingest"):
         QdrantStore(client)
 
@@ -212,7 +212,8 @@ def test_names_of_other_classes(client: QdrantClient) -> None:
     """Arguments as the client and LangChain call them are taken, or the error names ours."""
     QdrantStore(url="http://localhost:6333", collection="docs")
     wrong: dict[str, Any] = {"collection_name": "docs"}
-    for make in (lambda: QdrantStore(client, **wrong), lambda: QdrantStore.embedded("folder", **wrong)):
+    makes: list[Any] = [lambda: QdrantStore(client, **wrong), lambda: QdrantStore.embedded("folder", **wrong)]
+    for make in makes:
         with pytest.raises(TypeError, match="unexpected keyword argument 'collection_name'; use collection="):
             make()
     wrong = {"replcas": 2}
