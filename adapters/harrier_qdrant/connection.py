@@ -237,7 +237,7 @@ def _checked(server: object, api_key: str | None) -> str:
         warnings.warn(
             f"the API key goes to {_shown(url)} unencrypted, for all on the way to read; use https",
             StoreWarning,
-            stacklevel=5,
+            stacklevel=4,
         )
     return url
 

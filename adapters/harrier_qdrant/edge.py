@@ -11,6 +11,7 @@ import pickle
 import shutil
 import signal
 import sys
+import uuid  # noqa: F401  # Edge does it later, when this process may have no right to read it any more
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,20 +46,31 @@ class Shard:
         return self._shard
 
     def open(
-        self, folder: str, beside: str, engine: str, mark: str, patience: float, new: dict[str, Any] | None
+        self,
+        folder: str,
+        beside: str,
+        engine: str,
+        mark: str,
+        patience: float,
+        new: dict[str, Any] | None,
+        rights: tuple[int, int] | None,
     ) -> tuple[tuple[int, int] | None, int]:
         """A collection, which is made if it is not there and `new` says how.
 
         beside: a folder for what there is of one before it is there, and stays when it is removed; engine: Edge's
         folder in the collection's own; mark: a file that is there while a process has the collection open, so that who
-        finds it comes after one that was killed. Returns how this opening's mark is told from others, and how many
-        points could not be read.
+        finds it comes after one that was killed; rights: the user and group to be from now on.
+        Returns how this opening's mark is told from others, and how many points could not be read.
 
         Edge has a lock, but reads the segments before it takes it: whoever waits for that gets them as they were
         before the last one wrote out what it had. So nothing of a collection is touched before a lock of our own.
         """
+        if rights is not None:  # here, for they need not include reading the interpreter's own files
+            os.setgroups([])
+            os.setgid(rights[1])
+            os.setuid(rights[0])
         Path(beside).mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(Path(beside, "lock"))
+        self._lock = FileLock(Path(beside, "lock"), mode=0o600)
         try:
             self._lock.acquire(patience)
         except Timeout:
@@ -273,6 +285,7 @@ _Truth.__module__, _Truth.__name__, _Truth.__qualname__ = "numpy", "bool", "bool
 
 def main() -> None:
     """Answer requests from standard input until it ends."""
+    os.umask(0o077)  # texts lie in the files: whatever is made here is its owner's alone
     # What ends all of a service at once leaves it to our parent to end us, when we have written out what we have.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Whatever else in this process prints, the parent must not read.
@@ -289,6 +302,8 @@ def main() -> None:
             answer: tuple[str, Any] = "ok", method(*arguments)
         except BusyError:
             answer = "busy", None
+        except OSError as error:
+            answer = "denied", (error.errno, error.strerror, error.filename)
         except Exception as error:  # Edge raises nothing more precise
             answer = "error", str(error)
         try:

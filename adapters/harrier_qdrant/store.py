@@ -12,9 +12,10 @@ from harrier_core.filters import Condition, meets
 from harrier_core.records import Match, chunk_id
 from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Hashes, Stored, Write, Written
-from harrier_qdrant.connection import MEMORY, Connection
+from harrier_qdrant.connection import Connection
 from harrier_qdrant.embedded import Edge
 from harrier_qdrant.filters import CHUNKS, both, compile_condition, of_hashes, of_records
+from harrier_qdrant.folder import resolved
 from harrier_qdrant.place import Place
 from harrier_qdrant.points import HASH, NUMBER, RECORD, TOLD_BY
 from harrier_qdrant.schema import Layout
@@ -62,10 +63,8 @@ class QdrantStore:
     def embedded(cls, folder: str | Path, *, collection: str = "documents", **layout: Any) -> Self:  # noqa: ANN401
         """A collection in a folder, by Qdrant Edge: the engine itself, for one process at a time."""
         _check_name(collection)
-        if str(folder) == MEMORY or "://" in str(folder):
-            raise SettingError("an embedded Qdrant must be given a folder; QdrantStore(url) takes a URL or ':memory:'")
         store, own = cls.__new__(cls), _layout(layout)
-        store._use(Edge(Path(folder) / collection, own), own)
+        store._use(Edge(resolved(folder) / collection, own), own)
         return store
 
     def _use(self, place: Place, layout: Layout) -> None:
