@@ -110,12 +110,15 @@ class Connection:
         """What the upload of each part returns; several are made at the same time."""
         self.connected()
         assert self._uploads is not None  # noqa: S101  # made together with the client
+        own = list(parts)
         try:
-            return list(self._uploads.map(upload, parts))
-        except RuntimeError as error:
-            if not self._patience.closed.is_set():
-                raise
-            raise StoreUnavailable(CLOSED) from error  # closed in this very moment
+            answers = self._uploads.map(upload, own)
+        except RuntimeError:
+            if self._patience.closed.is_set():  # in this very moment
+                raise StoreUnavailable(CLOSED) from None
+            # The main thread has ended: no thread may be given work any more, and those that have some go on.
+            return [upload(part) for part in own]
+        return list(answers)
 
     def _attempt(self, client: QdrantClient, request: Callable[[QdrantClient], T]) -> T:
         try:

@@ -6,6 +6,7 @@ REST and gRPC tell the same things differently; `Trouble.of` is the one place th
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +28,9 @@ ERRORS = (QdrantException, ApiException, grpc.RpcError)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _MOST_SHOWN = 300  # characters of what a server says
+
+# Local mode, the client itself, httpx, and gRPC.
+_OF_CLOSED = re.compile(r"QdrantLocal instance is closed|Client was closed|client has been closed|closed channel")
 
 _Code = grpc.StatusCode
 _STATUS = {  # what a gRPC code would have been over REST
@@ -130,7 +134,7 @@ def _detail(error: UnexpectedResponse) -> str:
 def is_closed(error: Exception) -> bool:
     """Whether it is about a client that is closed: each way to Qdrant says so by an error of its own."""
     source = error.source if isinstance(error, ResponseHandlingException) else error
-    return isinstance(source, RuntimeError | ValueError) and "closed" in str(source)
+    return isinstance(source, RuntimeError | ValueError) and _OF_CLOSED.search(str(source)) is not None
 
 
 def _seconds(text: str) -> float | None:

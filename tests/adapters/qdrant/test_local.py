@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import warnings
@@ -103,6 +104,8 @@ def test_spaces_and_errors(client: QdrantClient, encoder: Encoder, tmp_path: Pat
     client.delete_collection("docs")
     with pytest.raises(HarrierError, match="Collection docs not found"):
         index.store.count()
+    with pytest.raises(StoreMissing, match="there is no collection 'closed' at :memory:"):
+        Index(QdrantStore(client, collection="closed"), encoder).search("text")
     client.create_collection("dot", {"text-dense": models.VectorParams(size=4, distance=models.Distance.DOT)})
     with pytest.raises(StoreUnsuitable, match="compares by Dot"):
         Index(QdrantStore(client, collection="dot"), encoder).ingest(RECORDS)
@@ -233,6 +236,36 @@ def test_a_client_that_its_owner_closed(encoder: Encoder, settings: dict[str, An
         with pytest.raises(StoreUnavailable, match="the QdrantClient that this store was given is closed; give"):
             use()
     stub.close()
+
+
+LAST = """
+import threading, time
+from concurrent.futures import thread as pools
+import numpy as np
+from ingesting import DIMENSIONS, Hashing
+from harrier_core.records import Chunk, Record
+from harrier_core.store import Write
+from harrier_qdrant import QdrantStore
+store = QdrantStore(":memory:")
+store.open(Hashing().space, write=True)
+def write():
+    while not pools._shutdown:  # of all pools: the main thread has ended
+        time.sleep(0.01)
+    chunks = [Chunk.of(Record(f"r{number}", "x"), 0, 0, "x") for number in range(600)]
+    known = {chunk.record_id: {} for chunk in chunks}
+    vectors = np.ones((600, DIMENSIONS), np.float32)
+    store.write(Write(dict.fromkeys(known, 1), chunks, vectors, [], known))
+    print(store.count(), flush=True)
+threading.Thread(target=write).start()
+"""
+
+
+def test_written_after_the_main_thread() -> None:
+    """A thread that Python waits for writes all that it was given, though pools take no work any more."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-W", "ignore", "-c", LAST]
+    done = subprocess.run(command, timeout=60, check=True, capture_output=True, text=True, env=environment)
+    assert done.stdout == "600\n", done.stderr
 
 
 FORKED = """
