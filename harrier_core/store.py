@@ -117,7 +117,7 @@ class VectorStore(IngestStore, Protocol):
 
 @runtime_checkable
 class Audited(Protocol):
-    """A store whose place other programs may write to as well; `verify` reports what they wrote."""
+    """A store that other programs can write to as well; `verify` reports their entries."""
 
     def audit(self, tell: Callable[[tuple[str, str]], None]) -> Iterator[Stored]:
-        """All chunks, as `read` gives them; `tell` gets the id of each other entry, and what is wrong with it."""
+        """Read all chunks; call `tell` with the id of each other entry, and the reason why it is not a chunk."""

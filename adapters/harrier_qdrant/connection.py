@@ -1,4 +1,4 @@
-"""The client of a store: of a server, by gRPC if its port answers and by REST otherwise, or in local mode."""
+"""A store's QdrantClient: connected by gRPC if the server's port answers and by REST otherwise, or in local mode."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 import grpc
-from qdrant_client import QdrantClient
+from qdrant_client import AsyncQdrantClient, QdrantClient
 from qdrant_client import grpc as messages
 
 from harrier_core.errors import SettingError, StoreError, StoreFull, StoreUnavailable, StoreWarning
@@ -33,7 +33,7 @@ _HOST_AND_PORT = re.compile(r"(?:[\w.-]+|\[[\da-fA-F:.]+\]):\d{1,5}", re.ASCII)
 
 
 class Connection:
-    """A QdrantClient, which is made at first use or somebody else's. Any number of threads may use it."""
+    """A QdrantClient, created at first use or passed in by the caller. It is safe to share between threads."""
 
     def __init__(self, server: str | QdrantClient, *, api_key: str | None, retry_for: float, timeout: float) -> None:
         self._given = server if isinstance(server, QdrantClient) else None
@@ -54,7 +54,7 @@ class Connection:
     # -- connecting
 
     def connected(self) -> QdrantClient:
-        """The client; it is made if there is none yet."""
+        """Return the client; create it first if necessary."""
         if self._inherited:
             raise StoreUnavailable("this store was connected before this process was forked; open the store after it")
         with self._lock:
@@ -68,7 +68,7 @@ class Connection:
 
     @property
     def _inherited(self) -> bool:
-        """Whether this process got the connections by a fork: they are the other one's, and so are the threads."""
+        """Whether the connections were inherited by a fork: they and their threads belong to the parent process."""
         return self._process not in (None, os.getpid())
 
     def _connect(self) -> tuple[QdrantClient, bool]:
@@ -93,21 +93,21 @@ class Connection:
     # -- requests
 
     def ask(self, request: Callable[[QdrantClient], T]) -> T:
-        """What a request returns; it is made again while its trouble may pass, and then it is Refused."""
+        """Make a request, and retry it for as long as its failure may be temporary. Raise Refused if it fails."""
         client = self.connected()
         if self.local:
             return self._ask_local(client, request)
         return self._patience.run(lambda: self._attempt(client, request))
 
     def run(self, request: Callable[[QdrantClient], T]) -> T:
-        """What a request returns, or an error in our words."""
+        """Make a request as `ask` does. Raise a StoreError that names the server if it fails."""
         try:
             return self.ask(request)
         except Refused as refused:
             raise refused.trouble.error(self.where) from None
 
     def uploaded(self, upload: Callable[[Part], T], parts: Iterable[Part]) -> list[T]:
-        """What the upload of each part returns; several are made at the same time."""
+        """Upload parts concurrently, and return the result of each."""
         self.connected()
         assert self._uploads is not None  # noqa: S101  # made together with the client
         own = list(parts)
@@ -116,7 +116,7 @@ class Connection:
         except RuntimeError:
             if self._patience.closed.is_set():  # in this very moment
                 raise StoreUnavailable(CLOSED) from None
-            # The main thread has ended: no thread may be given work any more, and those that have some go on.
+            # The interpreter is shutting down: pools take no more work, but this thread may finish its own.
             return [upload(part) for part in own]
         return list(answers)
 
@@ -129,7 +129,7 @@ class Connection:
             raise self._closed() from None
 
     def _ask_local(self, client: QdrantClient, request: Callable[[QdrantClient], T]) -> T:
-        """Local mode has no locks of its own, and raises Python's errors where a server answers with a status."""
+        """Make a request in local mode, which is not thread-safe and raises built-in exceptions instead of statuses."""
         with lock_of(client):
             try:
                 return request(client)
@@ -160,19 +160,19 @@ class Connection:
             client.close()
 
 
-# Of clients in local mode: several stores may share one.
+# By client: several stores may share one in local mode.
 _locks: WeakKeyDictionary[QdrantClient, threading.Lock] = WeakKeyDictionary()
 _making_locks = threading.Lock()
 
 
 def lock_of(client: QdrantClient) -> threading.Lock:
-    """The lock under which requests to a client in local mode are made."""
+    """Return the lock that serializes the requests to a client in local mode."""
     with _making_locks:
         return _locks.setdefault(client, threading.Lock())
 
 
 def _forked() -> None:
-    """Forget locks that threads of the parent may have held: they are not in this process to release them."""
+    """Drop the locks: threads of the parent process may have held them, and cannot release them here."""
     global _making_locks  # noqa: PLW0603  # it may be held as well
     _making_locks = threading.Lock()
     _locks.clear()
@@ -218,7 +218,7 @@ def _shown(url: str) -> str:
 
 
 def _checked(server: object, api_key: str | None) -> str:
-    """A URL, or ":memory:". What is wrong with another text is not quoted, for it may hold a secret."""
+    """Return a URL, or ":memory:". The error does not quote an invalid str, which may contain a password."""
     if not isinstance(server, str):
         raise _not_a_server(server)
     if server == MEMORY:
@@ -236,7 +236,7 @@ def _checked(server: object, api_key: str | None) -> str:
         raise _not_a_server(server)
     if api_key and parts.scheme == "http" and not _loopback(parts.hostname):
         if bare:
-            raise SettingError("the address of a server that gets an API key must begin with https:// or http://")
+            raise SettingError("with an API key, the server's address must begin with https:// or http://")
         warnings.warn(
             f"the API key goes to {_shown(url)} unencrypted, for all on the way to read; use https",
             StoreWarning,
@@ -246,16 +246,15 @@ def _checked(server: object, api_key: str | None) -> str:
 
 
 def _not_a_server(given: object) -> SettingError:
-    kind = type(given).__name__
-    if kind == "AsyncQdrantClient":
+    if isinstance(given, AsyncQdrantClient):
         return SettingError(
-            "the client of a store must be a QdrantClient, got AsyncQdrantClient; an Index over a QdrantClient has "
-            "asearch and aingest"
+            "a store's client must be a QdrantClient, got AsyncQdrantClient; for asyncio, use asearch and aingest of "
+            "an Index over a QdrantClient"
         )
-    got = "" if isinstance(given, str) else f", got {kind}"
+    got = "" if isinstance(given, str) else f", got {type(given).__name__}"
     return SettingError(
-        "a Qdrant server must be given as a URL, http://host:6333 or https://host:6333, or as a QdrantClient; a "
-        f"collection in a folder is QdrantStore.embedded(folder){got}"
+        "a Qdrant server must be given as a URL, http://host:6333 or https://host:6333, or as a QdrantClient"
+        f"{got}; for a collection in a folder, use QdrantStore.embedded(folder)"
     )
 
 

@@ -11,7 +11,7 @@ import pickle
 import shutil
 import signal
 import sys
-import uuid  # noqa: F401  # Edge does it later, when this process may have no right to read it any more
+import uuid  # noqa: F401  # Edge imports it later, when this process may have lost the permission to read it
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,13 +59,13 @@ class Shard:
 
         beside: a folder for what there is of one before it is there, and stays when it is removed; engine: Edge's
         folder in the collection's own; mark: a file that is there while a process has the collection open, so that who
-        finds it comes after one that was killed; rights: the user and group to be from now on.
+        finds it comes after one that was killed; rights: the user and group to become, for root.
         Returns how this opening's mark is told from others, and how many points could not be read.
 
         Edge has a lock, but reads the segments before it takes it: whoever waits for that gets them as they were
         before the last one wrote out what it had. So nothing of a collection is touched before a lock of our own.
         """
-        if rights is not None:  # here, for they need not include reading the interpreter's own files
+        if rights is not None:  # not at the start: they may not include reading the interpreter's own files
             os.setgroups([])
             os.setgid(rights[1])
             os.setuid(rights[0])
@@ -163,7 +163,7 @@ class Shard:
         )
         found, following = self._opened.scroll(request)
         points = [(str(each.id), each.payload or {}, _own(each.vector, name)) for each in found]
-        # Another program's points may have numbers for ids; a UUID is of a kind that cannot be pickled.
+        # Points of other programs may have integer ids. A UUID is an object of Edge that cannot be pickled.
         return points, following if following is None or isinstance(following, int) else str(following)
 
     def search(
@@ -240,7 +240,7 @@ def _make(
 
 
 def _own(vectors: Any, name: str | None) -> np.ndarray[Any, Any] | None:  # noqa: ANN401
-    own = (vectors or {}).get(name)  # another program's point may have none of that name
+    own = (vectors or {}).get(name)  # a point of another program may have no such vector
     return None if own is None else np.array(own, np.float32)
 
 
@@ -285,7 +285,7 @@ _Truth.__module__, _Truth.__name__, _Truth.__qualname__ = "numpy", "bool", "bool
 
 def main() -> None:
     """Answer requests from standard input until it ends."""
-    os.umask(0o077)  # texts lie in the files: whatever is made here is its owner's alone
+    os.umask(0o077)  # the files hold texts: no other user may read them
     # What ends all of a service at once leaves it to our parent to end us, when we have written out what we have.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Whatever else in this process prints, the parent must not read.

@@ -33,7 +33,7 @@ class Edge:
     may_race = False  # what writes to the folder is in this process, and waits for `writing`
 
     def __init__(self, folder: Path, layout: Layout) -> None:
-        """The collection in a folder, which is one without links."""
+        """The collection in a folder, whose path must be resolved."""
         if layout.shards or layout.replicas or layout.write_consistency or layout.quantization or layout.on_disk:
             raise SettingError("shards, replicas, write_consistency, quantization and on_disk are a server's settings")
         if find_spec("qdrant_edge") is None:

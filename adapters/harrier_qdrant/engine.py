@@ -154,7 +154,7 @@ class Engine:
 
     def _start(self) -> None:
         self._end()
-        if self._new is None and self._space() is None:  # to look for one must not make anything
+        if self._new is None and self._space() is None:  # reading must not create anything
             raise StoreMissing(f"there is no collection {self.folder}; ingest something into it first")
         make_private(self.folder)
         # -P: the kit's own modules are not to be found by their bare names.

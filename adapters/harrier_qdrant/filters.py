@@ -26,7 +26,7 @@ _ALL: Filter = {"key": NUMBER, "range": {"gte": 0}}
 _NONE: Filter = {"key": NUMBER, "range": {"lt": 0}}
 
 
-# Points that an Index wrote: others may write to a collection, too. It looks at the index of this field only.
+# Chunks, without the points of other programs. The server answers it from the index of this field.
 CHUNKS: Filter = {"must_not": [{"is_empty": {"key": RECORD}}]}
 
 

@@ -1,10 +1,10 @@
-"""The folder of an embedded Qdrant: what is ours in it, whose it is, and who may read it.
+"""The folder of an embedded Qdrant: its contents, its owner and its permissions.
 
 FOLDER/NAME                   a collection
 FOLDER/NAME/harrier_space.json  the space of its vectors
-FOLDER/NAME/harrier_open      is there while a process has the collection open
+FOLDER/NAME/harrier_open      exists while a process has the collection open
 FOLDER/NAME/edge              the engine's own folder
-FOLDER/.harrier/NAME          its lock, and what there is of it before it is whole; it stays when the collection goes
+FOLDER/.harrier/NAME          its lock, and the collection while it is being created; kept when it is removed
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from harrier_core.errors import SettingError, StoreError, StoreFull, StoreUnsuit
 
 SPACE, MARK, ENGINE, CONFIG, BESIDE = "harrier_space.json", "harrier_open", "edge", "edge_config.json", ".harrier"
 
-# In the root of a disk of its own; it is nobody's document.
+# In the root of a file system.
 _OF_A_DISK = "lost+found"
 _OF_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def resolved(folder: str | Path) -> Path:
-    """The folder itself, without links; it need not be there."""
+    """Return the absolute path of a folder, which need not exist, with symbolic links resolved."""
     said = str(folder)
     if said != ":memory:" and "://" not in said:
         with suppress(OSError, RuntimeError, ValueError):  # a loop of links, a user without a home, a NUL
@@ -37,13 +37,13 @@ def resolved(folder: str | Path) -> Path:
 
 
 def beside(collection: Path) -> Path:
-    """Where the lock of a collection is."""
+    """Return the folder of a collection's lock."""
     return collection.parent / BESIDE / collection.name
 
 
 @contextmanager
 def errors_of(folder: Path) -> Iterator[None]:
-    """Errors of the operating system become those of a store."""
+    """Convert OSErrors to StoreErrors."""
     try:
         yield
     except OSError as error:
@@ -51,7 +51,7 @@ def errors_of(folder: Path) -> Iterator[None]:
 
 
 def error_of(folder: Path, number: int | None, said: str | None, filename: object) -> StoreError:
-    """An error of the operating system, as users see it."""
+    """Return the StoreError for an error of the operating system."""
     path = Path(os.fsdecode(filename)) if isinstance(filename, str | bytes) else folder
     if number in (errno.EACCES, errno.EPERM):
         return StoreUnsuitable(
@@ -67,22 +67,26 @@ def error_of(folder: Path, number: int | None, said: str | None, filename: objec
 
 
 def check_place(collection: Path) -> None:
-    """Whether a collection may be made: not among the files of somebody else."""
+    """Raise StoreUnsuitable if a new collection would lie among files that are not of this kit."""
     place = collection.parent
     with errors_of(place):
         if not place.exists():
             return
         if not place.is_dir():
-            raise StoreUnsuitable(f"{place} is not a folder; give an empty or new folder")
+            raise StoreUnsuitable(f"{place} is not a folder; use an empty or new folder")
         names = {each.name for each in place.iterdir()} - {_OF_A_DISK, collection.name}
-        if not names or BESIDE in names or any((place / name / SPACE).is_file() for name in names):
+        if not names or BESIDE in names or any(_is_collection(place / name) for name in names):
             return
-    raise StoreUnsuitable(
-        f"{place} holds files and no collection of this kit, so none is made among them; give an empty or new folder"
-    )
+    raise StoreUnsuitable(f"{place} is not empty and holds no collection of this kit; use an empty or new folder")
 
 
-# -- whose it is
+def _is_collection(folder: Path) -> bool:
+    with suppress(OSError):  # it may not be entered
+        return (folder / SPACE).is_file()
+    return False
+
+
+# -- its owner
 
 
 def _user() -> int:
@@ -91,7 +95,7 @@ def _user() -> int:
 
 def _owner(path: Path) -> int | None:
     for each in (path, *path.parents):
-        with suppress(OSError):  # it is not there, or in a folder that may not be entered
+        with suppress(OSError):  # it does not exist, or its folder may not be entered
             return each.stat().st_uid
     return None
 
@@ -108,7 +112,7 @@ def _name(user: int | None) -> str:
 
 
 def rights_for(collection: Path) -> tuple[int, int] | None:
-    """The user and group that root has to be so that what it writes stays its owner's; None: as who we are."""
+    """Return the user and group that root must become to leave a collection usable for its owner, or None."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return None
     for each in (collection, collection.parent / BESIDE):
@@ -118,11 +122,11 @@ def rights_for(collection: Path) -> tuple[int, int] | None:
     return None
 
 
-# -- who may read it
+# -- its permissions
 
 
 def make_private(collection: Path) -> None:
-    """Take away the rights of others, which an earlier release left to the umask, from what is ours and our own."""
+    """Remove the permissions of other users, which earlier releases left to the umask, from files that we own."""
     if not hasattr(os, "fwalk"):  # Windows
         return
     for folder in (beside(collection), collection, collection.parent / BESIDE):
@@ -137,10 +141,10 @@ def _is_own(found: os.stat_result) -> bool:
 
 
 def _close(folder: Path) -> None:
-    """From the leaves up, so that an interrupted one begins again; by descriptors, which no link can lead elsewhere."""
+    """Close a folder last, so that an interrupted run is repeated; by descriptors, so that no link is followed."""
     for _, _, names, directory in os.fwalk(folder, topdown=False):
         for name in names:
-            with suppress(OSError):  # it is gone by now, or a link, or it cannot be read
+            with suppress(OSError):  # it was removed, or is a link, or cannot be read
                 file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
                 try:
                     found = os.fstat(file)

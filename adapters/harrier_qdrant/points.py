@@ -34,7 +34,7 @@ TEXT, METADATA, RECORD, NUMBER, START, END, HASH, FIELDS, EXACT = (
 
 Payload = dict[str, Any]
 
-# What every chunk's payload has; by the first three a chunk is told from what others wrote.
+# Every chunk's payload has these; the first three tell a chunk from a point that another program wrote.
 _KINDS: dict[str, type] = {RECORD: str, NUMBER: int, HASH: str, TEXT: str, METADATA: dict, START: int, END: int}
 TOLD_BY = (RECORD, NUMBER, HASH)
 _HEXADECIMAL = re.compile(r"(?:[0-9a-f]{2})*")
@@ -56,14 +56,14 @@ class Found:
     score: float = 0.0
 
     def alien(self, fields: Iterable[str] = tuple(_KINDS)) -> str | None:
-        """What it has, or lacks, unlike a chunk that an Index wrote; fields: those that were read, TOLD_BY at least."""
+        """How it differs from a chunk that an Index wrote, or None; fields: those that were read, TOLD_BY at least."""
         for name in fields:
             value = self.payload.get(name)
             if not isinstance(value, _KINDS[name]):
                 return f"no {name!r}" if value is None else f"a {name!r} that is {type(value).__name__}"
         if not _HEXADECIMAL.fullmatch(self.payload[HASH]):
             return f"a {HASH!r} that is not hexadecimal"
-        if self.id != chunk_id(self.payload[RECORD], self.payload[NUMBER]):  # a copy, of which there may be many
+        if self.id != chunk_id(self.payload[RECORD], self.payload[NUMBER]):  # a copy of a chunk
             return f"an id that is not of chunk {self.payload[NUMBER]} of its record"
         return None
 

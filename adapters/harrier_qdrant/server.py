@@ -186,7 +186,7 @@ class Server:
 
     def settle(self) -> None:
         """A server builds its indexes while it is written to, if it was told of them: a crash may have come before."""
-        if self._connection.local:  # where an index has no effect, and a warning says so
+        if self._connection.local:  # which has no indexes, and warns about them
             return
         there = self._connection.run(lambda client: client.get_collection(self._collection)).payload_schema
         for path, kind in self._layout.payload_indexes().items():
@@ -243,7 +243,7 @@ class Server:
         self._connection.close()
 
 
-# Local mode compares the vectors themselves, and warns that these have no effect.
+# Not in local mode, which searches exactly, and warns about parameters that it ignores.
 _RESCORED = models.SearchParams(quantization=models.QuantizationSearchParams(rescore=True, oversampling=_OVERSAMPLING))
 
 _QUANTIZATIONS: dict[str, Any] = {

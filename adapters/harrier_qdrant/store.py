@@ -48,8 +48,8 @@ class QdrantStore:
     ) -> None:
         """A collection on the server at a URL, or of a client, which stays its owner's.
 
-        url: http://host:6333, host:6333, ":memory:" for a client in local mode that ends with the store, or a
-        QdrantClient, on a server or in local mode. A collection in a folder is `QdrantStore.embedded(folder)`.
+        url: http://host:6333, host:6333, a QdrantClient (of a server or in local mode), or ":memory:" for a client in
+        local mode that is closed with the store. For a collection in a folder, use `QdrantStore.embedded(folder)`.
         retry_for: how many seconds a server may be away before a request is given up; timeout: of one request.
         layout: how a new collection is made, as `harrier_qdrant.Layout` lists it: vector, precision, quantization,
         on_disk, indexes, shards, replicas, write_consistency.
@@ -197,7 +197,7 @@ class QdrantStore:
             met = chunks if compiled.exact else [each for each in chunks if meets(each.metadata, where)]
             if len(met) >= k or len(found) < limit:
                 return [each.match() for each in met[:k]]
-            if len(chunks) < len(found) and own is compiled.filter:  # rare, so that most searches are spared it
+            if len(chunks) < len(found) and own is compiled.filter:  # only then: the filter has a cost
                 own = both(compiled.filter, CHUNKS)
             else:
                 limit *= 4
@@ -215,7 +215,7 @@ class QdrantStore:
                     yield each.stored()
 
     def audit(self, tell: Callable[[tuple[str, str]], None]) -> Iterator[Stored]:
-        """All chunks; `tell` gets the ids of points that are none, which other programs wrote, and why they are."""
+        """Read all chunks; call `tell` with the id of each point that another program wrote, and the reason."""
         for each in self._place.scroll(None, None, with_vectors=True):
             why = each.alien() or (f"no vector {self._layout.vector!r}" if each.vector is None else None)
             if why:
@@ -260,7 +260,7 @@ def _parts(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 
 
 def _layout(settings: dict[str, Any]) -> Layout:
-    """Settings of a new collection; a wrong name is answered with the right ones."""
+    """Check the names of layout settings, and return the layout."""
     known = [field.name for field in fields(Layout)]
     for name in settings:
         if name not in known:

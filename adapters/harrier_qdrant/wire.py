@@ -29,7 +29,7 @@ ERRORS = (QdrantException, ApiException, grpc.RpcError)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _MOST_SHOWN = 300  # characters of what a server says
 
-# Local mode, the client itself, httpx, and gRPC.
+# As local mode, the client, httpx and gRPC say it.
 _OF_CLOSED = re.compile(r"QdrantLocal instance is closed|Client was closed|client has been closed|closed channel")
 
 _Code = grpc.StatusCode
@@ -85,9 +85,9 @@ class Trouble:
 
     @classmethod
     def of_local_mode(cls, error: Exception) -> Trouble:
-        """From an error of the client's local mode: what a server would have answered."""
+        """From an exception of local mode: the status that a server would have returned."""
         said = str(error)
-        if isinstance(error, LookupError):  # a change of a point that is not there
+        if isinstance(error, LookupError):  # an update of a point that does not exist
             return cls(404, f"Not found: No point with id {said} found")
         if isinstance(error, NotImplementedError):
             return cls(501, said)
@@ -132,7 +132,7 @@ def _detail(error: UnexpectedResponse) -> str:
 
 
 def is_closed(error: Exception) -> bool:
-    """Whether it is about a client that is closed: each way to Qdrant says so by an error of its own."""
+    """Whether the error means that the client is closed."""
     source = error.source if isinstance(error, ResponseHandlingException) else error
     return isinstance(source, RuntimeError | ValueError) and _OF_CLOSED.search(str(source)) is not None
 

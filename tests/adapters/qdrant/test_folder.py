@@ -17,6 +17,7 @@ from harrier_qdrant import QdrantStore
 from ingesting import Hashing
 
 from harrier_core import Index, Record, SettingError, StoreError, StoreMissing, StoreUnsuitable
+from harrier_core.testing import build_model
 
 RECORDS = [Record(f"r{number}", f"text number {number}", {"n": number}) for number in range(300)]
 SPACE = Hashing().space
@@ -111,12 +112,26 @@ def test_among_the_users_documents(tmp_path: Path) -> None:
     (tmp_path / "handbook").mkdir()
     (tmp_path / "handbook" / "chapter.md").write_text("text")
     before = tree(tmp_path)
-    for collection, remedy in (("documents", "give an empty or new folder"), ("handbook", "use another name")):
+    for collection, remedy in (("documents", "use an empty or new folder"), ("handbook", "use another name")):
         with index(tmp_path, collection) as mine, pytest.raises(StoreUnsuitable, match=remedy):
             mine.ingest(RECORDS[:3])
         with index(tmp_path, collection) as mine, pytest.raises(StoreUnsuitable, match=remedy):
             mine.store.open(SPACE, write=True)
     assert tree(tmp_path) == before
+
+
+def test_the_command_among_the_users_documents(tmp_path: Path) -> None:
+    """`harrier ingest` names the folder, and leaves it as it was."""
+    model = build_model(tmp_path / "model", vectors="words")
+    handbook = tmp_path / "handbook"
+    handbook.mkdir()
+    (handbook / "chapter.md").write_text("a text")
+    command = [sys.executable, "-m", "harrier_cli", "ingest", str(handbook), "--to", f"qdrant:{handbook}"]
+    environment = {**os.environ, "HARRIER_MODEL": str(model), "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=100)
+    assert done.returncode == 3
+    assert f"{handbook} is not empty and holds no collection of this kit; use an empty or new folder" in done.stderr
+    assert [each.name for each in handbook.iterdir()] == ["chapter.md"]
 
 
 @pytest.mark.parametrize("there", ["nothing", "an empty folder", "lost+found", "an empty collection", "a copy"])

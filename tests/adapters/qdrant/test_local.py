@@ -170,7 +170,7 @@ def test_host_and_port(encoder: Encoder) -> None:
     with Index(QdrantStore(address, collection="docs", api_key="s3cr3t"), encoder) as index:  # loopback
         assert index.count() == 3
     assert repr(QdrantStore("[::1]:6333")) == "QdrantStore('documents' at http://[::1]:6333)"
-    with pytest.raises(SettingError, match="must begin with https:// or http://"):
+    with pytest.raises(SettingError, match="with an API key, the server's address must begin with https:// or http://"):
         QdrantStore("db.example.com:6333", api_key="s3cr3t")
     stub.close()
 
@@ -207,7 +207,9 @@ def test_what_is_no_server(wrong: Any) -> None:
 def test_an_async_client() -> None:
     """It is refused at once: an Index has async methods over a synchronous client."""
     client: Any = AsyncQdrantClient(":memory:")
-    with pytest.raises(SettingError, match="must be a QdrantClient, got AsyncQdrantClient; .*asearch and aingest"):
+    with pytest.raises(
+        SettingError, match="must be a QdrantClient, got AsyncQdrantClient; for asyncio, use asearch and aingest"
+    ):
         QdrantStore(client)
 
 
