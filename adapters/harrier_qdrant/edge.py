@@ -303,7 +303,8 @@ def main() -> None:
         except BusyError:
             answer = "busy", None
         except OSError as error:
-            answer = "denied", (error.errno, error.strerror, error.filename)
+            user = os.geteuid() if hasattr(os, "geteuid") else None
+            answer = "denied", (error.errno, error.strerror, error.filename, user)
         except Exception as error:  # Edge raises nothing more precise
             answer = "error", str(error)
         try:

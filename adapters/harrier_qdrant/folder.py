@@ -50,13 +50,16 @@ def errors_of(folder: Path) -> Iterator[None]:
         raise error_of(folder, error.errno, error.strerror, error.filename) from None
 
 
-def error_of(folder: Path, number: int | None, said: str | None, filename: object) -> StoreError:
-    """Return the StoreError for an error of the operating system."""
+def error_of(
+    folder: Path, number: int | None, said: str | None, filename: object, user: int | None = None
+) -> StoreError:
+    """Return the StoreError for an error of the operating system; user: who got it, if not this process's user."""
     path = Path(os.fsdecode(filename)) if isinstance(filename, str | bytes) else folder
     if number in (errno.EACCES, errno.EPERM):
+        who, owner = _name(_user() if user is None else user), _name(_owner(path))
         return StoreUnsuitable(
-            f"{path} is not accessible to user {_name(_user())} (owner: {_name(_owner(path))}): {said}; run as its "
-            "owner, or run a Qdrant server for several users"
+            f"{path} is not accessible to user {who} (owner: {owner}): {said}; run as its owner, or run a Qdrant server "
+            "for several users"
         )
     if number in (errno.ENOSPC, errno.EDQUOT):
         return StoreFull(f"the disk of {path} is full: {said}; make room and run the same again")

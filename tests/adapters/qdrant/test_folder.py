@@ -291,3 +291,15 @@ def test_root_in_a_folder_of_another_user(shared: Path) -> None:
     with start_as("nobody", place) as owner:
         assert said(owner) == "50 300\n"
         owner.communicate("\n")
+
+
+def test_root_where_the_owner_cannot_go(shared: Path) -> None:
+    """The error is about the owner's rights, with which root works."""
+    shared.chmod(0o777)
+    with start_as("nobody", shared / "place") as owner:
+        assert said(owner) == "0 50\n"
+        owner.communicate("\n")
+    shared.chmod(0o700)
+    with index(shared / "place") as mine, pytest.raises(StoreUnsuitable, match="not accessible to user 'nobody'"):
+        mine.count()
+    assert (shared / "place" / "docs").stat().st_uid == (shared / "place").stat().st_uid != 0
