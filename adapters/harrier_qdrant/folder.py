@@ -58,8 +58,8 @@ def error_of(
     if number in (errno.EACCES, errno.EPERM):
         who, owner = _name(_user() if user is None else user), _name(_owner(path))
         return StoreUnsuitable(
-            f"{path} is not accessible to user {who} (owner: {owner}): {said}; run as its owner, or run a Qdrant server "
-            "for several users"
+            f"{path} is not accessible to user {who} (owner: {owner}): {said}; run as its owner, or run a Qdrant "
+            "server for several users"
         )
     if number in (errno.ENOSPC, errno.EDQUOT):
         return StoreFull(f"the disk of {path} is full: {said}; make room and run the same again")
