@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from harrier_core.filters import Condition
 from harrier_core.records import Chunk, Match
@@ -113,3 +113,11 @@ class VectorStore(IngestStore, Protocol):
 
     def close(self) -> None:
         """Let go of connections; what is stored stays."""
+
+
+@runtime_checkable
+class Audited(Protocol):
+    """A store that other programs can write to as well; `verify` reports their entries."""
+
+    def audit(self, tell: Callable[[tuple[str, str]], None]) -> Iterator[Stored]:
+        """Read all chunks; call `tell` with the id of each other entry, and the reason why it is not a chunk."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from harrier_core.ingest import DocumentEncoder
 from harrier_core.records import VerifyReport, text_hash
-from harrier_core.store import Stored, VectorStore
+from harrier_core.store import Audited, Stored, VectorStore
 
 _WINDOW = 256  # chunks, of which as many as are in the sample are encoded together
 # A length that half precision, or int8 in a database, makes of one.
@@ -30,7 +30,8 @@ def verify(
     report = VerifyReport()
     share = sample / max(1, store.count())
     chance = random.Random(0)  # noqa: S311  # the same sample of the same index
-    for window in _windows(store.read()):
+    stored = store.audit(report.problems.append) if isinstance(store, Audited) else store.read()
+    for window in _windows(stored):
         unlike = dict(_unlike(window, dimensions))
         report.problems += unlike.items()
         again = [each for each in window if chance.random() < share and each.chunk.record_id not in unlike]

@@ -11,6 +11,7 @@ import pickle
 import shutil
 import signal
 import sys
+import uuid  # noqa: F401  # Edge imports it later, when this process may have lost the permission to read it
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,20 +46,31 @@ class Shard:
         return self._shard
 
     def open(
-        self, folder: str, beside: str, engine: str, mark: str, patience: float, new: dict[str, Any] | None
+        self,
+        folder: str,
+        beside: str,
+        engine: str,
+        mark: str,
+        patience: float,
+        new: dict[str, Any] | None,
+        rights: tuple[int, int] | None,
     ) -> tuple[tuple[int, int] | None, int]:
         """A collection, which is made if it is not there and `new` says how.
 
         beside: a folder for what there is of one before it is there, and stays when it is removed; engine: Edge's
         folder in the collection's own; mark: a file that is there while a process has the collection open, so that who
-        finds it comes after one that was killed. Returns how this opening's mark is told from others, and how many
-        points could not be read.
+        finds it comes after one that was killed; rights: the user and group to become, for root.
+        Returns how this opening's mark is told from others, and how many points could not be read.
 
         Edge has a lock, but reads the segments before it takes it: whoever waits for that gets them as they were
         before the last one wrote out what it had. So nothing of a collection is touched before a lock of our own.
         """
+        if rights is not None:  # not at the start: they may not include reading the interpreter's own files
+            os.setgroups([])
+            os.setgid(rights[1])
+            os.setuid(rights[0])
         Path(beside).mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(Path(beside, "lock"))
+        self._lock = FileLock(Path(beside, "lock"), mode=0o600)
         try:
             self._lock.acquire(patience)
         except Timeout:
@@ -134,8 +146,13 @@ class Shard:
         self._opened.update(edge.UpdateOperation.delete_points_by_filter(_filter(where)))
 
     def scroll(
-        self, where: dict[str, Any] | None, offset: str | None, limit: int, fields: list[str] | None, name: str | None
-    ) -> tuple[list[tuple[dict[str, Any], Any]], str | None]:
+        self,
+        where: dict[str, Any] | None,
+        offset: str | int | None,
+        limit: int,
+        fields: list[str] | None,
+        name: str | None,
+    ) -> tuple[list[tuple[str, dict[str, Any], Any]], str | int | None]:
         """A page of points by their ids, with the vectors of that name, and where the next one begins."""
         request = edge.ScrollRequest(
             offset=offset,
@@ -145,12 +162,13 @@ class Shard:
             with_vector=name is not None,
         )
         found, following = self._opened.scroll(request)
-        points = [(each.payload or {}, _own(each.vector, name)) for each in found]
-        return points, None if following is None else str(following)
+        points = [(str(each.id), each.payload or {}, _own(each.vector, name)) for each in found]
+        # Points of other programs may have integer ids. A UUID is an object of Edge that cannot be pickled.
+        return points, following if following is None or isinstance(following, int) else str(following)
 
     def search(
         self, name: str, vector: list[float], limit: int, where: dict[str, Any] | None, with_vectors: bool
-    ) -> list[tuple[dict[str, Any], Any, float]]:
+    ) -> list[tuple[str, dict[str, Any], Any, float]]:
         """The nearest points."""
         request = edge.QueryRequest(
             limit=limit,
@@ -160,7 +178,8 @@ class Shard:
             with_vector=with_vectors,
         )
         own = name if with_vectors else None
-        return [(each.payload or {}, _own(each.vector, own), each.score) for each in self._opened.query(request)]
+        found = self._opened.query(request)
+        return [(str(each.id), each.payload or {}, _own(each.vector, own), each.score) for each in found]
 
     def count(self, where: dict[str, Any] | None) -> int:
         """How many points a filter finds."""
@@ -221,7 +240,8 @@ def _make(
 
 
 def _own(vectors: Any, name: str | None) -> np.ndarray[Any, Any] | None:  # noqa: ANN401
-    return None if name is None else np.array(vectors[name], np.float32)
+    own = (vectors or {}).get(name)  # a point of another program may have no such vector
+    return None if own is None else np.array(own, np.float32)
 
 
 def _filter(where: dict[str, Any]) -> edge.Filter:
@@ -233,6 +253,8 @@ def _filter(where: dict[str, Any]) -> edge.Filter:
 def _condition(said: dict[str, Any]) -> Any:  # noqa: ANN401
     if "is_null" in said:
         return edge.IsNullCondition(said["is_null"]["key"])
+    if "is_empty" in said:
+        return edge.IsEmptyCondition(said["is_empty"]["key"])
     if "key" not in said:
         return _filter(said)
     if "range" in said:
@@ -263,6 +285,7 @@ _Truth.__module__, _Truth.__name__, _Truth.__qualname__ = "numpy", "bool", "bool
 
 def main() -> None:
     """Answer requests from standard input until it ends."""
+    os.umask(0o077)  # the files hold texts: no other user may read them
     # What ends all of a service at once leaves it to our parent to end us, when we have written out what we have.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Whatever else in this process prints, the parent must not read.
@@ -279,6 +302,9 @@ def main() -> None:
             answer: tuple[str, Any] = "ok", method(*arguments)
         except BusyError:
             answer = "busy", None
+        except OSError as error:
+            user = os.geteuid() if hasattr(os, "geteuid") else None
+            answer = "denied", (error.errno, error.strerror, error.filename, user)
         except Exception as error:  # Edge raises nothing more precise
             answer = "error", str(error)
         try:

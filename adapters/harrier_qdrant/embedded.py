@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from harrier_core.errors import SettingError, StoreUnavailable
 from harrier_core.records import Chunk
 from harrier_core.space import EmbeddingSpace
-from harrier_qdrant.engine import BESIDE, engines
+from harrier_qdrant.engine import engines
 from harrier_qdrant.filters import Filter
+from harrier_qdrant.folder import BESIDE
 from harrier_qdrant.points import Found, batches, payload_of, redescribed
 from harrier_qdrant.schema import Layout, Shape
 from harrier_qdrant.wire import CLOSED
@@ -32,6 +33,7 @@ class Edge:
     may_race = False  # what writes to the folder is in this process, and waits for `writing`
 
     def __init__(self, folder: Path, layout: Layout) -> None:
+        """The collection in a folder, whose path must be resolved."""
         if layout.shards or layout.replicas or layout.write_consistency or layout.quantization or layout.on_disk:
             raise SettingError("shards, replicas, write_consistency, quantization and on_disk are a server's settings")
         if find_spec("qdrant_edge") is None:
@@ -41,7 +43,7 @@ class Edge:
         if folder.name == BESIDE:
             raise SettingError(f"a collection cannot be called {BESIDE}: use another name")
         self._layout = layout
-        self._engine = engines.use(folder.expanduser().resolve())
+        self._engine = engines.use(folder)
         self._closed = False
 
     def _ask(self, name: str, *arguments: Any) -> Any:  # noqa: ANN401
@@ -94,10 +96,10 @@ class Edge:
         """What a filter finds, a page at a time."""
         listed = None if fields is None else list(fields)
         name = self._layout.vector if with_vectors else None
-        offset: str | None = None
+        offset: str | int | None = None
         while True:
             page, offset = self._ask("scroll", where, offset, _PAGE, listed, name)
-            yield from (Found(payload, vector) for payload, vector in page)
+            yield from (Found(*each) for each in page)
             if offset is None:
                 return
 
@@ -106,7 +108,7 @@ class Edge:
     ) -> list[Found]:
         """The nearest that a filter finds."""
         found = self._ask("search", self._layout.vector, vector.tolist(), limit, where, with_vectors)
-        return [Found(payload, own, score) for payload, own, score in found]
+        return [Found(*each) for each in found]
 
     def count(self, where: Filter | None) -> int:
         """How many a filter finds."""

@@ -15,8 +15,20 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-from harrier_core.errors import StoreError, StoreUnavailable, StoreUnsuitable, StoreWarning
+from harrier_core.errors import StoreError, StoreMissing, StoreUnavailable, StoreUnsuitable, StoreWarning
 from harrier_core.space import EmbeddingSpace
+from harrier_qdrant.folder import (
+    CONFIG,
+    ENGINE,
+    MARK,
+    SPACE,
+    beside,
+    check_place,
+    error_of,
+    errors_of,
+    make_private,
+    rights_for,
+)
 from harrier_qdrant.schema import Layout, Shape
 from harrier_qdrant.wire import CLOSED
 
@@ -25,10 +37,6 @@ _PATIENCE = 10.0
 # How often in a row the process may die of one request before that is an error.
 _LIVES = 3
 _CHILD = Path(__file__).with_name("edge.py")
-# Of a collection's folder: the space, what is there while a process has it open, and the engine's own folder.
-_SPACE, _MARK, _ENGINE, _CONFIG = "harrier_space.json", "harrier_open", "edge", "edge_config.json"
-# Beside all collections: what there is of one before it is there, and what stays when it is removed.
-BESIDE = ".harrier"
 
 
 class Engine:
@@ -68,26 +76,29 @@ class Engine:
         with self._lock:
             self._end_if_replaced()
         try:
-            config = json.loads((self.folder / _ENGINE / _CONFIG).read_text(encoding="utf-8"))
+            config = json.loads((self.folder / ENGINE / CONFIG).read_text(encoding="utf-8"))
             vectors = {name: (each["size"], each["distance"]) for name, each in config["vectors"].items()}
+        except PermissionError as error:
+            raise error_of(self.folder, error.errno, error.strerror, error.filename) from None
         except (OSError, ValueError, LookupError):
-            raise StoreUnsuitable(f"{self.folder} is damaged: its {_ENGINE}/{_CONFIG} cannot be read") from None
+            raise StoreUnsuitable(f"{self.folder} is damaged: its {ENGINE}/{CONFIG} cannot be read") from None
         return Shape(vectors, space)
 
     def _space(self) -> str | None:
-        try:
-            return (self.folder / _SPACE).read_text(encoding="utf-8")
-        except (FileNotFoundError, NotADirectoryError):
-            if self.folder.exists() and (self.folder.is_file() or any(self.folder.iterdir())):
-                raise StoreUnsuitable(
-                    f"{self.folder} is not one of this kit's collections: it has no {_SPACE}; use another name"
-                ) from None
-            return None
+        with errors_of(self.folder):
+            try:
+                return (self.folder / SPACE).read_text(encoding="utf-8")
+            except (FileNotFoundError, NotADirectoryError):
+                if self.folder.exists() and (self.folder.is_file() or any(self.folder.iterdir())):
+                    raise StoreUnsuitable(
+                        f"{self.folder} is not one of this kit's collections: it has no {SPACE}; use another name"
+                    ) from None
+                return None
 
     def create(self, space: EmbeddingSpace, layout: Layout) -> None:
         """Have the engine make it, unless another process was faster."""
         new = {
-            "files": {_SPACE: space.to_json()},
+            "files": {SPACE: space.to_json()},
             "vector": layout.vector,
             "dimensions": space.dimensions,
             "precision": layout.precision,
@@ -95,6 +106,7 @@ class Engine:
         }
         with self.writing:
             if self._space() is None:
+                check_place(self.folder)
                 self.end()
                 self._new = new
                 try:
@@ -135,13 +147,16 @@ class Engine:
 
     def _end_if_replaced(self) -> bool:
         """Whether the engine has open what is not there any more: it ends, and writes nothing into what is."""
-        replaced = self._running and _identity(self.folder / _MARK) != self._opened_as
+        replaced = self._running and _identity(self.folder / MARK) != self._opened_as
         if replaced:
             self._end()
         return replaced
 
     def _start(self) -> None:
         self._end()
+        if self._new is None and self._space() is None:  # reading must not create anything
+            raise StoreMissing(f"there is no collection {self.folder}; ingest something into it first")
+        make_private(self.folder)
         # -P: the kit's own modules are not to be found by their bare names.
         command = [sys.executable, "-P", str(_CHILD)]
         try:
@@ -151,11 +166,9 @@ class Engine:
             )
         except OSError as error:
             raise StoreUnavailable(f"the process of Qdrant Edge cannot be started: {error}") from None
-        beside = self.folder.parent / BESIDE / self.folder.name
+        names = str(self.folder), str(beside(self.folder)), ENGINE, MARK
         try:
-            self._opened_as, lost = self._exchange(
-                "open", (str(self.folder), str(beside), _ENGINE, _MARK, _PATIENCE, self._new)
-            )
+            self._opened_as, lost = self._exchange("open", (*names, _PATIENCE, self._new, rights_for(self.folder)))
         except StoreError:
             self._end()
             raise
@@ -180,6 +193,8 @@ class Engine:
                 f"{self.folder} is open in another process, and Qdrant Edge allows one at a time; close it there, or "
                 "run a Qdrant server"
             )
+        if said == "denied":
+            raise error_of(self.folder, *answer)
         if said == "error":
             raise StoreError(f"Qdrant Edge refused: {answer}")
         return answer

@@ -26,6 +26,10 @@ _ALL: Filter = {"key": NUMBER, "range": {"gte": 0}}
 _NONE: Filter = {"key": NUMBER, "range": {"lt": 0}}
 
 
+# Chunks, without the points of other programs. The server answers it from the index of this field.
+CHUNKS: Filter = {"must_not": [{"is_empty": {"key": RECORD}}]}
+
+
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """A filter, and whether it finds what the condition means and nothing else."""

@@ -12,13 +12,14 @@ exact         metadata as JSON, only where Qdrant cannot hold its numbers
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from harrier_core.records import Chunk, Match, to_json
+from harrier_core.records import Chunk, Match, chunk_id, to_json
 from harrier_core.store import Stored
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ TEXT, METADATA, RECORD, NUMBER, START, END, HASH, FIELDS, EXACT = (
 
 Payload = dict[str, Any]
 
+# Every chunk's payload has these; the first three tell a chunk from a point that another program wrote.
+_KINDS: dict[str, type] = {RECORD: str, NUMBER: int, HASH: str, TEXT: str, METADATA: dict, START: int, END: int}
+TOLD_BY = (RECORD, NUMBER, HASH)
+_HEXADECIMAL = re.compile(r"(?:[0-9a-f]{2})*")
+
 # Qdrant's guide says 64 to 256 points a request; its REST interface takes 32 MiB, where a point of 5,376 numbers has
 # 104 KB.
 _MOST_POINTS, _MOST_BYTES = 256, 4 * 2**20
@@ -44,9 +50,22 @@ _MOST_NUMBER = int(sys.float_info.max)
 class Found:
     """A point as a search or a scroll gives it."""
 
+    id: str
     payload: Payload
     vector: Vector | None = None
     score: float = 0.0
+
+    def alien(self, fields: Iterable[str] = tuple(_KINDS)) -> str | None:
+        """How it differs from a chunk that an Index wrote, or None; fields: those that were read, TOLD_BY at least."""
+        for name in fields:
+            value = self.payload.get(name)
+            if not isinstance(value, _KINDS[name]):
+                return f"no {name!r}" if value is None else f"a {name!r} that is {type(value).__name__}"
+        if not _HEXADECIMAL.fullmatch(self.payload[HASH]):
+            return f"a {HASH!r} that is not hexadecimal"
+        if self.id != chunk_id(self.payload[RECORD], self.payload[NUMBER]):  # a copy of a chunk
+            return f"an id that is not of chunk {self.payload[NUMBER]} of its record"
+        return None
 
     def match(self) -> Match:
         """As the Index gives it to users."""

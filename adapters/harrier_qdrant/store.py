@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,10 +12,12 @@ from harrier_core.filters import Condition, meets
 from harrier_core.records import Match, chunk_id
 from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Hashes, Stored, Write, Written
+from harrier_qdrant.connection import Connection
 from harrier_qdrant.embedded import Edge
-from harrier_qdrant.filters import both, compile_condition, of_hashes, of_records
+from harrier_qdrant.filters import CHUNKS, both, compile_condition, of_hashes, of_records
+from harrier_qdrant.folder import resolved
 from harrier_qdrant.place import Place
-from harrier_qdrant.points import HASH, NUMBER, RECORD
+from harrier_qdrant.points import HASH, NUMBER, RECORD, TOLD_BY
 from harrier_qdrant.schema import Layout
 from harrier_qdrant.server import Server
 
@@ -35,7 +38,7 @@ class QdrantStore:
 
     def __init__(
         self,
-        place: str | QdrantClient,
+        url: str | QdrantClient,
         *,
         collection: str = "documents",
         api_key: str | None = None,
@@ -45,20 +48,23 @@ class QdrantStore:
     ) -> None:
         """A collection on the server at a URL, or of a client, which stays its owner's.
 
+        url: http://host:6333, host:6333, a QdrantClient (of a server or in local mode), or ":memory:" for a client in
+        local mode that is closed with the store. For a collection in a folder, use `QdrantStore.embedded(folder)`.
         retry_for: how many seconds a server may be away before a request is given up; timeout: of one request.
         layout: how a new collection is made, as `harrier_qdrant.Layout` lists it: vector, precision, quantization,
         on_disk, indexes, shards, replicas, write_consistency.
         """
         _check_name(collection)
-        own = Layout(**layout)
-        self._use(Server(place, collection, own, api_key=api_key, retry_for=retry_for, timeout=timeout), own)
+        own = _layout(layout)
+        connection = Connection(url, api_key=api_key, retry_for=retry_for, timeout=timeout)
+        self._use(Server(connection, collection, own), own)
 
     @classmethod
     def embedded(cls, folder: str | Path, *, collection: str = "documents", **layout: Any) -> Self:  # noqa: ANN401
         """A collection in a folder, by Qdrant Edge: the engine itself, for one process at a time."""
         _check_name(collection)
-        store, own = cls.__new__(cls), Layout(**layout)
-        store._use(Edge(Path(folder) / collection, own), own)
+        store, own = cls.__new__(cls), _layout(layout)
+        store._use(Edge(resolved(folder) / collection, own), own)
         return store
 
     def _use(self, place: Place, layout: Layout) -> None:
@@ -89,9 +95,10 @@ class QdrantStore:
         found: dict[str, Hashes] = {}
         for begin in range(0, len(record_ids), _RECORDS):
             where = of_records(record_ids[begin : begin + _RECORDS])
-            for each in self._place.scroll(where, [RECORD, NUMBER, HASH], with_vectors=False):
-                own = found.setdefault(each.payload[RECORD], {})
-                own[each.payload[NUMBER]] = bytes.fromhex(each.payload[HASH])
+            for each in self._place.scroll(where, TOLD_BY, with_vectors=False):
+                if not each.alien(TOLD_BY):
+                    own = found.setdefault(each.payload[RECORD], {})
+                    own[each.payload[NUMBER]] = bytes.fromhex(each.payload[HASH])
         return found
 
     def write(self, write: Write) -> Written:
@@ -183,13 +190,17 @@ class QdrantStore:
 
     def _search(self, vector: NDArray[np.float32], k: int, where: Condition | None, with_vectors: bool) -> list[Match]:
         compiled = compile_condition(where)
-        limit = k
+        limit, own = k, compiled.filter
         while True:
-            found = self._place.search(vector, limit, compiled.filter, with_vectors=with_vectors)
-            met = found if compiled.exact else [each for each in found if meets(each.metadata, where)]
+            found = self._place.search(vector, limit, own, with_vectors=with_vectors)
+            chunks = [each for each in found if not each.alien()]
+            met = chunks if compiled.exact else [each for each in chunks if meets(each.metadata, where)]
             if len(met) >= k or len(found) < limit:
                 return [each.match() for each in met[:k]]
-            limit *= 4
+            if len(chunks) < len(found) and own is compiled.filter:  # only then: the filter has a cost
+                own = both(compiled.filter, CHUNKS)
+            else:
+                limit *= 4
 
     def read(self, record_ids: Sequence[str] | None = None, where: Condition | None = None) -> Iterator[Stored]:
         """The chunks of those records, or of all, that meet the condition, as they are needed."""
@@ -198,21 +209,31 @@ class QdrantStore:
         for ids in lists:
             own = both(None if ids is None else of_records(ids), compiled.filter)
             for each in self._place.scroll(own, None, with_vectors=True):
+                if each.alien() or each.vector is None:
+                    continue
                 if compiled.exact or meets(each.metadata, where):
                     yield each.stored()
+
+    def audit(self, tell: Callable[[tuple[str, str]], None]) -> Iterator[Stored]:
+        """Read all chunks; call `tell` with the id of each point that another program wrote, and the reason."""
+        for each in self._place.scroll(None, None, with_vectors=True):
+            why = each.alien() or (f"no vector {self._layout.vector!r}" if each.vector is None else None)
+            if why:
+                tell((each.id, f"is not a chunk that an Index wrote: it has {why}; it is ignored"))
+            else:
+                yield each.stored()
 
     def record_ids(self) -> Iterator[str]:
         """The ids of all records, each once, in any order."""
         seen: set[int] = set()  # hashes: some 70 bytes a record
-        for each in self._place.scroll(None, [RECORD], with_vectors=False):
-            record_id = each.payload[RECORD]
-            if hash(record_id) not in seen:
-                seen.add(hash(record_id))
-                yield record_id
+        for each in self._place.scroll(None, TOLD_BY, with_vectors=False):
+            if not each.alien(TOLD_BY) and hash(each.payload[RECORD]) not in seen:
+                seen.add(hash(each.payload[RECORD]))
+                yield each.payload[RECORD]
 
     def count(self) -> int:
         """How many chunks there are."""
-        return self._place.count(None)
+        return self._place.count(CHUNKS)
 
     # -- life
 
@@ -236,6 +257,16 @@ class QdrantStore:
 
 def _parts(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     return (ids[begin : begin + size] for begin in range(0, len(ids), size))
+
+
+def _layout(settings: dict[str, Any]) -> Layout:
+    """Check the names of layout settings, and return the layout."""
+    known = [field.name for field in fields(Layout)]
+    for name in settings:
+        if name not in known:
+            instead = "use collection=" if name == "collection_name" else f"it takes {', '.join(known)}"
+            raise TypeError(f"QdrantStore got an unexpected keyword argument {name!r}; {instead}")
+    return Layout(**settings)
 
 
 def _check_name(collection: str) -> None:

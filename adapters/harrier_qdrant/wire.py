@@ -6,6 +6,7 @@ REST and gRPC tell the same things differently; `Trouble.of` is the one place th
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +28,9 @@ ERRORS = (QdrantException, ApiException, grpc.RpcError)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _MOST_SHOWN = 300  # characters of what a server says
+
+# As local mode, the client, httpx and gRPC say it.
+_OF_CLOSED = re.compile(r"QdrantLocal instance is closed|Client was closed|client has been closed|closed channel")
 
 _Code = grpc.StatusCode
 _STATUS = {  # what a gRPC code would have been over REST
@@ -79,6 +83,16 @@ class Trouble:
             return cls(500, said)
         return cls(_STATUS.get(code), said or code.name.lower(), _seconds(str(metadata.get("retry-after", ""))))
 
+    @classmethod
+    def of_local_mode(cls, error: Exception) -> Trouble:
+        """From an exception of local mode: the status that a server would have returned."""
+        said = str(error)
+        if isinstance(error, LookupError):  # an update of a point that does not exist
+            return cls(404, f"Not found: No point with id {said} found")
+        if isinstance(error, NotImplementedError):
+            return cls(501, said)
+        return cls(404 if said.endswith("not found") else 409 if "already exists" in said else 400, said)
+
     @property
     def passes(self) -> bool:
         """Whether the same request may be answered later."""
@@ -115,6 +129,12 @@ def _detail(error: UnexpectedResponse) -> str:
     except (ValueError, KeyError, TypeError):
         return error.reason_phrase or "without a reason"
     return str(said)
+
+
+def is_closed(error: Exception) -> bool:
+    """Whether the error means that the client is closed."""
+    source = error.source if isinstance(error, ResponseHandlingException) else error
+    return isinstance(source, RuntimeError | ValueError) and _OF_CLOSED.search(str(source)) is not None
 
 
 def _seconds(text: str) -> float | None:

@@ -63,7 +63,8 @@ def test_metadata_comes_back(metadata: dict[str, Any]) -> None:
     payload = payload_of(chunk)
     vectors = np.ones((1, 2), np.float32)
     [point] = messages.UpsertPoints.FromString(upsert_request("c", "v", ["i"], vectors, [payload])).points
-    found = Found(GrpcToRest.convert_payload(point.payload), np.ones(2, np.float32))
+    found = Found(chunk.id, GrpcToRest.convert_payload(point.payload), np.ones(2, np.float32))
+    assert found.alien() is None
     assert found.stored().chunk == chunk
     assert found.match().metadata == metadata
     assert set(described(chunk)) < set(payload)

@@ -1,4 +1,4 @@
-"""The contract on Qdrant's own engine, and on both ways to a server."""
+"""The contract on Qdrant's own engine, on both ways to a server, and on a client's local mode."""
 
 from __future__ import annotations
 
@@ -59,6 +59,25 @@ class TestGrpc(_OverTheWire):
     @pytest.fixture
     def new_store(self, stub: Stub) -> Callable[[], VectorStore]:
         return lambda: QdrantStore(stub.client(prefer_grpc=True), collection="docs")
+
+
+class TestMemory(_OverTheWire):
+    """The same on a client in memory, as tutorials begin."""
+
+    @pytest.fixture
+    def new_store(self) -> Iterator[Callable[[], VectorStore]]:
+        with closing(QdrantClient(":memory:")) as client:
+            yield lambda: QdrantStore(client, collection="docs")
+
+
+@pytest.mark.timeout(600)  # it commits every point to SQLite
+class TestPath(_OverTheWire):
+    """The same on a client that keeps its points in a folder."""
+
+    @pytest.fixture
+    def new_store(self, tmp_path: Path) -> Iterator[Callable[[], VectorStore]]:
+        with closing(QdrantClient(path=str(tmp_path / "local"))) as client:
+            yield lambda: QdrantStore(client, collection="docs")
 
 
 class TestServer(StoreContract):

@@ -217,7 +217,7 @@ def test_keys_stay_secret(stub: Stub, encoder: Encoder) -> None:
             index.search("text")
     assert secret not in str(refused.value)
     for wrong in (f"db.example.com:6333?key={secret}", "postgresql://host", f"http://user:{secret}/@host"):
-        with pytest.raises(SettingError, match="a Qdrant server is a URL") as setting:
+        with pytest.raises(SettingError, match="a Qdrant server must be given as a URL") as setting:
             QdrantStore(wrong)
         assert secret not in str(setting.value)
     client = stub.client()
