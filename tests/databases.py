@@ -22,6 +22,7 @@ _numbers = itertools.count()
 _session = secrets.token_hex(4)  # databases and roles are the server's: another session on it must not have their names
 
 _SAID = pytest.StashKey[str]()
+NewDatabase = Callable[..., str]
 NewRole = Callable[..., str]
 
 
@@ -85,6 +86,13 @@ def postgres(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture
+def major(postgres: str) -> int:
+    """The server's major version, for tests of a feature that older ones lack."""
+    [(number,)] = _execute(postgres, "SELECT current_setting('server_version_num')::int")
+    return int(number) // 10_000
+
+
+@pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """One of the test's own, to be killed, and its folder: embedded always."""
     conninfo, stop = start(tmp_path / "data")
@@ -98,13 +106,13 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 
 @pytest.fixture
-def new_database(postgres: str) -> Iterator[Callable[[], str]]:
-    """Make an empty database of the test's own; its URL."""
+def new_database(postgres: str) -> Iterator[NewDatabase]:
+    """Make an empty database of the test's own, with options of CREATE DATABASE; its URL."""
     made: list[str] = []
 
-    def new() -> str:
+    def new(options: LiteralString = "") -> str:
         made.append(f"harrier_tests_{_session}_{next(_numbers)}")
-        _execute(postgres, "CREATE DATABASE {}", made[-1])
+        _execute(postgres, "CREATE DATABASE {} " + options, made[-1])
         return _url(postgres, dbname=made[-1])
 
     yield new
@@ -113,24 +121,24 @@ def new_database(postgres: str) -> Iterator[Callable[[], str]]:
 
 
 @pytest.fixture
-def database(new_database: Callable[[], str]) -> str:
+def database(new_database: NewDatabase) -> str:
     """An empty database of the test's own on that server."""
     return new_database()
 
 
 @pytest.fixture
 def new_role(postgres: str, new_database: object) -> Iterator[NewRole]:  # noqa: ARG001 - roles go before databases
-    """Make a role that may log in; its name, which needs no quotes.
+    """Make a role that may log in, with options of CREATE ROLE; its name, which needs no quotes.
 
-    It has the password of `postgres`: `make_conninfo(postgres, user=new_role("reader"))` logs in, however the server
-    asks for passwords. What it owns and the role itself are dropped after the test.
+    It has the password of `postgres` unless another is given: `make_conninfo(postgres, user=new_role("reader"))` logs
+    in, however the server asks for passwords. The role, and what it owns, are dropped after the test.
     """
     made: list[str] = []
 
-    def new(name: str) -> str:
+    def new(name: str, options: LiteralString = "", password: str | None = None) -> str:
         made.append(f"{name}_{_session}_{next(_numbers)}")
-        password = conninfo_to_dict(postgres).get("password")
-        _execute(postgres, "CREATE ROLE {} LOGIN PASSWORD {password}", made[-1], password=password)
+        secret = password or conninfo_to_dict(postgres).get("password")
+        _execute(postgres, "CREATE ROLE {} LOGIN PASSWORD {secret} " + options, made[-1], secret=secret)
         return made[-1]
 
     yield new
