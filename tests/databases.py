@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,11 +27,6 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     conninfo, stop = start(tmp_path / "data")
     yield conninfo, tmp_path / "data"
     stop()
-    pid = tmp_path / "data" / "postmaster.pid"
-    if pid.exists():  # the test started it again: nobody else ends it
-        os.kill(int(pid.read_text().split()[0]), signal.SIGINT)
-        while pid.exists():
-            time.sleep(0.02)
 
 
 @pytest.fixture
