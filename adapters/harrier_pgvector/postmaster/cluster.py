@@ -125,15 +125,20 @@ def account_for(data: int, folder: Path) -> Account:
     """The user that the server of an open data directory runs as: this one, or as root the owner of the data."""
     found, own = os.fstat(data), os.geteuid()
     owner = Account(found.st_uid, found.st_gid)
-    if own != 0:
-        if owner.uid != own:
-            raise StoreUnsuitable(f"the embedded Postgres in {folder} belongs to {owner}; open it as that user")
-        return Account(own, os.getegid())
-    # A copy that root made is root's, or a part of it.
-    if owner.uid == 0 or os.stat("global/pg_control", dir_fd=data, follow_symlinks=False).st_uid == 0:
-        owner = _account_of(folder) if owner.uid == 0 else owner
-        _give(data, owner)
+    if own == 0:
+        return owner if owner.uid else _account_of(folder)
+    if owner.uid != own:
+        raise StoreUnsuitable(f"the embedded Postgres in {folder} belongs to {owner}; open it as that user")
     return owner
+
+
+def hand_over(data: int, account: Account) -> None:
+    """Give the data to the user that its server runs as, if a copy that root made has left it, or a part, to root."""
+    if os.geteuid() == 0 and 0 in (
+        os.fstat(data).st_uid,
+        os.stat("global/pg_control", dir_fd=data, follow_symlinks=False).st_uid,
+    ):
+        _give(data, account)
 
 
 def check_account() -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ _SOCKET = ".s.PGSQL.5432"
 _LONGEST_SOCKET = 107 if sys.platform == "linux" else 103
 _LONGEST_PATH = _LONGEST_SOCKET - len(f"/data/{_SOCKET}")
 _PAUSE = 0.01
+_SSL_REQUEST = struct.pack("!ii", 8, 80877103)  # the smallest question that PostgreSQL's protocol has
 _WATCHER = Path(__file__).with_name("watcher.py")
 
 # What an earlier run leaves behind if it is killed, with ids of processes that may be others by now.
@@ -89,6 +91,7 @@ class Server:
         self._directory = os.open(self._data, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         account = cluster.account_for(self._directory, self._folder)
         cluster.check_version(self._data)
+        cluster.hand_over(self._directory, account)
         self._users = Lock("users", beside)
         wait_for(
             self._users.shared, _PATIENCE, f"the embedded Postgres in {self._folder} takes long to stop; try again"
@@ -130,12 +133,15 @@ class Server:
                 self._start(account, {"server": server, "watcher": watcher, "users": users})
 
     def _answers(self) -> bool:
+        """Whether the server is alive: the kernel takes connections for one that was just killed, too."""
         with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(_PATIENCE)
             try:
                 client.connect(f"{self._host}/{_SOCKET}")
+                client.sendall(_SSL_REQUEST)
+                return client.recv(1) == b"N"  # not by a Unix socket
             except OSError:
                 return False
-        return True
 
     def _interrupt(self) -> None:
         """The watcher was killed: stop the server where the kernel does not do so."""
