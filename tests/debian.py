@@ -14,6 +14,7 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -60,7 +61,8 @@ class Apt:
         if source:
             keys = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
             kind, _, place = source.partition(" ")
-            (folder / "sources.list").write_text(f"{kind} [signed-by={keys}] {place}\n" if keys.exists() else source)
+            signed = f" [signed-by={keys}]" if keys.exists() else ""
+            (folder / "sources.list").write_text(f"{kind}{signed} {place}\n")
             self._options += [f"-oDir::Etc::SourceList={folder}/sources.list", "-oDir::Etc::SourceParts=/dev/null"]
             (folder / "status").touch()  # as if nothing were installed
             self._options += [f"-oDir::State::status={folder}/status", "-oAPT::Update::Error-Mode=any"]
@@ -95,7 +97,7 @@ class Server(NamedTuple):
         if self.libraries:
             environment["LD_LIBRARY_PATH"] = self.libraries
         done = subprocess.run(command, check=False, capture_output=True, env=environment, **options)
-        if done.returncode:
+        if done.returncode:  # a release that is newer than the machine's needs newer libraries than it has
             raise Unavailable(f"{program} failed\n{done.stdout.decode()}{done.stderr.decode()}".rstrip())
 
 
@@ -184,7 +186,7 @@ def main(version: str, *command: str) -> int:
                 Apt(folder / "apt").mirror()
                 return 0
             server = installed(version) or unpacked(version, folder)
-            (folder / "cluster").mkdir()
+            (folder / "cluster").mkdir(mode=0o700)
             with cluster(server, folder / "cluster") as dsn:
                 environment = {**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}"}  # PgBouncer is in it
                 return subprocess.run([*command, "--postgres", dsn], check=False, env=environment).returncode
@@ -194,4 +196,5 @@ def main(version: str, *command: str) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the server is stopped
     sys.exit(main(*sys.argv[1:]))
