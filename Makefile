@@ -5,7 +5,7 @@ PIP = bin/python -m pip --quiet --disable-pip-version-check
 # On all cores, up to eight; a file's tests stay together, for what they build once.
 PYTEST = bin/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
-.PHONY: demo test test-crash check format test-wheel bench-encode bench-pgvector bench-qdrant bench-sync bench-llama-index bench-gpu soak clean
+.PHONY: demo test test-crash test-postgres check format test-wheel bench-encode bench-pgvector bench-qdrant bench-sync bench-llama-index bench-gpu soak clean
 .DEFAULT_GOAL := test
 
 test: .venv/installed
@@ -15,6 +15,15 @@ test: .venv/installed
 # All of it: 200 kills of each store, and half an hour of the live sync. The tests have a short form of it.
 test-crash: .venv/installed
 	.venv/bin/pytest tests/crash --kills 200 --sync-seconds 1800 --timeout 5000
+
+# The Postgres tests on servers of Debian's: the oldest version that the kit promises, and Debian 12's. The newest is the
+# embedded one, of `make test`. Nothing is installed: tests/debian.py unpacks what the machine lacks, and removes it.
+POSTGRES ?= 13 15
+POSTGRES_TESTS ?= tests/adapters/pgvector tests/integrations/cli/test_sync.py -k 'not embedded'
+test-postgres: .venv/installed
+	set -e; for version in $(POSTGRES); do \
+		.venv/bin/python tests/debian.py $$version .venv/$(PYTEST) $(POSTGRES_TESTS); \
+	done
 
 check: .venv/installed
 	.venv/bin/ruff check

@@ -1,50 +1,149 @@
-"""A real PostgreSQL 18 with pgvector for the whole session, and a table's name for each test."""
+"""A real PostgreSQL with pgvector for the session, embedded or by `--postgres DSN`, and names that nobody else has."""
 
 from __future__ import annotations
 
 import itertools
-import os
-import signal
-import time
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, LiteralString
+from urllib.parse import quote, urlencode
 
 import psycopg
 import pytest
 from harrier_pgvector.embedded import start
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 _numbers = itertools.count()
+_session = secrets.token_hex(4)  # databases and roles are the server's: another session on it must not have their names
+
+_SAID = pytest.StashKey[str]()
+NewDatabase = Callable[..., str]
+NewRole = Callable[..., str]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--postgres",
+        metavar="DSN",
+        help="run the Postgres tests on this server, as a superuser with a password; default: an embedded one",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Ask a server what it is, once: Debian's pgvector is one that the store warns of, and warnings are errors."""
+    dsn = config.getoption("--postgres")
+    if not dsn:
+        return
+    with psycopg.connect(dsn) as connection:
+        [(said, vector)] = connection.execute(
+            "SELECT version(), (SELECT default_version FROM pg_available_extensions WHERE name = 'vector')"
+        ).fetchall()
+        config.stash[_SAID] = f"{connection.info.host} port {connection.info.port}, {said}, pgvector {vector}"
+    if not vector:
+        raise pytest.UsageError(f"the server of --postgres has no pgvector: {config.stash[_SAID]}")
+    if tuple(map(int, vector.split(".")[:3])) < (0, 8, 4):
+        config.addinivalue_line("filterwarnings", "ignore:.*indexes can be damaged:harrier_core.errors.StoreWarning")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    if _SAID not in config.stash:
+        return "Postgres: embedded; give --postgres DSN to test on a server"
+    return f"Postgres: {config.stash[_SAID]}; embedded where a test kills its server, fills its disk, or says embedded"
+
+
+def _url(conninfo: str, **changes: str | int) -> str:
+    """The same place; with a query always, to which a test may append `&table=`."""
+    settings = {**conninfo_to_dict(conninfo), **changes}
+    login, password, name = (quote(str(settings.pop(each, "")), safe="") for each in ("user", "password", "dbname"))
+    return f"postgresql://{login}{password and ':'}{password}@/{name}?{urlencode(settings, quote_via=quote)}"
+
+
+def _execute(conninfo: str, statement: LiteralString, *names: str, **values: Any) -> list[Any]:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        literals = {name: sql.Literal(value) for name, value in values.items()}
+        cursor = connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names), **literals))
+        return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Its connection string."""
-    conninfo, stop = start(tmp_path_factory.mktemp("postgres"))
-    yield conninfo
-    stop()
+def postgres(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a database that this session's tests share, as a superuser."""
+    dsn = pytestconfig.getoption("--postgres")
+    if not dsn:
+        conninfo, stop = start(tmp_path_factory.mktemp("postgres"))
+        yield conninfo
+        stop()
+        return
+    with psycopg.connect(dsn) as connection:
+        user, host, port = connection.info.user, connection.info.host, connection.info.port
+    name = f"harrier_tests_{_session}"  # the user's own databases are left alone
+    _execute(dsn, "CREATE DATABASE {}", name)
+    yield _url(dsn, user=user, host=host, port=port, dbname=name)
+    _execute(dsn, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+@pytest.fixture
+def major(postgres: str) -> int:
+    """The server's major version, for tests of a feature that older ones lack."""
+    [(number,)] = _execute(postgres, "SELECT current_setting('server_version_num')::int")
+    return int(number) // 10_000
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """One of the test's own, to be killed, and its folder."""
+    """One of the test's own, to be killed, and its folder: embedded always."""
     conninfo, stop = start(tmp_path / "data")
     yield conninfo, tmp_path / "data"
     stop()
-    pid = tmp_path / "data" / "postmaster.pid"
-    if pid.exists():  # the test started it again: nobody else ends it
-        os.kill(int(pid.read_text().split()[0]), signal.SIGINT)
-        while pid.exists():
-            time.sleep(0.02)
 
 
 @pytest.fixture
-def database(postgres: str) -> Iterator[str]:
+def new_database(postgres: str) -> Iterator[NewDatabase]:
+    """Make an empty database of the test's own, with options of CREATE DATABASE; its URL."""
+    made: list[str] = []
+
+    def new(options: LiteralString = "") -> str:
+        made.append(f"harrier_tests_{_session}_{next(_numbers)}")
+        _execute(postgres, "CREATE DATABASE {} " + options, made[-1])
+        return _url(postgres, dbname=made[-1])
+
+    yield new
+    for name in made:
+        _execute(postgres, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+@pytest.fixture
+def database(new_database: NewDatabase) -> str:
     """An empty database of the test's own on that server."""
-    name = f"database{next(_numbers)}"
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        yield postgres.replace("/postgres?", f"/{name}?")
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    return new_database()
+
+
+@pytest.fixture
+def new_role(postgres: str, new_database: object) -> Iterator[NewRole]:  # noqa: ARG001 - roles go before databases
+    """Make a role that may log in, with options of CREATE ROLE; its name, which needs no quotes.
+
+    It has the password of `postgres` unless another is given: `make_conninfo(postgres, user=new_role("reader"))` logs
+    in, however the server asks for passwords. The role, and what it owns, are dropped after the test.
+    """
+    made: list[str] = []
+
+    def new(name: str, options: LiteralString = "", password: str | None = None) -> str:
+        made.append(f"{name}_{_session}_{next(_numbers)}")
+        secret = password or conninfo_to_dict(postgres).get("password")
+        _execute(postgres, "CREATE ROLE {} LOGIN PASSWORD {secret} " + options, made[-1], secret=secret)
+        return made[-1]
+
+    yield new
+    owning = (
+        "SELECT DISTINCT datname FROM pg_shdepend JOIN pg_database d ON dbid = d.oid WHERE refobjid = {name}::regrole"
+    )
+    for name in made:
+        for (dbname,) in _execute(postgres, owning, name=name):
+            _execute(_url(postgres, dbname=dbname), "DROP OWNED BY {} CASCADE", name)
+        _execute(postgres, "DROP OWNED BY {}", name)  # rights to databases
+        _execute(postgres, "DROP ROLE {}", name)
 
 
 @pytest.fixture

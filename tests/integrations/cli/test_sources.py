@@ -18,6 +18,7 @@ import psycopg
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
+from databases import NewRole
 from harrier_cli.sources import Columns, PostgresSource, Source
 from psycopg import sql
 from pypdf import PdfWriter
@@ -321,7 +322,7 @@ def test_half_a_character(call: Run, tmp_path: Path) -> None:
     assert (said["rejected"][0]["id"], said["repeated"], said["written"]) == ("\ud800", ["é"], 1)
 
 
-def test_from_postgres(call: Run, postgres: str, table: str, tmp_path: Path) -> None:
+def test_from_postgres(call: Run, postgres: str, table: str, tmp_path: Path, new_role: NewRole) -> None:
     """A table, or a query, of more rows than are fetched at once, streamed by a cursor in a read-only transaction."""
     source = sql.Identifier(table)
     with psycopg.connect(postgres, autocommit=True) as connection:
@@ -332,7 +333,8 @@ def test_from_postgres(call: Run, postgres: str, table: str, tmp_path: Path) -> 
             ).format(source)
         )
     place = f"qdrant:{tmp_path}/qdrant"
-    read_all = ["ingest", "--from", f"{postgres}&password=hunter2", "--to", place, "--id", "id", "--text", "body"]
+    reader = f"user={new_role('cli', 'SUPERUSER', password='hunter2')}&password=hunter2"
+    read_all = ["ingest", "--from", f"{postgres}&{reader}", "--to", place, "--id", "id", "--text", "body"]
     told = call(*read_all, "--table", table, "--metadata", "n", "--metadata", "half", "--metadata", "day", "--json")
     assert json.loads(told.stdout)["written"] == 2_500
     where = '{"n": 7, "half": 3.5, "day": "2020-01-01"}'

@@ -12,7 +12,6 @@ from langchain_core.documents import Document
 from langchain_core.stores import InMemoryByteStore
 from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
 from langchain_harrier import HarrierEmbeddings, HarrierRetriever, HarrierVectorStore
-from psycopg.conninfo import conninfo_to_dict
 
 from harrier_core import Index, Task
 
@@ -138,11 +137,10 @@ def _qdrant(embeddings: HarrierEmbeddings, _: pytest.FixtureRequest) -> VectorSt
 def _postgres(embeddings: HarrierEmbeddings, request: pytest.FixtureRequest) -> VectorStore:
     reason = "langchain-postgres is not here; it needs pgvector below 0.4, as the oldest set that is tested has it"
     postgres = pytest.importorskip("langchain_postgres", reason=reason)
-    settings = conninfo_to_dict(request.getfixturevalue("postgres"))
-    url = f"postgresql+psycopg://{settings['user']}@/{settings['dbname']}?host={settings['host']}"
-    with psycopg.connect(request.getfixturevalue("postgres"), autocommit=True) as connection:
+    url: str = request.getfixturevalue("postgres")
+    with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-    engine = postgres.PGEngine.from_connection_string(url)
+    engine = postgres.PGEngine.from_connection_string(url.replace("postgresql:", "postgresql+psycopg:", 1))
     request.addfinalizer(lambda: asyncio.run(engine.close()))
     engine.init_vectorstore_table("theirs", embeddings.encoder.dimensions, overwrite_existing=True)
     store: VectorStore = postgres.PGVectorStore.create_sync(engine, embeddings, "theirs")

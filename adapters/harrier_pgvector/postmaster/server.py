@@ -1,0 +1,301 @@
+"""How a process uses the server in a folder: it starts it, or joins it, and leaves it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from harrier_core.errors import SettingError, StoreUnavailable
+from harrier_pgvector.postmaster import cluster
+from harrier_pgvector.postmaster.cluster import BESIDE, HERE, Account
+from harrier_pgvector.postmaster.locks import Lock, wait_for
+
+_PATIENCE = 60.0  # seconds, for another process that starts or stops the server
+_SOCKET = ".s.PGSQL.5432"
+_LONGEST_SOCKET = 107 if sys.platform == "linux" else 103
+_LONGEST_PATH = _LONGEST_SOCKET - len(f"/data/{_SOCKET}")
+_PAUSE = 0.01
+_SSL_REQUEST = struct.pack("!ii", 8, 80877103)  # the smallest question that PostgreSQL's protocol has
+_WATCHER = Path(__file__).with_name("watcher.py")
+
+# What an earlier run leaves behind if it is killed, with ids of processes that may be others by now.
+_STALE = ("postmaster.pid", _SOCKET, f"{_SOCKET}.lock")
+
+_SETTINGS = {
+    "listen_addresses": "",  # no port, on any address
+    "unix_socket_directories": ".",  # the data directory, which nobody else can enter
+    "unix_socket_permissions": "0700",
+    "port": "5432",  # a part of the socket's name, no port
+    "logging_collector": "off",
+    "log_error_verbosity": "terse",  # the details of an error may have texts of the index
+    "log_min_error_statement": "panic",
+}
+if sys.platform == "linux":
+    # Memory that parallel workers share, for indexes up to a gigabyte. It is not in /dev/shm, which has 64 MB in a
+    # container, and is outside of the folder.
+    _SETTINGS["dynamic_shared_memory_type"] = "sysv"
+
+
+class Server:
+    """The server of a folder, used by this process until it leaves."""
+
+    def __init__(self, folder: Path, *, create: bool) -> None:
+        """Join it; start it if it does not run; make the index if there is none, and `create` says so."""
+        self._folder = folder
+        self._data = Path()
+        self._directory = -1  # the data directory, open
+        self._users: Lock | None = None
+        self._check(create=create)
+        made = not folder.exists()
+        try:
+            with _starting(folder) as beside:
+                try:
+                    self._enter(beside)
+                except BaseException:
+                    if made:
+                        _remove_unused(folder)
+                    raise
+        except BaseException:
+            self._close()
+            raise
+
+    def _check(self, *, create: bool) -> None:
+        """Raise what can be known before anything is made."""
+        if not create:
+            cluster.check_index(self._folder)
+        elif cluster.data_of(self._folder) is None:
+            cluster.check_unused(self._folder)
+        if not HERE.exists() and not _is_plain(self._folder / "data"):
+            raise SettingError(
+                f"the path of an embedded Postgres must have at most {_LONGEST_PATH} bytes and no comma, got "
+                f"{str(self._folder)!r}; use another folder"
+            )
+        cluster.check_account()
+        cluster.program("postgres")
+
+    def _enter(self, beside: int) -> None:
+        if cluster.data_of(self._folder) is None:
+            cluster.make(self._folder)
+        self._data = cluster.data_of(self._folder) or Path()
+        self._directory = os.open(self._data, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        account = cluster.account_for(self._directory, self._folder)
+        cluster.check_version(self._data)
+        cluster.hand_over(self._directory, account)
+        self._users = Lock("users", beside)
+        wait_for(
+            self._users.shared, _PATIENCE, f"the embedded Postgres in {self._folder} takes long to stop; try again"
+        )
+        self._ensure(beside, account)
+
+    def ensure(self) -> None:
+        """Start it again if it has ended, which nobody but the system's administrator brings about."""
+        with _starting(self._folder) as beside:
+            self._ensure(beside, cluster.account_for(self._directory, self._folder))
+
+    @property
+    def conninfo(self) -> str:
+        """The connection string. The port is a part of the socket's name; libpq would take it from PGPORT."""
+        return f"postgresql://postgres@/postgres?host={quote(self._host)}&port=5432"
+
+    @property
+    def _host(self) -> str:
+        """The socket's folder. A path that libpq cannot take is replaced by our descriptor, for as long as we live."""
+        return str(self._data) if _is_plain(self._data) else f"/proc/{os.getpid()}/fd/{self._directory}"
+
+    # -- starting
+
+    def _ensure(self, beside: int, account: Account) -> None:
+        until = time.monotonic() + _PATIENCE
+        with Lock("server", beside) as server:
+            while not server.exclusive():
+                with Lock("watcher", beside) as watcher:
+                    watched = not watcher.exclusive()
+                if watched and self._answers():
+                    return
+                if not watched:
+                    self._interrupt()
+                if time.monotonic() > until:
+                    raise StoreUnavailable(f"the embedded Postgres in {self._folder} takes long to stop; try again")
+                time.sleep(_PAUSE)
+            with Lock("watcher", beside) as watcher, Lock("users", beside) as users:
+                wait_for(watcher.exclusive, _PATIENCE, f"the watcher of {self._folder} does not end; kill it")
+                self._start(account, {"server": server, "watcher": watcher, "users": users})
+
+    def _answers(self) -> bool:
+        """Whether the server is alive: the kernel takes connections for one that was just killed, too."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(_PATIENCE)
+            try:
+                client.connect(f"{self._host}/{_SOCKET}")
+                client.sendall(_SSL_REQUEST)
+                return client.recv(1) == b"N"  # not by a Unix socket
+            except OSError:
+                return False
+
+    def _interrupt(self) -> None:
+        """The watcher was killed: stop the server where the kernel does not do so."""
+        if sys.platform != "linux":
+            with suppress(OSError, ValueError, IndexError):
+                os.kill(int((self._data / "postmaster.pid").read_text().split()[0]), signal.SIGINT)
+
+    def _start(self, account: Account, locks: dict[str, Lock]) -> None:
+        """Start the watcher, which starts the server, and wait until that is ready."""
+        self._check_no_other()
+        answer, status = os.pipe()
+        with open(answer, "rb", buffering=0) as answers:  # noqa: PTH123
+            try:
+                self._start_watcher(account, {name: lock.descriptor for name, lock in locks.items()}, status)
+            finally:
+                os.close(status)
+            # Not to the pipe's end, which another thread's forked child may have open.
+            said = b"".join(iter(lambda: answers.read(1).strip(b"\0"), b"")).decode(errors="replace")
+        if said == "ready":
+            return
+        if "cannot run" in said:
+            raise cluster.not_run(said.rpartition(": ")[2].strip(), account if os.geteuid() == 0 else None)
+        log = self._data / "log"
+        more = f"; see {log}" if log.exists() else ""
+        raise cluster.failure(f"the embedded Postgres in {self._folder} does not start", said, more)
+
+    def _start_watcher(self, account: Account, descriptors: dict[str, int], status: int) -> None:
+        place = HERE if HERE.exists() else self._data
+        options = _SETTINGS | {"hba_file": f"{place}/pg_hba.conf", "ident_file": f"{place}/pg_ident.conf"}
+        settings = {
+            "command": [str(cluster.program("postgres")), "-D", str(place)]
+            + [part for name, value in options.items() for part in ("-c", f"{name}={value}")],
+            "become": [account.uid, account.gid] if os.geteuid() == 0 else None,
+            "files": _access(account),
+            # Nobody holds the lock of a server, so that these are of one that was killed.
+            "stale": _STALE if HERE.exists() else (),
+            "data": self._directory,
+            "status": status,
+            **descriptors,
+        }
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", _WATCHER, self._folder],
+            input=json.dumps(settings).encode(),
+            env=cluster.environment(),
+            pass_fds=(*descriptors.values(), status, self._directory),
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+        if done.returncode:
+            raise StoreUnavailable(f"the watcher of the embedded Postgres cannot be run by {sys.executable!r}")
+
+    def _check_no_other(self) -> None:
+        """Raise if a server runs in the data directory that knows nothing of our locks."""
+        with suppress(OSError, ValueError, IndexError):
+            process = int((self._data / "postmaster.pid").read_text().split()[0])
+            if Path(f"/proc/{process}/cwd").samefile(self._data):
+                raise StoreUnavailable(
+                    f"a PostgreSQL that this kit did not start runs in {self._folder}; stop it: kill -INT {process}"
+                )
+
+    # -- leaving
+
+    def leave(self) -> None:
+        """Use it no more; return once it has stopped, if nobody else uses it."""
+        self._close()
+        until = time.monotonic() + _PATIENCE
+        with suppress(FileNotFoundError), ExitStack() as stack:  # the folder may be gone by now
+            beside = stack.enter_context(_beside(self._folder))
+            users, server = (stack.enter_context(Lock(name, beside)) for name in ("users", "server"))
+            while not _is_over(users, server) and time.monotonic() < until:
+                time.sleep(_PAUSE)
+
+    def _close(self) -> None:
+        if self._users is not None:
+            self._users.close()
+            self._users = None
+        if self._directory >= 0:
+            os.close(self._directory)
+            self._directory = -1
+
+
+def _is_over(users: Lock, server: Lock) -> bool:
+    """Whether the server has stopped, or others use it."""
+    if server.exclusive():
+        return True
+    if users.exclusive():  # nobody uses it; the watcher is about to notice
+        users.release()
+        return False
+    if users.shared():
+        users.release()
+        return True
+    return False  # the watcher is stopping it
+
+
+def _access(account: Account) -> dict[str, str]:
+    """PostgreSQL's settings of who may connect: its own user and root, as told by the kernel, and nobody else."""
+    names = dict.fromkeys(name for each in (account, Account(0, 0)) if (name := each.name))
+    quoted = ['"' + name.replace('"', '""') + '"' for name in names]
+    return {
+        "pg_hba.conf": "local all all peer map=harrier\nlocal replication all peer map=harrier\n",
+        "pg_ident.conf": "".join(f"harrier {name} all\n" for name in quoted),
+    }
+
+
+def _is_plain(folder: Path) -> bool:
+    """Whether libpq can take it for the folder of a socket: a comma would end it."""
+    name = os.fsencode(folder / _SOCKET)
+    return len(name) <= _LONGEST_SOCKET and b"," not in name and str(folder).isprintable()
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[int]:
+    """The folder of the locks, open."""
+    descriptor = os.open(folder / BESIDE, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _starting(folder: Path) -> Iterator[int]:
+    """The folder of the locks, which is made if it is missing, while no other process starts or joins the server."""
+    with ExitStack() as stack:
+        until, beside, locked = time.monotonic() + _PATIENCE, -1, False
+        while not locked:
+            # One that is gone again was removed by a process that could make no index.
+            with suppress(FileNotFoundError), ExitStack() as attempt:
+                _make_beside(folder)
+                beside = attempt.enter_context(_beside(folder))
+                lock = attempt.enter_context(Lock("start", beside))
+                busy = f"another process takes long to start the embedded Postgres in {folder}; try again"
+                wait_for(lock.exclusive, until - time.monotonic(), busy)
+                if locked := lock.is_file("start", beside):
+                    stack.enter_context(attempt.pop_all())
+        yield beside
+
+
+def _make_beside(folder: Path) -> None:
+    folder.mkdir(0o700, parents=True, exist_ok=True)
+    try:
+        (folder / BESIDE).mkdir(0o700)
+    except FileExistsError:
+        return
+    if os.geteuid() == 0:  # in the folder of another user, who has to be able to use it
+        with _beside(folder) as beside:
+            os.fchown(beside, folder.stat().st_uid, -1)
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove a folder that this process has made and could not make an index in."""
+    if cluster.data_of(folder) is None:
+        shutil.rmtree(folder / BESIDE, ignore_errors=True)
+        with suppress(OSError):
+            folder.rmdir()

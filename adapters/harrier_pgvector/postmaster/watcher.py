@@ -1,0 +1,130 @@
+"""The process that runs a PostgreSQL server, and stops it once nobody uses it. Run as a file, by `server.py`.
+
+It needs nothing but Python's own modules, so that it starts in a moment and stays small. Its argument is the folder,
+for whoever looks at a list of processes. It reads settings as JSON, and answers on a pipe: "ready", or why not.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+_PAUSE = 0.005
+_SET_PARENT_DEATH_SIGNAL = 1  # of Linux's prctl
+_LARGEST_LOG, _LARGEST_ANSWER = 10_000_000, 4_000
+
+
+def _become(uid: int, gid: int) -> None:
+    """Give up root's rights, which a server is not allowed to have."""
+    os.setgroups([])
+    os.setgid(gid)
+    os.setuid(uid)
+
+
+def _write(name: str, content: str) -> None:
+    """A file of settings, if it says something else."""
+    path = Path(name)
+    if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != content:
+        new = Path(f"{name}.new")
+        new.write_text(content, encoding="utf-8")
+        new.replace(path)
+
+
+def _open_log() -> tuple[int, int]:
+    """The server's log, and where its part of this run begins."""
+    log = os.open("log", os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    if os.fstat(log).st_size > _LARGEST_LOG:
+        os.ftruncate(log, 0)
+    return log, os.fstat(log).st_size
+
+
+def _run(command: list[str], log: int, server: int) -> int:
+    """Start PostgreSQL; its process id. All of its processes inherit the lock `server`."""
+    parent = os.getpid()
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+    process = os.fork()
+    if process == 0:
+        try:
+            if prctl is not None:  # it stops as well if this process is killed
+                prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGINT)
+                if os.getppid() != parent:
+                    os._exit(1)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            os.set_inheritable(server, True)
+            os.execv(command[0], command)
+        except OSError as error:
+            os.write(2, f"FATAL:  cannot run {command[0]}: {error.strerror}\n".encode())
+        finally:
+            os._exit(1)
+    return process
+
+
+def _stop_unused(users: int, process: int) -> None:
+    """Stop the server once this process gets the lock that each user holds."""
+    fcntl.flock(users, fcntl.LOCK_EX)
+    os.kill(process, signal.SIGINT)  # it was not waited for yet, so that no other process has its id
+
+
+def _becomes_ready(process: int) -> bool:
+    """Wait until the server takes connections, or has ended."""
+    path = Path("postmaster.pid")
+    while os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+        if len(lines) > 7 and lines[0].strip() == str(process) and lines[7].strip() == "ready":
+            return True
+        time.sleep(_PAUSE)
+    return False
+
+
+def _watch(settings: dict[str, Any], status: int) -> None:
+    os.fchdir(settings["data"])
+    if settings["become"]:
+        _become(*settings["become"])
+    os.umask(0o077)
+    for name, content in settings["files"].items():
+        _write(name, content)
+    for name in settings["stale"]:
+        Path(name).unlink(missing_ok=True)
+    log, begin = _open_log()
+    process = _run(settings["command"], log, settings["server"])
+    threading.Thread(target=_stop_unused, args=(settings["users"], process), daemon=True).start()
+    if _becomes_ready(process):
+        os.write(status, b"ready\0")
+    else:
+        end = os.fstat(log).st_size
+        os.write(status, os.pread(log, _LARGEST_ANSWER, max(begin, end - _LARGEST_ANSWER)) + b"\0")
+    os.close(status)
+    os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+
+
+def main() -> NoReturn:
+    """Leave the process that started this one, and its terminal, and watch."""
+    settings = json.load(sys.stdin)
+    if os.fork():
+        os._exit(0)
+    os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # its users decide when it ends
+        signal.signal(number, signal.SIG_IGN)
+    status = settings["status"]
+    for name in ("data", "users", "watcher", "server", "status"):
+        os.set_inheritable(settings[name], False)
+    try:
+        _watch(settings, status)
+    except OSError as error:
+        os.write(status, f"FATAL:  {error}\0".encode())
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

