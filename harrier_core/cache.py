@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harrier_core.encoder import Encoder, listed
-from harrier_core.errors import BadVectors, InputError, OutOfMemory
+from harrier_core.errors import positions_of_all
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,14 +49,14 @@ class CachedEncoder:
     def encode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
         """What `Encoder.encode_queries` returns; only what is not stored is encoded."""
         call = self._look_up(listed(texts), self.encoder.prompt("", task=task))
-        with call.positions_of_all():
+        with positions_of_all(call.place):
             made = self.encoder.encode_queries(call.missing, task=task)
         return self._complete(call, made)
 
     def encode_documents(self, texts: Iterable[str]) -> Vectors:
         """What `Encoder.encode_documents` returns; only what is not stored is encoded."""
         call = self._look_up(listed(texts), None)
-        with call.positions_of_all():
+        with positions_of_all(call.place):
             made = self.encoder.encode_documents(call.missing)
         return self._complete(call, made)
 
@@ -65,14 +64,14 @@ class CachedEncoder:
         """What `encode_queries` returns, without holding up the event loop."""
         prompt = await asyncio.to_thread(self.encoder.prompt, "", task=task)
         call = await asyncio.to_thread(self._look_up, listed(texts), prompt)
-        with call.positions_of_all():
+        with positions_of_all(call.place):
             made = await self.encoder.aencode_queries(call.missing, task=task)
         return await asyncio.to_thread(self._complete, call, made)
 
     async def aencode_documents(self, texts: Iterable[str]) -> Vectors:
         """What `encode_documents` returns, without holding up the event loop."""
         call = await asyncio.to_thread(self._look_up, listed(texts), None)
-        with call.positions_of_all():
+        with positions_of_all(call.place):
             made = await self.encoder.aencode_documents(call.missing)
         return await asyncio.to_thread(self._complete, call, made)
 
@@ -118,18 +117,9 @@ class _Call:
         """Each vector that was made, and where its text stands."""
         return zip(self._places, made, strict=True)
 
-    @contextmanager
-    def positions_of_all(self) -> Iterator[None]:
-        """An error that counts the missing texts is made to count all of the caller's."""
-        try:
-            yield
-        except InputError as error:
-            at = self._places
-            raise type(error)([replace(each, position=at[each.position]) for each in error.problems]) from None
-        except BadVectors as error:
-            raise BadVectors(str(error), [self._places[each] for each in error.positions]) from None
-        except OutOfMemory as error:
-            raise OutOfMemory(str(error), self._places[error.position]) from None
+    def place(self, missing: int) -> int:
+        """Where the text stands that is at this place among the missing ones."""
+        return self._places[missing]
 
 
 def _key(before: str, text: object) -> str | None:

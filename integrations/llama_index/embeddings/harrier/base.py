@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -19,17 +18,8 @@ from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent,
 from llama_index.core.utils import get_tqdm_iterable
 from llama_index.embeddings.harrier.cache import KeyValues
 
-from harrier_core import (
-    BadVectors,
-    CachedEncoder,
-    Encoder,
-    InputError,
-    NotText,
-    OutOfMemory,
-    Problem,
-    SettingError,
-    Task,
-)
+from harrier_core import CachedEncoder, Encoder, NotText, Problem, SettingError, Task
+from harrier_core.errors import positions_of_all
 from harrier_core.tasks import DEFAULT_TASK
 
 if TYPE_CHECKING:
@@ -226,7 +216,7 @@ class HarrierEmbedding(BaseEmbedding):
     ) -> list[Embedding]:
         found: list[Embedding] = []
         for window in self._windows(texts, show_progress):
-            with self._told(window) as made, _positions_after(len(found)):
+            with self._told(window) as made, positions_of_all(len(found).__add__):
                 if self.rate_limiter is not None:
                     self.rate_limiter.acquire()
                 made.extend(embed(window))
@@ -241,7 +231,7 @@ class HarrierEmbedding(BaseEmbedding):
     ) -> list[Embedding]:
         found: list[Embedding] = []
         for window in self._windows(texts, show_progress):
-            with self._told(window) as made, _positions_after(len(found)):
+            with self._told(window) as made, positions_of_all(len(found).__add__):
                 if self.rate_limiter is not None:
                     await self.rate_limiter.async_acquire()
                 made.extend(await embed(window))
@@ -281,16 +271,3 @@ def _aggregated(embeddings: list[Embedding], agg_fn: Aggregate | None) -> Embedd
     whole = np.asarray((agg_fn or mean_agg)(embeddings), dtype=np.float64)
     unit: Embedding = (whole / max(float(np.linalg.norm(whole)), 1e-12)).tolist()
     return unit
-
-
-@contextmanager
-def _positions_after(before: int) -> Iterator[None]:
-    """An error that counts a window's texts is made to count all of the caller's."""
-    try:
-        yield
-    except InputError as error:
-        raise type(error)([replace(each, position=before + each.position) for each in error.problems]) from None
-    except BadVectors as error:
-        raise BadVectors(str(error), [before + each for each in error.positions]) from None
-    except OutOfMemory as error:
-        raise OutOfMemory(str(error), before + error.position) from None
