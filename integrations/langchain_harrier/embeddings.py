@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from langchain_core.embeddings import Embeddings
-from langchain_core.stores import ByteStore
+from langchain_core.stores import BaseStore, ByteStore
 from langchain_core.utils import from_env
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -135,13 +135,14 @@ class HarrierEmbeddings(BaseModel, Embeddings):
         on_blank: Literal["error", "last"] = "error",
     ) -> Self:
         """Embeddings by this very encoder: they end when it is closed."""
-        if isinstance(encoder, CachedEncoder):
-            made = cls(**encoder.encoder.__getstate__(), cache=cache, on_blank=on_blank)
-            made.__dict__["index_encoder"] = encoder  # where cached_property looks first
-            made.__dict__["encoder"] = encoder.encoder
-        else:
-            made = cls(**encoder.__getstate__(), cache=cache, on_blank=on_blank)
-            made.__dict__["encoder"] = encoder
+        cached = encoder if isinstance(encoder, CachedEncoder) else None
+        own = encoder.encoder if isinstance(encoder, CachedEncoder) else encoder
+        if cached is not None and cache is None and isinstance(cached.store, BaseStore):
+            cache = cached.store
+        made = cls(**own.__getstate__(), cache=cache, on_blank=on_blank)
+        made.__dict__["encoder"] = own  # where cached_property looks first
+        if cached is not None and cache is None:  # a store of another kind, which no field holds
+            made.__dict__["index_encoder"] = cached
         return made
 
     def with_task(self, task: str | Task) -> Self:
