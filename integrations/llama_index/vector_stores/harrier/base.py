@@ -19,9 +19,9 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 from llama_index.embeddings.harrier import HarrierEmbedding
-from llama_index.vector_stores.harrier.filters import Where, where_of
+from llama_index.vector_stores.harrier.filters import SOURCE, Where, where_of
 from llama_index.vector_stores.harrier.given import GivenVectors
-from llama_index.vector_stores.harrier.nodes import SOURCE, node_of, record_of
+from llama_index.vector_stores.harrier.nodes import node_of, record_of
 
 from harrier_core import Encoder, Index, InputError, Match, Problem, SettingError
 from harrier_core.diversity import diverse
