@@ -48,7 +48,6 @@ from harrier_core import (
     InputError,
     Record,
     SettingError,
-    StoreUnsuitable,
     WrongSpace,
 )
 from harrier_core.records import Chunk
@@ -385,9 +384,10 @@ def test_deleting(store: HarrierVectorStore) -> None:
 
 
 def test_nothing_was_ever_stored(store: HarrierVectorStore) -> None:
-    """A search says so; deleting is content."""
-    with pytest.raises(StoreUnsuitable, match="ingest something"):
-        store.query(asked("bread"))
+    """It is searched as if it were empty, as an agent's memory is at first; deleting is content."""
+    for options in ({}, {"node_ids": ["a"]}, {"mode": VectorStoreQueryMode.MMR}):
+        assert store.query(asked("bread", **options)).nodes == []
+    assert store.get_nodes() == asyncio.run(store.aget_nodes(["a"])) == []
     store.delete("a document")
     assert store.query(asked("bread")).nodes == []
 

@@ -19,6 +19,7 @@ from llama_index.core.utils import get_tqdm_iterable
 from llama_index.embeddings.harrier.cache import KeyValues
 
 from harrier_core import CachedEncoder, Encoder, NotText, Problem, SettingError, Task
+from harrier_core.blanks import BlanksLast, EncodesBothRoles
 from harrier_core.errors import positions_of_all
 from harrier_core.tasks import DEFAULT_TASK
 
@@ -58,6 +59,11 @@ class HarrierEmbedding(BaseEmbedding):
     on_overflow: Literal["error", "truncate"] = Field(
         default="error", frozen=True, description="What a longer text is: an error, or a text to cut."
     )
+    on_blank: Literal["error", "last"] = Field(
+        default="error",
+        frozen=True,
+        description="What a blank text is: an error, or a text that is found last. A blank query is an error.",
+    )
     task: str | Task = Field(
         default=DEFAULT_TASK, frozen=True, description="What queries are for: a task that the model names, or a Task."
     )
@@ -76,7 +82,7 @@ class HarrierEmbedding(BaseEmbedding):
     rate_limiter: Any | None = Field(default=None, exclude=True, description="Asked before each call, if there is one.")
 
     _encoder: Encoder = PrivateAttr()
-    _source: Encoder | CachedEncoder = PrivateAttr()
+    _source: EncodesBothRoles = PrivateAttr()
 
     @field_validator("model_name", mode="before")
     @classmethod
@@ -94,13 +100,20 @@ class HarrierEmbedding(BaseEmbedding):
         super().model_post_init(context)
         self._encoder = Encoder(self.model_name, **{name: getattr(self, name) for name in _SETTINGS})
         values = self.embeddings_cache
-        self._source = self._encoder if values is None else CachedEncoder(self._encoder, KeyValues(values))
+        self._encode_by(self._encoder if values is None else CachedEncoder(self._encoder, KeyValues(values)))
+
+    def _encode_by(self, encoder: Encoder | CachedEncoder) -> None:
+        self._source = encoder if self.on_blank == "error" else BlanksLast(encoder)
 
     @classmethod
-    def from_encoder(cls, encoder: Encoder, **options: Any) -> Self:
-        """With the settings, and so the loaded model, of an Encoder."""
-        settings = encoder.__getstate__()
-        return cls(model_name=settings.pop("model"), **settings, **options)
+    def from_encoder(cls, encoder: Encoder | CachedEncoder, **options: Any) -> Self:
+        """With the settings, and so the loaded model, of an Encoder, and with the cache of a CachedEncoder."""
+        cached = encoder if isinstance(encoder, CachedEncoder) else None
+        settings = encoder.encoder.__getstate__() if isinstance(encoder, CachedEncoder) else encoder.__getstate__()
+        made = cls(model_name=settings.pop("model"), **settings, **options)
+        if cached is not None and made.embeddings_cache is None:
+            made._encode_by(cached)
+        return made
 
     @classmethod
     def class_name(cls) -> str:

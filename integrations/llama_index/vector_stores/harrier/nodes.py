@@ -62,9 +62,15 @@ def node_id(number: int, document: BaseNode) -> str:
     return chunk_id(_lasting(document.node_id, document.hash), number)
 
 
-def record_of(node: BaseNode) -> Record:
-    """The record of a node, under its id."""
-    text, own = node.get_content(metadata_mode=MetadataMode.EMBED), node.get_content(metadata_mode=MetadataMode.NONE)
+def own_text(node: BaseNode) -> str:
+    """The text of a node without its metadata."""
+    return node.get_content(metadata_mode=MetadataMode.NONE)
+
+
+def record_of(node: BaseNode, *, alone: bool = False) -> Record:
+    """The record of a node, under its id. alone: of its own text, without the metadata that are embedded with it."""
+    own = own_text(node)
+    text = own if alone else node.get_content(metadata_mode=MetadataMode.EMBED)
     try:
         metadata = pydantic_core.to_jsonable_python(node.metadata, inf_nan_mode="constants")  # and not None, unseen
         rest = node.model_dump(mode="json", exclude=_ELSEWHERE, exclude_defaults=True)
