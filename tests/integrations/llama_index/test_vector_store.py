@@ -294,35 +294,37 @@ def test_embeddings_of_its_own_are_taken(store: HarrierVectorStore, encoder: Enc
     assert encoder.stats.texts == before
 
 
-def wrong_models(words: str, built: Callable[..., Path]) -> dict[str, Any]:
-    queries = HarrierEmbedding(model_name=words)
-
-    def as_queries(nodes: list[BaseNode]) -> list[BaseNode]:
-        for node, embedding in zip(
-            nodes, queries.get_query_embedding_batch(n.get_content() for n in nodes), strict=True
-        ):
-            node.embedding = embedding
-        return nodes
-
+def wrong_models(built: Callable[..., Path]) -> dict[str, Any]:
     return {
         "another model": HarrierEmbedding(model_name=str(built("gemma3", vectors="words", seed=3))),
         "64 dimensions": HarrierEmbedding(model_name=str(built())),
         "no unit length": MockEmbedding(embed_dim=256),
-        "queries": as_queries,
     }
 
 
-@pytest.mark.parametrize("kind", ["another model", "64 dimensions", "no unit length", "queries"])
+@pytest.mark.parametrize("kind", ["another model", "64 dimensions", "no unit length"])
 def test_embeddings_of_another_model_are_refused(
-    store: HarrierVectorStore, words: str, built: Callable[..., Path], kind: str
+    store: HarrierVectorStore, built: Callable[..., Path], kind: str
 ) -> None:
     """Before anything is written, sync and async; the error says what to do."""
-    strangers = embedded(wrong_models(words, built)[kind])
+    strangers = embedded(wrong_models(built)[kind])
     with pytest.raises(WrongSpace, match="use the store's embed_model"):
         store.add(strangers)
     with pytest.raises(WrongSpace, match="use the store's embed_model"):
         asyncio.run(store.async_add(strangers))
     assert store.client.count() == 0
+
+
+@pytest.mark.parametrize("mode", [MetadataMode.EMBED, MetadataMode.NONE])
+def test_embeddings_of_queries_are_refused(built: Callable[..., Path], mode: MetadataMode) -> None:
+    """With the nodes' metadata or without; the model that compares words would not tell them from documents."""
+    store = HarrierVectorStore(Index(MemoryStore(), Encoder(str(built()))))
+    given = nodes()
+    texts = [node.get_content(metadata_mode=mode) for node in given]
+    for node, embedding in zip(given, store.embed_model.get_query_embedding_batch(texts), strict=True):
+        node.embedding = embedding
+    with pytest.raises(WrongSpace, match="use the store's embed_model"):
+        store.add(given)
 
 
 def test_its_embed_model(store: HarrierVectorStore, encoder: Encoder) -> None:

@@ -58,7 +58,11 @@ def records_of(nodes: Iterable[BaseNode], *, keep_ids: bool = False) -> Iterator
 
 
 def node_id(number: int, document: BaseNode) -> str:
-    """For a node parser, as in SentenceSplitter(id_func=node_id): the same for the same document in every run."""
+    """For a node parser, as in SentenceSplitter(id_func=node_id): the same for the same document in every run.
+
+    Documents with random ids are the same if they are equal, so two uploads of one page are one document, and deleting
+    one deletes both. Give documents ids of their own, Document(id_=...), where they are deleted one by one.
+    """
     return chunk_id(_lasting(document.node_id, document.hash), number)
 
 
