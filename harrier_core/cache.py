@@ -54,6 +54,11 @@ class CachedEncoder:
         self._model: str | None = None
 
     @property
+    def uncached(self) -> Encoder:
+        """What makes the vectors, for whoever doubts those that are stored."""
+        return self.encoder
+
+    @property
     def space(self) -> EmbeddingSpace:
         """What the vectors may be compared with: a cached vector is the one that the Encoder makes."""
         return self.encoder.space

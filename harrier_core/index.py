@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from harrier_core.cache import CachedEncoder
 from harrier_core.diversity import diverse
 from harrier_core.errors import SettingError
 from harrier_core.filters import Condition, parse
@@ -226,7 +225,7 @@ class Index:
         from harrier_core.verify import verify
 
         self._open(write=False)
-        encoder = self.encoder.encoder if isinstance(self.encoder, CachedEncoder) else self.encoder
+        encoder: TextEncoder = getattr(self.encoder, "uncached", self.encoder)
         return verify(self.store, encoder, encoder.space.dimensions, sample, on_progress)
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from langchain_core.embeddings import Embeddings
 
-from harrier_core import Encoder, Problem, SettingError, TextTooLong
+from harrier_core import EmptyText, Encoder, InvalidText, Problem, SettingError, TextTooLong
 from harrier_core.blanks import blank
 from harrier_core.errors import raise_problems
 from langchain_harrier.embeddings import HarrierEmbeddings
@@ -187,15 +187,23 @@ async def _refuse_unusable(store: object, texts: Sequence[str], *, queries: bool
     embeddings = _embeddings(store)
     if embeddings is None or not texts:
         return
-    from harrier_core.tokens import unusable
-
     kept = [text for text in texts if embeddings.on_blank == "error" or not blank(text)]
-    raise_problems(list(unusable(kept)))
+    raise_problems([problem for at, text in enumerate(kept) if (problem := _problem(at, text))])
     if embeddings.on_overflow == "error":
         room = (embeddings.max_tokens or _MOST_TOKENS) - _FRAME
         long = [text for text in kept if len(text.encode()) > room]
         if long:
             await asyncio.to_thread(_refuse_long, embeddings.encoder, long, queries)
+
+
+def _problem(at: int, text: str) -> Problem | None:
+    if blank(text):
+        return Problem(at, EmptyText, "is empty or blank, which has no meaning to embed; leave it out")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return Problem(at, InvalidText, "has a lone surrogate, which is half a character; decode its source again")
+    return None
 
 
 def _refuse_long(encoder: Encoder, texts: Sequence[str], queries: bool) -> None:

@@ -22,7 +22,7 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.store.postgres import AsyncPostgresStore, PostgresStore
 from langgraph.store.sqlite import AsyncSqliteStore, SqliteStore
 
-from harrier_core import EmptyText, RoleWarning, SettingError, TextTooLong
+from harrier_core import EmptyText, InvalidText, RoleWarning, SettingError, TextTooLong
 
 try:  # Python is often built without SQLite's extensions, of which sqlite-vec is one
     import pysqlite3.dbapi2 as sqlite3
@@ -223,12 +223,13 @@ def test_a_blank_text_is_its_own_writers_error(opened: Callable[..., Any], words
                 store.aput(("carol",), "1", {"text": "I like rivers"}),
                 store.aput(("dave",), "1", {"text": "far too long " * 40}),
                 store.aput(("eve",), "1", {"text": "I like cakes", "title": "\n"}, index=["title"]),
+                store.aput(("frank",), "1", {"text": "half of \ud83d"}),
                 store.asearch((), query="too long a question " * 40),
                 store.asearch((), query="what do they like"),
                 return_exceptions=True,
             )
             assert [type(each) for each in results] == [
-                *(type(None), EmptyText, type(None), TextTooLong, EmptyText, TextTooLong, list)
+                *(type(None), EmptyText, type(None), TextTooLong, EmptyText, InvalidText, TextTooLong, list)
             ]
             assert {item.namespace for item in await store.asearch(())} == {("alice",), ("carol",)}
 
