@@ -1,4 +1,4 @@
-"""Vectors that were made before, out of any key-value store; a key holds all that a vector depends on.
+"""Vectors that were made before, from any key-value store; a key holds all that a vector depends on.
 
 The role, the instruction and the model are part of it: a query never gets the vector of a document, nor that of another
 model, task or limit, whoever else uses the same store.
@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import asdict
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harrier_core.encoder import Encoder, listed
-from harrier_core.errors import BadVectors, InputError, OutOfMemory
+from harrier_core.errors import positions_of_all
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from harrier_core.space import EmbeddingSpace
     from harrier_core.tasks import Task
 
     Vectors = NDArray[np.float32]
@@ -40,24 +43,41 @@ class KeyValues(Protocol):
 
 
 class CachedEncoder:
-    """An Encoder that looks into a store before it encodes. Anybody may share the store; nothing in it goes stale."""
+    """An Encoder that looks into a store before it encodes, for an Index as well as by itself.
+
+    Anybody may share the store; nothing in it goes stale.
+    """
 
     def __init__(self, encoder: Encoder, store: KeyValues) -> None:
         self.encoder = encoder
-        self._store = store
+        self.store = store
         self._model: str | None = None
+
+    @property
+    def uncached(self) -> Encoder:
+        """What makes the vectors, for whoever doubts those that are stored."""
+        return self.encoder
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """What the vectors may be compared with: a cached vector is the one that the Encoder makes."""
+        return self.encoder.space
+
+    def count_tokens(self, texts: Iterable[str]) -> list[int]:
+        """How many tokens each text has as a document, end token included."""
+        return self.encoder.count_tokens(texts)
 
     def encode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
         """What `Encoder.encode_queries` returns; only what is not stored is encoded."""
         call = self._look_up(listed(texts), self.encoder.prompt("", task=task))
-        with call.positions_of_all():
+        with positions_of_all(call.place):
             made = self.encoder.encode_queries(call.missing, task=task)
         return self._complete(call, made)
 
     def encode_documents(self, texts: Iterable[str]) -> Vectors:
         """What `Encoder.encode_documents` returns; only what is not stored is encoded."""
         call = self._look_up(listed(texts), None)
-        with call.positions_of_all():
+        with positions_of_all(call.place):
             made = self.encoder.encode_documents(call.missing)
         return self._complete(call, made)
 
@@ -65,16 +85,44 @@ class CachedEncoder:
         """What `encode_queries` returns, without holding up the event loop."""
         prompt = await asyncio.to_thread(self.encoder.prompt, "", task=task)
         call = await asyncio.to_thread(self._look_up, listed(texts), prompt)
-        with call.positions_of_all():
+        with positions_of_all(call.place):
             made = await self.encoder.aencode_queries(call.missing, task=task)
         return await asyncio.to_thread(self._complete, call, made)
 
     async def aencode_documents(self, texts: Iterable[str]) -> Vectors:
         """What `encode_documents` returns, without holding up the event loop."""
         call = await asyncio.to_thread(self._look_up, listed(texts), None)
-        with call.positions_of_all():
+        with positions_of_all(call.place):
             made = await self.encoder.aencode_documents(call.missing)
         return await asyncio.to_thread(self._complete, call, made)
+
+    def submit_documents(self, texts: Iterable[str]) -> Future[Vectors]:
+        """Begin to encode the documents that are not stored; the future can be cancelled.
+
+        They are stored on a thread of the call's own, so that a slow store holds up neither the model nor the caller.
+        """
+        call = self._look_up(listed(texts), None)
+        with positions_of_all(call.place):
+            making = self.encoder.submit_documents(call.missing)
+        made: Future[Vectors] = Future()
+        made.add_done_callback(lambda done: making.cancel() if done.cancelled() else None)
+        threading.Thread(target=self._finish, args=(call, making, made), name="harrier-cache").start()
+        return made
+
+    def _finish(self, call: _Call, making: Future[Vectors], made: Future[Vectors]) -> None:
+        """Answer a submission; the caller may have cancelled it meanwhile."""
+        try:
+            with positions_of_all(call.place):
+                vectors = self._complete(call, making.result())
+        except CancelledError:  # the encoder was closed
+            made.cancel()
+            made.set_running_or_notify_cancel()
+        except BaseException as error:  # of the store as well: who waits for the vectors has to know
+            with suppress(InvalidStateError):
+                made.set_exception(error)
+        else:
+            with suppress(InvalidStateError):
+                made.set_result(vectors)
 
     def _look_up(self, texts: list[Any], prompt: str | None) -> _Call:
         """What is stored of these texts; prompt: of queries, None: they are documents."""
@@ -86,7 +134,7 @@ class CachedEncoder:
         keys = [_key(before, text) for text in texts]
         asked = list(dict.fromkeys(key for key in keys if key is not None))
         size = 4 * self.encoder.dimensions
-        stored = zip(asked, self._store.mget(asked) if asked else (), strict=True)
+        stored = zip(asked, self.store.mget(asked) if asked else (), strict=True)
         # Half a value, which a crash may leave in some stores, is none.
         return _Call(texts, keys, {key: value for key, value in stored if value is not None and len(value) == size})
 
@@ -96,7 +144,7 @@ class CachedEncoder:
 
         new = [(call.keys[place], vector.astype(_NUMBER).tobytes()) for place, vector in call.new(made)]
         if new:
-            self._store.mset([(key, value) for key, value in new if key is not None])
+            self.store.mset([(key, value) for key, value in new if key is not None])
         values = call.stored | dict(new)
         joined = b"".join([values[key] for key in call.keys])
         return (
@@ -118,18 +166,9 @@ class _Call:
         """Each vector that was made, and where its text stands."""
         return zip(self._places, made, strict=True)
 
-    @contextmanager
-    def positions_of_all(self) -> Iterator[None]:
-        """An error that counts the missing texts is made to count all of the caller's."""
-        try:
-            yield
-        except InputError as error:
-            at = self._places
-            raise type(error)([replace(each, position=at[each.position]) for each in error.problems]) from None
-        except BadVectors as error:
-            raise BadVectors(str(error), [self._places[each] for each in error.positions]) from None
-        except OutOfMemory as error:
-            raise OutOfMemory(str(error), self._places[error.position]) from None
+    def place(self, missing: int) -> int:
+        """Where the text stands that is at this place among the missing ones."""
+        return self._places[missing]
 
 
 def _key(before: str, text: object) -> str | None:

@@ -30,14 +30,17 @@
 
     ModelWarning (UserWarning)       a model that works, but not as its own files promise
     StoreWarning (UserWarning)       a database that works, and should be looked after
+    RoleWarning (UserWarning)        a query that is embedded as a document, which nobody but its host can change
+    InputWarning (UserWarning)       a text that was left out, where the caller chose that over an error
 
 No message holds a text, a vector or a secret: positions, lengths and names only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 
 class HarrierError(Exception):
@@ -193,8 +196,29 @@ class StoreWarning(UserWarning):
     """A database that works, and should be looked after."""
 
 
+class RoleWarning(UserWarning):
+    """A framework embeds its queries as documents, so without the task's instruction."""
+
+
+class InputWarning(UserWarning):
+    """A text was left out, where the caller chose a warning over an error."""
+
+
 def raise_problems(problems: Sequence[Problem]) -> None:
     """Raise the error of the first problem, carrying all of them; return if there is none."""
     if problems:
         ordered = sorted(problems, key=lambda problem: problem.position)
         raise ordered[0].kind(ordered)
+
+
+@contextmanager
+def positions_of_all(place: Callable[[int], int]) -> Iterator[None]:
+    """Make an error about some of a caller's texts count all of them: `place` maps its positions to the caller's."""
+    try:
+        yield
+    except InputError as error:
+        raise type(error)([replace(each, position=place(each.position)) for each in error.problems]) from None
+    except BadVectors as error:
+        raise BadVectors(str(error), [place(each) for each in error.positions]) from None
+    except OutOfMemory as error:
+        raise OutOfMemory(str(error), place(error.position)) from None

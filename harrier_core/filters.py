@@ -1,12 +1,12 @@
 """`where={...}` to a small tree of conditions, and what the tree means. Pure.
 
     where={"lang": "fr"}                                  equal
-    where={"year": {"$gte": 2020, "$lt": 2024}}           $eq $ne $in $gt $gte $lt $lte $exists
+    where={"year": {"$gte": 2020, "$lt": 2024}}           $eq $ne $in $gt $gte $lt $lte $contains $exists
     where={"$or": [{"lang": "fr"}, {"$not": {"year": 1999}}]}    $and $or $not; several keys are joined by and
 
 A condition on a field is met by a list if one of its elements meets it. A field that is not there meets no condition,
 and so meets every `$ne` and `$not`. Only like is compared with like: 2 equals 2.0 but neither "2" nor true, and $gt
-and its kin order numbers with numbers and texts, by code points, with texts.
+and its kin order numbers with numbers and texts, by code points, with texts. $contains finds a text inside a text.
 """
 
 from __future__ import annotations
@@ -42,6 +42,14 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class Contains:
+    """The field's text, or one in its list, has this text in it."""
+
+    field: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class Exists:
     """The field is there, be it null."""
 
@@ -69,7 +77,7 @@ class Not:
     part: Condition
 
 
-Condition = Equal | Order | Exists | All | AnyOf | Not
+Condition = Equal | Order | Contains | Exists | All | AnyOf | Not
 
 
 def parse(where: Mapping[str, Any] | None) -> Condition | None:
@@ -115,20 +123,29 @@ def _operator(field: str, operator: object, operand: object) -> Condition:
     if operator == "$ne":
         return Not(Equal(field, _scalar(field, operand)))
     if operator == "$in":
-        if not isinstance(operand, Sequence | set | frozenset) or isinstance(operand, str):
-            raise FilterError(f"$in of {field!r} takes a list of values, not {type(operand).__name__}")
-        return AnyOf(tuple(Equal(field, _scalar(field, each)) for each in operand))
+        return _one_of(field, operand)
     if operator in _ORDERS:
         value = _scalar(field, operand)
         if value is None or isinstance(value, bool):
             raise FilterError(f"{operator} of {field!r} takes a number or a text, not {value!r}")
         return Order(field, str(operator), value)
+    if operator == "$contains":
+        part = _scalar(field, operand)
+        if not isinstance(part, str):
+            raise FilterError(f"$contains of {field!r} takes a text, not {type(operand).__name__}")
+        return Contains(field, part)
     if operator == "$exists":
         if not isinstance(operand, bool):
             raise FilterError(f"$exists of {field!r} takes True or False, not {type(operand).__name__}")
         return Exists(field) if operand else Not(Exists(field))
-    known = "$eq, $ne, $in, $gt, $gte, $lt, $lte and $exists"
+    known = "$eq, $ne, $in, $gt, $gte, $lt, $lte, $contains and $exists"
     raise FilterError(f"unknown operator {operator!r} for {field!r}; there are {known}")
+
+
+def _one_of(field: str, operand: object) -> Condition:
+    if not isinstance(operand, Sequence | set | frozenset) or isinstance(operand, str):
+        raise FilterError(f"$in of {field!r} takes a list of values, not {type(operand).__name__}")
+    return AnyOf(tuple(Equal(field, _scalar(field, each)) for each in operand))
 
 
 def _scalar(field: str, value: object) -> Scalar:
@@ -156,6 +173,8 @@ def meets(metadata: Mapping[str, Any], condition: Condition | None) -> bool:
             met = any(_equal(each, value) for each in _values(metadata, field))
         case Order(field, operator, value):
             met = any(_ordered(each, operator, value) for each in _values(metadata, field))
+        case Contains(field, value):
+            met = any(isinstance(each, str) and value in each for each in _values(metadata, field))
         case Exists(field):
             met = field in metadata
         case All(parts):

@@ -220,11 +220,13 @@ class Index:
         """Whether what is stored is what belongs there: look at every chunk, and encode some `sample` of them again.
 
         A vector of another length than one, with NaN, or of a text that was changed behind the kit's back is reported.
+        A CachedEncoder's cache is not asked: the vectors are made again.
         """
         from harrier_core.verify import verify
 
         self._open(write=False)
-        return verify(self.store, self.encoder, self.encoder.space.dimensions, sample, on_progress)
+        encoder: TextEncoder = getattr(self.encoder, "uncached", self.encoder)
+        return verify(self.store, encoder, encoder.space.dimensions, sample, on_progress)
 
     def close(self) -> None:
         """Close the store; the encoder is its owner's."""

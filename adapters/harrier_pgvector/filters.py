@@ -8,7 +8,7 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from harrier_core.filters import All, AnyOf, Condition, Equal, Exists, Not, Order, Scalar
+from harrier_core.filters import All, AnyOf, Condition, Contains, Equal, Exists, Not, Order, Scalar
 
 _OPERATORS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 
@@ -37,6 +37,9 @@ def compile_condition(condition: Condition | None) -> Compiled:
             path = f'$.{json.dumps(field)} ? (@.type() != "array" && @ {_OPERATORS[operator]} $value)'
             bound = [path, json.dumps({"value": value})]
             compiled = sql.SQL("jsonb_path_exists(metadata, %s::jsonpath, %s::jsonb)"), bound
+        case Contains(field, text):  # "q": the text is no pattern
+            path = f'$.{json.dumps(field)} ? (@.type() == "string" && @ like_regex {json.dumps(text)} flag "q")'
+            compiled = sql.SQL("jsonb_path_exists(metadata, %s::jsonpath)"), [path]
         case Exists(field):
             compiled = sql.SQL("(metadata ? %s)"), [field]
         case Not(part):

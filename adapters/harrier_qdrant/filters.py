@@ -1,7 +1,8 @@
 """Conditions to Qdrant's filters, as the JSON of its REST interface. Pure.
 
-Qdrant cannot say everything that our filters mean: it does not order texts, and its paths know no key with a quotation
-mark. Such a condition becomes a wider one, and `exact` says that what is found has to be looked at again.
+Qdrant cannot say everything that our filters mean: it does not order texts or look into them, and its paths know no
+key with a quotation mark. Such a condition becomes a wider one, and `exact` says that what is found has to be looked
+at again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harrier_core.filters import All, AnyOf, Condition, Equal, Exists, Not, Order
+from harrier_core.filters import All, AnyOf, Condition, Contains, Equal, Exists, Not, Order
 from harrier_qdrant.points import FIELDS, HASH, METADATA, NUMBER, RECORD, nearest_float
 
 Filter = dict[str, Any]
@@ -69,8 +70,8 @@ def _compile(condition: Condition, *, wide: bool) -> Filter:
             return _leaf(field, _equal(value), wide=wide)
         case Order(field, operator, value):
             return _leaf(field, _order(operator, value), wide=wide)
-        case Exists(field):
-            return _exists(field)
+        case Exists(field) | Contains(field):  # what "match": {"text": ...} means changes with the indexes of the field
+            return _exists(field) if wide or isinstance(condition, Exists) else _NONE
         case Not(part):
             return {"must_not": [_compile(part, wide=not wide)]}
         case All(parts):

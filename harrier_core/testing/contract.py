@@ -359,11 +359,13 @@ class StoreContract:
         assert found({"tags": "sand"}) == {"river"}
         assert found({"year": {"$exists": False}}) == {"river"}
         assert found({"$or": [{"topic": "food"}, {"$not": {"year": {"$exists": True}}}]}) == {"bread", "river"}
+        assert found({"topic": {"$contains": "oo"}}) == {"bread"}
+        assert found({"topic": {"$contains": "o."}}) == found({"year": {"$contains": "2"}}) == set()
         assert found({"topic": "food", "year": 1}) == set()
         assert found({}) == {"bread", "virus", "river"}
         wrongs: list[dict[str, Any]] = [{"$nor": []}, {"$and": {}}, {"a": object()}, {"a": {}}]
         wrongs += [{"a": 10**400}, {"a": {"$gt": -(10**400)}}, {"\ud83d": 1}]
-        for wrong in [*wrongs, {"a": {"$regex": "x"}}, {"a": {"$gt": None}}]:
+        for wrong in [*wrongs, {"a": {"$regex": "x"}}, {"a": {"$gt": None}}, {"a": {"$contains": 1}}]:
             with pytest.raises(FilterError):
                 index.search("anything", where=wrong)
 
@@ -537,10 +539,12 @@ def _where(chance: random.Random, depth: int) -> dict[str, Any]:
         return {kind: [_where(chance, depth - 1) for _ in range(chance.randint(0, 3))]}
     if kind == "$not":
         return {kind: _where(chance, depth - 1)}
-    operator = chance.choice(["$eq", "$ne", "$in", "$gt", "$gte", "$lt", "$lte", "$exists"])
+    operator = chance.choice(["$eq", "$ne", "$in", "$gt", "$gte", "$lt", "$lte", "$contains", "$exists"])
     operand: Any = _value(chance)
     if operator == "$in":
         operand = [_value(chance) for _ in range(chance.randint(0, 3))]
+    elif operator == "$contains":
+        operand = chance.choice(["", "0", "a", "é", "😀", '"', "\\", ".", "$"])
     elif operator == "$exists":
         operand = chance.random() < 0.5
     elif operator[1] in "gl":

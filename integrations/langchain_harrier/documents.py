@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from uuid import uuid4
 
 from langchain_core.documents import Document
 
-from harrier_core import Chunk, HarrierError, IngestReport, Match, Record, SettingError
+from harrier_core import Chunk, HarrierError, IngestReport, InputWarning, Match, Record, SettingError
+
+if TYPE_CHECKING:
+    from langchain_harrier.vectorstores import HarrierVectorStore
 
 T = TypeVar("T")
+OnRejected = Literal["error", "warn"]
 Row = tuple[str, Mapping[str, Any], str | None]  # a document's text, metadata and id
 
 _SHOWN = 10  # rejected documents in a message; all of them are in the error
@@ -19,13 +24,19 @@ _SHOWN = 10  # rejected documents in a message; all of them are in the error
 class DocumentsRejected(HarrierError, ValueError):
     """Documents that cannot be stored; the others of the call are.
 
-    rejected: (id, reason) of each. stored: the ids of the others, in the caller's order.
+    rejected: (id, reason) of each. stored: the ids of the others, in the caller's order. vector_store: where a
+    `from_...` method raised it, the vector store that it made. A pickle of the error goes without it.
     """
+
+    vector_store: HarrierVectorStore | None = None
 
     def __init__(self, rejected: Sequence[tuple[str, str]], stored: Sequence[str]) -> None:
         super().__init__(rejected, stored)  # args rebuild the error after pickling
         self.rejected = list(rejected)
         self.stored = list(stored)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+        return type(self), self.args
 
     def __str__(self) -> str:
         listed = "; ".join(f"{id_!r} {reason}" for id_, reason in self.rejected[:_SHOWN])
@@ -70,12 +81,23 @@ def records_of(rows: Iterable[Row], ids: Iterable[str | None] | None, taken: lis
         yield Record(id_, text, metadata)
 
 
-def ids_of(taken: list[str], report: IngestReport) -> list[str]:
-    """The ids, if all of their documents are stored."""
-    if report.rejected:
-        rejected = {id_ for id_, _ in report.rejected}
-        raise DocumentsRejected(report.rejected, [id_ for id_ in taken if str(id_) not in rejected])
-    return taken
+def ids_of(taken: list[str], report: IngestReport, on_rejected: OnRejected) -> list[str]:
+    """The ids of documents that are stored; if some are not, an error, or a warning with the same text."""
+    if not report.rejected:
+        return taken
+    rejected = {id_ for id_, _ in report.rejected}
+    error = DocumentsRejected(report.rejected, [id_ for id_ in taken if str(id_) not in rejected])
+    if on_rejected == "error":
+        raise error
+    warnings.warn(str(error), InputWarning, stacklevel=4)
+    return error.stored
+
+
+def checked_choice(on_rejected: OnRejected) -> OnRejected:
+    """What to do about documents that cannot be stored, if it is one of the two."""
+    if on_rejected not in ("error", "warn"):
+        raise SettingError(f"on_rejected must be 'error' or 'warn', got {on_rejected!r}")
+    return on_rejected
 
 
 def document_of(found: Match | Chunk) -> Document:

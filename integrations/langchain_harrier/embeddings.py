@@ -9,12 +9,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from langchain_core.embeddings import Embeddings
-from langchain_core.stores import ByteStore
+from langchain_core.stores import BaseStore, ByteStore
 from langchain_core.utils import from_env
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harrier_core import CachedEncoder, Encoder, Task
+from harrier_core.blanks import BlanksLast
 from harrier_core.tasks import DEFAULT_TASK
+from langchain_harrier.callers import warn_of_queries
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,6 +55,8 @@ class HarrierEmbeddings(BaseModel, Embeddings):
         revision: A branch, tag or commit on the hub.
         max_tokens: A limit below the model's own.
         on_overflow: What a text of more tokens is, an "error" or a text to "truncate".
+        on_blank: What a document of nothing but white space is: an "error", or a text that is found "last": its vector
+            points away from every query. A blank query is an error.
         token_budget: How many tokens run in one forward pass.
         cache: A ByteStore to look into before a text is embedded. It never mixes roles, tasks or models.
 
@@ -105,6 +109,7 @@ class HarrierEmbeddings(BaseModel, Embeddings):
     max_tokens: int | None = _setting("HARRIER_MAX_TOKENS", default=None)
     on_overflow: Literal["error", "truncate"] = _setting("HARRIER_ON_OVERFLOW", default="error")
     token_budget: int | None = _setting("HARRIER_TOKEN_BUDGET", default=None)
+    on_blank: Literal["error", "last"] = _setting("HARRIER_ON_BLANK", default="error")
     cache: ByteStore | None = Field(default=None, exclude=True, repr=False)
 
     @field_validator("model", "device", "dtype", mode="before")
@@ -118,14 +123,26 @@ class HarrierEmbeddings(BaseModel, Embeddings):
     @model_validator(mode="after")
     def _checked(self) -> Self:
         """Settings that cannot be are refused here, in the words of the Encoder, which loads nothing yet."""
-        Encoder(**self._settings())
+        Encoder(**self._of_encoder())
         return self
 
     @classmethod
-    def from_encoder(cls, encoder: Encoder, *, cache: ByteStore | None = None) -> Self:
+    def from_encoder(
+        cls,
+        encoder: Encoder | CachedEncoder,
+        *,
+        cache: ByteStore | None = None,
+        on_blank: Literal["error", "last"] = "error",
+    ) -> Self:
         """Embeddings by this very encoder: they end when it is closed."""
-        made = cls(**encoder.__getstate__(), cache=cache)
-        made.__dict__["encoder"] = encoder  # where cached_property looks first
+        cached = encoder if isinstance(encoder, CachedEncoder) else None
+        own = encoder.encoder if isinstance(encoder, CachedEncoder) else encoder
+        if cached is not None and cache is None and isinstance(cached.store, BaseStore):
+            cache = cached.store
+        made = cls(**own.__getstate__(), cache=cache, on_blank=on_blank)
+        made.__dict__["encoder"] = own  # where cached_property looks first
+        if cached is not None and cache is None:  # a store of another kind, which no field holds
+            made.__dict__["index_encoder"] = cached
         return made
 
     def with_task(self, task: str | Task) -> Self:
@@ -135,16 +152,22 @@ class HarrierEmbeddings(BaseModel, Embeddings):
     @cached_property
     def encoder(self) -> Encoder:
         """The Encoder behind it: `prompt`, `count_tokens`, `space`, `stats`, and `close` to let go of the model."""
-        return Encoder(**self._settings())
+        return Encoder(**self._of_encoder())
 
     @cached_property
-    def _cached_encoder(self) -> Encoder | CachedEncoder:
+    def index_encoder(self) -> Encoder | CachedEncoder:
+        """What to give an Index: the Encoder, behind the cache if there is one."""
         return self.encoder if self.cache is None else CachedEncoder(self.encoder, self.cache)
+
+    @cached_property
+    def _source(self) -> Encoder | CachedEncoder | BlanksLast:
+        return self.index_encoder if self.on_blank == "error" else BlanksLast(self.index_encoder)
 
     # -- LangChain's verbs
 
     def embed_documents(self, texts: Iterable[str]) -> list[list[float]]:
         """Vectors of documents, each embedded as it is."""
+        warn_of_queries()
         return _lists(self.encode_documents(texts))
 
     def embed_query(self, text: str) -> list[float]:
@@ -157,31 +180,35 @@ class HarrierEmbeddings(BaseModel, Embeddings):
 
     async def aembed_documents(self, texts: Iterable[str]) -> list[list[float]]:
         """What `embed_documents` returns, without holding up the event loop."""
-        return await asyncio.to_thread(_lists, await self._cached_encoder.aencode_documents(texts))
+        warn_of_queries()
+        return await asyncio.to_thread(_lists, await self._source.aencode_documents(texts))
 
     async def aembed_query(self, text: str) -> list[float]:
         """What `embed_query` returns; queries that wait together share a forward pass."""
-        [vector] = _lists(await self._cached_encoder.aencode_queries([text]))
+        [vector] = _lists(await self._source.aencode_queries([text]))
         return vector
 
     async def aembed_queries(self, texts: Iterable[str]) -> list[list[float]]:
         """What `embed_queries` returns, without holding up the event loop."""
-        return await asyncio.to_thread(_lists, await self._cached_encoder.aencode_queries(texts))
+        return await asyncio.to_thread(_lists, await self._source.aencode_queries(texts))
 
     # -- for those who want arrays
 
     def encode_documents(self, texts: Iterable[str]) -> Vectors:
         """What `embed_documents` returns, as a float32 array (texts, dimensions)."""
-        return self._cached_encoder.encode_documents(texts)
+        return self._source.encode_documents(texts)
 
     def encode_queries(self, texts: Iterable[str]) -> Vectors:
         """What `embed_queries` returns, as a float32 array (texts, dimensions)."""
-        return self._cached_encoder.encode_queries(texts)
+        return self._source.encode_queries(texts)
 
     # -- copies and pickles hold settings; what was loaded is found again, since equal settings share it
 
     def _settings(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in type(self).model_fields if name != "cache"}
+
+    def _of_encoder(self) -> dict[str, Any]:
+        return {name: value for name, value in self._settings().items() if name != "on_blank"}
 
     def __copy__(self) -> Self:
         return self.model_construct(set(self.model_fields_set), **self._settings(), cache=self.cache)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
 
-from harrier_core import Chunking, Encoder, Index, SettingError, StoreMissing, Task
+from harrier_core import CachedEncoder, Chunking, Encoder, Index, InputWarning, SettingError, StoreMissing, Task
 from harrier_core import VectorStore as Store
+from harrier_core.blanks import blank
 from harrier_core.diversity import diverse
 from langchain_harrier.documents import (
+    DocumentsRejected,
+    OnRejected,
     Row,
+    checked_choice,
     document_of,
     ids_of,
     one_for_each,
@@ -23,9 +29,9 @@ from langchain_harrier.documents import (
     scored,
 )
 from langchain_harrier.embeddings import HarrierEmbeddings
+from langchain_harrier.keywords import RETRIEVER, WRITING, refuse_unknown, where_of
 
 T = TypeVar("T")
-Where = Mapping[str, Any]
 
 
 class HarrierVectorStore(VectorStore):
@@ -42,6 +48,8 @@ class HarrierVectorStore(VectorStore):
 
     Key init args:
         index: An Index, which is a store and an Encoder.
+        on_rejected: What documents that cannot be stored are, such as a blank page: an "error" when all others are
+            stored, or a reason to "warn", so that LangChain's `index()` gets past them and records them as seen.
 
     Instantiate:
         ```python
@@ -92,33 +100,52 @@ class HarrierVectorStore(VectorStore):
 
     Every search takes `filter` or `where`, conditions on metadata as in `harrier_core.filters`; those for a query take
     `task` as well. A keyword that is not known is an error: a filter that is misspelt would find what it must not.
+    A query that is empty or blank finds nothing, with an InputWarning: agents send such.
     """
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, *, on_rejected: OnRejected = "error") -> None:
         self.index = index
+        self._on_rejected = checked_choice(on_rejected)
 
     @property
     def embeddings(self) -> HarrierEmbeddings | None:
         """Embeddings by the index's own encoder, in its space."""
         encoder = self.index.encoder
-        return HarrierEmbeddings.from_encoder(encoder) if isinstance(encoder, Encoder) else None
+        return HarrierEmbeddings.from_encoder(encoder) if isinstance(encoder, Encoder | CachedEncoder) else None
 
     @classmethod
     def from_documents(
-        cls, documents: Iterable[Document], embedding: Embeddings, *, ids: Iterable[str] | None = None, **kwargs: Any
+        cls,
+        documents: Iterable[Document],
+        embedding: Embeddings,
+        *,
+        ids: Iterable[str] | None = None,
+        on_rejected: OnRejected = "error",
+        **kwargs: Any,
     ) -> Self:
-        """A vector store with these documents in `store=`; `chunking=` is how the index cuts long ones."""
-        made = cls(_index(embedding, **kwargs))
-        made.add_documents(documents, ids=ids)
+        """A vector store with these documents in `store=`; `chunking=` is how the index cuts long ones.
+
+        A DocumentsRejected that it raises has the vector store, with all other documents, in `vector_store`.
+        """
+        made = cls(_index(embedding, **kwargs), on_rejected=on_rejected)
+        with _reachable(made):
+            made.add_documents(documents, ids=ids)
         return made
 
     @classmethod
     async def afrom_documents(
-        cls, documents: Iterable[Document], embedding: Embeddings, *, ids: Iterable[str] | None = None, **kwargs: Any
+        cls,
+        documents: Iterable[Document],
+        embedding: Embeddings,
+        *,
+        ids: Iterable[str] | None = None,
+        on_rejected: OnRejected = "error",
+        **kwargs: Any,
     ) -> Self:
         """What `from_documents` does, without holding up the event loop."""
-        made = cls(_index(embedding, **kwargs))
-        await made.aadd_documents(documents, ids=ids)
+        made = cls(_index(embedding, **kwargs), on_rejected=on_rejected)
+        with _reachable(made):
+            await made.aadd_documents(documents, ids=ids)
         return made
 
     @classmethod
@@ -129,11 +156,13 @@ class HarrierVectorStore(VectorStore):
         metadatas: Iterable[Mapping[str, Any]] | None = None,
         *,
         ids: Iterable[str] | None = None,
+        on_rejected: OnRejected = "error",
         **kwargs: Any,
     ) -> Self:
         """A vector store with these texts in `store=`; `chunking=` is how the index cuts long ones."""
-        made = cls(_index(embedding, **kwargs))
-        made.add_texts(texts, metadatas, ids=ids)
+        made = cls(_index(embedding, **kwargs), on_rejected=on_rejected)
+        with _reachable(made):
+            made.add_texts(texts, metadatas, ids=ids)
         return made
 
     @classmethod
@@ -144,24 +173,32 @@ class HarrierVectorStore(VectorStore):
         metadatas: Iterable[Mapping[str, Any]] | None = None,
         *,
         ids: Iterable[str] | None = None,
+        on_rejected: OnRejected = "error",
         **kwargs: Any,
     ) -> Self:
         """What `from_texts` does, without holding up the event loop."""
-        made = cls(_index(embedding, **kwargs))
-        await made.aadd_texts(texts, metadatas, ids=ids)
+        made = cls(_index(embedding, **kwargs), on_rejected=on_rejected)
+        with _reachable(made):
+            await made.aadd_texts(texts, metadatas, ids=ids)
         return made
 
     # -- writing
 
     def add_documents(
-        self, documents: Iterable[Document], *, ids: Iterable[str | None] | None = None, **kwargs: Any
+        self,
+        documents: Iterable[Document],
+        *,
+        ids: Iterable[str | None] | None = None,
+        on_rejected: OnRejected | None = None,
+        **kwargs: Any,
     ) -> list[str]:
         """Store documents, any iterable of them, and return their ids; one that has none gets a new one.
 
-        ids: used instead of the documents' own. What cannot be stored ends in DocumentsRejected, and the rest is.
+        ids: used instead of the documents' own. on_rejected: instead of the vector store's own; what cannot be stored
+        ends in DocumentsRejected, or in an InputWarning and is left out of the ids. The rest is stored in either case.
         """
-        _refuse_unknown(kwargs, _WRITING)
-        return self._add(rows_of_documents(documents), one_for_each("ids", ids, documents))
+        refuse_unknown(kwargs, WRITING)
+        return self._add(rows_of_documents(documents), one_for_each("ids", ids, documents), on_rejected)
 
     def add_texts(
         self,
@@ -169,18 +206,24 @@ class HarrierVectorStore(VectorStore):
         metadatas: Iterable[Mapping[str, Any]] | None = None,
         *,
         ids: Iterable[str | None] | None = None,
+        on_rejected: OnRejected | None = None,
         **kwargs: Any,
     ) -> list[str]:
         """Store texts with their metadata, as `add_documents` stores documents."""
-        _refuse_unknown(kwargs, _WRITING)
-        return self._add(rows_of_texts(texts, metadatas), one_for_each("ids", ids, texts))
+        refuse_unknown(kwargs, WRITING)
+        return self._add(rows_of_texts(texts, metadatas), one_for_each("ids", ids, texts), on_rejected)
 
     async def aadd_documents(
-        self, documents: Iterable[Document], *, ids: Iterable[str | None] | None = None, **kwargs: Any
+        self,
+        documents: Iterable[Document],
+        *,
+        ids: Iterable[str | None] | None = None,
+        on_rejected: OnRejected | None = None,
+        **kwargs: Any,
     ) -> list[str]:
         """What `add_documents` does, without holding up the event loop."""
-        _refuse_unknown(kwargs, _WRITING)
-        return await self._aadd(rows_of_documents(documents), one_for_each("ids", ids, documents))
+        refuse_unknown(kwargs, WRITING)
+        return await self._aadd(rows_of_documents(documents), one_for_each("ids", ids, documents), on_rejected)
 
     async def aadd_texts(
         self,
@@ -188,23 +231,26 @@ class HarrierVectorStore(VectorStore):
         metadatas: Iterable[Mapping[str, Any]] | None = None,
         *,
         ids: Iterable[str | None] | None = None,
+        on_rejected: OnRejected | None = None,
         **kwargs: Any,
     ) -> list[str]:
         """What `add_texts` does, without holding up the event loop."""
-        _refuse_unknown(kwargs, _WRITING)
-        return await self._aadd(rows_of_texts(texts, metadatas), one_for_each("ids", ids, texts))
+        refuse_unknown(kwargs, WRITING)
+        return await self._aadd(rows_of_texts(texts, metadatas), one_for_each("ids", ids, texts), on_rejected)
 
-    def _add(self, rows: Iterable[Row], ids: Iterable[str | None] | None) -> list[str]:
-        taken: list[str] = []
-        return ids_of(taken, self.index.ingest(records_of(rows, ids, taken)))
+    def _add(self, rows: Iterable[Row], ids: Iterable[str | None] | None, on_rejected: OnRejected | None) -> list[str]:
+        choice, taken = checked_choice(on_rejected or self._on_rejected), list[str]()
+        return ids_of(taken, self.index.ingest(records_of(rows, ids, taken)), choice)
 
-    async def _aadd(self, rows: Iterable[Row], ids: Iterable[str | None] | None) -> list[str]:
-        taken: list[str] = []
-        return ids_of(taken, await self.index.aingest(records_of(rows, ids, taken)))
+    async def _aadd(
+        self, rows: Iterable[Row], ids: Iterable[str | None] | None, on_rejected: OnRejected | None
+    ) -> list[str]:
+        choice, taken = checked_choice(on_rejected or self._on_rejected), list[str]()
+        return ids_of(taken, await self.index.aingest(records_of(rows, ids, taken)), choice)
 
     def delete(self, ids: Iterable[str] | None = None, **kwargs: Any) -> bool:
         """Remove the documents with these ids, whether they are there or not; without ids, all documents."""
-        _refuse_unknown(kwargs, ())  # a filter that is overlooked would remove everything
+        refuse_unknown(kwargs, ())  # a filter that is overlooked would remove everything
         if ids is None:
             ids = _found(self._all_ids)
         self.index.delete(ids)
@@ -218,9 +264,9 @@ class HarrierVectorStore(VectorStore):
 
     def as_retriever(self, **kwargs: Any) -> VectorStoreRetriever:
         """A retriever over this vector store; what goes with each of its searches is in `search_kwargs`."""
-        if unknown := [name for name in kwargs if name not in _RETRIEVER]:  # which pydantic would overlook
+        if unknown := [name for name in kwargs if name not in RETRIEVER]:  # which pydantic would overlook
             raise SettingError(
-                f"unknown keyword {unknown[0]!r}; a retriever takes {', '.join(_RETRIEVER)}; put what goes with each "
+                f"unknown keyword {unknown[0]!r}; a retriever takes {', '.join(RETRIEVER)}; put what goes with each "
                 "search in search_kwargs={...}"
             )
         return super().as_retriever(**kwargs)
@@ -243,15 +289,15 @@ class HarrierVectorStore(VectorStore):
         self, query: str, k: int = 4, *, task: str | Task | None = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         """The k documents nearest to a query with their cosines, best first: higher is better."""
-        where = _where(kwargs)
-        return scored(_found(lambda: self.index.search(query, k, where, task=task)))
+        where = where_of(kwargs)
+        return scored(_found(lambda: self.index.search(query, k, where, task=task))) if _asks(query) else []
 
     async def asimilarity_search_with_score(
         self, query: str, k: int = 4, *, task: str | Task | None = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         """What `similarity_search_with_score` returns, without holding up the event loop."""
-        where = _where(kwargs)
-        return scored(await _afound(self.index.asearch(query, k, where, task=task)))
+        where = where_of(kwargs)
+        return scored(await _afound(self.index.asearch(query, k, where, task=task))) if _asks(query) else []
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
         """The cosine itself; what points the other way is as irrelevant as what points elsewhere."""
@@ -259,7 +305,7 @@ class HarrierVectorStore(VectorStore):
 
     def similarity_search_by_vector(self, embedding: Sequence[float], k: int = 4, **kwargs: Any) -> list[Document]:
         """The k documents nearest to the vector of a query, best first."""
-        where = _where(kwargs)
+        where = where_of(kwargs)
         matches = _found(lambda: self.index.search_vectors([embedding], k, where)[0])
         return [document_of(match) for match in matches]
 
@@ -277,7 +323,9 @@ class HarrierVectorStore(VectorStore):
 
         lambda_mult: 1 looks at nearness to the query only, 0 at difference only.
         """
-        where = _where(kwargs)
+        where = where_of(kwargs)
+        if not _asks(query):
+            return []
         matches = _found(
             lambda: self.index.search_diverse(query, k, where, task=task, among=fetch_k, relevance=lambda_mult)
         )
@@ -294,7 +342,9 @@ class HarrierVectorStore(VectorStore):
         **kwargs: Any,
     ) -> list[Document]:
         """What `max_marginal_relevance_search` returns, without holding up the event loop."""
-        where = _where(kwargs)
+        where = where_of(kwargs)
+        if not _asks(query):
+            return []
         searching = self.index.asearch_diverse(query, k, where, task=task, among=fetch_k, relevance=lambda_mult)
         return [document_of(match) for match in await _afound(searching)]
 
@@ -302,9 +352,27 @@ class HarrierVectorStore(VectorStore):
         self, embedding: Sequence[float], k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
     ) -> list[Document]:
         """What `max_marginal_relevance_search` returns, for the vector of a query."""
-        where, among = _where(kwargs), max(k, fetch_k)
+        where, among = where_of(kwargs), max(k, fetch_k)
         matches = _found(lambda: self.index.search_vectors([embedding], among, where, with_vectors=True)[0])
         return [document_of(match) for match in diverse(matches, k, lambda_mult)]
+
+
+def _asks(query: str) -> bool:
+    """Whether there is something in a query to search for."""
+    if blank(query):
+        warnings.warn("the query is empty or blank, so nothing was searched for and found", InputWarning, stacklevel=3)
+        return False
+    return True
+
+
+@contextmanager
+def _reachable(made: HarrierVectorStore) -> Iterator[None]:
+    """Give an error about some of the documents the vector store that has the others."""
+    try:
+        yield
+    except DocumentsRejected as error:
+        error.vector_store = made
+        raise
 
 
 def _found(read: Callable[[], list[T]]) -> list[T]:
@@ -330,24 +398,4 @@ def _index(embedding: Embeddings, *, store: Store | None = None, chunking: Chunk
         )
     if store is None:
         raise SettingError("there is no place for the documents; pass store=, such as a PgVectorStore")
-    return Index(store, embedding.encoder, chunking=chunking)
-
-
-# -- keywords
-
-_WRITING = ("batch_size",)  # of LangChain's index(): an Index makes windows of its own
-_SEARCHING = ("filter", "where")  # LangChain's name and ours
-_RETRIEVER = [name for name in VectorStoreRetriever.model_fields if name != "vectorstore"]
-
-
-def _refuse_unknown(options: Mapping[str, Any], known: Sequence[str]) -> None:
-    if unknown := [name for name in options if name not in known]:
-        said = f"besides its own keywords it takes {' and '.join(known)}" if known else "it takes no more keywords"
-        raise SettingError(f"unknown keyword {unknown[0]!r}; {said}")
-
-
-def _where(options: Mapping[str, Any]) -> Where | None:
-    """The conditions among a search's keywords: both, if it has both."""
-    _refuse_unknown(options, _SEARCHING)
-    given = [options[name] for name in _SEARCHING if options.get(name) is not None]
-    return {"$and": given} if len(given) > 1 else next(iter(given), None)
+    return Index(store, embedding.index_encoder, chunking=chunking)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from harrier_core import CachedEncoder, EmptyText, Encoder, NotText, Task
-from harrier_core.testing import build_model
+from harrier_core import CachedEncoder, Chunking, EmptyText, Encoder, Index, NotText, Record, Task, TextTooLong
+from harrier_core.testing import MemoryStore, build_model
 
 
 class Values(dict[str, bytes]):
@@ -120,3 +122,85 @@ def test_one_text_is_no_list(folder: str) -> None:
             cached.encode_documents("abc")
         with pytest.raises(NotText, match="put a single text in a list"):
             asyncio.run(cached.aencode_queries("abc"))
+
+
+# -- under an Index
+
+
+def test_an_index_over_a_cache(folder: str) -> None:
+    """It has the Encoder's space and vectors; only what is not stored is encoded, for documents and for queries."""
+    with Encoder(folder) as encoder:
+        cached = CachedEncoder(encoder, Values())
+        records = [Record(str(number), f"text number {number}") for number in range(30)]
+        cached.encode_documents([record.text for record in records[:20]])
+        before = encoder.stats.texts
+        index = Index(MemoryStore(), cached, chunking=Chunking(50))
+        assert index.ingest(records).written == 30
+        assert encoder.stats.texts == before + 10
+        plain = Index(MemoryStore(), encoder)
+        plain.ingest(records)
+        for query in ("text number 3", "what"):
+            expected = {match.id: match.score for match in plain.search(query, k=30)}
+            assert {match.id: match.score for match in index.search(query, k=30)} == pytest.approx(expected, abs=1e-5)
+        before = encoder.stats.texts
+        other = Index(MemoryStore(), cached)
+        other.ingest(records)
+        other.search("what")
+        assert asyncio.run(other.asearch("what"))
+        assert encoder.stats.texts == before
+        assert other.verify(sample=1_000).sound
+        assert encoder.stats.texts == before + 30  # a cache is no witness
+
+
+def test_an_ingest_over_a_cache_rejects_as_without(folder: str) -> None:
+    """The one record that cannot be encoded, wherever it stands among those that are stored."""
+    with Encoder(folder, max_tokens=20) as encoder:
+        values = Values()
+        CachedEncoder(encoder, values).encode_documents(["text 0", "text 2"])
+        texts = ["text 0", "far too long " * 40, "text 2", "text 3"]
+        report = Index(MemoryStore(), CachedEncoder(encoder, values)).ingest(
+            Record(str(number), text) for number, text in enumerate(texts)
+        )
+        assert [id_ for id_, _ in report.rejected] == ["1"]
+        assert report.written == 3
+
+
+def test_submitted_documents(folder: str) -> None:
+    """As the Encoder's: errors with all of the caller's positions, cancelled with the caller or with the encoder."""
+    encoder = Encoder(folder, max_tokens=20)
+    values = Values()
+    cached = CachedEncoder(encoder, values)
+    expected = cached.encode_documents(["one", "two"])
+    assert np.array_equal(cached.submit_documents(["two", "one"]).result(60), expected[::-1])
+    assert cached.submit_documents([]).result(60).shape == (0, encoder.dimensions)
+    with pytest.raises(EmptyText, match="text 1 is empty"):
+        cached.submit_documents(["one", " ", "three"]).result(60)
+    late = [*(f"text {number}" for number in range(3_000)), "far too long " * 40]
+    with pytest.raises(TextTooLong, match="text 3001 has"):
+        cached.submit_documents(["one", *late]).result(60)
+    texts = [f"another text {number} " * 3 for number in range(5_000)]
+    cancelled = cached.submit_documents(texts)
+    assert cancelled.cancel()
+    waiting = cached.submit_documents(texts)
+    encoder.close()
+    with pytest.raises(CancelledError):
+        waiting.result(60)
+    threads = [thread for thread in threading.enumerate() if thread.name == "harrier-cache"]
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert len(values) == 2
+
+
+def test_a_store_that_fails(folder: str) -> None:
+    """Its error is the caller's."""
+
+    class Full(Values):
+        def mset(self, key_value_pairs: Sequence[tuple[str, bytes]]) -> None:  # noqa: ARG002
+            raise OSError("no room")
+
+    with Encoder(folder) as encoder:
+        with pytest.raises(OSError, match="no room"):
+            CachedEncoder(encoder, Full()).submit_documents(["one"]).result(60)
+        with pytest.raises(OSError, match="no room"):
+            Index(MemoryStore(), CachedEncoder(encoder, Full())).ingest([Record("1", "one")])

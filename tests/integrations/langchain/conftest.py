@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], VectorStore]] = {
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a developer has set for the kit is not for these tests."""
-    for name in ("MODEL", "TASK", "DEVICE", "DTYPE", "REVISION", "MAX_TOKENS", "ON_OVERFLOW", "TOKEN_BUDGET"):
-        monkeypatch.delenv(f"HARRIER_{name}", raising=False)
+    for name in [name for name in os.environ if name.startswith("HARRIER_")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

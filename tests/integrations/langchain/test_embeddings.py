@@ -18,7 +18,7 @@ from langchain_core.stores import InMemoryByteStore
 from langchain_harrier import HarrierEmbeddings
 from pydantic import ValidationError
 
-from harrier_core import EmptyText, Encoder, EncoderClosed, Task, TaskError
+from harrier_core import EmptyText, Encoder, EncoderClosed, NotText, Task, TaskError, TextTooLong
 from harrier_core.testing import PROSE
 
 LAW = Task("Given a legal question, retrieve the statutes that answer it")
@@ -87,6 +87,7 @@ def test_a_cache_stays_where_it_is(words: str) -> None:
     [
         ({"devise": "cpu"}, "devise\n  Extra inputs are not permitted"),
         ({"on_overflow": "cut"}, "Input should be 'error' or 'truncate'"),
+        ({"on_blank": "zero"}, "Input should be 'error' or 'last'"),
         ({"max_tokens": 0}, "max_tokens is a whole number above zero, not 0"),
         ({"token_budget": "many"}, "valid integer"),
         ({"task": 7}, "task"),
@@ -172,6 +173,45 @@ def test_one_vector_on_every_path(words: str, cached: bool) -> None:
     assert np.abs(np.array(embeddings.embed_documents(PROSE[::-1]))[::-1] - expected).max() < 1e-5
     queries = np.array(embeddings.embed_queries(PROSE))
     assert np.abs(np.array([asyncio.run(embeddings.aembed_query(text)) for text in PROSE]) - queries).max() < 1e-5
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_blank_documents(built: Callable[..., Path], cached: bool) -> None:
+    """An error, or else found last: of unit length, the same on every path, and far from every query."""
+    model = str(built("qwen3"))
+    cache = InMemoryByteStore() if cached else None
+    texts = ["bread", "", "river", " \n\t"]
+    with pytest.raises(EmptyText, match="text 1 is empty"):
+        HarrierEmbeddings(model=model, cache=cache).embed_documents(texts)
+    embeddings = HarrierEmbeddings(model=model, cache=cache, on_blank="last")
+    vectors = embeddings.encode_documents(texts)
+    assert np.array_equal(asyncio.run(embeddings.aembed_documents(texts)), vectors)
+    assert np.allclose(vectors[[0, 2]], embeddings.encode_documents(["bread", "river"]), atol=1e-6)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert np.array_equal(vectors[1], vectors[3])
+    assert (embeddings.encode_queries(PROSE) @ vectors[1]).max() < 0
+    assert np.array_equal(embeddings.encode_documents(["", " "]), vectors[[1, 3]])
+    assert embeddings.encode_documents([]).shape == (0, vectors.shape[1])
+    for copied in (
+        pickle.loads(pickle.dumps(embeddings)),
+        copy.deepcopy(embeddings),
+        embeddings.with_task("sts_query"),
+    ):
+        assert copied.on_blank == "last"
+
+
+def test_what_else_is_wrong_is_still_an_error(words: str) -> None:
+    """At its place among all texts; and a blank query has nothing to ask."""
+    embeddings = HarrierEmbeddings(model=words, max_tokens=30, on_blank="last")
+    with pytest.raises(TextTooLong, match="^text 2 has") as caught:
+        embeddings.embed_documents(["", "a", "far too long " * 40, " ", "so is this " * 40])
+    assert [problem.position for problem in caught.value.problems] == [2, 4]
+    with pytest.raises(NotText, match="^text 1 is int"):
+        asyncio.run(embeddings.aembed_documents(["", 7]))  # type: ignore[list-item]
+    with pytest.raises(EmptyText):
+        embeddings.embed_query("")
+    with pytest.raises(EmptyText):
+        asyncio.run(embeddings.aembed_query(" "))
 
 
 # -- shared, beside the loop

@@ -15,6 +15,9 @@ import pytest
 from harrier_pgvector import PgVectorStore
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_core.indexing import InMemoryRecordManager
+from langchain_core.indexing import index as index_documents
+from langchain_core.stores import InMemoryByteStore
 from langchain_harrier import DocumentsRejected, HarrierEmbeddings, HarrierRetriever, HarrierVectorStore
 
 from harrier_core import (
@@ -23,6 +26,7 @@ from harrier_core import (
     FilterError,
     HarrierError,
     Index,
+    InputWarning,
     SettingError,
     StoreUnsuitable,
     VectorStore,
@@ -38,6 +42,11 @@ DOCUMENTS = [BREAD, VIRUS, RIVER]
 
 def ids_of(documents: list[Document]) -> list[str | None]:
     return [each.id for each in documents]
+
+
+@pytest.fixture
+def index_in_memory(encoder: Encoder) -> Index:
+    return Index(MemoryStore(), encoder)
 
 
 @pytest.fixture
@@ -129,6 +138,111 @@ def test_what_is_rejected_is_said(vector_store: HarrierVectorStore, add: str) ->
     assert error.stored[0] == "bread"
     assert vector_store.get_by_ids(error.stored)[1].page_content == "a text under a new id"
     assert vector_store.index.count() == 2
+
+
+PAGES = [Document(id=f"page {n}", page_content=f"page {n} of the book" if n != 5 else " \n") for n in range(250)]
+
+
+def test_langchains_index_gets_past_a_blank_page(words: str, store: VectorStore) -> None:
+    """With on_rejected="warn" the other pages are stored, all are recorded, and the next run has nothing to do."""
+    records = InMemoryRecordManager(namespace="book")
+    records.create_schema()
+    vector_store = HarrierVectorStore(Index(store, Encoder(words)), on_rejected="warn")
+    with pytest.warns(InputWarning, match="^1 documents cannot be stored: .* has a text that is empty or blank"):
+        result = index_documents(PAGES, records, vector_store, cleanup="full", key_encoder="sha256")
+    assert result["num_added"] == 250
+    assert vector_store.index.count() == 249
+    again = index_documents(PAGES, records, vector_store, cleanup="full", key_encoder="sha256")
+    assert (again["num_added"], again["num_skipped"], again["num_deleted"]) == (0, 250, 0)
+    rest = index_documents(PAGES[:10], records, vector_store, cleanup="full", key_encoder="sha256")
+    assert rest["num_deleted"] == 240
+    assert vector_store.index.count() == 9
+
+
+@pytest.mark.parametrize("how", ["add_documents", "aadd_documents", "add_texts", "aadd_texts"])
+def test_a_warning_in_place_of_the_error(index_in_memory: Index, how: str) -> None:
+    """As the vector store or the call says; the ids are those of what is stored."""
+    given: Any = [BREAD, Document("")] if how.endswith("documents") else [BREAD.page_content, ""]
+
+    def add(on_rejected: Any = None, own: Any = "error") -> Any:
+        vector_store = HarrierVectorStore(index_in_memory, on_rejected=own)
+        added = getattr(vector_store, how)(given, ids=["bread", "blank"], on_rejected=on_rejected)
+        return asyncio.run(added) if how.startswith("aa") else added
+
+    for options in ({"own": "warn"}, {"on_rejected": "warn"}):
+        with pytest.warns(InputWarning, match="'blank' has a text that is empty"):
+            assert add(**options) == ["bread"]
+    for options in ({}, {"own": "warn", "on_rejected": "error"}):
+        with pytest.raises(DocumentsRejected):
+            add(**options)
+    for options in ({"own": "ignore"}, {"on_rejected": "ignore"}):
+        with pytest.raises(SettingError, match="on_rejected must be 'error' or 'warn', got 'ignore'"):
+            add(**options)
+
+
+@pytest.mark.parametrize("make", ["from_texts", "afrom_texts", "from_documents", "afrom_documents"])
+def test_the_vector_store_of_an_error(words: str, make: str) -> None:
+    """What could be stored is at hand; and with a warning nothing is raised."""
+    given: Any = [BREAD, Document("")] if make.endswith("documents") else [BREAD.page_content, ""]
+
+    def made(**options: Any) -> HarrierVectorStore:
+        embeddings = HarrierEmbeddings(model=words)
+        making = getattr(HarrierVectorStore, make)(given, embeddings, store=MemoryStore(), ids=["a", "b"], **options)
+        found: HarrierVectorStore = asyncio.run(making) if make.startswith("a") else making
+        return found
+
+    with pytest.raises(DocumentsRejected) as caught:
+        made()
+    assert caught.value.vector_store is not None
+    assert ids_of(caught.value.vector_store.similarity_search("bread")) == ["a"]
+    assert pickle.loads(pickle.dumps(caught.value)).rejected == caught.value.rejected
+    with pytest.warns(InputWarning):
+        assert ids_of(made(on_rejected="warn").similarity_search("bread")) == ["a"]
+
+
+def test_a_cache_is_used(words: str, store: VectorStore) -> None:
+    """What the embeddings have made before, the vector store of them does not make again; nor the other way round."""
+    cache = InMemoryByteStore()
+    embeddings = HarrierEmbeddings(model=words, cache=cache)
+    embeddings.embed_documents([BREAD.page_content])
+    embeddings.embed_query("why bread")
+    stats = embeddings.encoder.stats.texts
+    made = HarrierVectorStore.from_documents([BREAD], embeddings, store=store)
+    assert made.similarity_search("why bread") == [BREAD]
+    assert asyncio.run(made.asimilarity_search("why bread")) == [BREAD]
+    assert embeddings.encoder.stats.texts == stats
+    made.add_documents([RIVER, VIRUS])
+    own = made.embeddings
+    assert own is not None
+    assert own == embeddings
+    assert own.cache is cache
+    own.embed_documents([RIVER.page_content, VIRUS.page_content])
+    assert embeddings.encoder.stats.texts == stats + 2
+    assert made.index.verify().sound
+    assert embeddings.encoder.stats.texts == stats + 5  # a cache is no witness
+
+
+def test_a_blank_query_finds_nothing(filled: HarrierVectorStore, encoder: Encoder) -> None:
+    """Agents send such: a warning, and no error and no model; what is wrong besides is still an error."""
+    before = encoder.stats.texts
+    searches: list[Callable[[str], Any]] = [
+        filled.similarity_search,
+        filled.similarity_search_with_score,
+        filled.similarity_search_with_relevance_scores,
+        filled.max_marginal_relevance_search,
+        lambda q: filled.as_retriever().invoke(q),
+        lambda q: HarrierRetriever(index=filled.index).invoke(q),
+        lambda q: asyncio.run(filled.asimilarity_search(q)),
+        lambda q: asyncio.run(filled.amax_marginal_relevance_search(q)),
+        lambda q: asyncio.run(HarrierRetriever(index=filled.index).ainvoke(q)),
+    ]
+    for search in searches:
+        for query in ("", " \n"):
+            with pytest.warns(InputWarning, match="the query is empty or blank"):
+                assert search(query) == []
+    assert encoder.stats.texts == before
+    with pytest.raises(SettingError, match="unknown keyword 'fliter'"):
+        filled.similarity_search("", fliter={})
 
 
 def test_what_is_no_id_and_no_metadata(vector_store: HarrierVectorStore) -> None:

@@ -311,3 +311,16 @@ def test_ids_of_ones_own(store: HarrierVectorStore) -> None:
     assert records[1][1].id == next(records_of([Document(text=VIRUS)])).id != random.node_id
     store.client.ingest(records[1])
     assert {type(node) for node in store.get_nodes()} == {Document}
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_two_documents_of_one_text(encoder: Encoder, own: bool) -> None:
+    """With ids of their own each is deleted by itself; with random ones they are one document, as `node_id` says."""
+    store = HarrierVectorStore(Index(MemoryStore(), encoder))
+    index = index_of(store, [])
+    one, other = (Document(text=BREAD, **({"id_": name} if own else {})) for name in ("one", "other"))
+    for document in (one, other):
+        index.insert(document)
+    assert store.client.count() == (2 if own else 1)
+    index.delete_ref_doc(other.doc_id)
+    assert [node.ref_doc_id for node in store.get_nodes()] == (["one"] if own else [])

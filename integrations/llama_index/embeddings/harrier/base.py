@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -19,17 +18,9 @@ from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent,
 from llama_index.core.utils import get_tqdm_iterable
 from llama_index.embeddings.harrier.cache import KeyValues
 
-from harrier_core import (
-    BadVectors,
-    CachedEncoder,
-    Encoder,
-    InputError,
-    NotText,
-    OutOfMemory,
-    Problem,
-    SettingError,
-    Task,
-)
+from harrier_core import CachedEncoder, Encoder, NotText, Problem, SettingError, Task
+from harrier_core.blanks import BlanksLast, EncodesBothRoles
+from harrier_core.errors import positions_of_all
 from harrier_core.tasks import DEFAULT_TASK
 
 if TYPE_CHECKING:
@@ -68,6 +59,11 @@ class HarrierEmbedding(BaseEmbedding):
     on_overflow: Literal["error", "truncate"] = Field(
         default="error", frozen=True, description="What a longer text is: an error, or a text to cut."
     )
+    on_blank: Literal["error", "last"] = Field(
+        default="error",
+        frozen=True,
+        description="What a blank text is: an error, or a text that is found last. A blank query is an error.",
+    )
     task: str | Task = Field(
         default=DEFAULT_TASK, frozen=True, description="What queries are for: a task that the model names, or a Task."
     )
@@ -86,7 +82,7 @@ class HarrierEmbedding(BaseEmbedding):
     rate_limiter: Any | None = Field(default=None, exclude=True, description="Asked before each call, if there is one.")
 
     _encoder: Encoder = PrivateAttr()
-    _source: Encoder | CachedEncoder = PrivateAttr()
+    _source: EncodesBothRoles = PrivateAttr()
 
     @field_validator("model_name", mode="before")
     @classmethod
@@ -104,13 +100,20 @@ class HarrierEmbedding(BaseEmbedding):
         super().model_post_init(context)
         self._encoder = Encoder(self.model_name, **{name: getattr(self, name) for name in _SETTINGS})
         values = self.embeddings_cache
-        self._source = self._encoder if values is None else CachedEncoder(self._encoder, KeyValues(values))
+        self._encode_by(self._encoder if values is None else CachedEncoder(self._encoder, KeyValues(values)))
+
+    def _encode_by(self, encoder: Encoder | CachedEncoder) -> None:
+        self._source = encoder if self.on_blank == "error" else BlanksLast(encoder)
 
     @classmethod
-    def from_encoder(cls, encoder: Encoder, **options: Any) -> Self:
-        """With the settings, and so the loaded model, of an Encoder."""
-        settings = encoder.__getstate__()
-        return cls(model_name=settings.pop("model"), **settings, **options)
+    def from_encoder(cls, encoder: Encoder | CachedEncoder, **options: Any) -> Self:
+        """With the settings, and so the loaded model, of an Encoder, and with the cache of a CachedEncoder."""
+        cached = encoder if isinstance(encoder, CachedEncoder) else None
+        settings = encoder.encoder.__getstate__() if isinstance(encoder, CachedEncoder) else encoder.__getstate__()
+        made = cls(model_name=settings.pop("model"), **settings, **options)
+        if cached is not None and made.embeddings_cache is None:
+            made._encode_by(cached)
+        return made
 
     @classmethod
     def class_name(cls) -> str:
@@ -226,7 +229,7 @@ class HarrierEmbedding(BaseEmbedding):
     ) -> list[Embedding]:
         found: list[Embedding] = []
         for window in self._windows(texts, show_progress):
-            with self._told(window) as made, _positions_after(len(found)):
+            with self._told(window) as made, positions_of_all(len(found).__add__):
                 if self.rate_limiter is not None:
                     self.rate_limiter.acquire()
                 made.extend(embed(window))
@@ -241,7 +244,7 @@ class HarrierEmbedding(BaseEmbedding):
     ) -> list[Embedding]:
         found: list[Embedding] = []
         for window in self._windows(texts, show_progress):
-            with self._told(window) as made, _positions_after(len(found)):
+            with self._told(window) as made, positions_of_all(len(found).__add__):
                 if self.rate_limiter is not None:
                     await self.rate_limiter.async_acquire()
                 made.extend(await embed(window))
@@ -281,16 +284,3 @@ def _aggregated(embeddings: list[Embedding], agg_fn: Aggregate | None) -> Embedd
     whole = np.asarray((agg_fn or mean_agg)(embeddings), dtype=np.float64)
     unit: Embedding = (whole / max(float(np.linalg.norm(whole)), 1e-12)).tolist()
     return unit
-
-
-@contextmanager
-def _positions_after(before: int) -> Iterator[None]:
-    """An error that counts a window's texts is made to count all of the caller's."""
-    try:
-        yield
-    except InputError as error:
-        raise type(error)([replace(each, position=before + each.position) for each in error.problems]) from None
-    except BadVectors as error:
-        raise BadVectors(str(error), [before + each for each in error.positions]) from None
-    except OutOfMemory as error:
-        raise OutOfMemory(str(error), before + error.position) from None

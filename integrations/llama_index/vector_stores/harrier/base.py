@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import warnings
 from collections.abc import Iterator, Sequence
 from copy import copy
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
@@ -19,11 +20,21 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 from llama_index.embeddings.harrier import HarrierEmbedding
-from llama_index.vector_stores.harrier.filters import Where, where_of
-from llama_index.vector_stores.harrier.given import GivenVectors
-from llama_index.vector_stores.harrier.nodes import SOURCE, node_of, record_of
+from llama_index.vector_stores.harrier.filters import SOURCE, Where, where_of
+from llama_index.vector_stores.harrier.given import GivenVectors, OfOwnTexts
+from llama_index.vector_stores.harrier.nodes import node_of, own_text, record_of
 
-from harrier_core import Encoder, Index, InputError, Match, Problem, SettingError
+from harrier_core import (
+    CachedEncoder,
+    Encoder,
+    Index,
+    InputError,
+    InputWarning,
+    Match,
+    Problem,
+    SettingError,
+    StoreMissing,
+)
 from harrier_core.diversity import diverse
 from harrier_core.errors import raise_problems
 
@@ -34,6 +45,7 @@ if TYPE_CHECKING:
 
 # Of maximal marginal relevance, as LlamaIndex's own stores have them.
 _RELEVANCE, _FACTOR = 0.5, 4.0
+_SHOWN = 10  # nodes in a warning
 _OPTIONS = ("mmr_threshold", "mmr_prefetch_factor", "mmr_prefetch_k")
 
 
@@ -42,7 +54,9 @@ class HarrierVectorStore(BasePydanticVectorStore):
 
     A node is a record under its id. The text of the record is what LlamaIndex embeds of the node: its text, behind such
     metadata as are not excluded. Embeddings that nodes bring along are taken once a sample of them has turned out to be
-    what the Index's own encoder makes; `embed_model` makes such. Nodes without one are encoded by the Index.
+    what the Index's own encoder makes; `embed_model` makes such. Embeddings of the nodes' own texts, without metadata,
+    as VectorMemoryBlock and PropertyGraphIndex make them, are taken as well, and then that is the text of the record.
+    Nodes without an embedding are encoded by the Index. A place that is not there yet is searched as an empty one.
 
     ```python
     store = HarrierVectorStore(Index(PgVectorStore("postgresql://user@host/db"), Encoder("harrier-0.6b")))
@@ -57,13 +71,22 @@ class HarrierVectorStore(BasePydanticVectorStore):
     stores_text: bool = True
     is_embedding_query: bool = True
     with_embeddings: bool = Field(default=False, description="Whether nodes that are found carry their embeddings.")
+    on_rejected: Literal["error", "warn"] = Field(
+        default="error", description="What nodes that cannot be stored are, such as blank ones."
+    )
 
     _index: Index = PrivateAttr()
 
-    def __init__(self, index: Index, *, with_embeddings: bool = False) -> None:
-        """A vector store over an Index, which stays its owner's to close."""
-        super().__init__(stores_text=True, is_embedding_query=True)
-        self.with_embeddings = with_embeddings
+    def __init__(
+        self, index: Index, *, with_embeddings: bool = False, on_rejected: Literal["error", "warn"] = "error"
+    ) -> None:
+        """A vector store over an Index, which stays its owner's to close.
+
+        on_rejected: what nodes that cannot be stored are, such as blank ones: an "error" when all others are stored, or
+        a reason to "warn"; then `embed_model` has `on_blank="last"`, so that a VectorStoreIndex gets past them.
+        """
+        own: dict[str, Any] = {"with_embeddings": with_embeddings, "on_rejected": on_rejected}
+        super().__init__(stores_text=True, is_embedding_query=True, **own)
         self._index = index
 
     @classmethod
@@ -80,32 +103,45 @@ class HarrierVectorStore(BasePydanticVectorStore):
     def embed_model(self) -> HarrierEmbedding:
         """What to give a VectorStoreIndex, a pipeline or Settings: it shares the model of the Index's encoder."""
         encoder = self._index.encoder
-        if not isinstance(encoder, Encoder):
+        if not isinstance(encoder, Encoder | CachedEncoder):
             raise SettingError(f"the Index has a {type(encoder).__name__} for an encoder, not an Encoder; give it one")
-        return HarrierEmbedding.from_encoder(encoder)
+        return HarrierEmbedding.from_encoder(encoder, on_blank="last" if self.on_rejected == "warn" else "error")
 
     # -- writing
 
     def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """Store nodes; their ids. An error about some of them is raised when all others are stored."""
-        index, records = self._ready(nodes)
-        return _ids(nodes, index.ingest(records))
+        """Store nodes; their ids. Nodes that cannot be stored are an error when all others are, or a warning."""
+        try:
+            index, records = self._ready(nodes)
+            report = index.ingest(records)
+        except OfOwnTexts:
+            index, records = self._ready(nodes, alone=True)
+            report = index.ingest(records)
+        return _ids(nodes, report, self.on_rejected)
 
     async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
         """What `add` does, without holding up the event loop."""
-        index, records = self._ready(nodes)
-        return _ids(nodes, await index.aingest(records))
+        try:
+            index, records = self._ready(nodes)
+            report = await index.aingest(records)
+        except OfOwnTexts:
+            index, records = self._ready(nodes, alone=True)
+            report = await index.aingest(records)
+        return _ids(nodes, report, self.on_rejected)
 
-    def _ready(self, nodes: Sequence[BaseNode]) -> tuple[Index, Iterator[Record]]:
-        """The records of nodes, and the Index that takes the nodes' embeddings for their vectors."""
+    def _ready(self, nodes: Sequence[BaseNode], *, alone: bool = False) -> tuple[Index, Iterator[Record]]:
+        """The records of nodes, and the Index that takes the nodes' embeddings for their vectors.
+
+        alone: the embeddings are of the nodes' own texts, which become those of their records.
+        """
         given = GivenVectors(self._index.encoder)
         index = copy(self._index)
         index.encoder = cast("Encoder", given)
 
         def records() -> Iterator[Record]:
             for node in nodes:
-                record = record_of(node)
-                given.add(record.text, node.embedding)
+                record = record_of(node, alone=alone and node.embedding is not None)
+                given.add(record.text, node.embedding, own_text(node))
                 yield record
 
         return index, records()
@@ -160,8 +196,11 @@ class HarrierVectorStore(BasePydanticVectorStore):
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
         """The nodes of these ids, or all, that meet the filters; of one that the Index has cut, its pieces."""
-        found = self._index.read(node_ids, where_of(filters))
-        return [self._node(each.chunk, each.vector) for each in found]
+        where = where_of(filters)
+        try:
+            return [self._node(each.chunk, each.vector) for each in self._index.read(node_ids, where)]
+        except StoreMissing:
+            return []
 
     async def aget_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
@@ -176,7 +215,10 @@ class HarrierVectorStore(BasePydanticVectorStore):
         keyword that is not known is an error: a filter that is overlooked would find what it must not.
         """
         _refuse_unknown(kwargs)
-        matches = self._matches(query, kwargs)
+        try:
+            matches = self._matches(query, kwargs)
+        except StoreMissing:
+            matches = []
         return VectorStoreQueryResult(
             nodes=[self._node(match, match.vector) for match in matches],
             similarities=[match.score for match in matches],
@@ -264,9 +306,15 @@ def _diversity(query: VectorStoreQuery, options: dict[str, Any]) -> tuple[int, f
     return max(k, among), _RELEVANCE if threshold is None else threshold
 
 
-def _ids(nodes: Sequence[BaseNode], report: IngestReport) -> list[str]:
-    """The ids of nodes that are stored; if some could not be, the error of all those."""
+def _ids(nodes: Sequence[BaseNode], report: IngestReport, on_rejected: str) -> list[str]:
+    """The ids of nodes that are stored; if some could not be, the error of all those, or a warning."""
     ids = [node.node_id for node in nodes]
     reasons = dict(report.rejected)
-    raise_problems([Problem(at, InputError, reasons[id_]) for at, id_ in enumerate(ids) if id_ in reasons])
-    return ids
+    problems = [Problem(at, InputError, reasons[id_]) for at, id_ in enumerate(ids) if id_ in reasons]
+    if on_rejected == "error":
+        raise_problems(problems)
+    elif problems:
+        said = "; ".join(f"node {ids[each.position]!r} {each.reason}" for each in problems[:_SHOWN])
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        warnings.warn(f"{len(problems)} nodes cannot be stored: {said}{more}", InputWarning, stacklevel=3)
+    return [id_ for id_ in ids if id_ not in reasons]

@@ -1,11 +1,17 @@
-"""LlamaIndex's metadata filters as a `where`. Pure.
+"""LlamaIndex's metadata filters as a `where`, with the meaning that they have in LlamaIndex. Pure.
 
-What they say of a list in the metadata is said of its elements, as everywhere in the kit.
+LlamaIndex compares as Python does, where the kit compares like with like and asks a list for one of its elements: 1 is
+True as well, a list is compared as a whole, and a text contains its parts. So that both can be said, a node's record
+names its lists, under LISTS; what was stored by another surface of the kit has no such names, and its lists are asked
+for their elements. A comparison that Python refuses, such as that of a text with a number, finds nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from hashlib import blake2b
 from typing import Any
 
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
@@ -14,18 +20,18 @@ from harrier_core import FilterError
 
 Where = dict[str, Any]
 
-_OPERATORS: dict[FilterOperator, Callable[[str, Any], Where]] = {
-    FilterOperator.EQ: lambda key, value: {key: {"$eq": value}},
-    FilterOperator.NE: lambda key, value: {key: {"$ne": value}},
-    FilterOperator.GT: lambda key, value: {key: {"$gt": value}},
-    FilterOperator.GTE: lambda key, value: {key: {"$gte": value}},
-    FilterOperator.LT: lambda key, value: {key: {"$lt": value}},
-    FilterOperator.LTE: lambda key, value: {key: {"$lte": value}},
-    FilterOperator.IN: lambda key, value: {key: {"$in": value}},
-    FilterOperator.NIN: lambda key, value: {"$not": {key: {"$in": value}}},
-    FilterOperator.ANY: lambda key, value: {key: {"$in": value}},
-    FilterOperator.ALL: lambda key, value: {"$and": [{key: {"$eq": each}} for each in _listed(key, value)]},
-    FilterOperator.CONTAINS: lambda key, value: {key: {"$eq": value}},
+SOURCE, LISTS = "ref_doc_id", "_lists"
+
+_ALIASES = ("doc_id", "document_id")  # of SOURCE in all other stores of LlamaIndex; a node's own value goes before it
+
+_NEVER: Where = {"$or": []}
+_ALWAYS: Where = {"$and": []}
+
+_ORDERS: dict[FilterOperator, tuple[str, Callable[[Any, Any], bool]]] = {
+    FilterOperator.GT: ("$gt", operator.gt),
+    FilterOperator.GTE: ("$gte", operator.ge),
+    FilterOperator.LT: ("$lt", operator.lt),
+    FilterOperator.LTE: ("$lte", operator.le),
 }
 
 
@@ -42,19 +48,145 @@ def where_of(filters: MetadataFilters | None) -> Where | None:
     return {"$and": parts}
 
 
+def lists_in(metadata: Mapping[str, Any]) -> list[str]:
+    """What to store under LISTS: which values are lists, and digests of those that a filter can equal."""
+    names = []
+    for key, value in metadata.items():
+        if isinstance(value, list):
+            names.append(_name(key))
+            if all(isinstance(each, str | int | float) for each in value):
+                names.append(_name(key, value))
+    return names
+
+
 def _part(part: MetadataFilter | MetadataFilters) -> Where:
     if isinstance(part, MetadataFilters):
         return where_of(part) or {}
-    said = _OPERATORS.get(part.operator)
-    if said is None:
-        known = ", ".join(operator.value for operator in _OPERATORS)
+    meant = _MEANINGS.get(part.operator)
+    if meant is None:
+        known = ", ".join(each.value for each in _MEANINGS)
         raise FilterError(
             f"operator {part.operator.value!r} for {part.key!r} cannot be said exactly; there are {known}"
         )
-    return said(part.key, part.value)
+    said = meant(part.key, part.value)
+    if part.key not in _ALIASES:
+        return said
+    there = {part.key: {"$exists": True}}
+    return {"$or": [_all(there, said), _all(_not(there), meant(SOURCE, part.value))]}
 
 
-def _listed(key: str, value: object) -> list[Any]:
+# -- what each operator means
+
+
+def _equal(key: str, value: Any) -> Where:
+    if value is None:  # what is null is neither equal nor unequal to anything in LlamaIndex: there is "is_empty"
+        return _NEVER
+    if isinstance(value, list):
+        return {LISTS: {"$eq": _name(key, value)}}
+    return _of_one(key, {"$in": _alike([value])})
+
+
+def _in(key: str, value: Any) -> Where:
+    return _of_one(key, {"$in": _alike(_listed(key, "in", value))})
+
+
+def _ordered(operator_: FilterOperator) -> Callable[[str, Any], Where]:
+    sign, compare = _ORDERS[operator_]
+
+    def said(key: str, value: Any) -> Where:
+        if not isinstance(value, str | int | float):
+            raise FilterError(
+                f"operator {operator_.value!r} of {key!r} takes a number or a text, not {type(value).__name__}"
+            )
+        bools = [] if isinstance(value, str) else [each for each in (False, True) if compare(each, value)]
+        return _all({"$or": [{key: {sign: value}}, {key: {"$in": bools}}]}, _not(_is_list(key)))
+
+    return said
+
+
+def _contains(key: str, value: Any) -> Where:
+    if isinstance(value, list):
+        raise FilterError(f"operator 'contains' of {key!r} takes one value, not a list; there are 'any' and 'all'")
+    listed = _all(_is_list(key), {key: {"$in": _alike([value])}})
+    return {"$or": [listed, _text(key, value)]} if isinstance(value, str) else listed
+
+
+def _any(key: str, value: Any) -> Where:
+    wanted = _listed(key, "any", value)
+    texts = [_text(key, each) for each in wanted if isinstance(each, str)]
+    return {"$or": [_all(_is_list(key), {key: {"$in": _alike(wanted)}}), *texts]}
+
+
+def _every(key: str, value: Any) -> Where:
+    wanted = _listed(key, "all", value)
+    null = _of_one(key, {"$eq": None})
+    return _all({key: {"$exists": True}}, _not(null), *(_contains(key, each) for each in wanted))
+
+
+def _text(key: str, value: Any) -> Where:
+    if not isinstance(value, str):
+        raise FilterError(f"operator 'text_match' of {key!r} takes a text, not {type(value).__name__}")
+    return _of_one(key, {"$contains": value})
+
+
+def _empty(key: str, _: Any) -> Where:
+    none = _of_one(key, {"$in": [None, ""]})
+    return {"$or": [{key: {"$exists": False}}, none, {LISTS: {"$eq": _name(key, [])}}]}
+
+
+_MEANINGS: dict[FilterOperator, Callable[[str, Any], Where]] = {
+    FilterOperator.EQ: _equal,
+    FilterOperator.NE: lambda key, value: _not(_equal(key, value)),
+    **{each: _ordered(each) for each in _ORDERS},
+    FilterOperator.IN: _in,
+    FilterOperator.NIN: lambda key, value: _not(_in(key, value)),
+    FilterOperator.ANY: _any,
+    FilterOperator.ALL: _every,
+    FilterOperator.CONTAINS: _contains,
+    FilterOperator.TEXT_MATCH: _text,
+    FilterOperator.IS_EMPTY: _empty,
+}
+
+
+# -- the words
+
+
+def _all(*parts: Where) -> Where:
+    return {"$and": list(parts)}
+
+
+def _not(part: Where) -> Where:
+    return {"$not": part}
+
+
+def _is_list(key: str) -> Where:
+    return {LISTS: {"$eq": _name(key)}}
+
+
+def _of_one(key: str, said: Where) -> Where:
+    """A condition on a value that is no list."""
+    return _all({key: said}, _not(_is_list(key)))
+
+
+def _alike(values: Iterable[Any]) -> list[Any]:
+    """The values, and the bools that Python finds equal to them."""
+    given = list(values)
+    return [*given, *(each for each in (False, True) if any(not isinstance(v, str) and v == each for v in given))]
+
+
+def _name(key: str, whole: list[Any] | None = None) -> str:
+    """What LISTS holds of a list: its key, or its key and a digest that is equal for lists equal in Python."""
+    if whole is None:
+        return json.dumps([key], ensure_ascii=False)
+    plain = [each if isinstance(each, str) else _number(each) for each in whole]
+    return json.dumps([key, blake2b(json.dumps(plain).encode(), digest_size=12).hexdigest()], ensure_ascii=False)
+
+
+def _number(value: float) -> float:
+    return int(value) if isinstance(value, int) or value.is_integer() else value
+
+
+def _listed(key: str, said: str, value: object) -> list[Any]:
     if not isinstance(value, list):
-        raise FilterError(f"operator 'all' of {key!r} takes a list of values, not {type(value).__name__}")
+        raise FilterError(f"operator {said!r} of {key!r} takes a list of values, not {type(value).__name__}")
     return value

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harrier_core import HarrierError, WrongSpace
+from harrier_core import HarrierError, InputError, WrongSpace
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 # One text in so many, and one at least, is encoded again. Two devices or number formats of one model, int8 included,
 # agree to this cosine; another model, or an instruction before a document, does not.
 _SAMPLED, _SIMILAR = 100, 0.99
+# Above it nobody asks whether another text fits still better, and by how much it would have to.
+_SAME, _BETTER = 0.9995, 0.001
+
+
+class OfOwnTexts(Exception):  # no error: whoever adds nodes does it again
+    """The vectors are of the nodes' own texts, without the metadata that LlamaIndex embeds with them as a rule."""
 
 
 class GivenVectors:
@@ -28,11 +34,14 @@ class GivenVectors:
     def __init__(self, encoder: TextEncoder) -> None:
         self._encoder = encoder
         self._vectors: dict[str, Sequence[float]] = {}
+        self._own: dict[str, str] = {}
 
-    def add(self, text: str, vector: Sequence[float] | None) -> None:
-        """The vector of a text that will be asked for, if it has one."""
+    def add(self, text: str, vector: Sequence[float] | None, own: str | None = None) -> None:
+        """The vector of a text that will be asked for, if it has one; it may turn out to be that of `own`."""
         if vector is not None:
             self._vectors[text] = vector
+            if own is not None and own != text and own.strip():
+                self._own[text] = own
 
     def __getattr__(self, name: str) -> Any:
         """All else is the encoder's."""
@@ -47,24 +56,47 @@ class GivenVectors:
             sample = self._encoder.submit_documents(texts[::_SAMPLED]).result()
         except (HarrierError, CancelledError):  # of the sample; the ingest wants to know of all texts
             return self._encoder.submit_documents(texts)
+        vectors = _sound(given, sample.shape[1])
+        self._refuse_others(texts[::_SAMPLED], vectors[::_SAMPLED], sample)
         done: Future[Vectors] = Future()
-        done.set_result(_checked(given, sample))
+        done.set_result(vectors)
         return done
 
+    def _refuse_others(self, texts: Sequence[str], given: Vectors, sample: Vectors) -> None:
+        """Raise unless the vectors are of these texts; they may be of the nodes' own, or of another encoder."""
+        cosine = _least(given, sample)
+        if cosine >= _SAME:
+            return
+        own = self._cosine_of_own(texts, given)
+        if own is not None and own >= _SIMILAR and own > cosine + _BETTER:
+            raise OfOwnTexts
+        if cosine < _SIMILAR:
+            also = "" if own is None else f" with its metadata, and {own:.3f} for the text alone"
+            raise _wrong(f"have a cosine of {cosine:.3f} to its own for a node's text{also}")
 
-def _checked(given: list[Sequence[float]], sample: Vectors) -> Vectors:
-    """Vectors of unit length that agree with the sample, or an error."""
-    dimensions = sample.shape[1]
+    def _cosine_of_own(self, texts: Sequence[str], given: Vectors) -> float | None:
+        """How near the vectors are to those of the nodes' own texts; None if these are the texts."""
+        own = [self._own.get(text, text) for text in texts]
+        if own == list(texts):
+            return None
+        try:
+            return _least(given, self._encoder.submit_documents(own).result())
+        except InputError:
+            return None
+
+
+def _sound(given: list[Sequence[float]], dimensions: int) -> Vectors:
+    """Vectors of unit length and the right number of dimensions, or an error."""
     if other := next((len(vector) for vector in given if len(vector) != dimensions), None):
         raise _wrong(f"have {other} dimensions, and its own {dimensions}")
     vectors = np.stack([np.asarray(vector, dtype=np.float32) for vector in given])
-    lengths = np.linalg.norm(vectors, axis=1)
-    if not np.allclose(lengths, 1, atol=1e-3):  # NaN included
+    if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):  # NaN included
         raise _wrong("are not of unit length")
-    least = float((vectors[::_SAMPLED] * sample).sum(axis=1).min())
-    if least < _SIMILAR:
-        raise _wrong(f"have a cosine of {least:.3f} to its own for the same text")
     return vectors
+
+
+def _least(given: Vectors, made: Vectors) -> float:
+    return float((given * made).sum(axis=1).min())
 
 
 def _wrong(how: str) -> WrongSpace:

@@ -1,7 +1,7 @@
 """LlamaIndex's nodes as Records, and back.
 
-A record's text is what LlamaIndex embeds of the node, its metadata what the node has, under the same keys, and two keys
-more: `ref_doc_id`, so that it can be filtered by, and `_node`, all else that is needed to have the node back.
+A record's text is what LlamaIndex embeds of the node, its metadata what the node has, under the same keys, and three
+keys more: `ref_doc_id` and `_lists`, for filters, and `_node`, all else that is needed to have the node back.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from llama_index.core.schema import (
     RelatedNodeInfo,
     TextNode,
 )
+from llama_index.vector_stores.harrier.filters import LISTS, SOURCE, lists_in
 
 from harrier_core import Record
 from harrier_core.records import chunk_id
@@ -32,7 +33,7 @@ from harrier_core.records import chunk_id
 if TYPE_CHECKING:
     from harrier_core import Chunk, Match
 
-SOURCE, _NODE = "ref_doc_id", "_node"
+_NODE = "_node"
 
 _KINDS = {kind.class_name(): kind for kind in (Node, Document, TextNode, ImageNode, ImageDocument, IndexNode)}
 _ELSEWHERE: Any = {"id_": True, "embedding": True, "metadata": True, "text": True, "text_resource": {"text"}}
@@ -57,20 +58,32 @@ def records_of(nodes: Iterable[BaseNode], *, keep_ids: bool = False) -> Iterator
 
 
 def node_id(number: int, document: BaseNode) -> str:
-    """For a node parser, as in SentenceSplitter(id_func=node_id): the same for the same document in every run."""
+    """For a node parser, as in SentenceSplitter(id_func=node_id): the same for the same document in every run.
+
+    Documents with random ids are the same if they are equal, so two uploads of one page are one document, and deleting
+    one deletes both. Give documents ids of their own, Document(id_=...), where they are deleted one by one.
+    """
     return chunk_id(_lasting(document.node_id, document.hash), number)
 
 
-def record_of(node: BaseNode) -> Record:
-    """The record of a node, under its id."""
-    text, own = node.get_content(metadata_mode=MetadataMode.EMBED), node.get_content(metadata_mode=MetadataMode.NONE)
+def own_text(node: BaseNode) -> str:
+    """The text of a node without its metadata."""
+    return node.get_content(metadata_mode=MetadataMode.NONE)
+
+
+def record_of(node: BaseNode, *, alone: bool = False) -> Record:
+    """The record of a node, under its id. alone: of its own text, without the metadata that are embedded with it."""
+    own = own_text(node)
+    text = own if alone else node.get_content(metadata_mode=MetadataMode.EMBED)
     try:
         metadata = pydantic_core.to_jsonable_python(node.metadata, inf_nan_mode="constants")  # and not None, unseen
         rest = node.model_dump(mode="json", exclude=_ELSEWHERE, exclude_defaults=True)
     except ValueError:  # the ingest says of what, and rejects the record: these are objects, which JSON does not have
         return Record(node.node_id, text, {**node.metadata, _NODE: node.relationships})
     rest |= _place(text, own)
-    reserved = {_NODE: "", **({SOURCE: node.ref_doc_id} if node.ref_doc_id else {})}
+    reserved: dict[str, Any] = {_NODE: "", **({SOURCE: node.ref_doc_id} if node.ref_doc_id else {})}
+    if lists := lists_in({key: value for key, value in metadata.items() if key not in reserved}):
+        reserved[LISTS] = lists
     rest["keys"] = list(metadata)  # a database may put them into an order of its own, and the embedded text has theirs
     if hidden := {key: metadata[key] for key in reserved if key in metadata}:
         rest["hidden"] = hidden

@@ -1,0 +1,89 @@
+"""Blank documents that are found last, for callers whose texts come in batches of many people's.
+
+A blank text has no meaning to embed. A zero vector in its place has no cosine either: some databases answer with NaN
+and sort it first. The vector of the bare prompt is like that of any short text, so it is found among the good ones.
+This one points away from all queries: every query begins with the same instruction, and this is the opposite of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from harrier_core.encoder import listed
+from harrier_core.errors import positions_of_all
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from harrier_core.tasks import Task
+
+    Vectors = NDArray[np.float32]
+
+_ANY = "text"  # the instruction before it is what counts
+
+
+class EncodesBothRoles(Protocol):
+    """What is needed of an Encoder."""
+
+    def encode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
+        """Vectors of queries."""
+
+    def encode_documents(self, texts: Iterable[str]) -> Vectors:
+        """Vectors of documents."""
+
+    async def aencode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
+        """Vectors of queries, without holding up the event loop."""
+
+    async def aencode_documents(self, texts: Iterable[str]) -> Vectors:
+        """Vectors of documents, without holding up the event loop."""
+
+
+class BlanksLast:
+    """An encoder that gives a blank document the opposite of a query's vector. A blank query is still an error."""
+
+    def __init__(self, encoder: EncodesBothRoles) -> None:
+        self._encoder = encoder
+
+    def encode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
+        """What `Encoder.encode_queries` returns."""
+        return self._encoder.encode_queries(texts, task=task)
+
+    async def aencode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
+        """What `Encoder.aencode_queries` returns."""
+        return await self._encoder.aencode_queries(texts, task=task)
+
+    def encode_documents(self, texts: Iterable[str]) -> Vectors:
+        """What `Encoder.encode_documents` returns, and for each blank text a vector that is found last."""
+        given = listed(texts)
+        kept = _not_blank(given)
+        with positions_of_all(kept.__getitem__):
+            made = self._encoder.encode_documents([given[at] for at in kept])
+        return made if len(kept) == len(given) else _filled(made, kept, self.encode_queries([_ANY]), len(given))
+
+    async def aencode_documents(self, texts: Iterable[str]) -> Vectors:
+        """What `encode_documents` returns, without holding up the event loop."""
+        given = listed(texts)
+        kept = _not_blank(given)
+        with positions_of_all(kept.__getitem__):
+            made = await self._encoder.aencode_documents([given[at] for at in kept])
+        return made if len(kept) == len(given) else _filled(made, kept, await self.aencode_queries([_ANY]), len(given))
+
+
+def blank(text: object) -> bool:
+    """Whether it is a text without any meaning to embed."""
+    return isinstance(text, str) and not text.strip()
+
+
+def _not_blank(texts: Sequence[Any]) -> list[int]:
+    return [at for at, text in enumerate(texts) if not blank(text)]
+
+
+def _filled(made: Vectors, kept: Sequence[int], query: Vectors, count: int) -> Vectors:
+    """Vectors in the callers' order: those that were made, and the opposite of the query everywhere else."""
+    import numpy as np
+
+    vectors = np.repeat(-query, count, axis=0)  # (count, dimensions)
+    vectors[kept] = made
+    return vectors

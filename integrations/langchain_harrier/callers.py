@@ -1,0 +1,40 @@
+"""Who embeds queries as documents: hosts that call `embed_documents` for what they search for."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from types import FrameType
+
+from harrier_core import RoleWarning
+
+# LangGraph's stores search in this method, and make of a plain function an Embeddings of one role.
+_SEARCHES = {
+    "_batch_search_ops": "langgraph.store.",
+    "embed_query": "langgraph.store.base.",
+    "aembed_query": "langgraph.store.base.",
+}
+_DEEPEST = 3  # frames between a search and the embeddings: those of LangGraph's wrapper of a function
+
+
+def warn_of_queries() -> None:
+    """Warn if the caller of `embed_documents` is about to search. It costs a microsecond, and changes no vector."""
+    frame: FrameType | None = sys._getframe(2)
+    for _ in range(_DEEPEST):
+        if frame is None:
+            return
+        module = _SEARCHES.get(frame.f_code.co_name)
+        if module is not None and str(frame.f_globals.get("__name__")).startswith(module):
+            _warn(frame)
+            return
+        frame = frame.f_back
+
+
+def _warn(frame: FrameType) -> None:
+    warnings.warn_explicit(
+        "LangGraph embeds this query by embed_documents, so without the task's instruction; make the store with "
+        "langchain_harrier.langgraph.with_roles(...), and give it the HarrierEmbeddings themselves as 'embed'",
+        RoleWarning,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+    )

@@ -1,0 +1,170 @@
+"""LlamaIndex's filters find here what LlamaIndex's own reading of them finds, over any metadata that JSON has."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
+from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
+from llama_index.core.vector_stores.utils import build_metadata_filter_fn
+from llama_index.vector_stores.harrier import HarrierVectorStore
+from llama_index.vector_stores.harrier.filters import where_of
+from llama_index.vector_stores.harrier.nodes import node_of, record_of
+
+from harrier_core import Encoder, FilterError, Index, Record
+from harrier_core.filters import meets, parse
+from harrier_core.records import Chunk
+from harrier_core.store import VectorStore
+from harrier_core.testing import MemoryStore
+
+pytestmark = pytest.mark.usefixtures("newest")
+
+KEYS = ("a", 'b "c"', "doc_id", "missing")
+TEXTS = ("", "a", "abc", "abc456", "A", "1", "é\n.", '"\\', "😀%_")
+NUMBERS = (0, 1, 2, -1, 0.0, 1.0, 1.5, 2**40)
+
+SCALARS = st.sampled_from([*TEXTS, *NUMBERS, True, False])
+METADATA = st.dictionaries(
+    st.sampled_from(KEYS[:3]), st.one_of(SCALARS, st.none(), st.lists(st.one_of(SCALARS, st.none()), max_size=3))
+)
+VALUES = st.one_of(
+    st.sampled_from([*TEXTS, *NUMBERS]),
+    st.lists(st.sampled_from(TEXTS), max_size=3),
+    st.lists(st.sampled_from([number for number in NUMBERS if isinstance(number, int)]), max_size=3),
+    st.lists(st.sampled_from([number for number in NUMBERS if isinstance(number, float)]), max_size=3),
+    st.none(),
+)
+INSENSITIVE = FilterOperator.TEXT_MATCH_INSENSITIVE
+FILTER = st.builds(
+    MetadataFilter,
+    key=st.sampled_from([*KEYS, "ref_doc_id", "document_id"]),
+    value=VALUES,
+    operator=st.sampled_from([each for each in FilterOperator if each != INSENSITIVE]),
+)
+FILTERS = st.builds(
+    MetadataFilters, filters=st.lists(FILTER, min_size=1, max_size=2), condition=st.sampled_from(FilterCondition)
+)
+
+
+def node_of_metadata(id_: str, metadata: dict[str, Any], source: str | None = None) -> TextNode:
+    node = TextNode(id_=id_, text=f"the text of {id_}", metadata=metadata)
+    if source:
+        node.relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id=source)
+    return node
+
+
+def theirs(metadata: dict[str, Any], source: str | None) -> dict[str, Any]:
+    """What LlamaIndex's own stores filter by: they have a document's id under three keys."""
+    ids = dict.fromkeys(("doc_id", "document_id", "ref_doc_id"), source) if source else {}
+    return {**ids, **metadata, **({"ref_doc_id": source} if source else {})}
+
+
+def expected(filters: MetadataFilters, metadata: dict[str, Any]) -> bool | None:
+    """What LlamaIndex says; None where it raises an error of Python's."""
+    try:
+        return build_metadata_filter_fn(lambda _: metadata, filters)("id")
+    except TypeError:
+        return None
+
+
+def one(value: Any, operator: str = "==") -> MetadataFilters:
+    return MetadataFilters(filters=[MetadataFilter(key="a", value=value, operator=FilterOperator(operator))])
+
+
+@example({"a": [1, True]}, None, one([1.0, 1.0]))
+@example({"a": [1.5]}, None, one([1.5]))
+@example({"a": []}, None, one([], "all"))
+@example({"a": True}, None, one(0.5, ">"))
+@settings(max_examples=1_500, deadline=None)
+@given(METADATA, st.sampled_from([None, "abc", "a"]), FILTERS)
+def test_the_meaning(metadata: dict[str, Any], source: str | None, filters: MetadataFilters) -> None:
+    """Of every operator and condition over every kind of value; what has no meaning in LlamaIndex may be an error."""
+    wanted = expected(filters, theirs(metadata, source))
+    stored = record_of(node_of_metadata("id", metadata, source)).metadata
+    try:
+        found = meets(stored, parse(where_of(filters)))
+    except FilterError:
+        odd = [each for each in filters.filters if isinstance(each, MetadataFilter) and is_odd(each)]
+        assert odd
+        return
+    if wanted is not None:
+        assert found == wanted
+
+
+def is_odd(part: MetadataFilter) -> bool:
+    """Whether LlamaIndex takes the value, if it takes it at all, for something that nobody means."""
+    listed = isinstance(part.value, list)
+    if part.operator in (FilterOperator.IN, FilterOperator.NIN, FilterOperator.ANY, FilterOperator.ALL):
+        return not listed  # the letters of a text
+    if part.operator in (FilterOperator.GT, FilterOperator.GTE, FilterOperator.LT, FilterOperator.LTE):
+        return listed or part.value is None  # lists in an order
+    if part.operator == FilterOperator.CONTAINS:
+        return listed  # a list in a list
+    return part.operator == FilterOperator.TEXT_MATCH and not isinstance(part.value, str)
+
+
+@given(METADATA, st.sampled_from([None, "abc"]))
+def test_a_node_comes_back(metadata: dict[str, Any], source: str | None) -> None:
+    """Without what its record has for filters, even if it has such keys of its own."""
+    for own in (metadata, {**metadata, "_lists": ["x"], "_node": 1, "ref_doc_id": [1]}):
+        node = node_of_metadata("id", own, source)
+        record = record_of(node)
+        assert node_of(Chunk.of(record, 0, 0, record.text)) == node
+
+
+def test_on_real_stores(place: VectorStore, encoder: Encoder) -> None:
+    """The databases agree with the meaning: read, and searched."""
+    chance, scalars = random.Random(0), [*TEXTS, *NUMBERS, True, False, None]
+    nodes, rows = [], {}
+    for number in range(80):
+        values = [chance.choice(scalars), chance.sample(scalars, chance.randint(0, 3)), chance.choice(scalars)]
+        metadata = {key: chance.choice(values) for key in chance.sample(KEYS[:3], chance.randint(0, 3))}
+        source = chance.choice([None, "abc", "a"])
+        rows[str(number)] = theirs(metadata, source)
+        nodes.append(node_of_metadata(str(number), metadata, source))
+    store = HarrierVectorStore(Index(place, encoder))
+    store.add(nodes)
+    met: set[bool] = set()
+
+    @settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(FILTERS)
+    def find(filters: MetadataFilters) -> None:
+        try:
+            found = {node.node_id for node in store.get_nodes(filters=filters)}
+        except FilterError:
+            return
+        said = {id_: expected(filters, metadata) for id_, metadata in rows.items()}
+        assert {id_ for id_ in found if said[id_] is not None} == {id_ for id_, meets_ in said.items() if meets_}
+        met.update(id_ in found for id_ in rows)
+
+    find()
+    assert met == {True, False}
+
+
+def test_lists_of_other_surfaces(encoder: Encoder) -> None:
+    """What was not stored as a node is asked for its lists' elements, as everywhere else in the kit."""
+    index = Index(MemoryStore(), encoder)
+    index.ingest([Record("a", "a text", {"tags": ["x", "y"]}), Record("b", "a text", {"tags": "xyz"})])
+    store = HarrierVectorStore(index)
+
+    def found(operator: str, value: Any) -> set[str]:
+        part = MetadataFilter(key="tags", value=value, operator=FilterOperator(operator))
+        return {node.node_id for node in store.get_nodes(filters=MetadataFilters(filters=[part]))}
+
+    assert found("==", "x") == {"a"}
+    assert found("contains", "x") == {"a", "b"}
+    assert found("contains", "yz") == {"b"}
+
+
+def test_what_cannot_be_said_is_an_error(encoder: Encoder) -> None:
+    """And no other result: case has as many rules as there are languages."""
+    store = HarrierVectorStore(Index(MemoryStore(), encoder))
+    part = MetadataFilter(key="a", value="x", operator=INSENSITIVE)
+    with pytest.raises(
+        FilterError, match="operator 'text_match_insensitive' for 'a' cannot be said exactly; there are"
+    ):
+        store.get_nodes(filters=MetadataFilters(filters=[part]))
