@@ -61,6 +61,7 @@ CLIENTS = {
 # DESIGN: a room imports the standard library, what it is listed with, and the rooms it is listed with.
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
+    "ending": {"errors"},
     "packing": set(),
     "shared": set(),
     "tasks": {"errors"},
@@ -69,7 +70,7 @@ ROOMS: dict[str, set[str]] = {
     "filters": {"errors", "records"},
     "chunking": {"errors", "records", "semantic_text_splitter"},
     "store": {"filters", "records", "space", "numpy"},
-    "ingest": {"chunking", "errors", "records", "store", "numpy"},
+    "ingest": {"chunking", "ending", "errors", "records", "store", "numpy"},
     "diversity": {"errors", "records", "numpy"},
     "verify": {"ingest", "records", "store", "numpy"},
     "index": {
@@ -91,12 +92,12 @@ ROOMS: dict[str, set[str]] = {
     "graphs": {"attention", "errors", "packing", "torch"},
     "fallback": {"device", "errors", "packing", "shared", "torch", "transformers"},
     "engine": {
-        *("architecture", "budget", "calls", "checkpoint", "decoder", "device", "errors", "fallback", "models"),
-        *("packing", "shared", "stats", "torch", "numpy"),
+        *("architecture", "budget", "calls", "checkpoint", "decoder", "device", "ending", "errors"),
+        *("fallback", "models", "packing", "shared", "stats", "torch", "numpy"),
     },
     "encoder": {
-        *("calls", "device", "digests", "engine", "errors", "models", "packing", "shared", "space", "stats", "tasks"),
-        *("tokens", "numpy"),
+        *("calls", "device", "digests", "ending", "engine", "errors", "models", "packing", "shared", "space", "stats"),
+        *("tasks", "tokens", "numpy"),
     },
     "blanks": {"encoder", "errors", "tasks", "numpy"},
     "cache": {"encoder", "errors", "space", "tasks", "numpy"},

@@ -245,13 +245,19 @@ async def longest_stall(work: Callable[[], Any]) -> float:
 
 
 def test_queries_share_passes(words: str) -> None:
-    """64 at once take a few forward passes, and the loop goes on."""
+    """64 at once take a few forward passes, and hold the loop up for less than half as long as sync calls do."""
 
-    async def main() -> tuple[int, float]:
+    async def main() -> tuple[int, float, float]:
         embeddings = HarrierEmbeddings(model=words)
         alone = [await embeddings.aembed_query(f"query number {number}") for number in range(64)]
-        stalls = []
+        stalls, blocked = [], []
+
+        async def blocking() -> None:
+            for number in range(64):
+                embeddings.embed_query(f"query number {number}")
+
         for _ in range(3):  # other work on the machine may be the one that stalls it
+            blocked.append(await longest_stall(blocking))
             before = embeddings.encoder.stats.passes
 
             async def together() -> None:
@@ -260,11 +266,11 @@ def test_queries_share_passes(words: str) -> None:
 
             stalls.append(await longest_stall(together))
             passes = embeddings.encoder.stats.passes - before
-        return passes, min(stalls)
+        return passes, min(stalls), min(blocked)
 
-    passes, stall = asyncio.run(main())
+    passes, stall, blocked = asyncio.run(main())
     assert passes <= 16
-    assert stall < 0.05
+    assert stall < blocked / 2
 
 
 def test_many_lists_do_not_stall_the_loop(words: str) -> None:
