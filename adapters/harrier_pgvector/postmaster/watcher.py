@@ -73,13 +73,13 @@ def _run(command: list[str], log: int, server: int) -> int:
 def _stop_unused(users: int, process: int) -> None:
     """Stop the server once this process gets the lock that each user holds."""
     fcntl.flock(users, fcntl.LOCK_EX)
-    os.kill(process, signal.SIGINT)  # it was not waited for yet, so that no other process has its id
+    os.kill(process, signal.SIGINT)
 
 
 def _becomes_ready(process: int) -> bool:
     """Wait until the server takes connections, or has ended."""
     path = Path("postmaster.pid")
-    while os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+    while os.waitpid(process, os.WNOHANG) == (0, 0):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
         if len(lines) > 7 and lines[0].strip() == str(process) and lines[7].strip() == "ready":
             return True
@@ -101,11 +101,11 @@ def _watch(settings: dict[str, Any], status: int) -> None:
     threading.Thread(target=_stop_unused, args=(settings["users"], process), daemon=True).start()
     if _becomes_ready(process):
         os.write(status, b"ready\0")
+        os.close(status)
+        os.waitpid(process, 0)
     else:
         end = os.fstat(log).st_size
         os.write(status, os.pread(log, _LARGEST_ANSWER, max(begin, end - _LARGEST_ANSWER)) + b"\0")
-    os.close(status)
-    os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
 
 
 def main() -> NoReturn:
@@ -116,6 +116,7 @@ def main() -> NoReturn:
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # its users decide when it ends
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # which whoever starts us may have ignored
     status = settings["status"]
     for name in ("data", "users", "watcher", "server", "status"):
         os.set_inheritable(settings[name], False)

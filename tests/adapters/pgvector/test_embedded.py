@@ -257,6 +257,12 @@ def test_a_folder_of_documents(tmp_path: Path) -> None:
         start(tmp_path / "missing", create=False)
     with pytest.raises(StoreUnsuitable, match="is not a folder"):
         start(tmp_path / "notes" / "a.md")
+    (tmp_path / "qdrant" / ".harrier").mkdir(parents=True)  # has its locks there, and a collection may be called so
+    (tmp_path / "qdrant" / "data").mkdir()
+    before = below(tmp_path)
+    for create, error in ((True, "is not empty"), (False, "no index in folder")):
+        with pytest.raises(StoreUnsuitable, match=error):
+            start(tmp_path / "qdrant", create=create)
     assert below(tmp_path) == before
 
 
@@ -414,6 +420,58 @@ def test_a_server_of_roots_own(tmp_path: Path) -> None:
     stop()
 
 
+PEEK = """
+import os, sys, time
+seen = set()
+print("begin", flush=True)
+while not os.path.exists(sys.argv[1]):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.stat(f"/proc/{pid}").st_uid == os.getuid():
+                seen.add(os.readlink(f"/proc/{pid}/cwd"))
+        except OSError:
+            pass
+print("\\n".join(seen))
+"""
+
+
+@as_root
+@on_linux
+def test_a_cluster_is_made_out_of_reach(tmp_path: Path, place: Path) -> None:
+    """While initdb runs as nobody, for it needs a name, other processes of nobody cannot come at it."""
+    end = place / "end"
+    peek = [other_python(), "-c", PEEK, str(end)]
+    others = {"cwd": place, **nobody()}
+    with (
+        subprocess.Popen(["sleep", "600"], **others) as sleep,
+        subprocess.Popen(peek, stdout=subprocess.PIPE, text=True, **others) as peeking,
+    ):
+        assert peeking.stdout
+        assert peeking.stdout.readline() == "begin\n"
+        _, stop = start(tmp_path / "index")
+        end.touch()
+        seen = peeking.stdout.read().splitlines()
+        stop()
+        sleep.kill()
+    assert str(place) in seen
+    assert not [each for each in seen if each.startswith(str(tmp_path))]
+
+
+@as_root
+@on_linux
+def test_a_root_that_is_none(place: Path) -> None:
+    """In a namespace that has one user, nobody else can be had to run a server: it says so."""
+    (place / "mine").mkdir()
+    os.chown(place / "mine", nobody()["user"], nobody()["group"])
+    unshare = ["unshare", "--user", "--map-root-user"]
+    if subprocess.run([*unshare, "true"], capture_output=True, check=False, **nobody()).returncode:
+        pytest.skip("users may not make namespaces here")
+    enclosed = [*unshare, *command(place / "mine", python=other_python())]
+    done = subprocess.run(enclosed, env=environment(), capture_output=True, text=True, check=False, **nobody())
+    assert "PostgreSQL does not run as root, and here root cannot give a file to user " in done.stderr
+    assert not list((place / "mine").iterdir())
+
+
 @as_root
 def test_two_users(place: Path) -> None:
     """Each with an index of their own, at once; the other's is refused to one, and left to its owner by root."""
@@ -532,6 +590,24 @@ def test_the_server_is_killed(copy: Path) -> None:
             assert connection.execute("SELECT 1").fetchone() == (1,)
         stop_again()
     stop()
+
+
+def test_a_folder_that_was_removed_and_made_again(copy: Path) -> None:
+    """Under an open store, as in a notebook whose cells are run again."""
+    _, stop = start(copy)
+    server = postmaster(copy)
+    shutil.copytree(copy, f"{copy}.again", ignore=shutil.ignore_patterns(".s.*"))
+    while copy.exists():  # the server goes on writing
+        shutil.rmtree(copy, ignore_errors=True)
+    Path(f"{copy}.again").rename(copy)
+    conninfo, stop_again = start(copy)
+    with psycopg.connect(conninfo) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    stop()
+    assert becomes_true(lambda: is_gone(server))
+    assert run(copy) == "1\n"
+    stop_again()
+    assert not (copy / "data" / "postmaster.pid").exists()
 
 
 def test_many_at_once(tmp_path: Path) -> None:
