@@ -41,6 +41,14 @@ class Account:
     uid: int
     gid: int
 
+    @classmethod
+    def of(cls, uid: int) -> Account:
+        """With the group that the user has, or the same number."""
+        try:
+            return cls(uid, pwd.getpwuid(uid).pw_gid)
+        except KeyError:
+            return cls(uid, uid)
+
     @property
     def name(self) -> str | None:
         """The user's name, if it has one."""
@@ -119,8 +127,9 @@ def check_unused(folder: Path) -> None:
         )
     owner = folder.stat().st_uid
     if os.geteuid() == 0 != owner:
-        account = Account(owner, -1)
-        raise StoreUnsuitable(f"folder {folder} belongs to {account}; make the index as that user, not as root")
+        raise StoreUnsuitable(
+            f"folder {folder} belongs to {Account.of(owner)}; make the index as that user, not as root"
+        )
 
 
 def check_version(data: Path) -> None:
@@ -135,11 +144,10 @@ def check_version(data: Path) -> None:
 
 def account_for(data: int, folder: Path) -> Account:
     """The user that the server of an open data directory runs as: this one, or as root the owner of the data."""
-    found, own = os.fstat(data), os.geteuid()
-    owner = Account(found.st_uid, found.st_gid)
-    if own == 0:
+    owner = Account.of(os.fstat(data).st_uid)
+    if os.geteuid() == 0:
         return owner if owner.uid else _account_of(folder)
-    if owner.uid != own:
+    if owner.uid != os.geteuid():
         raise StoreUnsuitable(f"the embedded Postgres in {folder} belongs to {owner}; open it as that user")
     return owner
 
@@ -162,7 +170,7 @@ def check_account() -> None:
                 "as an ordinary user"
             )
         _named_user()
-    elif Account(os.geteuid(), os.getegid()).name is None:
+    elif Account.of(os.geteuid()).name is None:
         raise StoreUnavailable(
             f"user id {os.geteuid()} has no name, which PostgreSQL asks for; add it to /etc/passwd, or run this as "
             "another user"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import marshal
 import os
 import shutil
 import signal
@@ -199,7 +199,7 @@ class Server:
         }
         done = subprocess.run(
             [sys.executable, "-I", "-S", _WATCHER, self._folder],
-            input=json.dumps(settings).encode(),
+            input=marshal.dumps(settings),
             env=cluster.environment(),
             pass_fds=(*descriptors.values(), status, self._directory),
             start_new_session=True,
