@@ -112,7 +112,8 @@ class Server:
     def ensure(self) -> None:
         """Start it again if it has ended, which nobody but the system's administrator brings about."""
         with _starting(self._folder) as beside:
-            self._ensure(beside, cluster.account_for(self._directory, self._folder))
+            # Not asked whether it is alive, which would cost as much as a connection does.
+            self._ensure(beside, cluster.account_for(self._directory, self._folder), ask=False)
 
     @property
     def conninfo(self) -> str:
@@ -130,13 +131,13 @@ class Server:
 
     # -- starting
 
-    def _ensure(self, beside: int, account: Account) -> None:
+    def _ensure(self, beside: int, account: Account, *, ask: bool = True) -> None:
         until = time.monotonic() + _PATIENCE
         with Lock("server", beside) as server:
             while not server.exclusive():
                 with Lock("watcher", beside) as watcher:
                     watched = not watcher.exclusive()
-                if watched and self._answers():
+                if watched and (not ask or self._answers()):
                     return
                 if not watched:
                     self._interrupt()

@@ -155,6 +155,12 @@ def becomes_true(condition: Callable[[], bool], seconds: float = 60) -> bool:
     return True
 
 
+def wait_for_watcher(folder: Path) -> None:
+    """Until it has ended."""
+    with (folder / ".harrier" / "watcher").open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
 def is_gone(process: int) -> bool:
     """Whether it has ended; one that waits for a parent that does not look after it has."""
     with suppress(FileNotFoundError, ProcessLookupError):
@@ -584,6 +590,7 @@ def test_the_server_is_killed(copy: Path) -> None:
     conninfo, stop = start(copy)
     for _ in range(3):
         os.kill(postmaster(copy), signal.SIGKILL)
+        wait_for_watcher(copy)
         again, stop_again = start(copy)
         assert again == conninfo
         with psycopg.connect(again) as connection:
@@ -723,8 +730,7 @@ def test_it_says_why_it_does_not_start(copy: Path) -> None:
     assert "does not start: could not read file" in said
     assert said.endswith(f"; see {copy}/data/log")
     assert "could not read file" in (copy / "data" / "log").read_text()
-    with (copy / ".harrier" / "watcher").open("r+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # nobody is left who has it
+    wait_for_watcher(copy)
 
 
 @as_root
