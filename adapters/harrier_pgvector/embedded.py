@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class _Folders:
-    """The servers that this process uses, and how often."""
+    """The servers that this process uses."""
 
     def __init__(self) -> None:
         self._forked()
@@ -27,7 +26,6 @@ class _Folders:
     def _forked(self) -> None:
         """Nothing is open yet, and whoever held the lock is not here."""
         self.servers: dict[Path, Server] = {}
-        self.users: Counter[Path] = Counter()
         self.lock = threading.Lock()
 
     def join(self, folder: Path, *, create: bool) -> Server:
@@ -35,22 +33,25 @@ class _Folders:
         from harrier_pgvector.postmaster.server import Server
 
         with self.lock:
-            if folder in self.servers:
-                self.servers[folder].ensure()
-            else:
-                self.servers[folder] = Server(folder, create=create)
-            self.users[folder] += 1
-            return self.servers[folder]
+            server = self.servers.get(folder)
+            if server is not None and server.is_there:
+                server.ensure()
+            else:  # another folder may be there by now, of the same name
+                server = self.servers[folder] = Server(folder, create=create)
+            server.users += 1
+            return server
 
-    def leave(self, folder: Path) -> None:
+    def leave(self, server: Server) -> None:
         """Use it once less."""
         with self.lock:
-            self.users[folder] -= 1
-            if not self.users[folder] and folder in self.servers:
-                self.servers.pop(folder).leave()
+            server.users -= 1
+            if not server.users:
+                if self.servers.get(server.folder) is server:
+                    del self.servers[server.folder]
+                server.leave()
 
     def leave_all(self) -> None:
-        """Whoever forgets to close a store finds its server stopped at the process's end, and can remove the folder."""
+        """Leave those that nobody has left, so that a temporary folder can be removed when the process ends."""
         with self.lock:
             while self.servers:
                 self.servers.popitem()[1].leave()
@@ -84,7 +85,7 @@ def start(folder: Path, *, create: bool = True) -> tuple[str, Callable[[], None]
     def stop() -> None:
         if os.getpid() == process and not left.is_set():  # a forked child uses nothing of its parent's
             left.set()
-            _folders.leave(folder)
+            _folders.leave(server)
 
     return server.conninfo, stop
 

