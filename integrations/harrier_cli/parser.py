@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from harrier_cli.documents import Text, check_installed
@@ -21,6 +22,8 @@ from harrier_cli.limits import Unreadable
 # For a file, and the seconds once more for each so many bytes of it.
 SECONDS, MEMORY = 60.0, 2 * 10**9
 _BYTES = 50 * 10**6
+_TO_DIE = 5.0
+_TO_START = 120.0  # seconds for the process, on a machine that has other things to do
 
 
 class Parser:
@@ -39,27 +42,18 @@ class Parser:
         process = self._process
         assert process is not None  # noqa: S101
         seconds = self._seconds * (1 + len(content) // _BYTES)
-        late = threading.Event()
-
-        def kill() -> None:
-            late.set()
-            process.kill()
-
-        timer = threading.Timer(seconds, kill)
-        timer.daemon = True
-        timer.start()
+        request = {"kind": kind, "size": len(content), "most": most, "seconds": seconds}
         try:
-            answer = _exchange(process, {"kind": kind, "size": len(content), "most": most, "seconds": seconds}, content)
+            with _killed_after(seconds, process) as late:
+                answer = _exchange(process, request, content)
         except (OSError, EOFError, ValueError):
-            code = self._end()
-            raise Unreadable(_why(code, seconds, late=late.is_set())) from None
+            with suppress(subprocess.TimeoutExpired):  # it is about to die of something that is worth telling
+                process.wait(_TO_DIE)
+            raise Unreadable(_why(self._end(), seconds, late=late.is_set())) from None
         except BaseException:  # interrupted: the next file must not get this one's answer
             self._end()
             raise
-        finally:
-            timer.cancel()
-            timer.join()
-        if late.is_set():
+        if late.is_set():  # a moment after its answer
             self._end()
         if isinstance(answer, str):
             raise Unreadable(answer)
@@ -67,9 +61,9 @@ class Parser:
 
     def _start(self) -> None:
         self._end()
-        command = [sys.executable, "-m", "harrier_cli.parsing", str(self._memory)]
-        # It finds the modules that this process finds. In a session of its own: a terminal's Ctrl-C is for us, and it
-        # ends when its standard input does.
+        command = [sys.executable, "-P", "-m", "harrier_cli.parsing", str(self._memory)]
+        # It finds the modules that this process finds, and none in the folder that it is started in. In a session of
+        # its own: a terminal's Ctrl-C is for us, and it ends when its standard input does.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._process = subprocess.Popen(  # noqa: S603
             command,
@@ -79,6 +73,9 @@ class Parser:
             env=environment,
             start_new_session=True,
         )
+        assert self._process.stdout is not None  # noqa: S101
+        with _killed_after(_TO_START, self._process):
+            self._process.stdout.readline()  # which it writes when it is there: a file's time begins then
 
     def _end(self) -> int:
         """End the process, and return its exit code."""
@@ -95,6 +92,25 @@ class Parser:
     def close(self) -> None:
         """End the process; the next file would start another one."""
         self._end()
+
+
+@contextmanager
+def _killed_after(seconds: float, process: subprocess.Popen[bytes]) -> Iterator[threading.Event]:
+    """Kill the process when it is late, which the event tells."""
+    late = threading.Event()
+
+    def kill() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(seconds, kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+        timer.join()
 
 
 def _exchange(process: subprocess.Popen[bytes], request: dict[str, Any], content: bytes) -> Text | str:

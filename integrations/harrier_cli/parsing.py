@@ -54,6 +54,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints something does not answer
     _limit_memory(memory)
+    answers.write(b"\n")
+    answers.flush()
     _serve(sys.stdin.buffer, answers, memory)
 
 

@@ -250,7 +250,9 @@ def without_password(url: str) -> str:
     """A URL as it may be shown."""
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
-    query = _query([(name, value) for name, value in parse_qsl(parts.query) if "password" not in name])
+    query = _query(
+        [(name, value) for name, value in parse_qsl(parts.query.replace("+", "%2B")) if "password" not in name]
+    )
     return _joined(parts.scheme, f"{user.partition(':')[0]}{at}{host}", parts.path, query)
 
 
@@ -269,8 +271,9 @@ def _postgres(url: str) -> Postgres:
     parts = urlsplit(url)
     if parts.fragment:
         raise SettingError(f"a place has no part behind a #; it is written {_ESCAPED}")
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    table = options.pop("table", _DEFAULT)
+    options = dict(parse_qsl(parts.query.replace("+", "%2B"), keep_blank_values=True))  # as libpq reads them
+    options.pop("table", None)
+    table = dict(parse_qsl(parts.query, keep_blank_values=True)).get("table", _DEFAULT)
     return Postgres(_joined(parts.scheme, parts.netloc, parts.path, _query(options.items())), table)
 
 

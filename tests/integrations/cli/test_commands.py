@@ -15,6 +15,7 @@ import pytest
 from harrier_cli import main
 from harrier_cli.places import Postgres, Qdrant, parse, without_password
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from harrier_core import Encoder, SettingError
 
@@ -270,6 +271,12 @@ def test_places() -> None:
     assert str(parse("postgresql://me:hunter2@host:5/db?password=hunter2")) == (
         "postgresql://me@host:5/db (table 'documents')"
     )
+    spaced = "postgresql://host/db?options=-c%20statement_timeout%3D30s&application_name=a%2Bb+c&table=a+b"
+    placed = parse(spaced)
+    assert isinstance(placed, Postgres)
+    assert placed.table == "a b"
+    known = conninfo_to_dict(placed.url)  # libpq takes a + for itself
+    assert (known["options"], known["application_name"]) == ("-c statement_timeout=30s", "a+b+c")
     assert without_password("postgresql:///db?host=/tmp") == "postgresql:///db?host=%2Ftmp"
     assert parse("postgresql:///db?table=t") == Postgres("postgresql:///db", "t")
     assert parse("qdrant://host:6334/docs") == parse("qdrant://host/docs") == Qdrant("http://host:6333", "docs")
