@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections.abc import Generator, Iterable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -37,8 +36,12 @@ def refuse_other_roots(index: Index, origins: Iterable[Origin]) -> None:
 
 def _any(index: Index, where: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The metadata of a chunk that meets the conditions."""
-    with closing(index.read(where=where)) as found:  # type: ignore[type-var]  # a generator in every store
+    found = index.read(where=where)
+    try:
         return next((stored.chunk.metadata for stored in found), None)
+    finally:
+        if isinstance(found, Generator):  # which holds a cursor open
+            found.close()
 
 
 def prune(index: Index, source: Source) -> int:

@@ -79,6 +79,7 @@ def test_two_folders_with_a_file_of_one_name(call: Run, to: list[str], stored: S
     """Both are there."""
     write(tmp_path / "a" / "README.md", "apples")
     write(tmp_path / "b" / "README.md", "bananas")
+    assert "would be: 1 records" in call("ingest", "a", *to, "--dry-run").stdout
     call("ingest", "a", *to)
     call("ingest", "b", *to)
     assert stored() == {"a/README.md": "apples", "b/README.md": "bananas"}
