@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from importlib.util import find_spec
 from typing import Any
 
@@ -123,16 +124,16 @@ def pdf_text(content: bytes, most: int) -> Text:
     pages: list[str] = []
     size = 0
     try:
-        document = PdfDocument(content)
-        for number in range(len(document)):
-            page = document[number]
-            text = page.get_textpage().get_text_range()
-            page.close()
-            # U+FFFE is a hyphen at the end of a line, whose word goes on.
-            pages.append(text.replace("\ufffe", "").replace("\r\n", "\n").strip())
-            size += len(pages[-1])
-            if size > most:
-                raise Unreadable(too_large("text", most))
+        with closing(PdfDocument(content)) as document:
+            for number in range(len(document)):
+                page = document[number]
+                text = page.get_textpage().get_text_range()
+                page.close()
+                # U+FFFE is a hyphen at the end of a line, whose word goes on.
+                pages.append(text.replace("\ufffe", "").replace("\r\n", "\n").strip())
+                size += len(pages[-1])
+                if size > most:
+                    raise Unreadable(too_large("text", most))
     except PdfiumError:
         raise Unreadable("is no PDF that can be read; save it again, unencrypted") from None
     if not size:

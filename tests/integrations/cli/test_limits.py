@@ -277,7 +277,7 @@ def test_a_long_text_of_a_row(tmp_path: Path) -> None:
 # -- PDF
 
 
-def test_blanks_of_apdf() -> None:
+def test_blanks_of_a_pdf() -> None:
     """Where there are none, but distances between letters, as LaTeX sets them; and a word parted by a hyphen."""
     text, metadata = pdf_text(pdf("[(It) -278 (is) -333 (right)] TJ", "(exam-) Tj 0 -14 Td (ple)"), MOST)
     assert text.startswith("It is right\n\n")
