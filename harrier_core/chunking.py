@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from harrier_core.errors import SettingError
 from harrier_core.records import Chunk, Record
@@ -54,19 +54,29 @@ def _split(text: str, chunking: Chunking, count: Count) -> Iterator[tuple[int, s
     from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
     splitter = MarkdownSplitter if chunking.kind == "markdown" else TextSplitter
-    own = splitter.from_callback(
-        lambda piece: count([piece])[0] if piece.strip() else 0, chunking.tokens, chunking.overlap
-    )
+
+    def tokens(piece: str) -> int:
+        return count([piece])[0] if piece.strip() else 0
+
+    own = splitter.from_callback(tokens, chunking.tokens, chunking.overlap)
+    without_overlap = splitter.from_callback(tokens, chunking.tokens)
+
+    def cut(text: str) -> list[tuple[int, str]]:
+        try:
+            return own.chunk_indices(text)
+        except BaseException as error:
+            # Markdown's overlaps may begin within a line whose indentation the splitter trims, and then it panics.
+            if not chunking.overlap or type(error).__name__ != "PanicException":
+                raise
+            return without_overlap.chunk_indices(text)
+
     begin, size = 0, chunking.tokens
     while begin < len(text):
-        found, begin, size = _window(own, text, begin, size, chunking)
+        found, begin, size = _window(cut, text, begin, size, chunking)
         yield from ((start, piece) for start, piece in found if piece.strip())
 
 
-class _Splitter(Protocol):
-    def chunk_indices(self, text: str, /) -> list[tuple[int, str]]:
-        """The chunks of a text, and the characters that they begin at."""
-
+Cut = Callable[[str], list[tuple[int, str]]]  # a text's chunks, and the characters that they begin at
 
 # A window has room for about so many chunks, of which one is cut again, or those that overlap with it.
 _CHUNKS_OF_WINDOW = 16
@@ -76,13 +86,11 @@ _MARKDOWN_WINDOW = 131_072
 _LONG_RUN = 8
 
 
-def _window(
-    own: _Splitter, text: str, begin: int, size: int, chunking: Chunking
-) -> tuple[list[tuple[int, str]], int, int]:
+def _window(cut: Cut, text: str, begin: int, size: int, chunking: Chunking) -> tuple[list[tuple[int, str]], int, int]:
     """The next chunks from `begin` on, where the following ones begin, and how many characters chunks have here."""
     width = _width(text, begin, size, chunking)
     while True:
-        found = [(begin + start, piece) for start, piece in own.chunk_indices(text[begin : begin + width])]
+        found = [(begin + start, piece) for start, piece in cut(text[begin : begin + width])]
         if begin + width >= len(text):
             return found, len(text), size
         last = found[-1][0] if found else begin

@@ -124,6 +124,15 @@ def test_work_is_linear_and_memory_bounded(name: str, kind: str) -> None:
     assert sum(asked[400_000]) <= 6 * sum(asked[100_000])
 
 
+def test_a_splitter_that_panics() -> None:
+    """On some Markdown with overlaps: it is cut without them, and stops no other text."""
+    text = '     ctly.",\n                source=__name__,'
+    with pytest.raises(BaseException, match="Invalid byte sequence"):
+        whole(text, Chunking(16, 8, "markdown"))
+    pieces = [piece for _, piece in cut(text, Chunking(16, 8, "markdown"))]
+    assert "".join("".join(pieces).split()) == "".join(text.split())
+
+
 def test_a_model_s_own_tokens(encoder: Encoder) -> None:
     """By the tokenizer of a model, every chunk is within the limit."""
     text = "Vaccines train the immune system. " * 3_000 + "x" * 50_000
