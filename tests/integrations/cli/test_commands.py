@@ -16,6 +16,7 @@ from databases import NewRole
 from harrier_cli import main
 from harrier_cli.places import Postgres, Qdrant, parse, without_password
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from harrier_core import Encoder, SettingError
 
@@ -26,7 +27,7 @@ def test_from_files_to_answers(call: Run, place: str, docs: Path) -> None:
     """Into each kind of place, and back: once by text, and then by JSON."""
     first = call("ingest", "docs", "--to", place, code=1)
     assert "3 chunks written (3 encoded), 0 unchanged" in first.stdout
-    assert "rejected: broken.txt: is not UTF-8 at byte 3; convert it\n" in first.stderr
+    assert "rejected: docs/broken.txt: is not UTF-8 at byte 3; convert it\n" in first.stderr
     assert "left out: 1 files of other kinds" in first.stderr
     (docs / "broken.txt").write_text("café", encoding="utf-8")
     (docs / "bread.txt").unlink()
@@ -41,9 +42,10 @@ def test_from_files_to_answers(call: Run, place: str, docs: Path) -> None:
     }
     where = '{"title": {"$exists": true}}'
     [match] = json.loads(call("search", "immune system", "--in", place, "--where", where, "--json").stdout)
-    assert match["record_id"] == "virus.html"
+    assert match["record_id"] == "docs/virus.html"
     assert match["text"] == "Vaccines train the immune system\nagainst a virus."
-    assert match["metadata"] == {"format": "html", "title": "Vaccines & you"}
+    own = {"harrier_source": "docs", "harrier_root": str(docs)}
+    assert match["metadata"] == {"format": "html", "title": "Vaccines & you", **own}
     facts = json.loads(call("info", place, "--json").stdout)
     assert (facts["chunks"], facts["health"], facts["space"]["dimensions"]) == (3, "fine", 256)
 
@@ -133,7 +135,7 @@ try:
 except SystemExit as end:
     assert end.code == 0, end.code
 heavy = ("torch", "transformers", "tokenizers", "numpy", "psycopg", "qdrant_client", "harrier_pgvector",
-    "harrier_qdrant", "pypdf", "bs4", "pyarrow", "huggingface_hub")
+    "harrier_qdrant", "pypdfium2", "lxml", "pyarrow", "huggingface_hub")
 print([name for name in heavy if name in sys.modules])
 """
 
@@ -271,6 +273,12 @@ def test_places() -> None:
     assert str(parse("postgresql://me:hunter2@host:5/db?password=hunter2")) == (
         "postgresql://me@host:5/db (table 'documents')"
     )
+    spaced = "postgresql://host/db?options=-c%20statement_timeout%3D30s&application_name=a%2Bb+c&table=a+b"
+    placed = parse(spaced)
+    assert isinstance(placed, Postgres)
+    assert placed.table == "a b"
+    known = conninfo_to_dict(placed.url)  # libpq takes a + for itself
+    assert (known["options"], known["application_name"]) == ("-c statement_timeout=30s", "a+b+c")
     assert without_password("postgresql:///db?host=/tmp") == "postgresql:///db?host=%2Ftmp"
     assert parse("postgresql:///db?table=t") == Postgres("postgresql:///db", "t")
     assert parse("qdrant://host:6334/docs") == parse("qdrant://host/docs") == Qdrant("http://host:6333", "docs")

@@ -27,7 +27,7 @@ def rows(number: int) -> bytes:
 
 
 @pytest.mark.parametrize("place", ["postgres", "edge"], indirect=True)
-def test_ctrl_c(run: Run, command: list[str], environment: dict[str, str], place: str, tmp_path: Path) -> None:
+def test_ctrl_c(run: Run, command: list[str], environment: dict[str, str], place: str) -> None:
     """As a terminal sends it, to the whole group: what is stored is told, stays, and is not encoded again."""
     master, slave = pty.openpty()
     child = subprocess.Popen(
@@ -56,8 +56,8 @@ def test_ctrl_c(run: Run, command: list[str], environment: dict[str, str], place
         r"from there\r\n$",
         shown,
     )
-    (tmp_path / "rows.jsonl").write_bytes(rows(number + 100))
-    told = run("ingest", "rows.jsonl", "--to", place, "--id", "key", "--json")
+    again = ["ingest", "-", "--to", place, "--format", "jsonl", "--id", "key", "--json"]
+    told = run(*again, given=rows(number + 100))
     assert told.stderr == ""  # it takes more than a second, but there is no terminal to show a bar to
     done = json.loads(told.stdout)
     assert done["written"] + done["unchanged"] == number + 100

@@ -1,0 +1,284 @@
+"""Files that are too large, take too long, or crash their parser: they are listed, and the others are read."""
+
+from __future__ import annotations
+
+import gc
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harrier_cli.documents import html_text, pdf_text
+from harrier_cli.limits import Unreadable, parse_size, read_at_most, shown_size
+from harrier_cli.parser import Parser
+from harrier_cli.rows import csv_rows, jsonl_rows
+from harrier_cli.sources import Columns, Source
+from pdfs import pdf
+
+from harrier_core import SettingError
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+MOST = 10**9
+
+
+@pytest.fixture
+def parser() -> Iterator[Parser]:
+    """A process that reads files, with half a second for each."""
+    parser = Parser(seconds=0.5)
+    yield parser
+    parser.close()
+
+
+# -- HTML, in linear time
+
+PAGES = {
+    "lines": "line<br>",
+    "paragraphs": "<p>x</p>",
+    "nested": "<div>",
+    "comments": "<!--",
+    "unclosed": "<p>x<li>y<td>z",
+    "formatting": "<b><i>x",
+    "marks": "<",
+    "entities": "&amp",
+    "attributes": "<a b=c ",
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_html_takes_linear_time(name: str) -> None:
+    """Four times as much, some four times as long; it was sixteen times."""
+
+    def seconds(times: int) -> float:
+        content = (PAGES[name] * times).encode()
+        took = []
+        for _ in range(3):
+            begin = time.process_time()
+            html_text(content, MOST)
+            took.append(time.process_time() - begin)
+        return min(took)
+
+    assert seconds(200_000) < 9 * seconds(50_000) + 0.05
+
+
+def test_a_deep_page() -> None:
+    """Nothing of it is lost, however deep it is, and however long its texts are."""
+    depth, length = 50_000, 11_000_000
+    page = "<div>deep " * depth + "x" * length + "</div>" * depth
+    text, _ = html_text(page.encode(), MOST)
+    assert text.count("deep") == depth
+    assert text.endswith("x" * length)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("<p>é</p>".encode(), "é"),
+        (b"<p>\xe9</p>", "é"),
+        (b"\xff\xfe" + "<p>é".encode("utf-16-le"), "é"),
+        (b"\xfe\xff" + "<p>é".encode("utf-16-be"), "é"),
+        (b"\xef\xbb\xbf<p>" + "é".encode(), "é"),
+        (b'<meta charset="shift_jis"><p>\x83e\x83X', "テス"),
+        (b'<meta http-equiv=Content-Type content="text/html; charset=iso-8859-1"><p>\x80', "€"),
+        (b"<?xml version='1.0' encoding='koi8-r'?><p>\xc1", "а"),
+        (b"<meta charset=utf-16><p>" + "é".encode(), "é"),
+        (b"<meta charset=zip><p>\xe9", "é"),
+        (b"<meta charset=no-such><p>\xe9", "é"),
+        (b"<meta charset=utf-8><p>a\xe9b", "a\ufffdb"),
+    ],
+)
+def test_encodings(content: bytes, text: str) -> None:
+    """As browsers find them."""
+    assert html_text(content, MOST)[0] == text
+
+
+# -- a process that can be killed
+
+SLOW = b"<font>" * 100_000 + b"</p>" * 100_000  # each end looks for its beginning through all that are open
+
+
+def test_a_file_that_takes_too_long(parser: Parser, tmp_path: Path) -> None:
+    """It is listed with the reason, and the others are read, by a new process."""
+    for name in ("a.html", "c.html"):
+        (tmp_path / name).write_text(f"<p>{name}", encoding="utf-8")
+    (tmp_path / "b.html").write_bytes(SLOW)
+    source = Source([str(tmp_path)], _parser=parser)
+    assert [record.text for record in source] == ["a.html", "c.html"]
+    [(name, reason)] = source.rejected
+    assert name == f"{tmp_path.name}/b.html"
+    assert reason == "takes more than 0.5 seconds to read; convert it to text"
+    assert source.complete
+
+
+def test_a_file_that_takes_too_much_memory() -> None:
+    parser = Parser(memory=300 * 10**6)
+    try:
+        with pytest.raises(Unreadable, match="needs more than 300 MB of memory to read|parser crashed"):
+            parser.read("html", b"<p>x</p>" * 8_000_000, MOST)
+        assert parser.read("html", b"<p>the next", MOST) == ("the next", {})
+    finally:
+        parser.close()
+
+
+def test_a_parser_that_crashes(parser: Parser) -> None:
+    """Which is told by its signal."""
+    parser.read("html", b"<p>x", MOST)
+    process = parser._process
+    assert process is not None
+    os.kill(process.pid, signal.SIGSTOP)  # so that it is in the midst of the file
+    killing = subprocess.Popen(["sh", "-c", f"sleep 0.2; kill -SEGV {process.pid}; kill -CONT {process.pid}"])
+    with pytest.raises(Unreadable, match=r"its parser crashed \(SIGSEGV\)"):
+        parser.read("html", b"<p>y" * 100_000, MOST)
+    killing.wait()
+    assert parser.read("html", b"<p>z", MOST)[0] == "z"
+    assert parser._process is not process
+
+
+def test_one_process_for_all_files(parser: Parser) -> None:
+    """It is started by the first that needs it."""
+    assert parser._process is None
+    parser.read("html", b"<p>x", MOST)
+    first = parser._process
+    for content in (b"<p>y", b"", b"\0\n{"):
+        parser.read("html", content, MOST)
+    with pytest.raises(Unreadable):
+        parser.read("pdf", b"%PDF-1.7", MOST)
+    assert parser._process is first
+
+
+def test_it_ends_with_its_user() -> None:
+    """Even if that was killed."""
+    script = (
+        "import os, signal\nfrom harrier_cli.parser import Parser\nparser = Parser()\nparser.read('html', b'x', 9)\n"
+        "print(parser._process.pid, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    child = Path(f"/proc/{int(done.stdout)}/stat")
+    end = time.monotonic() + 30
+    while child.exists() and child.read_text().split(")")[1].split()[0] != "Z":
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_text_that_grows(parser: Parser) -> None:
+    """A small file may be a large text: --max-size is for both."""
+    with pytest.raises(Unreadable, match=r"has text of more than 100 B; split it, or raise --max-size"):
+        parser.read("html", b"<p>x</p>" * 100, 100)
+    with pytest.raises(Unreadable, match="has text of more than 10 B"):
+        pdf_text(pdf("many words are in this line"), 10)
+
+
+# -- sizes
+
+
+def test_sizes() -> None:
+    assert [parse_size(said) for said in ("100MB", "1.5 gb", "4096", "2k", "7B")] == [
+        10**8,
+        1_500_000_000,
+        4096,
+        2000,
+        7,
+    ]
+    assert [shown_size(size) for size in (10**8, 1_500_000_000, 4096, 7)] == ["100 MB", "1.5 GB", "4.096 kB", "7 B"]
+    for wrong in ("", "0", "-1", "many", "1 TB", "1e9"):
+        with pytest.raises(SettingError, match="--max-size must be a size such as 100MB, 1.5GB or 4096, got"):
+            parse_size(wrong)
+
+
+def test_what_is_too_large(call: Run, tmp_path: Path) -> None:
+    """A file, a line of JSONL or CSV, and no other one."""
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    long = "word " * 1_000
+    (docs / "long.txt").write_text(long, encoding="utf-8")
+    (docs / "long.html").write_text(f"<p>{long}", encoding="utf-8")
+    (docs / "just.txt").write_text("x" * 999 + "\n", encoding="utf-8")
+    rows = ["one", long, "two", f"{long}\n{long}"]
+    (docs / "rows.jsonl").write_text("".join(f"{json.dumps({'text': each})}\n" for each in rows), encoding="utf-8")
+    (docs / "rows.csv").write_text(f'text,n\none,1\n"{long}",2\nthree,3\n', encoding="utf-8")
+    (docs / "torn.csv").write_text(f'text\none\n"two\n{long}"\nthree\n', encoding="utf-8")
+    place = ["--to", f"qdrant:{tmp_path}/qdrant"]
+    told = call("ingest", "docs", *place, "--max-size", "1kB", code=1)
+    listed = dict(line.removeprefix("rejected: docs/").split(": ", 1) for line in told.stderr.splitlines())
+    file = "is larger than 1 kB; split it, or raise --max-size"
+    line = "has a line of more than 1 kB; split it, or raise --max-size"
+    assert listed == {
+        "long.html": file,
+        "long.txt": file,
+        "rows.csv:3": line,
+        "rows.jsonl:2": line,
+        "rows.jsonl:4": line,
+        "torn.csv": "has a row of more than 1 kB from line 3 on",
+    }
+    assert "; 6 rejected" in told.stdout
+    assert told.stdout.startswith("6 records")
+    assert "rejected" not in call("ingest", "docs", *place).stderr
+    assert "--max-size must be a size" in call("ingest", "docs", *place, "--max-size", "big", code=2).stderr
+
+
+def test_a_line_without_end_is_not_held() -> None:
+    """Nor is a file: no more than a little beyond the limit is read at once."""
+    size = 40_000_000
+
+    class Endless(io.RawIOBase):
+        def __init__(self, begin: bytes, end: bytes) -> None:
+            self._left = b""
+            self._parts = iter([begin, *[b"x" * 65_536] * (size // 65_536), end])
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+            part = self._left or next(self._parts, b"")
+            given, self._left = part[: len(buffer)], part[len(buffer) :]
+            buffer[: len(given)] = given
+            return len(given)
+
+    def opened(begin: bytes, end: bytes) -> io.BufferedReader:
+        return io.BufferedReader(Endless(begin, end), 1 << 16)
+
+    gc.collect()
+    tracemalloc.start()
+    try:
+        found = list(jsonl_rows(opened(b'{"text": "a"}\n', b'\n{"text": "b"}\n'), [], 100_000))
+        assert [number for number, row in found if isinstance(row, dict)] == [1, 3]
+        found = list(csv_rows(opened(b"text\na\n", b"\nb\n"), ["text"], 100_000))
+        assert [(number, row) for number, row in found if isinstance(row, dict)] == [
+            (2, {"text": "a"}),
+            (4, {"text": "b"}),
+        ]
+        with pytest.raises(Unreadable, match="is larger than 100 kB"):
+            read_at_most(opened(b"x", b""), 100_000)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < size / 4
+
+
+def test_a_long_text_of_a_row(tmp_path: Path) -> None:
+    """Of a format whose rows have no lines."""
+    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+    pq.write_table(pa.table({"id": ["a", "b"], "text": ["x" * 1_000, "short"]}), tmp_path / "rows.parquet")
+    source = Source([str(tmp_path)], Columns("id"), most=100)
+    assert [record.id for record in source] == ["b"]
+    assert source.rejected == [
+        (f"{tmp_path.name}/rows.parquet:1", "has a text of more than 100 B; split it, or raise --max-size")
+    ]
+
+
+# -- PDF
+
+
+def test_blanks_of_a_pdf() -> None:
+    """Where there are none, but distances between letters, as LaTeX sets them; and a word parted by a hyphen."""
+    text, metadata = pdf_text(pdf("[(It) -278 (is) -333 (right)] TJ", "(exam-) Tj 0 -14 Td (ple)"), MOST)
+    assert text.startswith("It is right\n\n")
+    assert metadata == {"pages": 2}
