@@ -96,7 +96,7 @@ class Pool:
             raise PoolTimeout(f"all {_MOST} connections are in use")
         try:
             made, connection = self._take() or (time.monotonic(), self._connector.connect(until - time.monotonic()))
-            connection.patience = max(_LEAST_WAIT, until - time.monotonic())
+            connection.patience = max(_LEAST_WAIT, (until - time.monotonic()) / 2)  # time is left for another one
             try:
                 yield connection
             finally:

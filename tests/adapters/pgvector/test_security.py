@@ -195,13 +195,14 @@ def test_a_callers_transaction_keeps_its_path(database: str) -> None:
             return Write({"r0": 1}, [Chunk.of(RECORDS[0], 0, 0, text)], np.ones((1, 16), np.float32), [], known)
 
         with psycopg.connect(database, options="-c search_path=theirs,public") as connection:
-            for known in (store.known(["r0"]), {"r0": {}}):  # first outside of a transaction, then in one
+            new: dict[str, dict[int, bytes]] = {"r0": {}}
+            for known in (store.known(["r0"]), new):  # first outside of a transaction, then in one
                 store.open_on(connection, Hashing().space, write=True)
                 store.write_on(connection, write("changed", known))
                 assert store.delete_on(connection, ["r0"]) == 1
                 assert connection.execute("SHOW search_path").fetchone() == ("theirs,public",)
             with pytest.raises(psycopg.errors.CheckViolation):
-                store.write_on(connection, write("bad", {"r0": {}}))
+                store.write_on(connection, write("bad", new))
             assert connection.execute("SHOW search_path").fetchone() == ("theirs,public",)
 
 
