@@ -345,27 +345,21 @@ def test_a_build_that_others_do_not_let_begin(database: str, index: Index, monke
 def small_shared_memory(postgres: str) -> Iterator[str]:
     """A server of the test's own that has as much of it as a container has."""
     [(program,)] = execute(postgres, "SELECT setting FROM pg_config WHERE name = 'BINDIR'")
-    if os.geteuid() != 0 or not all(map(shutil.which, (f"{program}/initdb", "mount", "setpriv"))):
+    own = "mount -t tmpfs -o size=64m,mode=1777 tmpfs /dev/shm"
+    if not all(map(shutil.which, (f"{program}/initdb", "unshare", "setpriv"))) or os.geteuid() != 0:
         pytest.skip("needs root, and the server's programs on this machine, to see shared memory run out")
+    if subprocess.run(["unshare", "-m", "sh", "-c", own], capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a file system")
     with tempfile.TemporaryDirectory() as folder:
         shutil.chown(folder, "nobody")
-        data, user = f"{folder}/data", ["setpriv", "--reuid=nobody", "--clear-groups", "env", f"TMPDIR={folder}"]
-        subprocess.run(
-            [*user, f"{program}/initdb", "-D", data, "-A", "trust", "-U", "postgres", "--no-sync"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        owner = Path(data).stat()
-        mode = f"size=64m,mode=700,uid={owner.st_uid},gid={owner.st_gid}"
-        mount = ["mount", "-t", "tmpfs", "-o", mode, "tmpfs", f"{data}/pg_dynshmem"]
-        if subprocess.run(mount, capture_output=True, check=False).returncode:
-            pytest.skip("this user may not mount a file system")
-        settings = f"-k {folder} -c listen_addresses= -c dynamic_shared_memory_type=mmap"
-        control = [*user, f"{program}/pg_ctl", "-D", data, "-l", f"{folder}/log", "-w"]
-        subprocess.run([*control, "-o", settings, "start"], check=True, stdout=subprocess.DEVNULL)
+        user = f"setpriv --reuid=nobody --clear-groups {program}"
+        make = f"{user}/initdb -D {folder}/data -A trust -U postgres --no-sync"
+        settings = f"-k {folder} -c listen_addresses= -c dynamic_shared_memory_type=posix"
+        control = f"{user}/pg_ctl -D {folder}/data -l {folder}/log -w"
+        for command in (make, f"{own} && {control} -o '{settings}' start"):
+            subprocess.run(["unshare", "-m", "sh", "-c", command], check=True, stdout=subprocess.DEVNULL)
         yield f"postgresql://postgres@/postgres?host={folder}"
-        subprocess.run([*control, "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL)
-        subprocess.run(["umount", f"{data}/pg_dynshmem"], check=True)
+        subprocess.run(["sh", "-c", f"{control} -m immediate stop"], check=True, stdout=subprocess.DEVNULL)
 
 
 def test_a_container_with_little_shared_memory(small_shared_memory: str) -> None:
