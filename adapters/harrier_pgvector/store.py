@@ -53,8 +53,9 @@ class PgVectorStore:
     ) -> None:
         """A table in the database of a connection string, or of a psycopg pool, which stays its owner's.
 
-        precision: float16 numbers cost half of float32 and lose no recall. retry_for: how many seconds a server may be
-        away before a write is given up.
+        precision: float16 numbers cost half of float32 and lose no recall. retry_for: after how many seconds an
+        operation is given up whose server is away, silent, or read-only after it took writes before. A statement that
+        the server works on is waited for. Of a pool, its connections' own timeouts apply.
         """
         if precision not in _PRECISIONS:
             raise SettingError(f"precision is 'float16' or 'float32', not {precision!r}")
