@@ -7,6 +7,7 @@ server a caller waits for that, and the reason of a failure is in the log only. 
 from __future__ import annotations
 
 import os
+import select
 import socket
 import threading
 import time
@@ -18,6 +19,7 @@ import psycopg
 from psycopg import Connection, OperationalError
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
+from psycopg.waiting import WAIT_R, WAIT_W
 from psycopg_pool import PoolClosed, PoolTimeout
 
 from harrier_pgvector.session import ask
@@ -57,8 +59,8 @@ class Patient(Connection[Any]):
         try:
             state = next(gen)
             while True:
-                ready = yield state  # nothing is ready after each tenth of a second
-                if ready:
+                ready = yield state  # after each tenth of a second, which some releases of psycopg take for an answer
+                if ready and self._is_ready(state):
                     silent_since, suspected = time.monotonic(), False
                 elif suspected:  # and the answer did not come while the server was asked
                     self._give_up(time.monotonic() - silent_since)
@@ -68,6 +70,15 @@ class Patient(Connection[Any]):
                 state = gen.send(ready)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
+
+    def _is_ready(self, state: int) -> bool:
+        """Whether the socket can be read, or written to, as psycopg waits for."""
+        if not hasattr(select, "poll"):  # on Windows
+            return True
+        wanted = (state & WAIT_R, select.POLLIN), (state & WAIT_W, select.POLLOUT)
+        poll = select.poll()
+        poll.register(self.fileno(), sum(event for waits, event in wanted if waits))
+        return bool(poll.poll(0))
 
     def _give_up(self, silent: float) -> None:
         self.close()
