@@ -62,7 +62,7 @@ def use_everything(open_: Open) -> None:
         assert index.verify().sound
         assert index.delete(["r1"]) == 1
         assert (index.count(), len(list(index.read(["r2"])))) == (1_049, 1)
-        store.create_langchain_view("view")
+        store.create_langchain_view("view", as_owner=True)  # which Postgres has before 15 too
         with psycopg.connect(open_.conninfo) as connection:  # type: ignore[attr-defined]
             connection.execute("SELECT")
             store.open_on(connection, Hashing().space, write=True)
