@@ -1,4 +1,4 @@
-"""Connections to Postgres: a pool, patience while a server is away, errors that tell no text and no password."""
+"""Connections to Postgres: patience while a server is away, and errors that tell no text and no password."""
 
 from __future__ import annotations
 
@@ -8,31 +8,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import psycopg
-from psycopg import Connection, Cursor, InterfaceError, OperationalError, capabilities, errors
+from psycopg import Connection, InterfaceError, errors
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import PipelineStatus
-from psycopg.rows import tuple_row
 from psycopg_pool import ConnectionPool, PoolClosed
 
-from harrier_core.errors import SettingError, StoreError, StoreFull, StoreUnavailable, StoreUnsuitable
+from harrier_core.errors import SettingError, StoreUnavailable
+from harrier_pgvector.failures import is_lost, is_transient, translate
+from harrier_pgvector.pool import Pool
+from harrier_pgvector.session import as_ours, autocommitting
 
 T = TypeVar("T")
 
-# What passes by itself: a restart, a fail-over, too many guests, two writers in each other's way.
-_PASSING = (
-    errors.AdminShutdown,
-    errors.CrashShutdown,
-    errors.CannotConnectNow,
-    errors.TooManyConnections,
-    errors.DeadlockDetected,
-    errors.SerializationFailure,
-)
-_CONNECTION = "08"  # the class of states that mean a lost connection; one that was never made has no state
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
-_MOST = 10  # connections; Postgres has a hundred by default, for everybody
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+_STANDBY_WAIT = 5.0  # seconds for a standby to become the primary, if no primary was ever seen
+
+# What a repr may show of a connection string. Others may be secrets, or hold one.
+_SHOWN = ("user", "host", "hostaddr", "port", "dbname", "service")
 
 
 class Connections:
@@ -40,36 +34,55 @@ class Connections:
 
     def __init__(self, place: str | ConnectionPool[Any], retry_for: float) -> None:
         self._conninfo = checked_conninfo(place) if isinstance(place, str) else ""
-        self._pool: ConnectionPool[Any] | None = None if isinstance(place, str) else place
-        self._own = isinstance(place, str)
+        self._own: Pool | None = None
+        self._theirs = None if isinstance(place, str) else place
         self._retry_for = retry_for
-        # Whose the pool's connections and threads are: none of them survives a fork.
-        self._process = os.getpid() if self._pool is not None and not self._pool.closed else None
+        # Whose the connections are: none of them survives a fork.
+        self._process = os.getpid() if self._theirs is not None and not self._theirs.closed else None
         self._locks: dict[int, threading.Lock] = {}
         self._closed = threading.Event()
+        self._seen_writable = False  # whether a server that takes writes was reached before
 
-    def run(self, work: Callable[[Connection[Any]], T]) -> T:
-        """What `work` returns; it runs again, from its beginning, if the connection was lost or the server is away."""
-        until, pause = time.monotonic() + self._retry_for, _FIRST_PAUSE
-        pool = self._connected()
+    def run(self, work: Callable[[Connection[Any]], T], *, writes: bool = False) -> T:
+        """What `work` returns; it runs again, from its beginning, if the connection was lost or the server is away.
+
+        writes: where it succeeds, the server is one that takes writes, and is waited for while it takes none.
+        """
+        begin, pause = time.monotonic(), _FIRST_PAUSE
+        self._check_usable()
+        unpaused = self._theirs.max_size if self._theirs else 0
         while True:
-            sound = False
+            state = _State()
             try:
-                with pool.connection(timeout=max(1.0, until - time.monotonic())) as connection, as_ours(connection):
-                    try:
-                        return work(connection)
-                    except psycopg.Error:
-                        sound = not connection.closed
-                        raise
+                with self._connection(begin + self._retry_for) as connection, state.watching(connection):
+                    result = work(connection)
+                    self._seen_writable = self._seen_writable or writes or _is_writable(connection)
+                    return result
             except PoolClosed:
                 raise StoreUnavailable("this store is closed; make another one") from None
             except (psycopg.Error, InterfaceError) as error:
-                if not _passes(error, sound=sound) or time.monotonic() >= until:
-                    _translate(error, sound=sound)
+                if time.monotonic() >= begin + self._patience(error, state):
+                    translate(error, sound=state.sound)
+                lost = is_lost(error, sound=state.sound)
+            if lost and self._own:
+                self._own.forget()
+            # In somebody else's pool one lost connection comes after the other, and none of them need be waited for.
+            unpaused -= 1
+            if lost and unpaused >= 0:
+                continue
             # With a part of chance, so that those who were in each other's way are not so again.
             if self._closed.wait(pause * random.uniform(0.5, 1.0)):
                 raise StoreUnavailable("this store was closed while it waited for its server") from None
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _patience(self, error: Exception, state: _State) -> float:
+        """Return for how many seconds an operation that ends so is tried again."""
+        if isinstance(error, errors.ReadOnlySqlTransaction):
+            # A switch-over lasts some seconds. A server or a user that may never write is not waited for.
+            return self._retry_for if self._seen_writable else _STANDBY_WAIT * state.standby
+        if not is_transient(error, sound=state.sound) or (self._own is not None and not self._own.reached):
+            return 0.0
+        return self._retry_for
 
     @property
     def _inherited(self) -> bool:
@@ -81,96 +94,83 @@ class Connections:
         """Of each process its own: that of a parent may be held, by a thread that is not here."""
         return self._locks.setdefault(os.getpid(), threading.Lock())
 
-    def _connected(self) -> ConnectionPool[Any]:
+    def _check_usable(self) -> None:
         if self._inherited:
             raise StoreUnavailable(f"{self} was connected before this process was forked; open the store after it")
         with self._lock:
             if self._closed.is_set():
                 raise StoreUnavailable("this store is closed; make another one")
-            if self._pool is None:
-                # The first one by itself, for its error: a pool would try for half a minute and then not say why.
-                try:
-                    psycopg.connect(self._conninfo).close()
-                except OperationalError as error:
-                    _translate(error)
-                # Without prepared statements, which a pooler between us and the server may not know.
-                settings = {"autocommit": True, "prepare_threshold": None, "client_encoding": "utf8"}
-                check = ConnectionPool.check_connection
+            if self._theirs is None and self._own is None:
+                self._own = Pool(self._conninfo)
+            if self._process is None:
                 self._process = os.getpid()
-                self._pool = ConnectionPool(
-                    self._conninfo, kwargs=settings, min_size=0, max_size=_MOST, check=check, open=True
-                )
-            elif self._process is None:
-                self._process = os.getpid()
-            return self._pool
+
+    @contextmanager
+    def _connection(self, until: float) -> Iterator[Connection[Any]]:
+        if self._own is not None:
+            with self._own.connection(until) as connection:
+                yield connection
+        elif self._theirs is not None:
+            patience = max(1.0, until - time.monotonic())
+            with self._theirs.connection(timeout=patience) as connection, autocommitting(connection):
+                yield connection
 
     def close(self) -> None:
-        """Close our own pool; a forked process leaves it to the one that made it."""
+        """Close our own connections; a forked process leaves them to the one that made them."""
         if self._inherited:
             return
         self._closed.set()
         with self._lock:
-            if self._own and self._pool is not None:
-                self._pool.close()
+            if self._own is not None:
+                self._own.close()
 
     def __str__(self) -> str:
-        if not self._own:
+        if self._theirs is not None:
             return "a pool"
-        said = {name: value for name, value in conninfo_to_dict(self._conninfo).items() if name != "password"}
+        said = {name: value for name, value in conninfo_to_dict(self._conninfo).items() if name in _SHOWN}
         return repr(" ".join(f"{name}={value}" for name, value in said.items() if value))
 
 
-@contextmanager
-def as_ours(connection: Connection[Any]) -> Iterator[None]:
-    """A connection as this package's statements take it; afterwards it is again as its owner made it."""
-    if capabilities.has_pipeline() and connection.info.pipeline_status != PipelineStatus.OFF:
-        raise SettingError("the connection is in pipeline mode, in which no rows are copied; use it outside of that")
-    if connection.info.encoding != "utf-8":  # copied rows are, and Postgres would take them for something else
-        raise SettingError(
-            f"the connection's client_encoding is {connection.info.encoding}, not utf-8; connect with "
-            "client_encoding='utf8'"
-        )
-    theirs = connection.row_factory, connection.cursor_factory, connection.prepare_threshold
-    connection.row_factory, connection.cursor_factory, connection.prepare_threshold = tuple_row, Cursor, None
-    try:
-        yield
-    finally:
-        connection.row_factory, connection.cursor_factory, connection.prepare_threshold = theirs
+class _State:
+    """What a connection was when an operation failed."""
+
+    sound = False
+    standby = True  # or unknown: servers before 14 do not report it, and some poolers do not pass it on
+
+    @contextmanager
+    def watching(self, connection: Connection[Any]) -> Iterator[None]:
+        """Take a connection as this package does, and note what it is after an error."""
+        with as_ours(connection):
+            try:
+                yield
+            except psycopg.Error as error:
+                self.sound = not connection.closed
+                if self.sound and isinstance(error, errors.ReadOnlySqlTransaction):
+                    self.standby = _reported(connection, "in_hot_standby") != "off"
+                    connection.close()  # another session may be on another server, or be allowed more
+                raise
+
+
+def _is_writable(connection: Connection[Any]) -> bool:
+    """Whether the server says that it takes writes."""
+    return _reported(connection, "in_hot_standby") == _reported(connection, "default_transaction_read_only") == "off"
+
+
+def _reported(connection: Connection[Any], setting: str) -> str:
+    return (connection.pgconn.parameter_status(setting.encode()) or b"").decode()
 
 
 def checked_conninfo(conninfo: str) -> str:
     """The same, if libpq can read it, whose own error would quote it."""
     try:
-        conninfo_to_dict(conninfo)
+        given = conninfo_to_dict(conninfo)
     except psycopg.ProgrammingError:
         raise SettingError(
             "the connection string is neither a URL, postgresql://user@host/database, nor a list of settings, "
             "host=... dbname=..."  # and it may hold a password: it is not shown
         ) from None
+    if not all(each.strip().isdecimal() for each in str(given.get("port") or "").split(",") if each):
+        raise SettingError(  # libpq would quote it, and it is part of a password that has an unescaped colon or slash
+            "the port in the connection string is no number; in a URL, escape what is special in a password"
+        )
     return conninfo
-
-
-def _passes(error: Exception, *, sound: bool) -> bool:
-    """Whether it may pass by itself; what the driver refuses on a sound connection does not."""
-    state = getattr(error, "sqlstate", None)
-    lost = not sound if state is None else state.startswith(_CONNECTION)
-    return (lost and isinstance(error, OperationalError | InterfaceError)) or isinstance(error, _PASSING)
-
-
-def _translate(error: Exception, *, sound: bool = False) -> NoReturn:
-    """The same in our words; the server's own detail may quote a row, and is left out."""
-    state = getattr(error, "sqlstate", None)
-    said = getattr(getattr(error, "diag", None), "message_primary", None) or str(error).strip().splitlines()[0]
-    if isinstance(error, errors.InsufficientPrivilege):
-        raise StoreUnsuitable(f"the database user has not the right: {said}; grant it, or use another user") from None
-    if isinstance(error, errors.ReadOnlySqlTransaction):
-        raise StoreUnsuitable(f"this Postgres, or its user, may only read ({said}); connect to the primary") from None
-    if isinstance(error, errors.UndefinedTable | errors.UndefinedColumn | errors.UndefinedObject):
-        raise StoreUnsuitable(f"something is missing in the database: {said}") from None
-    if isinstance(error, errors.DiskFull):
-        raise StoreFull(
-            f"the disk of the Postgres server is full ({said}); make room and run the same again: what is stored stays"
-        ) from None
-    if _passes(error, sound=sound):
-        raise StoreUnavailable(f"Postgres cannot be reached: {said}") from None
-    raise StoreError(f"Postgres refused ({state or type(error).__name__}): {said}") from None

@@ -1,5 +1,8 @@
 """The table, its indexes, and all SQL that is more than a line. Names are composed, values are bound.
 
+All of it runs with the search path `pg_catalog, pg_temp` (session.py), so that only what belongs to the extension, and
+the table, needs a schema here.
+
 record_id text, number integer      the record, and which of its chunks this is, from 0; the primary key
 text text, metadata jsonb           what was found, for whoever reads the table
 start_at integer, end_at integer    where in the record's text the chunk stands
@@ -11,13 +14,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import LiteralString
+from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 from psycopg.abc import AdaptContext
 
 from harrier_pgvector.filters import Compiled
-from harrier_pgvector.rows import Precision
+from harrier_pgvector.rows import Precision, array_columns
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from harrier_core.records import Chunk
 
 COLUMNS = ("record_id", "number", "text", "metadata", "start_at", "end_at", "hash", "embedding")
 
@@ -37,6 +46,7 @@ ANY_OF = sql.SQL("ANY(ARRAY(SELECT jsonb_array_elements_text(%s::jsonb)))")
 # Rows from which an index pays: fewer are compared as fast as they are found in one.
 _FEW = 1_000
 
+# The type comes with the schema that it is in.
 LOOK_UP = """
     SELECT c.oid, a.attname, format_type(a.atttypid, a.atttypmod), col_description(c.oid, a.attnum)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -47,6 +57,23 @@ INDEXES = """
     SELECT DISTINCT m.amname FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_class x ON x.oid = i.indexrelid
     JOIN pg_am m ON m.oid = x.relam WHERE i.indisvalid AND n.nspname = %s AND c.relname = %s"""
+
+# The extension, and its type of that name.
+EXTENSION = """
+    SELECT e.extversion, n.nspname, t.oid FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+    LEFT JOIN pg_type t ON t.typnamespace = e.extnamespace AND t.typname = %s WHERE e.extname = 'vector'"""
+
+# An index that does not fit into this while it is built takes three times as long. It is never more than the server's
+# own setting, or else than what the index needs, what the server has for all its tables' pages, and a gigabyte.
+BUILD_MEMORY = """
+    SELECT set_config('maintenance_work_mem', (greatest(
+        pg_size_bytes(current_setting('maintenance_work_mem')),
+        least(pg_size_bytes('1GB'), pg_size_bytes(current_setting('shared_buffers')), 2 * s.bytes)
+    ) / 1024)::text || 'kB', true)
+    FROM (
+        SELECT greatest(pg_relation_size(c.oid), (SELECT max(pg_relation_size(relid)) FROM pg_partition_tree(c.oid)))
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s
+    ) AS s (bytes)"""
 
 
 def are_few(table: sql.Identifier) -> sql.Composed:
@@ -82,17 +109,36 @@ def written(text: str) -> sql.SQL:
 class Table:
     """One table's SQL, to be run with parameters, if only with an empty list of them."""
 
-    def __init__(self, schema: str, name: str, dimensions: int, precision: Precision) -> None:
+    def __init__(
+        self, schema: str, name: str, dimensions: int, precision: Precision, extension: str = "public", oid: int = 0
+    ) -> None:
+        """Extension: the schema that it is in. oid: of the vectors' type, to send arrays of it."""
+        self.names = schema, name
         self.name = Name(schema, name)
+        self.identifier = sql.Identifier(schema, name)  # where there are no parameters
         self.precision = precision
-        self.type = sql.SQL(f"{precision}({dimensions})")
         self.dimensions = dimensions
+        self._extension = extension
+        self._oid = oid
         self._by_sign = dimensions > _MOST_INDEXED[precision]
         self._inline = dimensions * (2 if precision == "halfvec" else 4) + 8 <= _MOST_INLINE_BYTES
-        self._operators = f"{precision}_cosine_ops"
 
     def _format(self, text: LiteralString, **more: sql.Composable) -> sql.Composed:
-        return sql.SQL(text).format(table=self.name, type=self.type, **more)
+        own = {
+            "type": sql.SQL("{}({})").format(self._its(self.precision), literal(self.dimensions)),
+            "vector": self._its(self.precision),
+            "bits": sql.SQL("bit({})").format(literal(self.dimensions)),
+            "signs_of": self._its("binary_quantize"),
+            "distance": self._operator("<=>"),
+        }
+        return sql.SQL(text).format(table=self.name, **own, **more)
+
+    def _its(self, name: str) -> Name:
+        """What the extension calls so."""
+        return Name(self._extension, name)
+
+    def _operator(self, name: LiteralString) -> sql.Composed:
+        return sql.SQL("OPERATOR({}.{})").format(Name(self._extension), sql.SQL(name))
 
     def create(self, space: str) -> list[sql.Composed]:
         """The statements that make it, empty, without the indexes that a load should not wait for."""
@@ -115,30 +161,32 @@ class Table:
         comment = self._format("COMMENT ON COLUMN {table}.embedding IS {space}", space=literal(space))
         return [create, *inline, comment]
 
-    def langchain_view(self, view: sql.Identifier) -> sql.Composed:
-        """The table under the names that langchain-postgres's PGVectorStore looks for."""
+    def langchain_view(self, view: sql.Identifier, *, invoker: bool) -> sql.Composed:
+        """The table under the names that langchain-postgres's PGVectorStore looks for.
+
+        invoker: whoever reads the view needs rights on the table, and sees what its policies let them see. A view over
+        more than one relation cannot be written to, and the planner drops the one that has no columns.
+        """
         create = """
-            CREATE OR REPLACE VIEW {view} AS
-            SELECT md5(record_id || '#' || number)::uuid AS langchain_id, text AS content, embedding,
-                metadata::json AS langchain_metadata, record_id, number FROM {table}"""
-        return self._format(create, view=view)
+            CREATE OR REPLACE VIEW {view}{options} AS
+            SELECT md5(record_id || '#' || number::text)::uuid AS langchain_id, text AS content, embedding,
+                metadata::json AS langchain_metadata, record_id, number
+            FROM {table} AS chunks CROSS JOIN (SELECT) AS one"""
+        options = sql.SQL(" WITH (security_invoker = true)" if invoker else "")
+        return self._format(create, view=view, options=options)
 
     def indexes(self) -> dict[str, sql.Composed]:
         """What makes searches fast, by the access method that each has."""
         if self._by_sign:
-            signs = "CREATE INDEX ON {table} USING hnsw ((binary_quantize(embedding)::{bits}) bit_hamming_ops)"
-            nearest = self._format(signs, bits=self._bits)
+            signs = "CREATE INDEX ON {table} USING hnsw (({signs_of}(embedding)::{bits}) {operators})"
+            nearest = self._format(signs, operators=self._its("bit_hamming_ops"))
         else:
-            operators = sql.SQL(self._operators)
+            operators = self._its(f"{self.precision}_cosine_ops")
             nearest = self._format("CREATE INDEX ON {table} USING hnsw (embedding {operators})", operators=operators)
         return {
             "hnsw": nearest,
             "gin": self._format("CREATE INDEX ON {table} USING gin (metadata jsonb_path_ops)"),
         }
-
-    @property
-    def _bits(self) -> sql.SQL:
-        return sql.SQL(f"bit({self.dimensions})")
 
     def search(
         self, vector: str, k: int, condition: Compiled, *, with_vectors: bool = False
@@ -148,23 +196,25 @@ class Table:
         stored = self._stored if with_vectors else sql.SQL("NULL")
         if not self._by_sign:
             near = """
-                SELECT record_id, number, text, metadata, 1 - (embedding <=> %s::{type}), start_at, end_at, {stored}
-                FROM {table} WHERE {where} ORDER BY embedding <=> %s::{type} LIMIT %s"""
+                SELECT record_id, number, text, metadata, 1.0::float8 - (embedding {distance} %s::{type}), start_at,
+                    end_at, {stored}
+                FROM {table} WHERE {where} ORDER BY embedding {distance} %s::{type} LIMIT %s"""
             return self._format(near, where=where, stored=stored), [vector, *values, vector, k]
         again = """
             WITH near AS MATERIALIZED (
                 SELECT * FROM {table} WHERE {where}
-                ORDER BY binary_quantize(embedding)::{bits} <~> binary_quantize(%s::{type})::{bits} LIMIT %s
+                ORDER BY {signs_of}(embedding)::{bits} {differing} {signs_of}(%s::{type})::{bits} LIMIT %s
             )
-            SELECT record_id, number, text, metadata, 1 - (embedding <=> %s::{type}), start_at, end_at, {stored}
-            FROM near ORDER BY embedding <=> %s::{type} LIMIT %s"""
+            SELECT record_id, number, text, metadata, 1.0::float8 - (embedding {distance} %s::{type}), start_at,
+                end_at, {stored}
+            FROM near ORDER BY embedding {distance} %s::{type} LIMIT %s"""
         bound: list[object] = [*values, vector, _candidates(k), vector, vector, k]
-        return self._format(again, bits=self._bits, where=where, stored=stored), bound
+        return self._format(again, differing=self._operator("<~>"), where=where, stored=stored), bound
 
     @property
     def _stored(self) -> sql.Composable:
         """A vector as bytes, whatever a connection knows of its type."""
-        return sql.SQL(f"{self.precision}_send(embedding)")
+        return sql.SQL("{}(embedding)").format(self._its(f"{self.precision}_send"))
 
     def read(
         self, record_ids: Sequence[str] | None, condition: Compiled, after: tuple[str, int]
@@ -174,9 +224,28 @@ class Table:
         own = sql.SQL("true") if record_ids is None else sql.SQL("record_id = {}").format(ANY_OF)
         read = """
             SELECT record_id, number, text, metadata, start_at, end_at, hash, {stored} FROM {table}
-            WHERE (record_id, number) > (%s, %s) AND {own} AND {where} ORDER BY record_id, number LIMIT 500"""
+            WHERE (record_id, number) > (%s::text, %s::int) AND {own} AND {where}
+            ORDER BY record_id, number LIMIT 500"""
         bound: list[object] = [] if record_ids is None else [ids(record_ids)]
         return self._format(read, stored=self._stored, own=own, where=where), [*after, *bound, *values]
+
+    def put(self, chunks: Sequence[Chunk], vectors: NDArray[np.float32]) -> tuple[sql.Composed, list[object]]:
+        """Insert chunks, or replace those of their numbers; all of a text that is the same for any number of them.
+
+        Each column is bound as one array. A staging table would be quicker to write, but each adds a hundred rows to
+        the catalogs, has a statement of its own in pg_stat_statements, and needs the privilege to make it.
+        """
+        upsert = """
+            INSERT INTO {table} ({columns})
+            SELECT {columns} FROM unnest(
+                %b::text[], %b::int[], %b::text[], %b::jsonb[], %b::int[], %b::int[], %b::bytea[], %b::{vector}[]
+            ) AS new ({columns})
+            ORDER BY record_id COLLATE "C", number
+            ON CONFLICT (record_id, number) DO UPDATE SET {new}"""
+        columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+        new = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in COLUMNS[2:])
+        arrays: list[object] = list(array_columns(chunks, vectors, self.precision, self._oid))
+        return self._format(upsert, columns=columns, new=new), arrays
 
     def width(self, k: int) -> int:
         """How many an index keeps in sight while it looks for k."""

@@ -308,16 +308,17 @@ def _check_there(folder: Path, *, write: bool) -> None:
 def _table_facts(conninfo: str, table: str, place: str) -> Facts:
     import psycopg
     from harrier_pgvector.schema import INDEXES, LOOK_UP, Name, are_few
+    from harrier_pgvector.session import ask
 
     try:
-        with psycopg.connect(conninfo) as connection:
-            columns = connection.execute(LOOK_UP, ["public", table]).fetchall()
+        with psycopg.connect(conninfo, autocommit=True, fallback_application_name="harrier-kit") as connection:
+            columns = ask(connection, LOOK_UP, ["public", table]).fetchall()
             if not columns:
                 raise StoreMissing(f"there is no table {place}; ingest something into it first")
             space = next((comment for _, name, _, comment in columns if name == "embedding"), None)
-            indexes = {method for (method,) in connection.execute(INDEXES, ["public", table]).fetchall()}
-            sized = connection.execute("SELECT pg_total_relation_size(%s::oid)", [columns[0][0]]).fetchone()
-            few = connection.execute(are_few(Name("public", table)), []).fetchone() == (True,)
+            indexes = {method for (method,) in ask(connection, INDEXES, ["public", table]).fetchall()}
+            sized = ask(connection, "SELECT pg_total_relation_size(%s::oid)", [columns[0][0]]).fetchone()
+            few = ask(connection, are_few(Name("public", table)), []).fetchone() == (True,)
     except psycopg.Error as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise StoreUnavailable(f"Postgres cannot be asked: {said[0]}") from None

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from harrier_pgvector import PgVectorStore
+from harrier_pgvector.writing import Writing
 from harrier_qdrant import QdrantStore
 from harrier_qdrant.embedded import Edge
 from numpy.typing import NDArray
@@ -137,7 +138,8 @@ if __name__ == "__main__":
     place_, name_, step_, occurrence_ = sys.argv[1:]
     ingest._WINDOW_RECORDS = 20  # so that there are many instants between windows
     if step_ != "none":
-        die_at(Edge if place_.startswith("Path:") else PgVectorStore, step_, int(occurrence_))
+        kinds = [Edge] if place_.startswith("Path:") else [PgVectorStore, Writing]
+        die_at(next(kind for kind in kinds if hasattr(kind, step_.split()[1])), step_, int(occurrence_))
     sys.stdout.write("begin\n")
     sys.stdout.flush()
     run(place_, name_, after())

@@ -42,9 +42,9 @@ class LeasedStore:
             held = self._queue.hold(connection, self._batch.token, [leases[id_] for id_ in write.sizes])
             lost = write.sizes.keys() - held
             written = self._store.write_on(connection, write.only(held) if lost else write)
-            done = held.difference(written.changed)
+            done = held.difference(written.changed, written.rejected)
             self._queue.done(connection, [leases[record_id] for record_id in done])
-        return Written(written.deleted, written.changed, dict.fromkeys(lost, LOST)), done
+        return Written(written.deleted, written.changed, {**written.rejected, **dict.fromkeys(lost, LOST)}), done
 
     def settle(self) -> None:
         """That is done when nothing is left."""

@@ -1,0 +1,56 @@
+"""Building the indexes of a table, once a load is over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import Connection, errors, sql
+
+from harrier_pgvector.schema import BUILD_MEMORY, INDEXES, Table, are_few
+from harrier_pgvector.session import ask, transaction
+
+# CREATE INDEX waits for all who write to the table, and all who come later to write wait for it.
+_LOCK_TIMEOUT = "10s"
+_TRANSACTION_TIMEOUT = 170_000  # the first version that has one
+
+
+def is_small(connection: Connection[Any], table: Table) -> bool:
+    """Whether it has so few rows that it needs no index."""
+    return ask(connection, are_few(table.name), []).fetchone() == (True,)
+
+
+def build(connection: Connection[Any], table: Table) -> None:
+    """Build the indexes that are missing, unless there are few rows; one at a time, whoever else wants the same."""
+    if not _missing(connection, table) or is_small(connection, table):
+        return
+    with transaction(connection):
+        _take_time(connection)
+        # Only those who may change the table can hold it, unlike an advisory lock.
+        connection.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(table.name), [])
+        ask(connection, BUILD_MEMORY, table.names, settings={"lock_timeout": _LOCK_TIMEOUT})
+        for statement in _missing(connection, table):
+            _build(connection, statement)
+        connection.execute(sql.SQL("ANALYZE {}").format(table.name), [])
+
+
+def _missing(connection: Connection[Any], table: Table) -> list[sql.Composed]:
+    there = ask(connection, INDEXES, table.names).fetchall()
+    return [statement for method, statement in table.indexes().items() if (method,) not in there]
+
+
+def _take_time(connection: Connection[Any]) -> None:
+    """A build takes longer than any search, whatever the user's statements are limited to."""
+    limits = ["statement_timeout"]
+    if connection.info.server_version >= _TRANSACTION_TIMEOUT:
+        limits.append("transaction_timeout")
+    connection.execute("; ".join(f"SET LOCAL {limit} = 0" for limit in limits))
+
+
+def _build(connection: Connection[Any], statement: sql.Composed) -> None:
+    try:
+        with transaction(connection):
+            connection.execute(statement, [])
+    except errors.DiskFull:
+        # Of shared memory: a container has 64 MB of it by default, in which workers find no room.
+        connection.execute("SET LOCAL max_parallel_maintenance_workers = 0")
+        connection.execute(statement, [])

@@ -1,0 +1,49 @@
+"""Which errors of Postgres are transient, and how the others are reported. No message quotes a row or a password."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from psycopg import InterfaceError, OperationalError, errors
+
+from harrier_core.errors import StoreError, StoreFull, StoreUnavailable, StoreUnsuitable
+
+# The server is going down, or coming up: the session is lost, whatever the driver says of the connection.
+_RESTARTING = (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow)
+# What passes by itself on a sound connection: too many guests, two writers in each other's way.
+_PASSING = (errors.TooManyConnections, errors.DeadlockDetected, errors.SerializationFailure)
+_CONNECTION = "08"  # the class of states that mean a lost connection; one that was never made has no state
+
+# Text that the encoding of the database cannot hold, as UTF-8 that is converted and as an escape in JSON.
+UNTRANSLATABLE = (errors.UntranslatableCharacter, errors.CharacterNotInRepertoire)
+
+
+def is_lost(error: Exception, *, sound: bool) -> bool:
+    """Return whether the session is gone; what the driver refuses on a sound connection is not such an error."""
+    state = getattr(error, "sqlstate", None)
+    lost = not sound if state is None else state.startswith(_CONNECTION)
+    return (lost and isinstance(error, OperationalError | InterfaceError)) or isinstance(error, _RESTARTING)
+
+
+def is_transient(error: Exception, *, sound: bool) -> bool:
+    """Return whether the same may succeed a little later."""
+    return is_lost(error, sound=sound) or isinstance(error, _PASSING)
+
+
+def translate(error: Exception, *, sound: bool = False) -> NoReturn:
+    """Raise the kit's error for one of psycopg's; the server's own detail may quote a row, and is left out."""
+    state = getattr(error, "sqlstate", None)
+    said = getattr(getattr(error, "diag", None), "message_primary", None) or str(error).strip().splitlines()[0]
+    if isinstance(error, errors.InsufficientPrivilege):
+        raise StoreUnsuitable(f"the database user has not the right: {said}; grant it, or use another user") from None
+    if isinstance(error, errors.ReadOnlySqlTransaction):
+        raise StoreUnsuitable(f"this Postgres, or its user, may only read ({said}); connect to the primary") from None
+    if isinstance(error, errors.UndefinedTable | errors.UndefinedColumn | errors.UndefinedObject):
+        raise StoreUnsuitable(f"something is missing in the database: {said}") from None
+    if isinstance(error, errors.DiskFull):
+        raise StoreFull(
+            f"the disk of the Postgres server is full ({said}); make room and run the same again: what is stored stays"
+        ) from None
+    if is_transient(error, sound=sound):
+        raise StoreUnavailable(f"Postgres cannot be reached: {said}") from None
+    raise StoreError(f"Postgres refused ({state or type(error).__name__}): {said}") from None

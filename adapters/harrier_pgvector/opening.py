@@ -1,0 +1,179 @@
+"""Finding a table and the extension, making them where they are missing, and what they have to be."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import Connection, errors
+
+from harrier_core.errors import SettingError, SpaceError, StoreMissing, StoreUnsuitable, StoreWarning, WrongSpace
+from harrier_core.space import EmbeddingSpace
+from harrier_pgvector.rows import Precision
+from harrier_pgvector.schema import COLUMNS, EXTENSION, LOOK_UP, Table
+from harrier_pgvector.session import ask, transaction
+
+_NEEDED, _ITERATIVE, _SOUND = (0, 7, 0), (0, 8, 0), (0, 8, 4)  # halfvec; iterative scans; no damaged HNSW
+
+# In the schema where the user's own CREATE EXTENSION would put it: the first one of the path that the session began
+# with. It is one round trip, and in a transaction that has our path again afterwards.
+_CREATE_EXTENSION = (
+    "SET LOCAL search_path TO DEFAULT; CREATE EXTENSION vector; SET LOCAL search_path = pg_catalog, pg_temp"
+)
+
+# A table's oid, its columns with their types, and the comment on the one with the vectors.
+Found = tuple[int, dict[str, str], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """The extension as a database has it."""
+
+    said: str  # its version
+    schema: str
+    oid: int | None  # of its type for the vectors
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """Its version, to be compared."""
+        return tuple(int(part) for part in self.said.split(".")[:3] if part.isdigit())
+
+    @property
+    def iterative(self) -> bool:
+        """Whether a scan of an index goes on until it has found enough."""
+        return self.version >= _ITERATIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A table that was looked at."""
+
+    found: Found
+    space: EmbeddingSpace
+    table: Table
+    iterative: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a table of chunks is, or is to be."""
+
+    schema: str
+    name: str
+    precision: Precision  # of a new one
+
+    def __post_init__(self) -> None:
+        checked_name("schema", self.schema)
+        checked_name("table", self.name)
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    def open(self, connection: Connection[Any], space: EmbeddingSpace, before: Opened | None, *, write: bool) -> Opened:
+        """Look at the table, and to write make it if there is none; cheap if it is as it was before."""
+        found = self._look_up(connection)
+        if found is None:
+            if not write:
+                raise StoreMissing(f"there is no table {self}; ingest something into it first")
+            found = self._create(connection, space)
+        if before is not None and (before.found, before.space) == (found, space):
+            return before
+        stored, precision = self._stored(found)
+        extension = self._checked(_extension(connection, precision))
+        if stored != space:
+            raise WrongSpace(
+                f"table {self} holds vectors of another space: {stored.explain(space)}; use another table, or ingest "
+                "everything anew into a new one"
+            )
+        return Opened(found, stored, self._table(space, precision, extension), extension.iterative)
+
+    def _table(self, space: EmbeddingSpace, precision: Precision, extension: Extension) -> Table:
+        return Table(self.schema, self.name, space.dimensions, precision, extension.schema, extension.oid or 0)
+
+    def _look_up(self, connection: Connection[Any]) -> Found | None:
+        rows = ask(connection, LOOK_UP, [self.schema, self.name]).fetchall()
+        if not rows:
+            return None
+        comment = next((comment for _, name, _, comment in rows if name == "embedding"), None)
+        return rows[0][0], {name: kind for _, name, kind, _ in rows}, comment
+
+    def _stored(self, found: Found) -> tuple[EmbeddingSpace, Precision]:
+        _, columns, comment = found
+        if missing := [name for name in COLUMNS if name not in columns]:
+            raise StoreUnsuitable(
+                f"table {self} is not one of this kit's: it has no column {missing[0]!r}; use another table name"
+            )
+        try:
+            space = EmbeddingSpace.from_json(comment or "")
+        except SpaceError as error:
+            raise StoreUnsuitable(
+                f"table {self} does not say what its vectors are: the comment on its column 'embedding' is {error}; "
+                "use another table name"
+            ) from None
+        kind = re.search(r"(halfvec|vector)\(\d+\)$", columns["embedding"])
+        return space, "vector" if kind and kind[1] == "vector" else "halfvec"
+
+    def _create(self, connection: Connection[Any], space: EmbeddingSpace) -> Found:
+        """Make it, all of it or nothing; another one may do the same at once, and then it is there."""
+        with transaction(connection):
+            extension = _extension(connection, self.precision) or self._create_extension(connection)
+            table = self._table(space, self.precision, self._checked(extension))
+            try:
+                with transaction(connection):
+                    for statement in table.create(space.to_json()):
+                        connection.execute(statement, [])
+            except (errors.DuplicateTable, errors.DuplicateObject, errors.UniqueViolation):
+                found = self._look_up(connection)
+                if found is None:
+                    raise
+                return found
+            return self._look_up(connection) or (0, {}, None)
+
+    def _create_extension(self, connection: Connection[Any]) -> Extension | None:
+        try:
+            with transaction(connection):
+                connection.execute(_CREATE_EXTENSION)
+        except (errors.UniqueViolation, errors.DuplicateObject):
+            pass  # somebody else created it at once, and was faster
+        except (
+            errors.InsufficientPrivilege,
+            errors.FeatureNotSupported,
+            errors.UndefinedFile,
+            errors.InvalidSchemaName,
+        ) as error:
+            raise StoreUnsuitable(
+                f"the database of {self} lacks the extension 'vector' ({error.diag.message_primary}); install "
+                "pgvector on the server and run CREATE EXTENSION vector as its owner"
+            ) from None
+        return _extension(connection, self.precision)
+
+    def _checked(self, extension: Extension | None) -> Extension:
+        if extension is None:
+            raise StoreUnsuitable(f"the database of {self} lacks the extension 'vector'; run CREATE EXTENSION vector")
+        if extension.version < _NEEDED:
+            raise StoreUnsuitable(
+                f"{self} needs pgvector 0.7.0 or later (halfvec), and its database has {extension.said}; install 0.8.4 "
+                "or later on the server and run ALTER EXTENSION vector UPDATE"
+            )
+        if extension.version < _SOUND:
+            warnings.warn(
+                f"{self} has pgvector {extension.said}, whose indexes can be damaged or lose rows; update it to 0.8.4 "
+                "or later",
+                StoreWarning,
+                stacklevel=2,
+            )
+        return extension
+
+
+def _extension(connection: Connection[Any], precision: Precision) -> Extension | None:
+    row = ask(connection, EXTENSION, [precision]).fetchone()
+    return Extension(*row) if row else None
+
+
+def checked_name(what: str, name: str) -> str:
+    """The same, if it can be a name in Postgres."""
+    if not name or "\0" in name or len(name.encode()) > 63:
+        raise SettingError(f"{what} is a name of 1 to 63 bytes, not {name!r}")
+    return name

@@ -1,0 +1,189 @@
+"""Connections of our own: opened by the threads that need them, and never waited for without a bound.
+
+psycopg's pool opens connections in the background, and waits longer after each that fails: after a restart of the
+server a caller waits for that, and the reason of a failure is in the log only. Here each is the caller's own.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import Connection, OperationalError
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
+from psycopg_pool import PoolClosed, PoolTimeout
+
+from harrier_pgvector.session import ask
+
+T = TypeVar("T")
+
+_MOST = 10  # connections; Postgres has a hundred by default, for everybody
+_IDLE = 600.0  # seconds after which an unused connection is closed when the next one is asked for
+_OLD = 3600.0  # seconds after which a connection is not used again, so that changes of names and rights are noticed
+
+_LONGEST_CONNECT = 10  # seconds for one host, so that another attempt is made within a minute
+_LEAST_WAIT = 2.0  # seconds; libpq takes a connect_timeout of 1 for 2
+_PROBE_WAIT = 5.0
+
+# A peer that is gone without a word is noticed after half a minute or a minute, not after hours.
+_SETTINGS = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # milliseconds
+    "fallback_application_name": "harrier-kit",
+}
+
+
+class Patient(Connection[Any]):
+    """A connection that waits for an answer as long as the server works on it, and no longer."""
+
+    patience = _PROBE_WAIT  # seconds of silence after which the server is asked whether it works on an answer
+    still_works: Callable[[Patient], bool] | None = None  # asks it
+
+    def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:  # noqa: ANN401
+        """As psycopg does, and watch the time."""
+        return super().wait(self._watched(gen), *args, **options)
+
+    def _watched(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        silent_since, suspected = time.monotonic(), False
+        try:
+            state = next(gen)
+            while True:
+                ready = yield state  # nothing is ready after each tenth of a second
+                if ready:
+                    silent_since, suspected = time.monotonic(), False
+                elif suspected:  # and the answer did not come while the server was asked
+                    self._give_up(time.monotonic() - silent_since)
+                elif time.monotonic() - silent_since > self.patience:
+                    suspected = self.still_works is None or not self.still_works(self)
+                    silent_since = silent_since if suspected else time.monotonic()
+                state = gen.send(ready)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+    def _give_up(self, silent: float) -> None:
+        self.close()
+        raise OperationalError(f"the server gave no answer for {silent:.0f} seconds")
+
+
+class Pool:
+    """At most some connections to one connection string. Any number of threads may ask for one."""
+
+    def __init__(self, conninfo: str) -> None:
+        self._connector = _Connector(conninfo)
+        self._free = threading.Semaphore(_MOST)
+        self._lock = threading.Lock()
+        self._idle: list[tuple[float, float, Patient]] = []  # since when, made when
+        self._closed = False
+
+    @property
+    def reached(self) -> bool:
+        """Whether a server answered once."""
+        return self._connector.reached
+
+    @contextmanager
+    def connection(self, until: float) -> Iterator[Patient]:
+        """One that nobody else uses meanwhile, which is waited for until a time of the monotonic clock."""
+        if not self._free.acquire(timeout=max(_LEAST_WAIT, until - time.monotonic())):
+            raise PoolTimeout(f"all {_MOST} connections are in use")
+        try:
+            made, connection = self._take() or (time.monotonic(), self._connector.connect(until - time.monotonic()))
+            connection.patience = max(_LEAST_WAIT, (until - time.monotonic()) / 2)  # time is left for another one
+            try:
+                yield connection
+            finally:
+                self._put_back(made, connection)
+        finally:
+            self._free.release()
+
+    def forget(self) -> None:
+        """Close the idle connections: one was lost, and they are probably lost too."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for _, _, connection in idle:
+            connection.close()
+
+    def close(self) -> None:
+        """Close all of them, those in use as soon as they come back."""
+        self._closed = True
+        self.forget()
+
+    def _take(self) -> tuple[float, Patient] | None:
+        now = time.monotonic()
+        with self._lock:
+            if self._closed:
+                raise PoolClosed("the pool is closed")
+            old = [each for each in self._idle if now - each[0] > _IDLE or now - each[1] > _OLD]
+            self._idle = [each for each in self._idle if each not in old]
+            taken = self._idle.pop() if self._idle else None
+        for _, _, connection in old:
+            connection.close()
+        return taken[1:] if taken else None
+
+    def _put_back(self, made: float, connection: Patient) -> None:
+        if connection.info.transaction_status != TransactionStatus.IDLE:
+            connection.close()
+        with self._lock:
+            if not connection.closed and not self._closed:
+                self._idle.append((time.monotonic(), made, connection))
+                return
+        connection.close()
+
+    def __del__(self) -> None:
+        """Of a store that nobody closed."""
+        self.close()
+
+
+class _Connector:
+    """Makes connections; it knows none of them, so that a pool that nobody uses any more is collected at once."""
+
+    def __init__(self, conninfo: str) -> None:
+        self._conninfo = conninfo
+        given = conninfo_to_dict(conninfo)
+        self._settings: dict[str, Any] = {name: value for name, value in _SETTINGS.items() if name not in given}
+        self._hosts = str(given.get("host") or os.environ.get("PGHOST") or "").count(",") + 1
+        self._bounded = "connect_timeout" in given or "PGCONNECT_TIMEOUT" in os.environ  # by the user
+        self.reached = False
+
+    def connect(self, seconds: float) -> Patient:
+        """Make one, within about so many seconds."""
+        settings = dict(self._settings)
+        if not self._bounded:
+            settings["connect_timeout"] = round(min(_LONGEST_CONNECT, max(_LEAST_WAIT, seconds / self._hosts)))
+        # Without prepared statements, which a pooler between us and the server may not know.
+        connection = Patient.connect(
+            self._conninfo, autocommit=True, prepare_threshold=None, client_encoding="utf8", **settings
+        )
+        connection.still_works = self.still_works
+        self.reached = True
+        return connection
+
+    def still_works(self, silent: Patient) -> bool:
+        """Ask on another connection whether the server is there, and does not wait for us as we wait for it.
+
+        A pooler, or another address, between us and the server hides who is who; then it is enough that one answers.
+        """
+        query = "SELECT state FROM pg_stat_activity WHERE pid = %s AND client_port = %s"
+        try:
+            with self.connect(_PROBE_WAIT) as probe:
+                probe.patience, probe.still_works = _PROBE_WAIT, None
+                row = ask(probe, query, [silent.info.backend_pid, _port_of(silent)]).fetchone()
+        except psycopg.Error:
+            return False
+        return row is None or not str(row[0]).startswith("idle")
+
+
+def _port_of(connection: Connection[Any]) -> int:
+    """Return the port that the server sees, which is -1 for a Unix socket."""
+    with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as own:
+        if own.family in (socket.AF_INET, socket.AF_INET6):
+            return int(own.getsockname()[1])
+    return -1

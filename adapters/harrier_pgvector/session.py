@@ -1,0 +1,178 @@
+"""How this package uses a connection: its rows, its search path, its transactions.
+
+Every statement runs with the search path `pg_catalog, pg_temp`. With any other path, a function or an operator that
+somebody made in a schema of that path can match a call more closely than Postgres's own, and runs with our rights.
+What belongs to the extension is qualified in each statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, LiteralString
+from weakref import WeakKeyDictionary
+
+import psycopg
+from psycopg import Connection, Cursor, capabilities, sql
+from psycopg.pq import PipelineStatus, TransactionStatus
+from psycopg.rows import tuple_row
+
+from harrier_core.errors import SettingError
+
+# As statements without parameters these travel together, in one round trip, and no name in them is looked up.
+_OURS = "SET LOCAL search_path = pg_catalog, pg_temp"
+_BEGIN = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_OURS}"
+_BEGUN = f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; {_OURS}"
+_PIN = "pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
+
+_READ_COMMITTED, _REPEATABLE_READ = "read committed", "repeatable read"
+
+# Connections in a transaction that runs with our search path, and the isolation of that transaction.
+_pinned: WeakKeyDictionary[Connection[Any], str] = WeakKeyDictionary()
+
+
+@contextmanager
+def as_ours(connection: Connection[Any]) -> Iterator[None]:
+    """A connection as this package's statements take it; afterwards it is again as its owner made it."""
+    if capabilities.has_pipeline() and connection.info.pipeline_status != PipelineStatus.OFF:
+        raise SettingError("the connection is in pipeline mode, in which no rows are copied; use it outside of that")
+    if connection.info.encoding != "utf-8":  # copied rows are, and Postgres would take them for something else
+        raise SettingError(
+            f"the connection's client_encoding is {connection.info.encoding}, not utf-8; connect with "
+            "client_encoding='utf8'"
+        )
+    theirs = connection.row_factory, connection.cursor_factory, connection.prepare_threshold
+    connection.row_factory, connection.cursor_factory, connection.prepare_threshold = tuple_row, Cursor, None
+    try:
+        yield
+    finally:
+        connection.row_factory, connection.cursor_factory, connection.prepare_threshold = theirs
+
+
+@contextmanager
+def autocommitting(connection: Connection[Any]) -> Iterator[None]:
+    """A pool's connection without transactions of its own, which would cost round trips; afterwards as it was."""
+    if connection.autocommit or connection.info.transaction_status != TransactionStatus.IDLE:
+        yield
+        return
+    connection.autocommit = True
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.rollback()
+            connection.autocommit = False
+
+
+@contextmanager
+def transaction(connection: Connection[Any], *, current: bool = False) -> Iterator[None]:
+    """Begin a transaction with our search path, or a savepoint if the connection is in one already.
+
+    A transaction of our own is READ COMMITTED, whatever the database's default is. current: the statements look for
+    what other writers committed meanwhile, which they would not see in a caller's REPEATABLE READ transaction.
+    """
+    if connection in _pinned:
+        _check_isolation(_pinned[connection], current=current)
+        with connection.transaction():
+            yield
+    elif connection.info.transaction_status != TransactionStatus.IDLE:
+        with connection.transaction(), _borrowed(connection) as isolation:
+            _check_isolation(isolation, current=current)
+            yield
+    elif not connection.autocommit:
+        with connection.transaction(), _marked(connection, _READ_COMMITTED):
+            connection.execute(_BEGUN)
+            yield
+    else:
+        with _begun(connection), _marked(connection, _READ_COMMITTED):
+            yield
+
+
+def ask(
+    connection: Connection[Any],
+    query: LiteralString | sql.SQL | sql.Composed,
+    bound: Sequence[Any],
+    *,
+    settings: Mapping[str, str] | None = None,
+    binary: bool = False,
+) -> Cursor[Any]:
+    """Run one statement with our search path, and with settings that end with it; in one round trip if possible."""
+    pin, values = _setting(settings or {})
+    if connection in _pinned:
+        if settings:
+            connection.execute(pin, values)
+        return connection.execute(query, bound, binary=binary)
+    if connection.info.transaction_status != TransactionStatus.IDLE or not connection.autocommit:
+        with _borrowed(connection):
+            return ask(connection, query, bound, settings=settings, binary=binary)
+    if not capabilities.has_pipeline():
+        with transaction(connection):
+            return ask(connection, query, bound, settings=settings, binary=binary)
+    return _together(connection, (pin, values, False), (query, bound, binary))
+
+
+Statement = tuple[LiteralString | sql.SQL | sql.Composed, Sequence[Any], bool]
+
+
+def _together(connection: Connection[Any], first: Statement, second: Statement) -> Cursor[Any]:
+    """Run two statements in one round trip: outside of a transaction those of a pipeline are one, up to its end."""
+    cursor, failed = None, None
+    try:
+        with connection.pipeline():
+            try:
+                for query, bound, binary in (first, second):
+                    cursor = connection.execute(query, bound, binary=binary)
+            except psycopg.Error as error:  # raised in here, psycopg would log that a lost pipeline cannot be ended
+                failed = error
+    except psycopg.Error as error:
+        failed = failed or error
+    if failed or cursor is None:
+        raise failed or psycopg.InternalError("nothing was run")
+    return cursor
+
+
+def _setting(settings: Mapping[str, str]) -> tuple[sql.Composed, list[str]]:
+    each = [sql.SQL("pg_catalog.set_config({}, %s, true)").format(sql.Literal(name)) for name in settings]
+    return sql.SQL("SELECT {}").format(sql.SQL(", ").join([sql.SQL(_PIN), *each])), list(settings.values())
+
+
+@contextmanager
+def _begun(connection: Connection[Any]) -> Iterator[None]:
+    connection.execute(_BEGIN)
+    try:
+        yield
+    except BaseException:
+        if not connection.closed:
+            connection.rollback()
+        raise
+    connection.commit()
+
+
+@contextmanager
+def _marked(connection: Connection[Any], isolation: str) -> Iterator[None]:
+    _pinned[connection] = isolation
+    try:
+        yield
+    finally:
+        del _pinned[connection]
+
+
+@contextmanager
+def _borrowed(connection: Connection[Any]) -> Iterator[str]:
+    """Our search path in a transaction of the caller's, which has its own again afterwards.
+
+    After an error the caller's rollback, to a savepoint or of everything, sets it back.
+    """
+    settings = "pg_catalog.current_setting('search_path'), pg_catalog.current_setting('transaction_isolation')"
+    [(path, isolation, _)] = connection.execute(f"SELECT {settings}, {_PIN}").fetchall()
+    with _marked(connection, isolation):
+        yield isolation
+    connection.execute("SELECT pg_catalog.set_config('search_path', %s, true)", [path])
+
+
+def _check_isolation(isolation: str, *, current: bool) -> None:
+    if current and isolation == _REPEATABLE_READ:
+        raise SettingError(
+            "the transaction is REPEATABLE READ, in which chunks that another writer adds are not seen and a record "
+            "could become a mix of two; use READ COMMITTED or SERIALIZABLE"
+        )

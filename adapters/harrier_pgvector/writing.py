@@ -1,0 +1,194 @@
+"""A write in one transaction: a reader sees a record's old chunks or its new ones, and never a mix."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import islice
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, LiteralString
+
+from psycopg import Connection, errors, sql
+from psycopg.adapt import Buffer, Dumper
+from psycopg.pq import Format
+
+from harrier_core.errors import StoreError
+from harrier_core.records import Chunk, to_json
+from harrier_core.store import Hashes, Write, Written
+from harrier_pgvector.failures import UNTRANSLATABLE
+from harrier_pgvector.rows import Sent, copy_blocks
+from harrier_pgvector.schema import ANY_OF, COLUMNS, Table, ids
+from harrier_pgvector.session import ask, transaction
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vectors = NDArray[np.float32]
+
+# How often other writers may add chunks to our records while we write them.
+_ATTEMPTS = 5
+
+_ROWS = 1_000  # of one statement: some megabytes, which the server holds in memory
+
+
+class _OvertakenError(Exception):
+    """Another writer added chunks to records that were being written."""
+
+
+class _SentDumper(Dumper):
+    """Of a type that the statement says."""
+
+    format = Format.BINARY
+
+    def dump(self, obj: Buffer) -> Buffer:
+        """The same."""
+        return obj
+
+
+class Writing:
+    """One write to one table, on a connection that is in a transaction with our search path."""
+
+    def __init__(self, connection: Connection[Any], table: Table, name: str) -> None:
+        self._connection = connection
+        self._table = table
+        self._name = name  # for errors
+
+    def write(self, write: Write) -> Written:
+        """All of it."""
+        if not any(write.known.values()) and self._copied(write):
+            return Written(0, [])
+        for _ in range(_ATTEMPTS):
+            with suppress(_OvertakenError), transaction(self._connection):
+                return self._replace(write)
+        raise StoreError(f"records of {self._name} were written by somebody else {_ATTEMPTS} times in a row; try again")
+
+    def write_apart(self, write: Write) -> Written:
+        """The records that the encoding of the database can hold; the others are found by halves, and rejected."""
+        try:
+            with transaction(self._connection):
+                return self.write(write)
+        except UNTRANSLATABLE:
+            if len(write.sizes) == 1:
+                encoding = self._connection.info.parameter_status("server_encoding")
+                reason = f"has a character that the database's encoding, {encoding}, does not have"
+                return Written(0, [], dict.fromkeys(write.sizes, reason))
+        first = set(islice(write.sizes, len(write.sizes) // 2))
+        parts = [self.write_apart(write.only(part)) for part in (first, write.sizes.keys() - first)]
+        rejected = {record_id: reason for part in parts for record_id, reason in part.rejected.items()}
+        return Written(
+            sum(part.deleted for part in parts), [changed for part in parts for changed in part.changed], rejected
+        )
+
+    def _copied(self, write: Write) -> bool:
+        """Put records that nobody knew straight into the table, unless another writer was faster.
+
+        Writers to whom row-level security applies may not copy, and insert.
+        """
+        try:
+            with transaction(self._connection):
+                self._copy(write.encoded, write.vectors)
+        except (errors.UniqueViolation, errors.FeatureNotSupported):
+            return False
+        return True
+
+    def _replace(self, write: Write) -> Written:
+        stored = self._locked(list(write.sizes))
+        after = write.after()  # already there if a connection was lost behind a commit
+        changed = {
+            record_id
+            for record_id, known in write.known.items()
+            if stored.get(record_id, {}) not in (known, after[record_id])
+        }
+        kept = write.only(write.sizes.keys() - changed) if changed else write
+        self._put(kept.encoded, kept.vectors)
+        self._describe(kept.described)
+        stale = [
+            (record_id, number)
+            for record_id, numbers in stored.items()
+            if record_id in kept.sizes
+            for number in numbers
+            if number >= kept.sizes[record_id]
+        ]
+        self._remove(stale)
+        # No lock keeps another writer from adding chunks. Those it added while we waited for it are seen by now.
+        if look(self._connection, self._table, list(kept.sizes)) != {
+            id_: after[id_] for id_ in kept.sizes if after[id_]
+        }:
+            raise _OvertakenError
+        return Written(len(stale), sorted(changed))
+
+    def _locked(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
+        """The hashes of these records' chunks, which nobody else changes or removes until the transaction ends."""
+        lock = self._sql(
+            "SELECT record_id, number, hash FROM {table} WHERE record_id = {any_of} "
+            "ORDER BY record_id, number FOR UPDATE"
+        )
+        return _by_record(self._connection.execute(lock, [ids(record_ids)], binary=True).fetchall())
+
+    def _put(self, chunks: Sequence[Chunk], vectors: Vectors) -> None:
+        """Chunks that may replace others."""
+        # Sorted, as the locks are: two writers of the same records wait for each other in the same order.
+        order = sorted(range(len(chunks)), key=lambda row: attrgetter("record_id", "number")(chunks[row]))
+        with self._connection.cursor() as cursor:
+            cursor.adapters.register_dumper(Sent, _SentDumper)
+            for begin in range(0, len(order), _ROWS):
+                rows = order[begin : begin + _ROWS]
+                cursor.execute(*self._table.put([chunks[row] for row in rows], vectors[rows]))
+
+    def _copy(self, chunks: Sequence[Chunk], vectors: Vectors) -> None:
+        columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+        # Without parameters a per cent sign is one.
+        copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(self._table.identifier, columns)
+        with self._connection.cursor() as cursor, cursor.copy(copy) as copying:
+            for block in copy_blocks(chunks, vectors, self._table.precision):
+                copying.write(block)
+
+    def _describe(self, chunks: Sequence[Chunk]) -> None:
+        """Metadata of chunks whose texts, and so whose vectors, are those that are there."""
+        if not chunks:
+            return
+        update = self._sql(
+            "UPDATE {table} AS old SET metadata = (new.row ->> 2)::jsonb, start_at = (new.row ->> 3)::int, "
+            "end_at = (new.row ->> 4)::int, hash = decode(new.row ->> 5, 'hex') "
+            "FROM jsonb_array_elements(%s::jsonb) AS new (row) "
+            "WHERE old.record_id = new.row ->> 0 AND old.number = (new.row ->> 1)::int"
+        )
+        rows = [(c.record_id, c.number, to_json(c.metadata).decode(), c.start, c.end, c.hash.hex()) for c in chunks]
+        self._connection.execute(update, [json.dumps(rows)])
+
+    def _remove(self, gone: list[tuple[str, int]]) -> None:
+        if gone:
+            delete = self._sql(
+                "DELETE FROM {table} AS old USING jsonb_array_elements(%s::jsonb) AS gone (row) "
+                "WHERE old.record_id = gone.row ->> 0 AND old.number = (gone.row ->> 1)::int"
+            )
+            self._connection.execute(delete, [json.dumps(gone)])
+
+    def _sql(self, text: LiteralString) -> sql.Composed:
+        return sql.SQL(text).format(table=self._table.name, any_of=ANY_OF)
+
+
+def look(connection: Connection[Any], table: Table, record_ids: Sequence[str]) -> dict[str, Hashes]:
+    """The hashes of the chunks of those records that are there."""
+    query = sql.SQL("SELECT record_id, number, hash FROM {} WHERE record_id = {}").format(table.name, ANY_OF)
+    return _by_record(ask(connection, query, [ids(record_ids)], binary=True).fetchall())
+
+
+def look_apart(connection: Connection[Any], table: Table, record_ids: Sequence[str]) -> dict[str, Hashes]:
+    """The same; ids that the encoding of the database cannot hold are not there."""
+    try:
+        return look(connection, table, record_ids)
+    except UNTRANSLATABLE:
+        if len(record_ids) == 1:
+            return {}
+    half = len(record_ids) // 2
+    return look_apart(connection, table, record_ids[:half]) | look_apart(connection, table, record_ids[half:])
+
+
+def _by_record(rows: Sequence[tuple[str, int, bytes]]) -> dict[str, Hashes]:
+    found: dict[str, Hashes] = {}
+    for record_id, number, hash_ in rows:
+        found.setdefault(record_id, {})[number] = bytes(hash_)
+    return found

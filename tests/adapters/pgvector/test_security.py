@@ -1,0 +1,351 @@
+"""Nobody else's code runs with our rights, nobody sees more than they may, and no secret is shown."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from harrier_pgvector import PgVectorStore
+from ingesting import Hashing
+from planting import Garden, Names
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import ConnectionPool
+
+from harrier_core import EmbeddingSpace, Index, Record, SettingError, StoreUnsuitable
+from harrier_core.filters import parse
+from harrier_core.records import Chunk
+from harrier_core.store import Write
+
+RECORDS = [Record(f"r{number}", f"text number {number}", {"n": number, "tags": ["a"]}) for number in range(1_100)]
+
+CONDITIONS: list[dict[str, Any]] = [
+    {"n": 1},
+    {"n": {"$gte": 2, "$lt": 9}},
+    {"n": {"$exists": True}},
+    {"$not": {"tags": "a"}},
+    {"$or": [{"n": 1}, {"tags": "b"}]},
+    {"n": {"$in": [1, 2]}},
+    {"n": {"$in": list(range(20))}},
+    {"n": {"$in": list(range(1_200))}},
+]
+
+Open = Callable[..., PgVectorStore]
+
+
+def execute(conninfo: str, statement: str, *names: str, **settings: Any) -> list[Any]:
+    with psycopg.connect(conninfo, autocommit=True, **settings) as connection:
+        cursor = connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+        return cursor.fetchall() if cursor.description else []
+
+
+def use_everything(open_: Open) -> None:
+    """All that a store does."""
+    with Index(open_(table="docs"), Hashing()) as index:
+        store = index.store
+        assert isinstance(store, PgVectorStore)
+        assert index.ingest(RECORDS).written == 1_100  # and builds the indexes
+        changed = [replace(record, text=f"{record.text} changed") for record in RECORDS[:5]]
+        described = [replace(record, metadata={"n": -1}) for record in RECORDS[5:9]]
+        assert index.ingest([*changed, *described, Record("new", "new")]).written == 10
+        assert index.ingest([replace(changed[0], text="one")]).written == 1
+        for where in [None, *CONDITIONS]:
+            assert index.search("text", k=3, where=where) is not None
+            list(index.read(where=where))
+        assert index.ingest(RECORDS[:1_050], prune=True).deleted == 51
+        assert index.verify().sound
+        assert index.delete(["r1"]) == 1
+        assert (index.count(), len(list(index.read(["r2"])))) == (1_049, 1)
+        store.create_langchain_view("view")
+        with psycopg.connect(open_.conninfo) as connection:  # type: ignore[attr-defined]
+            connection.execute("SELECT")
+            store.open_on(connection, Hashing().space, write=True)
+            known = store.known(["r3"])
+            chunk = Chunk.of(RECORDS[3], 0, 0, "again")
+            store.write_on(connection, Write({"r3": 1}, [chunk], np.ones((1, 16), np.float32), [], known))
+            store.delete_on(connection, ["r3"])
+    for dimensions, precision in ((5_376, "float16"), (8, "float32")):
+        with open_(table=precision, precision=precision) as store:
+            store.open(EmbeddingSpace("m", None, "w", "t", dimensions, "last", "l2", "{text}"), write=True)
+            vectors = np.eye(3, dimensions, dtype=np.float32)
+            chunks = [Chunk.of(record, 0, 0, record.text) for record in RECORDS[:3]]
+            store.write(Write({c.record_id: 1 for c in chunks}, chunks, vectors, [], {c.record_id: {} for c in chunks}))
+            assert len(store.search(vectors[:1], 2, parse(None), with_vectors=True)[0]) == 2
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every statement that psycopg is asked to run from here on."""
+    seen: list[str] = []
+    for name in ("execute", "copy"):
+        original: Callable[..., Any] = getattr(psycopg.Cursor, name)
+
+        def run(self: Any, query: Any, *args: Any, original: Any = original, **options: Any) -> Any:
+            seen.append(query.as_string(self) if isinstance(query, sql.Composable) else str(query))
+            return original(self, query, *args, **options)
+
+        monkeypatch.setattr(psycopg.Cursor, name, run)
+    return seen
+
+
+def opener(place: Any, conninfo: str) -> Open:
+    def open_(**options: Any) -> PgVectorStore:
+        return PgVectorStore(place, **options)
+
+    open_.conninfo = conninfo  # type: ignore[attr-defined]
+    return open_
+
+
+@pytest.fixture
+def other_database(postgres: str) -> Iterator[str]:
+    """A second one."""
+    name = f"planted_{os.getpid()}"
+    execute(postgres, "CREATE DATABASE {}", name)
+    yield make_conninfo(postgres, dbname=name)
+    execute(postgres, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize(
+    ("schema", "extension", "path"),
+    [
+        ("public", "public", '"$user", public'),  # as a database comes; all may create in public before 15
+        ("hostile", "extensions", "hostile, pg_catalog"),  # the worst; the extension is not on the path
+    ],
+)
+def test_nothing_that_others_made_is_called(
+    database: str, other_database: str, statements: list[str], schema: str, extension: str, path: str, pool: bool
+) -> None:
+    """Functions, operators, types and tables of all names that the store uses, and of closer types, wait in vain."""
+    use_everything(opener(database, database))
+    names = Names(statements)
+    assert {"set_config", "jsonb_array_elements_text", "unnest", "count", "binary_quantize"} <= names.functions
+    assert {"=", "<=>", "@>", ">"} <= names.operators
+    assert {"jsonb", "halfvec", "text"} <= names.types
+    with psycopg.connect(other_database, autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}; CREATE SCHEMA IF NOT EXISTS {extension}")
+        connection.execute(f"CREATE EXTENSION vector SCHEMA {extension}")
+        garden = Garden(connection, schema, extension)
+        garden.plant(names)
+        assert {"operator =", "set_config", "unnest", "count", "table pg_class", "type jsonb"} <= set(garden.waiting())
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET search_path = {path}")
+    if pool:
+        with ConnectionPool(other_database, min_size=1, max_size=2, open=True) as theirs:
+            use_everything(opener(theirs, other_database))
+    else:
+        use_everything(opener(other_database, other_database))
+    with psycopg.connect(other_database, autocommit=True) as connection:
+        assert Garden(connection, schema, extension).sprung() == []
+
+
+@pytest.fixture
+def reader(database: str) -> Iterator[str]:
+    """A connection string of a role that may log in, and no more."""
+    name = f"reader_{os.getpid()}"
+    password = conninfo_to_dict(database).get("password")
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(name), sql.Literal(password))
+        )
+    yield make_conninfo(database, user=name)
+    execute(database, "DROP OWNED BY {}", name)
+    execute(database, "DROP ROLE {}", name)
+
+
+def test_the_extension_off_the_path(database: str, reader: str) -> None:
+    """As Supabase has it, in a schema of its own: for whoever writes and for whoever reads."""
+    execute(database, "CREATE SCHEMA {}", 'my "ext" %s')
+    execute(database, "CREATE EXTENSION vector SCHEMA {}", 'my "ext" %s')
+    with Index(PgVectorStore(database, table="docs"), Hashing()) as index:
+        assert index.ingest(RECORDS).written == 1_100
+        assert index.ingest([replace(RECORDS[0], text="changed")]).written == 1
+        assert index.search("changed", k=1)[0].text == "changed"
+    execute(database, "GRANT USAGE ON SCHEMA {} TO PUBLIC", 'my "ext" %s')
+    execute(database, "GRANT SELECT ON {} TO {}", "docs", str(conninfo_to_dict(reader)["user"]))
+    with Index(PgVectorStore(reader, table="docs"), Hashing()) as index:
+        assert index.search("changed", k=1, where={"n": 0})[0].text == "changed"
+        assert index.verify().sound
+
+
+def test_an_extension_that_moves(database: str) -> None:
+    """While a store is open."""
+    with Index(PgVectorStore(database, table="docs"), Hashing()) as index:
+        index.ingest(RECORDS[:3])
+        execute(database, "CREATE SCHEMA extensions")
+        execute(database, "ALTER EXTENSION vector SET SCHEMA extensions")
+        assert index.search("text number 1", k=1)[0].record_id == "r1"
+        assert index.ingest([replace(RECORDS[0], text="changed")]).written == 1
+
+
+def test_a_callers_transaction_keeps_its_path(database: str) -> None:
+    """And a session has its own again after each operation, after one that failed too."""
+    with Index(PgVectorStore(database, table="docs"), Hashing()) as index:
+        index.ingest(RECORDS[:3])
+        store = index.store
+        assert isinstance(store, PgVectorStore)
+        execute(database, "ALTER TABLE docs ADD CHECK (text <> 'bad')")
+
+        def write(text: str, known: dict[str, dict[int, bytes]]) -> Write:
+            return Write({"r0": 1}, [Chunk.of(RECORDS[0], 0, 0, text)], np.ones((1, 16), np.float32), [], known)
+
+        with psycopg.connect(database, options="-c search_path=theirs,public") as connection:
+            new: dict[str, dict[int, bytes]] = {"r0": {}}
+            for known in (store.known(["r0"]), new):  # first outside of a transaction, then in one
+                store.open_on(connection, Hashing().space, write=True)
+                store.write_on(connection, write("changed", known))
+                assert store.delete_on(connection, ["r0"]) == 1
+                assert connection.execute("SHOW search_path").fetchone() == ("theirs,public",)
+            with pytest.raises(psycopg.errors.CheckViolation):
+                store.write_on(connection, write("bad", new))
+            assert connection.execute("SHOW search_path").fetchone() == ("theirs,public",)
+
+
+def restrict(database: str, role: str) -> None:
+    """Let a role use the table, and see and write its own tenant's rows."""
+    execute(database, "GRANT SELECT, INSERT, UPDATE, DELETE ON docs TO {}", role)
+    execute(database, "ALTER TABLE docs ENABLE ROW LEVEL SECURITY")
+    execute(database, "CREATE POLICY own ON docs USING (metadata @> '{{\"tenant\": 1}}')")
+
+
+TENANTS = [Record(f"r{number}", f"text {number}", {"tenant": number % 2}) for number in range(10)]
+
+
+def test_a_view_for_langchain_shows_what_its_reader_may_see(database: str, reader: str) -> None:
+    """Row-level security holds through it; before Postgres 15 it would not, and it must be asked for."""
+    role = str(conninfo_to_dict(reader)["user"])
+    with Index(PgVectorStore(database, table="docs"), Hashing()) as index:
+        index.ingest(TENANTS)
+        restrict(database, role)
+        store = index.store
+        assert isinstance(store, PgVectorStore)
+        [(version,)] = execute(database, "SELECT current_setting('server_version_num')::int")
+        if version < 150_000:
+            with pytest.raises(StoreUnsuitable, match="before Postgres 15 a view shows.*pass as_owner=True"):
+                store.create_langchain_view("view")
+            assert execute(database, "SELECT to_regclass('view')") == [(None,)]
+        else:
+            store.create_langchain_view("view")
+            execute(database, "GRANT SELECT ON view TO {}", role)
+            assert (
+                execute(reader, "SELECT count(*) FROM view") == execute(reader, "SELECT count(*) FROM docs") == [(5,)]
+            )
+        store.create_langchain_view("all of it", as_owner=True)
+        execute(database, "GRANT SELECT ON {} TO {}", "all of it", role)
+        assert execute(reader, "SELECT count(*) FROM {}", "all of it") == [(10,)]
+
+
+def test_a_view_for_langchain_is_not_written_to(database: str) -> None:
+    """By its owner neither: langchain-postgres would delete rows of the table. Its searches use the index."""
+    with Index(PgVectorStore(database, table="docs"), Hashing()) as index:
+        index.ingest(RECORDS)
+        store = index.store
+        assert isinstance(store, PgVectorStore)
+        store.create_langchain_view("view", as_owner=True)
+        for statement in ("DELETE FROM view", "UPDATE view SET content = ''"):
+            with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="cannot (delete from|update) view"):
+                execute(database, statement)
+        nearest = "EXPLAIN SELECT content FROM view ORDER BY embedding <=> %s::halfvec(16) LIMIT 3"
+        with psycopg.connect(database) as connection:
+            connection.execute("SET enable_seqscan = off")
+            plan = connection.execute(nearest, [str([1.0] * 16)]).fetchall()
+        assert any("Index Scan using docs_embedding_idx" in line for (line,) in plan)
+
+
+def test_writers_under_row_level_security(database: str, reader: str) -> None:
+    """They may not copy, and insert; what a policy forbids is refused."""
+    with Index(PgVectorStore(database, table="docs"), Hashing()) as index:
+        index.ingest(TENANTS)
+    restrict(database, str(conninfo_to_dict(reader)["user"]))
+    own = [Record(f"new{number}", "a new text", {"tenant": 1}) for number in range(5)]
+    with Index(PgVectorStore(reader, table="docs"), Hashing()) as index:
+        assert index.ingest(own).written == 5
+        assert index.ingest([replace(own[0], text="changed")]).written == 1
+        assert index.count() == 10
+        with pytest.raises(StoreUnsuitable, match="violates row-level security"):
+            index.ingest([Record("other", "text", {"tenant": 0})])
+
+
+def test_no_temporary_table(database: str, reader: str) -> None:
+    """A writer needs no right to make one, and catalogs do not grow."""
+    role = str(conninfo_to_dict(reader)["user"])
+    with Index(PgVectorStore(database, table="docs"), Hashing()) as index:
+        index.ingest(RECORDS[:10])
+    execute(database, "REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC", str(conninfo_to_dict(database)["dbname"]))
+    execute(database, "GRANT SELECT, INSERT, UPDATE, DELETE ON docs TO {}", role)
+    made = "SELECT max(oid::bigint) FROM pg_class"
+    before = execute(database, made)
+    with Index(PgVectorStore(reader, table="docs"), Hashing()) as index:
+        for version in range(5):
+            changed = [replace(record, text=f"version {version}") for record in RECORDS[:10]]
+            assert index.ingest(changed).written == 10
+    assert execute(database, made) == before
+
+
+def test_locks_that_anybody_can_take(database: str, reader: str) -> None:
+    """An advisory lock of a role without any right holds nobody up."""
+    with psycopg.connect(reader, autocommit=True) as connection, ThreadPoolExecutor(1) as pool:
+        connection.execute("SELECT pg_advisory_lock(hashtextextended('public.docs', 0))")
+        with Index(PgVectorStore(database, table="docs"), Hashing()) as index:
+            assert pool.submit(index.ingest, RECORDS).result(60).written == 1_100
+            assert execute(database, "SELECT count(*) FROM pg_indexes WHERE tablename = 'docs'") == [(3,)]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "host=h user=u password=SECRET",
+        "host=h user=u sslpassword=SECRET sslkey=/SECRET",
+        "host=h user=u options='-c my.password=SECRET'",
+        "postgresql://u:SECRET@h/db?passfile=/SECRET",
+    ],
+)
+def test_no_secret_is_shown(place: str) -> None:
+    """Of a connection string only what says where it leads."""
+    with PgVectorStore(place) as store:
+        assert "SECRET" not in repr(store)
+        assert "user=u" in repr(store)
+        assert "host=h" in repr(store)
+
+
+def test_a_password_that_libpq_takes_for_a_port() -> None:
+    """It would quote it."""
+    with pytest.raises(SettingError, match="the port .* is no number") as caught:
+        PgVectorStore("postgresql://user:SECRET/7@host/db")
+    assert "SECRET" not in str(caught.value)
+
+
+def test_who_we_are(database: str) -> None:
+    """A DBA sees whose connections these are, unless the user has a better name."""
+    for place, name in (
+        (database, "harrier-kit"),
+        (make_conninfo(database, application_name="billing"), "billing"),
+    ):
+        with PgVectorStore(place, table="docs") as store:
+            store.open(Hashing().space, write=True)
+            assert execute(
+                database,
+                "SELECT application_name FROM pg_stat_activity WHERE query LIKE '%pg_extension%'"
+                " AND pid <> pg_backend_pid()",
+            )[-1:] == [(name,)]
+
+
+def test_a_character_that_the_encoding_lacks(postgres: str) -> None:
+    """Its record is rejected, and no other; ids too."""
+    name = f"latin_{os.getpid()}"
+    execute(postgres, "CREATE DATABASE {} ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'", name)
+    records = [Record(f"r{number}", f"été {number}", {}) for number in range(20)]
+    records[3:5] = [Record("text", "漢字"), Record("id 漢字", "été")]
+    with Index(PgVectorStore(make_conninfo(postgres, dbname=name), table="docs"), Hashing()) as index:
+        for _ in range(2):
+            report = index.ingest([*records, Record("metadata", "été", {"k": "漢"})])
+            reason = "has a character that the database's encoding, LATIN1, does not have"
+            assert sorted(report.rejected) == [("id 漢字", reason), ("metadata", reason), ("text", reason)]
+            assert index.count() == 18
+        assert index.ingest([replace(records[0], metadata={"k": "漢"})]).rejected == [("r0", reason)]
+    execute(postgres, "DROP DATABASE {} WITH (FORCE)", name)
