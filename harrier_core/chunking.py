@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from harrier_core.errors import SettingError
 from harrier_core.records import Chunk, Record
@@ -45,10 +45,56 @@ def chunks(record: Record, tokens: int, chunking: Chunking | None, count: Count)
 
 
 def _split(text: str, chunking: Chunking, count: Count) -> Iterator[tuple[int, str]]:
+    """The chunks of a text and where they begin, cut a window at a time.
+
+    The splitter's time for a chunk grows with all that follows it, and it counts the tokens of long stretches at once.
+    Chunks depend on little of what follows, so those at the end of a window, which may have been cut short by it, are
+    cut again at the beginning of the next one, and the result is that of the whole text.
+    """
     from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
     splitter = MarkdownSplitter if chunking.kind == "markdown" else TextSplitter
     own = splitter.from_callback(
         lambda piece: count([piece])[0] if piece.strip() else 0, chunking.tokens, chunking.overlap
     )
-    yield from ((start, piece) for start, piece in own.chunk_indices(text) if piece.strip())
+    begin, size = 0, chunking.tokens
+    while begin < len(text):
+        found, begin, size = _window(own, text, begin, size, chunking)
+        yield from ((start, piece) for start, piece in found if piece.strip())
+
+
+class _Splitter(Protocol):
+    def chunk_indices(self, text: str, /) -> list[tuple[int, str]]:
+        """The chunks of a text, and the characters that they begin at."""
+
+
+# A window has room for about so many chunks, of which one is cut again, or those that overlap with it.
+_CHUNKS_OF_WINDOW = 16
+# Markdown's structure is that of the whole text, and only longer texts lose it, at the end of each so many characters.
+_MARKDOWN_WINDOW = 131_072
+# A stretch without a space, longer than so many chunks, has no structure.
+_LONG_RUN = 8
+
+
+def _window(
+    own: _Splitter, text: str, begin: int, size: int, chunking: Chunking
+) -> tuple[list[tuple[int, str]], int, int]:
+    """The next chunks from `begin` on, where the following ones begin, and how many characters chunks have here."""
+    width = _width(text, begin, size, chunking)
+    while True:
+        found = [(begin + start, piece) for start, piece in own.chunk_indices(text[begin : begin + width])]
+        if begin + width >= len(text):
+            return found, len(text), size
+        last = found[-1][0] if found else begin
+        kept = [(start, piece) for start, piece in found if start + len(piece) <= last]
+        if kept and found[len(kept)][0] > begin:
+            return kept, found[len(kept)][0], max(sum(len(piece) for _, piece in kept) // len(kept), 1)
+        width *= 2
+
+
+def _width(text: str, begin: int, size: int, chunking: Chunking) -> int:
+    width = _CHUNKS_OF_WINDOW * size
+    if chunking.kind == "text" or width >= _MARKDOWN_WINDOW:
+        return width
+    longest = max(map(len, text[begin : begin + _MARKDOWN_WINDOW].split()), default=0)
+    return width if longest > _LONG_RUN * size else _MARKDOWN_WINDOW

@@ -20,6 +20,9 @@ from harrier_core.models import Model
 from harrier_core.packing import windows
 
 _KEPT_PROMPTS = 64  # every query asks for its prompt's ids
+# Longer texts are tokenized in pieces of so many characters, cut where one token ends and the next one begins; whether
+# it does depends on what follows, which is why so many of its last characters are left to the next piece.
+_PIECE, _RIGHT = 65_536, 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +47,26 @@ class Tokens:
 
     def tokenize(self, texts: Sequence[str], prompt: str, limit: int, *, truncate: bool = False) -> Tokenized:
         """Ids of `prompt + text` for each text; one that is longer than the limit is a problem, or is cut."""
-        rows = self._rows([prompt + text for text in texts])
-        too_long = [position for position, row in enumerate(rows) if len(row) > limit]
+        given = [prompt + text for text in texts]
+        rows = self._rows(["" if len(text) > _PIECE else text for text in given])
+        counts = [len(row) for row in rows]
+        for position, text in enumerate(given):
+            if len(text) > _PIECE:
+                rows[position], counts[position] = self._long_row(text, limit)
+        too_long = [position for position, count in enumerate(counts) if count > limit]
         if not truncate:
-            return Tokenized(rows, [_too_long(position, len(rows[position]), limit) for position in too_long], [])
+            return Tokenized(rows, [_too_long(position, counts[position], limit) for position in too_long], [])
         for position in too_long:
             rows[position] = rows[position][: limit - len(self._tail)] + self._tail
         return Tokenized(rows, [], too_long)
 
     def count(self, texts: Sequence[str], prompt: str) -> list[int]:
         """How many ids each text has with this prompt."""
-        return [len(row) for part in windows(texts) for row in self._rows([prompt + text for text in texts[part]])]
+        return [count for part in windows(texts) for count in self._counts([prompt + text for text in texts[part]])]
+
+    def _counts(self, texts: list[str]) -> list[int]:
+        short = iter(self._rows([text for text in texts if len(text) <= _PIECE]))
+        return [self._long_row(text, 0)[1] if len(text) > _PIECE else len(next(short)) for text in texts]
 
     def spent_on(self, prompt: str) -> int:
         """How many ids every text carries besides its own: a beginning, its prompt, an end."""
@@ -73,6 +85,32 @@ class Tokens:
             [*self._head, *self._ordinary(text, encoding), *self._tail]
             for text, encoding in zip(texts, encodings, strict=True)
         ]
+
+    def _long_row(self, text: str, most: int) -> tuple[list[int], int]:
+        """The ids of a long text, at least so many if it has them, and how many it has; it never holds all of them."""
+        row, count = [*self._head], len(self._head) + len(self._tail)
+        for ids in self._pieces(text):
+            count += len(ids)
+            if len(row) < most:
+                row += ids
+        return (row if len(row) >= most else [*row, *self._tail]), count
+
+    def _pieces(self, text: str) -> Iterator[list[int]]:
+        """The ids of a long text, some at a time: the tokenizer takes more than a hundred bytes for each of them."""
+        begin = 0
+        while len(text) - begin > _PIECE:
+            piece = text[begin : begin + _PIECE]
+            encoding = self._tokenizer.encode(piece, add_special_tokens=False)
+            number, cut = _boundary(encoding, _PIECE - _RIGHT)
+            ids: list[int] = encoding.ids[:number] if number else self._encoded(piece)
+            if not self._special.isdisjoint(ids):
+                ids = self._encoded(piece[:cut])
+            yield ids
+            begin += cut
+        yield self._encoded(text[begin:])
+
+    def _encoded(self, text: str) -> list[int]:
+        return self._ordinary(text, self._tokenizer.encode(text, add_special_tokens=False))
 
     def _ordinary(self, text: str, encoding: Encoding) -> list[int]:
         """The ids of a text without those of special tokens, should its merges have spelled one after all."""
@@ -96,6 +134,24 @@ class Tokens:
     def frame(self) -> tuple[list[int], list[int]]:
         """The ids before and after every text."""
         return self._head, self._tail
+
+
+def _boundary(encoding: Encoding, latest: int) -> tuple[int, int]:
+    """The number of tokens before a character where a word begins, or a token, and that character.
+
+    No merge reached over a boundary between tokens, so that both sides have the same tokens without each other.
+    """
+    for at in range(latest, latest // 2, -1):
+        token = encoding.char_to_token(at)
+        word = encoding.token_to_word(token) if token else None
+        word_tokens = encoding.word_to_tokens(word) if word else None
+        for first in (word_tokens[0] if word_tokens else 0, token):
+            if first:
+                before, after = encoding.token_to_chars(first - 1), encoding.token_to_chars(first)
+                # Where they do not touch, what is between them belongs to one of them.
+                if before and after and latest // 2 < before[1] == after[0]:
+                    return first, before[1]
+    return 0, latest + _RIGHT
 
 
 def _load(model: Model) -> Tokenizer:

@@ -35,7 +35,7 @@ PUBLIC_ROOMS = {
 }
 CLIENTS = {
     "harrier_cli": {
-        *("typer", "rich", "bs4", "pypdf", "pyarrow", "psycopg", "qdrant_client", "numpy"),
+        *("typer", "rich", "lxml", "pypdfium2", "pyarrow", "psycopg", "qdrant_client", "numpy"),
         *("harrier_pgvector", "harrier_qdrant"),  # it puts the pieces together
         *("device", "models", "testing"),
     },

@@ -10,10 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from harrier_cli import failures, syncing
+from harrier_cli.folders import STANDARD_INPUT
+from harrier_cli.limits import parse_size
 from harrier_cli.options import AsJson, ModelName, encoder_of
 from harrier_cli.output import Bar, say, say_json, shortened, shown, tell_each
 from harrier_cli.places import FORMS, opened, parse, summary
-from harrier_cli.sources import FORMATS, STANDARD_INPUT, Columns, PostgresSource, Source
+from harrier_cli.sources import FORMATS, OWN_METADATA, Columns, PostgresSource, Source
 from harrier_core import Chunking, Index, Match, SettingError, Task
 
 _HELP = f"""Search texts by what they mean, with Microsoft's Harrier embedding models.
@@ -80,15 +82,32 @@ def ingest(
         int, typer.Option(help="The most tokens of a chunk; with 0 a text that the model cannot take is rejected.")
     ] = 512,
     overlap: Annotated[int, typer.Option(help="How many tokens of a chunk the next one begins with.")] = 0,
-    prune: Annotated[bool, typer.Option("--prune", help="Remove the records that are not in the source.")] = False,
+    source_name: Annotated[
+        str | None,
+        typer.Option(
+            "--source",
+            metavar="NAME",
+            help="What ids begin with, wherever the source lies; the folder's or table's name by default.",
+        ),
+    ] = None,
+    moved: Annotated[
+        bool, typer.Option("--moved", help="The folder is the one that the index has from another place.")
+    ] = False,
+    max_size: Annotated[
+        str, typer.Option("--max-size", metavar="SIZE", help="Reject larger files, and longer lines of rows.")
+    ] = "100MB",
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove the source's records that are not in it any more.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what would be done.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Make an index hold these texts: only what is new or changed is encoded, and a run that failed is repeated.
 
-    A file of text, Markdown, HTML or PDF is a record, whose id is its path in the folder that was given; so is a row
-    of JSONL, CSV or Parquet. Standard input is one text, unless --format says otherwise. What cannot be read is
-    listed, and stops nothing.
+    A file of text, Markdown, HTML or PDF is a record, and so is a row of JSONL, CSV or Parquet. A folder is a source,
+    and the id of a file is FOLDER/PATH/IN/IT, however the path was spelled; a file that is named by itself belongs to
+    the folder that it is in. Another folder of the same name is refused: --source gives it a name of its own. Standard
+    input is one text, unless --format says otherwise. What cannot be read is listed, and stops nothing.
     """
     from harrier_cli.ingesting import ingest as run
     from harrier_cli.ingesting import show
@@ -96,29 +115,43 @@ def ingest(
     columns = Columns(id_, text, tuple(metadata or ()))
     if overlap and not chunk_tokens:
         raise SettingError("--overlap is of chunks, and --chunk-tokens 0 makes none; leave one of them out")
-    source = _source(paths or [], columns, format_, from_, query, table)
+    _check_columns(columns)
+    common: dict[str, Any] = {"columns": columns, "name": source_name, "most": parse_size(max_size)}
+    source = _source(paths or [], common, format_, from_, query, table)
     chunking = Chunking(tokens=chunk_tokens, overlap=overlap) if chunk_tokens else None
     place = parse(to)
     with encoder_of(model) as encoder:
-        report = run(place, source, encoder, chunking, prune=prune, dry_run=dry_run)
+        report = run(place, source, encoder, chunking, prune=prune, dry_run=dry_run, moved=moved)
     sound = show(report, source, prune=prune, dry_run=dry_run, as_json=as_json)
     return failures.FINE if sound else failures.UNSOUND
 
 
 def _source(
-    paths: list[str], columns: Columns, format_: str | None, url: str | None, query: str | None, table: str | None
+    paths: list[str],
+    common: dict[str, Any],
+    format_: str | None,
+    url: str | None,
+    query: str | None,
+    table: str | None,
 ) -> Source:
     if bool(paths) == bool(url):
         raise SettingError("an ingest reads either files, folders and -, or --from a Postgres; name one of them")
     if url:
-        return PostgresSource([], columns, url=url, query=query, table=table)
+        return PostgresSource([], url=url, query=query, table=table, **common)
     if query or table:
         raise SettingError("--query and --table are of --from, which is missing")
     if format_ not in (None, *FORMATS):
         raise SettingError(f"unknown format {format_!r}; there are {', '.join(FORMATS)}")
     if missing := [path for path in paths if path != STANDARD_INPUT and not Path(path).exists()]:
         raise SettingError(f"there is no {missing[0]}; a PATH is a file, a folder, or - for standard input")
-    return Source(paths, columns, format_)
+    return Source(paths, format=format_, **common)
+
+
+def _check_columns(columns: Columns) -> None:
+    if taken := [name for name in columns.metadata if name in OWN_METADATA]:
+        raise SettingError(
+            f"--metadata cannot be {taken[0]}: the command keeps there what a record belongs to; rename it"
+        )
 
 
 @app.command()

@@ -7,6 +7,8 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from harrier_cli.output import Bar, say, say_json, tell, tell_each
+from harrier_cli.owning import prune as remove_gone
+from harrier_cli.owning import refuse_other_roots
 from harrier_cli.places import Place, opened
 from harrier_cli.sources import Source
 from harrier_core import (
@@ -15,7 +17,6 @@ from harrier_core import (
     Index,
     IngestReport,
     Problem,
-    SettingError,
     StoreMissing,
     Task,
     TextTooLong,
@@ -30,18 +31,24 @@ if TYPE_CHECKING:
 
     Vectors = NDArray[np.float32]
 
-_LINK = "is a link to a folder; name that folder as a PATH of its own"
-_WINDOW = 1_000  # records that are removed at once
-
 
 def ingest(
-    place: Place, source: Source, encoder: Encoder, chunking: Chunking | None, *, prune: bool, dry_run: bool
+    place: Place,
+    source: Source,
+    encoder: Encoder,
+    chunking: Chunking | None,
+    *,
+    prune: bool,
+    dry_run: bool,
+    moved: bool = False,
 ) -> IngestReport:
     """Make the place hold the source's records as they are now, or count what that would change."""
     store = _rehearsed(place, encoder) if dry_run else opened(place, encoder, write=True)
     index = Index(store, Rehearsal(encoder) if dry_run else encoder, chunking=chunking)
     stored = 0
     with index, Bar("ingesting", source.size()) as bar:
+        if not moved:
+            refuse_other_roots(index, source.origins)
 
         def advance(report: IngestReport) -> None:
             nonlocal stored
@@ -52,7 +59,7 @@ def ingest(
             report = index.ingest(source, on_progress=advance)
             report.rejected[:0] = source.rejected
             if prune and source.complete:
-                report.deleted += _prune(index, source)
+                report.deleted += remove_gone(index, source)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"interrupted; {stored:,} chunks of this run are known to be stored, and the same command run again "
@@ -61,35 +68,35 @@ def ingest(
     return report
 
 
-def _prune(index: Index, source: Source) -> int:
-    """Remove the records that the source does not have, of which all could be read or named."""
-    if not source.ids:
-        raise SettingError(
-            "--prune, and there was no record at all: that would remove everything; if it is meant, use delete"
-        )
-    gone = [each for each in index.store.record_ids() if hash(each) not in source.ids]
-    return sum(index.delete(gone[begin : begin + _WINDOW]) for begin in range(0, len(gone), _WINDOW))
-
-
 def show(report: IngestReport, source: Source, *, prune: bool, dry_run: bool, as_json: bool) -> bool:
     """Say what was done; whether nothing is amiss."""
     if as_json:
         numbers = {name: getattr(report, name) for name in ("records", "written", "unchanged", "deleted", "encoded")}
         rejected = [{"id": name, "reason": reason} for name, reason in report.rejected]
-        named: dict[str, Any] = {"rejected": rejected, "repeated": report.repeated, "left_out": source.left_out}
+        named: dict[str, Any] = {"rejected": rejected, "repeated": report.repeated, "left_out": source.walk.left_out}
         done = {"pruned": prune and source.complete, "dry_run": dry_run, "seconds": round(report.seconds, 3)}
         say_json({**numbers, **named, **done})
     else:
         tell_each("rejected", report.rejected)
         tell_each("repeated", [(name, "came more than once; the last one counts") for name in report.repeated])
-        tell_each("left out", [(name, _LINK) for name in source.links])
-        if others := source.left_out - len(source.links):
+        tell_each("left out", source.walk.links)
+        if others := source.walk.left_out - len(source.walk.links):
             tell(f"left out: {others:,} files of other kinds")
-        if prune and not source.complete:
-            unread = "could not be read, or are behind a link," if source.links else "could not be read"
-            tell(f"not pruned: which records those are that {unread} is not known; mend them, and run it again")
+        if prune:
+            _tell_not_pruned(source)
         say(f"{'would be: ' if dry_run else ''}{_said(report)}")
-    return not (report.rejected or report.repeated)
+    return not (report.rejected or report.repeated or (prune and (source.walk.unknown or not source.complete)))
+
+
+def _tell_not_pruned(source: Source) -> None:
+    if not source.complete:
+        unread = "could not be read, or are behind a link," if source.walk.links else "could not be read"
+        tell(f"not pruned: which records those are that {unread} is not known; mend them, and run it again")
+    else:
+        unknown = sorted(set(source.walk.unknown))
+        tell_each(
+            "not pruned", [(each, "could not be read, or is behind a link, so that it stays") for each in unknown]
+        )
 
 
 def _said(report: IngestReport) -> str:

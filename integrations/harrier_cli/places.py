@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from harrier_core import (
     EmbeddingSpace,
@@ -250,13 +250,18 @@ def without_password(url: str) -> str:
     """A URL as it may be shown."""
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
-    query = urlencode([(name, value) for name, value in parse_qsl(parts.query) if "password" not in name])
+    query = _query([(name, value) for name, value in parse_qsl(parts.query) if "password" not in name])
     return _joined(parts.scheme, f"{user.partition(':')[0]}{at}{host}", parts.path, query)
 
 
 def _joined(scheme: str, host: str, path: str, query: str) -> str:
     """What urlunsplit would say, but for a URL without a host, whose slashes it takes away."""
     return f"{scheme}://{host}{path}{'?' if query else ''}{query}"
+
+
+def _query(options: Iterable[tuple[str, str]]) -> str:
+    """The query of a URL for libpq, to which a + is no blank."""
+    return urlencode(list(options), quote_via=quote)
 
 
 def _postgres(url: str) -> Postgres:
@@ -266,7 +271,7 @@ def _postgres(url: str) -> Postgres:
         raise SettingError(f"a place has no part behind a #; it is written {_ESCAPED}")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     table = options.pop("table", _DEFAULT)
-    return Postgres(_joined(parts.scheme, parts.netloc, parts.path, urlencode(options)), table)
+    return Postgres(_joined(parts.scheme, parts.netloc, parts.path, _query(options.items())), table)
 
 
 _GRPC_PORT, _PORT = 6334, 6333

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import IO, Any
 from uuid import UUID
 
-from harrier_cli.documents import Unreadable
+from harrier_cli.limits import Unreadable, read_at_most, shown_size, too_large
 from harrier_core import SettingError, StoreError, StoreUnavailable
 
 Row = Mapping[str, Any]
@@ -21,14 +21,29 @@ Row = Mapping[str, Any]
 Numbered = tuple[int, Row | Unreadable]
 
 _FETCHED = 1_000  # rows of a server's cursor at once
+_SKIPPED = 1 << 20  # of a line that is too long, at once
 _UNHELD = "that Python cannot hold"  # a value in the place of which that is said
 
 
-def jsonl_rows(file: IO[bytes], wanted: Collection[str]) -> Iterator[Numbered]:  # noqa: ARG001
+def jsonl_rows(file: IO[bytes], wanted: Collection[str], most: int) -> Iterator[Numbered]:  # noqa: ARG001
     """An object a line; blank lines are none."""
-    for number, line in enumerate(file, 1):
-        if line.strip():
+    for number, line in _lines(file, most):
+        if line is None:
+            yield number, Unreadable(too_large("a line", most))
+        elif line.strip():
             yield number, _object(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
+
+
+def _lines(file: IO[bytes], most: int) -> Iterator[tuple[int, bytes | None]]:
+    """Lines and their numbers; one that is too long is not held, and is None."""
+    number = 1
+    while line := file.readline(most + 1):
+        long = len(line) > most and not line.endswith(b"\n")
+        if long:
+            while (rest := file.readline(_SKIPPED)) and not rest.endswith(b"\n"):
+                pass
+        yield number, None if long else line
+        number += 1
 
 
 def _object(line: bytes) -> Row | Unreadable:
@@ -42,30 +57,71 @@ def _object(line: bytes) -> Row | Unreadable:
     return row if isinstance(row, dict) else Unreadable(f"is a JSON {type(row).__name__}, not an object")
 
 
-def csv_rows(file: IO[bytes], wanted: Collection[str]) -> Iterator[Numbered]:
+def csv_rows(file: IO[bytes], wanted: Collection[str], most: int) -> Iterator[Numbered]:
     """The first line names the columns; all values are texts.
 
     Strict: a quote too many would otherwise make one value of the lines behind it, and hide their records.
     """
     csv.field_size_limit(sys.maxsize)
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    reader = csv.reader(text, strict=True)
+    lines = _RowLines(text, most)
+    reader = csv.reader(lines, strict=True)
     number = 1
     try:
         names = next(reader, [])
         _check_names(names, wanted)
-        number = reader.line_num + 1
-        for values in reader:
-            if values:
+        while (number := reader.line_num + 1) and (values := next(lines.row(reader), None)) is not None:
+            if lines.long:
+                yield number, Unreadable(too_large("a line", most))
+            elif values:
                 yield number, _of_columns(names, values)
-            number = reader.line_num + 1
     except UnicodeDecodeError:
         raise Unreadable(f"is not UTF-8 from line {number} or a little later on; convert it") from None
     except csv.Error as error:
         raise Unreadable(f"is not CSV from line {number} on: {error}") from None
+    except _RowTooLong:
+        raise Unreadable(f"has a row of more than {shown_size(most)} from line {number} on") from None
     finally:
         with suppress(ValueError):  # it is closed
             text.detach()
+
+
+class _RowTooLong(Exception):
+    """A row whose end is not known, and so not where the next one begins."""
+
+
+class _RowLines:
+    """Lines for a CSV reader. One that is too long, and a row by itself, becomes an empty one."""
+
+    def __init__(self, text: io.TextIOWrapper, most: int) -> None:
+        self.long = False  # whether the last row was
+        self._text = text
+        self._most = most
+        self._size = 0  # of a row so far
+
+    def row(self, reader: Iterator[list[str]]) -> Iterator[list[str]]:
+        """The reader, whose next line begins a row."""
+        self.long, self._size = False, 0
+        return reader
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(self._most + 1)
+        if not line:
+            raise StopIteration
+        begins, self._size = not self._size, self._size + len(line)
+        if self._size <= self._most:
+            return line
+        quotes = line.count('"')
+        while line and not line.endswith(("\n", "\r")):
+            line = self._text.readline(_SKIPPED)
+            quotes += line.count('"')
+        if not begins or quotes % 2:
+            raise _RowTooLong
+        self.long = True
+        return "\n"
 
 
 def _check_names(names: Sequence[str], wanted: Collection[str]) -> None:
@@ -80,7 +136,7 @@ def _of_columns(names: list[str], values: list[str]) -> Row | Unreadable:
     return dict(zip(names, values, strict=True))
 
 
-def parquet_rows(file: IO[bytes], wanted: Collection[str]) -> Iterator[Numbered]:
+def parquet_rows(file: IO[bytes], wanted: Collection[str], most: int) -> Iterator[Numbered]:
     """A table that pyarrow reads, a batch at a time."""
     try:
         from pyarrow import ArrowException  # type: ignore[import-untyped]
@@ -88,7 +144,7 @@ def parquet_rows(file: IO[bytes], wanted: Collection[str]) -> Iterator[Numbered]
     except ImportError:
         raise Unreadable("is Parquet, which needs pyarrow; run pip install 'harrier-kit[parquet]'") from None
     try:
-        table = ParquetFile(file if file.seekable() else io.BytesIO(file.read()))
+        table = ParquetFile(file if file.seekable() else io.BytesIO(read_at_most(file, most)))
         names = table.schema_arrow.names
         _check_names(names, wanted)
         if missing := [name for name in wanted if name not in names]:
@@ -172,6 +228,17 @@ def _hold_what_can_be_held(connection: Any) -> None:  # psycopg's
             adapters.register_loader(name, careful(usual))
 
 
+def database_of(url: str) -> str:
+    """The server and database of a connection string, without a user or a password."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    from harrier_cli.places import connectable
+
+    parts = conninfo_to_dict(connectable(url))
+    where = parts.get("host") or parts.get("hostaddr") or parts.get("service") or "local"
+    return f"postgresql://{where}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
+
+
 def _first_line(error: Any) -> str:  # psycopg's
     """Without the detail, which may quote a row."""
     return error.diag.message_primary or (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -192,8 +259,8 @@ def plain(value: object) -> object:
     return [plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-# Each takes the names of the columns that are of use; it may leave out the others.
-ROWS: Mapping[str, Callable[[IO[bytes], Collection[str]], Iterator[Numbered]]] = {
+# Each takes the names of the columns that are of use, and may leave out the others, and the most bytes of a row.
+ROWS: Mapping[str, Callable[[IO[bytes], Collection[str], int], Iterator[Numbered]]] = {
     "jsonl": jsonl_rows,
     "csv": csv_rows,
     "parquet": parquet_rows,

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
-from stat import S_ISREG
 from typing import IO, Any
 
-from harrier_cli.documents import READERS, Unreadable
-from harrier_cli.rows import ROWS, Numbered, plain, postgres_rows
+from harrier_cli.documents import PARSERS, PLAIN, plain_text
+from harrier_cli.folders import STANDARD_INPUT, File, Origin, Walk
+from harrier_cli.limits import DEFAULT_SIZE, Unreadable, read_at_most, too_large
+from harrier_cli.parser import Parser
+from harrier_cli.rows import ROWS, Numbered, database_of, plain, postgres_rows
 from harrier_core import Record
 
-STANDARD_INPUT = "-"
 KINDS = {
     **dict.fromkeys((".txt", ".text"), "text"),
     **dict.fromkeys((".md", ".markdown"), "markdown"),
@@ -25,7 +26,10 @@ KINDS = {
     ".csv": "csv",
     ".parquet": "parquet",
 }
-FORMATS = (*READERS, *ROWS)
+FORMATS = (*PLAIN, *PARSERS, *ROWS)
+# What a record's metadata say of where it comes from: the source's name; what it was made from, unless the user named
+# the source; and the file of a row that has an id of its own.
+SOURCE, ROOT, FILE = OWN_METADATA = ("harrier_source", "harrier_root", "harrier_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +45,18 @@ class Columns:
         """All of them."""
         return (*([] if self.id is None else [self.id]), self.text, *self.metadata)
 
-    def record(self, name: str, row: Any) -> Record:  # a mapping of anything
-        """The record of a row."""
+    def record(self, name: str, row: Any, most: int) -> Record:  # a mapping of anything
+        """The record of a row, whose text has at most so many characters."""
         if missing := [each for each in self.wanted if each not in row]:
             raise Unreadable(f"has no column {missing[0]!r}; it has {', '.join(map(str, row)) or 'none'}")
         values = {each: _plain(each, row[each]) for each in self.wanted}
         key = name if self.id is None else values[self.id]
         if isinstance(key, bool) or not isinstance(key, str | int):
             raise Unreadable(f"has an id that is {type(key).__name__}, neither text nor a whole number")
-        return Record(str(key), row[self.text], {each: values[each] for each in self.metadata})
+        text = row[self.text]
+        if isinstance(text, str) and len(text) > most:
+            raise Unreadable(too_large("a text", most))
+        return Record(str(key), text, {each: values[each] for each in self.metadata})
 
 
 def _plain(column: str, value: object) -> Any:
@@ -66,100 +73,113 @@ class Source:
     paths: Sequence[str]
     columns: Columns = field(default_factory=Columns)
     format: str | None = None  # of all files, whatever their names say
+    name: str | None = None  # of the source, where the folder's own is not meant
+    most: int = DEFAULT_SIZE  # bytes of a file, or of a row
     rejected: list[tuple[str, str]] = field(default_factory=list)  # (file or file:line, reason)
-    left_out: int = 0  # files of other kinds, pipes and the like, and links, in folders
-    links: list[str] = field(default_factory=list)  # to folders elsewhere, which are left out, too
     ids: set[int] = field(default_factory=set)  # hashes of those of all records, and of what could not be read
-    complete: bool = True  # whether those are all
+    complete: bool = True  # whether those, and what begins with `walk.unknown`, are all
     bytes_read: int = 0
+    walk: Walk = field(init=False)
+    _parser: Parser = field(default_factory=Parser)
+
+    def __post_init__(self) -> None:
+        self.walk = self._walk()
+
+    def _walk(self) -> Walk:
+        return Walk(self.paths, self.name, None if self.format else frozenset(KINDS))
+
+    @property
+    def origins(self) -> list[Origin]:
+        """The sources that the records belong to."""
+        return self.walk.origins
 
     def __iter__(self) -> Iterator[Record]:
-        for path in self.paths:
-            for name, file in [(path, path)] if path == STANDARD_INPUT else self._files(path):
-                for record in self._read(name, file):
+        self.walk = self._walk()
+        try:
+            for file in self.walk:
+                for record in self._read(file):
                     self.ids.add(hash(record.id))
                     yield record
+        finally:
+            self._parser.close()
+        self.rejected += self.walk.unreadable
+        if self.walk.unknown and self.columns.id is not None:
+            self.complete = False
 
     def size(self) -> int | None:
         """How many bytes there are to read, where that can be known."""
         if STANDARD_INPUT in self.paths:
             return None
-        silent = Source(self.paths, self.columns, self.format)
-        return sum(_size(file) for path in self.paths for _, file in silent._files(path))
+        return sum(_size(file.path) for file in self._walk())
 
-    # -- files
+    def may_own(self, record_id: str) -> bool:
+        """Whether a record that was not read may be one of these PATHs that is gone."""
+        if any(map(record_id.startswith, self.walk.unknown)):
+            return False
+        return self.columns.id is not None or record_id.partition("/")[0] in {each.name for each in self.origins}
 
-    def _files(self, path: str) -> Iterator[tuple[str, str]]:
-        """Names and paths: a folder's files go by their path in it, a single file by its path as it was given."""
-        if not Path(path).is_dir():
-            yield Path(path).as_posix(), path
-            return
-        for folder, folders, files in os.walk(path, onerror=self._no_folder):
-            folders[:] = sorted(each for each in folders if not each.startswith("."))
-            for each in folders:  # of which os.walk follows no links
-                self._link(Path(path), Path(folder) / each)
-            for file in sorted(each for each in files if not each.startswith(".")):
-                whole = Path(folder) / file
-                # What is there and no file, as a pipe, might never end; a broken link is told of by who opens it.
-                if not _special(whole) and (self.format or whole.suffix.lower() in KINDS):
-                    yield whole.relative_to(path).as_posix(), str(whole)
-                else:
-                    self.left_out += 1
-
-    def _link(self, top: Path, folder: Path) -> None:
-        """What is behind a link elsewhere is not read, and may be stored; what is within the folder is read anyway."""
-        if not folder.is_symlink():
-            return
-        target, whole = folder.resolve(), top.resolve()
-        within = target.is_relative_to(whole) and not any(
-            each.startswith(".") for each in target.relative_to(whole).parts
+    def owns(self, record_id: str, metadata: Mapping[str, Any]) -> bool:
+        """Whether such a record is gone: of a file that was named by itself, only what came from it."""
+        if metadata.get(SOURCE) in self.walk.whole:
+            return True
+        return any(
+            metadata.get(SOURCE) == file.origin.name
+            and (metadata.get(FILE) == file.name or f"{record_id}:".startswith(f"{file.name}:"))
+            for file in self.walk.alone
         )
-        if not within:
-            self.links.append(folder.relative_to(top).as_posix())
-            self.left_out += 1
-            self.complete = False
 
-    def _no_folder(self, error: OSError) -> None:
-        self.rejected.append((str(error.filename), f"cannot be read: {error.strerror}"))
-        self.complete = False
-
-    def _read(self, name: str, file: str) -> Iterator[Record]:
-        kind = self.format or KINDS.get(Path(file).suffix.lower(), "text")
+    def _read(self, file: File) -> Iterator[Record]:
+        kind = self.format or KINDS.get(Path(file.path).suffix.lower(), "text")
         try:
-            with _open(file) as content:
-                if kind in READERS:
-                    yield self._document(name, kind, content.read())
+            with _open(file.path) as content:
+                if kind in ROWS:
+                    yield from self._rows(file.name, ROWS[kind](content, self.columns.wanted, self.most), file.origin)
                 else:
-                    yield from self._rows(name, ROWS[kind](content, self.columns.wanted))
+                    yield self._document(file, kind, content)
         except OSError as error:
-            self._reject(name, f"cannot be read: {error.strerror or type(error).__name__}", known=kind in READERS)
+            self._reject(file.name, f"cannot be read: {error.strerror or type(error).__name__}", rows=kind in ROWS)
         except Unreadable as error:
-            self._reject(name, str(error), known=kind in READERS)
-        if file != STANDARD_INPUT:
-            self.bytes_read += _size(file)
+            self._reject(file.name, str(error), rows=kind in ROWS)
+        if file.path != STANDARD_INPUT:
+            self.bytes_read += _size(file.path)
 
-    def _document(self, name: str, kind: str, content: bytes) -> Record:
-        text, metadata = READERS[kind](content)
+    def _document(self, file: File, kind: str, content: IO[bytes]) -> Record:
+        raw = read_at_most(content, self.most)
+        text, metadata = self._parser.read(kind, raw, self.most) if kind in PARSERS else plain_text(raw)
         if not text.strip():
             raise Unreadable("has no text in it")
-        return Record(name, text, {"format": kind, **metadata})
+        return _owned(Record(file.name, text, {"format": kind, **metadata}), file.origin)
 
-    def _rows(self, name: str, rows: Iterable[Numbered]) -> Iterator[Record]:
+    def _rows(self, name: str, rows: Iterable[Numbered], origin: Origin) -> Iterator[Record]:
         for number, row in rows:
             try:
                 if isinstance(row, Unreadable):
                     raise row
-                yield self.columns.record(f"{name}:{number}", row)
+                record = self.columns.record(f"{name}:{number}", row, self.most)
+                yield _owned(record, origin, None if self.columns.id is None else name)
             except Unreadable as error:
-                self._reject(f"{name}:{number}", str(error), known=self.columns.id is None)
+                self.rejected.append((f"{name}:{number}", str(error)))
+                if self.columns.id is None:
+                    self.ids.add(hash(f"{name}:{number}"))
+                else:
+                    self.complete = False
 
-    def _reject(self, name: str, reason: str, *, known: bool) -> None:
+    def _reject(self, name: str, reason: str, *, rows: bool) -> None:
         """What is stored of it, if its id is known, is not gone from the source: it is not to be pruned."""
         self.rejected.append((name, reason))
-        if known:
+        if not rows:
             self.ids.add(hash(name))
+        elif self.columns.id is None:
+            self.walk.unknown.append(f"{name}:")
         else:
             self.complete = False
+
+
+def _owned(record: Record, origin: Origin, file: str | None = None) -> Record:
+    """The same, with what it belongs to."""
+    owner = {SOURCE: origin.name, ROOT: origin.root, FILE: file}
+    known = {name: value for name, value in owner.items() if value is not None}
+    return replace(record, metadata={**record.metadata, **known})
 
 
 @dataclass(slots=True)
@@ -170,15 +190,37 @@ class PostgresSource(Source):
     query: str | None = None
     table: str | None = None
 
+    @property
+    def origins(self) -> list[Origin]:
+        """The table, or the query, of this database."""
+        return [self._origin]
+
+    @property
+    def _origin(self) -> Origin:
+        if self.name is not None:
+            return Origin(self.name)
+        server = database_of(self.url)
+        if self.table is not None:
+            return Origin(self.table, f"{server} table {self.table}")
+        return Origin("query", f"{server} query {sha256((self.query or '').encode()).hexdigest()[:16]}")
+
     def __iter__(self) -> Iterator[Record]:
         rows = postgres_rows(self.url, self.query, self.table, self.columns.wanted)
-        for record in self._rows(self.table or "query", rows):
+        for record in self._rows(self._origin.name, rows, self._origin):
             self.ids.add(hash(record.id))
             yield record
 
     def size(self) -> int | None:
         """Only a second look at all of it would tell."""
         return None
+
+    def may_own(self, record_id: str) -> bool:
+        """Whether a record that was not read may be a row that is gone."""
+        return self.columns.id is not None or record_id.startswith(f"{self._origin.name}:")
+
+    def owns(self, record_id: str, metadata: Mapping[str, Any]) -> bool:
+        """Whether it is one."""
+        return metadata.get(SOURCE) == self._origin.name
 
 
 def _open(file: str) -> IO[bytes]:
@@ -199,13 +241,6 @@ class _Unclosed(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:  # a writable buffer
         read: Any = self._stream
         return int(read.readinto1(buffer))
-
-
-def _special(file: Path) -> bool:
-    try:
-        return not S_ISREG(file.stat().st_mode)
-    except OSError:
-        return False
 
 
 def _size(file: str) -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -109,10 +112,14 @@ def test_any_text_as_transformers(built: Callable[..., Path], texts: list[str]) 
 _loaded: dict[Path, Tokens] = {}
 
 
-def rows_of_cached(folder: Path, texts: list[str]) -> list[list[int]]:
+def cached(folder: Path) -> Tokens:
     if folder not in _loaded:
         _loaded[folder] = tokens_of(folder)
-    return _loaded[folder].tokenize(texts, "", limit=1_000_000).rows
+    return _loaded[folder]
+
+
+def rows_of_cached(folder: Path, texts: list[str]) -> list[list[int]]:
+    return cached(folder).tokenize(texts, "", limit=1_000_000).rows
 
 
 def set_frame(folder: Path, single: str, *named: str) -> None:
@@ -175,6 +182,48 @@ def test_special_ids_may_lie_beyond_the_weights(tmp_path: Path, edit: Callable[.
     tokenizer.save(str(folder / "tokenizer.json"))
     [row] = rows_of(folder, "<image_soft_token>")
     assert max(row) < tokenizer.get_vocab_size() - 1
+
+
+PARTS = ["a", "word", " ", "  ", "\n", "\u00e9", "e\u0301", "\u0301", "\U0001f44d", "\u4e16", "1", "<eos>", "x" * 80]
+
+
+@given(texts=st.lists(st.lists(st.sampled_from(PARTS), min_size=90, max_size=200).map("".join), max_size=3))
+@pytest.mark.parametrize("architecture", ["qwen3", "gemma3"])
+def test_long_texts_in_pieces(built: Callable[..., Path], architecture: str, texts: list[str]) -> None:
+    """The same ids as at once, their number, and the same beginning where that is all that is asked for."""
+    tokens = cached(built(architecture))
+    whole = tokens.tokenize(texts, "", limit=1_000_000).rows
+    with mock.patch.multiple("harrier_core.tokens", _PIECE=64, _RIGHT=24):
+        assert tokens.tokenize(texts, "", limit=1_000_000).rows == whole
+        assert tokens.count(texts, "") == list(map(len, whole))
+        short = tokens.tokenize(texts, "", limit=30, truncate=True)
+        problems = tokens.tokenize(texts, "", limit=30).problems
+    assert short == tokens.tokenize(texts, "", limit=30, truncate=True)
+    assert problems == tokens.tokenize(texts, "", limit=30).problems
+
+
+MEASURED = """
+import resource, sys
+from harrier_core.models import open_model
+from harrier_core.tokens import Tokens
+tokens = Tokens(open_model(sys.argv[1]))
+most = []
+for size in (100_000, 4_000_000):
+    text = ("some words, " * (size // 12 + 1))[:size]
+    tokens.count([text], "")
+    tokens.tokenize([text], "", 512)
+    most.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(*most)
+"""
+
+
+def test_memory_for_a_long_text(folder: Path) -> None:
+    """A tokenizer takes more than a hundred bytes a token; it never sees all of a text at once."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, str(folder)], check=True, capture_output=True, text=True, cwd=folder
+    )
+    short, long = map(int, done.stdout.split())
+    assert long - short < 60, "MB more, for 4 MB of text"
 
 
 def test_counting_includes_the_end(encoder: Encoder) -> None:

@@ -25,7 +25,7 @@ def test_from_files_to_answers(call: Run, place: str, docs: Path) -> None:
     """Into each kind of place, and back: once by text, and then by JSON."""
     first = call("ingest", "docs", "--to", place, code=1)
     assert "3 chunks written (3 encoded), 0 unchanged" in first.stdout
-    assert "rejected: broken.txt: is not UTF-8 at byte 3; convert it\n" in first.stderr
+    assert "rejected: docs/broken.txt: is not UTF-8 at byte 3; convert it\n" in first.stderr
     assert "left out: 1 files of other kinds" in first.stderr
     (docs / "broken.txt").write_text("café", encoding="utf-8")
     (docs / "bread.txt").unlink()
@@ -40,9 +40,10 @@ def test_from_files_to_answers(call: Run, place: str, docs: Path) -> None:
     }
     where = '{"title": {"$exists": true}}'
     [match] = json.loads(call("search", "immune system", "--in", place, "--where", where, "--json").stdout)
-    assert match["record_id"] == "virus.html"
+    assert match["record_id"] == "docs/virus.html"
     assert match["text"] == "Vaccines train the immune system\nagainst a virus."
-    assert match["metadata"] == {"format": "html", "title": "Vaccines & you"}
+    own = {"harrier_source": "docs", "harrier_root": str(docs)}
+    assert match["metadata"] == {"format": "html", "title": "Vaccines & you", **own}
     facts = json.loads(call("info", place, "--json").stdout)
     assert (facts["chunks"], facts["health"], facts["space"]["dimensions"]) == (3, "fine", 256)
 
@@ -131,7 +132,7 @@ try:
 except SystemExit as end:
     assert end.code == 0, end.code
 heavy = ("torch", "transformers", "tokenizers", "numpy", "psycopg", "qdrant_client", "harrier_pgvector",
-    "harrier_qdrant", "pypdf", "bs4", "pyarrow", "huggingface_hub")
+    "harrier_qdrant", "pypdfium2", "lxml", "pyarrow", "huggingface_hub")
 print([name for name in heavy if name in sys.modules])
 """
 

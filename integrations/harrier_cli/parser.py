@@ -1,0 +1,121 @@
+"""Formats that are hard to read, read in a process that can be killed: one file of a stranger's must not stop the rest.
+
+The process is started for the first such file and stays for the others. It has a limit of memory, and of time for
+each file; where it runs into one, the file is unreadable, and the next one gets a new process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from typing import Any
+
+from harrier_cli.documents import Text, check_installed
+from harrier_cli.limits import Unreadable
+
+# For a file, and the seconds once more for each so many bytes of it.
+SECONDS, MEMORY = 60.0, 2 * 10**9
+_BYTES = 50 * 10**6
+
+
+class Parser:
+    """The process, as the one that reads files sees it."""
+
+    def __init__(self, seconds: float = SECONDS, memory: int = MEMORY) -> None:
+        self._seconds = seconds
+        self._memory = memory
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def read(self, kind: str, content: bytes, most: int) -> Text:
+        """Return the text of a file's content, of at most so many characters."""
+        check_installed(kind)
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+        process = self._process
+        assert process is not None  # noqa: S101
+        seconds = self._seconds * (1 + len(content) // _BYTES)
+        late = threading.Event()
+
+        def kill() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(seconds, kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            answer = _exchange(process, {"kind": kind, "size": len(content), "most": most, "seconds": seconds}, content)
+        except (OSError, EOFError, ValueError):
+            code = self._end()
+            raise Unreadable(_why(code, seconds, late=late.is_set())) from None
+        except BaseException:  # interrupted: the next file must not get this one's answer
+            self._end()
+            raise
+        finally:
+            timer.cancel()
+            timer.join()
+        if late.is_set():
+            self._end()
+        if isinstance(answer, str):
+            raise Unreadable(answer)
+        return answer
+
+    def _start(self) -> None:
+        self._end()
+        command = [sys.executable, "-m", "harrier_cli.parsing", str(self._memory)]
+        # It finds the modules that this process finds. In a session of its own: a terminal's Ctrl-C is for us, and it
+        # ends when its standard input does.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self._process = subprocess.Popen(  # noqa: S603
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+        )
+
+    def _end(self) -> int:
+        """End the process, and return its exit code."""
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        process.kill()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+        return process.wait()
+
+    def close(self) -> None:
+        """End the process; the next file would start another one."""
+        self._end()
+
+
+def _exchange(process: subprocess.Popen[bytes], request: dict[str, Any], content: bytes) -> Text | str:
+    """Return the text, or why there is none."""
+    stdin, stdout = process.stdin, process.stdout
+    assert stdin is not None and stdout is not None  # noqa: S101, PT018
+    stdin.write(json.dumps(request).encode() + b"\n" + content)
+    stdin.flush()
+    answer = json.loads(stdout.readline() or b"null")
+    if answer is None:
+        raise EOFError
+    if "reason" in answer:
+        return str(answer["reason"])
+    text = stdout.read(answer["size"])
+    if len(text) < answer["size"]:
+        raise EOFError
+    return text.decode("utf-8", "surrogatepass"), answer["metadata"]
+
+
+def _why(code: int, seconds: float, *, late: bool) -> str:
+    if late or code == -getattr(signal, "SIGXCPU", 0):
+        return f"takes more than {seconds:g} seconds to read; convert it to text"
+    name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    return f"cannot be read: its parser crashed ({name}), perhaps for want of memory; convert it to text"

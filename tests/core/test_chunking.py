@@ -1,0 +1,132 @@
+"""Long texts to chunks: in linear time and little memory, and the same chunks as if the whole text were cut at once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from semantic_text_splitter import MarkdownSplitter, TextSplitter
+
+from harrier_core import Chunking, Encoder, Record
+from harrier_core.chunking import chunks
+
+ROOT = Path(__file__).parents[2]
+
+
+def few(texts: Sequence[str]) -> list[int]:
+    """Tokens of about three bytes."""
+    return [len(text.encode()) // 3 + 2 for text in texts]
+
+
+def cut(text: str, chunking: Chunking) -> list[tuple[int, str]]:
+    """The chunks of a text that is too long, and where they begin."""
+    return [(chunk.start, chunk.text) for chunk in chunks(Record("a", text), chunking.tokens + 1, chunking, few)]
+
+
+def whole(text: str, chunking: Chunking) -> list[tuple[int, str]]:
+    """The same by the splitter at once."""
+    splitter = MarkdownSplitter if chunking.kind == "markdown" else TextSplitter
+    own = splitter.from_callback(
+        lambda piece: few([piece])[0] if piece.strip() else 0, chunking.tokens, chunking.overlap
+    )
+    return [(start, piece) for start, piece in own.chunk_indices(text) if piece.strip()]
+
+
+PROSE = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "harrier_core/encoder.py")]
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda path: path.name)
+@pytest.mark.parametrize(("tokens", "overlap"), [(64, 0), (64, 16), (256, 0), (256, 200)])
+def test_as_the_whole_text(path: Path, tokens: int, overlap: int) -> None:
+    """Of many windows; Markdown of less than one."""
+    text = path.read_text(encoding="utf-8")
+    for kind in ("text", "markdown"):
+        chunking = Chunking(tokens, overlap, "markdown" if kind == "markdown" else "text")
+        assert cut(text, chunking) == whole(text, chunking)
+
+
+FAMILY, FLAG = "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f1e9\U0001f1ea"
+SPACES = [" ", "  ", "\n", "\n\n", "\r\n", "\t", "\u00a0", "\u200b"]
+LETTERS = [
+    "a",
+    "word",
+    ". ",
+    "\u00e9",
+    "e\u0301",
+    FAMILY,
+    FLAG,
+    "\u4e16\u754c",
+    "\u3002",
+    "x" * 70,
+    "1" * 40,
+    "\u0e01" * 30,
+]
+PARTS = st.sampled_from([*SPACES, *LETTERS, "# ", "- ", "```\n"])
+
+
+@given(
+    st.lists(PARTS, max_size=400).map("".join).filter(str.strip), st.sampled_from([(8, 0), (16, 0), (16, 5), (64, 0)])
+)
+def test_any_text(text: str, sizes: tuple[int, int]) -> None:
+    """Nothing but white space is lost, no character is cut, no chunk is too long, and none overlaps by too much."""
+    tokens, overlap = sizes
+    reached = last = -1
+    for start, piece in cut(text, Chunking(tokens, overlap)):
+        end = start + len(piece)
+        assert text[start:end] == piece
+        assert few([piece])[0] <= tokens
+        assert start > last
+        assert end > reached
+        assert not text[max(reached, 0) : start].strip()
+        assert start >= reached or few([text[start:reached]])[0] <= overlap
+        assert not any(_within_a_character(text, at) for at in (start, end))
+        last, reached = start, end
+    assert not text[reached:].strip()
+
+
+def _within_a_character(text: str, at: int) -> bool:
+    before, after = text[:at], text[at : at + 1]
+    flags = len(before) - len(before.rstrip("\U0001f1e9\U0001f1ea"))
+    return after in ("\u0301", "\u200d") or before.endswith("\u200d") or flags % 2 == 1
+
+
+LONG: dict[str, Callable[[int], str]] = {
+    "a word": lambda n: "x" * n,
+    "no spaces": lambda n: "".join(random.Random(1).choices("世界人民大会堂天安門", k=n)),
+    "prose": lambda n: ("the quick brown fox jumps over the lazy dog. " * (n // 45 + 1))[:n],
+    "lines": lambda n: "word\n" * (n // 5),
+    "marks": lambda n: "a" + "\u0301" * n,
+    "blank": lambda n: "a" + " " * n + "b",
+}
+
+
+@pytest.mark.parametrize("kind", ["text", "markdown"])
+@pytest.mark.parametrize("name", LONG)
+def test_work_is_linear_and_memory_bounded(name: str, kind: str) -> None:
+    """Told by the texts whose tokens are counted: of none longer than a window, and not more of them for more text."""
+    chunking = Chunking(64, kind="markdown" if kind == "markdown" else "text")
+    asked: dict[int, list[int]] = {}
+    for size in (100_000, 400_000):
+        lengths = asked[size] = []
+
+        def count(texts: Sequence[str], lengths: list[int] = lengths) -> list[int]:
+            lengths += map(len, texts)
+            return few(texts)
+
+        found = chunks(Record("a", LONG[name](size)), size, chunking, count)
+        assert found
+    if name != "blank":  # which is looked through to its end for a word
+        assert max(asked[400_000]) <= (140_000 if kind == "markdown" else 20_000)
+    assert sum(asked[400_000]) <= 6 * sum(asked[100_000])
+
+
+def test_a_model_s_own_tokens(encoder: Encoder) -> None:
+    """By the tokenizer of a model, every chunk is within the limit."""
+    text = "Vaccines train the immune system. " * 3_000 + "x" * 50_000
+    made = chunks(Record("a", text), 512, Chunking(tokens=32), encoder.count_tokens)
+    assert max(encoder.count_tokens([chunk.text for chunk in made])) <= 32
+    assert "".join("".join(chunk.text.split()) for chunk in made) == "".join(text.split())

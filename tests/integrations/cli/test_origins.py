@@ -1,0 +1,254 @@
+"""Which ids files get, whose records an ingest may replace, and whose it may remove."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harrier_cli.sources import ROOT, SOURCE, Columns, PostgresSource, Source
+
+from harrier_core import SettingError
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def write(path: Path, text: str | None = None) -> Path:
+    """A file, in folders that are made for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text or f"the text of {path.name}", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def to(tmp_path: Path) -> list[str]:
+    """Where to ingest."""
+    return ["--to", f"qdrant:{tmp_path}/qdrant"]
+
+
+@pytest.fixture
+def stored(call: Run, tmp_path: Path) -> Callable[[], dict[str, str]]:
+    """Ids and texts of what is there."""
+
+    def look() -> dict[str, str]:
+        told = call("search", "text", "--in", f"qdrant:{tmp_path}/qdrant", "-k", "50", "--json")
+        return {match["record_id"]: match["text"] for match in json.loads(told.stdout)}
+
+    return look
+
+
+Stored = Callable[[], dict[str, str]]
+
+
+def test_one_file_is_one_record_however_it_is_spelled(
+    call: Run, to: list[str], stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its path, by the whole path, in its folder, through a link to a folder above it, from within it."""
+    write(tmp_path / "home" / "notes" / "n1.md")
+    (tmp_path / "link").symlink_to(tmp_path / "home")
+    spelled = ["home/notes/n1.md", f"{tmp_path}/home/notes/n1.md", "home/notes", "./home/../home/notes/", "link/notes"]
+    for path in spelled:
+        told = call("ingest", path, *to)
+        assert ("1 chunks written" in told.stdout) == (path == spelled[0])
+    assert "1 unchanged" in call("ingest", *spelled, *to).stdout
+    monkeypatch.chdir(tmp_path / "home" / "notes")
+    assert [record.id for record in Source(["."])] == ["notes/n1.md"]
+    assert [record.id for record in Source(["n1.md"])] == ["notes/n1.md"]
+    assert list(stored()) == ["notes/n1.md"]
+
+
+def test_folders_within_folders(tmp_path: Path) -> None:
+    """The largest that is named is the source, of what is hidden in it too, where that is named."""
+    for name in ("a.md", "sub/b.md", "sub/.hidden/c.md", "other.log"):
+        write(tmp_path / "notes" / name)
+    top = tmp_path / "notes"
+    assert {record.id for record in Source([str(top / "sub"), str(top)])} == {"notes/a.md", "notes/sub/b.md"}
+    paths = [str(top), str(top / "other.log"), str(top / "sub" / ".hidden"), str(top / "a.md")]
+    found = [record.id for record in Source(paths)]
+    assert found == ["notes/a.md", "notes/sub/b.md", "notes/other.log", "notes/sub/.hidden/c.md"]
+    assert [record.id for record in Source([str(top / "a.md"), str(top / "sub" / "b.md")])] == [
+        "notes/a.md",
+        "sub/b.md",
+    ]
+
+
+def test_two_folders_with_a_file_of_one_name(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
+    """Both are there."""
+    write(tmp_path / "a" / "README.md", "apples")
+    write(tmp_path / "b" / "README.md", "bananas")
+    call("ingest", "a", *to)
+    call("ingest", "b", *to)
+    assert stored() == {"a/README.md": "apples", "b/README.md": "bananas"}
+    assert "2 unchanged" in call("ingest", "a", "b", *to).stdout
+
+
+def test_two_folders_of_one_name(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
+    """The second one is refused, in one call and in two, until it has a name of its own."""
+    write(tmp_path / "a" / "docs" / "README.md", "apples")
+    write(tmp_path / "b" / "docs" / "README.md", "bananas")
+    told = call("ingest", "a/docs", "b/docs", *to, code=2)
+    assert "would both be the source 'docs'; ingest one of them by itself, with --source NAME" in told.stderr
+    call("ingest", "a/docs", *to)
+    for more in ([], ["--prune"], ["--dry-run"]):
+        told = call("ingest", "b/docs", *to, *more, code=2)
+        assert f"holds a source 'docs' from {tmp_path}/a/docs, and this one is {tmp_path}/b/docs" in told.stderr
+    assert stored() == {"docs/README.md": "apples"}
+    call("ingest", "b/docs", *to, "--source", "more", "--prune")
+    assert stored() == {"docs/README.md": "apples", "more/README.md": "bananas"}
+    told = call("ingest", "a/docs", "b", *to, "--source", "x", code=2)
+    assert "--source names one folder" in told.stderr
+    assert "must be a name without slashes" in call("ingest", "b", *to, "--source", "x/y", code=2).stderr
+
+
+def test_a_folder_that_moved(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
+    """Its ids are the same; --moved says that it is the same folder, and nothing is encoded again."""
+    write(tmp_path / "old" / "docs" / "a.md")
+    write(tmp_path / "old" / "docs" / "b.md")
+    call("ingest", "old/docs", *to)
+    (tmp_path / "old").rename(tmp_path / "new")
+    (tmp_path / "new" / "docs" / "b.md").unlink()
+    assert "if it was moved, add --moved" in call("ingest", "new/docs", *to, code=2).stderr
+    assert "(0 encoded)" in call("ingest", "new/docs", *to, "--moved").stdout
+    assert "1 unchanged, 0 deleted" in call("ingest", "new/docs", *to).stdout  # though b.md is still there
+    assert "1 unchanged, 1 deleted" in call("ingest", "new/docs", *to, "--prune").stdout
+    assert list(stored()) == ["docs/a.md"]
+
+
+def test_a_named_source_lies_anywhere(call: Run, to: list[str], tmp_path: Path) -> None:
+    """As a checkout does, in a new folder each time."""
+    for number in range(2):
+        write(tmp_path / f"run{number}" / "docs" / "a.md")
+        told = call("ingest", f"run{number}/docs", *to, "--source", "handbook")
+        assert ("1 unchanged" in told.stdout) == (number == 1)
+    write(tmp_path / "handbook" / "a.md")
+    told = call("ingest", "handbook", *to, code=2)
+    assert "was named by --source handbook" in told.stderr
+    assert "if this is it, add --source handbook" in told.stderr
+
+
+def test_pruning_leaves_what_others_own(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
+    """Another folder's records, rows', and those of files that were not named."""
+    for name in ("a/1.md", "a/2.md", "b/1.md"):
+        write(tmp_path / name)
+    write(tmp_path / "b" / "rows.jsonl", '{"id": "x", "text": "text x"}\n{"id": "y", "text": "text y"}\n')
+    write(tmp_path / "b" / "more.jsonl", '{"id": "z", "text": "text z"}\n')
+    call("ingest", "b", *to, "--id", "id")
+    call("ingest", "a", *to)
+    everything = {"a/1.md", "a/2.md", "b/1.md", "x", "y", "z"}
+    assert set(stored()) == everything
+    (tmp_path / "a" / "2.md").unlink()
+    assert "1 deleted" in call("ingest", "a", *to, "--prune").stdout
+    assert set(stored()) == everything - {"a/2.md"}
+    write(tmp_path / "b" / "rows.jsonl", '{"id": "x", "text": "text x"}\n')
+    assert "1 deleted" in call("ingest", "b/rows.jsonl", *to, "--id", "id", "--prune").stdout
+    assert set(stored()) == everything - {"a/2.md", "y"}
+    (tmp_path / "b" / "more.jsonl").unlink()
+    assert "1 deleted" in call("ingest", "b", *to, "--id", "id", "--prune").stdout
+    assert set(stored()) == everything - {"a/2.md", "y", "z"}
+    assert "0 deleted" in call("ingest", "a/1.md", *to, "--prune").stdout
+
+
+def test_links_to_files(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
+    """One out of the folder, or to what is hidden in it, is left out; what was stored of it is gone from the source."""
+    write(tmp_path / "secret" / "shadow", "root:hunter2")
+    docs = tmp_path / "docs"
+    write(docs / ".git" / "config", "hunter2")
+    write(docs / "b.txt")
+    (docs / "inside.txt").symlink_to("b.txt")
+    write(docs / "a.txt")
+    call("ingest", "docs", *to)
+    (docs / "a.txt").unlink()
+    (docs / "a.txt").symlink_to("../secret/shadow")
+    (docs / "c.txt").symlink_to(docs / ".git" / "config")
+    told = call("ingest", "docs", *to, "--prune")
+    for name in ("a", "c"):
+        assert f"left out: docs/{name}.txt: is a link to a file elsewhere; name that file as a PATH" in told.stderr
+    assert "2 unchanged, 1 deleted" in told.stdout
+    assert set(stored()) == {"docs/b.txt", "docs/inside.txt"}
+    told = call("ingest", "docs", "secret/shadow", *to)
+    assert "docs/a.txt" not in told.stderr
+    assert "hunter2" in stored()["secret/shadow"]
+
+
+def test_links_to_folders(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
+    """They are not followed, and what is stored of them stays; the rest is pruned, and the exit code tells of it."""
+    docs = tmp_path / "docs"
+    for name in ("a.txt", "b.txt", "sub/c.txt"):
+        write(docs / name)
+    call("ingest", "docs", *to)
+    (docs / "sub").rename(tmp_path / "moved")
+    (docs / "sub").symlink_to(tmp_path / "moved")
+    (docs / "circle").symlink_to(docs)
+    (docs / "b.txt").unlink()
+    told = call("ingest", "docs", *to, "--prune", code=1)
+    assert "left out: docs/sub: is a link to a folder elsewhere; name that folder as a PATH of its own" in told.stderr
+    assert "not pruned: docs/sub/: could not be read, or is behind a link, so that it stays" in told.stderr
+    assert "circle" not in told.stderr
+    assert "1 unchanged, 1 deleted; 0 rejected" in told.stdout
+    assert call("ingest", "docs", *to).stderr.startswith("left out: docs/sub")  # without --prune no more is wanted
+    said = json.loads(call("ingest", "docs", *to, "--prune", "--json", code=1).stdout)
+    assert (said["left_out"], said["deleted"]) == (1, 0)
+    assert set(stored()) == {"docs/a.txt", "docs/sub/c.txt"}
+    told = call("ingest", "docs", "moved", *to, "--prune")
+    assert told.stderr == ""
+    assert set(stored()) == {"docs/a.txt", "moved/c.txt"}
+
+
+def test_links_and_rows_with_ids_of_their_own(call: Run, to: list[str], tmp_path: Path) -> None:
+    """Which of them are behind a link, nobody knows: then nothing is pruned."""
+    write(tmp_path / "docs" / "rows.jsonl", '{"id": "x", "text": "text x"}\n')
+    write(tmp_path / "elsewhere" / "more.jsonl", '{"id": "y", "text": "text y"}\n')
+    (tmp_path / "docs" / "sub").symlink_to(tmp_path / "elsewhere")
+    told = call("ingest", "docs", *to, "--id", "id", "--prune", code=1)
+    assert "not pruned: which records those are" in told.stderr
+    assert json.loads(call("ingest", "docs", *to, "--id", "id", "--prune", "--json", code=1).stdout)["pruned"] is False
+
+
+def test_a_database_is_a_source() -> None:
+    """A table, or a query, of one database; no password is told."""
+    url = "postgresql://me:hunter2@host:5433/shop?password=hunter2"
+    table = PostgresSource([], Columns("id"), url=url, table="products")
+    [origin] = table.origins
+    assert (origin.name, origin.root) == ("products", "postgresql://host:5433/shop table products")
+    queries = [PostgresSource([], Columns("id"), url=url, query=f"SELECT {n}").origins[0] for n in range(2)]
+    assert queries[0].name == queries[1].name == "query"
+    assert queries[0].root != queries[1].root
+    [named] = PostgresSource([], Columns("id"), name="shop", url=url, query="SELECT 1").origins
+    assert (named.name, named.root) == ("shop", None)
+
+
+def test_metadata_of_the_command_s_own(call: Run, to: list[str], tmp_path: Path) -> None:
+    """Ordinary columns may have any other name."""
+    write(tmp_path / "rows.jsonl", json.dumps({"id": "x", "text": "t", "source": "the user's", SOURCE: "other"}))
+    told = call("ingest", "rows.jsonl", *to, "--id", "id", "--metadata", SOURCE, code=2)
+    assert f"--metadata cannot be {SOURCE}" in told.stderr
+    call("ingest", "rows.jsonl", *to, "--id", "id", "--metadata", "source")
+    place = to[1]
+    [match] = json.loads(call("search", "t", "--in", place, "--json").stdout)
+    assert match["metadata"]["source"] == "the user's"
+    assert match["metadata"][ROOT] == str(tmp_path)
+
+
+def test_standard_input(call: Run, to: list[str], stored: Stored) -> None:
+    """A source of its own, by any name."""
+    call("ingest", "-", *to, given="one text")
+    call("ingest", "-", *to, "--source", "page", given="another text")
+    assert stored() == {"stdin/-": "one text", "page/-": "another text"}
+
+
+@pytest.mark.parametrize("path", ["/", "nothing"])
+def test_no_name(path: str) -> None:
+    """The root of all folders has none."""
+    if path == "/":
+        with pytest.raises(SettingError, match="has no name for a source; give it one with --source NAME"):
+            Source([path])
+    else:
+        assert not list(_silent(Source([path])))
+
+
+def _silent(source: Source) -> Iterator[Any]:
+    yield from source
+    assert [reason for _, reason in source.rejected] == ["cannot be read: No such file or directory"]
