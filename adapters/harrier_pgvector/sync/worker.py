@@ -81,6 +81,7 @@ class SyncWorker:
         self._id: uuid.UUID | None = None  # of the process that runs it, which may be a fork of the one that made it
         self._stopping = threading.Event()
         self._signal = _Signal()
+        self._any = threading.Event()  # something is declared, or was
         self._lock = threading.Lock()
         self._works: dict[int, Work] = {}
         self._refreshed = -_REFRESHED_IDLE
@@ -106,6 +107,7 @@ class SyncWorker:
         """Have `run` and `drain` return when the batches in hand are written. It may be called by a signal handler."""
         self._stopping.set()
         self._signal.set()
+        self._any.set()
 
     @property
     def name(self) -> str:
@@ -240,6 +242,8 @@ class SyncWorker:
                 for each in found:
                     self._works[each.number].declaration = each
                 self._refreshed = time.monotonic()
+                if found:
+                    self._any.set()
             return list(self._works.values())
 
     def _new(self, declaration: Declaration) -> Work:
@@ -290,6 +294,7 @@ class SyncWorker:
     def _keep(self) -> None:
         """Extend leases, and tell that this worker lives."""
         told = -_SEEN
+        self._any.wait()
         while True:
             try:
                 for work in list(self._works.values()):
@@ -299,7 +304,7 @@ class SyncWorker:
                     told = time.monotonic()
             except Exception as error:  # the next time, or the lease ends
                 log.debug("harrier sync: cannot extend leases: %s", type(error).__name__)
-            if self._stopping.wait(min(self._lease / 4, _SEEN) if self._works else _FIRST_PAUSE):
+            if self._stopping.wait(min(self._lease / 4, _SEEN)):
                 return
 
     def _tell(self, connection: Connection[Any]) -> None:
