@@ -29,7 +29,7 @@ FORMS = (
     "qdrant:FOLDER?collection=docs"
 )
 _ESCAPED = "with %23 for a #, %2F for a /, %3F for a ?, %5B for a [ and %25 for a % in a password"
-_DEFAULT = "documents"  # the name of a table or collection, as it is in the stores
+_DEFAULT, _SCHEMA = "documents", "public"  # the names of a table or collection, and its schema, as in the stores
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def parse(url: str) -> Place:
     except ValueError:  # of brackets that hold no address, and it may quote them
         raise SettingError(f"the host of that place is none; a place is {FORMS}, {_ESCAPED}") from None
     if scheme == "pgvector" and not remote:
-        return PostgresFolder(*_folder(rest, "table"))
+        return _postgres_folder(rest)
     if scheme == "qdrant":
         return QdrantFolder(*_folder(rest, "collection"))
     raise SettingError(f"that is no place; a place is {FORMS}")  # it may hold a password
@@ -116,12 +116,13 @@ class Postgres:
 
     url: str
     table: str
+    schema: str = _SCHEMA
 
     def store(self, *, write: bool) -> PgVectorStore:
         """Its store."""
         from harrier_pgvector import PgVectorStore
 
-        return PgVectorStore(connectable(self.url), table=self.table)
+        return PgVectorStore(connectable(self.url), table=self.table, schema=self.schema)
 
     @contextmanager
     def conninfo(self) -> Iterator[str]:
@@ -131,10 +132,11 @@ class Postgres:
     def facts(self) -> Facts:
         """What the database says of the table."""
         with self.conninfo() as conninfo:
-            return _table_facts(conninfo, self.table, str(self))
+            return _table_facts(conninfo, self.schema, self.table, str(self))
 
     def __str__(self) -> str:
-        return f"{without_password(self.url)} (table {self.table!r})"
+        schema = "" if self.schema == _SCHEMA else f" in schema {self.schema!r}"
+        return f"{without_password(self.url)} (table {self.table!r}{schema})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,7 @@ class PostgresFolder:
 
     folder: Path
     table: str
+    schema: str = _SCHEMA
 
     def store(self, *, write: bool) -> PgVectorStore:
         """Its store."""
@@ -151,7 +154,7 @@ class PostgresFolder:
 
         if not write:
             check_index(self.folder)
-        return PgVectorStore.embedded(self.folder, table=self.table)
+        return PgVectorStore.embedded(self.folder, table=self.table, schema=self.schema)
 
     @contextmanager
     def conninfo(self) -> Iterator[str]:
@@ -168,10 +171,11 @@ class PostgresFolder:
     def facts(self) -> Facts:
         """What the database says of the table."""
         with self.conninfo() as conninfo:
-            return _table_facts(conninfo, self.table, str(self))
+            return _table_facts(conninfo, self.schema, self.table, str(self))
 
     def __str__(self) -> str:
-        return f"pgvector:{self.folder}?{urlencode({'table': self.table})}"
+        schema = {} if self.schema == _SCHEMA else {"schema": self.schema}
+        return f"pgvector:{self.folder}?{urlencode({'table': self.table, **schema})}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,14 +273,23 @@ def _query(options: Iterable[tuple[str, str]]) -> str:
 
 
 def _postgres(url: str) -> Postgres:
-    """The table's name is taken out of the URL, for libpq does not know it."""
+    """The names of the table and its schema are taken out of the URL, for libpq does not know them."""
     parts = urlsplit(url)
     if parts.fragment:
         raise SettingError(f"a place has no part behind a #; it is written {_ESCAPED}")
     options = dict(parse_qsl(parts.query.replace("+", "%2B"), keep_blank_values=True))  # as libpq reads them
-    options.pop("table", None)
-    table = dict(parse_qsl(parts.query, keep_blank_values=True)).get("table", _DEFAULT)
-    return Postgres(_joined(parts.scheme, parts.netloc, parts.path, _query(options.items())), table)
+    own = dict(parse_qsl(parts.query, keep_blank_values=True))
+    for name in ("table", "schema"):
+        options.pop(name, None)
+    address = _joined(parts.scheme, parts.netloc, parts.path, _query(options.items()))
+    return Postgres(address, own.get("table", _DEFAULT), own.get("schema", _SCHEMA))
+
+
+def _postgres_folder(rest: str) -> PostgresFolder:
+    folder, _, query = rest.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    schema = options.pop("schema", _SCHEMA)
+    return PostgresFolder(*_folder(f"{folder}?{_query(options.items())}", "table"), schema)
 
 
 _GRPC_PORT, _PORT = 6334, 6333
@@ -315,20 +328,20 @@ def _check_there(folder: Path, *, write: bool) -> None:
         raise StoreMissing(f"there is no folder {folder}; ingest something into it first")
 
 
-def _table_facts(conninfo: str, table: str, place: str) -> Facts:
+def _table_facts(conninfo: str, schema: str, table: str, place: str) -> Facts:
     import psycopg
     from harrier_pgvector.schema import INDEXES, LOOK_UP, Name, are_few
     from harrier_pgvector.session import ask
 
     try:
         with psycopg.connect(conninfo, autocommit=True, fallback_application_name="harrier-kit") as connection:
-            columns = ask(connection, LOOK_UP, ["public", table]).fetchall()
+            columns = ask(connection, LOOK_UP, [schema, table]).fetchall()
             if not columns:
                 raise StoreMissing(f"there is no table {place}; ingest something into it first")
             space = next((comment for _, name, _, comment in columns if name == "embedding"), None)
-            indexes = {method for (method,) in ask(connection, INDEXES, ["public", table]).fetchall()}
+            indexes = {method for (method,) in ask(connection, INDEXES, [schema, table]).fetchall()}
             sized = ask(connection, "SELECT pg_total_relation_size(%s::oid)", [columns[0][0]]).fetchone()
-            few = ask(connection, are_few(Name("public", table)), []).fetchone() == (True,)
+            few = ask(connection, are_few(Name(schema, table)), []).fetchone() == (True,)
     except psycopg.Error as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise StoreUnavailable(f"Postgres cannot be asked: {said[0]}") from None

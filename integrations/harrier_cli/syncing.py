@@ -29,11 +29,16 @@ app = typer.Typer(
     help="""Keep the embeddings of a Postgres table in step with it, for ever.
 
     Declare it once with [bold]create[/], and leave [bold]run[/] running, on one machine or on many. A PLACE is
-    postgresql://user@host/db?table=chunks or pgvector:FOLDER?table=chunks.
+    postgresql://user@host/db?table=chunks or pgvector:FOLDER?table=chunks, with &schema=NAME unless it is public.
     """,
 )
 
 PlaceName = Annotated[str, typer.Argument(metavar="PLACE", help="The database, and ?table= if it has several.")]
+
+Trust = Annotated[
+    list[str] | None,
+    typer.Option("--trust", metavar="ROLE", help="Another role whose tables, and so whose SQL code, may be used."),
+]
 
 _TABLE_FAILURES = 10  # lines of a table's failed rows; --json has more of them
 _SECOND = 1.0
@@ -45,34 +50,54 @@ class Database:
 
     place: Postgres | PostgresFolder
     table: str | None
+    trust: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, url: str) -> Database:
-        """What a URL names."""
+    def of(cls, url: str, trust: list[str] | None = None) -> Database:
+        """What a URL names; trust: other roles that tables may belong to."""
         place = parse(url)
         if not isinstance(place, Postgres | PostgresFolder):
             raise SettingError(
                 "a sync lives in Postgres: postgresql://user@host/db?table=NAME or pgvector:FOLDER?table=NAME"
             )
-        return cls(place, dict(parse_qsl(urlsplit(url).query)).get("table"))
+        return cls(place, dict(parse_qsl(urlsplit(url).query)).get("table"), tuple(trust or ()))
 
     @contextmanager
     def sync(self) -> Iterator[TableSync]:
         """The declared table that is meant: the named one, or the only one."""
-        from harrier_pgvector.sync import TableSync, sync_statuses
+        from harrier_pgvector.sync import TableSync
 
         with self.place.conninfo() as conninfo:
-            name = self.table
+            name, schema = self.table, self.place.schema
             if name is None:
-                tables = [status.table for status in sync_statuses(conninfo)]
+                tables = [status.table for status in self.statuses(conninfo)]
                 if len(tables) != 1:
                     raise SettingError(f"name the table with ?table=NAME; declared are: {', '.join(tables) or 'none'}")
                 schema, _, name = tables[0].partition(".")
-                with TableSync(conninfo, table=name, schema=schema) as sync:
-                    yield sync
-            else:
-                with TableSync(conninfo, table=name) as sync:
-                    yield sync
+            with TableSync(conninfo, table=name, schema=schema, trust=self.trust) as sync:
+                yield sync
+
+    def statuses(self, conninfo: str) -> list[SyncStatus]:
+        """How declared tables stand: the named one, or all."""
+        from harrier_pgvector.sync import sync_statuses
+
+        found = sync_statuses(conninfo, trust=self.trust)
+        if self.table is None:
+            return found
+        found = [each for each in found if each.table == f"{self.place.schema}.{self.table}"]
+        if not found:
+            raise SettingError(f"table {self.table!r} follows no other table; leave ?table= out to see all that do")
+        return found
+
+    def failures(self, conninfo: str, status: SyncStatus, most: int) -> list[SyncFailure]:
+        """The rows of a table that were put aside."""
+        from harrier_pgvector.sync import TableSync
+
+        if not status.failed:
+            return []
+        schema, _, table = status.table.partition(".")
+        with TableSync(conninfo, table=table, schema=schema, trust=self.trust) as sync:
+            return sync.failures(most)
 
 
 @app.command()
@@ -92,22 +117,25 @@ def create(
     chunk_tokens: Annotated[int, typer.Option(help="The most tokens of a chunk.")] = 512,
     overlap: Annotated[int, typer.Option(help="How many tokens of a chunk the next one begins with.")] = 0,
     wake: Annotated[str, typer.Option(help="notify, or poll where NOTIFY is not wanted.")] = "notify",
-    replace: Annotated[bool, typer.Option("--replace", help="Declare anew what was declared before.")] = False,
+    row_security: Annotated[
+        bool,
+        typer.Option(help="Enable row-level security on the chunks if the source has it."),
+    ] = True,
+    replace: Annotated[bool, typer.Option("--replace", help="Declare again what was declared before.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Remove what is only in the table.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the SQL, and leave nothing behind.")] = False,
+    trust: Trust = None,
 ) -> None:
     """Declare that the texts of a table are to be embedded, now and whenever they change."""
-    from harrier_pgvector.sync import TableSync
-
-    database = Database.of(to)
+    database = Database.of(to, trust)
     if database.table is None:
         raise SettingError("name the table of the chunks: --to '...?table=NAME'")
     chunking = Chunking(tokens=chunk_tokens, overlap=overlap)
-    with database.place.conninfo() as conninfo, TableSync(conninfo, table=database.table) as sync:
+    with database.sync() as sync:
         with encoder_of(model) as encoder:
             said = sync.create(
                 source, encoder.space, text=text, metadata=metadata or (), chunking=chunking, wake=wake,
-                replace=replace, prune=prune, dry_run=dry_run,
+                row_security=row_security, replace=replace, prune=prune, dry_run=dry_run,
             )  # fmt: skip
         if dry_run:
             say(said)
@@ -126,6 +154,7 @@ def run(
     metrics: Annotated[
         str | None, typer.Option(metavar="[HOST:]PORT", help="Tell Prometheus how it stands; 127.0.0.1 by default.")
     ] = None,
+    trust: Trust = None,
 ) -> int:
     """Embed what changes in all declared tables; any number of these may run, on any number of machines."""
     from harrier_pgvector.sync import SyncWorker, sync_statuses
@@ -135,19 +164,23 @@ def run(
     with ExitStack() as stack:
         encoder = stack.enter_context(encoder_of(model))
         said = str(encoder.space)  # a model that is not there is an error now, and not at the first change
-        databases = [Database.of(place) for place in places]
+        databases = [Database.of(place, trust) for place in places]
+        trusted = databases[0].trust
         conninfos = [stack.enter_context(each.place.conninfo()) for each in databases]
+
+        def statuses() -> list[SyncStatus]:
+            return [status for each in conninfos for status in sync_statuses(each, trust=trusted)]
+
         if metrics:
             host, port = _address(metrics)
-            each_status = lambda: [status for each in conninfos for status in sync_statuses(each)]  # noqa: E731
-            stack.enter_context(serve_metrics(each_status, host, port))
-        workers = [SyncWorker(each, encoder, lease=lease, poll=poll) for each in conninfos]
+            stack.enter_context(serve_metrics(statuses, host, port))
+        workers = [SyncWorker(each, encoder, lease=lease, poll=poll, trust=trusted) for each in conninfos]
         tell(f"embedding with {said} what changes in {', '.join(str(each.place) for each in databases)}")
         _work(workers, once=once)
         troubles = [trouble for worker in workers for trouble in worker.troubles.items()]
         for table, trouble in troubles:
             tell(f"left alone: {table}: {trouble}")
-        failed = sum(status.failed for each in conninfos for status in sync_statuses(each)) if once else 0
+        failed = sum(status.failed for status in statuses()) if once else 0
     return failures.UNSOUND if once and (troubles or failed) else failures.FINE
 
 
@@ -180,42 +213,22 @@ def status(
     place: PlaceName,
     watch: Annotated[bool, typer.Option("--watch", help="Live, until Ctrl-C.")] = False,
     as_json: AsJson = False,
+    trust: Trust = None,
 ) -> int:
     """Say how declared tables stand; the code is 1 if one is broken or has failed rows."""
-    database = Database.of(place)
+    database = Database.of(place, trust)
     with database.place.conninfo() as conninfo:
         if watch:
-            return _watch(conninfo, database.table)
-        found = _statuses(conninfo, database.table)
+            return _watch(database, conninfo)
+        found = database.statuses(conninfo)
         if as_json:
-            say_json([_as_json(each, _failures(conninfo, each, 1_000)) for each in found])
+            say_json([_as_json(each, database.failures(conninfo, each, 1_000)) for each in found])
         else:
             for each in found:
-                _say_status(each, _failures(conninfo, each, _TABLE_FAILURES))
+                _say_status(each, database.failures(conninfo, each, _TABLE_FAILURES))
             if not found:
                 say("no table is declared here; see 'harrier sync create --help'")
     return failures.UNSOUND if any(each.state == "broken" or each.failed for each in found) else failures.FINE
-
-
-def _statuses(conninfo: str, table: str | None) -> list[SyncStatus]:
-    from harrier_pgvector.sync import sync_statuses
-
-    found = sync_statuses(conninfo)
-    if table is not None:
-        found = [each for each in found if each.table == f"public.{table}"]
-        if not found:
-            raise SettingError(f"table {table!r} follows no other table; leave ?table= out to see all that do")
-    return found
-
-
-def _failures(conninfo: str, status: SyncStatus, most: int) -> list[SyncFailure]:
-    from harrier_pgvector.sync import TableSync
-
-    if not status.failed:
-        return []
-    schema, _, table = status.table.partition(".")
-    with TableSync(conninfo, table=table, schema=schema) as sync:
-        return sync.failures(most)
 
 
 def _as_json(status: SyncStatus, failed: list[SyncFailure]) -> dict[str, Any]:
@@ -246,15 +259,15 @@ def _duration(seconds: float | None) -> str:
     return f"{hours} h {minutes:02} m" if hours else f"{minutes} m {rest:02} s" if minutes else f"{rest} s"
 
 
-def _watch(conninfo: str, table: str | None) -> int:
+def _watch(database: Database, conninfo: str) -> int:
     """A table that is drawn anew every second."""
     from rich.live import Live
 
-    with Live(_drawn(_statuses(conninfo, table)), auto_refresh=False) as live:
+    with Live(_drawn(database.statuses(conninfo)), auto_refresh=False) as live:
         try:
             while True:
                 time.sleep(_SECOND)
-                live.update(_drawn(_statuses(conninfo, table)), refresh=True)
+                live.update(_drawn(database.statuses(conninfo)), refresh=True)
         except KeyboardInterrupt:
             return failures.FINE
 
@@ -285,32 +298,35 @@ def _rounded(number: float) -> str:
 
 
 @app.command()
-def retry(*, place: PlaceName) -> None:
+def retry(*, place: PlaceName, trust: Trust = None) -> None:
     """Try the rows again that were put aside."""
-    with Database.of(place).sync() as sync:
+    with Database.of(place, trust).sync() as sync:
         say(f"{sync.retry():,} rows of table {sync} are tried again")
 
 
 @app.command()
-def rescan(*, place: PlaceName) -> None:
-    """Have every row looked at, for changes that no trigger saw; what is unchanged is not embedded again."""
-    with Database.of(place).sync() as sync:
+def rescan(*, place: PlaceName, trust: Trust = None) -> None:
+    """Have every row looked at, for changes that no trigger saw; what is unchanged is not embedded again.
+
+    Partitions that were added since the table was declared get their triggers.
+    """
+    with Database.of(place, trust).sync() as sync:
         sync.rescan()
         say(f"all rows of the source of table {sync} are looked at")
 
 
 @app.command()
-def pause(*, place: PlaceName) -> None:
+def pause(*, place: PlaceName, trust: Trust = None) -> None:
     """Have workers leave a table alone; changes are noted all the same."""
-    with Database.of(place).sync() as sync:
+    with Database.of(place, trust).sync() as sync:
         sync.pause()
         say(f"table {sync} is paused")
 
 
 @app.command()
-def resume(*, place: PlaceName) -> None:
+def resume(*, place: PlaceName, trust: Trust = None) -> None:
     """Have workers go on with a table."""
-    with Database.of(place).sync() as sync:
+    with Database.of(place, trust).sync() as sync:
         sync.resume()
         say(f"table {sync} goes on")
 
@@ -320,9 +336,10 @@ def drop(
     *,
     place: PlaceName,
     chunks: Annotated[bool, typer.Option("--chunks", help="The table of the chunks as well.")] = False,
+    trust: Trust = None,
 ) -> None:
     """Remove triggers, queue and view; the chunks stay, unless they are to go."""
-    with Database.of(place).sync() as sync:
+    with Database.of(place, trust).sync() as sync:
         sync.drop(chunks=chunks)
         say(f"table {sync} {'is gone' if chunks else 'stays as it is, and follows nothing any more'}")
 

@@ -1,31 +1,88 @@
-"""A declared table as it stands in harrier_sync.tables, where every worker reads it."""
+"""A declared table as it stands in the database, where every worker reads it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from psycopg import Connection
 from psycopg.rows import dict_row
 
 from harrier_core import Chunking
-from harrier_pgvector.schema import Name
+from harrier_core.errors import StoreUnsuitable
+from harrier_pgvector.sync.catalog import STRANGERS, is_there, refuse_strangers
+from harrier_pgvector.sync.session import WRITTEN
 from harrier_pgvector.sync.source import COLUMNS_OF, Columns, Key, KeyColumn, Source
 
 State = Literal["active", "paused", "broken"]
 
-THERE = "SELECT to_regclass('harrier_sync.tables') IS NOT NULL"
+# A table with its partitions, and what is inherited from it.
+FAMILY = """
+    WITH RECURSIVE family (oid) AS (
+        SELECT {} UNION SELECT i.inhrelid FROM pg_inherits AS i JOIN family AS f ON i.inhparent = f.oid
+    )"""
+
+# Of the family: all members, their owners, and those of which not all four triggers would fire.
+_FAMILY_FACTS = """
+    SELECT coalesce(jsonb_agg(c.oid::bigint ORDER BY c.oid), '[]') AS members, array_agg(c.relowner) AS owners,
+        coalesce(jsonb_agg(jsonb_build_array(n.nspname, c.relname) ORDER BY n.nspname, c.relname) FILTER (WHERE 4 > (
+            SELECT count(*) FROM pg_trigger AS g WHERE g.tgrelid = c.oid AND g.tgenabled IN ('O', 'A')
+            AND g.tgfoid = to_regprocedure(format('harrier_sync.note_%s()', t.id))
+        )), '[]') AS unnoticed
+    FROM family JOIN pg_class AS c ON c.oid = family.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p')"""
+
+_KEY = """
+    SELECT coalesce(jsonb_agg(a.attname ORDER BY k.place), '[]')
+    FROM pg_index AS i JOIN unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place) ON k.place <= i.indnkeyatts
+    JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+    WHERE i.indrelid = t.source AND i.indisprimary"""
 
 _ALL = """
-    SELECT t.id AS number, t.source::oid AS source, t.declared, t.state, t.reason,
-        ({columns}) AS columns,
+    SELECT t.id AS number, t.source::oid AS source, t.state, t.reason, t.seen,
+        obj_description(q.oid, 'pg_class') AS declared,
+        o.rolname::text AS owner, o.rolsuper AS by_superuser, o.rolname = session_user AS by_us,
+        {strangers} AS strangers,
+        ({columns}) AS columns, f.members AS family, f.unnoticed, ({key}) AS key,
+        sc.relrowsecurity AND NOT tc.relrowsecurity AS exposed,
         CASE WHEN sc.oid IS NOT NULL THEN ARRAY[sn.nspname, sc.relname] END AS source_name,
         CASE WHEN tc.oid IS NOT NULL THEN ARRAY[tn.nspname, tc.relname] END AS target_name
-    FROM harrier_sync.tables t
-    LEFT JOIN pg_class sc ON sc.oid = t.source LEFT JOIN pg_namespace sn ON sn.oid = sc.relnamespace
-    LEFT JOIN pg_class tc ON tc.oid = t.target LEFT JOIN pg_namespace tn ON tn.oid = tc.relnamespace
-    ORDER BY t.id""".replace("{columns}", COLUMNS_OF.format("t.source"))
+    FROM harrier_sync.tables AS t
+    LEFT JOIN pg_class AS q ON q.oid = to_regclass(format('harrier_sync.queue_%s', t.id))
+    LEFT JOIN pg_class AS g ON g.oid = to_regclass(format('harrier_sync.changes_%s', t.id))
+    LEFT JOIN pg_roles AS o ON o.oid = q.relowner
+    LEFT JOIN pg_class AS sc ON sc.oid = t.source LEFT JOIN pg_namespace AS sn ON sn.oid = sc.relnamespace
+    LEFT JOIN pg_class AS tc ON tc.oid = t.target LEFT JOIN pg_namespace AS tn ON tn.oid = tc.relnamespace
+    CROSS JOIN LATERAL ({family}) AS f
+    ORDER BY t.id"""
+for name, part in {
+    "{strangers}": STRANGERS.format("f.owners || ARRAY[q.relowner, g.relowner, tc.relowner]"),
+    "{columns}": COLUMNS_OF.format("t.source"),
+    "{key}": _KEY,
+    "{family}": FAMILY.format("t.source::oid") + _FAMILY_FACTS,
+}.items():
+    _ALL = _ALL.replace(name, part)
+
+
+class Seen(TypedDict):
+    """What the source was when all of its rows were to be read last."""
+
+    columns: Columns  # those that its texts and metadata are made of
+    family: list[int]  # itself and its partitions
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the database says of a declared table now."""
+
+    columns: Columns
+    family: list[int]
+    unnoticed: list[list[str]]  # of the family, whose changes no triggers note
+    key: list[str]  # the columns of the source's primary key
+    exposed: bool  # the source has row-level security, and the chunks have none
+    strangers: list[str]  # roles other than this one that own a part of it, and are no superusers
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +95,69 @@ class Declaration:
     target: tuple[str, str]  # schema and name
     target_there: bool
     chunking: Chunking | None
+    notify: bool
+    row_security: bool  # whether the chunks must have it where the source has it
+    owner: str  # the role that declared it
+    reads_as: str | None  # the role whose rights count for the source; None for the worker's own
     state: State
     reason: str | None
-    columns_seen: Columns | None  # those of the source that it is made of, when all rows were to be read last
-    columns: Columns  # and now
+    seen: Seen | None
+    facts: Facts
 
     @property
     def name(self) -> str:
         """What it is called: by the table of its chunks."""
         return ".".join(self.target)
 
+    @property
+    def now(self) -> Seen:
+        """What is to be compared with `seen`."""
+        return {"columns": self.facts.columns, "family": self.facts.family}
 
-def declarations(connection: Connection[Any]) -> list[Declaration]:
-    """All of this database."""
-    if connection.execute(THERE).fetchone() != (True,):
+    def settings(self, *, read_only: bool) -> dict[str, str]:
+        """Those of a transaction that looks at the source: it sees all rows, or fails."""
+        chosen = {
+            **WRITTEN,
+            "application_name": f"harrier-sync {self.name}".encode()[:63].decode(errors="ignore"),
+            # A hidden row would seem to be deleted.
+            "row_security": "off",
+        }
+        if read_only:
+            chosen["transaction_read_only"] = "on"
+        if self.reads_as is not None:
+            chosen["role"] = self.reads_as
+        return chosen
+
+    def ailment(self) -> str | None:
+        """Why changes of the source would be missed or misunderstood, if they would."""
+        declared = [column.name for column in self.source.key.columns]
+        if self.facts.key != declared:
+            now = f"({', '.join(self.facts.key)})" if self.facts.key else "missing"
+            return (
+                f"the primary key of its source {self.source} is {now}, and was ({', '.join(declared)}) when it was "
+                "declared; bring it back, or declare it again with replace"
+            )
+        if self.facts.unnoticed:
+            tables = ", ".join(".".join(names) for names in self.facts.unnoticed[:3])
+            return (
+                f"changes of {tables} are not noticed, because triggers are missing or disabled; enable them, or add "
+                "them with 'harrier sync rescan'"
+            )
+        if self.facts.exposed and self.row_security:
+            return (
+                f"its source {self.source} has row-level security and its chunks have none; enable it on {self.name}, "
+                "or declare it again with replace"
+            )
+        return None
+
+    def refuse_strangers(self, trust: Collection[str]) -> None:
+        """Raise an error if a part of it belongs to a role that is not trusted."""
+        refuse_strangers(f"what {self.name} is made of", self.facts.strangers, trust)
+
+
+def declarations(connection: Connection[Any], trust: Collection[str]) -> list[Declaration]:
+    """All of this database, in a pinned transaction of the caller's."""
+    if not is_there(connection, trust):
         return []
     with connection.cursor(row_factory=dict_row) as cursor:
         return [_declaration(**row) for row in cursor.execute(_ALL).fetchall()]
@@ -63,50 +169,80 @@ def _declaration(
     source: int,
     source_name: list[str] | None,
     target_name: list[str] | None,
-    declared: Mapping[str, Any],
+    declared: str | None,
+    owner: str | None,
+    by_superuser: bool,
+    by_us: bool,
     state: State,
     reason: str | None,
+    seen: Seen | None,
     columns: Columns | None,
+    family: list[int],
+    unnoticed: list[list[str]],
+    key: list[str],
+    exposed: bool | None,
+    strangers: list[str],
 ) -> Declaration:
     """A table that is gone goes by the name that it had."""
-    schema, table = source_name or declared["source"]
+    if declared is None or owner is None:
+        raise StoreUnsuitable(
+            f"harrier_sync.queue_{number} or the comment on it is missing, which says what was declared; restore it, "
+            "or remove the row from harrier_sync.tables and declare it again"
+        )
+    said = json.loads(declared)
+    schema, table = source_name or said["source"]
     found = Source(
         source,
         schema,
         table,
-        Key(tuple(KeyColumn(**column) for column in declared["key"])),
-        declared["text"],
-        tuple(declared["metadata"]),
-        tuple(declared["watched"]),
+        Key(tuple(KeyColumn(**column) for column in said["key"])),
+        said["text"],
+        tuple(said["metadata"]),
+        tuple(said["watched"]),
     )
     return Declaration(
         number=number,
         source=found,
         source_there=source_name is not None,
-        target=tuple(target_name or declared["target"]),
+        target=tuple(target_name or said["target"]),
         target_there=target_name is not None,
-        chunking=Chunking(**declared["chunking"]) if declared["chunking"] else None,
+        chunking=Chunking(**said["chunking"]) if said["chunking"] else None,
+        notify=said["notify"],
+        row_security=said["row_security"],
+        owner=owner,
+        # A superuser's role is not taken: a worker that may do less than that must not gain by it.
+        reads_as=None if by_us or by_superuser else owner,
         state=state,
         reason=reason,
-        columns_seen=declared.get("columns"),
-        columns=found.needed(columns or {}),
+        seen=seen,
+        facts=Facts(found.needed(columns or {}), family, unnoticed, key, bool(exposed), strangers),
     )
 
 
-def to_json(source: Source, columns: Columns, target: tuple[str, str], chunking: Chunking | None) -> dict[str, Any]:
+def to_json(
+    source: Source,
+    target: tuple[str, str],
+    chunking: Chunking | None,
+    *,
+    notify: bool,
+    row_security: bool,
+) -> str:
     """What is stored of it."""
-    return {
-        "source": [source.schema, source.table],
-        "target": target,
-        "key": [asdict(column) for column in source.key.columns],
-        "text": source.text,
-        "metadata": source.metadata,
-        "watched": source.watched,
-        "columns": source.needed(columns),
-        "chunking": asdict(chunking) if chunking else None,
-    }
+    return json.dumps(
+        {
+            "source": [source.schema, source.table],
+            "target": target,
+            "key": [asdict(column) for column in source.key.columns],
+            "text": source.text,
+            "metadata": source.metadata,
+            "watched": source.watched,
+            "chunking": asdict(chunking) if chunking else None,
+            "notify": notify,
+            "row_security": row_security,
+        }
+    )
 
 
-def view_of(target: tuple[str, str]) -> Name:
-    """The view beside a table of chunks."""
-    return Name(target[0], f"{target[1]}_by_key")
+def seen_first(source: Source, columns: Columns, family: Sequence[int]) -> Mapping[str, Any]:
+    """What a declared source is, when all of its rows are to be read for the first time."""
+    return {"columns": source.needed(columns), "family": sorted(family)}

@@ -10,6 +10,7 @@ from psycopg import Connection
 from harrier_core.store import Hashes, Write, Written
 from harrier_pgvector.store import PgVectorStore
 from harrier_pgvector.sync.queue import Batch, Queue
+from harrier_pgvector.sync.session import pinned
 
 if TYPE_CHECKING:
     from harrier_pgvector.connections import Connections
@@ -38,7 +39,7 @@ class LeasedStore:
 
     def _write(self, connection: Connection[Any], write: Write) -> tuple[Written, set[str]]:
         leases = self._batch.leases
-        with connection.transaction():
+        with pinned(connection):
             held = self._queue.hold(connection, self._batch.token, [leases[id_] for id_ in write.sizes])
             lost = write.sizes.keys() - held
             written = self._store.write_on(connection, write.only(held) if lost else write)

@@ -6,55 +6,25 @@ beside the chunks. Whoever writes to the source only ever appends: nobody waits 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from psycopg import sql
 
 from harrier_pgvector.schema import Name, literal, written
+from harrier_pgvector.sync.catalog import SCHEMA
 from harrier_pgvector.sync.source import Source
 
-SCHEMA = "harrier_sync"
-CHANNEL = "harrier_sync"
-_INVOKER = 150_000
-_LAYOUT = "Harrier Kit's live sync, layout 1"
+_INVOKER = 150_000  # the version of Postgres from which a view can check the rights of who looks through it
+_LONGEST = 63  # bytes of a name
 
-LAYOUT_OF = "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'harrier_sync'"
-
-# Not IF NOT EXISTS: whoever may not create a schema shall hear so only if there is none.
-CATALOG = [
-    "CREATE SCHEMA harrier_sync",
-    f"COMMENT ON SCHEMA harrier_sync IS '{_LAYOUT.replace(chr(39), chr(39) * 2)}'",
-    """
-    CREATE TABLE harrier_sync.tables (
-        id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-        source regclass NOT NULL,
-        target regclass NOT NULL UNIQUE,
-        declared jsonb NOT NULL,
-        state text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'paused', 'broken')),
-        reason text,
-        created_at timestamptz NOT NULL DEFAULT now()
-    )""",
-    """
-    CREATE TABLE harrier_sync.scans (
-        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-        sync integer NOT NULL,
-        kind text NOT NULL CHECK (kind IN ('all', 'orphans', 'missed')),
-        position text[],
-        found bigint NOT NULL DEFAULT 0
-    )""",
-    """
-    CREATE TABLE harrier_sync.workers (
-        id uuid PRIMARY KEY,
-        name text NOT NULL,
-        seen_at timestamptz NOT NULL,
-        rates jsonb NOT NULL
-    )""",
-]
-
-
-def layout_fits(found: str | None) -> bool:
-    """Whether a schema of that name is ours, of the layout that this release knows."""
-    return found == _LAYOUT
+# What is noticed, and the transition tables of each.
+_EVENTS = {
+    "INSERT": " REFERENCING NEW TABLE AS harrier_new",
+    "UPDATE": " REFERENCING OLD TABLE AS harrier_old NEW TABLE AS harrier_new",
+    "DELETE": " REFERENCING OLD TABLE AS harrier_old",
+    "TRUNCATE": "",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +49,36 @@ class Objects:
         return Name(SCHEMA, f"note_{self.number}")
 
     def create(
-        self, noticed: list[tuple[str, str]], target: Name, view: Name, *, notify: bool, version: int
+        self, noticed: list[tuple[str, str]], target: Name, view: Name, declared: str, *, notify: bool, version: int
     ) -> list[sql.Composed]:
-        """The statements; noticed: the tables that get triggers, which are the source and its partitions."""
+        """The statements; noticed: the tables that get triggers, which are the source and its partitions.
+
+        What was declared is SQL code, so it is where nobody but the queue's owner can write: in a comment on it.
+        """
         return [
             *self._tables(),
+            sql.SQL("COMMENT ON TABLE {} IS {}").format(self.queue, literal(declared)),
             self._create_function(notify=notify),
-            *(trigger for schema, name in noticed for trigger in self._triggers(Name(schema, name))),
+            # A role that may use the schema could otherwise call it by a trigger of a table of its own.
+            sql.SQL("REVOKE ALL ON FUNCTION {}() FROM PUBLIC").format(self._function),
+            *self.notice(noticed),
             self._create_view(target, view, version),
         ]
+
+    def notice_again(self, tables: list[tuple[str, str]]) -> list[sql.Composed]:
+        """The statements that create the triggers of tables that have lost some of them, or never had any."""
+        return [
+            *(
+                sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(self._trigger(event), Name(*table))
+                for table in tables
+                for event in _EVENTS
+            ),
+            *self.notice(tables),
+        ]
+
+    def notice(self, tables: list[tuple[str, str]]) -> list[sql.Composed]:
+        """The statements that create the triggers of some tables."""
+        return [trigger for schema, name in tables for trigger in self._triggers(Name(schema, name))]
 
     def _tables(self) -> list[sql.Composed]:
         queue = """
@@ -171,33 +162,53 @@ END"""
         ).format(function=self._function, body=body, tag=written(_tag(body.as_string())))
 
     def _triggers(self, table: Name) -> list[sql.Composed]:
-        events = {
-            "INSERT": " REFERENCING NEW TABLE AS harrier_new",
-            "UPDATE": " REFERENCING OLD TABLE AS harrier_old NEW TABLE AS harrier_new",
-            "DELETE": " REFERENCING OLD TABLE AS harrier_old",
-            "TRUNCATE": "",
-        }
         return [
             sql.SQL("CREATE TRIGGER {name} AFTER {event} ON {table}{transition} EXECUTE FUNCTION {function}()").format(
-                name=Name(f"harrier_sync_{self.number}_{event.lower()}"),
+                name=self._trigger(event),
                 event=written(event),
                 table=table,
                 transition=written(transition),
                 function=self._function,
             )
-            for event, transition in events.items()
+            for event, transition in _EVENTS.items()
         ]
+
+    def _trigger(self, event: str) -> Name:
+        return Name(f"harrier_sync_{self.number}_{event.lower()}")
 
     def _create_view(self, target: Name, view: Name, version: int) -> sql.Composed:
         """The chunks with the source's key in its own columns and types, to be joined with it."""
         key = self.source.key
-        # Whoever looks through it sees what policies let them see; before Postgres 15 a view knows no such thing.
-        invoker = sql.SQL(" WITH (security_invoker = true)" if version >= _INVOKER else "")
+        # Row-level security is that of the role that reads the view. Before Postgres 15 it would be that of the view's
+        # owner, so such a view shows nothing to roles that a policy applies to.
+        invoker: sql.Composable = sql.SQL(" WITH (security_invoker = true)")
+        hidden: sql.Composable = sql.SQL("")
+        if version < _INVOKER:
+            invoker, quoted = hidden, literal(target.as_string().replace("%%", "%"))
+            hidden = sql.SQL(" WHERE NOT row_security_active({}::regclass)").format(quoted)
         names = sql.SQL(", ").join(Name(column.name) for column in key.columns)
         return sql.SQL(
-            "CREATE VIEW {view} ({names}, chunk, chunk_text, chunk_metadata, chunk_start, chunk_end, embedding)"
-            "{invoker} AS SELECT {keys}, number, text, metadata, start_at, end_at, embedding FROM {target}"
-        ).format(view=view, names=names, invoker=invoker, keys=key.of_record_id(sql.SQL("record_id")), target=target)
+            "CREATE OR REPLACE VIEW {view} ({names}, chunk, chunk_text, chunk_metadata, chunk_start, chunk_end, "
+            "embedding){invoker} AS SELECT {keys}, number, text, metadata, start_at, end_at, embedding FROM {target}"
+            "{hidden}"
+        ).format(
+            view=view,
+            names=names,
+            invoker=invoker,
+            keys=key.of_record_id(sql.SQL("record_id")),
+            target=target,
+            hidden=hidden,
+        )
+
+
+def view_of(target: tuple[str, str]) -> Name:
+    """The view next to a table of chunks."""
+    schema, table = target
+    name = f"{table}_by_key"
+    if len(name.encode()) > _LONGEST:  # Postgres would cut it, perhaps to the name of the table
+        kept = table.encode()[: _LONGEST - 16].decode(errors="ignore")
+        name = f"{kept}_{hashlib.sha256(table.encode()).hexdigest()[:8]}_by_key"
+    return Name(schema, name)
 
 
 def drop(number: int, view: Name) -> list[sql.Composed]:

@@ -22,7 +22,8 @@ _FOLDED, _SCANNED = 20_000, 5_000
 
 # A row that was leased before and not given back may have killed the worker that had it. It is tried among fewer
 # neighbours each time, so that these are done with before it is given up.
-_SUSPECT_WEIGHT = 16
+_WEIGHT = sql.SQL("CASE attempts WHEN 0 THEN 1 WHEN 1 THEN 16 WHEN 2 THEN 256 ELSE 4096 END")
+_LATER = sql.SQL("statement_timestamp() + %s::float8 * interval '1 second'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,11 @@ class Queue:
     # -- coming in
 
     def fold(self, connection: Connection[Any]) -> None:
-        """Put what was changed into the queue; one worker at a time, for the others would only wait."""
-        locked = "SELECT pg_try_advisory_xact_lock(hashtextextended('harrier_sync fold ' || {number}, 0))"
+        """Put what was changed into the queue; one worker at a time, for the others would only wait.
+
+        The lock is on a row, because any role can take an advisory lock, and keep it.
+        """
+        lock = "SELECT FROM harrier_sync.tables WHERE id = %s FOR NO KEY UPDATE SKIP LOCKED"
         fold = self._sql(
             """
             WITH gone AS (
@@ -80,13 +84,12 @@ class Queue:
             )
             INSERT INTO {queue} AS q ({names}, since)
             SELECT {names}, min(at) FROM gone GROUP BY {names} ORDER BY {names}
-            ON CONFLICT ({names}) DO UPDATE SET version = q.version + 1, priority = 0, attempts = 0, failed = NULL,
-                error = NULL, due = CASE WHEN q.token IS NULL THEN excluded.due ELSE q.due END""",
+            ON CONFLICT ({names}) DO UPDATE SET version = q.version + 1::bigint, priority = 0, attempts = 0,
+                failed = NULL, error = NULL, due = CASE WHEN q.token IS NULL THEN excluded.due ELSE q.due END""",
             most=literal(_FOLDED),
         )
-        with connection.transaction():
-            if connection.execute(self._sql(locked), []).fetchone() == (True,):
-                connection.execute(fold, [])
+        if connection.execute(lock, [self._objects.number]).rowcount:
+            connection.execute(fold, [])
 
     def claim(self, connection: Connection[Any], most: int, token: UUID, seconds: float) -> list[Lease]:
         """Lease the rows that are next: changes before a back-fill, the longest due first."""
@@ -97,14 +100,14 @@ class Queue:
                 WHERE failed IS NULL AND due <= statement_timestamp()
                 ORDER BY priority, due LIMIT %s FOR UPDATE SKIP LOCKED
             ), counted AS (
-                SELECT *, sum({suspect} ^ least(attempts, 3)) OVER (ORDER BY priority, due, {names}) AS weight,
+                SELECT *, sum({weight}) OVER (ORDER BY priority, due, {names}) AS weight,
                     row_number() OVER (ORDER BY priority, due, {names}) AS place FROM next
             )
-            UPDATE {queue} AS q SET token = %s, attempts = q.attempts + 1,
-                due = statement_timestamp() + %s * interval '1 second'
+            UPDATE {queue} AS q SET token = %s, attempts = q.attempts + 1::smallint, due = {later}
             FROM counted AS c WHERE {same} AND (c.weight <= %s OR c.place = 1)
             RETURNING {record_id}, {texts}, q.version, q.attempts, q.error""",
-            suspect=literal(_SUSPECT_WEIGHT),
+            weight=_WEIGHT,
+            later=_LATER,
             same=self._key.equal("q", "c"),
         )
         rows = connection.execute(claim, [most, token, seconds, most]).fetchall()
@@ -132,16 +135,15 @@ class Queue:
 
     def fail(self, connection: Connection[Any], token: UUID, reasons: Mapping[Lease, str]) -> None:
         """Put rows aside, with the reason, until they are changed or tried again on request."""
-        with connection.transaction():
-            held = self.hold(connection, token, reasons)
-            own = [lease for lease in reasons if lease.record_id in held]
-            update = self._sql(
-                "UPDATE {queue} AS q SET token = NULL, failed = %s FROM {leased} WHERE {same}",
-                leased=self._key.unnested("c"),
-                same=self._key.equal("q", "c"),
-            )
-            for reason in {reasons[lease] for lease in own}:
-                connection.execute(update, [reason, *self._bound(each for each in own if reasons[each] == reason)])
+        held = self.hold(connection, token, reasons)
+        own = [lease for lease in reasons if lease.record_id in held]
+        update = self._sql(
+            "UPDATE {queue} AS q SET token = NULL, failed = %s FROM {leased} WHERE {same}",
+            leased=self._key.unnested("c"),
+            same=self._key.equal("q", "c"),
+        )
+        for reason in {reasons[lease] for lease in own}:
+            connection.execute(update, [reason, *self._bound(each for each in own if reasons[each] == reason)])
 
     def give_back(
         self,
@@ -155,12 +157,13 @@ class Queue:
         """Let go of what is still leased, for another time; with an error it counts as an attempt."""
         update = self._sql(
             """
-            UPDATE {queue} AS q SET token = NULL, due = statement_timestamp() + %s * interval '1 second',
-                attempts = greatest(q.attempts - %s, 0), error = coalesce(%s, q.error)
+            UPDATE {queue} AS q SET token = NULL, due = {later},
+                attempts = greatest(q.attempts - %s::smallint, 0::smallint), error = coalesce(%s, q.error)
             FROM (
                 SELECT {keys} FROM {leased} JOIN {queue} AS q ON {joined} WHERE q.token = %s
                 ORDER BY {keys} FOR UPDATE OF q
             ) AS c WHERE {same}""",
+            later=_LATER,
             leased=self._key.unnested("l"),
             joined=self._key.equal("q", "l"),
             same=self._key.equal("q", "c"),
@@ -171,11 +174,12 @@ class Queue:
         """More time, for work that takes longer."""
         update = self._sql(
             """
-            UPDATE {queue} AS q SET due = statement_timestamp() + %s * interval '1 second'
+            UPDATE {queue} AS q SET due = {later}
             FROM (
                 SELECT {keys} FROM {leased} JOIN {queue} AS q ON {joined} WHERE q.token = %s
                 FOR UPDATE OF q SKIP LOCKED
             ) AS c WHERE {same}""",
+            later=_LATER,
             leased=self._key.unnested("l"),
             joined=self._key.equal("q", "l"),
             same=self._key.equal("q", "c"),
@@ -200,7 +204,7 @@ class Queue:
         """What is being worked on, or was put aside, rests on what was before: it is to be read again."""
         update = self._sql(
             """
-            UPDATE {queue} AS q SET version = q.version + 1, failed = NULL, attempts = 0,
+            UPDATE {queue} AS q SET version = q.version + 1::bigint, failed = NULL, attempts = 0,
                 due = CASE WHEN q.token IS NULL THEN statement_timestamp() ELSE q.due END
             FROM (
                 SELECT {names} FROM {queue} WHERE token IS NOT NULL OR failed IS NOT NULL ORDER BY {names} FOR UPDATE

@@ -1,22 +1,30 @@
-"""The source's rows as records; and what becomes of it when the source is not what was declared any more."""
+"""Read the source's rows as records, and tell a row that cannot be read from a source that was changed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from psycopg import Connection, errors, sql
 
-from harrier_core.errors import StoreError
+from harrier_core.errors import StoreError, StoreUnsuitable
 from harrier_core.records import Record
 from harrier_pgvector.connections import Connections
-from harrier_pgvector.schema import literal
+from harrier_pgvector.sync.declaration import Declaration
 from harrier_pgvector.sync.queue import Batch, Lease
+from harrier_pgvector.sync.session import configure, pinned
 from harrier_pgvector.sync.source import Source
 
 T = TypeVar("T")
 
 _READ = 100  # rows at once
+
+# Classes of errors that depend on the values of a row: data, cardinality, constraints of domains, functions that raise
+# (PL/pgSQL and other languages), limits such as the size of a value.
+_OF_A_ROW = frozenset({"21", "22", "23", "2F", "38", "39", "54", "P0"})
+# Classes of errors that pass, or that tell nothing of rows: connections, conflicts, resources, intervention.
+_OF_NONE = frozenset({"08", "40", "53", "55", "57", "58"})
 
 
 class SourceChanged(Exception):
@@ -27,19 +35,31 @@ class Unreadable(StoreError):
     """Rows whose text or metadata cannot be computed; which of them is not said."""
 
 
+class _Unclear(Unreadable):
+    """The same, for an error that may be the rows' or the source's, which other rows tell. Its message is its kind."""
+
+
 class Rows:
     """The rows of a batch as records, read as they are needed; such as have no text, or are gone, are noted."""
 
-    def __init__(self, connections: Connections, source: Source, batch: Batch) -> None:
+    def __init__(self, connections: Connections, declaration: Declaration, batch: Batch) -> None:
         self._connections = connections
-        self._source = source
+        self._declaration = declaration
+        self._source = declaration.source
         self._batch = batch
+        self._readable = False  # whether any row was
+        self._unclear: str | None = None
 
     def __iter__(self) -> Iterator[Record]:
         leases = [lease for lease in self._batch.leases.values() if lease not in self._batch.failed]
         for begin in range(0, len(leases), _READ):
             part = leases[begin : begin + _READ]
             found = self._read(part)
+            if self._unclear and not self._readable:
+                raise SourceChanged(
+                    f"no row of its source can be read: {self._unclear}; mend the functions of its text, which "
+                    "run with search_path = pg_catalog, pg_temp and must set another one, or qualify their names"
+                )
             for lease in part:
                 text, metadata = found.get(lease.record_id) or (None, {})
                 if text and text.strip():
@@ -50,56 +70,97 @@ class Rows:
     def _read(self, leases: Sequence[Lease]) -> dict[str, tuple[str | None, Any]]:
         """Rows by their records' ids; one that cannot be read is found by halves, and does not take others along."""
         try:
-            return self._connections.run(of_source(lambda connection: self._fetch(connection, leases)))
+            read = of_source(lambda connection: self._fetch(connection, leases), self._declaration, read_only=True)
+            found = self._connections.run(read)
         except Unreadable as error:
             if len(leases) == 1:
-                self._batch.failed[leases[0]] = str(error)
-                return {}
+                return self._put_aside(leases[0], error)
             half = len(leases) // 2
             return self._read(leases[:half]) | self._read(leases[half:])
+        self._readable = self._readable or bool(found)
+        return found
+
+    def _put_aside(self, lease: Lease, error: Unreadable) -> dict[str, tuple[str | None, Any]]:
+        said = str(error)
+        if isinstance(error, _Unclear):
+            self._unclear, said = said, f"has a text or metadata that cannot be computed: {said}"
+        self._batch.failed[lease] = said
+        return {}
 
     def _fetch(self, connection: Connection[Any], leases: Collection[Lease]) -> dict[str, tuple[str | None, Any]]:
-        key = self._source.key
-        joined = sql.SQL("JOIN {} ON {}").format(key.unnested("k"), key.equal("s", "k", source="s"))
         keys = [list(column) for column in zip(*(lease.key for lease in leases), strict=True)]
-        rows = connection.execute(self._source.rows(joined), keys).fetchall()
+        rows = connection.execute(self._source.rows_of_keys(), keys).fetchall()
         return {record_id: (text, metadata) for record_id, text, metadata in rows}
 
 
-def of_source(work: Callable[[Connection[Any]], T]) -> Callable[[Connection[Any]], T]:
-    """The same in a transaction that sees all of the source's rows or fails: a hidden one would seem to be deleted."""
+def of_source(
+    work: Callable[[Connection[Any]], T], declaration: Declaration, *, read_only: bool
+) -> Callable[[Connection[Any]], T]:
+    """The same in a transaction that sees all of the source's rows or fails, with the rights of its declarer."""
 
     def run(connection: Connection[Any]) -> T:
         try:
-            with connection.transaction():
-                connection.execute("SELECT set_config('row_security', 'off', true)")
+            with _as_declarer(connection, declaration, read_only=read_only):
                 return work(connection)
-        except errors.DataError as error:  # its own message may quote a value
-            raise Unreadable(f"has a text or metadata that cannot be computed: {_kind(error)}") from None
-        except (errors.ProgrammingError, errors.NotSupportedError) as error:
-            raise SourceChanged(
-                f"its source cannot be read: {error.diag.message_primary}; mend that, or declare it anew"
-            ) from None
+        except errors.Error as error:
+            if _class(error) in _OF_A_ROW:  # its own message may quote a value
+                raise Unreadable(f"has a text or metadata that cannot be computed: {_kind(error)}") from None
+            if error.sqlstate is None or _class(error) in _OF_NONE:
+                raise
+            if reason := _cannot_be_planned(connection, declaration):
+                raise SourceChanged(f"its source cannot be read: {reason}; mend that, or declare it again") from None
+            if not read_only:  # it was something else
+                raise
+            raise _Unclear(_kind(error)) from None
 
     return run
+
+
+@contextmanager
+def _as_declarer(connection: Connection[Any], declaration: Declaration, *, read_only: bool) -> Iterator[None]:
+    with pinned(connection):
+        try:
+            configure(connection, declaration.settings(read_only=read_only))
+        except errors.InsufficientPrivilege:
+            raise StoreUnsuitable(
+                f"role {declaration.owner} declared {declaration.name}, and its source is read with the rights of that "
+                f"role, which {connection.info.user} may not take; run GRANT {declaration.owner} TO "
+                f"{connection.info.user}, or run the worker as {declaration.owner}"
+            ) from None
+        yield
+
+
+def _cannot_be_planned(connection: Connection[Any], declaration: Declaration) -> str | None:
+    """Why not even a query for none of its rows works: as no row is looked at, the message quotes none."""
+    try:
+        with _as_declarer(connection, declaration, read_only=True):
+            connection.execute(declaration.source.rows(sql.SQL("LIMIT 0")), [])
+    except errors.Error as error:
+        if error.sqlstate is None or _class(error) in _OF_NONE:
+            raise
+        return error.diag.message_primary or _kind(error)
+    return None
 
 
 def check(connection: Connection[Any], source: Source) -> None:
     """Whether the source has the columns that were declared; the triggers ask the same."""
     needed = [(column.name, column.type) for column in source.key.columns] + [(name, None) for name in source.watched]
-    query = sql.SQL(
-        "SELECT name FROM (VALUES {}) AS needed (name, type) WHERE NOT EXISTS (SELECT FROM pg_attribute AS a "
-        "WHERE a.attrelid = %s AND a.attname = needed.name AND NOT a.attisdropped "
+    query = (
+        "SELECT name FROM unnest(%s::text[], %s::text[]) AS needed (name, type) WHERE NOT EXISTS (SELECT FROM "
+        "pg_attribute AS a WHERE a.attrelid = %s AND a.attname = needed.name AND NOT a.attisdropped "
         "AND (needed.type IS NULL OR a.atttypid = to_regtype(needed.type)))"
-    ).format(
-        sql.SQL(", ").join(sql.SQL("({}, {}::text)").format(literal(name), literal(kind)) for name, kind in needed)
     )
-    if missing := connection.execute(query, [source.oid]).fetchall():
+    names, types = zip(*needed, strict=True)
+    if missing := connection.execute(query, [list(names), list(types), source.oid]).fetchall():
         raise SourceChanged(
             f"its source {source} has no column {missing[0][0]!r} any more, or one of another type; bring it back, or "
-            "declare it anew"
+            "declare it again"
         )
 
 
 def _kind(error: errors.Error) -> str:
     return f"{type(error).__name__} ({error.sqlstate})"
+
+
+def _class(error: errors.Error) -> str:
+    return (error.sqlstate or "")[:2]

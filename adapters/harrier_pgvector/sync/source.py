@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
-from psycopg import Connection, errors, sql
+from psycopg import Connection, sql
 
 from harrier_core.errors import SettingError
 from harrier_pgvector.schema import Name, literal, written
+from harrier_pgvector.sync.catalog import refuse_strangers
+from harrier_pgvector.sync.expression import joined, resolve
 
 # Types of keys whose written form is the same in every session, and those that need help with it.
 _PLAIN = {"smallint", "integer", "bigint", "uuid", "text", "character varying", "character", "boolean"}
@@ -30,18 +32,24 @@ _WRITTEN: dict[str, LiteralString] = {
 
 _PAIRS = 50  # of a function's arguments, of which Postgres takes a hundred
 
+_PATH = "SELECT pg_catalog.current_setting('search_path'), pg_catalog.current_schemas(true)"
+
 _FIND = """
-    SELECT c.oid, n.nspname, c.relname, c.relkind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE (c.relname = %(name)s AND pg_table_is_visible(c.oid))
+    SELECT c.oid, n.nspname, c.relname, c.relkind, ARRAY(
+        SELECT r.rolname::text FROM pg_roles AS r WHERE r.oid = c.relowner AND NOT r.rolsuper
+        AND r.rolname <> session_user
+    )
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE (c.relname = %(name)s AND n.nspname = ANY(%(schemas)s::text[]))
         OR (n.nspname = split_part(%(name)s, '.', 1)
             AND c.relname = substr(%(name)s, length(split_part(%(name)s, '.', 1)) + 2))
-    ORDER BY c.relname = %(name)s DESC"""
+    ORDER BY c.relname = %(name)s DESC, array_position(%(schemas)s::text[], n.nspname::text)"""
 
 # A key's column by its place in the primary key, from 0.
 _COLUMNS = """
     SELECT a.attname, format_type(a.atttypid, a.atttypmod),
         format_type(coalesce(nullif(t.typbasetype, 0), t.oid), NULL), t.typtype = 'e', a.attgenerated = 'v',
-        array_position(i.indkey::int2[], a.attnum),
+        (SELECT p FROM array_position(i.indkey::int2[], a.attnum) AS p WHERE p < i.indnkeyatts),
         CASE WHEN l.oid IS NOT NULL THEN format('%%I.%%I', ln.nspname, l.collname) END,
         coalesce(l.collisdeterministic, true)
     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
@@ -55,6 +63,7 @@ COLUMNS_OF: LiteralString = """
     SELECT jsonb_object_agg(a.attname, jsonb_build_array(a.attnum, a.atttypid::bigint, a.atttypmod))
     FROM pg_attribute a WHERE a.attrelid = {} AND a.attnum > 0 AND NOT a.attisdropped"""
 Columns = Mapping[str, Sequence[int]]
+Trust = Collection[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +121,7 @@ class Key:
         return texts[0] if len(texts) == 1 else sql.SQL("jsonb_build_array({})::text").format(_listed(texts))
 
     def of_record_id(self, record_id: sql.Composable) -> sql.Composed:
-        """And back."""
+        """The key's columns, parsed from a record's id."""
         if len(self.columns) == 1:
             return sql.Composed([_typed(record_id, self.columns[0])])
         return _listed(
@@ -169,7 +178,7 @@ class Source:
         names = {*self.watched, *(column.name for column in self.key.columns)}
         return {name: columns[name] for name in sorted(names & columns.keys())}
 
-    def rows(self, joined: sql.Composable) -> sql.Composed:
+    def rows(self, where: sql.Composable) -> sql.Composed:
         """The rows with their records' ids, texts and metadata, for a query that has parameters."""
         described = [sql.SQL("{}, s.{}").format(literal(column), Name(column)) for column in self.metadata]
         parts = [described[begin : begin + _PAIRS] for begin in range(0, len(described), _PAIRS)] or [[]]
@@ -178,30 +187,35 @@ class Source:
             written(self.text),
             sql.SQL(" || ").join(sql.SQL("jsonb_build_object({})").format(_listed(part)) for part in parts),
             self.name,
-            joined,
+            where,
         )
+
+    def rows_of_keys(self) -> sql.Composed:
+        """The rows of keys that are bound. In a query of its own the names of the text can only be columns."""
+        rows = self.rows(sql.SQL("WHERE {}").format(self.key.equal("s", "k", source="s")))
+        return sql.SQL("SELECT r.* FROM {} CROSS JOIN LATERAL ({}) AS r").format(self.key.unnested("k"), rows)
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.table}"
 
 
-def find(connection: Connection[Any], name: str, text: Sequence[str], metadata: Sequence[str]) -> Source:
-    """Look at a table, in a transaction of the caller's; the texts are columns or SQL expressions over them."""
-    found = connection.execute(_FIND, {"name": name}).fetchone()
+def find(
+    connection: Connection[Any], name: str, text: Sequence[str], metadata: Sequence[str], path: Path, trust: Trust
+) -> Source:
+    """Look at a table, in a pinned transaction of the caller's; the texts are columns or SQL expressions over them."""
+    found = connection.execute(_FIND, {"name": name, "schemas": path.schemas}).fetchone()
     if found is None:
         raise SettingError(f"there is no table {name!r} in this database, as TABLE or SCHEMA.TABLE")
-    oid, schema, table, kind = found
+    oid, schema, table, kind, strangers = found
     if kind not in ("r", "p"):
         raise SettingError(f"{schema}.{table} is no ordinary table; what changes in it cannot be noticed")
-    [path] = connection.execute("SELECT current_setting('search_path')").fetchone() or [""]
-    connection.execute("SELECT set_config('search_path', '', true)")  # so that types come with their schemas
+    refuse_strangers(f"table {schema}.{table}", strangers, trust)
     columns = connection.execute(_COLUMNS, [oid]).fetchall()
-    connection.execute("SELECT set_config('search_path', %s, true)", [path])
     names = [column[0] for column in columns]
     if unknown := [column for column in metadata if column not in names]:
         raise SettingError(f"{schema}.{table} has no column {unknown[0]!r}; it has {', '.join(names)}")
-    expression = _text(names, text)
-    watched = {*_columns_in(connection, Name(schema, table), expression), *metadata}
+    expression, made_of = resolve(connection, Name(schema, table), joined(names, text), path.setting, trust)
+    watched = {*made_of, *metadata}
     virtual = {column[0] for column in columns if column[4]}
     if watched & virtual:  # it is computed where it is read, so all that it may be made of is watched
         watched = set(names) - virtual
@@ -209,6 +223,20 @@ def find(connection: Connection[Any], name: str, text: Sequence[str], metadata: 
     return Source(
         oid, schema, table, key, expression, tuple(metadata), tuple(name for name in names if name in watched)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """Where a user's own names are looked up."""
+
+    setting: str
+    schemas: list[str]
+
+    @classmethod
+    def of(cls, connection: Connection[Any]) -> Path:
+        """That of a connection, before a transaction pins it."""
+        setting, schemas = connection.execute(_PATH).fetchone() or ("", [])
+        return cls(setting, schemas)
 
 
 def _key(table: str, columns: Iterable[tuple[Any, ...]]) -> Key:
@@ -225,39 +253,6 @@ def _key(table: str, columns: Iterable[tuple[Any, ...]]) -> Key:
             )
         found.append(KeyColumn(name, type_, as_text, collation))
     return Key(tuple(found))
-
-
-def _text(columns: Sequence[str], texts: Sequence[str]) -> str:
-    if not texts:
-        raise SettingError("no text is named; give columns, or an SQL expression over them")
-    each = [sql.Identifier("s", text).as_string() if text in columns else f"({text})" for text in texts]
-    return f"{each[0]}::text" if len(each) == 1 else f"concat_ws(E'\\n\\n', {', '.join(each)})"
-
-
-def _columns_in(connection: Connection[Any], table: sql.Identifier, expression: str) -> set[str]:
-    """Which columns an expression is made of, by what Postgres itself finds in it."""
-    probe = sql.SQL("CREATE TEMP TABLE s (LIKE {}) ON COMMIT DROP").format(table)
-    check = sql.SQL("ALTER TABLE pg_temp.s ADD CHECK ({} IS NOT NULL)").format(written(expression))
-    found = (  # the number 0 is the whole row
-        "SELECT attname FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid AND attnum > 0 "
-        "AND (attnum = ANY(conkey) OR 0 = ANY(conkey)) AND NOT attisdropped "
-        "WHERE contype = 'c' AND conrelid = 'pg_temp.s'::regclass"
-    )
-    try:
-        with connection.transaction():
-            connection.execute(probe, [])
-            connection.execute(check, [])
-            columns = {column for (column,) in connection.execute(found).fetchall()}
-            connection.execute("DROP TABLE pg_temp.s")
-    except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction):
-        raise
-    except (errors.ProgrammingError, errors.NotSupportedError, errors.DataError) as error:
-        raise SettingError(
-            f"the text is neither columns nor an SQL expression over one row: {error.diag.message_primary}"
-        ) from None
-    if not columns:
-        raise SettingError("the text names no column, so it would be the same for every row")
-    return columns
 
 
 def _typed(text: sql.Composable, column: KeyColumn) -> sql.Composed:

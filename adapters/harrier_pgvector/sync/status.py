@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,9 @@ from psycopg_pool import ConnectionPool
 
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.schema import Name
+from harrier_pgvector.sync.catalog import SCHEMA, StrangersError
 from harrier_pgvector.sync.declaration import Declaration, declarations
-from harrier_pgvector.sync.objects import SCHEMA
+from harrier_pgvector.sync.session import named, run
 
 _ALIVE = 60.0  # seconds since a worker was seen
 
@@ -23,8 +25,8 @@ class SyncStatus:
 
     table: str
     source: str
-    state: str  # active, paused or broken
-    reason: str | None  # why it is broken
+    state: str  # active, paused, broken, or untrusted if it belongs to a role that is not trusted
+    reason: str | None  # why it is broken or untrusted
     pending: int  # rows that wait, one that was changed three times perhaps as three
     leased: int  # of them in the hands of workers
     failed: int  # put aside, until they are changed or tried again
@@ -54,10 +56,35 @@ class SyncFailure:
     attempts: int
 
 
-def sync_statuses(place: str | ConnectionPool[Any]) -> list[SyncStatus]:
-    """How all declared tables of a database stand."""
-    with closing(Connections(place, retry_for=10.0)) as connections:
-        return connections.run(lambda connection: [status_of(connection, each) for each in declarations(connection)])
+def sync_statuses(place: str | ConnectionPool[Any], *, trust: Collection[str] = ()) -> list[SyncStatus]:
+    """How all declared tables of a database stand; trust: roles to which they may belong, as for a worker."""
+
+    def statuses(connection: Connection[Any]) -> list[SyncStatus]:
+        return [_if_trusted(connection, each, trust) for each in declarations(connection, trust)]
+
+    with closing(Connections(named(place), retry_for=10.0)) as connections:
+        return run(connections, statuses)
+
+
+def _if_trusted(connection: Connection[Any], declared: Declaration, trust: Collection[str]) -> SyncStatus:
+    try:
+        declared.refuse_strangers(trust)
+    except StrangersError as error:
+        return SyncStatus(
+            table=declared.name,
+            source=str(declared.source),
+            state="untrusted",
+            reason=str(error),
+            pending=0,
+            leased=0,
+            failed=0,
+            unscanned=0,
+            oldest=None,
+            rate=0.0,
+            workers=0,
+            chunks=0,
+        )
+    return status_of(connection, declared)
 
 
 def status_of(connection: Connection[Any], declared: Declaration) -> SyncStatus:
@@ -79,7 +106,7 @@ def status_of(connection: Connection[Any], declared: Declaration) -> SyncStatus:
         unscanned = max(0, _about(connection, declared.source.name) - int(found))
     working = (
         "SELECT count(*), coalesce(sum((rates ->> %s)::float8), 0) FROM harrier_sync.workers "
-        "WHERE seen_at > now() - %s * interval '1 second'"
+        "WHERE seen_at > now() - %s::float8 * interval '1 second'"
     )
     workers, rate = connection.execute(working, [str(declared.number), _ALIVE]).fetchone() or (0, 0.0)
     return SyncStatus(

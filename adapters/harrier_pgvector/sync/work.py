@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from psycopg import Connection, sql
-from psycopg.types.json import Jsonb
+from psycopg import Connection
 
 from harrier_core.errors import (
     DeviceError,
@@ -27,14 +27,15 @@ from harrier_core.errors import (
     WrongSpace,
 )
 from harrier_core.ingest import DocumentEncoder, Ingest
-from harrier_pgvector.schema import Name
 from harrier_pgvector.store import PgVectorStore
+from harrier_pgvector.sync.catalog import StrangersError
 from harrier_pgvector.sync.declaration import Declaration
 from harrier_pgvector.sync.leased import LOST, LeasedStore
 from harrier_pgvector.sync.objects import Objects
-from harrier_pgvector.sync.queue import Batch, Lease, Queue, look_through, scanned_fully
-from harrier_pgvector.sync.reading import Rows, SourceChanged, Unreadable, check, of_source
-from harrier_pgvector.sync.source import Source
+from harrier_pgvector.sync.queue import Batch, Lease, Queue
+from harrier_pgvector.sync.reading import Rows, SourceChanged
+from harrier_pgvector.sync.scanning import look_again, scan
+from harrier_pgvector.sync.session import run
 
 if TYPE_CHECKING:
     from harrier_core.space import EmbeddingSpace
@@ -52,6 +53,8 @@ _FIRST_PAUSE = 0.1  # seconds for which a table is let alone after an error; twi
 _LOOK_AGAIN = 30.0  # seconds between two looks at a table that is broken or of another space
 _LASTING = 10.0  # seconds of nothing but errors, after which a table is not waited for by those who want to end
 _RATED = 60.0  # seconds over which a rate is measured
+
+_REFUSED = "Postgres refused ("
 
 # Errors for which rows are not to blame: there is no need to try them apart, or to give them up.
 _NOT_OF_THE_ROWS = (StoreUnsuitable, StoreFull, ModelError, DeviceError, EncoderClosed)
@@ -72,16 +75,26 @@ class SyncEncoder(DocumentEncoder, Protocol):
 class Work:
     """A declared table. Any number of a worker's lanes may do steps of it at once."""
 
-    def __init__(self, declaration: Declaration, connections: Connections, encoder: SyncEncoder, lease: float) -> None:
+    def __init__(
+        self,
+        declaration: Declaration,
+        connections: Connections,
+        encoder: SyncEncoder,
+        lease: float,
+        trust: Collection[str] = (),
+    ) -> None:
         self.declaration = declaration
         self.trouble: str | None = None  # why nothing is done, if that is so
         self._connections = connections
         self._encoder = encoder
         self._lease = lease
+        self._trust = trust
         self._most = _FIRST_BATCH
         self._settled = False
+        self._unsettled = True  # whether something was embedded since it was last asked whether an index is needed
         self._blocked = False  # nothing can be done, whatever the queue holds
         self._wait_until = 0.0
+        self._due_at: float | None = None
         self._put_offs = 0
         self._pause = 0.0
         self._failing_since: float | None = None  # nothing was done since then, for errors that no row is to blame for
@@ -92,6 +105,31 @@ class Work:
         self._begin = time.monotonic()
 
     # -- one step
+
+    def expect(self, seconds: float | None) -> None:
+        """Remember when the queue has something to do, which the database said."""
+        self._due_at = None if seconds is None else time.monotonic() + seconds
+
+    def wants(self) -> bool:
+        """Whether a step may find anything to do."""
+        now = time.monotonic()
+        if self.declaration.state == "paused" or now < self._wait_until:
+            return False
+        is_due = self._due_at is not None and self._due_at <= now
+        return is_due or self._unsettled or self.trouble is not None or self._has_changed()
+
+    def waits(self) -> float:
+        """Seconds until a step is worth trying, as far as is known."""
+        now = time.monotonic()
+        if self.declaration.state == "paused":
+            return math.inf
+        # What is due already was tried, and is in other hands.
+        later = [each for each in (self._wait_until, self._due_at) if each is not None and each > now]
+        return min(later) - now if later else math.inf
+
+    def _has_changed(self) -> bool:
+        declaration = self.declaration
+        return declaration.state == "broken" or declaration.now != declaration.seen or bool(declaration.ailment())
 
     def step(self) -> bool:
         """Do what is next; whether there was anything."""
@@ -104,7 +142,7 @@ class Work:
             self._break(str(error))
         except StoreMissing:
             self._break(f"its table of chunks, {self.declaration.name}, is gone; drop it, and declare it anew")
-        except WrongSpace as error:
+        except (WrongSpace, StrangersError) as error:
             self._blocked = True
             self._put_off(str(error), _LOOK_AGAIN)
         except (StoreUnavailable, EncoderClosed):
@@ -118,24 +156,25 @@ class Work:
         else:
             # What began before another lane failed says nothing of that, nor does that nothing is free.
             failing = self._blocked or self._failing_since is not None
-            if put_off == self._put_offs and (busy or not failing or not self._connections.run(self._queue.left)):
+            if put_off == self._put_offs and (busy or not failing or not run(self._connections, self._queue.left)):
                 self.trouble, self._blocked, self._failing_since = None, False, None
             self._pause = 0.0
             return busy
         return False
 
     def _step(self) -> bool:
-        source, store, queue = self._opened()
+        store, queue = self._opened()
         declaration = self.declaration
-        if declaration.state == "broken" or declaration.columns != declaration.columns_seen:
-            self._look_again(declaration)
+        if self._has_changed():
+            look_again(self._connections, declaration)
         batch = self._claim(queue)
         if batch.leases:
-            self._embed(source, store, queue, batch)
+            self._embed(store, queue, batch)
             return True
-        return self._scan(source, queue) or self._settle(queue, store)
+        return scan(self._connections, declaration, queue) or self._settle(queue, store)
 
-    def _opened(self) -> tuple[Source, PgVectorStore, Queue]:
+    def _opened(self) -> tuple[PgVectorStore, Queue]:
+        self.declaration.refuse_strangers(self._trust)
         if not self.declaration.source_there:
             raise SourceChanged(f"its source, {self.declaration.source}, is gone; drop it")
         if not self.declaration.target_there:
@@ -146,7 +185,7 @@ class Work:
             store = PgVectorStore(self._connections, table=table, schema=schema)
             self._stores = {self.declaration.target: store}
         store.open(self._space, write=False)
-        return self.declaration.source, store, self._queue
+        return store, self._queue
 
     @cached_property
     def _space(self) -> EmbeddingSpace:
@@ -167,61 +206,69 @@ class Work:
             queue.fold(connection)
             return queue.claim(connection, self._most, batch.token, self._lease)
 
-        batch.leases = {lease.record_id: lease for lease in self._connections.run(claim)}
+        batch.leases = {lease.record_id: lease for lease in run(self._connections, claim)}
         return batch
 
-    def _embed(self, source: Source, store: PgVectorStore, queue: Queue, batch: Batch) -> None:
+    def _embed(self, store: PgVectorStore, queue: Queue, batch: Batch) -> None:
         begin = time.monotonic()
         with self._kept(batch):
             try:
-                self._ingest(source, store, queue, batch)
+                self._ingest(store, queue, batch)
             except (SourceChanged, *_NOT_OF_THE_ROWS):
-                self._connections.run(lambda c: queue.give_back(c, batch.token, batch.leases.values()))
+                run(self._connections, lambda c: queue.give_back(c, batch.token, batch.leases.values()))
                 raise
             except StoreUnavailable:  # the lease ends by itself
                 raise
             except Exception as error:
                 said, attempts = _said(error), max(lease.attempts for lease in batch.leases.values())
                 after = min(2.0**attempts, _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
-                self._connections.run(
-                    lambda c: queue.give_back(c, batch.token, batch.leases.values(), after=after, error=said)
+                run(
+                    self._connections,
+                    lambda c: queue.give_back(c, batch.token, batch.leases.values(), after=after, error=said),
                 )
                 if isinstance(error, StoreMissing | WrongSpace):
                     raise
                 raise _OfTheRows(said) from error
+        self._unsettled = not self._settled
         self._count(len(batch.done))
         self._fit(len(batch.leases), time.monotonic() - begin)
 
-    def _ingest(self, source: Source, store: PgVectorStore, queue: Queue, batch: Batch) -> None:
+    def _ingest(self, store: PgVectorStore, queue: Queue, batch: Batch) -> None:
         reason = f"ended {_MOST_ATTEMPTS} attempts, and perhaps the worker itself"
         for lease in batch.leases.values():
             if lease.attempts > _MOST_ATTEMPTS:
                 batch.failed[lease] = f"{reason}; the last error: {lease.error}" if lease.error else reason
         leased = LeasedStore(store, self._connections, queue, batch)
-        rows = Rows(self._connections, source, batch)
+        rows = Rows(self._connections, self.declaration, batch)
         report = Ingest(leased, self._encoder, self.declaration.chunking, None).run(rows, prune=False)
         for record_id, reason in report.rejected:
             if reason is LOST:
                 batch.lost.add(record_id)
             else:
                 batch.failed[batch.leases[record_id]] = reason
-        self._connections.run(lambda connection: self._finish(connection, store, queue, batch))
+        self._finish(store, queue, batch)
 
-    def _finish(self, connection: Connection[Any], store: PgVectorStore, queue: Queue, batch: Batch) -> None:
-        """What needed no writing is done, what cannot be embedded is put aside, and what was changed goes back."""
+    def _finish(self, store: PgVectorStore, queue: Queue, batch: Batch) -> None:
+        """Take what needed no writing out of the queue, put aside what cannot be embedded, and give the rest back.
+
+        A transaction each: rows that are waited for are locked in the order of their keys, and no others meanwhile.
+        """
         rest = [lease for lease in batch.leases.values() if lease.record_id not in batch.done]
-        if not rest:
-            return
         if batch.failed:
-            queue.fail(connection, batch.token, batch.failed)
+            run(self._connections, lambda c: queue.fail(c, batch.token, batch.failed))
         sound = [lease for lease in rest if lease not in batch.failed and lease.record_id not in batch.lost]
-        with connection.transaction():
+
+        def take_out(connection: Connection[Any]) -> set[str]:
             held = queue.hold(connection, batch.token, sound)
             if gone := sorted(held & batch.without_text):
                 store.delete_on(connection, gone)
             queue.done(connection, [batch.leases[record_id] for record_id in held])
-        batch.done |= held
-        queue.give_back(connection, batch.token, rest)
+            return held
+
+        if sound:
+            batch.done |= run(self._connections, take_out)
+        if rest := [lease for lease in rest if lease.record_id not in batch.done]:
+            run(self._connections, lambda c: queue.give_back(c, batch.token, rest))
 
     def _fit(self, number: int, took: float) -> None:
         if took > _LONG:
@@ -245,64 +292,17 @@ class Work:
         with self._lock:
             batches = list(self._batches)
         for batch in batches:
-            self._connections.run(partial(self._extend, batch=batch))
+            run(self._connections, partial(self._extend, batch=batch))
 
     def _extend(self, connection: Connection[Any], batch: Batch) -> None:
         self._queue.extend(connection, batch.token, batch.leases.values(), self._lease)
 
     # -- what is not a batch
 
-    def _scan(self, source: Source, queue: Queue) -> bool:
-        """A page of what has to be looked through: all rows, or all chunks for such as have no row any more."""
-
-        def scan(connection: Connection[Any]) -> bool:
-            with connection.transaction():
-                next_ = (
-                    "SELECT id, kind, position FROM harrier_sync.scans WHERE sync = %s "
-                    "ORDER BY kind = 'all', id LIMIT 1 FOR UPDATE SKIP LOCKED"
-                )
-                row = connection.execute(next_, [self.declaration.number]).fetchone()
-                if row is not None:
-                    self._scan_page(connection, source, queue, *row)
-                return row is not None
-
-        try:
-            return self._connections.run(of_source(scan))
-        except Unreadable:
-            raise SourceChanged(
-                f"its table of chunks, {self.declaration.name}, holds records whose ids are no keys of its source; "
-                "remove them"
-            ) from None
-
-    def _scan_page(
-        self,
-        connection: Connection[Any],
-        source: Source,
-        queue: Queue,
-        scan: int,
-        kind: str,
-        position: list[str] | None,
-    ) -> None:
-        if kind == "missed":
-            check(connection, source)
-            connection.execute("DELETE FROM harrier_sync.scans WHERE id = %s", [scan])
-            look_through(connection, self.declaration.number)
-            return
-        if position is None:
-            queue.start_over(connection)
-        if kind == "all":
-            number, last = queue.queue_rows(connection, position)
-        else:
-            number, last = queue.queue_orphans(connection, Name(*self.declaration.target), position)
-        if scanned_fully(number):
-            connection.execute("DELETE FROM harrier_sync.scans WHERE id = %s", [scan])
-        else:
-            update = "UPDATE harrier_sync.scans SET position = %s, found = found + %s WHERE id = %s"
-            connection.execute(update, [last, number, scan])
-
     def _settle(self, queue: Queue, store: PgVectorStore) -> bool:
         """Build the indexes, once nothing is left to be written into them."""
-        if not self._settled and not self._connections.run(queue.left) and not store.is_small():
+        self._unsettled = False  # for now: whoever embeds more looks again
+        if not self._settled and not run(self._connections, queue.left) and not store.is_small():
             self._settled = True
             store.settle()
         return False
@@ -311,7 +311,7 @@ class Work:
         """Whether there is anything to do that can be done."""
         if self._blocked or self.declaration.state == "paused":
             return False
-        return self._connections.run(self._queue.left)
+        return run(self._connections, self._queue.left)
 
     @property
     def _queue(self) -> Queue:
@@ -327,28 +327,7 @@ class Work:
             "UPDATE harrier_sync.tables SET state = 'broken', reason = %s "
             "WHERE id = %s AND (state = 'active' OR state = 'broken' AND reason <> %s)"
         )
-        self._connections.run(lambda c: c.execute(update, [reason, self.declaration.number, reason]))
-
-    def _look_again(self, declaration: Declaration) -> None:
-        """Look whether it was mended, and at all rows, if it was or if its columns are others now."""
-        mend = "UPDATE harrier_sync.tables SET state = 'active', reason = NULL WHERE id = %s AND state = 'broken'"
-        see = (
-            "UPDATE harrier_sync.tables SET declared = declared || jsonb_build_object('columns', %s::jsonb) "
-            "WHERE id = %s AND declared -> 'columns' IS NOT DISTINCT FROM %s::jsonb"
-        )
-        number, now, before = declaration.number, declaration.columns, declaration.columns_seen
-
-        def look(connection: Connection[Any]) -> None:
-            check(connection, declaration.source)
-            connection.execute(declaration.source.rows(sql.SQL("LIMIT 0")), [])
-            changed = connection.execute(mend, [number]).rowcount
-            if now != before:  # one worker notices; of a declaration of before nobody knows what they were
-                seen = connection.execute(see, [Jsonb(now), number, before and Jsonb(before)]).rowcount
-                changed += seen if before is not None else 0
-            if changed:
-                look_through(connection, number)
-
-        self._connections.run(of_source(look))
+        run(self._connections, lambda c: c.execute(update, [reason, self.declaration.number, reason]))
 
     # -- how fast
 
@@ -366,5 +345,8 @@ class Work:
 
 
 def _said(error: Exception) -> str:
-    """What may be stored of it: the kit's own errors hold no text, and of others only the kind is told."""
-    return str(error) if isinstance(error, HarrierError) else f"unexpected {type(error).__name__}"
+    """What may be stored of it: what a trigger of the chunks raised may quote a text, and of others only the kind."""
+    if not isinstance(error, HarrierError):
+        return f"unexpected {type(error).__name__}"
+    said = str(error)
+    return said.partition(":")[0] if said.startswith(_REFUSED) else said

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
-from databases import NewDatabase, NewRole
 from harrier_pgvector import PgVectorStore
 from harrier_pgvector.sync import SyncWorker, TableSync, sync_statuses
 from ingesting import Hashing
 from numpy.typing import NDArray
 from psycopg.conninfo import make_conninfo
+from syncs import opened
 
 from harrier_core import Chunking, Encoder, Index
 from harrier_core.errors import SettingError, StoreMissing, StoreUnavailable, StoreUnsuitable, WrongSpace
@@ -45,7 +45,7 @@ def articles(execute: Execute) -> None:
 
 def declare(database: str, source: str = "articles", table: str = "chunks", **options: Any) -> TableSync:
     settings: dict[str, Any] = {"text": ["title", "body"], "chunking": Chunking(tokens=16), **options}
-    sync = TableSync(database, table=table)
+    sync = opened(database, table=table)
     sync.create(source, Hashing().space, **settings)
     return sync
 
@@ -135,30 +135,27 @@ class TestChanges:
         assert texts(execute) == {str(i): [f"title {4 - i}\n\nbody {4 - i}"] for i in (1, 2, 3)}
 
     @pytest.mark.usefixtures("articles")
-    def test_an_upsert(self, database: str, execute: Execute) -> None:
+    def test_statements_that_do_several_things(self, database: str, execute: Execute) -> None:
         declare(database)
         drain(database)
         execute(
             "INSERT INTO articles VALUES (3, 'again', ''), (4, 'new', '') "
             "ON CONFLICT (id) DO UPDATE SET title = excluded.title, body = ''"
         )
-        drain(database)
-        assert texts(execute) == {
-            "1": ["title 1\n\nbody 1"], "2": ["title 2\n\nbody 2"], "3": ["again\n\n"], "4": ["new\n\n"]
-        }  # fmt: skip
-
-    @pytest.mark.usefixtures("articles")
-    def test_merge(self, database: str, execute: Execute, major: int) -> None:
-        if major < 15:
-            pytest.skip(f"PostgreSQL {major} has no MERGE; 15 and later have")
-        declare(database)
-        drain(database)
-        execute(
+        merge = (
             "MERGE INTO articles a USING (VALUES (1), (5)) AS v (id) ON a.id = v.id "
             "WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id, title) VALUES (v.id, 'merged')"
         )
+        if execute("SELECT current_setting('server_version_num')::int >= 150000") == [(True,)]:
+            execute(merge)
+        else:
+            execute(
+                "WITH d AS (DELETE FROM articles WHERE id = 1) INSERT INTO articles (id, title) VALUES (5, 'merged')"
+            )
         drain(database)
-        assert texts(execute) == {"2": ["title 2\n\nbody 2"], "3": ["title 3\n\nbody 3"], "5": ["merged"]}
+        assert texts(execute) == {
+            "2": ["title 2\n\nbody 2"], "3": ["again\n\n"], "4": ["new\n\n"], "5": ["merged"]
+        }  # fmt: skip
 
     def test_deletes_that_cascade(self, database: str, execute: Execute) -> None:
         execute("CREATE TABLE authors (id int PRIMARY KEY)")
@@ -231,7 +228,7 @@ class TestKeys:
         execute("CREATE TYPE mood AS ENUM ('ok', 'not so good')")
         execute("CREATE DOMAIN positive AS int CHECK (value > 0)")
         if "COLLATE" in kind:
-            execute('CREATE COLLATION "en_US" FROM "C"')
+            execute("CREATE COLLATION \"en_US\" (provider = icu, locale = 'en-US')")
         execute(f'CREATE TABLE "Odd, table%s" ("the ""key" {kind} PRIMARY KEY, note text)')
         plain = kind.partition(" ")[0]
         for value in values:
@@ -285,7 +282,7 @@ class TestKeys:
         ("text", "said"),
         [
             ("titel", 'column "titel" does not exist'),
-            ("upper(title", "syntax error"),
+            ("title ||", "syntax error|operator does not exist"),
             ("(SELECT max(title) FROM articles)", "cannot use subquery"),
             ("max(title)", "aggregate functions are not allowed"),
             ("'fixed'", "names no column"),
@@ -359,7 +356,7 @@ class TestRowsThatCannotBe:
 
     @pytest.mark.usefixtures("articles")
     def test_a_text_that_is_too_long(self, database: str, execute: Execute, encoder: Encoder) -> None:
-        sync = TableSync(database, table="chunks")
+        sync = opened(database, table="chunks")
         sync.create("articles", encoder.space, text="body", chunking=Chunking(tokens=1_000_000))
         execute("UPDATE articles SET body = repeat('word ', 100000) WHERE id = 2")
         drain(database, encoder)
@@ -488,17 +485,17 @@ class TestManyTables:
     """And several workers, models and databases."""
 
     @pytest.mark.usefixtures("articles")
-    def test_two_databases(self, database: str, new_database: NewDatabase) -> None:
+    def test_two_databases(self, database: str, new_database: Callable[[], str]) -> None:
         other = new_database()
         with psycopg.connect(other, autocommit=True) as connection:
             connection.execute("CREATE TABLE articles (id int PRIMARY KEY, title text)")
             connection.execute("INSERT INTO articles VALUES (1, 'over there')")
-            declare(database)
-            declare(other, text="title")
-            encoder = Hashing()
-            assert len(drain(database, encoder)) == 3
-            assert drain(other, encoder)[3:] == ["over there"]
-            assert [status.pending for place in (database, other) for status in sync_statuses(place)] == [0, 0]
+        declare(database)
+        declare(other, text="title")
+        encoder = Hashing()
+        assert len(drain(database, encoder)) == 3
+        assert drain(other, encoder)[3:] == ["over there"]
+        assert [status.pending for place in (database, other) for status in sync_statuses(place)] == [0, 0]
 
     @pytest.mark.usefixtures("articles")
     def test_a_broken_one_among_sound_ones(self, database: str, execute: Execute) -> None:
@@ -512,7 +509,7 @@ class TestManyTables:
         [broken, sound] = sync_statuses(database)
         assert (broken.state, sound.state) == ("broken", "active")
         assert "doomed, is gone" in str(broken.reason)
-        TableSync(database, table="doomed_chunks").drop()
+        opened(database, table="doomed_chunks").drop()
         assert len(sync_statuses(database)) == 1
 
     @pytest.mark.usefixtures("articles")
@@ -524,7 +521,7 @@ class TestManyTables:
         assert "vectors of another space" in worker.troubles["public.chunks"]
         assert texts(execute) == {}
         with pytest.raises(WrongSpace):
-            TableSync(database, table="chunks").create("articles", encoder.space, text="title", replace=True)
+            opened(database, table="chunks").create("articles", encoder.space, text="title", replace=True)
 
     def test_live_changes_overtake_a_back_fill(self, database: str, execute: Execute) -> None:
         execute("CREATE TABLE articles (id int PRIMARY KEY, title text)")
@@ -577,7 +574,7 @@ class TestManyTables:
     @pytest.mark.usefixtures("articles")
     def test_two_models_of_one_table(self, database: str, execute: Execute, encoder: Encoder) -> None:
         declare(database)
-        TableSync(database, table="others").create("articles", encoder.space, text="title")
+        opened(database, table="others").create("articles", encoder.space, text="title")
         drain(database)
         drain(database, encoder)
         assert texts(execute).keys() == texts(execute, "others").keys() == {"1", "2", "3"}
@@ -603,7 +600,7 @@ class TestErrorsThatLast:
     @pytest.mark.parametrize("right", ["SELECT", "INSERT"])
     @pytest.mark.usefixtures("articles")
     def test_a_right_that_is_missing(
-        self, database: str, execute: Execute, new_role: NewRole, monkeypatch: Any, right: str
+        self, database: str, execute: Execute, monkeypatch: Any, new_role: Callable[..., str], right: str
     ) -> None:
         """The other table is done, and once the right is there, so is this one."""
         monkeypatch.setattr("harrier_pgvector.sync.work._LASTING", 1.0)
@@ -614,7 +611,8 @@ class TestErrorsThatLast:
         execute(f"GRANT USAGE ON SCHEMA harrier_sync TO {role}")
         execute(f"GRANT ALL ON ALL TABLES IN SCHEMA harrier_sync, public TO {role}")
         execute(f"REVOKE {right} ON chunks FROM {role}")
-        worker = SyncWorker(make_conninfo(database, user=role), Hashing(), poll=0.1)
+        as_role = make_conninfo(database, user=role)
+        worker = SyncWorker(as_role, Hashing(), poll=0.1)
         thread = threading.Thread(target=worker.drain, daemon=True)
         thread.start()
         thread.join(30)
@@ -625,7 +623,7 @@ class TestErrorsThatLast:
         assert "permission denied for table chunks" in worker.troubles["public.chunks"]
         assert (len(texts(execute)), len(texts(execute, "others"))) == (0, 3)
         execute(f"GRANT {right} ON chunks TO {role}")
-        drain(make_conninfo(database, user=role))
+        drain(as_role)
         assert len(texts(execute)) == 3
         assert sync.status().pending == 0
 
@@ -710,19 +708,6 @@ class TestTheSourceChanges:
         assert len(texts(execute)) == 3
 
     @pytest.mark.usefixtures("articles")
-    def test_a_declaration_of_before(self, database: str, execute: Execute) -> None:
-        """It does not say what its columns were: they are taken over as they are, and watched from then on."""
-        declare(database)
-        drain(database)
-        execute("UPDATE harrier_sync.tables SET declared = declared - 'columns'")
-        scans = "SELECT last_value FROM harrier_sync.scans_id_seq"
-        before = execute(scans)
-        drain(database)
-        assert execute(scans) == before
-        execute("ALTER TABLE articles ALTER COLUMN body TYPE varchar(50) USING 'other'")
-        assert len(drain(database)) == 3
-
-    @pytest.mark.usefixtures("articles")
     def test_what_cannot_be_looked_through(self, database: str, execute: Execute) -> None:
         """However often it is tried, it waits once."""
         sync = declare(database)
@@ -784,7 +769,7 @@ class TestTheSourceChanges:
 
     def test_a_source_that_is_in_use(self, database: str, execute: Execute, monkeypatch: Any) -> None:
         """It does not wait for long, for all who come later would wait as well."""
-        monkeypatch.setattr("harrier_pgvector.sync.table._LOCK_TIMEOUT", "100ms")
+        monkeypatch.setattr("harrier_pgvector.sync.declaring._LOCK_TIMEOUT", "100ms")
         execute("CREATE TABLE articles (id int PRIMARY KEY, title text, body text)")
         with psycopg.connect(database) as connection:
             connection.execute("INSERT INTO articles VALUES (1, 'not committed yet')")
@@ -799,17 +784,19 @@ class TestRights:
     """Of those who declare, work and write; and rows that some may not see."""
 
     @pytest.mark.usefixtures("articles")
-    def test_a_role_that_may_only_read(self, database: str, execute: Execute, new_role: NewRole) -> None:
+    def test_a_role_that_may_only_read(self, database: str, execute: Execute, new_role: Callable[..., str]) -> None:
         reader = new_role("reader")
         execute(f"GRANT SELECT ON articles TO {reader}")
-        with pytest.raises(StoreUnsuitable, match="has not the right: permission denied for database"):
+        with pytest.raises(StoreUnsuitable, match="permission denied for database"):
             declare(make_conninfo(database, user=reader))
         execute(f"ALTER ROLE {reader} SET default_transaction_read_only = on")
-        with pytest.raises(StoreUnsuitable, match="may only read"):
+        with pytest.raises(StoreUnsuitable, match="read-only transaction"):
             declare(make_conninfo(database, user=reader))
 
     @pytest.mark.usefixtures("articles")
-    def test_an_application_that_knows_nothing_of_it(self, database: str, execute: Execute, new_role: NewRole) -> None:
+    def test_an_application_that_knows_nothing_of_it(
+        self, database: str, execute: Execute, new_role: Callable[..., str]
+    ) -> None:
         """It writes to the source, and has no right to anything of ours."""
         declare(database)
         app = new_role("app")
@@ -822,57 +809,68 @@ class TestRights:
         assert texts(execute) == {"5": ["of the app"]}
 
     @pytest.mark.usefixtures("articles")
-    def test_rows_that_the_worker_may_not_see(self, database: str, execute: Execute, new_role: NewRole) -> None:
+    def test_rows_that_the_worker_may_not_see(
+        self, database: str, execute: Execute, new_role: Callable[..., str]
+    ) -> None:
         """Row-level security would make them seem deleted: it refuses instead."""
-        sync = declare(database)
+        sync = declare(database, row_security=False)
         drain(database)
-        worker = new_role("worker")
-        execute(f"GRANT USAGE ON SCHEMA harrier_sync TO {worker}")
-        execute(f"GRANT ALL ON ALL TABLES IN SCHEMA harrier_sync, public TO {worker}")
+        role = new_role("worker")
+        execute(f"GRANT USAGE ON SCHEMA harrier_sync TO {role}")
+        execute(f"GRANT ALL ON ALL TABLES IN SCHEMA harrier_sync, public TO {role}")
         execute("ALTER TABLE articles ENABLE ROW LEVEL SECURITY")
         execute("CREATE POLICY own ON articles USING (lang = 'fr')")
         execute("UPDATE articles SET body = 'new'")
-        drain(make_conninfo(database, user=worker))
+        drain(make_conninfo(database, user=role))
         assert len(texts(execute)) == 3
-        assert "row-level security" in str(sync.status().reason)
+        assert "affected by row-level security" in str(sync.status().reason)
 
     @pytest.mark.usefixtures("articles")
-    def test_rows_that_the_owner_may_not_see(self, database: str, execute: Execute, new_role: NewRole) -> None:
-        """To declare anew and prune would take them for deleted."""
-        owner = new_role("owner")
-        execute(f"GRANT CREATE ON SCHEMA public TO {owner}")
+    def test_rows_that_the_owner_may_not_see(
+        self, database: str, execute: Execute, new_role: Callable[..., str]
+    ) -> None:
+        """To read them with the owner's rights, or to declare again and prune, would take them for deleted."""
+        role = new_role("owner")
+        execute(f"GRANT CREATE ON SCHEMA public TO {role}")
         execute("CREATE EXTENSION IF NOT EXISTS vector")
-        execute(f"DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO {owner}', current_database()); END $$")
-        execute(f"ALTER TABLE articles OWNER TO {owner}")
-        own = make_conninfo(database, user=owner)
+        execute(f"DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO {role}', current_database()); END $$")
+        execute(f"ALTER TABLE articles OWNER TO {role}")
+        owner = make_conninfo(database, user=role)
         execute("ALTER TABLE articles ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
         execute("CREATE POLICY own ON articles USING (lang = 'fr')")
-        declare(own)  # there is nothing yet that it could take for deleted
-        drain(database)
+        declare(owner)  # there is nothing yet that it could take for deleted
+        drain(owner)
+        assert "row-level security" in str(opened(owner, table="chunks").status().reason)
+        execute(f"ALTER ROLE {role} BYPASSRLS")
+        drain(owner)
         assert len(texts(execute)) == 3
+        execute(f"ALTER ROLE {role} NOBYPASSRLS")
         for prune in (True, False):
             with pytest.raises(StoreUnsuitable, match="row-level security"):
-                declare(own, replace=True, prune=prune)
+                declare(owner, replace=True, prune=prune)
         assert len(texts(execute)) == 3
-        execute(f"ALTER ROLE {owner} BYPASSRLS")
-        declare(own, replace=True, prune=True)
+        execute(f"ALTER ROLE {role} BYPASSRLS")
+        declare(owner, replace=True, prune=True)
         assert len(texts(execute)) == 3
 
     @pytest.mark.usefixtures("articles")
-    def test_tenants(self, database: str, execute: Execute, new_role: NewRole) -> None:
+    def test_tenants(self, database: str, execute: Execute, new_role: Callable[..., str]) -> None:
         """A policy over the copied column hides chunks as the source's own does rows."""
         declare(database, metadata=["lang"])
         execute("UPDATE articles SET lang = 'fr' WHERE id = 2")
         drain(database)
         execute("ALTER TABLE chunks ENABLE ROW LEVEL SECURITY")
         execute("CREATE POLICY own ON chunks USING (metadata ->> 'lang' = current_setting('app.lang'))")
-        tenant = new_role("tenant")
-        execute(f"GRANT SELECT ON chunks, chunks_by_key TO {tenant}")
-        own = make_conninfo(database, user=tenant, options="-c app.lang=fr")
-        with Index(PgVectorStore(own, table="chunks"), Hashing()) as index:
+        role = new_role("tenant")
+        execute(f"GRANT SELECT ON chunks, chunks_by_key TO {role}")
+        tenant = make_conninfo(database, user=role, options="-c app.lang=fr")
+        with Index(PgVectorStore(tenant, table="chunks"), Hashing()) as index:
             assert [match.record_id for match in index.search("title", k=5)] == ["2"]
-        with psycopg.connect(own) as connection:
-            assert connection.execute("SELECT id FROM chunks_by_key").fetchall() == [(2,)]
+        with psycopg.connect(tenant) as connection:
+            # Before Postgres 15 a view does not know who looks through it: then it shows nothing to tenants.
+            seen = [(2,)] if connection.info.server_version >= 150_000 else []
+            assert connection.execute("SELECT id FROM chunks_by_key").fetchall() == seen
+        assert len(execute("SELECT id FROM chunks_by_key")) == 3
 
 
 class TestLookingAfterIt:
@@ -880,7 +878,7 @@ class TestLookingAfterIt:
 
     @pytest.mark.usefixtures("articles")
     def test_dry_run(self, database: str, execute: Execute) -> None:
-        said = TableSync(database, table="chunks").create("articles", Hashing().space, text="title", dry_run=True)
+        said = opened(database, table="chunks").create("articles", Hashing().space, text="title", dry_run=True)
         assert "CREATE TRIGGER" in said
         assert execute("SELECT to_regclass('chunks'), to_regnamespace('harrier_sync')") == [(None, None)]
         execute("CREATE EXTENSION IF NOT EXISTS vector")
@@ -951,7 +949,7 @@ class TestLookingAfterIt:
     def test_a_table_that_holds_other_things(self, database: str, execute: Execute) -> None:
         declare(database)
         drain(database)
-        TableSync(database, table="chunks").drop()
+        opened(database, table="chunks").drop()
         execute("DELETE FROM articles WHERE id = 1")
         with pytest.raises(SettingError, match="holds records that public.articles does not have, such as '1'"):
             declare(database)
@@ -986,7 +984,7 @@ class TestLookingAfterIt:
     @pytest.mark.usefixtures("articles")
     def test_search(self, database: str, encoder: Encoder) -> None:
         """By an ordinary Index, which puts the instruction on the query."""
-        TableSync(database, table="chunks").create("articles", encoder.space, text="body", metadata=["lang"])
+        opened(database, table="chunks").create("articles", encoder.space, text="body", metadata=["lang"])
         drain(database, encoder)
         with Index(PgVectorStore(database, table="chunks"), encoder) as index:
             assert index.search("body 2", k=3, where={"lang": "en"})
@@ -997,7 +995,7 @@ class TestLookingAfterIt:
         from harrier_core import EncoderClosed
 
         encoder = Encoder(str(built()))
-        TableSync(database, table="chunks").create("articles", encoder.space, text="body")
+        opened(database, table="chunks").create("articles", encoder.space, text="body")
         encoder.close()
         with pytest.raises(EncoderClosed):
             SyncWorker(database, encoder, poll=0.1).drain()

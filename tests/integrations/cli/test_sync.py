@@ -151,3 +151,23 @@ def test_watching(command: list[str], environment: dict[str, str], declared: str
     assert watching.wait(30) == 0
     os.close(master)
     assert "pending" in shown
+
+
+def test_another_schema_and_another_role(call: Run, place: str, new_role: Callable[[str], str]) -> None:
+    """`&schema=` says where the chunks are, and `--trust` whose tables may be used."""
+    role = new_role("shop")
+    execute(place, f"CREATE SCHEMA hidden; ALTER TABLE articles OWNER TO {role}")
+    there = f"{place}&schema=hidden"
+    arguments = ["sync", "create", "--source", "articles", "--text", "title", "--to", there]
+    assert f"table public.articles belongs to role {role}" in call(*arguments, code=3).stderr
+    assert call(*arguments, "--trust", role).stdout.startswith("table hidden.chunks follows articles")
+    told = call("sync", "run", place.removesuffix("&table=chunks"), "--once", code=1)
+    assert f"left alone: hidden.chunks: what hidden.chunks is made of belongs to role {role}" in told.stderr
+    assert "state    untrusted" in call("sync", "status", there).stdout
+    call("sync", "run", there, "--once", "--trust", role)
+    assert "state    active" in call("sync", "status", there, "--trust", role).stdout
+    answer = json.loads(call("search", "yeast bread", "--in", there, "--json").stdout)
+    assert answer[0]["record_id"] == "1"
+    assert "'hidden'" in call("info", there).stdout
+    call("sync", "drop", there, "--chunks", "--trust", role)
+    assert execute(place, "SELECT to_regclass('hidden.chunks')") == [(None,)]

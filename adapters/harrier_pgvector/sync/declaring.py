@@ -1,0 +1,224 @@
+"""Declaring a table: everything that it needs is created in one transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from textwrap import dedent
+from typing import TYPE_CHECKING, Any
+
+from psycopg import Connection, Cursor, errors, sql
+
+from harrier_core import Chunking
+from harrier_core.errors import SettingError, StoreUnavailable, StoreUnsuitable
+from harrier_pgvector.connections import Connections
+from harrier_pgvector.rows import Precision
+from harrier_pgvector.schema import EXTENSION, LOOK_UP, Name, Table, literal, written
+from harrier_pgvector.store import PgVectorStore
+from harrier_pgvector.sync.catalog import CATALOG, CHANNEL, STRANGERS, is_there, refuse_strangers
+from harrier_pgvector.sync.declaration import FAMILY, Declaration, declarations, seen_first, to_json
+from harrier_pgvector.sync.objects import Objects, drop, view_of
+from harrier_pgvector.sync.queue import look_through
+from harrier_pgvector.sync.session import PATH, configure, pinned
+from harrier_pgvector.sync.source import COLUMNS_OF, Path, Source, find
+
+if TYPE_CHECKING:
+    from harrier_core.space import EmbeddingSpace
+
+# CREATE TRIGGER waits for whoever writes to the source, and all who come later wait for it.
+_LOCK_TIMEOUT = "10s"
+
+_MEMBERS = """
+    {family}
+    SELECT n.nspname, c.relname, c.oid, {strangers}
+    FROM family JOIN pg_class AS c ON c.oid = family.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p') ORDER BY n.nspname, c.relname"""
+_MEMBERS = _MEMBERS.replace("{family}", FAMILY.format("%s::oid"))
+_MEMBERS = _MEMBERS.replace("{strangers}", STRANGERS.format("ARRAY[c.relowner]"))
+
+_TABLE = "SELECT c.relrowsecurity, {strangers} FROM pg_class AS c WHERE c.oid = %s::regclass"
+_TABLE = _TABLE.replace("{strangers}", STRANGERS.format("ARRAY[c.relowner]"))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The arguments of `TableSync.create`."""
+
+    source: str
+    space: EmbeddingSpace
+    text: list[str]
+    metadata: list[str]
+    chunking: Chunking
+    precision: str
+    notify: bool
+    row_security: bool
+    replace: bool
+    prune: bool
+
+
+class _OvertakenError(Exception):
+    """Another session created the schema meanwhile."""
+
+
+class Declaring:
+    """One declaration in the making; target: the table of the chunks."""
+
+    def __init__(
+        self, connections: Connections, target: tuple[str, str], wanted: Wanted, trust: Collection[str]
+    ) -> None:
+        self._connections = connections
+        self._target = target
+        self._wanted = wanted
+        self._trust = trust
+        self._said: list[str] = []
+
+    def run(self, connection: Connection[Any], *, dry_run: bool) -> str:
+        """Declare it; returns the SQL that does it."""
+        try:
+            return self._run(connection, dry_run=dry_run)
+        except _OvertakenError:
+            return self._run(connection, dry_run=dry_run)
+
+    def _run(self, connection: Connection[Any], *, dry_run: bool) -> str:
+        self._said = []
+        path = Path.of(connection)
+        with impatient(connection), connection.transaction(force_rollback=dry_run):
+            self._open_catalog(connection)
+            # One at a time. Only roles that may write to it can take this lock.
+            connection.execute("LOCK TABLE harrier_sync.tables IN SHARE ROW EXCLUSIVE MODE")
+            wanted = self._wanted
+            source = find(connection, wanted.source, wanted.text, wanted.metadata, path, self._trust)
+            self._open_target(connection)
+            self._tell([sql.SQL("SET search_path = {}").format(written(PATH))], connection)
+            self._declare(connection, source)
+            self._tell([sql.SQL("RESET search_path")], connection)
+        return ";\n\n".join(self._said) + ";"
+
+    def _open_catalog(self, connection: Connection[Any]) -> None:
+        if is_there(connection, self._trust):
+            return
+        try:
+            self._do([written(statement) for statement in CATALOG], connection)
+        except (errors.DuplicateSchema, errors.UniqueViolation):
+            raise _OvertakenError from None
+
+    def _open_target(self, connection: Connection[Any]) -> None:
+        wanted = self._wanted
+        schema, table = self._target
+        is_new = not connection.execute(LOOK_UP, self._target).fetchall()
+        store = PgVectorStore(self._connections, table=table, schema=schema, precision=wanted.precision)
+        store.open_on(connection, wanted.space, write=True)
+        if is_new:
+            kind: Precision = "vector" if wanted.precision == "float32" else "halfvec"
+            _, extension, _ = connection.execute(EXTENSION, [kind]).fetchone() or (None, "public", None)
+            made = Table(schema, table, wanted.space.dimensions, kind, extension).create(wanted.space.to_json())
+            self._tell([sql.SQL("CREATE EXTENSION IF NOT EXISTS vector"), *made], connection)
+
+    def _declare(self, connection: Connection[Any], source: Source) -> None:
+        wanted = self._wanted
+        self._drop_before(connection)
+        family = connection.execute(_MEMBERS, [source.oid]).fetchall()
+        for schema, table, _, strangers in family:
+            refuse_strangers(f"table {schema}.{table}", strangers, self._trust)
+        self._protect(connection, source)
+        [columns] = connection.execute(sql.SQL(COLUMNS_OF).format(literal(source.oid)), []).fetchone() or [{}]
+        seen = json.dumps(seen_first(source, columns, [oid for _, _, oid, _ in family]))
+        names = (sql.Identifier(*name).as_string() for name in ((source.schema, source.table), self._target))
+        insert = sql.SQL("INSERT INTO harrier_sync.tables (source, target, seen) VALUES ({}, {}, {}) RETURNING id")
+        row = self._do([insert.format(*map(literal, names), literal(seen))], connection).fetchone()
+        number = row[0] if row else 0
+        objects = Objects(number, source)
+        created = objects.create(
+            [(schema, table) for schema, table, *_ in family],
+            Name(*self._target),
+            view_of(self._target),
+            to_json(source, self._target, wanted.chunking, notify=wanted.notify, row_security=wanted.row_security),
+            notify=wanted.notify,
+            version=connection.info.server_version,
+        )
+        self._create(connection, created)
+        self._check_unknown(connection, objects)
+        look_through(connection, number)
+        connection.execute("SELECT pg_notify(%s, '')", [CHANNEL])
+
+    def _drop_before(self, connection: Connection[Any]) -> None:
+        before = declared(connection, self._target, self._trust)
+        if before is None:
+            return
+        if not self._wanted.replace:
+            raise SettingError(
+                f"table {self} follows {before.source} already; declare it again with replace, or drop it first"
+            )
+        self._do(drop(before.number, view_of(self._target)), connection)
+
+    def _protect(self, connection: Connection[Any], source: Source) -> None:
+        """Hide chunks from roles that the source's rows are hidden from."""
+        [(of_source, _)] = connection.execute(_TABLE, [str(source.oid)]).fetchall()
+        [(of_target, strangers)] = connection.execute(_TABLE, [sql.Identifier(*self._target).as_string()]).fetchall()
+        refuse_strangers(f"table {self}", strangers, self._trust)
+        if self._wanted.row_security and of_source and not of_target:
+            self._do([sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(Name(*self._target))], connection)
+
+    def _create(self, connection: Connection[Any], statements: Sequence[sql.Composed]) -> None:
+        try:
+            self._do(statements, connection)
+        except (errors.WrongObjectType, errors.InvalidTableDefinition) as error:
+            view = view_of(self._target).as_string()
+            raise StoreUnsuitable(
+                f"the view {view} cannot be created: {error.diag.message_primary}; drop or rename what has that name"
+            ) from None
+
+    def _check_unknown(self, connection: Connection[Any], objects: Objects) -> None:
+        """What the table holds already, and the source does not: from other sources, or deleted while nobody looked."""
+        unknown = sql.SQL("FROM {} AS t WHERE NOT EXISTS (SELECT FROM {} AS s WHERE {} = t.record_id)").format(
+            Name(*self._target), objects.source.name, objects.source.key.record_id("s", source=True)
+        )
+        # All rows or an error: one that row-level security hides would seem to be deleted.
+        configure(connection, {"row_security": "off"})
+        held = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(Name(*self._target))
+        if connection.execute(held, []).fetchone() == (False,):
+            return  # a role that may not see all rows may declare all the same
+        if self._wanted.prune:
+            connection.execute(sql.SQL("DELETE ") + unknown, [])
+        elif row := connection.execute(sql.SQL("SELECT record_id ") + unknown + sql.SQL(" LIMIT 1"), []).fetchone():
+            raise SettingError(
+                f"table {self} holds records that {objects.source} does not have, such as {row[0]!r}; use another "
+                "table, or have them removed with prune"
+            )
+
+    # -- statements, and how they read
+
+    def _do(self, statements: Sequence[sql.SQL | sql.Composed], connection: Connection[Any]) -> Cursor[Any]:
+        self._tell(statements, connection)
+        return [connection.execute(statement, []) for statement in statements][-1]
+
+    def _tell(self, statements: Sequence[sql.Composable], connection: Connection[Any]) -> None:
+        """Remember only: they are run elsewhere."""
+        texts = (statement.as_string(connection).replace("%%", "%") for statement in statements)
+        self._said += [dedent(text).strip() for text in texts]
+
+    def __str__(self) -> str:
+        return ".".join(self._target)
+
+
+def declared(connection: Connection[Any], target: tuple[str, str], trust: Collection[str]) -> Declaration | None:
+    """The declaration of a table of chunks, in a pinned transaction of the caller's."""
+    found = next((each for each in declarations(connection, trust) if each.target == target), None)
+    if found is not None:
+        found.refuse_strangers(trust)
+    return found
+
+
+@contextmanager
+def impatient(connection: Connection[Any]) -> Iterator[None]:
+    """In a transaction that does not wait for long transactions of others, while all who come later wait for it."""
+    try:
+        with pinned(connection, {"lock_timeout": _LOCK_TIMEOUT}):
+            yield
+    except errors.LockNotAvailable:
+        raise StoreUnavailable(
+            f"the table is in use by a transaction that has been running for more than {_LOCK_TIMEOUT}, and triggers "
+            "cannot be added or removed meanwhile; try again"
+        ) from None

@@ -1,0 +1,68 @@
+"""The SQL expression of a text: resolved when it is declared, so that nothing created later changes its meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from psycopg import Connection, errors, sql
+
+from harrier_core.errors import SettingError
+from harrier_pgvector.schema import written
+from harrier_pgvector.sync.catalog import SCHEMA, STRANGERS, refuse_strangers
+from harrier_pgvector.sync.session import PATH, configure
+
+# A table like the source under the alias that expressions may use: what a check constraint accepts is an expression
+# over one row, and Postgres says what it is made of.
+_PROBE = sql.Identifier(SCHEMA, "s")
+_OWNERS = """
+    ARRAY(SELECT coalesce(p.proowner, o.oprowner, y.typowner) FROM pg_depend AS d
+        LEFT JOIN pg_proc AS p ON d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid
+        LEFT JOIN pg_operator AS o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+        LEFT JOIN pg_type AS y ON d.refclassid = 'pg_type'::regclass AND y.oid = d.refobjid
+        WHERE d.classid = 'pg_constraint'::regclass AND d.objid = c.oid)"""
+_MADE_OF = """
+    SELECT pg_get_expr(c.conbin, c.conrelid),
+        ARRAY(SELECT a.attname::text FROM pg_attribute AS a WHERE a.attrelid = c.conrelid AND a.attnum > 0
+            AND NOT a.attisdropped AND (a.attnum = ANY(c.conkey) OR 0 = ANY(c.conkey))),
+        {strangers}
+    FROM pg_constraint AS c WHERE c.contype = 'c' AND c.conrelid = 'harrier_sync.s'::regclass""".replace(
+    "{strangers}", STRANGERS.format(_OWNERS)
+)
+_END = " IS NOT NULL)"
+
+
+def joined(columns: Collection[str], texts: Sequence[str]) -> str:
+    """One expression of several texts, which are columns or expressions."""
+    if not texts:
+        raise SettingError("no text is named; give columns, or an SQL expression over them")
+    each = [sql.Identifier("s", text).as_string() if text in columns else f"({text})" for text in texts]
+    if len(each) == 1:
+        return f"{each[0]}::pg_catalog.text"
+    return f"pg_catalog.concat_ws(E'\\n\\n', {', '.join(each)})"
+
+
+def resolve(
+    connection: Connection[Any], table: sql.Identifier, expression: str, path: str, trust: Collection[str]
+) -> tuple[str, set[str]]:
+    """The expression with all names qualified, and the columns that it is made of; path: where its names are found."""
+    try:
+        with connection.transaction():
+            connection.execute(sql.SQL("CREATE TABLE {} (LIKE {})").format(_PROBE, table), [])
+            configure(connection, {"search_path": path})
+            # Not validated: nothing is evaluated before it is known whose functions these are.
+            check = sql.SQL("ALTER TABLE {} ADD CHECK ({} IS NOT NULL) NOT VALID").format(_PROBE, written(expression))
+            connection.execute(check, [])
+            configure(connection, {"search_path": PATH})
+            [(resolved, columns, strangers)] = connection.execute(_MADE_OF).fetchall()
+            connection.execute(sql.SQL("DROP TABLE {}").format(_PROBE), [])
+    except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction):
+        raise
+    except (errors.ProgrammingError, errors.NotSupportedError, errors.DataError) as error:
+        raise SettingError(
+            f"the text is neither columns nor an SQL expression over one row: {error.diag.message_primary}"
+        ) from None
+    refuse_strangers("a function or operator of the text", strangers, trust)
+    if not columns:
+        raise SettingError("the text names no column, so it would be the same for every row")
+    return resolved.removeprefix("(").removesuffix(_END), set(columns)

@@ -1,0 +1,69 @@
+"""Transactions of the live sync: where names are looked up, how values are written, and whose rights count."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from psycopg import Connection
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import ConnectionPool
+
+from harrier_pgvector.connections import Connections, checked_conninfo
+from harrier_pgvector.session import transaction
+
+T = TypeVar("T")
+
+# That of the store's transactions.
+PATH = "pg_catalog, pg_temp"
+
+# One statement for any number of settings, with the same text each time.
+_SET = "SELECT pg_catalog.set_config(key, value, true) FROM pg_catalog.json_each_text(%s::pg_catalog.json)"
+
+# Texts and metadata are the same whoever writes them: two workers of other settings would undo each other's work.
+WRITTEN = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "iso_8601",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "xmlbinary": "base64",
+    "xmloption": "content",
+    "lc_monetary": "C",
+}
+
+
+def configure(connection: Connection[Any], settings: dict[str, str]) -> None:
+    """Change settings until the end of the transaction, in their order."""
+    connection.execute(_SET, [json.dumps(settings)])
+
+
+@contextmanager
+def pinned(connection: Connection[Any], settings: dict[str, str] | None = None) -> Iterator[None]:
+    """Run a transaction as the store does: READ COMMITTED, with names that are Postgres's own; and with settings."""
+    with transaction(connection):
+        if settings:
+            configure(connection, settings)
+        yield
+
+
+def run(connections: Connections, work: Callable[[Connection[Any]], T], settings: dict[str, str] | None = None) -> T:
+    """Do work in a pinned transaction, again if the connection is lost."""
+
+    def in_transaction(connection: Connection[Any]) -> T:
+        with pinned(connection, settings):
+            return work(connection)
+
+    return connections.run(in_transaction)
+
+
+def named(place: str | ConnectionPool[Any]) -> str | ConnectionPool[Any]:
+    """A place that says in pg_stat_activity who is connected; a pool is as its owner made it."""
+    return named_conninfo(place) if isinstance(place, str) else place
+
+
+def named_conninfo(conninfo: str) -> str:
+    """A connection string with a name for pg_stat_activity, unless it has one already."""
+    return make_conninfo(checked_conninfo(conninfo), fallback_application_name="harrier-sync")
