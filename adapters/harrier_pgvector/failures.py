@@ -14,6 +14,9 @@ _RESTARTING = (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectN
 _PASSING = (errors.TooManyConnections, errors.DeadlockDetected, errors.SerializationFailure)
 _CONNECTION = "08"  # the class of states that mean a lost connection; one that was never made has no state
 
+# Errors that a function raises have a state of this class unless it says otherwise, and name its language's code.
+_RAISED, _LANGUAGE = "P0", "PL/"
+
 # Text that the encoding of the database cannot hold, as UTF-8 that is converted and as an escape in JSON.
 UNTRANSLATABLE = (errors.UntranslatableCharacter, errors.CharacterNotInRepertoire)
 
@@ -33,7 +36,7 @@ def is_transient(error: Exception, *, sound: bool) -> bool:
 def translate(error: Exception, *, sound: bool = False) -> NoReturn:
     """Raise the kit's error for one of psycopg's; the server's own detail may quote a row, and is left out."""
     state = getattr(error, "sqlstate", None)
-    said = getattr(getattr(error, "diag", None), "message_primary", None) or str(error).strip().splitlines()[0]
+    said = _message(error, state)
     if isinstance(error, errors.InsufficientPrivilege):
         raise StoreUnsuitable(f"the database user has not the right: {said}; grant it, or use another user") from None
     if isinstance(error, errors.ReadOnlySqlTransaction):
@@ -47,3 +50,11 @@ def translate(error: Exception, *, sound: bool = False) -> NoReturn:
     if is_transient(error, sound=sound):
         raise StoreUnavailable(f"Postgres cannot be reached: {said}") from None
     raise StoreError(f"Postgres refused ({state or type(error).__name__}): {said}") from None
+
+
+def _message(error: Exception, state: str | None) -> str:
+    """Return the server's message, unless somebody's own function raised it: that may quote a row."""
+    diag = getattr(error, "diag", None)
+    if (state or "").startswith(_RAISED) or _LANGUAGE in (getattr(diag, "context", None) or ""):
+        return f"{type(error).__name__} in a function or trigger of the database"
+    return getattr(diag, "message_primary", None) or str(error).strip().splitlines()[0]

@@ -204,10 +204,14 @@ def _named_user() -> int:
     raise StoreUnavailable("PostgreSQL does not run as root, and this system has no other user; add one")
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes were making; what an initdb that outlived one still writes, a later start removes."""
+    for left in (folder / BESIDE).glob(f"{_NEW}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def make(folder: Path) -> None:
     """Make the data of a new index. It is complete once it is there: it is made under another name."""
-    for left in (folder / BESIDE).glob(f"{_NEW}*"):  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
     new = Path(tempfile.mkdtemp(prefix=_NEW, dir=folder / BESIDE))
     try:
         data = new / _DATA

@@ -98,6 +98,7 @@ class Server:
         cluster.program("postgres")
 
     def _enter(self, beside: int) -> None:
+        cluster.remove_leftovers(self._folder)
         if cluster.data_of(self._folder) is None:
             cluster.make(self._folder)
         self._data = cluster.data_of(self._folder) or Path()

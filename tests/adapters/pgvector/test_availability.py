@@ -130,7 +130,7 @@ def test_a_frozen_session(server: tuple[str, Path]) -> None:
 def test_a_frozen_server(server: tuple[str, Path]) -> None:
     """It accepts connections, for its system does, and is given up; once it goes on, all is as before."""
     conninfo, folder = server
-    postmaster = int((folder / "postmaster.pid").read_text().split()[0])
+    postmaster = int((folder / "data" / "postmaster.pid").read_text().split()[0])
     with Index(PgVectorStore(conninfo, table="docs", retry_for=3), Hashing()) as index:
         index.ingest(RECORDS[:20])
         with frozen(children(postmaster)), ThreadPoolExecutor(1) as pool:

@@ -293,7 +293,8 @@ def test_a_process_that_ends_in_the_midst_of_making(tmp_path: Path) -> None:
     with pytest.raises(StoreMissing, match="no index"):
         start(tmp_path / "index", create=False)
     assert run(tmp_path / "index") == "1\n"
-    assert becomes_true(lambda: not any((tmp_path / "index").glob(".harrier/new-*")))
+    # The killed process's initdb may still have been at work: then a later one removes what it left.
+    assert becomes_true(lambda: not any((tmp_path / "index").glob(".harrier/new-*")) or not run(tmp_path / "index"))
 
 
 # -- paths
@@ -574,7 +575,7 @@ def test_the_watcher_is_killed(copy: Path) -> None:
         os.kill(watcher, signal.SIGKILL)
         assert becomes_true(lambda: is_gone(watcher))
         conninfo, stop = start(copy)
-        assert is_gone(server)
+        assert becomes_true(lambda: is_gone(server))  # it gave its lock up a moment before
         assert postmaster(copy) != server
         with psycopg.connect(conninfo) as connection:
             assert connection.execute("SELECT count(*) FROM users").fetchone() == (1,)

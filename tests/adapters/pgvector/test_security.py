@@ -18,7 +18,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool
 
-from harrier_core import EmbeddingSpace, Index, Record, SettingError, StoreUnsuitable
+from harrier_core import EmbeddingSpace, Index, Record, SettingError, StoreError, StoreUnsuitable
 from harrier_core.filters import parse
 from harrier_core.records import Chunk
 from harrier_core.store import Write
@@ -31,6 +31,7 @@ CONDITIONS: list[dict[str, Any]] = [
     {"n": {"$exists": True}},
     {"$not": {"tags": "a"}},
     {"$or": [{"n": 1}, {"tags": "b"}]},
+    {"tags": {"$contains": "a"}},
     {"n": {"$in": [1, 2]}},
     {"n": {"$in": list(range(20))}},
     {"n": {"$in": list(range(1_200))}},
@@ -318,6 +319,22 @@ def test_a_password_that_libpq_takes_for_a_port() -> None:
     with pytest.raises(SettingError, match="the port .* is no number") as caught:
         PgVectorStore("postgresql://user:SECRET/7@host/db")
     assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize("state", ["P0001", "23514"])
+def test_a_trigger_that_quotes_a_row(database: str, state: str) -> None:
+    """What a function raises is written by its author, and may quote a text: it is not repeated."""
+    with Index(PgVectorStore(database, table="docs"), Hashing()) as index:
+        index.ingest([])
+        execute(
+            database,
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            f"RAISE EXCEPTION 'row %', NEW.text USING ERRCODE = '{state}'; END $$",
+        )
+        execute(database, "CREATE TRIGGER refuse BEFORE INSERT ON docs FOR EACH ROW EXECUTE FUNCTION refuse()")
+        with pytest.raises(StoreError, match=rf"refused \({state}\): .* in a function or trigger") as refused:
+            index.ingest([Record("a", "a secret text")])
+    assert "secret" not in str(refused.value)
 
 
 def test_who_we_are(database: str) -> None:
