@@ -1,7 +1,7 @@
 # The kit with all its extras. On x86-64 pip takes the CUDA build of torch; the GPU's driver is the host's.
 FROM python:3.12-slim-bookworm
 
-# Nothing here needs root once it is installed, and the embedded Postgres refuses to run as root.
+# Nothing here needs root once it is installed.
 RUN useradd --create-home harrier
 
 COPY . /tmp/harrier-kit

@@ -205,7 +205,7 @@ def _named_user() -> int:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes were making; what an initdb that outlived one still writes, a later start removes."""
+    """Remove what killed processes were making. Where an initdb outlived one, the next start removes the rest."""
     for left in (folder / BESIDE).glob(f"{_NEW}*"):
         shutil.rmtree(left, ignore_errors=True)
 
