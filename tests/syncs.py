@@ -1,12 +1,15 @@
-"""Declared tables of the tests, which are closed when a test ends."""
+"""What tests of the live sync share: declared tables, which are closed when a test ends, and an application."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import psycopg
 import pytest
 from harrier_pgvector.sync import TableSync
+
+Execute = Callable[..., list[Any]]
 
 _open: list[TableSync] = []
 
@@ -22,3 +25,15 @@ def _closed() -> Iterator[None]:
     yield
     while _open:
         _open.pop().close()
+
+
+@pytest.fixture
+def execute(database: str) -> Iterator[Execute]:
+    """Run a statement, as an application would; the rows."""
+    with psycopg.connect(database, autocommit=True) as connection:
+
+        def run(statement: str, values: Sequence[Any] | None = None) -> list[Any]:
+            cursor = connection.execute(statement.encode(), values)
+            return cursor.fetchall() if cursor.description else []
+
+        yield run

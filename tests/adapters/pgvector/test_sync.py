@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -16,24 +16,10 @@ from harrier_pgvector.sync import SyncWorker, TableSync, sync_statuses
 from ingesting import Hashing
 from numpy.typing import NDArray
 from psycopg.conninfo import make_conninfo
-from syncs import opened
+from syncs import Execute, opened
 
 from harrier_core import Chunking, Encoder, Index
 from harrier_core.errors import SettingError, StoreMissing, StoreUnavailable, StoreUnsuitable, WrongSpace
-
-Execute = Callable[..., list[Any]]
-
-
-@pytest.fixture
-def execute(database: str) -> Iterator[Execute]:
-    """Run a statement, as an application would; the rows."""
-    with psycopg.connect(database, autocommit=True) as connection:
-
-        def run(statement: str, values: Sequence[Any] | None = None) -> list[Any]:
-            cursor = connection.execute(statement.encode(), values)
-            return cursor.fetchall() if cursor.description else []
-
-        yield run
 
 
 @pytest.fixture

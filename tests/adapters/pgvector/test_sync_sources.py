@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import psycopg
 import pytest
 from harrier_pgvector.sync import SyncWorker, sync_statuses
 from ingesting import Hashing
 from psycopg.conninfo import make_conninfo
-from syncs import opened
+from syncs import Execute, opened
 
 from harrier_core import Chunking
 from harrier_core.errors import StoreUnsuitable
-
-Execute = Callable[..., list[Any]]
-
-
-@pytest.fixture
-def execute(database: str) -> Iterator[Execute]:
-    """Run a statement, as an application would; the rows."""
-    with psycopg.connect(database, autocommit=True) as connection:
-
-        def run(statement: str, values: Sequence[Any] | None = None) -> list[Any]:
-            cursor = connection.execute(statement.encode(), values)
-            return cursor.fetchall() if cursor.description else []
-
-        yield run
 
 
 def declare(database: str, source: str = "articles", text: str = "body", table: str = "chunks", **options: Any) -> Any:
