@@ -83,6 +83,7 @@ class Engine:
         self._turning = False
         self._closed = False
         self._started: _Started | None = None
+        self._starting: Batch = []  # of a pass that is being begun: no lane has its calls any more
         self._budget = Budget(on_cpu=placement.device == "cpu")
         self._tokenizing: ThreadPoolExecutor | None = ThreadPoolExecutor(1, thread_name_prefix="harrier-tokenizer")
         # Loading is this thread's as well. Were it the caller's, the caller would keep a pool of OpenMP threads, and
@@ -111,7 +112,8 @@ class Engine:
     def waited_for(self) -> list[Future[Vectors]]:
         """Return the results of all calls that were not answered yet."""
         with self._lock:
-            waiting = [*self._queries, *self._documents, *(call for call, _ in self._started_batch())]
+            waiting = [*self._queries, *self._documents]
+            waiting += [call for call, _ in [*self._starting, *self._started_batch()]]
         return [call.future for call in waiting]
 
     def stats(self, truncations: int) -> Stats:
@@ -149,11 +151,12 @@ class Engine:
                 call.future.cancel()
             return
         with self._lock:
-            batch = self._next_pass()
+            batch = self._starting = self._next_pass()
             self._tokenize_ahead()
         # A GPU is given the next pass before the last one is waited for. A CPU has nothing to do meanwhile.
         started = self._start(decoder, batch) if batch else None
         before, self._started = self._started, started
+        self._starting = []
         if before:
             self._finish(decoder, before)
         if started and self.placement.device == "cpu":

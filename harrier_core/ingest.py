@@ -211,6 +211,8 @@ class Ingest:
             except InputError as error:
                 self._reject(plan, {each.position: each.reason for each in error.problems})
             else:
+                if self._stopped.is_set():  # `stop` saw the vectors that were there before these
+                    plan.vectors.cancel()
                 return
 
     def _reject(self, plan: _Plan, reasons: Mapping[int, str]) -> None:

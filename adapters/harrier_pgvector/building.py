@@ -11,6 +11,8 @@ from harrier_pgvector.session import ask, transaction
 
 # CREATE INDEX waits for all who write to the table, and all who come later to write wait for it.
 _LOCK_TIMEOUT = "10s"
+# Another builder is waited for longer, so that an ingest ends when the indexes are there.
+_BUILDER_TIMEOUT = "10min"
 _TRANSACTION_TIMEOUT = 170_000  # the first version that has one
 
 
@@ -43,7 +45,8 @@ def _take_time(connection: Connection[Any]) -> None:
     limits = ["statement_timeout"]
     if connection.info.server_version >= _TRANSACTION_TIMEOUT:
         limits.append("transaction_timeout")
-    connection.execute("; ".join(f"SET LOCAL {limit} = 0" for limit in limits))
+    settings = [*(f"SET LOCAL {limit} = 0" for limit in limits), f"SET LOCAL lock_timeout = '{_BUILDER_TIMEOUT}'"]
+    connection.execute("; ".join(settings))
 
 
 def _build(connection: Connection[Any], statement: sql.Composed) -> None:

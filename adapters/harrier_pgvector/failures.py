@@ -16,6 +16,7 @@ _CONNECTION = "08"  # the class of states that mean a lost connection; one that 
 
 # Errors that a function raises have a state of this class unless it says otherwise, and name its language's code.
 _RAISED, _LANGUAGE = "P0", "PL/"
+_DATA = "22"  # errors of values, which the message quotes: of expression indexes and generated columns, for example
 
 # Text that the encoding of the database cannot hold, as UTF-8 that is converted and as an escape in JSON.
 UNTRANSLATABLE = (errors.UntranslatableCharacter, errors.CharacterNotInRepertoire)
@@ -36,7 +37,7 @@ def is_transient(error: Exception, *, sound: bool) -> bool:
 def translate(error: Exception, *, sound: bool = False) -> NoReturn:
     """Raise the kit's error for one of psycopg's; the server's own detail may quote a row, and is left out."""
     state = getattr(error, "sqlstate", None)
-    said = _message(error, state)
+    said = message(error)
     if isinstance(error, errors.InsufficientPrivilege):
         raise StoreUnsuitable(f"the database user has not the right: {said}; grant it, or use another user") from None
     if isinstance(error, errors.ReadOnlySqlTransaction):
@@ -52,9 +53,10 @@ def translate(error: Exception, *, sound: bool = False) -> NoReturn:
     raise StoreError(f"Postgres refused ({state or type(error).__name__}): {said}") from None
 
 
-def _message(error: Exception, state: str | None) -> str:
-    """Return the server's message, unless somebody's own function raised it: that may quote a row."""
-    diag = getattr(error, "diag", None)
+def message(error: Exception) -> str:
+    """Return the server's message without values of rows, which those of functions and of class 22 may quote."""
+    state, diag = getattr(error, "sqlstate", None), getattr(error, "diag", None)
     if (state or "").startswith(_RAISED) or _LANGUAGE in (getattr(diag, "context", None) or ""):
         return f"{type(error).__name__} in a function or trigger of the database"
-    return getattr(diag, "message_primary", None) or str(error).strip().splitlines()[0]
+    said = getattr(diag, "message_primary", None) or (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return said.partition('"')[0].rstrip(" :") if (state or "").startswith(_DATA) else said

@@ -33,6 +33,8 @@ _OLD = 3600.0  # seconds after which a connection is not used again, so that cha
 _LONGEST_CONNECT = 10  # seconds for one host, so that another attempt is made within a minute
 _LEAST_WAIT = 2.0  # seconds; libpq takes a connect_timeout of 1 for 2
 _PROBE_WAIT = 5.0
+# What a server says that is there, and has no room for one who asks: as English as its lc_messages.
+_FULL = ("too many connections for", "too many clients already", "remaining connection slots are reserved")
 
 # A peer that is gone without a word is noticed after half a minute or a minute, not after hours.
 _SETTINGS = {
@@ -187,8 +189,8 @@ class _Connector:
             with self.connect(_PROBE_WAIT) as probe:
                 probe.patience, probe.still_works = _PROBE_WAIT, None
                 row = ask(probe, query, [silent.info.backend_pid, _port_of(silent)]).fetchone()
-        except psycopg.Error:
-            return False
+        except psycopg.Error as error:  # of a connection that was not made the driver tells no state
+            return any(each in str(error) for each in _FULL)
         return row is None or not str(row[0]).startswith("idle")
 
 

@@ -156,7 +156,9 @@ class Engine:
         self._end()
         if self._new is None and self._space() is None:  # reading must not create anything
             raise StoreMissing(f"there is no collection {self.folder}; ingest something into it first")
-        make_private(self.folder)
+        rights = rights_for(self.folder)
+        if rights is None:  # root does not change files of others
+            make_private(self.folder)
         # -P: the kit's own modules are not to be found by their bare names.
         command = [sys.executable, "-P", str(_CHILD)]
         try:
@@ -168,7 +170,7 @@ class Engine:
             raise StoreUnavailable(f"the process of Qdrant Edge cannot be started: {error}") from None
         names = str(self.folder), str(beside(self.folder)), ENGINE, MARK
         try:
-            self._opened_as, lost = self._exchange("open", (*names, _PATIENCE, self._new, rights_for(self.folder)))
+            self._opened_as, lost = self._exchange("open", (*names, _PATIENCE, self._new, rights))
         except StoreError:
             self._end()
             raise

@@ -118,10 +118,14 @@ def rights_for(collection: Path) -> tuple[int, int] | None:
     """Return the user and group that root must become to leave a collection usable for its owner, or None."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return None
-    for each in (collection, collection.parent / BESIDE):
+    place = collection.parent
+    for each in (collection, place / BESIDE, place):
         with errors_of(each), suppress(FileNotFoundError):
-            found = each.stat()
-            return (found.st_uid, found.st_gid) if found.st_uid else None
+            found = each.lstat()
+            if stat.S_ISLNK(found.st_mode) and each != place:  # whose maker may lead root to files of root's
+                raise StoreUnsuitable(f"{each} is a symbolic link, which root does not follow; remove it")
+            if found.st_uid:
+                return found.st_uid, found.st_gid
     return None
 
 

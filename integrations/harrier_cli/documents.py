@@ -24,6 +24,7 @@ _DECLARED = re.compile(
     rb"""<(?:meta\b[^>]{0,500}?\bcharset|\?xml\b[^>]{0,100}?\bencoding)\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE
 )
 _DECLARED_WITHIN = 4_096  # bytes; browsers look at the first 1,024
+_TITLE = 1_000  # characters of a title that are kept: each chunk's metadata has them
 _FED = 1 << 16  # characters that the parser of HTML gets at once
 
 Text = tuple[str, dict[str, Any]]  # and what is known of it
@@ -73,7 +74,7 @@ class _Page:
     def close(self) -> Text:
         """Return the text, a block a line, and the title."""
         lines = [" ".join(line.split()) for line in "".join(self._parts).splitlines()]
-        title = "".join(self.title or []).strip()
+        title = "".join(self.title or []).strip()[:_TITLE]
         return "\n".join(filter(None, lines)), {"title": title} if title else {}
 
 

@@ -121,7 +121,7 @@ class Walk:
 
         def no_folder(error: OSError) -> None:
             self.unreadable.append((str(error.filename), f"cannot be read: {error.strerror}"))
-            self.unknown.append(f"{origin.name}/{Path(error.filename).relative_to(top).as_posix()}/")
+            self.unknown.append("/".join([origin.name, *Path(error.filename).relative_to(top).parts, ""]))
 
         for folder, folders, files in os.walk(top / path.inside, onerror=no_folder):
             folders[:] = sorted(each for each in folders if not each.startswith("."))
@@ -138,7 +138,7 @@ class Walk:
         if _special(file) or not (self.suffixes is None or file.suffix.lower() in self.suffixes):
             self.left_out += 1
             return False
-        if file.is_symlink() and not self._is_named(file.resolve()):
+        if file.is_symlink() and not self._is_named(_target(file)):
             self.links.append((f"{origin.name}/{file.relative_to(top).as_posix()}", LINK_TO_FILE))
             self.left_out += 1
             return False
@@ -146,7 +146,7 @@ class Walk:
 
     def _link(self, origin: Origin, top: Path, folder: Path) -> None:
         """What a link elsewhere leads to is not read, and may be stored; within the folders it is read anyway."""
-        if folder.is_symlink() and not self._is_named(folder.resolve()):
+        if folder.is_symlink() and not self._is_named(_target(folder)):
             name = f"{origin.name}/{folder.relative_to(top).as_posix()}"
             self.links.append((name, LINK_TO_FOLDER))
             self.unknown.append(f"{name}/")
@@ -155,7 +155,7 @@ class Walk:
     def _is_named(self, target: Path) -> bool:
         """Whether a file or folder is one of the PATHs, or in one of them and not hidden there."""
         for path in self._paths:
-            named = (path.real / path.inside).resolve()
+            named = _target(path.real / path.inside)
             if target == named:
                 return True
             if path.folder and target.is_relative_to(named):
@@ -197,6 +197,11 @@ def _refuse_equal_names(origins: Sequence[Origin]) -> None:
                 f"{origin.name!r}; ingest one of them by itself, with --source NAME"
             )
         first[origin.name] = origin
+
+
+def _target(link: Path) -> Path:
+    """Where a link leads to; `Path.resolve` raises for one that leads to itself, before Python 3.13."""
+    return Path(os.path.realpath(link))
 
 
 def _special(file: Path) -> bool:

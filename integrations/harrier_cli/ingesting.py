@@ -47,8 +47,7 @@ def ingest(
     index = Index(store, Rehearsal(encoder) if dry_run else encoder, chunking=chunking)
     stored = 0
     with index, Bar("ingesting", source.size()) as bar:
-        if not moved:
-            refuse_other_roots(index, source.origins)
+        refuse_other_roots(index, source.origins, moved=moved)
 
         def advance(report: IngestReport) -> None:
             nonlocal stored

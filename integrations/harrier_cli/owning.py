@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from harrier_cli.folders import Origin
@@ -13,11 +14,25 @@ from harrier_core import Index, SettingError
 _WINDOW = 1_000  # records that are looked at, or removed, at once
 
 
-def refuse_other_roots(index: Index, origins: Iterable[Origin]) -> None:
-    """Refuse to write records of a source that was made from something else: they would replace one another."""
+def refuse_other_roots(index: Index, origins: Iterable[Origin], *, moved: bool) -> None:
+    """Refuse to write records of a source that was made from something else: they would replace one another.
+
+    moved: the user says that it is the same, elsewhere now; then it must not be where it was any more.
+    """
     for origin in origins:
         mine = {SOURCE: origin.name}
-        if origin.root is None or _any(index, {**mine, ROOT: origin.root}):
+        if moved:
+            _refuse_if_not_moved(index, origin)
+            continue
+        if origin.root is None:
+            other = _any(index, {**mine, ROOT: {"$exists": True}})
+            if other is not None:
+                raise SettingError(
+                    f"the index holds a source {origin.name!r} from {other[ROOT]}, whose records this one could "
+                    "replace; give this one another name with --source NAME, or, if it is the same, add --moved"
+                )
+            continue
+        if _any(index, {**mine, ROOT: origin.root}):
             continue
         other = _any(index, mine)
         if other is not None:
@@ -32,6 +47,15 @@ def refuse_other_roots(index: Index, origins: Iterable[Origin]) -> None:
                 f"{now}, and this one is {origin.root}, whose records could replace its records; give this one a name "
                 f"of its own with --source NAME, or, {same}"
             )
+
+
+def _refuse_if_not_moved(index: Index, origin: Origin) -> None:
+    other = _any(index, {SOURCE: origin.name, ROOT: {"$exists": True}})
+    if other is not None and other[ROOT] != origin.root and Path(str(other[ROOT])).exists():
+        raise SettingError(
+            f"source {origin.name!r} was not moved: {other[ROOT]} is still there; give this one another name with "
+            "--source NAME"
+        )
 
 
 def _any(index: Index, where: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -123,6 +123,9 @@ def _exchange(process: subprocess.Popen[bytes], request: dict[str, Any], content
     if answer is None:
         raise EOFError
     if "reason" in answer:
+        if answer.get("spent"):  # of its memory: the next file gets a new process
+            process.kill()
+            process.wait()
         return str(answer["reason"])
     text = stdout.read(answer["size"])
     if len(text) < answer["size"]:

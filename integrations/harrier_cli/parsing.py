@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -25,8 +26,9 @@ def _serve(requests: IO[bytes], answers: IO[bytes], memory: int) -> None:
             answers.write(json.dumps({"reason": str(error)}).encode() + b"\n")
         except MemoryError:
             reason = f"needs more than {shown_size(memory)} of memory to read; convert it to text"
-            answers.write(json.dumps({"reason": reason}).encode() + b"\n")
+            answers.write(json.dumps({"reason": reason, "spent": True}).encode() + b"\n")
         answers.flush()
+        gc.collect()  # a parser and its target hold each other, and a page of strings makes the collector not wake
 
 
 def _limit_memory(memory: int) -> None:

@@ -174,6 +174,7 @@ def _value(scalar: Any) -> Any:  # pyarrow's
 def postgres_rows(url: str, query: str | None, table: str | None, wanted: Collection[str]) -> Iterator[Numbered]:
     """What a query, or a table, holds, by a cursor on the server in a transaction that may only read."""
     import psycopg
+    from harrier_pgvector.failures import message
     from psycopg import sql
     from psycopg.rows import dict_row
 
@@ -197,9 +198,9 @@ def postgres_rows(url: str, query: str | None, table: str | None, wanted: Collec
     except Unreadable as error:
         raise SettingError(f"what is read from Postgres {error}") from None
     except psycopg.OperationalError as error:
-        raise StoreUnavailable(f"the Postgres to read from cannot be reached: {_first_line(error)}") from None
+        raise StoreUnavailable(f"the Postgres to read from cannot be reached: {message(error)}") from None
     except psycopg.Error as error:
-        raise StoreError(f"the Postgres to read from refused: {_first_line(error)}") from None
+        raise StoreError(f"the Postgres to read from refused: {message(error)}") from None
 
 
 def _hold_what_can_be_held(connection: Any) -> None:  # psycopg's
@@ -237,11 +238,6 @@ def database_of(url: str) -> str:
     parts = conninfo_to_dict(connectable(url))
     where = parts.get("host") or parts.get("hostaddr") or parts.get("service") or "local"
     return f"postgresql://{where}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
-
-
-def _first_line(error: Any) -> str:  # psycopg's
-    """Without the detail, which may quote a row."""
-    return error.diag.message_primary or (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def plain(value: object) -> object:

@@ -98,7 +98,8 @@ class Source:
         try:
             for file in self.walk:
                 for record in self._read(file):
-                    self.ids.add(hash(record.id))
+                    if record.text.strip():  # what has no text any more is gone, and --prune removes it
+                        self.ids.add(hash(record.id))
                     yield record
         finally:
             self._parser.close()

@@ -237,8 +237,8 @@ def _as_json(status: SyncStatus, failed: list[SyncFailure]) -> dict[str, Any]:
 
 
 def _say_status(status: SyncStatus, failed: list[SyncFailure]) -> None:
-    say(f"{status.table} follows {status.source}")
-    say(f"    state    {status.state}{f': {status.reason}' if status.reason else ''}")
+    say(shown(f"{status.table} follows {status.source}"))
+    say(shown(f"    state    {status.state}{f': {status.reason}' if status.reason else ''}"))
     say(f"    rows     {status.pending:,} pending, {status.leased:,} in work, about {status.unscanned:,} to be read")
     say(f"    oldest   {_duration(status.oldest)}")
     say(f"    rate     {status.rate:,.0f} rows a second, time left: {_duration(status.seconds_left)}")

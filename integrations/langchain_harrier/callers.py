@@ -37,4 +37,5 @@ def _warn(frame: FrameType) -> None:
         RoleWarning,
         frame.f_code.co_filename,
         frame.f_lineno,
+        registry=frame.f_globals.setdefault("__warningregistry__", {}),  # without it, each search would warn
     )

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 # Whether the store is embedding what it searches for. A context variable: each thread and each task has its own.
 _searching: ContextVar[bool] = ContextVar("searching", default=False)
 
-# A token is a byte at least, so a text of fewer bytes than the limit of all Harrier models is not too long; an
-# instruction and the ends take some of it.
-_MOST_TOKENS, _FRAME = 32_768, 500
+# A token is a byte at least, so a text of fewer bytes than the model's limit is not too long; an instruction and the ends
+# take some of it.
+_FRAME = 500
 
 
 @cache
@@ -190,7 +190,7 @@ async def _refuse_unusable(store: object, texts: Sequence[str], *, queries: bool
     kept = [text for text in texts if embeddings.on_blank == "error" or not blank(text)]
     raise_problems([problem for at, text in enumerate(kept) if (problem := _problem(at, text))])
     if embeddings.on_overflow == "error":
-        room = (embeddings.max_tokens or _MOST_TOKENS) - _FRAME
+        room = embeddings.encoder.max_tokens - _FRAME
         long = [text for text in kept if len(text.encode()) > room]
         if long:
             await asyncio.to_thread(_refuse_long, embeddings.encoder, long, queries)

@@ -111,11 +111,19 @@ def test_a_process_ends(arrangement: str, run: Run) -> None:
 def test_short_calls_are_answered(run: Run) -> None:
     """What needs no more than a few passes is finished, also for the last requests of a server."""
     done = run("""
+from harrier_core.engine import Engine
+submit, submitted = Engine.submit, threading.Semaphore(0)
+def telling(*arguments):
+    future = submit(*arguments)
+    submitted.release()
+    return future
+Engine.submit = telling
 def answer():
     print("answered", encoder.encode_queries(["a question"]).shape, flush=True)
 for _ in range(4):
     threading.Thread(target=answer).start()
-time.sleep(0.05)""")
+for _ in range(4):
+    submitted.acquire()""")
     assert done.stdout.count("answered (1, 64)") == 4
     assert "Error" not in done.stderr
 
@@ -150,3 +158,20 @@ time.sleep(2.5)""")
         assert told <= stored
     assert 0 < stored < 4000
     assert "ingest cut short after" in done.stderr
+
+
+def test_a_pass_that_begins_as_main_ends(run: Run) -> None:
+    """As on a GPU, whose passes are waited for in the turn after the one that began them."""
+    done = run("""
+from dataclasses import replace
+engine = encoder._leases["engine"].value
+engine.placement = replace(engine.placement, device="cuda:0")
+begun = threading.Event()
+def later(*arguments, **options):
+    begun.set()
+    time.sleep(1)
+    return launch(*arguments, **options)
+Decoder.launch = later
+threading.Thread(target=lambda: print(encoder.encode_documents(["a text"]).shape, flush=True)).start()
+begun.wait()""")
+    assert "(1, 64)" in done.stdout

@@ -174,8 +174,9 @@ def test_nothing_to_do(
             (1, 0)
         ]:
             assert thread.is_alive()
-        time.sleep(3)  # until its lanes have seen that there is nothing
         counted = statements(execute)
+        # Until its lanes have seen that there is nothing; and a server counts the transactions of an idle session late.
+        time.sleep(3 if counted else 13)
         calls = (
             "SELECT sum(calls)::int FROM pg_stat_statements WHERE query !~ 'pg_stat_statements|pg_database' AND dbid = "
             "(SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -197,6 +198,7 @@ def test_nothing_to_do(
     with capsys.disabled():
         what = "statements" if counted else "transactions"
         sys.stdout.write(
-            f"\n{tables} tables, {wake}: {a_minute:.0f} {what} a minute; then a change took {took:.3f} s\n"
+            f"\n{tables} tables, {wake}: {a_minute:.0f} {what} a minute"
+            + (f"; then a change took {took:.3f} s\n" if wake == "notify" else "\n")
         )
     assert a_minute <= most

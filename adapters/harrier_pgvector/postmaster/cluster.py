@@ -6,11 +6,12 @@ import grp
 import os
 import pwd
 import re
+import secrets
 import shutil
 import stat
 import subprocess
-import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -132,9 +133,13 @@ def check_unused(folder: Path) -> None:
         )
 
 
-def check_version(data: Path) -> None:
+def check_version(directory: int, data: Path) -> None:
     """Raise unless the data is of the release that the package has."""
-    said = (data / "PG_VERSION").read_text(encoding="ascii", errors="replace").strip()
+    file = os.open("PG_VERSION", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+    try:
+        said = os.read(file, 10).decode("ascii", "replace").strip()
+    finally:
+        os.close(file)
     if said != str(MAJOR):
         raise StoreUnsuitable(
             f"the embedded Postgres in {data} was made by PostgreSQL {said} and needs {MAJOR}; ingest everything into "
@@ -204,42 +209,56 @@ def _named_user() -> int:
     raise StoreUnavailable("PostgreSQL does not run as root, and this system has no other user; add one")
 
 
-def remove_leftovers(folder: Path) -> None:
+def remove_leftovers(beside: int) -> None:
     """Remove what killed processes were making. Where an initdb outlived one, the next start removes the rest."""
-    for left in (folder / BESIDE).glob(f"{_NEW}*"):
-        shutil.rmtree(left, ignore_errors=True)
+    for left in os.listdir(beside):
+        if left.startswith(_NEW):
+            shutil.rmtree(left, ignore_errors=True, dir_fd=beside)
 
 
-def make(folder: Path) -> None:
-    """Make the data of a new index. It is complete once it is there: it is made under another name."""
-    new = Path(tempfile.mkdtemp(prefix=_NEW, dir=folder / BESIDE))
+def make(folder: Path, beside: int) -> None:
+    """Make the data of a new index. It is complete once it is there: it is made under another name.
+
+    By descriptors: whoever may rename what is above the folder could lead root elsewhere.
+    """
+    check_unused(folder)
+    if os.geteuid() == 0 != os.fstat(beside).st_uid:
+        raise StoreUnsuitable(f"folder {folder} belongs to {Account.of(os.fstat(beside).st_uid)}; make it as that user")
+    name = f"{_NEW}{secrets.token_hex(8)}"
+    os.mkdir(name, 0o700, dir_fd=beside)
     try:
-        data = new / _DATA
-        data.mkdir(0o700)
-        descriptor = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            _fill(descriptor, data, folder)
-        finally:
-            os.close(descriptor)
-        data.rename(folder / _DATA)
+        with ExitStack() as stack:
+            new = stack.enter_context(_opened(name, beside))
+            os.mkdir(_DATA, 0o700, dir_fd=new)
+            _fill(stack.enter_context(_opened(_DATA, new)), folder / BESIDE / name / _DATA, folder)
+            os.rename(_DATA, _DATA, src_dir_fd=new, dst_dir_fd=stack.enter_context(_opened("..", beside)))
     finally:
-        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(name, ignore_errors=True, dir_fd=beside)
+
+
+@contextmanager
+def _opened(name: str, folder: int) -> Iterator[int]:
+    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _fill(descriptor: int, data: Path, folder: Path) -> None:
     if os.geteuid() != 0:
-        _initdb(data, folder, None)
+        _initdb(descriptor, data, folder, None)
         return
     account = _account_of(folder)
     # initdb insists on a user with a name. Other processes may run as that user, but none as a member of our group:
     # so the kernel lets none of them look into this one, and the folder is below one of root's.
     builder = Account(_named_user(), account.gid)
     _give(descriptor, builder)
-    _initdb(data, folder, builder)
+    _initdb(descriptor, data, folder, builder)
     _give(descriptor, account)
 
 
-def _initdb(data: Path, folder: Path, account: Account | None) -> None:
+def _initdb(descriptor: int, data: Path, folder: Path, account: Account | None) -> None:
     # Sorting by bytes needs no locale of the system, which another machine may lack, or sort by differently.
     place = HERE if HERE.exists() else data
     command = [str(program("initdb")), "-D", str(place), "-U", "postgres", "--encoding=UTF8"]
@@ -248,7 +267,7 @@ def _initdb(data: Path, folder: Path, account: Account | None) -> None:
     try:
         done: subprocess.CompletedProcess[bytes] = subprocess.run(
             [*command, "--no-instructions"],
-            cwd=data,
+            cwd=f"/proc/self/fd/{descriptor}" if HERE.exists() else data,
             env=environment(),
             umask=0o077,
             stdin=subprocess.DEVNULL,

@@ -41,13 +41,15 @@ class _Descriptors:
 
     def open(self, name: str, folder: int) -> int:
         with self._guard:
-            flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-            try:
-                descriptor = os.open(name, flags, dir_fd=folder)
-            except FileNotFoundError:
-                descriptor = os.open(name, flags | os.O_CREAT, 0o600, dir_fd=folder)
-                if os.geteuid() == 0:  # in the folder of another user, who has to be able to lock it
-                    os.fchown(descriptor, os.fstat(folder).st_uid, -1)
+            flags, descriptor = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, -1
+            while descriptor < 0:
+                with suppress(FileNotFoundError):
+                    descriptor = os.open(name, flags, dir_fd=folder)
+                    break
+                with suppress(FileExistsError):  # only what was made here is given away: no link to another file
+                    descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
+                    if os.geteuid() == 0:  # in the folder of another user, who has to be able to lock it
+                        os.fchown(descriptor, os.fstat(folder).st_uid, -1)
             self._open.add(descriptor)
         return descriptor
 

@@ -98,13 +98,17 @@ class Server:
         cluster.program("postgres")
 
     def _enter(self, beside: int) -> None:
-        cluster.remove_leftovers(self._folder)
+        cluster.remove_leftovers(beside)
         if cluster.data_of(self._folder) is None:
-            cluster.make(self._folder)
+            cluster.make(self._folder, beside)
         self._data = cluster.data_of(self._folder) or Path()
         self._directory = os.open(self._data, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        # What is above them may have been renamed meanwhile.
+        inside = "." if self._data == self._folder else ".."
+        if not os.path.samestat(os.stat(inside, dir_fd=self._directory), os.stat("..", dir_fd=beside)):
+            raise StoreUnavailable(f"the folder {self._folder} was replaced while it was opened; try again")
         account = cluster.account_for(self._directory, self._folder)
-        cluster.check_version(self._data)
+        cluster.check_version(self._directory, self._data)
         cluster.hand_over(self._directory, account)
         self._lock = Lock("users", beside)
         wait_for(self._lock.shared, _PATIENCE, self._is_stopping)
@@ -227,7 +231,7 @@ class Server:
         """Use it no more; return once it has stopped, if nobody else uses it."""
         self._close()
         until = time.monotonic() + _PATIENCE
-        with suppress(FileNotFoundError), ExitStack() as stack:  # the folder may be gone by now
+        with suppress(OSError), ExitStack() as stack:  # the folder may be gone or another one by now
             beside = stack.enter_context(_beside(self._folder))
             users, server = (stack.enter_context(Lock(name, beside)) for name in ("users", "server"))
             while not _is_over(users, server) and time.monotonic() < until:

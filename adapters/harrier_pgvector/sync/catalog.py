@@ -59,6 +59,17 @@ STRANGERS = """
     ARRAY(SELECT r.rolname::text FROM pg_roles AS r
         WHERE r.oid = ANY({}) AND NOT r.rolsuper AND r.rolname <> session_user ORDER BY 1)"""
 
+# Who owns the types of a table's columns, and what those are made of. Checks of a domain, and casts to text and json,
+# are code of the type's owner, who may add them at any time.
+TYPE_OWNERS = """
+    ARRAY(WITH RECURSIVE kinds (oid) AS (
+        SELECT a.atttypid FROM pg_attribute AS a WHERE a.attrelid = {} AND a.attnum > 0 AND NOT a.attisdropped
+        UNION SELECT part.oid FROM kinds JOIN pg_type AS y ON y.oid = kinds.oid CROSS JOIN LATERAL (
+            SELECT y.typbasetype UNION ALL SELECT y.typelem
+            UNION ALL SELECT a.atttypid FROM pg_attribute AS a WHERE a.attrelid = y.typrelid AND a.attnum > 0
+        ) AS part (oid) WHERE part.oid <> 0
+    ) SELECT y.typowner FROM kinds JOIN pg_type AS y ON y.oid = kinds.oid)"""
+
 _FOUND = """
     SELECT obj_description(n.oid, 'pg_namespace'), {strangers}
     FROM pg_namespace AS n WHERE n.nspname = 'harrier_sync'""".replace(

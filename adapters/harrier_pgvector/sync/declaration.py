@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 
 from harrier_core import Chunking
 from harrier_core.errors import StoreUnsuitable
-from harrier_pgvector.sync.catalog import STRANGERS, is_there, refuse_strangers
+from harrier_pgvector.sync.catalog import STRANGERS, TYPE_OWNERS, is_there, refuse_strangers
 from harrier_pgvector.sync.session import WRITTEN
 from harrier_pgvector.sync.source import COLUMNS_OF, Columns, Key, KeyColumn, Source
 
@@ -58,7 +58,9 @@ _ALL = """
     CROSS JOIN LATERAL ({family}) AS f
     ORDER BY t.id"""
 for name, part in {
-    "{strangers}": STRANGERS.format("f.owners || ARRAY[q.relowner, g.relowner, tc.relowner]"),
+    "{strangers}": STRANGERS.format(
+        f"f.owners || ARRAY[q.relowner, g.relowner, tc.relowner] || {TYPE_OWNERS.format('t.source')}"
+    ),
     "{columns}": COLUMNS_OF.format("t.source"),
     "{key}": _KEY,
     "{family}": FAMILY.format("t.source::oid") + _FAMILY_FACTS,

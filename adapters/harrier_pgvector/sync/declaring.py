@@ -17,7 +17,7 @@ from harrier_pgvector.connections import Connections
 from harrier_pgvector.rows import Precision
 from harrier_pgvector.schema import EXTENSION, LOOK_UP, Name, Table, literal, written
 from harrier_pgvector.store import PgVectorStore
-from harrier_pgvector.sync.catalog import CATALOG, CHANNEL, STRANGERS, is_there, refuse_strangers
+from harrier_pgvector.sync.catalog import CATALOG, CHANNEL, STRANGERS, TYPE_OWNERS, is_there, refuse_strangers
 from harrier_pgvector.sync.declaration import FAMILY, Declaration, declarations, seen_first, to_json
 from harrier_pgvector.sync.objects import Objects, drop, view_of
 from harrier_pgvector.sync.queue import look_through
@@ -36,7 +36,7 @@ _MEMBERS = """
     FROM family JOIN pg_class AS c ON c.oid = family.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p') ORDER BY n.nspname, c.relname"""
 _MEMBERS = _MEMBERS.replace("{family}", FAMILY.format("%s::oid"))
-_MEMBERS = _MEMBERS.replace("{strangers}", STRANGERS.format("ARRAY[c.relowner]"))
+_MEMBERS = _MEMBERS.replace("{strangers}", STRANGERS.format(f"c.relowner || {TYPE_OWNERS.format('c.oid')}"))
 
 _TABLE = "SELECT c.relrowsecurity, {strangers} FROM pg_class AS c WHERE c.oid = %s::regclass"
 _TABLE = _TABLE.replace("{strangers}", STRANGERS.format("ARRAY[c.relowner]"))
@@ -121,7 +121,7 @@ class Declaring:
         self._drop_before(connection)
         family = connection.execute(_MEMBERS, [source.oid]).fetchall()
         for schema, table, _, strangers in family:
-            refuse_strangers(f"table {schema}.{table}", strangers, self._trust)
+            refuse_strangers(f"table {schema}.{table}, or a type of its columns,", strangers, self._trust)
         self._protect(connection, source)
         [columns] = connection.execute(sql.SQL(COLUMNS_OF).format(literal(source.oid)), []).fetchone() or [{}]
         seen = json.dumps(seen_first(source, columns, [oid for _, _, oid, _ in family]))

@@ -21,14 +21,23 @@ _OWNERS = """
         LEFT JOIN pg_operator AS o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
         LEFT JOIN pg_type AS y ON d.refclassid = 'pg_type'::regclass AND y.oid = d.refobjid
         WHERE d.classid = 'pg_constraint'::regclass AND d.objid = c.oid)"""
+# Functions and operators with arguments of any type. The expression is parsed again in each query, and whoever may
+# create functions in that schema could create one that matches more closely. One with exact types is always chosen.
+# (Postgres's own are in no pg_depend.)
+_LOOSE = """
+    ARRAY(SELECT coalesce(p.proname, o.oprname)::text FROM pg_depend AS d
+        LEFT JOIN pg_proc AS p ON d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid
+        LEFT JOIN pg_operator AS o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+        WHERE d.classid = 'pg_constraint'::regclass AND d.objid = c.oid AND EXISTS (SELECT FROM pg_type AS y
+            WHERE y.typtype = 'p' AND y.oid = ANY(p.proargtypes::oid[] || ARRAY[o.oprleft, o.oprright])))"""
 _MADE_OF = """
     SELECT pg_get_expr(c.conbin, c.conrelid),
         ARRAY(SELECT a.attname::text FROM pg_attribute AS a WHERE a.attrelid = c.conrelid AND a.attnum > 0
             AND NOT a.attisdropped AND (a.attnum = ANY(c.conkey) OR 0 = ANY(c.conkey))),
-        {strangers}
+        {strangers}, {loose}
     FROM pg_constraint AS c WHERE c.contype = 'c' AND c.conrelid = 'harrier_sync.s'::regclass""".replace(
     "{strangers}", STRANGERS.format(_OWNERS)
-)
+).replace("{loose}", _LOOSE)
 _END = " IS NOT NULL)"
 
 
@@ -54,7 +63,7 @@ def resolve(
             check = sql.SQL("ALTER TABLE {} ADD CHECK ({} IS NOT NULL) NOT VALID").format(_PROBE, written(expression))
             connection.execute(check, [])
             configure(connection, {"search_path": PATH})
-            [(resolved, columns, strangers)] = connection.execute(_MADE_OF).fetchall()
+            [(resolved, columns, strangers, loose)] = connection.execute(_MADE_OF).fetchall()
             connection.execute(sql.SQL("DROP TABLE {}").format(_PROBE), [])
     except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction):
         raise
@@ -63,6 +72,11 @@ def resolve(
             f"the text is neither columns nor an SQL expression over one row: {error.diag.message_primary}"
         ) from None
     refuse_strangers("a function or operator of the text", strangers, trust)
+    if loose:
+        raise SettingError(
+            f"{loose[0]} of the text takes arguments of any type, so a function that somebody creates later could be "
+            "called instead of it; wrap it in a function whose arguments have types"
+        )
     if not columns:
         raise SettingError("the text names no column, so it would be the same for every row")
     return resolved.removeprefix("(").removesuffix(_END), set(columns)

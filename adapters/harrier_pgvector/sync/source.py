@@ -130,9 +130,12 @@ class Key:
         )
 
     def texts(self, alias: str, *, source: bool = False) -> sql.Composed:
-        """Its values as texts, to be given back to `unnested` or `values`."""
-        columns = (self._column(alias, place, alias if source else "") for place in range(len(self.columns)))
-        return sql.SQL("ARRAY[{}]").format(_listed(sql.SQL("{}::text").format(column) for column in columns))
+        """Its values as texts, to be given back to `unnested` or `values`, by sessions of whatever DateStyle."""
+        texts = (
+            written(column.as_text).format(self._column(alias, place, alias if source else ""))
+            for place, column in enumerate(self.columns)
+        )
+        return sql.SQL("ARRAY[{}]").format(_listed(texts))
 
     def unnested(self, alias: str, more: str = "") -> sql.Composed:
         """A table of keys of which each column is bound as a list of texts; more: a column of numbers beside them."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 from psycopg import Connection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import Jsonb
 
 from harrier_core.errors import EncoderClosed, HarrierError, SettingError, StoreUnavailable
@@ -35,6 +36,7 @@ _SEEN = 30.0  # seconds after which a worker says again that it is there
 _OTHER_LOOKS = 300.0  # seconds for which an idle lane relies on the other one
 _PATIENT = 6  # as many times as long as otherwise is waited between two looks, if every change is announced
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0  # between two attempts to reach a server
+_CONNECT = 10  # seconds for the connection that listens
 _PATIENCE = 20.0  # seconds that one statement waits for a server, before the lane says so and begins anew
 
 
@@ -265,7 +267,7 @@ class SyncWorker:
         pause = _FIRST_PAUSE
         while not self._stopping.is_set():
             try:
-                with psycopg.connect(self._conninfo, autocommit=True) as connection:
+                with psycopg.connect(_bounded(self._conninfo), autocommit=True) as connection:
                     connection.execute(f"LISTEN {CHANNEL}")
                     connection.execute(f"LISTEN {_ECHO}")
                     self._signal.set()  # what was announced while nobody listened
@@ -310,6 +312,14 @@ class SyncWorker:
     def _tell(self, connection: Connection[Any]) -> None:
         rates = {str(number): work.rate() for number, work in list(self._works.items())}
         connection.execute(_TELL, [self._id, self.name, Jsonb(rates)])
+
+
+def _bounded(conninfo: str) -> str:
+    """A server that does not answer is not waited for much longer than by others when the worker is stopped."""
+    given = conninfo_to_dict(conninfo)
+    if "connect_timeout" in given or "PGCONNECT_TIMEOUT" in os.environ:
+        return conninfo
+    return make_conninfo(conninfo, connect_timeout=_CONNECT)
 
 
 class _Signal:

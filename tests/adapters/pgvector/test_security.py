@@ -366,3 +366,12 @@ def test_a_character_that_the_encoding_lacks(postgres: str) -> None:
             assert index.count() == 18
         assert index.ingest([replace(records[0], metadata={"k": "漢"})]).rejected == [("r0", reason)]
     execute(postgres, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+def test_a_value_in_the_message_of_an_index(database: str) -> None:
+    """Postgres quotes what an expression of the owner's cannot convert."""
+    with Index(PgVectorStore(database, table="docs"), Hashing()) as index:
+        index.ingest([Record("a", "text", {"year": "2020"})])
+        execute(database, "CREATE INDEX ON docs (((metadata->>'year')::int))")
+        with pytest.raises(StoreError, match="invalid input syntax for type integer$"):
+            index.ingest([Record("b", "text", {"year": "my secret"})])

@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 from syncs import opened
 
 from harrier_core import Chunking
-from harrier_core.errors import StoreUnsuitable
+from harrier_core.errors import SettingError, StoreUnsuitable
 
 Execute = Callable[..., list[Any]]
 NewRole = Callable[[str], str]
@@ -135,6 +135,26 @@ class TestNames:
         execute("CREATE FUNCTION pg_temp.mine(text) RETURNS text LANGUAGE sql AS 'SELECT ''hijacked'''")
         drain(database)
         assert execute("SELECT text FROM chunks") == [("one!1",)]
+
+    def test_a_function_of_any_type(self, database: str, execute: Execute) -> None:
+        """The expression is parsed again in each query, and another one could match more closely by then."""
+        execute("CREATE TABLE articles (id int PRIMARY KEY, body text)")
+        execute("CREATE FUNCTION mine(anyelement) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT $1::text'")
+        with pytest.raises(SettingError, match="mine of the text takes arguments of any type"):
+            declare(database, text="mine(body)")
+        declare(database, text="coalesce(body, '') || id")  # Postgres's own are not meant
+
+    @pytest.mark.parametrize("made", ["CREATE DOMAIN m.code AS text", "CREATE TYPE m.code AS ENUM ('a', 'b')"])
+    def test_a_type_of_somebody_else(self, database: str, execute: Execute, new_role: NewRole, made: str) -> None:
+        """Its owner may add checks and casts, which are code, at any time."""
+        mallory = new_role("mallory")
+        execute(f"CREATE SCHEMA m AUTHORIZATION {mallory}")
+        as_role(make_conninfo(database, user=mallory), made)
+        execute("CREATE TABLE articles (id int PRIMARY KEY, body text, codes m.code[])")
+        with pytest.raises(StoreUnsuitable, match="a type of its columns.*mallory"):
+            declare(database)
+        declare(database, trust=[mallory])
+        assert "mallory" in str(sync_statuses(database)[0].reason)
 
     def test_a_function_of_somebody_else(self, database: str, execute: Execute, new_role: NewRole) -> None:
         """It is not taken for one of Postgres's own by mistake."""

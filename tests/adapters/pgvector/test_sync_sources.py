@@ -331,3 +331,16 @@ def test_the_name_of_a_connection(database: str, execute: Execute) -> None:
     SyncWorker(database, Looking(), poll=0.2).drain()
     assert "harrier-sync" in seen
     assert texts(execute) == {"1": "harrier-sync public.chunks"}
+
+
+@pytest.mark.parametrize("style", ["SQL,DMY", "German", "Postgres,DMY"])
+def test_keys_whatever_dates_look_like(database: str, execute: Execute, style: str) -> None:
+    """One worker writes keys down that another one reads."""
+    execute("CREATE TABLE articles (id date PRIMARY KEY, body text)")
+    execute("INSERT INTO articles VALUES ('2026-03-04', 'one'), ('2026-11-25', 'two')")
+    sync = declare(database)
+    drain(database)
+    execute("UPDATE articles SET body = body || '!'")
+    assert sorted(drain(make_conninfo(database, options=f"-c DateStyle={style}"))) == ["one!", "two!"]
+    assert texts(execute) == {"2026-03-04": "one!", "2026-11-25": "two!"}
+    assert sync.failures() == []

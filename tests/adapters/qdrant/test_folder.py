@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import stat
 import subprocess
@@ -303,3 +304,36 @@ def test_root_where_the_owner_cannot_go(shared: Path) -> None:
     with index(shared / "place") as mine, pytest.raises(StoreUnsuitable, match="not accessible to user 'nobody'"):
         mine.count()
     assert (shared / "place" / "docs").stat().st_uid == (shared / "place").stat().st_uid != 0
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can be another user")
+def test_root_in_an_empty_folder_of_another_user(shared: Path) -> None:
+    """What root makes in it is the owner's, who can open it."""
+    shared.chmod(0o777)
+    place = shared / "place"
+    place.mkdir()
+    nobody = pwd.getpwnam("nobody")
+    os.chown(place, nobody.pw_uid, nobody.pw_gid)
+    with index(place) as mine:
+        assert mine.ingest(RECORDS[:50]).written == 50
+    assert {each.lstat().st_uid for each in (place, *place.rglob("*"))} == {nobody.pw_uid}
+    with start_as("nobody", place) as owner:
+        assert said(owner) == "50 50\n"
+        owner.communicate("\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can be another user")
+def test_root_follows_no_link_of_another_user(shared: Path) -> None:
+    """It would lead to files of root's, which would be made private, and locked."""
+    target = shared / "root"
+    (target / "docs").mkdir(parents=True)
+    (target / "docs" / "lock").write_text("of somebody")
+    (target / "docs" / "lock").chmod(0o644)
+    before = {each: each.lstat().st_mode for each in (target, *target.rglob("*"))}
+    place = shared / "place"
+    place.mkdir()
+    os.chown(place, pwd.getpwnam("nobody").pw_uid, -1)
+    (place / ".harrier").symlink_to(target)
+    with index(place) as mine, pytest.raises(StoreUnsuitable, match="is a symbolic link, which root does not follow"):
+        mine.ingest(RECORDS[:3])
+    assert {each: each.lstat().st_mode for each in (target, *target.rglob("*"))} == before

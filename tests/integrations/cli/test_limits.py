@@ -126,8 +126,9 @@ def test_a_file_that_takes_too_much_memory() -> None:
         parser.close()
 
 
-def test_a_parser_that_crashes(parser: Parser) -> None:
+def test_a_parser_that_crashes() -> None:
     """Which is told by its signal."""
+    parser = Parser()
     parser.read("html", b"<p>x", MOST)
     process = parser._process
     assert process is not None
@@ -138,6 +139,25 @@ def test_a_parser_that_crashes(parser: Parser) -> None:
     killing.wait()
     assert parser.read("html", b"<p>z", MOST)[0] == "z"
     assert parser._process is not process
+    parser.close()
+
+
+def test_memory_of_a_page_is_freed() -> None:
+    """Another one needs it: a process reads as many as there are."""
+    parser = Parser()
+    page, grown = b"<p>some words of a page</p>" * 100_000, []
+    try:
+        for _ in range(8):
+            parser.read("html", page, MOST)
+            process = parser._process
+            assert process is not None
+            held = next(
+                line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if "VmRSS" in line
+            )
+            grown.append(int(held.split()[1]) * 1024)
+    finally:
+        parser.close()
+    assert grown[-1] - grown[1] < 3 * len(page)
 
 
 def test_one_process_for_all_files(parser: Parser) -> None:
@@ -282,3 +302,9 @@ def test_blanks_of_a_pdf() -> None:
     text, metadata = pdf_text(pdf("[(It) -278 (is) -333 (right)] TJ", "(exam-) Tj 0 -14 Td (ple)"), MOST)
     assert text.startswith("It is right\n\n")
     assert metadata == {"pages": 2}
+
+
+def test_a_long_title() -> None:
+    """Each chunk's metadata has it."""
+    _, known = html_text(f"<title>{'t' * 100_000}</title><p>text</p>".encode(), MOST)
+    assert len(known["title"]) == 1_000

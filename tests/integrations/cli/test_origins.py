@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -253,3 +254,56 @@ def test_no_name(path: str) -> None:
 def _silent(source: Source) -> Iterator[Any]:
     yield from source
     assert [reason for _, reason in source.rejected] == ["cannot be read: No such file or directory"]
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is known of what it has, the named folder itself included: nothing of it is gone."""
+    write(tmp_path / "docs" / "a.md")
+    write(tmp_path / "docs" / "in" / "b.md")
+    scandir, denied = os.scandir, ""
+
+    def refusing(folder: Any) -> Any:
+        if Path(folder).name == denied:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr("os.scandir", refusing)
+    for name, gone in (("docs", []), ("in", ["docs/c.md"])):
+        denied = name
+        source = Source([str(tmp_path / "docs")])
+        list(source)
+        assert [id_ for id_ in ("docs/c.md", "docs/in/b.md") if source.may_own(id_)] == gone
+
+
+def test_a_file_that_has_no_text_any_more(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
+    """It is rejected, and what it had is found until it is pruned."""
+    write(tmp_path / "docs" / "a.md")
+    write(tmp_path / "docs" / "b.md", "a secret")
+    call("ingest", "docs", *to)
+    write(tmp_path / "docs" / "b.md", " ")
+    call("ingest", "docs", *to, "--prune", code=1)
+    assert list(stored()) == ["docs/a.md"]
+
+
+def test_a_link_to_itself(tmp_path: Path) -> None:
+    """It leads nowhere, and stops nothing."""
+    write(tmp_path / "docs" / "a.md")
+    (tmp_path / "docs" / "loop.md").symlink_to("loop.md")
+    (tmp_path / "docs" / "loops").symlink_to("loops")
+    assert [record.id for record in Source([str(tmp_path / "docs")])] == ["docs/a.md"]
+
+
+def test_a_name_that_a_folder_has(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
+    """`--source` does not take over what was made from a folder of that name, unless told so."""
+    write(tmp_path / "a" / "docs" / "one.md")
+    write(tmp_path / "b" / "docs" / "two.md")
+    call("ingest", "a/docs", *to)
+    refused = call("ingest", "b/docs", "--source", "docs", "--prune", *to, code=2)
+    assert "the index holds a source 'docs' from" in refused.stderr
+    assert list(stored()) == ["docs/one.md"]
+    told = call("ingest", "b/docs", "--source", "docs", "--prune", "--moved", *to, code=2)
+    assert "was not moved: " in told.stderr
+    assert "is still there" in told.stderr
+    (tmp_path / "a" / "docs").rename(tmp_path / "a" / "elsewhere")
+    call("ingest", "b/docs", "--source", "docs", "--prune", "--moved", *to)
+    assert list(stored()) == ["docs/two.md"]
