@@ -98,7 +98,7 @@ class Source:
         try:
             for file in self.walk:
                 for record in self._read(file):
-                    if record.text.strip():  # what has no text any more is gone, and --prune removes it
+                    if record.text != "" and not str(record.text).isspace():  # as in files without text
                         self.ids.add(hash(record.id))
                     yield record
         finally:
@@ -139,6 +139,8 @@ class Source:
                     yield self._document(file, kind, content)
         except OSError as error:
             self._reject(file.name, f"cannot be read: {error.strerror or type(error).__name__}", rows=kind in ROWS)
+        except _NoText as error:  # what is stored of it is gone from the source, and --prune removes it
+            self.rejected.append((file.name, str(error)))
         except Unreadable as error:
             self._reject(file.name, str(error), rows=kind in ROWS)
         if file.path != STANDARD_INPUT:
@@ -148,7 +150,7 @@ class Source:
         raw = read_at_most(content, self.most)
         text, metadata = self._parser.read(kind, raw, self.most) if kind in PARSERS else plain_text(raw)
         if not text.strip():
-            raise Unreadable("has no text in it")
+            raise _NoText("has no text in it")
         return _owned(Record(file.name, text, {"format": kind, **metadata}), file.origin)
 
     def _rows(self, name: str, rows: Iterable[Numbered], origin: Origin) -> Iterator[Record]:
@@ -222,6 +224,10 @@ class PostgresSource(Source):
     def owns(self, record_id: str, metadata: Mapping[str, Any]) -> bool:
         """Whether it is one."""
         return metadata.get(SOURCE) == self._origin.name
+
+
+class _NoText(Unreadable):
+    """A file of nothing but white space."""
 
 
 def _open(file: str) -> IO[bytes]:

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 # Whether the store is embedding what it searches for. A context variable: each thread and each task has its own.
 _searching: ContextVar[bool] = ContextVar("searching", default=False)
 
-# A token is a byte at least, so a text of fewer bytes than the model's limit is not too long; an instruction and the ends
-# take some of it.
+# A token is a byte at least, so a text of fewer bytes than the model's limit is not too long; an instruction and the
+# ends take some of it.
 _FRAME = 500
 
 
