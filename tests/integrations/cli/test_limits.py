@@ -145,7 +145,7 @@ def test_a_parser_that_crashes() -> None:
 def test_memory_of_a_page_is_freed() -> None:
     """Another one needs it: a process reads as many as there are."""
     parser = Parser()
-    page, grown = b"<p>some words of a page</p>" * 100_000, []
+    page, grown = b"<p>" + b"words<br>" * 300_000, []
     try:
         for _ in range(8):
             parser.read("html", page, MOST)
@@ -157,7 +157,7 @@ def test_memory_of_a_page_is_freed() -> None:
             grown.append(int(held.split()[1]) * 1024)
     finally:
         parser.close()
-    assert grown[-1] - grown[1] < 15 * len(page)  # without collecting, 7.5 times its size a page
+    assert max(grown) - grown[1] < 15 * len(page)  # of 43 if nothing is collected
 
 
 def test_one_process_for_all_files(parser: Parser) -> None:
