@@ -201,4 +201,5 @@ def test_nothing_to_do(
             f"\n{tables} tables, {wake}: {a_minute:.0f} {what} a minute"
             + (f"; then a change took {took:.3f} s\n" if wake == "notify" else "\n")
         )
-    assert a_minute <= most
+    others = 0 if counted else 5  # transactions of autovacuum, and of this test
+    assert a_minute <= most + others * 60 / seconds
