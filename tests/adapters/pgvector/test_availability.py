@@ -342,7 +342,7 @@ def test_a_build_that_others_do_not_let_begin(database: str, index: Index, monke
 
 
 @pytest.fixture
-def small_shared_memory(postgres: str) -> Iterator[str]:
+def small_shared_memory(postgres: str, pytestconfig: pytest.Config) -> Iterator[str]:
     """A server of the test's own that has as much of it as a container has."""
     [(program,)] = execute(postgres, "SELECT setting FROM pg_config WHERE name = 'BINDIR'")
     own = "mount -t tmpfs -o size=64m,mode=1777 tmpfs /dev/shm"
@@ -356,8 +356,11 @@ def small_shared_memory(postgres: str) -> Iterator[str]:
         make = f"{user}/initdb -D {folder}/data -A trust -U postgres --no-sync"
         settings = f"-k {folder} -c listen_addresses= -c dynamic_shared_memory_type=posix"
         control = f"{user}/pg_ctl -D {folder}/data -l {folder}/log -w"
-        for command in (make, f"{own} && {control} -o '{settings}' start"):
-            subprocess.run(["unshare", "-m", "sh", "-c", command], check=True, stdout=subprocess.DEVNULL)
+        made = subprocess.run(["sh", "-c", make], check=False, capture_output=True, text=True)
+        if made.returncode and pytestconfig.getoption("--postgres"):
+            pytest.skip(f"the given server's initdb does not run by itself here: {made.stderr.strip()[-200:]}")
+        start = f"{own} && {control} -o '{settings}' start"
+        subprocess.run(["unshare", "-m", "sh", "-c", start], check=True, stdout=subprocess.DEVNULL)
         yield f"postgresql://postgres@/postgres?host={folder}"
         subprocess.run(["sh", "-c", f"{control} -m immediate stop"], check=True, stdout=subprocess.DEVNULL)
 

@@ -312,13 +312,13 @@ def test_a_database_without_the_extension(database: str, encoder: Encoder, table
         assert index.ingest(RECORDS).written == 50
 
 
-def test_a_view_for_langchain(postgres: str, table: str, index: Index) -> None:
+def test_a_view_for_langchain(postgres: str, table: str, index: Index, major: int) -> None:
     """Under the names of langchain-postgres; the nearest in it are those of the table."""
     index.ingest(RECORDS)
     store = index.store
     assert isinstance(store, PgVectorStore)
-    store.create_langchain_view(f"view of {table}")
-    store.create_langchain_view(f"view of {table}")
+    for _ in range(2):
+        store.create_langchain_view(f"view of {table}", as_owner=major < 15)
     rows = execute(
         postgres,
         "SELECT langchain_id::text, content, langchain_metadata FROM {} ORDER BY embedding <=> "
