@@ -6,10 +6,11 @@ meanwhile. A thread that waited for vectors then would wait for ever, and the pr
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401  # its executors register before us
 import os
 import threading
 from collections.abc import Iterable
-from concurrent.futures import Future, thread, wait
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Any, Protocol
 from weakref import WeakSet
@@ -38,7 +39,6 @@ class _Process:
             os.register_at_fork(after_in_child=self._reset)
         # `atexit` is too late: its functions run once all threads have been joined. The last to register here runs
         # first, and executors, which join their threads, registered when their module was imported.
-        assert thread  # noqa: S101
         try:
             threading._register_atexit(self._end)  # type: ignore[attr-defined]
         except RuntimeError:  # a thread that outlives the main one has imported this
