@@ -5,6 +5,7 @@ Importing it loads neither torch nor any framework.
 
 from harrier_core.cache import CachedEncoder
 from harrier_core.chunking import Chunking
+from harrier_core.embedder import Embedder, Encoded
 from harrier_core.encoder import Encoder
 from harrier_core.errors import (
     BadVectors,
@@ -41,10 +42,12 @@ from harrier_core.errors import (
     WrongSpace,
 )
 from harrier_core.index import Index
-from harrier_core.records import Chunk, IngestReport, Match, Record, VerifyReport
+from harrier_core.opening import open_store
+from harrier_core.query import Search
+from harrier_core.records import Chunk, IngestReport, Match, Record, Skipped, VerifyReport
 from harrier_core.space import EmbeddingSpace
 from harrier_core.stats import Stats
-from harrier_core.store import Stored, VectorStore, Write, Written
+from harrier_core.store import Facts, Hashes, OpenStore, Split, Stored, VectorStore, Write, Written
 from harrier_core.tasks import Task
 
 __all__ = [
@@ -53,13 +56,17 @@ __all__ = [
     "Chunk",
     "Chunking",
     "DeviceError",
+    "Embedder",
     "EmbeddingSpace",
     "EmptyText",
+    "Encoded",
     "Encoder",
     "EncoderClosed",
+    "Facts",
     "FilterError",
     "ForkedModel",
     "HarrierError",
+    "Hashes",
     "Index",
     "IngestReport",
     "InputError",
@@ -73,13 +80,17 @@ __all__ = [
     "ModelUnsupported",
     "ModelWarning",
     "NotText",
+    "OpenStore",
     "OutOfMemory",
     "Problem",
     "ProcessEnding",
     "Record",
     "RoleWarning",
+    "Search",
     "SettingError",
+    "Skipped",
     "SpaceError",
+    "Split",
     "Stats",
     "StoreError",
     "StoreFull",
@@ -96,4 +107,5 @@ __all__ = [
     "Write",
     "Written",
     "WrongSpace",
+    "open_store",
 ]

@@ -8,9 +8,9 @@ This one points away from all queries: every query begins with the same instruct
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from harrier_core.encoder import listed
+from harrier_core.embedder import Embedder, listed
 from harrier_core.errors import positions_of_all
 
 if TYPE_CHECKING:
@@ -24,26 +24,10 @@ if TYPE_CHECKING:
 _ANY = "text"  # the instruction before it is what counts
 
 
-class EncodesBothRoles(Protocol):
-    """What is needed of an Encoder."""
-
-    def encode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
-        """Vectors of queries."""
-
-    def encode_documents(self, texts: Iterable[str]) -> Vectors:
-        """Vectors of documents."""
-
-    async def aencode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
-        """Vectors of queries, without holding up the event loop."""
-
-    async def aencode_documents(self, texts: Iterable[str]) -> Vectors:
-        """Vectors of documents, without holding up the event loop."""
-
-
 class BlanksLast:
     """An encoder that gives a blank document the opposite of a query's vector. A blank query is still an error."""
 
-    def __init__(self, encoder: EncodesBothRoles) -> None:
+    def __init__(self, encoder: Embedder) -> None:
         self._encoder = encoder
 
     def encode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:

@@ -6,7 +6,6 @@ model, task or limit, whoever else uses the same store.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,9 +13,10 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import asdict
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from harrier_core.encoder import Encoder, listed
+from harrier_core.embedder import Embedder, Encoded, listed
+from harrier_core.encoder import Encoder
 from harrier_core.errors import positions_of_all
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class KeyValues(Protocol):
         """Store these."""
 
 
-class CachedEncoder:
+class CachedEncoder(Embedder):
     """An Encoder that looks into a store before it encodes, for an Index as well as by itself.
 
     Anybody may share the store; nothing in it goes stale.
@@ -54,6 +54,11 @@ class CachedEncoder:
         self._model: str | None = None
 
     @property
+    def name(self) -> str:
+        """The model's folder or name, as it was given."""
+        return self.encoder.name
+
+    @property
     def uncached(self) -> Encoder:
         """What makes the vectors, for whoever doubts those that are stored."""
         return self.encoder
@@ -63,57 +68,63 @@ class CachedEncoder:
         """What the vectors may be compared with: a cached vector is the one that the Encoder makes."""
         return self.encoder.space
 
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens that a text may have with its prompt."""
+        return self.encoder.max_tokens
+
+    @property
+    def on_overflow(self) -> Literal["error", "truncate"]:
+        """What a text with more tokens is."""
+        return self.encoder.on_overflow
+
     def count_tokens(self, texts: Iterable[str]) -> list[int]:
-        """How many tokens each text has as a document, end token included."""
+        """Return how many tokens each text has as a document, end token included."""
         return self.encoder.count_tokens(texts)
 
-    def encode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
-        """What `Encoder.encode_queries` returns; only what is not stored is encoded."""
+    def submit_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Future[Encoded]:
+        """Begin to encode the queries that are not stored; the future can be cancelled."""
         call = self._look_up(listed(texts), self.encoder.prompt("", task=task))
         with positions_of_all(call.place):
-            made = self.encoder.encode_queries(call.missing, task=task)
-        return self._complete(call, made)
+            making = self.encoder.submit_queries(call.missing, task=task)
+        return self._submitted(call, making)
 
-    def encode_documents(self, texts: Iterable[str]) -> Vectors:
-        """What `Encoder.encode_documents` returns; only what is not stored is encoded."""
-        call = self._look_up(listed(texts), None)
-        with positions_of_all(call.place):
-            made = self.encoder.encode_documents(call.missing)
-        return self._complete(call, made)
-
-    async def aencode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
-        """What `encode_queries` returns, without holding up the event loop."""
-        prompt = await asyncio.to_thread(self.encoder.prompt, "", task=task)
-        call = await asyncio.to_thread(self._look_up, listed(texts), prompt)
-        with positions_of_all(call.place):
-            made = await self.encoder.aencode_queries(call.missing, task=task)
-        return await asyncio.to_thread(self._complete, call, made)
-
-    async def aencode_documents(self, texts: Iterable[str]) -> Vectors:
-        """What `encode_documents` returns, without holding up the event loop."""
-        call = await asyncio.to_thread(self._look_up, listed(texts), None)
-        with positions_of_all(call.place):
-            made = await self.encoder.aencode_documents(call.missing)
-        return await asyncio.to_thread(self._complete, call, made)
-
-    def submit_documents(self, texts: Iterable[str]) -> Future[Vectors]:
-        """Begin to encode the documents that are not stored; the future can be cancelled.
-
-        They are stored on a thread of the call's own, so that a slow store holds up neither the model nor the caller.
-        """
+    def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
+        """Begin to encode the documents that are not stored; the future can be cancelled."""
         call = self._look_up(listed(texts), None)
         with positions_of_all(call.place):
             making = self.encoder.submit_documents(call.missing)
-        made: Future[Vectors] = Future()
+        return self._submitted(call, making)
+
+    def encode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
+        """Return what `Encoder.encode_queries` does; only what is not stored is encoded."""
+        call = self._look_up(listed(texts), self.encoder.prompt("", task=task))
+        with positions_of_all(call.place):
+            made = self.encoder.encode_queries(call.missing, task=task)
+        return self._complete(call, Encoded(made, ())).vectors  # on this thread: some stores have one
+
+    def encode_documents(self, texts: Iterable[str]) -> Vectors:
+        """Return what `Encoder.encode_documents` does; only what is not stored is encoded."""
+        call = self._look_up(listed(texts), None)
+        with positions_of_all(call.place):
+            made = self.encoder.encode_documents(call.missing)
+        return self._complete(call, Encoded(made, ())).vectors
+
+    def _submitted(self, call: _Call, making: Future[Encoded]) -> Future[Encoded]:
+        """Store what is made on a thread of the call's own: a slow store holds up neither the model nor the caller."""
+        made: Future[Encoded] = Future()
+        if not call.missing:
+            made.set_result(self._complete(call, making.result()))
+            return made
         made.add_done_callback(lambda done: making.cancel() if done.cancelled() else None)
         threading.Thread(target=self._finish, args=(call, making, made), name="harrier-cache").start()
         return made
 
-    def _finish(self, call: _Call, making: Future[Vectors], made: Future[Vectors]) -> None:
+    def _finish(self, call: _Call, making: Future[Encoded], made: Future[Encoded]) -> None:
         """Answer a submission; the caller may have cancelled it meanwhile."""
         try:
             with positions_of_all(call.place):
-                vectors = self._complete(call, making.result())
+                encoded = self._complete(call, making.result())
         except CancelledError:  # the encoder was closed
             made.cancel()
             made.set_running_or_notify_cancel()
@@ -122,7 +133,7 @@ class CachedEncoder:
                 made.set_exception(error)
         else:
             with suppress(InvalidStateError):
-                made.set_result(vectors)
+                made.set_result(encoded)
 
     def _look_up(self, texts: list[Any], prompt: str | None) -> _Call:
         """What is stored of these texts; prompt: of queries, None: they are documents."""
@@ -138,18 +149,23 @@ class CachedEncoder:
         # Half a value, which a crash may leave in some stores, is none.
         return _Call(texts, keys, {key: value for key, value in stored if value is not None and len(value) == size})
 
-    def _complete(self, call: _Call, made: Vectors) -> Vectors:
+    def _complete(self, call: _Call, made: Encoded) -> Encoded:
         """Store what was made, and put all vectors into the caller's order."""
         import numpy as np
 
-        new = [(call.keys[place], vector.astype(_NUMBER).tobytes()) for place, vector in call.new(made)]
+        new = [(call.keys[place], vector.astype(_NUMBER).tobytes()) for place, vector in call.new(made.vectors)]
         if new:
             self.store.mset([(key, value) for key, value in new if key is not None])
         values = call.stored | dict(new)
         joined = b"".join([values[key] for key in call.keys])
-        return (
-            np.frombuffer(joined, _NUMBER).astype(np.float32).reshape(len(call.keys), -1 if joined else made.shape[1])
-        )
+        vectors = np.frombuffer(joined, _NUMBER).astype(np.float32)
+        tokens = [0] * len(call.keys)
+        for missing, number in enumerate(made.tokens):
+            tokens[call.place(missing)] = number
+        cut = {call.keys[call.place(missing)] for missing in made.truncated}
+        truncated = [place for place, key in enumerate(call.keys) if key in cut] if cut else ()
+        width = made.vectors.shape[1]
+        return Encoded(vectors.reshape(len(call.keys), width), tokens, truncated)
 
 
 class _Call:

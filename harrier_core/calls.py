@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harrier_core.embedder import Encoded
 from harrier_core.errors import BadVectors
 from harrier_core.packing import Row
 
@@ -31,9 +32,11 @@ class Call:
     windows: Iterator[Sequence[Row]]  # all rows, the texts in their order
     places: Sequence[int]  # for each of the caller's texts, which row is its own
     vectors: Vectors  # (rows, dimensions)
+    tokens: NDArray[np.int32]  # of each row, known once its window was fetched
+    cut: set[int]  # rows of texts that were too long
     token_budget: int | None
     urgent: bool
-    future: Future[Vectors] = field(default_factory=Future)
+    future: Future[Encoded] = field(default_factory=Future)
     fetching: bool = False
     waiting_tokens: int = 0
     made: float = field(default_factory=perf_counter)
@@ -91,9 +94,15 @@ class Call:
         if self._bad:
             self.fail(_bad_vectors(self.positions(self._bad), len(self.places), self.vectors[self._bad[0]]))
             return
-        distinct = len(self.places) == len(self.vectors)
         with suppress(InvalidStateError):  # cancelled meanwhile
-            self.future.set_result(self.vectors if distinct else self.vectors[self.places])
+            self.future.set_result(self._encoded())
+
+    def _encoded(self) -> Encoded:
+        """The answer, in the caller's order."""
+        cut = self.positions(list(self.cut)) if self.cut else ()
+        if len(self.places) == len(self.vectors):
+            return Encoded(self.vectors, self.tokens.tolist(), cut)
+        return Encoded(self.vectors[self.places], self.tokens[self.places].tolist(), cut)
 
     def positions(self, numbers: Sequence[int]) -> list[int]:
         """Where in the caller's list the texts of these rows stand."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harrier_core.errors import SettingError
-from harrier_core.records import Chunk, Record
+from harrier_core.records import Chunk, Record, to_json
 
 Count = Callable[[Sequence[str]], list[int]]  # tokens of texts, as documents
 
@@ -40,8 +40,8 @@ def chunks(record: Record, tokens: int, chunking: Chunking | None, count: Count)
     """The chunks of a record that has so many tokens."""
     if chunking is None or tokens <= chunking.tokens:
         return [Chunk.of(record, 0, 0, record.text)]
-    pieces = _split(record.text, chunking, count)
-    return [Chunk.of(record, number, start, text) for number, (start, text) in enumerate(pieces)]
+    pieces, json = _split(record.text, chunking, count), to_json(record.metadata)
+    return [Chunk.of(record, number, start, text, json) for number, (start, text) in enumerate(pieces)]
 
 
 def _split(text: str, chunking: Chunking, count: Count) -> Iterator[tuple[int, str]]:

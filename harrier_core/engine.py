@@ -26,6 +26,7 @@ from harrier_core.calls import Call, bad_rows
 from harrier_core.checkpoint import Checkpoint
 from harrier_core.decoder import Decoder
 from harrier_core.device import FORKED, Placement, place, release_memory
+from harrier_core.embedder import Encoded
 from harrier_core.ending import refuse_at_end, watch
 from harrier_core.errors import DeviceError, EncoderClosed, ForkedModel, ModelUnsupported, ModelWarning, OutOfMemory
 from harrier_core.fallback import Fallback
@@ -93,7 +94,7 @@ class Engine:
         self._meter = Meter(model.name)
         watch(self)
 
-    def submit(self, call: Call) -> Future[Vectors]:
+    def submit(self, call: Call) -> Future[Encoded]:
         """Unit vectors of a call's texts, float32 (texts, dimensions), in their order.
 
         The first window of texts comes with the call. The future can be cancelled at any time, also while its passes
@@ -109,7 +110,7 @@ class Engine:
             call.future.cancel()
         return call.future
 
-    def waited_for(self) -> list[Future[Vectors]]:
+    def waited_for(self) -> list[Future[Encoded]]:
         """Return the results of all calls that were not answered yet."""
         with self._lock:
             waiting = [*self._queries, *self._documents]

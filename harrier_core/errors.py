@@ -222,3 +222,11 @@ def positions_of_all(place: Callable[[int], int]) -> Iterator[None]:
         raise BadVectors(str(error), [place(each) for each in error.positions]) from None
     except OutOfMemory as error:
         raise OutOfMemory(str(error), place(error.position)) from None
+
+
+def too_long(position: int, tokens: int, limit: int) -> Problem:
+    """Return the problem of a text with more tokens than a model or a caller allows."""
+    reason = (
+        f"has {tokens:,} tokens with its prompt, but the limit is {limit:,}; split it, or pass on_overflow='truncate'"
+    )
+    return Problem(position, TextTooLong, reason)

@@ -3,230 +3,168 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from harrier_core.diversity import diverse
-from harrier_core.errors import SettingError
-from harrier_core.filters import Condition, parse
-from harrier_core.ingest import DocumentEncoder, Ingest, Progress
+from harrier_core.errors import SettingError, StoreMissing
+from harrier_core.filters import parse
+from harrier_core.ingest import Ingest, Progress, Prune
 from harrier_core.records import MOST_ID_BYTES, plain, unstorable
+from harrier_core.searching import Searching
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable
     from types import TracebackType
 
-    import numpy as np
-    from numpy.typing import ArrayLike, NDArray
-
     from harrier_core.chunking import Chunking
-    from harrier_core.records import IngestReport, Match, Record, VerifyReport
+    from harrier_core.embedder import Embedder
+    from harrier_core.records import IngestReport, Record, Skipped, VerifyReport
     from harrier_core.space import EmbeddingSpace
-    from harrier_core.store import Stored, VectorStore
-    from harrier_core.tasks import Task
+    from harrier_core.store import OpenStore, Stored, VectorStore
 
-    Vectors = NDArray[np.float32]
-
-
-class TextEncoder(DocumentEncoder, Protocol):
-    """What an Index needs of an Encoder."""
-
-    @property
-    def space(self) -> EmbeddingSpace:
-        """What its vectors may be compared with."""
-
-    def encode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
-        """Vectors of queries."""
-
-    async def aencode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
-        """Vectors of queries, without holding up the event loop."""
+_CLEARED = 10_000  # records that are removed at once
 
 
-class Index:
-    """Records in a store, found by what they mean. Any number of threads and tasks may use it at once."""
+class Index(Searching):
+    """Records in a store, found by what they mean. Any number of threads and tasks may use it at once.
 
-    def __init__(self, store: VectorStore, encoder: TextEncoder, *, chunking: Chunking | None = None) -> None:
-        """An index over a store. It opens nothing yet.
+    It is a handful of settings: making one opens nothing, and pickling one carries a store's and an encoder's settings.
+    """
+
+    def __init__(self, store: VectorStore, encoder: Embedder, *, chunking: Chunking | None = None) -> None:
+        """Put an index over a store. It opens nothing yet.
 
         chunking: how records that are longer are cut; without it a record longer than the model takes is rejected.
         """
         self.store = store
         self.encoder = encoder
-        self._chunking = chunking
+        self.chunking = chunking
         self._space: EmbeddingSpace | None = None
+        self._handle: OpenStore | None = None
+
+    def using(self, encoder: Embedder) -> Index:
+        """Return an index over the same store, with another encoder of the same space. Closing either closes both."""
+        return Index(self.store, encoder, chunking=self.chunking)
 
     # -- writing
 
     def ingest(
-        self, records: Iterable[Record], *, prune: bool = False, on_progress: Progress | None = None
+        self,
+        records: Iterable[Record | Skipped],
+        *,
+        prune: Prune = False,
+        on_progress: Progress | None = None,
+        build_indexes: bool = True,
     ) -> IngestReport:
         """Make the store hold these records as they are now: a second run changes nothing.
 
-        records: any iterable, read as it is needed, of any length. prune: remove records that are not among them.
-        on_progress: called with the report so far after each window. A bad record is reported and left out.
+        records: any iterable, read as it is needed, of any length. A bad record is reported and left out. prune: remove
+        records that are not among them, or those of which a function of id and metadata says so. on_progress: called
+        with the report so far after each window. build_indexes: at the end, build what searches need, unless somebody
+        else loads or builds; with False, call `build_indexes` once all of several loads are done.
         """
-        return self._run(Ingest(self.store, self.encoder, self._chunking, on_progress), records, prune=prune)
+        return self._run(self._ingest(on_progress), records, prune=prune, build_indexes=build_indexes)
 
     async def aingest(
-        self, records: Iterable[Record], *, prune: bool = False, on_progress: Progress | None = None
+        self,
+        records: Iterable[Record | Skipped],
+        *,
+        prune: Prune = False,
+        on_progress: Progress | None = None,
+        build_indexes: bool = True,
     ) -> IngestReport:
-        """What `ingest` does, reading the records on another thread; cancelled, it ends after the pass under way."""
+        """Do what `ingest` does, reading records on another thread; cancelled, it ends after the pass under way."""
         loop = asyncio.get_running_loop()
 
         def tell(report: IngestReport) -> None:
             if on_progress:
                 loop.call_soon_threadsafe(on_progress, report)
 
-        ingest = Ingest(self.store, self.encoder, self._chunking, tell)
+        ingest = self._ingest(tell)
+        run = partial(self._run, ingest, records, prune=prune, build_indexes=build_indexes)
         thread = ThreadPoolExecutor(1, thread_name_prefix="harrier-ingest")
         try:
-            return await loop.run_in_executor(thread, partial(self._run, ingest, records, prune=prune))
+            return await loop.run_in_executor(thread, run)
         except asyncio.CancelledError:
             ingest.stop()
             raise
         finally:
             thread.shutdown(wait=False)
 
-    def _run(self, ingest: Ingest, records: Iterable[Record], *, prune: bool) -> IngestReport:
-        self._open(write=True)
-        return ingest.run(records, prune=prune)
+    def _ingest(self, on_progress: Progress | None) -> Ingest:
+        return Ingest(self.encoder, self.chunking, on_progress)
+
+    def _run(
+        self, ingest: Ingest, records: Iterable[Record | Skipped], *, prune: Prune, build_indexes: bool
+    ) -> IngestReport:
+        self._handle = self.store.open(self._encoder_space(), create=True)
+        return ingest.run(self._handle, records, prune=prune, build_indexes=build_indexes)
+
+    def plan(
+        self, records: Iterable[Record | Skipped], *, prune: Prune = False, on_progress: Progress | None = None
+    ) -> IngestReport:
+        """Return the report that `ingest` would give for these records. It encodes nothing and writes nothing."""
+        from harrier_core.rehearsal import Measuring, Untouched
+
+        try:
+            store = Untouched(self._opened())
+        except StoreMissing:
+            store = Untouched(None)
+        ingest = Ingest(Measuring(self.encoder), self.chunking, on_progress)
+        return ingest.run(store, records, prune=prune, build_indexes=False)
+
+    def build_indexes(self) -> None:
+        """Build what searches need, once loads are over, unless somebody else loads or builds."""
+        self._opened().build_indexes()
 
     def delete(self, record_ids: Iterable[str]) -> int:
-        """Remove records; how many chunks that were."""
+        """Remove records, and return how many chunks those were: none where there is nothing."""
         ids = _listed(record_ids)
-        self._open(write=True)
-        return self.store.delete(ids)
+        try:
+            return self._opened().delete(ids)
+        except StoreMissing:
+            return 0
 
-    # -- searching
+    async def adelete(self, record_ids: Iterable[str]) -> int:
+        """Do what `delete` does, without holding up the event loop."""
+        return await asyncio.to_thread(self.delete, record_ids)
 
-    def search(
-        self, query: str, k: int = 5, where: Mapping[str, Any] | None = None, *, task: str | Task | None = None
-    ) -> list[Match]:
-        """The k chunks nearest to a query, best first, encoded for `task` or the encoder's own.
-
-        where: conditions on metadata, as in `harrier_core.filters`: {"lang": "fr", "year": {"$gte": 2020}}.
-        """
-        [matches] = self.search_many([query], k, where, task=task)
-        return matches
-
-    def search_many(
-        self,
-        queries: Iterable[str],
-        k: int = 5,
-        where: Mapping[str, Any] | None = None,
-        *,
-        task: str | Task | None = None,
-    ) -> list[list[Match]]:
-        """What `search` returns for each query; they are encoded together."""
-        condition = self._ready(k, where)
-        vectors = self.encoder.encode_queries(queries, task=task)
-        return self.store.search(vectors, k, condition)
-
-    def search_diverse(
-        self,
-        query: str,
-        k: int = 5,
-        where: Mapping[str, Any] | None = None,
-        *,
-        task: str | Task | None = None,
-        among: int = 20,
-        relevance: float = 0.5,
-    ) -> list[Match]:
-        """The k of the `among` nearest chunks, chosen so that they say different things.
-
-        relevance: 1 looks at nearness to the query only, 0 at difference only (maximal marginal relevance).
-        """
-        condition = self._ready(k, where)
-        vectors = self.encoder.encode_queries([query], task=task)
-        [matches] = self.store.search(vectors, max(k, among), condition, with_vectors=True)
-        return diverse(matches, k, relevance)
-
-    def search_vectors(
-        self, vectors: ArrayLike, k: int = 5, where: Mapping[str, Any] | None = None, *, with_vectors: bool = False
-    ) -> list[list[Match]]:
-        """What `search` returns for queries that were encoded before, one a row, by an encoder of the same space.
-
-        with_vectors: matches carry their own, as `diversity.diverse` needs them.
-        """
-        condition = self._ready(k, where)
-        return self.store.search(self._rows(vectors), k, condition, with_vectors=with_vectors)
-
-    async def asearch_diverse(
-        self,
-        query: str,
-        k: int = 5,
-        where: Mapping[str, Any] | None = None,
-        *,
-        task: str | Task | None = None,
-        among: int = 20,
-        relevance: float = 0.5,
-    ) -> list[Match]:
-        """What `search_diverse` returns, without holding up the event loop."""
-        condition = await asyncio.to_thread(self._ready, k, where)
-        vectors = await self.encoder.aencode_queries([query], task=task)
-        search = partial(self.store.search, with_vectors=True)
-        [matches] = await asyncio.to_thread(search, vectors, max(k, among), condition)
-        return diverse(matches, k, relevance)
-
-    def _rows(self, vectors: ArrayLike) -> Vectors:
-        """Vectors of a caller's, at unit length."""
-        import numpy as np
-
-        dimensions = self._space.dimensions if self._space else 0
-        rows = np.array(vectors, dtype=np.float32)
-        if rows.ndim != 2 or rows.shape[1] != dimensions:
-            raise SettingError(f"vectors are rows of {dimensions} numbers, not an array of shape {rows.shape}")
-        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        if not (np.isfinite(lengths).all() and lengths.all()):
-            raise SettingError("a vector is not finite, or zero: it points nowhere")
-        return np.asarray(rows / lengths, dtype=np.float32)
-
-    async def asearch(
-        self, query: str, k: int = 5, where: Mapping[str, Any] | None = None, *, task: str | Task | None = None
-    ) -> list[Match]:
-        """What `search` returns, without holding up the event loop."""
-        condition = await asyncio.to_thread(self._ready, k, where)
-        vectors = await self.encoder.aencode_queries([query], task=task)
-        [matches] = await asyncio.to_thread(self.store.search, vectors, k, condition)
-        return matches
-
-    def _ready(self, k: int, where: Mapping[str, Any] | None) -> Condition | None:
-        """Whatever can be wrong with a search is found before the model runs."""
-        if type(k) is not int or k < 1:
-            raise SettingError(f"k is a whole number above zero, not {k!r}")
-        if k >= 2**31:  # beyond it the stores have errors of their own
-            raise SettingError(f"k is a whole number below 2**31, not {k}")
-        condition = parse(where)
-        self._open(write=False)
-        return condition
+    def clear(self) -> int:
+        """Remove all records, and return how many chunks those were: none where there is nothing."""
+        try:
+            store = self._opened()
+            ids = list(store.record_ids())
+        except StoreMissing:
+            return 0
+        return sum(store.delete(ids[begin : begin + _CLEARED]) for begin in range(0, len(ids), _CLEARED))
 
     # -- looking inside, life
 
     def count(self) -> int:
-        """How many chunks there are."""
-        self._open(write=False)
-        return self.store.count()
+        """Return how many chunks there are."""
+        return self._opened().count()
+
+    def record_ids(self) -> Iterator[str]:
+        """Yield the ids of all records, each once, in any order."""
+        return self._opened().record_ids()
 
     def read(self, record_ids: Iterable[str] | None = None, where: Mapping[str, Any] | None = None) -> Iterator[Stored]:
-        """The chunks of those records, or of all, that meet `where`, with their vectors, as they are needed."""
+        """Yield the chunks of those records, or of all, that meet `where`, with their vectors, as they are needed."""
         condition = parse(where)
         ids = None if record_ids is None else _listed(record_ids)
-        self._open(write=False)
-        return self.store.read(ids, condition)
+        return self._opened().read(ids, condition)
 
     def verify(self, sample: int = 100, on_progress: Callable[[VerifyReport], None] | None = None) -> VerifyReport:
-        """Whether what is stored is what belongs there: look at every chunk, and encode some `sample` of them again.
+        """Tell whether what is stored is what belongs there: look at every chunk, and encode some `sample` of them.
 
         A vector of another length than one, with NaN, or of a text that was changed behind the kit's back is reported.
         A CachedEncoder's cache is not asked: the vectors are made again.
         """
         from harrier_core.verify import verify
 
-        self._open(write=False)
-        encoder: TextEncoder = getattr(self.encoder, "uncached", self.encoder)
-        return verify(self.store, encoder, encoder.space.dimensions, sample, on_progress)
+        return verify(self._opened(), self.encoder.uncached, sample, on_progress)
 
     def close(self) -> None:
         """Close the store; the encoder is its owner's."""
@@ -240,10 +178,21 @@ class Index:
     ) -> None:
         self.close()
 
-    def _open(self, *, write: bool) -> None:
-        if self._space is None:  # it does not change, and reading it takes its time
+    def __getstate__(self) -> dict[str, Any]:
+        return {"store": self.store, "encoder": self.encoder, "chunking": self.chunking}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def _encoder_space(self) -> EmbeddingSpace:
+        if self._space is None:  # it does not change
             self._space = self.encoder.space
-        self.store.open(self._space, write=write)
+        return self._space
+
+    def _opened(self) -> OpenStore:
+        if self._handle is None:
+            self._handle = self.store.open(self._encoder_space())
+        return self._handle
 
 
 def _listed(record_ids: Iterable[str]) -> list[str]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from harrier_core.chunking import Chunking, chunks
+from harrier_core.embedder import Embedder, Encoded
 from harrier_core.ending import refuse_at_end
 from harrier_core.errors import (
     BadVectors,
@@ -26,8 +27,9 @@ from harrier_core.errors import (
     SettingError,
     StoreError,
 )
-from harrier_core.records import Chunk, IngestReport, Record, checked
-from harrier_core.store import Hashes, IngestStore, Write
+from harrier_core.planning import Plan, plan
+from harrier_core.records import Chunk, IngestReport, Metadata, Record, Skipped, checked, id_hash
+from harrier_core.store import IngestStore, Written
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Progress = Callable[[IngestReport], None]
+Gone = Callable[[str, Metadata], bool]  # whether a record that was not among the others is gone: its id and metadata
+Prune = bool | Gone
 
 # What is held at once: a transaction of the store, and enough texts of like length for full passes.
 _WINDOW_RECORDS, _WINDOW_CHARACTERS = 1_000, 2_000_000
@@ -48,72 +52,42 @@ _WRITERS, _UNDER_WAY = 3, 5
 _ATTEMPTS = 20
 
 
-class DocumentEncoder(Protocol):
-    """What an ingest needs of an Encoder."""
-
-    def submit_documents(self, texts: Sequence[str]) -> Future[Vectors]:
-        """Begin to encode documents."""
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """How many tokens each text has as a document."""
-
-
-@dataclass(slots=True)
-class _Plan:
-    """What is to become of a window's records. Those that are stored as they are have no part in it."""
-
-    records: dict[str, Record]
-    chunks: dict[str, list[Chunk]]  # all of a record's
-    known: dict[str, Hashes]  # and what the store has of it
-    encoded: list[Chunk]
-    described: list[Chunk]
-    vectors: Future[Vectors] = field(default_factory=Future)
-
-    def leave(self, wrong: Mapping[str, str]) -> None:
-        """Take records out of it again."""
-        self.records = {id_: record for id_, record in self.records.items() if id_ not in wrong}
-        self.encoded = [chunk for chunk in self.encoded if chunk.record_id in self.records]
-        self.described = [chunk for chunk in self.described if chunk.record_id in self.records]
-
-    def write(self, vectors: Vectors) -> Write:
-        """For the store."""
-        sizes = {id_: len(self.chunks[id_]) for id_ in self.records}
-        known = {id_: self.known.get(id_, {}) for id_ in self.records}
-        return Write(sizes, self.encoded, vectors, self.described, known)
-
-
 class Ingest:
     """One run. Another thread may stop it."""
 
     def __init__(
-        self,
-        store: IngestStore,
-        encoder: DocumentEncoder,
-        chunking: Chunking | None,
-        on_progress: Progress | None,
+        self, embedder: Embedder, chunking: Chunking | None = None, on_progress: Progress | None = None
     ) -> None:
         self._stopped = threading.Event()
-        self._store = store
-        self._encoder = encoder
+        self._store: IngestStore
+        self._embedder = embedder
         self._chunking = chunking
         self._on_progress = on_progress
         self._begin = perf_counter()
         self._seen: set[int] = set()  # hashes of record ids: some 70 bytes each
         self._nameless: list[str] = []  # why records without an id were rejected
-        self._under_way: deque[tuple[_Plan, Future[IngestReport]]] = deque()
+        self._under_way: deque[tuple[_Window, Future[IngestReport]]] = deque()
         self.report = IngestReport()
 
-    def run(self, records: Iterable[Record], *, prune: bool) -> IngestReport:
-        """Ingest all records, and with `prune` remove those of the store that are not among them."""
+    def run(
+        self, store: IngestStore, records: Iterable[Record | Skipped], *, prune: Prune = False, build_indexes: bool
+    ) -> IngestReport:
+        """Ingest all records into a store, and with `prune` remove those of the store that are not among them.
+
+        A function as `prune` says which of those, by their ids and metadata.
+        """
+        self._store = store
         with ThreadPoolExecutor(_WRITERS, thread_name_prefix="harrier-write") as writing:
             try:
                 for window, repeated in self._windows(records):
                     if repeated:  # what is known of a record may be about to change
                         self._wait(0)
-                    plan = self._plan(window, self.report)
-                    if plan.records:
+                    planned = self._planned(window)
+                    if planned.plan.chunks:
                         refuse_at_end()
-                        self._under_way.append((plan, writing.submit(self._finish, plan)))
+                        self._under_way.append((planned, writing.submit(self._finish, planned)))
+                    else:
+                        self._add(planned.report)
                     if self._stopped.is_set():
                         self.stop()
                         break
@@ -125,35 +99,41 @@ class Ingest:
                     log.warning("ingest cut short after %d chunks: %s; run it again", self.report.written, error)
                 raise
         if prune and not self._stopped.is_set():
-            self._prune()
-        self._store.settle()
+            self._prune(None if prune is True else prune)
+        if build_indexes:
+            self._store.build_indexes()
         self._tell()
         return self.report
 
     def stop(self) -> None:
         """End this run after the pass under way, without what has no vectors yet. Any thread may call it."""
         self._stopped.set()
-        for plan, written in list(self._under_way):
+        for window, written in list(self._under_way):
             written.cancel()
-            plan.vectors.cancel()
+            window.vectors.cancel()
 
     # -- reading
 
-    def _windows(self, records: Iterable[Record]) -> Iterator[tuple[dict[str, Record], bool]]:
+    def _windows(self, records: Iterable[Record | Skipped]) -> Iterator[tuple[dict[str, Record], bool]]:
         """Sound records by their ids, a window at a time, and whether one of them came in an earlier window."""
         window: dict[str, Record] = {}
         characters = 0
         again = False
         for number, given in enumerate(records):
+            if isinstance(given, Skipped):
+                self._seen.add(id_hash(given.id))
+                self.report.rejected.append((given.id, given.reason))
+                continue
             self.report.records += 1
             record = checked(given)
             if isinstance(record, str):
                 self._leave_out(given, number, record)
                 continue
-            if hash(record.id) in self._seen:
+            hash_ = id_hash(record.id)
+            if hash_ in self._seen:
                 self.report.repeated.append(record.id)
                 again = again or record.id not in window
-            self._seen.add(hash(record.id))
+            self._seen.add(hash_)
             window[record.id] = record
             characters += len(record.text)
             if len(window) == _WINDOW_RECORDS or characters >= _WINDOW_CHARACTERS:
@@ -165,7 +145,7 @@ class Ingest:
     def _leave_out(self, record: object, number: int, problem: str) -> None:
         record_id = getattr(record, "id", None)
         if isinstance(record_id, str):
-            self._seen.add(hash(record_id))  # what is stored of it is not gone from the source: it is not pruned
+            self._seen.add(id_hash(record_id))  # what is stored of it is not gone from the source: it is not pruned
             self.report.rejected.append((record_id, problem))
         else:
             self._nameless.append(problem)
@@ -173,82 +153,62 @@ class Ingest:
 
     # -- planning: what is new
 
-    def _plan(self, records: dict[str, Record], report: IngestReport) -> _Plan:
-        """What a window's records need; their vectors are under way when it is made."""
-        made = self._chunks(records)
-        known = self._store.known(list(made))
-        plan = _Plan({}, made, known, [], [])
-        for record_id, own in made.items():
-            stored = known.get(record_id, {})
-            changed = [chunk for chunk in own if stored.get(chunk.number) != chunk.hash]
-            report.unchanged += len(own) - len(changed)
-            if changed or len(stored) > len(own):
-                plan.records[record_id] = records[record_id]
-            for chunk in changed:
-                same_text = stored.get(chunk.number, b"")[: len(chunk.text_hash)] == chunk.text_hash
-                (plan.described if same_text else plan.encoded).append(chunk)
-        self._encode(plan)
-        return plan
+    def _planned(self, records: dict[str, Record]) -> _Window:
+        """A window's plan, whose vectors are under way."""
+        chunks = self._chunks(records)
+        window = _Window(plan(chunks, self._store.known(list(chunks))))
+        window.report.unchanged = window.plan.unchanged
+        self._encode(window)
+        return window
 
     def _chunks(self, records: dict[str, Record]) -> dict[str, list[Chunk]]:
         if self._chunking is None:
-            return {record.id: chunks(record, 0, None, self._encoder.count_tokens) for record in records.values()}
+            return {record.id: chunks(record, 0, None, self._embedder.count_tokens) for record in records.values()}
         # A token is a byte at least: what has few of them needs no counting.
-        room = self._chunking.tokens - self._encoder.count_tokens(["a"])[0]
+        room = self._chunking.tokens - self._embedder.count_tokens(["a"])[0]
         long = [record for record in records.values() if len(record.text.encode()) > room]
         counts = dict.fromkeys(records, 0)
-        counts |= zip((each.id for each in long), self._encoder.count_tokens([r.text for r in long]), strict=True)
+        counts |= zip((each.id for each in long), self._embedder.count_tokens([r.text for r in long]), strict=True)
         return {
-            record.id: chunks(record, counts[record.id], self._chunking, self._encoder.count_tokens)
+            record.id: chunks(record, counts[record.id], self._chunking, self._embedder.count_tokens)
             for record in records.values()
         }
 
-    def _encode(self, plan: _Plan) -> None:
-        """Begin to encode a plan's texts; a record with one that cannot be is rejected, and the others go on."""
+    def _encode(self, window: _Window) -> None:
+        """Begin to encode a window's texts; a record with one that cannot be is rejected, and the others go on."""
         while True:
             try:
-                plan.vectors = self._encoder.submit_documents([chunk.text for chunk in plan.encoded])
+                window.vectors = self._embedder.submit_documents(window.plan.texts)
             except InputError as error:
-                self._reject(plan, {each.position: each.reason for each in error.problems})
+                window.reject({each.position: each.reason for each in error.problems})
             else:
                 if self._stopped.is_set():  # `stop` saw the vectors that were there before these
-                    plan.vectors.cancel()
+                    window.vectors.cancel()
                 return
-
-    def _reject(self, plan: _Plan, reasons: Mapping[int, str]) -> None:
-        """Leave the records of these texts as they are stored, if they are."""
-        wrong = {plan.encoded[position].record_id: reason for position, reason in reasons.items()}
-        self.report.rejected += wrong.items()
-        plan.leave(wrong)
 
     # -- finishing: on a writing thread
 
-    def _finish(self, plan: _Plan) -> IngestReport:
-        """Wait for a plan's vectors and write it; records that somebody else changed meanwhile are planned anew."""
-        report = IngestReport()
+    def _finish(self, window: _Window) -> IngestReport:
+        """Wait for a window's vectors and write it; records that somebody else changed meanwhile are planned anew."""
         for _ in range(_ATTEMPTS):
-            written = self._store.write(plan.write(self._vectors(plan)))
-            self.report.rejected += written.rejected.items()
-            plan.leave(written.rejected)
-            left = set(written.changed)
-            encoded = sum(chunk.record_id not in left for chunk in plan.encoded) if left else len(plan.encoded)
-            described = sum(chunk.record_id not in left for chunk in plan.described) if left else len(plan.described)
-            report.encoded += encoded
-            report.written += encoded + described
-            report.deleted += written.deleted
-            if not left:
-                return report
-            again = {record_id: plan.records[record_id] for record_id in left}
-            plan = self._plan(again, report)
-            if not plan.records:
-                return report
-        raise StoreError(f"{len(left)} records were changed by somebody else {_ATTEMPTS} times in a row; try again")
+            written = self._store.write(window.plan.write(self._vectors(window)))
+            window.wrote(written)
+            if not written.changed:
+                return window.report
+            again = {record_id: window.plan.chunks[record_id] for record_id in written.changed}
+            window.plan = plan(again, self._store.known(list(again)))
+            window.report.unchanged += window.plan.unchanged
+            if not window.plan.chunks:
+                return window.report
+            self._encode(window)
+        number = len(written.changed)
+        raise StoreError(f"{number} records were changed by somebody else {_ATTEMPTS} times in a row; try again")
 
-    def _vectors(self, plan: _Plan) -> Vectors:
-        """A plan's vectors; records for which there are none are rejected."""
+    def _vectors(self, window: _Window) -> Vectors:
+        """A window's vectors; records for which there are none are rejected."""
         while True:
             try:
-                return plan.vectors.result()
+                return window.vectors.result().vectors
             except CancelledError:
                 raise EncoderClosed("the encoder was closed while an ingest needed it; run the ingest again") from None
             except InputError as error:
@@ -257,17 +217,19 @@ class Ingest:
                 reasons = dict.fromkeys(error.positions, "gets no sound vector from the model")
             except OutOfMemory as error:
                 reasons = {error.position: "is too long for the memory that there is"}
-            self._reject(plan, reasons)
-            self._encode(plan)
+            window.reject(reasons)
+            self._encode(window)
 
     def _wait(self, most: int) -> None:
         """Wait until no more windows are under way."""
         while len(self._under_way) > most:
             done = self._under_way[0][1].result()
             self._under_way.popleft()
-            for name in ("written", "encoded", "unchanged", "deleted"):
-                setattr(self.report, name, getattr(self.report, name) + getattr(done, name))
+            self._add(done)
             self._tell()
+
+    def _add(self, done: IngestReport) -> None:
+        self.report = self.report + done
 
     def _tell(self) -> None:
         self.report.seconds = perf_counter() - self._begin
@@ -276,7 +238,7 @@ class Ingest:
 
     # -- afterwards
 
-    def _prune(self) -> None:
+    def _prune(self, gone: Gone | None) -> None:
         if not self._seen:
             raise SettingError(
                 "prune=True, and there was no record at all: that would remove everything; if it is meant, use delete"
@@ -286,6 +248,34 @@ class Ingest:
                 f"prune=True, but records had no id, {len(self._nameless)} in all, and the first "
                 f"{self._nameless[0]}; nothing was removed, for they may stand for anything: mend them, and try again"
             )
-        gone = [record_id for record_id in self._store.record_ids() if hash(record_id) not in self._seen]
-        for begin in range(0, len(gone), _WINDOW_RECORDS):
-            self.report.deleted += self._store.delete(gone[begin : begin + _WINDOW_RECORDS])
+        unseen = [record_id for record_id in self._store.record_ids() if id_hash(record_id) not in self._seen]
+        for begin in range(0, len(unseen), _WINDOW_RECORDS):
+            ids = unseen[begin : begin + _WINDOW_RECORDS]
+            if gone is not None:
+                chunks = (each.chunk for each in self._store.read(ids))
+                ids = sorted({each.record_id for each in chunks if gone(each.record_id, each.metadata)})
+            self.report.deleted += self._store.delete(ids) if ids else 0
+
+
+class _Window:
+    """A plan under way, and what became of it."""
+
+    def __init__(self, planned: Plan) -> None:
+        self.plan = planned
+        self.vectors: Future[Encoded] = Future()
+        self.report = IngestReport()
+
+    def reject(self, reasons: Mapping[int, str]) -> None:
+        """Leave the records of these texts as they are stored, if they are."""
+        wrong = {self.plan.encoded[position].record_id: reason for position, reason in reasons.items()}
+        self.report.rejected += wrong.items()
+        self.plan = self.plan.without(wrong)
+
+    def wrote(self, written: Written) -> None:
+        """Count what was written. Records that were changed are not, nor those that are lost."""
+        self.report.rejected += written.rejected.items()
+        left = {*written.rejected, *written.changed, *written.lost}
+        done = self.plan.without(left) if left else self.plan
+        self.report.encoded += len(done.encoded)
+        self.report.written += len(done.encoded) + len(done.described)
+        self.report.deleted += written.deleted

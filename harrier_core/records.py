@@ -46,12 +46,19 @@ class Chunk:
     start: int  # where in the record's text it begins
     end: int
     hash: bytes = b""  # of the text, and of all the rest: what is equal need not be written again
+    json: bytes = field(default=b"", compare=False, repr=False)  # its metadata's, if it was made already
 
     @classmethod
-    def of(cls, record: Record, number: int, start: int, text: str) -> Chunk:
-        """A piece of a record, with its hash."""
-        rest = blake2b(to_json(record.metadata) + str(start).encode(), digest_size=_HALF).digest()
-        return cls(record.id, number, text, record.metadata, start, start + len(text), text_hash(text) + rest)
+    def of(cls, record: Record, number: int, start: int, text: str, json: bytes = b"") -> Chunk:
+        """Make a piece of a record, with its hash. json: of the record's metadata, the same for all of its chunks."""
+        json = json or to_json(record.metadata)
+        rest = blake2b(json + str(start).encode(), digest_size=_HALF).digest()
+        return cls(record.id, number, text, record.metadata, start, start + len(text), text_hash(text) + rest, json)
+
+    @property
+    def metadata_json(self) -> bytes:
+        """Its metadata as they are hashed and stored."""
+        return self.json or to_json(self.metadata)
 
     @property
     def id(self) -> str:
@@ -79,6 +86,11 @@ def text_hash(text: str) -> bytes:
     return blake2b(text.encode(), digest_size=_HALF).digest()
 
 
+def id_hash(record_id: str) -> int:
+    """Return a number that stands for a record's id, the same in every process; two ids have the same one never."""
+    return int.from_bytes(blake2b(record_id.encode(errors="surrogatepass"), digest_size=8).digest())
+
+
 def chunk_id(record_id: str, number: int) -> str:
     """The id of a record's chunk, a UUID."""
     return str(uuid5(_CHUNKS, f"{record_id}\0{number}"))
@@ -88,19 +100,53 @@ def chunk_id(record_id: str, number: int) -> str:
 class Match:
     """A chunk that was found."""
 
-    record_id: str
-    number: int
-    text: str
-    metadata: Metadata
-    score: float  # cosine, higher is better
-    start: int
-    end: int
+    chunk: Chunk
+    score: float  # what matches are ordered by; higher is better
+    cosine: float | None = None  # of the query's vector and the chunk's; None if they were not compared
     vector: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)  # where it was asked for
 
     @property
     def id(self) -> str:
         """The id of the chunk."""
-        return chunk_id(self.record_id, self.number)
+        return self.chunk.id
+
+    @property
+    def record_id(self) -> str:
+        """The id of the chunk's record."""
+        return self.chunk.record_id
+
+    @property
+    def number(self) -> int:
+        """Which of its record's chunks it is, from 0."""
+        return self.chunk.number
+
+    @property
+    def text(self) -> str:
+        """The chunk's text."""
+        return self.chunk.text
+
+    @property
+    def metadata(self) -> Metadata:
+        """The record's metadata."""
+        return self.chunk.metadata
+
+    @property
+    def start(self) -> int:
+        """Where in the record's text the chunk begins."""
+        return self.chunk.start
+
+    @property
+    def end(self) -> int:
+        """Where in the record's text the chunk ends."""
+        return self.chunk.end
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A record that its source has and could not read. It may stand among records: it is reported, and not pruned."""
+
+    id: str
+    reason: str
 
 
 @dataclass(slots=True)
@@ -115,6 +161,12 @@ class IngestReport:
     seconds: float = 0.0
     rejected: list[tuple[str, str]] = field(default_factory=list)  # (record id, reason)
     repeated: list[str] = field(default_factory=list)  # ids that came more than once; their last record counts
+
+    def __add__(self, other: IngestReport) -> IngestReport:
+        """Return the report of two parts of an ingest, which ran beside each other or one within the other."""
+        counts = ("records", "written", "unchanged", "deleted", "encoded", "rejected", "repeated")
+        added = {name: getattr(self, name) + getattr(other, name) for name in counts}
+        return IngestReport(**added, seconds=max(self.seconds, other.seconds))
 
     def __str__(self) -> str:
         rate = self.records / self.seconds if self.seconds else 0.0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -133,3 +134,35 @@ class Lease(Generic[T]):
         with suppress(IndexError):  # of the empty deque
             self._once.pop()
             self._shared.let_go(self._key, self._entry)
+
+
+class Held:
+    """The leases of one owner, a thing of each kind; they are let go together, when it is closed or collected."""
+
+    def __init__(self) -> None:
+        self._leases: dict[str, Lease[Any]] = {}  # the one in use of each kind
+        # Of all that were taken, also before a fork. Two threads may let go of them at once.
+        self._releases: deque[weakref.finalize[Any, Held]] = deque()
+
+    def lease(self, kind: str) -> Lease[Any] | None:
+        """Return the lease that was taken, if one was."""
+        return self._leases.get(kind)
+
+    def take(self, kind: str, use: Callable[[], Lease[T]]) -> T:
+        """Return the shared thing of a kind, taken at first use, and again in a forked child."""
+        lease = self._leases.get(kind)
+        if lease is None or lease.inherited:
+            lease = use()
+            self._leases[kind] = lease
+            release = weakref.finalize(self, lease.release)
+            release.atexit = False
+            self._releases.append(release)
+        value: T = lease.value
+        return value
+
+    def release(self) -> None:
+        """Let go of all of them."""
+        self._leases = {}
+        with suppress(IndexError):  # of an empty deque: another thread may be closing it too
+            while True:
+                self._releases.pop()()

@@ -1,4 +1,7 @@
-"""What a database implements to be searched and written through an Index."""
+"""What a database implements to be searched and written through an Index.
+
+A VectorStore is a place by its settings; what its `open` returns is the place itself, checked against the space.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from harrier_core.filters import Condition
+from harrier_core.query import Search
 from harrier_core.records import Chunk, Match
 from harrier_core.space import EmbeddingSpace
 
@@ -43,6 +47,27 @@ class Write:
             hashes[chunk.record_id][chunk.number] = chunk.hash
         return hashes
 
+    def split(self, stored: Mapping[str, Hashes]) -> Split:
+        """Compare what the plan was made on with what is stored now.
+
+        A record that is neither as it was nor as it is to be was changed by somebody else, and is not written.
+        """
+        after = self.after()
+        changed = [
+            record_id
+            for record_id, known in self.known.items()
+            if stored.get(record_id, {}) not in (known, after[record_id])
+        ]
+        kept = self.only(self.sizes.keys() - changed) if changed else self
+        stale = [
+            (record_id, number)
+            for record_id, numbers in stored.items()
+            if record_id in kept.sizes
+            for number in numbers
+            if number >= kept.sizes[record_id]
+        ]
+        return Split(kept, changed, stale)
+
     def only(self, record_ids: Collection[str]) -> Write:
         """The part of it that is about these records."""
         rows = [row for row, chunk in enumerate(self.encoded) if chunk.record_id in record_ids]
@@ -56,12 +81,22 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
+class Split:
+    """A write, and what of it a store has to do."""
+
+    write: Write  # of the records that nobody else changed
+    changed: Sequence[str]  # the others
+    stale: Sequence[tuple[str, int]]  # chunks, by their records and numbers, that the records no longer have
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
     """What became of it."""
 
     deleted: int  # chunks that their records no longer have
     changed: Sequence[str]  # records that somebody else changed meanwhile, left as they are
     rejected: Mapping[str, str] = field(default_factory=dict)  # records that the database refuses, and why
+    lost: Collection[str] = ()  # records that were not written because they are somebody else's to write by now
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,44 +107,67 @@ class Stored:
     vector: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a store says of itself, whichever model it belongs to; None is what it cannot tell."""
+
+    space: EmbeddingSpace | None
+    chunks: int | None = None
+    indexed: bool | None = None  # whether searches use an index
+    bytes: int | None = None
+    health: str = "fine"
+
+
 class IngestStore(Protocol):
-    """What an ingest needs of a store."""
+    """What an ingest needs of an open store."""
 
     def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
-        """The hashes of the chunks of those records that are there."""
+        """Return the hashes of the chunks of those records that are there."""
 
     def write(self, write: Write) -> Written:
         """Write some records so that they are safe, and only then remove what they no longer have."""
 
-    def settle(self) -> None:
-        """Called when an ingest is over: build what searches need and a load should not wait for."""
-
     def delete(self, record_ids: Sequence[str]) -> int:
-        """Remove records; how many chunks that were."""
+        """Remove records, and return how many chunks those were."""
 
     def record_ids(self) -> Iterator[str]:
-        """The ids of all records, each once, in any order."""
-
-
-class VectorStore(IngestStore, Protocol):
-    """A place for chunks and their vectors, of one embedding space. Any number of threads may use it at once."""
-
-    def open(self, space: EmbeddingSpace, *, write: bool) -> None:
-        """Make sure that the vectors in the place are of this space, and, to write, that the place is there.
-
-        Raise WrongSpace otherwise. It is cheap when it was called before, and finds out if the place was replaced.
-        """
-
-    def search(
-        self, vectors: Vectors, k: int, where: Condition | None, *, with_vectors: bool = False
-    ) -> list[list[Match]]:
-        """For each vector the k nearest chunks that meet the condition, best first."""
+        """Yield the ids of all records, each once, in any order."""
 
     def read(self, record_ids: Sequence[str] | None = None, where: Condition | None = None) -> Iterator[Stored]:
-        """The chunks of those records, or of all, that meet the condition, in any order, as they are needed."""
+        """Yield the chunks of those records, or all, that meet the condition, in any order, as they are needed."""
+
+    def build_indexes(self) -> None:
+        """Build what searches need and a load should not wait for, unless somebody else loads or builds."""
+
+
+class OpenStore(IngestStore, Protocol):
+    """A store that was opened for the vectors of one embedding space. Any number of threads may use it at once.
+
+    It finds out when what it was opened on was replaced: each call goes to what is there now, or raises WrongSpace or
+    StoreMissing.
+    """
+
+    def search(self, search: Search) -> list[list[Match]]:
+        """Return for each vector the k nearest chunks that meet the condition, best first."""
 
     def count(self) -> int:
-        """How many chunks there are."""
+        """Return how many chunks there are."""
+
+
+class VectorStore(Protocol):
+    """A place for chunks and their vectors: settings, which can be pickled if the place is not in this process."""
+
+    def open(self, space: EmbeddingSpace, *, create: bool = False) -> OpenStore:
+        """Open the place for vectors of this space; with `create`, make it if there is none.
+
+        Raise StoreMissing if there is nothing, and WrongSpace if it holds vectors of another space.
+        """
+
+    def space(self) -> EmbeddingSpace | None:
+        """Return the space of the vectors that are there, or None if there is nothing yet."""
+
+    def describe(self) -> Facts:
+        """Return what the place says of itself. Raise StoreMissing if there is nothing."""
 
     def close(self) -> None:
         """Let go of connections; what is stored stays."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from tokenizers import Encoding, Tokenizer
 
-from harrier_core.errors import EmptyText, InvalidText, ModelDamaged, ModelWarning, NotText, Problem, TextTooLong
+from harrier_core.errors import EmptyText, InvalidText, ModelDamaged, ModelWarning, NotText, Problem, too_long
 from harrier_core.models import Model
 from harrier_core.packing import windows
 
@@ -53,12 +53,12 @@ class Tokens:
         for position, text in enumerate(given):
             if len(text) > _PIECE:
                 rows[position], counts[position] = self._long_row(text, limit)
-        too_long = [position for position, count in enumerate(counts) if count > limit]
+        long = [position for position, count in enumerate(counts) if count > limit]
         if not truncate:
-            return Tokenized(rows, [_too_long(position, counts[position], limit) for position in too_long], [])
-        for position in too_long:
+            return Tokenized(rows, [too_long(position, counts[position], limit) for position in long], [])
+        for position in long:
             rows[position] = rows[position][: limit - len(self._tail)] + self._tail
-        return Tokenized(rows, [], too_long)
+        return Tokenized(rows, [], long)
 
     def count(self, texts: Sequence[str], prompt: str) -> list[int]:
         """How many ids each text has with this prompt."""
@@ -247,10 +247,3 @@ def unusable(texts: Sequence[object]) -> Iterator[Problem]:
                     "a character; decode its source again, with errors='replace' if need be"
                 )
                 yield Problem(position, InvalidText, reason)
-
-
-def _too_long(position: int, tokens: int, limit: int) -> Problem:
-    reason = (
-        f"has {tokens:,} tokens with its prompt, but the limit is {limit:,}; split it, or pass on_overflow='truncate'"
-    )
-    return Problem(position, TextTooLong, reason)

@@ -8,9 +8,9 @@ from itertools import islice
 
 import numpy as np
 
-from harrier_core.ingest import DocumentEncoder
+from harrier_core.embedder import Embedder
 from harrier_core.records import VerifyReport, text_hash
-from harrier_core.store import Audited, Stored, VectorStore
+from harrier_core.store import Audited, OpenStore, Stored
 
 _WINDOW = 256  # chunks, of which as many as are in the sample are encoded together
 # A length that half precision, or int8 in a database, makes of one.
@@ -20,9 +20,8 @@ _NEAR = 0.99
 
 
 def verify(
-    store: VectorStore,
-    encoder: DocumentEncoder,
-    dimensions: int,
+    store: OpenStore,
+    encoder: Embedder,
     sample: int,
     on_progress: Callable[[VerifyReport], None] | None,
 ) -> VerifyReport:
@@ -32,7 +31,7 @@ def verify(
     chance = random.Random(0)  # noqa: S311  # the same sample of the same index
     stored = store.audit(report.problems.append) if isinstance(store, Audited) else store.read()
     for window in _windows(stored):
-        unlike = dict(_unlike(window, dimensions))
+        unlike = dict(_unlike(window, encoder.dimensions))
         report.problems += unlike.items()
         again = [each for each in window if chance.random() < share and each.chunk.record_id not in unlike]
         report.checked += len(window)
@@ -63,8 +62,8 @@ def _unlike(window: Sequence[Stored], dimensions: int) -> Iterator[tuple[str, st
             yield stored.chunk.record_id, f"{problem} (chunk {stored.chunk.number})"
 
 
-def _encode(encoder: DocumentEncoder, stored: Sequence[Stored], report: VerifyReport) -> None:
-    vectors = encoder.submit_documents([each.chunk.text for each in stored]).result()
+def _encode(encoder: Embedder, stored: Sequence[Stored], report: VerifyReport) -> None:
+    vectors = encoder.submit_documents([each.chunk.text for each in stored]).result().vectors
     report.encoded += len(stored)
     for each, vector in zip(stored, vectors, strict=True):
         cosine = float(each.vector @ vector / np.linalg.norm(each.vector))

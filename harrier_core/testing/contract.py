@@ -27,7 +27,8 @@ from harrier_core.encoder import Encoder
 from harrier_core.errors import FilterError, SettingError, StoreMissing, WrongSpace
 from harrier_core.filters import meets, parse
 from harrier_core.index import Index
-from harrier_core.records import Chunk, IngestReport, Record
+from harrier_core.query import Search
+from harrier_core.records import Chunk, IngestReport, Record, Skipped
 from harrier_core.store import VectorStore, Write
 from harrier_core.testing.models import build_model
 
@@ -329,11 +330,11 @@ class StoreContract:
         assert 20 < report.encoded < 90
         assert report.least_cosine > 0.999
         store = new_store()
-        store.open(encoder.space, write=True)
+        opened = store.open(encoder.space)
         moved = Chunk.of(Record("moved", ""), 0, 0, "bread rises")
         changed = replace(Chunk.of(Record("changed", ""), 0, 0, "before"), text="after")
         vectors = encoder.encode_documents(["rivers carry sand", "before"])
-        store.write(Write({"moved": 1, "changed": 1}, [moved, changed], vectors, [], {"moved": {}, "changed": {}}))
+        opened.write(Write({"moved": 1, "changed": 1}, [moved, changed], vectors, [], {"moved": {}, "changed": {}}))
         store.close()
         report = index.verify(sample=10_000)
         assert not report.sound
@@ -375,9 +376,10 @@ class StoreContract:
         records = [Record(f"r{number}", f"text {number}", _metadata(chance)) for number in range(60)]
         index.ingest(records)
         [vector] = encoder.encode_queries(["text"])
+        opened = index.store.open(encoder.space)
         for _ in range(400):
             condition = parse(_where(chance, depth=2))
-            [matches] = index.store.search(vector[None], 100, condition)
+            [matches] = opened.search(Search(vector[None], 100, condition))
             assert {match.record_id for match in matches} == {
                 record.id for record in records if meets(record.metadata, condition)
             }, condition
@@ -460,6 +462,74 @@ class StoreContract:
             assert other.stats.texts == 0
         assert index.count() == 3
 
+    def test_what_a_store_says_of_itself(self, new_store: NewStore, index: Index, encoder: Encoder) -> None:
+        """Whichever model it belongs to: nothing until something is ingested, then its space and size."""
+        store = new_store()
+        assert store.space() is None
+        with pytest.raises(StoreMissing, match="ingest something"):
+            store.describe()
+        index.ingest(RECORDS)
+        assert store.space() == encoder.space
+        facts = store.describe()
+        assert (facts.space, facts.chunks, facts.health) == (encoder.space, 3, "fine")
+        store.close()
+
+    def test_an_exact_search(self, index: Index, encoder: Encoder) -> None:
+        """It finds what any search of a few chunks finds."""
+        index.ingest(RECORDS)
+        vectors = encoder.encode_queries(["bread yeast"])
+        assert index.search_vectors(vectors, k=3, exact=True) == index.search_vectors(vectors, k=3)
+        [[match]] = index.search_vectors(vectors, k=1, where={"topic": "earth"}, exact=True)
+        assert match.record_id == "river"
+        assert match.cosine == match.score
+
+    def test_a_plan(self, index: Index, encoder: Encoder) -> None:
+        """It reports what an ingest would do, also where there is nothing yet, and does none of it."""
+        first = index.plan(RECORDS)
+        assert (first.records, first.written, first.encoded) == (3, 3, 3)
+        with pytest.raises(StoreMissing):
+            index.count()
+        index.ingest(RECORDS)
+        before = encoder.stats.texts
+        changed = [replace(BREAD, text="Bread is baked."), replace(VIRUS, metadata={}), Record("new", "word " * 2_000)]
+        planned = index.plan(changed, prune=True)
+        assert encoder.stats.texts == before
+        done = index.ingest(changed, prune=True)
+        for name in ("records", "written", "encoded", "unchanged", "deleted", "rejected", "repeated"):
+            assert getattr(planned, name) == getattr(done, name), name
+        assert done.deleted == 1
+
+    def test_records_that_could_not_be_read(self, index: Index) -> None:
+        """They are reported, and what is stored of them stays."""
+        index.ingest(RECORDS)
+        report = index.ingest([BREAD, Skipped("virus", "cannot be read")], prune=True)
+        assert (report.records, report.unchanged, report.deleted) == (1, 1, 1)
+        assert report.rejected == [("virus", "cannot be read")]
+        assert set(index.record_ids()) == {"bread", "virus"}
+
+    def test_prune_some(self, index: Index) -> None:
+        """Only what a function says is gone."""
+        index.ingest(RECORDS)
+        report = index.ingest([BREAD], prune=lambda id_, metadata: id_ == "river" and metadata["topic"] == "earth")
+        assert report.deleted == 1
+        assert set(index.record_ids()) == {"bread", "virus"}
+
+    def test_clear(self, index: Index) -> None:
+        """Of all records; where there is nothing, nothing is made."""
+        assert index.clear() == index.delete(["bread"]) == 0
+        with pytest.raises(StoreMissing):
+            index.count()
+        index.ingest(RECORDS)
+        assert index.clear() == 3
+        assert (index.count(), list(index.record_ids()), index.search("bread")) == (0, [], [])
+
+    def test_indexes_apart(self, index: Index) -> None:
+        """They are built when they are asked for, and the searches are right before and after."""
+        index.ingest(RECORDS, build_indexes=False)
+        assert index.search("bread yeast", k=1)[0].record_id == "bread"
+        index.build_indexes()
+        assert index.search("bread yeast", k=1)[0].record_id == "bread"
+
     def test_nothing_there(self, index: Index) -> None:
         """A search where nothing was ever ingested is more likely a wrong name than an empty index."""
         for use in (lambda: index.search("bread"), index.count):
@@ -470,17 +540,17 @@ class StoreContract:
         """A plan that was made on what is no longer there is not carried out; the other records of it are."""
         index.ingest(RECORDS)
         store = new_store()
-        store.open(encoder.space, write=True)
-        known = store.known(["bread", "virus"])
+        opened = store.open(encoder.space, create=True)
+        known = opened.known(["bread", "virus"])
         index.ingest([replace(BREAD, text="somebody else's")])
         chunks = [Chunk.of(replace(each, text="mine"), 0, 0, "mine") for each in (BREAD, VIRUS)]
         vectors = encoder.encode_documents(["mine", "mine"])
         write = Write({"bread": 1, "virus": 1}, chunks, vectors, [], known)
-        written = store.write(write)
+        written = opened.write(write)
         assert (list(written.changed), written.deleted) == (["bread"], 0)
         texts = {match.record_id: match.text for match in index.search("mine", k=9)}
         assert texts == {"bread": "somebody else's", "virus": "mine", "river": RIVER.text}
-        assert list(store.write(write).changed) == ["bread"]  # again, as after a lost answer: virus is as it should be
+        assert list(opened.write(write).changed) == ["bread"]  # again, as after a lost answer: virus is as it should be
         store.close()
 
     def test_two_writers(self, new_store: NewStore, encoder: Encoder) -> None:

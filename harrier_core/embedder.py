@@ -1,0 +1,153 @@
+"""What makes vectors, whatever it is: a model of this process, a cache before one, or a server."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from harrier_core.errors import EncoderClosed, NotText, Problem
+from harrier_core.stats import span
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from harrier_core.space import EmbeddingSpace
+    from harrier_core.tasks import Task
+
+    Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """The vectors of some texts, and what they cost."""
+
+    vectors: Vectors  # (texts, dimensions), of unit length
+    tokens: Sequence[int]  # of each text, its prompt and end included; 0 of one that was not encoded but found
+    truncated: Sequence[int] = ()  # the positions of texts that were cut
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+
+class Embedder(ABC):
+    """Texts to vectors of one embedding space, each in its role. Any number of threads and tasks may use it at once."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The model, as the user called it."""
+
+    @property
+    @abstractmethod
+    def space(self) -> EmbeddingSpace:
+        """What the vectors may be compared with."""
+
+    @property
+    @abstractmethod
+    def max_tokens(self) -> int:
+        """The most tokens that a text may have with its prompt."""
+
+    @abstractmethod
+    def submit_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Future[Encoded]:
+        """Begin to encode queries, each behind the task's instruction; the future can be cancelled."""
+
+    @abstractmethod
+    def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
+        """Begin to encode documents, each as it is; the future can be cancelled.
+
+        What is wrong with the texts is raised here, or by the future.
+        """
+
+    @abstractmethod
+    def count_tokens(self, texts: Iterable[str]) -> list[int]:
+        """Return how many tokens each text has as a document, end token included, however long it is."""
+
+    @property
+    def dimensions(self) -> int:
+        """The length of a vector."""
+        return self.space.dimensions
+
+    @property
+    def on_overflow(self) -> Literal["error", "truncate"]:
+        """What a text with more than `max_tokens` is: an error, or a text to cut."""
+        return "error"
+
+    @property
+    def uncached(self) -> Embedder:
+        """What makes the vectors, for whoever doubts those that are stored."""
+        return self
+
+    def encode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
+        """Return unit vectors of queries, float32 (texts, dimensions), each encoded behind the task's instruction."""
+        return self._wait("query", lambda: self.submit_queries(texts, task=task))
+
+    def encode_documents(self, texts: Iterable[str]) -> Vectors:
+        """Return unit vectors of documents, float32 (texts, dimensions), each encoded as it is."""
+        return self._wait("document", lambda: self.submit_documents(texts))
+
+    async def aencode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
+        """Return what `encode_queries` does, without holding up the event loop."""
+        return await self._await("query", lambda: self.submit_queries(texts, task=task))
+
+    async def aencode_documents(self, texts: Iterable[str]) -> Vectors:
+        """Return what `encode_documents` does, without holding up the event loop."""
+        return await self._await("document", lambda: self.submit_documents(texts))
+
+    def _wait(self, role: str, submit: Callable[[], Future[Encoded]]) -> Vectors:
+        with span(role, self.name) as tell:
+            future = submit()
+            try:
+                encoded = future.result()
+            except CancelledError:
+                raise closed() from None
+            except BaseException:  # Ctrl-C must not leave the rest of the work to the end of the process
+                future.cancel()
+                raise
+            tell(len(encoded))
+        return encoded.vectors
+
+    async def _await(self, role: str, submit: Callable[[], Future[Encoded]]) -> Vectors:
+        with span(role, self.name) as tell:
+            encoded = await _submitted(submit)
+            tell(len(encoded))
+        return encoded.vectors
+
+
+async def _submitted(submit: Callable[[], Future[Encoded]]) -> Encoded:
+    """Loading and tokenizing run on a thread; if the caller is cancelled meanwhile, so is what comes of them."""
+    submitting = asyncio.ensure_future(asyncio.to_thread(submit))
+    try:
+        future = await asyncio.shield(submitting)
+    except asyncio.CancelledError:
+        submitting.add_done_callback(_cancel_submitted)
+        raise
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise closed() from None
+
+
+def _cancel_submitted(submitting: asyncio.Future[Future[Encoded]]) -> None:
+    if not submitting.cancelled() and submitting.exception() is None:
+        submitting.result().cancel()
+
+
+def closed() -> EncoderClosed:
+    """Return the error of whoever uses an encoder that was closed."""
+    return EncoderClosed("this encoder is closed; make another one with the same settings, which costs nothing")
+
+
+def listed(texts: object) -> list[Any]:
+    """Return the texts as a list; one string is refused, for it would be taken for a list of letters."""
+    if isinstance(texts, Iterable) and not isinstance(texts, str | bytes):
+        return list(texts)
+    reason = f"is missing: a list of texts belongs here, not {type(texts).__name__}; put a single text in a list"
+    raise NotText([Problem(0, NotText, reason)])

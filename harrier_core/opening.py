@@ -1,0 +1,35 @@
+"""A URL to a store, by what adapters declare as entry points: the kit's own and others' alike.
+
+An adapter's distribution declares, for each scheme of its URLs, a function that takes the whole URL and returns a
+VectorStore. It connects to nothing.
+
+    [project.entry-points."harrier.stores"]
+    postgresql = "harrier_pgvector.urls:open_url"
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+from harrier_core.errors import SettingError
+
+if TYPE_CHECKING:
+    from harrier_core.store import VectorStore
+
+_GROUP = "harrier.stores"
+
+
+def open_store(url: str) -> VectorStore:
+    """Return the store that a URL names: postgresql://user@host/db?table=docs, pgvector:FOLDER?table=docs, and more.
+
+    It connects to nothing yet. What schemes there are depends on the installed adapters.
+    """
+    scheme = url.partition(":")[0]
+    found = {each.name: each for each in entry_points(group=_GROUP)}
+    if ":" not in url or scheme not in found:
+        known = ", ".join(f"{name}:" for name in sorted(found)) or "none, for no adapter is installed"
+        raise SettingError(f"a store's URL must begin with one of {known}")  # the URL may hold a password: not shown
+    opener = found[scheme].load()
+    store: VectorStore = opener(url)
+    return store

@@ -1,0 +1,64 @@
+"""What an ingest has to do for some records, given what is stored of them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harrier_core.records import Chunk
+from harrier_core.store import Hashes, Write
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to become of some records. Those that are stored as they are have no part in it."""
+
+    chunks: Mapping[str, Sequence[Chunk]]  # all of a record's, whether they changed or not
+    known: Mapping[str, Hashes]  # what is stored of it
+    encoded: Sequence[Chunk]  # chunks that need a vector
+    described: Sequence[Chunk]  # chunks of which all but the text changed, and so not the vector
+    unchanged: int = 0  # chunks, of all records that were planned
+
+    @property
+    def texts(self) -> list[str]:
+        """Those that need a vector."""
+        return [chunk.text for chunk in self.encoded]
+
+    def without(self, record_ids: Collection[str]) -> Plan:
+        """Return the plan for the other records."""
+        kept = self.chunks.keys() - set(record_ids)
+        return Plan(
+            {record_id: chunks for record_id, chunks in self.chunks.items() if record_id in kept},
+            {record_id: known for record_id, known in self.known.items() if record_id in kept},
+            [chunk for chunk in self.encoded if chunk.record_id in kept],
+            [chunk for chunk in self.described if chunk.record_id in kept],
+            self.unchanged,
+        )
+
+    def write(self, vectors: NDArray[np.float32]) -> Write:
+        """Return what the store is to do, with the vectors of `texts`."""
+        sizes = {record_id: len(chunks) for record_id, chunks in self.chunks.items()}
+        return Write(sizes, self.encoded, vectors, self.described, self.known)
+
+
+def plan(chunks: Mapping[str, Sequence[Chunk]], known: Mapping[str, Hashes]) -> Plan:
+    """Return what records, given by all of their chunks, need where this is known of them."""
+    needed: dict[str, Sequence[Chunk]] = {}
+    encoded: list[Chunk] = []
+    described: list[Chunk] = []
+    unchanged = 0
+    for record_id, own in chunks.items():
+        stored = known.get(record_id, {})
+        changed = [chunk for chunk in own if stored.get(chunk.number) != chunk.hash]
+        unchanged += len(own) - len(changed)
+        if changed or len(stored) > len(own):
+            needed[record_id] = own
+        for chunk in changed:
+            same_text = stored.get(chunk.number, b"")[: len(chunk.text_hash)] == chunk.text_hash
+            (described if same_text else encoded).append(chunk)
+    return Plan(needed, {record_id: known.get(record_id, {}) for record_id in needed}, encoded, described, unchanged)

@@ -1,0 +1,88 @@
+"""An ingest that counts what it would do: it plans as ever, but encodes nothing and writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from harrier_core.embedder import Embedder, Encoded, listed
+from harrier_core.errors import TextTooLong, too_long
+from harrier_core.filters import Condition
+from harrier_core.store import Hashes, IngestStore, Stored, Write, Written
+
+if TYPE_CHECKING:
+    from harrier_core.space import EmbeddingSpace
+    from harrier_core.tasks import Task
+
+
+class Measuring(Embedder):
+    """An Embedder that measures documents, and gives vectors of no worth."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+
+    @property
+    def name(self) -> str:
+        """The model, as the user called it."""
+        return self._embedder.name
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """What the vectors of the other embedder may be compared with."""
+        return self._embedder.space
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens that a text may have with its prompt."""
+        return self._embedder.max_tokens
+
+    def count_tokens(self, texts: Iterable[str]) -> list[int]:
+        """Return how many tokens each text has as a document."""
+        return self._embedder.count_tokens(texts)
+
+    def submit_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Future[Encoded]:
+        """Begin to encode queries with the other embedder."""
+        return self._embedder.submit_queries(texts, task=task)
+
+    def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
+        """Return zeros, or raise what a text that is too long would raise."""
+        import numpy as np
+
+        counts = self._embedder.count_tokens(listed(texts))
+        most = self._embedder.max_tokens
+        if self._embedder.on_overflow == "error" and (long := [at for at, count in enumerate(counts) if count > most]):
+            raise TextTooLong([too_long(at, counts[at], most) for at in long])
+        done: Future[Encoded] = Future()
+        done.set_result(Encoded(np.zeros((len(counts), self.dimensions), dtype=np.float32), counts))
+        return done
+
+
+class Untouched:
+    """An open store, or none where there is nothing yet, that is looked at and not written."""
+
+    def __init__(self, store: IngestStore | None) -> None:
+        self._store = store
+
+    def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
+        """Return the hashes of the chunks of those records that are there."""
+        return self._store.known(record_ids) if self._store else {}
+
+    def write(self, write: Write) -> Written:
+        """Return how many chunks would go."""
+        return Written(len(write.split(write.known).stale), [])
+
+    def delete(self, record_ids: Sequence[str]) -> int:
+        """Return how many chunks would go."""
+        return sum(map(len, self.known(record_ids).values())) if record_ids else 0
+
+    def record_ids(self) -> Iterator[str]:
+        """Yield the ids of all records."""
+        return self._store.record_ids() if self._store else iter(())
+
+    def read(self, record_ids: Sequence[str] | None = None, where: Condition | None = None) -> Iterator[Stored]:
+        """Yield what is there."""
+        return self._store.read(record_ids, where) if self._store else iter(())
+
+    def build_indexes(self) -> None:
+        """Build nothing."""

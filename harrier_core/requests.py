@@ -1,0 +1,103 @@
+"""What a caller asked an encoder for: its texts, checked and counted, to rows of tokens for the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harrier_core.calls import Call
+from harrier_core.embedder import Encoded, listed
+from harrier_core.errors import Problem, SettingError, raise_problems
+from harrier_core.packing import Row, split, unique, windows
+from harrier_core.tokens import Tokens, unusable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How an encoder encodes, whatever the texts are."""
+
+    tokens: Tokens
+    dimensions: int
+    limit: int  # tokens of a text with its prompt
+    truncate: bool
+    token_budget: int | None
+    cut: Callable[[int], None]  # is told how many texts were cut
+
+    def request(self, texts: Iterable[str], prompt: str, *, urgent: bool) -> Call | Future[Encoded]:
+        """Return a call for the engine with its first window, or the answer if there is nothing to encode.
+
+        What is wrong with a few texts is raised here, before the model is loaded.
+        """
+        spent = self.tokens.spent_on(prompt)
+        if self.limit <= spent:  # or truncation would make all queries the same
+            raise SettingError(
+                f"max_tokens={self.limit} leaves no room for a text, whose prompt and end take {spent} of them"
+            )
+        own = _Texts.of(texts)
+        if not own.distinct:
+            raise_problems(own.problems)
+            return _nothing(self.dimensions)
+        counts = np.zeros(len(own.distinct), dtype=np.int32)
+        cut: set[int] = set()
+        vectors = np.empty((len(own.distinct), self.dimensions), dtype=np.float32)
+        rows = self._rows(own, prompt, counts, cut)
+        call = Call(rows, own.rows, vectors, counts, cut, self.token_budget, urgent)
+        call.add(call.fetch())
+        return call
+
+    def _rows(self, texts: _Texts, prompt: str, counts: NDArray[np.int32], cut: set[int]) -> Iterator[Sequence[Row]]:
+        """Rows of ids, a window of texts at a time; none once a text is wrong, and at the end the error of all."""
+        beginning = self.tokens.beginning(prompt)
+        too_long: list[Problem] = []
+        for window in windows(texts.distinct):
+            tokenized = self.tokens.tokenize(texts.distinct[window], prompt, self.limit, truncate=self.truncate)
+            counts[window] = [len(row) for row in tokenized.rows]
+            if tokenized.truncated:
+                now = {window.start + each for each in tokenized.truncated}
+                cut |= now
+                self.cut(sum(row in now for row in texts.rows))
+            too_long += (replace(each, position=window.start + each.position) for each in tokenized.problems)
+            if window.stop == len(texts.distinct):
+                raise_problems(texts.problems_with(too_long))
+            wrong = too_long or texts.problems
+            yield [] if wrong else [split(row, beginning) for row in tokenized.rows]
+
+
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """The texts of one call: equal ones once, and where in the caller's list they stand."""
+
+    distinct: list[str]
+    rows: list[int]  # for each usable text, which of the distinct ones it is
+    positions: list[int]  # and its position in the caller's list
+    problems: list[Problem]  # those of the unusable ones
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> _Texts:
+        given = listed(texts)
+        problems = {problem.position: problem for problem in unusable(given)}
+        usable = {position: str.__str__(text) for position, text in enumerate(given) if position not in problems}
+        distinct, rows = unique(usable.values())
+        return cls(distinct, rows, list(usable), list(problems.values()))
+
+    def problems_with(self, found: Iterable[Problem]) -> list[Problem]:
+        """All problems of the call, with those of distinct texts wherever such a text stands."""
+        by_row = {problem.position: problem for problem in found}
+        return self.problems + [
+            replace(by_row[row], position=position)
+            for position, row in zip(self.positions, self.rows, strict=True)
+            if row in by_row
+        ]
+
+
+def _nothing(dimensions: int) -> Future[Encoded]:
+    done: Future[Encoded] = Future()
+    done.set_result(Encoded(np.empty((0, dimensions), dtype=np.float32), ()))
+    return done
