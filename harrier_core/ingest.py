@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -69,7 +69,7 @@ class _Plan:
     described: list[Chunk]
     vectors: Future[Vectors] = field(default_factory=Future)
 
-    def leave(self, wrong: Mapping[str, str]) -> None:
+    def leave(self, wrong: Collection[str]) -> None:
         """Take records out of it again."""
         self.records = {id_: record for id_, record in self.records.items() if id_ not in wrong}
         self.encoded = [chunk for chunk in self.encoded if chunk.record_id in self.records]
@@ -229,7 +229,7 @@ class Ingest:
         for _ in range(_ATTEMPTS):
             written = self._store.write(plan.write(self._vectors(plan)))
             self.report.rejected += written.rejected.items()
-            plan.leave(written.rejected)
+            plan.leave({*written.rejected, *written.lost})
             left = set(written.changed)
             encoded = sum(chunk.record_id not in left for chunk in plan.encoded) if left else len(plan.encoded)
             described = sum(chunk.record_id not in left for chunk in plan.described) if left else len(plan.described)

@@ -62,6 +62,7 @@ class Written:
     deleted: int  # chunks that their records no longer have
     changed: Sequence[str]  # records that somebody else changed meanwhile, left as they are
     rejected: Mapping[str, str] = field(default_factory=dict)  # records that the database refuses, and why
+    lost: Collection[str] = ()  # records that were not written, because the caller no longer holds them
 
 
 @dataclass(frozen=True, slots=True)
