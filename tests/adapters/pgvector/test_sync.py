@@ -355,8 +355,8 @@ class TestRowsThatCannotBe:
     @pytest.mark.usefixtures("articles")
     def test_one_that_ends_the_encoder(self, database: str, execute: Execute, monkeypatch: Any) -> None:
         """It is tried among ever fewer neighbours, and given up."""
-        monkeypatch.setattr("harrier_pgvector.sync.work._LONGEST_PAUSE", 0.01)
-        monkeypatch.setattr("harrier_pgvector.sync.work._LOOK_AGAIN", 0.02)
+        monkeypatch.setattr("harrier_pgvector.sync.embedding._LONGEST_PAUSE", 0.01)
+        monkeypatch.setattr("harrier_pgvector.sync.health._LOOK_AGAIN", 0.02)
         execute("INSERT INTO articles SELECT i, 'title', 'body' || i FROM generate_series(10, 100) AS i")
         execute("UPDATE articles SET body = 'poison' WHERE id = 50")
         sync = declare(database)
@@ -589,8 +589,8 @@ class TestErrorsThatLast:
         self, database: str, execute: Execute, monkeypatch: Any, new_role: Callable[..., str], right: str
     ) -> None:
         """The other table is done, and once the right is there, so is this one."""
-        monkeypatch.setattr("harrier_pgvector.sync.work._LASTING", 1.0)
-        monkeypatch.setattr("harrier_pgvector.sync.work._LOOK_AGAIN", 1.0)
+        monkeypatch.setattr("harrier_pgvector.sync.health._LASTING", 1.0)
+        monkeypatch.setattr("harrier_pgvector.sync.health._LOOK_AGAIN", 1.0)
         sync = declare(database)
         declare(database, table="others")
         role = new_role("worker")

@@ -179,7 +179,7 @@ class TestWhatIsNoticed:
 
     def test_while_nobody_writes(self, database: str, execute: Execute, monkeypatch: pytest.MonkeyPatch) -> None:
         """A worker that has nothing to do looks as well."""
-        monkeypatch.setattr("harrier_pgvector.sync.worker._REFRESHED_IDLE", 0.2)
+        monkeypatch.setattr("harrier_pgvector.sync.tables._REFRESHED_IDLE", 0.2)
         execute("CREATE TABLE articles (id int PRIMARY KEY, body text)")
         sync = declare(database)
         worker = SyncWorker(database, Hashing(), poll=0.1)
