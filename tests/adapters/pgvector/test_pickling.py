@@ -53,7 +53,7 @@ def test_settings(postgres: str, table: str) -> None:
 
 def test_a_pool(postgres: str) -> None:
     """Its connections belong to this process."""
-    pool = ConnectionPool(postgres, min_size=0, open=False)
+    pool = ConnectionPool(postgres, min_size=0, max_size=1, open=False)
     with pytest.raises(SettingError, match="a store over a pool cannot be pickled.*with a connection string"):
         pickle.dumps(Index(PgVectorStore(pool), Hashing()))
 
