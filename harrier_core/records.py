@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -215,9 +215,7 @@ def checked(record: object) -> Record | str:
         return f"is {type(record).__name__}, not Record"
     if _plainly_sound(record):
         return record
-    return next(filter(None, _problems(record)), None) or Record(
-        plain(record.id), plain(record.text), plain(record.metadata)
-    )
+    return next(_problems(record), None) or Record(plain(record.id), plain(record.text), plain(record.metadata))
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401
@@ -278,7 +276,7 @@ def _plainly_sound(record: Record) -> bool:
 _PLAIN = (bool, type(None))
 
 
-def _problems(record: Any) -> Iterator[str | None]:  # noqa: ANN401
+def _problems(record: Any) -> Iterator[str]:  # noqa: ANN401
     for name, text in (("id", record.id), ("text", record.text)):
         if not isinstance(text, str):
             yield f"has {'an' if name == 'id' else 'a'} {name} that is {type(text).__name__}, not str"
@@ -296,18 +294,20 @@ def _problems(record: Any) -> Iterator[str | None]:  # noqa: ANN401
 
 
 def _not_json(value: object, depth: int = 0) -> str | None:
-    """What in a value JSON, or a database's JSON, cannot hold."""
+    """Return what in a value JSON, or a database's JSON, cannot hold."""
     if value is None or isinstance(value, str | int | float):
         return _not_scalar(value)
     if depth == _DEEPEST:
         return f"more than {_DEEPEST} levels, one in another"
     if isinstance(value, Mapping):
-        parts = [*(key if isinstance(key, str) else _NotText(key) for key in value), *value.values()]
-    elif isinstance(value, list | tuple):
-        parts = list(value)
-    else:
-        return f"{'a key' if isinstance(value, _NotText) else 'a value'} that JSON does not have: {_kind(value)}"
-    return next(filter(None, (_not_json(each, depth + 1) for each in parts)), None)
+        return _first(map(_not_key, value)) or _first(_not_json(each, depth + 1) for each in value.values())
+    if isinstance(value, list | tuple):
+        return _first(_not_json(each, depth + 1) for each in value)
+    return f"a value that JSON does not have: {type(value).__name__}"
+
+
+def _not_key(key: object) -> str | None:
+    return unstorable(key) if isinstance(key, str) else f"a key that JSON does not have: {type(key).__name__}"
 
 
 def _not_scalar(value: str | float | None) -> str | None:
@@ -318,12 +318,5 @@ def _not_scalar(value: str | float | None) -> str | None:
     return "a number beyond all floats" if value is not None and too_large(value) else None
 
 
-@dataclass(frozen=True, slots=True)
-class _NotText:
-    """A key that is none."""
-
-    key: object
-
-
-def _kind(value: object) -> str:
-    return type(value.key if isinstance(value, _NotText) else value).__name__
+def _first(reasons: Iterable[str | None]) -> str | None:
+    return next(filter(None, reasons), None)
