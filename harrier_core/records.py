@@ -259,8 +259,8 @@ def _plainly_sound(record: Record) -> bool:
     for key, value in metadata.items():
         if type(value) is str:
             texts.append(value)
-        elif type(value) is int:
-            if not -(2**63) <= value < 2**63:
+        elif type(value) is int or type(value) is float:
+            if not -1e308 < value < 1e308:  # nor is NaN
                 return False
         elif type(value) not in _PLAIN:
             return False

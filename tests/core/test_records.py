@@ -158,18 +158,22 @@ RECORDS = st.builds(Record, TEXTS | st.none(), TEXTS | st.just(b"a"), METADATA)
 
 @given(RECORDS)
 @example(Record("a", "b"))
-@example(Record("a", "b", {"c": "d", "e": 2**63 - 1, "f": True, "g": None}))
+@example(Record("a", "b", {"c": "d", "e": 2**63 - 1, "f": True, "g": None, "h": 0.1}))
 def test_what_the_fast_check_accepts_is_sound(record: Record) -> None:
     """The thorough check finds nothing in it, and would make the same record of it."""
     if _plainly_sound(record):
         assert not any(_problems(record))
-        assert all(type(value) in (str, int, bool, type(None)) for value in record.metadata.values())
+        assert all(type(value) in (str, int, float, bool, type(None)) for value in record.metadata.values())
         assert plain(record.metadata) == record.metadata
 
 
 @pytest.mark.parametrize(
     "record",
-    [Record("a", "b"), Record("é" * 500, "b"), Record("a", "b", {"c": "é", "d": -(2**63), "e": False, "f": None})],
+    [
+        Record("a", "b"),
+        Record("é" * 500, "b"),
+        Record("a", "b", {"c": "é", "d": -(2**63), "e": False, "f": None, "g": -0.5}),
+    ],
 )
 def test_most_records_pass_the_fast_check(record: Record) -> None:
     """They are returned as they are, not copied."""
