@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from harrier_core import Chunk, IngestReport, Record, VerifyReport
+from harrier_core import Chunk, Record
 from harrier_core.chunking import chunks
 from harrier_core.records import (
     MOST_ID_BYTES,
@@ -22,6 +22,7 @@ from harrier_core.records import (
     _problems,
     checked,
     chunk_id,
+    id_hash,
     plain,
     text_hash,
     to_json,
@@ -159,10 +160,13 @@ RECORDS = st.builds(Record, TEXTS | st.none(), TEXTS | st.just(b"a"), METADATA)
 @given(RECORDS)
 @example(Record("a", "b"))
 @example(Record("a", "b", {"c": "d", "e": 2**63 - 1, "f": True, "g": None, "h": 0.1}))
+@example(Record("a", "b", {"c": float("-inf")}))
+@example(Record(Text("a"), "b"))
 def test_what_the_fast_check_accepts_is_sound(record: Record) -> None:
     """The thorough check finds nothing in it, and would make the same record of it."""
     if _plainly_sound(record):
         assert not any(_problems(record))
+        assert type(record.id) is type(record.text) is str
         assert all(type(value) in (str, int, float, bool, type(None)) for value in record.metadata.values())
         assert plain(record.metadata) == record.metadata
 
@@ -288,6 +292,23 @@ def test_hashes_are_the_same_for_ever() -> None:
     assert (plain_one.id, plain_one.text_hash) == (chunk_id("doc-1", 0), text_hash("bread rises"))
 
 
+def test_hashes_of_ids_are_the_same_for_ever() -> None:
+    """In every process, also of an id that cannot be stored: its record is rejected, and not pruned."""
+    assert id_hash("doc-1") == 6_265_767_295_393_789_249
+    assert id_hash("ünï-漢字-🦅") == 7_828_270_398_400_298_145
+    assert id_hash("\ud83d") == 1_773_337_277_470_638_842
+
+
+def test_the_metadata_s_json_is_made_once() -> None:
+    """A record's chunks share it; without it they are equal all the same, and make it when they are asked."""
+    record = Record("a", "bread rises", {"b": 1, "a": "é"})
+    json_ = to_json(record.metadata)
+    first, second = (Chunk.of(record, number, 6 * number, record.text[6 * number :][:5], json_) for number in (0, 1))
+    assert first.metadata_json is second.metadata_json is json_
+    assert Chunk.of(record, 1, 6, "rises") == second
+    assert Chunk("a", 1, "rises", record.metadata, 6, 11).metadata_json == json_ == '{"a":"é","b":1}'.encode()
+
+
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -333,39 +354,3 @@ def test_another_text_is_another_hash() -> None:
     assert one.text_hash != other.text_hash
     assert one.hash.removeprefix(one.text_hash) == other.hash.removeprefix(other.text_hash)
     assert len(one.hash) == 2 * len(one.text_hash) == 32
-
-
-# -- reports
-
-
-def test_an_ingest_s_report_as_text() -> None:
-    """Thousands have commas, and what did not happen is left out."""
-    report = IngestReport(records=12_345, written=2_000, unchanged=9_876, deleted=3, encoded=1_999, seconds=2.0)
-    expected = (
-        "12,345 records in 2.0 s (6,172 a second); 2,000 chunks written (1,999 encoded); 9,876 unchanged, 3 deleted"
-    )
-    assert str(report) == expected
-    report.rejected = [("a'b", "has a text that is empty or blank"), ("c", "is dict, not Record")]
-    report.repeated = ["d"] * 1_001
-    assert str(report) == (
-        f'{expected}; 2 records rejected, the first, "a\'b", because it has a text that is empty or blank; '
-        "1,001 ids came more than once"
-    )
-
-
-def test_a_report_of_nothing() -> None:
-    """No division by zero."""
-    assert (
-        str(IngestReport()) == "0 records in 0.0 s (0 a second); 0 chunks written (0 encoded); 0 unchanged, 0 deleted"
-    )
-
-
-def test_a_verification_s_report_as_text() -> None:
-    """A cosine where something was encoded, and the first problem where there is one."""
-    assert str(VerifyReport(checked=1_200)) == "1,200 chunks checked, 0 of them encoded again; all sound"
-    report = VerifyReport(checked=1_200, encoded=100, least_cosine=0.99987, problems=[("r1", "has no vector")] * 2)
-    assert str(report) == (
-        "1,200 chunks checked, 100 of them encoded again (least cosine 0.9999); "
-        "2 problems, the first: record 'r1' has no vector"
-    )
-    assert not report.sound
