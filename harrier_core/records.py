@@ -209,13 +209,19 @@ class VerifyReport:
         return f"{said}; {len(self.problems):,} problems, the first: record {record_id!r} {problem}"
 
 
-def checked(record: object) -> Record | str:
-    """The record, made of plain texts, numbers, dicts and lists, or why it can be stored nowhere."""
+class Unstorable(Exception):
+    """A record that no store can hold; the message is the reason, and goes on where the record was named."""
+
+
+def checked(record: object) -> Record:
+    """Return the record, made of plain texts, numbers, dicts and lists; raise Unstorable if no store can hold it."""
     if not isinstance(record, Record):
-        return f"is {type(record).__name__}, not Record"
+        raise Unstorable(f"is {type(record).__name__}, not Record")
     if _plainly_sound(record):
         return record
-    return next(_problems(record), None) or Record(plain(record.id), plain(record.text), plain(record.metadata))
+    if problem := next(_problems(record), None):
+        raise Unstorable(problem)
+    return Record(plain(record.id), plain(record.text), plain(record.metadata))
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401

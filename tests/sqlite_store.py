@@ -26,12 +26,7 @@ from harrier_core import (
 )
 from harrier_core.filters import Condition, meets
 
-_CREATE = """
-    CREATE TABLE IF NOT EXISTS space (space TEXT);
-    CREATE TABLE IF NOT EXISTS chunks (
-        record_id TEXT, number INTEGER, text TEXT, metadata TEXT, start INTEGER, end INTEGER, hash BLOB, vector BLOB,
-        PRIMARY KEY (record_id, number)
-    )"""
+_CHUNKS = "record_id TEXT, number INT, text TEXT, metadata TEXT, start INT, end INT, hash BLOB, vector BLOB"
 
 
 class SqliteStore:
@@ -51,14 +46,15 @@ class SqliteStore:
         return found
 
     def open(self, space: EmbeddingSpace, *, create: bool = False) -> SqliteStore:
-        if (stored := self.space()) is None:
-            if not create:
+        with _writing:
+            stored = self.space()
+            if stored is None and create:
+                self._run("CREATE TABLE space AS SELECT ? AS space", [[space.to_json()]])
+                self._run(f"CREATE TABLE chunks ({_CHUNKS}, PRIMARY KEY (record_id, number))")
+            elif stored is None:
                 raise StoreMissing(f"there is no {self._file}; ingest something into it first")
-            for statement in _CREATE.split(";"):
-                self._run(statement)
-            self._run("INSERT INTO space VALUES (?)", [[space.to_json()]])
-        elif stored != space:
-            raise WrongSpace(f"{self._file} holds vectors of another space: {stored.explain(space)}; use another file")
+            elif stored != space:
+                raise WrongSpace(f"{self._file} is of another space: {stored.explain(space)}; use another file")
         return self
 
     def space(self) -> EmbeddingSpace | None:

@@ -18,6 +18,7 @@ from harrier_core import Chunk, Record
 from harrier_core.chunking import chunks
 from harrier_core.records import (
     MOST_ID_BYTES,
+    Unstorable,
     _plainly_sound,
     _problems,
     checked,
@@ -113,7 +114,9 @@ CYCLE["x"] = [CYCLE]
 )
 def test_why_a_record_is_refused(record: object, reason: str) -> None:
     """The reason goes on where the record's id was named; it holds no text of the record's."""
-    assert checked(record) == reason
+    with pytest.raises(Unstorable) as caught:
+        checked(record)
+    assert str(caught.value) == reason
 
 
 @pytest.mark.parametrize(
@@ -188,10 +191,12 @@ def test_most_records_pass_the_fast_check(record: Record) -> None:
 @given(RECORDS)
 def test_what_is_sound_survives_json(record: Record) -> None:
     """Whatever is not refused is stored and read as it was."""
-    sound = checked(record)
-    if isinstance(sound, Record):
-        assert json.loads(to_json(sound.metadata)) == plain(record.metadata)
-        assert sound.text.encode()
+    try:
+        sound = checked(record)
+    except Unstorable:
+        return
+    assert json.loads(to_json(sound.metadata)) == plain(record.metadata)
+    assert sound.text.encode()
 
 
 # -- plain values
@@ -229,7 +234,6 @@ def exact_types(value: object) -> object:
 def test_a_record_of_subclasses_becomes_plain() -> None:
     """Its id and text as well."""
     made = checked(Record(Text("a"), Topic.FOOD, MappingProxyType({Text("year"): Year.NOW})))
-    assert isinstance(made, Record)
     assert made == Record("a", "food", {"year": 2021})
     assert {type(made.id), type(made.text), *map(type, made.metadata)} == {str}
     assert exact_types(made.metadata) == exact_types({"year": 2021})
