@@ -104,6 +104,8 @@ class Engine:
                 raise EncoderClosed("the model was closed while this call was on its way")
             refuse_at_end()
             (self._queries if call.urgent else self._documents).append(call)
+            if not call.waiting:  # a text of the first window is wrong, and no pass will fetch the next one
+                self._tokenize_ahead()
             self._keep_turning()
         if self._thread is None:  # closed meanwhile, and close may have looked before this call was there
             call.future.cancel()

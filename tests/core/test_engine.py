@@ -198,6 +198,19 @@ def test_an_error_in_a_later_window(watched: Watched) -> None:
         future.result()
 
 
+def test_a_first_window_without_rows(watched: Watched) -> None:
+    """A wrong text leaves its window without rows; the next ones are fetched all the same, and the error arrives."""
+
+    def windows() -> Iterator[list[Row]]:
+        yield []
+        yield []
+        raise ValueError("wrong")
+
+    watched.go.set()
+    with pytest.raises(ValueError, match="^wrong$"):
+        submit(watched.engine, windows(), 5).result(10)
+
+
 def limit_memory(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
     """A pass of more tokens than that runs out of memory, as a GPU's would."""
     run = Decoder.launch
