@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harrier_core.errors import BadVectors
-from harrier_core.packing import Row
+from harrier_core.token_rows import Row
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from harrier_core.ending import refuse_at_end
 from harrier_core.errors import EncoderClosed, NotText, Problem, SettingError, raise_problems
 from harrier_core.models import Model, identify, open_model, refuse_changed, weight_files
-from harrier_core.packing import Row, split, unique, windows
 from harrier_core.shared import Lease, ProcessLock, Shared
 from harrier_core.space import EmbeddingSpace
 from harrier_core.tasks import DEFAULT_TASK, Task
+from harrier_core.token_rows import Row, split, unique, windows
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -30,9 +30,9 @@ from harrier_core.ending import refuse_at_end, watch
 from harrier_core.errors import DeviceError, EncoderClosed, ForkedModel, ModelUnsupported, ModelWarning, OutOfMemory
 from harrier_core.fallback import Fallback
 from harrier_core.models import Model, weight_files
-from harrier_core.packing import Row
 from harrier_core.shared import Lease, Shared
 from harrier_core.stats import Meter, Stats
+from harrier_core.token_rows import Row
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
-from harrier_core.packing import Row
+from harrier_core.token_rows import Row
 
 try:
     from opentelemetry import metrics, trace

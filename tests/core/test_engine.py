@@ -19,7 +19,7 @@ from harrier_core.device import place
 from harrier_core.engine import _AHEAD, _PATIENCE, Engine
 from harrier_core.errors import BadVectors, EncoderClosed, OutOfMemory
 from harrier_core.models import open_model
-from harrier_core.packing import Row
+from harrier_core.token_rows import Row
 
 
 def submit(
