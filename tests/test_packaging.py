@@ -94,9 +94,14 @@ ROOMS: dict[str, set[str]] = {
     },
     "graphs": {"attention", "errors", "token_rows", "torch"},
     "fallback": {"device", "errors", "shared", "token_rows", "torch", "transformers"},
+    "lanes": {"calls", "token_rows", "numpy"},
+    "runner": {
+        *("architecture", "budget", "calls", "checkpoint", "decoder", "device", "errors", "fallback", "models"),
+        *("stats", "token_rows", "torch", "numpy"),
+    },
     "engine": {
-        *("architecture", "budget", "calls", "checkpoint", "decoder", "device", "ending", "errors"),
-        *("fallback", "models", "shared", "stats", "token_rows", "torch", "numpy"),
+        *("calls", "device", "ending", "errors", "lanes", "models", "runner", "shared", "stats", "token_rows"),
+        "numpy",
     },
     "encoder": {
         *("calls", "device", "digests", "ending", "engine", "errors", "models", "shared", "space", "stats", "tasks"),

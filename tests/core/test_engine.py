@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, wait
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ import torch
 from harrier_core.calls import Call
 from harrier_core.decoder import Decoder
 from harrier_core.device import place
-from harrier_core.engine import _AHEAD, _PATIENCE, Engine
+from harrier_core.engine import Engine
 from harrier_core.errors import BadVectors, EncoderClosed, OutOfMemory
+from harrier_core.lanes import _AHEAD, _PATIENCE
 from harrier_core.models import open_model
 from harrier_core.token_rows import Row
 
@@ -48,6 +48,11 @@ class Watched:
 
     def submit(self, *rows: list[int], urgent: bool = False, budget: int = 10) -> Future[Any]:
         return submit(self.engine, [[Row(row) for row in rows]], len(rows), urgent=urgent, budget=budget)
+
+    def overlap(self) -> None:
+        """Finish each pass after the next one has begun, as on a GPU."""
+        assert self.engine._runner
+        self.engine._runner.overlaps = True
 
     def finish(self, *futures: Future[Any]) -> list[list[int]]:
         """Let the passes run; those that there were, without the first, which held up the others."""
@@ -149,7 +154,7 @@ def test_closing_ends_what_waits(watched: Watched) -> None:
 
 def test_closing_while_a_pass_is_begun_ahead(watched: Watched) -> None:
     """As on a GPU: the pass that was being begun is waited for, and its caller does not wait for ever."""
-    watched.engine.placement = replace(watched.engine.placement, device="elsewhere")
+    watched.overlap()
     watched.finish(watched.submit([2] * 9))
     watched.go.clear()
     begun = watched.submit([3] * 9)
@@ -162,7 +167,7 @@ def test_closing_while_a_pass_is_begun_ahead(watched: Watched) -> None:
 
 def test_a_call_in_the_moment_of_closing(watched: Watched) -> None:
     """The model is gone and the thread not yet: the call ends all the same."""
-    watched.engine._decoder = None
+    watched.engine._runner = None
     late = watched.submit([2])
     watched.go.set()
     with pytest.raises(CancelledError):
@@ -299,7 +304,7 @@ def test_the_next_pass_is_begun_before_the_last_one_ends(watched: Watched, monke
     alone = [watched.submit([number, 7, 8]) for number in (2, 3, 4)]
     watched.finish(*alone)
     order.clear()
-    watched.engine.placement = replace(watched.engine.placement, device="elsewhere")
+    watched.overlap()
     watched.go.clear()
     calls = [watched.submit([number, 7, 8] * 3) for number in (2, 3, 4)]
     watched.finish(*calls)
