@@ -123,8 +123,10 @@ class Runner:
         now = perf_counter()
         seconds = now - max(launched.begun, self._busy_until)
         self._busy_until = now
-        self._meter.ran(launched.rows, seconds)
-        self._budget.ran([len(row.rest) for row in launched.rows], seconds)
+        ran = [row for position, row in enumerate(launched.rows) if position not in launched.too_large]
+        if ran:
+            self._meter.ran(ran, seconds)
+            self._budget.ran([len(row.rest) for row in ran], seconds)
 
 
 def _try_to_launch(network: Network, rows: Sequence[Row], precise: bool) -> Hidden | None:

@@ -86,14 +86,22 @@ def test_runners_do_not_share_what_they_learn(network: Network) -> None:
 
 
 def test_a_row_too_large_for_memory(network: Network) -> None:
-    """It has no vector, and the other rows of its pass have theirs."""
-    runner, _ = make_runner(Limited(network, 25))
+    """It has no vector and is not counted, and the other rows of its pass have theirs."""
+    runner, meter = make_runner(Limited(network, 25))
     rows = [*ROWS[:2], Row([3] * 30), ROWS[2]]
     launched = runner.launch(rows)
     vectors = runner.finish(launched)
     assert launched.too_large == {2}
+    assert (runner.longest, meter.read(0).texts, meter.read(0).tokens) == (5, 3, 15)
     assert np.isnan(vectors[2]).all()
     assert np.abs(vectors[[0, 1, 3]] - run(runner, ROWS[:3])).max() < 1e-6
+
+
+def test_a_pass_of_which_nothing_ran(network: Network) -> None:
+    """It is no sample of the device's speed, and counts as none."""
+    runner, meter = make_runner(Limited(network, 25))
+    assert np.isnan(run(runner, [Row([3] * 30)])).all()
+    assert (runner.longest, meter.read(0).passes) == (0, 0)
 
 
 @pytest.mark.parametrize(("dtype", "passes"), [("bfloat16", [(4, False), (1, True)]), ("float32", [(4, False)])])
