@@ -91,7 +91,7 @@ def test_what_passes_is_tried_again(stub: Stub, index: Index, fault: str) -> Non
     assert index.ingest(RECORDS).written == 600
     assert stub.counts["upsert"] == 4  # of three
     stub.counts.clear()
-    stub.plan = lambda name, number: PASSING[fault] if number == 1 and name in ("delete", "query") else None
+    stub.plan = lambda name, number: PASSING[fault] if number == 1 and name in ("delete", "query_batch") else None
     if status_only:
         stub.plan = lambda name, number: PASSING[fault] if number == 1 and name == "delete" else None
     report = index.ingest([replace(RECORDS[0], text="changed"), *RECORDS[1:599]], prune=True)
@@ -167,7 +167,7 @@ def test_too_large_for_the_server(stub: Stub, index: Index) -> None:
 def test_vectors_that_are_none(index: Index, encoder: Encoder) -> None:
     """NaN is not sent; the records around it are."""
     index.ingest(RECORDS[:1])
-    store = index.store
+    store = index.store.open(encoder.space)
     chunks = [Chunk.of(record, 0, 0, record.text) for record in RECORDS[1:4]]
     vectors = encoder.encode_documents([chunk.text for chunk in chunks])
     vectors[1, 3] = np.nan
@@ -228,7 +228,7 @@ def test_keys_stay_secret(stub: Stub, encoder: Encoder) -> None:
 
 def test_collections_of_others(stub: Stub, index: Index, encoder: Encoder, tmp_path: Any) -> None:
     """Another vector's name, size, distance, or space: it is left alone, and the error says what to do."""
-    dimensions, space = encoder.dimensions, {"harrier_space": encoder.space.to_json()}
+    dimensions, space = encoder.dimensions, {"harrier_space": encoder.space.to_json(), "harrier_layout": 1}
     cosine = models.VectorParams(size=dimensions, distance=models.Distance.COSINE)
     cases: list[tuple[Any, Any, str]] = [
         (cosine, space, "has no vector 'text-dense', but one without a name"),
@@ -239,7 +239,13 @@ def test_collections_of_others(stub: Stub, index: Index, encoder: Encoder, tmp_p
             "compares by Dot, not by Cosine",
         ),
         ({"text-dense": cosine}, None, "does not say what its vectors are"),
-        ({"text-dense": cosine}, {"harrier_space": "{}"}, "is not an embedding space"),
+        ({"text-dense": cosine}, {**space, "harrier_space": "{}"}, "is not an embedding space"),
+        (
+            {"text-dense": cosine},
+            {**space, "harrier_layout": 2},
+            "has layout 2, this .* layout 1; update harrier-kit",
+        ),
+        ({"text-dense": cosine}, {**space, "harrier_layout": None}, "there is no 'harrier_layout' in its metadata"),
         (
             {"text-dense": models.VectorParams(size=4, distance=models.Distance.COSINE)},
             space,
@@ -310,7 +316,7 @@ def test_settings(stub: Stub, encoder: Encoder) -> None:
         with pytest.raises(SettingError, match=said):
             QdrantStore(stub.url, **wrong)
     with pytest.raises(TypeError, match="replcas"):
-        QdrantStore(stub.url, replcas=2)
+        QdrantStore(stub.url, replcas=2)  # type: ignore[call-arg]
 
 
 def test_what_a_server_says_is_cut_short() -> None:
@@ -350,8 +356,9 @@ def test_closed_while_it_writes(stub: Stub, index: Index, encoder: Encoder) -> N
     chunks = [Chunk.of(Record(f"m{number}", "x"), 0, 0, "x") for number in range(256 * 12)]
     vectors = np.ones((len(chunks), encoder.dimensions), np.float32)
     known: dict[str, dict[int, bytes]] = {chunk.record_id: {} for chunk in chunks}
+    opened = index.store.open(encoder.space)
     with ThreadPoolExecutor() as pool:
-        written = pool.submit(index.store.write, Write(dict.fromkeys(known, 1), chunks, vectors, [], known))
+        written = pool.submit(opened.write, Write(dict.fromkeys(known, 1), chunks, vectors, [], known))
         assert uploading.wait(30)
         closed = pool.submit(index.close)
         assert closed.result(30) is None

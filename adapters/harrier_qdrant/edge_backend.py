@@ -1,19 +1,24 @@
-"""A collection in a folder, without a server: by Qdrant Edge, the engine itself (`engine.py`)."""
+"""A collection in a folder, without a server: by Qdrant Edge, the engine itself (`edge_process.py`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harrier_core.errors import SettingError, StoreUnavailable
 from harrier_core.records import Chunk
+from harrier_core.shared import Held
 from harrier_core.space import EmbeddingSpace
-from harrier_qdrant.engine import engines
+from harrier_qdrant.backend import Query
+from harrier_qdrant.connection import done
+from harrier_qdrant.edge_process import EdgeProcess, processes
 from harrier_qdrant.filters import Filter
-from harrier_qdrant.folder import BESIDE
+from harrier_qdrant.folder import BESIDE, size_of
 from harrier_qdrant.points import Found, batches, payload_of, redescribed
 from harrier_qdrant.schema import Layout, Shape
 from harrier_qdrant.wire import CLOSED
@@ -25,54 +30,61 @@ if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
 
 _PAGE = 500
+_PROCESS = "process"  # what is held
 
 
-class Edge:
+class EdgeBackend:
     """A collection in a folder, for all stores of this process that have it open."""
 
     may_race = False  # what writes to the folder is in this process, and waits for `writing`
 
     def __init__(self, folder: Path, layout: Layout) -> None:
-        """The collection in a folder, whose path must be resolved."""
-        if layout.shards or layout.replicas or layout.write_consistency or layout.quantization or layout.on_disk:
-            raise SettingError("shards, replicas, write_consistency, quantization and on_disk are a server's settings")
+        """Take the collection's folder, whose path must be resolved, and touch nothing yet."""
         if find_spec("qdrant_edge") is None:
             raise StoreUnavailable(
                 "an embedded Qdrant needs the qdrant-edge-py package; run pip install 'harrier-kit[qdrant]'"
             )
         if folder.name == BESIDE:
             raise SettingError(f"a collection cannot be called {BESIDE}: use another name")
+        self._folder = folder
         self._layout = layout
-        self._engine = engines.use(folder)
+        self._held = Held()
         self._closed = False
 
-    def _ask(self, name: str, *arguments: Any) -> Any:  # noqa: ANN401
-        self._check_open()
-        return self._engine.ask(name, *arguments)
-
-    def _check_open(self) -> None:
+    @property
+    def _process(self) -> EdgeProcess:
         if self._closed:
             raise StoreUnavailable(CLOSED)
-        if self._engine.inherited:  # with its locks, which other threads may have held
+        lease = self._held.lease(_PROCESS)
+        if lease is not None and lease.inherited:  # its collection is open in the parent process
             raise StoreUnavailable(f"{self} was opened before this process was forked; open the store after it")
+        return self._held.take(_PROCESS, lambda: processes.use(self._folder, partial(EdgeProcess, self._folder)))
+
+    def _ask(self, name: str, *arguments: Any) -> Any:  # noqa: ANN401
+        return self._process.ask(name, *arguments)
 
     def writing(self) -> AbstractContextManager[Any]:
-        """Held while records are looked at and written."""
-        self._check_open()
-        return self._engine.writing
+        """Return a lock to hold while records are compared and written."""
+        return self._process.writing
 
     def shape(self) -> Shape | None:
-        """The collection as it is, or nothing."""
-        self._check_open()
-        return self._engine.shape()
+        """Return the collection as it is, or None if there is none."""
+        return self._process.shape()
+
+    def look(self) -> Future[Shape | None]:
+        """Read what `shape` returns, from two small files: it is done when this returns."""
+        return done(self.shape)
+
+    def bytes(self) -> int:
+        """Return the size of the collection on disk."""
+        return size_of(self._folder)
 
     def create(self, space: EmbeddingSpace) -> None:
-        """Make it."""
-        self._check_open()
-        self._engine.create(space, self._layout)
+        """Create the collection, unless another process was faster."""
+        self._process.create(space, self._layout)
 
     def upsert(self, chunks: Sequence[Chunk], vectors: Vectors) -> dict[str, str]:
-        """Write them; when it returns they are safe."""
+        """Write chunks; when it returns they are safe. Edge refuses no single records."""
         for batch in batches(chunks, vectors.itemsize * vectors.shape[1]):
             own = [chunks[place] for place in batch]
             rows = vectors[batch.start : batch.stop]
@@ -81,49 +93,51 @@ class Edge:
         return {}
 
     def describe(self, chunks: Sequence[Chunk]) -> None:
-        """Change what is said of chunks that are there."""
+        """Change the payloads of stored chunks, but not their texts and vectors."""
         self._ask("describe", {chunk.id: redescribed(chunk) for chunk in chunks})
 
     def delete(self, ids: Sequence[str]) -> None:
-        """Remove chunks."""
+        """Remove points."""
         self._ask("delete", list(ids))
 
     def delete_where(self, where: Filter) -> None:
-        """Remove what a filter finds."""
+        """Remove the points that a filter finds."""
         self._ask("delete_where", where)
 
-    def scroll(self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool) -> Iterator[Found]:
-        """What a filter finds, a page at a time."""
+    def scroll(
+        self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool
+    ) -> Iterator[list[Found]]:
+        """Yield the points that a filter finds, page by page."""
         listed = None if fields is None else list(fields)
         name = self._layout.vector if with_vectors else None
         offset: str | int | None = None
         while True:
             page, offset = self._ask("scroll", where, offset, _PAGE, listed, name)
-            yield from (Found(*each) for each in page)
+            yield [Found(*each) for each in page]
             if offset is None:
                 return
 
-    def search(
-        self, vector: NDArray[np.float32], limit: int, where: Filter | None, *, with_vectors: bool
-    ) -> list[Found]:
-        """The nearest that a filter finds."""
-        found = self._ask("search", self._layout.vector, vector.tolist(), limit, where, with_vectors)
-        return [Found(*each) for each in found]
+    def search(self, queries: Sequence[Query]) -> list[list[Found]]:
+        """Return the nearest points for each query, best first."""
+        if not queries:
+            return []
+        asked = [(each.vector.tolist(), each.limit, each.filter, each.exact, each.with_vectors) for each in queries]
+        answers = self._ask("search", self._layout.vector, asked)
+        return [[Found(*each) for each in found] for found in answers]
 
     def count(self, where: Filter | None) -> int:
-        """How many a filter finds."""
+        """Return how many points a filter finds."""
         number: int = self._ask("count", where)
         return number
 
-    def settle(self) -> None:
+    def build_indexes(self) -> None:
         """Build an index where there is much to search."""
-        self._ask("settle")
+        self._ask("build_indexes")
 
     def close(self) -> None:
-        """The process ends with the last store that has the folder open."""
-        if not self._closed:
-            self._closed = True
-            engines.let_go(self._engine)
+        """Release the process, which ends with the last store that uses it."""
+        self._closed = True
+        self._held.release()
 
     def __str__(self) -> str:
-        return str(self._engine.folder)
+        return str(self._folder)
