@@ -73,7 +73,7 @@ class Stub:
     def client(self, **settings: Any) -> QdrantClient:
         """A client of it."""
         return QdrantClient(
-            url=self.url, grpc_port=self.grpc_port, check_compatibility=False, **{"timeout": 5, **settings}
+            url=self.url, grpc_port=self.grpc_port, check_compatibility=False, **{"timeout": 20, **settings}
         )
 
     def close(self) -> None:

@@ -55,7 +55,7 @@ class Backend(Protocol):
     def upsert(self, chunks: Sequence[Chunk], vectors: Vectors) -> Mapping[str, str]:
         """Write chunks so that they are safe, and return the ids of refused records with the reasons."""
 
-    def describe(self, chunks: Sequence[Chunk]) -> None:
+    def set_payloads(self, chunks: Sequence[Chunk]) -> None:
         """Change the payloads of stored chunks, but not their texts and vectors."""
 
     def delete(self, ids: Sequence[str]) -> None:

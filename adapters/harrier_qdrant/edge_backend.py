@@ -92,9 +92,9 @@ class EdgeBackend:
             self._ask("upsert", self._layout.vector, [chunk.id for chunk in own], rows, payloads)
         return {}
 
-    def describe(self, chunks: Sequence[Chunk]) -> None:
+    def set_payloads(self, chunks: Sequence[Chunk]) -> None:
         """Change the payloads of stored chunks, but not their texts and vectors."""
-        self._ask("describe", {chunk.id: redescribed(chunk) for chunk in chunks})
+        self._ask("set_payloads", {chunk.id: redescribed(chunk) for chunk in chunks})
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove points."""

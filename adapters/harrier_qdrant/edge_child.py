@@ -132,7 +132,7 @@ class Shard:
         ]
         self._opened.update(edge.UpdateOperation.upsert_points(points))
 
-    def describe(self, payloads: dict[str, dict[str, Any]]) -> None:
+    def set_payloads(self, payloads: dict[str, dict[str, Any]]) -> None:
         """Change payloads of points that are there."""
         for id_, payload in payloads.items():
             self._opened.update(edge.UpdateOperation.set_payload([id_], payload))

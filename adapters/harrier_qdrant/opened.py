@@ -89,7 +89,7 @@ class OpenCollection:
             rejected = self._upsert(split.write)
             written = split.write.only(split.write.sizes.keys() - rejected.keys()) if rejected else split.write
             if written.described:
-                backend.describe(written.described)
+                backend.set_payloads(written.described)
             stale = [chunk_id(record_id, number) for record_id, number in split.stale if record_id not in rejected]
             if stale:
                 backend.delete(stale)

@@ -46,15 +46,11 @@ class ServerBackend:
         self._uploads = Uploads(connection, collection, layout.vector)
 
     @property
-    def _where(self) -> str:
-        return self._connection.where
-
-    @property
     def _named(self) -> dict[str, Any]:
         return {"collection_name": self._collection}
 
     def __str__(self) -> str:
-        return f"{self._collection!r} at {self._where}"
+        return f"{self._collection!r} at {self._connection.where}"
 
     # -- the collection
 
@@ -69,7 +65,7 @@ class ServerBackend:
         except Refused as refused:
             if refused.trouble.status == 404 or "doesn't exist" in refused.trouble.said:
                 return None
-            raise refused.trouble.error(self._where) from None
+            raise refused.trouble.error(self._connection.where) from None
         return _shape(info)
 
     def look(self) -> Future[Shape | None]:
@@ -86,13 +82,14 @@ class ServerBackend:
             self._connection.ask(lambda client: client.create_collection(self._collection, **settings))
         except Refused as refused:
             if refused.trouble.status != 409 and "already exists" not in refused.trouble.said:
-                raise refused.trouble.error(self._where) from None
+                raise refused.trouble.error(self._connection.where) from None
             return
         shape = self.shape()
         if shape is not None and shape.space is None:
             self._connection.run(lambda client: client.delete_collection(self._collection))
             raise StoreUnsuitable(
-                f"Qdrant at {self._where} keeps no metadata of a collection, so that it is older than 1.16; update it"
+                f"Qdrant at {self._connection.where} keeps no metadata of a collection, so it is older than 1.16; "
+                "update it"
             )
         self.build_indexes()
 
@@ -119,7 +116,7 @@ class ServerBackend:
         """Write chunks in several requests at once, and return the ids of refused records with the reasons."""
         return self._uploads.run(chunks, vectors)
 
-    def describe(self, chunks: Sequence[Chunk]) -> None:
+    def set_payloads(self, chunks: Sequence[Chunk]) -> None:
         """Change the payloads of stored chunks, but not their texts and vectors."""
         for part in batches(chunks, 0):
             changes: list[Any] = [
@@ -133,7 +130,7 @@ class ServerBackend:
             except Refused as refused:
                 if refused.trouble.status == 404 and "No point" in refused.trouble.said:
                     continue  # somebody removed it: `may_race`, so the store compares the records once more
-                raise refused.trouble.error(self._where) from None
+                raise refused.trouble.error(self._connection.where) from None
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove points."""

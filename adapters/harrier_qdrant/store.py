@@ -72,13 +72,9 @@ class QdrantStore:
         )
         connection = Connection(url, api_key=api_key, retry_for=retry_for, timeout=timeout)
         self._use(ServerBackend(connection, collection, layout), layout)
-        self._settings = {"collection": collection, "api_key": api_key, "retry_for": retry_for, "timeout": timeout}
-        if not isinstance(url, str):
-            self._unpicklable = "the connections of its QdrantClient are this process's; make it with a URL instead"
-        elif url == MEMORY:
-            self._unpicklable = "what it stores is in this process; use a Qdrant server"
-        else:
-            self._settings["url"] = url
+        self._settings = {"url": url, "collection": collection, "api_key": api_key}
+        self._settings |= {"retry_for": retry_for, "timeout": timeout}
+        self._unpicklable = _why_unpicklable(url)
 
     @classmethod
     def embedded(
@@ -172,6 +168,12 @@ class QdrantStore:
 
     def __repr__(self) -> str:
         return f"QdrantStore({self})"
+
+
+def _why_unpicklable(url: str | QdrantClient) -> str | None:
+    if not isinstance(url, str):
+        return "the connections of its QdrantClient are this process's; make it with a URL instead"
+    return "what it stores is in this process; use a Qdrant server" if url == MEMORY else None
 
 
 def _check_name(collection: str) -> None:

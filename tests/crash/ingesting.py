@@ -43,7 +43,7 @@ STEPS = [
 # The same of what Qdrant Edge is asked.
 QDRANT_STEPS = [
     f"{when} {step}"
-    for step in ("upsert", "describe", "delete", "delete_where", "build_indexes")
+    for step in ("upsert", "set_payloads", "delete", "delete_where", "build_indexes")
     for when in ("before", "after")
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import shutil
@@ -18,8 +19,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import qdrant_edge
 from filelock import FileLock
 from harrier_qdrant import QdrantStore, edge_process
+from harrier_qdrant.edge_process import EdgeProcess
 
 from harrier_core import (
     Encoder,
@@ -403,6 +406,53 @@ def test_settings(tmp_path: Path, encoder: Encoder) -> None:
     with Index(QdrantStore.embedded(tmp_path, **layout), encoder) as index:
         index.ingest(RECORDS)
         assert len(index.search("text", k=300, where={"n": {"$gte": 100}})) == 200
+
+
+def test_a_store_that_was_dropped(encoder: Encoder, tmp_path: Path) -> None:
+    """Whoever forgets to close one does not keep the folder."""
+    index = Index(QdrantStore.embedded(tmp_path, collection="docs"), encoder)
+    index.ingest(RECORDS[:3])
+    process = process_of(index.store)
+    del index
+    gc.collect()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+def test_many_queries_are_one_request(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of Edge's process, as of a server."""
+    index.ingest(RECORDS)
+    asked: list[str] = []
+    ask = EdgeProcess.ask
+
+    def asking(process: EdgeProcess, name: str, *arguments: Any) -> Any:
+        asked.append(name)
+        return ask(process, name, *arguments)
+
+    monkeypatch.setattr(EdgeProcess, "ask", asking)
+    found = index.search_many([f"text number {n}" for n in range(10)], k=1, where={"n": {"$lt": 10}})
+    assert [len(matches) for matches in found] == [1] * 10
+    assert asked == ["search"]
+
+
+def test_a_space_file_that_was_changed(index: Index, tmp_path: Path) -> None:
+    """By a newer release, or by an accident: nothing is read or written."""
+    index.ingest(RECORDS[:3])
+    file = tmp_path / "docs" / "harrier_space.json"
+    for text, said in (
+        (file.read_text().replace('"harrier_layout": 1', '"harrier_layout": 2'), "has layout 2, .* update harrier-kit"),
+        ("half", "is damaged: its harrier_space.json cannot be read"),
+        ("[]", "is damaged: its harrier_space.json cannot be read"),
+    ):
+        file.write_text(text)
+        for use in (index.count, lambda: index.ingest(RECORDS)):
+            with pytest.raises(StoreUnsuitable, match=said):
+                use()
+
+
+def test_edge_still_takes_true_for_one() -> None:
+    """If this fails, Edge tells them apart by itself: remove `_Truth` from edge_child.py."""
+    assert type(qdrant_edge.MatchValue(True).value) is int
 
 
 def test_the_model_is_not_held_up(index: Index, encoder: Encoder) -> None:
