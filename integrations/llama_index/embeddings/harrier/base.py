@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import pickle  # noqa: S403  # nothing is read with it
+import pickle
 from typing import Any, Literal, Self
 
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, field_validator
