@@ -29,7 +29,7 @@ from langchain_core.embeddings import Embeddings
 
 from harrier_core import Embedder, EmptyText, Encoder, InvalidText, Problem, SettingError
 from harrier_core.blanks import blank
-from harrier_core.errors import raise_problems, too_long
+from harrier_core.errors import positions_of_all, raise_problems, too_long
 from langchain_harrier.embeddings import HarrierEmbeddings
 
 if TYPE_CHECKING:
@@ -187,14 +187,15 @@ async def _refuse_unusable(store: object, texts: Sequence[str], *, queries: bool
     embeddings = _embeddings(store)
     if embeddings is None or not texts:
         return
-    kept = [text for text in texts if embeddings.on_blank == "error" or not blank(text)]
-    raise_problems([problem for at, text in enumerate(kept) if (problem := _problem(at, text))])
+    kept = [at for at, text in enumerate(texts) if embeddings.on_blank == "error" or not blank(text)]
+    raise_problems([problem for at in kept if (problem := _problem(at, texts[at]))])
     if embeddings.on_overflow == "error":
         embedder = embeddings.index_encoder
         room = embedder.max_tokens - _FRAME
-        long = [text for text in kept if len(text.encode()) > room]
+        long = [at for at in kept if len(texts[at].encode()) > room]
         if long:
-            await asyncio.to_thread(_refuse_long, embedder, long, queries)
+            with positions_of_all(long.__getitem__):
+                await asyncio.to_thread(_refuse_long, embedder, [texts[at] for at in long], queries)
 
 
 def _problem(at: int, text: str) -> Problem | None:

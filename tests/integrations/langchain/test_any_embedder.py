@@ -130,12 +130,12 @@ def test_langgraphs_store(embedder: Elsewhere) -> None:
     index: Any = {"dims": embedder.dimensions, "embed": embeddings, "fields": ["text"]}
     store = with_roles(InMemoryStore)(index=index)
 
-    async def main() -> list[Any]:
+    async def main() -> list[str]:
         with pytest.raises(TextTooLong, match="split it"):
             await store.aput(("a",), "long", {"text": "word " * 5_000})
         await store.aput(("a",), "bread", {"text": BREAD.page_content})
         with pytest.raises(TextTooLong, match="split it"):
             await store.asearch(("a",), query="word " * 5_000)
-        return await store.asearch(("a",), query="bread yeast")
+        return [item.key for item in await store.asearch(("a",), query="bread yeast")]
 
-    assert [item.key for item in asyncio.run(main())] == ["bread"]
+    assert asyncio.run(main()) == ["bread"]

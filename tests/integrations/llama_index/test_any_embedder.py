@@ -64,17 +64,17 @@ def test_a_copy_has_the_embedder(embedder: Elsewhere, copied: Callable[[Any], An
 
 def test_what_cannot_travel(encoder: Encoder) -> None:
     """Is an error, where LlamaIndex would leave the embedder out, of the embedding that is pickled as well."""
-    bound: Any = Elsewhere(encoder)
-    bound.connection = threading.Lock()
+    bound, lock = Elsewhere(encoder), threading.Lock()
+    vars(bound)["connection"] = lock
     embedding = HarrierEmbedding.from_encoder(bound)
     with pytest.raises(TypeError, match="cannot pickle"):
         pickle.dumps(embedding)
     with pytest.raises(TypeError, match="not JSON serializable"):
         embedding.to_json()
     assert embedding.embedder is bound
-    limited = HarrierEmbedding.from_encoder(encoder, rate_limiter=bound.connection)
+    limited = HarrierEmbedding.from_encoder(encoder, rate_limiter=lock)
     assert pickle.loads(pickle.dumps(limited)).rate_limiter is None
-    assert limited.rate_limiter is bound.connection
+    assert limited.rate_limiter is lock
 
 
 def test_what_only_an_encoder_can(embedder: Elsewhere) -> None:
@@ -106,9 +106,9 @@ def test_a_vector_store(embedder: Elsewhere) -> None:
     ]
     for options in asked:
         query = VectorStoreQuery(similarity_top_k=1, **options)
-        sync, async_ = store.query(query), asyncio.run(store.aquery(query))
-        assert sync.ids == async_.ids == ["bread"]
-        np.testing.assert_allclose(sync.similarities, async_.similarities, atol=1e-6)
+        results: list[Any] = [store.query(query), asyncio.run(store.aquery(query))]
+        assert [result.ids for result in results] == [["bread"]] * 2
+        np.testing.assert_allclose(results[0].similarities, results[1].similarities, atol=1e-6)
     store.delete_nodes(["bread"])
     assert [node.node_id for node in store.get_nodes()] == ["river"]
 
