@@ -161,6 +161,45 @@ def test_an_adapter_keeps_to_its_own(package: str) -> None:
         assert {name for name in found if name.partition(".")[0] != package} - allowed == set(), path
 
 
+def reached(source: str) -> list[str]:
+    """What in a surface's source goes behind an Index, to its store, or behind an object, to what it is pickled as."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute):
+            name = ast.unparse(node.value)
+            behind_index = node.attr == "store" and name.rpartition(".")[2] in ("index", "_index")
+            if behind_index or (node.attr == "__getstate__" and not name.startswith("super(")):
+                found.append(ast.unparse(node))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("self._index.store.record_ids()", ["self._index.store"]),
+        ("store = index.store", ["index.store"]),
+        ("encoder.__getstate__()", ["encoder.__getstate__"]),
+        ("super().__getstate__(); super(A, b).__getstate__(); cached.store; index.storage; index.clear()", []),
+    ],
+)
+def test_what_reaching_through_is(source: str, found: list[str]) -> None:
+    """The next test finds what it has to find."""
+    assert reached(source) == found
+
+
+NOT_REACHING = ("langchain_harrier", "llama_index")
+
+
+@pytest.mark.parametrize("package", NOT_REACHING)
+def test_a_surface_reaches_through_nothing(package: str) -> None:
+    """An Index and an Embedder have methods for all that a surface needs."""
+    sources = sorted((ROOT / SHIPPED[package]).rglob("*.py"))
+    assert sources
+    assert {path.name: reached(path.read_text(encoding="utf-8")) for path in sources} == {
+        path.name: [] for path in sources
+    }
+
+
 FORBIDDEN = ("torch", "transformers", "tokenizers", "numpy", "langchain_core", "llama_index", "huggingface_hub")
 IMPORT = f"""
 import time
