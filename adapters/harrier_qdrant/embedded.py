@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harrier_core.errors import SettingError, StoreUnavailable
+from harrier_core.extras import require
 from harrier_core.records import Chunk
 from harrier_core.space import EmbeddingSpace
 from harrier_qdrant.engine import engines
@@ -36,10 +36,7 @@ class Edge:
         """The collection in a folder, whose path must be resolved."""
         if layout.shards or layout.replicas or layout.write_consistency or layout.quantization or layout.on_disk:
             raise SettingError("shards, replicas, write_consistency, quantization and on_disk are a server's settings")
-        if find_spec("qdrant_edge") is None:
-            raise StoreUnavailable(
-                "an embedded Qdrant needs the qdrant-edge-py package; run pip install 'harrier-kit[qdrant]'"
-            )
+        require("an embedded Qdrant", "qdrant_edge", "filelock")
         if folder.name == BESIDE:
             raise SettingError(f"a collection cannot be called {BESIDE}: use another name")
         self._layout = layout

@@ -43,7 +43,7 @@ class HarrierVectorStore(VectorStore):
 
     Setup:
         ```bash
-        pip install 'harrier-kit[langchain,pgvector]'
+        pip install 'harrier-kit[langchain,pgvector,torch]' 'psycopg[binary]'
         ```
 
     Key init args:
