@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import distribution
+from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,16 @@ from hatchling.builders.wheel import WheelBuilder
 from packaging.requirements import Requirement
 
 import harrier_core
+from harrier_core.extras import PACKAGES
 
 ROOT = Path(__file__).parents[1]
 SOURCE = Path(harrier_core.__file__).parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
+EXTRAS: dict[str, list[Requirement]] = {
+    extra: [Requirement(each) for each in asked] for extra, asked in PROJECT["optional-dependencies"].items()
+}
+BASE = [Requirement(each) for each in PROJECT["dependencies"]]
 
 SHIPPED = {  # package: its folder
     "harrier_core": "harrier_core",
@@ -37,6 +44,7 @@ PUBLIC_ROOMS = {
         "diversity",
         "encoder",
         "errors",
+        "extras",
         "filters",
         "index",
         "ingest",
@@ -65,6 +73,7 @@ ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "ending": {"errors"},
     "token_rows": set(),
+    "extras": {"errors"},
     "shared": set(),
     "tasks": {"errors"},
     "space": {"errors"},
@@ -150,6 +159,56 @@ def test_every_room_keeps_to_its_neighbours() -> None:
 def test_no_rule_is_idle() -> None:
     """A permission that nobody uses would let something slip in unseen."""
     assert {name: ROOMS[name] - imports(path) for name, path in rooms()} == {name: set() for name in ROOMS}
+
+
+def shipped_imports() -> set[str]:
+    """What the shipped code imports, each module by its full name; strings count, for a package may be looked up."""
+    nodes = [
+        node
+        for folder in SHIPPED.values()
+        for path in (ROOT / folder).rglob("*.py")
+        if path != SOURCE / "extras.py"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    names = {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    names |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    looked_up = {
+        str(argument.value)
+        for node in nodes
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "find_spec"
+        for argument in node.args
+        if isinstance(argument, ast.Constant)
+    }
+    return names | looked_up
+
+
+def test_no_dependency_is_idle() -> None:
+    """Each is imported by something that is shipped, and is the one that MissingExtra names."""
+    imported = shipped_imports()
+    needed = {*PACKAGES.values(), *(("", each.name) for each in BASE)}
+    modules = {package: module for module, (_, package) in PACKAGES.items()}
+    for _, package in needed:
+        module = modules.get(package, package.replace("-", "_"))
+        assert any(name == module or name.startswith(f"{module}.") for name in imported), package
+    asked = {("", each.name) for each in BASE}
+    for extra, requirements in EXTRAS.items():
+        for requirement in requirements:
+            names = [requirement.name, *(f"{requirement.name}-{each}" for each in requirement.extras)]
+            asked |= {(extra, name) for name in names if requirement.name != "harrier-kit"}
+    # A libpq for psycopg, which [pgvector] leaves to the user; what runs without a server should run at once.
+    assert asked - needed == {("embedded", "psycopg"), ("embedded", "psycopg-binary")}
+    assert needed - asked == set()
+
+
+def test_no_dependency_of_the_tests_is_idle() -> None:
+    """Each is imported by a test or a notebook, but for what runs them."""
+    imported = set[str]().union(*(imports(path) for path in (ROOT / "tests").rglob("*.py")))
+    notebooks = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "notebooks").glob("*.ipynb"))
+    imported |= set(re.findall(r"(?:import|from) (\w+)", notebooks))
+    found = packages_distributions()
+    used = {distribution_.lower().replace("_", "-") for name in imported for distribution_ in found.get(name, [])}
+    asked = {Requirement(each).name.lower() for each in PYPROJECT["dependency-groups"]["test"]}
+    assert asked - used == {"ipykernel", "mypy", "pytest-randomly", "pytest-timeout", "pytest-xdist"}
 
 
 @pytest.mark.parametrize("package", sorted(CLIENTS))
@@ -253,33 +312,30 @@ def test_the_installed_version_is_ours() -> None:
 @pytest.mark.parametrize(
     ("extra", "name", "versions"),
     [
-        ("pgvector", "pgvector", ["0.3.6", "0.5.1"]),  # langchain-postgres asks for less than 0.4
         ("pgvector", "psycopg", ["3.2.3", "3.3.9"]),
         ("langchain", "langchain-core", ["1.0.0", "1.8.1"]),
         ("llama-index", "llama-index-core", ["0.14.0", "0.14.25"]),
         ("qdrant", "qdrant-client", ["1.16.0", "1.20.0"]),
-        ("", "transformers", ["4.57.1", "5.23.0"]),
+        ("torch", "transformers", ["4.57.1", "5.23.0"]),
         ("", "numpy", ["1.26.4", "2.4.6"]),
     ],
 )
 def test_room_for_what_users_have(extra: str, name: str, versions: list[str]) -> None:
     """Our ranges admit both the oldest and the newest release that users may be held to by others."""
-    requirements = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
-    [requirement] = [each for each in map(Requirement, requirements) if each.name == name]
+    [requirement] = [each for each in (EXTRAS[extra] if extra else BASE) if each.name == name]
     assert all(requirement.specifier.contains(version) for version in versions)
 
 
 def test_we_ask_for_none_of_their_contested_packages() -> None:
-    """sentence-transformers and SQLAlchemy are held to ranges by langchain-huggingface and llama-index; not by us."""
-    asked = [*PROJECT["dependencies"], *(each for extra in PROJECT["optional-dependencies"].values() for each in extra)]
-    assert not {Requirement(each).name.lower() for each in asked} & {"sentence-transformers", "sqlalchemy"}
+    """Those that langchain-huggingface, llama-index and langchain-postgres hold to ranges are not held by us."""
+    asked = [*BASE, *(each for extra in EXTRAS.values() for each in extra)]
+    assert not {each.name.lower() for each in asked} & {"pgvector", "sentence-transformers", "sqlalchemy"}
 
 
 def test_all_extras_are_in_all() -> None:
     """`harrier-kit[all]` is every other extra."""
-    extras = PROJECT["optional-dependencies"]
-    [everything] = map(Requirement, extras["all"])
-    assert everything.extras == set(extras) - {"all"}
+    [everything] = EXTRAS["all"]
+    assert everything.extras == set(EXTRAS) - {"all"}
 
 
 @pytest.mark.parametrize("file", ["constraints.txt", "constraints-oldest.txt"])
@@ -287,5 +343,6 @@ def test_tested_versions_are_within_our_ranges(file: str) -> None:
     """The set that was tested is one that pip would choose."""
     lines = [line for line in (ROOT / file).read_text().splitlines() if not line.startswith("#")]
     tested = {Requirement(line).name.replace("_", "-"): line.partition("==")[2] for line in lines}
-    for requirement in map(Requirement, PROJECT["dependencies"]):
-        assert requirement.specifier.contains(tested[requirement.name])
+    for requirement in [*BASE, *(each for extra in EXTRAS.values() for each in extra)]:
+        if requirement.name != "harrier-kit":
+            assert requirement.specifier.contains(tested[requirement.name]), requirement

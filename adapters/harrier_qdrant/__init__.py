@@ -5,6 +5,10 @@ store = QdrantStore.embedded("folder", collection="documents")     # the engine 
 index = Index(store, Encoder("harrier-270m"))
 """
 
+from harrier_core.extras import require
+
+require("harrier_qdrant", "qdrant_client")
+
 from harrier_qdrant.opened import OpenCollection
 from harrier_qdrant.schema import IndexKind, Layout
 from harrier_qdrant.store import QdrantStore

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harrier_core.errors import SettingError, StoreUnavailable
+from harrier_core.extras import require
 from harrier_core.records import Chunk
 from harrier_core.shared import Held
 from harrier_core.space import EmbeddingSpace
@@ -40,10 +40,7 @@ class EdgeBackend:
 
     def __init__(self, folder: Path, layout: Layout) -> None:
         """Take the collection's folder, whose path must be resolved, and touch nothing yet."""
-        if find_spec("qdrant_edge") is None:
-            raise StoreUnavailable(
-                "an embedded Qdrant needs the qdrant-edge-py package; run pip install 'harrier-kit[qdrant]'"
-            )
+        require("an embedded Qdrant", "qdrant_edge", "filelock")
         if folder.name == BESIDE:
             raise SettingError(f"a collection cannot be called {BESIDE}: use another name")
         self._folder = folder

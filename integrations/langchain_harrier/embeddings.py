@@ -35,7 +35,7 @@ class HarrierEmbeddings(BaseModel, Verbs):
         `HARRIER_MODEL`, `HARRIER_DEVICE` and so on, before its default.
 
         ```bash
-        pip install 'harrier-kit[langchain]'
+        pip install 'harrier-kit[langchain,torch]'
         export HARRIER_MODEL=microsoft/harrier-oss-v1-0.6b
         ```
 

@@ -37,7 +37,7 @@ class HarrierVectorStore(Searching):
 
     Setup:
         ```bash
-        pip install 'harrier-kit[langchain,pgvector]'
+        pip install 'harrier-kit[langchain,pgvector,torch]' 'psycopg[binary]'
         ```
 
     Key init args:
