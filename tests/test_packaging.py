@@ -42,6 +42,7 @@ PUBLIC_ROOMS = {
         "blanks",
         "cache",
         "diversity",
+        "embedder",
         "encoder",
         "errors",
         "extras",
@@ -77,26 +78,33 @@ ROOMS: dict[str, set[str]] = {
     "shared": set(),
     "tasks": {"errors"},
     "space": {"errors"},
+    "embedder": {"errors", "space", "stats", "tasks", "numpy"},
     "records": {"numpy", "orjson"},
     "filters": {"errors", "records"},
+    "query": {"filters", "numpy"},
     "chunking": {"errors", "records", "semantic_text_splitter"},
-    "store": {"filters", "records", "space", "numpy"},
-    "ingest": {"chunking", "ending", "errors", "records", "store", "numpy"},
+    "store": {"filters", "query", "records", "space", "numpy"},
+    "opening": {"errors", "store"},
+    "planning": {"records", "store", "numpy"},
+    "ingest": {"chunking", "embedder", "ending", "errors", "planning", "records", "store", "numpy"},
+    "rehearsal": {"embedder", "errors", "filters", "space", "store", "tasks", "numpy"},
     "diversity": {"errors", "records", "numpy"},
+    "searching": {"diversity", "embedder", "errors", "filters", "query", "records", "store", "tasks", "numpy"},
     "verify": {"embedder", "errors", "records", "store", "numpy"},
     "index": {
-        *("chunking", "diversity", "errors", "filters", "ingest", "records", "space", "store", "tasks", "verify"),
-        "numpy",
+        *("chunking", "embedder", "errors", "filters", "ingest", "records", "rehearsal", "searching", "space"),
+        *("store", "verify"),
     },
     "architecture": {"errors"},
     "models": {"errors", "tasks", "huggingface_hub"},
     "digests": {"architecture", "errors"},
     "tokens": {"errors", "models", "token_rows", "tokenizers"},
     "budget": set(),
-    "calls": {"errors", "token_rows", "numpy"},
+    "calls": {"embedder", "errors", "token_rows", "numpy"},
+    "requests": {"calls", "embedder", "errors", "token_rows", "tokens", "numpy"},
     "stats": {"token_rows", "opentelemetry"},
     "device": {"errors", "torch"},
-    "checkpoint": {"errors", "torch", "safetensors"},
+    "checkpoint": {"errors", "safetensors", "torch"},
     "linear": {"errors", "torch"},
     "attention": {"torch"},
     "decoder": {
@@ -108,26 +116,30 @@ ROOMS: dict[str, set[str]] = {
     "lanes": {"calls", "token_rows", "numpy"},
     "runner": {
         *("architecture", "budget", "calls", "checkpoint", "decoder", "device", "errors", "fallback", "models"),
-        *("stats", "token_rows", "torch", "numpy"),
+        *("stats", "token_rows"),
+        "numpy",
+        "torch",
     },
     "engine": {
-        *("calls", "device", "ending", "errors", "lanes", "models", "runner", "shared", "stats", "token_rows"),
+        *("calls", "device", "embedder", "ending", "errors", "lanes", "models", "runner", "shared", "stats"),
+        *("token_rows",),
         "numpy",
     },
     "encoder": {
-        *("calls", "device", "digests", "ending", "engine", "errors", "models", "shared", "space", "stats", "tasks"),
-        *("token_rows", "tokens", "numpy"),
+        *("device", "digests", "embedder", "ending", "engine", "errors", "extras", "models", "requests", "shared"),
+        *("space", "stats", "tasks", "tokens"),
     },
-    "blanks": {"encoder", "errors", "tasks", "numpy"},
-    "cache": {"encoder", "errors", "space", "tasks", "numpy"},
-    "testing.memory": {"errors", "filters", "records", "space", "store", "numpy"},
+    "blanks": {"embedder", "errors", "tasks", "numpy"},
+    "cache": {"embedder", "encoder", "errors", "space", "tasks", "numpy"},
+    "testing.memory": {"errors", "filters", "query", "records", "space", "store", "numpy"},
     "testing.contract": {
-        *("chunking", "encoder", "errors", "filters", "index", "records", "store", "testing.models", "pytest"),
+        *("chunking", "encoder", "errors", "filters", "index", "query", "records", "store", "testing.models"),
+        "pytest",
     },
     "testing.sample": set(),
     "testing.tokenizers": {"testing.sample", "tokenizers"},
-    "testing.words": {"architecture", "tokenizers", "numpy"},
-    "testing.models": {"architecture", "testing.sample", "testing.tokenizers", "testing.words", "tokenizers", "numpy"},
+    "testing.words": {"architecture", "numpy", "tokenizers"},
+    "testing.models": {"architecture", "testing.sample", "testing.tokenizers", "testing.words", "numpy", "tokenizers"},
 }
 
 
@@ -281,7 +293,7 @@ def test_light_to_import() -> None:
 
 def test_public_names() -> None:
     """__all__ is sorted and complete, and every name in it is there."""
-    public = {name for name in vars(harrier_core) if not name.startswith("_") and name[0].isupper()}
+    public = {name for name in vars(harrier_core) if not name.startswith("_") and name[0].isupper()} | {"open_store"}
     assert harrier_core.__all__ == sorted(public)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any, Literal, assert_type
@@ -28,22 +29,29 @@ from harrier_core import (
     CachedEncoder,
     Chunk,
     Chunking,
+    Embedder,
     EmbeddingSpace,
+    Encoded,
     Encoder,
+    Facts,
     HarrierError,
     Index,
     IngestReport,
     InputError,
     Match,
     MissingExtra,
+    OpenStore,
     OutOfMemory,
     Problem,
     Record,
+    Search,
+    Skipped,
     Stats,
     Stored,
     Task,
     VectorStore,
     VerifyReport,
+    open_store,
 )
 from harrier_core.testing import MemoryStore, build_model
 
@@ -56,7 +64,7 @@ def encoding(encoder: Encoder) -> None:
     assert_type(encoder.encode_documents(texts), Vectors)
     assert_type(encoder.encode_queries(["a query"], task=LAW), Vectors)
     assert_type(encoder.encode_queries({"a query"}, task="sts_query"), Vectors)
-    assert_type(encoder.submit_documents(["a text"]), Future[Vectors])
+    assert_type(encoder.submit_documents(["a text"]), Future[Encoded])
     assert_type(encoder.prompt("a query", task=LAW), str)
     assert_type(encoder.count_tokens(["a text"]), list[int])
     assert_type(encoder.dimensions, int)
@@ -155,6 +163,12 @@ def searching(index: Index) -> None:
     [stored, *_] = assert_type(index.read(["id"], where), Iterator[Stored])
     assert_type(stored.chunk, Chunk)
     assert_type(stored.vector, Vectors)
+    assert_type(index.plan(records(), prune=lambda id_, metadata: metadata.get("year") == 2021), IngestReport)
+    assert_type(index.ingest([Skipped("id", "cannot be read")], build_indexes=False) + report, IngestReport)
+    index.build_indexes()
+    assert_type(list(index.record_ids()), list[str])
+    assert_type(index.using(index.encoder).clear(), int)
+    assert_type(match.cosine, float | None)
     assert_type(index.verify(10), VerifyReport)
     assert_type(index.verify().sound, bool)
     assert_type(index.delete(["id"]), int)
@@ -163,7 +177,22 @@ def searching(index: Index) -> None:
         assert_type(same, Index)
 
 
+def opening(encoder: Encoder) -> None:
+    store = assert_type(open_store("pgvector:FOLDER?table=docs"), VectorStore)
+    assert_type(store.space(), EmbeddingSpace | None)
+    assert_type(store.describe(), Facts)
+    opened = assert_type(store.open(encoder.space, create=True), OpenStore)
+    assert_type(opened.search(Search(encoder.encode_queries(["a query"]), k=2, exact=True)), list[list[Match]])
+    embedder: Embedder = encoder
+    encoded = assert_type(embedder.submit_queries(["a query"]).result(), Encoded)
+    assert_type((list(encoded.tokens), list(encoded.truncated)), tuple[list[int], list[int]])
+    assert_type(pickle.loads(pickle.dumps(encoder)), Any)
+
+
 async def searching_async(index: Index) -> None:
+    assert_type(await index.asearch_many(["a query"]), list[list[Match]])
+    assert_type(await index.asearch_vectors([[0.0, 1.0]]), list[list[Match]])
+    assert_type(await index.adelete(["id"]), int)
     assert_type(await index.aingest(records()), IngestReport)
     assert_type(await index.asearch("a query", where=None), list[Match])
     assert_type(await index.asearch_diverse("a query", k=2), list[Match])
