@@ -14,9 +14,8 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import numpy as np
-from numpy.typing import NDArray
 
-from harrier_core import Chunking, EmbeddingSpace, Index, Record
+from harrier_core import Chunking, Embedder, EmbeddingSpace, Encoded, Index, Record
 from harrier_core.testing import MemoryStore
 
 RECORDS = [
@@ -28,25 +27,33 @@ CHUNKING = Chunking(tokens=40)
 QUERIES = ["why does bread rise with yeast", "what do rivers carry to the sea"]
 
 
-class RemoteEncoder:
+class RemoteEncoder(Embedder):
     """Vectors from another process."""
+
+    name = "remote"
+    max_tokens = 32_768
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._threads = ThreadPoolExecutor(2)
-        self.space = EmbeddingSpace.from_json(self._ask("space"))
+        self._space = EmbeddingSpace.from_json(self._ask("space"))
 
-    def encode_queries(self, texts: Iterable[str], *, task: Any = None) -> NDArray[np.float32]:
-        return np.array(self._ask("encode_queries", list(texts)), np.float32)
+    @property
+    def space(self) -> EmbeddingSpace:
+        return self._space
 
-    async def aencode_queries(self, texts: Iterable[str], *, task: Any = None) -> NDArray[np.float32]:
-        return await asyncio.to_thread(self.encode_queries, texts)
+    def submit_queries(self, texts: Iterable[str], *, task: Any = None) -> Future[Encoded]:
+        return self._threads.submit(self._encoded, "encode_queries", list(texts))
 
-    def submit_documents(self, texts: Sequence[str]) -> Future[NDArray[np.float32]]:
-        return self._threads.submit(lambda: np.array(self._ask("encode_documents", list(texts)), np.float32))
+    def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
+        return self._threads.submit(self._encoded, "encode_documents", list(texts))
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+    def count_tokens(self, texts: Iterable[str]) -> list[int]:
         return list(self._ask("count_tokens", list(texts)))
+
+    def _encoded(self, name: str, texts: list[str]) -> Encoded:
+        vectors = np.array(self._ask(name, texts), np.float32).reshape(len(texts), self.dimensions)
+        return Encoded(vectors, [0] * len(texts))
 
     def _ask(self, name: str, texts: Sequence[str] = ()) -> Any:
         with urlopen(Request(f"{self._url}/{name}", json.dumps(texts).encode())) as answer:
