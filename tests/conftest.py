@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from hypothesis import settings
 from loopback_hub import Hub, serve
 
 import harrier_core
@@ -23,6 +24,10 @@ pytest_plugins = ["databases", "syncs"]
 pytest.register_assert_rewrite("killing")  # so that a failure shows what differs
 
 ROOT = Path(__file__).parents[1]
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("harrier", deadline=None)
+settings.load_profile("harrier")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
