@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import LiteralString
 
 import numpy as np
 import psycopg
@@ -37,6 +38,7 @@ from ready import Instant, Ready, rows, space_of
 from harrier_core import Index, Record
 from harrier_core.filters import parse
 from harrier_core.ingest import Ingest
+from harrier_core.query import Search
 from harrier_core.records import Chunk
 from harrier_core.testing import PROSE
 
@@ -70,8 +72,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         server = PgVectorStore.embedded(Path(folder, "data"))
-        server.open(SPACE, write=True)
-        conninfo = server._connections._conninfo
+        server.open(SPACE, create=True)
+        conninfo = server._reach()._conninfo
         records, vectors = rows(options.rows, DIMENSIONS)
         ready = Ready(vectors, (record.text for record in records))
         print(f"{len(records):,} rows of {DIMENSIONS} dimensions, {options.rounds} rounds")
@@ -104,8 +106,8 @@ def compare(conninfo: str, records: list[Record], vectors: Vectors, ready: Ready
         print(f"{name:40}{statistics.median(each[name] for each in rates):12,.0f} rows/s")
     names = list(contestants)
     for one, other, aim in (
-        (names[1], names[0], "at least 0.6"),
-        (names[2], names[0], "at least 0.6"),
+        (names[1], names[0], "at least 0.7"),
+        (names[2], names[0], "at least 0.5"),
         (names[4], names[3], "at least 0.5"),
         (names[4], names[5], ""),
         (names[1], names[6], "at least 60"),
@@ -126,7 +128,7 @@ def bare_copy(conninfo: str, records: list[Record], vectors: Vectors) -> float:
     table = Table("public", name, DIMENSIONS, "halfvec")
     chunks = [Chunk.of(record, 0, 0, record.text) for record in records]
     with psycopg.connect(conninfo, autocommit=True) as connection:
-        for statement in table.create(SPACE.to_json()):
+        for statement in table.create(SPACE):
             connection.execute(statement)
         begin = time.perf_counter()
         copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)")
@@ -144,24 +146,32 @@ class Loaded:
 
     def __init__(self, conninfo: str, ready: Ready, records: list[Record], *, analyze: bool = False) -> None:
         self.store = PgVectorStore(conninfo, table=fresh_table())
-        self.store.settle = lambda: None  # type: ignore[method-assign]
+        self.table = self.store.open(SPACE, create=True)
+        self.name = self.table._opened.table.name
         self.index = Index(self.store, ready)
-        self.index.ingest(records)
+        self.ingest(records)
         if analyze:  # or a list of ids would be looked for in the whole table
-            self.store._connections.run(lambda c: c.execute(sql.SQL("ANALYZE {}").format(self.store._table.name)))
+            self._run("ANALYZE {}")
+
+    def ingest(self, records: list[Record]) -> None:
+        """Write them."""
+        self.index.ingest(records, build_indexes=False)
 
     def done(self) -> None:
         """Drop it."""
-        drop = sql.SQL("DROP TABLE {}").format(self.store._table.name)
-        self.store._connections.run(lambda connection: connection.execute(drop))
+        self._run("DROP TABLE {}")
         self.store.close()
+
+    def _run(self, statement: LiteralString) -> None:
+        query = sql.SQL(statement).format(self.name)
+        self.store._reach().run(lambda connection: connection.execute(query))
 
 
 def ingest(conninfo: str, records: list[Record], ready: Ready, before: list[Record]) -> float:
     """From records to committed rows, where some are stored before."""
     loaded = Loaded(conninfo, ready, before)
     begin = time.perf_counter()
-    loaded.index.ingest(records)
+    loaded.ingest(records)
     took = time.perf_counter() - begin
     loaded.done()
     return took
@@ -170,7 +180,7 @@ def ingest(conninfo: str, records: list[Record], ready: Ready, before: list[Reco
 def look_up(conninfo: str, records: list[Record], ready: Ready) -> float:
     """The least that a run over unchanged records has to do, as one writes it with psycopg."""
     loaded = Loaded(conninfo, ready, records, analyze=True)
-    query = sql.SQL("SELECT record_id, number, hash FROM {} WHERE record_id = ANY(%s)").format(loaded.store._table.name)
+    query = sql.SQL("SELECT record_id, number, hash FROM {} WHERE record_id = ANY(%s)").format(loaded.name)
     with psycopg.connect(conninfo, autocommit=True) as connection:
         begin = time.perf_counter()
         for first in range(0, len(records), 1_000):
@@ -185,7 +195,7 @@ def our_look_up(conninfo: str, records: list[Record], ready: Ready) -> float:
     loaded = Loaded(conninfo, ready, records, analyze=True)
     begin = time.perf_counter()
     for first in range(0, len(records), 1_000):
-        loaded.store.known([record.id for record in records[first : first + 1_000]])
+        loaded.table.known([record.id for record in records[first : first + 1_000]])
     took = time.perf_counter() - begin
     loaded.done()
     return took
@@ -231,7 +241,7 @@ def busy(conninfo: str, records: list[Record], vectors: Vectors) -> None:
     ready = Ready(vectors, (record.text for record in records), rate=3_000)
     loaded = Loaded(conninfo, ready, [])
     begin = time.perf_counter()
-    loaded.index.ingest(records)
+    loaded.ingest(records)
     took = time.perf_counter() - begin
     loaded.done()
     print(f"an encoder of 3,000 chunks a second is busy {ready.busy / took:.1%} of an ingest (at least 95 %)")
@@ -241,6 +251,7 @@ def recall(conninfo: str, records: list[Record], vectors: Vectors, ready: Ready)
     """Of the ten nearest by an exact scan, with and without a filter that one row in a hundred meets."""
     store = PgVectorStore(conninfo, table=fresh_table())
     Index(store, ready).ingest(records)
+    opened = store.open(SPACE)
     chance = np.random.default_rng(1)
     asked = vectors[chance.integers(len(vectors), size=200)] + chance.normal(size=(200, DIMENSIONS)) * 0.01
     similar = asked.astype(np.float32) @ vectors.T
@@ -251,7 +262,7 @@ def recall(conninfo: str, records: list[Record], vectors: Vectors, ready: Ready)
         own = np.where(meant, similar, -9)
         expected = [{records[row].id for row in best} for best in np.argsort(-own, axis=1)[:, :10].tolist()]
         begin = time.perf_counter()
-        found = [store.search(vector[None], 10, parse(where))[0] for vector in asked.astype(np.float32)]
+        found = [opened.search(Search(vector[None], 10, parse(where)))[0] for vector in asked.astype(np.float32)]
         took = (time.perf_counter() - begin) / len(asked)
         hits = [
             len({match.record_id for match in each} & right) / 10 for each, right in zip(found, expected, strict=True)
@@ -267,9 +278,9 @@ def memory(conninfo: str) -> None:
     for number in (10_000, 200_000):
         records = (Record(str(each), f"{each} {' '.join(PROSE)[:550]}", {"n": each}) for each in range(number))
         with PgVectorStore(conninfo, table=fresh_table()) as store:
-            store.open(SPACE, write=True)
-            store.settle = lambda: None  # type: ignore[method-assign]  # the server's memory is not looked at
-            Ingest(store, Instant(DIMENSIONS), None, None).run(records, prune=False)
+            opened = store.open(SPACE, create=True)
+            # No indexes are built: the server's memory is not looked at.
+            Ingest(Instant(DIMENSIONS)).run(opened, records, build_indexes=False)
         print(f"an ingest of {number:,} records adds {peak() - before:,.0f} MiB at most (within 100 of each other)")
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harrier_core import EmbeddingSpace, Record
+from harrier_core import Embedder, EmbeddingSpace, Encoded, Record
 from harrier_core.testing import PROSE
 
 Vectors = NDArray[np.float32]
@@ -20,57 +20,74 @@ def space_of(dimensions: int) -> EmbeddingSpace:
     return EmbeddingSpace("bench", None, "w", "t", dimensions, "last token", "l2", "{text}")
 
 
-class Ready:
-    """An encoder whose vectors are there already, at so many texts a second or at once."""
+class Ready(Embedder):
+    """An embedder whose vectors are there already, at so many texts a second or at once."""
+
+    name = "bench"
+    max_tokens = 1_000_000
 
     def __init__(self, vectors: Vectors, texts: Iterable[str], rate: float | None = None) -> None:
-        self.space = space_of(vectors.shape[1])
+        self._space = space_of(vectors.shape[1])
         self._vectors = vectors
         self._places = {text: place for place, text in enumerate(texts)}
         self._rate = rate
         self._thread = ThreadPoolExecutor(1)
         self.busy = 0.0
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """A guess, which costs nothing either."""
+    @property
+    def space(self) -> EmbeddingSpace:
+        """Of its vectors."""
+        return self._space
+
+    def count_tokens(self, texts: Iterable[str]) -> list[int]:
+        """Guess, which costs nothing either."""
         return [len(text) // 5 for text in texts]
 
-    def submit_documents(self, texts: Sequence[str]) -> Future[Vectors]:
-        """On a thread, as a model would."""
-        return self._thread.submit(self._look_up, texts)
+    def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
+        """Look them up on a thread, as a model would encode them."""
+        return self._thread.submit(self._look_up, list(texts))
 
-    def _look_up(self, texts: Sequence[str]) -> Vectors:
+    def submit_queries(self, texts: Iterable[str], *, task: object = None) -> Future[Encoded]:  # noqa: ARG002
+        """Do the same: a query is one of the texts."""
+        return self._thread.submit(self._look_up, list(texts))
+
+    def _look_up(self, texts: list[str]) -> Encoded:
         vectors = self._vectors[[self._places[text] for text in texts]]
-        if self._rate and len(texts):
+        if self._rate and texts:
             threading.Event().wait(len(texts) / self._rate)
             self.busy += len(texts) / self._rate
-        return vectors
-
-    def encode_queries(self, texts: Iterable[str], *, task: object = None) -> Vectors:  # noqa: ARG002
-        """Not timed here."""
-        return self._look_up(list(texts))
-
-    async def aencode_queries(self, texts: Iterable[str], *, task: object = None) -> Vectors:  # noqa: ARG002
-        """Not timed here."""
-        return self._look_up(list(texts))
+        return Encoded(vectors, [0] * len(texts))
 
 
-class Instant:
-    """An encoder of any text, whose vectors are all the same."""
+class Instant(Embedder):
+    """An embedder of any text, whose vectors are all the same."""
+
+    name = "bench"
+    max_tokens = 1_000_000
 
     def __init__(self, dimensions: int) -> None:
-        self.space = space_of(dimensions)
+        self._space = space_of(dimensions)
         self._vector = np.full(dimensions, dimensions**-0.5, np.float32)
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Words will do."""
+    @property
+    def space(self) -> EmbeddingSpace:
+        """Of its vectors."""
+        return self._space
+
+    def count_tokens(self, texts: Iterable[str]) -> list[int]:
+        """Count words, which will do."""
         return [len(text.split()) for text in texts]
 
-    def submit_documents(self, texts: Sequence[str]) -> Future[Vectors]:
-        """At once."""
-        done: Future[Vectors] = Future()
-        done.set_result(np.tile(self._vector, (len(texts), 1)))
+    def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
+        """Answer at once."""
+        given = list(texts)
+        done: Future[Encoded] = Future()
+        done.set_result(Encoded(np.tile(self._vector, (len(given), 1)), [0] * len(given)))
         return done
+
+    def submit_queries(self, texts: Iterable[str], *, task: object = None) -> Future[Encoded]:  # noqa: ARG002
+        """Answer at once."""
+        return self.submit_documents(texts)
 
 
 def rows(number: int, dimensions: int) -> tuple[list[Record], Vectors]:

@@ -150,6 +150,8 @@ class Engine:
         if decoder is None:  # closed; a call that came at that very moment is nobody else's to end
             for call in [*self._queries, *self._documents, *(call for call, _ in self._started_batch())]:
                 call.future.cancel()
+            self._started = None
+            release_memory(self.placement.device)
             return
         with self._lock:
             batch = self._starting = self._next_pass()
@@ -171,7 +173,8 @@ class Engine:
             before, self._started = self._started, None
             if before:
                 self._finish(decoder, before)
-            del decoder
+        del decoder  # whoever drops the last reference looks, or releases, afterwards: `close` if it comes later
+        if self._thread is None:
             release_memory(self.placement.device)
 
     def _started_batch(self) -> Batch:

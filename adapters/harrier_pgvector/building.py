@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import Any
 
 from psycopg import Connection, errors, sql
 
-from harrier_pgvector.schema import BUILD_MEMORY, INDEXES, Table, are_few
+from harrier_pgvector.schema import BUILD_MEMORY, INDEXES, WRITERS, Table, are_few
 from harrier_pgvector.session import ask, transaction
+
+log = logging.getLogger(__name__)
 
 # CREATE INDEX waits for all who write to the table, and all who come later to write wait for it.
 _LOCK_TIMEOUT = "10s"
 # Another builder is waited for longer, so that an ingest ends when the indexes are there.
 _BUILDER_TIMEOUT = "10min"
+# How often, and seconds between, it is looked for other writers.
+_LOOKS, _BETWEEN_LOOKS = 10, 0.02
 _TRANSACTION_TIMEOUT = 170_000  # the first version that has one
 
 
@@ -22,8 +28,11 @@ def is_small(connection: Connection[Any], table: Table) -> bool:
 
 
 def build(connection: Connection[Any], table: Table) -> None:
-    """Build the indexes that are missing, unless there are few rows; one at a time, whoever else wants the same."""
+    """Build the indexes that are missing, unless there are few rows or somebody else writes; one builder at a time."""
     if not _missing(connection, table) or is_small(connection, table):
+        return
+    if _is_written_to(connection, table):
+        log.info("indexes of %s.%s were not built, for somebody else writes to it", *table.names)
         return
     with transaction(connection):
         _take_time(connection)
@@ -37,7 +46,16 @@ def build(connection: Connection[Any], table: Table) -> None:
 
 def _missing(connection: Connection[Any], table: Table) -> list[sql.Composed]:
     there = ask(connection, INDEXES, table.names).fetchall()
-    return [statement for method, statement in table.indexes().items() if (method,) not in there]
+    return [statement for index, statement in table.indexes().items() if index not in there]
+
+
+def _is_written_to(connection: Connection[Any], table: Table) -> bool:
+    """Whether another session is seen writing. Between two writes a loader waits for vectors, and is not seen."""
+    for look in range(_LOOKS):
+        if ask(connection, WRITERS, table.names).fetchone() == (True,):
+            return True
+        time.sleep(_BETWEEN_LOOKS if look < _LOOKS - 1 else 0)
+    return False
 
 
 def _take_time(connection: Connection[Any]) -> None:

@@ -22,6 +22,8 @@ from harrier_pgvector.session import as_ours, autocommitting
 
 T = TypeVar("T")
 
+CLOSED = "this store is closed; make another one"
+
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 _STANDBY_WAIT = 5.0  # seconds for a standby to become the primary, if no primary was ever seen
 
@@ -59,7 +61,7 @@ class Connections:
                     self._seen_writable = self._seen_writable or writes or _is_writable(connection)
                     return result
             except PoolClosed:
-                raise StoreUnavailable("this store is closed; make another one") from None
+                raise StoreUnavailable(CLOSED) from None
             except (psycopg.Error, InterfaceError) as error:
                 if time.monotonic() >= begin + self._patience(error, state):
                     translate(error, sound=state.sound)
@@ -99,7 +101,7 @@ class Connections:
             raise StoreUnavailable(f"{self} was connected before this process was forked; open the store after it")
         with self._lock:
             if self._closed.is_set():
-                raise StoreUnavailable("this store is closed; make another one")
+                raise StoreUnavailable(CLOSED)
             if self._theirs is None and self._own is None:
                 self._own = Pool(self._conninfo)
             if self._process is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 TABLE, SCHEMA = "documents", "public"  # by default
+SERVER_URLS = ("postgresql://", "postgres://")  # what libpq takes for a URL
 
 
 def shown(database: str | Path, table: str | None, schema: str) -> str:
@@ -21,8 +22,11 @@ def shown(database: str | Path, table: str | None, schema: str) -> str:
 
 
 def without_password(url: str) -> str:
-    """Return the URL of a server as it may be shown."""
-    parts = urlsplit(url)
+    """Return the URL of a server as it may be shown; one that only libpq can split is not shown."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "a Postgres server"
     user, at, host = parts.netloc.rpartition("@")
     options = parse_qsl(parts.query.replace("+", "%2B"))
     query = query_of((name, value) for name, value in options if "password" not in name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from psycopg import Connection, errors
 from harrier_core.errors import SettingError, SpaceError, StoreMissing, StoreUnsuitable, StoreWarning, WrongSpace
 from harrier_core.space import EmbeddingSpace
 from harrier_pgvector.rows import Precision
-from harrier_pgvector.schema import COLUMNS, EXTENSION, LOOK_UP, Table
+from harrier_pgvector.schema import COLUMNS, EXTENSION, LAYOUT, LOOK_UP, Table
 from harrier_pgvector.session import ask, transaction
 
 _NEEDED, _ITERATIVE, _SOUND = (0, 7, 0), (0, 8, 0), (0, 8, 4)  # halfvec; iterative scans; no damaged HNSW
@@ -55,6 +56,10 @@ class Opened:
     table: Table
     iterative: bool
 
+    def was(self, rows: list[Any]) -> bool:
+        """Return whether LOOK_UP finds the same now."""
+        return found_in(rows) == self.found
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -71,33 +76,46 @@ class Place:
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
 
-    def open(self, connection: Connection[Any], space: EmbeddingSpace, before: Opened | None, *, write: bool) -> Opened:
-        """Look at the table, and to write make it if there is none; cheap if it is as it was before."""
+    def open(self, connection: Connection[Any], space: EmbeddingSpace, *, create: bool) -> Opened:
+        """Look at the table, and with `create` make it if there is none."""
         found = self._look_up(connection)
         if found is None:
-            if not write:
-                raise StoreMissing(f"there is no table {self}; ingest something into it first")
+            if not create:
+                raise self._missing()
             found = self._create(connection, space)
-        if before is not None and (before.found, before.space) == (found, space):
-            return before
-        stored, precision = self._stored(found)
-        extension = self._checked(_extension(connection, precision))
-        if stored != space:
+        opened = self._opened(connection, found)
+        if opened.space != space:
             raise WrongSpace(
-                f"table {self} holds vectors of another space: {stored.explain(space)}; use another table, or ingest "
-                "everything anew into a new one"
+                f"table {self} holds vectors of another space: {opened.space.explain(space)}; use another table, or "
+                "ingest everything anew into a new one"
             )
-        return Opened(found, stored, self._table(space, precision, extension), extension.iterative)
+        return opened
+
+    def look(self, connection: Connection[Any]) -> Opened:
+        """Look at the table, of whatever space it is."""
+        found = self._look_up(connection)
+        if found is None:
+            raise self._missing()
+        return self._opened(connection, found)
+
+    def _opened(self, connection: Connection[Any], found: Found) -> Opened:
+        space, precision = self._stored(found)
+        extension = self._checked(_extension(connection, precision))
+        return Opened(found, space, self._table(space, precision, extension), extension.iterative)
 
     def _table(self, space: EmbeddingSpace, precision: Precision, extension: Extension) -> Table:
         return Table(self.schema, self.name, space.dimensions, precision, extension.schema, extension.oid or 0)
 
+    def _missing(self) -> StoreMissing:
+        return StoreMissing(f"there is no table {self}; ingest something into it first")
+
+    def space(self, connection: Connection[Any]) -> EmbeddingSpace | None:
+        """Return the space of the vectors that are there, or None if there is no table."""
+        found = self._look_up(connection)
+        return self._stored(found)[0] if found else None
+
     def _look_up(self, connection: Connection[Any]) -> Found | None:
-        rows = ask(connection, LOOK_UP, [self.schema, self.name]).fetchall()
-        if not rows:
-            return None
-        comment = next((comment for _, name, _, comment in rows if name == "embedding"), None)
-        return rows[0][0], {name: kind for _, name, kind, _ in rows}, comment
+        return found_in(ask(connection, LOOK_UP, [self.schema, self.name]).fetchall())
 
     def _stored(self, found: Found) -> tuple[EmbeddingSpace, Precision]:
         _, columns, comment = found
@@ -112,6 +130,11 @@ class Place:
                 f"table {self} does not say what its vectors are: the comment on its column 'embedding' is {error}; "
                 "use another table name"
             ) from None
+        if (layout := json.loads(comment or "{}").get("layout")) != LAYOUT:
+            raise StoreUnsuitable(
+                f"table {self} is of layout {layout!r}, and this harrier-kit knows layout {LAYOUT}; update "
+                "harrier-kit, or use another table name"
+            )
         kind = re.search(r"(halfvec|vector)\(\d+\)$", columns["embedding"])
         return space, "vector" if kind and kind[1] == "vector" else "halfvec"
 
@@ -122,7 +145,7 @@ class Place:
             table = self._table(space, self.precision, self._checked(extension))
             try:
                 with transaction(connection):
-                    for statement in table.create(space.to_json()):
+                    for statement in table.create(space):
                         connection.execute(statement, [])
             except (errors.DuplicateTable, errors.DuplicateObject, errors.UniqueViolation):
                 found = self._look_up(connection)
@@ -165,6 +188,14 @@ class Place:
                 stacklevel=2,
             )
         return extension
+
+
+def found_in(rows: list[Any]) -> Found | None:
+    """Return what LOOK_UP found."""
+    if not rows:
+        return None
+    comment = next((comment for _, name, _, comment in rows if name == "embedding"), None)
+    return rows[0][0], {name: kind for _, name, kind, _ in rows}, comment
 
 
 def _extension(connection: Connection[Any], precision: Precision) -> Extension | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import TYPE_CHECKING, Literal
 
-from harrier_core.records import Chunk, to_json
+from harrier_core.records import Chunk
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +36,7 @@ def copy_blocks(chunks: Sequence[Chunk], vectors: NDArray[np.float32], precision
 
 
 def _row(chunk: Chunk, vector: bytes) -> tuple[bytes, ...]:
-    record_id, text, metadata = chunk.record_id.encode(), chunk.text.encode(), to_json(chunk.metadata)
+    record_id, text, metadata = chunk.record_id.encode(), chunk.text.encode(), chunk.metadata_json
     return (
         _BEFORE_ID(8, len(record_id)),
         record_id,
@@ -75,7 +75,7 @@ def array_columns(
     yield _array(_TEXT, [chunk.record_id.encode() for chunk in chunks])
     yield _array(_INTEGER, [chunk.number.to_bytes(4, "big") for chunk in chunks])
     yield _array(_TEXT, [chunk.text.encode() for chunk in chunks])
-    yield _array(_JSONB, [b"\1" + to_json(chunk.metadata) for chunk in chunks])  # the version of jsonb's wire format
+    yield _array(_JSONB, [b"\1" + chunk.metadata_json for chunk in chunks])  # the version of jsonb's wire format
     yield _array(_INTEGER, [chunk.start.to_bytes(4, "big") for chunk in chunks])
     yield _array(_INTEGER, [chunk.end.to_bytes(4, "big") for chunk in chunks])
     yield _array(_BYTEA, [chunk.hash for chunk in chunks])

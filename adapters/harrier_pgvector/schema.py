@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from harrier_core.records import Chunk
+    from harrier_core.space import EmbeddingSpace
 
 COLUMNS = ("record_id", "number", "text", "metadata", "start_at", "end_at", "hash", "embedding")
+
+LAYOUT = 1  # of a table, in the comment
 
 # A page has 8,160 bytes for a row, in which the other columns leave no more than some tens once they are moved out.
 _MOST_INLINE_BYTES = 7_800
@@ -53,10 +56,29 @@ LOOK_UP = """
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p')"""
 
+# Of each index its access method and its first column, which is null for an expression.
 INDEXES = """
-    SELECT DISTINCT m.amname FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+    SELECT m.amname, a.attname FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_class x ON x.oid = i.indexrelid
-    JOIN pg_am m ON m.oid = x.relam WHERE i.indisvalid AND n.nspname = %s AND c.relname = %s"""
+    JOIN pg_am m ON m.oid = x.relam LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+    WHERE i.indisvalid AND n.nspname = %s AND c.relname = %s"""
+
+# Whether another session writes to the table, or to a partition of it, at this moment.
+WRITERS = """
+    SELECT EXISTS (
+        SELECT FROM pg_locks l WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted
+            AND l.pid <> pg_backend_pid()
+            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND l.relation IN (
+                SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                WHERE n.nspname = %s AND c.relname = %s
+            )
+    )"""
+
+SIZE = """
+    SELECT sum(pg_total_relation_size(coalesce(p.relid, c.oid)))::bigint FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN LATERAL pg_partition_tree(c.oid) p ON p.isleaf
+    WHERE n.nspname = %s AND c.relname = %s"""
 
 # The extension, and its type of that name.
 EXTENSION = """
@@ -74,6 +96,26 @@ BUILD_MEMORY = """
         SELECT greatest(pg_relation_size(c.oid), (SELECT max(pg_relation_size(relid)) FROM pg_partition_tree(c.oid)))
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s
     ) AS s (bytes)"""
+
+
+# The rows of a search. No index has the sum, so that none is used for the order of all.
+_ROWS = "record_id, number, text, metadata, start_at, end_at, {stored} AS stored, {far} AS far"
+_NEAR = "SELECT {rows} FROM {table} WHERE {where} ORDER BY {far} LIMIT %s"
+_NEAR_BY_SIGN = """
+    SELECT {rows} FROM (
+        SELECT * FROM {table} WHERE {where}
+        ORDER BY {signs_of}(embedding)::{bits} {differing} {signs_of}(%s::{type})::{bits} LIMIT %s
+    ) AS candidates ORDER BY far LIMIT %s"""
+_ALL = "SELECT {rows} FROM {table} WHERE {gate} AND {where} ORDER BY {far} + 0::float8 LIMIT %s"
+_NEAR_OR_ALL = """
+    WITH near AS MATERIALIZED ({near}), enough (enough) AS MATERIALIZED (SELECT count(*) >= %s FROM near)
+    SELECT * FROM near WHERE (SELECT enough FROM enough)
+    UNION ALL SELECT * FROM ({otherwise}) AS found ORDER BY far"""
+
+
+def stamp(space: EmbeddingSpace) -> str:
+    """Return the comment that tells what a table's vectors are, and how the table is made."""
+    return json.dumps({**json.loads(space.to_json()), "layout": LAYOUT}, ensure_ascii=False)
 
 
 def are_few(table: sql.Identifier) -> sql.Composed:
@@ -140,7 +182,7 @@ class Table:
     def _operator(self, name: LiteralString) -> sql.Composed:
         return sql.SQL("OPERATOR({}.{})").format(Name(self._extension), sql.SQL(name))
 
-    def create(self, space: str) -> list[sql.Composed]:
+    def create(self, space: EmbeddingSpace) -> list[sql.Composed]:
         """The statements that make it, empty, without the indexes that a load should not wait for."""
         create = self._format(
             """
@@ -158,7 +200,7 @@ class Table:
         )
         # Postgres moves values out of rows above 2 kB, and an exact search that fetches them takes five times as long.
         inline = [self._format("ALTER TABLE {table} ALTER COLUMN embedding SET STORAGE PLAIN")] * self._inline
-        comment = self._format("COMMENT ON COLUMN {table}.embedding IS {space}", space=literal(space))
+        comment = self._format("COMMENT ON COLUMN {table}.embedding IS {space}", space=literal(stamp(space)))
         return [create, *inline, comment]
 
     def langchain_view(self, view: sql.Identifier, *, invoker: bool) -> sql.Composed:
@@ -175,41 +217,49 @@ class Table:
         options = sql.SQL(" WITH (security_invoker = true)" if invoker else "")
         return self._format(create, view=view, options=options)
 
-    def indexes(self) -> dict[str, sql.Composed]:
-        """What makes searches fast, by the access method that each has."""
+    def indexes(self) -> dict[tuple[str, str | None], sql.Composed]:
+        """What makes searches fast, by the access method and the column of each index."""
         if self._by_sign:
             signs = "CREATE INDEX ON {table} USING hnsw (({signs_of}(embedding)::{bits}) {operators})"
             nearest = self._format(signs, operators=self._its("bit_hamming_ops"))
         else:
             operators = self._its(f"{self.precision}_cosine_ops")
             nearest = self._format("CREATE INDEX ON {table} USING hnsw (embedding {operators})", operators=operators)
-        return {
-            "hnsw": nearest,
-            "gin": self._format("CREATE INDEX ON {table} USING gin (metadata jsonb_path_ops)"),
-        }
+        metadata = self._format("CREATE INDEX ON {table} USING gin (metadata jsonb_path_ops)")
+        return {self.nearest: nearest, ("gin", "metadata"): metadata}
+
+    @property
+    def nearest(self) -> tuple[str, str | None]:
+        """The access method and the column of the index that finds near vectors."""
+        return "hnsw", None if self._by_sign else "embedding"
 
     def search(
-        self, vector: str, k: int, condition: Compiled, *, with_vectors: bool = False
+        self, vector: NDArray[np.float32], k: int, condition: Compiled, *, exact: bool, with_vectors: bool
     ) -> tuple[sql.Composed, list[object]]:
-        """The k nearest that meet the condition, nearest first, and what is bound in it."""
+        """The k nearest that meet the condition, nearest first, and what is bound in it.
+
+        An index may give up before it has found k. Then all rows are compared, which is decided in the same statement:
+        a part whose condition is false before any row was read is not executed.
+        """
         where, values = condition
-        stored = self._stored if with_vectors else sql.SQL("NULL")
-        if not self._by_sign:
-            near = """
-                SELECT record_id, number, text, metadata, 1.0::float8 - (embedding {distance} %s::{type}), start_at,
-                    end_at, {stored}
-                FROM {table} WHERE {where} ORDER BY embedding {distance} %s::{type} LIMIT %s"""
-            return self._format(near, where=where, stored=stored), [vector, *values, vector, k]
-        again = """
-            WITH near AS MATERIALIZED (
-                SELECT * FROM {table} WHERE {where}
-                ORDER BY {signs_of}(embedding)::{bits} {differing} {signs_of}(%s::{type})::{bits} LIMIT %s
-            )
-            SELECT record_id, number, text, metadata, 1.0::float8 - (embedding {distance} %s::{type}), start_at,
-                end_at, {stored}
-            FROM near ORDER BY embedding {distance} %s::{type} LIMIT %s"""
-        bound: list[object] = [*values, vector, _candidates(k), vector, vector, k]
-        return self._format(again, differing=self._operator("<~>"), where=where, stored=stored), bound
+        written = "[" + ",".join(map(str, vector.tolist())) + "]"
+        stored = self._stored if with_vectors else sql.SQL("NULL::bytea")
+        far = self._format("(embedding {distance} %s::{type})")
+        parts: dict[str, sql.Composable] = {
+            "where": where,
+            "far": far,
+            "rows": sql.SQL(_ROWS).format(stored=stored, far=far),
+        }
+        of_all: list[object] = [written, *values, written, k]
+        if exact:
+            return self._format(_ALL, gate=sql.SQL("true"), **parts), of_all
+        if self._by_sign:
+            near = self._format(_NEAR_BY_SIGN, differing=self._operator("<~>"), **parts)
+            bound: list[object] = [written, *values, written, _candidates(k), k]
+        else:
+            near, bound = self._format(_NEAR, **parts), of_all
+        otherwise = self._format(_ALL, gate=sql.SQL("NOT (SELECT enough FROM enough)"), **parts)
+        return self._format(_NEAR_OR_ALL, near=near, otherwise=otherwise), [*bound, k, *of_all]
 
     @property
     def _stored(self) -> sql.Composable:

@@ -7,7 +7,7 @@ What belongs to the extension is qualified in each statement.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, LiteralString
 from weakref import WeakKeyDictionary
@@ -24,6 +24,8 @@ _OURS = "SET LOCAL search_path = pg_catalog, pg_temp"
 _BEGIN = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_OURS}"
 _BEGUN = f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; {_OURS}"
 _PIN = "pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
+
+Statement = tuple[LiteralString | sql.SQL | sql.Composed, Sequence[Any], bool]  # what is bound in it, and if in binary
 
 _READ_COMMITTED, _REPEATABLE_READ = "read committed", "repeatable read"
 
@@ -111,24 +113,73 @@ def ask(
     return _together(connection, (pin, values, False), (query, bound, binary))
 
 
-Statement = tuple[LiteralString | sql.SQL | sql.Composed, Sequence[Any], bool]
+def ask_checked(
+    connection: Connection[Any],
+    look: Statement,
+    is_same: Callable[[list[Any]], bool],
+    statements: Sequence[Statement],
+    *,
+    settings: Mapping[str, str] | None = None,
+    together: bool = True,
+) -> list[Cursor[Any]] | None:
+    """Run statements that rest on what `look` finds; in one round trip, that look included, if possible.
+
+    Return None, and let their errors be, if that is not the same any more. Together, they have run all the same: they
+    must not write.
+    """
+    pin, values = _setting(settings or {})
+    in_transaction = connection.info.transaction_status != TransactionStatus.IDLE or not connection.autocommit
+    if not together or connection in _pinned or in_transaction or not capabilities.has_pipeline():
+        return _checked_apart(connection, look, is_same, statements, settings)
+    cursors, error = _run_together(connection, [(pin, values, False), look, *statements])
+    if len(cursors) > 1 and not is_same(cursors[1].fetchall()):
+        return None
+    if error:
+        raise error
+    return cursors[2:]
+
+
+def _checked_apart(
+    connection: Connection[Any],
+    look: Statement,
+    is_same: Callable[[list[Any]], bool],
+    statements: Sequence[Statement],
+    settings: Mapping[str, str] | None,
+) -> list[Cursor[Any]] | None:
+    with transaction(connection):
+        if not is_same(ask(connection, look[0], look[1], binary=look[2]).fetchall()):
+            return None
+        return [ask(connection, query, bound, settings=settings, binary=binary) for query, bound, binary in statements]
 
 
 def _together(connection: Connection[Any], first: Statement, second: Statement) -> Cursor[Any]:
-    """Run two statements in one round trip: outside of a transaction those of a pipeline are one, up to its end."""
-    cursor, failed = None, None
+    """Run two statements in one round trip, and return what the second one gives."""
+    cursors, error = _run_together(connection, [first, second])
+    if error:
+        raise error
+    return cursors[1]
+
+
+def _run_together(
+    connection: Connection[Any], statements: Sequence[Statement]
+) -> tuple[list[Cursor[Any]], psycopg.Error | None]:
+    """Run statements in one round trip, and return the cursors of those that succeeded, and the error of the next one.
+
+    Outside of a transaction the statements of a pipeline are one, up to its end.
+    """
+    cursors: list[Cursor[Any]] = []
+    failed: psycopg.Error | None = None
     try:
         with connection.pipeline():
             try:
-                for query, bound, binary in (first, second):
-                    cursor = connection.execute(query, bound, binary=binary)
+                for query, bound, binary in statements:
+                    cursors.append(connection.execute(query, bound, binary=binary))
             except psycopg.Error as error:  # raised in here, psycopg would log that a lost pipeline cannot be ended
                 failed = error
     except psycopg.Error as error:
         failed = failed or error
-    if failed or cursor is None:
-        raise failed or psycopg.InternalError("nothing was run")
-    return cursor
+    done = [cursor for cursor in cursors if cursor.pgresult is not None]
+    return done, failed or (None if len(done) == len(statements) else psycopg.InternalError("nothing was run"))
 
 
 def _setting(settings: Mapping[str, str]) -> tuple[sql.Composed, list[str]]:

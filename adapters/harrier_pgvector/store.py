@@ -1,38 +1,30 @@
-"""PgVectorStore: chunks and vectors in one table of Postgres."""
+"""PgVectorStore: a table of Postgres for chunks and vectors, by its settings."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, LiteralString, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from psycopg import Connection, sql
+from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
-from harrier_core.errors import SettingError, StoreError, StoreUnavailable, StoreUnsuitable, StoreWarning
-from harrier_core.filters import Condition
-from harrier_core.records import Chunk, Match
+from harrier_core.errors import SettingError, StoreMissing, StoreUnavailable, StoreUnsuitable
 from harrier_core.space import EmbeddingSpace
-from harrier_core.store import Hashes, Stored, Write, Written
-from harrier_pgvector.building import build, is_small
-from harrier_pgvector.connections import Connections
-from harrier_pgvector.embedded import start
-from harrier_pgvector.failures import UNTRANSLATABLE
-from harrier_pgvector.filters import Compiled, compile_condition
-from harrier_pgvector.opening import Opened, Place, checked_name
-from harrier_pgvector.rows import Precision, vector_of
-from harrier_pgvector.schema import ANY_OF, Name, Table, ids
-from harrier_pgvector.session import as_ours, ask, transaction
-from harrier_pgvector.writing import Writing, look_apart
+from harrier_core.store import Facts
+from harrier_pgvector.connections import CLOSED, Connections
+from harrier_pgvector.describing import describe
+from harrier_pgvector.embedded import check_index, start
+from harrier_pgvector.naming import SCHEMA, SERVER_URLS, TABLE, shown, without_password
+from harrier_pgvector.opened import OpenTable
+from harrier_pgvector.opening import Place, checked_name
+from harrier_pgvector.rows import Precision
+from harrier_pgvector.schema import Name
+from harrier_pgvector.session import as_ours, ask
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Vectors = NDArray[np.float32]
 
 _PRECISIONS: dict[str, Precision] = {"float16": "halfvec", "float32": "vector"}
 
@@ -40,177 +32,102 @@ _INVOKER = 150_000  # the first version whose views can have the rights of whoev
 
 
 class PgVectorStore:
-    """A table of chunks in Postgres. Making one connects to nothing; any number of threads may use it at once."""
+    """A table of chunks in Postgres. Making one connects to nothing; any number of threads may use it at once.
+
+    A store pickles as its settings, the connection string with its password included. One over a pool does not.
+    """
 
     def __init__(
         self,
         place: str | ConnectionPool[Any] | Connections,
         *,
-        table: str = "documents",
-        schema: str = "public",
+        table: str = TABLE,
+        schema: str = SCHEMA,
         precision: str = "float16",
         retry_for: float = 60.0,
     ) -> None:
-        """A table in the database of a connection string, or of a psycopg pool, which stays its owner's.
+        """Name a table in the database of a connection string, or of a psycopg pool, which stays its owner's.
 
         precision: float16 numbers cost half of float32 and lose no recall. retry_for: after how many seconds an
         operation is given up whose server is away, silent, or read-only after it took writes before. A statement that
         the server works on is waited for. Of a pool, its connections' own timeouts apply.
         """
-        if precision not in _PRECISIONS:
-            raise SettingError(f"precision is 'float16' or 'float32', not {precision!r}")
-        self._connections = place if isinstance(place, Connections) else Connections(place, retry_for)
-        self._place = Place(schema, table, _PRECISIONS[precision])
-        self._opened: Opened | None = None
-        self._stop: Callable[[], None] = lambda: None
+        self._set(place, table=table, schema=schema, precision=precision, retry_for=retry_for)
 
     @classmethod
-    def embedded(cls, folder: str | Path, *, table: str = "documents", **options: Any) -> Self:  # noqa: ANN401
-        """A table in a real PostgreSQL that runs in a folder; other processes may open the same folder."""
-        conninfo, stop = start(Path(folder))
-        store = cls(conninfo, table=table, **options)
-        store._stop = stop
+    def embedded(
+        cls,
+        folder: str | Path,
+        *,
+        table: str = TABLE,
+        schema: str = SCHEMA,
+        precision: str = "float16",
+        retry_for: float = 60.0,
+    ) -> Self:
+        """Name a table in a real PostgreSQL that runs in a folder; other processes may open the same folder.
+
+        The server starts when the store is first used, and the folder is made by the first ingest.
+        """
+        store = cls.__new__(cls)
+        store._set(Path(folder), table=table, schema=schema, precision=precision, retry_for=retry_for)
         return store
 
-    # -- opening
+    def _set(
+        self,
+        where: str | ConnectionPool[Any] | Connections | Path,
+        *,
+        table: str,
+        schema: str,
+        precision: str,
+        retry_for: float,
+    ) -> None:
+        if precision not in _PRECISIONS:
+            raise SettingError(f"precision is 'float16' or 'float32', not {precision!r}")
+        self._place = Place(schema, table, _PRECISIONS[precision])
+        self._settings: dict[str, Any] = {"table": table, "schema": schema, "precision": precision}
+        self._retry_for = retry_for
+        self._where = where
+        self._connections = None if isinstance(where, Path) else _connections(where, retry_for)
+        self._stop: Callable[[], None] = lambda: None
+        self._starting = threading.Lock()
+        self._closed = False
 
-    def open(self, space: EmbeddingSpace, *, write: bool) -> None:
-        """Make sure that the table's vectors are of this space; to write, make the table if there is none."""
-        self._connections.run(lambda connection: self.open_on(connection, space, write=write))
+    # -- the place
 
-    def open_on(self, connection: Connection[Any], space: EmbeddingSpace, *, write: bool) -> None:
-        """The same on a connection of the caller's, as part of its transaction if there is one."""
-        with as_ours(connection):
-            self._opened = self._place.open(connection, space, self._opened, write=write)
+    def open(self, space: EmbeddingSpace, *, create: bool = False) -> OpenTable:
+        """Open the table for vectors of this space; with `create`, make it, and an embedded server, if there is none.
 
-    # -- writing
-
-    def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
-        """The hashes of the chunks of those records that are there."""
-        return self._connections.run(lambda connection: look_apart(connection, self._table, record_ids))
-
-    def write(self, write: Write) -> Written:
-        """All of it in one transaction: a reader sees a record's old chunks or its new ones, and never a mix."""
-        return self._connections.run(lambda connection: self.write_on(connection, write), writes=True)
-
-    def write_on(self, connection: Connection[Any], write: Write) -> Written:
-        """The same on a connection of the caller's, as part of its transaction if there is one.
-
-        That transaction must not be REPEATABLE READ, in which a record could become a mix of two writers' chunks.
+        Raise StoreMissing if there is nothing, and WrongSpace if it holds vectors of another space.
         """
-        writing = Writing(connection, self._table, str(self))
+        connections = self._reach(create=create)
+        return connections.run(lambda connection: self.open_on(connection, space, create=create))
+
+    def open_on(self, connection: Connection[Any], space: EmbeddingSpace, *, create: bool = False) -> OpenTable:
+        """Do the same on a connection of the caller's, as part of its transaction if there is one."""
         with as_ours(connection):
-            try:
-                with transaction(connection, current=True):
-                    return writing.write(write)
-            except UNTRANSLATABLE:
-                with transaction(connection, current=True):
-                    return writing.write_apart(write)
+            opened = self._place.open(connection, space, create=create)
+        return OpenTable(self._reach(create=create), self._place, opened)
 
-    def settle(self) -> None:
-        """Build the indexes that are missing, which takes a fraction of the time that a load into them would.
-
-        Not for a few rows, which are compared as fast, all of them: what is tried out first should not make the load
-        that follows one into an index. If they cannot be built, that is a StoreWarning: everything is stored.
-        """
+    def space(self) -> EmbeddingSpace | None:
+        """Return the space of the vectors that are there, or None if there is no table yet."""
         try:
-            self._connections.run(self._settle)
-        except StoreUnavailable:
-            raise
-        except StoreError as error:
-            warnings.warn(
-                f"the indexes of {self} were not built, and its searches compare all rows: {error}",
-                StoreWarning,
-                stacklevel=2,
-            )
+            return self._reach().run(self._place.space)
+        except StoreMissing:
+            return None
 
-    def _settle(self, connection: Connection[Any]) -> None:
-        build(connection, self._table)
-
-    def is_small(self) -> bool:
-        """Whether it has so few rows that it needs no index."""
-        return self._connections.run(lambda connection: is_small(connection, self._table))
-
-    def delete(self, record_ids: Sequence[str]) -> int:
-        """Remove records; how many chunks that were."""
-        return self._connections.run(lambda connection: self.delete_on(connection, record_ids), writes=True)
-
-    def delete_on(self, connection: Connection[Any], record_ids: Sequence[str]) -> int:
-        """The same on a connection of the caller's, as part of its transaction if there is one."""
-        delete = self._sql("DELETE FROM {table} WHERE record_id = {any_of}")
-        with as_ours(connection):
-            return ask(connection, delete, [ids(record_ids)]).rowcount
-
-    # -- reading
-
-    def search(
-        self, vectors: Vectors, k: int, where: Condition | None, *, with_vectors: bool = False
-    ) -> list[list[Match]]:
-        """For each vector the k nearest chunks that meet the condition, best first."""
-        condition = compile_condition(where)
-        return self._connections.run(
-            lambda connection: [self._search(connection, each, k, condition, with_vectors) for each in vectors]
-        )
-
-    def _search(
-        self, connection: Connection[Any], vector: NDArray[np.float32], k: int, where: Compiled, with_vectors: bool
-    ) -> list[Match]:
-        written = "[" + ",".join(map(str, vector.tolist())) + "]"
-        query, values = self._table.search(written, k, where, with_vectors=with_vectors)
-        settings = {"hnsw.ef_search": str(self._table.width(k))}
-        if self._opened and self._opened.iterative:
-            settings["hnsw.iterative_scan"] = "strict_order"
-        rows = ask(connection, query, values, settings=settings).fetchall()
-        if len(rows) < k:  # an index may give up before it has found k; without it all are compared
-            rows = ask(connection, query, values, settings={"enable_indexscan": "off"}).fetchall()
-        precision = self._table.precision
-        return [
-            Match(
-                record_id, number, text, metadata, score, start, end, vector_of(stored, precision) if stored else None
-            )
-            for record_id, number, text, metadata, score, start, end, stored in rows
-        ]
-
-    def read(self, record_ids: Sequence[str] | None = None, where: Condition | None = None) -> Iterator[Stored]:
-        """The chunks of those records, or of all, that meet the condition, by their keys, as they are needed."""
-        last = ("", -1)
-        while True:
-            query, values = self._table.read(record_ids, compile_condition(where), last)
-            rows = self._rows(query, values)
-            for *chunk, stored in rows:
-                yield Stored(Chunk(*chunk), vector_of(stored, self._table.precision))
-            if not rows:
-                return
-            last = rows[-1][:2]
-
-    def record_ids(self) -> Iterator[str]:
-        """The ids of all records, each once, in any order."""
-        query = self._sql(
-            "SELECT record_id FROM {table} WHERE number = 0 AND record_id > %s ORDER BY record_id LIMIT 10000"
-        )
-        last = ""
-        while rows := self._rows(query, [last]):
-            yield from (record_id for (record_id,) in rows)
-            [last] = rows[-1]
-
-    def _rows(self, query: sql.Composed, bound: list[Any]) -> list[Any]:
-        return self._connections.run(lambda connection: ask(connection, query, bound, binary=True).fetchall())
-
-    def count(self) -> int:
-        """How many chunks there are."""
-        query = self._sql("SELECT count(*) FROM {table}")
-        [[number]] = self._rows(query, [])
-        return int(number)
+    def describe(self) -> Facts:
+        """Return what the database says of the table. Raise StoreMissing if there is none."""
+        return self._reach().run(lambda connection: describe(connection, self._place))
 
     def create_langchain_view(self, name: str, *, as_owner: bool = False) -> None:
-        """A view, in the same schema, that langchain-postgres's PGVectorStore can search; it cannot be written to.
+        """Make a view, in the same schema, that langchain-postgres's PGVectorStore can search, and not write to.
 
         Whoever reads it needs rights on the table, and sees the rows that the table's policies let them see. as_owner:
         they need rights on the view only, and see all rows that its owner sees, past row-level security. Before
         Postgres 15 all views are such.
         """
         view = Name(self._place.schema, checked_name("view", name))
-        self._connections.run(lambda connection: self._create_view(connection, view, as_owner=as_owner), writes=True)
+        self._reach().run(lambda connection: self._create_view(connection, view, as_owner=as_owner), writes=True)
 
     def _create_view(self, connection: Connection[Any], view: Name, *, as_owner: bool) -> None:
         if not as_owner and connection.info.server_version < _INVOKER:
@@ -218,14 +135,31 @@ class PgVectorStore:
                 "before Postgres 15 a view shows its readers all rows that its owner sees, past row-level security; "
                 "pass as_owner=True if they may see them"
             )
-        ask(connection, self._table.langchain_view(view, invoker=not as_owner), [])
+        opened = self._place.look(connection)
+        ask(connection, opened.table.langchain_view(view, invoker=not as_owner), [])
 
     # -- life
 
+    def _reach(self, *, create: bool = False) -> Connections:
+        """The connections, which an embedded server has once it was started."""
+        with self._starting:
+            if self._closed:
+                raise StoreUnavailable(CLOSED)
+            if self._connections is None:
+                folder = Path(str(self._where))
+                if not create:
+                    check_index(folder)
+                conninfo, self._stop = start(folder, create=create)
+                self._connections = Connections(conninfo, self._retry_for)
+            return self._connections
+
     def close(self) -> None:
         """Close our own connections; an embedded Postgres stops with its last user."""
-        self._connections.close()
-        stop, self._stop = self._stop, lambda: None
+        with self._starting:
+            self._closed = True
+            stop, self._stop = self._stop, lambda: None
+        if self._connections is not None:
+            self._connections.close()
         stop()
 
     def __enter__(self) -> Self:
@@ -236,17 +170,27 @@ class PgVectorStore:
     ) -> None:
         self.close()
 
+    def __getstate__(self) -> dict[str, Any]:
+        if not isinstance(self._where, str | Path):
+            raise SettingError(
+                "a store over a pool cannot be pickled, for connections belong to one process; make the store with a "
+                "connection string"
+            )
+        return {"where": self._where, "retry_for": self._retry_for, **self._settings}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._set(**state)
+
     def __str__(self) -> str:
-        return str(self._place)
+        where = self._where if isinstance(self._where, Path) else str(self._connections)
+        if isinstance(self._where, str) and self._where.startswith(SERVER_URLS):
+            where = without_password(self._where)
+        return shown(where, self._place.name, self._place.schema)
 
     def __repr__(self) -> str:
-        return f"PgVectorStore({self._connections}, table={self._place.name!r}, schema={self._place.schema!r})"
+        where = repr(str(self._where)) if isinstance(self._where, Path) else self._connections
+        return f"PgVectorStore({where}, table={self._place.name!r}, schema={self._place.schema!r})"
 
-    @property
-    def _table(self) -> Table:
-        if self._opened is None:
-            raise SettingError(f"{self} was not opened; an Index does it, or store.open(encoder.space, write=...)")
-        return self._opened.table
 
-    def _sql(self, text: LiteralString) -> sql.Composed:
-        return sql.SQL(text).format(table=self._table.name, any_of=ANY_OF)
+def _connections(where: str | ConnectionPool[Any] | Connections, retry_for: float) -> Connections:
+    return where if isinstance(where, Connections) else Connections(where, retry_for)

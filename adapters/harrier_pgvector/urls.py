@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 from harrier_core.errors import SettingError
 from harrier_pgvector.connections import checked_conninfo
 from harrier_pgvector.embedded import check_index, start
-from harrier_pgvector.naming import SCHEMA, TABLE, joined, query_of, shown, without_password
+from harrier_pgvector.naming import SCHEMA, SERVER_URLS, TABLE, joined, query_of, shown, without_password
 from harrier_pgvector.store import PgVectorStore
 
 _FORMS = "postgresql://user@host/db?table=docs or pgvector:FOLDER?table=docs"
@@ -37,11 +37,10 @@ class Target:
     @classmethod
     def of(cls, url: str) -> Target:
         """Split a URL. No error quotes it, for it may hold a password."""
-        scheme, _, rest = url.partition(":")
-        remote = rest.startswith("//")
-        if scheme in ("postgresql", "postgres") and remote:
+        if url.startswith(SERVER_URLS):
             return cls(*_server(url))
-        if scheme == "pgvector" and not remote:
+        scheme, _, rest = url.partition(":")
+        if scheme == "pgvector" and not rest.startswith("//"):
             return cls(*_folder(rest))
         raise SettingError(f"the URL of a table must be {_FORMS}")
 

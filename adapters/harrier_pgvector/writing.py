@@ -14,7 +14,7 @@ from psycopg.adapt import Buffer, Dumper
 from psycopg.pq import Format
 
 from harrier_core.errors import StoreError
-from harrier_core.records import Chunk, to_json
+from harrier_core.records import Chunk
 from harrier_core.store import Hashes, Write, Written
 from harrier_pgvector.failures import UNTRANSLATABLE
 from harrier_pgvector.rows import Sent, copy_blocks
@@ -94,30 +94,16 @@ class Writing:
         return True
 
     def _replace(self, write: Write) -> Written:
-        stored = self._locked(list(write.sizes))
-        after = write.after()  # already there if a connection was lost behind a commit
-        changed = {
-            record_id
-            for record_id, known in write.known.items()
-            if stored.get(record_id, {}) not in (known, after[record_id])
-        }
-        kept = write.only(write.sizes.keys() - changed) if changed else write
+        split = write.split(self._locked(list(write.sizes)))
+        kept = split.write
         self._put(kept.encoded, kept.vectors)
         self._describe(kept.described)
-        stale = [
-            (record_id, number)
-            for record_id, numbers in stored.items()
-            if record_id in kept.sizes
-            for number in numbers
-            if number >= kept.sizes[record_id]
-        ]
-        self._remove(stale)
+        self._remove(split.stale)
         # No lock keeps another writer from adding chunks. Those it added while we waited for it are seen by now.
-        if look(self._connection, self._table, list(kept.sizes)) != {
-            id_: after[id_] for id_ in kept.sizes if after[id_]
-        }:
+        after = {record_id: hashes for record_id, hashes in kept.after().items() if hashes}
+        if look(self._connection, self._table, list(kept.sizes)) != after:
             raise _OvertakenError
-        return Written(len(stale), sorted(changed))
+        return Written(len(split.stale), split.changed)
 
     def _locked(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
         """The hashes of these records' chunks, which nobody else changes or removes until the transaction ends."""
@@ -125,7 +111,7 @@ class Writing:
             "SELECT record_id, number, hash FROM {table} WHERE record_id = {any_of} "
             "ORDER BY record_id, number FOR UPDATE"
         )
-        return _by_record(self._connection.execute(lock, [ids(record_ids)], binary=True).fetchall())
+        return by_record(self._connection.execute(lock, [ids(record_ids)], binary=True).fetchall())
 
     def _put(self, chunks: Sequence[Chunk], vectors: Vectors) -> None:
         """Chunks that may replace others."""
@@ -155,39 +141,32 @@ class Writing:
             "FROM jsonb_array_elements(%s::jsonb) AS new (row) "
             "WHERE old.record_id = new.row ->> 0 AND old.number = (new.row ->> 1)::int"
         )
-        rows = [(c.record_id, c.number, to_json(c.metadata).decode(), c.start, c.end, c.hash.hex()) for c in chunks]
+        rows = [(c.record_id, c.number, c.metadata_json.decode(), c.start, c.end, c.hash.hex()) for c in chunks]
         self._connection.execute(update, [json.dumps(rows)])
 
-    def _remove(self, gone: list[tuple[str, int]]) -> None:
+    def _remove(self, gone: Sequence[tuple[str, int]]) -> None:
         if gone:
             delete = self._sql(
                 "DELETE FROM {table} AS old USING jsonb_array_elements(%s::jsonb) AS gone (row) "
                 "WHERE old.record_id = gone.row ->> 0 AND old.number = (gone.row ->> 1)::int"
             )
-            self._connection.execute(delete, [json.dumps(gone)])
+            self._connection.execute(delete, [json.dumps(list(gone))])
 
     def _sql(self, text: LiteralString) -> sql.Composed:
         return sql.SQL(text).format(table=self._table.name, any_of=ANY_OF)
 
 
+HASHES: LiteralString = "SELECT record_id, number, hash FROM {table} WHERE record_id = {any_of}"
+
+
 def look(connection: Connection[Any], table: Table, record_ids: Sequence[str]) -> dict[str, Hashes]:
-    """The hashes of the chunks of those records that are there."""
-    query = sql.SQL("SELECT record_id, number, hash FROM {} WHERE record_id = {}").format(table.name, ANY_OF)
-    return _by_record(ask(connection, query, [ids(record_ids)], binary=True).fetchall())
+    """Return the hashes of the chunks of those records that are there."""
+    query = sql.SQL(HASHES).format(table=table.name, any_of=ANY_OF)
+    return by_record(ask(connection, query, [ids(record_ids)], binary=True).fetchall())
 
 
-def look_apart(connection: Connection[Any], table: Table, record_ids: Sequence[str]) -> dict[str, Hashes]:
-    """The same; ids that the encoding of the database cannot hold are not there."""
-    try:
-        return look(connection, table, record_ids)
-    except UNTRANSLATABLE:
-        if len(record_ids) == 1:
-            return {}
-    half = len(record_ids) // 2
-    return look_apart(connection, table, record_ids[:half]) | look_apart(connection, table, record_ids[half:])
-
-
-def _by_record(rows: Sequence[tuple[str, int, bytes]]) -> dict[str, Hashes]:
+def by_record(rows: Sequence[tuple[str, int, bytes]]) -> dict[str, Hashes]:
+    """Return the hashes of chunks by their records and numbers."""
     found: dict[str, Hashes] = {}
     for record_id, number, hash_ in rows:
         found.setdefault(record_id, {})[number] = bytes(hash_)

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from harrier_cli.output import Bar
+from harrier_cli.waiting import waited_for
 from harrier_core import Embedder, InputError, SettingError, Task
 from harrier_core.errors import positions_of_all
 
@@ -41,7 +42,7 @@ def embed(encoder: Embedder, out: str | None, *, queries: bool, task: str | Task
 
 def _windows() -> Iterator[tuple[int, list[str]]]:
     """Lines, and the number of the first of them; only a line's end is taken off."""
-    lines = enumerate(sys.stdin.buffer, 1)
+    lines = enumerate(waited_for(sys.stdin.buffer), 1)
     while window := list(islice(lines, _WINDOW)):
         yield window[0][0], [_text(line) for _, line in window]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import io
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
+from stat import S_ISREG
 from typing import IO, Any
 
 from harrier_cli.documents import PARSERS, PLAIN, plain_text
@@ -15,6 +17,7 @@ from harrier_cli.folders import STANDARD_INPUT, File, Origin, Walk
 from harrier_cli.limits import DEFAULT_SIZE, Unreadable, read_at_most, too_large
 from harrier_cli.parser import Parser
 from harrier_cli.rows import ROWS, Numbered, database_of, plain, postgres_rows
+from harrier_cli.waiting import waited_for
 from harrier_core import Record, Skipped
 
 KINDS = {
@@ -223,24 +226,14 @@ class PostgresSource(Source):
         return metadata.get(SOURCE) == self._origin.name
 
 
-def _open(file: str) -> IO[bytes]:
+@contextmanager
+def _open(file: str) -> Iterator[IO[bytes]]:
     """Standard input is left open; what needs to jump about in it gets it whole."""
-    if file != STANDARD_INPUT:
-        return Path(file).open("rb")
-    return io.BufferedReader(_Unclosed(sys.stdin.buffer))
-
-
-class _Unclosed(io.RawIOBase):
-    def __init__(self, stream: IO[bytes]) -> None:
-        super().__init__()
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:  # a writable buffer
-        read: Any = self._stream
-        return int(read.readinto1(buffer))
+    if file == STANDARD_INPUT:
+        yield waited_for(sys.stdin.buffer)
+        return
+    with Path(file).open("rb") as content:
+        yield content if S_ISREG(os.fstat(content.fileno()).st_mode) else waited_for(content)
 
 
 def _size(file: str) -> int:

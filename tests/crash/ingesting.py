@@ -12,19 +12,20 @@ import itertools
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from harrier_pgvector import PgVectorStore
+from harrier_pgvector.opened import OpenTable
 from harrier_pgvector.writing import Writing
 from harrier_qdrant import QdrantStore
 from harrier_qdrant.embedded import Edge
 from numpy.typing import NDArray
 
-from harrier_core import Chunking, EmbeddingSpace, Index, Record, ingest
+from harrier_core import Chunking, Embedder, EmbeddingSpace, Encoded, Index, Record, ingest
 
 DIMENSIONS = 16
 CHUNKING = Chunking(tokens=16)
@@ -33,7 +34,7 @@ CHUNKING = Chunking(tokens=16)
 STEPS = [
     *(
         f"{when} {step}"
-        for step in ("known", "_locked", "_put", "_copy", "_describe", "_remove", "write_on", "_settle")
+        for step in ("known", "_locked", "_put", "_copy", "_describe", "_remove", "write_on", "build_indexes")
         for when in ("before", "after")
     ),
     "before delete",
@@ -48,27 +49,32 @@ QDRANT_STEPS = [
 ]
 
 
-class Hashing:
-    """An encoder that needs no model, and so no seconds to start: equal texts have equal vectors."""
+class Hashing(Embedder):
+    """An embedder that needs no model, and so no seconds to start: equal texts have equal vectors."""
+
+    name = "hashing"
+    max_tokens = 1_000_000
+    space = EmbeddingSpace("hashing", None, "w", "t", DIMENSIONS, "last token", "l2", "{text}")
 
     def __init__(self) -> None:
         self.encoded: list[str] = []
-        self.space = EmbeddingSpace("hashing", None, "w", "t", DIMENSIONS, "last token", "l2", "{text}")
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+    def count_tokens(self, texts: Iterable[str]) -> list[int]:
         return [len(text.split()) for text in texts]
 
-    def submit_documents(self, texts: Sequence[str]) -> Future[NDArray[np.float32]]:
-        self.encoded += texts
-        done: Future[NDArray[np.float32]] = Future()
-        done.set_result(np.stack([_vector(text) for text in texts]) if texts else np.empty((0, DIMENSIONS), np.float32))
+    def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
+        given = list(texts)
+        self.encoded += given
+        return self._done(given)
+
+    def submit_queries(self, texts: Iterable[str], *, task: Any = None) -> Future[Encoded]:
+        return self._done(list(texts))
+
+    def _done(self, texts: list[str]) -> Future[Encoded]:
+        vectors = np.stack([_vector(text) for text in texts]) if texts else np.empty((0, DIMENSIONS), np.float32)
+        done: Future[Encoded] = Future()
+        done.set_result(Encoded(vectors, self.count_tokens(texts)))
         return done
-
-    def encode_queries(self, texts: Any, *, task: Any = None) -> NDArray[np.float32]:
-        return np.stack([_vector(text) for text in texts])
-
-    async def aencode_queries(self, texts: Any, *, task: Any = None) -> NDArray[np.float32]:
-        return self.encode_queries(texts)
 
 
 def _vector(text: str) -> NDArray[np.float32]:
@@ -138,7 +144,7 @@ if __name__ == "__main__":
     place_, name_, step_, occurrence_ = sys.argv[1:]
     ingest._WINDOW_RECORDS = 20  # so that there are many instants between windows
     if step_ != "none":
-        kinds = [Edge] if place_.startswith("Path:") else [PgVectorStore, Writing]
+        kinds = [Edge] if place_.startswith("Path:") else [OpenTable, Writing]
         die_at(next(kind for kind in kinds if hasattr(kind, step_.split()[1])), step_, int(occurrence_))
     sys.stdout.write("begin\n")
     sys.stdout.flush()

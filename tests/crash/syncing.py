@@ -6,13 +6,13 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import numpy as np
 from harrier_pgvector.sync import SyncWorker
 from ingesting import Hashing
-from numpy.typing import NDArray
+
+from harrier_core import Encoded
 
 
 class Slow(Hashing):
@@ -22,10 +22,10 @@ class Slow(Hashing):
         super().__init__()
         self._thread = ThreadPoolExecutor(1)
 
-    def submit_documents(self, texts: Sequence[str]) -> Future[NDArray[np.float32]]:
+    def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
         return self._thread.submit(self._slowly, list(texts))
 
-    def _slowly(self, texts: list[str]) -> NDArray[np.float32]:
+    def _slowly(self, texts: list[str]) -> Encoded:
         time.sleep(random.uniform(0.0, 0.05))
         return super().submit_documents(texts).result()
 

@@ -62,7 +62,7 @@ def clean(tables: Tables) -> Clean:
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_at_a_step(tables: Tables, clean: Clean, step: str, pytestconfig: pytest.Config) -> None:
     """At a later time, and, in the long form of these tests, at its first."""
-    once = step.endswith(("_copy", "_settle", "delete"))
+    once = step.endswith(("_copy", "build_indexes", "delete"))
     later = (1, 3) if pytestconfig.getoption("--kills") >= 50 else (3,)
     for occurrence in (1,) if once else later:
         tables.copy_before("killed")

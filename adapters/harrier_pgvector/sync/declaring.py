@@ -109,11 +109,11 @@ class Declaring:
         schema, table = self._target
         is_new = not connection.execute(LOOK_UP, self._target).fetchall()
         store = PgVectorStore(self._connections, table=table, schema=schema, precision=wanted.precision)
-        store.open_on(connection, wanted.space, write=True)
+        store.open_on(connection, wanted.space, create=True)
         if is_new:
             kind: Precision = "vector" if wanted.precision == "float32" else "halfvec"
             _, extension, _ = connection.execute(EXTENSION, [kind]).fetchone() or (None, "public", None)
-            made = Table(schema, table, wanted.space.dimensions, kind, extension).create(wanted.space.to_json())
+            made = Table(schema, table, wanted.space.dimensions, kind, extension).create(wanted.space)
             self._tell([sql.SQL("CREATE EXTENSION IF NOT EXISTS vector"), *made], connection)
 
     def _declare(self, connection: Connection[Any], source: Source) -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import Connection
 
-from harrier_core.store import Hashes, Write, Written
-from harrier_pgvector.store import PgVectorStore
+from harrier_core.filters import Condition
+from harrier_core.store import Hashes, Stored, Write, Written
+from harrier_pgvector.opened import OpenTable
 from harrier_pgvector.sync.queue import Batch, Queue
 from harrier_pgvector.sync.session import pinned
 
@@ -21,7 +22,7 @@ LOST = "is no longer leased"
 class LeasedStore:
     """The store, for an ingest that writes only what is still leased, and takes it out of the queue as it does."""
 
-    def __init__(self, store: PgVectorStore, connections: Connections, queue: Queue, batch: Batch) -> None:
+    def __init__(self, store: OpenTable, connections: Connections, queue: Queue, batch: Batch) -> None:
         self._store = store
         self._connections = connections
         self._queue = queue
@@ -47,7 +48,11 @@ class LeasedStore:
             self._queue.done(connection, [leases[record_id] for record_id in done])
         return Written(written.deleted, written.changed, {**written.rejected, **dict.fromkeys(lost, LOST)}), done
 
-    def settle(self) -> None:
+    def read(self, record_ids: Sequence[str] | None = None, where: Condition | None = None) -> Iterator[Stored]:
+        """The chunks of those records."""
+        return self._store.read(record_ids, where)
+
+    def build_indexes(self) -> None:
         """That is done when nothing is left."""
 
     def delete(self, record_ids: Sequence[str]) -> int:

@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from psycopg import Connection
 
+from harrier_core.embedder import Embedder
 from harrier_core.errors import (
     DeviceError,
     EncoderClosed,
@@ -26,7 +27,8 @@ from harrier_core.errors import (
     StoreUnsuitable,
     WrongSpace,
 )
-from harrier_core.ingest import DocumentEncoder, Ingest
+from harrier_core.ingest import Ingest
+from harrier_pgvector.opened import OpenTable
 from harrier_pgvector.store import PgVectorStore
 from harrier_pgvector.sync.catalog import StrangersError
 from harrier_pgvector.sync.declaration import Declaration
@@ -64,14 +66,6 @@ class _OfTheRows(HarrierError):
     """An error that was counted as an attempt of a batch's rows, which are put aside some day: it does not last."""
 
 
-class SyncEncoder(DocumentEncoder, Protocol):
-    """What a worker needs of an Encoder."""
-
-    @property
-    def space(self) -> EmbeddingSpace:
-        """What its vectors may be compared with."""
-
-
 class Work:
     """A declared table. Any number of a worker's lanes may do steps of it at once."""
 
@@ -79,7 +73,7 @@ class Work:
         self,
         declaration: Declaration,
         connections: Connections,
-        encoder: SyncEncoder,
+        encoder: Embedder,
         lease: float,
         trust: Collection[str] = (),
     ) -> None:
@@ -173,7 +167,7 @@ class Work:
             return True
         return scan(self._connections, declaration, queue) or self._settle(queue, store)
 
-    def _opened(self) -> tuple[PgVectorStore, Queue]:
+    def _opened(self) -> tuple[OpenTable, Queue]:
         self.declaration.refuse_strangers(self._trust)
         if not self.declaration.source_there:
             raise SourceChanged(f"its source, {self.declaration.source}, is gone; drop it")
@@ -184,8 +178,7 @@ class Work:
             schema, table = self.declaration.target
             store = PgVectorStore(self._connections, table=table, schema=schema)
             self._stores = {self.declaration.target: store}
-        store.open(self._space, write=False)
-        return store, self._queue
+        return store.open(self._space), self._queue
 
     @cached_property
     def _space(self) -> EmbeddingSpace:
@@ -209,7 +202,7 @@ class Work:
         batch.leases = {lease.record_id: lease for lease in run(self._connections, claim)}
         return batch
 
-    def _embed(self, store: PgVectorStore, queue: Queue, batch: Batch) -> None:
+    def _embed(self, store: OpenTable, queue: Queue, batch: Batch) -> None:
         begin = time.monotonic()
         with self._kept(batch):
             try:
@@ -233,14 +226,14 @@ class Work:
         self._count(len(batch.done))
         self._fit(len(batch.leases), time.monotonic() - begin)
 
-    def _ingest(self, store: PgVectorStore, queue: Queue, batch: Batch) -> None:
+    def _ingest(self, store: OpenTable, queue: Queue, batch: Batch) -> None:
         reason = f"ended {_MOST_ATTEMPTS} attempts, and perhaps the worker itself"
         for lease in batch.leases.values():
             if lease.attempts > _MOST_ATTEMPTS:
                 batch.failed[lease] = f"{reason}; the last error: {lease.error}" if lease.error else reason
         leased = LeasedStore(store, self._connections, queue, batch)
         rows = Rows(self._connections, self.declaration, batch)
-        report = Ingest(leased, self._encoder, self.declaration.chunking, None).run(rows, prune=False)
+        report = Ingest(self._encoder, self.declaration.chunking).run(leased, rows, build_indexes=False)
         for record_id, reason in report.rejected:
             if reason is LOST:
                 batch.lost.add(record_id)
@@ -248,7 +241,7 @@ class Work:
                 batch.failed[batch.leases[record_id]] = reason
         self._finish(store, queue, batch)
 
-    def _finish(self, store: PgVectorStore, queue: Queue, batch: Batch) -> None:
+    def _finish(self, store: OpenTable, queue: Queue, batch: Batch) -> None:
         """Take what needed no writing out of the queue, put aside what cannot be embedded, and give the rest back.
 
         A transaction each: rows that are waited for are locked in the order of their keys, and no others meanwhile.
@@ -299,12 +292,12 @@ class Work:
 
     # -- what is not a batch
 
-    def _settle(self, queue: Queue, store: PgVectorStore) -> bool:
+    def _settle(self, queue: Queue, store: OpenTable) -> bool:
         """Build the indexes, once nothing is left to be written into them."""
         self._unsettled = False  # for now: whoever embeds more looks again
         if not self._settled and not run(self._connections, queue.left) and not store.is_small():
             self._settled = True
-            store.settle()
+            store.build_indexes()
         return False
 
     def left(self) -> bool:

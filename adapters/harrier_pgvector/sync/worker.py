@@ -18,13 +18,14 @@ from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import Jsonb
 
+from harrier_core.embedder import Embedder
 from harrier_core.errors import EncoderClosed, HarrierError, SettingError, StoreUnavailable
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.sync.catalog import CHANNEL
 from harrier_pgvector.sync.declaration import Declaration, declarations
 from harrier_pgvector.sync.looking import due
 from harrier_pgvector.sync.session import named_conninfo, run
-from harrier_pgvector.sync.work import SyncEncoder, Work
+from harrier_pgvector.sync.work import Work
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class SyncWorker:
     """
 
     def __init__(
-        self, place: str, encoder: SyncEncoder, *, lease: float = 60.0, poll: float = 5.0, trust: Collection[str] = ()
+        self, place: str, encoder: Embedder, *, lease: float = 60.0, poll: float = 5.0, trust: Collection[str] = ()
     ) -> None:
         """Nothing is connected to yet. `place` is a connection string.
 

@@ -60,7 +60,7 @@ def at_once(index: Index, number: int) -> None:
     store = index.store
     assert isinstance(store, PgVectorStore)
     with ThreadPoolExecutor(number) as pool:
-        list(pool.map(store._connections.run, [work] * number))
+        list(pool.map(store._reach().run, [work] * number))
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_server_that_accepts_and_says_nothing() -> None:
         place = f"postgresql://user@127.0.0.1:{mute.getsockname()[1]}/db"
         begin = time.monotonic()
         with PgVectorStore(place, retry_for=2) as store, pytest.raises(StoreUnavailable, match="timeout expired"):
-            store.open(Hashing().space, write=True)
+            store.open(Hashing().space, create=True)
         assert time.monotonic() - begin < WITHIN
 
 
@@ -144,12 +144,12 @@ def test_a_frozen_server(server: tuple[str, Path]) -> None:
 def test_a_statement_that_takes_long(database: str) -> None:
     """The server says that it works on it: it is waited for, beyond `retry_for`."""
     with PgVectorStore(database, table="docs", retry_for=1) as store:
-        store.open(Hashing().space, write=False)
+        opened = store.open(Hashing().space)
         sleep = "SELECT pg_sleep(6), 7"
-        assert store._connections.run(lambda connection: connection.execute(sleep).fetchone()) == ("", 7)
+        assert store._reach().run(lambda connection: connection.execute(sleep).fetchone()) == ("", 7)
         with psycopg.connect(database) as connection, ThreadPoolExecutor(1) as pool:
             connection.execute("LOCK TABLE docs")
-            counting = pool.submit(store.count)
+            counting = pool.submit(opened.count)
             time.sleep(6)  # longer than any patience with silence
             assert not counting.done()
             connection.commit()
@@ -191,7 +191,7 @@ def test_read_only_for_ever(database: str, index: Index) -> None:
     assert time.monotonic() - begin < WITHIN
     store = index.store
     assert isinstance(store, PgVectorStore)
-    store._connections._retry_for = 2.0
+    store._reach()._retry_for = 2.0
     with pytest.raises(StoreUnsuitable, match="may only read"):
         index.ingest([Record("new", "new")])
     read_only(database, "off")
@@ -210,44 +210,45 @@ def test_two_writers_where_repeatable_read_is_the_default(database: str, level: 
     else:
         place = make_conninfo(database, options="-c default_transaction_isolation=repeatable\\ read")
     with PgVectorStore(place, table="docs") as store, ThreadPoolExecutor(1) as pool:
-        store.open(Hashing().space, write=True)
+        opened = store.open(Hashing().space, create=True)
 
         def write(text: str, size: int, numbers: range) -> Write:
             chunks = [Chunk.of(Record("r", ""), number, 0, f"{text} {number}") for number in numbers]
-            return Write({"r": size}, chunks, np.ones((len(chunks), 16), np.float32), [], store.known(["r"]))
+            return Write({"r": size}, chunks, np.ones((len(chunks), 16), np.float32), [], opened.known(["r"]))
 
-        store.write(replace(write("old", 1, range(1)), known={"r": {}}))
+        opened.write(replace(write("old", 1, range(1)), known={"r": {}}))
         mine, theirs = write("mine", 1, range(1)), write("theirs", 2, range(1, 2))
         with psycopg.connect(database) as connection:
             connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
             connection.execute("SELECT")
-            store.write_on(connection, theirs)
+            opened.write_on(connection, theirs)
             # A lock that keeps mine waiting where it locks the rows: they are locked by theirs.
             connection.execute("SELECT FROM docs FOR UPDATE")
-            writing = pool.submit(store.write, mine)
+            writing = pool.submit(opened.write, mine)
             while not execute(database, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")[0][0]:
                 assert not writing.done()
             connection.commit()
         assert writing.result(60).changed == ["r"]
-        assert sorted(stored.chunk.text for stored in store.read(["r"])) == ["old 0", "theirs 1"]
+        assert sorted(stored.chunk.text for stored in opened.read(["r"])) == ["old 0", "theirs 1"]
 
 
 def test_a_callers_repeatable_read_transaction(database: str, index: Index) -> None:
     """A write in it could not see what others added, and is refused; in the other levels it works."""
     store = index.store
     assert isinstance(store, PgVectorStore)
+    opened = store.open(Hashing().space)
     chunk = Chunk.of(RECORDS[0], 0, 0, "changed")
     for level in psycopg.IsolationLevel:
         with psycopg.connect(database) as connection:
             connection.isolation_level = level
-            write = Write({"r0": 1}, [chunk], np.ones((1, 16), np.float32), [], store.known(["r0"]))
+            write = Write({"r0": 1}, [chunk], np.ones((1, 16), np.float32), [], opened.known(["r0"]))
             connection.execute("SELECT")
             if level is psycopg.IsolationLevel.REPEATABLE_READ:
                 with pytest.raises(SettingError, match="REPEATABLE READ.*use READ COMMITTED or SERIALIZABLE"):
-                    store.write_on(connection, write)
+                    opened.write_on(connection, write)
                 assert connection.execute("SELECT text FROM docs WHERE record_id = 'r0'").fetchone() is not None
             else:
-                assert store.write_on(connection, write).changed == []
+                assert opened.write_on(connection, write).changed == []
             connection.rollback()
 
 

@@ -29,6 +29,7 @@ from databases import NewDatabase, NewRole
 from harrier_pgvector import PgVectorStore, embedded
 from harrier_pgvector.embedded import start
 from harrier_pgvector.filters import compile_condition
+from harrier_pgvector.opened import OpenTable
 from harrier_pgvector.schema import Table
 from harrier_pgvector.sync import SyncWorker, TableSync, sync_statuses
 from ingesting import Hashing
@@ -51,6 +52,7 @@ from harrier_core import (
     WrongSpace,
 )
 from harrier_core.filters import meets, parse
+from harrier_core.query import Search
 from harrier_core.records import Chunk
 from harrier_core.store import Write
 from harrier_core.testing import build_model
@@ -82,9 +84,11 @@ def a_space(dimensions: int) -> EmbeddingSpace:
     return EmbeddingSpace("model", None, "w", "t", dimensions, "last token", "l2", "{text}")
 
 
-def fill(store: PgVectorStore, dimensions: int, rows: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
+def fill(
+    store: PgVectorStore, dimensions: int, rows: int, seed: int = 0
+) -> tuple[OpenTable, np.ndarray[Any, np.dtype[np.float32]]]:
     """Unit vectors in clusters of 25, as texts have topics, under records r0, r1, ..., one in a hundred rare."""
-    store.open(a_space(dimensions), write=True)
+    opened = store.open(a_space(dimensions), create=True)
     chance = np.random.default_rng(seed)
     topics = chance.normal(size=(max(1, rows // 25), dimensions)).astype(np.float32)
     vectors = chance.normal(size=(rows, dimensions)).astype(np.float32) + topics[np.arange(rows) % len(topics)]
@@ -92,9 +96,9 @@ def fill(store: PgVectorStore, dimensions: int, rows: int, seed: int = 0) -> np.
     records = [Record(f"r{number}", f"text {number}", {"rare": number % 100 == 0}) for number in range(rows)]
     chunks = [Chunk.of(record, 0, 0, record.text) for record in records]
     known: dict[str, dict[int, bytes]] = {record.id: {} for record in records}
-    store.write(Write(dict.fromkeys(known, 1), chunks, vectors, [], known))
-    store.settle()
-    return vectors
+    opened.write(Write(dict.fromkeys(known, 1), chunks, vectors, [], known))
+    opened.build_indexes()
+    return opened, vectors
 
 
 @pytest.mark.parametrize(
@@ -120,39 +124,38 @@ def test_vectors_are_in_their_rows(
     assert found == (kind, storage)
 
 
-def plan(store: PgVectorStore, where: dict[str, Any] | None) -> str:
-    opened: Table = store._table
-    query, values = opened.search("[" + ",".join(["1"] * opened.dimensions) + "]", 10, compile_condition(parse(where)))
-    rows = store._connections.run(lambda connection: connection.execute(sql.SQL("EXPLAIN ") + query, values).fetchall())
+def plan(opened: OpenTable, where: dict[str, Any] | None) -> str:
+    table: Table = opened._opened.table
+    vector = np.ones(table.dimensions, np.float32)
+    query, values = table.search(vector, 10, compile_condition(parse(where)), exact=False, with_vectors=False)
+    rows = opened._connections.run(lambda c: c.execute(sql.SQL("EXPLAIN ") + query, values).fetchall())
     return "\n".join(row for (row,) in rows)
 
 
 def test_plans(postgres: str, table: str) -> None:
     """The nearest by HNSW, an equality by GIN; of 27b's vectors the signs, and then the vectors."""
     with PgVectorStore(postgres, table=table) as store:
-        fill(store, 64, 5_000)
-        assert re.search(r"Index Scan using .*\n +Order By: \(embedding <=>", plan(store, None))
-        assert "Bitmap Index Scan" in plan(store, {"rare": True})
+        opened, _ = fill(store, 64, 5_000)
+        assert re.search(r"Index Scan using .*\n +Order By: \(embedding <=>", plan(opened, None))
+        assert "Bitmap Index Scan" in plan(opened, {"rare": True})
     with PgVectorStore(postgres, table=f"{table} 27b") as store:
-        fill(store, 5_376, 400)
-        store._connections.run(lambda connection: connection.execute("SELECT 1"))
-        assert "binary_quantize" in plan(store, None)
+        opened, _ = fill(store, 5_376, 400)
+        assert "binary_quantize" in plan(opened, None)
 
 
 def test_a_table_without_statistics_is_not_read_whole(postgres: str, table: str, encoder: Encoder) -> None:
     """Which every table is while it is loaded: what is done a thousand records at a time must not cost a whole scan."""
     records = [Record(f"r{number}", f"text {number % 10}") for number in range(6_000)]
     with Index(PgVectorStore(postgres, table=table), encoder) as index:
-        index.store.open(encoder.space, write=True)
+        index.store.open(encoder.space, create=True)
         execute(postgres, "ALTER TABLE {} SET (autovacuum_enabled = false)", table)
-        index.store.settle = lambda: None  # type: ignore[method-assign]  # it has a look at all, once
         for changed in (
             records,
             records,
             [replace(record, text=f"{record.text} changed") for record in records],
             [replace(record, text=f"{record.text} changed", metadata={"now": "described"}) for record in records],
         ):
-            index.ingest(changed)
+            index.ingest(changed, build_indexes=False)  # which has a look at all, once
         assert len(list(index.read(["r1", "r2"]))) == 2
         assert index.delete([record.id for record in records[:1_000]]) == 1_000
         scans = "SELECT seq_tup_read, idx_tup_fetch > 0 FROM pg_stat_user_tables WHERE relname = $q${}$q$"
@@ -164,7 +167,7 @@ def test_recall(postgres: str, table: str, dimensions: int) -> None:
     """At least 0.99 of the ten nearest, k of them wherever there are k, also where one in a hundred is asked for."""
     rows = 3_000 if dimensions == 64 else 600
     with PgVectorStore(postgres, table=table) as store:
-        vectors = fill(store, dimensions, rows)
+        opened, vectors = fill(store, dimensions, rows)
         queries = vectors[:40] + np.random.default_rng(1).normal(size=(40, dimensions)).astype(np.float32) * 0.05
         rare = np.arange(rows) % 100 == 0
         for where, meant in (
@@ -176,11 +179,11 @@ def test_recall(postgres: str, table: str, dimensions: int) -> None:
             similar = queries @ vectors.T
             similar[:, ~meant] = -9
             expected = [{f"r{number}" for number in row} for row in np.argsort(-similar, axis=1)[:, :wanted]]
-            found = [{match.record_id for match in each} for each in store.search(queries, 10, parse(where))]
+            found = [{match.record_id for match in each} for each in opened.search(Search(queries, 10, parse(where)))]
             assert {len(each) for each in found} == {wanted}
             hits = sum(len(each & right) for each, right in zip(found, expected, strict=True))
             assert hits >= 0.99 * wanted * len(queries)
-        assert len(store.search(queries[:1], rows, None)[0]) == rows
+        assert len(opened.search(Search(queries[:1], rows, None))[0]) == rows
 
 
 VALUES: list[Any] = [
@@ -227,21 +230,23 @@ def test_one_of_many(postgres: str, table: str, encoder: Encoder) -> None:
 def test_one_of_very_many(postgres: str, table: str) -> None:
     """More than Postgres binds values, in a table of some rows, takes no minutes; a few are found by the index."""
     with PgVectorStore(postgres, table=table) as store:
-        vectors = fill(store, 64, 5_000)
-        [found] = store.search(vectors[:1], 10, parse({"rare": {"$in": [*range(70_000), True]}}))
+        opened, vectors = fill(store, 64, 5_000)
+        [found] = opened.search(Search(vectors[:1], 10, parse({"rare": {"$in": [*range(70_000), True]}})))
         assert (len(found), {match.metadata["rare"] for match in found}) == (10, {True})
-        assert store.search(vectors[:1], 10, parse({"rare": {"$in": list(range(70_000))}})) == [[]]
+        assert opened.search(Search(vectors[:1], 10, parse({"rare": {"$in": list(range(70_000))}}))) == [[]]
         for number in (2, 8, 9, 20):
-            assert "Bitmap Index Scan" in plan(store, {"rare": {"$in": [True, *range(1, number)]}})
+            assert "Bitmap Index Scan" in plan(opened, {"rare": {"$in": [True, *range(1, number)]}})
 
 
 def test_a_refusal_of_the_driver(postgres: str, table: str) -> None:
     """It has no state, as a lost connection has none; it is told at once, and as what it is."""
     with PgVectorStore(postgres, table=table) as store:
-        store.open(a_space(3), write=True)
+        opened = store.open(a_space(3), create=True)
         begin = time.monotonic()
         with pytest.raises(StoreError, match="number of parameters must be between 0 and 65535") as caught:
-            store.search(np.eye(3, dtype=np.float32)[:1], 1, parse({"$or": [{f"f{n}": n} for n in range(33_000)]}))
+            opened.search(
+                Search(np.eye(3, dtype=np.float32)[:1], 1, parse({"$or": [{f"f{n}": n} for n in range(33_000)]}))
+            )
         assert not isinstance(caught.value, StoreUnavailable)
         assert time.monotonic() - begin < 20
 
@@ -401,13 +406,14 @@ def test_after_a_fork(postgres: str, table: str, encoder: Encoder) -> None:
         index.ingest(RECORDS[:3])
         store = index.store
         assert isinstance(store, PgVectorStore)
-        uses: list[Callable[[], object]] = [store.count, lambda: list(store.read(["r1"])), store.settle]
+        opened = store.open(encoder.space)
+        uses: list[Callable[[], object]] = [index.count, lambda: list(index.read(["r1"])), index.build_indexes]
         for use in uses:
             said = in_a_child(use)
             assert said.startswith("StoreUnavailable: 'user=postgres")
             assert said.endswith(FORKED)
-        with store._connections._lock:  # as another thread may have it at the fork
-            assert FORKED in in_a_child(store.count)
+        with opened._connections._lock:  # as another thread may have it at the fork
+            assert FORKED in in_a_child(opened.count)
             assert in_a_child(store.close) == "None"
         assert index.count() == 3
         sync = TableSync(postgres, table="nothing")
@@ -427,10 +433,10 @@ def test_made_before_a_fork(postgres: str, table: str, encoder: Encoder) -> None
 
         def use(store: PgVectorStore = store) -> int:
             with store:
-                store.open(encoder.space, write=False)
-                return store.count()
+                opened = store.open(encoder.space)
+                return opened.count()
 
-        with store._connections._lock if held else nullcontext():
+        with store._reach()._lock if held else nullcontext():
             assert in_a_child(use) == "3"
         assert use() == 3
 
@@ -442,8 +448,8 @@ def test_somebody_elses_pool_after_a_fork(postgres: str, table: str, encoder: En
         index.ingest(RECORDS[:3])
 
     def count(store: PgVectorStore) -> int:
-        store.open(encoder.space, write=False)
-        return store.count()
+        opened = store.open(encoder.space)
+        return opened.count()
 
     with ConnectionPool(postgres, min_size=1, max_size=2, open=True) as pool:
         pool.wait()
@@ -483,14 +489,14 @@ def test_an_embedded_postgres_after_a_fork(tmp_path: Path, encoder: Encoder) -> 
     Index(store, encoder).ingest(RECORDS[:3])
     with embedded._folders.lock:  # as another thread may have it that starts a server
         assert in_a_child(store.close) == "None"
-    assert store.count() == 3
+    assert store.open(encoder.space).count() == 3
 
     def outlive() -> int:
         with PgVectorStore.embedded(folder) as own:
+            table = own.open(encoder.space)
             os.write(opened, b"open")
             os.read(closed, 1)
-            own.open(encoder.space, write=False)
-            return own.count()
+            return table.count()
 
     (seen, opened), (closed, told) = os.pipe(), os.pipe()
     with ThreadPoolExecutor(1) as pool:
@@ -530,7 +536,7 @@ def test_a_pool_of_other_rows_and_cursors(
             assert index.ingest([replace(RECORDS[1], metadata={"now": "described"})]).written == 1
             assert len(index.search("text", where={"even": True}, k=100)) == 25
             assert index.delete(["r7"]) == 1
-            assert (index.count(), len(list(index.read())), len(list(index.store.record_ids()))) == (49, 49, 49)
+            assert (index.count(), len(list(index.read())), len(list(index.record_ids()))) == (49, 49, 49)
             assert index.verify().sound
         execute(database, "CREATE TABLE articles (id text PRIMARY KEY, body text)")
         sync = TableSync(pool, table="chunks")
@@ -553,15 +559,15 @@ def test_a_connection_of_other_rows_and_cursors(
     with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres, **settings) as connection:
         before = _settings(connection)
         for known, deleted in (({}, None), ({0: bytes(32)}, 1)):
-            store.open_on(connection, encoder.space, write=True)
+            opened = store.open_on(connection, encoder.space, create=True)
             write = Write({RECORDS[0].id: 1}, [chunk], _one(encoder), [], {RECORDS[0].id: known})
-            assert store.write_on(connection, write).changed == []
+            assert opened.write_on(connection, write).changed == []
             if deleted:
-                assert store.delete_on(connection, [RECORDS[0].id]) == deleted
+                assert opened.delete_on(connection, [RECORDS[0].id]) == deleted
         assert _settings(connection) == before
-        store.delete_on(connection, [])
+        opened.delete_on(connection, [])
         with pytest.raises(WrongSpace):
-            store.open_on(connection, a_space(3), write=True)
+            store.open_on(connection, a_space(3), create=True)
         assert _settings(connection) == before
 
 
@@ -595,10 +601,11 @@ def test_another_encoding(
 def test_a_connection_in_a_pipeline(postgres: str, table: str, encoder: Encoder) -> None:
     """Rows cannot be copied there, and counts come too late: it is said before anything is done."""
     with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres, autocommit=True) as connection:
+        opened = store.open(encoder.space, create=True)
         uses: list[Callable[[], object]] = [
-            lambda: store.open_on(connection, encoder.space, write=True),
-            lambda: store.write_on(connection, Write({}, [], _one(encoder)[:0], [], {})),
-            lambda: store.delete_on(connection, ["r1"]),
+            lambda: store.open_on(connection, encoder.space, create=True),
+            lambda: opened.write_on(connection, Write({}, [], _one(encoder)[:0], [], {})),
+            lambda: opened.delete_on(connection, ["r1"]),
         ]
         uses[0]()
         for use in uses:
@@ -612,12 +619,12 @@ def test_in_a_transaction_of_the_callers(postgres: str, table: str, encoder: Enc
     with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres) as connection:
         for ending in (psycopg.Rollback, None):
             with connection.transaction():
-                store.open_on(connection, encoder.space, write=True)
+                opened = store.open_on(connection, encoder.space, create=True)
                 for record in RECORDS[:2]:
                     chunk = Chunk.of(replace(record, text="changed"), 0, 0, "changed")
-                    known = store.known([record.id])
-                    store.write_on(connection, Write({record.id: 1}, [chunk], _one(encoder), [], known))
-                store.delete_on(connection, [RECORDS[2].id])
+                    known = opened.known([record.id])
+                    opened.write_on(connection, Write({record.id: 1}, [chunk], _one(encoder), [], known))
+                opened.delete_on(connection, [RECORDS[2].id])
                 if ending:
                     raise ending
             texts = sorted(stored.chunk.text for stored in index.read())
@@ -632,28 +639,28 @@ def _one(encoder: Encoder) -> Any:
 def test_chunks_that_another_writer_adds(postgres: str, table: str, encoder: Encoder, there: int) -> None:
     """No lock keeps them out: a writer that waited for the other one finds them, and leaves the record as it is."""
     with PgVectorStore(postgres, table=table) as store:
-        store.open(encoder.space, write=True)
+        opened = store.open(encoder.space, create=True)
 
         def write(text: str, size: int, numbers: range) -> Write:
             chunks = [Chunk.of(Record("r", ""), number, 0, f"{text} {number}") for number in numbers]
-            known = store.known(["r"])
+            known = opened.known(["r"])
             vectors = encoder.encode_documents([chunk.text for chunk in chunks])
             return Write({"r": size}, chunks, vectors, [], {"r": known.get("r", {})})
 
         if there:
-            store.write(write("old", there, range(there)))
+            opened.write(write("old", there, range(there)))
         mine, theirs = write("mine", 2, range(1) if there else range(2)), write("theirs", 3, range(there, 3))
         with ThreadPoolExecutor(1) as pool, psycopg.connect(postgres) as connection:
             connection.execute("SELECT 1")  # begins a transaction
-            store.write_on(connection, theirs)
-            writing = pool.submit(store.write, mine)
+            opened.write_on(connection, theirs)
+            writing = pool.submit(opened.write, mine)
             waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
             while not execute(postgres, waiting)[0][0]:
                 assert not writing.done()
             connection.commit()
             assert writing.result(60).changed == ["r"]
         kept = ["old 0", "old 1", "theirs 2"] if there else ["theirs 0", "theirs 1", "theirs 2"]
-        assert [stored.chunk.text for stored in store.read(["r"])] == kept
+        assert [stored.chunk.text for stored in opened.read(["r"])] == kept
 
 
 def test_a_delete_beside_a_write(postgres: str, table: str, encoder: Encoder) -> None:
@@ -661,11 +668,12 @@ def test_a_delete_beside_a_write(postgres: str, table: str, encoder: Encoder) ->
     with PgVectorStore(postgres, table=table) as store:
         index = Index(store, encoder)
         index.ingest(RECORDS[:1])
-        known = store.known([RECORDS[0].id])
+        opened = store.open(encoder.space)
+        known = opened.known([RECORDS[0].id])
         chunk = Chunk.of(RECORDS[0], 0, 0, "changed")
         with ThreadPoolExecutor(1) as pool, psycopg.connect(postgres) as connection:
             connection.execute("SELECT 1")  # begins a transaction
-            store.write_on(connection, Write({RECORDS[0].id: 1}, [chunk], _one(encoder), [], known))
+            opened.write_on(connection, Write({RECORDS[0].id: 1}, [chunk], _one(encoder), [], known))
             deleting = pool.submit(index.delete, [RECORDS[0].id])
             waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
             while not execute(postgres, waiting)[0][0]:
@@ -695,7 +703,7 @@ def test_readers_see_no_mix(postgres: str, table: str, encoder: Encoder) -> None
     """While records are changed over and over, a reader sees each whole: all of its chunks of one version."""
     with Index(PgVectorStore(postgres, table=table), encoder) as index:
         store = index.store
-        store.open(encoder.space, write=True)
+        opened = store.open(encoder.space, create=True)
         stop = threading.Event()
 
         def versions() -> int:
@@ -707,10 +715,10 @@ def test_readers_see_no_mix(postgres: str, table: str, encoder: Encoder) -> None
                     for record in range(5)
                     for number in range(3 + version % 4)
                 ]
-                known = store.known([f"r{record}" for record in range(5)])
+                known = opened.known([f"r{record}" for record in range(5)])
                 vectors = encoder.encode_documents([chunk.text for chunk in chunks])
                 sizes = dict.fromkeys((f"r{record}" for record in range(5)), 3 + version % 4)
-                store.write(Write(sizes, chunks, vectors, [], {id_: known.get(id_, {}) for id_ in sizes}))
+                opened.write(Write(sizes, chunks, vectors, [], {id_: known.get(id_, {}) for id_ in sizes}))
             return version
 
         with ThreadPoolExecutor(1) as pool, psycopg.connect(postgres, autocommit=True) as connection:
@@ -748,7 +756,8 @@ def test_embedded(tmp_path: Path) -> None:
 
     assert run("one") == "['one']\n"
     with PgVectorStore.embedded(folder) as store, Encoder(model) as own:
-        PgVectorStore.embedded(folder, table="other").close()  # leaves it to the one that still uses it
+        with PgVectorStore.embedded(folder, table="other") as other:  # leaves it to the one that still uses it
+            assert other.space() is None
         assert run("two") == "['one', 'two']\n"
         assert Index(store, own).count() == 2
     assert run("three") == "['one', 'three', 'two']\n"
@@ -766,7 +775,7 @@ def test_long_ids(database: str, table: str, encoder: Encoder) -> None:
     with Index(PgVectorStore(database, table=table), encoder, chunking=Chunking(tokens=16)) as index:
         assert index.ingest(records).written == 20
         assert index.ingest([replace(record, text="changed " * 90) for record in records]).rejected == []
-        assert sorted(index.store.record_ids()) == sorted(ids)
+        assert sorted(index.record_ids()) == sorted(ids)
         assert len(list(index.read(ids))) == index.count() > 20
         assert {match.record_id for match in index.search("changed", k=index.count())} == set(ids)
         assert index.delete(ids[:10]) > 10

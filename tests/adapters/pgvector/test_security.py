@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import ConnectionPool
 
 from harrier_core import EmbeddingSpace, Index, Record, SettingError, StoreError, StoreUnsuitable
-from harrier_core.filters import parse
+from harrier_core.query import Search
 from harrier_core.records import Chunk
 from harrier_core.store import Write
 
@@ -66,18 +66,20 @@ def use_everything(open_: Open) -> None:
         store.create_langchain_view("view", as_owner=True)  # which Postgres has before 15 too
         with psycopg.connect(open_.conninfo) as connection:  # type: ignore[attr-defined]
             connection.execute("SELECT")
-            store.open_on(connection, Hashing().space, write=True)
-            known = store.known(["r3"])
+            opened = store.open_on(connection, Hashing().space, create=True)
+            known = opened.known(["r3"])
             chunk = Chunk.of(RECORDS[3], 0, 0, "again")
-            store.write_on(connection, Write({"r3": 1}, [chunk], np.ones((1, 16), np.float32), [], known))
-            store.delete_on(connection, ["r3"])
+            opened.write_on(connection, Write({"r3": 1}, [chunk], np.ones((1, 16), np.float32), [], known))
+            opened.delete_on(connection, ["r3"])
     for dimensions, precision in ((5_376, "float16"), (8, "float32")):
         with open_(table=precision, precision=precision) as store:
-            store.open(EmbeddingSpace("m", None, "w", "t", dimensions, "last", "l2", "{text}"), write=True)
+            opened = store.open(EmbeddingSpace("m", None, "w", "t", dimensions, "last", "l2", "{text}"), create=True)
             vectors = np.eye(3, dimensions, dtype=np.float32)
             chunks = [Chunk.of(record, 0, 0, record.text) for record in RECORDS[:3]]
-            store.write(Write({c.record_id: 1 for c in chunks}, chunks, vectors, [], {c.record_id: {} for c in chunks}))
-            assert len(store.search(vectors[:1], 2, parse(None), with_vectors=True)[0]) == 2
+            opened.write(
+                Write({c.record_id: 1 for c in chunks}, chunks, vectors, [], {c.record_id: {} for c in chunks})
+            )
+            assert len(opened.search(Search(vectors[:1], 2, with_vectors=True))[0]) == 2
 
 
 @pytest.fixture
@@ -197,13 +199,14 @@ def test_a_callers_transaction_keeps_its_path(database: str) -> None:
 
         with psycopg.connect(database, options="-c search_path=theirs,public") as connection:
             new: dict[str, dict[int, bytes]] = {"r0": {}}
-            for known in (store.known(["r0"]), new):  # first outside of a transaction, then in one
-                store.open_on(connection, Hashing().space, write=True)
-                store.write_on(connection, write("changed", known))
-                assert store.delete_on(connection, ["r0"]) == 1
+            opened = store.open(Hashing().space)
+            for known in (opened.known(["r0"]), new):  # first outside of a transaction, then in one
+                opened = store.open_on(connection, Hashing().space, create=True)
+                opened.write_on(connection, write("changed", known))
+                assert opened.delete_on(connection, ["r0"]) == 1
                 assert connection.execute("SHOW search_path").fetchone() == ("theirs,public",)
             with pytest.raises(psycopg.errors.CheckViolation):
-                store.write_on(connection, write("bad", new))
+                opened.write_on(connection, write("bad", new))
             assert connection.execute("SHOW search_path").fetchone() == ("theirs,public",)
 
 
@@ -344,7 +347,7 @@ def test_who_we_are(database: str) -> None:
         (make_conninfo(database, application_name="billing"), "billing"),
     ):
         with PgVectorStore(place, table="docs") as store:
-            store.open(Hashing().space, write=True)
+            store.open(Hashing().space, create=True)
             assert execute(
                 database,
                 "SELECT application_name FROM pg_stat_activity WHERE query LIKE '%pg_extension%'"

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 import psycopg
 import pytest
+from harrier_pgvector import PgVectorStore
 from harrier_pgvector.naming import without_password
 from harrier_pgvector.urls import Target
 from psycopg.conninfo import conninfo_to_dict
@@ -49,6 +50,21 @@ def test_a_folder() -> None:
 )
 def test_as_text(url: str, said: str) -> None:
     assert str(Target.of(url)) == said
+
+
+@pytest.mark.parametrize(
+    ("store", "said"),
+    [
+        (PgVectorStore("postgresql://me:hunter2@host:5/db"), "postgresql://me@host:5/db (table 'documents')"),
+        (PgVectorStore("postgres://host/db", table="t", schema="s"), "postgres://host/db (table 't' in schema 's')"),
+        (PgVectorStore("host=h password=hunter2 user=me", table="t"), "'user=me host=h' (table 't')"),
+        (PgVectorStore("postgresql://me:hun[ter2@host/db"), "a Postgres server (table 'documents')"),
+        (PgVectorStore.embedded("a/b"), "pgvector:a/b?table=documents"),
+        (PgVectorStore.embedded("a/b", table="t", schema="s"), "pgvector:a/b?table=t&schema=s"),
+    ],
+)
+def test_a_store_as_text(store: PgVectorStore, said: str) -> None:
+    assert str(store) == said
 
 
 def test_an_address_without_a_host() -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import re
 import select
 import signal
+import struct
 import subprocess
+import sys
+import termios
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -77,6 +82,49 @@ def _write_until(pipe: IO[bytes], seen: threading.Event) -> int:
     return number
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a signal is sent to one thread as only Linux lets one do it")
+@pytest.mark.parametrize("source", ["embed", "ingest -", "ingest pipe.jsonl"])
+def test_ctrl_c_that_the_wait_for_input_misses(
+    command: list[str], environment: dict[str, str], tmp_path: Path, source: str
+) -> None:
+    """A signal just before a read does not end it, nor does one that another thread gets: the process sees both."""
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    pipe = os.open(tmp_path / "pipe.jsonl", os.O_RDWR)  # which never ends, then
+    arguments = source.split() if source == "embed" else [*source.split(), "--to", f"qdrant:{tmp_path}/qdrant"]
+    child = subprocess.Popen(
+        [*command, *arguments, *(["--format", "jsonl", "--id", "key"] if source == "ingest -" else [])],
+        stdin=pipe,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment,
+        cwd=tmp_path,
+    )
+    os.write(pipe, rows(1_010))  # one window, so that there is an engine, and its threads
+    try:
+        _wait_until_it_waits_for_input(child.pid, pipe)
+        os.kill(_threads(child.pid)[-1], signal.SIGINT)
+        _, told = child.communicate(timeout=60)
+    finally:
+        child.kill()
+        os.close(pipe)
+    assert b"error: interrupted" in told
+    assert child.returncode == 130
+
+
+def _threads(process: int) -> list[int]:
+    return sorted(int(each.name) for each in Path(f"/proc/{process}/task").iterdir())
+
+
+def _wait_until_it_waits_for_input(process: int, pipe: int) -> None:
+    """Until a process has read all that is in a pipe, and its main thread has slept ever since, for a second."""
+    slept = 0
+    while slept < 20:
+        left = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]
+        sleeps = Path(f"/proc/{process}/task/{process}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+        slept = slept + 1 if sleeps and not left and len(_threads(process)) > 2 else 0
+        time.sleep(0.05)
+
+
 def test_a_reader_that_goes(command: list[str], environment: dict[str, str]) -> None:
     """`| head`: quiet, with the code of a broken pipe."""
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
@@ -96,13 +144,14 @@ def test_a_reader_that_goes(command: list[str], environment: dict[str, str]) -> 
 
 def test_a_terminal_that_watches(command: list[str], environment: dict[str, str], tmp_path: Path) -> None:
     """After a second there is a bar, with rate and time left, and at the end it is gone; the result is a line."""
-    (tmp_path / "rows.csv").write_text(
-        "text\n" + "".join(f"line {each} about a harrier\n" for each in range(2_500)), encoding="utf-8"
-    )
+    # The time left is known once two files were read at different times, and there is one more to read. The pipe holds
+    # the command up before that one, until all has been seen.
+    for name, number in (("a", 2_000), ("b", 4_000), ("c", 2_000)):
+        (tmp_path / f"{name}.jsonl").write_bytes(rows(number))
+    os.mkfifo(tmp_path / "pipe.jsonl")
     master, slave = pty.openpty()
-    place = f"qdrant:{tmp_path}/qdrant"
     child = subprocess.Popen(
-        [*command, "ingest", "rows.csv", "--to", place],
+        [*command, "ingest", "a.jsonl", "b.jsonl", "pipe.jsonl", "c.jsonl", "--to", f"qdrant:{tmp_path}/qdrant"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=slave,
@@ -110,22 +159,31 @@ def test_a_terminal_that_watches(command: list[str], environment: dict[str, str]
         cwd=tmp_path,
     )
     os.close(slave)
-    shown = _until(master, child, None)
+    seen = threading.Event()
+    descriptor = os.open(tmp_path / "pipe.jsonl", os.O_RDWR)  # which waits for nobody to open it as well
+    with os.fdopen(descriptor, "wb") as pipe, ThreadPoolExecutor(1) as writing:
+        written = writing.submit(_write_until, pipe, seen)
+        shown = _until(master, child, r" records, [\d,]+ a second")
+        shown += _until(master, child, r"\d:\d\d:\d\d")
+        seen.set()
+        number = written.result()
+    shown += _until(master, child, None)
     os.close(master)
     assert child.stdout is not None
-    assert b"2,500 chunks written" in child.stdout.read()
+    assert f"{number + 8_000:,} chunks written" in child.stdout.read().decode()
     child.stdout.close()
     assert child.wait(30) == 0
     assert "ingesting" in shown
     assert re.search(r"[\d,]+ records, [\d,]+ a second", shown)
     assert re.search(r"\d:\d\d:\d\d", shown)
+    assert shown.endswith("\x1b[2K")  # the line is empty again
     assert "Traceback" not in shown
 
 
 def _until(master: int, child: subprocess.Popen[bytes], sign: str | None) -> str:
-    """What a pseudo-terminal shows until it shows a sign, or until the process has ended."""
+    """What a pseudo-terminal shows until a pattern is found in it, or until the process has ended."""
     shown = b""
-    while sign is None or sign.encode() not in shown:
+    while sign is None or not re.search(sign.encode(), shown):
         ready, _, _ = select.select([master], [], [], 0.2)
         if not ready:
             if child.poll() is not None:

@@ -1,0 +1,71 @@
+"""An index that travels to other processes: its settings do, and its connections do not."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+from harrier_pgvector import PgVectorStore
+from ingesting import Hashing
+from psycopg_pool import ConnectionPool
+
+from harrier_core import Chunking, Index, Record, SettingError, StoreMissing
+
+METHODS = ["spawn", *(["fork"] if hasattr(os, "fork") else [])]
+
+
+def ingest(index: Index, name: str) -> int:
+    """In another process."""
+    with index:
+        return index.ingest(Record(f"{name} {number}", f"text {number} of {name}") for number in range(20)).written
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+@pytest.mark.parametrize("method", METHODS)
+def test_other_processes(postgres: str, table: str, method: str) -> None:
+    """Started anew or forked from one that is connected, one at a time or pooled."""
+    with Index(PgVectorStore(postgres, table=table), Hashing(), chunking=Chunking(tokens=16)) as index:
+        index.ingest([Record("first", "first")])
+        context = multiprocessing.get_context(method)
+        process = context.Process(target=ingest, args=[pickle.loads(pickle.dumps(index)), "one"])
+        process.start()
+        process.join(100)
+        assert process.exitcode == 0
+        with ProcessPoolExecutor(2, context) as pool:
+            assert list(pool.map(ingest, [index] * 3, ["two", "three", "four"])) == [20, 20, 20]
+        assert index.count() == 81
+
+
+def test_settings(postgres: str, table: str) -> None:
+    """All of them."""
+    store = PgVectorStore(postgres, table=table, schema="a schema", precision="float32", retry_for=3.0)
+    again = pickle.loads(pickle.dumps(Index(store, Hashing(), chunking=Chunking(tokens=9))))
+    assert isinstance(again, Index)
+    assert repr(again.store) == repr(store)
+    assert again.store.__getstate__() == store.__getstate__()
+    assert again.chunking == Chunking(tokens=9)
+
+
+def test_a_pool(postgres: str) -> None:
+    """Its connections belong to this process."""
+    pool = ConnectionPool(postgres, min_size=0, open=False)
+    with pytest.raises(SettingError, match="a store over a pool cannot be pickled.*with a connection string"):
+        pickle.dumps(Index(PgVectorStore(pool), Hashing()))
+
+
+def test_an_embedded_server(tmp_path: Path) -> None:
+    """Its folder is there for other processes of this machine; where it is not, nothing is made to search in it."""
+    folder = tmp_path / "data"
+    with Index(PgVectorStore.embedded(folder), Hashing()) as index:
+        assert not folder.exists()
+        with pytest.raises(StoreMissing):
+            index.count()
+        assert not folder.exists()
+        index.ingest([Record("first", "first")])
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            assert pool.submit(ingest, index, "one").result(100) == 20
+        assert index.count() == 21

@@ -1,0 +1,83 @@
+"""How often a store waits for its server, counted at the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from harrier_pgvector import PgVectorStore
+from ingesting import Hashing
+from psycopg import capabilities, sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from turnarounds import Proxy, proxied
+
+from harrier_core import EmbeddingSpace, Index, Record, StoreMissing, WrongSpace
+
+RECORDS = [Record(f"r{number}", f"text number {number}", {"n": number}) for number in range(1_200)]
+
+pytestmark = pytest.mark.skipif(
+    not capabilities.has_pipeline(), reason="libpq is older than 14, and has no pipelines; install a newer one"
+)
+
+
+@pytest.fixture
+def proxy(postgres: str) -> Iterator[Proxy]:
+    given = conninfo_to_dict(postgres)
+    host, port = str(given["host"]), int(given.get("port") or 5432)
+    with proxied(str(Path(host, f".s.PGSQL.{port}")) if host.startswith("/") else port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def index(postgres: str, proxy: Proxy, table: str) -> Iterator[Index]:
+    place = make_conninfo(postgres, host="127.0.0.1", port=proxy.port, sslmode="disable", gssencmode="disable")
+    with Index(PgVectorStore(place, table=table), Hashing()) as index:
+        index.ingest(RECORDS)
+        yield index
+
+
+def execute(postgres: str, statement: str, *names: str) -> None:
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+
+def test_one_turnaround(index: Index, proxy: Proxy) -> None:
+    """For each call of an index that is open, the check of its space included."""
+    vectors = Hashing().encode_queries(["text"] * 10)
+    for call in (
+        lambda: index.search("text", k=3),
+        lambda: index.search_many([f"text number {number}" for number in range(10)]),
+        lambda: index.search("text", k=3, where={"n": {"$lt": 100}}),
+        lambda: index.search("text", k=30, where={"n": {"$lt": 10}}),  # of which there are ten
+        lambda: index.search_vectors(vectors, exact=True),
+        lambda: index.search_diverse("text"),
+        index.count,
+        lambda: index._opened().known([record.id for record in RECORDS]),
+    ):
+        before = proxy.turnarounds
+        assert call()
+        assert proxy.turnarounds - before == 1
+
+
+def test_a_table_that_was_replaced(index: Index, proxy: Proxy, postgres: str, table: str) -> None:
+    """It is noticed in the same turnaround: by its space, or, if that is the same, what is in it is found."""
+    assert len(index.search("text", k=3)) == 3
+    execute(postgres, "DROP TABLE {}", table)
+    for use in (lambda: index.search("text"), index.count, lambda: index._opened().known(["r1"])):
+        with pytest.raises(StoreMissing):
+            use()
+    assert index.delete(["r1"]) == 0
+    with Index(PgVectorStore(postgres, table=table), Hashing()) as own:
+        own.ingest([Record("new", "new")])
+    assert [match.record_id for match in index.search("text", k=3)] == ["new"]
+    before = proxy.turnarounds
+    assert index.count() == 1
+    assert proxy.turnarounds - before == 1
+    execute(postgres, "DROP TABLE {}", table)
+    with PgVectorStore(postgres, table=table) as other:
+        other.open(EmbeddingSpace("other", None, "v", "t", 16, "last token", "l2", "{text}"), create=True)
+    for use in (lambda: index.search("text"), index.count, lambda: index.delete(["new"]), lambda: index.ingest([])):
+        with pytest.raises(WrongSpace, match="the weights differ"):
+            use()

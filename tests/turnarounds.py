@@ -1,0 +1,120 @@
+"""A proxy between a client and a server of this machine: it counts turnarounds, and may hold everything up.
+
+A turnaround is what a client waits for: it has sent something, and the server has answered. However many messages a
+client sends before it waits, they are one. Run as a program it has a process of its own, for measurements:
+
+    python turnarounds.py PORT-OR-SOCKET DELAY     prints its port, and ends with its standard input
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class Proxy:
+    """Forwards connections to a port, or to a Unix socket; each way takes half of the delay."""
+
+    def __init__(self, server: int | str, delay: float = 0.0) -> None:
+        self.port = 0
+        self.turnarounds = 0  # of all connections
+        self._server = server
+        self._delay = delay / 2
+
+    async def serve(self, started: threading.Event | asyncio.Event) -> None:
+        """Listen, until it is cancelled."""
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        started.set()
+        async with server:
+            await server.serve_forever()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if isinstance(self._server, int):
+            from_server, to_server = await asyncio.open_connection("127.0.0.1", self._server)
+        else:
+            from_server, to_server = await asyncio.open_unix_connection(self._server)
+        answered = True  # the server spoke last
+
+        def asks() -> None:
+            nonlocal answered
+            self.turnarounds += answered
+            answered = False
+
+        def answers() -> None:
+            nonlocal answered
+            answered = True
+
+        await asyncio.gather(
+            self._forward(reader, to_server, asks),
+            self._forward(from_server, writer, answers),
+            return_exceptions=True,
+        )
+
+    async def _forward(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: Callable[[], None]
+    ) -> None:
+        held: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        async def send() -> None:
+            while True:
+                at, data = await held.get()
+                if (wait := at - loop.time()) > 0:
+                    await asyncio.sleep(wait)
+                if not data:
+                    writer.close()
+                    return
+                writer.write(data)
+                await writer.drain()
+
+        sending = asyncio.ensure_future(send())
+        while data := await reader.read(1 << 20):
+            seen()
+            held.put_nowait((loop.time() + self._delay, data))
+        held.put_nowait((loop.time() + self._delay, b""))
+        await sending
+
+
+@contextmanager
+def proxied(server: int | str) -> Iterator[Proxy]:
+    """A proxy on a thread."""
+    proxy, started = Proxy(server), threading.Event()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(proxy.serve(started))
+
+    def run() -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(task)
+        except asyncio.CancelledError:
+            pass
+        finally:
+            loop.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    started.wait(30)
+    try:
+        yield proxy
+    finally:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join()
+
+
+async def _main(server: str, delay: float) -> None:
+    proxy, started = Proxy(int(server) if server.isdecimal() else str(Path(server)), delay), asyncio.Event()
+    serving = asyncio.ensure_future(proxy.serve(started))
+    await started.wait()
+    sys.stdout.write(f"{proxy.port}\n")
+    sys.stdout.flush()
+    await asyncio.to_thread(sys.stdin.read)
+    serving.cancel()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(sys.argv[1], float(sys.argv[2])))
