@@ -5,7 +5,7 @@ PIP = bin/python -m pip --quiet --disable-pip-version-check
 # On all cores, up to eight; a file's tests stay together, for what they build once.
 PYTEST = bin/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
-.PHONY: demo test test-crash test-postgres check format test-wheel bench-encode bench-pgvector bench-qdrant bench-sync bench-llama-index bench-gpu soak clean
+.PHONY: demo test test-crash test-postgres check format test-wheel bench-encode bench-pgvector bench-search bench-loaders bench-qdrant bench-sync bench-llama-index bench-gpu soak clean
 .DEFAULT_GOAL := test
 
 test: .venv/installed
@@ -56,6 +56,12 @@ bench-encode: .venv/installed
 
 bench-pgvector: .venv-rivals/installed
 	.venv-rivals/bin/python benchmarks/postgres.py
+
+bench-search: .venv-rivals/installed
+	.venv-rivals/bin/python benchmarks/search.py
+
+bench-loaders: .venv/installed
+	.venv/bin/python benchmarks/loaders.py
 
 bench-qdrant: .venv-rivals/installed
 	.venv-rivals/bin/python benchmarks/qdrant.py

@@ -226,14 +226,19 @@ def llama_index(conninfo: str, records: list[Record], vectors: Vectors) -> float
         embed_dim=DIMENSIONS,
         use_halfvec=True,
     )
-    nodes = [
-        TextNode(id_=str(uuid.uuid4()), text=record.text, metadata=dict(record.metadata), embedding=vector)
-        for record, vector in zip(records, vectors[: len(records)].tolist(), strict=True)
-    ]
+    nodes = nodes_of(records, vectors)
     store.add(nodes[:1])  # which creates the table
     begin = time.perf_counter()
     store.add(nodes[1:])
     return time.perf_counter() - begin
+
+
+def nodes_of(records: list[Record], vectors: Vectors) -> list[TextNode]:
+    """The same as LlamaIndex has them."""
+    return [
+        TextNode(id_=str(uuid.uuid4()), text=record.text, metadata=dict(record.metadata), embedding=vector)
+        for record, vector in zip(records, vectors[: len(records)].tolist(), strict=True)
+    ]
 
 
 def busy(conninfo: str, records: list[Record], vectors: Vectors) -> None:

@@ -12,8 +12,9 @@ and its kin order numbers with numbers and texts, by code points, with texts. $c
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import ge, gt, le, lt
 from typing import Any
 
 from harrier_core.errors import FilterError
@@ -21,7 +22,7 @@ from harrier_core.records import plain, too_large, unstorable
 
 Scalar = str | int | float | bool | None
 
-_ORDERS = ("$gt", "$gte", "$lt", "$lte")
+_ORDERS: dict[object, Callable[[Any, Any], bool]] = {"$gt": gt, "$gte": ge, "$lt": lt, "$lte": le}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +150,18 @@ def _one_of(field: str, operand: object) -> Condition:
 
 
 def _scalar(field: str, value: object) -> Scalar:
-    sound = value is None or isinstance(value, bool)
-    if isinstance(value, int | float):
-        sound = math.isfinite(value) and not too_large(value) if isinstance(value, float) else not too_large(value)
-    if isinstance(value, str):
-        sound = not unstorable(value)
-    if not sound:
+    if not _is_scalar(value):
         raise FilterError(f"{field!r} is compared with a text, a finite number, a bool or None, not {_named(value)}")
     scalar: Scalar = plain(value)
     return scalar
+
+
+def _is_scalar(value: object) -> bool:
+    if isinstance(value, str):
+        return not unstorable(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or (isinstance(value, int) and not too_large(value))
 
 
 def _named(value: object) -> str:
@@ -208,8 +212,4 @@ def _equal(found: object, wanted: Scalar) -> bool:
 
 
 def _ordered(found: object, operator: str, wanted: str | float) -> bool:
-    if _kind(found) != _kind(wanted):
-        return False
-    less: bool = found < wanted  # type: ignore[operator]  # they are of one kind
-    equal = found == wanted
-    return {"$lt": less, "$lte": less or equal, "$gte": not less, "$gt": not less and not equal}[operator]
+    return _kind(found) == _kind(wanted) and _ORDERS[operator](found, wanted)

@@ -11,7 +11,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -28,7 +27,7 @@ from harrier_core.errors import (
     StoreError,
 )
 from harrier_core.planning import Plan, plan
-from harrier_core.records import Chunk, IngestReport, Metadata, Record, Skipped, checked, id_hash
+from harrier_core.records import Chunk, IngestReport, Metadata, Record, Skipped, Unstorable, checked, id_hash
 from harrier_core.store import IngestStore, Written
 
 if TYPE_CHECKING:
@@ -126,9 +125,10 @@ class Ingest:
                 self.report.rejected.append((given.id, given.reason))
                 continue
             self.report.records += 1
-            record = checked(given)
-            if isinstance(record, str):
-                self._leave_out(given, number, record)
+            try:
+                record = checked(given)
+            except Unstorable as error:
+                self._leave_out(given, number, str(error))
                 continue
             hash_ = id_hash(record.id)
             if hash_ in self._seen:
@@ -235,7 +235,7 @@ class Ingest:
     def _tell(self) -> None:
         self.report.seconds = perf_counter() - self._begin
         if self._on_progress:
-            self._on_progress(replace(self.report))
+            self._on_progress(self.report + IngestReport())  # with lists of its own
 
     # -- afterwards
 

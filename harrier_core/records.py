@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -213,15 +213,19 @@ class VerifyReport:
         return f"{said}; {len(self.problems):,} problems, the first: record {record_id!r} {problem}"
 
 
-def checked(record: object) -> Record | str:
-    """The record, made of plain texts, numbers, dicts and lists, or why it can be stored nowhere."""
+class Unstorable(Exception):
+    """A record that no store can hold; the message is the reason, and goes on where the record was named."""
+
+
+def checked(record: object) -> Record:
+    """Return the record, made of plain texts, numbers, dicts and lists; raise Unstorable if no store can hold it."""
     if not isinstance(record, Record):
-        return f"is {type(record).__name__}, not Record"
+        raise Unstorable(f"is {type(record).__name__}, not Record")
     if _plainly_sound(record):
         return record
-    return next(filter(None, _problems(record)), None) or Record(
-        plain(record.id), plain(record.text), plain(record.metadata)
-    )
+    if problem := next(_problems(record), None):
+        raise Unstorable(problem)
+    return Record(plain(record.id), plain(record.text), plain(record.metadata))
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401
@@ -265,8 +269,8 @@ def _plainly_sound(record: Record) -> bool:
     for key, value in metadata.items():
         if type(value) is str:
             texts.append(value)
-        elif type(value) is int:
-            if not -(2**63) <= value < 2**63:
+        elif type(value) is int or type(value) is float:
+            if not -1e308 < value < 1e308:  # nor is NaN
                 return False
         elif type(value) not in _PLAIN:
             return False
@@ -282,7 +286,7 @@ def _plainly_sound(record: Record) -> bool:
 _PLAIN = (bool, type(None))
 
 
-def _problems(record: Any) -> Iterator[str | None]:  # noqa: ANN401
+def _problems(record: Any) -> Iterator[str]:  # noqa: ANN401
     for name, text in (("id", record.id), ("text", record.text)):
         if not isinstance(text, str):
             yield f"has {'an' if name == 'id' else 'a'} {name} that is {type(text).__name__}, not str"
@@ -300,18 +304,20 @@ def _problems(record: Any) -> Iterator[str | None]:  # noqa: ANN401
 
 
 def _not_json(value: object, depth: int = 0) -> str | None:
-    """What in a value JSON, or a database's JSON, cannot hold."""
+    """Return what in a value JSON, or a database's JSON, cannot hold."""
     if value is None or isinstance(value, str | int | float):
         return _not_scalar(value)
     if depth == _DEEPEST:
         return f"more than {_DEEPEST} levels, one in another"
     if isinstance(value, Mapping):
-        parts = [*(key if isinstance(key, str) else _NotText(key) for key in value), *value.values()]
-    elif isinstance(value, list | tuple):
-        parts = list(value)
-    else:
-        return f"{'a key' if isinstance(value, _NotText) else 'a value'} that JSON does not have: {_kind(value)}"
-    return next(filter(None, (_not_json(each, depth + 1) for each in parts)), None)
+        return _first(map(_not_key, value)) or _first(_not_json(each, depth + 1) for each in value.values())
+    if isinstance(value, list | tuple):
+        return _first(_not_json(each, depth + 1) for each in value)
+    return f"a value that JSON does not have: {type(value).__name__}"
+
+
+def _not_key(key: object) -> str | None:
+    return unstorable(key) if isinstance(key, str) else f"a key that JSON does not have: {type(key).__name__}"
 
 
 def _not_scalar(value: str | float | None) -> str | None:
@@ -322,12 +328,5 @@ def _not_scalar(value: str | float | None) -> str | None:
     return "a number beyond all floats" if value is not None and too_large(value) else None
 
 
-@dataclass(frozen=True, slots=True)
-class _NotText:
-    """A key that is none."""
-
-    key: object
-
-
-def _kind(value: object) -> str:
-    return type(value.key if isinstance(value, _NotText) else value).__name__
+def _first(reasons: Iterable[str | None]) -> str | None:
+    return next(filter(None, reasons), None)

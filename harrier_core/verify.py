@@ -1,22 +1,24 @@
-"""Whether what is stored is what an ingest would store: every vector looked at, some of them made again."""
+"""Check what is stored: look at every vector, and encode a random sample of the texts again."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 
 from harrier_core.embedder import Embedder
+from harrier_core.errors import InputError
 from harrier_core.records import VerifyReport, text_hash
 from harrier_core.store import Audited, OpenStore, Stored
 
 _WINDOW = 256  # chunks, of which as many as are in the sample are encoded together
-# A length that half precision, or int8 in a database, makes of one.
-_UNIT = 0.02
-# The least cosine between what int8 and float32 make of one text is above it; another text's is far below.
-_NEAR = 0.99
+# Half precision, or int8 in a database, changes a vector's length by less.
+_LENGTH_TOLERANCE = 0.02
+# int8 and float32 vectors of one text have a higher cosine; vectors of two texts have a far lower one.
+_LEAST_COSINE = 0.99
 
 
 def verify(
@@ -25,19 +27,24 @@ def verify(
     sample: int,
     on_progress: Callable[[VerifyReport], None] | None,
 ) -> VerifyReport:
-    """Look at all chunks, and encode some `sample` of them, chosen by chance, again."""
+    """Check all chunks, and encode about `sample` of the sound ones, chosen at random, again."""
     report = VerifyReport()
+    dimensions = encoder.dimensions
     share = sample / max(1, store.count())
     chance = random.Random(0)  # noqa: S311  # the same sample of the same index
     stored = store.audit(report.problems.append) if isinstance(store, Audited) else store.read()
     for window in _windows(stored):
-        unlike = dict(_unlike(window, encoder.dimensions))
-        report.problems += unlike.items()
-        again = [each for each in window if chance.random() < share and each.chunk.record_id not in unlike]
+        sampled = []
+        for each in window:
+            drawn = chance.random() < share  # for a damaged chunk as well, which moves no other into the sample
+            if problem := _damage(each, dimensions):
+                _add(report, each, problem)
+            elif drawn:
+                sampled.append(each)
         report.checked += len(window)
-        _encode(encoder, again, report)
+        _encode(encoder, sampled, report)
         if on_progress:
-            on_progress(report)
+            on_progress(replace(report, problems=report.problems.copy()))
     return report
 
 
@@ -46,28 +53,42 @@ def _windows(stored: Iterator[Stored]) -> Iterator[list[Stored]]:
         yield window
 
 
-def _unlike(window: Sequence[Stored], dimensions: int) -> Iterator[tuple[str, str]]:
-    for stored in window:
-        length = float(np.linalg.norm(stored.vector)) if stored.vector.size else 0.0
-        problem = None
-        if stored.vector.shape != (dimensions,):
-            problem = f"has a vector of {stored.vector.size} dimensions, not {dimensions}"
-        elif not np.isfinite(length):
-            problem = "has a vector that is not finite"
-        elif abs(length - 1) > _UNIT:
-            problem = f"has a vector of length {length:.3f}, not 1"
-        elif text_hash(stored.chunk.text) != stored.chunk.text_hash:
-            problem = "has a text that is not the one that was encoded"
-        if problem:
-            yield stored.chunk.record_id, f"{problem} (chunk {stored.chunk.number})"
+def _damage(stored: Stored, dimensions: int) -> str | None:
+    """Return what is wrong with a chunk, as far as a look at it shows."""
+    if stored.vector.shape != (dimensions,):
+        return f"has a vector of {stored.vector.size} dimensions, not {dimensions}"
+    length = float(np.linalg.norm(stored.vector))
+    if not np.isfinite(length):
+        return "has a vector that is not finite"
+    if abs(length - 1) > _LENGTH_TOLERANCE:
+        return f"has a vector of length {length:.3f}, not 1"
+    if text_hash(stored.chunk.text) != stored.chunk.text_hash:
+        return "has a text that is not the one that was encoded"
+    return None
 
 
-def _encode(encoder: Embedder, stored: Sequence[Stored], report: VerifyReport) -> None:
-    vectors = encoder.submit_documents([each.chunk.text for each in stored]).result().vectors
-    report.encoded += len(stored)
-    for each, vector in zip(stored, vectors, strict=True):
-        cosine = float(each.vector @ vector / np.linalg.norm(each.vector))
+def _encode(encoder: Embedder, sampled: Sequence[Stored], report: VerifyReport) -> None:
+    """Compare the sampled vectors with those that the encoder makes of their texts now."""
+    try:
+        vectors = encoder.submit_documents([each.chunk.text for each in sampled]).result().vectors
+    except InputError as error:  # such as a text that was ingested with a higher max_tokens
+        _encode(encoder, _fit(sampled, error, report), report)
+        return
+    report.encoded += len(sampled)
+    for stored, vector in zip(sampled, vectors, strict=True):
+        cosine = float(stored.vector @ vector / np.linalg.norm(stored.vector))
         report.least_cosine = min(report.least_cosine, cosine)
-        if cosine < _NEAR:
-            problem = f"has a vector with a cosine of {cosine:.3f} to that of its text (chunk {each.chunk.number})"
-            report.problems.append((each.chunk.record_id, problem))
+        if cosine < _LEAST_COSINE:
+            _add(report, stored, f"has a vector with a cosine of {cosine:.3f} to that of its text")
+
+
+def _fit(sampled: Sequence[Stored], error: InputError, report: VerifyReport) -> list[Stored]:
+    """Return the chunks that the error is not about, and report the others."""
+    reasons = {problem.position: problem.reason for problem in error.problems}
+    for position, reason in reasons.items():
+        _add(report, sampled[position], f"has a text that cannot be encoded again, which {reason}")
+    return [stored for position, stored in enumerate(sampled) if position not in reasons]
+
+
+def _add(report: VerifyReport, stored: Stored, problem: str) -> None:
+    report.problems.append((stored.chunk.record_id, f"{problem} (chunk {stored.chunk.number})"))

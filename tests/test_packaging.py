@@ -72,7 +72,7 @@ ROOMS: dict[str, set[str]] = {
     "store": {"filters", "records", "space", "numpy"},
     "ingest": {"chunking", "ending", "errors", "records", "store", "numpy"},
     "diversity": {"errors", "records", "numpy"},
-    "verify": {"ingest", "records", "store", "numpy"},
+    "verify": {"embedder", "errors", "records", "store", "numpy"},
     "index": {
         *("chunking", "diversity", "errors", "filters", "ingest", "records", "space", "store", "tasks", "verify"),
         "numpy",

@@ -11,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 
 class Proxy:
@@ -25,13 +24,13 @@ class Proxy:
         self._server = server
         self._delay = delay / 2
 
-    async def serve(self, started: threading.Event | asyncio.Event) -> None:
-        """Listen, until it is cancelled."""
+    async def serve(self, started: Callable[[], object], until: Callable[[], Awaitable[object]]) -> None:
+        """Listen, and call `started`, until something is over."""
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
-        started.set()
-        async with server:
-            await server.serve_forever()
+        started()
+        await until()
+        server.close()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if isinstance(self._server, int):
@@ -83,38 +82,28 @@ class Proxy:
 @contextmanager
 def proxied(server: int | str) -> Iterator[Proxy]:
     """A proxy on a thread."""
-    proxy, started = Proxy(server), threading.Event()
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(proxy.serve(started))
-
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        try:
-            loop.run_until_complete(task)
-        except asyncio.CancelledError:
-            pass
-        finally:
-            loop.close()
-
-    thread = threading.Thread(target=run)
+    proxy, started, over = Proxy(server), threading.Event(), threading.Event()
+    serving = proxy.serve(started.set, lambda: asyncio.to_thread(over.wait))
+    thread = threading.Thread(target=asyncio.run, args=[serving])
     thread.start()
-    started.wait(30)
     try:
+        assert started.wait(30)
         yield proxy
     finally:
-        loop.call_soon_threadsafe(task.cancel)
+        over.set()
         thread.join()
 
 
-async def _main(server: str, delay: float) -> None:
-    proxy, started = Proxy(int(server) if server.isdecimal() else str(Path(server)), delay), asyncio.Event()
-    serving = asyncio.ensure_future(proxy.serve(started))
-    await started.wait()
-    sys.stdout.write(f"{proxy.port}\n")
-    sys.stdout.flush()
-    await asyncio.to_thread(sys.stdin.read)
-    serving.cancel()
+def main(place: str, delay: float) -> None:
+    """Serve until standard input ends."""
+    proxy = Proxy(int(place) if place.isdecimal() else place, delay)
+
+    def tell() -> None:
+        sys.stdout.write(f"{proxy.port}\n")
+        sys.stdout.flush()
+
+    asyncio.run(proxy.serve(tell, lambda: asyncio.to_thread(sys.stdin.read)))
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1], float(sys.argv[2])))
+    main(sys.argv[1], float(sys.argv[2]))

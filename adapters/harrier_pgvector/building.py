@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Any
 
 from psycopg import Connection, errors, sql
 
+from harrier_core.errors import StoreError
 from harrier_pgvector.schema import BUILD_MEMORY, INDEXES, WRITERS, Table, are_few
 from harrier_pgvector.session import ask, transaction
-
-log = logging.getLogger(__name__)
 
 # CREATE INDEX waits for all who write to the table, and all who come later to write wait for it.
 _LOCK_TIMEOUT = "10s"
@@ -32,8 +30,7 @@ def build(connection: Connection[Any], table: Table) -> None:
     if not _missing(connection, table) or is_small(connection, table):
         return
     if _is_written_to(connection, table):
-        log.info("indexes of %s.%s were not built, for somebody else writes to it", *table.names)
-        return
+        raise StoreError("another session is writing to it; the last of several loads builds them")
     with transaction(connection):
         _take_time(connection)
         # Only those who may change the table can hold it, unlike an advisory lock.

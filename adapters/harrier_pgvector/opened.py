@@ -48,13 +48,18 @@ class OpenTable:
 
     def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
         """Return the hashes of the chunks of those records that are there."""
+        return self._connections.run(lambda connection: self._known(connection, record_ids))
+
+    def _known(self, connection: Connection[Any], record_ids: Sequence[str]) -> dict[str, Hashes]:
         try:
-            return by_record(self._rows(lambda table: (_sql(table, HASHES), [ids(record_ids)], True)))
+            [found] = self._ask(connection, lambda table: [(_sql(table, HASHES), [ids(record_ids)], True)])
         except UNTRANSLATABLE:  # ids that the encoding of the database cannot hold are not there
             if len(record_ids) == 1:
                 return {}
+        else:
+            return by_record(found.fetchall())
         half = len(record_ids) // 2
-        return self.known(record_ids[:half]) | self.known(record_ids[half:])
+        return self._known(connection, record_ids[:half]) | self._known(connection, record_ids[half:])
 
     def write(self, write: Write) -> Written:
         """Write all of it in one transaction: a reader sees a record's old chunks or its new ones, and never a mix."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
-from harrier_core import Chunking, Encoder, Record
+from harrier_core import Chunking, Encoder, Record, SettingError
 from harrier_core.chunking import chunks
 
 ROOT = Path(__file__).parents[2]
@@ -68,9 +69,10 @@ LETTERS = [
 PARTS = st.sampled_from([*SPACES, *LETTERS, "# ", "- ", "```\n"])
 
 
-@given(
-    st.lists(PARTS, max_size=400).map("".join).filter(str.strip), st.sampled_from([(8, 0), (16, 0), (16, 5), (64, 0)])
-)
+ANY_TEXT = st.lists(PARTS, max_size=400).map("".join).filter(str.strip)
+
+
+@given(ANY_TEXT, st.sampled_from([(8, 0), (16, 0), (16, 5), (64, 0)]))
 def test_any_text(text: str, sizes: tuple[int, int]) -> None:
     """Nothing but white space is lost, no character is cut, no chunk is too long, and none overlaps by too much."""
     tokens, overlap = sizes
@@ -92,6 +94,59 @@ def _within_a_character(text: str, at: int) -> bool:
     before, after = text[:at], text[at : at + 1]
     flags = len(before) - len(before.rstrip("\U0001f1e9\U0001f1ea"))
     return after in ("\u0301", "\u200d") or before.endswith("\u200d") or flags % 2 == 1
+
+
+@given(
+    ANY_TEXT, st.sampled_from([Chunking(8), Chunking(16, 5), Chunking(16, 0, "markdown"), Chunking(16, 5, "markdown")])
+)
+def test_chunks_say_where_they_are(text: str, chunking: Chunking) -> None:
+    """Numbers are from 0, start and end are the place in the text, and between chunks is white space only."""
+    record = Record("doc-1", text, {"topic": "food"})
+    made = chunks(record, chunking.tokens + 1, chunking, few)
+    assert [chunk.number for chunk in made] == list(range(len(made)))
+    reached = 0
+    for chunk in made:
+        assert (chunk.record_id, chunk.metadata, chunk.text) == (
+            "doc-1",
+            record.metadata,
+            text[chunk.start : chunk.end],
+        )
+        assert not text[reached : chunk.start].strip()
+        assert chunk.end > reached
+        assert few([chunk.text])[0] <= chunking.tokens
+        reached = chunk.end
+    assert not text[reached:].strip()
+
+
+@given(ANY_TEXT, st.sampled_from([None, Chunking(16), Chunking(16, 5, "markdown")]))
+def test_a_text_that_fits_is_one_chunk(text: str, chunking: Chunking | None) -> None:
+    """As it is, with its white space; without a chunking that is every text."""
+    [chunk] = chunks(Record("doc-1", text), 16 if chunking else 10_000, chunking, few)
+    assert (chunk.number, chunk.start, chunk.end, chunk.text) == (0, 0, len(text), text)
+
+
+@given(ANY_TEXT)
+def test_the_same_text_has_the_same_chunks(text: str) -> None:
+    """With the same ids and hashes, or an ingest would write them again."""
+    one, other = (chunks(Record("doc-1", text), 17, Chunking(16, 5), few) for _ in range(2))
+    assert [(chunk.id, chunk.hash) for chunk in one] == [(chunk.id, chunk.hash) for chunk in other]
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"tokens": 7}, "chunks have at least 8 tokens, not 7"),
+        ({"tokens": 512.0}, "chunks have at least 8 tokens, not 512.0"),
+        ({"tokens": True}, "chunks have at least 8 tokens, not True"),
+        ({"tokens": 16, "overlap": 16}, "overlap is a number of tokens below 16, not 16"),
+        ({"overlap": -1}, "overlap is a number of tokens below 512, not -1"),
+        ({"overlap": 0.5}, "overlap is a number of tokens below 512, not 0.5"),
+        ({"kind": "html"}, "a chunking's kind is 'text' or 'markdown', not 'html'"),
+    ],
+)
+def test_settings_that_cannot_be(settings: dict[str, Any], reason: str) -> None:
+    with pytest.raises(SettingError, match=reason):
+        Chunking(**settings)
 
 
 LONG: dict[str, Callable[[int], str]] = {

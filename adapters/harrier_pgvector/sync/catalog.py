@@ -1,30 +1,27 @@
-"""The schema harrier_sync: its tables, its layout, and whether it can be trusted.
+"""The schema harrier_sync: its layout, and every statement on the tables that all declared tables share.
 
-SQL code of a table's owner runs with the rights of whoever reads or writes the table: triggers, defaults, and the
-functions of index expressions, which Postgres evaluates when it plans a query. SET ROLE does not confine such code,
-because it may say RESET ROLE. Tables of other roles are therefore left alone unless these are superusers or are named.
+Unless a function says otherwise, it runs in a pinned transaction of the caller's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+from uuid import UUID
 
-from psycopg import Connection
+from psycopg import Connection, sql
+from psycopg.types.json import Jsonb
 
 from harrier_core.errors import StoreUnsuitable
+from harrier_pgvector.schema import literal
+from harrier_pgvector.sync.trust import STRANGERS, refuse_strangers
 
 SCHEMA = "harrier_sync"
 CHANNEL = "harrier_sync"
 _LAYOUT = "Harrier Kit's live sync, layout 2"
 
-
-class StrangersError(StoreUnsuitable):
-    """Something belongs to a role that is not trusted."""
-
-
 # Not IF NOT EXISTS: a role that may not create schemas gets the error only if there is none.
-CATALOG = [
+CREATE = [
     "CREATE SCHEMA harrier_sync",
     f"COMMENT ON SCHEMA harrier_sync IS '{_LAYOUT.replace(chr(39), chr(39) * 2)}'",
     """
@@ -54,22 +51,6 @@ CATALOG = [
     )""",
 ]
 
-# Owners who are neither superusers nor this session's own role. current_user would not do: it can be reset.
-STRANGERS = """
-    ARRAY(SELECT r.rolname::text FROM pg_roles AS r
-        WHERE r.oid = ANY({}) AND NOT r.rolsuper AND r.rolname <> session_user ORDER BY 1)"""
-
-# Who owns the types of a table's columns, and what those are made of. Checks of a domain, and casts to text and json,
-# are code of the type's owner, who may add them at any time.
-TYPE_OWNERS = """
-    ARRAY(WITH RECURSIVE kinds (oid) AS (
-        SELECT a.atttypid FROM pg_attribute AS a WHERE a.attrelid = {} AND a.attnum > 0 AND NOT a.attisdropped
-        UNION SELECT part.oid FROM kinds JOIN pg_type AS y ON y.oid = kinds.oid CROSS JOIN LATERAL (
-            SELECT y.typbasetype UNION ALL SELECT y.typelem
-            UNION ALL SELECT a.atttypid FROM pg_attribute AS a WHERE a.attrelid = y.typrelid AND a.attnum > 0
-        ) AS part (oid) WHERE part.oid <> 0
-    ) SELECT y.typowner FROM kinds JOIN pg_type AS y ON y.oid = kinds.oid)"""
-
 _FOUND = """
     SELECT obj_description(n.oid, 'pg_namespace'), {strangers}
     FROM pg_namespace AS n WHERE n.nspname = 'harrier_sync'""".replace(
@@ -82,7 +63,7 @@ _FOUND = """
 
 
 def is_there(connection: Connection[Any], trust: Collection[str]) -> bool:
-    """Whether anything is declared in this database; an error if it cannot be worked with."""
+    """Return whether anything is declared in this database; raise an error if it cannot be worked with."""
     row = connection.execute(_FOUND).fetchone()
     if row is None:
         return False
@@ -96,10 +77,149 @@ def is_there(connection: Connection[Any], trust: Collection[str]) -> bool:
     return True
 
 
-def refuse_strangers(what: str, owners: Iterable[str], trust: Collection[str]) -> None:
-    """Raise an error if some of these owners are not trusted."""
-    if unknown := [owner for owner in owners if owner not in trust]:
-        raise StrangersError(
-            f"{what} belongs to role {unknown[0]}, whose SQL code would run with the rights of this connection; "
-            f"connect as {unknown[0]}, or trust that role by name (trust=, --trust)"
+def drop_if_empty(connection: Connection[Any]) -> None:
+    """Drop the schema unless something is declared in it."""
+    if connection.execute("SELECT NOT EXISTS (SELECT FROM harrier_sync.tables)").fetchone() == (True,):
+        connection.execute("DROP SCHEMA harrier_sync CASCADE")
+
+
+def wake(connection: Connection[Any]) -> None:
+    """Wake the workers that listen, once the transaction is committed."""
+    connection.execute("SELECT pg_notify(%s, '')", [CHANNEL])
+
+
+# -- declared tables
+
+
+def lock(connection: Connection[Any]) -> None:
+    """Wait until nobody else declares a table. Only roles that may write to the catalog can take this lock."""
+    connection.execute("LOCK TABLE harrier_sync.tables IN SHARE ROW EXCLUSIVE MODE")
+
+
+def lock_if_free(connection: Connection[Any], number: int) -> bool:
+    """Lock a declared table's row, and return whether it was free.
+
+    The lock is on a row because any role can take an advisory lock, and keep it.
+    """
+    query = "SELECT FROM harrier_sync.tables WHERE id = %s FOR NO KEY UPDATE SKIP LOCKED"
+    return connection.execute(query, [number]).rowcount > 0
+
+
+def insert(source: str, target: str, seen: str) -> sql.Composed:
+    """Return the statement that adds a declared table and returns its number."""
+    statement = "INSERT INTO harrier_sync.tables (source, target, seen) VALUES ({}, {}, {}) RETURNING id"
+    return sql.SQL(statement).format(literal(source), literal(target), literal(seen))
+
+
+def delete(number: int) -> list[sql.Composed]:
+    """Return the statements that remove a declared table and its scans."""
+    return [
+        sql.SQL("DELETE FROM harrier_sync.scans WHERE sync = {}").format(literal(number)),
+        sql.SQL("DELETE FROM harrier_sync.tables WHERE id = {}").format(literal(number)),
+    ]
+
+
+def set_state(connection: Connection[Any], number: int, state: str, among: Collection[str]) -> bool:
+    """Set a declared table's state if it is one of these, and return whether it was."""
+    update = "UPDATE harrier_sync.tables SET state = %s, reason = NULL WHERE id = %s AND state = ANY(%s)"
+    return connection.execute(update, [state, number, list(among)]).rowcount > 0
+
+
+def set_broken(connection: Connection[Any], number: int, reason: str) -> None:
+    """Say why nothing can be done for a declared table, unless it is paused."""
+    update = (
+        "UPDATE harrier_sync.tables SET state = 'broken', reason = %s "
+        "WHERE id = %s AND (state = 'active' OR state = 'broken' AND reason <> %s)"
+    )
+    connection.execute(update, [reason, number, reason])
+
+
+def set_seen(
+    connection: Connection[Any], number: int, seen: Mapping[str, object], before: Mapping[str, object] | None
+) -> bool:
+    """Store what a source is made of now, and return whether nobody else did so before."""
+    update = "UPDATE harrier_sync.tables SET seen = %s WHERE id = %s AND seen IS NOT DISTINCT FROM %s"
+    values = [Jsonb(seen), number, None if before is None else Jsonb(before)]
+    return connection.execute(update, values).rowcount > 0
+
+
+# -- scans: of all rows of a source, and of chunks whose rows are gone
+
+
+class Scan(NamedTuple):
+    """A scan that is under way."""
+
+    number: int
+    kind: str  # all, orphans, or missed: changes that the triggers could not read
+    position: list[str] | None  # the last key or record id that was looked at
+
+
+def start_scans(connection: Connection[Any], number: int) -> None:
+    """Have workers look at all rows, and at all chunks for those whose row is gone."""
+    query = """
+        WITH waiting AS MATERIALIZED (
+            SELECT kind FROM harrier_sync.scans WHERE sync = %s AND position IS NULL FOR UPDATE SKIP LOCKED
         )
+        INSERT INTO harrier_sync.scans (sync, kind) SELECT %s, kind FROM (VALUES ('orphans'), ('all')) AS k (kind)
+        WHERE kind NOT IN (SELECT kind FROM waiting)"""
+    connection.execute(query, [number, number])
+
+
+def next_scan(connection: Connection[Any], number: int) -> Scan | None:
+    """Lock a declared table's next scan that nobody else works on, and return it."""
+    query = (
+        "SELECT id, kind, position FROM harrier_sync.scans WHERE sync = %s "
+        "ORDER BY kind = 'all', id LIMIT 1 FOR UPDATE SKIP LOCKED"
+    )
+    row = connection.execute(query, [number]).fetchone()
+    return None if row is None else Scan(*row)
+
+
+def advance_scan(connection: Connection[Any], scan: Scan, position: list[str] | None, found: int) -> None:
+    """Store how far a scan has come."""
+    update = "UPDATE harrier_sync.scans SET position = %s, found = found + %s::bigint WHERE id = %s"
+    connection.execute(update, [position, found, scan.number])
+
+
+def end_scan(connection: Connection[Any], scan: Scan) -> None:
+    """Remove a scan."""
+    connection.execute("DELETE FROM harrier_sync.scans WHERE id = %s", [scan.number])
+
+
+def rows_scanned(connection: Connection[Any], number: int) -> int | None:
+    """Return how many rows the scans of all rows have found; None if there is no such scan."""
+    query = "SELECT sum(found) FROM harrier_sync.scans WHERE sync = %s AND kind = 'all'"
+    [found] = connection.execute(query, [number]).fetchone() or [None]
+    return None if found is None else int(found)
+
+
+# -- workers
+
+# All names are qualified: the statement is not worth a transaction that pins their path.
+_SEEN = """
+    WITH gone AS (
+        DELETE FROM harrier_sync.workers AS w WHERE w.seen_at OPERATOR(pg_catalog.<)
+            (pg_catalog.now() OPERATOR(pg_catalog.-) '1 day'::pg_catalog.interval)
+    )
+    INSERT INTO harrier_sync.workers (id, name, seen_at, rates) VALUES (%s, %s, pg_catalog.now(), %s)
+    ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, rates = excluded.rates"""
+
+
+def set_worker(connection: Connection[Any], worker: UUID, name: str, rates: Mapping[str, float]) -> None:
+    """Say that a worker is alive, and how many rows a second it does by the numbers of tables; in no transaction."""
+    connection.execute(_SEEN, [worker, name, Jsonb(rates)])
+
+
+def delete_worker(connection: Connection[Any], worker: UUID) -> None:
+    """Remove a worker that ends."""
+    connection.execute("DELETE FROM harrier_sync.workers WHERE id = %s", [worker])
+
+
+def workers_and_rate(connection: Connection[Any], number: int, seconds: float) -> tuple[int, float]:
+    """Return how many workers were seen within these seconds, and how many rows a second they do for one table."""
+    query = (
+        "SELECT count(*), coalesce(sum((rates ->> %s)::float8), 0) FROM harrier_sync.workers "
+        "WHERE seen_at > now() - %s::float8 * interval '1 second'"
+    )
+    workers, rate = connection.execute(query, [str(number), seconds]).fetchone() or (0, 0.0)
+    return workers, rate

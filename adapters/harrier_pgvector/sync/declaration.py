@@ -12,9 +12,10 @@ from psycopg.rows import dict_row
 
 from harrier_core import Chunking
 from harrier_core.errors import StoreUnsuitable
-from harrier_pgvector.sync.catalog import STRANGERS, TYPE_OWNERS, is_there, refuse_strangers
+from harrier_pgvector.sync.catalog import is_there
 from harrier_pgvector.sync.session import WRITTEN
 from harrier_pgvector.sync.source import COLUMNS_OF, Columns, Key, KeyColumn, Source
+from harrier_pgvector.sync.trust import STRANGERS, TYPE_OWNERS, refuse_strangers
 
 State = Literal["active", "paused", "broken"]
 

@@ -17,12 +17,12 @@ from harrier_pgvector.connections import Connections
 from harrier_pgvector.rows import Precision
 from harrier_pgvector.schema import EXTENSION, LOOK_UP, Name, Table, literal, written
 from harrier_pgvector.store import PgVectorStore
-from harrier_pgvector.sync.catalog import CATALOG, CHANNEL, STRANGERS, TYPE_OWNERS, is_there, refuse_strangers
+from harrier_pgvector.sync import catalog
 from harrier_pgvector.sync.declaration import FAMILY, Declaration, declarations, seen_first, to_json
 from harrier_pgvector.sync.objects import Objects, drop, view_of
-from harrier_pgvector.sync.queue import look_through
 from harrier_pgvector.sync.session import PATH, configure, pinned
 from harrier_pgvector.sync.source import COLUMNS_OF, Path, Source, find
+from harrier_pgvector.sync.trust import STRANGERS, TYPE_OWNERS, refuse_strangers
 
 if TYPE_CHECKING:
     from harrier_core.space import EmbeddingSpace
@@ -86,8 +86,7 @@ class Declaring:
         path = Path.of(connection)
         with impatient(connection), connection.transaction(force_rollback=dry_run):
             self._open_catalog(connection)
-            # One at a time. Only roles that may write to it can take this lock.
-            connection.execute("LOCK TABLE harrier_sync.tables IN SHARE ROW EXCLUSIVE MODE")
+            catalog.lock(connection)
             wanted = self._wanted
             source = find(connection, wanted.source, wanted.text, wanted.metadata, path, self._trust)
             self._open_target(connection)
@@ -97,10 +96,10 @@ class Declaring:
         return ";\n\n".join(self._said) + ";"
 
     def _open_catalog(self, connection: Connection[Any]) -> None:
-        if is_there(connection, self._trust):
+        if catalog.is_there(connection, self._trust):
             return
         try:
-            self._do([written(statement) for statement in CATALOG], connection)
+            self._do([written(statement) for statement in catalog.CREATE], connection)
         except (errors.DuplicateSchema, errors.UniqueViolation):
             raise _OvertakenError from None
 
@@ -125,9 +124,8 @@ class Declaring:
         self._protect(connection, source)
         [columns] = connection.execute(sql.SQL(COLUMNS_OF).format(literal(source.oid)), []).fetchone() or [{}]
         seen = json.dumps(seen_first(source, columns, [oid for _, _, oid, _ in family]))
-        names = (sql.Identifier(*name).as_string() for name in ((source.schema, source.table), self._target))
-        insert = sql.SQL("INSERT INTO harrier_sync.tables (source, target, seen) VALUES ({}, {}, {}) RETURNING id")
-        row = self._do([insert.format(*map(literal, names), literal(seen))], connection).fetchone()
+        followed, target = (sql.Identifier(*each).as_string() for each in ((source.schema, source.table), self._target))
+        row = self._do([catalog.insert(followed, target, seen)], connection).fetchone()
         number = row[0] if row else 0
         objects = Objects(number, source)
         created = objects.create(
@@ -140,8 +138,8 @@ class Declaring:
         )
         self._create(connection, created)
         self._check_unknown(connection, objects)
-        look_through(connection, number)
-        connection.execute("SELECT pg_notify(%s, '')", [CHANNEL])
+        catalog.start_scans(connection, number)
+        catalog.wake(connection)
 
     def _drop_before(self, connection: Connection[Any]) -> None:
         before = declared(connection, self._target, self._trust)

@@ -9,8 +9,9 @@ from psycopg import Connection, errors, sql
 
 from harrier_core.errors import SettingError
 from harrier_pgvector.schema import written
-from harrier_pgvector.sync.catalog import SCHEMA, STRANGERS, refuse_strangers
+from harrier_pgvector.sync.catalog import SCHEMA
 from harrier_pgvector.sync.session import PATH, configure
+from harrier_pgvector.sync.trust import STRANGERS, refuse_strangers
 
 # A table like the source under the alias that expressions may use: what a check constraint accepts is an expression
 # over one row, and Postgres says what it is made of.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from harrier_pgvector.schema import Name, literal, written
+from harrier_pgvector.sync import catalog
 from harrier_pgvector.sync.catalog import SCHEMA
 from harrier_pgvector.sync.source import Source
 
@@ -218,8 +219,7 @@ def drop(number: int, view: Name) -> list[sql.Composed]:
         sql.SQL("DROP VIEW IF EXISTS {}").format(view),
         sql.SQL("DROP FUNCTION IF EXISTS {}() CASCADE").format(Name(SCHEMA, f"note_{number}")),
         sql.SQL("DROP TABLE IF EXISTS {}, {}").format(queue, changes),
-        sql.SQL("DELETE FROM harrier_sync.scans WHERE sync = {}").format(literal(number)),
-        sql.SQL("DELETE FROM harrier_sync.tables WHERE id = {}").format(literal(number)),
+        *catalog.delete(number),
     ]
 
 

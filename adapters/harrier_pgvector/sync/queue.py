@@ -8,13 +8,14 @@ that no two transactions wait for each other.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, LiteralString
 from uuid import UUID
 
 from psycopg import Connection, sql
 
 from harrier_pgvector.schema import Name, literal
+from harrier_pgvector.sync import catalog
+from harrier_pgvector.sync.batch import Lease
 from harrier_pgvector.sync.objects import Objects
 
 # What is done at once by one transaction: some tenths of a second.
@@ -24,29 +25,6 @@ _FOLDED, _SCANNED = 20_000, 5_000
 # neighbours each time, so that these are done with before it is given up.
 _WEIGHT = sql.SQL("CASE attempts WHEN 0 THEN 1 WHEN 1 THEN 16 WHEN 2 THEN 256 ELSE 4096 END")
 _LATER = sql.SQL("statement_timestamp() + %s::float8 * interval '1 second'")
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A row that is ours for a while."""
-
-    record_id: str
-    key: tuple[str, ...]
-    version: int
-    attempts: int  # this one included
-    error: str | None  # with which the last one ended
-
-
-@dataclass(eq=False, slots=True)
-class Batch:
-    """Rows that are leased together, and what becomes of them."""
-
-    leases: dict[str, Lease]
-    token: UUID
-    done: set[str] = field(default_factory=set)
-    without_text: set[str] = field(default_factory=set)
-    lost: set[str] = field(default_factory=set)
-    failed: dict[Lease, str] = field(default_factory=dict)
 
 
 class Queue:
@@ -75,7 +53,6 @@ class Queue:
 
         The lock is on a row, because any role can take an advisory lock, and keep it.
         """
-        lock = "SELECT FROM harrier_sync.tables WHERE id = %s FOR NO KEY UPDATE SKIP LOCKED"
         fold = self._sql(
             """
             WITH gone AS (
@@ -88,7 +65,7 @@ class Queue:
                 failed = NULL, error = NULL, due = CASE WHEN q.token IS NULL THEN excluded.due ELSE q.due END""",
             most=literal(_FOLDED),
         )
-        if connection.execute(lock, [self._objects.number]).rowcount:
+        if catalog.lock_if_free(connection, self._objects.number):
             connection.execute(fold, [])
 
     def claim(self, connection: Connection[Any], most: int, token: UUID, seconds: float) -> list[Lease]:
@@ -127,7 +104,7 @@ class Queue:
         bound = [*self._bound(leases), [lease.version for lease in leases], token]
         return {record_id for (record_id,) in connection.execute(hold, bound).fetchall()}
 
-    def done(self, connection: Connection[Any], leases: Collection[Lease]) -> None:
+    def remove(self, connection: Connection[Any], leases: Collection[Lease]) -> None:
         """Take rows that are held out of the queue."""
         delete = "DELETE FROM {queue} AS q USING {leased} WHERE {same}"
         query = self._sql(delete, leased=self._key.unnested("c"), same=self._key.equal("q", "c"))
@@ -264,14 +241,3 @@ class Queue:
 def scanned_fully(number: int) -> bool:
     """Whether a scan that found so many at once was the last."""
     return number < _SCANNED
-
-
-def look_through(connection: Connection[Any], number: int) -> None:
-    """Have workers look at all rows, and at all chunks for such as have no row any more."""
-    insert = """
-        WITH waiting AS MATERIALIZED (
-            SELECT kind FROM harrier_sync.scans WHERE sync = %s AND position IS NULL FOR UPDATE SKIP LOCKED
-        )
-        INSERT INTO harrier_sync.scans (sync, kind) SELECT %s, kind FROM (VALUES ('orphans'), ('all')) AS k (kind)
-        WHERE kind NOT IN (SELECT kind FROM waiting)"""
-    connection.execute(insert, [number, number])

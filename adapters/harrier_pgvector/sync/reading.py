@@ -11,8 +11,8 @@ from psycopg import Connection, errors, sql
 from harrier_core.errors import StoreError, StoreUnsuitable
 from harrier_core.records import Record
 from harrier_pgvector.connections import Connections
+from harrier_pgvector.sync.batch import Lease
 from harrier_pgvector.sync.declaration import Declaration
-from harrier_pgvector.sync.queue import Batch, Lease
 from harrier_pgvector.sync.session import configure, pinned
 from harrier_pgvector.sync.source import Source
 
@@ -40,20 +40,25 @@ class _Unclear(Unreadable):
 
 
 class Rows:
-    """The rows of a batch as records, read as they are needed; such as have no text, or are gone, are noted."""
+    """Leased rows as records, read as they are needed.
 
-    def __init__(self, connections: Connections, declaration: Declaration, batch: Batch) -> None:
+    The rows that it yields no record for are in `without_text`, if they have no text or are gone, and in `unreadable`,
+    with the reason.
+    """
+
+    def __init__(self, connections: Connections, declaration: Declaration, leases: Sequence[Lease]) -> None:
+        self.without_text: set[str] = set()
+        self.unreadable: dict[str, str] = {}
         self._connections = connections
         self._declaration = declaration
         self._source = declaration.source
-        self._batch = batch
+        self._leases = leases
         self._readable = False  # whether any row was
         self._unclear: str | None = None
 
     def __iter__(self) -> Iterator[Record]:
-        leases = [lease for lease in self._batch.leases.values() if lease not in self._batch.failed]
-        for begin in range(0, len(leases), _READ):
-            part = leases[begin : begin + _READ]
+        for begin in range(0, len(self._leases), _READ):
+            part = self._leases[begin : begin + _READ]
             found = self._read(part)
             if self._unclear and not self._readable:
                 raise SourceChanged(
@@ -64,28 +69,28 @@ class Rows:
                 text, metadata = found.get(lease.record_id) or (None, {})
                 if text and text.strip():
                     yield Record(lease.record_id, text, metadata)
-                elif lease not in self._batch.failed:
-                    self._batch.without_text.add(lease.record_id)
+                elif lease.record_id not in self.unreadable:
+                    self.without_text.add(lease.record_id)
 
     def _read(self, leases: Sequence[Lease]) -> dict[str, tuple[str | None, Any]]:
-        """Rows by their records' ids; one that cannot be read is found by halves, and does not take others along."""
+        """Return rows by their record ids; one that cannot be read is found by halves, and the others are read."""
         try:
             read = of_source(lambda connection: self._fetch(connection, leases), self._declaration, read_only=True)
             found = self._connections.run(read)
         except Unreadable as error:
             if len(leases) == 1:
-                return self._put_aside(leases[0], error)
+                self._note(leases[0], error)
+                return {}
             half = len(leases) // 2
             return self._read(leases[:half]) | self._read(leases[half:])
         self._readable = self._readable or bool(found)
         return found
 
-    def _put_aside(self, lease: Lease, error: Unreadable) -> dict[str, tuple[str | None, Any]]:
-        said = str(error)
+    def _note(self, lease: Lease, error: Unreadable) -> None:
+        reason = str(error)
         if isinstance(error, _Unclear):
-            self._unclear, said = said, f"has a text or metadata that cannot be computed: {said}"
-        self._batch.failed[lease] = said
-        return {}
+            self._unclear, reason = reason, f"has a text or metadata that cannot be computed: {reason}"
+        self.unreadable[lease.record_id] = reason
 
     def _fetch(self, connection: Connection[Any], leases: Collection[Lease]) -> dict[str, tuple[str | None, Any]]:
         keys = [list(column) for column in zip(*(lease.key for lease in leases), strict=True)]
@@ -94,14 +99,14 @@ class Rows:
 
 
 def of_source(
-    work: Callable[[Connection[Any]], T], declaration: Declaration, *, read_only: bool
+    action: Callable[[Connection[Any]], T], declaration: Declaration, *, read_only: bool
 ) -> Callable[[Connection[Any]], T]:
-    """The same in a transaction that sees all of the source's rows or fails, with the rights of its declarer."""
+    """Have an action run in a transaction that sees all of the source's rows or fails, with its declarer's rights."""
 
     def run(connection: Connection[Any]) -> T:
         try:
             with _as_declarer(connection, declaration, read_only=read_only):
-                return work(connection)
+                return action(connection)
         except errors.Error as error:
             if _class(error) in _OF_A_ROW:  # its own message may quote a value
                 raise Unreadable(f"has a text or metadata that cannot be computed: {_kind(error)}") from None

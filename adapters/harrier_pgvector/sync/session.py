@@ -49,12 +49,12 @@ def pinned(connection: Connection[Any], settings: dict[str, str] | None = None) 
         yield
 
 
-def run(connections: Connections, work: Callable[[Connection[Any]], T], settings: dict[str, str] | None = None) -> T:
-    """Do work in a pinned transaction, again if the connection is lost."""
+def run(connections: Connections, action: Callable[[Connection[Any]], T]) -> T:
+    """Return what an action returns; it runs in a pinned transaction, again if the connection is lost."""
 
     def in_transaction(connection: Connection[Any]) -> T:
-        with pinned(connection, settings):
-            return work(connection)
+        with pinned(connection):
+            return action(connection)
 
     return connections.run(in_transaction)
 

@@ -10,8 +10,8 @@ from psycopg import Connection, sql
 
 from harrier_core.errors import SettingError
 from harrier_pgvector.schema import Name, literal, written
-from harrier_pgvector.sync.catalog import refuse_strangers
 from harrier_pgvector.sync.expression import joined, resolve
+from harrier_pgvector.sync.trust import refuse_strangers
 
 # Types of keys whose written form is the same in every session, and those that need help with it.
 _PLAIN = {"smallint", "integer", "bigint", "uuid", "text", "character varying", "character", "boolean"}

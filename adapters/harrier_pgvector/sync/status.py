@@ -12,9 +12,11 @@ from psycopg_pool import ConnectionPool
 
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.schema import Name
-from harrier_pgvector.sync.catalog import SCHEMA, StrangersError
+from harrier_pgvector.sync import catalog
+from harrier_pgvector.sync.catalog import SCHEMA
 from harrier_pgvector.sync.declaration import Declaration, declarations
 from harrier_pgvector.sync.session import named, run
+from harrier_pgvector.sync.trust import StrangersError
 
 _ALIVE = 60.0  # seconds since a worker was seen
 
@@ -99,16 +101,10 @@ def status_of(connection: Connection[Any], declared: Declaration) -> SyncStatus:
         FROM {queue}"""
     ).format(queue=queue, changes=changes, leased=sql.SQL("(token IS NOT NULL AND due > clock_timestamp())"))
     counts = connection.execute(counted, []).fetchone() or (0, 0, 0, None)
-    scanned = "SELECT sum(found) FROM harrier_sync.scans WHERE sync = %s AND kind = 'all'"
-    [found] = connection.execute(scanned, [declared.number]).fetchone() or [None]
-    unscanned = 0
-    if found is not None and declared.source_there:
-        unscanned = max(0, _about(connection, declared.source.name) - int(found))
-    working = (
-        "SELECT count(*), coalesce(sum((rates ->> %s)::float8), 0) FROM harrier_sync.workers "
-        "WHERE seen_at > now() - %s::float8 * interval '1 second'"
-    )
-    workers, rate = connection.execute(working, [str(declared.number), _ALIVE]).fetchone() or (0, 0.0)
+    scanned, unscanned = catalog.rows_scanned(connection, declared.number), 0
+    if scanned is not None and declared.source_there:
+        unscanned = max(0, _about(connection, declared.source.name) - scanned)
+    workers, rate = catalog.workers_and_rate(connection, declared.number, _ALIVE)
     return SyncStatus(
         table=declared.name,
         source=str(declared.source),

@@ -12,11 +12,10 @@ from harrier_core import Chunking
 from harrier_core.errors import SettingError, StoreMissing
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.schema import Name
-from harrier_pgvector.sync.catalog import CHANNEL
+from harrier_pgvector.sync import catalog
 from harrier_pgvector.sync.declaration import Declaration
 from harrier_pgvector.sync.declaring import Declaring, Wanted, declared, impatient
 from harrier_pgvector.sync.objects import Objects, drop, view_of
-from harrier_pgvector.sync.queue import look_through
 from harrier_pgvector.sync.session import named, run
 from harrier_pgvector.sync.status import SyncFailure, SyncStatus, status_of
 
@@ -102,8 +101,7 @@ class TableSync:
                     connection.execute(statement, [])
                 if chunks:
                     connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(Name(*self._target)), [])
-                if connection.execute("SELECT NOT EXISTS (SELECT FROM harrier_sync.tables)").fetchone() == (True,):
-                    connection.execute("DROP SCHEMA harrier_sync CASCADE")
+                catalog.drop_if_empty(connection)
 
         self._connections.run(remove)
 
@@ -134,7 +132,7 @@ class TableSync:
         def again(connection: Connection[Any], found: Declaration) -> int:
             queue = Objects(found.number, found.source).queue
             number = connection.execute(sql.SQL(update).format(queue), []).rowcount
-            _wake(connection)
+            catalog.wake(connection)
             return number
 
         return self._with(again)
@@ -151,8 +149,8 @@ class TableSync:
                 missing = [(schema, table) for schema, table in found.facts.unnoticed]
                 for statement in Objects(found.number, found.source).notice_again(missing):
                     connection.execute(statement, [])
-                look_through(connection, found.number)
-                _wake(connection)
+                catalog.start_scans(connection, found.number)
+                catalog.wake(connection)
 
         self._connections.run(look)
 
@@ -165,18 +163,16 @@ class TableSync:
         self._set_state("active", among=("paused",))
 
     def _set_state(self, state: str, among: tuple[str, ...]) -> None:
-        update = "UPDATE harrier_sync.tables SET state = %s, reason = NULL WHERE id = %s AND state = ANY(%s)"
-
         def set_(connection: Connection[Any], found: Declaration) -> None:
-            connection.execute(update, [state, found.number, list(among)])
-            _wake(connection)
+            catalog.set_state(connection, found.number, state, among)
+            catalog.wake(connection)
 
         self._with(set_)
 
     # -- finding it
 
-    def _with(self, work: Callable[[Connection[Any], Declaration], T]) -> T:
-        return run(self._connections, lambda connection: work(connection, self._found(connection)))
+    def _with(self, action: Callable[[Connection[Any], Declaration], T]) -> T:
+        return run(self._connections, lambda connection: action(connection, self._found(connection)))
 
     def _found(self, connection: Connection[Any]) -> Declaration:
         found = declared(connection, self._target, self._trust)
@@ -198,7 +194,3 @@ class TableSync:
 
     def __str__(self) -> str:
         return ".".join(self._target)
-
-
-def _wake(connection: Connection[Any]) -> None:
-    connection.execute("SELECT pg_notify(%s, '')", [CHANNEL])

@@ -336,8 +336,12 @@ def test_a_build_that_others_do_not_let_begin(database: str, index: Index, monke
     monkeypatch.setattr("harrier_pgvector.building._LOCK_TIMEOUT", "1s")
     with psycopg.connect(database) as connection:
         connection.execute("UPDATE docs SET number = number WHERE record_id = 'r0'")
-        with pytest.warns(StoreWarning, match="were not built.*lock timeout"):
+        with pytest.warns(StoreWarning, match="were not built.*another session is writing to it"):
             assert index.ingest(RECORDS[1:]).records == 1_099
+        monkeypatch.setattr("harrier_pgvector.building._LOOKS", 0)  # as if it began to write a moment later
+        with pytest.warns(StoreWarning, match="were not built.*lock timeout"):
+            index.build_indexes()
+    assert indexes(database) == 0
     index.ingest([])
     assert indexes(database) == 2
 

@@ -7,6 +7,7 @@ import os
 import pickle
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harrier_pgvector import PgVectorStore
@@ -15,7 +16,7 @@ from psycopg_pool import ConnectionPool
 
 from harrier_core import Chunking, Index, Record, SettingError, StoreMissing
 
-METHODS = ["spawn", *(["fork"] if hasattr(os, "fork") else [])]
+METHODS: list[Any] = ["spawn", *(["fork"] if hasattr(os, "fork") else [])]
 
 
 def ingest(index: Index, name: str) -> int:
@@ -30,7 +31,7 @@ def test_other_processes(postgres: str, table: str, method: str) -> None:
     """Started anew or forked from one that is connected, one at a time or pooled."""
     with Index(PgVectorStore(postgres, table=table), Hashing(), chunking=Chunking(tokens=16)) as index:
         index.ingest([Record("first", "first")])
-        context = multiprocessing.get_context(method)
+        context: Any = multiprocessing.get_context(method)
         process = context.Process(target=ingest, args=[pickle.loads(pickle.dumps(index)), "one"])
         process.start()
         process.join(100)
@@ -52,7 +53,7 @@ def test_settings(postgres: str, table: str) -> None:
 
 def test_a_pool(postgres: str) -> None:
     """Its connections belong to this process."""
-    pool = ConnectionPool(postgres, min_size=0, open=False)
+    pool = ConnectionPool(postgres, min_size=0, max_size=1, open=False)
     with pytest.raises(SettingError, match="a store over a pool cannot be pickled.*with a connection string"):
         pickle.dumps(Index(PgVectorStore(pool), Hashing()))
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any
 
-import numpy as np
 import psycopg
 import pytest
 from harrier_pgvector import PgVectorStore
 from harrier_pgvector.sync import SyncWorker, TableSync, sync_statuses
 from ingesting import Hashing
-from numpy.typing import NDArray
 from psycopg.conninfo import make_conninfo
 from syncs import Execute, opened
 
-from harrier_core import Chunking, Encoder, Index
+from harrier_core import Chunking, Encoded, Encoder, Index
 from harrier_core.errors import SettingError, StoreMissing, StoreUnavailable, StoreUnsuitable, WrongSpace
 
 
@@ -317,7 +315,7 @@ class TestKeys:
 class Poisoned(Hashing):
     """An encoder that some texts end."""
 
-    def submit_documents(self, texts: Sequence[str]) -> Future[NDArray[np.float32]]:
+    def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
         if any("poison" in text for text in texts):
             raise RuntimeError("a text, which nobody shall read")
         return super().submit_documents(texts)
@@ -355,8 +353,8 @@ class TestRowsThatCannotBe:
     @pytest.mark.usefixtures("articles")
     def test_one_that_ends_the_encoder(self, database: str, execute: Execute, monkeypatch: Any) -> None:
         """It is tried among ever fewer neighbours, and given up."""
-        monkeypatch.setattr("harrier_pgvector.sync.work._LONGEST_PAUSE", 0.01)
-        monkeypatch.setattr("harrier_pgvector.sync.work._LOOK_AGAIN", 0.02)
+        monkeypatch.setattr("harrier_pgvector.sync.embedding._LONGEST_PAUSE", 0.01)
+        monkeypatch.setattr("harrier_pgvector.sync.health._LOOK_AGAIN", 0.02)
         execute("INSERT INTO articles SELECT i, 'title', 'body' || i FROM generate_series(10, 100) AS i")
         execute("UPDATE articles SET body = 'poison' WHERE id = 50")
         sync = declare(database)
@@ -386,7 +384,7 @@ class TestLeases:
     @pytest.mark.usefixtures("articles")
     def test_changed_while_it_was_encoded(self, database: str, execute: Execute) -> None:
         class Meddling(Hashing):
-            def submit_documents(self, texts: Sequence[str]) -> Future[NDArray[np.float32]]:
+            def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
                 if not self.encoded:
                     execute("UPDATE articles SET body = 'newer' WHERE id = 1")
                     execute("DELETE FROM articles WHERE id = 2")
@@ -405,7 +403,7 @@ class TestLeases:
         begun, go_on = threading.Event(), threading.Event()
 
         class Hanging(Hashing):
-            def submit_documents(self, texts: Sequence[str]) -> Future[NDArray[np.float32]]:
+            def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
                 begun.set()
                 assert go_on.wait(60)
                 return super().submit_documents([f"old {text}" for text in texts])
@@ -425,7 +423,7 @@ class TestLeases:
     @pytest.mark.usefixtures("articles")
     def test_work_that_takes_longer_than_a_lease(self, database: str) -> None:
         class Slow(Hashing):
-            def submit_documents(self, texts: Sequence[str]) -> Future[NDArray[np.float32]]:
+            def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
                 time.sleep(1.5)
                 return super().submit_documents(texts)
 
@@ -445,7 +443,7 @@ class TestLeases:
         seen: list[Any] = []
 
         class Looking(Hashing):
-            def submit_documents(self, texts: Sequence[str]) -> Future[NDArray[np.float32]]:
+            def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
                 seen.append(
                     execute(
                         "SELECT state, query FROM pg_stat_activity WHERE datname = current_database() "
@@ -514,7 +512,7 @@ class TestManyTables:
         execute("INSERT INTO articles SELECT i, 'old ' || i FROM generate_series(1, 7000) AS i")
 
         class Noting(Hashing):
-            def submit_documents(self, texts: Sequence[str]) -> Future[NDArray[np.float32]]:
+            def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
                 if len(self.encoded) == 0:
                     execute("INSERT INTO articles VALUES (9000, 'live')")
                 return super().submit_documents(texts)
@@ -589,8 +587,8 @@ class TestErrorsThatLast:
         self, database: str, execute: Execute, monkeypatch: Any, new_role: Callable[..., str], right: str
     ) -> None:
         """The other table is done, and once the right is there, so is this one."""
-        monkeypatch.setattr("harrier_pgvector.sync.work._LASTING", 1.0)
-        monkeypatch.setattr("harrier_pgvector.sync.work._LOOK_AGAIN", 1.0)
+        monkeypatch.setattr("harrier_pgvector.sync.health._LASTING", 1.0)
+        monkeypatch.setattr("harrier_pgvector.sync.health._LOOK_AGAIN", 1.0)
         sync = declare(database)
         declare(database, table="others")
         role = new_role("worker")

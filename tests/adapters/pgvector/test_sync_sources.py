@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -179,7 +179,7 @@ class TestWhatIsNoticed:
 
     def test_while_nobody_writes(self, database: str, execute: Execute, monkeypatch: pytest.MonkeyPatch) -> None:
         """A worker that has nothing to do looks as well."""
-        monkeypatch.setattr("harrier_pgvector.sync.worker._REFRESHED_IDLE", 0.2)
+        monkeypatch.setattr("harrier_pgvector.sync.tables._REFRESHED_IDLE", 0.2)
         execute("CREATE TABLE articles (id int PRIMARY KEY, body text)")
         sync = declare(database)
         worker = SyncWorker(database, Hashing(), poll=0.1)
@@ -323,7 +323,7 @@ def test_the_name_of_a_connection(database: str, execute: Execute) -> None:
     seen: set[str] = set()
 
     class Looking(Hashing):
-        def submit_documents(self, texts: Sequence[str]) -> Any:
+        def submit_documents(self, texts: Iterable[str]) -> Any:
             activity = "SELECT application_name FROM pg_stat_activity WHERE datname = current_database()"
             seen.update(name for (name,) in execute(activity))
             return super().submit_documents(texts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -46,7 +46,7 @@ def execute(postgres: str, statement: str, *names: str) -> None:
 def test_one_turnaround(index: Index, proxy: Proxy) -> None:
     """For each call of an index that is open, the check of its space included."""
     vectors = Hashing().encode_queries(["text"] * 10)
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: index.search("text", k=3),
         lambda: index.search_many([f"text number {number}" for number in range(10)]),
         lambda: index.search("text", k=3, where={"n": {"$lt": 100}}),
@@ -55,7 +55,8 @@ def test_one_turnaround(index: Index, proxy: Proxy) -> None:
         lambda: index.search_diverse("text"),
         index.count,
         lambda: index._opened().known([record.id for record in RECORDS]),
-    ):
+    ]
+    for call in calls:
         before = proxy.turnarounds
         assert call()
         assert proxy.turnarounds - before == 1
@@ -65,7 +66,9 @@ def test_a_table_that_was_replaced(index: Index, proxy: Proxy, postgres: str, ta
     """It is noticed in the same turnaround: by its space, or, if that is the same, what is in it is found."""
     assert len(index.search("text", k=3)) == 3
     execute(postgres, "DROP TABLE {}", table)
-    for use in (lambda: index.search("text"), index.count, lambda: index._opened().known(["r1"])):
+    uses: list[Callable[[], object]] = [lambda: index.search("text"), index.count]
+    uses.append(lambda: index._opened().known(["r1"]))
+    for use in uses:
         with pytest.raises(StoreMissing):
             use()
     assert index.delete(["r1"]) == 0
@@ -78,6 +81,7 @@ def test_a_table_that_was_replaced(index: Index, proxy: Proxy, postgres: str, ta
     execute(postgres, "DROP TABLE {}", table)
     with PgVectorStore(postgres, table=table) as other:
         other.open(EmbeddingSpace("other", None, "v", "t", 16, "last token", "l2", "{text}"), create=True)
-    for use in (lambda: index.search("text"), index.count, lambda: index.delete(["new"]), lambda: index.ingest([])):
+    uses += [lambda: index.delete(["new"]), lambda: index.ingest([])]
+    for use in uses:
         with pytest.raises(WrongSpace, match="the weights differ"):
             use()

@@ -1,0 +1,68 @@
+"""Rows that are leased together, and what becomes of each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A row that is ours for a while."""
+
+    record_id: str
+    key: tuple[str, ...]
+    version: int
+    attempts: int  # this one included
+    error: str | None  # with which the last one ended
+
+
+class Fate(Enum):
+    """How a row's part in a batch ended."""
+
+    DONE = "its chunks are those of its text"
+    NO_TEXT = "it has no text, or is gone, and so are its chunks"
+    LOST = "it was changed meanwhile, or its lease ran out"
+    FAILED = "it cannot be embedded"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a row; the reason is that of FAILED."""
+
+    fate: Fate
+    reason: str = ""
+
+
+DONE, NO_TEXT, LOST = Outcome(Fate.DONE), Outcome(Fate.NO_TEXT), Outcome(Fate.LOST)
+
+
+def failures(reasons: Mapping[str, str] | Iterable[tuple[str, str]]) -> dict[str, Outcome]:
+    """Return the outcomes of rows that cannot be embedded, by their record ids."""
+    return {record_id: Outcome(Fate.FAILED, reason) for record_id, reason in dict(reasons).items()}
+
+
+@dataclass(eq=False, slots=True)
+class Batch:
+    """Rows that are leased together. Each of them gets one outcome, once."""
+
+    token: UUID
+    leases: dict[str, Lease]  # by record id
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+    def decide(self, outcomes: Mapping[str, Outcome]) -> None:
+        """Set the outcomes of rows that have none yet."""
+        if wrong := [each for each in outcomes if each in self.outcomes or each not in self.leases]:
+            raise ValueError(f"{len(wrong)} rows were decided twice, or are not in this batch")
+        self.outcomes.update(outcomes)
+
+    @property
+    def undecided(self) -> list[Lease]:
+        """Return the rows without an outcome."""
+        return [lease for record_id, lease in self.leases.items() if record_id not in self.outcomes]
+
+    def ended_as(self, *fates: Fate) -> dict[Lease, Outcome]:
+        """Return the rows that ended in one of these ways."""
+        return {self.leases[record_id]: each for record_id, each in self.outcomes.items() if each.fate in fates}

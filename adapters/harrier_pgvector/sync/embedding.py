@@ -1,0 +1,149 @@
+"""One batch: read its rows, embed what is new, write what is still as it was, and settle every row with the queue."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+from psycopg import Connection
+
+from harrier_core.embedder import Embedder
+from harrier_core.errors import (
+    DeviceError,
+    EncoderClosed,
+    HarrierError,
+    ModelError,
+    StoreFull,
+    StoreMissing,
+    StoreUnavailable,
+    StoreUnsuitable,
+    WrongSpace,
+)
+from harrier_core.ingest import Ingest
+from harrier_pgvector.opened import OpenTable
+from harrier_pgvector.sync.batch import DONE, LOST, NO_TEXT, Batch, Fate, failures
+from harrier_pgvector.sync.declaration import Declaration
+from harrier_pgvector.sync.leased import LeasedStore
+from harrier_pgvector.sync.queue import Queue
+from harrier_pgvector.sync.reading import Rows, SourceChanged
+from harrier_pgvector.sync.session import run
+
+if TYPE_CHECKING:
+    from harrier_pgvector.connections import Connections
+
+# A row is put aside after so many attempts that ended with an error, or with the death of the worker.
+_MOST_ATTEMPTS = 8
+_LONGEST_PAUSE = 300.0  # seconds between two attempts
+
+_REFUSED = "Postgres refused ("
+
+# Errors that no row is to blame for: rows are neither tried apart nor given up.
+_NOT_OF_THE_ROWS = (StoreUnsuitable, StoreFull, ModelError, DeviceError, EncoderClosed)
+
+
+class RowsFailed(HarrierError):
+    """An error that was counted as an attempt of a batch's rows. They are put aside in the end, so it does not last."""
+
+
+class Embedding:
+    """One batch of a declared table's rows in the making."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        declaration: Declaration,
+        encoder: Embedder,
+        store: OpenTable,
+        queue: Queue,
+        batch: Batch,
+    ) -> None:
+        self._connections = connections
+        self._declaration = declaration
+        self._encoder = encoder
+        self._store = store
+        self._queue = queue
+        self._batch = batch
+
+    def run(self) -> None:
+        """Decide on every row of the batch; after an error, give back all rows that are still leased."""
+        try:
+            without_text = self._ingest()
+            self._put_aside()
+            self._take_out(without_text)
+            self._give_back_lost()
+        except (SourceChanged, *_NOT_OF_THE_ROWS):
+            run(self._connections, lambda c: self._queue.give_back(c, self._batch.token, self._batch.leases.values()))
+            raise
+        except StoreUnavailable:  # the lease ends by itself
+            raise
+        except Exception as error:
+            said = reportable(error)
+            self._count_attempt(said)
+            if isinstance(error, StoreMissing | WrongSpace):
+                raise
+            raise RowsFailed(said) from error
+
+    # -- steps: a transaction each for what needed no writing, which locks no other rows meanwhile
+
+    def _ingest(self) -> set[str]:
+        """Write what is new, and return the rows that have no text or are gone."""
+        batch = self._batch
+        batch.decide(failures(_exhausted(batch)))
+        rows = Rows(self._connections, self._declaration, batch.undecided)
+        store = LeasedStore(self._store, self._connections, self._queue, batch)
+        report = Ingest(self._encoder, self._declaration.chunking).run(store, rows, build_indexes=False)
+        batch.decide(failures(rows.unreadable))
+        batch.decide(failures(report.rejected))
+        batch.decide(store.outcomes)
+        return rows.without_text
+
+    def _put_aside(self) -> None:
+        if failed := self._batch.ended_as(Fate.FAILED):
+            reasons = {lease: outcome.reason for lease, outcome in failed.items()}
+            run(self._connections, lambda c: self._queue.fail(c, self._batch.token, reasons))
+
+    def _take_out(self, without_text: set[str]) -> None:
+        """Take the rows that needed no writing out of the queue, and remove the chunks of those without text."""
+        rest = self._batch.undecided
+
+        def take_out(connection: Connection[Any]) -> set[str]:
+            held = self._queue.hold(connection, self._batch.token, rest)
+            if gone := sorted(held & without_text):
+                self._store.delete_on(connection, gone)
+            self._queue.remove(connection, [lease for lease in rest if lease.record_id in held])
+            return held
+
+        held = run(self._connections, take_out) if rest else set()
+        ended = {record_id: NO_TEXT if record_id in without_text else DONE for record_id in held}
+        self._batch.decide({lease.record_id: ended.get(lease.record_id, LOST) for lease in rest})
+
+    def _give_back_lost(self) -> None:
+        """Give back rows that were changed meanwhile, those included that could not be put aside for that reason."""
+        if rest := self._batch.ended_as(Fate.LOST, Fate.FAILED):
+            run(self._connections, lambda c: self._queue.give_back(c, self._batch.token, rest))
+
+    def _count_attempt(self, error: str) -> None:
+        leases = self._batch.leases.values()
+        after = min(2.0 ** max(lease.attempts for lease in leases), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
+        run(
+            self._connections,
+            lambda c: self._queue.give_back(c, self._batch.token, leases, after=after, error=error),
+        )
+
+
+def _exhausted(batch: Batch) -> dict[str, str]:
+    """Return the rows that had all their attempts, with the reason why they are given up."""
+    reason = f"ended {_MOST_ATTEMPTS} attempts, and perhaps the worker itself"
+    return {
+        record_id: f"{reason}; the last error: {lease.error}" if lease.error else reason
+        for record_id, lease in batch.leases.items()
+        if lease.attempts > _MOST_ATTEMPTS
+    }
+
+
+def reportable(error: Exception) -> str:
+    """Return what may be stored of an error: a message of the database's may quote a text, others show their kind."""
+    if not isinstance(error, HarrierError):
+        return f"unexpected {type(error).__name__}"
+    said = str(error)
+    return said.partition(":")[0] if said.startswith(_REFUSED) else said

@@ -1,0 +1,182 @@
+"""One declared table in the hands of a worker: step by step, and what to do after an error."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+
+from harrier_core.embedder import Embedder
+from harrier_core.errors import EncoderClosed, StoreMissing, StoreUnavailable, WrongSpace
+from harrier_pgvector.opened import OpenTable
+from harrier_pgvector.sync import catalog
+from harrier_pgvector.sync.batch import Batch, Fate
+from harrier_pgvector.sync.declaration import Declaration
+from harrier_pgvector.sync.embedding import Embedding, RowsFailed, reportable
+from harrier_pgvector.sync.health import TableHealth
+from harrier_pgvector.sync.indexing import Indexing
+from harrier_pgvector.sync.leasing import Leasing
+from harrier_pgvector.sync.objects import Objects
+from harrier_pgvector.sync.queue import Queue
+from harrier_pgvector.sync.reading import SourceChanged
+from harrier_pgvector.sync.scanning import look_again, scan
+from harrier_pgvector.sync.session import run
+from harrier_pgvector.sync.target import Target
+from harrier_pgvector.sync.throughput import Throughput
+from harrier_pgvector.sync.trust import StrangersError
+
+if TYPE_CHECKING:
+    from harrier_pgvector.connections import Connections
+
+
+class TableWorker:
+    """A worker's part for one declared table. Any number of its lanes may do steps at once."""
+
+    def __init__(
+        self,
+        declaration: Declaration,
+        connections: Connections,
+        encoder: Embedder,
+        lease: float,
+        trust: Collection[str] = (),
+    ) -> None:
+        self.declaration = declaration
+        self._connections = connections
+        self._encoder = encoder
+        self._target = Target(connections, encoder, trust)
+        self._leasing = Leasing(connections, lease)
+        self._due_at: float | None = None
+        self._health = TableHealth()
+        self._lock = threading.Lock()  # of the health's next state
+        self._indexing = Indexing()
+        self._throughput = Throughput(time.monotonic())
+
+    # -- when
+
+    @property
+    def trouble(self) -> str | None:
+        """Return why nothing is done, if nothing is."""
+        return self._health.trouble
+
+    def expect(self, seconds: float | None) -> None:
+        """Remember when the queue has something to do, as the database says."""
+        self._due_at = None if seconds is None else time.monotonic() + seconds
+
+    def wants(self) -> bool:
+        """Return whether a step may find anything to do."""
+        now = time.monotonic()
+        if not self._may_run(self._health, now):
+            return False
+        is_due = self._due_at is not None and self._due_at <= now
+        return is_due or self._indexing.is_due or self.trouble is not None or self._has_changed()
+
+    def waits(self) -> float:
+        """Return the seconds until a step is worth trying, as far as is known."""
+        now = time.monotonic()
+        if self.declaration.state == "paused":
+            return math.inf
+        # What is due already was tried, and is in other hands.
+        later = [each for each in (self._health.wait_until, self._due_at) if each is not None and each > now]
+        return min(later) - now if later else math.inf
+
+    def left(self) -> bool:
+        """Return whether there is anything to do that can be done."""
+        return not self._health.is_blocked and self.declaration.state != "paused" and self._is_left()
+
+    def _may_run(self, health: TableHealth, now: float) -> bool:
+        return self.declaration.state != "paused" and health.may_run(now)
+
+    def _has_changed(self) -> bool:
+        declaration = self.declaration
+        return declaration.state == "broken" or declaration.now != declaration.seen or bool(declaration.ailment())
+
+    def _is_left(self) -> bool:
+        return run(self._connections, self._queue.left)
+
+    # -- one step
+
+    def step(self) -> bool:
+        """Do what is next; return whether there was anything."""
+        before = self._health
+        if not self._may_run(before, time.monotonic()):
+            return False
+        try:
+            busy = self._step()
+        except SourceChanged as error:
+            self._break(str(error))
+        except StoreMissing:
+            self._break(f"its table of chunks, {self.declaration.name}, is gone; drop it, and declare it anew")
+        except (WrongSpace, StrangersError) as error:
+            reason = str(error)
+            self._update(lambda health: health.cannot_go_on(reason, time.monotonic()))
+        except (StoreUnavailable, EncoderClosed):
+            raise
+        except Exception as error:  # of one table: the others go on
+            self._note(error)
+        else:
+            self._end(before.setbacks, busy=busy)
+            return busy
+        return False
+
+    def _step(self) -> bool:
+        store, queue = self._target.open(self.declaration), self._queue
+        if self._has_changed():
+            look_again(self._connections, self.declaration)
+        batch = self._leasing.claim(queue, self._throughput.batch_size)
+        if batch.leases:
+            self._embed(store, queue, batch)
+            return True
+        if scan(self._connections, self.declaration, queue):
+            return True
+        self._indexing.build(store, self._is_left)
+        return False
+
+    @property
+    def _queue(self) -> Queue:
+        return Queue(Objects(self.declaration.number, self.declaration.source))
+
+    # -- how it ended
+
+    def _update(self, event: Callable[[TableHealth], TableHealth]) -> None:
+        with self._lock:
+            self._health = event(self._health)
+
+    def _end(self, began: int, *, busy: bool) -> None:
+        if busy:
+            self._update(lambda health: health.did_something(began))
+            return
+        left = self._health.is_failing and self._is_left()
+        self._update(lambda health: health.found_nothing(began, left=left))
+
+    def _note(self, error: Exception) -> None:
+        reason, now, jitter = reportable(error), time.monotonic(), random.uniform(0.5, 1.0)
+        if isinstance(error, RowsFailed):
+            self._update(lambda health: health.rows_failed(reason, now, jitter))
+        else:
+            self._update(lambda health: health.store_failed(reason, now, jitter))
+
+    def _break(self, reason: str) -> None:
+        """Say where everybody sees it that the source is broken, and do nothing until it is mended."""
+        self._update(lambda health: health.cannot_go_on(reason, time.monotonic()))
+        run(self._connections, lambda c: catalog.set_broken(c, self.declaration.number, reason))
+
+    # -- a batch
+
+    def _embed(self, store: OpenTable, queue: Queue, batch: Batch) -> None:
+        begin = time.monotonic()
+        with self._leasing.in_hand(batch):
+            Embedding(self._connections, self.declaration, self._encoder, store, queue, batch).run()
+        self._indexing.note_embedded()
+        finished, now = len(batch.ended_as(Fate.DONE, Fate.NO_TEXT)), time.monotonic()
+        self._throughput.note(len(batch.leases), finished, now - begin, now)
+
+    def extend(self) -> None:
+        """Extend the leases of all batches in hand."""
+        self._leasing.extend(self._queue)
+
+    def rate(self) -> float:
+        """Return how many rows a second were done over the last minute."""
+        return self._throughput.rate(time.monotonic())

@@ -1,0 +1,103 @@
+"""The declared tables of a database, each in the hands of a worker, and which of them have something to do."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from harrier_core.embedder import Embedder
+from harrier_core.errors import HarrierError, StoreUnavailable
+from harrier_pgvector.sync.declaration import Declaration, declarations
+from harrier_pgvector.sync.looking import due
+from harrier_pgvector.sync.session import run
+from harrier_pgvector.sync.table_worker import TableWorker
+
+if TYPE_CHECKING:
+    from harrier_pgvector.connections import Connections
+
+_REFRESHED = 5.0  # seconds between two looks at what is declared, while something is done
+_REFRESHED_IDLE = 30.0  # and while nothing is
+
+
+class Tables:
+    """All declared tables that a worker knows of. Any number of its lanes may use them at once."""
+
+    def __init__(self, connections: Connections, encoder: Embedder, lease: float, trust: Collection[str]) -> None:
+        self.is_busy = False  # whether there was something to do, when it was looked last
+        self.any_declared = threading.Event()  # now, or before
+        self._connections = connections
+        self._encoder = encoder
+        self._lease = lease
+        self._trust = trust
+        self._workers: dict[int, TableWorker] = {}  # replaced as a whole
+        self._refreshed = -_REFRESHED_IDLE
+        self._lock = threading.Lock()
+
+    # -- what is known of them
+
+    @property
+    def known(self) -> list[TableWorker]:
+        """Return the tables as they were when it was looked last, without waiting for a look that is under way."""
+        return list(self._workers.values())
+
+    def troubles(self) -> dict[str, str]:
+        """Return why nothing can be done, by the names of the tables for which that is so."""
+        return {each.declaration.name: each.trouble for each in self.known if each.trouble}
+
+    def all_announced(self) -> bool:
+        """Return whether every table announces its changes."""
+        return all(each.declaration.notify for each in self.known)
+
+    def waits(self) -> float:
+        """Return the seconds until a step on one of them is worth trying, as far as is known."""
+        return min([each.waits() for each in self.known], default=math.inf)
+
+    def rates(self) -> dict[str, float]:
+        """Return how many rows a second were done over the last minute, by the numbers of the tables."""
+        return {str(each.declaration.number): each.rate() for each in self.known}
+
+    # -- what the database says of them
+
+    def left(self) -> bool:
+        """Return whether any has something to do that can be done."""
+        return any(each.left() for each in self._refresh())
+
+    def due(self) -> list[TableWorker]:
+        """Return the tables of which there may be something to do."""
+        tables = self._refresh(now=not self._workers)
+        if not tables:
+            return []
+        # Of a table that is in trouble its own steps tell, at their time; it must not keep this from the others.
+        asked = [each.declaration.number for each in tables if not each.trouble]
+        try:
+            found = self._connections.run(lambda connection: due(connection, asked))
+        except StoreUnavailable:
+            raise
+        except HarrierError:  # a table was dropped, or a right is missing: its step says so
+            return self._refresh(now=True)
+        states = {each.declaration.number: each.declaration.state for each in tables}
+        if {each.number: each.state for each in found} != states:
+            tables = self._refresh(now=True)
+        seconds = {each.number: each.seconds for each in found}
+        for each in tables:
+            each.expect(seconds.get(each.declaration.number))
+        return [each for each in tables if each.wants()]
+
+    def _refresh(self, *, now: bool = False) -> list[TableWorker]:
+        """Return the tables as they are declared now, or were a moment ago."""
+        with self._lock:
+            if now or time.monotonic() >= self._refreshed + (_REFRESHED if self.is_busy else _REFRESHED_IDLE):
+                found = run(self._connections, lambda connection: declarations(connection, self._trust))
+                self._workers = {each.number: self._workers.get(each.number) or self._new(each) for each in found}
+                for each in found:
+                    self._workers[each.number].declaration = each
+                self._refreshed = time.monotonic()
+                if found:
+                    self.any_declared.set()
+            return list(self._workers.values())
+
+    def _new(self, declaration: Declaration) -> TableWorker:
+        return TableWorker(declaration, self._connections, self._encoder, self._lease, self._trust)

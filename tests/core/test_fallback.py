@@ -1,0 +1,119 @@
+"""The forward pass through transformers: the vectors of each text by itself, of weights that are whole."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from passes import error, some_rows
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel
+
+from harrier_core import ModelDamaged, ModelUnsupported
+from harrier_core.device import place
+from harrier_core.fallback import Fallback
+
+Tensors = dict[str, torch.Tensor]
+
+
+def load(folder: Path, dtype: str = "float32") -> Fallback:
+    return Fallback(folder, place("qwen3", "cpu", dtype))
+
+
+@pytest.fixture(scope="module")
+def fallback(built: Callable[..., Path]) -> Fallback:
+    return load(built())
+
+
+def test_the_last_hidden_state_of_the_last_token(fallback: Fallback, built: Callable[..., Path]) -> None:
+    """What transformers' own class gives for one text, without our code."""
+    rows = some_rows([1, 5, 33])
+    model = AutoModel.from_pretrained(built(), dtype=torch.float32).eval()
+    with torch.inference_mode():
+        expected = torch.stack([model(torch.tensor([row.ids])).last_hidden_state[0, -1] for row in rows])
+    found = fallback.launch(rows)()
+    assert (found.dtype, found.shape) == (torch.float32, expected.shape)
+    assert error(found, expected) < 1e-5
+
+
+def test_a_text_is_independent_of_its_neighbours(fallback: Fallback) -> None:
+    """Rows keep their order, whatever their lengths are and whatever they share."""
+    rows = [*some_rows([7, 2, 7, 40, 1, 2]), *some_rows([3, 7], shared=(5, 6, 7), seed=1)]
+    random.Random(0).shuffle(rows)
+    together = fallback.launch(rows)()
+    alone = torch.cat([fallback.launch([row])() for row in rows])
+    assert error(together, alone) < 1e-5
+
+
+def test_a_beginning_that_is_shared_is_read(fallback: Fallback) -> None:
+    """A row is its beginning and its rest, together as one text."""
+    [shared], [whole] = some_rows([3], shared=(5, 6, 7)), some_rows([6])
+    joined = type(whole)(shared.ids)
+    assert error(fallback.launch([shared])(), fallback.launch([joined])()) < 1e-6
+    assert error(fallback.launch([shared])(), fallback.launch([type(whole)(shared.rest)])()) > 1e-3
+
+
+def test_a_precise_pass(built: Callable[..., Path]) -> None:
+    """It computes in float32, and the next pass is as those before it."""
+    folder = built()
+    half, rows = load(folder, "bfloat16"), some_rows([5, 9])
+    exact = load(folder).launch(rows)()
+    before = half.launch(rows)()
+    assert error(half.launch(rows, precise=True)(), exact) < 1e-5
+    assert error(before, exact) > 1e-4  # or the test would not notice
+    assert torch.equal(half.launch(rows)(), before)
+
+
+def rewrite(folder: Path, change: Callable[[Tensors], object]) -> None:
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path, {"format": "pt"})
+
+
+def resize(tensors: Tensors) -> None:
+    tensors["norm.weight"] = torch.ones(3)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda tensors: tensors.pop("norm.weight"), r"norm\.weight is missing; fetch the model again"),
+        (lambda tensors: tensors.update(odd=torch.ones(1)), r"nothing needs odd; fetch the model again"),
+        (resize, r"norm\.weight has another shape; fetch the model again"),
+        (lambda tensors: [tensors.pop(name) for name in [*tensors][:3]], r" is missing \(and 2 more\); fetch"),
+    ],
+)
+def test_weights_that_do_not_fit(folder: Path, change: Callable[[Tensors], object], reason: str) -> None:
+    """transformers would fill the gaps with random numbers."""
+    rewrite(folder, change)
+    with pytest.raises(ModelDamaged, match=rf"the weights of .* do not fit its config\.json: .*{reason}"):
+        load(folder)
+
+
+def test_a_language_model_s_head_is_left_out(folder: Path) -> None:
+    """It is no tensor too many, and changes nothing."""
+    rows = some_rows([4])
+    expected = load(folder).launch(rows)()
+    rewrite(folder, lambda tensors: tensors.update({"lm_head.weight": torch.ones(4, 64)}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(load(folder).launch(rows)(), expected)
+
+
+def test_a_file_that_cannot_be_read(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"no safetensors at all")
+    with pytest.raises(ModelDamaged, match=r"the weights of .* cannot be loaded: .*; fetch the model again"):
+        load(folder)
+
+
+def test_a_config_that_transformers_does_not_know(folder: Path) -> None:
+    """Its reason is passed on in one line."""
+    (folder / "config.json").write_text('{"model_type": "no_such_architecture"}', encoding="utf-8")
+    with pytest.raises(ModelUnsupported, match=r"transformers \S+ cannot read config\.json of .*") as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,87 @@
+"""What comes out of an Index: matches, and the reports of an ingest and of a verification."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harrier_core import Chunk, IngestReport, Match, Record, VerifyReport
+
+
+def test_a_match_is_its_chunk_s() -> None:
+    """It has the chunk's fields; its vector takes no part in comparisons, nor in what is printed."""
+    chunk = Chunk.of(Record("doc-1", "bread rises", {"topic": "food"}), 0, 0, "bread rises")
+    match = Match(chunk, 0.5, 0.25, np.ones(3, dtype=np.float32))
+    assert (match.id, match.record_id, match.number) == (chunk.id, "doc-1", 0)
+    assert (match.text, match.metadata, match.start, match.end) == ("bread rises", {"topic": "food"}, 0, 11)
+    assert match == Match(chunk, 0.5, 0.25)
+    assert match != Match(chunk, 0.5)
+    assert "vector" not in repr(match)
+
+
+REPORTS = st.builds(
+    IngestReport,
+    *[st.integers(0, 9) for _ in range(5)],
+    seconds=st.integers(0, 9).map(float),
+    rejected=st.lists(st.tuples(st.text(max_size=2), st.text(max_size=2)), max_size=2),
+    repeated=st.lists(st.text(max_size=2), max_size=2),
+)
+
+
+@given(REPORTS, REPORTS, REPORTS)
+def test_reports_are_added(one: IngestReport, two: IngestReport, three: IngestReport) -> None:
+    """In whatever order they are joined; counts and lists add up, and time is that of the longest."""
+    both = one + two
+    assert both + three == one + (two + three)
+    assert one + IngestReport() == IngestReport() + one == one
+    assert (both.records, both.written, both.deleted) == (
+        one.records + two.records,
+        one.written + two.written,
+        one.deleted + two.deleted,
+    )
+    assert (both.unchanged, both.encoded) == (one.unchanged + two.unchanged, one.encoded + two.encoded)
+    assert both.rejected == [*one.rejected, *two.rejected]
+    assert both.repeated == [*one.repeated, *two.repeated]
+    assert both.seconds == max(one.seconds, two.seconds)
+
+
+def test_a_sum_shares_no_list_with_its_parts() -> None:
+    """What is rejected later is in one report only."""
+    one = IngestReport(rejected=[("a", "is wrong")])
+    total = one + IngestReport()
+    total.rejected.append(("b", "is wrong"))
+    assert one.rejected == [("a", "is wrong")]
+
+
+def test_an_ingest_s_report_as_text() -> None:
+    """Thousands have commas, and what did not happen is left out."""
+    report = IngestReport(records=12_345, written=2_000, unchanged=9_876, deleted=3, encoded=1_999, seconds=2.0)
+    expected = (
+        "12,345 records in 2.0 s (6,172 a second); 2,000 chunks written (1,999 encoded); 9,876 unchanged, 3 deleted"
+    )
+    assert str(report) == expected
+    report.rejected = [("a'b", "has a text that is empty or blank"), ("c", "is dict, not Record")]
+    report.repeated = ["d"] * 1_001
+    assert str(report) == (
+        f'{expected}; 2 records rejected, the first, "a\'b", because it has a text that is empty or blank; '
+        "1,001 ids came more than once"
+    )
+
+
+def test_a_report_of_nothing() -> None:
+    """No division by zero."""
+    assert (
+        str(IngestReport()) == "0 records in 0.0 s (0 a second); 0 chunks written (0 encoded); 0 unchanged, 0 deleted"
+    )
+
+
+def test_a_verification_s_report_as_text() -> None:
+    """A cosine where something was encoded, and the first problem where there is one."""
+    assert str(VerifyReport(checked=1_200)) == "1,200 chunks checked, 0 of them encoded again; all sound"
+    report = VerifyReport(checked=1_200, encoded=100, least_cosine=0.99987, problems=[("r1", "has no vector")] * 2)
+    assert str(report) == (
+        "1,200 chunks checked, 100 of them encoded again (least cosine 0.9999); "
+        "2 problems, the first: record 'r1' has no vector"
+    )
+    assert not report.sound
