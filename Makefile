@@ -1,16 +1,24 @@
 # make test and make check set up what they need in .venv, once; a second run installs nothing.
 
-PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3,$(shell command -v $(name))))
 PIP = bin/python -m pip --quiet --disable-pip-version-check
-# On all cores, up to eight; a file's tests stay together, for what they build once.
+# On all cores, up to eight; a file's tests stay together, for what they build once. Files and their tests come in a random
+# order, which the seed at the top of the output repeats: PYTEST_ADDOPTS=--randomly-seed=SEED make test
 PYTEST = bin/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
-.PHONY: demo test test-crash test-postgres check format test-wheel bench-encode bench-pgvector bench-search bench-loaders bench-qdrant bench-sync bench-llama-index bench-gpu soak clean
+.PHONY: demo test coverage test-crash test-postgres check format test-wheel bench-encode bench-pgvector bench-search bench-loaders bench-qdrant bench-sync bench-llama-index bench-gpu soak clean
 .DEFAULT_GOAL := test
 
 test: .venv/installed
 	.venv/$(PYTEST) --ignore tests/crash
 	.venv/bin/pytest tests/crash  # alone: a kill is aimed by the clock
+
+# Which lines and branches the tests reach; a page for each file in .coverage-html. It takes twice the time of the tests.
+coverage: .venv/installed
+	.venv/$(PYTEST) --timeout 400 --cov --cov-report= --ignore tests/crash
+	.venv/bin/pytest --timeout 400 --cov --cov-report= --cov-append tests/crash
+	.venv/bin/coverage html --quiet --directory .coverage-html
+	.venv/bin/coverage report
 
 # All of it: 200 kills of each store, and half an hour of the live sync. The tests have a short form of it.
 test-crash: .venv/installed
@@ -35,17 +43,18 @@ format: .venv/installed
 	.venv/bin/ruff format
 
 # What users install, beside the oldest releases that we allow: the wheel, from outside the sources, by the tests that
-# those releases may decide. WHEEL_TESTS=tests runs all.
+# those releases may decide. WHEEL_TESTS=tests runs all. And the wheel without an extra, asking an encoder elsewhere.
 WHEEL_TESTS ?= tests/test_packaging.py tests/test_readme.py tests/core/test_roles.py tests/core/test_parity.py \
 	tests/core/test_tokens.py tests/core/test_models.py tests/core/test_cache.py tests/core/test_memory_store.py \
 	tests/adapters/pgvector/test_store.py tests/adapters/qdrant/test_packing.py tests/adapters/qdrant/test_embedded.py \
 	tests/adapters/qdrant/test_neighbours.py tests/integrations/langchain/test_standard.py \
 	tests/integrations/langchain/test_roles.py tests/integrations/llama_index/test_embedding.py \
-	tests/integrations/test_one_vector.py
-test-wheel: .venv-wheel/installed
+	tests/integrations/test_one_vector.py tests/typed tests/core/test_extras.py tests/test_without_torch.py
+test-wheel: .venv-wheel/installed .venv-slim/installed
 	.venv-wheel/$(PIP) install --force-reinstall --no-deps --no-build-isolation .
 	cd .venv-wheel && bin/python -c "import harrier_core as kit; assert 'site-packages' in kit.__file__, kit.__file__"
-	.venv-wheel/$(PYTEST) $(WHEEL_TESTS)
+	.venv-slim/$(PIP) install --force-reinstall --no-deps .
+	.venv-wheel/$(PYTEST) --slim .venv-slim/bin/python $(WHEEL_TESTS)
 
 # What the kit is for, in a minute: sample texts, a real Postgres, questions with and without the instruction.
 demo: .venv/installed
@@ -85,10 +94,16 @@ soak: .venv/installed
 	.venv/$(PIP) install --constraint constraints.txt --group dev --editable '.[all]'
 	touch $@
 
+.venv-slim/installed: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv --clear .venv-slim
+	.venv-slim/$(PIP) install --constraint constraints-oldest.txt --upgrade pip
+	.venv-slim/$(PIP) install --constraint constraints-oldest.txt .
+	touch $@
+
 .venv-rivals/installed: pyproject.toml
 	$(PYTHON) -m venv --clear .venv-rivals
 	.venv-rivals/$(PIP) install --upgrade pip
-	.venv-rivals/$(PIP) install torch==2.13.0 --group rivals --editable '.[pgvector,qdrant]'
+	.venv-rivals/$(PIP) install torch==2.13.0 --group rivals --editable '.[embedded,torch]'
 	touch $@
 
 .venv-wheel/installed: pyproject.toml constraints-oldest.txt
@@ -98,4 +113,4 @@ soak: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-rivals .venv-wheel .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .venv-rivals .venv-slim .venv-wheel .coverage .coverage-html .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

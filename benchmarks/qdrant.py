@@ -55,7 +55,7 @@ class Rated(Embeddings):
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """As many a second, and lists, as its interface wants."""
-        return [vector.tolist() for vector in self._ready.submit_documents(texts).result()]
+        return [vector.tolist() for vector in self._ready.submit_documents(texts).result().vectors]
 
     def embed_query(self, text: str) -> list[float]:
         """Not used."""
@@ -158,13 +158,13 @@ def packing(connect: Callable[..., QdrantClient], rounds: int, dimensions: int, 
     client = connect(prefer_grpc=True)
     collection = uuid.uuid4().hex
     store = QdrantStore(client, collection=collection)
-    store.open(Ready(vectors, []).space, write=True)
+    store.open(Ready(vectors, []).space, create=True)
     named: Any = {"text-dense": vectors}
     payloads: list[Any] = [{"page_content": record.text, "metadata": dict(record.metadata)} for record in records]
     ids = [chunk.id for chunk in chunks]
 
     def own() -> None:
-        store._place.upsert(chunks, vectors)
+        store._backend.upsert(chunks, vectors)
 
     def uploaded() -> None:
         client.upload_collection(collection, named, payloads, ids, batch_size=256, wait=True)

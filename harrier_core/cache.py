@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import asdict
@@ -57,6 +57,11 @@ class CachedEncoder(Embedder):
     def name(self) -> str:
         """The model's folder or name, as it was given."""
         return self.encoder.name
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The arguments of the Encoder behind the store."""
+        return self.encoder.settings
 
     @property
     def uncached(self) -> Encoder:

@@ -14,7 +14,7 @@ import numpy as np
 
 from harrier_core.embedder import Encoded
 from harrier_core.errors import BadVectors
-from harrier_core.packing import Row
+from harrier_core.token_rows import Row
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

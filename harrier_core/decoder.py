@@ -25,7 +25,7 @@ from harrier_core.device import Placement
 from harrier_core.errors import DeviceError
 from harrier_core.graphs import Graphs
 from harrier_core.linear import MOST_PACKED_BYTES, Linear, PackedLinear, QuantizedLinear, can_pack, refuse_without_int8
-from harrier_core.packing import Row, by_length
+from harrier_core.token_rows import Row, by_length
 
 Matrix = Callable[[Tensor], Tensor]  # (rows, in) to (rows, out)
 Turns = tuple[Tensor, Tensor]  # cosines and sines, each (tokens, 1, head / 2)

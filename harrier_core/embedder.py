@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -76,6 +76,11 @@ class Embedder(ABC):
     def on_overflow(self) -> Literal["error", "truncate"]:
         """What a text with more than `max_tokens` is: an error, or a text to cut."""
         return "error"
+
+    @property
+    def settings(self) -> Mapping[str, Any] | None:
+        """The arguments that make an equal Encoder, or None where no Encoder can stand in for this embedder."""
+        return None
 
     @property
     def uncached(self) -> Embedder:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from harrier_core.embedder import Embedder, Encoded, closed, listed
 from harrier_core.ending import refuse_at_end
 from harrier_core.errors import NotText, Problem, SettingError, raise_problems
+from harrier_core.extras import require_encoding
 from harrier_core.models import Model, identify, open_model, refuse_changed, weight_files
 from harrier_core.shared import Held, Lease, ProcessLock, Shared
 from harrier_core.space import EmbeddingSpace
@@ -119,11 +120,12 @@ class Encoder(Embedder):
 
     def count_tokens(self, texts: Iterable[str]) -> list[int]:
         """How many tokens each text has as a document, end token included, however long it is."""
+        prompt = self._model.prompts.document  # before the tokenizer is imported, which may not be installed
         from harrier_core.tokens import unusable
 
         given = listed(texts)
         raise_problems(list(unusable(given)))
-        return self._tokenizer.count([str.__str__(text) for text in given], self._model.prompts.document)
+        return self._tokenizer.count([str.__str__(text) for text in given], prompt)
 
     @property
     def name(self) -> str:
@@ -183,9 +185,10 @@ class Encoder(Embedder):
     @property
     def placement(self) -> Placement:
         """The device and number format that this encoder computes on, and why; it loads no model."""
+        architecture = self._model.architecture  # before torch is imported, which may not be installed
         from harrier_core.device import place
 
-        return place(self._model.architecture, self._settings["device"], self._settings["dtype"])
+        return place(architecture, self._settings["device"], self._settings["dtype"])
 
     @property
     def stats(self) -> Stats:
@@ -243,7 +246,12 @@ class Encoder(Embedder):
     @property
     def _model(self) -> Model:
         name, revision = self._settings["model"], self._settings["revision"]
-        return self._shared("model", lambda: _models.use(identify(name, revision), lambda: open_model(name, revision)))
+
+        def use() -> Lease[Model]:
+            require_encoding()
+            return _models.use(identify(name, revision), lambda: open_model(name, revision))
+
+        return self._shared("model", use)
 
     @property
     def _tokenizer(self) -> Tokens:

@@ -25,8 +25,9 @@
     ├── DeviceError                  a device or number format that is not to be had
     │   ├── ForkedModel              a forked process inherited a model that lives on a GPU
     │   └── OutOfMemory              a text that even by itself needs more memory than there is
-    └── EncoderClosed                used after close()
-        └── ProcessEnding            used after the end of the main thread
+    ├── EncoderClosed                used after close()
+    │   └── ProcessEnding            used after the end of the main thread
+    └── MissingExtra (ImportError)   a package that is not installed; names the extra that installs it
 
     ModelWarning (UserWarning)       a model that works, but not as its own files promise
     StoreWarning (UserWarning)       a database that works, and should be looked after
@@ -201,6 +202,20 @@ class EncoderClosed(HarrierError):
 
 class ProcessEnding(EncoderClosed):
     """The main thread has ended, and with it what other threads were encoding."""
+
+
+class MissingExtra(HarrierError, ImportError):
+    """`package` is not installed. `extra` is the extra of harrier-kit that installs it, None if none does."""
+
+    def __init__(self, needed_by: str, package: str, extra: str | None) -> None:
+        super().__init__(needed_by, package, extra)  # args rebuild the error after pickling
+        self.needed_by = needed_by
+        self.package = package
+        self.extra = extra
+
+    def __str__(self) -> str:
+        requirement = self.package if self.extra is None else f"harrier-kit[{self.extra}]"
+        return f"{self.needed_by} needs {self.package}, which is not installed; run pip install '{requirement}'"
 
 
 class ModelWarning(UserWarning):

@@ -13,8 +13,8 @@ from transformers import AutoConfig, AutoModel
 
 from harrier_core.device import Placement
 from harrier_core.errors import DeviceError, ModelDamaged, ModelUnsupported
-from harrier_core.packing import Row, by_length
 from harrier_core.shared import ProcessLock
+from harrier_core.token_rows import Row, by_length
 
 # What a checkpoint may hold beyond the decoder: the language-model head, which embeddings do not need.
 _SPARE = ("lm_head.weight",)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from harrier_core.attention import Beginnings, Ragged, Text
 from harrier_core.errors import ModelWarning
-from harrier_core.packing import Row
+from harrier_core.token_rows import Row
 
 # Of a recording. There is room for one text less, because one takes what remains of the tokens.
 _TEXTS = (2, 5, 17, 65)

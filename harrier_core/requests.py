@@ -12,7 +12,7 @@ import numpy as np
 from harrier_core.calls import Call
 from harrier_core.embedder import Encoded, listed
 from harrier_core.errors import Problem, SettingError, raise_problems
-from harrier_core.packing import Row, split, unique, windows
+from harrier_core.token_rows import Row, split, unique, windows
 from harrier_core.tokens import Tokens, unusable
 
 if TYPE_CHECKING:

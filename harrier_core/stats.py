@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
-from harrier_core.packing import Row
+from harrier_core.token_rows import Row
 
 try:
     from opentelemetry import metrics, trace
@@ -36,17 +36,13 @@ class Meter:
 
     def __init__(self, model: str) -> None:
         self._loaded = perf_counter()
-        self._until = self._loaded  # when the last pass was over
         self._texts = self._tokens = self._passes = self._padding = self._retries = self._calls = 0
         self._waited = self._busy = 0.0
         self._tell = _instruments(model)
 
-    def ran(self, rows: Sequence[Row], begun: float) -> float:
-        """A pass is over; back comes how long it kept the device busy, which may have been busy when it began."""
-        now = perf_counter()
-        seconds = now - max(begun, self._until)
+    def ran(self, rows: Sequence[Row], seconds: float) -> None:
+        """Count a pass that is over, and for how long it kept its device busy."""
         lengths = [len(row.rest) for row in rows]
-        self._until = now
         self._texts += len(rows)
         self._tokens += sum(lengths)
         self._padding += len(rows) * max(lengths) - sum(lengths)
@@ -55,7 +51,6 @@ class Meter:
         self._tell("texts", len(rows))
         self._tell("tokens", sum(lengths))
         self._tell("pass.duration", seconds)
-        return seconds
 
     def waited(self, seconds: float) -> None:
         """A call's first rows run now."""

@@ -17,7 +17,7 @@ from tokenizers import Encoding, Tokenizer
 
 from harrier_core.errors import EmptyText, InvalidText, ModelDamaged, ModelWarning, NotText, Problem, too_long
 from harrier_core.models import Model
-from harrier_core.packing import windows
+from harrier_core.token_rows import windows
 
 _KEPT_PROMPTS = 64  # every query asks for its prompt's ids
 # Longer texts are tokenized in pieces of so many characters, cut where one token ends and the next one begins; whether

@@ -18,7 +18,7 @@ from harrier_core.checkpoint import Checkpoint
 from harrier_core.decoder import Decoder
 from harrier_core.device import place
 from harrier_core.fallback import Fallback
-from harrier_core.packing import Row
+from harrier_core.token_rows import Row
 
 LENGTHS = [1, 2, 15, 16, 17, 31, 32, 33, 34, 63, 64, 65, 66, 95, 96, 97, 98, 255, 480]
 

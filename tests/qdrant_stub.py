@@ -53,6 +53,7 @@ class Stub:
         self.plan: Plan = lambda name, number: None
         self.counts: Counter[str] = Counter()
         self.headers: deque[dict[str, str]] = deque(maxlen=100)
+        self.params: deque[models.SearchParams | None] = deque(maxlen=100)  # of queries
         self.keeps_metadata = metadata
         self.lock = threading.RLock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -72,7 +73,7 @@ class Stub:
     def client(self, **settings: Any) -> QdrantClient:
         """A client of it."""
         return QdrantClient(
-            url=self.url, grpc_port=self.grpc_port, check_compatibility=False, **{"timeout": 5, **settings}
+            url=self.url, grpc_port=self.grpc_port, check_compatibility=False, **{"timeout": 20, **settings}
         )
 
     def close(self) -> None:
@@ -162,6 +163,9 @@ class Stub:
                 points: Any = TypeAdapter(models.PointInsertOperations).validate_python(said)
                 own = points.batch if isinstance(points, models.PointsBatch) else points.points
                 return "upsert", lambda: self.local.upsert(name, own)
+            case "POST", ["points", "query", "batch"]:
+                queries = [models.QueryRequest.model_validate(each) for each in said["searches"]]
+                return "query_batch", lambda: [self._query(name, each) for each in queries]
             case "POST", ["points", action]:
                 return action, self._points(name, action, said)
         raise AssertionError(f"{method} {path} is not spoken here")
@@ -175,27 +179,35 @@ class Stub:
                 asked = models.ScrollRequest.model_validate(said)
                 return lambda: _page(
                     self.local.scroll(
-                        *(name, asked.filter, asked.limit or 10, None, asked.offset, _selected(asked)),
-                        asked.with_vector or False,
+                        name,
+                        scroll_filter=asked.filter,
+                        limit=asked.limit or 10,
+                        offset=asked.offset,
+                        with_payload=_selected(asked),
+                        with_vectors=asked.with_vector or False,
                     )
                 )
             case "query":
                 query = models.QueryRequest.model_validate(said)
-                return lambda: self.local.query_points(
-                    name,
-                    query=query.query.nearest if isinstance(query.query, models.NearestQuery) else query.query,
-                    using=query.using,
-                    limit=query.limit or 10,
-                    query_filter=query.filter,
-                    with_payload=True,
-                    with_vectors=query.with_vector or False,
-                )
+                return lambda: self._query(name, query)
             case "count":
                 return lambda: self.local.count(name, models.CountRequest.model_validate(said).filter)
             case "batch":
                 changes: Any = TypeAdapter(list[models.UpdateOperation]).validate_python(said["operations"])
                 return lambda: self.local.batch_update_points(name, changes)
         raise AssertionError(f"{action} is not spoken here")
+
+    def _query(self, name: str, query: models.QueryRequest) -> Any:
+        self.params.append(query.params)
+        return self.local.query_points(
+            name,
+            query=query.query.nearest if isinstance(query.query, models.NearestQuery) else query.query,
+            using=query.using,
+            limit=query.limit or 10,
+            query_filter=query.filter,
+            with_payload=True,
+            with_vectors=query.with_vector or False,
+        )
 
     def _create(self, name: str, asked: models.CreateCollection) -> bool:
         if self.local.collection_exists(name):
@@ -322,22 +334,33 @@ class _Points(_Service, points_service.PointsServicer):
         return self.run("scroll", context, work)
 
     def Query(self, request: Any, context: Any) -> Any:  # noqa: N802
-        where = _filter(request)
-        vectors = GrpcToRest.convert_with_vectors_selector(request.with_vectors)
+        work = self._query(request)
+        return self.run("query", context, lambda: messages.QueryResponse(result=work(), time=0.0))
+
+    def QueryBatch(self, request: Any, context: Any) -> Any:  # noqa: N802
+        assert all(each.collection_name == request.collection_name for each in request.query_points)
+        works = [self._query(each) for each in request.query_points]
 
         def work() -> Any:
-            answer = self.stub.local.query_points(
-                request.collection_name,
-                query=list(request.query.nearest.dense.data),
-                using=request.using,
-                limit=request.limit,
-                query_filter=where,
-                with_payload=True,
-                with_vectors=vectors,
-            )
-            return messages.QueryResponse(result=[RestToGrpc.convert_scored_point(each) for each in answer.points])
+            return messages.QueryBatchResponse(result=[messages.BatchResult(result=each()) for each in works], time=0.0)
 
-        return self.run("query", context, work)
+        return self.run("query_batch", context, work)
+
+    def _query(self, request: Any) -> Callable[[], list[Any]]:
+        query = models.QueryRequest(
+            query=list(request.query.nearest.dense.data),
+            using=request.using,
+            limit=request.limit,
+            filter=_filter(request),
+            with_vector=GrpcToRest.convert_with_vectors_selector(request.with_vectors),
+            params=GrpcToRest.convert_search_params(request.params) if request.HasField("params") else None,
+        )
+
+        def work() -> list[Any]:
+            found = self.stub._query(request.collection_name, query).points
+            return [RestToGrpc.convert_scored_point(each) for each in found]
+
+        return work
 
     def Count(self, request: Any, context: Any) -> Any:  # noqa: N802
         where = _filter(request)

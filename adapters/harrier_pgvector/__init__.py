@@ -5,6 +5,15 @@ store = PgVectorStore.embedded("folder", table="documents")     # a real Postgre
 index = Index(store, Encoder("harrier-270m"))
 """
 
+from harrier_core.errors import MissingExtra
+from harrier_core.extras import require
+
+require("harrier_pgvector", "psycopg", "psycopg_pool")
+try:
+    import psycopg as _psycopg  # noqa: F401
+except ImportError as error:  # the kit leaves the choice to you, as psycopg asks of libraries
+    raise MissingExtra("psycopg, where the system has no libpq,", "psycopg[binary]", None) from error
+
 from harrier_pgvector.store import PgVectorStore
 
 __all__ = ["PgVectorStore"]

@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import warnings
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from ipaddress import ip_address
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -28,6 +28,7 @@ Part = TypeVar("Part")
 MEMORY = ":memory:"
 
 _UPLOADS = 4  # requests in flight of one write
+_LOOKS = 16  # requests in flight beside those of callers' threads
 _PROBE = 3.0  # seconds after which a gRPC port counts as closed
 _HOST_AND_PORT = re.compile(r"(?:[\w.-]+|\[[\da-fA-F:.]+\]):\d{1,5}", re.ASCII)
 
@@ -49,6 +50,7 @@ class Connection:
         self._lock = threading.Lock()
         self._client: QdrantClient | None = None
         self._uploads: ThreadPoolExecutor | None = None
+        self._looks: ThreadPoolExecutor | None = None
         self._process: int | None = None  # which connected
 
     # -- connecting
@@ -63,6 +65,7 @@ class Connection:
             if self._client is None:
                 self._client, self.grpc = self._connect()
                 self._uploads = ThreadPoolExecutor(_UPLOADS, thread_name_prefix="harrier-upload")
+                self._looks = ThreadPoolExecutor(_LOOKS, thread_name_prefix="harrier-look")
                 self._process = os.getpid()
             return self._client
 
@@ -120,6 +123,20 @@ class Connection:
             return [upload(part) for part in own]
         return list(answers)
 
+    def beside(self, work: Callable[[], T]) -> Future[T]:
+        """Begin work that makes requests, on another thread: the caller's own requests need not wait for it.
+
+        In local mode, which takes one request at a time, it is done when this returns.
+        """
+        self.connected()
+        assert self._looks is not None  # noqa: S101  # made together with the client
+        if not self.local:
+            try:
+                return self._looks.submit(work)
+            except RuntimeError:  # closed in this very moment, which `work` finds out; or the interpreter shuts down
+                pass
+        return done(work)
+
     def _attempt(self, client: QdrantClient, request: Callable[[QdrantClient], T]) -> T:
         try:
             return request(client)
@@ -153,11 +170,22 @@ class Connection:
             return
         self._patience.closed.set()
         with self._lock:  # and not while it waits for uploads, which look for their client
-            uploads, client = self._uploads, self._client
-        if uploads is not None:
-            uploads.shutdown()
+            pools, client = (self._uploads, self._looks), self._client
+        for pool in pools:
+            if pool is not None:
+                pool.shutdown()
         if client is not None and self._given is None:
             client.close()
+
+
+def done(work: Callable[[], T]) -> Future[T]:
+    """Do work at once, and return its outcome as a future."""
+    future: Future[T] = Future()
+    try:
+        future.set_result(work())
+    except Exception as error:  # as a pool does
+        future.set_exception(error)
+    return future
 
 
 # By client: several stores may share one in local mode.

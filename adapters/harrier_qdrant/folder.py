@@ -1,7 +1,7 @@
 """The folder of an embedded Qdrant: its contents, its owner and its permissions.
 
 FOLDER/NAME                   a collection
-FOLDER/NAME/harrier_space.json  the space of its vectors
+FOLDER/NAME/harrier_space.json  the space of its vectors, and the layout of its points
 FOLDER/NAME/harrier_open      exists while a process has the collection open
 FOLDER/NAME/edge              the engine's own folder
 FOLDER/.harrier/NAME          its lock, and the collection while it is being created; kept when it is removed
@@ -18,7 +18,8 @@ from pathlib import Path
 
 from harrier_core.errors import SettingError, StoreError, StoreFull, StoreUnsuitable
 
-SPACE, MARK, ENGINE, CONFIG, BESIDE = "harrier_space.json", "harrier_open", "edge", "edge_config.json", ".harrier"
+SPACE_FILE, MARK, BESIDE = "harrier_space.json", "harrier_open", ".harrier"
+ENGINE, CONFIG = "edge", "edge_config.json"
 
 # In the root of a file system.
 _OF_A_DISK = "lost+found"
@@ -39,6 +40,12 @@ def resolved(folder: str | Path) -> Path:
 def beside(collection: Path) -> Path:
     """Return the folder of a collection's lock."""
     return collection.parent / BESIDE / collection.name
+
+
+def size_of(collection: Path) -> int:
+    """Return how many bytes a collection has on disk."""
+    with errors_of(collection):
+        return sum(each.stat().st_blocks * 512 for each in collection.rglob("*") if each.is_file())
 
 
 @contextmanager
@@ -85,7 +92,7 @@ def check_place(collection: Path) -> None:
 
 def _is_collection(folder: Path) -> bool:
     with suppress(OSError):  # it may not be entered
-        return (folder / SPACE).is_file()
+        return (folder / SPACE_FILE).is_file()
     return False
 
 

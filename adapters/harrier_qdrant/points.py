@@ -16,10 +16,9 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from harrier_core.records import Chunk, Match, chunk_id, to_json
+from harrier_core.records import Chunk, Match, chunk_id
 from harrier_core.store import Stored
 
 if TYPE_CHECKING:
@@ -28,9 +27,9 @@ if TYPE_CHECKING:
 
     Vector = NDArray[np.float32]
 
-TEXT, METADATA, RECORD, NUMBER, START, END, HASH, FIELDS, EXACT = (
-    *("page_content", "metadata", "record_id", "number", "start", "end", "hash", "fields", "exact"),
-)
+TEXT, METADATA = "page_content", "metadata"
+RECORD, NUMBER, START, END, HASH = "record_id", "number", "start", "end", "hash"
+FIELDS, EXACT = "fields", "exact"
 
 Payload = dict[str, Any]
 
@@ -68,25 +67,33 @@ class Found:
         return None
 
     def match(self) -> Match:
-        """As the Index gives it to users."""
-        own = self.payload
-        return Match(
-            *(own[RECORD], own[NUMBER], own[TEXT], _metadata(own), self.score, own[START], own[END], self.vector)
-        )
+        """Return the chunk as a search gives it to users: under the distance Cosine, Qdrant's score is the cosine."""
+        return Match(self.chunk(), self.score, self.score, self.vector)
 
     def stored(self) -> Stored:
-        """The chunk with its vector."""
-        own = self.payload
-        chunk = Chunk(
-            *(own[RECORD], own[NUMBER], own[TEXT], _metadata(own), own[START], own[END], bytes.fromhex(own[HASH]))
-        )
+        """Return the chunk with its vector."""
         assert self.vector is not None  # noqa: S101  # a scroll that gives chunks asks for it
-        return Stored(chunk, self.vector)
+        return Stored(self.chunk(), self.vector)
+
+    def chunk(self) -> Chunk:
+        """Return the chunk; the point must not be `alien`."""
+        own = self.payload
+        return Chunk(
+            record_id=own[RECORD],
+            number=own[NUMBER],
+            text=own[TEXT],
+            metadata=self.metadata,
+            start=own[START],
+            end=own[END],
+            hash=bytes.fromhex(own[HASH]),
+        )
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What was said of the record."""
-        return _metadata(self.payload)
+        """The metadata of the record."""
+        own = self.payload
+        metadata: Mapping[str, Any] = json.loads(own[EXACT]) if own.get(EXACT) else own[METADATA]
+        return metadata
 
 
 def payload_of(chunk: Chunk) -> Payload:
@@ -106,17 +113,12 @@ def described(chunk: Chunk) -> Payload:
         HASH: chunk.hash.hex(),
         FIELDS: list(chunk.metadata),
     }
-    return payload if plain == chunk.metadata else {**payload, EXACT: to_json(chunk.metadata).decode()}
+    return payload if plain == chunk.metadata else {**payload, EXACT: chunk.metadata_json.decode()}
 
 
 def redescribed(chunk: Chunk) -> Payload:
     """The same for a point that is there: what is not said stays as it was."""
     return {EXACT: None, **described(chunk)}
-
-
-def _metadata(payload: Payload) -> Mapping[str, Any]:
-    metadata: Mapping[str, Any] = json.loads(payload[EXACT]) if payload.get(EXACT) else payload[METADATA]
-    return metadata
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
@@ -146,9 +148,3 @@ def batches(chunks: Sequence[Chunk], bytes_a_vector: int) -> Iterator[range]:
         size += own
     if chunks:
         yield range(begin, len(chunks))
-
-
-def pages(found: Iterator[Found], size: int) -> Iterator[list[Found]]:
-    """So many at a time."""
-    while page := list(islice(found, size)):
-        yield page

@@ -1,21 +1,26 @@
-"""What a collection is made of, and what is found of one that is there."""
+"""How a collection is created, and what is found of one that is there."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from harrier_core.errors import SettingError, SpaceError, StoreUnsuitable, WrongSpace
+from harrier_core.errors import SettingError, SpaceError, StoreMissing, StoreUnsuitable, WrongSpace
 from harrier_core.space import EmbeddingSpace
 from harrier_qdrant.points import METADATA, RECORD
 
 # The name under which LlamaIndex's own store looks for vectors.
 VECTOR = "text-dense"
-SPACE = "harrier_space"  # in the collection's metadata
+# In the collection's metadata, or in the file beside an engine's folder.
+SPACE, LAYOUT = "harrier_space", "harrier_layout"
+# How points are written. A release that writes them otherwise has another number.
+LAYOUT_VERSION = 1
 
-Index = Literal["keyword", "integer", "float", "bool"]
+IndexKind = Literal["keyword", "integer", "float", "bool"]
+Precision = Literal["float16", "float32"]
+Quantization = Literal["int8", "binary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +32,10 @@ class Layout:
     """
 
     vector: str = VECTOR
-    precision: Literal["float16", "float32"] = "float32"
-    quantization: Literal["int8", "binary"] | None = None
+    precision: Precision = "float32"
+    quantization: Quantization | None = None
     on_disk: bool = False
-    indexes: Mapping[str, Index] = field(default_factory=dict)
+    indexes: Mapping[str, IndexKind] = field(default_factory=dict)
     shards: int | None = None
     replicas: int | None = None
     write_consistency: int | None = None
@@ -45,16 +50,16 @@ class Layout:
                 raise SettingError(f"an index is a metadata field and one of {', '.join(_INDEXES)}, not {name}={kind}")
 
     def payload_indexes(self) -> dict[str, str]:
-        """Paths and kinds: what an ingest looks up by, and what users filter by."""
+        """Return paths and kinds of the fields that an ingest looks up by, and of those that users filter by."""
         return {RECORD: "keyword", **{_path(name): kind for name, kind in self.indexes.items()}}
 
 
 def _path(name: str) -> str:
-    """As a server shows it: with quotation marks only where it needs them."""
+    """Return a field's path as a server shows it: with quotation marks only where it needs them."""
     return f"{METADATA}.{name}" if re.fullmatch(r"[A-Za-z0-9_-]+", name) else f'{METADATA}."{name}"'
 
 
-_INDEXES = get_args(Index)
+_INDEXES = get_args(IndexKind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +67,32 @@ class Shape:
     """A collection as it was found."""
 
     vectors: Mapping[str, tuple[int, str]]  # dimensions and distance by name; a single nameless vector is ""
-    space: str | None
+    space: str | None  # as JSON
+    layout: Any  # a number in collections of this kit
+    indexed: bool | None = None
+    health: str = "fine"
+
+    def stored_space(self, where: str) -> EmbeddingSpace:
+        """Return the space of the vectors that are there. Raise StoreUnsuitable if this release cannot tell it."""
+        if self.space is None or type(self.layout) is not int:
+            missing = SPACE if self.space is None else LAYOUT
+            raise StoreUnsuitable(
+                f"collection {where} does not say what its vectors are: there is no {missing!r} in its metadata; use "
+                "another one"
+            )
+        if self.layout > LAYOUT_VERSION:
+            raise StoreUnsuitable(
+                f"collection {where} has layout {self.layout}, this release reads layout {LAYOUT_VERSION}; update "
+                "harrier-kit"
+            )
+        try:
+            return EmbeddingSpace.from_json(self.space)
+        except SpaceError as error:
+            raise StoreUnsuitable(f"collection {where}: {SPACE!r} in its metadata is {error}") from None
 
     def check(self, where: str, vector: str, space: EmbeddingSpace) -> None:
-        """Whether vectors of this space belong there."""
+        """Raise WrongSpace or StoreUnsuitable if vectors of this space do not belong there."""
+        stored = self.stored_space(where)
         if vector not in self.vectors:
             names = ", ".join(repr(name) if name else "one without a name" for name in self.vectors) or "none"
             raise StoreUnsuitable(
@@ -74,15 +101,6 @@ class Shape:
         dimensions, distance = self.vectors[vector]
         if distance != "Cosine":
             raise StoreUnsuitable(f"collection {where} compares by {distance}, not by Cosine; use another one")
-        if self.space is None:
-            raise StoreUnsuitable(
-                f"collection {where} does not say what its vectors are: there is no {SPACE!r} in its metadata; use "
-                "another one"
-            )
-        try:
-            stored = EmbeddingSpace.from_json(self.space)
-        except SpaceError as error:
-            raise StoreUnsuitable(f"collection {where}: {SPACE!r} in its metadata is {error}") from None
         if stored != space:
             raise WrongSpace(
                 f"collection {where} holds vectors of another space: {stored.explain(space)}; use another collection, "
@@ -93,3 +111,8 @@ class Shape:
                 f"collection {where} has vectors of {dimensions} dimensions, its space has {space.dimensions}; it was "
                 "made by somebody else: use another one"
             )
+
+
+def missing(where: str) -> StoreMissing:
+    """Return the error for a collection that does not exist."""
+    return StoreMissing(f"there is no collection {where}; ingest something into it first")

@@ -3,10 +3,9 @@
 Importing it loads neither torch nor a database client; each command loads what it needs.
 """
 
-from importlib.util import find_spec
+from harrier_core.extras import require
 
-if find_spec("typer") is None or find_spec("rich") is None:
-    raise ImportError("harrier_cli needs typer and rich, which are not there; pip install 'harrier-kit[cli]'")
+require("the harrier command", "typer", "rich")
 
 from harrier_cli.app import app, main
 

@@ -6,10 +6,11 @@ import codecs
 import re
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from importlib.util import find_spec
 from typing import Any
 
 from harrier_cli.limits import Unreadable, too_large
+from harrier_core import MissingExtra
+from harrier_core.extras import require
 
 _BLOCKS = frozenset(
     [
@@ -144,12 +145,14 @@ def pdf_text(content: bytes, most: int) -> Text:
 
 # Formats whose parsers may hang, or take all memory: they are read in a process that can be killed (`parser.py`).
 PARSERS: Mapping[str, Callable[[bytes, int], Text]] = {"html": html_text, "pdf": pdf_text}
-_NEEDS = {"html": ("lxml", "is HTML"), "pdf": ("pypdfium2", "is a PDF")}
+_NEEDS = {"html": ("lxml", "HTML"), "pdf": ("pypdfium2", "a PDF")}
 PLAIN = ("text", "markdown")
 
 
 def check_installed(kind: str) -> None:
     """Refuse a format whose library is missing."""
-    library, is_what = _NEEDS[kind]
-    if find_spec(library) is None:
-        raise Unreadable(f"{is_what}, which needs {library}; run pip install 'harrier-kit[cli]'")
+    library, what = _NEEDS[kind]
+    try:
+        require(what, library)
+    except MissingExtra as error:  # the other files may be read
+        raise Unreadable(f"is not read: {error}") from None

@@ -66,8 +66,6 @@ def _line(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename else ""
         return f"{name}{error.strerror.lower()}", CANNOT
-    if isinstance(error, ImportError):
-        return _missing(error), CANNOT
     # Its message may hold a text or a password.
     return f"unexpected {type(error).__name__}; run it again with HARRIER_DEBUG=1 to see where", CANNOT
 
@@ -75,15 +73,6 @@ def _line(error: BaseException) -> tuple[str, int]:
 def _bad_usage(error: _BadUsage) -> str:
     said = (error.format_message() if error.ctx else error.message).strip().rstrip(".") or "no command"
     return f"{said[0].lower()}{said[1:]}"
-
-
-_EXTRAS = {"psycopg": "pgvector", "psycopg_pool": "pgvector", "pgvector": "pgvector", "qdrant_client": "qdrant"}
-
-
-def _missing(error: ImportError) -> str:
-    name = (error.name or "").partition(".")[0]
-    extra = _EXTRAS.get(name, "cli")
-    return f"the package {name!r} is not there; run pip install 'harrier-kit[{extra}]'"
 
 
 def warn_in_a_line() -> None:

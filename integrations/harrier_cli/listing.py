@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harrier_core import Encoder
-from harrier_core.device import place
+from harrier_core.extras import require_encoding
 from harrier_core.models import ALIASES
 
 # Of the published weights, as the model cards say: dimensions, and billions of parameters. Whatever computes reads
@@ -16,6 +16,9 @@ _BYTES = {"float32": 4, "bfloat16": 2}
 
 def listed(model: str | None) -> list[dict[str, Any]]:
     """The three, and the one that is named if it is another one, which says of itself what it needs."""
+    require_encoding()
+    from harrier_core.device import place
+
     here = place("")  # what a model would run on, whichever it is
     found = [
         {"name": alias, "model": ALIASES[alias], "dimensions": dimensions}

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from harrier_cli.limits import Unreadable, read_at_most, shown_size, too_large
 from harrier_core import SettingError, StoreError, StoreUnavailable
+from harrier_core.extras import missing_extra
 
 Row = Mapping[str, Any]
 # A row, or why there is none, and the number of the line that it begins on.
@@ -141,8 +142,8 @@ def parquet_rows(file: IO[bytes], wanted: Collection[str], most: int) -> Iterato
     try:
         from pyarrow import ArrowException  # type: ignore[import-untyped]
         from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
-    except ImportError:
-        raise Unreadable("is Parquet, which needs pyarrow; run pip install 'harrier-kit[parquet]'") from None
+    except ImportError:  # the other files may be read
+        raise Unreadable(f"is not read: {missing_extra('Parquet', 'pyarrow')}") from None
     try:
         table = ParquetFile(file if file.seekable() else io.BytesIO(read_at_most(file, most)))
         names = table.schema_arrow.names
@@ -173,6 +174,7 @@ def _value(scalar: Any) -> Any:  # pyarrow's
 
 def postgres_rows(url: str, query: str | None, table: str | None, wanted: Collection[str]) -> Iterator[Numbered]:
     """What a query, or a table, holds, by a cursor on the server in a transaction that may only read."""
+    import harrier_pgvector  # noqa: F401  # first, for it says what to install where psycopg is missing
     import psycopg
     from harrier_pgvector.connections import checked_conninfo
     from harrier_pgvector.failures import message
@@ -230,7 +232,7 @@ def _hold_what_can_be_held(connection: Any) -> None:  # psycopg's
 
 def database_of(url: str) -> str:
     """The server and database of a connection string, without a user or a password."""
-    from harrier_pgvector.connections import checked_conninfo
+    from harrier_pgvector.connections import checked_conninfo  # first, as above
     from psycopg.conninfo import conninfo_to_dict
 
     parts = conninfo_to_dict(checked_conninfo(url))

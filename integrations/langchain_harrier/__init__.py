@@ -1,11 +1,8 @@
 """Harrier embeddings for LangChain: the instruction on every query, none on a document, one model in memory."""
 
-from importlib.util import find_spec
+from harrier_core.extras import require
 
-if find_spec("langchain_core") is None:
-    raise ImportError(
-        "langchain_harrier needs langchain-core, which is not there; pip install 'harrier-kit[langchain]'"
-    )
+require("langchain_harrier", "langchain_core")
 
 from langchain_harrier.documents import DocumentsRejected
 from langchain_harrier.embeddings import HarrierEmbeddings

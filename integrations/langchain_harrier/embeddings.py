@@ -1,29 +1,21 @@
-"""HarrierEmbeddings: an Encoder as LangChain's Embeddings."""
+"""HarrierEmbeddings: an Encoder, or another Embedder, as LangChain's Embeddings."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from langchain_core.embeddings import Embeddings
 from langchain_core.stores import BaseStore, ByteStore
 from langchain_core.utils import from_env
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 
-from harrier_core import CachedEncoder, Encoder, Task
+from harrier_core import CachedEncoder, Embedder, Encoder, SettingError, Task
 from harrier_core.blanks import BlanksLast
 from harrier_core.tasks import DEFAULT_TASK
-from langchain_harrier.callers import warn_of_queries
+from langchain_harrier.verbs import InBothRoles, Verbs
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Vectors = NDArray[np.float32]
-
+_HELD = ("cache", "embedder")  # fields that are no settings
 _NO_MODEL = "no model is named; pass model=, such as 'harrier-0.6b', or set HARRIER_MODEL"
 
 
@@ -32,7 +24,7 @@ def _setting(variable: str, **otherwise: str | None) -> Any:
     return Field(default_factory=from_env(variable, **otherwise))
 
 
-class HarrierEmbeddings(BaseModel, Embeddings):
+class HarrierEmbeddings(BaseModel, Verbs):
     """Harrier embeddings: a query is embedded behind its task's instruction, a document as it is, byte for byte.
 
     It is a handful of settings that do not change: making one loads nothing, and all of equal settings, copies and
@@ -43,7 +35,7 @@ class HarrierEmbeddings(BaseModel, Embeddings):
         `HARRIER_MODEL`, `HARRIER_DEVICE` and so on, before its default.
 
         ```bash
-        pip install 'harrier-kit[langchain]'
+        pip install 'harrier-kit[langchain,torch]'
         export HARRIER_MODEL=microsoft/harrier-oss-v1-0.6b
         ```
 
@@ -59,6 +51,7 @@ class HarrierEmbeddings(BaseModel, Embeddings):
             points away from every query. A blank query is an error.
         token_budget: How many tokens run in one forward pass.
         cache: A ByteStore to look into before a text is embedded. It never mixes roles, tasks or models.
+        embedder: The Embedder that makes the vectors, if it is not an Encoder of these settings; see `from_encoder`.
 
     Instantiate:
         ```python
@@ -102,7 +95,7 @@ class HarrierEmbeddings(BaseModel, Embeddings):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, validate_default=True)
 
     model: str = _setting("HARRIER_MODEL", error_message=_NO_MODEL)
-    task: str | Task = _setting("HARRIER_TASK", default=DEFAULT_TASK)
+    task: str | Task | None = _setting("HARRIER_TASK", default=DEFAULT_TASK)
     device: str | None = _setting("HARRIER_DEVICE", default=None)
     dtype: str | None = _setting("HARRIER_DTYPE", default=None)
     revision: str | None = _setting("HARRIER_REVISION", default=None)
@@ -111,6 +104,7 @@ class HarrierEmbeddings(BaseModel, Embeddings):
     token_budget: int | None = _setting("HARRIER_TOKEN_BUDGET", default=None)
     on_blank: Literal["error", "last"] = _setting("HARRIER_ON_BLANK", default="error")
     cache: ByteStore | None = Field(default=None, exclude=True, repr=False)
+    embedder: Embedder | None = Field(default=None, repr=False)
 
     @field_validator("model", "device", "dtype", mode="before")
     @classmethod
@@ -122,104 +116,97 @@ class HarrierEmbeddings(BaseModel, Embeddings):
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
-        """Settings that cannot be are refused here, in the words of the Encoder, which loads nothing yet."""
-        Encoder(**self._of_encoder())
+        """Refuse invalid settings in the words of the Encoder, which loads nothing yet."""
+        if self.embedder is None:
+            Encoder(**self._of_encoder())
+        elif self._settings() != {**_settings_of(self.embedder), "on_blank": self.on_blank}:
+            raise SettingError(
+                "settings differ from those of the embedder; use HarrierEmbeddings.from_encoder(embedder)"
+            )
         return self
+
+    @field_serializer("embedder")
+    def _dumped(self, _: Embedder | None) -> Embedder | None:
+        return self._stranger()
 
     @classmethod
     def from_encoder(
-        cls,
-        encoder: Encoder | CachedEncoder,
-        *,
-        cache: ByteStore | None = None,
-        on_blank: Literal["error", "last"] = "error",
+        cls, encoder: Embedder, *, cache: ByteStore | None = None, on_blank: Literal["error", "last"] = "error"
     ) -> Self:
-        """Embeddings by this very encoder: they end when it is closed."""
-        cached = encoder if isinstance(encoder, CachedEncoder) else None
-        own = encoder.encoder if isinstance(encoder, CachedEncoder) else encoder
-        if cached is not None and cache is None and isinstance(cached.store, BaseStore):
-            cache = cached.store
-        made = cls(**own.__getstate__(), cache=cache, on_blank=on_blank)
-        made.__dict__["encoder"] = own  # where cached_property looks first
-        if cached is not None and cache is None:  # a store of another kind, which no field holds
-            made.__dict__["index_encoder"] = cached
-        return made
+        """Return embeddings by this very encoder, or any other Embedder: they end when it is closed."""
+        if cache is not None:
+            encoder = CachedEncoder(_encoder_of(encoder, "leave cache out"), cache)
+        elif isinstance(encoder, CachedEncoder) and isinstance(encoder.store, BaseStore):
+            cache = encoder.store  # which embeddings of another task look into as well
+        return cls(**_settings_of(encoder), cache=cache, embedder=encoder, on_blank=on_blank)
 
     def with_task(self, task: str | Task) -> Self:
-        """The same, with another task for its queries; it shares the loaded model."""
+        """Return the same with another task for its queries; it shares the loaded model."""
+        if self._stranger() is not None:
+            name = type(self.index_encoder).__name__
+            raise SettingError(f"with_task needs an Encoder, got {name}; pass one with that task to from_encoder")
         return type(self)(**{**self._settings(), "task": task}, cache=self.cache)
 
-    @cached_property
+    @property
     def encoder(self) -> Encoder:
         """The Encoder behind it: `prompt`, `count_tokens`, `space`, `stats`, and `close` to let go of the model."""
-        return Encoder(**self._of_encoder())
+        return _encoder_of(self.index_encoder, "use index_encoder")
 
     @cached_property
-    def index_encoder(self) -> Encoder | CachedEncoder:
-        """What to give an Index: the Encoder, behind the cache if there is one."""
-        return self.encoder if self.cache is None else CachedEncoder(self.encoder, self.cache)
+    def index_encoder(self) -> Embedder:
+        """What to give an Index: what makes the vectors, behind the cache if there is one."""
+        if self.embedder is not None:
+            return self.embedder
+        encoder = Encoder(**self._of_encoder())
+        return encoder if self.cache is None else CachedEncoder(encoder, self.cache)
 
     @cached_property
-    def _source(self) -> Encoder | CachedEncoder | BlanksLast:
+    def _source(self) -> InBothRoles:
         return self.index_encoder if self.on_blank == "error" else BlanksLast(self.index_encoder)
-
-    # -- LangChain's verbs
-
-    def embed_documents(self, texts: Iterable[str]) -> list[list[float]]:
-        """Vectors of documents, each embedded as it is."""
-        warn_of_queries()
-        return _lists(self.encode_documents(texts))
-
-    def embed_query(self, text: str) -> list[float]:
-        """The vector of a query, embedded behind the task's instruction."""
-        return self.embed_queries([text])[0]
-
-    def embed_queries(self, texts: Iterable[str]) -> list[list[float]]:
-        """The vectors of several queries, embedded together."""
-        return _lists(self.encode_queries(texts))
-
-    async def aembed_documents(self, texts: Iterable[str]) -> list[list[float]]:
-        """What `embed_documents` returns, without holding up the event loop."""
-        warn_of_queries()
-        return await asyncio.to_thread(_lists, await self._source.aencode_documents(texts))
-
-    async def aembed_query(self, text: str) -> list[float]:
-        """What `embed_query` returns; queries that wait together share a forward pass."""
-        [vector] = _lists(await self._source.aencode_queries([text]))
-        return vector
-
-    async def aembed_queries(self, texts: Iterable[str]) -> list[list[float]]:
-        """What `embed_queries` returns, without holding up the event loop."""
-        return await asyncio.to_thread(_lists, await self._source.aencode_queries(texts))
-
-    # -- for those who want arrays
-
-    def encode_documents(self, texts: Iterable[str]) -> Vectors:
-        """What `embed_documents` returns, as a float32 array (texts, dimensions)."""
-        return self._source.encode_documents(texts)
-
-    def encode_queries(self, texts: Iterable[str]) -> Vectors:
-        """What `embed_queries` returns, as a float32 array (texts, dimensions)."""
-        return self._source.encode_queries(texts)
 
     # -- copies and pickles hold settings; what was loaded is found again, since equal settings share it
 
     def _settings(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in type(self).model_fields if name != "cache"}
+        return {name: getattr(self, name) for name in type(self).model_fields if name not in _HELD}
 
     def _of_encoder(self) -> dict[str, Any]:
-        return {name: value for name, value in self._settings().items() if name != "on_blank"}
+        """The arguments of the Encoder; what is None is its own to choose."""
+        return {name: value for name, value in self._settings().items() if name != "on_blank" and value is not None}
+
+    def _stranger(self) -> Embedder | None:
+        """The embedder, if no settings say how to make an equal one."""
+        return None if self.embedder is None or self.embedder.settings is not None else self.embedder
+
+    def _kept(self) -> dict[str, Any]:
+        return {**self._settings(), "cache": self.cache, "embedder": self._stranger()}
+
+    def __eq__(self, other: object) -> bool:
+        """Compare settings and caches, not Encoders: those of equal settings make the same vectors."""
+        return isinstance(other, HarrierEmbeddings) and self._kept() == other._kept()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._kept().values()))
 
     def __copy__(self) -> Self:
-        return self.model_construct(set(self.model_fields_set), **self._settings(), cache=self.cache)
+        return self.model_construct(set(self.model_fields_set), **self._kept())
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         return self.__copy__()
 
     def __getstate__(self) -> dict[Any, Any]:
-        return {**super().__getstate__(), "__dict__": {**self._settings(), "cache": None}}
+        return {**super().__getstate__(), "__dict__": {**self._kept(), "cache": None}}
 
 
-def _lists(vectors: Vectors) -> list[list[float]]:
-    """Python's floats, a vector at a time, so that an event loop beside it gets its turn."""
-    return [vector.tolist() for vector in vectors]
+def _settings_of(embedder: Embedder) -> dict[str, Any]:
+    """The settings of an embedder; of one that is not an Encoder those that it has in common with Encoders."""
+    names = set(HarrierEmbeddings.model_fields) - {*_HELD, "on_blank"}
+    common = {"model": embedder.name, "on_overflow": embedder.on_overflow}
+    return dict(embedder.settings or {**dict.fromkeys(names), **common})
+
+
+def _encoder_of(embedder: Embedder, remedy: str) -> Encoder:
+    """Return the Encoder that makes the vectors. Raise SettingError if something else does."""
+    found = embedder.uncached
+    if not isinstance(found, Encoder):
+        raise SettingError(f"this needs an Encoder, got {type(found).__name__}; {remedy}")
+    return found

@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from langchain_core.embeddings import Embeddings
 
-from harrier_core import EmptyText, Encoder, InvalidText, Problem, SettingError, TextTooLong
+from harrier_core import Embedder, EmptyText, Encoder, InvalidText, Problem, SettingError
 from harrier_core.blanks import blank
-from harrier_core.errors import raise_problems
+from harrier_core.errors import positions_of_all, raise_problems, too_long
 from langchain_harrier.embeddings import HarrierEmbeddings
 
 if TYPE_CHECKING:
@@ -187,13 +187,15 @@ async def _refuse_unusable(store: object, texts: Sequence[str], *, queries: bool
     embeddings = _embeddings(store)
     if embeddings is None or not texts:
         return
-    kept = [text for text in texts if embeddings.on_blank == "error" or not blank(text)]
-    raise_problems([problem for at, text in enumerate(kept) if (problem := _problem(at, text))])
+    kept = [at for at, text in enumerate(texts) if embeddings.on_blank == "error" or not blank(text)]
+    raise_problems([problem for at in kept if (problem := _problem(at, texts[at]))])
     if embeddings.on_overflow == "error":
-        room = embeddings.encoder.max_tokens - _FRAME
-        long = [text for text in kept if len(text.encode()) > room]
+        embedder = embeddings.index_encoder
+        room = embedder.max_tokens - _FRAME
+        long = [at for at in kept if len(texts[at].encode()) > room]
         if long:
-            await asyncio.to_thread(_refuse_long, embeddings.encoder, long, queries)
+            with positions_of_all(long.__getitem__):
+                await asyncio.to_thread(_refuse_long, embedder, [texts[at] for at in long], queries)
 
 
 def _problem(at: int, text: str) -> Problem | None:
@@ -206,10 +208,9 @@ def _problem(at: int, text: str) -> Problem | None:
     return None
 
 
-def _refuse_long(encoder: Encoder, texts: Sequence[str], queries: bool) -> None:
-    limit = encoder.max_tokens
-    counts = encoder.count_tokens([encoder.prompt(text) if queries else text for text in texts])
-    reason = f"tokens with its prompt, but the limit is {limit:,}; split it, or pass on_overflow='truncate'"
-    raise_problems(
-        [Problem(at, TextTooLong, f"has {count:,} {reason}") for at, count in enumerate(counts) if count > limit]
-    )
+def _refuse_long(embedder: Embedder, texts: Sequence[str], queries: bool) -> None:
+    encoder, limit = embedder.uncached, embedder.max_tokens
+    if queries and isinstance(encoder, Encoder):  # no other embedder tells its prompt, which is counted as well
+        texts = [encoder.prompt(text) for text in texts]
+    counts = embedder.count_tokens(texts)
+    raise_problems([too_long(at, count, limit) for at, count in enumerate(counts) if count > limit])

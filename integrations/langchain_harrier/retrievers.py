@@ -18,7 +18,7 @@ class HarrierRetriever(BaseRetriever):
 
     Setup:
         ```bash
-        pip install 'harrier-kit[langchain,pgvector]'
+        pip install 'harrier-kit[langchain,pgvector,torch]' 'psycopg[binary]'
         ```
 
     Key init args:

@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
-from langchain_core.vectorstores import VectorStore, VectorStoreRetriever
 
-from harrier_core import CachedEncoder, Chunking, Encoder, Index, InputWarning, SettingError, StoreMissing, Task
+from harrier_core import Chunking, Index, SettingError
 from harrier_core import VectorStore as Store
-from harrier_core.blanks import blank
-from harrier_core.diversity import diverse
 from langchain_harrier.documents import (
     DocumentsRejected,
     OnRejected,
     Row,
     checked_choice,
-    document_of,
     ids_of,
     one_for_each,
     records_of,
     rows_of_documents,
     rows_of_texts,
-    scored,
 )
 from langchain_harrier.embeddings import HarrierEmbeddings
-from langchain_harrier.keywords import RETRIEVER, WRITING, refuse_unknown, where_of
+from langchain_harrier.keywords import WRITING, refuse_unknown
+from langchain_harrier.searching import Searching
 
-T = TypeVar("T")
 
-
-class HarrierVectorStore(VectorStore):
+class HarrierVectorStore(Searching):
     """A harrier_core Index as a vector store: one Document is one Record, and its id is the record's.
 
     Documents with ids that are there replace those, and what has not changed is not embedded again. Where the index
@@ -43,11 +37,11 @@ class HarrierVectorStore(VectorStore):
 
     Setup:
         ```bash
-        pip install 'harrier-kit[langchain,pgvector]'
+        pip install 'harrier-kit[langchain,pgvector,torch]' 'psycopg[binary]'
         ```
 
     Key init args:
-        index: An Index, which is a store and an Encoder.
+        index: An Index, which is a store and an Encoder, or any other Embedder.
         on_rejected: What documents that cannot be stored are, such as a blank page: an "error" when all others are
             stored, or a reason to "warn", so that LangChain's `index()` gets past them and records them as seen.
 
@@ -108,10 +102,9 @@ class HarrierVectorStore(VectorStore):
         self._on_rejected = checked_choice(on_rejected)
 
     @property
-    def embeddings(self) -> HarrierEmbeddings | None:
+    def embeddings(self) -> HarrierEmbeddings:
         """Embeddings by the index's own encoder, in its space."""
-        encoder = self.index.encoder
-        return HarrierEmbeddings.from_encoder(encoder) if isinstance(encoder, Encoder | CachedEncoder) else None
+        return HarrierEmbeddings.from_encoder(self.index.encoder)
 
     @classmethod
     def from_documents(
@@ -252,117 +245,19 @@ class HarrierVectorStore(VectorStore):
         """Remove the documents with these ids, whether they are there or not; without ids, all documents."""
         refuse_unknown(kwargs, ())  # a filter that is overlooked would remove everything
         if ids is None:
-            ids = _found(self._all_ids)
-        self.index.delete(ids)
+            self.index.clear()
+        else:
+            self.index.delete(ids)
         return True
 
-    def _all_ids(self) -> list[str]:
-        self.index.count()  # opens the place, if it is there
-        return list(self.index.store.record_ids())
-
-    # -- searching
-
-    def as_retriever(self, **kwargs: Any) -> VectorStoreRetriever:
-        """A retriever over this vector store; what goes with each of its searches is in `search_kwargs`."""
-        if unknown := [name for name in kwargs if name not in RETRIEVER]:  # which pydantic would overlook
-            raise SettingError(
-                f"unknown keyword {unknown[0]!r}; a retriever takes {', '.join(RETRIEVER)}; put what goes with each "
-                "search in search_kwargs={...}"
-            )
-        return super().as_retriever(**kwargs)
-
-    def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
-        """The documents with these ids, in their order; ids that are not there are left out."""
-        chunks = _found(lambda: [stored.chunk for stored in self.index.read(ids)])
-        places = {id_: place for place, id_ in reversed(list(enumerate(ids)))}
-        return [document_of(each) for each in sorted(chunks, key=lambda each: (places[each.record_id], each.number))]
-
-    def similarity_search(self, query: str, k: int = 4, **kwargs: Any) -> list[Document]:
-        """The k documents nearest to a query, best first."""
-        return [document for document, _ in self.similarity_search_with_score(query, k, **kwargs)]
-
-    async def asimilarity_search(self, query: str, k: int = 4, **kwargs: Any) -> list[Document]:
-        """What `similarity_search` returns, without holding up the event loop."""
-        return [document for document, _ in await self.asimilarity_search_with_score(query, k, **kwargs)]
-
-    def similarity_search_with_score(
-        self, query: str, k: int = 4, *, task: str | Task | None = None, **kwargs: Any
-    ) -> list[tuple[Document, float]]:
-        """The k documents nearest to a query with their cosines, best first: higher is better."""
-        where = where_of(kwargs)
-        return scored(_found(lambda: self.index.search(query, k, where, task=task))) if _asks(query) else []
-
-    async def asimilarity_search_with_score(
-        self, query: str, k: int = 4, *, task: str | Task | None = None, **kwargs: Any
-    ) -> list[tuple[Document, float]]:
-        """What `similarity_search_with_score` returns, without holding up the event loop."""
-        where = where_of(kwargs)
-        return scored(await _afound(self.index.asearch(query, k, where, task=task))) if _asks(query) else []
-
-    def _select_relevance_score_fn(self) -> Callable[[float], float]:
-        """The cosine itself; what points the other way is as irrelevant as what points elsewhere."""
-        return lambda cosine: min(max(cosine, 0.0), 1.0)
-
-    def similarity_search_by_vector(self, embedding: Sequence[float], k: int = 4, **kwargs: Any) -> list[Document]:
-        """The k documents nearest to the vector of a query, best first."""
-        where = where_of(kwargs)
-        matches = _found(lambda: self.index.search_vectors([embedding], k, where)[0])
-        return [document_of(match) for match in matches]
-
-    def max_marginal_relevance_search(
-        self,
-        query: str,
-        k: int = 4,
-        fetch_k: int = 20,
-        lambda_mult: float = 0.5,
-        *,
-        task: str | Task | None = None,
-        **kwargs: Any,
-    ) -> list[Document]:
-        """The k of the `fetch_k` nearest documents that say different things, in the order of their choice.
-
-        lambda_mult: 1 looks at nearness to the query only, 0 at difference only.
-        """
-        where = where_of(kwargs)
-        if not _asks(query):
-            return []
-        matches = _found(
-            lambda: self.index.search_diverse(query, k, where, task=task, among=fetch_k, relevance=lambda_mult)
-        )
-        return [document_of(match) for match in matches]
-
-    async def amax_marginal_relevance_search(
-        self,
-        query: str,
-        k: int = 4,
-        fetch_k: int = 20,
-        lambda_mult: float = 0.5,
-        *,
-        task: str | Task | None = None,
-        **kwargs: Any,
-    ) -> list[Document]:
-        """What `max_marginal_relevance_search` returns, without holding up the event loop."""
-        where = where_of(kwargs)
-        if not _asks(query):
-            return []
-        searching = self.index.asearch_diverse(query, k, where, task=task, among=fetch_k, relevance=lambda_mult)
-        return [document_of(match) for match in await _afound(searching)]
-
-    def max_marginal_relevance_search_by_vector(
-        self, embedding: Sequence[float], k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
-    ) -> list[Document]:
-        """What `max_marginal_relevance_search` returns, for the vector of a query."""
-        where, among = where_of(kwargs), max(k, fetch_k)
-        matches = _found(lambda: self.index.search_vectors([embedding], among, where, with_vectors=True)[0])
-        return [document_of(match) for match in diverse(matches, k, lambda_mult)]
-
-
-def _asks(query: str) -> bool:
-    """Whether there is something in a query to search for."""
-    if blank(query):
-        warnings.warn("the query is empty or blank, so nothing was searched for and found", InputWarning, stacklevel=3)
-        return False
-    return True
+    async def adelete(self, ids: Iterable[str] | None = None, **kwargs: Any) -> bool:
+        """Do what `delete` does, without holding up the event loop."""
+        refuse_unknown(kwargs, ())
+        if ids is None:
+            await asyncio.to_thread(self.index.clear)
+        else:
+            await self.index.adelete(ids)
+        return True
 
 
 @contextmanager
@@ -373,21 +268,6 @@ def _reachable(made: HarrierVectorStore) -> Iterator[None]:
     except DocumentsRejected as error:
         error.vector_store = made
         raise
-
-
-def _found(read: Callable[[], list[T]]) -> list[T]:
-    """What is read; of a place that is not there yet nothing, and no such place is made."""
-    try:
-        return read()
-    except StoreMissing:
-        return []
-
-
-async def _afound(reading: Awaitable[list[T]]) -> list[T]:
-    try:
-        return await reading
-    except StoreMissing:
-        return []
 
 
 def _index(embedding: Embeddings, *, store: Store | None = None, chunking: Chunking | None = None) -> Index:

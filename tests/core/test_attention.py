@@ -12,8 +12,8 @@ import torch
 from passes import LENGTHS, error, load, make_ragged, some_rows
 
 from harrier_core import attention
-from harrier_core.packing import Row
 from harrier_core.testing import ARCHITECTURES
+from harrier_core.token_rows import Row
 
 
 @pytest.mark.parametrize("parameters", [("num_splits", "enable_gqa"), ()], ids=["torch-2.13", "torch-2.11"])

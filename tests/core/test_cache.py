@@ -171,8 +171,8 @@ def test_submitted_documents(folder: str) -> None:
     values = Values()
     cached = CachedEncoder(encoder, values)
     expected = cached.encode_documents(["one", "two"])
-    assert np.array_equal(cached.submit_documents(["two", "one"]).result(60), expected[::-1])
-    assert cached.submit_documents([]).result(60).shape == (0, encoder.dimensions)
+    assert np.array_equal(cached.submit_documents(["two", "one"]).result(60).vectors, expected[::-1])
+    assert cached.submit_documents([]).result(60).vectors.shape == (0, encoder.dimensions)
     with pytest.raises(EmptyText, match="text 1 is empty"):
         cached.submit_documents(["one", " ", "three"]).result(60)
     late = [*(f"text {number}" for number in range(3_000)), "far too long " * 40]

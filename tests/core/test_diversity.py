@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harrier_core import Match, SettingError
+from harrier_core import Chunk, Match, SettingError
 from harrier_core.diversity import diverse
 
 
@@ -17,7 +17,7 @@ def matches_of(vectors: np.ndarray[Any, np.dtype[np.float32]]) -> list[Match]:
     """What a search for the first of these unit vectors finds."""
     scores = vectors @ vectors[0]
     return [
-        Match(f"r{number}", 0, "", {}, float(score), 0, 0, vector)
+        Match(Chunk(f"r{number}", 0, "", {}, 0, 0), float(score), float(score), vector)
         for number, (score, vector) in enumerate(zip(scores, vectors, strict=True))
     ]
 
@@ -47,7 +47,7 @@ def test_each_is_the_best_of_those_left(count: int, k: int, relevance: float, se
 def test_what_it_needs() -> None:
     assert diverse([], 3, 0.5) == []
     with pytest.raises(SettingError, match="with_vectors=True"):
-        diverse([Match("r", 0, "", {}, 1.0, 0, 0)], 1, 0.5)
+        diverse([Match(Chunk("r", 0, "", {}, 0, 0), 1.0)], 1, 0.5)
     with pytest.raises(SettingError, match="k is a whole number above zero, not 0"):
         diverse([], 0, 0.5)
     with pytest.raises(SettingError, match="relevance is a number from 0 to 1, not 1.1"):

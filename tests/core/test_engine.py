@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, wait
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,18 @@ import torch
 from harrier_core.calls import Call
 from harrier_core.decoder import Decoder
 from harrier_core.device import place
-from harrier_core.engine import _AHEAD, _PATIENCE, Engine
+from harrier_core.engine import Engine
 from harrier_core.errors import BadVectors, EncoderClosed, OutOfMemory
+from harrier_core.lanes import _AHEAD, _PATIENCE
 from harrier_core.models import open_model
-from harrier_core.packing import Row
+from harrier_core.token_rows import Row
 
 
 def submit(
     engine: Engine, windows: Iterable[list[Row]], rows: int, *, urgent: bool = False, budget: int = 10
 ) -> Future[Any]:
-    call = Call(iter(windows), range(rows), np.empty((rows, 64), dtype=np.float32), budget, urgent)
+    vectors, tokens = np.empty((rows, 64), dtype=np.float32), np.zeros(rows, dtype=np.int32)
+    call = Call(iter(windows), range(rows), vectors, tokens, set(), budget, urgent)
     call.add(call.fetch())
     return engine.submit(call)
 
@@ -48,6 +49,11 @@ class Watched:
 
     def submit(self, *rows: list[int], urgent: bool = False, budget: int = 10) -> Future[Any]:
         return submit(self.engine, [[Row(row) for row in rows]], len(rows), urgent=urgent, budget=budget)
+
+    def overlap(self) -> None:
+        """Finish each pass after the next one has begun, as on a GPU."""
+        assert self.engine._runner
+        self.engine._runner.overlaps = True
 
     def finish(self, *futures: Future[Any]) -> list[list[int]]:
         """Let the passes run; those that there were, without the first, which held up the others."""
@@ -117,7 +123,7 @@ def test_an_error_is_for_the_calls_of_its_pass(watched: Watched, monkeypatch: py
     fine = watched.submit([4] * 8)
     watched.finish(failed, fine)
     assert str(failed.exception()) == "a kernel failed"
-    assert fine.result().shape == (1, 64)
+    assert fine.result().vectors.shape == (1, 64)
 
 
 def test_a_bad_vector_is_for_its_own_call(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +141,7 @@ def test_a_bad_vector_is_for_its_own_call(watched: Watched, monkeypatch: pytest.
     error = bad.exception()
     assert isinstance(error, BadVectors)
     assert error.positions == (1,)
-    assert good.result().shape == (1, 64)
+    assert good.result().vectors.shape == (1, 64)
 
 
 def test_closing_ends_what_waits(watched: Watched) -> None:
@@ -149,7 +155,7 @@ def test_closing_ends_what_waits(watched: Watched) -> None:
 
 def test_closing_while_a_pass_is_begun_ahead(watched: Watched) -> None:
     """As on a GPU: the pass that was being begun is waited for, and its caller does not wait for ever."""
-    watched.engine.placement = replace(watched.engine.placement, device="elsewhere")
+    watched.overlap()
     watched.finish(watched.submit([2] * 9))
     watched.go.clear()
     begun = watched.submit([3] * 9)
@@ -157,12 +163,12 @@ def test_closing_while_a_pass_is_begun_ahead(watched: Watched) -> None:
         pass
     watched.engine.close()
     watched.go.set()
-    assert begun.result(10).shape == (1, 64)
+    assert begun.result(10).vectors.shape == (1, 64)
 
 
 def test_a_call_in_the_moment_of_closing(watched: Watched) -> None:
     """The model is gone and the thread not yet: the call ends all the same."""
-    watched.engine._decoder = None
+    watched.engine._runner = None
     late = watched.submit([2])
     watched.go.set()
     with pytest.raises(CancelledError):
@@ -180,7 +186,7 @@ def test_windows_are_fetched_as_they_are_needed(watched: Watched) -> None:
 
     future = submit(watched.engine, windows(), 1_000)
     watched.finish(future)
-    assert future.result().shape == (1_000, 64)
+    assert future.result().vectors.shape == (1_000, 64)
     rows_a_pass = 2
     assert all(number <= rows_a_pass * (passes + _AHEAD) for number, passes in enumerate(passes_at))
 
@@ -196,6 +202,19 @@ def test_an_error_in_a_later_window(watched: Watched) -> None:
     watched.finish(future)
     with pytest.raises(ValueError, match="^wrong$"):
         future.result()
+
+
+def test_a_first_window_without_rows(watched: Watched) -> None:
+    """A wrong text leaves its window without rows; the next ones are fetched all the same, and the error arrives."""
+
+    def windows() -> Iterator[list[Row]]:
+        yield []
+        yield []
+        raise ValueError("wrong")
+
+    watched.go.set()
+    with pytest.raises(ValueError, match="^wrong$"):
+        submit(watched.engine, windows(), 5).result(10)
 
 
 def limit_memory(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
@@ -219,7 +238,7 @@ def test_out_of_memory(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> Non
     watched.passes.clear()
     after = watched.submit(*rows, budget=200)
     watched.finish(after)
-    assert np.abs(before.result() - after.result()).max() < 1e-6
+    assert np.abs(before.result().vectors - after.result().vectors).max() < 1e-6
     assert [len(rows) for rows in watched.passes] == [8, 8, 8, 8]
     assert watched.engine.stats(0).retries == 3
     watched.passes.clear()
@@ -233,11 +252,14 @@ def test_a_text_too_large_for_memory(watched: Watched, monkeypatch: pytest.Monke
     limit_memory(monkeypatch, tokens=50)
     failing, fine = watched.submit([2] * 8, [3] * 60, budget=200), watched.submit([4] * 5, [5] * 40, budget=200)
     watched.finish(failing, fine)
-    assert fine.result().shape == (2, 64)
+    assert fine.result().vectors.shape == (2, 64)
     error = failing.exception()
     assert isinstance(error, OutOfMemory)
     assert error.position == 1
-    assert str(error).startswith("text 1 has 60 tokens with its prompt, for which cpu has too little memory even by")
+    assert str(error) == (
+        "text 1 has 60 tokens with its prompt, for which cpu has too little memory even by itself "
+        "(the longest that ran had 40); split it"
+    )
 
 
 def test_nan_is_retried_in_float32(built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +267,7 @@ def test_nan_is_retried_in_float32(built: Callable[..., Path], monkeypatch: pyte
     model = open_model(str(built("gemma3")))
     rows = [[2, 5, 9], [3, 5, 9], [4, 5, 9, 4]]
     exact = Engine(model, place("gemma3_text", "cpu", "float32"))
-    expected = submit(exact, [[Row(row) for row in rows]], 3).result(60)
+    expected = submit(exact, [[Row(row) for row in rows]], 3).result(60).vectors
     exact.close()
     launched: list[tuple[int, bool]] = []
     run = Decoder.launch
@@ -259,7 +281,7 @@ def test_nan_is_retried_in_float32(built: Callable[..., Path], monkeypatch: pyte
 
     monkeypatch.setattr(Decoder, "launch", spoiling)
     engine = Engine(model, place("gemma3_text", "cpu", "bfloat16"))
-    vectors = submit(engine, [[Row(row) for row in rows]], 3).result(60)
+    vectors = submit(engine, [[Row(row) for row in rows]], 3).result(60).vectors
     assert launched == [(3, False), (1, True)]
     assert engine.stats(0).retries == 1
     engine.close()
@@ -286,7 +308,7 @@ def test_the_next_pass_is_begun_before_the_last_one_ends(watched: Watched, monke
     alone = [watched.submit([number, 7, 8]) for number in (2, 3, 4)]
     watched.finish(*alone)
     order.clear()
-    watched.engine.placement = replace(watched.engine.placement, device="elsewhere")
+    watched.overlap()
     watched.go.clear()
     calls = [watched.submit([number, 7, 8] * 3) for number in (2, 3, 4)]
     watched.finish(*calls)
@@ -294,4 +316,4 @@ def test_the_next_pass_is_begun_before_the_last_one_ends(watched: Watched, monke
     again = [watched.submit([number, 7, 8]) for number in (2, 3, 4)]
     watched.finish(*again)
     for one, other in zip(alone, again, strict=True):
-        assert np.abs(one.result() - other.result()).max() < 1e-6
+        assert np.abs(one.result().vectors - other.result().vectors).max() < 1e-6

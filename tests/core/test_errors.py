@@ -20,7 +20,7 @@ def test_the_drawn_tree_is_the_real_one() -> None:
         depth = len(indent) // 4
         path = [*path[:depth], name]
         drawn[name] = path[depth - 1] if depth else None
-    ours = {each.__name__: each.__base__ for each in CLASSES}
+    ours = {each.__name__: each.__bases__[0] for each in CLASSES}
     assert set(drawn) == set(ours)
     for name, parent in drawn.items():
         assert parent is None or ours[name] is getattr(errors, parent)

@@ -25,8 +25,8 @@ from harrier_core import Encoder, ModelWarning, attention
 from harrier_core.attention import Ragged, Text
 from harrier_core.decoder import _KEPT_BEGINNINGS
 from harrier_core.graphs import _KEPT, Graphs, Shape, shape_of
-from harrier_core.packing import Row
 from harrier_core.testing import ARCHITECTURES
+from harrier_core.token_rows import Row
 
 LENGTHS = st.lists(st.integers(1, 1_100), min_size=1, max_size=70)
 INSTRUCTION = tuple(range(7, 27))

@@ -22,7 +22,7 @@ from harrier_pgvector import PgVectorStore
 from harrier_pgvector.opened import OpenTable
 from harrier_pgvector.writing import Writing
 from harrier_qdrant import QdrantStore
-from harrier_qdrant.embedded import Edge
+from harrier_qdrant.edge_backend import EdgeBackend
 from numpy.typing import NDArray
 
 from harrier_core import Chunking, Embedder, EmbeddingSpace, Encoded, Index, Record, ingest
@@ -44,7 +44,7 @@ STEPS = [
 # The same of what Qdrant Edge is asked.
 QDRANT_STEPS = [
     f"{when} {step}"
-    for step in ("upsert", "describe", "delete", "delete_where", "settle")
+    for step in ("upsert", "set_payloads", "delete", "delete_where", "build_indexes")
     for when in ("before", "after")
 ]
 
@@ -144,7 +144,7 @@ if __name__ == "__main__":
     place_, name_, step_, occurrence_ = sys.argv[1:]
     ingest._WINDOW_RECORDS = 20  # so that there are many instants between windows
     if step_ != "none":
-        kinds = [Edge] if place_.startswith("Path:") else [OpenTable, Writing]
+        kinds = [EdgeBackend] if place_.startswith("Path:") else [OpenTable, Writing]
         die_at(next(kind for kind in kinds if hasattr(kind, step_.split()[1])), step_, int(occurrence_))
     sys.stdout.write("begin\n")
     sys.stdout.flush()

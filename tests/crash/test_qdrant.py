@@ -70,7 +70,7 @@ def engine_of(process: subprocess.Popen[str]) -> int | None:
 @pytest.mark.parametrize("step", QDRANT_STEPS)
 def test_killed_at_a_step(collections: Collections, clean: Clean, step: str, pytestconfig: pytest.Config) -> None:
     """At a later time, and, in the long form of these tests, at its first."""
-    once = step.endswith(("settle", "delete_where"))
+    once = step.endswith(("build_indexes", "delete_where"))
     later = (1, 3) if pytestconfig.getoption("--kills") >= 50 else (3,)
     for occurrence in (1,) if once else later:
         collections.copy_before("killed")

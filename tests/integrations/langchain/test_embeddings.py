@@ -303,21 +303,9 @@ embeddings = HarrierEmbeddings(model="/no/such/folder", device="cuda")
 repr(embeddings), embeddings.with_task("sts_query").encoder, embeddings.model_dump()
 print([name for name in ("torch", "transformers", "tokenizers", "numpy") if name in sys.modules])
 """
-WITHOUT = """
-import sys
-sys.modules["langchain_core"] = None
-import langchain_harrier
-"""
 
 
 def test_light_to_import_and_to_make() -> None:
     """Neither the model nor what it needs is loaded before the first text."""
     done = subprocess.run([sys.executable, "-c", LIGHT], check=True, capture_output=True, text=True)
     assert done.stdout == "[]\n"
-
-
-def test_without_the_extra() -> None:
-    """The error names it."""
-    done = subprocess.run([sys.executable, "-c", WITHOUT], check=False, capture_output=True, text=True)
-    assert "ImportError: langchain_harrier needs langchain-core" in done.stderr
-    assert "pip install 'harrier-kit[langchain]'" in done.stderr

@@ -22,7 +22,7 @@ from langgraph.store.memory import InMemoryStore
 from langgraph.store.postgres import AsyncPostgresStore, PostgresStore
 from langgraph.store.sqlite import AsyncSqliteStore, SqliteStore
 
-from harrier_core import EmptyText, InvalidText, RoleWarning, SettingError, TextTooLong
+from harrier_core import EmptyText, InputError, InvalidText, RoleWarning, SettingError, TextTooLong
 
 try:  # Python is often built without SQLite's extensions, of which sqlite-vec is one
     import pysqlite3.dbapi2 as sqlite3
@@ -234,6 +234,17 @@ def test_a_blank_text_is_its_own_writers_error(opened: Callable[..., Any], words
             assert {item.namespace for item in await store.asearch(())} == {("alice",), ("carol",)}
 
     asyncio.run(main(HarrierEmbeddings(model=words, max_tokens=60)))
+
+
+@pytest.mark.parametrize(("texts", "wrong"), [(["bread", "far too long " * 400], 1), ([" ", "half of \ud83d"], 1)])
+def test_an_error_counts_the_values_texts(words: str, texts: list[str], wrong: int) -> None:
+    """Also those that are left out because they are short, or blank."""
+    embeddings = HarrierEmbeddings(model=words, max_tokens=510, on_blank="last")
+    index: Any = {"dims": embeddings.encoder.dimensions, "embed": embeddings, "fields": ["texts[*]"]}
+    store = with_roles(InMemoryStore)(index=index)
+    with pytest.raises(InputError) as caught:
+        asyncio.run(store.aput(("a",), "1", {"texts": texts}))
+    assert caught.value.position == wrong
 
 
 @pytest.mark.parametrize("distance", ["cosine", "inner_product", "l2"])

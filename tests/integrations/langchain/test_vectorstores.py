@@ -28,6 +28,7 @@ from harrier_core import (
     Index,
     InputWarning,
     SettingError,
+    StoreMissing,
     StoreUnsuitable,
     VectorStore,
     WrongSpace,
@@ -213,7 +214,6 @@ def test_a_cache_is_used(words: str, store: VectorStore) -> None:
     assert embeddings.encoder.stats.texts == stats
     made.add_documents([RIVER, VIRUS])
     own = made.embeddings
-    assert own is not None
     assert own == embeddings
     assert own.cache is cache
     own.embed_documents([RIVER.page_content, VIRUS.page_content])
@@ -419,12 +419,12 @@ def test_what_a_retrievers_search_does_not_take(filled: HarrierVectorStore, sear
 
 def test_by_vector(filled: HarrierVectorStore) -> None:
     """As by the query whose vector it is."""
-    assert filled.embeddings is not None
     vector = filled.embeddings.embed_query("vaccines")
     assert filled.similarity_search_by_vector(vector, k=3) == filled.similarity_search("vaccines", k=3)
     diverse = filled.max_marginal_relevance_search("vaccines", k=3)
     assert filled.max_marginal_relevance_search_by_vector(vector, k=3) == diverse
     assert asyncio.run(filled.amax_marginal_relevance_search_by_vector(vector, k=3)) == diverse
+    assert asyncio.run(filled.asimilarity_search_by_vector(vector, k=3)) == filled.similarity_search("vaccines", k=3)
 
 
 def chosen(query: Any, vectors: Any, k: int, fetch_k: int, lambda_mult: float) -> list[int]:
@@ -519,12 +519,27 @@ def test_delete(filled: HarrierVectorStore) -> None:
     assert filled.index.count() == 2
     with pytest.raises(SettingError, match="put a single one in a list"):
         filled.delete("river")
+    assert asyncio.run(filled.adelete(["river"])) is True
+    assert filled.index.count() == 1
+    with pytest.raises(SettingError, match="unknown keyword 'filter'"):
+        asyncio.run(filled.adelete(filter={"year": 2021}))
     assert asyncio.run(filled.adelete()) is True
+    assert filled.index.count() == 0
+    filled.add_documents(DOCUMENTS)
+    assert filled.delete() is True
     assert filled.index.count() == 0
 
 
-def test_deleting_all_of_nothing(vector_store: HarrierVectorStore) -> None:
-    assert vector_store.delete() is True
+def test_deleting_makes_nothing(vector_store: HarrierVectorStore) -> None:
+    """Where nothing was ever stored, sync and async, there is nothing afterwards."""
+
+    async def both() -> list[bool | None]:
+        return [await vector_store.adelete(), await vector_store.adelete(["a"])]
+
+    assert [vector_store.delete(), vector_store.delete(["a"]), *asyncio.run(both())] == [True] * 4
+    assert vector_store.index.store.space() is None
+    with pytest.raises(StoreMissing):
+        vector_store.index.count()
     assert vector_store.similarity_search("bread") == []
 
 
@@ -533,6 +548,9 @@ READING: list[Callable[[HarrierVectorStore], Any]] = [
     lambda s: asyncio.run(s.asimilarity_search("bread")),
     lambda s: s.max_marginal_relevance_search("bread"),
     lambda s: asyncio.run(s.amax_marginal_relevance_search("bread")),
+    lambda s: s.similarity_search_by_vector([1.0] * 256),
+    lambda s: asyncio.run(s.asimilarity_search_by_vector([1.0] * 256)),
+    lambda s: asyncio.run(s.amax_marginal_relevance_search_by_vector([1.0] * 256)),
     lambda s: s.get_by_ids(["bread"]),
     lambda s: HarrierRetriever(index=s.index).invoke("bread"),
 ]

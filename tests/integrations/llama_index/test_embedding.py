@@ -223,15 +223,6 @@ print("torch" in sys.modules, "transformers" in sys.modules)
     assert done.stdout == "False False\n"
 
 
-@pytest.mark.parametrize("package", ["embeddings", "vector_stores"])
-def test_without_the_extra(package: str) -> None:
-    """The error says what to install."""
-    script = f"import sys; sys.modules['llama_index.core'] = None; import llama_index.{package}.harrier"
-    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
-    assert "ImportError" in done.stderr
-    assert "pip install 'harrier-kit[llama-index]'" in done.stderr
-
-
 # -- the cache
 
 

@@ -48,6 +48,7 @@ from harrier_core import (
     InputError,
     Record,
     SettingError,
+    StoreMissing,
     WrongSpace,
 )
 from harrier_core.records import Chunk
@@ -328,11 +329,8 @@ def test_embeddings_of_queries_are_refused(built: Callable[..., Path], mode: Met
 
 
 def test_its_embed_model(store: HarrierVectorStore, encoder: Encoder) -> None:
-    """Has the space of the Index; an Index with something else for an encoder has none."""
+    """Has the space of the Index."""
     assert store.embed_model.encoder.space == encoder.space
-    store.client.encoder = object()  # type: ignore[assignment]
-    with pytest.raises(SettingError, match="object for an encoder"):
-        _ = store.embed_model
 
 
 def test_another_space_is_refused(place: VectorStore, encoder: Encoder, built: Callable[..., Path]) -> None:
@@ -385,10 +383,30 @@ def test_deleting(store: HarrierVectorStore) -> None:
         store.delete_nodes()
 
 
+def test_deleting_makes_nothing(store: HarrierVectorStore) -> None:
+    """Where nothing was ever stored, sync and async, there is nothing afterwards."""
+    filters = MetadataFilters(filters=[MetadataFilter(key="topic", value="food")])
+
+    async def others() -> None:
+        await store.adelete("home")
+        await store.adelete_nodes(["bread"], filters)
+        await store.aclear()
+
+    store.delete("home")
+    store.delete_nodes(["bread"])
+    store.delete_nodes(filters=filters)
+    store.clear()
+    asyncio.run(others())
+    assert store.client.store.space() is None
+    with pytest.raises(StoreMissing):
+        store.client.count()
+
+
 def test_nothing_was_ever_stored(store: HarrierVectorStore) -> None:
     """It is searched as if it were empty, as an agent's memory is at first; deleting is content."""
     for options in ({}, {"node_ids": ["a"]}, {"mode": VectorStoreQueryMode.MMR}):
         assert store.query(asked("bread", **options)).nodes == []
+        assert asyncio.run(store.aquery(asked("bread", **options))).nodes == []
     assert store.get_nodes() == asyncio.run(store.aget_nodes(["a"])) == []
     store.delete("a document")
     assert store.query(asked("bread")).nodes == []

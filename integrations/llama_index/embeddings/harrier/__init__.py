@@ -1,13 +1,12 @@
 """Harrier's embeddings for LlamaIndex: queries with their instruction, documents plain.
 
-pip install 'harrier-kit[llama-index]'
+pip install 'harrier-kit[llama-index,torch]'
 """
 
-try:
-    from llama_index.embeddings.harrier.base import HarrierEmbedding
-except ModuleNotFoundError as error:
-    if not (error.name or "").startswith("llama_index.core"):
-        raise
-    raise ImportError("there is no llama-index-core here; pip install 'harrier-kit[llama-index]'") from error
+from harrier_core.extras import require
+
+require("llama_index.embeddings.harrier", "llama_index.core")
+
+from llama_index.embeddings.harrier.base import HarrierEmbedding
 
 __all__ = ["HarrierEmbedding"]

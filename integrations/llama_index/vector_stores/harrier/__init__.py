@@ -1,14 +1,13 @@
 """A Harrier Kit Index as a vector store of LlamaIndex.
 
-pip install 'harrier-kit[llama-index]'
+pip install 'harrier-kit[llama-index,torch]'
 """
 
-try:
-    from llama_index.vector_stores.harrier.base import HarrierVectorStore
-    from llama_index.vector_stores.harrier.nodes import node_id, records_of
-except ModuleNotFoundError as error:
-    if not (error.name or "").startswith("llama_index.core"):
-        raise
-    raise ImportError("there is no llama-index-core here; pip install 'harrier-kit[llama-index]'") from error
+from harrier_core.extras import require
+
+require("llama_index.vector_stores.harrier", "llama_index.core")
+
+from llama_index.vector_stores.harrier.base import HarrierVectorStore
+from llama_index.vector_stores.harrier.nodes import node_id, records_of
 
 __all__ = ["HarrierVectorStore", "node_id", "records_of"]

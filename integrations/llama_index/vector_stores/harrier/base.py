@@ -3,50 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import warnings
 from collections.abc import Iterator, Sequence
-from copy import copy
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
     MetadataFilters,
     VectorStoreQuery,
-    VectorStoreQueryMode,
     VectorStoreQueryResult,
 )
 from llama_index.embeddings.harrier import HarrierEmbedding
 from llama_index.vector_stores.harrier.filters import SOURCE, Where, where_of
 from llama_index.vector_stores.harrier.given import GivenVectors, OfOwnTexts
 from llama_index.vector_stores.harrier.nodes import node_of, own_text, record_of
+from llama_index.vector_stores.harrier.queries import OPTIONS, Asked
 
-from harrier_core import (
-    CachedEncoder,
-    Encoder,
-    Index,
-    InputError,
-    InputWarning,
-    Match,
-    Problem,
-    SettingError,
-    StoreMissing,
-)
-from harrier_core.diversity import diverse
+from harrier_core import Index, InputError, InputWarning, Match, Problem, SettingError, StoreMissing
 from harrier_core.errors import raise_problems
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from harrier_core import Chunk, IngestReport, Record
 
-# Of maximal marginal relevance, as LlamaIndex's own stores have them.
-_RELEVANCE, _FACTOR = 0.5, 4.0
 _SHOWN = 10  # nodes in a warning
-_OPTIONS = ("mmr_threshold", "mmr_prefetch_factor", "mmr_prefetch_k")
 
 
 class HarrierVectorStore(BasePydanticVectorStore):
@@ -102,10 +86,8 @@ class HarrierVectorStore(BasePydanticVectorStore):
     @property
     def embed_model(self) -> HarrierEmbedding:
         """What to give a VectorStoreIndex, a pipeline or Settings: it shares the model of the Index's encoder."""
-        encoder = self._index.encoder
-        if not isinstance(encoder, Encoder | CachedEncoder):
-            raise SettingError(f"the Index has a {type(encoder).__name__} for an encoder, not an Encoder; give it one")
-        return HarrierEmbedding.from_encoder(encoder, on_blank="last" if self.on_rejected == "warn" else "error")
+        on_blank = "last" if self.on_rejected == "warn" else "error"
+        return HarrierEmbedding.from_encoder(self._index.encoder, on_blank=on_blank)
 
     # -- writing
 
@@ -117,17 +99,17 @@ class HarrierVectorStore(BasePydanticVectorStore):
         except OfOwnTexts:
             index, records = self._ready(nodes, alone=True)
             report = index.ingest(records)
-        return _ids(nodes, report, self.on_rejected)
+        return _stored(nodes, report, self.on_rejected)
 
     async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """What `add` does, without holding up the event loop."""
+        """Return what `add` does, without holding up the event loop."""
         try:
             index, records = self._ready(nodes)
             report = await index.aingest(records)
         except OfOwnTexts:
             index, records = self._ready(nodes, alone=True)
             report = await index.aingest(records)
-        return _ids(nodes, report, self.on_rejected)
+        return _stored(nodes, report, self.on_rejected)
 
     def _ready(self, nodes: Sequence[BaseNode], *, alone: bool = False) -> tuple[Index, Iterator[Record]]:
         """The records of nodes, and the Index that takes the nodes' embeddings for their vectors.
@@ -135,8 +117,6 @@ class HarrierVectorStore(BasePydanticVectorStore):
         alone: the embeddings are of the nodes' own texts, which become those of their records.
         """
         given = GivenVectors(self._index.encoder)
-        index = copy(self._index)
-        index.encoder = cast("Encoder", given)
 
         def records() -> Iterator[Record]:
             for node in nodes:
@@ -144,7 +124,7 @@ class HarrierVectorStore(BasePydanticVectorStore):
                 given.add(record.text, node.embedding, own_text(node))
                 yield record
 
-        return index, records()
+        return self._index.using(given), records()
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Remove the nodes of a document."""
@@ -152,8 +132,9 @@ class HarrierVectorStore(BasePydanticVectorStore):
         self._delete(None, {SOURCE: ref_doc_id})
 
     async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """What `delete` does, without holding up the event loop."""
-        await asyncio.to_thread(self.delete, ref_doc_id, **delete_kwargs)
+        """Do what `delete` does, without holding up the event loop."""
+        _refuse_narrower(delete_kwargs)
+        await self._adelete(None, {SOURCE: ref_doc_id})
 
     def delete_nodes(
         self,
@@ -162,11 +143,7 @@ class HarrierVectorStore(BasePydanticVectorStore):
         **delete_kwargs: Any,
     ) -> None:
         """Remove nodes by their ids, by filters, or those of these ids that meet the filters."""
-        _refuse_narrower(delete_kwargs)
-        where = where_of(filters)
-        if node_ids is None and where is None:
-            raise SettingError("neither node_ids nor filters say what to delete; use clear() to delete everything")
-        self._delete(node_ids, where)
+        self._delete(node_ids, _narrowed(node_ids, filters, delete_kwargs))
 
     async def adelete_nodes(
         self,
@@ -174,22 +151,30 @@ class HarrierVectorStore(BasePydanticVectorStore):
         filters: MetadataFilters | None = None,
         **delete_kwargs: Any,
     ) -> None:
-        """What `delete_nodes` does, without holding up the event loop."""
-        await asyncio.to_thread(self.delete_nodes, node_ids, filters, **delete_kwargs)
+        """Do what `delete_nodes` does, without holding up the event loop."""
+        await self._adelete(node_ids, _narrowed(node_ids, filters, delete_kwargs))
 
     def _delete(self, node_ids: list[str] | None, where: Where | None) -> None:
-        if where is not None:
-            self._index.delete([])  # where nothing was ever stored there is nothing to read: this makes the place
-            node_ids = sorted({stored.chunk.record_id for stored in self._index.read(node_ids, where)})
-        self._index.delete(node_ids or [])
+        self._index.delete(self._ids(node_ids, where))
+
+    async def _adelete(self, node_ids: list[str] | None, where: Where | None) -> None:
+        await self._index.adelete(await asyncio.to_thread(self._ids, node_ids, where))
+
+    def _ids(self, node_ids: list[str] | None, where: Where | None) -> list[str]:
+        """The ids of the nodes that meet a condition, or those given if there is none."""
+        if where is None:
+            return node_ids or []
+        try:
+            return sorted({stored.chunk.record_id for stored in self._index.read(node_ids, where)})
+        except StoreMissing:
+            return []
 
     def clear(self) -> None:
         """Remove all nodes."""
-        self._index.delete([])
-        self._index.delete(list(self._index.store.record_ids()))
+        self._index.clear()
 
     async def aclear(self) -> None:
-        """What `clear` does, without holding up the event loop."""
+        """Do what `clear` does, without holding up the event loop."""
         await asyncio.to_thread(self.clear)
 
     # -- reading
@@ -205,7 +190,7 @@ class HarrierVectorStore(BasePydanticVectorStore):
     async def aget_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
     ) -> list[BaseNode]:
-        """What `get_nodes` returns, without holding up the event loop."""
+        """Return what `get_nodes` does, without holding up the event loop."""
         return await asyncio.to_thread(self.get_nodes, node_ids, filters)
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
@@ -214,53 +199,27 @@ class HarrierVectorStore(BasePydanticVectorStore):
         mmr_threshold, and one of mmr_prefetch_factor and mmr_prefetch_k, are for the mode MMR, as in other stores. A
         keyword that is not known is an error: a filter that is overlooked would find what it must not.
         """
-        _refuse_unknown(kwargs)
+        asked = _asked(query, kwargs, with_embeddings=self.with_embeddings)
         try:
-            matches = self._matches(query, kwargs)
+            return self._result(asked.matches(self._index))
+        except StoreMissing:
+            return self._result([])
+
+    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """Return what `query` does, without holding up the event loop."""
+        asked = _asked(query, kwargs, with_embeddings=self.with_embeddings)
+        try:
+            matches = await asked.amatches(self._index)
         except StoreMissing:
             matches = []
+        return await asyncio.to_thread(self._result, matches)
+
+    def _result(self, matches: Sequence[Match]) -> VectorStoreQueryResult:
         return VectorStoreQueryResult(
             nodes=[self._node(match, match.vector) for match in matches],
             similarities=[match.score for match in matches],
             ids=[match.record_id for match in matches],
         )
-
-    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """What `query` returns, without holding up the event loop."""
-        return await asyncio.to_thread(self.query, query, **kwargs)
-
-    def _matches(self, query: VectorStoreQuery, options: dict[str, Any]) -> list[Match]:
-        """Found by the query's embedding, or else by its text, which the Index encodes."""
-        where, k, among, relevance = _where(query), query.similarity_top_k, *_diversity(query, options)
-        mmr, vector = query.mode == VectorStoreQueryMode.MMR, query.query_embedding
-        if vector is None and query.query_str is None:
-            raise SettingError("a query has neither an embedding nor a text; give it query_str")
-        if query.node_ids:
-            matches = self._compared(query, where, among)
-        elif vector is not None:
-            [matches] = self._index.search_vectors([vector], among, where, with_vectors=mmr or self.with_embeddings)
-        elif mmr or self.with_embeddings:
-            return self._index.search_diverse(query.query_str or "", k, where, among=among, relevance=relevance)
-        else:
-            return self._index.search(query.query_str or "", k, where)
-        return diverse(matches, k, relevance) if mmr else matches
-
-    def _compared(self, query: VectorStoreQuery, where: Where | None, k: int) -> list[Match]:
-        """The best of certain nodes, by looking at each: an id is no metadata that a store could filter by."""
-        vector = query.query_embedding
-        if vector is None:
-            [vector] = self._index.encoder.encode_queries([query.query_str or ""])
-        unit = np.asarray(vector, dtype=np.float32)
-        unit /= max(float(np.linalg.norm(unit)), 1e-12)
-        found = (
-            Match(
-                *(each.chunk.record_id, each.chunk.number, each.chunk.text, each.chunk.metadata),
-                float(each.vector @ unit),
-                *(each.chunk.start, each.chunk.end, each.vector),
-            )
-            for each in self._index.read(query.node_ids, where)
-        )
-        return heapq.nlargest(k, found, key=lambda match: match.score)
 
     def _node(self, found: Chunk | Match, vector: NDArray[np.float32] | None) -> BaseNode:
         node = node_of(found)
@@ -269,12 +228,14 @@ class HarrierVectorStore(BasePydanticVectorStore):
         return node
 
 
-def _refuse_unknown(options: dict[str, Any]) -> None:
-    if unknown := [name for name in options if name not in _OPTIONS]:
+def _asked(query: VectorStoreQuery, options: dict[str, Any], *, with_embeddings: bool) -> Asked:
+    """What a query asks for. Raise SettingError if there is a keyword that is not known."""
+    if unknown := [name for name in options if name not in OPTIONS]:
         raise SettingError(
-            f"unknown keyword {unknown[0]!r}; besides a query there are {', '.join(_OPTIONS)}; conditions on metadata "
+            f"unknown keyword {unknown[0]!r}; besides a query there are {', '.join(OPTIONS)}; conditions on metadata "
             "are given as filters=MetadataFilters(...), to the retriever or in the query"
         )
+    return Asked.of(query, options, with_embeddings=with_embeddings)
 
 
 def _refuse_narrower(options: dict[str, Any]) -> None:
@@ -285,28 +246,16 @@ def _refuse_narrower(options: dict[str, Any]) -> None:
         )
 
 
-def _where(query: VectorStoreQuery) -> Where | None:
-    parts = [where_of(query.filters), {SOURCE: {"$in": query.doc_ids}} if query.doc_ids else None]
-    said = [part for part in parts if part is not None]
-    return {"$and": said} if said else None
+def _narrowed(node_ids: list[str] | None, filters: MetadataFilters | None, options: dict[str, Any]) -> Where | None:
+    """The condition on nodes to delete. Raise SettingError if nothing says which they are."""
+    _refuse_narrower(options)
+    where = where_of(filters)
+    if node_ids is None and where is None:
+        raise SettingError("neither node_ids nor filters say what to delete; use clear() to delete everything")
+    return where
 
 
-def _diversity(query: VectorStoreQuery, options: dict[str, Any]) -> tuple[int, float]:
-    """Among how many to choose, and how much nearness to the query counts."""
-    k = query.similarity_top_k
-    if query.mode == VectorStoreQueryMode.DEFAULT:
-        return k, 1.0
-    if query.mode != VectorStoreQueryMode.MMR:
-        raise SettingError(f"mode {query.mode.value!r} is not one of an Index's; use 'default' or 'mmr'")
-    factor, number = options.get("mmr_prefetch_factor"), options.get("mmr_prefetch_k")
-    if factor is not None and number is not None:
-        raise SettingError("mmr_prefetch_factor and mmr_prefetch_k say the same thing; give one of them")
-    among = int(k * (_FACTOR if factor is None else factor)) if number is None else number
-    threshold = options.get("mmr_threshold") if query.mmr_threshold is None else query.mmr_threshold
-    return max(k, among), _RELEVANCE if threshold is None else threshold
-
-
-def _ids(nodes: Sequence[BaseNode], report: IngestReport, on_rejected: str) -> list[str]:
+def _stored(nodes: Sequence[BaseNode], report: IngestReport, on_rejected: str) -> list[str]:
     """The ids of nodes that are stored; if some could not be, the error of all those, or a warning."""
     ids = [node.node_id for node in nodes]
     reasons = dict(report.rejected)

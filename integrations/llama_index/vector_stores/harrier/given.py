@@ -1,19 +1,19 @@
-"""Vectors that were made before an ingest, in the place of an encoder."""
+"""Vectors that were made before an ingest, as an Embedder."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import CancelledError, Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from harrier_core import HarrierError, InputError, WrongSpace
+from harrier_core import Embedder, Encoded, HarrierError, InputError, WrongSpace
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from harrier_core.index import TextEncoder
+    from harrier_core import EmbeddingSpace, Task
 
     Vectors = NDArray[np.float32]
 
@@ -28,38 +28,69 @@ class OfOwnTexts(Exception):  # no error: whoever adds nodes does it again
     """The vectors are of the nodes' own texts, without the metadata that LlamaIndex embeds with them as a rule."""
 
 
-class GivenVectors:
-    """What an Index asks of its encoder, answered with the vectors that came with the texts, if they are its own."""
+class GivenVectors(Embedder):
+    """Answer an Index with the vectors that came with the texts, if they are what its own embedder makes."""
 
-    def __init__(self, encoder: TextEncoder) -> None:
-        self._encoder = encoder
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
         self._vectors: dict[str, Sequence[float]] = {}
         self._own: dict[str, str] = {}
 
     def add(self, text: str, vector: Sequence[float] | None, own: str | None = None) -> None:
-        """The vector of a text that will be asked for, if it has one; it may turn out to be that of `own`."""
+        """Take the vector of a text that will be asked for, if it has one; it may turn out to be that of `own`."""
         if vector is not None:
             self._vectors[text] = vector
             if own is not None and own != text and own.strip():
                 self._own[text] = own
 
-    def __getattr__(self, name: str) -> Any:
-        """All else is the encoder's."""
-        return getattr(self._encoder, name)
+    @property
+    def name(self) -> str:
+        """The model, as the user called it."""
+        return self._embedder.name
 
-    def submit_documents(self, texts: Sequence[str]) -> Future[Vectors]:
-        """The vectors that were given; if one of them is missing, all are encoded."""
-        given = [self._vectors[text] for text in texts if text in self._vectors]
-        if len(given) < len(texts) or not given:
-            return self._encoder.submit_documents(texts)
+    @property
+    def space(self) -> EmbeddingSpace:
+        """What the vectors may be compared with: others are refused."""
+        return self._embedder.space
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens that a text may have with its prompt."""
+        return self._embedder.max_tokens
+
+    @property
+    def on_overflow(self) -> Literal["error", "truncate"]:
+        """What a text with more tokens is."""
+        return self._embedder.on_overflow
+
+    @property
+    def uncached(self) -> Embedder:
+        """What makes the vectors that were not given."""
+        return self._embedder.uncached
+
+    def count_tokens(self, texts: Iterable[str]) -> list[int]:
+        """Return how many tokens each text has as a document."""
+        return self._embedder.count_tokens(texts)
+
+    def submit_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Future[Encoded]:
+        """Begin to encode queries: no vector was given for one."""
+        return self._embedder.submit_queries(texts, task=task)
+
+    def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
+        """Return the vectors that were given; if one of them is missing, begin to encode all."""
+        asked = list(texts)
+        given = [self._vectors[text] for text in asked if text in self._vectors]
+        if len(given) < len(asked) or not given:
+            return self._embedder.submit_documents(asked)
+        sampled = asked[::_SAMPLED]
         try:
-            sample = self._encoder.submit_documents(texts[::_SAMPLED]).result()
+            sample = self._embedder.submit_documents(sampled).result().vectors
         except (HarrierError, CancelledError):  # of the sample; the ingest wants to know of all texts
-            return self._encoder.submit_documents(texts)
+            return self._embedder.submit_documents(asked)
         vectors = _sound(given, sample.shape[1])
-        self._refuse_others(texts[::_SAMPLED], vectors[::_SAMPLED], sample)
-        done: Future[Vectors] = Future()
-        done.set_result(vectors)
+        self._refuse_others(sampled, vectors[::_SAMPLED], sample)
+        done: Future[Encoded] = Future()
+        done.set_result(Encoded(vectors, [0] * len(asked)))
         return done
 
     def _refuse_others(self, texts: Sequence[str], given: Vectors, sample: Vectors) -> None:
@@ -80,7 +111,7 @@ class GivenVectors:
         if own == list(texts):
             return None
         try:
-            return _least(given, self._encoder.submit_documents(own).result())
+            return _least(given, self._embedder.submit_documents(own).result().vectors)
         except InputError:
             return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harrier_core.packing import Row, by_length, split, unique, windows
+from harrier_core.token_rows import Row, by_length, split, unique, windows
 
 IDS = st.lists(st.integers(0, 2), min_size=1, max_size=6)
 ROWS = st.builds(Row, rest=IDS, shared=st.lists(st.integers(0, 1), max_size=2).map(tuple))

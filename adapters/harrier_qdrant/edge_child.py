@@ -132,7 +132,7 @@ class Shard:
         ]
         self._opened.update(edge.UpdateOperation.upsert_points(points))
 
-    def describe(self, payloads: dict[str, dict[str, Any]]) -> None:
+    def set_payloads(self, payloads: dict[str, dict[str, Any]]) -> None:
         """Change payloads of points that are there."""
         for id_, payload in payloads.items():
             self._opened.update(edge.UpdateOperation.set_payload([id_], payload))
@@ -167,25 +167,32 @@ class Shard:
         return points, following if following is None or isinstance(following, int) else str(following)
 
     def search(
-        self, name: str, vector: list[float], limit: int, where: dict[str, Any] | None, with_vectors: bool
-    ) -> list[tuple[str, dict[str, Any], Any, float]]:
-        """The nearest points."""
-        request = edge.QueryRequest(
-            limit=limit,
-            query=edge.Query.Nearest(vector, using=name),
-            filter=None if where is None else _filter(where),
-            with_payload=True,
-            with_vector=with_vectors,
-        )
-        own = name if with_vectors else None
-        found = self._opened.query(request)
-        return [(str(each.id), each.payload or {}, _own(each.vector, own), each.score) for each in found]
+        self, name: str, queries: list[tuple[list[float], int, dict[str, Any] | None, bool, bool]]
+    ) -> list[list[tuple[str, dict[str, Any], Any, float]]]:
+        """The nearest points for each query: vector, limit, filter, whether exact, and whether with vectors."""
+        requests = [
+            edge.QueryRequest(
+                limit=limit,
+                query=edge.Query.Nearest(vector, using=name),
+                filter=None if where is None else _filter(where),
+                with_payload=True,
+                with_vector=with_vectors,
+                params=edge.SearchParams(exact=True) if exact else None,
+            )
+            for vector, limit, where, exact, with_vectors in queries
+        ]
+        answers = self._opened.query_batch(edge.QueryBatchRequest(requests))
+        owns = [name if with_vectors else None for *_, with_vectors in queries]
+        return [
+            [(str(each.id), each.payload or {}, _own(each.vector, own), each.score) for each in found]
+            for own, found in zip(owns, answers, strict=True)
+        ]
 
     def count(self, where: dict[str, Any] | None) -> int:
         """How many points a filter finds."""
         return self._opened.count(edge.CountRequest(exact=True, filter=None if where is None else _filter(where)))
 
-    def settle(self) -> None:
+    def build_indexes(self) -> None:
         """Build an index where it is worth its time."""
         info = self._opened.info()
         if info.points_count - info.indexed_vectors_count > _UNINDEXED:
@@ -268,9 +275,11 @@ def _condition(said: dict[str, Any]) -> Any:  # noqa: ANN401
 
 
 class _Truth:
-    """A bool that Edge takes for one: Python's own, and that of numpy 1, it takes for the numbers 1 and 0.
+    """A bool that Edge takes for a bool.
 
-    Its binding knows a bool by its name, and asks nothing else of it.
+    Its MatchValue tries an integer before a bool, and in Python True is one: MatchValue(True) finds the number 1, and
+    not true. What is no integer and is called numpy.bool, it takes for a bool (PyO3 accepts numpy's, and tells it by
+    its name alone). A test notices when Edge needs this no more.
     """
 
     def __init__(self, value: bool) -> None:

@@ -1,4 +1,4 @@
-"""The process in which Qdrant Edge has a folder open (`edge.py`), as all stores of this process share it."""
+"""The process in which Qdrant Edge has a collection open (`edge_child.py`), shared by all stores of this process."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ import subprocess
 import sys
 import threading
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-from harrier_core.errors import StoreError, StoreMissing, StoreUnavailable, StoreUnsuitable, StoreWarning
+from harrier_core.errors import StoreError, StoreUnavailable, StoreUnsuitable, StoreWarning
+from harrier_core.shared import Shared
 from harrier_core.space import EmbeddingSpace
 from harrier_qdrant.folder import (
     CONFIG,
     ENGINE,
     MARK,
-    SPACE,
+    SPACE_FILE,
     beside,
     check_place,
     error_of,
@@ -29,36 +31,32 @@ from harrier_qdrant.folder import (
     make_private,
     rights_for,
 )
-from harrier_qdrant.schema import Layout, Shape
+from harrier_qdrant.schema import LAYOUT, LAYOUT_VERSION, Layout, Shape, missing
 from harrier_qdrant.wire import CLOSED
 
 # When the process that had a folder was killed, its engine still finishes what it is at, and writes out what it has.
 _PATIENCE = 10.0
 # How often in a row the process may die of one request before that is an error.
 _LIVES = 3
-_CHILD = Path(__file__).with_name("edge.py")
+_CHILD = Path(__file__).with_name("edge_child.py")
 
 
-class Engine:
-    """The process that has a folder open; it is started when it is needed, and again when it was killed."""
+class EdgeProcess:
+    """The process that has a collection open; it is started when it is needed, and again when it was killed."""
 
     def __init__(self, folder: Path) -> None:
+        """Start nothing yet. folder: the collection's, resolved."""
         self.folder = folder
-        self.users = 0
         self.writing = threading.RLock()
         self._lock = threading.Lock()
-        self._owner = os.getpid()
+        self._closed = False
         self._process: subprocess.Popen[bytes] | None = None
         self._opened_as: tuple[int, int] | None = None
-        self._new: dict[str, Any] | None = None  # how to make the collection, while it is to be made
+        self._new: dict[str, Any] | None = None  # how to create the collection, while it is being created
+        _started.add(self)
 
-    @property
-    def inherited(self) -> bool:
-        """Whether this process got it by a fork: the engine is the other one's."""
-        return os.getpid() != self._owner
-
-    def let_go_of_pipes(self) -> None:
-        """In a forked process: else the engine would wait for this one too before it ends."""
+    def drop_pipes(self) -> None:
+        """Close the pipes in a forked process: otherwise Edge would wait for this one too before it ends."""
         if self._process is not None:
             nothing = os.open(os.devnull, os.O_RDWR)
             for pipe in (self._process.stdin, self._process.stdout):
@@ -69,36 +67,43 @@ class Engine:
     # -- the collection: the engine's folder, and the space in a file beside it
 
     def shape(self) -> Shape | None:
-        """As it is now: it may be another one than when the engine opened it."""
-        space = self._space()
-        if space is None:
+        """Return the collection as it is now, which may be another one than the process has open: then that ends."""
+        text = self._space()
+        if text is None:
             return None
         with self._lock:
             self._end_if_replaced()
-        try:
+        with self._damage(SPACE_FILE):
+            layout = json.loads(text).get(LAYOUT)
+        with self._damage(f"{ENGINE}/{CONFIG}"):
             config = json.loads((self.folder / ENGINE / CONFIG).read_text(encoding="utf-8"))
             vectors = {name: (each["size"], each["distance"]) for name, each in config["vectors"].items()}
+        return Shape(vectors, text, layout)
+
+    @contextmanager
+    def _damage(self, file: str) -> Iterator[None]:
+        try:
+            yield
         except PermissionError as error:
             raise error_of(self.folder, error.errno, error.strerror, error.filename) from None
-        except (OSError, ValueError, LookupError):
-            raise StoreUnsuitable(f"{self.folder} is damaged: its {ENGINE}/{CONFIG} cannot be read") from None
-        return Shape(vectors, space)
+        except (OSError, ValueError, LookupError, AttributeError, TypeError):
+            raise StoreUnsuitable(f"{self.folder} is damaged: its {file} cannot be read") from None
 
     def _space(self) -> str | None:
         with errors_of(self.folder):
             try:
-                return (self.folder / SPACE).read_text(encoding="utf-8")
+                return (self.folder / SPACE_FILE).read_text(encoding="utf-8")
             except (FileNotFoundError, NotADirectoryError):
                 if self.folder.exists() and (self.folder.is_file() or any(self.folder.iterdir())):
                     raise StoreUnsuitable(
-                        f"{self.folder} is not one of this kit's collections: it has no {SPACE}; use another name"
+                        f"{self.folder} is not one of this kit's collections: it has no {SPACE_FILE}; use another name"
                     ) from None
                 return None
 
     def create(self, space: EmbeddingSpace, layout: Layout) -> None:
-        """Have the engine make it, unless another process was faster."""
+        """Have Edge create the collection, unless another process was faster."""
         new = {
-            "files": {SPACE: space.to_json()},
+            "files": {SPACE_FILE: json.dumps({**json.loads(space.to_json()), LAYOUT: LAYOUT_VERSION})},
             "vector": layout.vector,
             "dimensions": space.dimensions,
             "precision": layout.precision,
@@ -107,7 +112,8 @@ class Engine:
         with self.writing:
             if self._space() is None:
                 check_place(self.folder)
-                self.end()
+                with self._lock:
+                    self._end()
                 self._new = new
                 try:
                     self.ask("count", None)
@@ -117,9 +123,9 @@ class Engine:
     # -- requests
 
     def ask(self, name: str, *arguments: Any) -> Any:  # noqa: ANN401
-        """The answer to one request; a process that died is started again, and asked again."""
+        """Return the answer to one request; a process that died is started again, and asked again."""
         with self._lock:
-            if not self.users:
+            if self._closed:
                 raise StoreUnavailable(CLOSED)
             if self._end_if_replaced():
                 raise StoreUnavailable(f"{self.folder} was removed or replaced while it was open here; try again")
@@ -146,7 +152,7 @@ class Engine:
         return process is not None and process.stdin is not None and not process.stdin.closed
 
     def _end_if_replaced(self) -> bool:
-        """Whether the engine has open what is not there any more: it ends, and writes nothing into what is."""
+        """Return whether Edge has open what was replaced; it ends then, and writes nothing into what is there now."""
         replaced = self._running and _identity(self.folder / MARK) != self._opened_as
         if replaced:
             self._end()
@@ -155,7 +161,7 @@ class Engine:
     def _start(self) -> None:
         self._end()
         if self._new is None and self._space() is None:  # reading must not create anything
-            raise StoreMissing(f"there is no collection {self.folder}; ingest something into it first")
+            raise missing(str(self.folder))
         rights = rights_for(self.folder)
         if rights is None:  # root does not change files of others
             make_private(self.folder)
@@ -202,7 +208,7 @@ class Engine:
         return answer
 
     def _end(self) -> str:
-        """Its input ends, so it writes what it has to disk and goes; of what it died, if it did."""
+        """End the process's input, so that it writes out what it has and exits. Return what it died of, if it did."""
         if self._process is None:
             return ""
         with suppress(OSError), self._process:  # which waits; if that is interrupted, the next one waits on
@@ -210,14 +216,15 @@ class Engine:
         status, self._process = self._process.returncode, None
         return signal.Signals(-status).name if status < 0 else f"exit status {status}"
 
-    def end(self) -> None:
-        """End the process."""
+    def close(self) -> None:
+        """End the process for good."""
         with self._lock:
+            self._closed = True
             self._end()
 
 
 def _identity(mark: Path) -> tuple[int, int] | None:
-    """As the engine tells it (`edge.py`)."""
+    """Return what tells one opening's mark from others, as `edge_child.py` does."""
     try:
         found = mark.stat()
     except OSError:
@@ -225,41 +232,16 @@ def _identity(mark: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
-class _Engines:
-    """The engines of this process, by their folders, and how many use each."""
+# By folder. The process ends with the last store that uses it.
+processes: Shared[EdgeProcess] = Shared(EdgeProcess.close)
 
-    def __init__(self) -> None:
-        self._all: WeakSet[Engine] = WeakSet()
-        self._forked()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._forked)
-
-    def _forked(self) -> None:
-        """None is this process's own."""
-        self._lock = threading.Lock()
-        self._used: dict[Path, Engine] = {}
-        for engine in self._all:
-            engine.let_go_of_pipes()
-
-    def use(self, folder: Path) -> Engine:
-        """One user more."""
-        with self._lock:
-            if folder not in self._used:
-                self._used[folder] = Engine(folder)
-                self._all.add(self._used[folder])
-            self._used[folder].users += 1
-            return self._used[folder]
-
-    def let_go(self, engine: Engine) -> None:
-        """One user fewer; the last one ends it."""
-        if engine.inherited:
-            return
-        with self._lock:
-            engine.users -= 1
-            if engine.users:
-                return
-            del self._used[engine.folder]
-        engine.end()
+_started: WeakSet[EdgeProcess] = WeakSet()
 
 
-engines = _Engines()
+def _forked() -> None:
+    for each in _started:
+        each.drop_pipes()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

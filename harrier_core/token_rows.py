@@ -1,4 +1,4 @@
-"""Which rows of tokens go through the model together. Pure: lengths in, row numbers out."""
+"""Texts as rows of token ids: equal texts once, windows to tokenize, rows grouped by length. Pure."""
 
 from __future__ import annotations
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qdrant_client import QdrantClient, models
-from qdrant_client import grpc as messages
 
 from harrier_core.errors import StoreUnsuitable
 from harrier_core.records import Chunk
 from harrier_core.space import EmbeddingSpace
+from harrier_qdrant.backend import Query
 from harrier_qdrant.connection import Connection
 from harrier_qdrant.filters import Filter
-from harrier_qdrant.packing import upsert_request
-from harrier_qdrant.points import Found, batches, payload_of, redescribed
-from harrier_qdrant.schema import SPACE, Layout, Shape
-from harrier_qdrant.wire import NotDone, Refused
+from harrier_qdrant.points import Found, batches, redescribed
+from harrier_qdrant.schema import LAYOUT, LAYOUT_VERSION, SPACE, Layout, Shape
+from harrier_qdrant.uploads import JSON_BYTES, Uploads, check_done
+from harrier_qdrant.wire import Refused
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
 
 _PAGE = 1_000
-# Of a vector as JSON: a sign, a point and some ten digits a number.
-_JSON_BYTES, _PACKED_BYTES = 13, 4
+# Of one request for several searches: what it sends and what it asks for.
+_MOST_BYTES, _MOST_FOUND = 4 * 2**20, 10_000
 # How many more candidates than asked for are compared by their own vectors where the stored ones are quantized.
 _OVERSAMPLING = 3.0
 
 
-class Server:
+class ServerBackend:
     """A collection, found by a URL or through somebody's client."""
 
     may_race = True
@@ -42,53 +43,55 @@ class Server:
         self._connection = connection
         self._collection = collection
         self._layout = layout
-
-    @property
-    def _where(self) -> str:
-        return self._connection.where
+        self._uploads = Uploads(connection, collection, layout.vector)
 
     @property
     def _named(self) -> dict[str, Any]:
         return {"collection_name": self._collection}
 
     def __str__(self) -> str:
-        return f"{self._collection!r} at {self._where}"
+        return f"{self._collection!r} at {self._connection.where}"
 
     # -- the collection
 
     def writing(self) -> AbstractContextManager[Any]:
-        """Nobody can hold a server."""
+        """Return a context that holds nothing: a server takes writes of everybody."""
         return nullcontext()
 
     def shape(self) -> Shape | None:
-        """The collection as it is, or nothing."""
+        """Return the collection as it is, or None if there is none."""
         try:
             info = self._connection.ask(lambda client: client.get_collection(self._collection))
         except Refused as refused:
             if refused.trouble.status == 404 or "doesn't exist" in refused.trouble.said:
                 return None
-            raise refused.trouble.error(self._where) from None
-        vectors = info.config.params.vectors or {}
-        named = vectors if isinstance(vectors, Mapping) else {"": vectors}
-        space = (getattr(info.config, "metadata", None) or {}).get(SPACE)
-        return Shape({name: (each.size, each.distance.value) for name, each in named.items()}, space)
+            raise refused.trouble.error(self._connection.where) from None
+        return _shape(info)
+
+    def look(self) -> Future[Shape | None]:
+        """Begin to find out what `shape` returns, on another thread."""
+        return self._connection.beside(self.shape)
+
+    def bytes(self) -> None:
+        """Return None: a server does not tell."""
 
     def create(self, space: EmbeddingSpace) -> None:
-        """Make it with its indexes, which a load into it then keeps."""
+        """Create the collection with its indexes, which a load into it then maintains."""
         settings = self._settings(space)
         try:
             self._connection.ask(lambda client: client.create_collection(self._collection, **settings))
         except Refused as refused:
             if refused.trouble.status != 409 and "already exists" not in refused.trouble.said:
-                raise refused.trouble.error(self._where) from None
+                raise refused.trouble.error(self._connection.where) from None
             return
         shape = self.shape()
         if shape is not None and shape.space is None:
             self._connection.run(lambda client: client.delete_collection(self._collection))
             raise StoreUnsuitable(
-                f"Qdrant at {self._where} keeps no metadata of a collection, so that it is older than 1.16; update it"
+                f"Qdrant at {self._connection.where} keeps no metadata of a collection, so it is older than 1.16; "
+                "update it"
             )
-        self.settle()
+        self.build_indexes()
 
     def _settings(self, space: EmbeddingSpace) -> dict[str, Any]:
         layout = self._layout
@@ -101,7 +104,7 @@ class Server:
         )
         return {
             "vectors_config": {layout.vector: vectors},
-            "metadata": {SPACE: space.to_json()},
+            "metadata": {SPACE: space.to_json(), LAYOUT: LAYOUT_VERSION},
             "shard_number": layout.shards,
             "replication_factor": layout.replicas,
             "write_consistency_factor": layout.write_consistency,
@@ -110,56 +113,11 @@ class Server:
     # -- writing
 
     def upsert(self, chunks: Sequence[Chunk], vectors: Vectors) -> dict[str, str]:
-        """In several requests at once, each answered when it is done."""
-        self._connection.connected()
-        number = _PACKED_BYTES if self._connection.grpc else _JSON_BYTES
-        parts = batches(chunks, number * vectors.shape[1])
-        refused: dict[str, str] = {}
-        for each in self._connection.uploaded(lambda part: self._upsert(chunks, vectors, part), parts):
-            refused |= each
-        return refused
+        """Write chunks in several requests at once, and return the ids of refused records with the reasons."""
+        return self._uploads.run(chunks, vectors)
 
-    def _upsert(self, chunks: Sequence[Chunk], vectors: Vectors, part: range) -> dict[str, str]:
-        """A part that is too large, or holds something that the server refuses, is halved, down to what it is about."""
-        make = self._packed if self._connection.grpc else self._listed
-        try:
-            self._connection.ask(make(chunks, vectors, part))
-        except Refused as refused:
-            trouble = refused.trouble
-            if not (trouble.refused or trouble.too_large):
-                raise trouble.error(self._where) from None
-            if len(part) == 1:
-                return {chunks[part.start].record_id: f"is refused by Qdrant: {trouble.shown}"}
-            half = len(part) // 2
-            return self._upsert(chunks, vectors, part[:half]) | self._upsert(chunks, vectors, part[half:])
-        return {}
-
-    def _packed(self, chunks: Sequence[Chunk], vectors: Vectors, part: range) -> Callable[[QdrantClient], None]:
-        own = [chunks[place] for place in part]
-        request = upsert_request(
-            *(self._collection, self._layout.vector, [chunk.id for chunk in own]),
-            *(vectors[part.start : part.stop], [payload_of(chunk) for chunk in own]),
-        )
-        message = messages.UpsertPoints.FromString(request)
-
-        def send(client: QdrantClient) -> None:
-            answer = client.grpc_points.Upsert(message, timeout=self._connection.timeout)
-            if answer.result.status != messages.UpdateStatus.Completed:
-                raise NotDone
-
-        return send
-
-    def _listed(self, chunks: Sequence[Chunk], vectors: Vectors, part: range) -> Callable[[QdrantClient], None]:
-        own = [chunks[place] for place in part]
-        points = models.Batch(
-            ids=[chunk.id for chunk in own],
-            vectors={self._layout.vector: vectors[part.start : part.stop].tolist()},
-            payloads=[payload_of(chunk) for chunk in own],
-        )
-        return lambda client: _done(client.upsert(self._collection, points, wait=True))
-
-    def describe(self, chunks: Sequence[Chunk]) -> None:
-        """Change what is said of chunks that are there."""
+    def set_payloads(self, chunks: Sequence[Chunk]) -> None:
+        """Change the payloads of stored chunks, but not their texts and vectors."""
         for part in batches(chunks, 0):
             changes: list[Any] = [
                 models.SetPayloadOperation(
@@ -171,21 +129,21 @@ class Server:
                 self._connection.ask(partial(_change, self._collection, changes))
             except Refused as refused:
                 if refused.trouble.status == 404 and "No point" in refused.trouble.said:
-                    continue  # somebody removed it: `may_race`, so what is as it was is looked for afterwards
-                raise refused.trouble.error(self._where) from None
+                    continue  # somebody removed it: `may_race`, so the store compares the records once more
+                raise refused.trouble.error(self._connection.where) from None
 
     def delete(self, ids: Sequence[str]) -> None:
-        """Remove chunks."""
+        """Remove points."""
         selector = models.PointIdsList(points=list(ids))
-        self._connection.run(lambda client: _done(client.delete(self._collection, selector, wait=True)))
+        self._connection.run(lambda client: check_done(client.delete(self._collection, selector, wait=True)))
 
     def delete_where(self, where: Filter) -> None:
-        """Remove what a filter finds."""
+        """Remove the points that a filter finds."""
         selector = models.FilterSelector(filter=models.Filter.model_validate(where))
-        self._connection.run(lambda client: _done(client.delete(self._collection, selector, wait=True)))
+        self._connection.run(lambda client: check_done(client.delete(self._collection, selector, wait=True)))
 
-    def settle(self) -> None:
-        """A server builds its indexes while it is written to, if it was told of them: a crash may have come before."""
+    def build_indexes(self) -> None:
+        """Create the payload indexes that are missing, as after a crash; the server itself builds all of them."""
         if self._connection.local:  # which has no indexes, and warns about them
             return
         there = self._connection.run(lambda client: client.get_collection(self._collection)).payload_schema
@@ -197,8 +155,10 @@ class Server:
 
     # -- reading
 
-    def scroll(self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool) -> Iterator[Found]:
-        """What a filter finds, a page at a time."""
+    def scroll(
+        self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool
+    ) -> Iterator[list[Found]]:
+        """Yield the points that a filter finds, page by page."""
         name = self._layout.vector
         settings: dict[str, Any] = {
             "scroll_filter": _filter(where),
@@ -209,31 +169,33 @@ class Server:
         offset: Any = None
         while True:
             page, offset = self._connection.run(partial(QdrantClient.scroll, **self._named, offset=offset, **settings))
-            yield from (_found(each, name) for each in page)
+            yield [_found(each, name) for each in page]
             if offset is None:
                 return
 
-    def search(
-        self, vector: NDArray[np.float32], limit: int, where: Filter | None, *, with_vectors: bool
-    ) -> list[Found]:
-        """The nearest that a filter finds."""
+    def search(self, queries: Sequence[Query]) -> list[list[Found]]:
+        """Return the nearest points for each query, best first. Queries share a request as far as it stays small."""
+        found: list[list[Found]] = []
+        for begin, end in _batches(queries):
+            requests = [self._request(each) for each in queries[begin:end]]
+            answers = self._connection.run(partial(QdrantClient.query_batch_points, **self._named, requests=requests))
+            found += [[_found(each, self._layout.vector) for each in answer.points] for answer in answers]
+        return found
+
+    def _request(self, query: Query) -> models.QueryRequest:
         name = self._layout.vector
-        answer = self._connection.run(
-            lambda client: client.query_points(
-                self._collection,
-                query=vector.tolist(),
-                using=name,
-                limit=limit,
-                query_filter=_filter(where),
-                with_payload=True,
-                with_vectors=[name] if with_vectors else False,
-                search_params=None if self._connection.local else _RESCORED,
-            )
+        return models.QueryRequest(
+            query=query.vector.tolist(),
+            using=name,
+            limit=query.limit,
+            filter=_filter(query.filter),
+            with_payload=True,
+            with_vector=[name] if query.with_vectors else False,
+            params=None if self._connection.local else _EXACT if query.exact else _RESCORED,
         )
-        return [_found(each, name) for each in answer.points]
 
     def count(self, where: Filter | None) -> int:
-        """How many a filter finds."""
+        """Return how many points a filter finds."""
         return self._connection.run(lambda client: client.count(self._collection, _filter(where), exact=True)).count
 
     # -- life
@@ -246,12 +208,41 @@ class Server:
 # Not in local mode, which searches exactly, and warns about parameters that it ignores.
 _RESCORED = models.SearchParams(quantization=models.QuantizationSearchParams(rescore=True, oversampling=_OVERSAMPLING))
 
+_EXACT = models.SearchParams(exact=True, quantization=models.QuantizationSearchParams(ignore=True))
+
 _QUANTIZATIONS: dict[str, Any] = {
     "int8": models.ScalarQuantization(
         scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
     ),
     "binary": models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True)),
 }
+
+
+def _shape(info: models.CollectionInfo) -> Shape:
+    vectors = info.config.params.vectors or {}
+    named = vectors if isinstance(vectors, Mapping) else {"": vectors}
+    metadata = info.config.metadata or {}
+    status = info.status.value
+    return Shape(
+        vectors={name: (each.size, each.distance.value) for name, each in named.items()},
+        space=metadata.get(SPACE),
+        layout=metadata.get(LAYOUT),
+        indexed=bool(info.indexed_vectors_count),
+        health="fine" if status == "green" else f"its status is {status}",
+    )
+
+
+def _batches(queries: Sequence[Query]) -> Iterator[tuple[int, int]]:
+    """Yield the bounds of the queries that go into one request."""
+    begin = sent = asked = 0
+    for at, query in enumerate(queries):
+        size = JSON_BYTES * len(query.vector)
+        if at > begin and (sent + size > _MOST_BYTES or asked + query.limit > _MOST_FOUND):
+            yield begin, at
+            begin, sent, asked = at, 0, 0
+        sent, asked = sent + size, asked + query.limit
+    if queries:
+        yield begin, len(queries)
 
 
 def _filter(where: Filter | None) -> models.Filter | None:
@@ -266,9 +257,4 @@ def _found(point: Any, name: str) -> Found:  # noqa: ANN401
 
 def _change(collection: str, changes: list[Any], client: QdrantClient) -> None:
     for result in client.batch_update_points(collection, changes):
-        _done(result)
-
-
-def _done(result: models.UpdateResult) -> None:
-    if result.status != models.UpdateStatus.COMPLETED:
-        raise NotDone
+        check_done(result)

@@ -1,0 +1,82 @@
+"""What a store needs of whatever has its collection: a server, or an engine in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from harrier_core.records import Chunk
+from harrier_core.space import EmbeddingSpace
+from harrier_qdrant.filters import Filter
+from harrier_qdrant.points import Found
+from harrier_qdrant.schema import Shape
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Query:
+    """One vector to search for."""
+
+    vector: NDArray[np.float32]
+    limit: int
+    filter: Filter | None
+    exact: bool
+    with_vectors: bool
+
+
+class Backend(Protocol):
+    """One collection. Every request may be made twice: after a lost answer it is."""
+
+    may_race: bool  # whether others may write between a look and a write
+
+    def writing(self) -> AbstractContextManager[Any]:
+        """Return a context to hold while records are compared and written."""
+
+    def shape(self) -> Shape | None:
+        """Return the collection as it is, or None if there is none."""
+
+    def look(self) -> Future[Shape | None]:
+        """Begin to find out what `shape` returns, so that other requests need not wait for it."""
+
+    def bytes(self) -> int | None:
+        """Return the size of the collection on disk, or None if it cannot be told."""
+
+    def create(self, space: EmbeddingSpace) -> None:
+        """Create the collection, unless somebody else was faster."""
+
+    def upsert(self, chunks: Sequence[Chunk], vectors: Vectors) -> Mapping[str, str]:
+        """Write chunks so that they are safe, and return the ids of refused records with the reasons."""
+
+    def set_payloads(self, chunks: Sequence[Chunk]) -> None:
+        """Change the payloads of stored chunks, but not their texts and vectors."""
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Remove points."""
+
+    def delete_where(self, where: Filter) -> None:
+        """Remove the points that a filter finds."""
+
+    def scroll(
+        self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool
+    ) -> Iterator[list[Found]]:
+        """Yield the points that a filter finds, page by page; fields: of the payload, or None for all of it."""
+
+    def search(self, queries: Sequence[Query]) -> list[list[Found]]:
+        """Return the nearest points for each query, best first."""
+
+    def count(self, where: Filter | None) -> int:
+        """Return how many points a filter finds."""
+
+    def build_indexes(self) -> None:
+        """Build what searches need and a load should not wait for."""
+
+    def close(self) -> None:
+        """Release connections; what is stored stays."""

@@ -1,0 +1,240 @@
+"""OpenCollection: what an Index writes to and searches in, checked at each call against what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import TYPE_CHECKING, TypeVar
+
+from harrier_core.errors import StoreError
+from harrier_core.filters import Condition, meets
+from harrier_core.query import Search
+from harrier_core.records import Match, chunk_id, id_hash
+from harrier_core.space import EmbeddingSpace
+from harrier_core.store import Hashes, Stored, Write, Written
+from harrier_qdrant.backend import Backend, Query
+from harrier_qdrant.filters import CHUNKS, Compiled, Filter, both, compile_condition, of_hashes, of_records
+from harrier_qdrant.points import HASH, NUMBER, RECORD, TOLD_BY, Found
+from harrier_qdrant.schema import Shape, missing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vectors = NDArray[np.float32]
+
+T = TypeVar("T")
+
+_RECORDS = 1_000  # of one look-up: a filter that names them all
+
+
+class OpenCollection:
+    """A collection, opened for the vectors of one space. Any number of threads may use it at once.
+
+    Whether it is still a collection of that space is found out beside each call's first request, not before it.
+    """
+
+    def __init__(self, backend: Backend, vector: str, space: EmbeddingSpace) -> None:
+        self._backend = backend
+        self._vector = vector
+        self._space = space
+
+    def check(self, shape: Shape | None) -> None:
+        """Raise StoreMissing, WrongSpace or StoreUnsuitable if a collection found is not one of this space."""
+        if shape is None:
+            raise missing(str(self._backend))
+        shape.check(str(self._backend), self._vector, self._space)
+
+    def _checked(self, request: Callable[[], T]) -> T:
+        """Make a request, and look beside it whether the collection was replaced or removed."""
+        looking = self._backend.look()
+        if looking.done():
+            self.check(looking.result())
+            return request()
+        try:
+            answer = request()
+        except StoreError:
+            self.check(looking.result())  # if the collection was replaced, that is the error to report
+            raise
+        self.check(looking.result())
+        return answer
+
+    # -- writing
+
+    def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
+        """Return the hashes of the chunks of those records that are there."""
+        return self._checked(lambda: self._known(record_ids))
+
+    def _known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
+        found: dict[str, Hashes] = {}
+        for ids in _parts(record_ids):
+            pages = self._backend.scroll(of_records(ids), TOLD_BY, with_vectors=False)
+            for each in chain.from_iterable(pages):
+                if not each.alien(TOLD_BY):
+                    own = found.setdefault(each.payload[RECORD], {})
+                    own[each.payload[NUMBER]] = bytes.fromhex(each.payload[HASH])
+        return found
+
+    def write(self, write: Write) -> Written:
+        """Write the new chunks until they are safe, and only then remove what their records no longer have.
+
+        Qdrant has no transactions. Where others may write at the same time, the records are compared once more
+        afterwards: whoever finds a mixture plans anew, so the last one leaves each record whole.
+        """
+        backend = self._backend
+        with backend.writing():
+            new = backend.may_race and not any(write.known.values())
+            split = write.split(self._checked(lambda: {} if new else self._known(list(write.sizes))))
+            rejected = self._upsert(split.write)
+            written = split.write.only(split.write.sizes.keys() - rejected.keys()) if rejected else split.write
+            if written.described:
+                backend.set_payloads(written.described)
+            stale = [chunk_id(record_id, number) for record_id, number in split.stale if record_id not in rejected]
+            if stale:
+                backend.delete(stale)
+            mixed = self._mixed(written.after()) if backend.may_race and written.sizes else []
+            return Written(len(stale), [*split.changed, *mixed], rejected)
+
+    def _upsert(self, write: Write) -> dict[str, str]:
+        """Return why records were refused. Their new chunks are removed; an ingest rewrites the overwritten ones."""
+        import numpy as np
+
+        wrong = np.flatnonzero(~np.isfinite(write.vectors).all(axis=1))
+        refused = {write.encoded[row].record_id: "gets a vector that is not finite" for row in wrong.tolist()}
+        sound = write.only(write.sizes.keys() - refused.keys()) if refused else write
+        if sound.encoded:
+            refused |= self._backend.upsert(sound.encoded, sound.vectors)
+        new = [
+            each.id
+            for each in sound.encoded
+            if each.record_id in refused and each.number not in write.known[each.record_id]
+        ]
+        if new:
+            self._backend.delete(new)
+        return refused
+
+    def _mixed(self, after: dict[str, Hashes]) -> list[str]:
+        """Return the records that are not as they were just written: mostly none, which two counts can tell."""
+        where = of_records(list(after))
+        hashes = sorted({hash_.hex() for own in after.values() for hash_ in own.values()})
+        number = sum(map(len, after.values()))
+        if number == self._backend.count(where) == self._backend.count(both(where, of_hashes(hashes))):
+            return []
+        now = self._known(list(after))
+        return [record_id for record_id, own in after.items() if now.get(record_id, {}) != own]
+
+    def delete(self, record_ids: Sequence[str]) -> int:
+        """Remove records, and return how many chunks those were."""
+        number = 0
+        with self._backend.writing():
+            for ids in _parts(record_ids):
+                number += self._delete(of_records(ids))
+        return number
+
+    def _delete(self, where: Filter) -> int:
+        found = self._checked(lambda: self._backend.count(where))
+        if found:
+            self._backend.delete_where(where)
+        return found
+
+    def build_indexes(self) -> None:
+        """Build what searches need and a load should not wait for; a server does most of it by itself."""
+        self._checked(lambda: None)
+        self._backend.build_indexes()
+
+    # -- reading
+
+    def search(self, search: Search) -> list[list[Match]]:
+        """Return for each vector the k nearest chunks that meet the condition, best first.
+
+        Only those queries are repeated whose answers hold too many points that are not to be found.
+        """
+        loop = _SearchLoop(search)
+        answers = self._checked(lambda: self._backend.search(loop.queries))
+        while loop.goes_on(answers):
+            answers = self._backend.search(loop.queries)
+        return loop.matches
+
+    def count(self) -> int:
+        """Return how many chunks there are."""
+        return self._checked(lambda: self._backend.count(CHUNKS))
+
+    def read(self, record_ids: Sequence[str] | None = None, where: Condition | None = None) -> Iterator[Stored]:
+        """Yield the chunks of those records, or of all, that meet the condition, as they are needed."""
+        compiled = compile_condition(where)
+        lists = [None] if record_ids is None else _parts(record_ids)
+        for ids in lists:
+            own = both(None if ids is None else of_records(ids), compiled.filter)
+            for each in self._scrolled(own, None, with_vectors=True):
+                if each.alien() or each.vector is None:
+                    continue
+                if compiled.exact or meets(each.metadata, where):
+                    yield each.stored()
+
+    def audit(self, tell: Callable[[tuple[str, str]], None]) -> Iterator[Stored]:
+        """Read all chunks; call `tell` with the id of each point that another program wrote, and the reason."""
+        for each in self._scrolled(None, None, with_vectors=True):
+            why = each.alien() or (f"no vector {self._vector!r}" if each.vector is None else None)
+            if why:
+                tell((each.id, f"is not a chunk that an Index wrote: it has {why}; it is ignored"))
+            else:
+                yield each.stored()
+
+    def record_ids(self) -> Iterator[str]:
+        """Yield the ids of all records, each once, in any order."""
+        seen: set[int] = set()  # hashes: some 70 bytes a record
+        for each in self._scrolled(None, TOLD_BY, with_vectors=False):
+            if each.alien(TOLD_BY):
+                continue
+            record_id = each.payload[RECORD]
+            if (hash_ := id_hash(record_id)) not in seen:
+                seen.add(hash_)
+                yield record_id
+
+    def _scrolled(self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool) -> Iterator[Found]:
+        pages = self._backend.scroll(where, fields, with_vectors=with_vectors)
+        yield from self._checked(lambda: next(pages))
+        yield from chain.from_iterable(pages)
+
+
+class _SearchLoop:
+    """A search under way: what to ask next, and what was found."""
+
+    def __init__(self, search: Search) -> None:
+        self._search = search
+        self._compiled: Compiled = compile_condition(search.where)
+        self._rows = list(range(len(search.vectors)))  # of the vectors that are still searched for
+        self.matches: list[list[Match]] = [[] for _ in self._rows]
+        self.queries = [
+            Query(vector, search.k, self._compiled.filter, search.exact, search.with_vectors)
+            for vector in search.vectors
+        ]
+
+    def goes_on(self, answers: Sequence[Sequence[Found]]) -> bool:
+        """Take the answers to `queries`, and return whether `queries` has others now."""
+        rows: list[int] = []
+        queries: list[Query] = []
+        for row, query, found in zip(self._rows, self.queries, answers, strict=True):
+            again = self._taken(row, query, found)
+            if again is not None:
+                rows.append(row)
+                queries.append(again)
+        self._rows, self.queries = rows, queries
+        return bool(queries)
+
+    def _taken(self, row: int, query: Query, found: Sequence[Found]) -> Query | None:
+        """Take the answer to one query, and return the query to make next, if one is needed."""
+        compiled, search = self._compiled, self._search
+        chunks = [each for each in found if not each.alien()]
+        met = chunks if compiled.exact else [each for each in chunks if meets(each.metadata, search.where)]
+        if len(met) >= search.k or len(found) < query.limit:
+            self.matches[row] = [each.match() for each in met[: search.k]]
+            return None
+        if len(chunks) < len(found) and query.filter is compiled.filter:  # only then: the filter has a cost
+            return replace(query, filter=both(compiled.filter, CHUNKS))
+        return replace(query, limit=4 * query.limit)
+
+
+def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[begin : begin + _RECORDS] for begin in range(0, len(ids), _RECORDS))

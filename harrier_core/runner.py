@@ -1,0 +1,180 @@
+"""One loaded model on one device, from rows of token ids to unit vectors.
+
+A pass that does not fit into memory runs in halves, and rows whose vectors are not finite run again in float32.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+
+from harrier_core.architecture import read_architecture
+from harrier_core.budget import Budget
+from harrier_core.calls import bad_rows
+from harrier_core.checkpoint import Checkpoint
+from harrier_core.decoder import Decoder
+from harrier_core.device import Placement
+from harrier_core.errors import DeviceError, ModelUnsupported, ModelWarning
+from harrier_core.fallback import Fallback
+from harrier_core.models import Model, weight_files
+from harrier_core.stats import Meter
+from harrier_core.token_rows import Row
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Vectors = NDArray[np.float32]
+
+Hidden = Callable[[], torch.Tensor]  # waits for final hidden states, (rows, dimensions), float32, on the host
+
+
+class Network(Protocol):
+    """A loaded model: `Decoder`, or `Fallback`."""
+
+    def launch(self, rows: Sequence[Row], *, precise: bool = False) -> Hidden:
+        """Begin a pass, in float32 if it has to be precise."""
+
+
+@dataclass(slots=True)
+class Launched:
+    """A pass that was begun, in as many parts as memory required."""
+
+    rows: Sequence[Row]
+    begun: float = field(default_factory=perf_counter)
+    parts: list[tuple[Sequence[int], Hidden]] = field(default_factory=list)  # each with the positions of its rows
+    too_large: set[int] = field(default_factory=set)  # positions of rows that do not fit into memory by themselves
+
+    def write_unit_vectors(self, vectors: torch.Tensor) -> None:
+        """Wait for all parts, and write their unit vectors to the positions of their rows."""
+        for positions, hidden in self.parts:
+            vectors[positions] = torch.nn.functional.normalize(hidden(), dim=1)
+        self.parts.clear()
+
+    def bad_rows(self, vectors: torch.Tensor) -> list[int]:
+        """Return the positions of the rows that ran and still have no unit vector."""
+        return [position for position in bad_rows(vectors.numpy()) if position not in self.too_large]
+
+
+class Runner:
+    """One device's model. It is not for two threads at once; a process may have several, each on its own thread."""
+
+    def __init__(self, network: Network, placement: Placement, dimensions: int, meter: Meter) -> None:
+        self._network = network
+        self._placement = placement
+        self._dimensions = dimensions
+        self._meter = meter
+        self._budget = Budget(on_cpu=placement.device == "cpu")
+        self._busy_until = perf_counter()
+        # A GPU takes the next pass before the last one is waited for. A CPU has nothing to do meanwhile.
+        self.overlaps = placement.device != "cpu"
+
+    @property
+    def longest(self) -> int:
+        """Return the most tokens of one text that ran."""
+        return self._budget.longest
+
+    def token_limit(self, asked: int | None) -> int:
+        """Return how many tokens a pass may have here, of a call that asked for this many or for none."""
+        return self._budget.tokens(asked)
+
+    def launch(self, rows: Sequence[Row]) -> Launched:
+        """Begin a pass."""
+        launched = Launched(rows)
+        self._launch(launched, range(len(rows)))
+        return launched
+
+    def _launch(self, launched: Launched, positions: Sequence[int], *, precise: bool = False) -> None:
+        """Begin to run some rows of a pass; if memory is not enough, in halves, down to single rows."""
+        hidden = _try_to_launch(self._network, [launched.rows[position] for position in positions], precise)
+        if hidden:
+            launched.parts.append((positions, hidden))
+            return
+        if self._placement.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        self._budget.did_not_fit(sum(len(launched.rows[position].rest) for position in positions))
+        if len(positions) == 1:
+            launched.too_large.update(positions)
+            return
+        self._meter.retried()
+        half = len(positions) // 2
+        self._launch(launched, positions[:half], precise=precise)
+        self._launch(launched, positions[half:], precise=precise)
+
+    def finish(self, launched: Launched) -> Vectors:
+        """Wait for the end of a pass, and return its unit vectors; those of rows that are too large are NaN."""
+        vectors = torch.full((len(launched.rows), self._dimensions), torch.nan)
+        launched.write_unit_vectors(vectors)
+        bad = launched.bad_rows(vectors)
+        if bad and self._placement.dtype in ("bfloat16", "float16"):
+            self._meter.retried()
+            self._launch(launched, bad, precise=True)
+            launched.write_unit_vectors(vectors)
+        self._measure(launched)
+        return vectors.numpy()
+
+    def _measure(self, launched: Launched) -> None:
+        """Note how long a pass kept the device busy, which may have been busy when the pass was begun."""
+        now = perf_counter()
+        seconds = now - max(launched.begun, self._busy_until)
+        self._busy_until = now
+        ran = [row for position, row in enumerate(launched.rows) if position not in launched.too_large]
+        if ran:
+            self._meter.ran(ran, seconds)
+            self._budget.ran([len(row.rest) for row in ran], seconds)
+
+
+def _try_to_launch(network: Network, rows: Sequence[Row], precise: bool) -> Hidden | None:
+    """Return None if memory is not enough; what was allocated is free again once the error has been handled."""
+    try:
+        return network.launch(rows, precise=precise)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+    return None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """GPUs have a class for it, Apple's and the CPU a RuntimeError with words."""
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        words in said for words in ("out of memory", "can't allocate memory", "not enough memory")
+    )
+
+
+def load(model: Model, placement: Placement) -> Network:
+    """Return a model's network, loaded on its device."""
+    files = weight_files(model)
+    try:
+        architecture = read_architecture(model.config)
+    except ModelUnsupported as reason:
+        return _load_fallback(model, placement, reason)
+    if placement.dtype == "int8":
+        warnings.warn(
+            f"vectors of {model.name} in int8 may be noise: on trained weights of harrier-270m's shape their median "
+            "cosine to float32 was 0.26; use dtype='float32', or compare the two on your own texts first",
+            ModelWarning,
+            stacklevel=2,
+        )
+    return Decoder(architecture, Checkpoint(files, architecture.weight_shapes()), placement)
+
+
+def _load_fallback(model: Model, placement: Placement, reason: ModelUnsupported) -> Fallback:
+    if placement.dtype == "int8":
+        raise DeviceError(
+            f"int8 is for models that the kit's own forward pass knows, and not {model.name}, for "
+            f"{reason}; use dtype='float32'"
+        ) from None
+    fallback = Fallback(model.folder, placement)
+    warnings.warn(
+        f"{model.name} runs on plain transformers, which is slower: the kit's own forward pass does not know it, "
+        f"for {reason}",
+        ModelWarning,
+        stacklevel=3,
+    )
+    return fallback

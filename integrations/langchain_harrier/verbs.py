@@ -1,0 +1,71 @@
+"""LangChain's names for what an Embedder does."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypeAlias
+
+from langchain_core.embeddings import Embeddings
+
+from harrier_core import Embedder
+from harrier_core.blanks import BlanksLast
+from langchain_harrier.callers import warn_of_queries
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vectors = NDArray[np.float32]
+
+InBothRoles: TypeAlias = Embedder | BlanksLast
+
+
+class Verbs(Embeddings):
+    """Embeddings of queries and documents, as lists for LangChain, and as arrays."""
+
+    @property
+    @abstractmethod
+    def _source(self) -> InBothRoles:
+        """What makes the vectors."""
+
+    def embed_documents(self, texts: Iterable[str]) -> list[list[float]]:
+        """Return vectors of documents, each embedded as it is."""
+        warn_of_queries()
+        return _lists(self.encode_documents(texts))
+
+    def embed_query(self, text: str) -> list[float]:
+        """Return the vector of a query, embedded behind the task's instruction."""
+        return self.embed_queries([text])[0]
+
+    def embed_queries(self, texts: Iterable[str]) -> list[list[float]]:
+        """Return the vectors of several queries, embedded together."""
+        return _lists(self.encode_queries(texts))
+
+    async def aembed_documents(self, texts: Iterable[str]) -> list[list[float]]:
+        """Return what `embed_documents` does, without holding up the event loop."""
+        warn_of_queries()
+        return await asyncio.to_thread(_lists, await self._source.aencode_documents(texts))
+
+    async def aembed_query(self, text: str) -> list[float]:
+        """Return what `embed_query` does; queries that wait together share a forward pass."""
+        [vector] = _lists(await self._source.aencode_queries([text]))
+        return vector
+
+    async def aembed_queries(self, texts: Iterable[str]) -> list[list[float]]:
+        """Return what `embed_queries` does, without holding up the event loop."""
+        return await asyncio.to_thread(_lists, await self._source.aencode_queries(texts))
+
+    def encode_documents(self, texts: Iterable[str]) -> Vectors:
+        """Return what `embed_documents` does, as a float32 array (texts, dimensions)."""
+        return self._source.encode_documents(texts)
+
+    def encode_queries(self, texts: Iterable[str]) -> Vectors:
+        """Return what `embed_queries` does, as a float32 array (texts, dimensions)."""
+        return self._source.encode_queries(texts)
+
+
+def _lists(vectors: Vectors) -> list[list[float]]:
+    """Python's floats, a vector at a time, so that an event loop beside it gets its turn."""
+    return [vector.tolist() for vector in vectors]

@@ -1,0 +1,119 @@
+"""LlamaIndex's queries as searches of an Index."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
+from llama_index.vector_stores.harrier.filters import SOURCE, Where, where_of
+
+from harrier_core import Match, SettingError
+from harrier_core.diversity import diverse
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from harrier_core import Index
+
+# Of maximal marginal relevance, as LlamaIndex's own stores have them.
+_RELEVANCE, _FACTOR = 0.5, 4.0
+OPTIONS = ("mmr_threshold", "mmr_prefetch_factor", "mmr_prefetch_k")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a query asks for: matches near its vector, or near its text, which the Index encodes."""
+
+    text: str
+    vector: Sequence[float] | None
+    node_ids: Sequence[str] | None  # nothing but these
+    where: Where | None
+    k: int
+    among: int  # how many to choose from
+    relevance: float  # how much nearness to the query counts in the choice
+    mmr: bool
+    with_vectors: bool
+
+    @classmethod
+    def of(cls, query: VectorStoreQuery, options: Mapping[str, Any], *, with_embeddings: bool) -> Self:
+        """Return what a query asks for. Raise SettingError if an Index cannot answer it."""
+        among, relevance = _diversity(query, options)
+        if query.query_embedding is None and query.query_str is None:
+            raise SettingError("a query has neither an embedding nor a text; give it query_str")
+        mmr = query.mode == VectorStoreQueryMode.MMR
+        return cls(
+            text=query.query_str or "",
+            vector=query.query_embedding,
+            node_ids=query.node_ids,
+            where=_where(query),
+            k=query.similarity_top_k,
+            among=among,
+            relevance=relevance,
+            mmr=mmr,
+            with_vectors=mmr or with_embeddings,
+        )
+
+    def matches(self, index: Index) -> list[Match]:
+        """Return what an Index finds."""
+        if self.node_ids:
+            vector = index.encoder.encode_queries([self.text])[0] if self.vector is None else self.vector
+            return self._chosen(self._compared(index, vector))
+        if self.vector is not None:
+            [found] = index.search_vectors([self.vector], self.among, self.where, with_vectors=self.with_vectors)
+            return self._chosen(found)
+        if self.with_vectors:
+            return index.search_diverse(self.text, self.k, self.where, among=self.among, relevance=self.relevance)
+        return index.search(self.text, self.k, self.where)
+
+    async def amatches(self, index: Index) -> list[Match]:
+        """Return what `matches` does, without holding up the event loop."""
+        if self.node_ids:
+            vector = self.vector
+            if vector is None:
+                vector = (await index.encoder.aencode_queries([self.text]))[0]
+            return self._chosen(await asyncio.to_thread(self._compared, index, vector))
+        if self.vector is not None:
+            [found] = await index.asearch_vectors([self.vector], self.among, self.where, with_vectors=self.with_vectors)
+            return await asyncio.to_thread(self._chosen, found)
+        if self.with_vectors:
+            return await index.asearch_diverse(
+                self.text, self.k, self.where, among=self.among, relevance=self.relevance
+            )
+        return await index.asearch(self.text, self.k, self.where)
+
+    def _chosen(self, matches: list[Match]) -> list[Match]:
+        return diverse(matches, self.k, self.relevance) if self.mmr else matches
+
+    def _compared(self, index: Index, vector: ArrayLike) -> list[Match]:
+        """The best of certain nodes, by looking at each: an id is no metadata that a store could filter by."""
+        unit = np.asarray(vector, dtype=np.float32)
+        unit = unit / max(float(np.linalg.norm(unit)), 1e-12)
+        cosines = ((each, float(each.vector @ unit)) for each in index.read(self.node_ids, self.where))
+        found = (Match(each.chunk, cosine, cosine, each.vector) for each, cosine in cosines)
+        return heapq.nlargest(self.among, found, key=lambda match: match.score)
+
+
+def _where(query: VectorStoreQuery) -> Where | None:
+    parts = [where_of(query.filters), {SOURCE: {"$in": query.doc_ids}} if query.doc_ids else None]
+    said = [part for part in parts if part is not None]
+    return {"$and": said} if said else None
+
+
+def _diversity(query: VectorStoreQuery, options: Mapping[str, Any]) -> tuple[int, float]:
+    """Among how many to choose, and how much nearness to the query counts."""
+    k = query.similarity_top_k
+    if query.mode == VectorStoreQueryMode.DEFAULT:
+        return k, 1.0
+    if query.mode != VectorStoreQueryMode.MMR:
+        raise SettingError(f"mode {query.mode.value!r} is not one of an Index's; use 'default' or 'mmr'")
+    factor, number = options.get("mmr_prefetch_factor"), options.get("mmr_prefetch_k")
+    if factor is not None and number is not None:
+        raise SettingError("mmr_prefetch_factor and mmr_prefetch_k say the same thing; give one of them")
+    among = int(k * (_FACTOR if factor is None else factor)) if number is None else number
+    threshold = options.get("mmr_threshold") if query.mmr_threshold is None else query.mmr_threshold
+    return max(k, among), _RELEVANCE if threshold is None else threshold

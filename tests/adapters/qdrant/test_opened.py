@@ -1,0 +1,242 @@
+"""An open collection: how many requests a call takes, and what it does when the collection is replaced."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from harrier_qdrant import OpenCollection, QdrantStore, edge_process, server_backend
+from ingesting import Hashing
+from qdrant_client import QdrantClient, models
+from qdrant_stub import Fault, Stub
+
+from harrier_core import Encoder, Index, Record, Search, StoreError, StoreMissing, StoreUnsuitable, WrongSpace
+from harrier_core.records import Chunk
+from harrier_core.store import Write
+from harrier_core.testing import build_model
+
+BREAD = [Record(f"bread {number}", f"bread number {number}", {"topic": "food", "n": number}) for number in range(5)]
+RIVER = [Record(f"river {number}", f"river number {number}", {"topic": "earth", "n": number}) for number in range(10)]
+RECORDS = [*BREAD, *RIVER]
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encoder]:
+    with Encoder(build_model(tmp_path_factory.mktemp("words"), vectors="words")) as encoder:
+        yield encoder
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    stub = Stub()
+    yield stub
+    stub.close()
+
+
+@pytest.fixture(params=["REST", "gRPC"])
+def index(request: pytest.FixtureRequest, stub: Stub, encoder: Encoder) -> Iterator[Index]:
+    """An index over a server, with records in it, open."""
+    with (
+        closing(stub.client(prefer_grpc=request.param == "gRPC")) as client,
+        Index(QdrantStore(client, collection="docs", retry_for=2), encoder) as index,
+    ):
+        index.ingest(RECORDS)
+        stub.counts.clear()
+        yield index
+
+
+CALLS: dict[str, tuple[Callable[[Index], Any], str]] = {
+    "search": (lambda index: index.search("bread"), "query_batch"),
+    "ten searches": (lambda index: index.search_many([f"bread number {n}" for n in range(10)]), "query_batch"),
+    "a filtered search": (lambda index: index.search("bread", where={"n": {"$gte": 2}}), "query_batch"),
+    "a count": (lambda index: index.count(), "count"),
+    "a read": (lambda index: list(index.read(["bread 1"])), "scroll"),
+    "the ids": (lambda index: list(index.record_ids()), "scroll"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_one_turnaround(stub: Stub, index: Index, call: str) -> None:
+    """The collection is looked at beside the request, not before it: each waits here until the other is under way."""
+    use, name = CALLS[call]
+    together = threading.Barrier(2)
+
+    def plan(_name: str, _number: int) -> None:
+        together.wait(10)
+
+    stub.plan = plan
+    assert use(index)
+    assert stub.counts == {"get": 1, name: 1}
+
+
+def test_repeated_for_those_that_need_it(stub: Stub, index: Index) -> None:
+    """Of two queries under a condition that no filter can express, one finds enough at once."""
+    stub.params.clear()
+    bread, river = index.search_many(["bread", "river"], k=3, where={"topic": {"$contains": "foo"}})
+    assert {match.metadata["topic"] for match in [*bread, *river]} == {"food"}
+    assert (len(bread), len(river)) == (3, 3)
+    assert stub.counts == {"get": 1, "query_batch": 3}
+    assert len(stub.params) == 2 + 1 + 1  # 3, 12 and 48 points of the one; 3 of the other
+
+
+def test_large_batches_are_divided(stub: Stub, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what they send, and by what they ask for; each answer goes to its query."""
+    queries = [f"{word} number {n}" for n in range(4) for word in ("bread", "river")]
+    together = index.search_many(queries, k=2)
+    monkeypatch.setattr(server_backend, "_MOST_FOUND", 6)
+    assert index.search_many(queries, k=2) == together
+    assert stub.counts["query_batch"] == 1 + 3
+    monkeypatch.undo()
+    monkeypatch.setattr(server_backend, "_MOST_BYTES", 1)
+    assert index.search_many(queries, k=2) == together
+    assert stub.counts["query_batch"] == 1 + 3 + 8
+    assert index.search_many([], k=2) == []
+    assert stub.counts["query_batch"] == 1 + 3 + 8
+
+
+def test_exact(stub: Stub, index: Index, encoder: Encoder) -> None:
+    """The server is asked to compare all vectors, and those themselves; otherwise it may use what it has built."""
+    vectors = encoder.encode_queries(["bread"])
+    [[match]] = index.search_vectors(vectors, k=1, exact=True)
+    assert stub.params[-1] == models.SearchParams(exact=True, quantization=models.QuantizationSearchParams(ignore=True))
+    assert match.cosine == match.score > 0
+    index.search_vectors(vectors, k=1)
+    params = stub.params[-1]
+    assert params is not None
+    assert not params.exact
+
+
+# -- replaced
+
+ServerOrFolder = tuple[Callable[[], QdrantStore], Callable[[], None]]
+
+
+@pytest.fixture(params=["REST", "gRPC", "memory", "Edge"])
+def place(request: pytest.FixtureRequest, stub: Stub, tmp_path: Path) -> Iterator[ServerOrFolder]:
+    """Stores of one collection, and a way to remove it behind them."""
+    if request.param == "Edge":
+        import shutil
+
+        stores: list[QdrantStore] = []
+
+        def new_store() -> QdrantStore:
+            stores.append(QdrantStore.embedded(tmp_path / "qdrant", collection="docs"))
+            return stores[-1]
+
+        yield new_store, lambda: shutil.rmtree(tmp_path / "qdrant" / "docs")
+        for store in stores:
+            store.close()
+        return
+    grpc = request.param == "gRPC"
+    with closing(QdrantClient(":memory:") if request.param == "memory" else stub.client(prefer_grpc=grpc)) as client:
+
+        def remove() -> None:
+            (client if request.param == "memory" else stub.local).delete_collection("docs")
+
+        yield lambda: QdrantStore(client, collection="docs", retry_for=2), remove
+
+
+def write_of(record: Record, vector: np.ndarray[Any, Any]) -> Write:
+    return Write({record.id: 1}, [Chunk.of(record, 0, 0, record.text)], vector, [], {record.id: {}})
+
+
+def uses_of(opened: OpenCollection, vectors: Any) -> list[Callable[[], Any]]:
+    return [
+        lambda: opened.search(Search(vectors, 3)),
+        lambda: opened.known(["bread 1"]),
+        lambda: opened.write(write_of(BREAD[0], vectors)),
+        lambda: opened.delete(["bread 1"]),
+        lambda: list(opened.read()),
+        lambda: list(opened.record_ids()),
+        opened.build_indexes,
+        opened.count,
+    ]
+
+
+@pytest.mark.parametrize("dimensions", [16, 24])
+def test_replaced_by_another_space(place: ServerOrFolder, dimensions: int) -> None:
+    """Every call says so, also where the server would refuse the vector's length; nothing is written or removed."""
+    new_store, remove = place
+    encoder = Hashing()
+    with Index(new_store(), encoder) as index:
+        index.ingest(RECORDS)
+    opened = new_store().open(encoder.space)
+    assert opened.count() == 15
+    remove()
+    other = new_store().open(replace(encoder.space, weights="others", dimensions=dimensions), create=True)
+    other.write(write_of(RIVER[0], np.ones((1, dimensions), np.float32)))
+    for use in uses_of(opened, encoder.encode_queries(["bread"])):
+        with pytest.raises(WrongSpace, match="the weights differ"):
+            use()
+    assert list(other.record_ids()) == ["river 0"]
+
+
+def test_removed_and_recreated(place: ServerOrFolder) -> None:
+    """Every call says that it is gone; of the same space again, the handle works on what is there now."""
+    new_store, remove = place
+    encoder = Hashing()
+    store = new_store()
+    opened = store.open(encoder.space, create=True)
+    vectors = encoder.encode_queries(["bread"])
+    opened.write(write_of(BREAD[0], vectors))
+    remove()
+    for use in uses_of(opened, vectors):
+        with pytest.raises(StoreMissing, match="there is no collection .*; ingest something into it first"):
+            use()
+    assert store.space() is None
+    new_store().open(encoder.space, create=True)
+    assert opened.count() == 0
+    opened.write(write_of(RIVER[0], vectors))
+    [[match]] = opened.search(Search(vectors, 3))
+    assert match.record_id == "river 0"
+    assert store.space() == encoder.space
+
+
+def test_other_failures_stay(stub: Stub, index: Index) -> None:
+    """If nothing was replaced, the query's own error is the error."""
+    stub.plan = lambda name, number: Fault(400, "bad query") if name == "query_batch" else None
+    with pytest.raises(StoreError, match="refused .400.: bad query"):
+        index.search("bread")
+
+
+# -- what a store says of itself
+
+
+def test_describe_a_server(stub: Stub, index: Index, encoder: Encoder) -> None:
+    """Of a layout that this release does not know, its health says so, and no number is given."""
+    facts = index.store.describe()
+    assert (facts.space, facts.chunks, facts.indexed, facts.bytes) == (encoder.space, 15, False, None)
+    stub.local.delete_collection("docs")
+    dense = models.VectorParams(size=4, distance=models.Distance.COSINE)
+    metadata = {"harrier_space": encoder.space.to_json(), "harrier_layout": 2}
+    stub.local.create_collection("docs", {"text-dense": dense}, metadata=metadata)
+    facts = index.store.describe()
+    assert (facts.space, facts.chunks) == (None, None)
+    assert "has layout 2, this release reads layout 1; update harrier-kit" in facts.health
+    with pytest.raises(StoreUnsuitable, match="update harrier-kit"):
+        index.store.space()
+
+
+def test_describe_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its bytes; one that is open elsewhere is described as far as its files tell."""
+    encoder = Hashing()
+    store = QdrantStore.embedded(tmp_path, collection="docs")
+    with Index(store, encoder) as index:
+        index.ingest(RECORDS)
+        facts = store.describe()
+        assert (facts.space, facts.chunks, facts.health) == (encoder.space, 15, "fine")
+        assert facts.bytes is not None
+        assert facts.bytes > 1_000
+    from filelock import FileLock
+
+    monkeypatch.setattr(edge_process, "_PATIENCE", 0.1)
+    with FileLock(tmp_path / ".harrier" / "docs" / "lock"), QdrantStore.embedded(tmp_path, collection="docs") as busy:
+        facts = busy.describe()
+        assert (facts.space, facts.chunks) == (encoder.space, None)
+        assert "is open in another process" in facts.health

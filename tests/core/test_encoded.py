@@ -1,0 +1,87 @@
+"""What comes back beside the vectors: how many tokens each text had, and which texts were cut."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harrier_core import CachedEncoder, Encoder, digests
+from harrier_core.testing import build_model
+
+LONG = "a word or two " * 40
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_model(tmp_path_factory.mktemp("model"))
+
+
+class Values(dict[str, bytes]):
+    """A store of a cache."""
+
+    def mget(self, keys: Sequence[str]) -> list[bytes | None]:
+        return [self.get(key) for key in keys]
+
+    def mset(self, key_value_pairs: Sequence[tuple[str, bytes]]) -> None:
+        self.update(key_value_pairs)
+
+
+def test_tokens(folder: Path) -> None:
+    """Of each text in its role, prompt and end included, wherever it stands and however often."""
+    with Encoder(folder) as encoder:
+        texts = ["one", "two words more", "one", *(f"text {number}" for number in range(1_100))]
+        encoded = encoder.submit_documents(texts).result(60)
+        assert list(encoded.tokens) == encoder.count_tokens(texts)
+        assert (encoded.truncated, len(encoded)) == ((), len(texts))
+        prompt = encoder.prompt("one")
+        [query] = encoder.submit_queries(["one"]).result(60).tokens
+        assert query == encoder.count_tokens([prompt])[0] > encoded.tokens[0]
+        assert list(encoder.submit_documents([]).result(60).tokens) == []
+
+
+def test_what_was_cut(folder: Path) -> None:
+    """The positions of the caller's own texts, whoever else encodes at the same time."""
+    with Encoder(folder, max_tokens=20, on_overflow="truncate") as encoder:
+        futures = [encoder.submit_documents(["short", LONG, "short too", LONG]), encoder.submit_documents(["short"])]
+        first, second = (future.result(60) for future in futures)
+        assert (list(first.truncated), list(second.truncated)) == ([1, 3], [])
+        assert list(first.tokens)[1] == 20
+        assert encoder.truncations == 2
+
+
+def test_through_a_cache(folder: Path) -> None:
+    """What was found costs no tokens."""
+    with Encoder(folder, max_tokens=20, on_overflow="truncate") as encoder:
+        cached = CachedEncoder(encoder, Values())
+        cached.encode_documents(["one"])
+        encoded = cached.submit_documents(["one", LONG, "two", LONG]).result(60)
+        assert list(encoded.tokens) == [0, 20, *encoder.count_tokens(["two"]), 0]
+        assert list(encoded.truncated) == [1, 3]
+
+
+def test_settings(folder: Path) -> None:
+    """They make an equal encoder, and cannot be changed from outside."""
+    encoder = Encoder(folder, max_tokens=20, task="sts_query")
+    assert Encoder(**encoder.settings).settings == encoder.settings == pickle.loads(pickle.dumps(encoder)).settings
+    assert encoder.settings["max_tokens"] == 20
+    with pytest.raises(TypeError):
+        encoder.settings["max_tokens"] = 30  # type: ignore[index]
+
+
+def test_the_space_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all encoders of a model, until its files change."""
+    reads: list[str] = []
+    read = digests.weights_digest
+
+    def counting(*given: Any) -> str:
+        reads.append("weights")
+        return read(*given)
+
+    monkeypatch.setattr(digests, "weights_digest", counting)
+    with Encoder(folder) as encoder, Encoder(folder, task="sts_query") as other:
+        assert encoder.space == other.space == encoder.space
+        assert reads == ["weights"]

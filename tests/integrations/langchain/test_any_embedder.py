@@ -1,0 +1,141 @@
+"""Any Embedder serves LangChain as an Encoder does, and is never replaced by an Encoder unseen."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from elsewhere import Elsewhere
+from langchain_core.documents import Document
+from langchain_core.stores import InMemoryByteStore
+from langchain_harrier import HarrierEmbeddings, HarrierRetriever, HarrierVectorStore
+from langchain_harrier.langgraph import with_roles
+from langgraph.store.memory import InMemoryStore
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
+
+from harrier_core import Encoder, EncoderClosed, Index, SettingError, TextTooLong
+from harrier_core.testing import MemoryStore
+
+BREAD = Document(id="bread", page_content="Bread rises because of yeast.", metadata={"year": 2021})
+RIVER = Document(id="river", page_content="Rivers carry sand.", metadata={"year": 2023})
+
+
+@pytest.fixture
+def embedder(encoder: Encoder) -> Elsewhere:
+    return Elsewhere(encoder)
+
+
+def test_its_vectors_are_the_embeddings(encoder: Encoder, embedder: Elsewhere) -> None:
+    """In both roles, sync and async."""
+    embeddings = HarrierEmbeddings.from_encoder(embedder)
+    query, document = (made(["bread"])[0].tolist() for made in (encoder.encode_queries, encoder.encode_documents))
+    assert query != document
+    assert embeddings.embed_query("bread") == asyncio.run(embeddings.aembed_query("bread")) == query
+    assert embeddings.embed_documents(["bread"]) == asyncio.run(embeddings.aembed_documents(["bread"])) == [document]
+    blank = HarrierEmbeddings.from_encoder(embedder, on_blank="last").embed_documents(["", "bread"])
+    assert len(blank) == 2
+    assert blank[1] == document
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        lambda each: pickle.loads(pickle.dumps(each)),
+        copy.copy,
+        copy.deepcopy,
+        lambda each: each.model_copy(),
+        lambda each: HarrierEmbeddings(**each.model_dump()),
+    ],
+    ids=["pickle", "copy", "deepcopy", "model_copy", "model_dump"],
+)
+def test_a_copy_has_the_embedder(embedder: Elsewhere, copied: Callable[[Any], Any]) -> None:
+    """A copy of settings alone would be an Encoder of a model that is not here."""
+    embeddings = HarrierEmbeddings.from_encoder(embedder)
+    other = copied(embeddings)
+    assert isinstance(other.index_encoder, Elsewhere)
+    assert other.embed_query("bread") == embeddings.embed_query("bread")
+
+
+def test_equality(words: str, encoder: Encoder, embedder: Elsewhere) -> None:
+    """Encoders of equal settings are alike; of an embedder without settings only the very same is."""
+    assert HarrierEmbeddings.from_encoder(encoder) == HarrierEmbeddings(model=words)
+    ours = HarrierEmbeddings.from_encoder(embedder)
+    assert ours == HarrierEmbeddings.from_encoder(embedder)
+    assert hash(ours) == hash(HarrierEmbeddings.from_encoder(embedder))
+    assert ours != HarrierEmbeddings.from_encoder(Elsewhere(encoder))
+
+
+def test_what_only_an_encoder_can(embedder: Elsewhere) -> None:
+    """Is an error that says so, and nothing is done in another way instead."""
+    embeddings = HarrierEmbeddings.from_encoder(embedder)
+    with pytest.raises(SettingError, match="needs an Encoder, got Elsewhere; use index_encoder"):
+        _ = embeddings.encoder
+    with pytest.raises(SettingError, match="needs an Encoder, got Elsewhere; pass one with that task"):
+        embeddings.with_task("sts_query")
+    with pytest.raises(SettingError, match="needs an Encoder, got Elsewhere; leave cache out"):
+        HarrierEmbeddings.from_encoder(embedder, cache=InMemoryByteStore())
+    with pytest.raises(PydanticSerializationError):
+        embeddings.model_dump_json()
+    with pytest.raises(ValidationError, match="use HarrierEmbeddings.from_encoder"):
+        HarrierEmbeddings(model="harrier-270m", embedder=embedder)
+
+
+def test_settings_from_outside_are_not_its(embedder: Elsewhere, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would be shown, and change nothing."""
+    monkeypatch.setenv("HARRIER_DEVICE", "cuda")
+    monkeypatch.setenv("HARRIER_TASK", "sts_query")
+    embeddings = HarrierEmbeddings.from_encoder(embedder)
+    assert (embeddings.model, embeddings.device, embeddings.task) == (embedder.name, None, None)
+
+
+def test_this_very_encoder(encoder: Encoder) -> None:
+    """Its embeddings end with it."""
+    embeddings = HarrierEmbeddings.from_encoder(encoder)
+    assert embeddings.encoder is encoder
+    encoder.close()
+    with pytest.raises(EncoderClosed):
+        embeddings.embed_query("bread")
+
+
+def test_a_vector_store(embedder: Elsewhere) -> None:
+    """Writes, searches and deletes with it, and its embeddings are by it."""
+    vector_store = HarrierVectorStore(Index(MemoryStore(), embedder))
+    assert vector_store.add_documents([BREAD, RIVER]) == ["bread", "river"]
+    vector = vector_store.embeddings.embed_query("bread yeast")
+
+    async def found() -> list[list[Document]]:
+        return [
+            await vector_store.asimilarity_search("bread yeast", k=1),
+            await vector_store.asimilarity_search_by_vector(vector, k=1),
+            await vector_store.amax_marginal_relevance_search_by_vector(vector, k=1),
+            await HarrierRetriever(index=vector_store.index, k=1).ainvoke("bread yeast"),
+        ]
+
+    assert asyncio.run(found()) == [[BREAD]] * 4
+    assert vector_store.as_retriever(search_kwargs={"k": 1}).invoke("bread yeast") == [BREAD]
+    assert vector_store.delete(["bread"])
+    assert vector_store.similarity_search("bread yeast") == [RIVER]
+    again = HarrierVectorStore.from_documents([BREAD], vector_store.embeddings, store=MemoryStore())
+    assert again.index.encoder is embedder
+
+
+def test_langgraphs_store(embedder: Elsewhere) -> None:
+    """What is too long for it is its own writer's error."""
+    embeddings = HarrierEmbeddings.from_encoder(embedder)
+    index: Any = {"dims": embedder.dimensions, "embed": embeddings, "fields": ["text"]}
+    store = with_roles(InMemoryStore)(index=index)
+
+    async def main() -> list[str]:
+        with pytest.raises(TextTooLong, match="split it"):
+            await store.aput(("a",), "long", {"text": "word " * 5_000})
+        await store.aput(("a",), "bread", {"text": BREAD.page_content})
+        with pytest.raises(TextTooLong, match="split it"):
+            await store.asearch(("a",), query="word " * 5_000)
+        return [item.key for item in await store.asearch(("a",), query="bread yeast")]
+
+    assert asyncio.run(main()) == ["bread"]

@@ -1,0 +1,133 @@
+"""Any Embedder serves LlamaIndex as an Encoder does, and is never replaced by an Encoder unseen."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from elsewhere import Elsewhere
+from llama_index.core import StorageContext, VectorStoreIndex
+from llama_index.core.schema import TextNode
+from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
+from llama_index.embeddings.harrier import HarrierEmbedding
+from llama_index.vector_stores.harrier import HarrierVectorStore
+
+from harrier_core import Encoder, Index, SettingError, WrongSpace
+from harrier_core.testing import MemoryStore
+
+
+@pytest.fixture
+def embedder(encoder: Encoder) -> Elsewhere:
+    return Elsewhere(encoder)
+
+
+def nodes() -> list[TextNode]:
+    return [
+        TextNode(id_="bread", text="Bread rises because of yeast.", metadata={"year": 2021}),
+        TextNode(id_="river", text="Rivers carry sand.", metadata={"year": 2023}),
+    ]
+
+
+def test_its_vectors_are_the_embeddings(encoder: Encoder, embedder: Elsewhere) -> None:
+    """In both roles, sync and async."""
+    embedding = HarrierEmbedding.from_encoder(embedder, embed_batch_size=7)
+    query, text = (made(["bread"])[0].tolist() for made in (encoder.encode_queries, encoder.encode_documents))
+    assert query != text
+    assert embedding.get_query_embedding("bread") == asyncio.run(embedding.aget_query_embedding("bread")) == query
+    assert embedding.get_text_embedding("bread") == asyncio.run(embedding.aget_text_embedding("bread")) == text
+    assert (embedding.model_name, embedding.task, embedding.embed_batch_size) == (embedder.name, None, 7)
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        lambda each: pickle.loads(pickle.dumps(each)),
+        copy.copy,
+        copy.deepcopy,
+        lambda each: HarrierEmbedding.from_dict(each.to_dict()),
+    ],
+    ids=["pickle", "copy", "deepcopy", "dict"],
+)
+def test_a_copy_has_the_embedder(embedder: Elsewhere, copied: Callable[[Any], Any]) -> None:
+    """A copy of settings alone would be an Encoder of a model that is not here."""
+    embedding = HarrierEmbedding.from_encoder(embedder)
+    other = copied(embedding)
+    assert isinstance(other.embedder, Elsewhere)
+    assert other.get_query_embedding("bread") == embedding.get_query_embedding("bread")
+
+
+def test_what_cannot_travel(encoder: Encoder) -> None:
+    """Is an error, where LlamaIndex would leave the embedder out, of the embedding that is pickled as well."""
+    bound, lock = Elsewhere(encoder), threading.Lock()
+    vars(bound)["connection"] = lock
+    embedding = HarrierEmbedding.from_encoder(bound)
+    with pytest.raises(TypeError, match="cannot pickle"):
+        pickle.dumps(embedding)
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        embedding.to_json()
+    assert embedding.embedder is bound
+    limited = HarrierEmbedding.from_encoder(encoder, rate_limiter=lock)
+    assert pickle.loads(pickle.dumps(limited)).rate_limiter is None
+    assert limited.rate_limiter is lock
+
+
+def test_what_only_an_encoder_can(embedder: Elsewhere) -> None:
+    """Is an error that says so."""
+    with pytest.raises(SettingError, match="needs an Encoder, got Elsewhere"):
+        _ = HarrierEmbedding.from_encoder(embedder).encoder
+    with pytest.raises(ValueError, match="max_tokens is for embedder to decide; pass max_tokens=None"):
+        HarrierEmbedding.from_encoder(embedder, max_tokens=9)
+    with pytest.raises(ValueError, match="embedder must be an Embedder, got str"):
+        HarrierEmbedding(model_name="harrier-270m", embedder="harrier-0.6b")
+
+
+def test_a_vector_store(embedder: Elsewhere) -> None:
+    """Writes, searches in every mode and deletes with it, and its embed_model is by it."""
+    store = HarrierVectorStore(Index(MemoryStore(), embedder), with_embeddings=True)
+    index = VectorStoreIndex(
+        nodes(), storage_context=StorageContext.from_defaults(vector_store=store), embed_model=store.embed_model
+    )
+    [found] = index.as_retriever(similarity_top_k=1).retrieve("bread yeast")
+    assert found.node_id == "bread"
+    vector = store.embed_model.get_query_embedding("bread yeast")
+    asked: list[dict[str, Any]] = [
+        {"query_str": "bread yeast"},
+        {"query_embedding": vector},
+        {"query_str": "bread yeast", "mode": VectorStoreQueryMode.MMR},
+        {"query_embedding": vector, "mode": VectorStoreQueryMode.MMR},
+        {"query_str": "bread yeast", "node_ids": ["bread", "river"]},
+        {"query_embedding": vector, "node_ids": ["bread", "river"]},
+    ]
+    for options in asked:
+        query = VectorStoreQuery(similarity_top_k=1, **options)
+        results: list[Any] = [store.query(query), asyncio.run(store.aquery(query))]
+        assert [result.ids for result in results] == [["bread"]] * 2
+        np.testing.assert_allclose(results[0].similarities, results[1].similarities, atol=1e-6)
+    store.delete_nodes(["bread"])
+    assert [node.node_id for node in store.get_nodes()] == ["river"]
+
+
+def test_embeddings_of_another_are_refused(embedder: Elsewhere) -> None:
+    """As those of another Encoder are; what its own are is taken without encoding it again."""
+    store = HarrierVectorStore(Index(MemoryStore(), embedder))
+    own = list(store.embed_model(nodes()))
+    store.add(own)
+    assert store.client.count() == 2
+    wrong = [TextNode(id_=node.node_id, text=f"{node.text} more", embedding=own[1].embedding) for node in nodes()]
+    with pytest.raises(WrongSpace, match="use the store's embed_model"):
+        store.add(wrong)
+
+
+def test_the_index_stays_as_it_is(embedder: Elsewhere) -> None:
+    """Nodes that bring embeddings along are added through another index over the same store."""
+    index = Index(MemoryStore(), embedder)
+    store = HarrierVectorStore(index)
+    store.add(list(store.embed_model(nodes())))
+    assert index.encoder is embedder
+    assert store.client is index

@@ -1,0 +1,74 @@
+"""What a type checker must refuse, each line of it: an ignored error that is none is an error. It is never run."""
+
+from __future__ import annotations
+
+from harrier_pgvector import PgVectorStore
+from harrier_pgvector.sync import SyncWorker, TableSync
+from harrier_qdrant import QdrantStore
+from langchain_harrier import HarrierEmbeddings, HarrierRetriever
+from langchain_harrier import HarrierVectorStore as HarrierLangChainStore
+from llama_index.embeddings.harrier import HarrierEmbedding
+from llama_index.vector_stores.harrier import HarrierVectorStore
+
+from harrier_core import CachedEncoder, Chunking, Encoder, Index, Match, Record, Task
+from harrier_core.testing import MemoryStore
+
+
+def encoding(encoder: Encoder) -> None:
+    Encoder()  # type: ignore[call-arg]
+    Encoder("harrier-270m", "cpu")  # type: ignore[call-arg]  # positions are for the model only
+    Encoder("harrier-270m", on_overflow="cut")  # type: ignore[arg-type]
+    Encoder("harrier-270m", max_tokens="256")  # type: ignore[arg-type]
+    Encoder("harrier-270m", tokens=256)  # type: ignore[call-arg]
+    encoder.encode_documents(["a text"], task=Task("a task"))  # type: ignore[call-arg]  # a document carries none
+    encoder.encode_documents([b"a text"])  # type: ignore[list-item]
+    encoder.encode_documents(None)  # type: ignore[arg-type]
+    encoder.encode_queries(["a query"], Task("a task"))  # type: ignore[call-arg]
+    encoder.encode_queries(["a query"], task=1)  # type: ignore[arg-type]
+    encoder.encode(["a text"])  # type: ignore[attr-defined]  # which role?
+    encoder.dimensions = 3  # type: ignore[misc]
+    CachedEncoder(encoder, {})  # type: ignore[arg-type]
+
+
+async def awaiting(encoder: Encoder, index: Index) -> None:
+    await encoder.encode_queries(["a query"])  # type: ignore[misc]
+    len(index.asearch("a query"))  # type: ignore[arg-type]
+
+
+def searching(index: Index, encoder: Encoder, match: Match) -> None:
+    Index(encoder, MemoryStore())  # type: ignore[arg-type]
+    Index(MemoryStore(), "harrier-270m")  # type: ignore[arg-type]
+    Index(MemoryStore(), encoder, chunking=200)  # type: ignore[arg-type]
+    Chunking(tokens="200")  # type: ignore[arg-type]
+    Record(7, "a text")  # type: ignore[arg-type]
+    Record("id", "a text", {"year"})  # type: ignore[arg-type]
+    index.ingest(["a text"])  # type: ignore[list-item]
+    index.ingest([], True)  # type: ignore[call-arg]
+    index.search(["a query"])  # type: ignore[arg-type]
+    index.search("a query", where="lang = 'en'")  # type: ignore[arg-type]
+    index.search("a query", k=1)[0].id = "id"  # type: ignore[misc]
+    index.delete(7)  # type: ignore[arg-type]
+    match.text = "another text"  # type: ignore[misc]
+
+
+def stores(encoder: Encoder) -> None:
+    PgVectorStore()  # type: ignore[call-arg]
+    PgVectorStore("postgresql://host/db", "documents")  # type: ignore[call-arg]
+    PgVectorStore("postgresql://host/db", table=7)  # type: ignore[arg-type]
+    PgVectorStore("postgresql://host/db", collection="documents")  # type: ignore[call-arg]
+    QdrantStore("http://localhost:6333", "documents")  # type: ignore[call-arg]
+    QdrantStore.embedded(7)  # type: ignore[arg-type]
+    TableSync("postgresql://host/db", table="chunks").create("articles", encoder, text="body")  # type: ignore[arg-type]
+    SyncWorker("postgresql://host/db")  # type: ignore[call-arg]
+
+
+def frameworks(index: Index, encoder: Encoder) -> None:
+    HarrierEmbeddings(model=7)  # type: ignore[arg-type]
+    HarrierEmbeddings(model="harrier-270m", on_blank="first")  # type: ignore[arg-type]
+    HarrierEmbeddings(model="harrier-270m").embed_query(["a query"])  # type: ignore[arg-type]
+    HarrierLangChainStore(encoder)  # type: ignore[arg-type]
+    HarrierLangChainStore(index, on_rejected="ignore")  # type: ignore[arg-type]
+    HarrierRetriever(k=2)  # type: ignore[call-arg]
+    HarrierEmbedding()  # type: ignore[call-arg]
+    HarrierEmbedding(model_name="harrier-270m", on_overflow="cut")  # type: ignore[arg-type]
+    HarrierVectorStore(MemoryStore())  # type: ignore[arg-type]
