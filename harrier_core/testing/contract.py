@@ -506,6 +506,9 @@ class StoreContract:
         assert (report.records, report.unchanged, report.deleted) == (1, 1, 1)
         assert report.rejected == [("virus", "cannot be read")]
         assert set(index.record_ids()) == {"bread", "virus"}
+        report = index.ingest([BREAD, Skipped("virus", "has no text any more", gone=True)], prune=True)
+        assert (report.deleted, report.rejected) == (1, [("virus", "has no text any more")])
+        assert set(index.record_ids()) == {"bread"}
 
     def test_prune_some(self, index: Index) -> None:
         """Only what a function says is gone."""

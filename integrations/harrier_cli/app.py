@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+from contextlib import closing
 from typing import Annotated, Any
 
 import typer
 
-from harrier_cli import failures, syncing
-from harrier_cli.folders import STANDARD_INPUT
-from harrier_cli.limits import parse_size
+from harrier_cli import failures, ingesting, syncing
 from harrier_cli.options import AsJson, ModelName, encoder_of
 from harrier_cli.output import Bar, say, say_json, shortened, shown, tell_each
-from harrier_cli.places import FORMS, opened, parse, summary
-from harrier_cli.sources import FORMATS, OWN_METADATA, Columns, PostgresSource, Source
-from harrier_core import Chunking, Index, Match, SettingError, Task
+from harrier_cli.places import FORMS, existing
+from harrier_core import Match, SettingError, Task, open_store
 
 _HELP = f"""Search texts by what they mean, with Microsoft's Harrier embedding models.
 
@@ -53,105 +50,7 @@ def main() -> None:
     sys.exit(code or failures.FINE)
 
 
-@app.command()
-def ingest(
-    *,
-    paths: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="PATH...", help="Files, folders, or - for standard input.", show_default=False),
-    ] = None,
-    to: Annotated[str, typer.Option("--to", metavar="PLACE", help="The index.")],
-    model: ModelName = None,
-    from_: Annotated[
-        str | None, typer.Option("--from", metavar="URL", help="Read from this Postgres, postgresql://..., instead.")
-    ] = None,
-    query: Annotated[str | None, typer.Option("--query", help="What to read from it.")] = None,
-    table: Annotated[str | None, typer.Option("--table", help="Or all of this table.")] = None,
-    id_: Annotated[
-        str | None, typer.Option("--id", metavar="COLUMN", help="The ids of rows; FILE:LINE by default.")
-    ] = None,
-    text: Annotated[str, typer.Option("--text", metavar="COLUMN", help="The texts of rows.")] = "text",
-    metadata: Annotated[
-        list[str] | None,
-        typer.Option("--metadata", metavar="COLUMN", help="A column to keep beside the text; may come several times."),
-    ] = None,
-    format_: Annotated[
-        str | None, typer.Option("--format", metavar="FORMAT", help=f"Of all files: {', '.join(FORMATS)}.")
-    ] = None,
-    chunk_tokens: Annotated[
-        int, typer.Option(help="The most tokens of a chunk; with 0 a text that the model cannot take is rejected.")
-    ] = 512,
-    overlap: Annotated[int, typer.Option(help="How many tokens of a chunk the next one begins with.")] = 0,
-    source_name: Annotated[
-        str | None,
-        typer.Option(
-            "--source",
-            metavar="NAME",
-            help="What ids begin with, wherever the source lies; the folder's or table's name by default.",
-        ),
-    ] = None,
-    moved: Annotated[
-        bool, typer.Option("--moved", help="The folder is the one that the index has from another place.")
-    ] = False,
-    max_size: Annotated[
-        str, typer.Option("--max-size", metavar="SIZE", help="Reject larger files, and longer lines of rows.")
-    ] = "100MB",
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Remove the source's records that are not in it any more.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what would be done.")] = False,
-    as_json: AsJson = False,
-) -> int:
-    """Make an index hold these texts: only what is new or changed is encoded, and a run that failed is repeated.
-
-    A file of text, Markdown, HTML or PDF is a record, and so is a row of JSONL, CSV or Parquet. A folder is a source,
-    and the id of a file is FOLDER/PATH/IN/IT, however the path was spelled; a file that is named by itself belongs to
-    the folder that it is in. Another folder of the same name is refused: --source gives it a name of its own. Standard
-    input is one text, unless --format says otherwise. What cannot be read is listed, and stops nothing.
-    """
-    from harrier_cli.ingesting import ingest as run
-    from harrier_cli.ingesting import show
-
-    columns = Columns(id_, text, tuple(metadata or ()))
-    if overlap and not chunk_tokens:
-        raise SettingError("--overlap is of chunks, and --chunk-tokens 0 makes none; leave one of them out")
-    _check_columns(columns)
-    common: dict[str, Any] = {"columns": columns, "name": source_name, "most": parse_size(max_size)}
-    source = _source(paths or [], common, format_, from_, query, table)
-    chunking = Chunking(tokens=chunk_tokens, overlap=overlap) if chunk_tokens else None
-    place = parse(to)
-    with encoder_of(model) as encoder:
-        report = run(place, source, encoder, chunking, prune=prune, dry_run=dry_run, moved=moved)
-    sound = show(report, source, prune=prune, dry_run=dry_run, as_json=as_json)
-    return failures.FINE if sound else failures.UNSOUND
-
-
-def _source(
-    paths: list[str],
-    common: dict[str, Any],
-    format_: str | None,
-    url: str | None,
-    query: str | None,
-    table: str | None,
-) -> Source:
-    if bool(paths) == bool(url):
-        raise SettingError("an ingest reads either files, folders and -, or --from a Postgres; name one of them")
-    if url:
-        return PostgresSource([], url=url, query=query, table=table, **common)
-    if query or table:
-        raise SettingError("--query and --table are of --from, which is missing")
-    if format_ not in (None, *FORMATS):
-        raise SettingError(f"unknown format {format_!r}; there are {', '.join(FORMATS)}")
-    if missing := [path for path in paths if path != STANDARD_INPUT and not Path(path).exists()]:
-        raise SettingError(f"there is no {missing[0]}; a PATH is a file, a folder, or - for standard input")
-    return Source(paths, format=format_, **common)
-
-
-def _check_columns(columns: Columns) -> None:
-    if taken := [name for name in columns.metadata if name in OWN_METADATA]:
-        raise SettingError(
-            f"--metadata cannot be {taken[0]}: the command keeps there what a record belongs to; rename it"
-        )
+app.command()(ingesting.ingest)
 
 
 @app.command()
@@ -171,7 +70,7 @@ def search(
 ) -> None:
     """Find the texts nearest to a question."""
     chosen, conditions = _task(task, instruction), _where(where)
-    with encoder_of(model) as encoder, Index(opened(parse(place), encoder, write=False), encoder) as index:
+    with encoder_of(model) as encoder, existing(place, encoder) as index:
         matches = index.search(question, k, conditions, task=chosen)
     if as_json:
         say_json([_as_json(match) for match in matches])
@@ -190,18 +89,20 @@ def _as_json(match: Match) -> dict[str, Any]:
 @app.command()
 def info(*, place: Annotated[str, typer.Argument(metavar="PLACE")], as_json: AsJson = False) -> int:
     """Say what an index holds, and whether it is well; it needs no model."""
-    facts = summary(parse(place))
-    space = facts["space"]
+    with closing(open_store(place)) as store:
+        facts, named = store.describe(), str(store)
+    space = facts.space
     if as_json:
-        say_json(facts | {"space": json.loads(space.to_json()) if space else None})
+        said = {"place": named, "chunks": facts.chunks, "space": json.loads(space.to_json()) if space else None}
+        say_json({**said, "indexed": facts.indexed, "bytes": facts.bytes, "health": facts.health})
     else:
         told = {None: "not told", True: "yes", False: "no"}
-        size = "not told" if facts["bytes"] is None else f"{facts['bytes'] / 1e6:,.1f} MB"
-        chunks = "not known" if facts["chunks"] is None else f"{facts['chunks']:,}"
-        say(f"place    {facts['place']}\nchunks   {chunks}")
+        size = "not told" if facts.bytes is None else f"{facts.bytes / 1e6:,.1f} MB"
+        chunks = "not known" if facts.chunks is None else f"{facts.chunks:,}"
+        say(f"place    {named}\nchunks   {chunks}")
         say(f"space    {f'{space}, {space.dimensions} dimensions' if space else 'not known'}")
-        say(f"indexed  {told[facts['indexed']]}\nsize     {size}\nhealth   {facts['health']}")
-    return failures.FINE if facts["health"] == "fine" else failures.UNSOUND
+        say(f"indexed  {told[facts.indexed]}\nsize     {size}\nhealth   {facts.health}")
+    return failures.FINE if facts.health == "fine" else failures.UNSOUND
 
 
 @app.command()
@@ -215,7 +116,7 @@ def verify(
     """Look at every stored vector, and encode a sample of the texts again; an ingest mends what is wrong."""
     with (
         encoder_of(model) as encoder,
-        Index(opened(parse(place), encoder, write=False), encoder) as index,
+        existing(place, encoder) as index,
         Bar("verifying", index.count()) as bar,
     ):
         report = index.verify(sample, lambda report: bar.advance(report.checked, report.checked, "chunks"))
@@ -238,7 +139,7 @@ def delete(
     as_json: AsJson = False,
 ) -> None:
     """Remove records from an index."""
-    with encoder_of(model) as encoder, Index(opened(parse(place), encoder, write=False), encoder) as index:
+    with encoder_of(model) as encoder, existing(place, encoder) as index:
         deleted = index.delete(ids)
     if as_json:
         say_json({"deleted": deleted})

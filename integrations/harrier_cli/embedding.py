@@ -14,7 +14,8 @@ import numpy as np
 
 from harrier_cli.output import Bar
 from harrier_cli.waiting import waited_for
-from harrier_core import Encoder, InputError, SettingError, Task
+from harrier_core import Embedder, InputError, SettingError, Task
+from harrier_core.errors import positions_of_all
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +27,7 @@ _WINDOW = 1_000  # lines that are encoded together
 Encode = Callable[[list[str]], "Vectors"]
 
 
-def embed(encoder: Encoder, out: str | None, *, queries: bool, task: str | Task | None) -> int:
+def embed(encoder: Embedder, out: str | None, *, queries: bool, task: str | Task | None) -> int:
     """Encode all lines; how many could not be."""
 
     def encode(texts: list[str]) -> Vectors:
@@ -71,9 +72,10 @@ def _encoded(encode: Encode, texts: list[str]) -> tuple[dict[int, NDArray[np.flo
     while True:
         positions = [position for position in range(len(texts)) if position not in reasons]
         try:
-            return dict(zip(positions, encode([texts[each] for each in positions]), strict=True)), reasons
+            with positions_of_all(positions.__getitem__):
+                return dict(zip(positions, encode([texts[each] for each in positions]), strict=True)), reasons
         except InputError as error:
-            reasons |= {positions[each.position]: each.reason for each in error.problems}
+            reasons |= {each.position: each.reason for each in error.problems}
 
 
 def _to_array(encode: Encode, path: Path, dimensions: int, bar: Bar) -> None:

@@ -7,18 +7,25 @@ import sys
 import traceback
 import warnings
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import typer
 from typer.core import TyperGroup
 
-from harrier_core import FilterError, HarrierError, InputError, SettingError, TaskError
+from harrier_core import HarrierError
 
 FINE, UNSOUND, WRONG_USAGE, CANNOT, INTERRUPTED, READER_GONE = 0, 1, 2, 3, 130, 141
 
-_USAGE = (SettingError, FilterError, TaskError, InputError)
-# Typer's own, which it takes from click or, in later releases, brings along.
-_BAD_USAGE: type[Exception] = typer.BadParameter.__bases__[0]
+
+@runtime_checkable
+class _BadUsage(Protocol):
+    """An error about the command line itself: of click, or, in later releases, of a copy of it within Typer."""
+
+    ctx: Any  # of the command, if one was found
+    message: str
+
+    def format_message(self) -> str:
+        """Return a sentence for the user."""
 
 
 class Guarded(TyperGroup):
@@ -52,14 +59,10 @@ def explain(error: BaseException) -> int:
 def _line(error: BaseException) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt):
         return str(error) or "interrupted", INTERRUPTED
-    if isinstance(error, _BAD_USAGE):
-        context: Any = getattr(error, "ctx", None)
-        command = context.command_path if context else "harrier"
-        said = str(getattr(error, "message", "")) if context is None else _formatted(error)
-        said = said.strip().rstrip(".") or "no command"
-        return f"{said[0].lower()}{said[1:]}; see '{command} --help'", WRONG_USAGE
+    if isinstance(error, _BadUsage):
+        return f"{_bad_usage(error)}; see '{error.ctx.command_path if error.ctx else 'harrier'} --help'", WRONG_USAGE
     if isinstance(error, HarrierError):
-        return str(error), WRONG_USAGE if isinstance(error, _USAGE) else CANNOT
+        return str(error), WRONG_USAGE if error.usage else CANNOT
     if isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename else ""
         return f"{name}{error.strerror.lower()}", CANNOT
@@ -67,8 +70,9 @@ def _line(error: BaseException) -> tuple[str, int]:
     return f"unexpected {type(error).__name__}; run it again with HARRIER_DEBUG=1 to see where", CANNOT
 
 
-def _formatted(error: Any) -> str:  # Typer's
-    return str(error.format_message())
+def _bad_usage(error: _BadUsage) -> str:
+    said = (error.format_message() if error.ctx else error.message).strip().rstrip(".") or "no command"
+    return f"{said[0].lower()}{said[1:]}"
 
 
 def warn_in_a_line() -> None:

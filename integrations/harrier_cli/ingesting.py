@@ -1,201 +1,192 @@
-"""One run of an ingest for a terminal: progress, a rehearsal that writes nothing, removal of what is gone."""
+"""`harrier ingest`: files, rows and standard input into an index, a source at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
 
+import typer
+
+from harrier_cli import failures
+from harrier_cli.folders import STANDARD_INPUT
+from harrier_cli.limits import parse_size
+from harrier_cli.options import AsJson, ModelName, encoder_of
 from harrier_cli.output import Bar, say, say_json, tell, tell_each
-from harrier_cli.owning import prune as remove_gone
 from harrier_cli.owning import refuse_other_roots
-from harrier_cli.places import Place, opened
-from harrier_cli.sources import Source
-from harrier_core import (
-    Chunking,
-    Encoder,
-    Index,
-    IngestReport,
-    Problem,
-    StoreMissing,
-    Task,
-    TextTooLong,
-    VectorStore,
-    Write,
-    Written,
-)
+from harrier_cli.sources import FORMATS, OWN_METADATA, Columns, PostgresSource, Source
+from harrier_core import Chunking, Index, IngestReport, SettingError, open_store
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Vectors = NDArray[np.float32]
+Paths = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="PATH...", help="Files, folders, or - for standard input.", show_default=False),
+]
+To = Annotated[str, typer.Option("--to", metavar="PLACE", help="The index.")]
+From = Annotated[
+    str | None, typer.Option("--from", metavar="URL", help="Read from this Postgres, postgresql://..., instead.")
+]
+Query = Annotated[str | None, typer.Option("--query", help="What to read from it.")]
+TableName = Annotated[str | None, typer.Option("--table", help="Or all of this table.")]
+IdColumn = Annotated[str | None, typer.Option("--id", metavar="COLUMN", help="The ids of rows; FILE:LINE by default.")]
+TextColumn = Annotated[str, typer.Option("--text", metavar="COLUMN", help="The texts of rows.")]
+MetadataColumns = Annotated[
+    list[str] | None,
+    typer.Option("--metadata", metavar="COLUMN", help="A column to keep beside the text; may come several times."),
+]
+Format = Annotated[str | None, typer.Option("--format", metavar="FORMAT", help=f"Of all files: {', '.join(FORMATS)}.")]
+ChunkTokens = Annotated[
+    int, typer.Option(help="The most tokens of a chunk; with 0 a text that the model cannot take is rejected.")
+]
+Overlap = Annotated[int, typer.Option(help="How many tokens of a chunk the next one begins with.")]
+SourceName = Annotated[
+    str | None,
+    typer.Option(
+        "--source",
+        metavar="NAME",
+        help="What ids begin with, wherever the source lies; the folder's or table's name by default.",
+    ),
+]
+Moved = Annotated[bool, typer.Option("--moved", help="The folder is the one that the index has from another place.")]
+MaxSize = Annotated[
+    str, typer.Option("--max-size", metavar="SIZE", help="Reject larger files, and longer lines of rows.")
+]
+Prune = Annotated[bool, typer.Option("--prune", help="Remove the source's records that are not in it any more.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what would be done.")]
 
 
 def ingest(
-    place: Place,
-    source: Source,
-    encoder: Encoder,
-    chunking: Chunking | None,
     *,
-    prune: bool,
-    dry_run: bool,
-    moved: bool = False,
-) -> IngestReport:
-    """Make the place hold the source's records as they are now, or count what that would change."""
-    store = _rehearsed(place, encoder) if dry_run else opened(place, encoder, write=True)
-    index = Index(store, Rehearsal(encoder) if dry_run else encoder, chunking=chunking)
-    stored = 0
-    with index, Bar("ingesting", source.size()) as bar:
-        refuse_other_roots(index, source.origins, moved=moved)
+    paths: Paths = None,
+    to: To,
+    model: ModelName = None,
+    from_: From = None,
+    query: Query = None,
+    table: TableName = None,
+    id_: IdColumn = None,
+    text: TextColumn = "text",
+    metadata: MetadataColumns = None,
+    format_: Format = None,
+    chunk_tokens: ChunkTokens = 512,
+    overlap: Overlap = 0,
+    source_name: SourceName = None,
+    moved: Moved = False,
+    max_size: MaxSize = "100MB",
+    prune: Prune = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> int:
+    """Make an index hold these texts: only what is new or changed is encoded, and a run that failed is repeated.
 
-        def advance(report: IngestReport) -> None:
-            nonlocal stored
-            stored = report.written
-            bar.advance(source.bytes_read, report.records, "records")
-
-        try:
-            report = index.ingest(source, on_progress=advance)
-            report.rejected[:0] = source.rejected
-            if prune and source.complete:
-                report.deleted += remove_gone(index, source)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"interrupted; {stored:,} chunks of this run are known to be stored, and the same command run again "
-                "goes on from there"
-            ) from None
-    return report
-
-
-def show(report: IngestReport, source: Source, *, prune: bool, dry_run: bool, as_json: bool) -> bool:
-    """Say what was done; whether nothing is amiss."""
+    A file of text, Markdown, HTML or PDF is a record, and so is a row of JSONL, CSV or Parquet. A folder is a source,
+    and the id of a file is FOLDER/PATH/IN/IT, however the path was spelled; a file that is named by itself belongs to
+    the folder that it is in. Another folder of the same name is refused: --source gives it a name of its own. Standard
+    input is one text, unless --format says otherwise. What cannot be read is listed, and stops nothing.
+    """
+    _check_input(paths or [], from_, query, table, format_)
+    chunking, columns, most = _chunking(chunk_tokens, overlap), _columns(id_, text, metadata), parse_size(max_size)
+    source: Source
+    if from_:
+        source = PostgresSource([], columns, name=source_name, most=most, url=from_, query=query, table=table)
+    else:
+        source = Source(paths or [], columns, format_, source_name, most)
+    run = _Run(source=source, prune=prune, dry_run=dry_run, moved=moved)
+    with encoder_of(model) as encoder, Index(open_store(to), encoder, chunking=chunking) as index:
+        report = run.into(index)
     if as_json:
+        run.say_json(report)
+    else:
+        run.say(report)
+    return failures.FINE if run.is_sound(report) else failures.UNSOUND
+
+
+def _check_input(paths: list[str], url: str | None, query: str | None, table: str | None, format_: str | None) -> None:
+    if bool(paths) == bool(url):
+        raise SettingError("an ingest reads either files, folders and -, or --from a Postgres; name one of them")
+    if (query or table) and not url:
+        raise SettingError("--query and --table are of --from, which is missing")
+    if format_ not in (None, *FORMATS):
+        raise SettingError(f"unknown format {format_!r}; there are {', '.join(FORMATS)}")
+    if missing := [path for path in paths if path != STANDARD_INPUT and not Path(path).exists()]:
+        raise SettingError(f"there is no {missing[0]}; a PATH is a file, a folder, or - for standard input")
+
+
+def _chunking(tokens: int, overlap: int) -> Chunking | None:
+    if overlap and not tokens:
+        raise SettingError("--overlap is of chunks, and --chunk-tokens 0 makes none; leave one of them out")
+    return Chunking(tokens=tokens, overlap=overlap) if tokens else None
+
+
+def _columns(id_: str | None, text: str, metadata: list[str] | None) -> Columns:
+    columns = Columns(id_, text, tuple(metadata or ()))
+    if taken := [name for name in columns.metadata if name in OWN_METADATA]:
+        raise SettingError(
+            f"--metadata cannot be {taken[0]}: the command keeps there what a record belongs to; rename it"
+        )
+    return columns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """A source on its way into an index, or a count of what that would change."""
+
+    source: Source
+    prune: bool
+    dry_run: bool
+    moved: bool
+
+    def into(self, index: Index) -> IngestReport:
+        """Make the index hold the source's records as they are now."""
+        stored = 0
+        with Bar("ingesting", self.source.size()) as bar:
+            refuse_other_roots(index, self.source.origins, moved=self.moved)
+
+            def advance(report: IngestReport) -> None:
+                nonlocal stored
+                stored = report.written
+                bar.advance(self.source.bytes_read, report.records, "records")
+
+            ingest = index.plan if self.dry_run else index.ingest
+            try:
+                return ingest(self.source, prune=self.source.gone if self.prune else False, on_progress=advance)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(
+                    f"interrupted; {stored:,} chunks of this run are known to be stored, and the same command run "
+                    "again goes on from there"
+                ) from None
+
+    def is_sound(self, report: IngestReport) -> bool:
+        """Return whether all of the source could be read, and stored, and compared with what was stored before."""
+        unpruned = self.prune and (self.source.walk.unknown or not self.source.complete)
+        return not (report.rejected or report.repeated or unpruned)
+
+    def say_json(self, report: IngestReport) -> None:
+        """Say what was done as JSON."""
         numbers = {name: getattr(report, name) for name in ("records", "written", "unchanged", "deleted", "encoded")}
         rejected = [{"id": name, "reason": reason} for name, reason in report.rejected]
-        named: dict[str, Any] = {"rejected": rejected, "repeated": report.repeated, "left_out": source.walk.left_out}
-        done = {"pruned": prune and source.complete, "dry_run": dry_run, "seconds": round(report.seconds, 3)}
-        say_json({**numbers, **named, **done})
-    else:
+        left_out = self.source.walk.left_out
+        named: dict[str, Any] = {"rejected": rejected, "repeated": report.repeated, "left_out": left_out}
+        done = {"pruned": self.prune and self.source.complete, "dry_run": self.dry_run}
+        say_json({**numbers, **named, **done, "seconds": round(report.seconds, 3)})
+
+    def say(self, report: IngestReport) -> None:
+        """Say what was done, and what is amiss: each record that was rejected, left out or not pruned in a line."""
+        walk = self.source.walk
         tell_each("rejected", report.rejected)
         tell_each("repeated", [(name, "came more than once; the last one counts") for name in report.repeated])
-        tell_each("left out", source.walk.links)
-        if others := source.walk.left_out - len(source.walk.links):
+        tell_each("left out", walk.links)
+        if others := walk.left_out - len(walk.links):
             tell(f"left out: {others:,} files of other kinds")
-        if prune:
-            _tell_not_pruned(source)
-        say(f"{'would be: ' if dry_run else ''}{_said(report)}")
-    return not (report.rejected or report.repeated or (prune and (source.walk.unknown or not source.complete)))
+        if self.prune:
+            self._tell_not_pruned()
+        numbers = replace(report, rejected=[], repeated=[])  # which were told each by itself
+        say(f"{'would be: ' if self.dry_run else ''}{numbers}; {len(report.rejected):,} rejected")
 
-
-def _tell_not_pruned(source: Source) -> None:
-    if not source.complete:
-        unread = "could not be read, or are behind a link," if source.walk.links else "could not be read"
-        tell(f"not pruned: which records those are that {unread} is not known; mend them, and run it again")
-    else:
-        unknown = sorted(set(source.walk.unknown))
-        tell_each(
-            "not pruned", [(each, "could not be read, or is behind a link, so that it stays") for each in unknown]
-        )
-
-
-def _said(report: IngestReport) -> str:
-    rate = report.records / report.seconds if report.seconds else 0.0
-    return (
-        f"{report.records:,} records in {report.seconds:.1f} s ({rate:,.0f} a second); {report.written:,} chunks "
-        f"written ({report.encoded:,} encoded), {report.unchanged:,} unchanged, {report.deleted:,} deleted; "
-        f"{len(report.rejected):,} rejected"
-    )
-
-
-# -- the rehearsal: the core plans as ever, but nothing is encoded, and nothing written
-
-
-class Rehearsal:
-    """An encoder that measures texts, and gives vectors of no worth."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self.space = encoder.space
-        self._encoder = encoder
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """How many tokens each text has as a document."""
-        return self._encoder.count_tokens(texts)
-
-    def submit_documents(self, texts: Sequence[str]) -> Future[Vectors]:
-        """No vectors, or the error that a text too long would be."""
-        import numpy as np
-
-        most = self._encoder.max_tokens
-        counts = enumerate(self._encoder.count_tokens(texts))
-        long = [(position, count) for position, count in counts if count > most]
-        if long:
-            raise TextTooLong(
-                [Problem(position, TextTooLong, f"has {count} tokens, more than {most}") for position, count in long]
-            )
-        done: Future[Vectors] = Future()
-        done.set_result(np.zeros((len(texts), self.space.dimensions), dtype=np.float32))
-        return done
-
-    def encode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
-        """Those of the encoder."""
-        return self._encoder.encode_queries(texts, task=task)
-
-    async def aencode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
-        """Those of the encoder."""
-        return await self._encoder.aencode_queries(texts, task=task)
-
-
-def _rehearsed(place: Place, encoder: Encoder) -> RehearsedStore:
-    try:
-        return RehearsedStore(opened(place, encoder, write=False))
-    except StoreMissing:
-        return RehearsedStore(None)
-
-
-class RehearsedStore:
-    """A store, or a place where there is none yet, that is looked at and not written."""
-
-    def __init__(self, store: VectorStore | None) -> None:
-        self._store = store
-
-    def open(self, space: object, *, write: bool) -> None:
-        """It was opened before, to be read."""
-
-    def known(self, record_ids: Sequence[str]) -> Any:  # as a VectorStore's
-        """The hashes of the chunks of those records that are there."""
-        return self._store.known(record_ids) if self._store else {}
-
-    def write(self, write: Write) -> Written:
-        """How many chunks would go."""
-        stale = sum(number >= write.sizes[id_] for id_, known in write.known.items() for number in known)
-        return Written(stale, [])
-
-    def delete(self, record_ids: Sequence[str]) -> int:
-        """How many chunks that would be."""
-        return sum(map(len, self.known(record_ids).values())) if record_ids else 0
-
-    def record_ids(self) -> Iterator[str]:
-        """The ids of all records."""
-        return self._store.record_ids() if self._store else iter(())
-
-    def settle(self) -> None:
-        """Nothing was written."""
-
-    def close(self) -> None:
-        """Let go of connections."""
-        if self._store:
-            self._store.close()
-
-    def search(self, vectors: Vectors, k: int, where: Any, *, with_vectors: bool = False) -> Any:
-        """What is there now."""
-        return (
-            self._store.search(vectors, k, where, with_vectors=with_vectors) if self._store else [[] for _ in vectors]
-        )
-
-    def read(self, record_ids: Any = None, where: Any = None) -> Any:
-        """What is there now."""
-        return self._store.read(record_ids, where) if self._store else iter(())
-
-    def count(self) -> int:
-        """How many chunks there are."""
-        return self._store.count() if self._store else 0
+    def _tell_not_pruned(self) -> None:
+        walk = self.source.walk
+        if self.source.complete:
+            unknown = sorted(set(walk.unknown))
+            reason = "could not be read, or is behind a link, so that it stays"
+            tell_each("not pruned", [(each, reason) for each in unknown])
+        else:
+            unread = "could not be read, or are behind a link," if walk.links else "could not be read"
+            tell(f"not pruned: which records those are that {unread} is not known; mend them, and run it again")

@@ -1,17 +1,14 @@
-"""Which records of an index belong to a source: what an ingest may overwrite, and what it may remove."""
+"""Which records of an index belong to a source, and so which of them an ingest may overwrite."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from harrier_cli.folders import Origin
-from harrier_cli.sources import ROOT, SOURCE, Source
-from harrier_core import Index, SettingError
-
-_WINDOW = 1_000  # records that are looked at, or removed, at once
+from harrier_cli.sources import ROOT, SOURCE
+from harrier_core import Index, SettingError, StoreMissing
 
 
 def refuse_other_roots(index: Index, origins: Iterable[Origin], *, moved: bool) -> None:
@@ -20,33 +17,40 @@ def refuse_other_roots(index: Index, origins: Iterable[Origin], *, moved: bool) 
     moved: the user says that it is the same, elsewhere now; then it must not be where it was any more.
     """
     for origin in origins:
-        mine = {SOURCE: origin.name}
         if moved:
             _refuse_if_not_moved(index, origin)
-            continue
-        if origin.root is None:
-            other = _any(index, {**mine, ROOT: {"$exists": True}})
-            if other is not None:
-                raise SettingError(
-                    f"the index holds a source {origin.name!r} from {other[ROOT]}, whose records this one could "
-                    "replace; give this one another name with --source NAME, or, if it is the same, add --moved"
-                )
-            continue
-        if _any(index, {**mine, ROOT: origin.root}):
-            continue
-        other = _any(index, mine)
-        if other is not None:
-            root = other.get(ROOT)
-            now = (
-                f"the index holds a source {origin.name!r} from {root}"
-                if root
-                else (f"the index holds a source that was named by --source {origin.name}")
-            )
-            same = "if it was moved, add --moved" if root else f"if this is it, add --source {origin.name}"
-            raise SettingError(
-                f"{now}, and this one is {origin.root}, whose records could replace its records; give this one a name "
-                f"of its own with --source NAME, or, {same}"
-            )
+        elif origin.root is None:
+            _refuse_taken_name(index, origin)
+        else:
+            _refuse_other_root(index, origin, origin.root)
+
+
+def _refuse_taken_name(index: Index, origin: Origin) -> None:
+    """Refuse a name given by --source that the records of a folder or a table have already."""
+    other = _any(index, {SOURCE: origin.name, ROOT: {"$exists": True}})
+    if other is not None:
+        raise SettingError(
+            f"the index holds a source {origin.name!r} from {other[ROOT]}, whose records this one could replace; give "
+            "this one another name with --source NAME, or, if it is the same, add --moved"
+        )
+
+
+def _refuse_other_root(index: Index, origin: Origin, root: str) -> None:
+    """Refuse a source of the same name that was made from something else."""
+    if _any(index, {SOURCE: origin.name, ROOT: root}):
+        return
+    other = _any(index, {SOURCE: origin.name})
+    if other is None:
+        return
+    if before := other.get(ROOT):
+        known, same = f"a source {origin.name!r} from {before}", "if it was moved, add --moved"
+    else:
+        known = f"a source that was named by --source {origin.name}"
+        same = f"if this is it, add --source {origin.name}"
+    raise SettingError(
+        f"the index holds {known}, and this one is {root}, whose records could replace its records; give this one a "
+        f"name of its own with --source NAME, or, {same}"
+    )
 
 
 def _refuse_if_not_moved(index: Index, origin: Origin) -> None:
@@ -59,27 +63,13 @@ def _refuse_if_not_moved(index: Index, origin: Origin) -> None:
 
 
 def _any(index: Index, where: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The metadata of a chunk that meets the conditions."""
-    found = index.read(where=where)
+    """Return the metadata of a chunk that meets the conditions, if there is one."""
+    try:
+        found = index.read(where=where)
+    except StoreMissing:
+        return None
     try:
         return next((stored.chunk.metadata for stored in found), None)
     finally:
         if isinstance(found, Generator):  # which holds a cursor open
             found.close()
-
-
-def prune(index: Index, source: Source) -> int:
-    """Remove the records that this source owns and does not have, of which all could be read or named."""
-    if not source.ids:
-        raise SettingError(
-            "--prune, and there was no record at all: that would remove everything of this source; if it is meant, use "
-            "delete"
-        )
-    unseen = (each for each in index.store.record_ids() if hash(each) not in source.ids and source.may_own(each))
-    gone: list[str] = []
-    while batch := list(islice(unseen, _WINDOW)):
-        owned = index.read(batch, {SOURCE: {"$in": sorted({origin.name for origin in source.origins})}})
-        gone += {
-            stored.chunk.record_id for stored in owned if source.owns(stored.chunk.record_id, stored.chunk.metadata)
-        }
-    return sum(index.delete(gone[begin : begin + _WINDOW]) for begin in range(0, len(gone), _WINDOW))

@@ -176,15 +176,14 @@ def postgres_rows(url: str, query: str | None, table: str | None, wanted: Collec
     """What a query, or a table, holds, by a cursor on the server in a transaction that may only read."""
     import harrier_pgvector  # noqa: F401  # first, for it says what to install where psycopg is missing
     import psycopg
+    from harrier_pgvector.connections import checked_conninfo
     from harrier_pgvector.failures import message
     from psycopg import sql
     from psycopg.rows import dict_row
 
-    from harrier_cli.places import connectable
-
     if (query is None) == (table is None):
         raise SettingError("a Postgres source needs either --query or --table")
-    connectable(url)
+    checked_conninfo(url)
     name = sql.Identifier(*(table or "").split(".", 1))
     names = sql.SQL(", ").join(map(sql.Identifier, dict.fromkeys(wanted)))
     said = query.rstrip().rstrip(";").encode() if query else sql.SQL("SELECT {} FROM {}").format(names, name)
@@ -233,12 +232,10 @@ def _hold_what_can_be_held(connection: Any) -> None:  # psycopg's
 
 def database_of(url: str) -> str:
     """The server and database of a connection string, without a user or a password."""
-    import harrier_pgvector  # noqa: F401  # first, as above
+    from harrier_pgvector.connections import checked_conninfo  # first, as above
     from psycopg.conninfo import conninfo_to_dict
 
-    from harrier_cli.places import connectable
-
-    parts = conninfo_to_dict(connectable(url))
+    parts = conninfo_to_dict(checked_conninfo(url))
     where = parts.get("host") or parts.get("hostaddr") or parts.get("service") or "local"
     return f"postgresql://{where}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
 

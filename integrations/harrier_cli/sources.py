@@ -1,4 +1,4 @@
-"""Files, folders, standard input and tables to records; what cannot be read is listed, and stops nothing."""
+"""Files, folders, standard input and tables to records, and to what says which of them could not be read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harrier_cli.limits import DEFAULT_SIZE, Unreadable, read_at_most, too_large
 from harrier_cli.parser import Parser
 from harrier_cli.rows import ROWS, Numbered, database_of, plain, postgres_rows
 from harrier_cli.waiting import waited_for
-from harrier_core import Record
+from harrier_core import Record, Skipped
 
 KINDS = {
     **dict.fromkeys((".txt", ".text"), "text"),
@@ -71,16 +71,14 @@ def _plain(column: str, value: object) -> Any:
 
 @dataclass(slots=True)
 class Source:
-    """Records, read as they are needed, and what became of the others."""
+    """Records, read as they are needed, with a Skipped for each that cannot be; and which stored ones are gone."""
 
     paths: Sequence[str]
     columns: Columns = field(default_factory=Columns)
     format: str | None = None  # of all files, whatever their names say
     name: str | None = None  # of the source, where the folder's own is not meant
     most: int = DEFAULT_SIZE  # bytes of a file, or of a row
-    rejected: list[tuple[str, str]] = field(default_factory=list)  # (file or file:line, reason)
-    ids: set[int] = field(default_factory=set)  # hashes of those of all records, and of what could not be read
-    complete: bool = True  # whether those, and what begins with `walk.unknown`, are all
+    complete: bool = True  # whether all ids were given, or begin with one of `walk.unknown`
     bytes_read: int = 0
     walk: Walk = field(init=False)
     _parser: Parser = field(default_factory=Parser)
@@ -96,17 +94,15 @@ class Source:
         """The sources that the records belong to."""
         return self.walk.origins
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[Record | Skipped]:
         self.walk = self._walk()
         try:
             for file in self.walk:
-                for record in self._read(file):
-                    if record.text != "" and not str(record.text).isspace():  # as in files without text
-                        self.ids.add(hash(record.id))
-                    yield record
+                yield from self._read(file)
         finally:
             self._parser.close()
-        self.rejected += self.walk.unreadable
+        for folder, reason in self.walk.unreadable:
+            yield Skipped(folder, reason)
         if self.walk.unknown and self.columns.id is not None:
             self.complete = False
 
@@ -116,14 +112,18 @@ class Source:
             return None
         return sum(_size(file.path) for file in self._walk())
 
-    def may_own(self, record_id: str) -> bool:
-        """Whether a record that was not read may be one of these PATHs that is gone."""
+    def gone(self, record_id: str, metadata: Mapping[str, Any]) -> bool:
+        """Return whether a stored record that was not given is one of this source's that is not in it any more."""
+        return self.complete and self._may_own(record_id) and self._owns(record_id, metadata)
+
+    def _may_own(self, record_id: str) -> bool:
+        """Return whether a record may be one of these PATHs, by its id, and is not one that could not be read."""
         if any(map(record_id.startswith, self.walk.unknown)):
             return False
         return self.columns.id is not None or record_id.partition("/")[0] in {each.name for each in self.origins}
 
-    def owns(self, record_id: str, metadata: Mapping[str, Any]) -> bool:
-        """Whether such a record is gone: of a file that was named by itself, only what came from it."""
+    def _owns(self, record_id: str, metadata: Mapping[str, Any]) -> bool:
+        """Return whether such a record is one: of a file that was named by itself, only what came from it."""
         if metadata.get(SOURCE) in self.walk.whole:
             return True
         return any(
@@ -132,7 +132,7 @@ class Source:
             for file in self.walk.alone
         )
 
-    def _read(self, file: File) -> Iterator[Record]:
+    def _read(self, file: File) -> Iterator[Record | Skipped]:
         kind = self.format or KINDS.get(Path(file.path).suffix.lower(), "text")
         try:
             with _open(file.path) as content:
@@ -141,44 +141,43 @@ class Source:
                 else:
                     yield self._document(file, kind, content)
         except OSError as error:
-            self._reject(file.name, f"cannot be read: {error.strerror or type(error).__name__}", rows=kind in ROWS)
-        except _NoText as error:  # what is stored of it is gone from the source, and --prune removes it
-            self.rejected.append((file.name, str(error)))
+            reason = f"cannot be read: {error.strerror or type(error).__name__}"
+            yield self._unread(file.name, reason, rows=kind in ROWS)
         except Unreadable as error:
-            self._reject(file.name, str(error), rows=kind in ROWS)
+            yield self._unread(file.name, str(error), rows=kind in ROWS)
         if file.path != STANDARD_INPUT:
             self.bytes_read += _size(file.path)
 
-    def _document(self, file: File, kind: str, content: IO[bytes]) -> Record:
+    def _document(self, file: File, kind: str, content: IO[bytes]) -> Record | Skipped:
         raw = read_at_most(content, self.most)
         text, metadata = self._parser.read(kind, raw, self.most) if kind in PARSERS else plain_text(raw)
         if not text.strip():
-            raise _NoText("has no text in it")
+            return Skipped(file.name, "has no text in it", gone=True)
         return _owned(Record(file.name, text, {"format": kind, **metadata}), file.origin)
 
-    def _rows(self, name: str, rows: Iterable[Numbered], origin: Origin) -> Iterator[Record]:
+    def _rows(self, name: str, rows: Iterable[Numbered], origin: Origin) -> Iterator[Record | Skipped]:
         for number, row in rows:
             try:
                 if isinstance(row, Unreadable):
                     raise row
                 record = self.columns.record(f"{name}:{number}", row, self.most)
-                yield _owned(record, origin, None if self.columns.id is None else name)
             except Unreadable as error:
-                self.rejected.append((f"{name}:{number}", str(error)))
-                if self.columns.id is None:
-                    self.ids.add(hash(f"{name}:{number}"))
-                else:
+                if self.columns.id is not None:
                     self.complete = False
+                yield Skipped(f"{name}:{number}", str(error))
+                continue
+            if isinstance(record.text, str) and not record.text.strip():  # as in files without text
+                yield Skipped(record.id, "has a text that is empty or blank", gone=True)
+            else:
+                yield _owned(record, origin, None if self.columns.id is None else name)
 
-    def _reject(self, name: str, reason: str, *, rows: bool) -> None:
-        """What is stored of it, if its id is known, is not gone from the source: it is not to be pruned."""
-        self.rejected.append((name, reason))
-        if not rows:
-            self.ids.add(hash(name))
-        elif self.columns.id is None:
+    def _unread(self, name: str, reason: str, *, rows: bool) -> Skipped:
+        """Report a file. What is stored of it is not gone; of rows, which those are is known by their ids at best."""
+        if rows and self.columns.id is None:
             self.walk.unknown.append(f"{name}:")
-        else:
+        elif rows:
             self.complete = False
+        return Skipped(name, reason)
 
 
 def _owned(record: Record, origin: Origin, file: str | None = None) -> Record:
@@ -210,27 +209,21 @@ class PostgresSource(Source):
             return Origin(self.table, f"{server} table {self.table}")
         return Origin("query", f"{server} query {sha256((self.query or '').encode()).hexdigest()[:16]}")
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[Record | Skipped]:
         rows = postgres_rows(self.url, self.query, self.table, self.columns.wanted)
-        for record in self._rows(self._origin.name, rows, self._origin):
-            self.ids.add(hash(record.id))
-            yield record
+        yield from self._rows(self._origin.name, rows, self._origin)
 
     def size(self) -> int | None:
-        """Only a second look at all of it would tell."""
+        """Return None: only a second look at all of it would tell."""
         return None
 
-    def may_own(self, record_id: str) -> bool:
-        """Whether a record that was not read may be a row that is gone."""
+    def _may_own(self, record_id: str) -> bool:
+        """Return whether a record may be a row, by its id."""
         return self.columns.id is not None or record_id.startswith(f"{self._origin.name}:")
 
-    def owns(self, record_id: str, metadata: Mapping[str, Any]) -> bool:
-        """Whether it is one."""
+    def _owns(self, record_id: str, metadata: Mapping[str, Any]) -> bool:
+        """Return whether it is one."""
         return metadata.get(SOURCE) == self._origin.name
-
-
-class _NoText(Unreadable):
-    """A file of nothing but white space."""
 
 
 @contextmanager

@@ -10,18 +10,17 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import parse_qsl, urlsplit
 
 import typer
 
 from harrier_cli import failures
 from harrier_cli.options import AsJson, ModelName, encoder_of
 from harrier_cli.output import say, say_json, shown, tell
-from harrier_cli.places import Postgres, PostgresFolder, parse
 from harrier_core import Chunking, SettingError
 
 if TYPE_CHECKING:
     from harrier_pgvector.sync import SyncFailure, SyncStatus, SyncWorker, TableSync
+    from harrier_pgvector.urls import Target
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,27 +47,23 @@ _SECOND = 1.0
 class Database:
     """A Postgres, and the table that a URL named in it."""
 
-    place: Postgres | PostgresFolder
-    table: str | None
+    target: Target
     trust: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, url: str, trust: list[str] | None = None) -> Database:
-        """What a URL names; trust: other roles that tables may belong to."""
-        place = parse(url)
-        if not isinstance(place, Postgres | PostgresFolder):
-            raise SettingError(
-                "a sync lives in Postgres: postgresql://user@host/db?table=NAME or pgvector:FOLDER?table=NAME"
-            )
-        return cls(place, dict(parse_qsl(urlsplit(url).query)).get("table"), tuple(trust or ()))
+        """Return what a URL names. trust: other roles that tables may belong to."""
+        from harrier_pgvector.urls import Target
+
+        return cls(Target.of(url), tuple(trust or ()))
 
     @contextmanager
     def sync(self) -> Iterator[TableSync]:
         """The declared table that is meant: the named one, or the only one."""
         from harrier_pgvector.sync import TableSync
 
-        with self.place.conninfo() as conninfo:
-            name, schema = self.table, self.place.schema
+        with self.target.conninfo() as conninfo:
+            name, schema = self.target.table, self.target.schema
             if name is None:
                 tables = [status.table for status in self.statuses(conninfo)]
                 if len(tables) != 1:
@@ -82,11 +77,13 @@ class Database:
         from harrier_pgvector.sync import sync_statuses
 
         found = sync_statuses(conninfo, trust=self.trust)
-        if self.table is None:
+        if self.target.table is None:
             return found
-        found = [each for each in found if each.table == f"{self.place.schema}.{self.table}"]
+        found = [each for each in found if each.table == f"{self.target.schema}.{self.target.table}"]
         if not found:
-            raise SettingError(f"table {self.table!r} follows no other table; leave ?table= out to see all that do")
+            raise SettingError(
+                f"table {self.target.table!r} follows no other table; leave ?table= out to see all that do"
+            )
         return found
 
     def failures(self, conninfo: str, status: SyncStatus, most: int) -> list[SyncFailure]:
@@ -128,7 +125,7 @@ def create(
 ) -> None:
     """Declare that the texts of a table are to be embedded, now and whenever they change."""
     database = Database.of(to, trust)
-    if database.table is None:
+    if database.target.table is None:
         raise SettingError("name the table of the chunks: --to '...?table=NAME'")
     chunking = Chunking(tokens=chunk_tokens, overlap=overlap)
     with database.sync() as sync:
@@ -166,7 +163,7 @@ def run(
         said = str(encoder.space)  # a model that is not there is an error now, and not at the first change
         databases = [Database.of(place, trust) for place in places]
         trusted = databases[0].trust
-        conninfos = [stack.enter_context(each.place.conninfo()) for each in databases]
+        conninfos = [stack.enter_context(each.target.conninfo()) for each in databases]
 
         def statuses() -> list[SyncStatus]:
             return [status for each in conninfos for status in sync_statuses(each, trust=trusted)]
@@ -175,7 +172,7 @@ def run(
             host, port = _address(metrics)
             stack.enter_context(serve_metrics(statuses, host, port))
         workers = [SyncWorker(each, encoder, lease=lease, poll=poll, trust=trusted) for each in conninfos]
-        tell(f"embedding with {said} what changes in {', '.join(str(each.place) for each in databases)}")
+        tell(f"embedding with {said} what changes in {', '.join(str(each.target) for each in databases)}")
         _work(workers, once=once)
         troubles = [trouble for worker in workers for trouble in worker.troubles.items()]
         for table, trouble in troubles:
@@ -217,7 +214,7 @@ def status(
 ) -> int:
     """Say how declared tables stand; the code is 1 if one is broken or has failed rows."""
     database = Database.of(place, trust)
-    with database.place.conninfo() as conninfo:
+    with database.target.conninfo() as conninfo:
         if watch:
             return _watch(database, conninfo)
         found = database.statuses(conninfo)

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from harrier_core import BadVectors, HarrierError, InputError, NotText, Problem, TextTooLong, errors
+from harrier_core import BadVectors, HarrierError, InputError, NotText, Problem, SettingError, TextTooLong, errors
 
 CLASSES = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, Exception)]
 
@@ -50,3 +50,13 @@ def test_an_input_error_counts_the_others() -> None:
     assert error.position == 3
     assert error.problems == tuple(problems)
     assert str(InputError(problems[:1])) == "text 3 has 9 tokens"
+
+
+def test_wrong_usage_is_told_from_failures() -> None:
+    """By the class alone, which a command line needs for its exit code, and a server for its status."""
+    assert {each.__name__ for each in CLASSES if getattr(each, "usage", False)} == {
+        *("InputError", "NotText", "EmptyText", "InvalidText", "TextTooLong"),
+        *("SettingError", "TaskError", "FilterError"),
+    }
+    assert SettingError("anything").usage
+    assert not HarrierError("anything").usage

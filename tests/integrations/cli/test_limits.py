@@ -22,7 +22,7 @@ from harrier_cli.rows import csv_rows, jsonl_rows
 from harrier_cli.sources import Columns, Source
 from pdfs import pdf
 
-from harrier_core import SettingError
+from harrier_core import Record, SettingError, Skipped
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 MOST = 10**9
@@ -109,10 +109,9 @@ def test_a_file_that_takes_too_long(parser: Parser, tmp_path: Path) -> None:
         (tmp_path / name).write_text(f"<p>{name}", encoding="utf-8")
     (tmp_path / "b.html").write_bytes(SLOW)
     source = Source([str(tmp_path)], _parser=parser)
-    assert [record.text for record in source] == ["a.html", "c.html"]
-    [(name, reason)] = source.rejected
-    assert name == f"{tmp_path.name}/b.html"
-    assert reason == "takes more than 0.5 seconds to read; convert it to text"
+    first, slow, last = source
+    assert slow == Skipped(f"{tmp_path.name}/b.html", "takes more than 0.5 seconds to read; convert it to text")
+    assert [each.text for each in (first, last) if isinstance(each, Record)] == ["a.html", "c.html"]
     assert source.complete
 
 
@@ -288,10 +287,11 @@ def test_a_long_text_of_a_row(tmp_path: Path) -> None:
 
     pq.write_table(pa.table({"id": ["a", "b"], "text": ["x" * 1_000, "short"]}), tmp_path / "rows.parquet")
     source = Source([str(tmp_path)], Columns("id"), most=100)
-    assert [record.id for record in source] == ["b"]
-    assert source.rejected == [
-        (f"{tmp_path.name}/rows.parquet:1", "has a text of more than 100 B; split it, or raise --max-size")
-    ]
+    long, short = source
+    assert long == Skipped(
+        f"{tmp_path.name}/rows.parquet:1", "has a text of more than 100 B; split it, or raise --max-size"
+    )
+    assert short.id == "b"
 
 
 # -- PDF

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from harrier_cli.sources import ROOT, SOURCE, Columns, PostgresSource, Source
 
-from harrier_core import SettingError
+from harrier_core import SettingError, Skipped
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -248,12 +248,8 @@ def test_no_name(path: str) -> None:
         with pytest.raises(SettingError, match="has no name for a source; give it one with --source NAME"):
             Source([path])
     else:
-        assert not list(_silent(Source([path])))
-
-
-def _silent(source: Source) -> Iterator[Any]:
-    yield from source
-    assert [reason for _, reason in source.rejected] == ["cannot be read: No such file or directory"]
+        [missing] = Source([path])
+        assert missing == Skipped(f"{Path.cwd().name}/nothing", "cannot be read: No such file or directory")
 
 
 def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +268,7 @@ def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monk
         denied = name
         source = Source([str(tmp_path / "docs")])
         list(source)
-        assert [id_ for id_ in ("docs/c.md", "docs/in/b.md") if source.may_own(id_)] == gone
+        assert [id_ for id_ in ("docs/c.md", "docs/in/b.md") if source.gone(id_, {SOURCE: "docs"})] == gone
 
 
 def test_a_file_that_has_no_text_any_more(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
@@ -285,12 +281,26 @@ def test_a_file_that_has_no_text_any_more(call: Run, to: list[str], stored: Stor
     assert list(stored()) == ["docs/a.md"]
 
 
+def test_a_row_that_has_no_text_any_more(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
+    """As a file."""
+    rows = write(tmp_path / "rows.csv", "id,text\na,one\nb,a secret\n")
+    call("ingest", "rows.csv", *to, "--id", "id")
+    write(rows, 'id,text\na,one\nb," "\n')
+    told = call("ingest", "rows.csv", *to, "--id", "id", code=1)
+    assert "rejected: b: has a text that is empty or blank" in told.stderr
+    assert set(stored()) == {"a", "b"}
+    assert "1 deleted; 1 rejected" in call("ingest", "rows.csv", *to, "--id", "id", "--prune", code=1).stdout
+    assert set(stored()) == {"a"}
+
+
 def test_a_link_to_itself(tmp_path: Path) -> None:
     """It leads nowhere, and stops nothing."""
     write(tmp_path / "docs" / "a.md")
     (tmp_path / "docs" / "loop.md").symlink_to("loop.md")
     (tmp_path / "docs" / "loops").symlink_to("loops")
-    assert [record.id for record in Source([str(tmp_path / "docs")])] == ["docs/a.md"]
+    found, loop = Source([str(tmp_path / "docs")])
+    assert (found.id, loop.id) == ("docs/a.md", "docs/loop.md")
+    assert isinstance(loop, Skipped)
 
 
 def test_a_name_that_a_folder_has(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:

@@ -84,7 +84,11 @@ def test_dry_run(call: Run, place: str) -> None:
         (["create", "--source", "articles", "--text", "titel", "--to", "PLACE"], 2, "does not exist"),
         (["create", "--source", "nothing", "--text", "title", "--to", "PLACE"], 2, "there is no table 'nothing'"),
         (["create", "--source", "articles", "--text", "title", "--to", "DATABASE"], 2, "name the table of the chunks"),
-        (["create", "--source", "articles", "--text", "title", "--to", "qdrant:folder"], 2, "lives in Postgres"),
+        (
+            ["create", "--source", "articles", "--text", "title", "--to", "qdrant:folder"],
+            2,
+            "the URL of a table must be postgresql://",
+        ),
         (["drop", "DATABASE"], 2, "name the table with ?table=NAME; declared are: none"),
         (["retry", "PLACE"], 3, "table public.chunks follows no other table"),
         (["status", "PLACE"], 2, "table 'chunks' follows no other table"),

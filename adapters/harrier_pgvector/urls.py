@@ -1,0 +1,94 @@
+"""URLs of tables: postgresql://user@host/db?table=docs on a server, pgvector:FOLDER?table=docs in a folder.
+
+Both take &schema=NAME as well, for another one than public. `harrier_core.open_store` finds `open_url`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+from harrier_core.errors import SettingError
+from harrier_pgvector.connections import checked_conninfo
+from harrier_pgvector.embedded import check_index, start
+from harrier_pgvector.naming import SCHEMA, SERVER_URLS, TABLE, joined, query_of, shown, without_password
+from harrier_pgvector.store import PgVectorStore
+
+_FORMS = "postgresql://user@host/db?table=docs or pgvector:FOLDER?table=docs"
+_ESCAPED = "with %23 for a #, %2F for a /, %3F for a ?, %5B for a [ and %25 for a % in a password"
+
+
+def open_url(url: str) -> PgVectorStore:
+    """Return the store that a URL names. It connects to nothing yet."""
+    return Target.of(url).store()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The parts of a URL. As text it holds no password."""
+
+    database: str | Path  # a connection string for libpq, or the folder of an embedded server
+    table: str | None = None  # if it names one
+    schema: str = SCHEMA
+
+    @classmethod
+    def of(cls, url: str) -> Target:
+        """Split a URL. No error quotes it, for it may hold a password."""
+        if url.startswith(SERVER_URLS):
+            return cls(*_server(url))
+        scheme, _, rest = url.partition(":")
+        if scheme == "pgvector" and not rest.startswith("//"):
+            return cls(*_folder(rest))
+        raise SettingError(f"the URL of a table must be {_FORMS}")
+
+    def store(self) -> PgVectorStore:
+        """Return the store of the table. It connects to nothing yet."""
+        table = TABLE if self.table is None else self.table
+        if isinstance(self.database, Path):
+            return PgVectorStore.embedded(self.database, table=table, schema=self.schema)
+        return PgVectorStore(self.database, table=table, schema=self.schema)
+
+    @contextmanager
+    def conninfo(self) -> Iterator[str]:
+        """Yield what libpq connects by; an embedded server runs meanwhile. Raise StoreMissing if it has no folder."""
+        if not isinstance(self.database, Path):
+            yield self.database
+            return
+        check_index(self.database)
+        conninfo, stop = start(self.database, create=False)
+        try:
+            yield conninfo
+        finally:
+            stop()
+
+    def __str__(self) -> str:
+        database = self.database if isinstance(self.database, Path) else without_password(self.database)
+        return shown(database, self.table, self.schema)
+
+
+def _server(url: str) -> tuple[str, str | None, str]:
+    """Take the names of the table and its schema out of a URL: libpq does not know them."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # of brackets that hold no address, and it may quote them
+        raise SettingError(f"the URL has no valid host; it must be {_FORMS}, {_ESCAPED}") from None
+    if parts.fragment:
+        raise SettingError(f"a URL must have no part behind a #; it is written {_ESCAPED}")
+    options = dict(parse_qsl(parts.query.replace("+", "%2B"), keep_blank_values=True))  # as libpq reads them
+    own = dict(parse_qsl(parts.query, keep_blank_values=True))
+    for name in ("table", "schema"):
+        options.pop(name, None)
+    address = joined(parts.scheme, parts.netloc, parts.path, query_of(options.items()))
+    return checked_conninfo(address), own.get("table"), own.get("schema", SCHEMA)
+
+
+def _folder(rest: str) -> tuple[Path, str | None, str]:
+    folder, _, query = rest.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    table, schema = options.pop("table", None), options.pop("schema", SCHEMA)
+    if options or not folder:
+        raise SettingError("the URL of a folder must be pgvector:FOLDER?table=NAME&schema=NAME; it takes nothing else")
+    return Path(folder).expanduser(), table, schema

@@ -1,0 +1,113 @@
+"""What a URL of a table means; its table and schema do not reach libpq, and a password reaches no screen."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlencode
+
+import psycopg
+import pytest
+from harrier_pgvector import PgVectorStore
+from harrier_pgvector.naming import without_password
+from harrier_pgvector.urls import Target
+from psycopg.conninfo import conninfo_to_dict
+
+from harrier_core import Encoder, Index, Record, SettingError, StoreMissing, open_store
+
+
+def test_a_server() -> None:
+    url = "postgresql://me@host/db?sslmode=require&table=a%20b"
+    assert Target.of(url) == Target("postgresql://me@host/db?sslmode=require", "a b")
+    assert Target.of("postgres:///db?table=t&schema=s") == Target("postgres:///db", "t", "s")
+    assert Target.of("postgresql://host/db") == Target("postgresql://host/db", None, "public")
+
+
+def test_libpq_takes_a_plus_for_itself() -> None:
+    """In the settings of a connection; in the name of a table it is a blank, as in other URLs."""
+    spaced = "postgresql://host/db?options=-c%20statement_timeout%3D30s&application_name=a%2Bb+c&table=a+b"
+    target = Target.of(spaced)
+    assert target.table == "a b"
+    known = conninfo_to_dict(str(target.database))
+    assert (known["options"], known["application_name"]) == ("-c statement_timeout=30s", "a+b+c")
+
+
+def test_a_folder() -> None:
+    assert Target.of("pgvector:a/b?table=t&schema=s") == Target(Path("a/b"), "t", "s")
+    assert Target.of("pgvector:~/pg") == Target(Path.home() / "pg")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://me:hunter2@host:5/db?password=hunter2", "postgresql://me@host:5/db"),
+        ("postgresql://me@host/db?table=t", "postgresql://me@host/db (table 't')"),
+        ("postgresql:///db?table=t&schema=s", "postgresql:///db (table 't' in schema 's')"),
+        ("pgvector:a/b?table=t", "pgvector:a/b?table=t"),
+        ("pgvector:a/b?schema=s&table=t", "pgvector:a/b?table=t&schema=s"),
+        ("pgvector:a/b", "pgvector:a/b"),
+    ],
+)
+def test_as_text(url: str, said: str) -> None:
+    assert str(Target.of(url)) == said
+
+
+@pytest.mark.parametrize(
+    ("store", "said"),
+    [
+        (PgVectorStore("postgresql://me:hunter2@host:5/db"), "postgresql://me@host:5/db (table 'documents')"),
+        (PgVectorStore("postgres://host/db", table="t", schema="s"), "postgres://host/db (table 't' in schema 's')"),
+        (PgVectorStore("host=h password=hunter2 user=me", table="t"), "'user=me host=h' (table 't')"),
+        (PgVectorStore("postgresql://me:hun[ter2@host/db"), "a Postgres server (table 'documents')"),
+        (PgVectorStore.embedded("a/b"), "pgvector:a/b?table=documents"),
+        (PgVectorStore.embedded("a/b", table="t", schema="s"), "pgvector:a/b?table=t&schema=s"),
+    ],
+)
+def test_a_store_as_text(store: PgVectorStore, said: str) -> None:
+    assert str(store) == said
+
+
+def test_an_address_without_a_host() -> None:
+    """Its slashes stay."""
+    assert without_password("postgresql:///db?host=/tmp") == "postgresql:///db?host=%2Ftmp"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "x", "postgresql:db", "postgresql//me:hunter2@host/db", "postgresql://me:hunter2@[host/db"),
+        *("postgresql://me:hun#ter2@host/db", "postgresql://me:hun?ter2@host/db", "postgresql://me:hun%zzter2@host/db"),
+        *("pgvector:", "pgvector:?table=x", "pgvector:d?tables=x", "pgvector://d"),
+        "postgresql://me:hun/ter2@host/db",
+    ],
+)
+def test_no_url(url: str) -> None:
+    """None is quoted, for it may hold a password."""
+    with pytest.raises(SettingError) as error:
+        Target.of(url)
+    assert "hun" not in str(error.value)
+    assert "ter2" not in str(error.value)
+
+
+def test_the_core_finds_it(postgres: str, table: str, tmp_path: Path) -> None:
+    """By the scheme, through the entry points; nothing is started or made to find out that nothing is there."""
+    for url in (f"{postgres}&{urlencode({'table': table})}", f"pgvector:{tmp_path}/pg?table=t"):
+        with closing(open_store(url)) as store:
+            assert store.space() is None
+            with pytest.raises(StoreMissing, match="ingest something into it first"):
+                store.describe()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_embedded_server_runs_meanwhile(tmp_path: Path, encoder: Encoder) -> None:
+    """For what needs a connection string; a folder that is no index is left as it is."""
+    target = Target.of(f"pgvector:{tmp_path}/pg?table=t")
+    with pytest.raises(StoreMissing), target.conninfo():
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with Index(target.store(), encoder) as index:
+        index.ingest([Record("a", "bread rises")])
+    with target.conninfo() as conninfo, psycopg.connect(conninfo) as connection:
+        assert connection.execute("SELECT record_id FROM t").fetchall() == [("a",)]
+    with pytest.raises(psycopg.OperationalError), psycopg.connect(conninfo):
+        pass
