@@ -43,6 +43,7 @@ from harrier_core.errors import (
     WrongSpace,
 )
 from harrier_core.index import Index
+from harrier_core.ingest import Pruning
 from harrier_core.opening import open_store
 from harrier_core.query import Search
 from harrier_core.records import Chunk, IngestReport, Match, Record, Skipped, VerifyReport
@@ -86,6 +87,7 @@ __all__ = [
     "OutOfMemory",
     "Problem",
     "ProcessEnding",
+    "Pruning",
     "Record",
     "RoleWarning",
     "Search",

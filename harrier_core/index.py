@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from harrier_core.errors import SettingError, StoreMissing
 from harrier_core.filters import parse
-from harrier_core.ingest import Ingest, Progress, Prune
+from harrier_core.ingest import Ingest, Progress, Pruning
 from harrier_core.records import MOST_ID_BYTES, plain, unstorable
 from harrier_core.searching import Searching
 
@@ -54,14 +54,14 @@ class Index(Searching):
         self,
         records: Iterable[Record | Skipped],
         *,
-        prune: Prune = False,
+        prune: bool | Pruning = False,
         on_progress: Progress | None = None,
         build_indexes: bool = True,
     ) -> IngestReport:
         """Make the store hold these records as they are now: a second run changes nothing.
 
         records: any iterable, read as it is needed, of any length. A bad record is reported and left out. prune: remove
-        records that are not among them, or those of which a function of id and metadata says so. on_progress: called
+        records that are not among them, or some of those, as a Pruning says. on_progress: called
         with the report so far after each window. build_indexes: at the end, build what searches need, unless somebody
         else loads or builds; with False, call `build_indexes` once all of several loads are done.
         """
@@ -71,7 +71,7 @@ class Index(Searching):
         self,
         records: Iterable[Record | Skipped],
         *,
-        prune: Prune = False,
+        prune: bool | Pruning = False,
         on_progress: Progress | None = None,
         build_indexes: bool = True,
     ) -> IngestReport:
@@ -97,13 +97,13 @@ class Index(Searching):
         return Ingest(self.encoder, self.chunking, on_progress)
 
     def _run(
-        self, ingest: Ingest, records: Iterable[Record | Skipped], *, prune: Prune, build_indexes: bool
+        self, ingest: Ingest, records: Iterable[Record | Skipped], *, prune: bool | Pruning, build_indexes: bool
     ) -> IngestReport:
         self._handle = self.store.open(self._encoder_space(), create=True)
         return ingest.run(self._handle, records, prune=prune, build_indexes=build_indexes)
 
     def plan(
-        self, records: Iterable[Record | Skipped], *, prune: Prune = False, on_progress: Progress | None = None
+        self, records: Iterable[Record | Skipped], *, prune: bool | Pruning = False, on_progress: Progress | None = None
     ) -> IngestReport:
         """Return the report that `ingest` would give for these records. It encodes nothing and writes nothing."""
         from harrier_core.rehearsal import Measuring, Untouched

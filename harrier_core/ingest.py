@@ -11,8 +11,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harrier_core.chunking import Chunking, chunks
 from harrier_core.embedder import Embedder, Encoded
@@ -26,6 +27,7 @@ from harrier_core.errors import (
     SettingError,
     StoreError,
 )
+from harrier_core.filters import Condition, parse
 from harrier_core.planning import Plan, plan
 from harrier_core.records import Chunk, IngestReport, Metadata, Record, Skipped, Unstorable, checked, id_hash
 from harrier_core.store import IngestStore, Written
@@ -39,8 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Progress = Callable[[IngestReport], None]
-Gone = Callable[[str, Metadata], bool]  # whether a record that was not among the others is gone: its id and metadata
-Prune = bool | Gone
+Gone = Callable[[str, Metadata], bool]
 
 # What is held at once: a transaction of the store, and enough texts of like length for full passes.
 _WINDOW_RECORDS, _WINDOW_CHARACTERS = 1_000, 2_000_000
@@ -49,6 +50,18 @@ _WINDOW_RECORDS, _WINDOW_CHARACTERS = 1_000, 2_000_000
 _WRITERS, _UNDER_WAY = 3, 5
 # How often records may turn out to be changed by somebody else before that is an error.
 _ATTEMPTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """Which of the records that an ingest did not meet are to be removed.
+
+    where: only those that meet these conditions on metadata, as in `harrier_core.filters`. gone: and of which this says
+    so, by id and metadata; it is asked at the end.
+    """
+
+    where: Mapping[str, Any] | None = None
+    gone: Gone | None = None
 
 
 class Ingest:
@@ -69,12 +82,15 @@ class Ingest:
         self.report = IngestReport()
 
     def run(
-        self, store: IngestStore, records: Iterable[Record | Skipped], *, prune: Prune = False, build_indexes: bool
+        self,
+        store: IngestStore,
+        records: Iterable[Record | Skipped],
+        *,
+        prune: bool | Pruning = False,
+        build_indexes: bool,
     ) -> IngestReport:
-        """Ingest all records into a store, and with `prune` remove those of the store that are not among them.
-
-        A function as `prune` says which of those, by their ids and metadata.
-        """
+        """Ingest all records into a store, and with `prune` remove those of the store that are not among them."""
+        condition = parse(prune.where) if isinstance(prune, Pruning) else None  # what is wrong with it shows first
         self._store = store
         with ThreadPoolExecutor(_WRITERS, thread_name_prefix="harrier-write") as writing:
             try:
@@ -98,7 +114,7 @@ class Ingest:
                     log.warning("ingest cut short after %d chunks: %s; run it again", self.report.written, error)
                 raise
         if prune and not self._stopped.is_set():
-            self._prune(None if prune is True else prune)
+            self._prune(None if prune is True else prune, condition)
         if build_indexes:
             self._store.build_indexes()
         self._tell()
@@ -239,7 +255,7 @@ class Ingest:
 
     # -- afterwards
 
-    def _prune(self, gone: Gone | None) -> None:
+    def _prune(self, among: Pruning | None, where: Condition | None) -> None:
         if not self._seen:
             raise SettingError(
                 "prune=True, and there was no record at all: that would remove everything; if it is meant, use delete"
@@ -252,10 +268,15 @@ class Ingest:
         unseen = [record_id for record_id in self._store.record_ids() if id_hash(record_id) not in self._seen]
         for begin in range(0, len(unseen), _WINDOW_RECORDS):
             ids = unseen[begin : begin + _WINDOW_RECORDS]
-            if gone is not None:
-                chunks = (each.chunk for each in self._store.read(ids))
+            if among is not None:
+                gone = among.gone or _every
+                chunks = (each.chunk for each in self._store.read(ids, where))
                 ids = sorted({each.record_id for each in chunks if gone(each.record_id, each.metadata)})
             self.report.deleted += self._store.delete(ids) if ids else 0
+
+
+def _every(_id: str, _metadata: Metadata) -> bool:
+    return True
 
 
 class _Window:

@@ -86,7 +86,7 @@ ROOMS: dict[str, set[str]] = {
     "store": {"filters", "query", "records", "space", "numpy"},
     "opening": {"errors", "store"},
     "planning": {"records", "store", "numpy"},
-    "ingest": {"chunking", "embedder", "ending", "errors", "planning", "records", "store", "numpy"},
+    "ingest": {"chunking", "embedder", "ending", "errors", "filters", "planning", "records", "store", "numpy"},
     "rehearsal": {"embedder", "errors", "filters", "space", "store", "tasks", "numpy"},
     "diversity": {"errors", "records", "numpy"},
     "searching": {"diversity", "embedder", "errors", "filters", "query", "records", "store", "tasks", "numpy"},
@@ -133,7 +133,8 @@ ROOMS: dict[str, set[str]] = {
     "cache": {"embedder", "encoder", "errors", "space", "tasks", "numpy"},
     "testing.memory": {"errors", "filters", "query", "records", "space", "store", "numpy"},
     "testing.contract": {
-        *("chunking", "encoder", "errors", "filters", "index", "query", "records", "store", "testing.models"),
+        *("chunking", "encoder", "errors", "filters", "index", "ingest", "query", "records", "store"),
+        *("testing.models",),
         "pytest",
     },
     "testing.sample": set(),

@@ -27,6 +27,7 @@ from harrier_core.encoder import Encoder
 from harrier_core.errors import FilterError, SettingError, StoreMissing, WrongSpace
 from harrier_core.filters import meets, parse
 from harrier_core.index import Index
+from harrier_core.ingest import Pruning
 from harrier_core.query import Search
 from harrier_core.records import Chunk, IngestReport, Record, Skipped
 from harrier_core.store import VectorStore, Write
@@ -511,11 +512,15 @@ class StoreContract:
         assert set(index.record_ids()) == {"bread"}
 
     def test_prune_some(self, index: Index) -> None:
-        """Only what a function says is gone."""
+        """Only what meets a condition, and of which a function says that it is gone."""
         index.ingest(RECORDS)
-        report = index.ingest([BREAD], prune=lambda id_, metadata: id_ == "river" and metadata["topic"] == "earth")
+        assert index.ingest([BREAD], prune=Pruning({"topic": "health"}, lambda id_, _: id_ == "river")).deleted == 0
+        report = index.ingest([BREAD], prune=Pruning(gone=lambda _, metadata: metadata["topic"] == "earth"))
         assert report.deleted == 1
         assert set(index.record_ids()) == {"bread", "virus"}
+        assert index.ingest([BREAD], prune=Pruning({"topic": {"$in": ["health", "earth"]}})).deleted == 1
+        with pytest.raises(FilterError):
+            index.ingest([BREAD], prune=Pruning({"$nor": []}))
 
     def test_clear(self, index: Index) -> None:
         """Of all records; where there is nothing, nothing is made."""

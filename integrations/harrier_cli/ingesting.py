@@ -147,7 +147,7 @@ class _Run:
 
             ingest = index.plan if self.dry_run else index.ingest
             try:
-                return ingest(self.source, prune=self.source.gone if self.prune else False, on_progress=advance)
+                return ingest(self.source, prune=self.source.pruning if self.prune else False, on_progress=advance)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(
                     f"interrupted; {stored:,} chunks of this run are known to be stored, and the same command run "

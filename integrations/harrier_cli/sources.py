@@ -18,7 +18,7 @@ from harrier_cli.limits import DEFAULT_SIZE, Unreadable, read_at_most, too_large
 from harrier_cli.parser import Parser
 from harrier_cli.rows import ROWS, Numbered, database_of, plain, postgres_rows
 from harrier_cli.waiting import waited_for
-from harrier_core import Record, Skipped
+from harrier_core import Pruning, Record, Skipped
 
 KINDS = {
     **dict.fromkeys((".txt", ".text"), "text"),
@@ -111,6 +111,11 @@ class Source:
         if STANDARD_INPUT in self.paths:
             return None
         return sum(_size(file.path) for file in self._walk())
+
+    @property
+    def pruning(self) -> Pruning:
+        """Which stored records are not in this source any more, known once all of it was read."""
+        return Pruning({SOURCE: {"$in": sorted({origin.name for origin in self.origins})}}, self.gone)
 
     def gone(self, record_id: str, metadata: Mapping[str, Any]) -> bool:
         """Return whether a stored record that was not given is one of this source's that is not in it any more."""

@@ -43,6 +43,7 @@ from harrier_core import (
     OpenStore,
     OutOfMemory,
     Problem,
+    Pruning,
     Record,
     Search,
     Skipped,
@@ -163,7 +164,7 @@ def searching(index: Index) -> None:
     [stored, *_] = assert_type(index.read(["id"], where), Iterator[Stored])
     assert_type(stored.chunk, Chunk)
     assert_type(stored.vector, Vectors)
-    assert_type(index.plan(records(), prune=lambda id_, metadata: metadata.get("year") == 2021), IngestReport)
+    assert_type(index.plan(records(), prune=Pruning({"year": 2021}, lambda id_, metadata: True)), IngestReport)
     assert_type(index.ingest([Skipped("id", "cannot be read")], build_indexes=False) + report, IngestReport)
     index.build_indexes()
     assert_type(list(index.record_ids()), list[str])
