@@ -16,7 +16,7 @@ _LOCK_TIMEOUT = "10s"
 # Another builder is waited for longer, so that an ingest ends when the indexes are there.
 _BUILDER_TIMEOUT = "10min"
 # How often, and seconds between, it is looked for other writers.
-_LOOKS, _BETWEEN_LOOKS = 10, 0.02
+_LOOKS, _BETWEEN_LOOKS = 10, 0.05
 _TRANSACTION_TIMEOUT = 170_000  # the first version that has one
 
 
