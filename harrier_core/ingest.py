@@ -88,11 +88,6 @@ class Ingest:
         *,
         prune: bool | Pruning = False,
         build_indexes: bool,
-        store: IngestStore,
-        records: Iterable[Record | Skipped],
-        *,
-        prune: bool | Pruning = False,
-        build_indexes: bool,
     ) -> IngestReport:
         """Ingest all records into a store, and with `prune` remove those of the store that are not among them."""
         condition = parse(prune.where) if isinstance(prune, Pruning) else None  # what is wrong with it shows first
