@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
     from harrier_core.space import EmbeddingSpace
     from harrier_core.tasks import Task
-
-    Vectors = NDArray[np.float32]
+    from harrier_core.types import Vectors
 
 _FORMAT = 1
 _NUMBER = "<f4"

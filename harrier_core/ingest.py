@@ -33,10 +33,7 @@ from harrier_core.records import Chunk, IngestReport, Metadata, Record, Skipped,
 from harrier_core.store import IngestStore, Written
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Vectors = NDArray[np.float32]
+    from harrier_core.types import Vectors
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +41,7 @@ Progress = Callable[[IngestReport], None]
 Gone = Callable[[str, Metadata], bool]
 
 # What is held at once: a transaction of the store, and enough texts of like length for full passes.
-_WINDOW_RECORDS, _WINDOW_CHARACTERS = 1_000, 2_000_000
+WINDOW_RECORDS, WINDOW_CHARACTERS = 1_000, 2_000_000
 # Windows under way: three being written, so that a database has work while rows are made for it and commits are waited
 # for; one being encoded; one that waits for the model.
 _WRITERS, _UNDER_WAY = 3, 5
@@ -83,11 +80,6 @@ class Ingest:
 
     def run(
         self,
-        store: IngestStore,
-        records: Iterable[Record | Skipped],
-        *,
-        prune: bool | Pruning = False,
-        build_indexes: bool,
         store: IngestStore,
         records: Iterable[Record | Skipped],
         *,
@@ -158,7 +150,7 @@ class Ingest:
             self._seen.add(hash_)
             window[record.id] = record
             characters += len(record.text)
-            if len(window) == _WINDOW_RECORDS or characters >= _WINDOW_CHARACTERS:
+            if len(window) == WINDOW_RECORDS or characters >= WINDOW_CHARACTERS:
                 yield window, again
                 window, characters, again = {}, 0, False
         if window:
@@ -271,8 +263,8 @@ class Ingest:
                 f"{self._nameless[0]}; nothing was removed, for they may stand for anything: mend them, and try again"
             )
         unseen = [record_id for record_id in self._store.record_ids() if id_hash(record_id) not in self._seen]
-        for begin in range(0, len(unseen), _WINDOW_RECORDS):
-            ids = unseen[begin : begin + _WINDOW_RECORDS]
+        for begin in range(0, len(unseen), WINDOW_RECORDS):
+            ids = unseen[begin : begin + WINDOW_RECORDS]
             if among is not None:
                 gone = among.gone or _every
                 chunks = (each.chunk for each in self._store.read(ids, where))

@@ -18,7 +18,7 @@ from harrier_pgvector.building import build, is_small
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.failures import UNTRANSLATABLE
 from harrier_pgvector.filters import compile_condition
-from harrier_pgvector.opening import Opened, Place
+from harrier_pgvector.opening import Opened, TableName
 from harrier_pgvector.rows import vector_of
 from harrier_pgvector.schema import ANY_OF, LOOK_UP, Table, ids
 from harrier_pgvector.session import Statement, as_ours, ask_checked, transaction
@@ -34,9 +34,9 @@ _ATTEMPTS = 5  # at a table that is replaced again and again
 class OpenTable:
     """A table of chunks. Each call looks at it in the same round trip, and goes to what is there now."""
 
-    def __init__(self, connections: Connections, place: Place, opened: Opened) -> None:
+    def __init__(self, connections: Connections, name: TableName, opened: Opened) -> None:
         self._connections = connections
-        self._place = place
+        self._name = name
         self._opened = opened
 
     @property
@@ -70,7 +70,7 @@ class OpenTable:
 
         That transaction must not be REPEATABLE READ, in which a record could become a mix of two writers' chunks.
         """
-        writing = Writing(connection, self._opened.table, str(self._place))
+        writing = Writing(connection, self._opened.table, str(self._name))
         with as_ours(connection):
             try:
                 with transaction(connection, current=True):
@@ -105,7 +105,7 @@ class OpenTable:
             raise
         except StoreError as error:
             warnings.warn(
-                f"the indexes of {self._place} were not built, and its searches compare all rows: {error}",
+                f"the indexes of {self._name} were not built, and its searches compare all rows: {error}",
                 StoreWarning,
                 stacklevel=2,
             )
@@ -191,14 +191,14 @@ class OpenTable:
         """Run statements on the table; if it was replaced, open what is there instead, and run them on that."""
         for _ in range(_ATTEMPTS):
             opened = self._opened
-            look: Statement = (LOOK_UP, [self._place.schema, self._place.name], False)
+            look: Statement = (LOOK_UP, [self._name.schema, self._name.name], False)
             cursors = ask_checked(
                 connection, look, opened.was, statements(opened.table), settings=settings, together=together
             )
             if cursors is not None:
                 return cursors
-            self._opened = self._place.open(connection, opened.space, create=False)
-        raise StoreUnavailable(f"table {self._place} was replaced {_ATTEMPTS} times in a row; try again")
+            self._opened = self._name.open(connection, opened.space, create=False)
+        raise StoreUnavailable(f"table {self._name} was replaced {_ATTEMPTS} times in a row; try again")
 
 
 def _sql(table: Table, text: LiteralString) -> sql.Composed:

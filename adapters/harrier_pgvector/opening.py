@@ -62,7 +62,7 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TableName:
     """Where a table of chunks is, or is to be."""
 
     schema: str

@@ -199,9 +199,9 @@ class Table:
             )"""
         )
         # Postgres moves values out of rows above 2 kB, and an exact search that fetches them takes five times as long.
-        inline = [self._format("ALTER TABLE {table} ALTER COLUMN embedding SET STORAGE PLAIN")] * self._inline
+        inline = self._format("ALTER TABLE {table} ALTER COLUMN embedding SET STORAGE PLAIN")
         comment = self._format("COMMENT ON COLUMN {table}.embedding IS {space}", space=literal(stamp(space)))
-        return [create, *inline, comment]
+        return [create, inline, comment] if self._inline else [create, comment]
 
     def langchain_view(self, view: sql.Identifier, *, invoker: bool) -> sql.Composed:
         """The table under the names that langchain-postgres's PGVectorStore looks for.

@@ -22,10 +22,7 @@ from harrier_pgvector.schema import ANY_OF, COLUMNS, Table, ids
 from harrier_pgvector.session import ask, transaction
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Vectors = NDArray[np.float32]
+    from harrier_core.types import Vectors
 
 # How often other writers may add chunks to our records while we write them.
 _ATTEMPTS = 5

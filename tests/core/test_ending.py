@@ -147,7 +147,7 @@ def test_what_was_stored_stays(run: Run) -> None:
 def ingest():
     Index(store, encoder).ingest(records, on_progress=lambda report: print("told", report.written, flush=True))
 import harrier_core.ingest
-harrier_core.ingest._WINDOW_RECORDS = 8
+harrier_core.ingest.WINDOW_RECORDS = 8
 threading.Thread(target=ingest).start()
 time.sleep(2.5)""")
     stored = told = 0
