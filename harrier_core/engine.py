@@ -11,7 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 from harrier_core.calls import Call
 from harrier_core.device import FORKED, Placement, choose, release_memory
@@ -24,9 +23,6 @@ from harrier_core.runner import Launched, Runner, load
 from harrier_core.shared import Lease, Shared
 from harrier_core.stats import Meter, Stats
 from harrier_core.token_rows import Row
-
-if TYPE_CHECKING:
-    pass
 
 # Where memory lives in a driver that a forked child cannot use.
 _LOST_IN_FORK = ("cuda", "xpu", "mps")

@@ -27,7 +27,7 @@ from harrier_core.errors import (
     SettingError,
     StoreError,
 )
-from harrier_core.filters import Condition, parse
+from harrier_core.filters import parse
 from harrier_core.planning import Plan, plan
 from harrier_core.records import Chunk, IngestReport, Metadata, Record, Skipped, Unstorable, checked, id_hash
 from harrier_core.store import IngestStore, Written
@@ -60,6 +60,9 @@ class Pruning:
     where: Mapping[str, Any] | None = None
     gone: Gone | None = None
 
+    def __post_init__(self) -> None:
+        parse(self.where)  # what is wrong with it shows before anything is written
+
 
 class Ingest:
     """One run. Another thread may stop it."""
@@ -87,7 +90,6 @@ class Ingest:
         build_indexes: bool,
     ) -> IngestReport:
         """Ingest all records into a store, and with `prune` remove those of the store that are not among them."""
-        condition = parse(prune.where) if isinstance(prune, Pruning) else None  # what is wrong with it shows first
         self._store = store
         with ThreadPoolExecutor(_WRITERS, thread_name_prefix="harrier-write") as writing:
             try:
@@ -111,7 +113,7 @@ class Ingest:
                     log.warning("ingest cut short after %d chunks: %s; run it again", self.report.written, error)
                 raise
         if prune and not self._stopped.is_set():
-            self._prune(None if prune is True else prune, condition)
+            self._prune(Pruning() if prune is True else prune)
         if build_indexes:
             self._store.build_indexes()
         self._tell()
@@ -252,8 +254,8 @@ class Ingest:
 
     # -- afterwards
 
-    def _prune(self, among: Pruning | None, where: Condition | None) -> None:
-        if not self._seen:
+    def _prune(self, pruning: Pruning) -> None:
+        if not self._seen and pruning == Pruning():
             raise SettingError(
                 "prune=True, and there was no record at all: that would remove everything; if it is meant, use delete"
             )
@@ -262,18 +264,14 @@ class Ingest:
                 f"prune=True, but records had no id, {len(self._nameless)} in all, and the first "
                 f"{self._nameless[0]}; nothing was removed, for they may stand for anything: mend them, and try again"
             )
+        where = parse(pruning.where)
         unseen = [record_id for record_id in self._store.record_ids() if id_hash(record_id) not in self._seen]
         for begin in range(0, len(unseen), WINDOW_RECORDS):
             ids = unseen[begin : begin + WINDOW_RECORDS]
-            if among is not None:
-                gone = among.gone or _every
-                chunks = (each.chunk for each in self._store.read(ids, where))
-                ids = sorted({each.record_id for each in chunks if gone(each.record_id, each.metadata)})
+            if pruning != Pruning():
+                found = {each.chunk.record_id: each.chunk.metadata for each in self._store.read(ids, where)}
+                ids = [id_ for id_, metadata in found.items() if pruning.gone is None or pruning.gone(id_, metadata)]
             self.report.deleted += self._store.delete(ids) if ids else 0
-
-
-def _every(_id: str, _metadata: Metadata) -> bool:
-    return True
 
 
 class _Window:

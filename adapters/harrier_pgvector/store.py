@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -69,7 +70,9 @@ class PgVectorStore:
         The server starts when the store is first used, and the folder is made by the first ingest.
         """
         store = cls.__new__(cls)
-        store._set(Path(folder), table=table, schema=schema, precision=precision, retry_for=retry_for)
+        store._set(
+            Path(folder).expanduser().absolute(), table=table, schema=schema, precision=precision, retry_for=retry_for
+        )
         return store
 
     def _set(
@@ -89,7 +92,7 @@ class PgVectorStore:
         self._where = where
         self._connections = None if isinstance(where, Path) else _connections(where, retry_for)
         self._stop: Callable[[], None] = lambda: None
-        self._starting = threading.Lock()
+        self._locks: dict[int, threading.Lock] = {}
         self._closed = False
 
     # -- the table
@@ -140,9 +143,14 @@ class PgVectorStore:
 
     # -- life
 
+    @property
+    def _lock(self) -> threading.Lock:
+        """Of each process its own: that of a parent may be held, by a thread that is not here."""
+        return self._locks.setdefault(os.getpid(), threading.Lock())
+
     def _reach(self, *, create: bool = False) -> Connections:
         """The connections, which an embedded server has once it was started."""
-        with self._starting:
+        with self._lock:
             if self._closed:
                 raise StoreUnavailable(CLOSED)
             if self._connections is None:
@@ -155,7 +163,7 @@ class PgVectorStore:
 
     def close(self) -> None:
         """Close our own connections; an embedded Postgres stops with its last user."""
-        with self._starting:
+        with self._lock:
             self._closed = True
             stop, self._stop = self._stop, lambda: None
         if self._connections is not None:

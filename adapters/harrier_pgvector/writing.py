@@ -61,6 +61,11 @@ class Writing:
                 return self._replace(write)
         raise StoreError(f"records of {self._name} were written by somebody else {_ATTEMPTS} times in a row; try again")
 
+    def delete(self, record_ids: Sequence[str]) -> int:
+        """Remove records, and return how many chunks those were."""
+        delete = self._sql("DELETE FROM {table} WHERE record_id = {any_of}")
+        return self._connection.execute(delete, [ids(record_ids)]).rowcount
+
     def write_apart(self, write: Write) -> Written:
         """The records that the encoding of the database can hold; the others are found by halves, and rejected."""
         try:
