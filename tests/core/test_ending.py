@@ -163,7 +163,7 @@ time.sleep(2.5)""")
 def test_a_pass_that_begins_as_main_ends(run: Run) -> None:
     """As on a GPU, whose passes are waited for in the turn after the one that began them."""
     done = run("""
-encoder._leases["engine"].value._runner.overlaps = True
+encoder._held.lease("engine").value._runner.overlaps = True
 begun = threading.Event()
 def later(*arguments, **options):
     begun.set()
