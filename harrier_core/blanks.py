@@ -14,12 +14,8 @@ from harrier_core.embedder import Embedder, listed
 from harrier_core.errors import positions_of_all
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from harrier_core.tasks import Task
-
-    Vectors = NDArray[np.float32]
+    from harrier_core.types import Vectors
 
 _ANY = "text"  # the instruction before it is what counts
 

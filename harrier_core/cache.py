@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     from harrier_core.space import EmbeddingSpace
     from harrier_core.tasks import Task
+    from harrier_core.types import Vectors
 
-    Vectors = NDArray[np.float32]
-
-_FORMAT = 1
+_FORMAT = 2
+_CUT = b"\1"  # behind the vector of a text that was cut
 _NUMBER = "<f4"
 
 
@@ -152,25 +152,31 @@ class CachedEncoder(Embedder):
         size = 4 * self.encoder.dimensions
         stored = zip(asked, self.store.mget(asked) if asked else (), strict=True)
         # Half a value, which a crash may leave in some stores, is none.
-        return _Call(texts, keys, {key: value for key, value in stored if value is not None and len(value) == size})
+        sound = (size, size + len(_CUT))
+        return _Call(texts, keys, {key: value for key, value in stored if value is not None and len(value) in sound})
 
     def _complete(self, call: _Call, made: Encoded) -> Encoded:
         """Store what was made, and put all vectors into the caller's order."""
         import numpy as np
 
-        new = [(call.keys[place], vector.astype(_NUMBER).tobytes()) for place, vector in call.new(made.vectors)]
+        cut = set(made.truncated)
+        new: dict[str | None, bytes] = {}
+        tokens: dict[str | None, int] = {}
+        for missing, vector in enumerate(made.vectors):
+            key = call.keys[call.place(missing)]
+            new[key] = vector.astype(_NUMBER).tobytes() + (_CUT if missing in cut else b"")
+            tokens[key] = made.tokens[missing] if made.tokens else 0
         if new:
-            self.store.mset([(key, value) for key, value in new if key is not None])
-        values = call.stored | dict(new)
-        joined = b"".join([values[key] for key in call.keys])
-        vectors = np.frombuffer(joined, _NUMBER).astype(np.float32)
-        tokens = [0] * len(call.keys)
-        for missing, number in enumerate(made.tokens):
-            tokens[call.place(missing)] = number
-        cut = {call.keys[call.place(missing)] for missing in made.truncated}
-        truncated = [place for place, key in enumerate(call.keys) if key in cut] if cut else ()
-        width = made.vectors.shape[1]
-        return Encoded(vectors.reshape(len(call.keys), width), tokens, truncated)
+            self.store.mset([(key, value) for key, value in new.items() if key is not None])
+        known = call.stored | new
+        values = [known[key] for key in call.keys]
+        size = 4 * made.vectors.shape[1]
+        vectors = np.frombuffer(b"".join(value[:size] for value in values), _NUMBER).astype(np.float32)
+        return Encoded(
+            vectors.reshape(len(values), made.vectors.shape[1]),
+            [tokens.get(key, 0) for key in call.keys],
+            [place for place, value in enumerate(values) if len(value) > size],
+        )
 
 
 class _Call:

@@ -19,7 +19,7 @@ from harrier_core.token_rows import Row
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Vectors = NDArray[np.float32]
+    from harrier_core.types import Vectors
 
 
 @dataclass(slots=True, eq=False)

@@ -31,7 +31,7 @@ class Placement:
         return f"{self.device}, {self.dtype}: {self.reason}"
 
 
-def place(architecture: str, device: str | None = None, dtype: str | None = None) -> Placement:
+def choose(architecture: str, device: str | None = None, dtype: str | None = None) -> Placement:
     """The best place for this architecture here, or the one asked for."""
     if device != "cpu" and torch.cuda._is_in_bad_fork():  # what torch itself asks before it refuses
         raise ForkedModel(FORKED)

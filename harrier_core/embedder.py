@@ -13,13 +13,9 @@ from harrier_core.errors import EncoderClosed, NotText, Problem
 from harrier_core.stats import span
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from harrier_core.space import EmbeddingSpace
     from harrier_core.tasks import Task
-
-    Vectors = NDArray[np.float32]
+    from harrier_core.types import Vectors
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -186,9 +186,9 @@ class Encoder(Embedder):
     def placement(self) -> Placement:
         """The device and number format that this encoder computes on, and why; it loads no model."""
         architecture = self._model.architecture  # before torch is imported, which may not be installed
-        from harrier_core.device import place
+        from harrier_core.device import choose
 
-        return place(architecture, self._settings["device"], self._settings["dtype"])
+        return choose(architecture, self._settings["device"], self._settings["dtype"])
 
     @property
     def stats(self) -> Stats:

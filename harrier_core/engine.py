@@ -11,10 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 from harrier_core.calls import Call
-from harrier_core.device import FORKED, Placement, place, release_memory
+from harrier_core.device import FORKED, Placement, choose, release_memory
 from harrier_core.embedder import Encoded
 from harrier_core.ending import refuse_at_end, watch
 from harrier_core.errors import EncoderClosed, ForkedModel, OutOfMemory
@@ -24,12 +23,6 @@ from harrier_core.runner import Launched, Runner, load
 from harrier_core.shared import Lease, Shared
 from harrier_core.stats import Meter, Stats
 from harrier_core.token_rows import Row
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Vectors = NDArray[np.float32]
 
 # Where memory lives in a driver that a forked child cannot use.
 _LOST_IN_FORK = ("cuda", "xpu", "mps")
@@ -217,7 +210,7 @@ _engines: Shared[Engine] = Shared(Engine.close)
 
 def use_engine(model: Model, device: str | None, dtype: str | None) -> Lease[Engine]:
     """Return a lease on the engine for this model, device and format; the first to ask loads it."""
-    placement = place(model.architecture, device, dtype)
+    placement = choose(model.architecture, device, dtype)
     key = (model.folder, model.signature, placement.device, placement.dtype)
     return _engines.use(key, lambda: Engine(model, placement))
 

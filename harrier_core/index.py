@@ -105,7 +105,10 @@ class Index(Searching):
     def plan(
         self, records: Iterable[Record | Skipped], *, prune: bool | Pruning = False, on_progress: Progress | None = None
     ) -> IngestReport:
-        """Return the report that `ingest` would give for these records. It encodes nothing and writes nothing."""
+        """Return the report that `ingest` would give for these records. It encodes nothing and writes nothing.
+
+        Nothing is remembered either: a record that comes again a thousand records later is counted anew.
+        """
         from harrier_core.rehearsal import Measuring, Untouched
 
         try:

@@ -27,16 +27,13 @@ from harrier_core.errors import (
     SettingError,
     StoreError,
 )
-from harrier_core.filters import Condition, parse
+from harrier_core.filters import parse
 from harrier_core.planning import Plan, plan
 from harrier_core.records import Chunk, IngestReport, Metadata, Record, Skipped, Unstorable, checked, id_hash
 from harrier_core.store import IngestStore, Written
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Vectors = NDArray[np.float32]
+    from harrier_core.types import Vectors
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +41,7 @@ Progress = Callable[[IngestReport], None]
 Gone = Callable[[str, Metadata], bool]
 
 # What is held at once: a transaction of the store, and enough texts of like length for full passes.
-_WINDOW_RECORDS, _WINDOW_CHARACTERS = 1_000, 2_000_000
+WINDOW_RECORDS, WINDOW_CHARACTERS = 1_000, 2_000_000
 # Windows under way: three being written, so that a database has work while rows are made for it and commits are waited
 # for; one being encoded; one that waits for the model.
 _WRITERS, _UNDER_WAY = 3, 5
@@ -62,6 +59,9 @@ class Pruning:
 
     where: Mapping[str, Any] | None = None
     gone: Gone | None = None
+
+    def __post_init__(self) -> None:
+        parse(self.where)  # what is wrong with it shows before anything is written
 
 
 class Ingest:
@@ -90,7 +90,6 @@ class Ingest:
         build_indexes: bool,
     ) -> IngestReport:
         """Ingest all records into a store, and with `prune` remove those of the store that are not among them."""
-        condition = parse(prune.where) if isinstance(prune, Pruning) else None  # what is wrong with it shows first
         self._store = store
         with ThreadPoolExecutor(_WRITERS, thread_name_prefix="harrier-write") as writing:
             try:
@@ -114,7 +113,7 @@ class Ingest:
                     log.warning("ingest cut short after %d chunks: %s; run it again", self.report.written, error)
                 raise
         if prune and not self._stopped.is_set():
-            self._prune(None if prune is True else prune, condition)
+            self._prune(Pruning() if prune is True else prune)
         if build_indexes:
             self._store.build_indexes()
         self._tell()
@@ -153,7 +152,7 @@ class Ingest:
             self._seen.add(hash_)
             window[record.id] = record
             characters += len(record.text)
-            if len(window) == _WINDOW_RECORDS or characters >= _WINDOW_CHARACTERS:
+            if len(window) == WINDOW_RECORDS or characters >= WINDOW_CHARACTERS:
                 yield window, again
                 window, characters, again = {}, 0, False
         if window:
@@ -255,8 +254,8 @@ class Ingest:
 
     # -- afterwards
 
-    def _prune(self, among: Pruning | None, where: Condition | None) -> None:
-        if not self._seen:
+    def _prune(self, pruning: Pruning) -> None:
+        if not self._seen and pruning == Pruning():
             raise SettingError(
                 "prune=True, and there was no record at all: that would remove everything; if it is meant, use delete"
             )
@@ -265,18 +264,14 @@ class Ingest:
                 f"prune=True, but records had no id, {len(self._nameless)} in all, and the first "
                 f"{self._nameless[0]}; nothing was removed, for they may stand for anything: mend them, and try again"
             )
+        where = parse(pruning.where)
         unseen = [record_id for record_id in self._store.record_ids() if id_hash(record_id) not in self._seen]
-        for begin in range(0, len(unseen), _WINDOW_RECORDS):
-            ids = unseen[begin : begin + _WINDOW_RECORDS]
-            if among is not None:
-                gone = among.gone or _every
-                chunks = (each.chunk for each in self._store.read(ids, where))
-                ids = sorted({each.record_id for each in chunks if gone(each.record_id, each.metadata)})
+        for begin in range(0, len(unseen), WINDOW_RECORDS):
+            ids = unseen[begin : begin + WINDOW_RECORDS]
+            if pruning != Pruning():
+                found = {each.chunk.record_id: each.chunk.metadata for each in self._store.read(ids, where)}
+                ids = [id_ for id_, metadata in found.items() if pruning.gone is None or pruning.gone(id_, metadata)]
             self.report.deleted += self._store.delete(ids) if ids else 0
-
-
-def _every(_id: str, _metadata: Metadata) -> bool:
-    return True
 
 
 class _Window:

@@ -16,10 +16,7 @@ from harrier_core.calls import Call
 from harrier_core.token_rows import Row
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Vectors = NDArray[np.float32]
+    from harrier_core.types import Vectors
 
 # Passes of queries in a row while documents wait: they overtake, but do not starve them.
 _PATIENCE = 8

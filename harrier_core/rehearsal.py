@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from harrier_core.embedder import Embedder, Encoded, listed
-from harrier_core.errors import TextTooLong, too_long
+from harrier_core.errors import StoreMissing, TextTooLong, too_long
 from harrier_core.filters import Condition
 from harrier_core.store import Hashes, IngestStore, Stored, Write, Written
 
@@ -66,7 +67,9 @@ class Untouched:
 
     def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
         """Return the hashes of the chunks of those records that are there."""
-        return self._store.known(record_ids) if self._store else {}
+        with suppress(StoreMissing):
+            return {} if self._store is None else self._store.known(record_ids)
+        return {}
 
     def write(self, write: Write) -> Written:
         """Return how many chunks would go."""
@@ -78,11 +81,15 @@ class Untouched:
 
     def record_ids(self) -> Iterator[str]:
         """Yield the ids of all records."""
-        return self._store.record_ids() if self._store else iter(())
+        with suppress(StoreMissing):
+            if self._store is not None:
+                yield from self._store.record_ids()
 
     def read(self, record_ids: Sequence[str] | None = None, where: Condition | None = None) -> Iterator[Stored]:
         """Yield what is there."""
-        return self._store.read(record_ids, where) if self._store else iter(())
+        with suppress(StoreMissing):
+            if self._store is not None:
+                yield from self._store.read(record_ids, where)
 
     def build_indexes(self) -> None:
         """Build nothing."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
 import torch
 
 from harrier_core.architecture import read_architecture
@@ -27,9 +26,7 @@ from harrier_core.stats import Meter
 from harrier_core.token_rows import Row
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Vectors = NDArray[np.float32]
+    from harrier_core.types import Vectors
 
 Hidden = Callable[[], torch.Tensor]  # waits for final hidden states, (rows, dimensions), float32, on the host
 

@@ -14,16 +14,14 @@ from harrier_core.filters import parse
 from harrier_core.query import Search
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from harrier_core.embedder import Embedder
     from harrier_core.filters import Condition
     from harrier_core.records import Match
     from harrier_core.store import OpenStore
     from harrier_core.tasks import Task
-
-    Vectors = NDArray[np.float32]
+    from harrier_core.types import Vectors
 
 
 class Searching(ABC):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Vectors = NDArray[np.float32]
+    from harrier_core.types import Vectors
 
 Hashes = dict[int, bytes]  # of one record's chunks, by their number
 

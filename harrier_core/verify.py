@@ -70,7 +70,7 @@ def _damage(stored: Stored, dimensions: int) -> str | None:
 def _encode(encoder: Embedder, sampled: Sequence[Stored], report: VerifyReport) -> None:
     """Compare the sampled vectors with those that the encoder makes of their texts now."""
     try:
-        vectors = encoder.submit_documents([each.chunk.text for each in sampled]).result().vectors
+        vectors = encoder.encode_documents([each.chunk.text for each in sampled])
     except InputError as error:  # such as a text that was ingested with a higher max_tokens
         _encode(encoder, _fit(sampled, error, report), report)
         return

@@ -16,7 +16,7 @@ from harrier_core.architecture import read_architecture
 from harrier_core.attention import Ragged, Varlen
 from harrier_core.checkpoint import Checkpoint
 from harrier_core.decoder import Decoder
-from harrier_core.device import place
+from harrier_core.device import choose
 from harrier_core.fallback import Fallback
 from harrier_core.token_rows import Row
 
@@ -25,7 +25,7 @@ LENGTHS = [1, 2, 15, 16, 17, 31, 32, 33, 34, 63, 64, 65, 66, 95, 96, 97, 98, 255
 
 def load(folder: Path, dtype: str = "float32") -> tuple[Decoder, Fallback]:
     """Our forward pass and its oracle."""
-    placement = place("qwen3", "cpu", dtype)
+    placement = choose("qwen3", "cpu", dtype)
     architecture = read_architecture(json.loads((folder / "config.json").read_text()))
     checkpoint = Checkpoint([folder / "model.safetensors"], architecture.weight_shapes())
     return Decoder(architecture, checkpoint, placement), Fallback(folder, placement)

@@ -48,11 +48,15 @@ class Proxy:
             nonlocal answered
             answered = True
 
-        await asyncio.gather(
-            self._forward(reader, to_server, asks),
-            self._forward(from_server, writer, answers),
-            return_exceptions=True,
-        )
+        try:
+            await asyncio.gather(
+                self._forward(reader, to_server, asks),
+                self._forward(from_server, writer, answers),
+                return_exceptions=True,
+            )
+        finally:
+            for each in (writer, to_server):
+                each.transport.abort()
 
     async def _forward(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: Callable[[], None]

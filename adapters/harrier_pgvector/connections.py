@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolClosed
 
 from harrier_core.errors import SettingError, StoreUnavailable
+from harrier_core.retrying import Backoff
 from harrier_pgvector.failures import is_lost, is_transient, translate
 from harrier_pgvector.pool import Pool
 from harrier_pgvector.session import as_ours, autocommitting
@@ -50,7 +50,7 @@ class Connections:
 
         writes: where it succeeds, the server is one that takes writes, and is waited for while it takes none.
         """
-        begin, pause = time.monotonic(), _FIRST_PAUSE
+        begin, backoff = time.monotonic(), Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._check_usable()
         unpaused = self._theirs.max_size if self._theirs else 0
         while True:
@@ -72,10 +72,8 @@ class Connections:
             unpaused -= 1
             if lost and unpaused >= 0:
                 continue
-            # With a part of chance, so that those who were in each other's way are not so again.
-            if self._closed.wait(pause * random.uniform(0.5, 1.0)):
+            if self._closed.wait(backoff.pause()):
                 raise StoreUnavailable("this store was closed while it waited for its server") from None
-            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _patience(self, error: Exception, state: _State) -> float:
         """Return for how many seconds an operation that ends so is tried again."""

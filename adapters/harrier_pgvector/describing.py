@@ -9,15 +9,15 @@ from psycopg import Connection, sql
 from harrier_core.errors import StoreError, StoreMissing
 from harrier_core.store import Facts
 from harrier_pgvector.building import is_small
-from harrier_pgvector.opening import Place
+from harrier_pgvector.opening import TableName
 from harrier_pgvector.schema import INDEXES, SIZE
 from harrier_pgvector.session import ask
 
 
-def describe(connection: Connection[Any], place: Place) -> Facts:
+def describe(connection: Connection[Any], name: TableName) -> Facts:
     """Return what is known of a table. Raise StoreMissing if there is none."""
     try:
-        opened = place.look(connection)
+        opened = name.look(connection)
     except StoreMissing:
         raise
     except StoreError as error:  # a table that is not one of the kit's, or a newer kit's

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, LiteralString
+from contextlib import suppress
+from typing import Any, LiteralString, TypeVar
 
-from psycopg import Connection, Cursor, sql
+from psycopg import Connection, Cursor, errors, sql
 
 from harrier_core.errors import StoreError, StoreUnavailable, StoreWarning
 from harrier_core.filters import Condition
@@ -18,25 +19,29 @@ from harrier_pgvector.building import build, is_small
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.failures import UNTRANSLATABLE
 from harrier_pgvector.filters import compile_condition
-from harrier_pgvector.opening import Opened, Place
+from harrier_pgvector.opening import Opened, TableName
 from harrier_pgvector.rows import vector_of
-from harrier_pgvector.schema import ANY_OF, LOOK_UP, Table, ids
-from harrier_pgvector.session import Statement, as_ours, ask_checked, transaction
+from harrier_pgvector.schema import ANY_OF, LOCK, LOOK_UP, ids
+from harrier_pgvector.session import Statement, as_ours, ask_each, ask_then_look, transaction
 from harrier_pgvector.writing import HASHES, Writing, by_record
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+T = TypeVar("T")
 
 _ATTEMPTS = 5  # at a table that is replaced again and again
 
+Request = tuple[list[Statement], dict[str, str]]  # statements, and settings for them
+
+
+class _ReplacedError(Exception):
+    """Another table has the name now."""
+
 
 class OpenTable:
-    """A table of chunks. Each call looks at it in the same round trip, and goes to what is there now."""
+    """A table of chunks. Each call looks at it, and goes to what is there now; to read, in the same round trip."""
 
-    def __init__(self, connections: Connections, place: Place, opened: Opened) -> None:
+    def __init__(self, connections: Connections, name: TableName, opened: Opened) -> None:
         self._connections = connections
-        self._place = place
+        self._name = name
         self._opened = opened
 
     @property
@@ -52,7 +57,7 @@ class OpenTable:
 
     def _known(self, connection: Connection[Any], record_ids: Sequence[str]) -> dict[str, Hashes]:
         try:
-            [found] = self._ask(connection, lambda table: [(_sql(table, HASHES), [ids(record_ids)], True)])
+            [found], _ = self._ask(connection, lambda opened: _one(opened, HASHES, [ids(record_ids)]))
         except UNTRANSLATABLE:  # ids that the encoding of the database cannot hold are not there
             if len(record_ids) == 1:
                 return {}
@@ -70,14 +75,11 @@ class OpenTable:
 
         That transaction must not be REPEATABLE READ, in which a record could become a mix of two writers' chunks.
         """
-        writing = Writing(connection, self._opened.table, str(self._place))
         with as_ours(connection):
             try:
-                with transaction(connection, current=True):
-                    return writing.write(write)
+                return self._hold(connection, lambda writing: writing.write(write))
             except UNTRANSLATABLE:
-                with transaction(connection, current=True):
-                    return writing.write_apart(write)
+                return self._hold(connection, lambda writing: writing.write_apart(write))
 
     def delete(self, record_ids: Sequence[str]) -> int:
         """Remove records, and return how many chunks those were."""
@@ -85,12 +87,8 @@ class OpenTable:
 
     def delete_on(self, connection: Connection[Any], record_ids: Sequence[str]) -> int:
         """Do the same on a connection of the caller's, as part of its transaction if there is one."""
-        delete = "DELETE FROM {table} WHERE record_id = {any_of}"
         with as_ours(connection):
-            [cursor] = self._ask(
-                connection, lambda table: [(_sql(table, delete), [ids(record_ids)], False)], together=False
-            )
-        return cursor.rowcount
+            return self._hold(connection, lambda writing: writing.delete(record_ids), current=False)
 
     def build_indexes(self) -> None:
         """Build the indexes that are missing, which takes a fraction of the time that a load into them would.
@@ -99,19 +97,27 @@ class OpenTable:
         that follows one into an index. Nor while somebody else writes, who would wait: the last of several loads
         builds them. If they cannot be built, that is a StoreWarning: everything is stored.
         """
+        self.try_to_build()
+
+    def try_to_build(self) -> bool:
+        """Do the same, and return whether nothing is left to be built."""
+        self._opened = self._connections.run(self._look_again)
         try:
             self._connections.run(lambda connection: build(connection, self._opened.table))
         except StoreUnavailable:
             raise
         except StoreError as error:
             warnings.warn(
-                f"the indexes of {self._place} were not built, and its searches compare all rows: {error}",
+                f"the indexes of {self._name} were not built, and its searches compare all rows: {error}",
                 StoreWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
+            return False
+        return True
 
     def is_small(self) -> bool:
         """Return whether it has so few rows that it needs no index."""
+        self._opened = self._connections.run(self._look_again)
         return self._connections.run(lambda connection: is_small(connection, self._opened.table))
 
     # -- reading
@@ -120,86 +126,109 @@ class OpenTable:
         """Return for each vector the k nearest chunks that meet the condition, best first; all in one round trip."""
         condition = compile_condition(search.where)
 
-        def queries(table: Table) -> list[Statement]:
-            options = {"exact": search.exact, "with_vectors": search.with_vectors}
-            return [(*table.search(each, search.k, condition, **options), False) for each in search.vectors]
+        def request(opened: Opened) -> Request:
+            exact = search.exact or not opened.is_indexed
+            options = {"exact": exact, "with_vectors": search.with_vectors}
+            queries = (opened.table.search(each, search.k, condition, **options) for each in search.vectors)
+            return [(*query, False) for query in queries], {} if exact else _settings(opened, search.k)
 
-        def run(connection: Connection[Any]) -> list[Cursor[Any]]:
-            return self._ask(connection, queries, settings=self._settings(search.k))
-
-        return [[self._match(row) for row in cursor.fetchall()] for cursor in self._connections.run(run)]
-
-    def _settings(self, k: int) -> dict[str, str]:
-        # Compiling would take longer than the search: its cost is estimated for a comparison of all rows.
-        settings = {"hnsw.ef_search": str(self._opened.table.width(k)), "jit": "off"}
-        return settings | ({"hnsw.iterative_scan": "strict_order"} if self._opened.iterative else {})
-
-    def _match(self, row: Sequence[Any]) -> Match:
-        *chunk, stored, far = row
-        return Match(Chunk(*chunk), 1.0 - far, 1.0 - far, self._vector(stored) if stored else None)
-
-    def _vector(self, stored: bytes) -> NDArray[np.float32]:
-        return vector_of(stored, self._opened.table.precision)
+        found, opened = self._connections.run(lambda connection: self._ask(connection, request))
+        return [[_match(row, opened) for row in cursor.fetchall()] for cursor in found]
 
     def read(self, record_ids: Sequence[str] | None = None, where: Condition | None = None) -> Iterator[Stored]:
         """Yield the chunks of those records, or of all, that meet the condition, by their keys, as they are needed."""
         condition = compile_condition(where)
 
-        def page(last: tuple[str, int]) -> list[Any]:
-            return self._rows(lambda table: (*table.read(record_ids, condition, last), True))
+        def page(last: tuple[str, int]) -> tuple[list[Any], Opened]:
+            return self._rows(lambda opened: ([(*opened.table.read(record_ids, condition, last), True)], {}))
 
-        rows = page(("", -1))
+        rows, opened = page(("", -1))
         while rows:
             for *chunk, stored in rows:
-                yield Stored(Chunk(*chunk), self._vector(stored))
-            rows = page(rows[-1][:2])
+                yield Stored(Chunk(*chunk), vector_of(stored, opened.table.precision))
+            rows, opened = page(rows[-1][:2])
 
     def record_ids(self) -> Iterator[str]:
         """Yield the ids of all records, each once, in any order."""
         query = "SELECT record_id FROM {table} WHERE number = 0 AND record_id > %s ORDER BY record_id LIMIT 10000"
 
         def page(last: str) -> list[str]:
-            return [record_id for (record_id,) in self._rows(lambda table: (_sql(table, query), [last], True))]
+            rows, _ = self._rows(lambda opened: _one(opened, query, [last]))
+            return [record_id for (record_id,) in rows]
 
-        ids = page("")
-        while ids:
-            yield from ids
-            ids = page(ids[-1])
+        record_ids = page("")
+        while record_ids:
+            yield from record_ids
+            record_ids = page(record_ids[-1])
 
     def count(self) -> int:
         """Return how many chunks there are."""
-        [[number]] = self._rows(lambda table: (_sql(table, "SELECT count(*) FROM {table}"), [], True))
+        [[number]], _ = self._rows(lambda opened: _one(opened, "SELECT count(*) FROM {table}", []))
         return int(number)
 
-    # -- one round trip
+    # -- whatever happens to the table meanwhile
 
-    def _rows(self, query: Callable[[Table], Statement]) -> list[Any]:
-        def rows(connection: Connection[Any]) -> list[Any]:
-            [cursor] = self._ask(connection, lambda table: [query(table)])
-            return cursor.fetchall()
+    def _rows(self, request: Callable[[Opened], Request]) -> tuple[list[Any], Opened]:
+        def rows(connection: Connection[Any]) -> tuple[list[Any], Opened]:
+            [cursor], opened = self._ask(connection, request)
+            return cursor.fetchall(), opened
 
         return self._connections.run(rows)
 
     def _ask(
-        self,
-        connection: Connection[Any],
-        statements: Callable[[Table], list[Statement]],
-        *,
-        settings: dict[str, str] | None = None,
-        together: bool = True,
-    ) -> list[Cursor[Any]]:
-        """Run statements on the table; if it was replaced, open what is there instead, and run them on that."""
+        self, connection: Connection[Any], request: Callable[[Opened], Request]
+    ) -> tuple[list[Cursor[Any]], Opened]:
+        """Read from the table; if it was replaced, open what is there instead, and read from that."""
         for _ in range(_ATTEMPTS):
             opened = self._opened
-            look: Statement = (LOOK_UP, [self._place.schema, self._place.name], False)
-            cursors = ask_checked(
-                connection, look, opened.was, statements(opened.table), settings=settings, together=together
-            )
-            if cursors is not None:
-                return cursors
-            self._opened = self._place.open(connection, opened.space, create=False)
-        raise StoreUnavailable(f"table {self._place} was replaced {_ATTEMPTS} times in a row; try again")
+            statements, settings = request(opened)
+            cursors, rows, error = ask_then_look(connection, statements, self._look, settings)
+            if opened.was(rows):
+                if error:
+                    raise error
+                return cursors, opened
+            self._opened = self._look_again(connection)
+        raise self._replaced()
+
+    def _hold(self, connection: Connection[Any], work: Callable[[Writing], T], *, current: bool = True) -> T:
+        """Write in a transaction that keeps the table under its name; if it was replaced, open what is there."""
+        for _ in range(_ATTEMPTS):
+            opened = self._opened
+            lock: Statement = (sql.SQL(LOCK).format(table=opened.table.name), [], False)
+            with suppress(_ReplacedError, errors.UndefinedTable), transaction(connection, current=current):
+                _, look = ask_each(connection, [lock, self._look])
+                if not opened.was(look.fetchall()):
+                    raise _ReplacedError
+                return work(Writing(connection, opened.table, str(self._name)))
+            self._opened = self._look_again(connection)
+        raise self._replaced()
+
+    @property
+    def _look(self) -> Statement:
+        return LOOK_UP, [self._name.schema, self._name.name], False
+
+    def _look_again(self, connection: Connection[Any]) -> Opened:
+        return self._name.open(connection, self._opened.space, create=False)
+
+    def _replaced(self) -> StoreUnavailable:
+        return StoreUnavailable(f"table {self._name} was replaced {_ATTEMPTS} times in a row; try again")
 
 
-def _sql(table: Table, text: LiteralString) -> sql.Composed:
-    return sql.SQL(text).format(table=table.name, any_of=ANY_OF)
+def _one(opened: Opened, text: LiteralString, bound: list[Any]) -> Request:
+    query = sql.SQL(text).format(table=opened.table.name, any_of=ANY_OF)
+    return [(query, bound, True)], {}
+
+
+def _settings(opened: Opened, k: int) -> dict[str, str]:
+    """What a search by an index wants.
+
+    The planner counts the comparison of all rows, which is hardly ever made, and would compile it and start workers.
+    """
+    settings = {"hnsw.ef_search": str(opened.table.width(k)), "jit": "off", "max_parallel_workers_per_gather": "0"}
+    return settings | ({"hnsw.iterative_scan": "strict_order"} if opened.iterative else {})
+
+
+def _match(row: Sequence[Any], opened: Opened) -> Match:
+    *chunk, stored, far = row
+    vector = vector_of(stored, opened.table.precision) if stored else None
+    return Match(Chunk(*chunk), 1.0 - far, 1.0 - far, vector)

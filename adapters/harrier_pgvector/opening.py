@@ -24,8 +24,8 @@ _CREATE_EXTENSION = (
     "SET LOCAL search_path TO DEFAULT; CREATE EXTENSION vector; SET LOCAL search_path = pg_catalog, pg_temp"
 )
 
-# A table's oid, its columns with their types, and the comment on the one with the vectors.
-Found = tuple[int, dict[str, str], str | None]
+# A table's oid, its columns with their types, the comment on the one with the vectors, and whether that has an index.
+Found = tuple[int, dict[str, str], str | None, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +56,18 @@ class Opened:
     table: Table
     iterative: bool
 
+    @property
+    def is_indexed(self) -> bool:
+        """Return whether searches have an index."""
+        return self.found[-1]
+
     def was(self, rows: list[Any]) -> bool:
         """Return whether LOOK_UP finds the same now."""
         return found_in(rows) == self.found
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TableName:
     """Where a table of chunks is, or is to be."""
 
     schema: str
@@ -118,7 +123,7 @@ class Place:
         return found_in(ask(connection, LOOK_UP, [self.schema, self.name]).fetchall())
 
     def _stored(self, found: Found) -> tuple[EmbeddingSpace, Precision]:
-        _, columns, comment = found
+        _, columns, comment, _ = found
         if missing := [name for name in COLUMNS if name not in columns]:
             raise StoreUnsuitable(
                 f"table {self} is not one of this kit's: it has no column {missing[0]!r}; use another table name"
@@ -152,7 +157,7 @@ class Place:
                 if found is None:
                     raise
                 return found
-            return self._look_up(connection) or (0, {}, None)
+            return self._look_up(connection) or (0, {}, None, False)
 
     def _create_extension(self, connection: Connection[Any]) -> Extension | None:
         try:
@@ -194,8 +199,8 @@ def found_in(rows: list[Any]) -> Found | None:
     """Return what LOOK_UP found."""
     if not rows:
         return None
-    comment = next((comment for _, name, _, comment in rows if name == "embedding"), None)
-    return rows[0][0], {name: kind for _, name, kind, _ in rows}, comment
+    comment = next((comment for _, name, _, comment, _ in rows if name == "embedding"), None)
+    return rows[0][0], {name: kind for _, name, kind, *_ in rows}, comment, rows[0][-1]
 
 
 def _extension(connection: Connection[Any], precision: Precision) -> Extension | None:

@@ -49,9 +49,12 @@ ANY_OF = sql.SQL("ANY(ARRAY(SELECT jsonb_array_elements_text(%s::jsonb)))")
 # Rows from which an index pays: fewer are compared as fast as they are found in one.
 _FEW = 1_000
 
-# The type comes with the schema that it is in.
+# The type comes with the schema that it is in. The last column says whether searches have an index.
 LOOK_UP = """
-    SELECT c.oid, a.attname, format_type(a.atttypid, a.atttypmod), col_description(c.oid, a.attnum)
+    SELECT c.oid, a.attname, format_type(a.atttypid, a.atttypmod), col_description(c.oid, a.attnum), EXISTS (
+        SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
+        WHERE i.indrelid = c.oid AND i.indisvalid AND m.amname = 'hnsw'
+    )
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p')"""
@@ -74,6 +77,9 @@ WRITERS = """
                 WHERE n.nspname = %s AND c.relname = %s
             )
     )"""
+
+# Held until the end of a transaction, it keeps the table under its name; writers do not wait for each other.
+LOCK = "LOCK TABLE {table} IN ROW EXCLUSIVE MODE"
 
 SIZE = """
     SELECT sum(pg_total_relation_size(coalesce(p.relid, c.oid)))::bigint FROM pg_class c
@@ -199,9 +205,9 @@ class Table:
             )"""
         )
         # Postgres moves values out of rows above 2 kB, and an exact search that fetches them takes five times as long.
-        inline = [self._format("ALTER TABLE {table} ALTER COLUMN embedding SET STORAGE PLAIN")] * self._inline
+        inline = self._format("ALTER TABLE {table} ALTER COLUMN embedding SET STORAGE PLAIN")
         comment = self._format("COMMENT ON COLUMN {table}.embedding IS {space}", space=literal(stamp(space)))
-        return [create, *inline, comment]
+        return [create, inline, comment] if self._inline else [create, comment]
 
     def langchain_view(self, view: sql.Identifier, *, invoker: bool) -> sql.Composed:
         """The table under the names that langchain-postgres's PGVectorStore looks for.
@@ -242,7 +248,7 @@ class Table:
         a part whose condition is false before any row was read is not executed.
         """
         where, values = condition
-        written = "[" + ",".join(map(str, vector.tolist())) + "]"
+        written = "[" + ",".join(map(str, vector)) + "]"  # each in the shortest form that float32 has
         stored = self._stored if with_vectors else sql.SQL("NULL::bytea")
         far = self._format("(embedding {distance} %s::{type})")
         parts: dict[str, sql.Composable] = {

@@ -7,7 +7,7 @@ What belongs to the extension is qualified in each statement.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, LiteralString
 from weakref import WeakKeyDictionary
@@ -113,43 +113,39 @@ def ask(
     return _together(connection, (pin, values, False), (query, bound, binary))
 
 
-def ask_checked(
-    connection: Connection[Any],
-    look: Statement,
-    is_same: Callable[[list[Any]], bool],
-    statements: Sequence[Statement],
-    *,
-    settings: Mapping[str, str] | None = None,
-    together: bool = True,
-) -> list[Cursor[Any]] | None:
-    """Run statements that rest on what `look` finds; in one round trip, that look included, if possible.
+def ask_then_look(
+    connection: Connection[Any], statements: Sequence[Statement], look: Statement, settings: Mapping[str, str]
+) -> tuple[list[Cursor[Any]], list[Any], psycopg.Error | None]:
+    """Read something, and look afterwards at what it rests on; in one round trip, if possible.
 
-    Return None, and let their errors be, if that is not the same any more. Together, they have run all the same: they
-    must not write.
+    Return the cursors, what the look found, and the error of a statement. The look comes last, because names are looked
+    up when a statement gets its locks, which it may wait for. It keeps them until the look is done, so that nobody can
+    put another table under the name in between.
     """
-    pin, values = _setting(settings or {})
+    pin, values = _setting(settings)
     in_transaction = connection.info.transaction_status != TransactionStatus.IDLE or not connection.autocommit
-    if not together or connection in _pinned or in_transaction or not capabilities.has_pipeline():
-        return _checked_apart(connection, look, is_same, statements, settings)
-    cursors, error = _run_together(connection, [(pin, values, False), look, *statements])
-    if len(cursors) > 1 and not is_same(cursors[1].fetchall()):
-        return None
+    if connection in _pinned or in_transaction or not capabilities.has_pipeline():
+        with transaction(connection):
+            cursors = [
+                ask(connection, query, bound, settings=settings, binary=binary) for query, bound, binary in statements
+            ]
+            return cursors, ask(connection, look[0], look[1]).fetchall(), None
+    cursors, error = _run_together(connection, [(pin, values, False), *statements, look])
+    if error is None:
+        return cursors[1:-1], cursors[-1].fetchall(), None
+    if connection.closed:
+        raise error
+    return [], ask(connection, look[0], look[1]).fetchall(), error
+
+
+def ask_each(connection: Connection[Any], statements: Sequence[Statement]) -> list[Cursor[Any]]:
+    """Run statements in a transaction of ours, in one round trip if possible."""
+    if not capabilities.has_pipeline():
+        return [connection.execute(query, bound, binary=binary) for query, bound, binary in statements]
+    cursors, error = _run_together(connection, statements)
     if error:
         raise error
-    return cursors[2:]
-
-
-def _checked_apart(
-    connection: Connection[Any],
-    look: Statement,
-    is_same: Callable[[list[Any]], bool],
-    statements: Sequence[Statement],
-    settings: Mapping[str, str] | None,
-) -> list[Cursor[Any]] | None:
-    with transaction(connection):
-        if not is_same(ask(connection, look[0], look[1], binary=look[2]).fetchall()):
-            return None
-        return [ask(connection, query, bound, settings=settings, binary=binary) for query, bound, binary in statements]
+    return cursors
 
 
 def _together(connection: Connection[Any], first: Statement, second: Statement) -> Cursor[Any]:

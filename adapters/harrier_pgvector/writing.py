@@ -22,10 +22,7 @@ from harrier_pgvector.schema import ANY_OF, COLUMNS, Table, ids
 from harrier_pgvector.session import ask, transaction
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Vectors = NDArray[np.float32]
+    from harrier_core.types import Vectors
 
 # How often other writers may add chunks to our records while we write them.
 _ATTEMPTS = 5
@@ -63,6 +60,11 @@ class Writing:
             with suppress(_OvertakenError), transaction(self._connection):
                 return self._replace(write)
         raise StoreError(f"records of {self._name} were written by somebody else {_ATTEMPTS} times in a row; try again")
+
+    def delete(self, record_ids: Sequence[str]) -> int:
+        """Remove records, and return how many chunks those were."""
+        delete = self._sql("DELETE FROM {table} WHERE record_id = {any_of}")
+        return self._connection.execute(delete, [ids(record_ids)]).rowcount
 
     def write_apart(self, write: Write) -> Written:
         """The records that the encoding of the database can hold; the others are found by halves, and rejected."""

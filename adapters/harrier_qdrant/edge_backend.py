@@ -24,10 +24,7 @@ from harrier_qdrant.schema import Layout, Shape
 from harrier_qdrant.wire import CLOSED
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Vectors = NDArray[np.float32]
+    from harrier_core.types import Vectors
 
 _PAGE = 500
 _PROCESS = "process"  # what is held

@@ -19,10 +19,7 @@ from harrier_qdrant.points import HASH, NUMBER, RECORD, TOLD_BY, Found
 from harrier_qdrant.schema import Shape, missing
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Vectors = NDArray[np.float32]
+    pass
 
 T = TypeVar("T")
 

@@ -23,9 +23,7 @@ from harrier_qdrant.uploads import JSON_BYTES, Uploads, check_done
 from harrier_qdrant.wire import Refused
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Vectors = NDArray[np.float32]
+    from harrier_core.types import Vectors
 
 _PAGE = 1_000
 # Of one request for several searches: what it sends and what it asks for.

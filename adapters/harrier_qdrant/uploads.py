@@ -15,10 +15,7 @@ from harrier_qdrant.points import batches, payload_of
 from harrier_qdrant.wire import NotDone, Refused
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Vectors = NDArray[np.float32]
+    from harrier_core.types import Vectors
 
 # Of a number of a vector: as JSON a sign, a point and some ten digits.
 JSON_BYTES, PACKED_BYTES = 13, 4

@@ -5,7 +5,6 @@ REST and gRPC tell the same things differently; `Trouble.of` is the one place th
 
 from __future__ import annotations
 
-import random
 import re
 import threading
 import time
@@ -19,6 +18,7 @@ from qdrant_client.common.client_exceptions import QdrantException, ResourceExha
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from harrier_core.errors import StoreError, StoreUnavailable, StoreUnsuitable
+from harrier_core.retrying import Backoff
 
 T = TypeVar("T")
 
@@ -160,18 +160,18 @@ class Patience:
 
     def run(self, request: Callable[[], T]) -> T:
         """What a request returns; it is made again while its trouble may pass."""
-        until, pause = time.monotonic() + self._retry_for, _FIRST_PAUSE
+        until, backoff = time.monotonic() + self._retry_for, Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while True:
             try:
                 return request()
             except (*ERRORS, NotDone) as error:
                 trouble = Trouble.of(error)
-                wait = pause * random.uniform(0.5, 1.0) if trouble.retry_after is None else trouble.retry_after
+                pause = backoff.pause()
+                wait = pause if trouble.retry_after is None else trouble.retry_after
                 if not trouble.passes or time.monotonic() + wait >= until:
                     raise Refused(trouble, self._where) from None
             if self.closed.wait(wait):
                 raise StoreUnavailable("this store was closed while it waited for its server") from None
-            pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 class Refused(StoreError):

@@ -262,7 +262,7 @@ class StoreContract:
 
     def test_progress(self, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
         """After each window, from a generator that is read as it goes."""
-        monkeypatch.setattr("harrier_core.ingest._WINDOW_RECORDS", 100)
+        monkeypatch.setattr("harrier_core.ingest.WINDOW_RECORDS", 100)
         read: list[int] = []
         seen: list[tuple[int, int]] = []
 

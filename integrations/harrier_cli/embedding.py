@@ -20,7 +20,7 @@ from harrier_core.errors import positions_of_all
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Vectors = NDArray[np.float32]
+    from harrier_core.types import Vectors
 
 _WINDOW = 1_000  # lines that are encoded together
 

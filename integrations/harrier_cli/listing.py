@@ -17,9 +17,9 @@ _BYTES = {"float32": 4, "bfloat16": 2}
 def listed(model: str | None) -> list[dict[str, Any]]:
     """The three, and the one that is named if it is another one, which says of itself what it needs."""
     require_encoding()
-    from harrier_core.device import place
+    from harrier_core.device import choose
 
-    here = place("")  # what a model would run on, whichever it is
+    here = choose("")  # what a model would run on, whichever it is
     found = [
         {"name": alias, "model": ALIASES[alias], "dimensions": dimensions}
         | {"gigabytes": round(billions * _BYTES[here.dtype], 1)}

@@ -14,10 +14,7 @@ from harrier_core.blanks import BlanksLast
 from langchain_harrier.callers import warn_of_queries
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Vectors = NDArray[np.float32]
+    from harrier_core.types import Vectors
 
 InBothRoles: TypeAlias = Embedder | BlanksLast
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from harrier_core import DeviceError, Encoder
-from harrier_core.device import place
+from harrier_core.device import choose
 
 NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is there")
 
@@ -18,21 +18,21 @@ NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is
 @NO_CUDA
 def test_a_cpu_computes_in_float32() -> None:
     """Whatever the checkpoint holds: bfloat16 is several times slower on most CPUs. The reason is told."""
-    placement = place("gemma3_text")
+    placement = choose("gemma3_text")
     assert (placement.device, placement.dtype) == ("cpu", "float32")
     assert str(placement).startswith(f"cpu, float32: no GPU that torch {torch.__version__} can use; float32 is")
 
 
 def test_both_can_be_asked_for() -> None:
     """The reason says that somebody did."""
-    assert str(place("qwen3", "cpu", "bfloat16")) == "cpu, bfloat16: device as asked; as asked"
+    assert str(choose("qwen3", "cpu", "bfloat16")) == "cpu, bfloat16: device as asked; as asked"
 
 
 def test_float16_overflows_in_gemma() -> None:
     """It is refused there, and is somebody's choice elsewhere."""
     with pytest.raises(DeviceError, match=r"float16 overflows in gemma3_text models.*use bfloat16 or float32"):
-        place("gemma3_text", "cpu", "float16")
-    assert place("qwen3", "cpu", "float16").dtype == "float16"
+        choose("gemma3_text", "cpu", "float16")
+    assert choose("qwen3", "cpu", "float16").dtype == "float16"
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:1", "mps", "xpu"])
@@ -40,20 +40,20 @@ def test_float16_overflows_in_gemma() -> None:
 def test_a_device_that_is_not_there(name: str) -> None:
     """The error has torch's reason, its version and the way out."""
     with pytest.raises(DeviceError, match=rf"device '{name}' is not to be had: .*\(torch .*\); use device='cpu', or"):
-        place("qwen3", name)
+        choose("qwen3", name)
 
 
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "meta", "vulkan"])
 def test_a_device_that_nobody_knows(name: str) -> None:
     """A wrong word is told from a missing device."""
     with pytest.raises(DeviceError, match=re.escape(f"unknown device {name!r}; this kit runs on cpu, cuda, mps, xpu")):
-        place("qwen3", name)
+        choose("qwen3", name)
 
 
 def test_an_unknown_dtype() -> None:
     """The error lists the known ones."""
     with pytest.raises(DeviceError, match="unknown dtype 'half'; this kit computes in float32, bfloat16, float16"):
-        place("qwen3", "cpu", "half")
+        choose("qwen3", "cpu", "half")
 
 
 def test_torchs_own_objects_will_do(built: Callable[..., Path]) -> None:

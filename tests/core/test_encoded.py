@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harrier_core import CachedEncoder, Encoder, digests
@@ -54,13 +55,16 @@ def test_what_was_cut(folder: Path) -> None:
 
 
 def test_through_a_cache(folder: Path) -> None:
-    """What was found costs no tokens."""
+    """What was found costs no tokens, and a text that was cut is one whenever it is found."""
     with Encoder(folder, max_tokens=20, on_overflow="truncate") as encoder:
         cached = CachedEncoder(encoder, Values())
+        whole = encoder.encode_documents([LONG, "two"])
         cached.encode_documents(["one"])
-        encoded = cached.submit_documents(["one", LONG, "two", LONG]).result(60)
-        assert list(encoded.tokens) == [0, 20, *encoder.count_tokens(["two"]), 0]
-        assert list(encoded.truncated) == [1, 3]
+        texts = ["one", LONG, "two", LONG]
+        for tokens in ([0, 20, *encoder.count_tokens(["two"]), 20], [0, 0, 0, 0]):
+            encoded = cached.submit_documents(texts).result(60)
+            assert (list(encoded.tokens), list(encoded.truncated)) == (tokens, [1, 3])
+            assert np.array_equal(encoded.vectors[1:3], whole)
 
 
 def test_settings(folder: Path) -> None:

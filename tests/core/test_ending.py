@@ -147,7 +147,7 @@ def test_what_was_stored_stays(run: Run) -> None:
 def ingest():
     Index(store, encoder).ingest(records, on_progress=lambda report: print("told", report.written, flush=True))
 import harrier_core.ingest
-harrier_core.ingest._WINDOW_RECORDS = 8
+harrier_core.ingest.WINDOW_RECORDS = 8
 threading.Thread(target=ingest).start()
 time.sleep(2.5)""")
     stored = told = 0
@@ -163,7 +163,7 @@ time.sleep(2.5)""")
 def test_a_pass_that_begins_as_main_ends(run: Run) -> None:
     """As on a GPU, whose passes are waited for in the turn after the one that began them."""
     done = run("""
-encoder._leases["engine"].value._runner.overlaps = True
+encoder._held.lease("engine").value._runner.overlaps = True
 begun = threading.Event()
 def later(*arguments, **options):
     begun.set()

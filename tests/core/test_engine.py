@@ -14,7 +14,7 @@ import torch
 
 from harrier_core.calls import Call
 from harrier_core.decoder import Decoder
-from harrier_core.device import place
+from harrier_core.device import choose
 from harrier_core.engine import Engine
 from harrier_core.errors import BadVectors, EncoderClosed, OutOfMemory
 from harrier_core.lanes import _AHEAD, _PATIENCE
@@ -64,7 +64,7 @@ class Watched:
 
 @pytest.fixture
 def watched(built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
-    engine = Engine(open_model(str(built())), place("qwen3", "cpu"))
+    engine = Engine(open_model(str(built())), choose("qwen3", "cpu"))
     watched = Watched(engine, monkeypatch)
     first = watched.submit([1])
     while not watched.passes:  # the first pass is under way, so that whatever comes now is queued
@@ -266,7 +266,7 @@ def test_nan_is_retried_in_float32(built: Callable[..., Path], monkeypatch: pyte
     """Of the texts that have it only; their vectors are as near to those of float32 as the others'."""
     model = open_model(str(built("gemma3")))
     rows = [[2, 5, 9], [3, 5, 9], [4, 5, 9, 4]]
-    exact = Engine(model, place("gemma3_text", "cpu", "float32"))
+    exact = Engine(model, choose("gemma3_text", "cpu", "float32"))
     expected = submit(exact, [[Row(row) for row in rows]], 3).result(60).vectors
     exact.close()
     launched: list[tuple[int, bool]] = []
@@ -280,7 +280,7 @@ def test_nan_is_retried_in_float32(built: Callable[..., Path], monkeypatch: pyte
         return lambda: hidden
 
     monkeypatch.setattr(Decoder, "launch", spoiling)
-    engine = Engine(model, place("gemma3_text", "cpu", "bfloat16"))
+    engine = Engine(model, choose("gemma3_text", "cpu", "bfloat16"))
     vectors = submit(engine, [[Row(row) for row in rows]], 3).result(60).vectors
     assert launched == [(3, False), (1, True)]
     assert engine.stats(0).retries == 1

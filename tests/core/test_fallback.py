@@ -14,14 +14,14 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 from harrier_core import ModelDamaged, ModelUnsupported
-from harrier_core.device import place
+from harrier_core.device import choose
 from harrier_core.fallback import Fallback
 
 Tensors = dict[str, torch.Tensor]
 
 
 def load(folder: Path, dtype: str = "float32") -> Fallback:
-    return Fallback(folder, place("qwen3", "cpu", dtype))
+    return Fallback(folder, choose("qwen3", "cpu", dtype))
 
 
 @pytest.fixture(scope="module")

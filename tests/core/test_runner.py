@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from harrier_core.device import place
+from harrier_core.device import choose
 from harrier_core.models import open_model
 from harrier_core.runner import Network, Runner, load
 from harrier_core.stats import Meter
@@ -51,12 +51,12 @@ class Spoilt:
 
 @pytest.fixture
 def network(built: Callable[..., Path]) -> Network:
-    return load(open_model(str(built())), place("qwen3", "cpu", "float32"))
+    return load(open_model(str(built())), choose("qwen3", "cpu", "float32"))
 
 
 def make_runner(network: Network, dtype: str = "float32") -> tuple[Runner, Meter]:
     meter = Meter("tiny")
-    return Runner(network, place("qwen3", "cpu", dtype), 64, meter), meter
+    return Runner(network, choose("qwen3", "cpu", dtype), 64, meter), meter
 
 
 def run(runner: Runner, rows: Sequence[Row]) -> Any:

@@ -142,7 +142,7 @@ def die_at(kind: type, step: str, occurrence: int) -> None:
 
 if __name__ == "__main__":
     place_, name_, step_, occurrence_ = sys.argv[1:]
-    ingest._WINDOW_RECORDS = 20  # so that there are many instants between windows
+    ingest.WINDOW_RECORDS = 20  # so that there are many instants between windows
     if step_ != "none":
         kinds = [EdgeBackend] if place_.startswith("Path:") else [OpenTable, Writing]
         die_at(next(kind for kind in kinds if hasattr(kind, step_.split()[1])), step_, int(occurrence_))

@@ -22,5 +22,5 @@ class Indexing:
         """Build the indexes of a store that has enough rows for them and nothing left in its queue."""
         self.is_due = False  # for now: whoever embeds more looks again
         if not self._is_built and not is_left() and not store.is_small():
-            self._is_built = True
-            store.build_indexes()
+            self._is_built = store.try_to_build()
+            self.is_due = not self._is_built  # somebody else was writing, for example

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import threading
 from typing import Any
 from uuid import UUID
@@ -13,6 +12,7 @@ from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from harrier_core.errors import HarrierError
+from harrier_core.retrying import Backoff
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.sync.catalog import CHANNEL
 
@@ -52,7 +52,7 @@ class Listener:
 
     def run(self, worker: UUID) -> None:
         """Listen until the worker is stopped, whatever becomes of the server."""
-        pause = FIRST_PAUSE
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while not self._stopping.is_set():
             try:
                 with psycopg.connect(_bounded(self._conninfo), autocommit=True) as connection:
@@ -60,11 +60,10 @@ class Listener:
                     connection.execute(f"LISTEN {_ECHO}")
                     self._signal.set()  # what was announced while nobody listened
                     self._connections.run(lambda other: _echo(other, worker))
-                    pause = FIRST_PAUSE
+                    backoff.reset()
                     self._hear(connection, worker)
             except (psycopg.Error, HarrierError):
-                self._stopping.wait(pause * random.uniform(0.5, 1.0))
-                pause = min(2 * pause, LONGEST_PAUSE)
+                self._stopping.wait(backoff.pause())
             finally:
                 self.is_heard = False
 

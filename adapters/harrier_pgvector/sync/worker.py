@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from harrier_core.embedder import Embedder
 from harrier_core.errors import EncoderClosed, HarrierError, SettingError, StoreUnavailable
+from harrier_core.retrying import Backoff
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.sync import catalog
 from harrier_pgvector.sync.session import named_conninfo, run
@@ -121,7 +122,7 @@ class SyncWorker:
             raise self._error
 
     def _lane(self, until_empty: bool) -> None:
-        pause, failing_since = FIRST_PAUSE, None
+        backoff, failing_since = Backoff(FIRST_PAUSE, LONGEST_PAUSE), None
         while not self._stopping.is_set():
             seen, begin = self._signal.count, time.monotonic()
             try:
@@ -141,10 +142,10 @@ class SyncWorker:
                     self.stop()
                     return
                 log.warning("harrier sync: %s; trying again", error if isinstance(error, HarrierError) else type(error))
-                self._stopping.wait(pause * random.uniform(0.5, 1.0))
-                pause = min(2 * pause, LONGEST_PAUSE)
+                self._stopping.wait(backoff.pause())
             else:
-                pause, failing_since = FIRST_PAUSE, None
+                backoff.reset()
+                failing_since = None
 
     def _round(self) -> bool:
         """Do one step on every table, so that none waits for another's end; return whether any had something to do."""

@@ -70,3 +70,30 @@ def test_an_embedded_server(tmp_path: Path) -> None:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             assert pool.submit(ingest, index, "one").result(100) == 20
         assert index.count() == 21
+
+
+def test_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the one that it was when the store was made."""
+    monkeypatch.chdir(tmp_path)
+    store = PgVectorStore.embedded("data")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with Index(pickle.loads(pickle.dumps(store)), Hashing()) as index:
+        index.ingest([Record("first", "first")])
+    assert (tmp_path / "data").is_dir()
+    assert not (tmp_path / "elsewhere" / "data").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+def test_a_fork_while_a_server_starts(tmp_path: Path) -> None:
+    """The child has a lock of its own."""
+    store = PgVectorStore.embedded(tmp_path / "data")
+    with store._lock:  # as another thread has it at the fork
+        child = os.fork()
+        if child == 0:
+            try:
+                os._exit(0 if store.space() is None else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -186,6 +186,16 @@ def test_recall(postgres: str, table: str, dimensions: int) -> None:
         assert len(opened.search(Search(queries[:1], rows, None))[0]) == rows
 
 
+def test_few_rows_are_compared_by_their_vectors(postgres: str, table: str) -> None:
+    """Also where vectors are so long that an index has their signs only: a few have no index."""
+    with PgVectorStore(postgres, table=table) as store:
+        opened, vectors = fill(store, 4_100, 300)
+        biased = vectors + 3 * vectors[0]  # as those of texts, which share a direction
+        biased /= np.linalg.norm(biased, axis=1, keepdims=True)
+        found, exact = (opened.search(Search(biased[:20], 10, exact=each)) for each in (False, True))
+        assert [[match.id for match in each] for each in found] == [[match.id for match in each] for each in exact]
+
+
 VALUES: list[Any] = [
     0,
     1,

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 from harrier_pgvector import PgVectorStore
+from harrier_pgvector.opened import OpenTable
 from ingesting import Hashing
 from psycopg import capabilities, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from turnarounds import Proxy, proxied
 
-from harrier_core import EmbeddingSpace, Index, Record, StoreMissing, WrongSpace
+from harrier_core import Chunk, EmbeddingSpace, Index, Record, Search, StoreMissing, Write, Written, WrongSpace
 
 RECORDS = [Record(f"r{number}", f"text number {number}", {"n": number}) for number in range(1_200)]
 
@@ -72,6 +75,9 @@ def test_a_table_that_was_replaced(index: Index, proxy: Proxy, postgres: str, ta
         with pytest.raises(StoreMissing):
             use()
     assert index.delete(["r1"]) == 0
+    assert index.plan(RECORDS[:2]).written == 2
+    with pytest.raises(StoreMissing):
+        index.build_indexes()
     with Index(PgVectorStore(postgres, table=table), Hashing()) as own:
         own.ingest([Record("new", "new")])
     assert [match.record_id for match in index.search("text", k=3)] == ["new"]
@@ -85,3 +91,55 @@ def test_a_table_that_was_replaced(index: Index, proxy: Proxy, postgres: str, ta
     for use in uses:
         with pytest.raises(WrongSpace, match="the weights differ"):
             use()
+
+
+OTHER = replace(Hashing.space, weights="v")
+
+
+class Another(Hashing):
+    """An encoder of another space, whose vectors have as many dimensions."""
+
+    space = OTHER
+
+
+def write(table: OpenTable, record: Record) -> Written:
+    chunk, vectors = Chunk.of(record, 0, 0, record.text), Hashing().encode_queries(["mine"])
+    return table.write(Write({record.id: 1}, [chunk], vectors, [], {record.id: {}}))
+
+
+WHILE_IT_IS_REPLACED: list[Callable[[OpenTable], object]] = [
+    lambda table: table.search(Search(Hashing().encode_queries(["theirs"]), 1)),
+    lambda table: table.known(["theirs"]),
+    lambda table: list(table.record_ids()),
+    lambda table: list(table.read()),
+    OpenTable.count,
+    lambda table: table.delete(["theirs"]),
+    lambda table: write(table, Record("mine", "mine")),
+]
+
+
+@pytest.mark.parametrize("use", WHILE_IT_IS_REPLACED)
+def test_a_table_that_is_being_replaced(postgres: str, table: str, use: Callable[[OpenTable], object]) -> None:
+    """A call that waits for whoever puts another space's table under the name runs on that one, and is undone."""
+    with (
+        Index(PgVectorStore(postgres, table=table), Hashing()) as mine,
+        Index(PgVectorStore(postgres, table=f"{table} new"), Another()) as theirs,
+    ):
+        mine.ingest([Record("mine", "mine")])
+        theirs.ingest([Record("theirs", "theirs")])
+        opened = mine._opened()
+        assert isinstance(opened, OpenTable)
+        with psycopg.connect(postgres) as connection, ThreadPoolExecutor(1) as pool:
+            for old, new in ((table, f"{table} old"), (f"{table} new", table)):
+                names = map(sql.Identifier, (old, new))
+                connection.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(*names))
+            used = pool.submit(use, opened)
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            with psycopg.connect(postgres, autocommit=True) as watching:
+                while watching.execute(waiting).fetchone() == (0,):
+                    assert not used.done()
+            connection.commit()
+            with pytest.raises(WrongSpace, match="the weights differ"):
+                used.result(60)
+        with Index(PgVectorStore(postgres, table=table), Another()) as now:
+            assert list(now.record_ids()) == ["theirs"]

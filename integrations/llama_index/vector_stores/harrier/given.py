@@ -11,11 +11,8 @@ import numpy as np
 from harrier_core import Embedder, Encoded, HarrierError, InputError, WrongSpace
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from harrier_core import EmbeddingSpace, Task
-
-    Vectors = NDArray[np.float32]
+    from harrier_core.types import Vectors
 
 # One text in so many, and one at least, is encoded again. Two devices or number formats of one model, int8 included,
 # agree to this cosine; another model, or an instruction before a document, does not.

@@ -1,0 +1,8 @@
+"""Types that many rooms name; imported by type checkers only."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]  # (texts, dimensions)
