@@ -54,6 +54,8 @@ class Proxy:
                 self._forward(from_server, writer, answers),
                 return_exceptions=True,
             )
+        except asyncio.CancelledError:  # of the end of the program, about which the streams would log
+            pass
         finally:
             for each in (writer, to_server):
                 each.transport.abort()

@@ -113,6 +113,8 @@ class OpenTable:
                 stacklevel=3,
             )
             return False
+        if not self._opened.is_indexed:
+            self._opened = self._connections.run(self._look_again)
         return True
 
     def is_small(self) -> bool:

@@ -79,6 +79,8 @@ def use_everything(open_: Open) -> None:
             opened.write(
                 Write({c.record_id: 1 for c in chunks}, chunks, vectors, [], {c.record_id: {} for c in chunks})
             )
+            for statement in opened._opened.table.indexes().values():  # for which there are too few rows
+                store._reach().run(partial(psycopg.Connection.execute, query=statement, params=[]))
             assert len(opened.search(Search(vectors[:1], 2, with_vectors=True))[0]) == 2
 
 
