@@ -22,6 +22,7 @@ from typing import Any
 from harrier_pgvector import PgVectorStore
 from langchain_postgres import PGEngine
 from langchain_postgres import PGVectorStore as LangChainStore
+from langchain_postgres.v2.indexes import HNSWIndex
 from llama_index.core.vector_stores import VectorStoreQuery
 from llama_index.vector_stores.postgres import PGVectorStore as LlamaIndexStore
 from postgres import DIMENSIONS, SPACE, Listed, nodes_of
@@ -93,6 +94,7 @@ def fill(conninfo: str, records: list[Any], vectors: Any, ready: Ready) -> None:
     store = LangChainStore.create_sync(engine, Listed(ready), "langchain")
     texts = [record.text for record in records]
     store.add_embeddings(texts, vectors.tolist(), [dict(record.metadata) for record in records])
+    store.apply_vector_index(HNSWIndex())
     llama(f"postgresql+psycopg2://{url}").add(nodes_of(records, vectors))
 
 
