@@ -151,7 +151,7 @@ def test_a_database_that_is_named_as_it_is(call: Run, to: list[str], database: s
     """As a folder; another table is not the same."""
     with psycopg.connect(database, autocommit=True) as connection:
         for table in ("products", "others"):
-            connection.execute(f"CREATE TABLE {table} AS SELECT 1 AS id, 'a text' AS text")  # type: ignore[arg-type]
+            connection.execute(f"CREATE TABLE {table} AS SELECT 1 AS id, 'a text' AS text")
     call("ingest", "--from", database, "--table", "products", *to)
     refused = call("ingest", "--from", database, "--table", "others", "--source", "products", *to, code=2)
     assert "the index holds a source 'products' from" in refused.stderr
