@@ -31,6 +31,7 @@ class Index(Searching):
     """Records in a store, found by what they mean. Any number of threads and tasks may use it at once.
 
     It is a handful of settings: making one opens nothing, and pickling one carries a store's and an encoder's settings.
+    A copy within the process, also of what holds one, is the Index itself.
     """
 
     def __init__(self, store: VectorStore, encoder: Embedder, *, chunking: Chunking | None = None) -> None:
@@ -180,6 +181,14 @@ class Index(Searching):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __copy__(self) -> Self:
+        """Return the Index itself: its settings do not change, and a store may be one of this process."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return the Index itself."""
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         return {"store": self.store, "encoder": self.encoder, "chunking": self.chunking}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +12,21 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
+from packaging.requirements import Requirement
+
+from harrier_core.extras import PACKAGES
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PICTURES = {"03_instructions": 3}
+EXTRAS: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+WITHOUT = """
+import ctypes.util, sys
+sys.modules.update(dict.fromkeys({modules}))
+if "psycopg_binary" in sys.modules:
+    ctypes.util.find_library = lambda name: None
+"""
 PNG = b"\x89PNG\r\n"
 
 
@@ -32,9 +45,32 @@ def outputs(notebook: NotebookNode) -> list[NotebookNode]:
     return [output for cell in code(notebook) for output in cell.outputs]
 
 
+def asked_by(extras: set[str]) -> list[Requirement]:
+    """What extras install, by those that they include as well."""
+    asked = [Requirement(each) for extra in extras for each in EXTRAS[extra]]
+    included = {extra for each in asked if each.name == "harrier-kit" for extra in each.extras}
+    return [*asked, *asked_by(included)] if included else asked
+
+
+def missing(notebook: NotebookNode) -> list[str]:
+    """Modules of the kit's extras, and matplotlib, that its first cell does not say to install."""
+    [(named, others)] = re.findall(r"`pip install 'harrier-kit\[([\w,-]+)\]'([\w ]*)`", notebook.cells[0].source)
+    asked = asked_by(set(named.split(",")))
+    extras = {*named.split(","), *(extra for each in asked if each.name == "harrier-kit" for extra in each.extras)}
+    left = [module for module, (extra, _) in PACKAGES.items() if extra not in extras]
+    left = [module for module in left if module != "filelock"]  # huggingface-hub brings it
+    if "matplotlib" not in others.split():
+        left.append("matplotlib")
+    if not any(each.name == "psycopg" and "binary" in each.extras for each in asked):
+        left += ["psycopg_binary", "psycopg_c"]
+    return left
+
+
 def run(path: Path, folder: Path) -> NotebookNode:
-    """The notebook with its outputs; a cell that fails is an error."""
+    """The notebook with its outputs, where only what it names is installed; a cell that fails is an error."""
     notebook = read(path)
+    first = new_code_cell(WITHOUT.format(modules=missing(notebook)))  # type: ignore[no-untyped-call]
+    notebook.cells.insert(0, first)
     client = NotebookClient(notebook, timeout=90, kernel_name="python3", resources={"metadata": {"path": folder}})
     client.execute()
     return notebook
@@ -67,7 +103,10 @@ def test_it_is_committed_clean(path: Path) -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(path: Path, tmp_path: Path) -> None:
-    """Every cell in order, in a kernel of its own; pictures come out where there are to be some."""
+    """Every cell in order, in a kernel of its own; pictures come out where there are to be some.
+
+    What it says to install is all that it finds of what is optional.
+    """
     done = run(path, tmp_path)
     pictures = [output.data["image/png"] for output in outputs(done) if "image/png" in output.get("data", {})]
     assert len(pictures) == PICTURES.get(path.stem, 0)

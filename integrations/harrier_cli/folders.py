@@ -24,10 +24,11 @@ LINK_TO_FILE = "is a link to a file elsewhere; name that file as a PATH of its o
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What owns records: a source by its name, and what it was made from, unless the user named the source."""
+    """What owns records: a source by its name, and what it is made from, if that has a place."""
 
     name: str
     root: str | None = None
+    named: bool = False  # by the user: then it may lie anywhere, and records do not say where it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Walk:
 
     def _origin(self, root: Path) -> Origin:
         if self.source is not None:
-            return Origin(self.source)
+            return Origin(self.source, str(root), named=True)
         if not root.name:
             raise SettingError(f"{root} has no name for a source; give it one with --source NAME")
         return Origin(root.name, str(root))

@@ -14,15 +14,18 @@ from harrier_core import Index, SettingError, StoreMissing
 def refuse_other_roots(index: Index, origins: Iterable[Origin], *, moved: bool) -> None:
     """Refuse to write records of a source that was made from something else: they would replace one another.
 
-    moved: the user says that it is the same, elsewhere now; then it must not be where it was any more.
+    A source that the index has from the same place is the same, also when the user names it. moved: the user says that
+    it is the same, elsewhere now; then it must not be where it was any more.
     """
     for origin in origins:
+        if origin.root is not None and _any(index, {SOURCE: origin.name, ROOT: origin.root}):
+            continue  # what is there was made from this, however it is named
         if moved:
             _refuse_if_not_moved(index, origin)
-        elif origin.root is None:
+        elif origin.named or origin.root is None:
             _refuse_taken_name(index, origin)
         else:
-            _refuse_other_root(index, origin, origin.root)
+            _refuse_other_root(index, origin)
 
 
 def _refuse_taken_name(index: Index, origin: Origin) -> None:
@@ -35,10 +38,8 @@ def _refuse_taken_name(index: Index, origin: Origin) -> None:
         )
 
 
-def _refuse_other_root(index: Index, origin: Origin, root: str) -> None:
+def _refuse_other_root(index: Index, origin: Origin) -> None:
     """Refuse a source of the same name that was made from something else."""
-    if _any(index, {SOURCE: origin.name, ROOT: root}):
-        return
     other = _any(index, {SOURCE: origin.name})
     if other is None:
         return
@@ -48,14 +49,14 @@ def _refuse_other_root(index: Index, origin: Origin, root: str) -> None:
         known = f"a source that was named by --source {origin.name}"
         same = f"if this is it, add --source {origin.name}"
     raise SettingError(
-        f"the index holds {known}, and this one is {root}, whose records could replace its records; give this one a "
-        f"name of its own with --source NAME, or, {same}"
+        f"the index holds {known}, and this one is {origin.root}, whose records could replace its records; give this "
+        f"one a name of its own with --source NAME, or, {same}"
     )
 
 
 def _refuse_if_not_moved(index: Index, origin: Origin) -> None:
     other = _any(index, {SOURCE: origin.name, ROOT: {"$exists": True}})
-    if other is not None and other[ROOT] != origin.root and Path(str(other[ROOT])).exists():
+    if other is not None and Path(str(other[ROOT])).exists():
         raise SettingError(
             f"source {origin.name!r} was not moved: {other[ROOT]} is still there; give this one another name with "
             "--source NAME"

@@ -187,7 +187,7 @@ class Source:
 
 def _owned(record: Record, origin: Origin, file: str | None = None) -> Record:
     """The same, with what it belongs to."""
-    owner = {SOURCE: origin.name, ROOT: origin.root, FILE: file}
+    owner = {SOURCE: origin.name, ROOT: None if origin.named else origin.root, FILE: file}
     known = {name: value for name, value in owner.items() if value is not None}
     return replace(record, metadata={**record.metadata, **known})
 
@@ -207,12 +207,11 @@ class PostgresSource(Source):
 
     @property
     def _origin(self) -> Origin:
-        if self.name is not None:
-            return Origin(self.name)
-        server = database_of(self.url)
+        read = f"query {sha256((self.query or '').encode()).hexdigest()[:16]}"
         if self.table is not None:
-            return Origin(self.table, f"{server} table {self.table}")
-        return Origin("query", f"{server} query {sha256((self.query or '').encode()).hexdigest()[:16]}")
+            read = f"table {self.table}"
+        name = self.name or self.table or "query"
+        return Origin(name, f"{database_of(self.url)} {read}", named=self.name is not None)
 
     def __iter__(self) -> Iterator[Record | Skipped]:
         rows = postgres_rows(self.url, self.query, self.table, self.columns.wanted)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import os
 import pickle
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,16 @@ def test_a_pool(postgres: str) -> None:
     pool = ConnectionPool(postgres, min_size=0, max_size=1, open=False)
     with pytest.raises(SettingError, match="a store over a pool cannot be pickled.*with a connection string"):
         pickle.dumps(Index(PgVectorStore(pool), Hashing()))
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_copies_share_a_pool(postgres: str, table: str, copied: Callable[[Index], Index]) -> None:
+    """A copy stays in this process, with the store and the encoder."""
+    with ConnectionPool(postgres, min_size=0, max_size=2, open=True) as pool:
+        index = Index(PgVectorStore(pool, table=table), Hashing(), chunking=Chunking(tokens=9))
+        assert copied(index).ingest([Record("first", "first")]).written == 1
+        assert (copied(index).store, copied(index).chunking) == (index.store, index.chunking)
+        assert index.count() == 1
 
 
 def test_an_embedded_server(tmp_path: Path) -> None:

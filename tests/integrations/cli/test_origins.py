@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from harrier_cli.sources import ROOT, SOURCE, Columns, PostgresSource, Source
 
@@ -131,6 +132,32 @@ def test_a_named_source_lies_anywhere(call: Run, to: list[str], tmp_path: Path) 
     assert "if this is it, add --source handbook" in told.stderr
 
 
+@pytest.mark.parametrize("more", [[], ["--moved"], ["--prune"]])
+def test_a_folder_that_is_named_as_it_is(
+    call: Run, to: list[str], stored: Stored, tmp_path: Path, more: list[str]
+) -> None:
+    """By --source, where it was and where it was moved to: it is the same, whatever else is said."""
+    write(tmp_path / "old" / "docs" / "a.md")
+    call("ingest", "old/docs", *to)
+    (tmp_path / "old").rename(tmp_path / "new")
+    call("ingest", "new/docs", *to, "--moved")
+    write(tmp_path / "new" / "docs" / "b.md")
+    assert "0 rejected" in call("ingest", "new/docs", *to, "--source", "docs", *more).stdout
+    assert set(stored()) == {"docs/a.md", "docs/b.md"}
+    assert "2 unchanged" in call("ingest", "new/docs", *to, "--source", "docs", *more).stdout
+
+
+def test_a_database_that_is_named_as_it_is(call: Run, to: list[str], database: str) -> None:
+    """As a folder; another table is not the same."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        for table in ("products", "others"):
+            connection.execute(f"CREATE TABLE {table} AS SELECT 1 AS id, 'a text' AS text")
+    call("ingest", "--from", database, "--table", "products", *to)
+    refused = call("ingest", "--from", database, "--table", "others", "--source", "products", *to, code=2)
+    assert "the index holds a source 'products' from" in refused.stderr
+    assert "0 rejected" in call("ingest", "--from", database, "--table", "products", "--source", "products", *to).stdout
+
+
 def test_pruning_leaves_what_others_own(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
     """Another folder's records, rows', and those of files that were not named."""
     for name in ("a/1.md", "a/2.md", "b/1.md"):
@@ -219,7 +246,7 @@ def test_a_database_is_a_source() -> None:
     assert queries[0].name == queries[1].name == "query"
     assert queries[0].root != queries[1].root
     [named] = PostgresSource([], Columns("id"), name="shop", url=url, query="SELECT 1").origins
-    assert (named.name, named.root) == ("shop", None)
+    assert (named.name, named.root, named.named) == ("shop", queries[1].root, True)
 
 
 def test_metadata_of_the_command_s_own(call: Run, to: list[str], tmp_path: Path) -> None:
@@ -279,6 +306,37 @@ def test_a_file_that_has_no_text_any_more(call: Run, to: list[str], stored: Stor
     write(tmp_path / "docs" / "b.md", " ")
     call("ingest", "docs", *to, "--prune", code=1)
     assert list(stored()) == ["docs/a.md"]
+
+
+def test_the_last_text_of_a_source(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
+    """It is pruned as any other is, and what has no text is told of; other sources keep theirs."""
+    write(tmp_path / "docs" / "a.md", "a secret")
+    write(tmp_path / "other" / "b.md")
+    call("ingest", "docs", "other", *to)
+    write(tmp_path / "docs" / "a.md", " ")
+    for more, gone in ((["--dry-run"], False), ([], True)):
+        told = call("ingest", "docs", *to, "--prune", *more, code=1)
+        assert "rejected: docs/a.md: has no text in it" in told.stderr
+        assert "1 deleted; 1 rejected" in told.stdout
+        assert ("docs/a.md" not in stored()) == gone
+    (tmp_path / "other" / "b.md").unlink()
+    assert "1 deleted; 0 rejected" in call("ingest", "other", *to, "--prune").stdout
+    assert stored() == {}
+
+
+def test_a_source_of_which_nothing_can_be_read(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
+    """Nothing is known to be gone, of files as of rows with ids of their own."""
+    write(tmp_path / "docs" / "a.md")
+    rows = write(tmp_path / "rows" / "rows.jsonl", '{"id": "x", "text": "text x"}\n')
+    call("ingest", "docs", *to)
+    call("ingest", "rows", *to, "--id", "id")
+    (tmp_path / "docs" / "a.md").write_bytes(b"caf\xe9")
+    write(rows, "no JSON\n")
+    assert "0 deleted; 1 rejected" in call("ingest", "docs", *to, "--prune", code=1).stdout
+    told = call("ingest", "rows", *to, "--id", "id", "--prune", code=1)
+    assert "not pruned: which records those are that could not be read is not known" in told.stderr
+    assert "0 deleted; 1 rejected" in told.stdout
+    assert set(stored()) == {"docs/a.md", "x"}
 
 
 def test_a_row_that_has_no_text_any_more(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import re
 import textwrap
 from collections.abc import Callable
@@ -40,6 +41,21 @@ def test_a_chain(vector_store: HarrierVectorStore, made: str) -> None:
     assert chain.invoke("why does bread rise") == f"why does bread rise | {TEXTS[0]}"
     assert asyncio.run(chain.ainvoke("how do vaccines work")) == f"how do vaccines work | {TEXTS[1]}"
     assert [said.partition(" | ")[2] for said in chain.batch(["bread", "virus", "sand"])] == TEXTS
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_copies_share_the_store(vector_store: HarrierVectorStore, copied: Callable[[Any], Any]) -> None:
+    """Also of a store that is in this process only, as agents that copy their tools have it."""
+    vector_store.add_texts(TEXTS[:1])
+    retriever = HarrierRetriever(index=vector_store.index, k=1)
+    copies: list[Any] = [copied(retriever), retriever.model_copy(deep=True), copied(vector_store.as_retriever())]
+    for another in copies:
+        assert another is not retriever
+        assert [found.page_content for found in another.invoke("bread")] == TEXTS[:1]
+    assert copies[0] == retriever
+    another = copied(vector_store)
+    another.add_texts(TEXTS[1:])
+    assert len(vector_store.similarity_search("sand", k=9)) == 3
 
 
 def test_tags_and_tracing(vector_store: HarrierVectorStore) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import pickle
 import threading
 from collections.abc import Callable
@@ -12,13 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 from elsewhere import Elsewhere
+from langchain_core.stores import InMemoryByteStore
 from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.schema import TextNode
+from llama_index.core.storage.kvstore import SimpleKVStore
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
 from llama_index.embeddings.harrier import HarrierEmbedding
 from llama_index.vector_stores.harrier import HarrierVectorStore
 
-from harrier_core import Encoder, Index, SettingError, WrongSpace
+from harrier_core import CachedEncoder, Encoder, Index, SettingError, WrongSpace
 from harrier_core.testing import MemoryStore
 
 
@@ -62,19 +65,62 @@ def test_a_copy_has_the_embedder(embedder: Elsewhere, copied: Callable[[Any], An
     assert other.get_query_embedding("bread") == embedding.get_query_embedding("bread")
 
 
-def test_what_cannot_travel(encoder: Encoder) -> None:
+@pytest.fixture
+def bound(encoder: Encoder) -> Elsewhere:
+    """One that holds what belongs to this process, as one with connections does."""
+    embedder = Elsewhere(encoder)
+    vars(embedder)["connection"] = threading.Lock()
+    return embedder
+
+
+@pytest.mark.parametrize("on_blank", ["error", "last"])
+@pytest.mark.parametrize(
+    "copied",
+    [copy.copy, copy.deepcopy, lambda each: each.model_copy(deep=True)],
+    ids=["copy", "deepcopy", "model_copy"],
+)
+def test_copies_share_what_was_given(
+    encoder: Encoder, bound: Elsewhere, copied: Callable[[Any], Any], on_blank: Any
+) -> None:
+    """An embedder or a cache is not copied: it may hold what cannot be."""
+    embedding = HarrierEmbedding.from_encoder(bound, on_blank=on_blank)
+    other = copied(embedding)
+    assert other is not embedding
+    assert other.embedder is bound
+    assert other == embedding
+    assert other.get_text_embedding("bread") == embedding.get_text_embedding("bread")
+    store = InMemoryByteStore()
+    vars(store)["connection"] = threading.Lock()
+    cached = HarrierEmbedding.from_encoder(CachedEncoder(encoder, store), on_blank=on_blank)
+    copied(cached).get_text_embedding("bread")
+    assert list(store.yield_keys())
+    values = SimpleKVStore()
+    vars(values)["connection"] = threading.Lock()
+    kept = HarrierEmbedding.from_encoder(encoder, embeddings_cache=values, on_blank=on_blank)
+    other = copied(kept)
+    assert other.embeddings_cache is values
+    other.get_text_embedding("bread")
+    assert any(values.to_dict().values())
+
+
+def test_what_cannot_travel(encoder: Encoder, bound: Elsewhere) -> None:
     """Is an error, where LlamaIndex would leave the embedder out, of the embedding that is pickled as well."""
-    bound, lock = Elsewhere(encoder), threading.Lock()
-    vars(bound)["connection"] = lock
     embedding = HarrierEmbedding.from_encoder(bound)
-    with pytest.raises(TypeError, match="cannot pickle"):
+    with pytest.raises(SettingError, match="cannot be pickled: its embedder, Elsewhere, cannot .*lock.*; make it"):
         pickle.dumps(embedding)
-    with pytest.raises(TypeError, match="not JSON serializable"):
-        embedding.to_json()
     assert embedding.embedder is bound
-    limited = HarrierEmbedding.from_encoder(encoder, rate_limiter=lock)
+    limited = HarrierEmbedding.from_encoder(encoder, rate_limiter=threading.Lock())
     assert pickle.loads(pickle.dumps(limited)).rate_limiter is None
-    assert limited.rate_limiter is lock
+    assert limited.rate_limiter is not None
+
+
+def test_json_has_the_embedders_name(bound: Elsewhere) -> None:
+    """It says what made the vectors, and an Encoder is not made of it."""
+    embedding = HarrierEmbedding.from_encoder(bound)
+    for told in (embedding.to_json(), embedding.model_dump_json()):
+        assert json.loads(told)["embedder"] == bound.name
+        with pytest.raises(ValueError, match="embedder must be an Embedder, got str"):
+            HarrierEmbedding.from_json(told)
 
 
 def test_what_only_an_encoder_can(embedder: Elsewhere) -> None:

@@ -169,7 +169,7 @@ def test_a_round_trip(folder: str) -> None:
 
 @pytest.mark.parametrize("copied", [lambda each: pickle.loads(pickle.dumps(each)), copy.deepcopy, copy.copy])
 def test_copies(folder: str, copied: Callable[[HarrierEmbedding], HarrierEmbedding]) -> None:
-    """Settings only, whatever was loaded; of a cache whatever its own copy is."""
+    """Settings only, whatever was loaded; a deep copy shares the cache, and a pickle has what the cache's own has."""
     embedding = HarrierEmbedding(model_name=folder, **SETTINGS)
     vector = embedding.get_text_embedding("a text")
     assert len(pickle.dumps(embedding)) < 2_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 from collections.abc import Callable
 from datetime import date
@@ -141,6 +142,19 @@ def test_a_node_comes_back_whole(store: HarrierVectorStore, kind: str) -> None:
     [stored] = store.client.read([node.node_id])
     assert stored.chunk.text == node.get_content(metadata_mode=MetadataMode.EMBED)
     assert stored.chunk.metadata.get("ref_doc_id") == (node.ref_doc_id or node.metadata.get("ref_doc_id"))
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.copy, copy.deepcopy, lambda each: each.model_copy(deep=True)],
+    ids=["copy", "deepcopy", "model_copy"],
+)
+def test_copies_share_the_store(store: HarrierVectorStore, copied: Callable[[Any], Any]) -> None:
+    """Also of a store that is in this process only."""
+    another = copied(store)
+    assert another is not store
+    another.add(nodes())
+    assert store.query(asked(BREAD, 1)).ids == another.query(asked(BREAD, 1)).ids == ["bread"]
 
 
 def test_dates_are_texts(store: HarrierVectorStore) -> None:

@@ -6,7 +6,7 @@ import os
 import pickle
 from typing import Any, Literal, Self
 
-from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, field_validator
+from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, field_serializer, field_validator
 from llama_index.embeddings.harrier.cache import KeyValues
 from llama_index.embeddings.harrier.windows import Windows
 
@@ -22,8 +22,9 @@ class HarrierEmbedding(Windows):
     """Harrier embedding models: a query is embedded behind its instruction, a text as it is.
 
     Making one loads nothing, and all of equal settings share one loaded model. Pickled, copied or sent to another
-    process it is its settings only, and another Embedder with them if `from_encoder` was given such. What a vector
-    depends on is a field that cannot be changed afterwards; an argument that nobody knows is refused.
+    process it is its settings only, and another Embedder with them if `from_encoder` was given such. Copies share that
+    Embedder and the cache; JSON has the Embedder's name. What a vector depends on is a field that cannot be changed
+    afterwards; an argument that nobody knows is refused.
 
     ```python
     from llama_index.core import Settings
@@ -73,6 +74,10 @@ class HarrierEmbedding(Windows):
     def _name(cls, value: object) -> str | None:
         """A torch.device and a torch.dtype are welcome."""
         return None if value is None else str(value).removeprefix("torch.")
+
+    @field_serializer("embedder", when_used="json")
+    def _named(self, embedder: Embedder | None) -> str | None:
+        return None if embedder is None else embedder.name
 
     def model_post_init(self, context: Any, /) -> None:
         """Make the Encoder, which refuses what cannot be and loads nothing."""
@@ -126,9 +131,27 @@ class HarrierEmbedding(Windows):
         """Compare settings; who listens and whether the model is loaded does not matter."""
         return isinstance(other, HarrierEmbedding) and self.to_dict() == other.to_dict()
 
+    def to_json(self, **kwargs: Any) -> str:
+        """Return the settings as JSON, with the name of another Embedder, which `from_json` cannot make."""
+        return str(super().to_json(**{"mode": "json", **kwargs}))
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Copy the settings. The Embedder and the cache that were given are not its own to copy."""
+        shared = {} if memo is None else memo
+        given = self._made_by if self.embeddings_cache is None else self.embeddings_cache
+        if not isinstance(given, Encoder):
+            shared[id(given)] = given
+        return super().__deepcopy__(shared)
+
     def __getstate__(self) -> dict[str, Any]:
-        pickle.dumps(self.embedder)  # what cannot be pickled LlamaIndex leaves out, and an Encoder would take its place
-        copied = self.model_copy()  # it also takes that out of the object itself
+        try:  # what cannot be pickled LlamaIndex leaves out, and an Encoder would take its place
+            pickle.dumps(self.embedder)
+        except Exception as error:  # whatever the embedder raises
+            raise SettingError(
+                f"this HarrierEmbedding cannot be pickled: its embedder, {type(self.embedder).__name__}, cannot "
+                f"({error}); make it anew where it is needed"
+            ) from error
+        copied = self.model_copy()  # LlamaIndex also takes what it leaves out from the object itself
         return super(HarrierEmbedding, copied).__getstate__()
 
     __hash__ = None  # type: ignore[assignment]  # as of every pydantic model that can be changed
