@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import warnings
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from qdrant_client import AsyncQdrantClient, QdrantClient
 from qdrant_client import grpc as messages
 
 from harrier_core.errors import SettingError, StoreError, StoreFull, StoreUnavailable, StoreWarning
+from harrier_qdrant.aside import Later, Work
 from harrier_qdrant.wire import CLOSED, ERRORS, Patience, Refused, Trouble, is_closed
 
 T = TypeVar("T")
@@ -123,10 +124,10 @@ class Connection:
             return [upload(part) for part in own]
         return list(answers)
 
-    def beside(self, work: Callable[[], T]) -> Future[T]:
+    def beside(self, work: Callable[[], T]) -> Work[T]:
         """Begin work that makes requests, on another thread: the caller's own requests need not wait for it.
 
-        In local mode, which takes one request at a time, it is done when this returns.
+        In local mode, which takes one request at a time, it is done when its result is asked for.
         """
         self.connected()
         assert self._looks is not None  # noqa: S101  # made together with the client
@@ -135,7 +136,7 @@ class Connection:
                 return self._looks.submit(work)
             except RuntimeError:  # closed in this very moment, which `work` finds out; or the interpreter shuts down
                 pass
-        return done(work)
+        return Later(work)
 
     def _attempt(self, client: QdrantClient, request: Callable[[QdrantClient], T]) -> T:
         try:
@@ -176,16 +177,6 @@ class Connection:
                 pool.shutdown()
         if client is not None and self._given is None:
             client.close()
-
-
-def done(work: Callable[[], T]) -> Future[T]:
-    """Do work at once, and return its outcome as a future."""
-    future: Future[T] = Future()
-    try:
-        future.set_result(work())
-    except Exception as error:  # as a pool does
-        future.set_exception(error)
-    return future
 
 
 # By client: several stores may share one in local mode.
