@@ -1,4 +1,4 @@
-"""A store's QdrantClient: connected by gRPC if the server's port answers and by REST otherwise, or in local mode."""
+"""A store's QdrantClient: connected by gRPC if its port is known and answers, by REST otherwise, or in local mode."""
 
 from __future__ import annotations
 
@@ -31,19 +31,29 @@ MEMORY = ":memory:"
 _UPLOADS = 4  # requests in flight of one write
 _LOOKS = 16  # requests in flight beside those of callers' threads
 _PROBE = 3.0  # seconds after which a gRPC port counts as closed
+_PORT, _GRPC_PORT = 6333, 6334  # of a server, unless its administrator chose others
 _HOST_AND_PORT = re.compile(r"(?:[\w.-]+|\[[\da-fA-F:.]+\]):\d{1,5}", re.ASCII)
 
 
 class Connection:
     """A QdrantClient, created at first use or passed in by the caller. It is safe to share between threads."""
 
-    def __init__(self, server: str | QdrantClient, *, api_key: str | None, retry_for: float, timeout: float) -> None:
+    def __init__(
+        self,
+        server: str | QdrantClient,
+        *,
+        api_key: str | None,
+        grpc_port: int | None = None,
+        retry_for: float,
+        timeout: float,
+    ) -> None:
         self._given = server if isinstance(server, QdrantClient) else None
         self._url = None if isinstance(server, QdrantClient) else _checked(server, api_key)
         if self._given is not None and api_key is not None:
             raise SettingError("a client has its own API key; give the key to the client")
         self.where = _where(self._given) if self._given is not None else _shown(str(self._url))
         self.local = self._url == MEMORY or (self._given is not None and _is_local(self._given))
+        self.grpc_port = _grpc_port(self._url, grpc_port)
         self.timeout = timeout
         self.grpc = False  # known when there is a client
         self._api_key = api_key
@@ -88,10 +98,11 @@ class Connection:
         }
         with warnings.catch_warnings():  # of a key on an insecure way: it was said before
             warnings.filterwarnings("ignore", "Api key is used with an insecure connection", UserWarning)
-            client = QdrantClient(**settings, prefer_grpc=True)
-            if _answers(client):
-                return client, True
-            client.close()
+            if self.grpc_port is not None:
+                client = QdrantClient(**settings, grpc_port=self.grpc_port, prefer_grpc=True)
+                if _answers(client):
+                    return client, True
+                client.close()
             return QdrantClient(**settings), False
 
     # -- requests
@@ -262,6 +273,21 @@ def _checked(server: object, api_key: str | None) -> str:
             stacklevel=4,
         )
     return url
+
+
+def _grpc_port(url: str | None, given: int | None) -> int | None:
+    """Return the port of the gRPC interface, or None if it is not known.
+
+    It is known where the REST interface has its usual port. Behind any other port nothing tells which server the usual
+    gRPC port, or the next one, belongs to: on one host there may be several.
+    """
+    if given is None:
+        return _GRPC_PORT if url not in (None, MEMORY) and urlsplit(url).port in (None, _PORT) else None
+    if url in (None, MEMORY):
+        raise SettingError("grpc_port belongs to a URL; a QdrantClient has its own")
+    if type(given) is not int or not 0 < given < 2**16:
+        raise SettingError(f"grpc_port must be an integer from 1 to 65535, got {given!r}")
+    return given
 
 
 def _not_a_server(given: object) -> SettingError:

@@ -41,6 +41,7 @@ class QdrantStore:
         *,
         collection: str = "documents",
         api_key: str | None = None,
+        grpc_port: int | None = None,
         retry_for: float = 60.0,
         timeout: float = 30.0,
         vector: str = VECTOR,
@@ -56,6 +57,8 @@ class QdrantStore:
 
         url: http://host:6333, host:6333, a QdrantClient (of a server or in local mode), or ":memory:" for a client in
         local mode that is closed with the store. For a collection in a folder, use `QdrantStore.embedded(folder)`.
+        grpc_port: of the same server. Without it, gRPC is used on port 6334 if the URL's port is 6333 or not given, and
+        REST alone for any other port. Where gRPC does not answer, REST is used.
         retry_for: how many seconds a server may be away before a request is given up; timeout: of one request.
         vector: the name of the vector; the others say how a new collection is created (`harrier_qdrant.Layout`).
         """
@@ -70,10 +73,10 @@ class QdrantStore:
             replicas=replicas,
             write_consistency=write_consistency,
         )
-        connection = Connection(url, api_key=api_key, retry_for=retry_for, timeout=timeout)
+        connection = Connection(url, api_key=api_key, grpc_port=grpc_port, retry_for=retry_for, timeout=timeout)
         self._use(ServerBackend(connection, collection, layout), layout)
         self._settings = {"url": url, "collection": collection, "api_key": api_key}
-        self._settings |= {"retry_for": retry_for, "timeout": timeout}
+        self._settings |= {"grpc_port": grpc_port, "retry_for": retry_for, "timeout": timeout}
         self._unpicklable = _why_unpicklable(url)
 
     @classmethod

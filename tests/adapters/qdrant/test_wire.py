@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from harrier_qdrant import QdrantStore
+from harrier_qdrant.connection import Connection
 from harrier_qdrant.wire import Trouble
 from qdrant_client import models
 from qdrant_stub import Fault, Stub
@@ -194,17 +195,28 @@ def test_vectors_that_are_none(index: Index, encoder: Encoder) -> None:
     assert (list(written.changed), index.count()) == ([], 3)
 
 
-def test_a_url(stub: Stub, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_url(stub: Stub, encoder: Encoder) -> None:
     """gRPC where there is a way to it, REST where there is none."""
-    monkeypatch.setattr("qdrant_client.qdrant_remote.QdrantRemote.__init__", _on_port(stub.grpc_port))
-    with Index(QdrantStore(stub.url, collection="docs"), encoder) as index:
+    with Index(QdrantStore(stub.url, collection="docs", grpc_port=stub.grpc_port), encoder) as index:
         assert index.ingest(RECORDS).written == 600
     assert any("user-agent" in each and "grpc" in each["user-agent"] for each in stub.headers)
-    monkeypatch.undo()
-    stub.headers.clear()
-    with Index(QdrantStore(stub.url, collection="docs"), encoder) as index:  # nobody listens on the usual port
-        assert index.ingest(RECORDS).unchanged == 600
-    assert all("grpc" not in each.get("user-agent", "") for each in stub.headers)
+    own: list[dict[str, Any]] = [{}, {"grpc_port": 1}]
+    for settings in own:  # nobody listens on that port
+        stub.headers.clear()
+        with Index(QdrantStore(stub.url, collection="docs", **settings), encoder) as index:
+            assert index.ingest(RECORDS).unchanged == 600
+        assert all("grpc" not in each.get("user-agent", "") for each in stub.headers)
+
+
+def test_two_servers_on_a_host(stub: Stub, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The usual gRPC port belongs to one of them: the other's data are not written there."""
+    monkeypatch.setattr("qdrant_client.qdrant_remote.QdrantRemote.__init__", _on_port(stub.grpc_port))
+    other = Stub(with_grpc=False)
+    with Index(QdrantStore(other.url, collection="docs"), encoder) as index:
+        assert index.ingest(RECORDS[:3]).written == 3
+    assert other.local.count("docs").count == 3
+    assert not stub.local.collection_exists("docs")
+    other.close()
 
 
 def _on_port(port: int) -> Callable[..., None]:
@@ -216,6 +228,18 @@ def _on_port(port: int) -> Callable[..., None]:
         real(self, *args, **{**settings, "grpc_port": port})
 
     return init
+
+
+def test_which_port_is_grpc() -> None:
+    """That of the same server, where it is known."""
+    settings: dict[str, Any] = {"api_key": None, "retry_for": 1, "timeout": 1}
+    ports = {"http://host:6333": 6334, "https://host": 6334, "host:6333": 6334, "http://host:7333": None}
+    assert {url: Connection(url, **settings).grpc_port for url in ports} == ports
+    assert Connection("http://host:7333", grpc_port=7334, **settings).grpc_port == 7334
+    with pytest.raises(SettingError, match="grpc_port belongs to a URL"):
+        QdrantStore(":memory:", grpc_port=6334)
+    with pytest.raises(SettingError, match="grpc_port must be an integer from 1 to 65535, got 0"):
+        QdrantStore("http://host", grpc_port=0)
 
 
 def test_keys_stay_secret(stub: Stub, encoder: Encoder) -> None:
