@@ -31,7 +31,7 @@ from harrier_qdrant.folder import (
     make_private,
     rights_for,
 )
-from harrier_qdrant.schema import LAYOUT, LAYOUT_VERSION, Layout, Shape, missing
+from harrier_qdrant.schema import LAYOUT, LAYOUT_VERSION, Damaged, Layout, Shape, missing
 from harrier_qdrant.wire import CLOSED
 
 # When the process that had a folder was killed, its engine still finishes what it is at, and writes out what it has.
@@ -96,7 +96,7 @@ class EdgeProcess:
         except PermissionError as error:
             raise error_of(self.folder, error.errno, error.strerror, error.filename) from None
         except (OSError, ValueError, LookupError, AttributeError, TypeError):
-            raise StoreUnsuitable(f"{self.folder} is damaged: its {file} cannot be read") from None
+            raise Damaged(f"{self.folder} is damaged: its {file} cannot be read") from None
 
     def _space(self) -> str | None:
         with errors_of(self.folder):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
 
-from harrier_core.errors import SettingError, StoreError, StoreUnsuitable
+from harrier_core.errors import SettingError, StoreError, StoreMissing, StoreUnavailable, StoreUnsuitable
 from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Facts
 from harrier_qdrant.backend import Backend
@@ -17,7 +17,7 @@ from harrier_qdrant.edge_backend import EdgeBackend
 from harrier_qdrant.filters import CHUNKS
 from harrier_qdrant.folder import resolved
 from harrier_qdrant.opened import OpenCollection
-from harrier_qdrant.schema import VECTOR, IndexKind, Layout, Precision, Quantization, missing
+from harrier_qdrant.schema import VECTOR, Damaged, IndexKind, Layout, Precision, Quantization, missing
 from harrier_qdrant.server_backend import ServerBackend
 
 if TYPE_CHECKING:
@@ -132,14 +132,22 @@ class QdrantStore:
         return None if shape is None else shape.stored_space(str(self._backend))
 
     def describe(self) -> Facts:
-        """Return what the collection says of itself. Raise StoreMissing if there is none."""
-        shape = self._backend.shape()
+        """Return what the collection says of itself; its health is "fine", or the reason why it cannot be used.
+
+        Raise StoreMissing if there is none, and StoreUnavailable if it cannot be reached, or is open elsewhere.
+        """
+        try:
+            shape = self._backend.shape()
+        except Damaged as error:
+            return Facts(None, bytes=self._backend.bytes(), health=str(error))
         if shape is None:
             raise missing(str(self._backend))
         facts = Facts(None, indexed=shape.indexed, bytes=self._backend.bytes(), health=shape.health)
         try:
             facts = replace(facts, space=shape.stored_space(str(self._backend)))
             return replace(facts, chunks=self._backend.count(CHUNKS))
+        except (StoreMissing, StoreUnavailable):
+            raise
         except StoreError as error:
             return replace(facts, health=str(error))
 

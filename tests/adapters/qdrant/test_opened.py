@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from harrier_qdrant import QdrantStore, edge_process, server_backend
 from ingesting import Hashing
 from qdrant_client import models
 from qdrant_stub import Fault, Stub
 
-from harrier_core import Encoder, Index, Record, StoreError, StoreUnsuitable
+from harrier_core import Encoder, Index, Record, StoreError, StoreUnavailable, StoreUnsuitable
 from harrier_core.testing import build_model
 
 BREAD = [Record(f"bread {number}", f"bread number {number}", {"topic": "food", "n": number}) for number in range(5)]
@@ -134,7 +135,7 @@ def test_describe_a_server(stub: Stub, index: Index, encoder: Encoder) -> None:
 
 
 def test_describe_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its bytes; one that is open elsewhere is described as far as its files tell."""
+    """With its bytes; one that is open elsewhere is unavailable, and one that is damaged says so."""
     encoder = Hashing()
     store = QdrantStore.embedded(tmp_path, collection="docs")
     with Index(store, encoder) as index:
@@ -143,10 +144,26 @@ def test_describe_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert (facts.space, facts.chunks, facts.health) == (encoder.space, 15, "fine")
         assert facts.bytes is not None
         assert facts.bytes > 1_000
-    from filelock import FileLock
-
     monkeypatch.setattr(edge_process, "_PATIENCE", 0.1)
-    with FileLock(tmp_path / ".harrier" / "docs" / "lock"), QdrantStore.embedded(tmp_path, collection="docs") as busy:
-        facts = busy.describe()
-        assert (facts.space, facts.chunks) == (encoder.space, None)
-        assert "is open in another process" in facts.health
+    with (
+        FileLock(tmp_path / ".harrier" / "docs" / "lock"),
+        QdrantStore.embedded(tmp_path, collection="docs") as busy,
+        pytest.raises(StoreUnavailable, match="is open in another process"),
+    ):
+        busy.describe()
+    (tmp_path / "docs" / "edge" / "edge_config.json").write_text("half")
+    with QdrantStore.embedded(tmp_path, collection="docs") as damaged:
+        facts = damaged.describe()
+        assert (facts.space, facts.chunks, bool(facts.bytes)) == (None, None, True)
+        assert "is damaged: its edge/edge_config.json cannot be read" in facts.health
+
+
+def test_describe_a_server_that_is_away(stub: Stub, encoder: Encoder) -> None:
+    """That is an error, whichever request finds it out."""
+    with closing(stub.client()) as client:
+        store = QdrantStore(client, collection="docs", retry_for=0.1)
+        store.open(encoder.space, create=True)
+        for away in ("get", "count"):
+            stub.plan = lambda name, number, away=away: Fault(503) if name == away else None  # type: ignore[misc]
+            with pytest.raises(StoreUnavailable, match="cannot be reached"):
+                store.describe()
