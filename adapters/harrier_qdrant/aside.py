@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -15,6 +16,9 @@ class Work(Protocol[T_co]):
     def result(self) -> T_co:
         """Return the result, or raise what the work raised."""
 
+    def stop(self) -> None:
+        """Give the work up, because nobody will ask for its result; work that is done stays done."""
+
 
 class Later(Generic[T]):
     """Work that is done when its result is asked for."""
@@ -25,3 +29,24 @@ class Later(Generic[T]):
     def result(self) -> T:
         """Do the work."""
         return self._work()
+
+    def stop(self) -> None:
+        """Do nothing: it has not begun."""
+
+
+class Begun(Generic[T]):
+    """Work on another thread."""
+
+    def __init__(self, future: Future[T], stop: Callable[[], None]) -> None:
+        self._future = future
+        self._stop = stop
+
+    def result(self) -> T:
+        """Wait for the result."""
+        return self._future.result()
+
+    def stop(self) -> None:
+        """Give it up, if it is not done."""
+        if not self._future.done():
+            self._stop()
+            self._future.cancel()

@@ -9,7 +9,8 @@ import sqlite3
 import threading
 import warnings
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -20,8 +21,8 @@ from qdrant_client import AsyncQdrantClient, QdrantClient
 from qdrant_client import grpc as messages
 
 from harrier_core.errors import SettingError, StoreError, StoreFull, StoreUnavailable, StoreWarning
-from harrier_qdrant.aside import Later, Work
-from harrier_qdrant.wire import CLOSED, ERRORS, Patience, Refused, Trouble, is_closed
+from harrier_qdrant.aside import Begun, Later, Work
+from harrier_qdrant.wire import CLOSED, ERRORS, STOPPED, Patience, Refused, Trouble, is_closed
 
 T = TypeVar("T")
 Part = TypeVar("Part")
@@ -58,6 +59,7 @@ class Connection:
         self.grpc = False  # known when there is a client
         self._api_key = api_key
         self._patience = Patience(self.where, retry_for)
+        self._caller = threading.local()  # of the work on this thread: the event of its end
         self._lock = threading.Lock()
         self._client: QdrantClient | None = None
         self._uploads: ThreadPoolExecutor | None = None
@@ -112,7 +114,8 @@ class Connection:
         client = self.connected()
         if self.local:
             return self._ask_local(client, request)
-        return self._patience.run(lambda: self._attempt(client, request))
+        stopped: threading.Event | None = getattr(self._caller, "stopped", None)
+        return self._patience.run(lambda: self._attempt(client, request), stopped)
 
     def run(self, request: Callable[[QdrantClient], T]) -> T:
         """Make a request as `ask` does. Raise a StoreError that names the server if it fails."""
@@ -122,18 +125,27 @@ class Connection:
             raise refused.trouble.error(self.where) from None
 
     def uploaded(self, upload: Callable[[Part], T], parts: Iterable[Part]) -> list[T]:
-        """Upload parts concurrently, and return the result of each."""
+        """Upload parts concurrently, and return the result of each. If one fails, none goes on when this raises."""
         self.connected()
         assert self._uploads is not None  # noqa: S101  # made together with the client
-        own = list(parts)
+        own, futures, stopped = list(parts), list[Future[T]](), threading.Event()
         try:
-            answers = self._uploads.map(upload, own)
+            for part in own:
+                futures.append(self._uploads.submit(self._until, stopped, partial(upload, part)))
         except RuntimeError:
             if self._patience.closed.is_set():  # in this very moment
                 raise StoreUnavailable(CLOSED) from None
             # The interpreter is shutting down: pools take no more work, but this thread may finish its own.
             return [upload(part) for part in own]
-        return list(answers)
+        try:
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            failed = [error for each in done if (error := each.exception()) is not None]
+            if failed:
+                raise failed[0]
+            return [each.result() for each in futures]
+        finally:
+            self._patience.end(stopped)
+            wait([each for each in futures if not each.cancel()])
 
     def beside(self, work: Callable[[], T]) -> Work[T]:
         """Begin work that makes requests, on another thread: the caller's own requests need not wait for it.
@@ -143,11 +155,24 @@ class Connection:
         self.connected()
         assert self._looks is not None  # noqa: S101  # made together with the client
         if not self.local:
+            stopped = threading.Event()
             try:
-                return self._looks.submit(work)
+                future = self._looks.submit(self._until, stopped, work)
             except RuntimeError:  # closed in this very moment, which `work` finds out; or the interpreter shuts down
                 pass
+            else:
+                return Begun(future, partial(self._patience.end, stopped))
         return Later(work)
+
+    def _until(self, stopped: threading.Event, work: Callable[[], T]) -> T:
+        """Do work on a thread of a pool; its requests are not retried after the event is set."""
+        if stopped.is_set():
+            raise StoreUnavailable(STOPPED)
+        self._caller.stopped = stopped
+        try:
+            return work()
+        finally:
+            del self._caller.stopped
 
     def _attempt(self, client: QdrantClient, request: Callable[[QdrantClient], T]) -> T:
         try:
@@ -180,7 +205,7 @@ class Connection:
         """Close our own client; somebody else's stays open."""
         if self._inherited:
             return
-        self._patience.closed.set()
+        self._patience.end(self._patience.closed)
         with self._lock:  # and not while it waits for uploads, which look for their client
             pools, client = (self._uploads, self._looks), self._client
         for pool in pools:

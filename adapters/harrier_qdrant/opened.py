@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from harrier_core.errors import StoreError, StoreUnavailable, StoreUnsuitable, WrongSpace
+from harrier_core.errors import StoreError, StoreMissing, StoreUnavailable, WrongSpace
 from harrier_core.filters import Condition, meets
 from harrier_core.query import Search
 from harrier_core.records import Match, chunk_id, id_hash
@@ -65,8 +65,11 @@ class OpenCollection:
             # A server that answers is asked again: the first look may have been too early.
             self.check(looking.result() if isinstance(error, StoreUnavailable) else self._backend.shape())
             raise
-        self.check(looking.result())
-        return answer
+        else:
+            self.check(looking.result())
+            return answer
+        finally:
+            looking.stop()  # an interrupted call must not leave it retrying
 
     # -- writing
 
@@ -91,14 +94,14 @@ class OpenCollection:
             split = write.split(self._stored(write))
             try:
                 return self._carry_out(split)
-            except (WrongSpace, StoreUnsuitable):
+            except (WrongSpace, StoreMissing):
                 with suppress(StoreError):  # there may be no collection now; the first error is the one to report
                     self._take_back(split.write)
                 raise
 
     def _stored(self, write: Write) -> dict[str, Hashes]:
-        if self._backend.may_race and not any(write.known.values()):  # the end finds others' writes
-            self._check_now()
+        if self._backend.may_race and not any(write.known.values()):
+            self._check_now()  # what others wrote of these records is found by the comparison at the end
             return {}
         return self.known(list(write.sizes))
 
@@ -110,9 +113,9 @@ class OpenCollection:
         if written.described or stale:
             self._check_now()
         if written.described:
-            backend.set_payloads(written.described)
+            self._checked(lambda: backend.set_payloads(written.described))
         if stale:
-            backend.delete(stale)
+            self._checked(lambda: backend.delete(stale))
         mixed = self._mixed(written.after()) if backend.may_race and written.sizes else []
         return Written(len(stale), [*split.changed, *mixed], rejected)
 
@@ -138,6 +141,9 @@ class OpenCollection:
     def _take_back(self, write: Write) -> None:
         """Remove what was written into a collection of another space, which its vectors tell from that one's own."""
         if not self._backend.may_race or not write.encoded:  # a folder's engine goes with its collection
+            return
+        shape = self._backend.shape()
+        if shape is None or shape.stored_space(str(self._backend)) == self._space:
             return
         rows = {chunk.id: row for row, chunk in enumerate(write.encoded)}
         for ids in _parts(list(write.sizes)):

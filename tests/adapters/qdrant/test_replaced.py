@@ -207,7 +207,7 @@ def test_replaced_before_it_compares(midst: Midst) -> None:
 
 
 @pytest.mark.parametrize("step", ["set_payloads", "delete"])
-def test_replaced_while_it_uploads(midst: Midst, step: str) -> None:
+def test_replaced_after_it_uploaded(midst: Midst, step: str) -> None:
     """Nothing is described or removed in the collection that is there afterwards."""
     own = shortened(midst)
     if step == "set_payloads":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -405,6 +406,60 @@ def test_closed_while_it_writes(stub: Stub, index: Index, encoder: Encoder) -> N
         assert closed.result(30) is None
         with pytest.raises(StoreUnavailable, match="closed"):
             written.result(30)
+
+
+def test_interrupted(stub: Stub, index: Index) -> None:
+    """Ctrl-C in a search of a server that is away: the look beside it is given up with it."""
+    index.ingest(RECORDS[:3])
+    looked = threading.Event()
+
+    def plan(name: str, _: int) -> Fault | None:
+        if name != "get":
+            looked.wait(30)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            return Fault(503, headers={"Retry-After": "9"})
+        looked.set()
+        return Fault(503, headers={"Retry-After": "20"})
+
+    stub.counts.clear()
+    stub.plan = plan
+    with pytest.raises(KeyboardInterrupt):
+        index.search("text")
+    index.store._backend._connection._looks.shutdown()  # type: ignore[attr-defined]  # as the process does at its end
+    assert stub.counts["get"] == 1
+
+
+@pytest.mark.parametrize("reason", ["failed", "interrupted"])
+def test_what_a_write_leaves(stub: Stub, index: Index, encoder: Encoder, reason: str) -> None:
+    """When it has failed nothing of it is sent any more: neither the parts that are retried nor those that wait."""
+    index.ingest(RECORDS[:1])
+    retried = threading.Barrier(2)
+
+    def plan(name: str, number: int) -> Fault | None:
+        if name != "upsert":
+            return None
+        if number == 2:
+            retried.wait(30)
+            if reason == "failed":
+                return Fault(403, "no more")
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        elif number == 3:
+            retried.wait(30)
+        return Fault(503, headers={"Retry-After": "20"})
+
+    stub.counts.clear()
+    stub.plan = plan
+    chunks = [Chunk.of(Record(f"m{number}", "x"), 0, 0, "x") for number in range(256 * 12)]
+    vectors = np.ones((len(chunks), encoder.dimensions), np.float32)
+    known: dict[str, dict[int, bytes]] = {chunk.record_id: {} for chunk in chunks}
+    opened = index.store.open(encoder.space)
+    with pytest.raises(StoreUnsuitable if reason == "failed" else KeyboardInterrupt):
+        opened.write(Write(dict.fromkeys(known, 1), chunks, vectors, [], known))
+    sent = stub.counts["upsert"]
+    assert sent < 12
+    stub.plan = lambda name, number: None
+    assert opened.count() == 1
+    assert stub.counts["upsert"] == sent
 
 
 def test_after_a_fork(index: Index) -> None:
