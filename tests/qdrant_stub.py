@@ -243,6 +243,7 @@ def _page(found: tuple[list[Any], Any]) -> Any:
 
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
+    403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     409: grpc.StatusCode.ALREADY_EXISTS,
     413: grpc.StatusCode.OUT_OF_RANGE,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harrier_core.records import Chunk
 from harrier_core.space import EmbeddingSpace
+from harrier_qdrant.aside import Work
 from harrier_qdrant.filters import Filter
 from harrier_qdrant.points import Found
 from harrier_qdrant.schema import Shape
@@ -43,8 +43,8 @@ class Backend(Protocol):
     def shape(self) -> Shape | None:
         """Return the collection as it is, or None if there is none."""
 
-    def look(self) -> Future[Shape | None]:
-        """Begin to find out what `shape` returns, so that other requests need not wait for it."""
+    def look(self) -> Work[Shape | None]:
+        """Return what `shape` does, as work: a server's begins at once, any other when its result is asked for."""
 
     def bytes(self) -> int | None:
         """Return the size of the collection on disk, or None if it cannot be told."""
@@ -66,8 +66,11 @@ class Backend(Protocol):
 
     def scroll(
         self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool
-    ) -> Iterator[list[Found]]:
-        """Yield the points that a filter finds, page by page; fields: of the payload, or None for all of it."""
+    ) -> Iterator[Callable[[], list[Found]]]:
+        """Yield requests, each to be made before the next is taken, for the pages of the points that a filter finds.
+
+        fields: of the payload, or None for all of it.
+        """
 
     def search(self, queries: Sequence[Query]) -> list[list[Found]]:
         """Return the nearest points for each query, best first."""

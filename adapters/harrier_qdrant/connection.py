@@ -1,4 +1,4 @@
-"""A store's QdrantClient: connected by gRPC if the server's port answers and by REST otherwise, or in local mode."""
+"""A store's QdrantClient: connected by gRPC if its port is known and answers, by REST otherwise, or in local mode."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import sqlite3
 import threading
 import warnings
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -20,7 +21,8 @@ from qdrant_client import AsyncQdrantClient, QdrantClient
 from qdrant_client import grpc as messages
 
 from harrier_core.errors import SettingError, StoreError, StoreFull, StoreUnavailable, StoreWarning
-from harrier_qdrant.wire import CLOSED, ERRORS, Patience, Refused, Trouble, is_closed
+from harrier_qdrant.aside import Begun, Later, Work
+from harrier_qdrant.wire import CLOSED, ERRORS, STOPPED, Patience, Refused, Trouble, is_closed
 
 T = TypeVar("T")
 Part = TypeVar("Part")
@@ -30,23 +32,34 @@ MEMORY = ":memory:"
 _UPLOADS = 4  # requests in flight of one write
 _LOOKS = 16  # requests in flight beside those of callers' threads
 _PROBE = 3.0  # seconds after which a gRPC port counts as closed
+_PORT, _GRPC_PORT = 6333, 6334  # of a server, unless its administrator chose others
 _HOST_AND_PORT = re.compile(r"(?:[\w.-]+|\[[\da-fA-F:.]+\]):\d{1,5}", re.ASCII)
 
 
 class Connection:
     """A QdrantClient, created at first use or passed in by the caller. It is safe to share between threads."""
 
-    def __init__(self, server: str | QdrantClient, *, api_key: str | None, retry_for: float, timeout: float) -> None:
+    def __init__(
+        self,
+        server: str | QdrantClient,
+        *,
+        api_key: str | None,
+        grpc_port: int | None = None,
+        retry_for: float,
+        timeout: float,
+    ) -> None:
         self._given = server if isinstance(server, QdrantClient) else None
         self._url = None if isinstance(server, QdrantClient) else _checked(server, api_key)
         if self._given is not None and api_key is not None:
             raise SettingError("a client has its own API key; give the key to the client")
         self.where = _where(self._given) if self._given is not None else _shown(str(self._url))
         self.local = self._url == MEMORY or (self._given is not None and _is_local(self._given))
+        self.grpc_port = _grpc_port(self._url, grpc_port)
         self.timeout = timeout
         self.grpc = False  # known when there is a client
         self._api_key = api_key
         self._patience = Patience(self.where, retry_for)
+        self._caller = threading.local()  # of the work on this thread: the event of its end
         self._lock = threading.Lock()
         self._client: QdrantClient | None = None
         self._uploads: ThreadPoolExecutor | None = None
@@ -87,10 +100,11 @@ class Connection:
         }
         with warnings.catch_warnings():  # of a key on an insecure way: it was said before
             warnings.filterwarnings("ignore", "Api key is used with an insecure connection", UserWarning)
-            client = QdrantClient(**settings, prefer_grpc=True)
-            if _answers(client):
-                return client, True
-            client.close()
+            if self.grpc_port is not None:
+                client = QdrantClient(**settings, grpc_port=self.grpc_port, prefer_grpc=True)
+                if _answers(client):
+                    return client, True
+                client.close()
             return QdrantClient(**settings), False
 
     # -- requests
@@ -100,7 +114,8 @@ class Connection:
         client = self.connected()
         if self.local:
             return self._ask_local(client, request)
-        return self._patience.run(lambda: self._attempt(client, request))
+        stopped: threading.Event | None = getattr(self._caller, "stopped", None)
+        return self._patience.run(lambda: self._attempt(client, request), stopped)
 
     def run(self, request: Callable[[QdrantClient], T]) -> T:
         """Make a request as `ask` does. Raise a StoreError that names the server if it fails."""
@@ -110,32 +125,54 @@ class Connection:
             raise refused.trouble.error(self.where) from None
 
     def uploaded(self, upload: Callable[[Part], T], parts: Iterable[Part]) -> list[T]:
-        """Upload parts concurrently, and return the result of each."""
+        """Upload parts concurrently, and return the result of each. If one fails, none goes on when this raises."""
         self.connected()
         assert self._uploads is not None  # noqa: S101  # made together with the client
-        own = list(parts)
+        own, futures, stopped = list(parts), list[Future[T]](), threading.Event()
         try:
-            answers = self._uploads.map(upload, own)
+            for part in own:
+                futures.append(self._uploads.submit(self._until, stopped, partial(upload, part)))
         except RuntimeError:
             if self._patience.closed.is_set():  # in this very moment
                 raise StoreUnavailable(CLOSED) from None
             # The interpreter is shutting down: pools take no more work, but this thread may finish its own.
             return [upload(part) for part in own]
-        return list(answers)
+        try:
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            failed = [error for each in done if (error := each.exception()) is not None]
+            if failed:
+                raise failed[0]
+            return [each.result() for each in futures]
+        finally:
+            self._patience.end(stopped)
+            wait([each for each in futures if not each.cancel()])
 
-    def beside(self, work: Callable[[], T]) -> Future[T]:
+    def beside(self, work: Callable[[], T]) -> Work[T]:
         """Begin work that makes requests, on another thread: the caller's own requests need not wait for it.
 
-        In local mode, which takes one request at a time, it is done when this returns.
+        In local mode, which takes one request at a time, it is done when its result is asked for.
         """
         self.connected()
         assert self._looks is not None  # noqa: S101  # made together with the client
         if not self.local:
+            stopped = threading.Event()
             try:
-                return self._looks.submit(work)
+                future = self._looks.submit(self._until, stopped, work)
             except RuntimeError:  # closed in this very moment, which `work` finds out; or the interpreter shuts down
                 pass
-        return done(work)
+            else:
+                return Begun(future, partial(self._patience.end, stopped))
+        return Later(work)
+
+    def _until(self, stopped: threading.Event, work: Callable[[], T]) -> T:
+        """Do work on a thread of a pool; its requests are not retried after the event is set."""
+        if stopped.is_set():
+            raise StoreUnavailable(STOPPED)
+        self._caller.stopped = stopped
+        try:
+            return work()
+        finally:
+            del self._caller.stopped
 
     def _attempt(self, client: QdrantClient, request: Callable[[QdrantClient], T]) -> T:
         try:
@@ -168,7 +205,7 @@ class Connection:
         """Close our own client; somebody else's stays open."""
         if self._inherited:
             return
-        self._patience.closed.set()
+        self._patience.end(self._patience.closed)
         with self._lock:  # and not while it waits for uploads, which look for their client
             pools, client = (self._uploads, self._looks), self._client
         for pool in pools:
@@ -176,16 +213,6 @@ class Connection:
                 pool.shutdown()
         if client is not None and self._given is None:
             client.close()
-
-
-def done(work: Callable[[], T]) -> Future[T]:
-    """Do work at once, and return its outcome as a future."""
-    future: Future[T] = Future()
-    try:
-        future.set_result(work())
-    except Exception as error:  # as a pool does
-        future.set_exception(error)
-    return future
 
 
 # By client: several stores may share one in local mode.
@@ -271,6 +298,21 @@ def _checked(server: object, api_key: str | None) -> str:
             stacklevel=4,
         )
     return url
+
+
+def _grpc_port(url: str | None, given: int | None) -> int | None:
+    """Return the port of the gRPC interface, or None if it is not known.
+
+    It is known where the REST interface has its usual port. Behind any other port nothing tells which server the usual
+    gRPC port, or the next one, belongs to: on one host there may be several.
+    """
+    if given is None:
+        return _GRPC_PORT if url not in (None, MEMORY) and urlsplit(url).port in (None, _PORT) else None
+    if url in (None, MEMORY):
+        raise SettingError("grpc_port belongs to a URL; a QdrantClient has its own")
+    if type(given) is not int or not 0 < given < 2**16:
+        raise SettingError(f"grpc_port must be an integer from 1 to 65535, got {given!r}")
+    return given
 
 
 def _not_a_server(given: object) -> SettingError:

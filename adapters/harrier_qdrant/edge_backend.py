@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -14,9 +13,9 @@ from harrier_core.extras import require
 from harrier_core.records import Chunk
 from harrier_core.shared import Held
 from harrier_core.space import EmbeddingSpace
+from harrier_qdrant.aside import Later
 from harrier_qdrant.backend import Query
-from harrier_qdrant.connection import done
-from harrier_qdrant.edge_process import EdgeProcess, processes
+from harrier_qdrant.edge_process import EdgeProcess, Pin, processes
 from harrier_qdrant.filters import Filter
 from harrier_qdrant.folder import BESIDE, size_of
 from harrier_qdrant.points import Found, batches, payload_of, redescribed
@@ -54,20 +53,20 @@ class EdgeBackend:
             raise StoreUnavailable(f"{self} was opened before this process was forked; open the store after it")
         return self._held.take(_PROCESS, lambda: processes.use(self._folder, partial(EdgeProcess, self._folder)))
 
-    def _ask(self, name: str, *arguments: Any) -> Any:  # noqa: ANN401
-        return self._process.ask(name, *arguments)
+    def _ask(self, name: str, *arguments: Any, pin: Pin | None = None) -> Any:  # noqa: ANN401
+        return self._process.ask(name, *arguments, pin=pin)
 
     def writing(self) -> AbstractContextManager[Any]:
-        """Return a lock to hold while records are compared and written."""
-        return self._process.writing
+        """Return a lock to hold while records are compared and written, all in one collection."""
+        return self._process.writing()
 
     def shape(self) -> Shape | None:
         """Return the collection as it is, or None if there is none."""
         return self._process.shape()
 
-    def look(self) -> Future[Shape | None]:
-        """Read what `shape` returns, from two small files: it is done when this returns."""
-        return done(self.shape)
+    def look(self) -> Later[Shape | None]:
+        """Return what `shape` does, from two small files, when it is asked for."""
+        return Later(self.shape)
 
     def bytes(self) -> int:
         """Return the size of the collection on disk."""
@@ -100,16 +99,21 @@ class EdgeBackend:
 
     def scroll(
         self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool
-    ) -> Iterator[list[Found]]:
-        """Yield the points that a filter finds, page by page."""
+    ) -> Iterator[Callable[[], list[Found]]]:
+        """Yield requests for the pages of the points that a filter finds."""
         listed = None if fields is None else list(fields)
         name = self._layout.vector if with_vectors else None
         offset: str | int | None = None
-        while True:
-            page, offset = self._ask("scroll", where, offset, _PAGE, listed, name)
-            yield [Found(*each) for each in page]
-            if offset is None:
-                return
+        pin = self._process.pin()
+
+        def request() -> list[Found]:
+            nonlocal offset
+            page, offset = self._ask("scroll", where, offset, _PAGE, listed, name, pin=pin)
+            return [Found(*each) for each in page]
+
+        yield request
+        while offset is not None:
+            yield request
 
     def search(self, queries: Sequence[Query]) -> list[list[Found]]:
         """Return the nearest points for each query, best first."""

@@ -31,7 +31,7 @@ from harrier_qdrant.folder import (
     make_private,
     rights_for,
 )
-from harrier_qdrant.schema import LAYOUT, LAYOUT_VERSION, Layout, Shape, missing
+from harrier_qdrant.schema import LAYOUT, LAYOUT_VERSION, Damaged, Layout, Shape, missing
 from harrier_qdrant.wire import CLOSED
 
 # When the process that had a folder was killed, its engine still finishes what it is at, and writes out what it has.
@@ -41,17 +41,28 @@ _LIVES = 3
 _CHILD = Path(__file__).with_name("edge_child.py")
 
 
+Identity = tuple[int, int]  # of a file
+
+
+class Pin:
+    """The collection that several requests must go to: the one that the first of them went to."""
+
+    collection: Identity | None = None
+
+
 class EdgeProcess:
     """The process that has a collection open; it is started when it is needed, and again when it was killed."""
 
     def __init__(self, folder: Path) -> None:
         """Start nothing yet. folder: the collection's, resolved."""
         self.folder = folder
-        self.writing = threading.RLock()
+        self._writing = threading.RLock()
+        self._writer: tuple[int, Pin] | None = None  # the thread that holds `writing`
         self._lock = threading.Lock()
         self._closed = False
         self._process: subprocess.Popen[bytes] | None = None
-        self._opened_as: tuple[int, int] | None = None
+        self._opened_as: Identity | None = None  # the mark of this opening
+        self._collection: Identity | None = None  # which was opened
         self._new: dict[str, Any] | None = None  # how to create the collection, while it is being created
         _started.add(self)
 
@@ -67,12 +78,10 @@ class EdgeProcess:
     # -- the collection: the engine's folder, and the space in a file beside it
 
     def shape(self) -> Shape | None:
-        """Return the collection as it is now, which may be another one than the process has open: then that ends."""
+        """Return the collection as it is now, which may be another one than the process has open."""
         text = self._space()
         if text is None:
             return None
-        with self._lock:
-            self._end_if_replaced()
         with self._damage(SPACE_FILE):
             layout = json.loads(text).get(LAYOUT)
         with self._damage(f"{ENGINE}/{CONFIG}"):
@@ -87,7 +96,7 @@ class EdgeProcess:
         except PermissionError as error:
             raise error_of(self.folder, error.errno, error.strerror, error.filename) from None
         except (OSError, ValueError, LookupError, AttributeError, TypeError):
-            raise StoreUnsuitable(f"{self.folder} is damaged: its {file} cannot be read") from None
+            raise Damaged(f"{self.folder} is damaged: its {file} cannot be read") from None
 
     def _space(self) -> str | None:
         with errors_of(self.folder):
@@ -109,7 +118,7 @@ class EdgeProcess:
             "precision": layout.precision,
             "indexes": dict(layout.payload_indexes()),
         }
-        with self.writing:
+        with self.writing():
             if self._space() is None:
                 check_place(self.folder)
                 with self._lock:
@@ -122,17 +131,33 @@ class EdgeProcess:
 
     # -- requests
 
-    def ask(self, name: str, *arguments: Any) -> Any:  # noqa: ANN401
-        """Return the answer to one request; a process that died is started again, and asked again."""
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the one lock of all writers; what this thread asks meanwhile goes to one collection, or fails."""
+        with self._writing:
+            outer, self._writer = self._writer, (threading.get_ident(), Pin())
+            try:
+                yield
+            finally:
+                self._writer = outer
+
+    def pin(self) -> Pin:
+        """Return the pin of this thread's write, or a new one."""
+        writer = self._writer
+        return writer[1] if writer is not None and writer[0] == threading.get_ident() else Pin()
+
+    def ask(self, name: str, *arguments: Any, pin: Pin | None = None) -> Any:  # noqa: ANN401
+        """Return the answer to one request; a process that died is started again, and asked again.
+
+        It goes to the collection that is there now. With a pin it fails if that is not the pinned one.
+        """
+        pin = pin or self.pin()
         with self._lock:
             if self._closed:
                 raise StoreUnavailable(CLOSED)
-            if self._end_if_replaced():
-                raise StoreUnavailable(f"{self.folder} was removed or replaced while it was open here; try again")
             for _ in range(_LIVES):
                 try:
-                    if not self._running:
-                        self._start()
+                    self._open(pin)
                     return self._exchange(name, arguments)
                 except (EOFError, OSError, pickle.UnpicklingError):
                     died = self._end()
@@ -146,17 +171,33 @@ class EdgeProcess:
             "disk, or too little memory, can be why"
         )
 
+    def _open(self, pin: Pin) -> None:
+        """Have a process that has open what is there now; one that has something else ends, and writes nothing."""
+        if self._running and self._is_replaced():
+            self._end()
+        if not self._running:
+            if pin.collection is not None and pin.collection != self._found():
+                raise self._replaced()
+            self._start()
+        if pin.collection is None:
+            pin.collection = self._collection
+        elif pin.collection != self._collection:
+            raise self._replaced()
+
     @property
     def _running(self) -> bool:
         process = self._process
         return process is not None and process.stdin is not None and not process.stdin.closed
 
-    def _end_if_replaced(self) -> bool:
-        """Return whether Edge has open what was replaced; it ends then, and writes nothing into what is there now."""
-        replaced = self._running and _identity(self.folder / MARK) != self._opened_as
-        if replaced:
-            self._end()
-        return replaced
+    def _found(self) -> Identity | None:
+        """Return what tells the collection that is there from others: the file is written once, when it is created."""
+        return _identity(self.folder / SPACE_FILE)
+
+    def _is_replaced(self) -> bool:
+        return _identity(self.folder / MARK) != self._opened_as or self._found() != self._collection
+
+    def _replaced(self) -> StoreUnavailable:
+        return StoreUnavailable(f"{self.folder} was removed or replaced while it was open here; try again")
 
     def _start(self) -> None:
         self._end()
@@ -180,6 +221,10 @@ class EdgeProcess:
         except StoreError:
             self._end()
             raise
+        self._collection = self._found()
+        if self._is_replaced():  # since it was opened
+            self._end()
+            raise self._replaced()
         if lost:
             warnings.warn(
                 f"{lost} chunks in {self.folder} could not be read, because who wrote them was killed, and were "
@@ -223,10 +268,10 @@ class EdgeProcess:
             self._end()
 
 
-def _identity(mark: Path) -> tuple[int, int] | None:
-    """Return what tells one opening's mark from others, as `edge_child.py` does."""
+def _identity(file: Path) -> Identity | None:
+    """Return what tells a file from others at the same path, as `edge_child.py` does of its mark."""
     try:
-        found = mark.stat()
+        found = file.stat()
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns

@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
-from harrier_core.errors import StoreError
+from harrier_core.errors import StoreError, StoreMissing, StoreUnavailable, WrongSpace
 from harrier_core.filters import Condition, meets
 from harrier_core.query import Search
 from harrier_core.records import Match, chunk_id, id_hash
 from harrier_core.space import EmbeddingSpace
-from harrier_core.store import Hashes, Stored, Write, Written
+from harrier_core.store import Hashes, Split, Stored, Write, Written
 from harrier_qdrant.backend import Backend, Query
 from harrier_qdrant.filters import CHUNKS, Compiled, Filter, both, compile_condition, of_hashes, of_records
 from harrier_qdrant.points import HASH, NUMBER, RECORD, TOLD_BY, Found
 from harrier_qdrant.schema import Shape, missing
 
 if TYPE_CHECKING:
-    pass
+    import numpy as np
+    from numpy.typing import NDArray
 
 T = TypeVar("T")
 
 _RECORDS = 1_000  # of one look-up: a filter that names them all
+_SAME = 0.999  # the cosine of a vector and of itself as it is stored, in half precision perhaps
 
 
 class OpenCollection:
     """A collection, opened for the vectors of one space. Any number of threads may use it at once.
 
-    Whether it is still a collection of that space is found out beside each call's first request, not before it.
+    Each request is checked for whether the collection is still one of that space. Qdrant has no transactions, so the
+    check is a request of its own. In a folder and in local mode it follows the request: an answer that is returned is
+    one of this space. A server is asked both at once, so that a search takes one round trip: what was replaced before
+    the call is always noticed, and what is replaced while the call runs only if the server looks later than that; the
+    next call notices it then. A write is checked before it begins, before it changes or removes what was there, and
+    when it is compared at the end.
     """
 
     def __init__(self, backend: Backend, vector: str, space: EmbeddingSpace) -> None:
@@ -43,31 +50,34 @@ class OpenCollection:
             raise missing(str(self._backend))
         shape.check(str(self._backend), self._vector, self._space)
 
+    def _check_now(self) -> None:
+        self.check(self._backend.shape())
+
     def _checked(self, request: Callable[[], T]) -> T:
-        """Make a request, and look beside it whether the collection was replaced or removed."""
+        """Make one request, and raise if the collection was replaced or removed; the request's own error comes second.
+
+        See the class for what a look at a server's collection can miss.
+        """
         looking = self._backend.look()
-        if looking.done():
-            self.check(looking.result())
-            return request()
         try:
             answer = request()
-        except StoreError:
-            self.check(looking.result())  # if the collection was replaced, that is the error to report
+        except StoreError as error:
+            # A server that answers is asked again: the first look may have been too early.
+            self.check(looking.result() if isinstance(error, StoreUnavailable) else self._backend.shape())
             raise
-        self.check(looking.result())
-        return answer
+        else:
+            self.check(looking.result())
+            return answer
+        finally:
+            looking.stop()  # an interrupted call must not leave it retrying
 
     # -- writing
 
     def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
         """Return the hashes of the chunks of those records that are there."""
-        return self._checked(lambda: self._known(record_ids))
-
-    def _known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
         found: dict[str, Hashes] = {}
         for ids in _parts(record_ids):
-            pages = self._backend.scroll(of_records(ids), TOLD_BY, with_vectors=False)
-            for each in chain.from_iterable(pages):
+            for each in self._scrolled(of_records(ids), TOLD_BY, with_vectors=False):
                 if not each.alien(TOLD_BY):
                     own = found.setdefault(each.payload[RECORD], {})
                     own[each.payload[NUMBER]] = bytes.fromhex(each.payload[HASH])
@@ -77,21 +87,37 @@ class OpenCollection:
         """Write the new chunks until they are safe, and only then remove what their records no longer have.
 
         Qdrant has no transactions. Where others may write at the same time, the records are compared once more
-        afterwards: whoever finds a mixture plans anew, so the last one leaves each record whole.
+        afterwards: whoever finds a mixture plans anew, so the last one leaves each record whole. If the collection was
+        replaced by one of another space meanwhile, what was written into that is removed again.
         """
-        backend = self._backend
-        with backend.writing():
-            new = backend.may_race and not any(write.known.values())
-            split = write.split(self._checked(lambda: {} if new else self._known(list(write.sizes))))
-            rejected = self._upsert(split.write)
-            written = split.write.only(split.write.sizes.keys() - rejected.keys()) if rejected else split.write
-            if written.described:
-                backend.set_payloads(written.described)
-            stale = [chunk_id(record_id, number) for record_id, number in split.stale if record_id not in rejected]
-            if stale:
-                backend.delete(stale)
-            mixed = self._mixed(written.after()) if backend.may_race and written.sizes else []
-            return Written(len(stale), [*split.changed, *mixed], rejected)
+        with self._backend.writing():
+            split = write.split(self._stored(write))
+            try:
+                return self._carry_out(split)
+            except (WrongSpace, StoreMissing):
+                with suppress(StoreError):  # there may be no collection now; the first error is the one to report
+                    self._take_back(split.write)
+                raise
+
+    def _stored(self, write: Write) -> dict[str, Hashes]:
+        if self._backend.may_race and not any(write.known.values()):
+            self._check_now()  # what others wrote of these records is found by the comparison at the end
+            return {}
+        return self.known(list(write.sizes))
+
+    def _carry_out(self, split: Split) -> Written:
+        backend, write = self._backend, split.write
+        rejected = self._checked(lambda: self._upsert(write))
+        written = write.only(write.sizes.keys() - rejected.keys()) if rejected else write
+        stale = [chunk_id(record_id, number) for record_id, number in split.stale if record_id not in rejected]
+        if written.described or stale:
+            self._check_now()
+        if written.described:
+            self._checked(lambda: backend.set_payloads(written.described))
+        if stale:
+            self._checked(lambda: backend.delete(stale))
+        mixed = self._mixed(written.after()) if backend.may_race and written.sizes else []
+        return Written(len(stale), [*split.changed, *mixed], rejected)
 
     def _upsert(self, write: Write) -> dict[str, str]:
         """Return why records were refused. Their new chunks are removed; an ingest rewrites the overwritten ones."""
@@ -108,17 +134,37 @@ class OpenCollection:
             if each.record_id in refused and each.number not in write.known[each.record_id]
         ]
         if new:
+            self._check_now()  # a collection of another length refuses all, and its own chunks may have the same ids
             self._backend.delete(new)
         return refused
+
+    def _take_back(self, write: Write) -> None:
+        """Remove what was written into a collection of another space, which its vectors tell from that one's own."""
+        if not self._backend.may_race or not write.encoded:  # a folder's engine goes with its collection
+            return
+        shape = self._backend.shape()
+        if shape is None or shape.stored_space(str(self._backend)) == self._space:
+            return
+        rows = {chunk.id: row for row, chunk in enumerate(write.encoded)}
+        for ids in _parts(list(write.sizes)):
+            for request in self._backend.scroll(of_records(ids), TOLD_BY, with_vectors=True):
+                found = [each for each in request() if each.id in rows]
+                ours = [each.id for each in found if _same_direction(each.vector, write.vectors[rows[each.id]])]
+                if ours:
+                    self._backend.delete(ours)
 
     def _mixed(self, after: dict[str, Hashes]) -> list[str]:
         """Return the records that are not as they were just written: mostly none, which two counts can tell."""
         where = of_records(list(after))
         hashes = sorted({hash_.hex() for own in after.values() for hash_ in own.values()})
         number = sum(map(len, after.values()))
-        if number == self._backend.count(where) == self._backend.count(both(where, of_hashes(hashes))):
+        if (
+            number
+            == self._backend.count(where)
+            == self._checked(lambda: self._backend.count(both(where, of_hashes(hashes))))
+        ):
             return []
-        now = self._known(list(after))
+        now = self.known(list(after))
         return [record_id for record_id, own in after.items() if now.get(record_id, {}) != own]
 
     def delete(self, record_ids: Sequence[str]) -> int:
@@ -132,13 +178,13 @@ class OpenCollection:
     def _delete(self, where: Filter) -> int:
         found = self._checked(lambda: self._backend.count(where))
         if found:
-            self._backend.delete_where(where)
+            self._checked(lambda: self._backend.delete_where(where))
         return found
 
     def build_indexes(self) -> None:
         """Build what searches need and a load should not wait for; a server does most of it by itself."""
-        self._checked(lambda: None)
-        self._backend.build_indexes()
+        self._check_now()
+        self._checked(self._backend.build_indexes)
 
     # -- reading
 
@@ -148,9 +194,8 @@ class OpenCollection:
         Only those queries are repeated whose answers hold too many points that are not to be found.
         """
         loop = _SearchLoop(search)
-        answers = self._checked(lambda: self._backend.search(loop.queries))
-        while loop.goes_on(answers):
-            answers = self._backend.search(loop.queries)
+        while loop.goes_on(self._checked(lambda: self._backend.search(loop.queries))):
+            pass
         return loop.matches
 
     def count(self) -> int:
@@ -190,9 +235,8 @@ class OpenCollection:
                 yield record_id
 
     def _scrolled(self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool) -> Iterator[Found]:
-        pages = self._backend.scroll(where, fields, with_vectors=with_vectors)
-        yield from self._checked(lambda: next(pages))
-        yield from chain.from_iterable(pages)
+        for request in self._backend.scroll(where, fields, with_vectors=with_vectors):
+            yield from self._checked(request)
 
 
 class _SearchLoop:
@@ -235,3 +279,11 @@ class _SearchLoop:
 
 def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     return (ids[begin : begin + _RECORDS] for begin in range(0, len(ids), _RECORDS))
+
+
+def _same_direction(stored: NDArray[np.float32] | None, given: NDArray[np.float32]) -> bool:
+    """Return whether a stored vector is the given one: Qdrant normalizes vectors."""
+    if stored is None or stored.shape != given.shape:
+        return False
+    lengths = float(stored @ stored) * float(given @ given)
+    return bool(float(stored @ given) > _SAME * lengths**0.5)

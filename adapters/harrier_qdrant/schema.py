@@ -23,6 +23,10 @@ Precision = Literal["float16", "float32"]
 Quantization = Literal["int8", "binary"]
 
 
+class Damaged(StoreUnsuitable):
+    """A collection is there, and its own files cannot be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How a collection is made; of one that is there its vector's name counts, and whether it is quantized.

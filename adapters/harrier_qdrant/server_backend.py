@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from qdrant_client import QdrantClient, models
 from harrier_core.errors import StoreUnsuitable
 from harrier_core.records import Chunk
 from harrier_core.space import EmbeddingSpace
+from harrier_qdrant.aside import Work
 from harrier_qdrant.backend import Query
 from harrier_qdrant.connection import Connection
 from harrier_qdrant.filters import Filter
@@ -66,8 +66,8 @@ class ServerBackend:
             raise refused.trouble.error(self._connection.where) from None
         return _shape(info)
 
-    def look(self) -> Future[Shape | None]:
-        """Begin to find out what `shape` returns, on another thread."""
+    def look(self) -> Work[Shape | None]:
+        """Begin to find out what `shape` returns, on another thread; in local mode, when it is asked for."""
         return self._connection.beside(self.shape)
 
     def bytes(self) -> None:
@@ -155,8 +155,8 @@ class ServerBackend:
 
     def scroll(
         self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool
-    ) -> Iterator[list[Found]]:
-        """Yield the points that a filter finds, page by page."""
+    ) -> Iterator[Callable[[], list[Found]]]:
+        """Yield requests for the pages of the points that a filter finds."""
         name = self._layout.vector
         settings: dict[str, Any] = {
             "scroll_filter": _filter(where),
@@ -165,11 +165,15 @@ class ServerBackend:
             "with_vectors": [name] if with_vectors else False,
         }
         offset: Any = None
-        while True:
+
+        def request() -> list[Found]:
+            nonlocal offset
             page, offset = self._connection.run(partial(QdrantClient.scroll, **self._named, offset=offset, **settings))
-            yield [_found(each, name) for each in page]
-            if offset is None:
-                return
+            return [_found(each, name) for each in page]
+
+        yield request
+        while offset is not None:
+            yield request
 
     def search(self, queries: Sequence[Query]) -> list[list[Found]]:
         """Return the nearest points for each query, best first. Queries share a request as far as it stays small."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
 
-from harrier_core.errors import SettingError, StoreError, StoreUnsuitable
+from harrier_core.errors import SettingError, StoreError, StoreMissing, StoreUnavailable, StoreUnsuitable
 from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Facts
 from harrier_qdrant.backend import Backend
@@ -17,7 +17,7 @@ from harrier_qdrant.edge_backend import EdgeBackend
 from harrier_qdrant.filters import CHUNKS
 from harrier_qdrant.folder import resolved
 from harrier_qdrant.opened import OpenCollection
-from harrier_qdrant.schema import VECTOR, IndexKind, Layout, Precision, Quantization, missing
+from harrier_qdrant.schema import VECTOR, Damaged, IndexKind, Layout, Precision, Quantization, missing
 from harrier_qdrant.server_backend import ServerBackend
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class QdrantStore:
         *,
         collection: str = "documents",
         api_key: str | None = None,
+        grpc_port: int | None = None,
         retry_for: float = 60.0,
         timeout: float = 30.0,
         vector: str = VECTOR,
@@ -56,6 +57,8 @@ class QdrantStore:
 
         url: http://host:6333, host:6333, a QdrantClient (of a server or in local mode), or ":memory:" for a client in
         local mode that is closed with the store. For a collection in a folder, use `QdrantStore.embedded(folder)`.
+        grpc_port: of the same server. Without it, gRPC is used on port 6334 if the URL's port is 6333 or not given, and
+        REST alone for any other port. Where gRPC does not answer, REST is used.
         retry_for: how many seconds a server may be away before a request is given up; timeout: of one request.
         vector: the name of the vector; the others say how a new collection is created (`harrier_qdrant.Layout`).
         """
@@ -70,10 +73,10 @@ class QdrantStore:
             replicas=replicas,
             write_consistency=write_consistency,
         )
-        connection = Connection(url, api_key=api_key, retry_for=retry_for, timeout=timeout)
+        connection = Connection(url, api_key=api_key, grpc_port=grpc_port, retry_for=retry_for, timeout=timeout)
         self._use(ServerBackend(connection, collection, layout), layout)
         self._settings = {"url": url, "collection": collection, "api_key": api_key}
-        self._settings |= {"retry_for": retry_for, "timeout": timeout}
+        self._settings |= {"grpc_port": grpc_port, "retry_for": retry_for, "timeout": timeout}
         self._unpicklable = _why_unpicklable(url)
 
     @classmethod
@@ -129,14 +132,22 @@ class QdrantStore:
         return None if shape is None else shape.stored_space(str(self._backend))
 
     def describe(self) -> Facts:
-        """Return what the collection says of itself. Raise StoreMissing if there is none."""
-        shape = self._backend.shape()
+        """Return what the collection says of itself; its health is "fine", or the reason why it cannot be used.
+
+        Raise StoreMissing if there is none, and StoreUnavailable if it cannot be reached, or is open elsewhere.
+        """
+        try:
+            shape = self._backend.shape()
+        except Damaged as error:
+            return Facts(None, bytes=self._backend.bytes(), health=str(error))
         if shape is None:
             raise missing(str(self._backend))
         facts = Facts(None, indexed=shape.indexed, bytes=self._backend.bytes(), health=shape.health)
         try:
             facts = replace(facts, space=shape.stored_space(str(self._backend)))
             return replace(facts, chunks=self._backend.count(CHUNKS))
+        except (StoreMissing, StoreUnavailable):
+            raise
         except StoreError as error:
             return replace(facts, health=str(error))
 

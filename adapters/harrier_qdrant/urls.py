@@ -16,7 +16,8 @@ _SERVER = "a Qdrant server is qdrant://host:6334/collection, and ?tls=true for h
 def open_url(url: str) -> QdrantStore:
     """Return the store that a URL names. It connects to nothing yet.
 
-    qdrant://host:6334/docs?tls=true: the port may be that of either interface. The API key is read from the environment
+    qdrant://host:6334/docs?tls=true: a port of 6334, the gRPC interface, 6333, or none means a server with these two
+    ports; any other port is that of a REST interface, and gRPC is not used. The API key is read from the environment
     variable QDRANT_API_KEY: in a URL, lists of processes would show it.
     qdrant:FOLDER?collection=docs: by Qdrant Edge.
     """

@@ -23,6 +23,7 @@ from harrier_core.retrying import Backoff
 T = TypeVar("T")
 
 CLOSED = "this store is closed; make another one"
+STOPPED = "the call that this request belonged to has ended"
 
 ERRORS = (QdrantException, ApiException, grpc.RpcError)
 
@@ -151,15 +152,22 @@ def _seconds(text: str) -> float | None:
 
 
 class Patience:
-    """Tries requests for so many seconds."""
+    """Retries requests, each for a number of seconds."""
 
     def __init__(self, where: str, retry_for: float) -> None:
         self._where = where
         self._retry_for = retry_for
+        self._ended = threading.Condition()
         self.closed = threading.Event()
 
-    def run(self, request: Callable[[], T]) -> T:
-        """What a request returns; it is made again while its trouble may pass."""
+    def end(self, event: threading.Event) -> None:
+        """Set an event, `closed` or one that was given to `run`, and wake what waits for it."""
+        with self._ended:
+            event.set()
+            self._ended.notify_all()
+
+    def run(self, request: Callable[[], T], stopped: threading.Event | None = None) -> T:
+        """Return what a request returns; repeat it while its failure may be temporary, until `stopped` is set."""
         until, backoff = time.monotonic() + self._retry_for, Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while True:
             try:
@@ -170,8 +178,18 @@ class Patience:
                 wait = pause if trouble.retry_after is None else trouble.retry_after
                 if not trouble.passes or time.monotonic() + wait >= until:
                     raise Refused(trouble, self._where) from None
-            if self.closed.wait(wait):
-                raise StoreUnavailable("this store was closed while it waited for its server") from None
+            self._pause(wait, stopped)
+
+    def _pause(self, seconds: float, stopped: threading.Event | None) -> None:
+        def ended() -> bool:
+            return self.closed.is_set() or (stopped is not None and stopped.is_set())
+
+        with self._ended:
+            self._ended.wait_for(ended, seconds)
+        if self.closed.is_set():
+            raise StoreUnavailable("this store was closed while it waited for its server") from None
+        if ended():
+            raise StoreUnavailable(STOPPED) from None
 
 
 class Refused(StoreError):

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from harrier_qdrant import QdrantStore, edge_process
 from harrier_qdrant.edge_process import EdgeProcess
 
 from harrier_core import (
+    Embedder,
     Encoder,
     Index,
     Record,
@@ -381,6 +383,43 @@ def test_a_folder_that_was_replaced(index: Index, encoder: Encoder, tmp_path: Pa
             use()
 
 
+@pytest.mark.parametrize("look", ["space", "count"])
+def test_replaced_between_two_batches(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: str) -> None:
+    """By another process, and another thread has looked at it since: the write goes on in neither of the two."""
+    index.ingest(RECORDS[:1])
+    opened = index.store.open(index.encoder.space)
+    write = write_of([Record(f"m{number}", "more") for number in range(600)], index.encoder)
+    other = replace(index.encoder.space, weights="others")
+    ask, batches = EdgeProcess.ask, [0]
+
+    def asking(process: EdgeProcess, name: str, *arguments: Any, **pin: Any) -> Any:
+        batches[0] += name == "upsert"
+        if name == "upsert" and batches[0] == 2:
+            shutil.rmtree(tmp_path)
+            command = [sys.executable, "-W", "ignore", "-c", MAKE, str(tmp_path), other.to_json()]
+            assert subprocess.run(command, input=b"go\n", stdout=subprocess.PIPE, check=True).stdout == b"ready\n0\n"
+            with ThreadPoolExecutor() as pool:
+                if look == "space":
+                    assert pool.submit(index.store.space).result() == other
+                else:
+                    with pytest.raises(WrongSpace):
+                        pool.submit(opened.count).result()
+        return ask(process, name, *arguments, **pin)
+
+    monkeypatch.setattr(EdgeProcess, "ask", asking)
+    with pytest.raises(WrongSpace, match="the weights differ"):
+        opened.write(write)
+    assert batches == [2]
+    assert index.store.open(other).count() == 0
+
+
+def write_of(records: list[Record], embedder: Embedder) -> Write:
+    chunks = [Chunk.of(record, 0, 0, record.text) for record in records]
+    vectors = embedder.encode_documents([chunk.text for chunk in chunks])
+    known: dict[str, dict[int, bytes]] = {chunk.record_id: {} for chunk in chunks}
+    return Write(dict.fromkeys(known, 1), chunks, vectors, [], known)
+
+
 def test_bad_vectors(index: Index, encoder: Encoder) -> None:
     """Edge itself would store NaN, and find it for ever after."""
     index.ingest(RECORDS[:1])
@@ -425,9 +464,9 @@ def test_many_queries_are_one_request(index: Index, monkeypatch: pytest.MonkeyPa
     asked: list[str] = []
     ask = EdgeProcess.ask
 
-    def asking(process: EdgeProcess, name: str, *arguments: Any) -> Any:
+    def asking(process: EdgeProcess, name: str, *arguments: Any, **pin: Any) -> Any:
         asked.append(name)
-        return ask(process, name, *arguments)
+        return ask(process, name, *arguments, **pin)
 
     monkeypatch.setattr(EdgeProcess, "ask", asking)
     found = index.search_many([f"text number {n}" for n in range(10)], k=1, where={"n": {"$lt": 10}})

@@ -5,20 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from harrier_qdrant import OpenCollection, QdrantStore, edge_process, server_backend
+from filelock import FileLock
+from harrier_qdrant import QdrantStore, edge_process, server_backend
 from ingesting import Hashing
-from qdrant_client import QdrantClient, models
+from qdrant_client import models
 from qdrant_stub import Fault, Stub
 
-from harrier_core import Encoder, Index, Record, Search, StoreError, StoreMissing, StoreUnsuitable, WrongSpace
-from harrier_core.records import Chunk
-from harrier_core.store import Write
+from harrier_core import Encoder, Index, Record, StoreError, StoreUnavailable, StoreUnsuitable
 from harrier_core.testing import build_model
 
 BREAD = [Record(f"bread {number}", f"bread number {number}", {"topic": "food", "n": number}) for number in range(5)]
@@ -81,7 +78,7 @@ def test_repeated_for_those_that_need_it(stub: Stub, index: Index) -> None:
     bread, river = index.search_many(["bread", "river"], k=3, where={"topic": {"$contains": "foo"}})
     assert {match.metadata["topic"] for match in [*bread, *river]} == {"food"}
     assert (len(bread), len(river)) == (3, 3)
-    assert stub.counts == {"get": 1, "query_batch": 3}
+    assert stub.counts == {"get": 3, "query_batch": 3}
     assert len(stub.params) == 2 + 1 + 1  # 3, 12 and 48 points of the one; 3 of the other
 
 
@@ -112,92 +109,6 @@ def test_exact(stub: Stub, index: Index, encoder: Encoder) -> None:
     assert not params.exact
 
 
-# -- replaced
-
-ServerOrFolder = tuple[Callable[[], QdrantStore], Callable[[], None]]
-
-
-@pytest.fixture(params=["REST", "gRPC", "memory", "Edge"])
-def place(request: pytest.FixtureRequest, stub: Stub, tmp_path: Path) -> Iterator[ServerOrFolder]:
-    """Stores of one collection, and a way to remove it behind them."""
-    if request.param == "Edge":
-        import shutil
-
-        stores: list[QdrantStore] = []
-
-        def new_store() -> QdrantStore:
-            stores.append(QdrantStore.embedded(tmp_path / "qdrant", collection="docs"))
-            return stores[-1]
-
-        yield new_store, lambda: shutil.rmtree(tmp_path / "qdrant" / "docs")
-        for store in stores:
-            store.close()
-        return
-    grpc = request.param == "gRPC"
-    with closing(QdrantClient(":memory:") if request.param == "memory" else stub.client(prefer_grpc=grpc)) as client:
-
-        def remove() -> None:
-            (client if request.param == "memory" else stub.local).delete_collection("docs")
-
-        yield lambda: QdrantStore(client, collection="docs", retry_for=2), remove
-
-
-def write_of(record: Record, vector: np.ndarray[Any, Any]) -> Write:
-    return Write({record.id: 1}, [Chunk.of(record, 0, 0, record.text)], vector, [], {record.id: {}})
-
-
-def uses_of(opened: OpenCollection, vectors: Any) -> list[Callable[[], Any]]:
-    return [
-        lambda: opened.search(Search(vectors, 3)),
-        lambda: opened.known(["bread 1"]),
-        lambda: opened.write(write_of(BREAD[0], vectors)),
-        lambda: opened.delete(["bread 1"]),
-        lambda: list(opened.read()),
-        lambda: list(opened.record_ids()),
-        opened.build_indexes,
-        opened.count,
-    ]
-
-
-@pytest.mark.parametrize("dimensions", [16, 24])
-def test_replaced_by_another_space(place: ServerOrFolder, dimensions: int) -> None:
-    """Every call says so, also where the server would refuse the vector's length; nothing is written or removed."""
-    new_store, remove = place
-    encoder = Hashing()
-    with Index(new_store(), encoder) as index:
-        index.ingest(RECORDS)
-    opened = new_store().open(encoder.space)
-    assert opened.count() == 15
-    remove()
-    other = new_store().open(replace(encoder.space, weights="others", dimensions=dimensions), create=True)
-    other.write(write_of(RIVER[0], np.ones((1, dimensions), np.float32)))
-    for use in uses_of(opened, encoder.encode_queries(["bread"])):
-        with pytest.raises(WrongSpace, match="the weights differ"):
-            use()
-    assert list(other.record_ids()) == ["river 0"]
-
-
-def test_removed_and_recreated(place: ServerOrFolder) -> None:
-    """Every call says that it is gone; of the same space again, the handle works on what is there now."""
-    new_store, remove = place
-    encoder = Hashing()
-    store = new_store()
-    opened = store.open(encoder.space, create=True)
-    vectors = encoder.encode_queries(["bread"])
-    opened.write(write_of(BREAD[0], vectors))
-    remove()
-    for use in uses_of(opened, vectors):
-        with pytest.raises(StoreMissing, match="there is no collection .*; ingest something into it first"):
-            use()
-    assert store.space() is None
-    new_store().open(encoder.space, create=True)
-    assert opened.count() == 0
-    opened.write(write_of(RIVER[0], vectors))
-    [[match]] = opened.search(Search(vectors, 3))
-    assert match.record_id == "river 0"
-    assert store.space() == encoder.space
-
-
 def test_other_failures_stay(stub: Stub, index: Index) -> None:
     """If nothing was replaced, the query's own error is the error."""
     stub.plan = lambda name, number: Fault(400, "bad query") if name == "query_batch" else None
@@ -224,7 +135,7 @@ def test_describe_a_server(stub: Stub, index: Index, encoder: Encoder) -> None:
 
 
 def test_describe_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its bytes; one that is open elsewhere is described as far as its files tell."""
+    """With its bytes; one that is open elsewhere is unavailable, and one that is damaged says so."""
     encoder = Hashing()
     store = QdrantStore.embedded(tmp_path, collection="docs")
     with Index(store, encoder) as index:
@@ -233,10 +144,26 @@ def test_describe_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert (facts.space, facts.chunks, facts.health) == (encoder.space, 15, "fine")
         assert facts.bytes is not None
         assert facts.bytes > 1_000
-    from filelock import FileLock
-
     monkeypatch.setattr(edge_process, "_PATIENCE", 0.1)
-    with FileLock(tmp_path / ".harrier" / "docs" / "lock"), QdrantStore.embedded(tmp_path, collection="docs") as busy:
-        facts = busy.describe()
-        assert (facts.space, facts.chunks) == (encoder.space, None)
-        assert "is open in another process" in facts.health
+    with (
+        FileLock(tmp_path / ".harrier" / "docs" / "lock"),
+        QdrantStore.embedded(tmp_path, collection="docs") as busy,
+        pytest.raises(StoreUnavailable, match="is open in another process"),
+    ):
+        busy.describe()
+    (tmp_path / "docs" / "edge" / "edge_config.json").write_text("half")
+    with QdrantStore.embedded(tmp_path, collection="docs") as damaged:
+        facts = damaged.describe()
+        assert (facts.space, facts.chunks, bool(facts.bytes)) == (None, None, True)
+        assert "is damaged: its edge/edge_config.json cannot be read" in facts.health
+
+
+def test_describe_a_server_that_is_away(stub: Stub, encoder: Encoder) -> None:
+    """That is an error, whichever request finds it out."""
+    with closing(stub.client()) as client:
+        store = QdrantStore(client, collection="docs", retry_for=0.1)
+        store.open(encoder.space, create=True)
+        for away in ("get", "count"):
+            stub.plan = lambda name, number, away=away: Fault(503) if name == away else None  # type: ignore[misc]
+            with pytest.raises(StoreUnavailable, match="cannot be reached"):
+                store.describe()

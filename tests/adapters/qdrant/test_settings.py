@@ -72,7 +72,7 @@ def test_all_settings_are_pickled() -> None:
     """Those of the connection and of the layout."""
     layout: dict[str, Any] = {"vector": "v", "precision": "float16", "quantization": "int8", "on_disk": True}
     more: dict[str, Any] = {"indexes": {"n": "integer"}, "shards": 2, "replicas": 3, "write_consistency": 1}
-    of_connection: dict[str, Any] = {"api_key": "s3cr3t", "retry_for": 7.0, "timeout": 9.0}
+    of_connection: dict[str, Any] = {"api_key": "s3cr3t", "grpc_port": 6335, "retry_for": 7.0, "timeout": 9.0}
     store = QdrantStore("https://host:6333", collection="docs", **of_connection, **layout, **more)
     again = pickle.loads(pickle.dumps(store))
     assert str(again) == str(store) == "'docs' at https://host:6333"
@@ -110,6 +110,8 @@ def test_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         f"qdrant:{tmp_path}/q": f"qdrant:{tmp_path}/q?collection=documents",
     }
     assert {url: str(open_url(url)) for url in shown} == shown
+    ports = {"qdrant://host:6334": 6334, "qdrant://host:6333": 6334, "qdrant://host": 6334, "qdrant://host:7333": None}
+    assert {url: open_url(url)._backend._connection.grpc_port for url in ports} == ports  # type: ignore[attr-defined]
     store = open_url(f"qdrant:{tmp_path}/q?collection=docs")
     for use in (lambda: store.open(Hashing().space), store.describe):
         with pytest.raises(StoreMissing, match="ingest something"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from harrier_qdrant import QdrantStore
+from harrier_qdrant.connection import Connection
 from harrier_qdrant.wire import Trouble
 from qdrant_client import models
 from qdrant_stub import Fault, Stub
@@ -194,17 +196,28 @@ def test_vectors_that_are_none(index: Index, encoder: Encoder) -> None:
     assert (list(written.changed), index.count()) == ([], 3)
 
 
-def test_a_url(stub: Stub, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_url(stub: Stub, encoder: Encoder) -> None:
     """gRPC where there is a way to it, REST where there is none."""
-    monkeypatch.setattr("qdrant_client.qdrant_remote.QdrantRemote.__init__", _on_port(stub.grpc_port))
-    with Index(QdrantStore(stub.url, collection="docs"), encoder) as index:
+    with Index(QdrantStore(stub.url, collection="docs", grpc_port=stub.grpc_port), encoder) as index:
         assert index.ingest(RECORDS).written == 600
     assert any("user-agent" in each and "grpc" in each["user-agent"] for each in stub.headers)
-    monkeypatch.undo()
-    stub.headers.clear()
-    with Index(QdrantStore(stub.url, collection="docs"), encoder) as index:  # nobody listens on the usual port
-        assert index.ingest(RECORDS).unchanged == 600
-    assert all("grpc" not in each.get("user-agent", "") for each in stub.headers)
+    own: list[dict[str, Any]] = [{}, {"grpc_port": 1}]
+    for settings in own:  # nobody listens on that port
+        stub.headers.clear()
+        with Index(QdrantStore(stub.url, collection="docs", **settings), encoder) as index:
+            assert index.ingest(RECORDS).unchanged == 600
+        assert all("grpc" not in each.get("user-agent", "") for each in stub.headers)
+
+
+def test_two_servers_on_a_host(stub: Stub, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The usual gRPC port belongs to one of them: the other's data are not written there."""
+    monkeypatch.setattr("qdrant_client.qdrant_remote.QdrantRemote.__init__", _on_port(stub.grpc_port))
+    other = Stub(with_grpc=False)
+    with Index(QdrantStore(other.url, collection="docs"), encoder) as index:
+        assert index.ingest(RECORDS[:3]).written == 3
+    assert other.local.count("docs").count == 3
+    assert not stub.local.collection_exists("docs")
+    other.close()
 
 
 def _on_port(port: int) -> Callable[..., None]:
@@ -216,6 +229,18 @@ def _on_port(port: int) -> Callable[..., None]:
         real(self, *args, **{**settings, "grpc_port": port})
 
     return init
+
+
+def test_which_port_is_grpc() -> None:
+    """That of the same server, where it is known."""
+    settings: dict[str, Any] = {"api_key": None, "retry_for": 1, "timeout": 1}
+    ports = {"http://host:6333": 6334, "https://host": 6334, "host:6333": 6334, "http://host:7333": None}
+    assert {url: Connection(url, **settings).grpc_port for url in ports} == ports
+    assert Connection("http://host:7333", grpc_port=7334, **settings).grpc_port == 7334
+    with pytest.raises(SettingError, match="grpc_port belongs to a URL"):
+        QdrantStore(":memory:", grpc_port=6334)
+    with pytest.raises(SettingError, match="grpc_port must be an integer from 1 to 65535, got 0"):
+        QdrantStore("http://host", grpc_port=0)
 
 
 def test_keys_stay_secret(stub: Stub, encoder: Encoder) -> None:
@@ -381,6 +406,60 @@ def test_closed_while_it_writes(stub: Stub, index: Index, encoder: Encoder) -> N
         assert closed.result(30) is None
         with pytest.raises(StoreUnavailable, match="closed"):
             written.result(30)
+
+
+def test_interrupted(stub: Stub, index: Index) -> None:
+    """Ctrl-C in a search of a server that is away: the look beside it is given up with it."""
+    index.ingest(RECORDS[:3])
+    looked = threading.Event()
+
+    def plan(name: str, _: int) -> Fault | None:
+        if name != "get":
+            looked.wait(30)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            return Fault(503, headers={"Retry-After": "9"})
+        looked.set()
+        return Fault(503, headers={"Retry-After": "20"})
+
+    stub.counts.clear()
+    stub.plan = plan
+    with pytest.raises(KeyboardInterrupt):
+        index.search("text")
+    index.store._backend._connection._looks.shutdown()  # type: ignore[attr-defined]  # as the process does at its end
+    assert stub.counts["get"] == 1
+
+
+@pytest.mark.parametrize("reason", ["failed", "interrupted"])
+def test_what_a_write_leaves(stub: Stub, index: Index, encoder: Encoder, reason: str) -> None:
+    """When it has failed nothing of it is sent any more: neither the parts that are retried nor those that wait."""
+    index.ingest(RECORDS[:1])
+    retried = threading.Barrier(2)
+
+    def plan(name: str, number: int) -> Fault | None:
+        if name != "upsert":
+            return None
+        if number == 2:
+            retried.wait(30)
+            if reason == "failed":
+                return Fault(403, "no more")
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        elif number == 3:
+            retried.wait(30)
+        return Fault(503, headers={"Retry-After": "20"})
+
+    stub.counts.clear()
+    stub.plan = plan
+    chunks = [Chunk.of(Record(f"m{number}", "x"), 0, 0, "x") for number in range(256 * 12)]
+    vectors = np.ones((len(chunks), encoder.dimensions), np.float32)
+    known: dict[str, dict[int, bytes]] = {chunk.record_id: {} for chunk in chunks}
+    opened = index.store.open(encoder.space)
+    with pytest.raises(StoreUnsuitable if reason == "failed" else KeyboardInterrupt):
+        opened.write(Write(dict.fromkeys(known, 1), chunks, vectors, [], known))
+    sent = stub.counts["upsert"]
+    assert sent < 12
+    stub.plan = lambda name, number: None
+    assert opened.count() == 1
+    assert stub.counts["upsert"] == sent
 
 
 def test_after_a_fork(index: Index) -> None:
