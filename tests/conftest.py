@@ -26,7 +26,7 @@ pytest.register_assert_rewrite("killing")  # so that a failure shows what differ
 ROOT = Path(__file__).parents[1]
 
 # How long an example takes says how busy the machine is.
-settings.register_profile("harrier", deadline=None)
+settings.register_profile("harrier", deadline=None, max_examples=40)
 settings.load_profile("harrier")
 
 

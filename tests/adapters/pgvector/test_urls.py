@@ -59,8 +59,8 @@ def test_as_text(url: str, said: str) -> None:
         (PgVectorStore("postgres://host/db", table="t", schema="s"), "postgres://host/db (table 't' in schema 's')"),
         (PgVectorStore("host=h password=hunter2 user=me", table="t"), "'user=me host=h' (table 't')"),
         (PgVectorStore("postgresql://me:hun[ter2@host/db"), "a Postgres server (table 'documents')"),
-        (PgVectorStore.embedded("a/b"), "pgvector:a/b?table=documents"),
-        (PgVectorStore.embedded("a/b", table="t", schema="s"), "pgvector:a/b?table=t&schema=s"),
+        (PgVectorStore.embedded("/a/b"), "pgvector:/a/b?table=documents"),
+        (PgVectorStore.embedded("/a/b", table="t", schema="s"), "pgvector:/a/b?table=t&schema=s"),
     ],
 )
 def test_a_store_as_text(store: PgVectorStore, said: str) -> None:

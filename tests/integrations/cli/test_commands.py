@@ -180,7 +180,7 @@ WRONG = [
     (["ingest", "-", "--to", "qdrant:d", "--chunk-tokens", "3"], 2, "chunks have at least 8 tokens"),
     (["ingest", "-", "--to", "qdrant:d", "--chunk-tokens", "0", "--overlap", "7"], 2, "--chunk-tokens 0 makes none"),
     (["embed", "--task", "sts_query"], 2, "documents carry none; add --query"),
-    (["search", "x", "--in", "pgvector:no/pg"], 3, "there is no folder no/pg; ingest something into it first"),
+    (["search", "x", "--in", "pgvector:no/pg"], 3, "no/pg; ingest something into it first"),
     (["info", "qdrant:no/q"], 3, "no/q/documents; ingest something into it first"),
     (["verify", "qdrant:d", "--sample", "many"], 2, "invalid value for '--sample'"),
 ]

@@ -32,7 +32,9 @@ def test_commands_that_read(call: Run, docs: Path, tmp_path: Path, command: str,
     (tmp_path / "empty").mkdir()
     before = as_it_is(tmp_path)
     told = call(*READING[command], f"pgvector:{name}", code=3)
-    assert told.stderr == f"error: there is no index in folder {tmp_path / name}; ingest something into it first\n"
+    assert told.stderr.startswith("error: there is no index in folder ")
+    assert told.stderr.endswith(f"{name}; ingest something into it first\n")
+    assert told.stderr.count("\n") == 1
     assert as_it_is(tmp_path) == before
 
 
