@@ -28,7 +28,7 @@ RELEASES = {"13": "bullseye", "15": "bookworm", "17": "trixie"}
 PGVECTOR = "trixie"  # the first release that has it
 
 # Every machine has them, in a version that is no older; and LLVM, which compiles queries, is not needed.
-NOT_UNPACKED = ("libc6_", "libc-", "libcrypt1_", "libgcc-s1_", "libstdc++6_", "libllvm")
+NOT_UNPACKED = ("libc6_", "libc-bin_", "libc-l10n_", "libcrypt1_", "libgcc-s1_", "libstdc++6_", "libllvm")
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",

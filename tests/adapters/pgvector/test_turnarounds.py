@@ -81,6 +81,7 @@ def test_a_table_that_was_replaced(index: Index, proxy: Proxy, postgres: str, ta
     with Index(PgVectorStore(postgres, table=table), Hashing()) as own:
         own.ingest([Record("new", "new")])
     assert [match.record_id for match in index.search("text", k=3)] == ["new"]
+    assert index.count() == 1
     before = proxy.turnarounds
     assert index.count() == 1
     assert proxy.turnarounds - before == 1
