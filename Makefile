@@ -45,11 +45,10 @@ format: .venv/installed
 # What users install, beside the oldest releases that we allow: the wheel, from outside the sources, by the tests that
 # those releases may decide. WHEEL_TESTS=tests runs all. And the wheel without an extra, asking an encoder elsewhere.
 WHEEL_TESTS ?= tests/test_packaging.py tests/test_readme.py tests/core/test_roles.py tests/core/test_parity.py \
-	tests/core/test_tokens.py tests/core/test_models.py tests/core/test_cache.py tests/core/test_memory_store.py \
-	tests/adapters/pgvector/test_store.py tests/adapters/qdrant/test_packing.py tests/adapters/qdrant/test_embedded.py \
-	tests/adapters/qdrant/test_neighbours.py tests/integrations/langchain/test_standard.py \
+	tests/core/test_extras.py tests/test_without_torch.py tests/adapters/pgvector/test_store.py \
+	tests/adapters/qdrant/test_packing.py tests/adapters/qdrant/test_neighbours.py \
 	tests/integrations/langchain/test_roles.py tests/integrations/llama_index/test_embedding.py \
-	tests/integrations/test_one_vector.py tests/typed tests/core/test_extras.py tests/test_without_torch.py
+	tests/integrations/test_one_vector.py
 test-wheel: .venv-wheel/installed .venv-slim/installed
 	.venv-wheel/$(PIP) install --force-reinstall --no-deps --no-build-isolation .
 	cd .venv-wheel && bin/python -c "import harrier_core as kit; assert 'site-packages' in kit.__file__, kit.__file__"

@@ -62,21 +62,11 @@ class TestGrpc(_OverTheWire):
 
 
 class TestMemory(_OverTheWire):
-    """The same on a client in memory, as tutorials begin."""
+    """The same on a client in memory, as tutorials begin. One in a folder, which commits point by point: test_local."""
 
     @pytest.fixture
     def new_store(self) -> Iterator[Callable[[], VectorStore]]:
         with closing(QdrantClient(":memory:")) as client:
-            yield lambda: QdrantStore(client, collection="docs")
-
-
-@pytest.mark.timeout(600)  # it commits every point to SQLite
-class TestPath(_OverTheWire):
-    """The same on a client that keeps its points in a folder."""
-
-    @pytest.fixture
-    def new_store(self, tmp_path: Path) -> Iterator[Callable[[], VectorStore]]:
-        with closing(QdrantClient(path=str(tmp_path / "local"))) as client:
             yield lambda: QdrantStore(client, collection="docs")
 
 
