@@ -134,7 +134,12 @@ def llama(url: str) -> LlamaIndexStore:
         table_name="llama_index",
         embed_dim=DIMENSIONS,
         use_halfvec=True,
-        hnsw_kwargs={"hnsw_m": 16, "hnsw_ef_construction": 64, "hnsw_ef_search": 40},
+        hnsw_kwargs={
+            "hnsw_m": 16,
+            "hnsw_ef_construction": 64,
+            "hnsw_ef_search": 40,
+            "hnsw_dist_method": "halfvec_cosine_ops",  # else it is of L2, and its own searches by cosine cannot use it
+        },
     )
 
 

@@ -13,9 +13,9 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import asdict
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from harrier_core.embedder import Embedder, Encoded, listed
+from harrier_core.embedder import Around, Encoded, listed
 from harrier_core.encoder import Encoder
 from harrier_core.errors import positions_of_all
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from harrier_core.space import EmbeddingSpace
     from harrier_core.tasks import Task
     from harrier_core.types import Vectors
 
@@ -42,21 +41,17 @@ class KeyValues(Protocol):
         """Store these."""
 
 
-class CachedEncoder(Embedder):
+class CachedEncoder(Around):
     """An Encoder that looks into a store before it encodes, for an Index as well as by itself.
 
     Anybody may share the store; nothing in it goes stale.
     """
 
     def __init__(self, encoder: Encoder, store: KeyValues) -> None:
+        super().__init__(encoder)
         self.encoder = encoder
         self.store = store
         self._model: str | None = None
-
-    @property
-    def name(self) -> str:
-        """The model's folder or name, as it was given."""
-        return self.encoder.name
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -67,25 +62,6 @@ class CachedEncoder(Embedder):
     def uncached(self) -> Encoder:
         """What makes the vectors, for whoever doubts those that are stored."""
         return self.encoder
-
-    @property
-    def space(self) -> EmbeddingSpace:
-        """What the vectors may be compared with: a cached vector is the one that the Encoder makes."""
-        return self.encoder.space
-
-    @property
-    def max_tokens(self) -> int:
-        """The most tokens that a text may have with its prompt."""
-        return self.encoder.max_tokens
-
-    @property
-    def on_overflow(self) -> Literal["error", "truncate"]:
-        """What a text with more tokens is."""
-        return self.encoder.on_overflow
-
-    def count_tokens(self, texts: Iterable[str]) -> list[int]:
-        """Return how many tokens each text has as a document, end token included."""
-        return self.encoder.count_tokens(texts)
 
     def submit_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Future[Encoded]:
         """Begin to encode the queries that are not stored; the future can be cancelled."""

@@ -119,6 +119,46 @@ class Embedder(ABC):
         return encoded.vectors
 
 
+class Around(Embedder):
+    """An Embedder around another one: what is not overridden is the other's."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+
+    @property
+    def name(self) -> str:
+        """The model, as the user called it."""
+        return self._embedder.name
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """What the vectors may be compared with."""
+        return self._embedder.space
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens that a text may have with its prompt."""
+        return self._embedder.max_tokens
+
+    @property
+    def on_overflow(self) -> Literal["error", "truncate"]:
+        """What a text with more tokens is."""
+        return self._embedder.on_overflow
+
+    @property
+    def uncached(self) -> Embedder:
+        """What makes the vectors, for whoever doubts those that are stored."""
+        return self._embedder.uncached
+
+    def count_tokens(self, texts: Iterable[str]) -> list[int]:
+        """Return how many tokens each text has as a document, end token included."""
+        return self._embedder.count_tokens(texts)
+
+    def submit_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Future[Encoded]:
+        """Begin to encode queries; the future can be cancelled."""
+        return self._embedder.submit_queries(texts, task=task)
+
+
 async def _submitted(submit: Callable[[], Future[Encoded]]) -> Encoded:
     """Loading and tokenizing run on a thread; if the caller is cancelled meanwhile, so is what comes of them."""
     submitting = asyncio.ensure_future(asyncio.to_thread(submit))

@@ -5,46 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
-from harrier_core.embedder import Embedder, Encoded, listed
+from harrier_core.embedder import Around, Encoded, listed
 from harrier_core.errors import StoreMissing, TextTooLong, too_long
 from harrier_core.filters import Condition
 from harrier_core.store import Hashes, IngestStore, Stored, Write, Written
 
-if TYPE_CHECKING:
-    from harrier_core.space import EmbeddingSpace
-    from harrier_core.tasks import Task
 
-
-class Measuring(Embedder):
+class Measuring(Around):
     """An Embedder that measures documents, and gives vectors of no worth."""
-
-    def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
-
-    @property
-    def name(self) -> str:
-        """The model, as the user called it."""
-        return self._embedder.name
-
-    @property
-    def space(self) -> EmbeddingSpace:
-        """What the vectors of the other embedder may be compared with."""
-        return self._embedder.space
-
-    @property
-    def max_tokens(self) -> int:
-        """The most tokens that a text may have with its prompt."""
-        return self._embedder.max_tokens
-
-    def count_tokens(self, texts: Iterable[str]) -> list[int]:
-        """Return how many tokens each text has as a document."""
-        return self._embedder.count_tokens(texts)
-
-    def submit_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Future[Encoded]:
-        """Begin to encode queries with the other embedder."""
-        return self._embedder.submit_queries(texts, task=task)
 
     def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
         """Return zeros, or raise what a text that is too long would raise."""

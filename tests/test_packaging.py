@@ -91,7 +91,7 @@ ROOMS: dict[str, set[str]] = {
     "opening": {"errors", "store"},
     "planning": {"records", "store", "numpy"},
     "ingest": {"chunking", "embedder", "ending", "errors", "filters", "planning", "records", "store", "types"},
-    "rehearsal": {"embedder", "errors", "filters", "space", "store", "tasks", "numpy"},
+    "rehearsal": {"embedder", "errors", "filters", "store", "numpy"},
     "diversity": {"errors", "records", "numpy"},
     "searching": {"diversity", "embedder", "errors", "filters", "query", "records", "store", "tasks", "types", "numpy"},
     "verify": {"embedder", "errors", "records", "store", "numpy"},
@@ -132,7 +132,7 @@ ROOMS: dict[str, set[str]] = {
         *("space", "stats", "tasks", "tokens"),
     },
     "blanks": {"embedder", "errors", "tasks", "types", "numpy"},
-    "cache": {"embedder", "encoder", "errors", "space", "tasks", "types", "numpy"},
+    "cache": {"embedder", "encoder", "errors", "tasks", "types", "numpy"},
     "testing.memory": {"errors", "filters", "query", "records", "space", "store", "numpy"},
     "testing.contract": {
         *("chunking", "encoder", "errors", "filters", "index", "ingest", "query", "records", "store"),

@@ -49,9 +49,10 @@ def _missing(connection: Connection[Any], table: Table) -> list[sql.Composed]:
 def _is_written_to(connection: Connection[Any], table: Table) -> bool:
     """Whether another session is seen writing. Between two writes a loader waits for vectors, and is not seen."""
     for look in range(_LOOKS):
+        if look:
+            time.sleep(_BETWEEN_LOOKS)
         if ask(connection, WRITERS, table.names).fetchone() == (True,):
             return True
-        time.sleep(_BETWEEN_LOOKS if look < _LOOKS - 1 else 0)
     return False
 
 

@@ -197,8 +197,11 @@ class OpenTable:
         for _ in range(_ATTEMPTS):
             opened = self._opened
             lock: Statement = (sql.SQL(LOCK).format(table=opened.table.name), [], False)
-            with suppress(_ReplacedError, errors.UndefinedTable), transaction(connection, current=current):
-                _, look = ask_each(connection, [lock, self._look])
+            with suppress(_ReplacedError), transaction(connection, current=current):
+                try:
+                    _, look = ask_each(connection, [lock, self._look])
+                except errors.UndefinedTable:
+                    raise _ReplacedError from None
                 if not opened.was(look.fetchall()):
                     raise _ReplacedError
                 return work(Writing(connection, opened.table, str(self._name)))

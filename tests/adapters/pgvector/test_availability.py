@@ -252,6 +252,17 @@ def test_a_callers_repeatable_read_transaction(database: str, index: Index) -> N
             connection.rollback()
 
 
+def test_a_trigger_that_lacks_a_table(database: str, index: Index) -> None:
+    """It is told as what it is, and not taken for the table itself."""
+    execute(
+        database,
+        "CREATE FUNCTION lost() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM FROM public.gone; RETURN NEW; END'",
+    )
+    execute(database, "CREATE TRIGGER lost BEFORE INSERT ON docs FOR EACH ROW EXECUTE FUNCTION lost()")
+    with pytest.raises(StoreUnsuitable, match="something is missing in the database"):
+        index.ingest([Record("new", "new")])
+
+
 def test_first_ingests_at_once(database: str) -> None:
     """Into several tables, and into one, of a database that lacks the extension."""
     names = ["a", "b", "c", "d", "same", "same", "same"]

@@ -39,15 +39,8 @@ from harrier_core import (
 )
 from harrier_core.records import Chunk
 from harrier_core.store import Write
-from harrier_core.testing import build_model
 
 RECORDS = [Record(f"r{number}", f"text number {number}", {"n": number}) for number in range(300)]
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encoder]:
-    with Encoder(build_model(tmp_path_factory.mktemp("words"), vectors="words")) as encoder:
-        yield encoder
 
 
 @pytest.fixture

@@ -16,24 +16,10 @@ from qdrant_client import models
 from qdrant_stub import Fault, Stub
 
 from harrier_core import Encoder, Index, Record, StoreError, StoreUnavailable, StoreUnsuitable
-from harrier_core.testing import build_model
 
 BREAD = [Record(f"bread {number}", f"bread number {number}", {"topic": "food", "n": number}) for number in range(5)]
 RIVER = [Record(f"river {number}", f"river number {number}", {"topic": "earth", "n": number}) for number in range(10)]
 RECORDS = [*BREAD, *RIVER]
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encoder]:
-    with Encoder(build_model(tmp_path_factory.mktemp("words"), vectors="words")) as encoder:
-        yield encoder
-
-
-@pytest.fixture
-def stub() -> Iterator[Stub]:
-    stub = Stub()
-    yield stub
-    stub.close()
 
 
 @pytest.fixture(params=["REST", "gRPC"])

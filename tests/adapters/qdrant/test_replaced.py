@@ -26,13 +26,6 @@ RIVER = [Record(f"river {number}", f"river number {number}", {"topic": "earth", 
 RECORDS = [*BREAD, *RIVER]
 
 
-@pytest.fixture
-def stub() -> Iterator[Stub]:
-    stub = Stub()
-    yield stub
-    stub.close()
-
-
 ServerOrFolder = tuple[Callable[[], QdrantStore], Callable[[], None]]
 
 

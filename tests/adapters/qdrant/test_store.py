@@ -28,13 +28,6 @@ class TestEmbedded(StoreContract):
         return lambda: QdrantStore.embedded(tmp_path / "qdrant", collection="docs")
 
 
-@pytest.fixture
-def stub() -> Iterator[Stub]:
-    stub = Stub()
-    yield stub
-    stub.close()
-
-
 class _OverTheWire(StoreContract):
     """On a database that is the client's own local mode, as far as that knows what a server knows."""
 

@@ -38,19 +38,6 @@ from harrier_core.testing import build_model
 RECORDS = [Record(f"r{number}", f"text number {number}", {"n": number}) for number in range(600)]
 
 
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encoder]:
-    with Encoder(build_model(tmp_path_factory.mktemp("words"), vectors="words")) as encoder:
-        yield encoder
-
-
-@pytest.fixture
-def stub() -> Iterator[Stub]:
-    stub = Stub()
-    yield stub
-    stub.close()
-
-
 @pytest.fixture(params=["REST", "gRPC"])
 def way(request: pytest.FixtureRequest) -> str:
     name: str = request.param

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import CancelledError, Future
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harrier_core import Embedder, Encoded, HarrierError, InputError, WrongSpace
+from harrier_core.embedder import Around
 
 if TYPE_CHECKING:
-    from harrier_core import EmbeddingSpace, Task
     from harrier_core.types import Vectors
 
 # One text in so many, and one at least, is encoded again. Two devices or number formats of one model, int8 included,
@@ -25,11 +25,11 @@ class OfOwnTexts(Exception):  # no error: whoever adds nodes does it again
     """The vectors are of the nodes' own texts, without the metadata that LlamaIndex embeds with them as a rule."""
 
 
-class GivenVectors(Embedder):
+class GivenVectors(Around):
     """Answer an Index with the vectors that came with the texts, if they are what its own embedder makes."""
 
     def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
+        super().__init__(embedder)
         self._vectors: dict[str, Sequence[float]] = {}
         self._own: dict[str, str] = {}
 
@@ -39,39 +39,6 @@ class GivenVectors(Embedder):
             self._vectors[text] = vector
             if own is not None and own != text and own.strip():
                 self._own[text] = own
-
-    @property
-    def name(self) -> str:
-        """The model, as the user called it."""
-        return self._embedder.name
-
-    @property
-    def space(self) -> EmbeddingSpace:
-        """What the vectors may be compared with: others are refused."""
-        return self._embedder.space
-
-    @property
-    def max_tokens(self) -> int:
-        """The most tokens that a text may have with its prompt."""
-        return self._embedder.max_tokens
-
-    @property
-    def on_overflow(self) -> Literal["error", "truncate"]:
-        """What a text with more tokens is."""
-        return self._embedder.on_overflow
-
-    @property
-    def uncached(self) -> Embedder:
-        """What makes the vectors that were not given."""
-        return self._embedder.uncached
-
-    def count_tokens(self, texts: Iterable[str]) -> list[int]:
-        """Return how many tokens each text has as a document."""
-        return self._embedder.count_tokens(texts)
-
-    def submit_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Future[Encoded]:
-        """Begin to encode queries: no vector was given for one."""
-        return self._embedder.submit_queries(texts, task=task)
 
     def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
         """Return the vectors that were given; if one of them is missing, begin to encode all."""
