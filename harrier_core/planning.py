@@ -54,10 +54,12 @@ def plan(chunks: Mapping[str, Sequence[Chunk]], known: Mapping[str, Hashes]) -> 
     unchanged = 0
     for record_id, own in chunks.items():
         stored = known.get(record_id, {})
+        if stored == {chunk.number: chunk.hash for chunk in own}:
+            unchanged += len(own)
+            continue
         changed = [chunk for chunk in own if stored.get(chunk.number) != chunk.hash]
         unchanged += len(own) - len(changed)
-        if changed or len(stored) > len(own):
-            needed[record_id] = own
+        needed[record_id] = own
         for chunk in changed:
             same_text = stored.get(chunk.number, b"")[: len(chunk.text_hash)] == chunk.text_hash
             (described if same_text else encoded).append(chunk)

@@ -11,6 +11,8 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
+import orjson
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -52,7 +54,7 @@ class Chunk:
     def of(cls, record: Record, number: int, start: int, text: str, json: bytes = b"") -> Chunk:
         """Make a piece of a record, with its hash. json: of the record's metadata, the same for all of its chunks."""
         json = json or to_json(record.metadata)
-        rest = blake2b(json + str(start).encode(), digest_size=_HALF).digest()
+        rest = blake2b(b"%b%d" % (json, start), digest_size=_HALF).digest()
         return cls(record.id, number, text, record.metadata, start, start + len(text), text_hash(text) + rest, json)
 
     @property
@@ -73,10 +75,9 @@ class Chunk:
 
 def to_json(metadata: Metadata) -> bytes:
     """Metadata as it is hashed and stored: equal for equal metadata, in whatever order it was made."""
-    import orjson
-
     try:
-        return orjson.dumps(metadata, option=orjson.OPT_SORT_KEYS)
+        # A copy: orjson makes its bytes in a kilobyte, the rest of which would be held as well.
+        return b"%b" % orjson.dumps(metadata, option=orjson.OPT_SORT_KEYS)
     except TypeError:  # numbers of more than 64 bits, and what is like a dict or a float without being one
         return json.dumps(metadata, sort_keys=True, ensure_ascii=False, default=dict).encode()
 
@@ -261,29 +262,26 @@ def unstorable(text: str) -> str | None:
 
 
 def _plainly_sound(record: Record) -> bool:
-    """Whether it is what most records are: looked at in a fifth of the time that the reasons take."""
+    """Whether it is what most records are: looked at in a tenth of the time that the reasons take."""
     id_, text, metadata = record.id, record.text, record.metadata
-    texts = [id_, text]
-    if not (type(id_) is type(text) is str and type(metadata) is dict and id_.strip() and text.strip()):
+    if not (type(id_) is type(text) is str and type(metadata) is dict and 4 * len(id_) <= MOST_ID_BYTES):
         return False
+    if not (id_.strip() and text.strip()):
+        return False
+    texts = [id_, text]
     for key, value in metadata.items():
-        if type(value) is str:
+        kind = type(value)
+        if kind is str:
             texts.append(value)
-        elif type(value) is int or type(value) is float:
+        elif kind is int or kind is float:
             if not -1e308 < value < 1e308:  # nor is NaN
                 return False
-        elif type(value) not in _PLAIN:
+        elif not (kind is bool or value is None):
             return False
         if type(key) is not str:
             return False
         texts.append(key)
-    try:
-        return 4 * len(id_) <= MOST_ID_BYTES and b"\0" not in "".join(texts).encode()
-    except UnicodeEncodeError:  # half a surrogate
-        return False
-
-
-_PLAIN = (bool, type(None))
+    return unstorable("".join(texts)) is None
 
 
 def _problems(record: Any) -> Iterator[str]:  # noqa: ANN401
