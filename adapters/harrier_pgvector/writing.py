@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from psycopg import Connection, errors, sql
@@ -19,7 +18,7 @@ from harrier_core.store import Hashes, Write, Written
 from harrier_pgvector.failures import UNTRANSLATABLE
 from harrier_pgvector.rows import Sent, copy_blocks
 from harrier_pgvector.schema import ANY_OF, COLUMNS, Table, ids
-from harrier_pgvector.session import ask, transaction
+from harrier_pgvector.session import transaction
 
 if TYPE_CHECKING:
     from harrier_core.types import Vectors
@@ -102,8 +101,7 @@ class Writing:
         self._describe(kept.described)
         self._remove(split.stale)
         # No lock keeps another writer from adding chunks. Those it added while we waited for it are seen by now.
-        after = {record_id: hashes for record_id, hashes in kept.after().items() if hashes}
-        if look(self._connection, self._table, list(kept.sizes)) != after:
+        if self._number(kept.sizes) != sum(map(len, kept.after().values())):
             raise _OvertakenError
         return Written(len(split.stale), split.changed)
 
@@ -115,10 +113,16 @@ class Writing:
         )
         return by_record(self._connection.execute(lock, [ids(record_ids)], binary=True).fetchall())
 
+    def _number(self, record_ids: Iterable[str]) -> int:
+        """How many chunks these records have."""
+        count = self._sql("SELECT count(*) FROM {table} WHERE record_id = {any_of}")
+        [[number]] = self._connection.execute(count, [ids(record_ids)]).fetchall()
+        return int(number)
+
     def _put(self, chunks: Sequence[Chunk], vectors: Vectors) -> None:
         """Chunks that may replace others."""
         # Sorted, as the locks are: two writers of the same records wait for each other in the same order.
-        order = sorted(range(len(chunks)), key=lambda row: attrgetter("record_id", "number")(chunks[row]))
+        order = sorted(range(len(chunks)), key=lambda row: (chunks[row].record_id, chunks[row].number))
         with self._connection.cursor() as cursor:
             cursor.adapters.register_dumper(Sent, _SentDumper)
             for begin in range(0, len(order), _ROWS):
@@ -159,12 +163,6 @@ class Writing:
 
 
 HASHES: LiteralString = "SELECT record_id, number, hash FROM {table} WHERE record_id = {any_of}"
-
-
-def look(connection: Connection[Any], table: Table, record_ids: Sequence[str]) -> dict[str, Hashes]:
-    """Return the hashes of the chunks of those records that are there."""
-    query = sql.SQL(HASHES).format(table=table.name, any_of=ANY_OF)
-    return by_record(ask(connection, query, [ids(record_ids)], binary=True).fetchall())
 
 
 def by_record(rows: Sequence[tuple[str, int, bytes]]) -> dict[str, Hashes]:
