@@ -1,215 +1,265 @@
 """`where={...}` to a small tree of conditions, and what the tree means. Pure.
 
     where={"lang": "fr"}                                  equal
-    where={"year": {"$gte": 2020, "$lt": 2024}}           $eq $ne $in $gt $gte $lt $lte $contains $exists
+    where={"year": {"$gte": 2020, "$lt": 2024}}           $eq $ne $in $nin $gt $gte $lt $lte $between $exists
+    where={"title": {"$ilike": "%bread%"}}                $contains $like $ilike
+    where={"author.name": "Ada"}                          the field "name" in the dict at "author"
     where={"$or": [{"lang": "fr"}, {"$not": {"year": 1999}}]}    $and $or $not; several keys are joined by and
 
 A condition on a field is met by a list if one of its elements meets it. A field that is not there meets no condition,
-and so meets every `$ne` and `$not`. Only like is compared with like: 2 equals 2.0 but neither "2" nor true, and $gt
-and its kin order numbers with numbers and texts, by code points, with texts. $contains finds a text inside a text.
+and so meets every `$ne`, `$nin` and `$not`. Only like is compared with like: 2 equals 2.0 but neither "2" nor true, and
+$gt and its kin order numbers with numbers and texts, by code points, with texts. `$between` takes [low, high] and
+includes both. Dates, UUIDs, paths and so on are the texts and numbers that they are in metadata, harrier_core.values; a
+date comes before every time of its day.
+
+`$contains` finds a text inside a text. `$like` and `$ilike` compare the whole text with a pattern, in which % stands
+for any text, _ for any one character, and a backslash makes the next character an ordinary one. `$ilike` takes
+characters for the same that Unicode folds to the same, whatever the language: harrier_core.patterns.
+
+A dot in a field's name is part of a name, or a step into a dict: "a.b" is the field "a.b" and the field "b" in the dict
+at "a", whichever is there, and both where both are. Lists on the way are not entered. `Key("a.b")` is the name only.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from operator import ge, gt, le, lt
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from harrier_core.conditions import (
+    ORDERS,
+    All,
+    AnyOf,
+    Between,
+    Condition,
+    Contains,
+    Equal,
+    Exists,
+    Like,
+    Not,
+    Order,
+    Path,
+    Scalar,
+    kind,
+    meets,
+)
 from harrier_core.errors import FilterError
-from harrier_core.records import plain, too_large, unstorable
+from harrier_core.hints import for_field, for_filter
+from harrier_core.patterns import pattern_of
+from harrier_core.values import NoForm, plain, unstorable
 
-Scalar = str | int | float | bool | None
+__all__ = [
+    "All",
+    "AnyOf",
+    "Between",
+    "Condition",
+    "Contains",
+    "Equal",
+    "Exists",
+    "Key",
+    "Like",
+    "Not",
+    "Order",
+    "Path",
+    "Scalar",
+    "meets",
+    "parse",
+]
 
-_ORDERS: dict[object, Callable[[Any, Any], bool]] = {"$gt": gt, "$gte": ge, "$lt": lt, "$lte": le}
-
-
-@dataclass(frozen=True, slots=True)
-class Equal:
-    """The field has this value, or a list with it."""
-
-    field: str
-    value: Scalar
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """The field's value, or one in its list, is above or below."""
-
-    field: str
-    operator: str  # $gt, $gte, $lt, $lte
-    value: str | int | float
-
-
-@dataclass(frozen=True, slots=True)
-class Contains:
-    """The field's text, or one in its list, has this text in it."""
-
-    field: str
-    value: str
+# Each level is two of the hundred that a gRPC message of Qdrant may have.
+_DEEPEST = 32
+_MOST_DOTS = 6  # each doubles the ways to read a name
 
 
-@dataclass(frozen=True, slots=True)
-class Exists:
-    """The field is there, be it null."""
+class Key(str):
+    """A field's name, whatever is in it: no dot leads into a dict, and a $ at its beginning is no operator's."""
 
-    field: str
-
-
-@dataclass(frozen=True, slots=True)
-class All:
-    """Every part is met; without parts, always."""
-
-    parts: tuple[Condition, ...]
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class AnyOf:
-    """One part is met; without parts, never."""
-
-    parts: tuple[Condition, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Not:
-    """The part is not met."""
-
-    part: Condition
-
-
-Condition = Equal | Order | Contains | Exists | All | AnyOf | Not
+# -- from where to the tree
 
 
 def parse(where: Mapping[str, Any] | None) -> Condition | None:
-    """The tree for `where`, or nothing where everything is meant."""
+    """Return the tree for `where`, or None where everything is meant."""
     if where is None or where == {}:
         return None
-    return _all(where)
+    return _all(where, 0)
 
 
-def _all(where: object) -> Condition:
+def _all(where: object, depth: int) -> Condition:
     if not isinstance(where, Mapping):
-        raise FilterError(f"a filter is a dict of fields and their values, not {type(where).__name__}")
-    parts = [_part(key, value) for key, value in where.items()]
-    return parts[0] if len(parts) == 1 else All(tuple(parts))
+        raise FilterError(f"a filter must be a dict of fields and their values, got {type(where).__name__}")
+    several = len(where) > 1  # which are joined by and: a level like any other
+    if depth + several > _DEEPEST:
+        raise FilterError(f"a filter has more than {_DEEPEST} levels of $and, $or and $not, one in another")
+    parts = tuple(_part(key, value, depth + several) for key, value in where.items())
+    return parts[0] if len(parts) == 1 else All(parts)
 
 
-def _part(key: object, value: object) -> Condition:
+def _part(key: object, value: object, depth: int) -> Condition:
     if not isinstance(key, str):
-        raise FilterError(f"a field's name is a str, not {type(key).__name__}")
-    if key in ("$and", "$or"):
-        if not isinstance(value, Sequence) or isinstance(value, str):
-            raise FilterError(f"{key} takes a list of filters, not {type(value).__name__}")
-        parts = tuple(_all(each) for each in value)
-        return All(parts) if key == "$and" else AnyOf(parts)
-    if key == "$not":
-        return Not(_all(value))
-    if key.startswith("$"):
-        raise FilterError(f"unknown operator {key!r}; at the top there are $and, $or and $not")
+        raise FilterError(f"a field's name must be str, got {type(key).__name__}")
+    if key.startswith("$") and not isinstance(key, Key):
+        return _joined(key, value, depth + 1)
     if why := unstorable(key):
         raise FilterError(f"a field's name has {why}, which no database stores")
-    key = str.__str__(key)
-    if isinstance(value, Mapping):
-        parts = tuple(_operator(key, operator, operand) for operator, operand in value.items())
-        if not parts:
-            raise FilterError(f"the filter for {key!r} is an empty dict; name an operator, such as $eq")
-        return parts[0] if len(parts) == 1 else All(parts)
-    return Equal(key, _scalar(key, value))
+    if not isinstance(value, Mapping):
+        return _equal(key, value)
+    parts = tuple(_operator(key, operator, operand) for operator, operand in value.items())
+    if not parts:
+        raise FilterError(f"the filter for {key!r} is an empty dict; name an operator, such as $eq")
+    return parts[0] if len(parts) == 1 else All(parts)
 
 
-def _operator(field: str, operator: object, operand: object) -> Condition:
-    if operator == "$eq":
-        return Equal(field, _scalar(field, operand))
-    if operator == "$ne":
-        return Not(Equal(field, _scalar(field, operand)))
-    if operator == "$in":
-        return _one_of(field, operand)
-    if operator in _ORDERS:
-        value = _scalar(field, operand)
-        if value is None or isinstance(value, bool):
-            raise FilterError(f"{operator} of {field!r} takes a number or a text, not {value!r}")
-        return Order(field, str(operator), value)
-    if operator == "$contains":
-        part = _scalar(field, operand)
-        if not isinstance(part, str):
-            raise FilterError(f"$contains of {field!r} takes a text, not {type(operand).__name__}")
-        return Contains(field, part)
-    if operator == "$exists":
-        if not isinstance(operand, bool):
-            raise FilterError(f"$exists of {field!r} takes True or False, not {type(operand).__name__}")
-        return Exists(field) if operand else Not(Exists(field))
-    known = "$eq, $ne, $in, $gt, $gte, $lt, $lte, $contains and $exists"
-    raise FilterError(f"unknown operator {operator!r} for {field!r}; there are {known}")
+def _joined(key: str, value: object, depth: int) -> Condition:
+    if key == "$not":
+        return Not(_all(value, depth))
+    if key not in ("$and", "$or"):
+        raise FilterError(f"unknown operator {key!r}; at the top there are $and, $or and $not{for_filter(key)}")
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise FilterError(f"{key} must have a list of filters, got {type(value).__name__}")
+    parts = tuple(_all(each, depth) for each in value)
+    return All(parts) if key == "$and" else AnyOf(parts)
 
 
-def _one_of(field: str, operand: object) -> Condition:
-    if not isinstance(operand, Sequence | set | frozenset) or isinstance(operand, str):
-        raise FilterError(f"$in of {field!r} takes a list of values, not {type(operand).__name__}")
-    return AnyOf(tuple(Equal(field, _scalar(field, each)) for each in operand))
+def _operator(key: str, operator: object, operand: object) -> Condition:
+    meant = _MEANINGS.get(operator)
+    if meant is not None:
+        return meant(key, operand)
+    said = f"unknown operator {operator!r} for {key!r}{for_field(operator, key)}"
+    if isinstance(operator, str) and not operator.startswith("$"):
+        said += f"; for the field {operator!r} of a dict at {key!r} write '{key}.{operator}'"
+    raise FilterError(f"{said}; there are {', '.join(map(str, _MEANINGS))}")
 
 
-def _scalar(field: str, value: object) -> Scalar:
-    if not _is_scalar(value):
-        raise FilterError(f"{field!r} is compared with a text, a finite number, a bool or None, not {_named(value)}")
-    scalar: Scalar = plain(value)
+def _anywhere(key: str, condition: Callable[[Path], Condition]) -> Condition:
+    """Return a condition on a field, wherever its name leads."""
+    parts = tuple(condition(path) for path in _paths(key))
+    return parts[0] if len(parts) == 1 else AnyOf(parts)
+
+
+def _paths(key: str) -> Iterator[Path]:
+    name = str.__str__(key)
+    if isinstance(key, Key):
+        return iter([(name,)])
+    steps = name.split(".")
+    if len(steps) > _MOST_DOTS + 1:
+        raise FilterError(
+            f"the field's name {name!r} has more than {_MOST_DOTS} dots; if they are part of the name, write "
+            "harrier_core.filters.Key(name)"
+        )
+    return _ways(steps)
+
+
+def _ways(steps: Sequence[str]) -> Iterator[Path]:
+    """Yield every way to read dots, as they are in the name first."""
+    first, *rest = steps
+    if not rest:
+        yield (first,)
+        return
+    ways = list(_ways(rest))
+    yield from ((f"{first}.{way[0]}", *way[1:]) for way in ways)
+    yield from ((first, *way) for way in ways)
+
+
+# -- what each operator takes
+
+
+def _equal(key: str, operand: object) -> Condition:
+    value = _scalar(key, operand)
+    return _anywhere(key, lambda path: Equal(path, value))
+
+
+def _one_of(key: str, operand: object, operator: str = "$in") -> Condition:
+    if not isinstance(operand, Sequence | set | frozenset) or isinstance(operand, str | bytes):
+        raise FilterError(f"{operator} of {key!r} must have a list of values, got {type(operand).__name__}")
+    values = [_scalar(key, each) for each in operand]
+    return _anywhere(key, lambda path: AnyOf(tuple(Equal(path, value) for value in values)))
+
+
+def _ordered(operator: str) -> Callable[[str, object], Condition]:
+    def condition(key: str, operand: object) -> Condition:
+        value = _comparable(key, operator, operand)
+        return _anywhere(key, lambda path: Order(path, operator, value))
+
+    return condition
+
+
+def _between(key: str, operand: object) -> Condition:
+    if not isinstance(operand, list | tuple) or len(operand) != 2:
+        got = f"{len(operand)} values" if isinstance(operand, list | tuple) else type(operand).__name__
+        raise FilterError(f"$between of {key!r} must have a list of two values, [low, high], got {got}")
+    low, high = (_comparable(key, "$between", each) for each in operand)
+    if kind(low) != kind(high):
+        raise FilterError(f"$between of {key!r} must have two values of one kind, got a {kind(low)} and a {kind(high)}")
+    return _anywhere(key, lambda path: Between(path, low, high))
+
+
+def _comparable(key: str, operator: str, operand: object) -> str | int | float:
+    value = _scalar(key, operand)
+    if value is None or isinstance(value, bool):
+        raise FilterError(f"{operator} of {key!r} must have a number, a text or a date, got {value!r}")
+    return value
+
+
+def _contains(key: str, operand: object) -> Condition:
+    part = _text(key, "$contains", operand)
+    return _anywhere(key, lambda path: Contains(path, part))
+
+
+def _like(operator: str, *, any_case: bool) -> Callable[[str, object], Condition]:
+    def condition(key: str, operand: object) -> Condition:
+        text = _text(key, operator, operand)
+        try:
+            pattern = pattern_of(text, any_case=any_case)
+        except ValueError as error:
+            raise FilterError(f"the pattern of {operator} for {key!r} {error}") from None
+        return _anywhere(key, lambda path: Like(path, pattern))
+
+    return condition
+
+
+def _exists(key: str, operand: object) -> Condition:
+    if not isinstance(operand, bool):
+        raise FilterError(f"$exists of {key!r} must be True or False, got {type(operand).__name__}")
+    there = _anywhere(key, Exists)
+    return there if operand else Not(there)
+
+
+_MEANINGS: dict[object, Callable[[str, object], Condition]] = {
+    "$eq": _equal,
+    "$ne": lambda key, operand: Not(_equal(key, operand)),
+    "$in": _one_of,
+    "$nin": lambda key, operand: Not(_one_of(key, operand, "$nin")),
+    **{operator: _ordered(operator) for operator in ORDERS},
+    "$between": _between,
+    "$contains": _contains,
+    "$like": _like("$like", any_case=False),
+    "$ilike": _like("$ilike", any_case=True),
+    "$exists": _exists,
+}
+
+
+def _text(key: str, operator: str, operand: object) -> str:
+    value = _scalar(key, operand)
+    if not isinstance(value, str):
+        raise FilterError(f"{operator} of {key!r} must have a text, got {type(operand).__name__}")
+    return value
+
+
+def _scalar(key: str, operand: object) -> Scalar:
+    if isinstance(operand, list | tuple | set | frozenset):
+        raise FilterError(
+            f"{key!r} must be compared with one value, got a {type(operand).__name__}; for one of several values write "
+            f"{{{key!r}: {{'$in': [...]}}}}; a list in metadata meets what one of its elements meets"
+            f"{for_filter(key)}"
+        )
+    try:
+        value = plain(operand)
+        got = type(operand).__name__
+    except NoForm as error:
+        value, got = {}, str(error)
+    if isinstance(value, list | dict):
+        raise FilterError(f"{key!r} must be compared with a text, a finite number, a date, a bool or None, got {got}")
+    scalar: Scalar = value
     return scalar
-
-
-def _is_scalar(value: object) -> bool:
-    if isinstance(value, str):
-        return not unstorable(value)
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return value is None or (isinstance(value, int) and not too_large(value))
-
-
-def _named(value: object) -> str:
-    if isinstance(value, int | float):
-        return str(value) if isinstance(value, float) else "a number beyond all floats"
-    return "a text that no database stores" if isinstance(value, str) else type(value).__name__
-
-
-def meets(metadata: Mapping[str, Any], condition: Condition | None) -> bool:
-    """Whether a chunk with this metadata is meant: what every store must agree with."""
-    match condition:
-        case Equal(field, value):
-            met = any(_equal(each, value) for each in _values(metadata, field))
-        case Order(field, operator, value):
-            met = any(_ordered(each, operator, value) for each in _values(metadata, field))
-        case Contains(field, value):
-            met = any(isinstance(each, str) and value in each for each in _values(metadata, field))
-        case Exists(field):
-            met = field in metadata
-        case All(parts):
-            met = all(meets(metadata, part) for part in parts)
-        case AnyOf(parts):
-            met = any(meets(metadata, part) for part in parts)
-        case Not(part):
-            met = not meets(metadata, part)
-        case None:
-            met = True
-    return met
-
-
-def _values(metadata: Mapping[str, Any], field: str) -> Sequence[Any]:
-    if field not in metadata:
-        return ()
-    value = metadata[field]
-    return value if isinstance(value, list | tuple) else (value,)
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, str):
-        return "text"
-    return "number" if isinstance(value, int | float) else type(value).__name__
-
-
-def _equal(found: object, wanted: Scalar) -> bool:
-    return _kind(found) == _kind(wanted) and found == wanted
-
-
-def _ordered(found: object, operator: str, wanted: str | float) -> bool:
-    return _kind(found) == _kind(wanted) and _ORDERS[operator](found, wanted)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 from harrier_core.errors import SettingError, StoreMissing
 from harrier_core.filters import parse
 from harrier_core.ingest import Ingest, Progress, Pruning
-from harrier_core.records import MOST_ID_BYTES, plain, unstorable
+from harrier_core.records import MOST_ID_BYTES
 from harrier_core.searching import Searching
+from harrier_core.values import plain, unstorable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 import orjson
+
+from harrier_core.values import NoForm, plain, unstorable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +24,8 @@ _HALF = 16  # bytes of either hash: two different texts have the same one never
 Metadata = Mapping[str, Any]
 
 MOST_ID_BYTES = 2_000  # an index of Postgres takes 2,704 bytes a row
-_DEEPEST = 24  # a level of JSON is three of the hundred that a gRPC message of Qdrant may have
-_MOST_NUMBER = int(sys.float_info.max)
+# Dates have a form of their own here, and what is refused of metadata is not written either.
+_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +74,20 @@ class Chunk:
 
 
 def to_json(metadata: Metadata) -> bytes:
-    """Metadata as it is hashed and stored: equal for equal metadata, in whatever order it was made."""
+    """Return metadata as they are hashed and stored: the same for equal metadata, in whatever order they were made."""
     try:
-        # A copy: orjson makes its bytes in a kilobyte, the rest of which would be held as well.
-        return b"%b" % orjson.dumps(metadata, option=orjson.OPT_SORT_KEYS)
-    except TypeError:  # numbers of more than 64 bits, and what is like a dict or a float without being one
-        return json.dumps(metadata, sort_keys=True, ensure_ascii=False, default=dict).encode()
+        return _dumped(metadata)
+    except TypeError:  # something that is not JSON's own
+        metadata = plain(metadata)
+    try:
+        return _dumped(metadata)
+    except TypeError:  # numbers of more than 64 bits
+        return json.dumps(metadata, sort_keys=True, ensure_ascii=False).encode()
+
+
+def _dumped(metadata: Metadata) -> bytes:
+    # A copy: orjson makes its bytes in a kilobyte, the rest of which would be held as well.
+    return b"%b" % orjson.dumps(metadata, option=_OPTIONS)
 
 
 def text_hash(text: str) -> bytes:
@@ -219,46 +227,17 @@ class Unstorable(Exception):
 
 
 def checked(record: object) -> Record:
-    """Return the record, made of plain texts, numbers, dicts and lists; raise Unstorable if no store can hold it."""
+    """Return the record with metadata as JSON has them. Raise Unstorable if no store can hold it."""
     if not isinstance(record, Record):
         raise Unstorable(f"is {type(record).__name__}, not Record")
     if _plainly_sound(record):
         return record
     if problem := next(_problems(record), None):
         raise Unstorable(problem)
-    return Record(plain(record.id), plain(record.text), plain(record.metadata))
-
-
-def plain(value: Any) -> Any:  # noqa: ANN401
-    """The same of JSON's own types: of a subclass, such as an enumeration, every store makes something else."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return float(value)
-    if isinstance(value, Mapping):
-        return {plain(key): plain(each) for key, each in value.items()}
-    return [plain(each) for each in value]
-
-
-def too_large(number: float) -> bool:
-    """Whether it is beyond all floats: nothing compares it with them."""
-    return abs(number) > _MOST_NUMBER
-
-
-def unstorable(text: str) -> str | None:
-    """What in a text no database stores."""
-    if "\0" in text:
-        return "a NUL character"
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            return "half of a surrogate pair"
-    return None
+    try:
+        return Record(plain(record.id), plain(record.text), plain(record.metadata))
+    except NoForm as error:
+        raise Unstorable(f"has metadata with {error}") from None
 
 
 def _plainly_sound(record: Record) -> bool:
@@ -297,34 +276,3 @@ def _problems(record: Any) -> Iterator[str]:  # noqa: ANN401
         yield f"has an id of {length:,} bytes, of which {MOST_ID_BYTES:,} are allowed"
     if not isinstance(record.metadata, Mapping):
         yield f"has metadata that is {type(record.metadata).__name__}, not a mapping"
-    elif why := _not_json(record.metadata):
-        yield f"has metadata with {why}"
-
-
-def _not_json(value: object, depth: int = 0) -> str | None:
-    """Return what in a value JSON, or a database's JSON, cannot hold."""
-    if value is None or isinstance(value, str | int | float):
-        return _not_scalar(value)
-    if depth == _DEEPEST:
-        return f"more than {_DEEPEST} levels, one in another"
-    if isinstance(value, Mapping):
-        return _first(map(_not_key, value)) or _first(_not_json(each, depth + 1) for each in value.values())
-    if isinstance(value, list | tuple):
-        return _first(_not_json(each, depth + 1) for each in value)
-    return f"a value that JSON does not have: {type(value).__name__}"
-
-
-def _not_key(key: object) -> str | None:
-    return unstorable(key) if isinstance(key, str) else f"a key that JSON does not have: {type(key).__name__}"
-
-
-def _not_scalar(value: str | float | None) -> str | None:
-    if isinstance(value, str):
-        return unstorable(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"{value}, which JSON does not have"
-    return "a number beyond all floats" if value is not None and too_large(value) else None
-
-
-def _first(reasons: Iterable[str | None]) -> str | None:
-    return next(filter(None, reasons), None)

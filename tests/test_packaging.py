@@ -49,6 +49,7 @@ PUBLIC_ROOMS = {
         "filters",
         "index",
         "ingest",
+        "patterns",
         "query",
         "records",
         "retrying",
@@ -57,6 +58,7 @@ PUBLIC_ROOMS = {
         "store",
         "tasks",
         "types",
+        "values",
     ),
 }
 CLIENTS = {
@@ -83,8 +85,12 @@ ROOMS: dict[str, set[str]] = {
     "tasks": {"errors"},
     "space": {"errors"},
     "embedder": {"errors", "space", "stats", "tasks", "types"},
-    "records": {"numpy", "orjson"},
-    "filters": {"errors", "records"},
+    "values": set(),
+    "records": {"values", "numpy", "orjson"},
+    "patterns": set(),
+    "conditions": {"patterns"},
+    "hints": set(),
+    "filters": {"conditions", "errors", "hints", "patterns", "values"},
     "query": {"filters", "numpy"},
     "chunking": {"errors", "records", "semantic_text_splitter"},
     "store": {"filters", "query", "records", "space", "types", "numpy"},
@@ -97,7 +103,7 @@ ROOMS: dict[str, set[str]] = {
     "verify": {"embedder", "errors", "records", "store", "numpy"},
     "index": {
         *("chunking", "embedder", "errors", "filters", "ingest", "records", "rehearsal", "searching", "space"),
-        *("store", "verify"),
+        *("store", "values", "verify"),
     },
     "architecture": {"errors"},
     "models": {"errors", "tasks", "huggingface_hub"},
@@ -136,7 +142,7 @@ ROOMS: dict[str, set[str]] = {
     "testing.memory": {"errors", "filters", "query", "records", "space", "store", "numpy"},
     "testing.contract": {
         *("chunking", "encoder", "errors", "filters", "index", "ingest", "query", "records", "store"),
-        *("testing.models",),
+        *("testing.models", "values"),
         "pytest",
     },
     "testing.sample": set(),

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
-from typing import LiteralString
+from typing import Any, LiteralString
 
 from psycopg import sql
 
-from harrier_core.filters import All, AnyOf, Condition, Contains, Equal, Exists, Not, Order, Scalar
+from harrier_core.filters import (
+    All,
+    AnyOf,
+    Between,
+    Condition,
+    Contains,
+    Equal,
+    Exists,
+    Like,
+    Not,
+    Order,
+    Path,
+    Scalar,
+)
+from harrier_core.patterns import Pattern, Wild
 
 _OPERATORS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 
@@ -20,59 +35,107 @@ Compiled = tuple[sql.Composable, Sequence[str | list[str]]]  # and what is bound
 
 
 def compile_condition(condition: Condition | None) -> Compiled:
-    """SQL over the column `metadata`.
+    """Return SQL over the column `metadata`.
 
-    Equality is containment, which a GIN index serves. Order is a JSON path, whose lax mode looks into lists as
-    Harrier Kit's filters do, and compares like with like only.
+    Equality is containment, which a GIN index serves. Order and patterns are JSON paths, whose lax mode looks into
+    lists as Harrier Kit's filters do, and which compare like with like only.
     """
     compiled: Compiled
     match condition:
         case None:
             compiled = sql.SQL("true"), []
-        case Equal(field, value):
-            contained = [json.dumps({field: each}) for each in (value, [value])]
+        case Equal(path, value):
+            contained = [_at(path, each) for each in (value, [value])]
             compiled = sql.SQL("(metadata @> %s::jsonb OR metadata @> %s::jsonb)"), contained
-        case Order(field, operator, value):
-            # A comparison would look into lists of lists as well, which is deeper than our filters do.
-            path = f'$.{json.dumps(field)} ? (@.type() != "array" && @ {_OPERATORS[operator]} $value)'
-            bound = [path, json.dumps({"value": value})]
-            compiled = sql.SQL("jsonb_path_exists(metadata, %s::jsonpath, %s::jsonb)"), bound
-        case Contains(field, text):  # "q": the text is no pattern
-            path = f'$.{json.dumps(field)} ? (@.type() == "string" && @ like_regex {json.dumps(text)} flag "q")'
-            compiled = sql.SQL("jsonb_path_exists(metadata, %s::jsonpath)"), [path]
-        case Exists(field):
-            compiled = sql.SQL("(metadata ? %s)"), [field]
+        case Exists(path):
+            value_, names = _value(path)
+            there = sql.SQL("({} IS NOT NULL)").format(value_)
+            compiled = (there, names) if len(path) > 1 else (sql.SQL("(metadata ? %s)"), names)
         case Not(part):
             inner, values = compile_condition(part)
             compiled = sql.SQL("(NOT {})").format(inner), values
         case All(parts):
             compiled = _joined(parts, " AND ", "true")
-        case AnyOf((Equal(field), *_) as parts) if all(isinstance(p, Equal) and p.field == field for p in parts):
-            compiled = _one_of(field, [part.value for part in parts if isinstance(part, Equal)])
+        case AnyOf((Equal(path), *_) as parts) if all(isinstance(p, Equal) and p.path == path for p in parts):
+            compiled = _one_of(path, [part.value for part in parts if isinstance(part, Equal)])
         case AnyOf(parts):
             compiled = _joined(parts, " OR ", "false")
+        case _:
+            compiled = _tested(condition)
     return compiled
 
 
-def _one_of(field: str, wanted: Sequence[Scalar]) -> Compiled:
+def _tested(condition: Order | Between | Contains | Like) -> Compiled:
+    """That a value, or an element of a list, passes a test of a JSON path."""
+    variables: dict[str, Any] = {}
+    match condition:
+        case Order(_, operator, value):
+            # A comparison would look into lists of lists as well, which is deeper than our filters do.
+            test, variables = f'@.type() != "array" && @ {_OPERATORS[operator]} $value', {"value": value}
+        case Between(_, low, high):
+            test, variables = '@.type() != "array" && @ >= $low && @ <= $high', {"low": low, "high": high}
+        case Contains(_, text):  # "q": the text is no pattern
+            test = f'@.type() == "string" && @ like_regex {json.dumps(text)} flag "q"'
+        case Like(_, pattern):  # "s": a line's end is a character like any other
+            test = f'@.type() == "string" && @ like_regex {json.dumps(_regex(pattern))} flag "s"'
+    path, bound = condition.path, json.dumps(variables)
+    if len(path) == 1:
+        found = sql.SQL("jsonb_path_exists(metadata, %s::jsonpath, %s::jsonb)")
+        return found, [f"$.{json.dumps(path[0])} ? ({test})", bound]
+    value_, names = _value(path)  # a JSON path would enter lists on the way
+    nested = sql.SQL("coalesce(jsonb_path_exists({}, %s::jsonpath, %s::jsonb), false)").format(value_)
+    return nested, [*names, f"$ ? ({test})", bound]
+
+
+def _value(path: Path) -> tuple[sql.Composable, list[str]]:
+    """The value at the end of a path through objects, or null; of a list, `-> text` has nothing."""
+    return sql.SQL("metadata{}").format(sql.SQL(" -> %s::text") * len(path)), list(path)
+
+
+def _at(path: Path, value: Scalar | list[Scalar]) -> str:
+    """The smallest metadata that have a value there."""
+    found: Any = value
+    for name in reversed(path):
+        found = {name: found}
+    return json.dumps(found)
+
+
+def _regex(pattern: Pattern) -> str:
+    return f"^{''.join(map(_regex_part, pattern))}$"
+
+
+def _regex_part(part: str | Wild) -> str:
+    if isinstance(part, Wild):
+        return ".*" if part is Wild.ANY else "."
+    if len(part) == 1:
+        return re.sub(r"[!-/:-@\[-`{-~]", r"\\\g<0>", part)
+    # The other case as itself. What else is alike, such as the sign of the unit Kelvin, many encodings do not have:
+    # written by its number it is no error there, and not found.
+    cases = (part[0], part[0].lower(), part[0].upper())
+    letters = (each if each in cases else rf"\U{ord(each):08x}" for each in part)
+    return f"[{''.join(letters)}]"
+
+
+def _one_of(path: Path, wanted: Sequence[Scalar]) -> Compiled:
     """That a field has one of many values, bound as lists: a value each would soon be more than Postgres takes.
 
     Containment compares a row with one value after the other, so a hash decides before it where there are many.
     """
     contained = sql.SQL("metadata @> ANY(%s::jsonb[])")
-    either = [json.dumps({field: each}) for value in wanted for each in (value, [value])]
-    hashed = sql.SQL("metadata -> %s = ANY(%s::jsonb[])")
+    either = [_at(path, each) for value in wanted for each in (value, [value])]
+    value_, names = _value(path)
+    hashed = sql.SQL("{} = ANY(%s::jsonb[])").format(value_)
     values = [json.dumps(value) for value in wanted]
-    listed = sql.SQL("jsonb_typeof(metadata -> %s) = 'array'")
+    listed = sql.SQL("jsonb_typeof({}) = 'array'").format(value_)
     if len(wanted) <= _UNHASHED:
         return sql.SQL("({})").format(contained), [either]
     if len(wanted) <= _INDEXED:
         # For the planner that knows containment only, a coalesce is as likely as not; without it all would seem rare.
         first = sql.SQL("({} AND coalesce({} OR {}, false))").format(contained, hashed, listed)
-        return first, [either, field, values, field]
-    element = sql.SQL("EXISTS (SELECT FROM jsonb_array_elements(metadata -> %s) AS e (v) WHERE v = ANY(%s::jsonb[]))")
-    all_ = sql.SQL("coalesce({} OR ({} AND {}), false)").format(hashed, listed, element)
-    return all_, [field, values, field, field, values]
+        return first, [either, *names, values, *names]
+    element = sql.SQL("EXISTS (SELECT FROM jsonb_array_elements({}) AS e (v) WHERE v = ANY(%s::jsonb[]))")
+    all_ = sql.SQL("coalesce({} OR ({} AND {}), false)").format(hashed, listed, element.format(value_))
+    return all_, [*names, values, *names, *names, values]
 
 
 def _joined(parts: Sequence[Condition], word: LiteralString, none: LiteralString) -> Compiled:

@@ -1,26 +1,38 @@
 """Conditions to Qdrant's filters, as the JSON of its REST interface. Pure.
 
-Qdrant cannot say everything that our filters mean: it does not order texts or look into them, and its paths know no
-key with a quotation mark. Such a condition becomes a wider one, and `exact` says that what is found has to be looked
-at again.
+Qdrant cannot say everything that our filters mean: it does not order texts or look into them, its paths know no key
+with a quotation mark, and it takes an empty list inside a dict for none at all. Such a condition becomes a wider one,
+and `exact` says that what is found has to be looked at again.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nextafter
 from typing import Any
 
-from harrier_core.filters import All, AnyOf, Condition, Contains, Equal, Exists, Not, Order
+from harrier_core.filters import (
+    All,
+    AnyOf,
+    Between,
+    Condition,
+    Contains,
+    Equal,
+    Exists,
+    Like,
+    Not,
+    Order,
+    Path,
+)
 from harrier_qdrant.points import FIELDS, HASH, METADATA, NUMBER, RECORD, nearest_float
 
 Filter = dict[str, Any]
 
-# Up to here a whole number is compared as itself, beyond as its nearest float.
+# Up to here an integer is compared as itself, beyond as its nearest float.
 _EXACT = 2**53
-
-_RANGES = {"$gt": "gt", "$gte": "gte", "$lt": "lt", "$lte": "lte"}
-_ROUNDED = {"$gt": "gte", "$gte": "gte", "$lt": "lte", "$lte": "lte"}
+_MOST = sys.float_info.max
 
 # What is true of every chunk, and of none: an empty list of conditions is not taken for the same everywhere.
 _ALL: Filter = {"key": NUMBER, "range": {"gte": 0}}
@@ -66,33 +78,57 @@ def compile_condition(condition: Condition | None) -> Compiled:
 def _compile(condition: Condition, *, wide: bool) -> Filter:
     """A filter for all that meets the condition, and maybe more; or, not `wide`, for nothing else, and maybe less."""
     match condition:
-        case Equal(field, value):
-            return _leaf(field, _equal(value), wide=wide)
-        case Order(field, operator, value):
-            return _leaf(field, _order(operator, value), wide=wide)
-        case Exists(field) | Contains(field):  # what "match": {"text": ...} means changes with the indexes of the field
-            return _exists(field) if wide or isinstance(condition, Exists) else _NONE
+        case Exists(path):
+            return _exists(path, wide=wide)
         case Not(part):
             return {"must_not": [_compile(part, wide=not wide)]}
         case All(parts):
             return {"must": [_compile(part, wide=wide) for part in parts]} if parts else _ALL
         case AnyOf(parts):
             return {"should": [_compile(part, wide=wide) for part in parts]} if parts else _NONE
+        case _:
+            return _leaf(condition.path, _test(condition), wide=wide)
 
 
-def _exists(field: str) -> Filter:
-    """By the names that a chunk carries beside its metadata: Qdrant takes an empty list for none at all."""
-    return {"key": FIELDS, "match": {"value": field}}
+def _named(path: Path) -> Filter:
+    """That the first name of a path is there: Qdrant takes an empty list for none, so a chunk carries these names."""
+    return {"key": FIELDS, "match": {"value": path[0]}}
 
 
-def _leaf(field: str, test: tuple[Filter, bool] | None, *, wide: bool) -> Filter:
-    if test is None or '"' in field or "\\" in field:  # not to be said, or not by a path
-        return _exists(field) if wide else _NONE
+def _exists(path: Path, *, wide: bool) -> Filter:
+    if wide or len(path) == 1:
+        return _named(path)
+    key = _key(path)
+    return {"must_not": [{"is_empty": {"key": key}}]} if key else _NONE
+
+
+def _leaf(path: Path, test: tuple[Filter, bool] | None, *, wide: bool) -> Filter:
+    key = _key(path)
+    if test is None or key is None:  # not to be said, or not by a path
+        return _named(path) if wide else _NONE
     said, exact = test
     if not (exact or wide):
         return _NONE
-    path = f'{METADATA}."{field}"'
-    return {"is_null": {"key": path}} if said == {"is_null": True} else {"key": path, **said}
+    return {"is_null": {"key": key}} if said == {"is_null": True} else {"key": key, **said}
+
+
+def _key(path: Path) -> str | None:
+    """The path in Qdrant's words, or None where it has none for a name."""
+    if any('"' in name or "\\" in name for name in path):
+        return None
+    return ".".join([METADATA, *(f'"{name}"' for name in path)])
+
+
+def _test(condition: Equal | Order | Between | Contains | Like) -> tuple[Filter, bool] | None:
+    match condition:
+        case Equal(_, value):
+            return _equal(value)
+        case Order(_, operator, bound):
+            return _order(operator, bound)
+        case Between(_, low, high):
+            return _between(low, high)
+        case Contains() | Like():  # what "match": {"text": ...} means changes with the indexes of the field
+            return None
 
 
 def _equal(value: object) -> tuple[Filter, bool]:
@@ -101,12 +137,23 @@ def _equal(value: object) -> tuple[Filter, bool]:
     if isinstance(value, bool | str):
         return {"match": {"value": value}}, True
     assert isinstance(value, int | float)  # noqa: S101  # what else is there, filters.parse has refused
-    number = nearest_float(value)
-    return {"range": {"gte": number, "lte": number}}, abs(value) < _EXACT
+    return _range(gte=value, lte=value)
 
 
 def _order(operator: str, value: str | float) -> tuple[Filter, bool] | None:
-    if isinstance(value, str):
-        return None
-    exact = abs(value) < _EXACT
-    return {"range": {(_RANGES if exact else _ROUNDED)[operator]: nearest_float(value)}}, exact
+    return None if isinstance(value, str) else _range(**{operator.removeprefix("$"): value})
+
+
+def _between(low: str | float, high: str | float) -> tuple[Filter, bool] | None:
+    return None if isinstance(low, str) or isinstance(high, str) else _range(gte=low, lte=high)
+
+
+def _range(**bounds: float) -> tuple[Filter, bool]:
+    if all(abs(value) < _EXACT for value in bounds.values()):
+        return {"range": {name: float(value) for name, value in bounds.items()}}, True
+    return {"range": dict(_outside(name, nearest_float(value)) for name, value in bounds.items())}, False
+
+
+def _outside(name: str, value: float) -> tuple[str, float]:
+    """A bound that keeps in what is as near to the given one as floats are to each other: local mode rounds no int."""
+    return ("gte", nextafter(value, -_MOST)) if name in ("gt", "gte") else ("lte", nextafter(value, _MOST))

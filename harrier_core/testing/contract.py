@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta, timezone
 from enum import IntEnum, StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -25,13 +26,14 @@ import pytest
 from harrier_core.chunking import Chunking
 from harrier_core.encoder import Encoder
 from harrier_core.errors import FilterError, SettingError, StoreMissing, WrongSpace
-from harrier_core.filters import meets, parse
+from harrier_core.filters import Key, meets, parse
 from harrier_core.index import Index
 from harrier_core.ingest import Pruning
 from harrier_core.query import Search
 from harrier_core.records import Chunk, IngestReport, Record, Skipped
 from harrier_core.store import VectorStore, Write
 from harrier_core.testing.models import build_model
+from harrier_core.values import plain
 
 NewStore = Callable[[], VectorStore]
 
@@ -338,19 +340,62 @@ class StoreContract:
         assert found({"$or": [{"topic": "food"}, {"$not": {"year": {"$exists": True}}}]}) == {"bread", "river"}
         assert found({"topic": {"$contains": "oo"}}) == {"bread"}
         assert found({"topic": {"$contains": "o."}}) == found({"year": {"$contains": "2"}}) == set()
+        assert found({"topic": {"$nin": ["food", "earth"]}}) == {"virus"}
+        assert found({"year": {"$between": [2021, 2022]}}) == {"bread"}
+        assert found({"topic": {"$like": "%_th"}}) == {"virus", "river"}
+        assert found({"topic": {"$ilike": "FO%"}}) == {"bread"}
+        assert found({"topic": {"$like": "FO%"}}) == found({"topic": {"$like": "oo"}}) == set()
         assert found({"topic": "food", "year": 1}) == set()
         assert found({}) == {"bread", "virus", "river"}
         with pytest.raises(FilterError):
             index.search("anything", where={"$nor": []})
 
+    def test_where_with_dates_and_fields_of_dicts(self, index: Index) -> None:
+        """As users write them: values have in a condition the form that they have in metadata."""
+        id_, early, late = uuid4(), datetime(2024, 5, 1, 23, tzinfo=timezone(timedelta(hours=2))), date(2024, 6, 1)
+        records = [
+            Record("a", "a", {"when": early, "id": id_, "by": {"ada", "bob"}}),
+            Record("b", "b", {"when": late}),
+            Record("c", "c", {"a.when": late}),
+        ]
+        assert index.ingest(records).rejected == []
+        assert index.ingest(replace(record, metadata=plain(record.metadata)) for record in records).unchanged == 3
+        index.ingest([Record("d", "d", {"a": {"when": early, "by": []}}), Record("e", "e", {"a": [{"when": early}]})])
+
+        def found(where: dict[str, Any]) -> set[str]:
+            return {match.record_id for match in index.search("anything", k=10, where=where)}
+
+        assert found({"when": early}) == found({"when": early.astimezone(UTC)}) == found({"id": id_}) == {"a"}
+        assert found({"when": {"$gte": date(2024, 5, 2)}}) == {"b"}
+        assert found({"when": {"$between": [date(2024, 5, 1), date(2024, 5, 2)]}}) == {"a"}
+        assert found({"by": "bob"}) == {"a"}
+        assert found({"a.when": early}) == found({"a.when": {"$lt": date(2024, 5, 2)}}) == {"d"}
+        assert found({"a.when": {"$exists": True}}) == found({"a.when": {"$like": "2024-%"}}) == {"c", "d"}
+        assert found({"a.by": {"$exists": True}}) == {"d"}
+        assert found({"$not": {"a.when": {"$exists": True}}}) == {"a", "b", "e"}
+
+    def test_the_deepest_where(self, index: Index) -> None:
+        """A filter of as many levels as `parse` takes is one that the store takes."""
+        index.ingest(RECORDS)
+        deep: dict[str, Any] = {"a.b.c": {"$in": ["x", None], "$ne": 1}}
+        wide: dict[str, Any] = deep
+        for level in range(32):
+            deep = {"$not": deep} if level % 2 else {"$or": [deep, {"topic.a": {"$between": [1, 2]}}]}
+            wide = {"$or": [wide], "topic": {"$ne": "food"}} if level % 2 else wide  # two levels: its keys are joined
+        for where in (deep, wide):
+            with pytest.raises(FilterError):
+                parse({"$not": where})
+            found = {match.record_id for match in index.search("anything", k=10, where=where)}
+            assert found == {record.id for record in RECORDS if meets(record.metadata, parse(where))}
+
     def test_where_means_the_same_everywhere(self, index: Index, encoder: Encoder) -> None:
         """Thousands of conditions by chance over awkward metadata: what is found is what they mean."""
         chance = random.Random(0)
-        records = [Record(f"r{number}", f"text {number}", _metadata(chance)) for number in range(60)]
+        records = [Record(f"r{number}", f"text {number}", plain(_metadata(chance))) for number in range(60)]
         index.ingest(records)
         [vector] = encoder.encode_queries(["text"])
         opened = index.store.open(encoder.space)
-        for _ in range(400):
+        for _ in range(600):
             condition = parse(_where(chance, depth=2))
             [matches] = opened.search(Search(vector[None], 100, condition))
             assert {match.record_id for match in matches} == {
@@ -571,32 +616,59 @@ def _nested(depth: int) -> dict[str, Any]:
 
 
 def _metadata(chance: random.Random) -> dict[str, Any]:
-    fields = ["a", "b", "c d", 'q"\\', "é", "x.y", "$z"]
-    return {field: _value(chance, lists=True) for field in chance.sample(fields, chance.randint(0, 5))}
+    fields = ["a", "b", "c d", 'q"\\', "é", "x.y", "x", "x.y", "x", "$z"]
+    return {field: _value(chance, inside=2) for field in chance.sample(fields, chance.randint(0, 6))}
 
 
-def _value(chance: random.Random, *, lists: bool = False) -> Any:
-    scalars: list[Any] = [0, 1, 2, -1, 1.0, 0.5, 2**40, "", "0", "1", "a", "B", "é", "😀", "ﬀ", True, False, None]
-    if lists and chance.random() < 0.3:
-        return [chance.choice([*scalars, {"a": 1}, [1]]) for _ in range(chance.randint(0, 3))]
+_TEXTS = ["", "0", "1", "a", "A", "B", "ab", "é", "É", "\u212a", "ß", "a\nb", "😀", "ﬀ", "2024-05-01", "%_\\"]
+
+
+def _value(chance: random.Random, *, inside: int = 0) -> Any:
+    scalars: list[Any] = [0, 1, 2, -1, 1.0, 0.5, 2**40, 2**53, 2**53 + 1, *_TEXTS, date(2024, 5, 1), True, False, None]
+    kind = chance.random() if inside else 1.0
+    if kind < 0.3:
+        return [chance.choice([*scalars, {"y": 1}, [1]]) for _ in range(chance.randint(0, 3))]
+    if kind < 0.6:
+        names = chance.sample(["y", "z", "y.z", 'q"\\'], chance.randint(0, 3))
+        return {name: _value(chance, inside=inside - 1) for name in names}
     return chance.choice(scalars)
 
 
 def _where(chance: random.Random, depth: int) -> dict[str, Any]:
-    fields = ["a", "b", "c d", 'q"\\', "é", "x.y", "missing"]
+    fields = ["a", "b", "c d", 'q"\\', "é", "x", "x.y", "x.y.z", "x.z", "a.y", 'b.q"\\', Key("x.y"), "missing"]
     kind = chance.choice(["field", "field", "$and", "$or", "$not"]) if depth else "field"
     if kind in ("$and", "$or"):
         return {kind: [_where(chance, depth - 1) for _ in range(chance.randint(0, 3))]}
     if kind == "$not":
         return {kind: _where(chance, depth - 1)}
-    operator = chance.choice(["$eq", "$ne", "$in", "$gt", "$gte", "$lt", "$lte", "$contains", "$exists"])
-    operand: Any = _value(chance)
-    if operator == "$in":
-        operand = [_value(chance) for _ in range(chance.randint(0, 3))]
-    elif operator == "$contains":
-        operand = chance.choice(["", "0", "a", "é", "😀", '"', "\\", ".", "$"])
-    elif operator == "$exists":
-        operand = chance.random() < 0.5
-    elif operator[1] in "gl":
-        operand = chance.choice([0, 1, 0.5, -1, 2**40, "", "0", "a", "B", "é", "😀", "ﬀ"])
-    return {chance.choice(fields): {operator: operand}}
+    operator = chance.choice([*_OPERANDS])
+    return {chance.choice(fields): {operator: _OPERANDS[operator](chance)}}
+
+
+def _values(chance: random.Random) -> list[Any]:
+    return [_value(chance) for _ in range(chance.randint(0, 3))]
+
+
+def _number_or_text(chance: random.Random) -> Any:
+    return chance.choice([0, 1, 0.5, -1, 2**40, 2**53, 2**53 + 1, date(2024, 4, 30), *_TEXTS])
+
+
+def _bounds(chance: random.Random) -> list[Any]:
+    numbers: list[Any] = [0, 1, 0.5, -1, 2**40, 2**53, 2**53 + 1]
+    return [chance.choice(kind) for kind in [chance.choice([numbers, _TEXTS])] for _ in range(2)]
+
+
+def _pattern(chance: random.Random) -> str:
+    parts = ["%", "_", "a", "A", "é", "k", "\u1e9e", "\\%", "\\_", "\\\\", ".", "😀", "ﬀ", "0", "2024"]
+    return "".join(chance.choice(parts) for _ in range(chance.randint(0, 3)))
+
+
+_OPERANDS: dict[str, Callable[[random.Random], Any]] = {
+    **dict.fromkeys(("$eq", "$ne"), _value),
+    **dict.fromkeys(("$in", "$nin"), _values),
+    **dict.fromkeys(("$gt", "$gte", "$lt", "$lte"), _number_or_text),
+    "$between": _bounds,
+    "$contains": lambda chance: chance.choice(["", "0", "a", "é", "😀", '"', "\\", ".", "$", "\n"]),
+    **dict.fromkeys(("$like", "$ilike"), _pattern),
+    "$exists": lambda chance: chance.random() < 0.5,
+}

@@ -8,14 +8,13 @@ import json
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import date, datetime, time
-from decimal import Decimal
 from typing import IO, Any
-from uuid import UUID
 
 from harrier_cli.limits import Unreadable, read_at_most, shown_size, too_large
 from harrier_core import SettingError, StoreError, StoreUnavailable
 from harrier_core.extras import missing_extra
+from harrier_core.values import NoForm
+from harrier_core.values import plain as json_form
 
 Row = Mapping[str, Any]
 # A row, or why there is none, and the number of the line that it begins on.
@@ -241,18 +240,15 @@ def database_of(url: str) -> str:
 
 
 def plain(value: object) -> object:
-    """A value of a database as JSON has it."""
+    """Return a value of a database as metadata have it; what has no such form stays, and the ingest says of what."""
     if isinstance(value, Unreadable):
         raise value
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
-    if isinstance(value, UUID):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
-    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    try:
+        return json_form(value)
+    except NoForm:
+        return value
 
 
 # Each takes the names of the columns that are of use, and may leave out the others, and the most bytes of a row.

@@ -23,13 +23,17 @@ from harrier_core.testing import MemoryStore
 
 pytestmark = pytest.mark.usefixtures("newest")
 
-KEYS = ("a", 'b "c"', "doc_id", "missing")
+KEYS = ("a", 'b "c"', "a.b", "$a", "doc_id", "missing", "nested.b", "nested.b.c")
 TEXTS = ("", "a", "abc", "abc456", "A", "1", "é\n.", '"\\', "😀%_")
 NUMBERS = (0, 1, 2, -1, 0.0, 1.0, 1.5, 2**40)
 
 SCALARS = st.sampled_from([*TEXTS, *NUMBERS, True, False])
-METADATA = st.dictionaries(
-    st.sampled_from(KEYS[:3]), st.one_of(SCALARS, st.none(), st.lists(st.one_of(SCALARS, st.none()), max_size=3))
+METADATA = st.builds(
+    lambda metadata, within: {**metadata, **({} if within is None else {"nested": {"b": within, "b.c": within}})},
+    st.dictionaries(
+        st.sampled_from(KEYS[:5]), st.one_of(SCALARS, st.none(), st.lists(st.one_of(SCALARS, st.none()), max_size=3))
+    ),
+    st.none() | SCALARS,  # which LlamaIndex has no filter for
 )
 VALUES = st.one_of(
     st.sampled_from([*TEXTS, *NUMBERS]),
@@ -122,7 +126,8 @@ def test_on_real_stores(place: VectorStore, encoder: Encoder) -> None:
     nodes, rows = [], {}
     for number in range(80):
         values = [chance.choice(scalars), chance.sample(scalars, chance.randint(0, 3)), chance.choice(scalars)]
-        metadata = {key: chance.choice(values) for key in chance.sample(KEYS[:3], chance.randint(0, 3))}
+        metadata: dict[str, Any] = {key: chance.choice(values) for key in chance.sample(KEYS[:5], chance.randint(0, 5))}
+        metadata["nested"] = {"b": chance.choice(scalars)}
         source = chance.choice([None, "abc", "a"])
         rows[str(number)] = theirs(metadata, source)
         nodes.append(node_of_metadata(str(number), metadata, source))

@@ -3,7 +3,8 @@
 LlamaIndex compares as Python does, where the kit compares like with like and asks a list for one of its elements: 1 is
 True as well, a list is compared as a whole, and a text contains its parts. So that both can be said, a node's record
 names its lists, under LISTS; what was stored by another surface of the kit has no such names, and its lists are asked
-for their elements. A comparison that Python refuses, such as that of a text with a number, finds nothing.
+for their elements. A comparison that Python refuses, such as that of a text with a number, finds nothing. A key is a
+name, as in LlamaIndex's own stores: no dot in it leads into a dict.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 
 from harrier_core import FilterError
+from harrier_core.filters import Key
 
 Where = dict[str, Any]
 
@@ -68,10 +70,11 @@ def _part(part: MetadataFilter | MetadataFilters) -> Where:
         raise FilterError(
             f"operator {part.operator.value!r} for {part.key!r} cannot be said exactly; there are {known}"
         )
-    said = meant(part.key, part.value)
-    if part.key not in _ALIASES:
+    key = Key(part.key)
+    said = meant(key, part.value)
+    if key not in _ALIASES:
         return said
-    there = {part.key: {"$exists": True}}
+    there: Where = {key: {"$exists": True}}
     return {"$or": [_all(there, said), _all(_not(there), meant(SOURCE, part.value))]}
 
 

@@ -13,7 +13,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from llama_index.core.bridge.pydantic_core import pydantic_core
 from llama_index.core.schema import (
     BaseNode,
     Document,
@@ -29,6 +28,7 @@ from llama_index.vector_stores.harrier.filters import LISTS, SOURCE, lists_in
 
 from harrier_core import Record
 from harrier_core.records import chunk_id
+from harrier_core.values import plain
 
 if TYPE_CHECKING:
     from harrier_core import Chunk, Match
@@ -76,7 +76,7 @@ def record_of(node: BaseNode, *, alone: bool = False) -> Record:
     own = own_text(node)
     text = own if alone else node.get_content(metadata_mode=MetadataMode.EMBED)
     try:
-        metadata = pydantic_core.to_jsonable_python(node.metadata, inf_nan_mode="constants")  # and not None, unseen
+        metadata: dict[str, Any] = plain(node.metadata)
         rest = node.model_dump(mode="json", exclude=_ELSEWHERE, exclude_defaults=True)
     except ValueError:  # the ingest says of what, and rejects the record: these are objects, which JSON does not have
         return Record(node.node_id, text, {**node.metadata, _NODE: node.relationships})
