@@ -31,11 +31,17 @@ class Hnsw:
             if value is not None and (type(value) is not int or value < 1):
                 raise SettingError(f"{name} of an HNSW index must be a positive integer, got {value!r}")
 
-    def check(self, name: str, least: int, most: int) -> None:
-        """Raise an error if a number is set that a database does not take."""
-        value = getattr(self, name)
-        if value is not None and not least <= value <= most:
-            raise SettingError(f"{name} of an HNSW index must be from {least} to {most} here, got {value}")
+
+def checked_hnsw(hnsw: Hnsw | None, **bounds: tuple[int, int | None]) -> Hnsw | None:
+    """Return the same; raise an error if a number is out of a database's bounds, each given by the number's name."""
+    if hnsw is not None and not isinstance(hnsw, Hnsw):
+        raise SettingError(f"hnsw must be Hnsw(m=..., ef_construction=...), got {type(hnsw).__name__}")
+    for name, (least, most) in bounds.items():
+        value = getattr(hnsw, name, None)
+        if value is not None and (value < least or (most is not None and value > most)):
+            wanted = f"at least {least}" if most is None else f"from {least} to {most}"
+            raise SettingError(f"{name} of this database's HNSW index must be {wanted}, got {value}")
+    return hnsw
 
 
 def checked_indexes(indexes: Mapping[str, IndexKind] | None) -> dict[str, IndexKind]:
