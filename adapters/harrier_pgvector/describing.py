@@ -28,7 +28,7 @@ def describe(connection: Connection[Any], name: TableName) -> Facts:
     indexed = table.nearest in ask(connection, INDEXES, table.names).fetchall()
     health = "fine"
     if not is_small(connection, table):
-        missing = ", ".join(repr(field) for field, _ in name.keys if (field, _) not in opened.typed.keys)
+        missing = ", ".join(repr(key[0]) for key in name.keys if key not in opened.typed.keys)
         if not indexed:
             health = "its searches use no index; run an ingest to its end, which builds it"
         elif missing:

@@ -98,11 +98,8 @@ def compile_where(condition: Condition | None, typed: Typed) -> Compiled:
     match condition:
         case All(parts) if parts:
             return _all(parts, typed)
-        case AnyOf((Equal(field), *_) as parts) if all(isinstance(p, Equal) and p.field == field for p in parts):
-            if key := _one_key(parts, typed):
-                return _one_of(key, [_bound(part.value) for part in parts if isinstance(part, Equal)], condition)
         case AnyOf(parts) if parts:
-            return _joined([compile_where(part, typed) for part in parts], " OR ")
+            return _any(condition, parts, typed)
         case Equal() | Order() if key := _served_by(condition, typed):
             return _compared(key, [condition])
     return compile_condition(condition)
@@ -120,31 +117,28 @@ def _all(parts: Sequence[Condition], typed: Typed) -> Compiled:
     return _joined([*(_compared(key, own) for key, own in by_key.items()), *others], " AND ")
 
 
-def _served_by(condition: Condition, typed: Typed) -> Key | None:
+def _any(condition: Condition, parts: Sequence[Condition], typed: Typed) -> Compiled:
+    """That a field is one of several values as one comparison, unless these are of several kinds, or very many."""
+    equals = [part for part in parts if isinstance(part, Equal)]
+    if len(equals) < len(parts) or len({each.field for each in equals}) > 1:
+        return _joined([compile_where(part, typed) for part in parts], " OR ")
+    keys = {_served_by(each, typed) for each in equals} if len(equals) <= _MOST else {None}
+    if len(keys) == 1 and (key := keys.pop()):
+        return _one_of(key, [_bound(each.value) for each in equals], condition)
+    return compile_condition(condition)
+
+
+def _served_by(condition: Equal | Order, typed: Typed) -> Key | None:
     """Return the key by which a comparison can be decided, if that has an index."""
-    match condition:
-        case Equal(field, bool()):
-            key: Key = field, "bool"
-        case Equal(field, str(value)) if _is_short(value):
-            key = field, "text"
-        case Order(field, _, str(value)) if _is_short(value) and typed.by_code_point:
-            key = field, "text"
-        case Equal(field, int() | float()) | Order(field, _, int() | float()):
-            key = field, "number"
-        case _:
-            return None
-    return key if key in typed.keys else None
-
-
-def _is_short(text: str) -> bool:
-    """Return whether comparing it with a key is comparing it with the whole text."""
-    return len(text.encode()) < _CHARACTERS
-
-
-def _one_key(parts: Sequence[Condition], typed: Typed) -> Key | None:
-    """Return the key by which a field is one of several values, unless these are of several kinds, or very many."""
-    keys = {_served_by(part, typed) for part in parts} if len(parts) <= _MOST else set()
-    return keys.pop() if len(keys) == 1 else None
+    value = condition.value
+    family: Family = "text" if isinstance(value, str) else "bool" if isinstance(value, bool) else "number"
+    if isinstance(value, str):
+        whole = len(value.encode()) < _CHARACTERS  # to compare it with a key is to compare it with the whole text
+        decided = whole and (typed.by_code_point or isinstance(condition, Equal))
+    else:
+        decided = value is not None
+    key = condition.field, family
+    return key if decided and key in typed.keys else None
 
 
 def _compared(key: Key, conditions: Sequence[Equal | Order]) -> Compiled:

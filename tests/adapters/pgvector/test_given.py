@@ -16,7 +16,6 @@ from ingesting import Hashing
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from harrier_core import Hnsw, Index, Record, SettingError, open_store
-from harrier_core.keywords import Keywords
 
 URL = "postgresql://me:hunter2@host/db"
 
@@ -155,15 +154,3 @@ def test_all_settings_travel() -> None:
         "hnsw": Hnsw(8, 64),
         "indexes": {"year": "integer"},
     }
-
-
-def test_keywords() -> None:
-    """Of any class: an alias of something that this call does not have is no keyword of it."""
-    keywords = Keywords("Store", aliases={"place": "url", "name": "collection"}, hints={"path": "use a folder"})
-    own, defaults = {"url": None}, {"url": None, "collection": "docs"}
-    assert keywords.settled({"place": "x"}, own, defaults) == {"url": "x"}
-    assert keywords.settled({}, {"url": "y", "collection": "docs"}, defaults) == {"url": "y", "collection": "docs"}
-    with pytest.raises(TypeError, match=r"Store\(\) got an unexpected keyword argument 'name'"):
-        keywords.settled({"name": "x"}, own, defaults)
-    with pytest.raises(SettingError, match="Store takes no path=; use a folder"):
-        keywords.settled({"path": "x"}, own, defaults)
