@@ -43,6 +43,7 @@ from harrier_core.errors import (
     WrongSpace,
 )
 from harrier_core.index import Index
+from harrier_core.indexes import Hnsw, IndexKind
 from harrier_core.ingest import Pruning
 from harrier_core.opening import open_store
 from harrier_core.query import Search
@@ -69,7 +70,9 @@ __all__ = [
     "ForkedModel",
     "HarrierError",
     "Hashes",
+    "Hnsw",
     "Index",
+    "IndexKind",
     "IngestReport",
     "InputError",
     "InputWarning",

@@ -9,6 +9,7 @@ VectorStore. It connects to nothing.
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
@@ -18,15 +19,19 @@ if TYPE_CHECKING:
     from harrier_core.store import VectorStore
 
 _GROUP = "harrier.stores"
+_DRIVER = re.compile(r"\A(\w+)\+\w+(?=://)")
 
 
 def open_store(url: str) -> VectorStore:
     """Return the store that a URL names: postgresql://user@host/db?table=docs, pgvector:FOLDER?table=docs, and more.
 
-    It connects to nothing yet. What schemes there are depends on the installed adapters.
+    It connects to nothing yet. What schemes there are depends on the installed adapters. A driver in the scheme, as in
+    SQLAlchemy's postgresql+psycopg://, is left out: an adapter has its own.
     """
-    scheme = url.partition(":")[0]
     found = {each.name: each for each in entry_points(group=_GROUP)}
+    if url.partition(":")[0] not in found:
+        url = _DRIVER.sub(r"\1", url)
+    scheme = url.partition(":")[0]
     if ":" not in url or scheme not in found:
         known = ", ".join(f"{name}:" for name in sorted(found)) or "none, for no adapter is installed"
         raise SettingError(f"a store's URL must begin with one of {known}")  # the URL may hold a password: not shown

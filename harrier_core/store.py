@@ -169,6 +169,12 @@ class VectorStore(Protocol):
     def describe(self) -> Facts:
         """Return what the place says of itself. Raise StoreMissing if there is nothing."""
 
+    def drop(self) -> None:
+        """Remove the place itself, with all that it holds and what belongs to it; where nothing is, do nothing.
+
+        Raise StoreUnsuitable if what is there was not made by the kit, or if something else lives on it.
+        """
+
     def close(self) -> None:
         """Let go of connections; what is stored stays."""
 

@@ -105,9 +105,10 @@ def new_database(postgres: str) -> Iterator[NewDatabase]:
     made: list[str] = []
 
     def new(options: LiteralString = "") -> str:
-        made.append(f"harrier_tests_{_session}_{next(_numbers)}")
-        _execute(postgres, "CREATE DATABASE {} " + options, made[-1])
-        return _url(postgres, dbname=made[-1])
+        name = f"harrier_tests_{_session}_{next(_numbers)}"
+        _execute(postgres, "CREATE DATABASE {} " + options, name)  # which a server may refuse
+        made.append(name)
+        return _url(postgres, dbname=name)
 
     yield new
     for name in made:

@@ -400,6 +400,13 @@ class _Collections(_Service, collections_service.CollectionsServicer):
     def List(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
         return self.run("list", context, messages.ListCollectionsResponse)
 
+    def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
+        def work() -> Any:
+            result = self.stub.local.delete_collection(request.collection_name)
+            return messages.CollectionOperationResponse(result=result)
+
+        return self.run("delete_collection", context, work)
+
     def Create(self, request: Any, context: Any) -> Any:  # noqa: N802
         def work() -> Any:
             vectors = GrpcToRest.convert_vectors_config(request.vectors_config)

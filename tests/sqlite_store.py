@@ -64,6 +64,9 @@ class SqliteStore:
         [[chunks]] = self._rows("SELECT count(*) FROM chunks")
         return Facts(self.space(), chunks)
 
+    def drop(self) -> None:
+        Path(self._file).unlink(missing_ok=True)
+
     def close(self) -> None:
         pass
 

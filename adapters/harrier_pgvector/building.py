@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from psycopg import Connection, errors, sql
 
 from harrier_core.errors import StoreError
+from harrier_pgvector.opening import TableName
 from harrier_pgvector.schema import BUILD_MEMORY, INDEXES, WRITERS, Table, are_few
 from harrier_pgvector.session import ask, transaction
+from harrier_pgvector.typed import create_index
 
 # CREATE INDEX waits for all who write to the table, and all who come later to write wait for it.
 _LOCK_TIMEOUT = "10s"
@@ -25,9 +28,9 @@ def is_small(connection: Connection[Any], table: Table) -> bool:
     return ask(connection, are_few(table.name), []).fetchone() == (True,)
 
 
-def build(connection: Connection[Any], table: Table) -> None:
+def build(connection: Connection[Any], table: Table, name: TableName) -> None:
     """Build the indexes that are missing, unless there are few rows or somebody else writes; one builder at a time."""
-    if not _missing(connection, table) or is_small(connection, table):
+    if not _missing(connection, table, name) or is_small(connection, table):
         return
     if _is_written_to(connection, table):
         raise StoreError("another session is writing to it; the last of several loads builds them")
@@ -36,14 +39,16 @@ def build(connection: Connection[Any], table: Table) -> None:
         # Only those who may change the table can hold it, unlike an advisory lock.
         connection.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(table.name), [])
         ask(connection, BUILD_MEMORY, table.names, settings={"lock_timeout": _LOCK_TIMEOUT})
-        for statement in _missing(connection, table):
-            _build(connection, statement)
+        for statements in _missing(connection, table, name):
+            _build(connection, statements)
         connection.execute(sql.SQL("ANALYZE {}").format(table.name), [])
 
 
-def _missing(connection: Connection[Any], table: Table) -> list[sql.Composed]:
+def _missing(connection: Connection[Any], table: Table, name: TableName) -> list[list[sql.Composed]]:
+    """The statements that create each of them."""
     there = ask(connection, INDEXES, table.names).fetchall()
-    return [statement for index, statement in table.indexes().items() if index not in there]
+    missing = [[statement] for index, statement in table.indexes(name.hnsw).items() if index not in there]
+    return missing + [create_index(table.name, name.schema, key) for key in name.missing_keys(connection)]
 
 
 def _is_written_to(connection: Connection[Any], table: Table) -> bool:
@@ -65,11 +70,13 @@ def _take_time(connection: Connection[Any]) -> None:
     connection.execute("; ".join(settings))
 
 
-def _build(connection: Connection[Any], statement: sql.Composed) -> None:
+def _build(connection: Connection[Any], statements: Sequence[sql.Composed]) -> None:
     try:
         with transaction(connection):
-            connection.execute(statement, [])
+            for statement in statements:
+                connection.execute(statement, [])
     except errors.DiskFull:
         # Of shared memory: a container has 64 MB of it by default, in which workers find no room.
         connection.execute("SET LOCAL max_parallel_maintenance_workers = 0")
-        connection.execute(statement, [])
+        for statement in statements:
+            connection.execute(statement, [])

@@ -26,8 +26,13 @@ def describe(connection: Connection[Any], name: TableName) -> Facts:
     [chunks] = _row(connection, sql.SQL("SELECT count(*) FROM {}").format(table.name), [])
     [size] = _row(connection, SIZE, table.names)
     indexed = table.nearest in ask(connection, INDEXES, table.names).fetchall()
-    fine = indexed or is_small(connection, table)
-    health = "fine" if fine else "its searches use no index; run an ingest to its end, which builds it"
+    health = "fine"
+    if not is_small(connection, table):
+        missing = ", ".join(repr(key[0]) for key in name.keys if key not in opened.typed.keys)
+        if not indexed:
+            health = "its searches use no index; run an ingest to its end, which builds it"
+        elif missing:
+            health = f"filters on {missing} have no index of their own; run an ingest to its end, which builds it"
     return Facts(opened.space, chunks, indexed, size, health)
 
 

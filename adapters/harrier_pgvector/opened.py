@@ -18,11 +18,11 @@ from harrier_core.store import Hashes, Stored, Write, Written
 from harrier_pgvector.building import build, is_small
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.failures import UNTRANSLATABLE
-from harrier_pgvector.filters import compile_condition
 from harrier_pgvector.opening import Opened, TableName
 from harrier_pgvector.rows import vector_of
 from harrier_pgvector.schema import ANY_OF, LOCK, LOOK_UP, ids
 from harrier_pgvector.session import Statement, as_ours, ask_each, ask_then_look, transaction
+from harrier_pgvector.typed import compile_where
 from harrier_pgvector.writing import HASHES, Writing, by_record
 
 T = TypeVar("T")
@@ -48,6 +48,9 @@ class OpenTable:
     def space(self) -> EmbeddingSpace:
         """The space of its vectors."""
         return self._opened.space
+
+    def __repr__(self) -> str:
+        return f"OpenTable({str(self._name)!r} at {self._connections}, {self.space})"
 
     # -- writing
 
@@ -103,7 +106,7 @@ class OpenTable:
         """Do the same, and return whether nothing is left to be built."""
         self._opened = self._connections.run(self._look_again)
         try:
-            self._connections.run(lambda connection: build(connection, self._opened.table))
+            self._connections.run(lambda connection: build(connection, self._opened.table, self._name))
         except StoreUnavailable:
             raise
         except StoreError as error:
@@ -125,24 +128,29 @@ class OpenTable:
     # -- reading
 
     def search(self, search: Search) -> list[list[Match]]:
-        """Return for each vector the k nearest chunks that meet the condition, best first; all in one round trip."""
-        condition = compile_condition(search.where)
+        """Return for each vector the k nearest chunks that meet the condition, best first; all in one round trip.
+
+        pgvector's index keeps up to 1,000 candidates in sight: a larger `ef` is 1,000, and one below k is k.
+        """
 
         def request(opened: Opened) -> Request:
+            condition = compile_where(search.where, opened.typed)
             exact = search.exact or not opened.is_indexed
             options = {"exact": exact, "with_vectors": search.with_vectors}
             queries = (opened.table.search(each, search.k, condition, **options) for each in search.vectors)
-            return [(*query, False) for query in queries], {} if exact else _settings(opened, search.k)
+            return [(*query, False) for query in queries], {} if exact else _settings(opened, search)
 
         found, opened = self._connections.run(lambda connection: self._ask(connection, request))
         return [[_match(row, opened) for row in cursor.fetchall()] for cursor in found]
 
     def read(self, record_ids: Sequence[str] | None = None, where: Condition | None = None) -> Iterator[Stored]:
         """Yield the chunks of those records, or of all, that meet the condition, by their keys, as they are needed."""
-        condition = compile_condition(where)
+
+        def request(opened: Opened, last: tuple[str, int]) -> Request:
+            return [(*opened.table.read(record_ids, compile_where(where, opened.typed), last), True)], {}
 
         def page(last: tuple[str, int]) -> tuple[list[Any], Opened]:
-            return self._rows(lambda opened: ([(*opened.table.read(record_ids, condition, last), True)], {}))
+            return self._rows(lambda opened: request(opened, last))
 
         rows, opened = page(("", -1))
         while rows:
@@ -224,12 +232,13 @@ def _one(opened: Opened, text: LiteralString, bound: list[Any]) -> Request:
     return [(query, bound, True)], {}
 
 
-def _settings(opened: Opened, k: int) -> dict[str, str]:
+def _settings(opened: Opened, search: Search) -> dict[str, str]:
     """What a search by an index wants.
 
     The planner counts the comparison of all rows, which is hardly ever made, and would compile it and start workers.
     """
-    settings = {"hnsw.ef_search": str(opened.table.width(k)), "jit": "off", "max_parallel_workers_per_gather": "0"}
+    width = opened.table.width(search.k, search.ef)
+    settings = {"hnsw.ef_search": str(width), "jit": "off", "max_parallel_workers_per_gather": "0"}
     return settings | ({"hnsw.iterative_scan": "strict_order"} if opened.iterative else {})
 
 

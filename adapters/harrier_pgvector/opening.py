@@ -6,15 +6,17 @@ import json
 import re
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg import Connection, errors
 
 from harrier_core.errors import SettingError, SpaceError, StoreMissing, StoreUnsuitable, StoreWarning, WrongSpace
+from harrier_core.indexes import Hnsw
 from harrier_core.space import EmbeddingSpace
 from harrier_pgvector.rows import Precision
 from harrier_pgvector.schema import COLUMNS, EXTENSION, LAYOUT, LOOK_UP, Table
 from harrier_pgvector.session import ask, transaction
+from harrier_pgvector.typed import Key, Typed, keys_in
 
 _NEEDED, _ITERATIVE, _SOUND = (0, 7, 0), (0, 8, 0), (0, 8, 4)  # halfvec; iterative scans; no damaged HNSW
 
@@ -24,8 +26,15 @@ _CREATE_EXTENSION = (
     "SET LOCAL search_path TO DEFAULT; CREATE EXTENSION vector; SET LOCAL search_path = pg_catalog, pg_temp"
 )
 
-# A table's oid, its columns with their types, the comment on the one with the vectors, and whether that has an index.
-Found = tuple[int, dict[str, str], str | None, bool]
+
+class Found(NamedTuple):
+    """A table as the catalog has it."""
+
+    oid: int
+    columns: dict[str, str]  # with their types
+    comment: str | None  # on the one with the vectors
+    is_indexed: bool  # whether that one is
+    keys: frozenset[Key] = frozenset()  # of fields that are
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +64,12 @@ class Opened:
     space: EmbeddingSpace
     table: Table
     iterative: bool
+    typed: Typed
 
     @property
     def is_indexed(self) -> bool:
         """Return whether searches have an index."""
-        return self.found[-1]
+        return self.found.is_indexed
 
     def was(self, rows: list[Any]) -> bool:
         """Return whether LOOK_UP finds the same now."""
@@ -73,6 +83,8 @@ class TableName:
     schema: str
     name: str
     precision: Precision  # of a new one
+    hnsw: Hnsw | None = None  # of an index that is built
+    keys: tuple[Key, ...] = ()  # that are to have an index
 
     def __post_init__(self) -> None:
         checked_name("schema", self.schema)
@@ -86,7 +98,7 @@ class TableName:
         found = self._look_up(connection)
         if found is None:
             if not create:
-                raise self._missing()
+                raise self.missing()
             found = self._create(connection, space)
         opened = self._opened(connection, found)
         if opened.space != space:
@@ -98,20 +110,27 @@ class TableName:
 
     def look(self, connection: Connection[Any]) -> Opened:
         """Look at the table, of whatever space it is."""
+        return self._opened(connection, self.find(connection))
+
+    def find(self, connection: Connection[Any]) -> Found:
+        """Return what the catalog has of the table. Raise StoreMissing, or StoreUnsuitable if it is not the kit's."""
         found = self._look_up(connection)
         if found is None:
-            raise self._missing()
-        return self._opened(connection, found)
+            raise self.missing()
+        self._stored(found)
+        return found
 
     def _opened(self, connection: Connection[Any], found: Found) -> Opened:
         space, precision = self._stored(found)
         extension = self._checked(_extension(connection, precision))
-        return Opened(found, space, self._table(space, precision, extension), extension.iterative)
+        typed = Typed(found.keys, connection.info.parameter_status("server_encoding") == "UTF8")
+        return Opened(found, space, self._table(space, precision, extension), extension.iterative, typed)
 
     def _table(self, space: EmbeddingSpace, precision: Precision, extension: Extension) -> Table:
         return Table(self.schema, self.name, space.dimensions, precision, extension.schema, extension.oid or 0)
 
-    def _missing(self) -> StoreMissing:
+    def missing(self) -> StoreMissing:
+        """Return the error for a table that is not there."""
         return StoreMissing(f"there is no table {self}; ingest something into it first")
 
     def space(self, connection: Connection[Any]) -> EmbeddingSpace | None:
@@ -119,11 +138,16 @@ class TableName:
         found = self._look_up(connection)
         return self._stored(found)[0] if found else None
 
+    def missing_keys(self, connection: Connection[Any]) -> list[Key]:
+        """Return the keys that are to have an index, and have none."""
+        found = self._look_up(connection)
+        return [key for key in self.keys if found is not None and key not in found.keys]
+
     def _look_up(self, connection: Connection[Any]) -> Found | None:
         return found_in(ask(connection, LOOK_UP, [self.schema, self.name]).fetchall())
 
     def _stored(self, found: Found) -> tuple[EmbeddingSpace, Precision]:
-        _, columns, comment, _ = found
+        columns, comment = found.columns, found.comment
         if missing := [name for name in COLUMNS if name not in columns]:
             raise StoreUnsuitable(
                 f"table {self} is not one of this kit's: it has no column {missing[0]!r}; use another table name"
@@ -157,7 +181,7 @@ class TableName:
                 if found is None:
                     raise
                 return found
-            return self._look_up(connection) or (0, {}, None, False)
+            return self._look_up(connection) or Found(0, {}, None, is_indexed=False)
 
     def _create_extension(self, connection: Connection[Any]) -> Extension | None:
         try:
@@ -199,8 +223,10 @@ def found_in(rows: list[Any]) -> Found | None:
     """Return what LOOK_UP found."""
     if not rows:
         return None
-    comment = next((comment for _, name, _, comment, _ in rows if name == "embedding"), None)
-    return rows[0][0], {name: kind for _, name, kind, *_ in rows}, comment, rows[0][-1]
+    columns = {name: kind for _, name, kind, *_ in rows}
+    comment, indexes = next((row[3:] for row in rows if row[1] == "embedding"), (None, []))
+    is_indexed = any(index.startswith("hnsw ") for index in indexes)
+    return Found(rows[0][0], columns, comment, is_indexed, keys_in(index.partition(" ")[2] for index in indexes))
 
 
 def _extension(connection: Connection[Any], precision: Precision) -> Extension | None:

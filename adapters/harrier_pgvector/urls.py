@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 from harrier_core.errors import SettingError
 from harrier_pgvector.connections import checked_conninfo
 from harrier_pgvector.embedded import check_index, start
+from harrier_pgvector.given import without_driver
 from harrier_pgvector.naming import SCHEMA, SERVER_URLS, TABLE, joined, query_of, shown, without_password
 from harrier_pgvector.store import PgVectorStore
 
@@ -37,6 +38,7 @@ class Target:
     @classmethod
     def of(cls, url: str) -> Target:
         """Split a URL. No error quotes it, for it may hold a password."""
+        url = without_driver(url)
         if url.startswith(SERVER_URLS):
             return cls(*_server(url))
         scheme, _, rest = url.partition(":")

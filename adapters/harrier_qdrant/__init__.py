@@ -10,7 +10,7 @@ from harrier_core.extras import require
 require("harrier_qdrant", "qdrant_client")
 
 from harrier_qdrant.opened import OpenCollection
-from harrier_qdrant.schema import IndexKind, Layout
+from harrier_qdrant.schema import Layout
 from harrier_qdrant.store import QdrantStore
 
-__all__ = ["IndexKind", "Layout", "OpenCollection", "QdrantStore"]
+__all__ = ["Layout", "OpenCollection", "QdrantStore"]

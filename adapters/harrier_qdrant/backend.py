@@ -30,6 +30,7 @@ class Query:
     filter: Filter | None
     exact: bool
     with_vectors: bool
+    ef: int | None = None
 
 
 class Backend(Protocol):
@@ -51,6 +52,9 @@ class Backend(Protocol):
 
     def create(self, space: EmbeddingSpace) -> None:
         """Create the collection, unless somebody else was faster."""
+
+    def drop(self) -> None:
+        """Remove the collection, which is one of the kit's; where there is none, do nothing."""
 
     def upsert(self, chunks: Sequence[Chunk], vectors: Vectors) -> Mapping[str, str]:
         """Write chunks so that they are safe, and return the ids of refused records with the reasons."""

@@ -76,6 +76,10 @@ class EdgeBackend:
         """Create the collection, unless another process was faster."""
         self._process.create(space, self._layout)
 
+    def drop(self) -> None:
+        """Remove the collection, which is one of the kit's; where there is none, do nothing."""
+        self._process.drop()
+
     def upsert(self, chunks: Sequence[Chunk], vectors: Vectors) -> dict[str, str]:
         """Write chunks; when it returns they are safe. Edge refuses no single records."""
         for batch in batches(chunks, vectors.itemsize * vectors.shape[1]):
@@ -119,7 +123,7 @@ class EdgeBackend:
         """Return the nearest points for each query, best first."""
         if not queries:
             return []
-        asked = [(each.vector.tolist(), each.limit, each.filter, each.exact, each.with_vectors) for each in queries]
+        asked = [(q.vector.tolist(), q.limit, q.filter, q.exact, q.ef, q.with_vectors) for q in queries]
         answers = self._ask("search", self._layout.vector, asked)
         return [[Found(*each) for each in found] for found in answers]
 

@@ -25,6 +25,11 @@ _UNINDEXED = 50_000
 
 _LOOKED_AT = 500  # points at once
 
+_DROPPED = "dropped"  # where a collection is while it is being removed
+
+# What Edge chooses for an index, which takes all of them or none.
+_M, _EF_CONSTRUCT, _FULL_SCAN_KB = 16, 100, 10_000
+
 
 class BusyError(Exception):
     """Another process has the collection."""
@@ -75,6 +80,7 @@ class Shard:
             self._lock.acquire(patience)
         except Timeout:
             raise BusyError from None
+        shutil.rmtree(Path(beside, _DROPPED), ignore_errors=True)  # by who was killed while it removed a collection
         if new is not None and not Path(folder, engine).exists():
             _make(Path(beside, "making"), engine, **new).replace(folder)
         self._mark = Path(folder, mark)
@@ -167,9 +173,9 @@ class Shard:
         return points, following if following is None or isinstance(following, int) else str(following)
 
     def search(
-        self, name: str, queries: list[tuple[list[float], int, dict[str, Any] | None, bool, bool]]
+        self, name: str, queries: list[tuple[list[float], int, dict[str, Any] | None, bool, int | None, bool]]
     ) -> list[list[tuple[str, dict[str, Any], Any, float]]]:
-        """The nearest points for each query: vector, limit, filter, whether exact, and whether with vectors."""
+        """The nearest points for each query: vector, limit, filter, whether exact, candidates, whether with vectors."""
         requests = [
             edge.QueryRequest(
                 limit=limit,
@@ -177,9 +183,9 @@ class Shard:
                 filter=None if where is None else _filter(where),
                 with_payload=True,
                 with_vector=with_vectors,
-                params=edge.SearchParams(exact=True) if exact else None,
+                params=edge.SearchParams(exact=True) if exact else edge.SearchParams(hnsw_ef=ef) if ef else None,
             )
-            for vector, limit, where, exact, with_vectors in queries
+            for vector, limit, where, exact, ef, with_vectors in queries
         ]
         answers = self._opened.query_batch(edge.QueryBatchRequest(requests))
         owns = [name if with_vectors else None for *_, with_vectors in queries]
@@ -198,6 +204,13 @@ class Shard:
         if info.points_count - info.indexed_vectors_count > _UNINDEXED:
             self._opened.optimize()
         self._opened.flush()
+
+    def drop(self, folder: str, beside: str) -> None:
+        """Remove the collection: for everybody else it goes at once, and the lock is held until this process ends."""
+        self._opened.close()
+        self._shard = None
+        Path(folder).replace(Path(beside, _DROPPED))
+        shutil.rmtree(Path(beside, _DROPPED))
 
     def close(self) -> None:
         """Write out what is in memory, and let go; a folder that is another one by now gets nothing of it."""
@@ -227,6 +240,7 @@ def _make(
     dimensions: int,
     precision: str,
     indexes: dict[str, str],
+    hnsw: tuple[int | None, int | None] | None,
 ) -> Path:
     """To be put in place whole: killed in the midst, it is not there."""
     shutil.rmtree(making, ignore_errors=True)
@@ -237,7 +251,12 @@ def _make(
             file.flush()
             os.fsync(file.fileno())
     kind = edge.VectorStorageDatatype.Float16 if precision == "float16" else edge.VectorStorageDatatype.Float32
-    params = edge.EdgeVectorParams(size=dimensions, distance=edge.Distance.Cosine, datatype=kind)
+    params = edge.EdgeVectorParams(
+        size=dimensions,
+        distance=edge.Distance.Cosine,
+        datatype=kind,
+        hnsw_config=hnsw and edge.HnswIndexConfig(hnsw[0] or _M, hnsw[1] or _EF_CONSTRUCT, _FULL_SCAN_KB),
+    )
     shard = edge.EdgeShard.create(str(making / engine), edge.EdgeConfig(vectors={vector: params}))
     for field, type_ in indexes.items():
         schema = getattr(edge.PayloadSchemaType, type_.capitalize())

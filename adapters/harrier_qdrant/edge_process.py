@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-from harrier_core.errors import StoreError, StoreUnavailable, StoreUnsuitable, StoreWarning
+from harrier_core.errors import StoreError, StoreMissing, StoreUnavailable, StoreUnsuitable, StoreWarning
 from harrier_core.shared import Shared
 from harrier_core.space import EmbeddingSpace
 from harrier_qdrant.folder import (
@@ -117,6 +117,7 @@ class EdgeProcess:
             "dimensions": space.dimensions,
             "precision": layout.precision,
             "indexes": dict(layout.payload_indexes()),
+            "hnsw": (layout.hnsw.m, layout.hnsw.ef_construction) if layout.hnsw else None,
         }
         with self.writing():
             if self._space() is None:
@@ -128,6 +129,16 @@ class EdgeProcess:
                     self.ask("count", None)
                 finally:
                     self._new = None
+
+    def drop(self) -> None:
+        """Have Edge's process remove the collection, if there is one."""
+        with self.writing(), suppress(StoreMissing):  # another one of this process removed it in this very moment
+            if self.folder.is_symlink():
+                raise StoreUnsuitable(f"{self.folder} is a symbolic link; remove it, and what it leads to, by hand")
+            if self._space() is not None:
+                self.ask("drop", str(self.folder), str(beside(self.folder)))
+                with self._lock:
+                    self._end()
 
     # -- requests
 

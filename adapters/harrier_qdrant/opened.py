@@ -50,6 +50,9 @@ class OpenCollection:
             raise missing(str(self._backend))
         shape.check(str(self._backend), self._vector, self._space)
 
+    def __repr__(self) -> str:
+        return f"OpenCollection({self._backend}, {self._space})"
+
     def _check_now(self) -> None:
         self.check(self._backend.shape())
 
@@ -248,7 +251,7 @@ class _SearchLoop:
         self._rows = list(range(len(search.vectors)))  # of the vectors that are still searched for
         self.matches: list[list[Match]] = [[] for _ in self._rows]
         self.queries = [
-            Query(vector, search.k, self._compiled.filter, search.exact, search.with_vectors)
+            Query(vector, search.k, self._compiled.filter, search.exact, search.with_vectors, search.ef)
             for vector in search.vectors
         ]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from harrier_core.errors import SettingError, SpaceError, StoreMissing, StoreUnsuitable, WrongSpace
+from harrier_core.indexes import Hnsw, IndexKind, checked_hnsw, checked_indexes
 from harrier_core.space import EmbeddingSpace
 from harrier_qdrant.points import METADATA, RECORD
 
@@ -18,7 +19,6 @@ SPACE, LAYOUT = "harrier_space", "harrier_layout"
 # How points are written. A release that writes them otherwise has another number.
 LAYOUT_VERSION = 1
 
-IndexKind = Literal["keyword", "integer", "float", "bool"]
 Precision = Literal["float16", "float32"]
 Quantization = Literal["int8", "binary"]
 
@@ -31,14 +31,16 @@ class Damaged(StoreUnsuitable):
 class Layout:
     """How a collection is made; of one that is there its vector's name counts, and whether it is quantized.
 
-    indexes: of fields in metadata, for conditions on them. An "integer" index holds whole numbers of 64 bits, and a
-    condition finds no others in its field; a "float" index holds all numbers.
+    hnsw: of the index of the vectors; Qdrant takes an ef_construction of at least 4. indexes: of fields in metadata,
+    for conditions on them. An "integer" index holds whole numbers of 64 bits, and a condition finds no others in its
+    field; a "float" index holds all numbers.
     """
 
     vector: str = VECTOR
     precision: Precision = "float32"
     quantization: Quantization | None = None
     on_disk: bool = False
+    hnsw: Hnsw | None = None
     indexes: Mapping[str, IndexKind] = field(default_factory=dict)
     shards: int | None = None
     replicas: int | None = None
@@ -49,9 +51,10 @@ class Layout:
             raise SettingError(f"precision is 'float16' or 'float32', not {self.precision!r}")
         if self.quantization not in (None, "int8", "binary"):
             raise SettingError(f"quantization is None, 'int8' or 'binary', not {self.quantization!r}")
-        for name, kind in self.indexes.items():
-            if kind not in _INDEXES or '"' in name:
-                raise SettingError(f"an index is a metadata field and one of {', '.join(_INDEXES)}, not {name}={kind}")
+        checked_hnsw(self.hnsw, ef_construction=(4, None))
+        for name in checked_indexes(self.indexes):
+            if '"' in name:
+                raise SettingError(f"field {name!r} cannot be indexed: a path in Qdrant has no quotation marks")
 
     def payload_indexes(self) -> dict[str, str]:
         """Return paths and kinds of the fields that an ingest looks up by, and of those that users filter by."""
@@ -61,9 +64,6 @@ class Layout:
 def _path(name: str) -> str:
     """Return a field's path as a server shows it: with quotation marks only where it needs them."""
     return f"{METADATA}.{name}" if re.fullmatch(r"[A-Za-z0-9_-]+", name) else f'{METADATA}."{name}"'
-
-
-_INDEXES = get_args(IndexKind)
 
 
 @dataclass(frozen=True, slots=True)

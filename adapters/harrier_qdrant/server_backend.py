@@ -11,6 +11,7 @@ import numpy as np
 from qdrant_client import QdrantClient, models
 
 from harrier_core.errors import StoreUnsuitable
+from harrier_core.indexes import Hnsw
 from harrier_core.records import Chunk
 from harrier_core.space import EmbeddingSpace
 from harrier_qdrant.aside import Work
@@ -91,6 +92,14 @@ class ServerBackend:
             )
         self.build_indexes()
 
+    def drop(self) -> None:
+        """Remove the collection, which is one of the kit's; where there is none, do nothing."""
+        removed = self._connection.run(lambda client: client.delete_collection(self._collection))
+        if not removed and self.shape() is not None:
+            raise StoreUnsuitable(
+                f"collection {self} was not removed: an alias has that name; give the name of the collection itself"
+            )
+
     def _settings(self, space: EmbeddingSpace) -> dict[str, Any]:
         layout = self._layout
         vectors = models.VectorParams(
@@ -99,6 +108,7 @@ class ServerBackend:
             on_disk=layout.on_disk or None,
             datatype=models.Datatype.FLOAT16 if layout.precision == "float16" else None,
             quantization_config=_QUANTIZATIONS[layout.quantization] if layout.quantization else None,
+            hnsw_config=_hnsw(layout.hnsw),
         )
         return {
             "vectors_config": {layout.vector: vectors},
@@ -193,7 +203,7 @@ class ServerBackend:
             filter=_filter(query.filter),
             with_payload=True,
             with_vector=[name] if query.with_vectors else False,
-            params=None if self._connection.local else _EXACT if query.exact else _RESCORED,
+            params=None if self._connection.local else _params(query),
         )
 
     def count(self, where: Filter | None) -> int:
@@ -207,10 +217,15 @@ class ServerBackend:
         self._connection.close()
 
 
-# Not in local mode, which searches exactly, and warns about parameters that it ignores.
-_RESCORED = models.SearchParams(quantization=models.QuantizationSearchParams(rescore=True, oversampling=_OVERSAMPLING))
+_RESCORED = models.QuantizationSearchParams(rescore=True, oversampling=_OVERSAMPLING)
 
 _EXACT = models.SearchParams(exact=True, quantization=models.QuantizationSearchParams(ignore=True))
+
+
+def _params(query: Query) -> models.SearchParams:
+    """Not for local mode, which searches exactly, and warns about parameters that it ignores."""
+    return _EXACT if query.exact else models.SearchParams(hnsw_ef=query.ef, quantization=_RESCORED)
+
 
 _QUANTIZATIONS: dict[str, Any] = {
     "int8": models.ScalarQuantization(
@@ -218,6 +233,10 @@ _QUANTIZATIONS: dict[str, Any] = {
     ),
     "binary": models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True)),
 }
+
+
+def _hnsw(hnsw: Hnsw | None) -> models.HnswConfigDiff | None:
+    return None if hnsw is None else models.HnswConfigDiff(m=hnsw.m, ef_construct=hnsw.ef_construction)
 
 
 def _shape(info: models.CollectionInfo) -> Shape:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 from urllib.parse import urlencode
 
 from harrier_core.errors import SettingError, StoreError, StoreMissing, StoreUnavailable, StoreUnsuitable
+from harrier_core.indexes import Hnsw, IndexKind
 from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Facts
 from harrier_qdrant.backend import Backend
@@ -16,8 +17,9 @@ from harrier_qdrant.connection import MEMORY, Connection
 from harrier_qdrant.edge_backend import EdgeBackend
 from harrier_qdrant.filters import CHUNKS
 from harrier_qdrant.folder import resolved
+from harrier_qdrant.given import COLLECTION, DEFAULTS, KEYWORDS, Aliases, Names, with_port
 from harrier_qdrant.opened import OpenCollection
-from harrier_qdrant.schema import VECTOR, Damaged, IndexKind, Layout, Precision, Quantization, missing
+from harrier_qdrant.schema import VECTOR, Damaged, Layout, Precision, Quantization, missing
 from harrier_qdrant.server_backend import ServerBackend
 
 if TYPE_CHECKING:
@@ -37,9 +39,9 @@ class QdrantStore:
 
     def __init__(
         self,
-        url: str | QdrantClient,
+        url: str | QdrantClient | None = None,
         *,
-        collection: str = "documents",
+        collection: str = COLLECTION,
         api_key: str | None = None,
         grpc_port: int | None = None,
         retry_for: float = 60.0,
@@ -48,10 +50,12 @@ class QdrantStore:
         precision: Precision = "float32",
         quantization: Quantization | None = None,
         on_disk: bool = False,
+        hnsw: Hnsw | None = None,
         indexes: Mapping[str, IndexKind] | None = None,
         shards: int | None = None,
         replicas: int | None = None,
         write_consistency: int | None = None,
+        **others: Unpack[Aliases],
     ) -> None:
         """Take a collection on the server at a URL, or of a client, which stays its owner's.
 
@@ -60,14 +64,19 @@ class QdrantStore:
         grpc_port: of the same server. Without it, gRPC is used on port 6334 if the URL's port is 6333 or not given, and
         REST alone for any other port. Where gRPC does not answer, REST is used.
         retry_for: how many seconds a server may be away before a request is given up; timeout: of one request.
-        vector: the name of the vector; the others say how a new collection is created (`harrier_qdrant.Layout`).
+        vector: the name of the vector; the others say how a new collection is created (`harrier_qdrant.Layout`), and
+        one that is there keeps its own.
+        Other libraries' names are taken too: client or location for the URL, host and port, and collection_name.
         """
+        own = {"url": url, "collection": collection}
+        url, collection = KEYWORDS.settled(with_port({**others}), own, DEFAULTS).values()
         _check_name(collection)
         layout = Layout(
             vector=vector,
             precision=precision,
             quantization=quantization,
             on_disk=on_disk,
+            hnsw=hnsw,
             indexes=dict(indexes or {}),
             shards=shards,
             replicas=replicas,
@@ -84,17 +93,20 @@ class QdrantStore:
         cls,
         folder: str | Path,
         *,
-        collection: str = "documents",
+        collection: str = COLLECTION,
         vector: str = VECTOR,
         precision: Precision = "float32",
+        hnsw: Hnsw | None = None,
         indexes: Mapping[str, IndexKind] | None = None,
+        **others: Unpack[Names],
     ) -> Self:
         """Take a collection in a folder, by Qdrant Edge: the engine itself, for one process at a time.
 
         Nothing is created before it is opened with `create=True`. The settings are those of a server's collection.
         """
+        [collection] = KEYWORDS.settled(others, {"collection": collection}, DEFAULTS).values()
         _check_name(collection)
-        layout = Layout(vector=vector, precision=precision, indexes=dict(indexes or {}))
+        layout = Layout(vector=vector, precision=precision, hnsw=hnsw, indexes=dict(indexes or {}))
         place = resolved(folder)
         store = cls.__new__(cls)
         store._use(EdgeBackend(place / collection, layout), layout)
@@ -151,6 +163,16 @@ class QdrantStore:
         except StoreError as error:
             return replace(facts, health=str(error))
 
+    def drop(self) -> None:
+        """Remove the collection, with its indexes; where there is none, do nothing.
+
+        Raise StoreUnsuitable if it is not one of the kit's, and StoreUnavailable if an embedded one is open elsewhere.
+        """
+        shape = self._backend.shape()
+        if shape is not None:
+            shape.stored_space(str(self._backend))
+            self._backend.drop()
+
     # -- life
 
     def close(self) -> None:
@@ -178,7 +200,12 @@ class QdrantStore:
         return self._name
 
     def __repr__(self) -> str:
-        return f"QdrantStore({self})"
+        layout = ((each.name, getattr(self._layout, each.name)) for each in fields(Layout))
+        said = "".join(f", {name}={value!r}" for name, value in layout if value != getattr(_USUAL, name))
+        return f"QdrantStore({self}{said})"
+
+
+_USUAL = Layout()  # what a repr need not show
 
 
 def _why_unpicklable(url: str | QdrantClient) -> str | None:

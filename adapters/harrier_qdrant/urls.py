@@ -6,9 +6,9 @@ import os
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from harrier_core.errors import SettingError
+from harrier_qdrant.given import COLLECTION
 from harrier_qdrant.store import QdrantStore
 
-_COLLECTION = "documents"
 _GRPC_PORT, _PORT = 6334, 6333
 _SERVER = "a Qdrant server is qdrant://host:6334/collection, and ?tls=true for https; its key is in QDRANT_API_KEY"
 
@@ -39,7 +39,7 @@ def _server(url: str) -> QdrantStore:
     scheme = "https" if tls == "true" else "http"
     return QdrantStore(
         f"{scheme}://{host}:{_PORT if port == _GRPC_PORT else port}",
-        collection=unquote(parts.path.strip("/")) or _COLLECTION,
+        collection=unquote(parts.path.strip("/")) or COLLECTION,
         api_key=os.environ.get("QDRANT_API_KEY"),
     )
 
@@ -47,7 +47,7 @@ def _server(url: str) -> QdrantStore:
 def _folder(rest: str) -> QdrantStore:
     folder, _, query = rest.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
-    collection = options.pop("collection", _COLLECTION)
+    collection = options.pop("collection", COLLECTION)
     if options or not folder:
         raise SettingError("a Qdrant folder is qdrant:FOLDER?collection=NAME; it takes nothing else")
     return QdrantStore.embedded(folder, collection=collection)

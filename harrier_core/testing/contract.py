@@ -548,6 +548,37 @@ class StoreContract:
         assert index.clear() == 3
         assert (index.count(), list(index.record_ids()), index.search("bread")) == (0, [], [])
 
+    def test_drop(self, new_store: NewStore, index: Index, encoder: Encoder) -> None:
+        """Nothing is there afterwards, for whoever had it open as well, until something is ingested again."""
+        store = new_store()
+        store.drop()
+        index.ingest(RECORDS)
+        opened = store.open(encoder.space)
+        assert opened.count() == 3
+        store.drop()
+        vectors = encoder.encode_queries(["bread"])
+        uses: list[Callable[[], Any]] = [
+            *(lambda: store.open(encoder.space), store.describe, index.count, lambda: index.search("bread")),
+            *(opened.count, lambda: opened.search(Search(vectors, 3)), lambda: list(opened.read())),
+        ]
+        for use in uses:
+            with pytest.raises(StoreMissing, match="ingest something"):
+                use()
+        assert store.space() is None
+        store.drop()
+        assert index.ingest(RECORDS[:2]).written == 2
+        assert [match.record_id for match in index.search("bread yeast", k=1)] == ["bread"]
+        assert (index.count(), opened.count(), store.space()) == (2, 2, encoder.space)
+        store.close()
+
+    def test_a_list_of_candidates(self, index: Index, encoder: Encoder) -> None:
+        """Its size is taken, whatever the store does with it; a few chunks are found all the same."""
+        index.ingest(RECORDS)
+        vectors = encoder.encode_queries(["bread yeast", "sand sea"])
+        opened = index.store.open(encoder.space)
+        for ef in (1, 100, 5_000):
+            assert opened.search(Search(vectors, 2, ef=ef)) == opened.search(Search(vectors, 2))
+
     def test_indexes_apart(self, index: Index) -> None:
         """They are built when they are asked for, and the searches are right before and after."""
         index.ingest(RECORDS, build_indexes=False)

@@ -25,7 +25,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._space: EmbeddingSpace | None = None
-        self._records: dict[str, dict[int, tuple[Chunk, NDArray[np.float32]]]] = {}
+        self._stored: dict[str, dict[int, tuple[Chunk, NDArray[np.float32]]]] = {}
 
     # -- the place
 
@@ -35,7 +35,7 @@ class MemoryStore:
             if self._space is None and create:
                 self._space = space
             if self._space is None:
-                raise StoreMissing("there is nothing in this store; ingest something into it first")
+                raise _missing()
             if self._space != space:
                 raise WrongSpace(f"this store is of another space: {self._space.explain(space)}; use another store")
         return self
@@ -47,14 +47,27 @@ class MemoryStore:
     def describe(self) -> Facts:
         """Return its space and size."""
         if self._space is None:
-            raise StoreMissing("there is nothing in this store; ingest something into it first")
+            raise _missing()
         return Facts(self._space, self.count())
+
+    def drop(self) -> None:
+        """Forget everything, the space as well."""
+        with self._lock:
+            self._space = None
+            self._stored = {}
 
     def close(self) -> None:
         """Do nothing: another Index may go on with it."""
 
     def __reduce__(self) -> NoReturn:
         raise SettingError("a MemoryStore cannot be pickled: what is stored is in this process; use another store")
+
+    @property
+    def _records(self) -> dict[str, dict[int, tuple[Chunk, NDArray[np.float32]]]]:
+        """What is stored; it was opened, and may have been dropped since."""
+        if self._space is None:
+            raise _missing()
+        return self._stored
 
     # -- writing
 
@@ -121,6 +134,10 @@ class MemoryStore:
         """Return how many chunks there are."""
         with self._lock:
             return sum(map(len, self._records.values()))
+
+
+def _missing() -> StoreMissing:
+    return StoreMissing("there is nothing in this store; ingest something into it first")
 
 
 def _match(stored: Stored, cosine: float, *, with_vector: bool) -> Match:

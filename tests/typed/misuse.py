@@ -52,12 +52,18 @@ def searching(index: Index, encoder: Encoder, match: Match) -> None:
 
 
 def stores(encoder: Encoder) -> None:
-    PgVectorStore()  # type: ignore[call-arg]
+    PgVectorStore("postgresql://host/db", tabel="documents")  # type: ignore[call-arg]
+    PgVectorStore(connection=7)  # type: ignore[arg-type]
+    PgVectorStore("postgresql://host/db", hnsw={"m": 16})  # type: ignore[arg-type]
+    PgVectorStore("postgresql://host/db", indexes={"year": "number"})  # type: ignore[dict-item]
     PgVectorStore("postgresql://host/db", "documents")  # type: ignore[call-arg]
     PgVectorStore("postgresql://host/db", table=7)  # type: ignore[arg-type]
     PgVectorStore("postgresql://host/db", collection="documents")  # type: ignore[call-arg]
     QdrantStore("http://localhost:6333", "documents")  # type: ignore[call-arg]
+    QdrantStore("http://localhost:6333", path="folder")  # type: ignore[call-arg]
+    QdrantStore(host=7)  # type: ignore[arg-type]
     QdrantStore.embedded(7)  # type: ignore[arg-type]
+    QdrantStore.embedded("folder", client=None)  # type: ignore[call-arg]
     TableSync("postgresql://host/db", table="chunks").create("articles", encoder, text="body")  # type: ignore[arg-type]
     SyncWorker("postgresql://host/db")  # type: ignore[call-arg]
 

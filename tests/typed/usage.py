@@ -35,6 +35,7 @@ from harrier_core import (
     Encoder,
     Facts,
     HarrierError,
+    Hnsw,
     Index,
     IngestReport,
     InputError,
@@ -135,7 +136,11 @@ def stores(encoder: Encoder) -> None:
         PgVectorStore.embedded("folder", table="documents"),
         QdrantStore("http://localhost:6333", collection="documents", api_key="key", timeout=5, shards=2),
         QdrantStore.embedded("folder", collection="documents"),
+        PgVectorStore(connection="postgresql://host/db", table_name="documents", indexes={"year": "integer"}),
+        QdrantStore(host="localhost", port=6333, collection_name="documents", hnsw=Hnsw(m=32, ef_construction=128)),
     ]
+    for store in every:
+        assert_type(store.drop(), None)
     for store in every:
         searching(Index(store, encoder, chunking=Chunking(tokens=200, overlap=20)))
     assert_type(PgVectorStore.embedded("folder").create_langchain_view("view"), None)

@@ -77,6 +77,15 @@ def is_there(connection: Connection[Any], trust: Collection[str]) -> bool:
     return True
 
 
+def source_of(connection: Connection[Any], target: int) -> str | None:
+    """Return the name of the source that a table of chunks follows, if it follows one; target: its oid."""
+    if not is_there(connection, ()):
+        return None
+    query = "SELECT source::text FROM harrier_sync.tables WHERE target = %s::oid"
+    row = connection.execute(query, [target]).fetchone()
+    return None if row is None else str(row[0])
+
+
 def drop_if_empty(connection: Connection[Any]) -> None:
     """Drop the schema unless something is declared in it."""
     if connection.execute("SELECT NOT EXISTS (SELECT FROM harrier_sync.tables)").fetchone() == (True,):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import pickle
 import shutil
@@ -22,14 +23,16 @@ import numpy as np
 import pytest
 import qdrant_edge
 from filelock import FileLock
-from harrier_qdrant import QdrantStore, edge_process
+from harrier_qdrant import QdrantStore, edge_child, edge_process
 from harrier_qdrant.edge_process import EdgeProcess
 
 from harrier_core import (
     Embedder,
     Encoder,
+    Hnsw,
     Index,
     Record,
+    Search,
     SettingError,
     StoreError,
     StoreUnavailable,
@@ -37,7 +40,7 @@ from harrier_core import (
     StoreWarning,
     WrongSpace,
 )
-from harrier_core.records import Chunk
+from harrier_core.records import Chunk, chunk_id
 from harrier_core.store import Write
 
 RECORDS = [Record(f"r{number}", f"text number {number}", {"n": number}) for number in range(300)]
@@ -438,6 +441,67 @@ def test_settings(tmp_path: Path, encoder: Encoder) -> None:
     with Index(QdrantStore.embedded(tmp_path, **layout), encoder) as index:
         index.ingest(RECORDS)
         assert len(index.search("text", k=300, where={"n": {"$gte": 100}})) == 200
+
+
+@pytest.mark.parametrize(
+    ("hnsw", "made"),
+    [
+        (None, None),
+        (Hnsw(m=8), (8, 100)),
+        (Hnsw(ef_construction=32), (16, 32)),
+        (Hnsw(m=8, ef_construction=32), (8, 32)),
+    ],
+)
+def test_how_its_index_is_made(index: Index, tmp_path: Path, hnsw: Hnsw | None, made: tuple[int, int] | None) -> None:
+    """With what is said, and otherwise as Edge chooses; one that is there keeps its own."""
+    for setting in (hnsw, Hnsw(m=99)):
+        with QdrantStore.embedded(tmp_path, collection="docs", hnsw=setting) as store:
+            Index(store, index.encoder).ingest(RECORDS)
+    config = json.loads((tmp_path / "docs" / "edge" / "edge_config.json").read_text(encoding="utf-8"))
+    said = config["vectors"]["text-dense"].get("hnsw_config")
+    assert said == (made and {**said, "m": made[0], "ef_construct": made[1], "full_scan_threshold": 10_000})
+
+
+def test_how_far_a_search_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a poor index few candidates find less than many; a search of the store says how many."""
+    monkeypatch.setattr(edge_child, "_UNINDEXED", 0)
+    shard, dimensions, rows = edge_child.Shard(), 512, 6_000  # with fewer bytes Edge compares all of them
+    new = {"files": {}, "vector": "v", "dimensions": dimensions, "precision": "float32", "indexes": {}, "hnsw": (4, 8)}
+    shard.open(str(tmp_path / "docs"), str(tmp_path / "beside"), "edge", "mark", 5.0, new, None)
+    chance = np.random.default_rng(0)
+    vectors = chance.normal(size=(rows, dimensions)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    ids = [chunk_id("r", number) for number in range(rows)]
+    for begin in range(0, rows, 500):
+        own = ids[begin : begin + 500]
+        shard.upsert("v", own, vectors[begin : begin + 500], [{}] * len(own))
+    shard.build_indexes()
+    queries = vectors[:30] + chance.normal(size=(30, dimensions)).astype(np.float32) * 0.05
+    right = [{ids[at] for at in row} for row in np.argsort(-(queries @ vectors.T), axis=1)[:, :10]]
+
+    def hits(ef: int) -> int:
+        found = shard.search("v", [(query.tolist(), 10, None, False, ef, False) for query in queries])
+        return sum(len({id_ for id_, *_ in each} & best) for each, best in zip(found, right, strict=True))
+
+    assert 2 * hits(10) < hits(500)
+    shard.close()
+
+
+def test_a_search_says_how_far_it_looks(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the engine's process."""
+    index.ingest(RECORDS[:3])
+    asked: list[Any] = []
+    ask = EdgeProcess.ask
+
+    def asking(self: EdgeProcess, name: str, *arguments: Any, pin: Any = None) -> Any:
+        asked.append((name, arguments))
+        return ask(self, name, *arguments, pin=pin)
+
+    monkeypatch.setattr(EdgeProcess, "ask", asking)
+    opened = index.store.open(index.encoder.space)
+    opened.search(Search(index.encoder.encode_queries(["text", "number"]), 2, ef=7))
+    [(name, (_, queries))] = asked
+    assert (name, [(exact, ef) for *_, exact, ef, _ in queries]) == ("search", [(False, 7)] * 2)
 
 
 def test_a_store_that_was_dropped(encoder: Encoder, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -213,16 +212,6 @@ def test_an_async_client() -> None:
         SettingError, match="must be a QdrantClient, got AsyncQdrantClient; for asyncio, use asearch and aingest"
     ):
         QdrantStore(client)
-
-
-def test_names_of_other_classes(client: QdrantClient) -> None:
-    """Arguments as the client calls them are taken; those of others are errors, which name them."""
-    QdrantStore(url="http://localhost:6333", collection="docs")
-    makes: list[Any] = [partial(QdrantStore, client), partial(QdrantStore.embedded, "folder")]
-    for make in makes:
-        for wrong in ("collection_name", "replcas"):
-            with pytest.raises(TypeError, match=f"unexpected keyword argument '{wrong}'"):
-                make(**{wrong: "docs"})
 
 
 @pytest.mark.parametrize("settings", [{"prefer_grpc": True}, {}], ids=["gRPC", "REST"])

@@ -18,7 +18,7 @@ from ingesting import Hashing
 from qdrant_client import QdrantClient
 from qdrant_stub import Stub
 
-from harrier_core import Index, Record, SettingError, StoreMissing, StoreWarning
+from harrier_core import Hnsw, Index, Record, SettingError, StoreMissing, StoreWarning
 
 
 @pytest.fixture
@@ -72,6 +72,7 @@ def test_all_settings_are_pickled() -> None:
     """Those of the connection and of the layout."""
     layout: dict[str, Any] = {"vector": "v", "precision": "float16", "quantization": "int8", "on_disk": True}
     more: dict[str, Any] = {"indexes": {"n": "integer"}, "shards": 2, "replicas": 3, "write_consistency": 1}
+    more["hnsw"] = Hnsw(m=8, ef_construction=32)
     of_connection: dict[str, Any] = {"api_key": "s3cr3t", "grpc_port": 6335, "retry_for": 7.0, "timeout": 9.0}
     store = QdrantStore("https://host:6333", collection="docs", **of_connection, **layout, **more)
     again = pickle.loads(pickle.dumps(store))

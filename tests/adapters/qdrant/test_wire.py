@@ -22,8 +22,10 @@ from qdrant_stub import Fault, Stub
 
 from harrier_core import (
     Encoder,
+    Hnsw,
     Index,
     Record,
+    Search,
     SettingError,
     StoreError,
     StoreUnavailable,
@@ -323,6 +325,7 @@ def test_settings(stub: Stub, encoder: Encoder) -> None:
 
     client.create_collection = create  # type: ignore[method-assign, assignment]
     settings: dict[str, Any] = {"precision": "float16", "quantization": "int8", "on_disk": True, "shards": 4}
+    settings["hnsw"] = Hnsw(m=32, ef_construction=200)
     more: dict[str, Any] = {"replicas": 2, "write_consistency": 2, "vector": "dense", "indexes": {"year": "integer"}}
     with Index(QdrantStore(client, **settings, **more), encoder) as index:
         assert index.ingest(RECORDS[:3]).written == 3
@@ -331,13 +334,17 @@ def test_settings(stub: Stub, encoder: Encoder) -> None:
     params = created["vectors_config"]["dense"]
     assert (params.datatype, params.on_disk, params.distance) == ("float16", True, "Cosine")
     assert params.quantization_config.scalar.type == "int8"
+    assert (params.hnsw_config.m, params.hnsw_config.ef_construct) == (32, 200)
     assert (created["shard_number"], created["replication_factor"], created["write_consistency_factor"]) == (4, 2, 2)
     assert stub.counts["index"] == 2 * 2  # nothing is said to be indexed, so the end of an ingest asks once more
     client.close()
     wrongs: list[tuple[dict[str, Any], str]] = [
         ({"precision": "float8"}, "precision is 'float16' or 'float32'"),
         ({"quantization": "int4"}, "quantization is None, 'int8' or 'binary'"),
-        ({"indexes": {"year": "number"}}, "an index is a metadata field and one of keyword"),
+        ({"indexes": {"year": "number"}}, "the index of field 'year' must be one of keyword, integer, float, bool"),
+        ({"indexes": {'"': "keyword"}}, "field '\"' cannot be indexed: a path in Qdrant has no quotation marks"),
+        ({"hnsw": Hnsw(ef_construction=3)}, "ef_construction of this database's HNSW index must be at least 4, got 3"),
+        ({"hnsw": {"m": 16}}, "hnsw must be Hnsw"),
         ({"collection": "a/b"}, "a collection's name has no slashes"),
         ({"collection": ""}, "a collection's name has no slashes"),
     ]
@@ -346,6 +353,22 @@ def test_settings(stub: Stub, encoder: Encoder) -> None:
             QdrantStore(stub.url, **wrong)
     with pytest.raises(TypeError, match="replcas"):
         QdrantStore(stub.url, replcas=2)  # type: ignore[call-arg]
+
+
+def test_how_far_a_search_looks(stub: Stub, index: Index, encoder: Encoder) -> None:
+    """As many candidates as it is told, beside what is always said; an exact search has none."""
+    index.ingest(RECORDS[:3])
+    opened, vectors = index.store.open(encoder.space), encoder.encode_queries(["text", "number"])
+    for search, said in (
+        (Search(vectors, 2), (None, False)),
+        (Search(vectors, 2, ef=7), (7, False)),
+        (Search(vectors, 2, ef=7, exact=True), (None, True)),
+    ):
+        stub.params.clear()
+        opened.search(search)
+        assert {(each.hnsw_ef, bool(each.exact)) for each in stub.params if each} == {said}
+        assert len(stub.params) == 2
+        assert all(each and each.quantization for each in stub.params)
 
 
 def test_what_a_server_says_is_cut_short() -> None:

@@ -1,0 +1,68 @@
+"""Dropping a table of chunks, and the views that the kit made of it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from psycopg import Connection, errors, sql
+
+from harrier_core.errors import StoreMissing, StoreUnavailable, StoreUnsuitable
+from harrier_pgvector.opening import TableName
+from harrier_pgvector.schema import VIEW_STAMP, Name
+from harrier_pgvector.session import ask, transaction
+from harrier_pgvector.sync import catalog
+
+# DROP TABLE waits for all who use the table, and all who come later wait for it.
+_LOCK_TIMEOUT = "10s"
+
+# Views of the table that say that they are the kit's. A catalog is read, which runs nobody's code.
+_VIEWS = """
+    SELECT DISTINCT n.nspname, v.relname FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
+    JOIN pg_class v ON v.oid = r.ev_class JOIN pg_namespace n ON n.oid = v.relnamespace
+    WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = %s
+        AND v.relkind = 'v' AND obj_description(v.oid, 'pg_class') = %s"""
+
+
+def drop(connection: Connection[Any], name: TableName) -> None:
+    """Drop the table, if there is one: all of it or nothing."""
+    table = Name(name.schema, name.name)
+    with suppress(StoreMissing), transaction(connection):
+        name.find(connection)  # before anybody waits for the lock
+        try:
+            connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+            connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(table), [])
+        except errors.UndefinedTable:  # it went in this very moment
+            raise name.missing() from None
+        except errors.LockNotAvailable:
+            raise StoreUnavailable(
+                f"table {name} was not dropped: a transaction uses it that has been running for more than "
+                f"{_LOCK_TIMEOUT}; try again"
+            ) from None
+        oid = name.find(connection).oid
+        _check_followed(connection, name, oid)
+        views = ask(connection, _VIEWS, [oid, VIEW_STAMP]).fetchall()
+        try:
+            for view in views:
+                connection.execute(sql.SQL("DROP VIEW {}").format(Name(*view)), [])
+            connection.execute(sql.SQL("DROP TABLE {}").format(table), [])
+        except errors.DependentObjectsStillExist as error:
+            others = "; ".join((error.diag.message_detail or "").splitlines())
+            raise StoreUnsuitable(f"table {name} was not dropped: {others}; drop what depends on it first") from None
+
+
+def _check_followed(connection: Connection[Any], name: TableName, oid: int) -> None:
+    """Raise an error if a live sync writes to the table.
+
+    A sync of a role that is not trusted is not looked at. Its view depends on the table, which is not dropped for that.
+    """
+    try:
+        with transaction(connection):
+            source = catalog.source_of(connection, oid)
+    except (StoreUnsuitable, errors.InsufficientPrivilege):
+        return
+    if source is not None:
+        raise StoreUnsuitable(
+            f"table {name} was not dropped: a live sync keeps the chunks of {source} in it; drop that first, "
+            "TableSync(...).drop() or 'harrier sync drop'"
+        )

@@ -1,0 +1,98 @@
+"""What newcomers give to a store: names of other libraries' classes, their URLs and their objects."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypedDict
+
+from psycopg import Connection
+from psycopg_pool import ConnectionPool
+
+from harrier_core.errors import SettingError
+from harrier_core.keywords import Keywords
+from harrier_pgvector.connections import Connections
+from harrier_pgvector.naming import SCHEMA, TABLE
+
+Database = str | ConnectionPool[Any] | Connections
+
+
+class Names(TypedDict, total=False):
+    """Other names for `table` and `schema`."""
+
+    table_name: str
+    collection_name: str
+    schema_name: str
+
+
+class Aliases(Names, total=False):
+    """Other names for `database` as well."""
+
+    connection: str | ConnectionPool[Any]
+    connection_string: str
+    conninfo: str
+
+
+DEFAULTS = {"database": None, "table": TABLE, "schema": SCHEMA}
+
+_ADDRESS = "give one connection string, postgresql://user:password@host:5432/database"
+_ASYNC = "give the connection string; an Index has asearch, aingest and their like over it"
+_MODEL = "a store knows no model; the encoder of an Index says what the vectors are"
+_HNSW = "write hnsw=Hnsw(m=..., ef_construction=...), and ef=... in a search"
+_INDEXES = "write indexes={'year': 'integer', 'lang': 'keyword'}"
+
+KEYWORDS = Keywords(
+    "PgVectorStore",
+    aliases={
+        **dict.fromkeys(("connection", "connection_string", "conninfo"), "database"),
+        **dict.fromkeys(("table_name", "collection_name"), "table"),
+        "schema_name": "schema",
+    },
+    hints={
+        **dict.fromkeys(("host", "port", "user", "password", "dbname", "engine", "async_engine"), _ADDRESS),
+        **dict.fromkeys(("async_connection_string", "async_connection", "async_mode", "use_async"), _ASYNC),
+        **dict.fromkeys(("embedding", "embeddings", "embedding_service", "embedding_function", "embed_model"), _MODEL),
+        **dict.fromkeys(("embed_dim", "embedding_length", "embedding_dimension", "vector_size"), _MODEL),
+        **dict.fromkeys(("hnsw_kwargs", "hnsw_index_creation_kwargs", "m", "ef_construction", "ef_search"), _HNSW),
+        **dict.fromkeys(("metadata_indexes", "indexed_metadata_keys", "metadata_columns"), _INDEXES),
+        **dict.fromkeys(("distance", "distance_strategy", "vector_function"), "vectors are compared by their cosine"),
+        **dict.fromkeys(("use_halfvec", "vector_type"), "write precision='float16' or precision='float32'"),
+        **dict.fromkeys(("pre_delete_collection", "recreate_table", "overwrite_existing"), "call store.drop() before"),
+    },
+)
+
+_FORMS = (
+    "a database must be given as a connection string, postgresql://user@host/database or host=... dbname=..., or as a "
+    "psycopg_pool.ConnectionPool; for one in a folder, use PgVectorStore.embedded(folder)"
+)
+_OF_SQLALCHEMY = ("sqlalchemy", "langchain_postgres")
+
+# As SQLAlchemy's URLs name it.
+_DRIVER = re.compile(r"(postgres|postgresql)\+\w+(?=://)")
+
+
+def checked_database(given: object) -> Database:
+    """Return it, a URL without the driver that SQLAlchemy's have; raise an error that says what to give instead."""
+    if isinstance(given, str):
+        return without_driver(given)
+    if isinstance(given, ConnectionPool | Connections):
+        return given
+    if given is None:
+        raise SettingError(_FORMS)
+    kind = type(given)
+    if isinstance(given, Connection):
+        raise SettingError(
+            "one connection serves one thread, so a store takes its connection string or a ConnectionPool; to write in "
+            "a transaction of yours, use store.open_on(connection, space).write_on(connection, write)"
+        )
+    if kind.__module__.partition(".")[0] in _OF_SQLALCHEMY:
+        raise SettingError(
+            f"got {kind.__name__} of {kind.__module__.partition('.')[0]}; give the URL that it was made of as a str, "
+            "such as engine.url.render_as_string(hide_password=False)"
+        )
+    raise SettingError(f"{_FORMS}; got {kind.__name__}")
+
+
+def without_driver(url: str) -> str:
+    """Return a URL without the driver that SQLAlchemy's have: libpq's is the one that is used."""
+    found = _DRIVER.match(url)
+    return f"{found[1]}{url[found.end() :]}" if found else url

@@ -1,0 +1,30 @@
+"""How pgvector makes an HNSW index. Pure."""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from harrier_core.errors import SettingError
+from harrier_core.indexes import Hnsw, checked_hnsw
+
+_M, _EF_CONSTRUCTION = 16, 64  # what pgvector chooses
+
+
+def checked(hnsw: Hnsw | None) -> Hnsw | None:
+    """Return the same, if pgvector makes such an index."""
+    checked_hnsw(hnsw, m=(2, 100), ef_construction=(4, 1_000))
+    if hnsw is not None:
+        m, ef = hnsw.m or _M, hnsw.ef_construction or _EF_CONSTRUCTION
+        if ef < 2 * m:
+            raise SettingError(
+                f"ef_construction of pgvector's HNSW index must be at least twice m, got {ef} and an m of {m}; "
+                f"one that is not given is {_EF_CONSTRUCTION} or {_M}"
+            )
+    return hnsw
+
+
+def settings(hnsw: Hnsw | None) -> sql.SQL:
+    """Return what CREATE INDEX says of it: only what was given."""
+    named = {} if hnsw is None else {"m": hnsw.m, "ef_construction": hnsw.ef_construction}
+    given = ", ".join(f"{name} = {value:d}" for name, value in named.items() if value is not None)
+    return sql.SQL(f" WITH ({given})" if given else "")

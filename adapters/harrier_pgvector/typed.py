@@ -1,0 +1,192 @@
+"""Btree indexes on fields of metadata, and the conditions that they serve. Pure: values are bound.
+
+No index serves a JSON path, by which filters.py compiles an order, and containment, by which it compiles equality, is
+served by an index that knows no frequencies. So a field may have an index on a key of its own kind:
+
+number      its number, or NaN for a list
+text        the first characters of its text, or `[]` for a list
+bool        its value as text, or `[]` for a list
+
+A field of another kind, or none, has no key. A list has one mark for a key, whatever is in it: it is looked into, by
+what filters.py compiles, and so is a text that happens to be the mark. All others are decided by their keys alone.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from psycopg import sql
+
+from harrier_core.filters import All, AnyOf, Condition, Equal, Order
+from harrier_core.indexes import IndexKind
+from harrier_pgvector.filters import Compiled, compile_condition
+from harrier_pgvector.schema import STAMP, Name, literal
+
+Family = Literal["number", "text", "bool"]
+Key = tuple[str, Family]  # of the field with this name
+
+_FAMILIES: Mapping[IndexKind, Family] = {"keyword": "text", "integer": "number", "float": "number", "bool": "bool"}
+
+# An entry of a btree has at most 2,704 bytes, and a character at most four. A text of fewer bytes has fewer characters
+# in any encoding, so that comparing it with a key is comparing it with the text.
+_CHARACTERS = 256
+
+_KEYS: Mapping[Family, sql.SQL] = {
+    "number": sql.SQL(
+        "(CASE jsonb_typeof(metadata -> {field}) WHEN 'number' THEN (metadata -> {field})::numeric "
+        "WHEN 'array' THEN 'NaN'::numeric END)"
+    ),
+    "text": sql.SQL(
+        "(CASE jsonb_typeof(metadata -> {field}) WHEN 'string' THEN left(metadata ->> {field}, {characters}) "
+        "WHEN 'array' THEN '[]' END)"
+    ),
+    "bool": sql.SQL(
+        "(CASE jsonb_typeof(metadata -> {field}) WHEN 'boolean' THEN metadata ->> {field} WHEN 'array' THEN '[]' END)"
+    ),
+}
+_MARKS: Mapping[Family, sql.SQL] = {
+    "number": sql.SQL("'NaN'::numeric"),
+    "text": sql.SQL("'[]'"),
+    "bool": sql.SQL("'[]'"),
+}
+_OPERATORS = {"$gt": sql.SQL(">"), "$gte": sql.SQL(">="), "$lt": sql.SQL("<"), "$lte": sql.SQL("<=")}
+
+_MOST = 1_000  # values of a list; the planner weighs each of them
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """The keys of a table that have an index."""
+
+    keys: frozenset[Key] = frozenset()
+    by_code_point: bool = False  # whether the database orders texts under COLLATE "C" as filters do
+
+
+def keys_of(indexes: Mapping[str, IndexKind]) -> tuple[Key, ...]:
+    """Return the keys that are asked for by the kinds of fields."""
+    return tuple((field, _FAMILIES[kind]) for field, kind in indexes.items())
+
+
+def keys_in(comments: Iterable[str]) -> frozenset[Key]:
+    """Return the keys that a table's indexes have, by the comments on them."""
+    found = set()
+    for comment in comments:
+        with suppress(ValueError, TypeError):  # of somebody's own words
+            field, family = json.loads(comment.removeprefix(STAMP))
+            found |= {(field, family)} if family in _KEYS else set()
+    return frozenset(found)
+
+
+def create_index(table: Name, schema: str, key: Key) -> list[sql.Composed]:
+    """The statements that create the index of a key, and say in a comment what it is, for whoever searches."""
+    family = key[1]
+    name = f"harrier_{family}_{secrets.token_hex(8)}"
+    create = sql.SQL("CREATE INDEX {} ON {} ({}{})").format(Name(name), table, _key(key), _collation(family))
+    stamp = literal(STAMP + json.dumps(key, ensure_ascii=False))
+    return [create, sql.SQL("COMMENT ON INDEX {} IS {}").format(Name(schema, name), stamp)]
+
+
+def compile_where(condition: Condition | None, typed: Typed) -> Compiled:
+    """SQL for rows that meet a condition; for others it is false or null, so it must not stand under a NOT."""
+    if not typed.keys:
+        return compile_condition(condition)
+    match condition:
+        case All(parts) if parts:
+            return _all(parts, typed)
+        case AnyOf(parts) if parts:
+            return _any(condition, parts, typed)
+        case Equal() | Order() if key := _served_by(condition, typed):
+            return _compared(key, [condition])
+    return compile_condition(condition)
+
+
+def _all(parts: Sequence[Condition], typed: Typed) -> Compiled:
+    """Comparisons of one key together, because an index is read from the least of them to the greatest."""
+    by_key: dict[Key, list[Equal | Order]] = {}
+    others = []
+    for part in parts:
+        if isinstance(part, Equal | Order) and (key := _served_by(part, typed)):
+            by_key.setdefault(key, []).append(part)
+        else:
+            others.append(compile_where(part, typed))
+    return _joined([*(_compared(key, own) for key, own in by_key.items()), *others], " AND ")
+
+
+def _any(condition: Condition, parts: Sequence[Condition], typed: Typed) -> Compiled:
+    """That a field is one of several values as one comparison, unless these are of several kinds, or very many."""
+    equals = [part for part in parts if isinstance(part, Equal)]
+    if len(equals) < len(parts) or len({each.field for each in equals}) > 1:
+        return _joined([compile_where(part, typed) for part in parts], " OR ")
+    keys = {_served_by(each, typed) for each in equals} if len(equals) <= _MOST else {None}
+    if len(keys) == 1 and (key := keys.pop()):
+        return _one_of(key, [_bound(each.value) for each in equals], condition)
+    return compile_condition(condition)
+
+
+def _served_by(condition: Equal | Order, typed: Typed) -> Key | None:
+    """Return the key by which a comparison can be decided, if that has an index."""
+    value = condition.value
+    family: Family = "text" if isinstance(value, str) else "bool" if isinstance(value, bool) else "number"
+    if isinstance(value, str):
+        whole = len(value.encode()) < _CHARACTERS  # to compare it with a key is to compare it with the whole text
+        decided = whole and (typed.by_code_point or isinstance(condition, Equal))
+    else:
+        decided = value is not None
+    key = condition.field, family
+    return key if decided and key in typed.keys else None
+
+
+def _compared(key: Key, conditions: Sequence[Equal | Order]) -> Compiled:
+    kind = _type(key[1])
+    tests = [sql.SQL("{} {} %s::{}").format(_ordered(key), _operator(each), kind) for each in conditions]
+    bound = [_bound(each.value) for each in conditions]
+    return _decided(key, (sql.SQL(" AND ").join(tests), bound), All(tuple(conditions)))
+
+
+def _one_of(key: Key, values: list[str], condition: Condition) -> Compiled:
+    test = sql.SQL("{} = ANY(%s::{}[])").format(_ordered(key), _type(key[1]))
+    return _decided(key, (test, [values]), condition)
+
+
+def _decided(key: Key, test: Compiled, condition: Condition) -> Compiled:
+    """By the test of its key, or, if that is the mark, by the condition itself."""
+    either = "(({test} AND {key} <> {mark}) OR ({key} = {mark} AND {exact}))"
+    exact, bound = compile_condition(condition)
+    parts = {"key": _ordered(key), "mark": _MARKS[key[1]], "test": test[0], "exact": exact}
+    return sql.SQL(either).format(**parts), [*test[1], *bound]
+
+
+def _joined(compiled: Sequence[Compiled], word: Literal[" AND ", " OR "]) -> Compiled:
+    joined = sql.SQL(word).join(inner for inner, _ in compiled)
+    return sql.SQL("({})").format(joined), [value for _, values in compiled for value in values]
+
+
+def _key(key: Key) -> sql.Composed:
+    field, family = key
+    return _KEYS[family].format(field=literal(field), characters=literal(_CHARACTERS))
+
+
+def _ordered(key: Key) -> sql.Composed:
+    """The key as the index has it, which no other collation finds."""
+    return sql.SQL("{}{}").format(_key(key), _collation(key[1]))
+
+
+def _collation(family: Family) -> sql.SQL:
+    return sql.SQL("" if family == "number" else ' COLLATE "C"')
+
+
+def _type(family: Family) -> sql.SQL:
+    return sql.SQL("numeric" if family == "number" else "text")
+
+
+def _operator(condition: Equal | Order) -> sql.SQL:
+    return _OPERATORS[condition.operator] if isinstance(condition, Order) else sql.SQL("=")
+
+
+def _bound(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,53 @@
+"""How a store makes its indexes: settings that adapters take by the same names. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from harrier_core.errors import SettingError
+
+# Of a field in metadata: texts; whole numbers; all numbers; true and false.
+IndexKind = Literal["keyword", "integer", "float", "bool"]
+
+_KINDS = get_args(IndexKind)
+
+
+@dataclass(frozen=True, slots=True)
+class Hnsw:
+    """How an HNSW index is made. None leaves a number to the database; an index that is there keeps its own.
+
+    m: how many neighbours a vector is linked with. ef_construction: how many candidates are kept in sight while these
+    are looked for. More of either makes searches more accurate, the index larger and its building slower.
+    """
+
+    m: int | None = None
+    ef_construction: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("m", "ef_construction"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < 1):
+                raise SettingError(f"{name} of an HNSW index must be a positive integer, got {value!r}")
+
+
+def checked_hnsw(hnsw: Hnsw | None, **bounds: tuple[int, int | None]) -> Hnsw | None:
+    """Return the same; raise an error if a number is out of a database's bounds, each given by the number's name."""
+    if hnsw is not None and not isinstance(hnsw, Hnsw):
+        raise SettingError(f"hnsw must be Hnsw(m=..., ef_construction=...), got {type(hnsw).__name__}")
+    for name, (least, most) in bounds.items():
+        value = getattr(hnsw, name, None)
+        if value is not None and (value < least or (most is not None and value > most)):
+            wanted = f"at least {least}" if most is None else f"from {least} to {most}"
+            raise SettingError(f"{name} of this database's HNSW index must be {wanted}, got {value}")
+    return hnsw
+
+
+def checked_indexes(indexes: Mapping[str, IndexKind] | None) -> dict[str, IndexKind]:
+    """Return the fields of metadata to be indexed, with their kinds."""
+    own = dict(indexes or {})
+    for name, kind in own.items():
+        if kind not in _KINDS:
+            raise SettingError(f"the index of field {name!r} must be one of {', '.join(_KINDS)}, got {kind!r}")
+    return own
