@@ -21,3 +21,4 @@ class Search:
     where: Condition | None = None
     exact: bool = False  # compare all chunks, also where there is an index
     with_vectors: bool = False  # matches carry their own
+    ef: int | None = None  # how many candidates an HNSW index keeps in sight; None: the store's own choice

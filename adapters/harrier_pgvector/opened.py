@@ -137,12 +137,17 @@ class OpenTable:
         found, opened = self._connections.run(lambda connection: self._ask(connection, request))
         return [[_match(row, opened) for row in cursor.fetchall()] for cursor in found]
 
-    def read(self, record_ids: Sequence[str] | None = None, where: Condition | None = None) -> Iterator[Stored]:
+    def read(
+        self,
+        record_ids: Sequence[str] | None = None,
+        where: Condition | None = None,
+        numbers: Sequence[int] | None = None,
+    ) -> Iterator[Stored]:
         """Yield the chunks of those records, or of all, that meet the condition, by their keys, as they are needed."""
         condition = compile_condition(where)
 
         def page(last: tuple[str, int]) -> tuple[list[Any], Opened]:
-            return self._rows(lambda opened: ([(*opened.table.read(record_ids, condition, last), True)], {}))
+            return self._rows(lambda opened: ([(*opened.table.read(record_ids, condition, last, numbers), True)], {}))
 
         rows, opened = page(("", -1))
         while rows:
