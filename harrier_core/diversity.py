@@ -19,8 +19,7 @@ def diverse(matches: Sequence[Match], k: int, relevance: float) -> list[Match]:
     Each is the one with the most of `relevance` * its score - (1 - `relevance`) * its cosine to the nearest of those
     that were chosen before. 1 is an ordinary search; 0 looks for difference only, once the nearest is chosen.
     """
-    if not 0 <= relevance <= 1:
-        raise SettingError(f"relevance is a number from 0 to 1, not {relevance!r}")
+    check_relevance(relevance)
     if k < 1:
         raise SettingError(f"k is a whole number above zero, not {k!r}")
     if not matches:
@@ -39,6 +38,12 @@ def diverse(matches: Sequence[Match], k: int, relevance: float) -> list[Match]:
         chosen.append(int(worth.argmax()))
         left[chosen[-1]] = False
     return [matches[each] for each in chosen]
+
+
+def check_relevance(relevance: float) -> None:
+    """Raise SettingError unless it is a number from 0 to 1."""
+    if not 0 <= relevance <= 1:
+        raise SettingError(f"relevance is a number from 0 to 1, not {relevance!r}")
 
 
 def _unit(match: Match) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from harrier_core.errors import EncoderClosed, NotText, Problem
+from harrier_core.errors import EncoderClosed, NotText, Problem, raise_problems, too_long
 from harrier_core.stats import span
 
 if TYPE_CHECKING:
@@ -125,6 +125,9 @@ class Around(Embedder):
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._embedder!r})"
+
     @property
     def name(self) -> str:
         """The model, as the user called it."""
@@ -184,6 +187,17 @@ def _cancel_submitted(submitting: asyncio.Future[Future[Encoded]]) -> None:
 def closed() -> EncoderClosed:
     """Return the error of whoever uses an encoder that was closed."""
     return EncoderClosed("this encoder is closed; make another one with the same settings, which costs nothing")
+
+
+def refuse_too_long(embedder: Embedder, texts: Sequence[str]) -> None:
+    """Raise TextTooLong if texts have more tokens as documents than the embedder takes, unless it cuts them."""
+    if embedder.on_overflow == "truncate" or not texts:
+        return
+    most = embedder.max_tokens
+    room = most - embedder.count_tokens(["a"])[0]
+    long = [at for at, text in enumerate(texts) if len(text.encode()) > room]  # a token is a byte at least
+    counts = zip(long, embedder.count_tokens([texts[at] for at in long]), strict=True)
+    raise_problems([too_long(at, tokens, most) for at, tokens in counts if tokens > most])
 
 
 def listed(texts: object) -> list[Any]:

@@ -9,12 +9,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar
 
 from harrier_core.embedder import Embedder, Encoded, closed, listed
 from harrier_core.ending import refuse_at_end
 from harrier_core.errors import NotText, Problem, SettingError, raise_problems
 from harrier_core.extras import require_encoding
+from harrier_core.foreign import unknown_keyword
 from harrier_core.models import Model, identify, open_model, refuse_changed, weight_files
 from harrier_core.shared import Held, Lease, ProcessLock, Shared
 from harrier_core.space import EmbeddingSpace
@@ -55,12 +56,14 @@ class Encoder(Embedder):
         on_overflow: Literal["error", "truncate"] = "error",
         task: str | Task = DEFAULT_TASK,
         token_budget: int | None = None,
+        **foreign: Never,
     ) -> None:
         """An encoder for a folder, a name on the hub, or harrier-270m, harrier-0.6b or harrier-27b.
 
         device, dtype: chosen for this machine unless given; `placement` says what and why.
         max_tokens: a limit below the model's own. on_overflow: what a longer text is, an error or a text to cut.
         task: what queries are encoded for unless a call says otherwise; token_budget: tokens in one forward pass.
+        foreign: there are no others; a name that another library has for one of these is an error that says so.
         """
         if on_overflow not in ("error", "truncate"):
             raise SettingError(f"on_overflow is 'error' or 'truncate', not {on_overflow!r}")
@@ -79,6 +82,8 @@ class Encoder(Embedder):
             "task": task,
             "token_budget": token_budget,
         }
+        if foreign:
+            raise unknown_keyword("Encoder", next(iter(foreign)), self._settings)
         self._held = Held()
         self._closed = False
         self._truncations = 0

@@ -3,50 +3,57 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+import logging
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from harrier_core.errors import SettingError, StoreMissing
-from harrier_core.filters import parse
+from harrier_core.contents import Contents
+from harrier_core.errors import StoreMissing
+from harrier_core.foreign import refuse_records
 from harrier_core.ingest import Ingest, Progress, Pruning
-from harrier_core.records import MOST_ID_BYTES
+from harrier_core.parts import embedder_of, store_of
 from harrier_core.searching import Searching
-from harrier_core.values import plain, unstorable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
+
+    from numpy.typing import ArrayLike
 
     from harrier_core.chunking import Chunking
     from harrier_core.embedder import Embedder
-    from harrier_core.records import IngestReport, Record, Skipped, VerifyReport
+    from harrier_core.parts import HasIndexEncoder
+    from harrier_core.records import Ingestible, IngestReport
     from harrier_core.space import EmbeddingSpace
-    from harrier_core.store import OpenStore, Stored, VectorStore
+    from harrier_core.store import OpenStore, VectorStore
 
-_CLEARED = 10_000  # records that are removed at once
+log = logging.getLogger(__name__)
 
 
-class Index(Searching):
+class Index(Searching, Contents):
     """Records in a store, found by what they mean. Any number of threads and tasks may use it at once.
 
     It is a handful of settings: making one opens nothing, and pickling one carries a store's and an encoder's settings.
     A copy within the process, also of what holds one, is the Index itself.
     """
 
-    def __init__(self, store: VectorStore, encoder: Embedder, *, chunking: Chunking | None = None) -> None:
+    def __init__(
+        self, store: VectorStore | str, encoder: Embedder | HasIndexEncoder, *, chunking: Chunking | None = None
+    ) -> None:
         """Put an index over a store. It opens nothing yet.
 
-        chunking: how records that are longer are cut; without it a record longer than the model takes is rejected.
+        store: a store, or its URL as `open_store` takes it. encoder: an Encoder or another Embedder, or what has one as
+        its `index_encoder`: LangChain's HarrierEmbeddings, LlamaIndex's HarrierEmbedding. chunking: how records that
+        are longer are cut; without it a record longer than the model takes is rejected.
         """
-        self.store = store
-        self.encoder = encoder
+        self.store = store_of(store)
+        self.encoder = embedder_of(encoder)
         self.chunking = chunking
         self._space: EmbeddingSpace | None = None
         self._handle: OpenStore | None = None
 
-    def using(self, encoder: Embedder) -> Index:
+    def using(self, encoder: Embedder | HasIndexEncoder) -> Index:
         """Return an index over the same store, with another encoder of the same space. Closing either closes both."""
         return Index(self.store, encoder, chunking=self.chunking)
 
@@ -54,25 +61,29 @@ class Index(Searching):
 
     def ingest(
         self,
-        records: Iterable[Record | Skipped],
+        records: Iterable[Ingestible],
         *,
+        vectors: ArrayLike | Iterable[ArrayLike] | None = None,
         prune: bool | Pruning = False,
         on_progress: Progress | None = None,
         build_indexes: bool = True,
     ) -> IngestReport:
         """Make the store hold these records as they are now: a second run changes nothing.
 
-        records: any iterable, read as it is needed, of any length. A bad record is reported and left out. prune: remove
-        records that are not among them, or some of those, as a Pruning says. on_progress: called
-        with the report so far after each window. build_indexes: at the end, build what searches need, unless somebody
-        else loads or builds; with False, call `build_indexes` once all of several loads are done.
+        records: any iterable, read as it is needed, of any length. A bad record is reported and left out. vectors:
+        those of the records, in their order, made before by the same model; one in a hundred is compared with what the
+        encoder makes of its text, and WrongSpace is raised if they are not alike. prune: remove records that are not
+        among them, or some of those, as a Pruning says. on_progress: called with the report so far after each window.
+        build_indexes: at the end, build what searches need, unless somebody else loads or builds; with False, call
+        `build_indexes` once all of several loads are done.
         """
-        return self._run(self._ingest(on_progress), records, prune=prune, build_indexes=build_indexes)
+        return self._run(self._ingest(on_progress), records, vectors, prune=prune, build_indexes=build_indexes)
 
     async def aingest(
         self,
-        records: Iterable[Record | Skipped],
+        records: Iterable[Ingestible],
         *,
+        vectors: ArrayLike | Iterable[ArrayLike] | None = None,
         prune: bool | Pruning = False,
         on_progress: Progress | None = None,
         build_indexes: bool = True,
@@ -85,7 +96,7 @@ class Index(Searching):
                 loop.call_soon_threadsafe(on_progress, report)
 
         ingest = self._ingest(tell)
-        run = partial(self._run, ingest, records, prune=prune, build_indexes=build_indexes)
+        run = partial(self._run, ingest, records, vectors, prune=prune, build_indexes=build_indexes)
         thread = ThreadPoolExecutor(1, thread_name_prefix="harrier-ingest")
         try:
             return await loop.run_in_executor(thread, run)
@@ -99,13 +110,22 @@ class Index(Searching):
         return Ingest(self.encoder, self.chunking, on_progress)
 
     def _run(
-        self, ingest: Ingest, records: Iterable[Record | Skipped], *, prune: bool | Pruning, build_indexes: bool
+        self,
+        ingest: Ingest,
+        records: Iterable[Ingestible],
+        vectors: object,
+        *,
+        prune: bool | Pruning,
+        build_indexes: bool,
     ) -> IngestReport:
+        refuse_records(records)
         self._handle = self.store.open(self._encoder_space(), create=True)
-        return ingest.run(self._handle, records, prune=prune, build_indexes=build_indexes)
+        report = ingest.run(self._handle, records, vectors=vectors, prune=prune, build_indexes=build_indexes)
+        log.info("ingest: %s", report)
+        return report
 
     def plan(
-        self, records: Iterable[Record | Skipped], *, prune: bool | Pruning = False, on_progress: Progress | None = None
+        self, records: Iterable[Ingestible], *, prune: bool | Pruning = False, on_progress: Progress | None = None
     ) -> IngestReport:
         """Return the report that `ingest` would give for these records. It encodes nothing and writes nothing.
 
@@ -113,6 +133,7 @@ class Index(Searching):
         """
         from harrier_core.rehearsal import Measuring, Untouched
 
+        refuse_records(records)
         try:
             store = Untouched(self._opened())
         except StoreMissing:
@@ -120,56 +141,12 @@ class Index(Searching):
         ingest = Ingest(Measuring(self.encoder), self.chunking, on_progress)
         return ingest.run(store, records, prune=prune, build_indexes=False)
 
-    def build_indexes(self) -> None:
-        """Build what searches need, once loads are over, unless somebody else loads or builds."""
-        self._opened().build_indexes()
+    def drop(self) -> None:
+        """Remove the table or collection itself, with all that is in it; do nothing if there is none."""
+        self.store.drop()
+        self._handle = None
 
-    def delete(self, record_ids: Iterable[str]) -> int:
-        """Remove records, and return how many chunks those were: none where there is nothing."""
-        ids = _listed(record_ids)
-        try:
-            return self._opened().delete(ids)
-        except StoreMissing:
-            return 0
-
-    async def adelete(self, record_ids: Iterable[str]) -> int:
-        """Do what `delete` does, without holding up the event loop."""
-        return await asyncio.to_thread(self.delete, record_ids)
-
-    def clear(self) -> int:
-        """Remove all records, and return how many chunks those were: none where there is nothing."""
-        try:
-            store = self._opened()
-            ids = list(store.record_ids())
-        except StoreMissing:
-            return 0
-        return sum(store.delete(ids[begin : begin + _CLEARED]) for begin in range(0, len(ids), _CLEARED))
-
-    # -- looking inside, life
-
-    def count(self) -> int:
-        """Return how many chunks there are."""
-        return self._opened().count()
-
-    def record_ids(self) -> Iterator[str]:
-        """Yield the ids of all records, each once, in any order."""
-        return self._opened().record_ids()
-
-    def read(self, record_ids: Iterable[str] | None = None, where: Mapping[str, Any] | None = None) -> Iterator[Stored]:
-        """Yield the chunks of those records, or of all, that meet `where`, with their vectors, as they are needed."""
-        condition = parse(where)
-        ids = None if record_ids is None else _listed(record_ids)
-        return self._opened().read(ids, condition)
-
-    def verify(self, sample: int = 100, on_progress: Callable[[VerifyReport], None] | None = None) -> VerifyReport:
-        """Tell whether what is stored is what belongs there: look at every chunk, and encode some `sample` of them.
-
-        A vector of another length than one, with NaN, or of a text that was changed behind the kit's back is reported.
-        A CachedEncoder's cache is not asked: the vectors are made again.
-        """
-        from harrier_core.verify import verify
-
-        return verify(self._opened(), self.encoder.uncached, sample, on_progress)
+    # -- life
 
     def close(self) -> None:
         """Close the store; the encoder is its owner's."""
@@ -197,6 +174,10 @@ class Index(Searching):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
+    def __repr__(self) -> str:
+        chunking = "" if self.chunking is None else f", chunking={self.chunking!r}"
+        return f"Index({self.store!r}, {self.encoder!r}{chunking})"
+
     def _encoder_space(self) -> EmbeddingSpace:
         if self._space is None:  # it does not change
             self._space = self.encoder.space
@@ -206,14 +187,3 @@ class Index(Searching):
         if self._handle is None:
             self._handle = self.store.open(self._encoder_space())
         return self._handle
-
-
-def _listed(record_ids: Iterable[str]) -> list[str]:
-    """Those that can be stored at all."""
-    if isinstance(record_ids, str):
-        raise SettingError("record_ids is a list of ids; put a single one in a list")
-    ids = list(record_ids)
-    for each in ids:
-        if not isinstance(each, str):
-            raise SettingError(f"a record's id is a str, not {type(each).__name__}")
-    return [plain(each) for each in ids if not unstorable(each) and len(each.encode()) <= MOST_ID_BYTES]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
@@ -28,12 +28,14 @@ from harrier_core.errors import (
     StoreError,
 )
 from harrier_core.filters import parse
+from harrier_core.given import GivenVectors
+from harrier_core.intake import Arrived, Intake
 from harrier_core.planning import Plan, plan
-from harrier_core.records import Chunk, IngestReport, Metadata, Record, Skipped, Unstorable, checked, id_hash
+from harrier_core.records import Ingestible, IngestReport, Metadata, Record, id_hash
 from harrier_core.store import IngestStore, Written
 
 if TYPE_CHECKING:
-    from harrier_core.types import Vectors
+    from harrier_core.types import Vector, Vectors
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ WINDOW_RECORDS, WINDOW_CHARACTERS = 1_000, 2_000_000
 # Windows under way: three being written, so that a database has work while rows are made for it and commits are waited
 # for; one being encoded; one that waits for the model.
 _WRITERS, _UNDER_WAY = 3, 5
+# What an embedder raises of some of the texts, while the others can be encoded.
+_OF_TEXTS = (InputError, BadVectors, OutOfMemory)
 # How often records may turn out to be changed by somebody else before that is an error.
 _ATTEMPTS = 20
 
@@ -76,27 +80,31 @@ class Ingest:
         self._chunking = chunking
         self._on_progress = on_progress
         self._begin = perf_counter()
-        self._seen: set[int] = set()  # hashes of record ids: some 70 bytes each
-        self._nameless: list[str] = []  # why records without an id were rejected
+        self._given: GivenVectors | None = None
+        self._intake: Intake
         self._under_way: deque[tuple[_Window, Future[IngestReport]]] = deque()
         self.report = IngestReport()
 
     def run(
         self,
         store: IngestStore,
-        records: Iterable[Record | Skipped],
+        records: Iterable[Ingestible],
         *,
+        vectors: object = None,
         prune: bool | Pruning = False,
         build_indexes: bool,
     ) -> IngestReport:
         """Ingest all records into a store, and with `prune` remove those of the store that are not among them."""
         self._store = store
+        self._given = None if vectors is None else GivenVectors(self._embedder)
+        self._intake = Intake(WINDOW_RECORDS, WINDOW_CHARACTERS, self._given)
         with ThreadPoolExecutor(_WRITERS, thread_name_prefix="harrier-write") as writing:
             try:
-                for window, repeated in self._windows(records):
-                    if repeated:  # what is known of a record may be about to change
+                for arrived in self._intake.windows(records, vectors):
+                    if arrived.again:  # what is known of a record may be about to change
                         self._wait(0)
-                    planned = self._planned(window)
+                    planned = self._planned(arrived)
+                    self._add(arrived.report)
                     if planned.plan.chunks:
                         refuse_at_end()
                         self._under_way.append((planned, writing.submit(self._finish, planned)))
@@ -126,81 +134,53 @@ class Ingest:
             written.cancel()
             window.vectors.cancel()
 
-    # -- reading
-
-    def _windows(self, records: Iterable[Record | Skipped]) -> Iterator[tuple[dict[str, Record], bool]]:
-        """Sound records by their ids, a window at a time, and whether one of them came in an earlier window."""
-        window: dict[str, Record] = {}
-        characters = 0
-        again = False
-        for number, given in enumerate(records):
-            if isinstance(given, Skipped):
-                if not given.gone:
-                    self._seen.add(id_hash(given.id))
-                self.report.rejected.append((given.id, given.reason))
-                continue
-            self.report.records += 1
-            try:
-                record = checked(given)
-            except Unstorable as error:
-                self._leave_out(given, number, str(error))
-                continue
-            hash_ = id_hash(record.id)
-            if hash_ in self._seen:
-                self.report.repeated.append(record.id)
-                again = again or record.id not in window
-            self._seen.add(hash_)
-            window[record.id] = record
-            characters += len(record.text)
-            if len(window) == WINDOW_RECORDS or characters >= WINDOW_CHARACTERS:
-                yield window, again
-                window, characters, again = {}, 0, False
-        if window:
-            yield window, again
-
-    def _leave_out(self, record: object, number: int, problem: str) -> None:
-        record_id = getattr(record, "id", None)
-        if isinstance(record_id, str):
-            self._seen.add(id_hash(record_id))  # what is stored of it is not gone from the source: it is not pruned
-            self.report.rejected.append((record_id, problem))
-        else:
-            self._nameless.append(problem)
-            self.report.rejected.append((f"number {number}" if record_id is None else str(record_id), problem))
-
     # -- planning: what is new
 
-    def _planned(self, records: dict[str, Record]) -> _Window:
+    def _planned(self, arrived: Arrived) -> _Window:
         """A window's plan, whose vectors are under way."""
-        chunks = self._chunks(records)
-        window = _Window(plan(chunks, self._store.known(list(chunks))))
+        counts = self._counts(arrived.records.values())
+        if self._given and self._chunking:
+            arrived.leave_out_cut(counts, self._chunking.tokens)
+        chunked = {
+            record.id: chunks(record, counts[record.id], self._chunking, self._embedder.count_tokens)
+            for record in arrived.records.values()
+        }
+        window = _Window(plan(chunked, self._store.known(list(chunked))), arrived.vectors)
         window.report.unchanged = window.plan.unchanged
+        log.debug(
+            "a window of %d records: %d chunks are new, %d are described anew, %d are unchanged",
+            *(len(chunked), len(window.plan.encoded), len(window.plan.described), window.plan.unchanged),
+        )
         self._encode(window)
         return window
 
-    def _chunks(self, records: dict[str, Record]) -> dict[str, list[Chunk]]:
-        if self._chunking is None:
-            return {record.id: chunks(record, 0, None, self._embedder.count_tokens) for record in records.values()}
-        # A token is a byte at least: what has few of them needs no counting.
-        room = self._chunking.tokens - self._embedder.count_tokens(["a"])[0]
-        long = [record for record in records.values() if len(record.text.encode()) > room]
-        counts = dict.fromkeys(records, 0)
-        counts |= zip((each.id for each in long), self._embedder.count_tokens([r.text for r in long]), strict=True)
-        return {
-            record.id: chunks(record, counts[record.id], self._chunking, self._embedder.count_tokens)
-            for record in records.values()
-        }
+    def _counts(self, records: Collection[Record]) -> dict[str, int]:
+        """The tokens of each record, as far as they decide how it is cut."""
+        counts = dict.fromkeys((record.id for record in records), 0)
+        if self._chunking is not None and records:
+            # A token is a byte at least: what has few of them needs no counting.
+            room = self._chunking.tokens - self._embedder.count_tokens(["a"])[0]
+            long = [record for record in records if len(record.text.encode()) > room]
+            texts = [record.text for record in long]
+            counts |= zip((each.id for each in long), self._embedder.count_tokens(texts), strict=True)
+        return counts
 
     def _encode(self, window: _Window) -> None:
         """Begin to encode a window's texts; a record with one that cannot be is rejected, and the others go on."""
         while True:
             try:
-                window.vectors = self._embedder.submit_documents(window.plan.texts)
-            except InputError as error:
-                window.reject({each.position: each.reason for each in error.problems})
+                window.vectors = self._submit(window)
+            except _OF_TEXTS as error:
+                window.reject(_reasons(error))
             else:
                 if self._stopped.is_set():  # `stop` saw the vectors that were there before these
                     window.vectors.cancel()
                 return
+
+    def _submit(self, window: _Window) -> Future[Encoded]:
+        if self._given is None:
+            return self._embedder.submit_documents(window.plan.texts)
+        return self._given.submit(window.plan.texts, [window.given[chunk.record_id] for chunk in window.plan.encoded])
 
     # -- finishing: on a writing thread
 
@@ -227,13 +207,8 @@ class Ingest:
                 return window.vectors.result().vectors
             except CancelledError:
                 raise EncoderClosed("the encoder was closed while an ingest needed it; run the ingest again") from None
-            except InputError as error:
-                reasons = {each.position: each.reason for each in error.problems}
-            except BadVectors as error:
-                reasons = dict.fromkeys(error.positions, "gets no sound vector from the model")
-            except OutOfMemory as error:
-                reasons = {error.position: "is too long for the memory that there is"}
-            window.reject(reasons)
+            except _OF_TEXTS as error:
+                window.reject(_reasons(error))
             self._encode(window)
 
     def _wait(self, most: int) -> None:
@@ -255,17 +230,18 @@ class Ingest:
     # -- afterwards
 
     def _prune(self, pruning: Pruning) -> None:
-        if not self._seen and pruning == Pruning():
+        seen, nameless = self._intake.seen, self._intake.nameless
+        if not seen and pruning == Pruning():
             raise SettingError(
                 "prune=True, and there was no record at all: that would remove everything; if it is meant, use delete"
             )
-        if self._nameless:
+        if nameless:
             raise SettingError(
-                f"prune=True, but records had no id, {len(self._nameless)} in all, and the first "
-                f"{self._nameless[0]}; nothing was removed, for they may stand for anything: mend them, and try again"
+                f"prune=True, but records had no id, {len(nameless)} in all, and the first "
+                f"{nameless[0]}; nothing was removed, for they may stand for anything: mend them, and try again"
             )
         where = parse(pruning.where)
-        unseen = [record_id for record_id in self._store.record_ids() if id_hash(record_id) not in self._seen]
+        unseen = [record_id for record_id in self._store.record_ids() if id_hash(record_id) not in seen]
         for begin in range(0, len(unseen), WINDOW_RECORDS):
             ids = unseen[begin : begin + WINDOW_RECORDS]
             if pruning != Pruning():
@@ -277,8 +253,9 @@ class Ingest:
 class _Window:
     """A plan under way, and what became of it."""
 
-    def __init__(self, planned: Plan) -> None:
+    def __init__(self, planned: Plan, given: Mapping[str, Vector]) -> None:
         self.plan = planned
+        self.given = given  # vectors that came with the records, by their ids
         self.vectors: Future[Encoded] = Future()
         self.report = IngestReport()
 
@@ -293,6 +270,15 @@ class _Window:
         self.report.rejected += written.rejected.items()
         left = {*written.rejected, *written.changed, *written.lost}
         done = self.plan.without(left) if left else self.plan
-        self.report.encoded += len(done.encoded)
+        self.report.encoded += 0 if self.given else len(done.encoded)
         self.report.written += len(done.encoded) + len(done.described)
         self.report.deleted += written.deleted
+
+
+def _reasons(error: InputError | BadVectors | OutOfMemory) -> dict[int, str]:
+    """Return why the texts at these positions have no vectors."""
+    if isinstance(error, InputError):
+        return {each.position: each.reason for each in error.problems}
+    if isinstance(error, BadVectors):
+        return dict.fromkeys(error.positions, "gets no sound vector from the model")
+    return {error.position: "is too long for the memory that there is"}

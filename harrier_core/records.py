@@ -113,6 +113,8 @@ class Match:
     score: float  # what matches are ordered by; higher is better
     cosine: float | None = None  # of the query's vector and the chunk's; None if they were not compared
     vector: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)  # where it was asked for
+    # With `expand`: the chunk and those around it in its record, by their numbers; otherwise empty.
+    around: tuple[Chunk, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def id(self) -> str:
@@ -149,6 +151,16 @@ class Match:
         """Where in the record's text the chunk ends."""
         return self.chunk.end
 
+    @property
+    def passage(self) -> str:
+        """The text of `around` without overlaps, or the chunk's own; a line break where the chunking left a gap."""
+        first, *others = self.around or (self.chunk,)
+        parts, end = [first.text], first.end
+        for chunk in others:
+            parts.append(f"\n{chunk.text}" if chunk.start > end else chunk.text[end - chunk.start :])
+            end = max(end, chunk.end)
+        return "".join(parts)
+
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
@@ -162,6 +174,9 @@ class Skipped:
     gone: bool = False
 
 
+Ingestible = Record | Skipped | Mapping[str, Any]  # a mapping has "id" and "text", and "metadata" perhaps
+
+
 @dataclass(slots=True)
 class IngestReport:
     """What an ingest did, in chunks unless it says otherwise."""
@@ -170,7 +185,7 @@ class IngestReport:
     written: int = 0
     unchanged: int = 0
     deleted: int = 0
-    encoded: int = 0  # of the written ones; the others had their metadata changed only
+    encoded: int = 0  # of the written ones; the others were given vectors, or had their metadata changed only
     seconds: float = 0.0
     rejected: list[tuple[str, str]] = field(default_factory=list)  # (record id, reason)
     repeated: list[str] = field(default_factory=list)  # ids that came more than once; their last record counts

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 
-from harrier_core.embedder import Around, Encoded, listed
-from harrier_core.errors import StoreMissing, TextTooLong, too_long
+from harrier_core.embedder import Around, Encoded, listed, refuse_too_long
+from harrier_core.errors import StoreMissing
 from harrier_core.filters import Condition
 from harrier_core.store import Hashes, IngestStore, Stored, Write, Written
 
@@ -19,12 +19,10 @@ class Measuring(Around):
         """Return zeros, or raise what a text that is too long would raise."""
         import numpy as np
 
-        counts = self._embedder.count_tokens(listed(texts))
-        most = self._embedder.max_tokens
-        if self._embedder.on_overflow == "error" and (long := [at for at, count in enumerate(counts) if count > most]):
-            raise TextTooLong([too_long(at, counts[at], most) for at in long])
+        given = listed(texts)
+        refuse_too_long(self._embedder, given)
         done: Future[Encoded] = Future()
-        done.set_result(Encoded(np.zeros((len(counts), self.dimensions), dtype=np.float32), counts))
+        done.set_result(Encoded(np.zeros((len(given), self.dimensions), dtype=np.float32), [0] * len(given)))
         return done
 
 
@@ -54,11 +52,16 @@ class Untouched:
             if self._store is not None:
                 yield from self._store.record_ids()
 
-    def read(self, record_ids: Sequence[str] | None = None, where: Condition | None = None) -> Iterator[Stored]:
+    def read(
+        self,
+        record_ids: Sequence[str] | None = None,
+        where: Condition | None = None,
+        numbers: Sequence[int] | None = None,
+    ) -> Iterator[Stored]:
         """Yield what is there."""
         with suppress(StoreMissing):
             if self._store is not None:
-                yield from self._store.read(record_ids, where)
+                yield from self._store.read(record_ids, where, numbers)
 
     def build_indexes(self) -> None:
         """Build nothing."""

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from harrier_core.diversity import diverse
 from harrier_core.errors import SettingError
 from harrier_core.filters import parse
-from harrier_core.query import Search
+from harrier_core.options import Expand, Options
+from harrier_core.passages import expanded
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from harrier_core.embedder import Embedder
-    from harrier_core.filters import Condition
     from harrier_core.records import Match
     from harrier_core.store import OpenStore
     from harrier_core.tasks import Task
     from harrier_core.types import Vectors
 
+log = logging.getLogger(__name__)
+
+Where = Mapping[str, Any]
+
 
 class Searching(ABC):
-    """The searches of an Index. The instruction is on every query."""
+    """The searches of an Index. The instruction is on every query.
+
+    All of them take these keywords. where: conditions on metadata, as in `harrier_core.filters`: {"lang": "fr",
+    "year": {"$gte": 2020}}. min_score: leave out matches with a lower score. exact: compare all chunks, also where
+    there is an index. ef: how many candidates the HNSW index keeps in sight; more find more, and take longer. expand:
+    give each match the chunks around it in `around` and `passage`, so many on either side, or "record" for all of its
+    record.
+    """
 
     encoder: Embedder
 
@@ -34,131 +44,183 @@ class Searching(ABC):
         """Return the store, open for the encoder's space; where it is open already, it costs nothing."""
 
     def search(
-        self, query: str, k: int = 5, where: Mapping[str, Any] | None = None, *, task: str | Task | None = None
+        self,
+        query: str,
+        k: int = 5,
+        where: Where | None = None,
+        *,
+        task: str | Task | None = None,
+        offset: int = 0,
+        min_score: float | None = None,
+        exact: bool = False,
+        ef: int | None = None,
+        expand: Expand = 0,
     ) -> list[Match]:
         """Return the k chunks nearest to a query, best first, encoded for `task` or the encoder's own.
 
-        where: conditions on metadata, as in `harrier_core.filters`: {"lang": "fr", "year": {"$gte": 2020}}.
+        offset: leave out the first so many, for a second page. See `Searching` for the other keywords.
         """
-        [matches] = self.search_many([query], k, where, task=task)
+        [matches] = self._found([query], task, Options(k, parse(where), offset, min_score, exact, ef, expand))
         return matches
 
     def search_many(
         self,
         queries: Iterable[str],
         k: int = 5,
-        where: Mapping[str, Any] | None = None,
+        where: Where | None = None,
         *,
         task: str | Task | None = None,
+        offset: int = 0,
+        min_score: float | None = None,
+        exact: bool = False,
+        ef: int | None = None,
+        expand: Expand = 0,
     ) -> list[list[Match]]:
         """Return what `search` does for each query; they are encoded together, and the store is asked once."""
-        store, condition = self._ready(k, where)
-        return store.search(Search(self.encoder.encode_queries(queries, task=task), k, condition))
+        return self._found(queries, task, Options(k, parse(where), offset, min_score, exact, ef, expand))
 
     def search_diverse(
         self,
         query: str,
         k: int = 5,
-        where: Mapping[str, Any] | None = None,
+        where: Where | None = None,
         *,
         task: str | Task | None = None,
         among: int = 20,
         relevance: float = 0.5,
+        min_score: float | None = None,
+        exact: bool = False,
+        ef: int | None = None,
+        expand: Expand = 0,
     ) -> list[Match]:
         """Return k of the `among` nearest chunks, chosen so that they say different things.
 
-        relevance: 1 looks at nearness to the query only, 0 at difference only (maximal marginal relevance).
+        relevance: 1 looks at nearness to the query only, 0 at difference only (maximal marginal relevance). See
+        `Searching` for the other keywords.
         """
-        store, condition = self._ready(k, where)
-        vectors = self.encoder.encode_queries([query], task=task)
-        [matches] = store.search(Search(vectors, max(k, among), condition, with_vectors=True))
-        return diverse(matches, k, relevance)
+        diverse = Options(k, parse(where), 0, min_score, exact, ef, expand, among=among, relevance=relevance)
+        [matches] = self._found([query], task, diverse)
+        return matches
 
     def search_vectors(
         self,
         vectors: ArrayLike,
         k: int = 5,
-        where: Mapping[str, Any] | None = None,
+        where: Where | None = None,
         *,
+        offset: int = 0,
+        min_score: float | None = None,
         exact: bool = False,
+        ef: int | None = None,
+        expand: Expand = 0,
         with_vectors: bool = False,
     ) -> list[list[Match]]:
         """Return what `search` does for queries that were encoded before, one a row, by an encoder of the same space.
 
-        exact: compare all chunks, also where there is an index, to know what an index misses. with_vectors: matches
-        carry their own, as `diversity.diverse` needs them.
+        with_vectors: matches carry their own, as `diversity.diverse` needs them. See `Searching` for the others.
         """
-        store, condition = self._ready(k, where)
-        return store.search(Search(self._rows(vectors), k, condition, exact, with_vectors))
+        options = Options(k, parse(where), offset, min_score, exact, ef, expand, with_vectors)
+        return self._near(vectors, options)
 
     async def asearch(
-        self, query: str, k: int = 5, where: Mapping[str, Any] | None = None, *, task: str | Task | None = None
+        self,
+        query: str,
+        k: int = 5,
+        where: Where | None = None,
+        *,
+        task: str | Task | None = None,
+        offset: int = 0,
+        min_score: float | None = None,
+        exact: bool = False,
+        ef: int | None = None,
+        expand: Expand = 0,
     ) -> list[Match]:
         """Return what `search` does, without holding up the event loop."""
-        [matches] = await self.asearch_many([query], k, where, task=task)
+        [matches] = await self._afound([query], task, Options(k, parse(where), offset, min_score, exact, ef, expand))
         return matches
 
     async def asearch_many(
         self,
         queries: Iterable[str],
         k: int = 5,
-        where: Mapping[str, Any] | None = None,
+        where: Where | None = None,
         *,
         task: str | Task | None = None,
+        offset: int = 0,
+        min_score: float | None = None,
+        exact: bool = False,
+        ef: int | None = None,
+        expand: Expand = 0,
     ) -> list[list[Match]]:
         """Return what `search_many` does, without holding up the event loop."""
-        store, condition = await asyncio.to_thread(self._ready, k, where)
-        vectors = await self.encoder.aencode_queries(queries, task=task)
-        return await asyncio.to_thread(store.search, Search(vectors, k, condition))
+        return await self._afound(queries, task, Options(k, parse(where), offset, min_score, exact, ef, expand))
 
     async def asearch_diverse(
         self,
         query: str,
         k: int = 5,
-        where: Mapping[str, Any] | None = None,
+        where: Where | None = None,
         *,
         task: str | Task | None = None,
         among: int = 20,
         relevance: float = 0.5,
+        min_score: float | None = None,
+        exact: bool = False,
+        ef: int | None = None,
+        expand: Expand = 0,
     ) -> list[Match]:
         """Return what `search_diverse` does, without holding up the event loop."""
-        store, condition = await asyncio.to_thread(self._ready, k, where)
-        vectors = await self.encoder.aencode_queries([query], task=task)
-        search = Search(vectors, max(k, among), condition, with_vectors=True)
-        [matches] = await asyncio.to_thread(store.search, search)
-        return diverse(matches, k, relevance)
+        diverse = Options(k, parse(where), 0, min_score, exact, ef, expand, among=among, relevance=relevance)
+        [matches] = await self._afound([query], task, diverse)
+        return matches
 
     async def asearch_vectors(
         self,
         vectors: ArrayLike,
         k: int = 5,
-        where: Mapping[str, Any] | None = None,
+        where: Where | None = None,
         *,
+        offset: int = 0,
+        min_score: float | None = None,
         exact: bool = False,
+        ef: int | None = None,
+        expand: Expand = 0,
         with_vectors: bool = False,
     ) -> list[list[Match]]:
         """Return what `search_vectors` does, without holding up the event loop."""
-        search = partial(self.search_vectors, vectors, k, where, exact=exact, with_vectors=with_vectors)
-        return await asyncio.to_thread(search)
+        options = Options(k, parse(where), offset, min_score, exact, ef, expand, with_vectors)
+        return await asyncio.to_thread(self._near, vectors, options)
 
-    def _ready(self, k: int, where: Mapping[str, Any] | None) -> tuple[OpenStore, Condition | None]:
-        """Whatever can be wrong with a search is found before the model runs."""
-        if type(k) is not int or k < 1:
-            raise SettingError(f"k is a whole number above zero, not {k!r}")
-        if k >= 2**31:  # beyond it the stores have errors of their own
-            raise SettingError(f"k is a whole number below 2**31, not {k}")
-        condition = parse(where)
-        return self._opened(), condition
+    # -- options were checked and the store is open before the model runs
 
-    def _rows(self, vectors: ArrayLike) -> Vectors:
-        """Vectors of a caller's, at unit length."""
-        import numpy as np
+    def _found(self, queries: Iterable[str], task: str | Task | None, options: Options) -> list[list[Match]]:
+        store = self._opened()
+        return _matches(store, self.encoder.encode_queries(queries, task=task), options)
 
-        dimensions = self.encoder.dimensions
-        rows = np.array(vectors, dtype=np.float32)
-        if rows.ndim != 2 or rows.shape[1] != dimensions:
-            raise SettingError(f"vectors are rows of {dimensions} numbers, not an array of shape {rows.shape}")
-        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        if not (np.isfinite(lengths).all() and lengths.all()):
-            raise SettingError("a vector is not finite, or zero: it points nowhere")
-        return np.asarray(rows / lengths, dtype=np.float32)
+    async def _afound(self, queries: Iterable[str], task: str | Task | None, options: Options) -> list[list[Match]]:
+        store = await asyncio.to_thread(self._opened)
+        vectors = await self.encoder.aencode_queries(queries, task=task)
+        return await asyncio.to_thread(_matches, store, vectors, options)
+
+    def _near(self, vectors: ArrayLike, options: Options) -> list[list[Match]]:
+        store = self._opened()
+        return _matches(store, _rows(vectors, self.encoder.dimensions), options)
+
+
+def _matches(store: OpenStore, vectors: Vectors, options: Options) -> list[list[Match]]:
+    found = [options.chosen(each) for each in store.search(options.search(vectors))]
+    log.debug("%d queries answered with %d matches", len(found), sum(map(len, found)))
+    return expanded(found, options.expand, store)
+
+
+def _rows(vectors: ArrayLike, dimensions: int) -> Vectors:
+    """Vectors of a caller's, at unit length."""
+    import numpy as np
+
+    rows = np.array(vectors, dtype=np.float32)
+    if rows.ndim != 2 or rows.shape[1] != dimensions:
+        raise SettingError(f"vectors are rows of {dimensions} numbers, not an array of shape {rows.shape}")
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    if not (np.isfinite(lengths).all() and lengths.all()):
+        raise SettingError("a vector is not finite, or zero: it points nowhere")
+    return np.asarray(rows / lengths, dtype=np.float32)

@@ -133,8 +133,17 @@ class IngestStore(Protocol):
     def record_ids(self) -> Iterator[str]:
         """Yield the ids of all records, each once, in any order."""
 
-    def read(self, record_ids: Sequence[str] | None = None, where: Condition | None = None) -> Iterator[Stored]:
-        """Yield the chunks of those records, or all, that meet the condition, in any order, as they are needed."""
+    def read(
+        self,
+        record_ids: Sequence[str] | None = None,
+        where: Condition | None = None,
+        numbers: Sequence[int] | None = None,
+    ) -> Iterator[Stored]:
+        """Yield the chunks of those records, or all, that meet the condition, in any order, as they are needed.
+
+        numbers: only chunks that have one of these numbers within their records. A second read gives the same order as
+        long as nothing is written.
+        """
 
     def build_indexes(self) -> None:
         """Build what searches need and a load should not wait for, unless somebody else loads or builds."""

@@ -6,3 +6,4 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]  # (texts, dimensions)
+Vector = NDArray[np.float32]  # (dimensions,)

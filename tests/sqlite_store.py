@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from harrier_core import Chunk, EmbeddingSpace, Facts, Hashes, Match, Search, Stored, Write, Written, errors
-from harrier_core.filters import Condition, meets
+from harrier_core.filters import meets
 
 _CHUNKS = "record_id TEXT, number INT, text TEXT, metadata TEXT, start INT, end INT, hash BLOB, vector BLOB"
 _PUT = "INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -96,11 +96,12 @@ class SqliteStore:
     def count(self) -> int:
         return int(self._rows("SELECT count(*) FROM chunks")[0][0])
 
-    def read(self, record_ids: Sequence[str] | None = None, where: Condition | None = None) -> Iterator[Stored]:
+    def read(self, record_ids: Any = None, where: Any = None, numbers: Any = None) -> Iterator[Stored]:
         wanted = None if record_ids is None else set(record_ids)
         for record_id, number, text, metadata, start, end, hash_, vector in self._rows("SELECT * FROM chunks"):
             chunk = Chunk(record_id, number, text, json.loads(metadata), start, end, hash_)
-            if (wanted is None or record_id in wanted) and meets(chunk.metadata, where):
+            asked = (wanted is None or record_id in wanted) and (numbers is None or number in numbers)
+            if asked and meets(chunk.metadata, where):
                 yield Stored(chunk, np.frombuffer(vector, np.float32))
 
     def search(self, search: Search) -> list[list[Match]]:

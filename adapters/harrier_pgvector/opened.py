@@ -143,11 +143,16 @@ class OpenTable:
         found, opened = self._connections.run(lambda connection: self._ask(connection, request))
         return [[_match(row, opened) for row in cursor.fetchall()] for cursor in found]
 
-    def read(self, record_ids: Sequence[str] | None = None, where: Condition | None = None) -> Iterator[Stored]:
+    def read(
+        self,
+        record_ids: Sequence[str] | None = None,
+        where: Condition | None = None,
+        numbers: Sequence[int] | None = None,
+    ) -> Iterator[Stored]:
         """Yield the chunks of those records, or of all, that meet the condition, by their keys, as they are needed."""
 
         def request(opened: Opened, last: tuple[str, int]) -> Request:
-            return [(*opened.table.read(record_ids, compile_where(where, opened.typed), last), True)], {}
+            return [(*opened.table.read(record_ids, compile_where(where, opened.typed), last, numbers), True)], {}
 
         def page(last: tuple[str, int]) -> tuple[list[Any], Opened]:
             return self._rows(lambda opened: request(opened, last))

@@ -284,17 +284,24 @@ class Table:
         return sql.SQL("{}(embedding)").format(self._its(f"{self.precision}_send"))
 
     def read(
-        self, record_ids: Sequence[str] | None, condition: Compiled, after: tuple[str, int]
+        self,
+        record_ids: Sequence[str] | None,
+        condition: Compiled,
+        after: tuple[str, int],
+        numbers: Sequence[int] | None,
     ) -> tuple[sql.Composed, list[object]]:
-        """The next chunks by their keys, of those records or of all, and what is bound in it."""
+        """The next chunks by their keys, of those records and with those numbers or of all, and what is bound in it."""
         where, values = condition
         own = sql.SQL("true") if record_ids is None else sql.SQL("record_id = {}").format(ANY_OF)
+        numbered = sql.SQL("true" if numbers is None else "number = ANY(%s::int[])")
         read = """
             SELECT record_id, number, text, metadata, start_at, end_at, hash, {stored} FROM {table}
-            WHERE (record_id, number) > (%s::text, %s::int) AND {own} AND {where}
+            WHERE (record_id, number) > (%s::text, %s::int) AND {own} AND {numbered} AND {where}
             ORDER BY record_id, number LIMIT 500"""
         bound: list[object] = [] if record_ids is None else [ids(record_ids)]
-        return self._format(read, stored=self._stored, own=own, where=where), [*after, *bound, *values]
+        bound += [] if numbers is None else [list(numbers)]
+        query = self._format(read, stored=self._stored, own=own, numbered=numbered, where=where)
+        return query, [*after, *bound, *values]
 
     def put(self, chunks: Sequence[Chunk], vectors: NDArray[np.float32]) -> tuple[sql.Composed, list[object]]:
         """Insert chunks, or replace those of their numbers; all of a text that is the same for any number of them.

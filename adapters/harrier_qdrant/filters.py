@@ -61,6 +61,11 @@ def of_hashes(hashes: Sequence[str]) -> Filter:
     return {"must": [{"key": HASH, "match": {"any": list(hashes)}}]}
 
 
+def of_numbers(numbers: Sequence[int] | None) -> Filter | None:
+    """The chunks that have one of these numbers within their records, or all."""
+    return None if numbers is None else {"must": [{"key": NUMBER, "match": {"any": list(numbers)}}]}
+
+
 def both(one: Filter | None, other: Filter | None) -> Filter | None:
     """What both find."""
     parts = [part for part in (one, other) if part is not None]

@@ -14,7 +14,7 @@ from harrier_core.records import Match, chunk_id, id_hash
 from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Hashes, Split, Stored, Write, Written
 from harrier_qdrant.backend import Backend, Query
-from harrier_qdrant.filters import CHUNKS, Compiled, Filter, both, compile_condition, of_hashes, of_records
+from harrier_qdrant.filters import CHUNKS, Compiled, Filter, both, compile_condition, of_hashes, of_numbers, of_records
 from harrier_qdrant.points import HASH, NUMBER, RECORD, TOLD_BY, Found
 from harrier_qdrant.schema import Shape, missing
 
@@ -205,12 +205,17 @@ class OpenCollection:
         """Return how many chunks there are."""
         return self._checked(lambda: self._backend.count(CHUNKS))
 
-    def read(self, record_ids: Sequence[str] | None = None, where: Condition | None = None) -> Iterator[Stored]:
+    def read(
+        self,
+        record_ids: Sequence[str] | None = None,
+        where: Condition | None = None,
+        numbers: Sequence[int] | None = None,
+    ) -> Iterator[Stored]:
         """Yield the chunks of those records, or of all, that meet the condition, as they are needed."""
         compiled = compile_condition(where)
         lists = [None] if record_ids is None else _parts(record_ids)
         for ids in lists:
-            own = both(None if ids is None else of_records(ids), compiled.filter)
+            own = both(both(None if ids is None else of_records(ids), compiled.filter), of_numbers(numbers))
             for each in self._scrolled(own, None, with_vectors=True):
                 if each.alien() or each.vector is None:
                     continue

@@ -32,6 +32,7 @@ from harrier_core.ingest import Pruning
 from harrier_core.query import Search
 from harrier_core.records import Chunk, IngestReport, Record, Skipped
 from harrier_core.store import VectorStore, Write
+from harrier_core.testing.finding import FindingContract
 from harrier_core.testing.models import build_model
 from harrier_core.values import plain
 
@@ -58,7 +59,7 @@ AWKWARD = [
 ]
 
 
-class StoreContract:
+class StoreContract(FindingContract):
     """A store's tests. Each gets a place of its own."""
 
     @pytest.fixture(scope="class")
@@ -215,7 +216,7 @@ class StoreContract:
     def test_prune_and_records_without_an_id(self, index: Index) -> None:
         """What cannot be told may stand for anything: nothing is removed."""
         index.ingest(RECORDS)
-        nameless: list[Any] = [{"id": "virus", "text": VIRUS.text}, Record(7, "a text")]  # type: ignore[arg-type]
+        nameless: list[Any] = [{"id": "virus", "body": VIRUS.text}, Record(7, "a text")]  # type: ignore[arg-type]
         for bad in nameless:
             with pytest.raises(
                 SettingError, match="prune=True, but records had no id, 1 in all, .*; nothing was removed"

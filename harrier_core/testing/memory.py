@@ -59,6 +59,9 @@ class MemoryStore:
     def close(self) -> None:
         """Do nothing: another Index may go on with it."""
 
+    def __repr__(self) -> str:
+        return "MemoryStore()"
+
     def __reduce__(self) -> NoReturn:
         raise SettingError("a MemoryStore cannot be pickled: what is stored is in this process; use another store")
 
@@ -118,12 +121,21 @@ class MemoryStore:
             for row, own in zip(cosines, found, strict=True)
         ]
 
-    def read(self, record_ids: Sequence[str] | None = None, where: Condition | None = None) -> Iterator[Stored]:
+    def read(
+        self,
+        record_ids: Sequence[str] | None = None,
+        where: Condition | None = None,
+        numbers: Sequence[int] | None = None,
+    ) -> Iterator[Stored]:
         """Yield those of now."""
         with self._lock:
             ids = self._records if record_ids is None else dict.fromkeys(record_ids)
             stored = [each for id_ in ids for each in self._records.get(id_, {}).values()]
-        return (Stored(chunk, vector) for chunk, vector in stored if meets(chunk.metadata, where))
+        return (
+            Stored(chunk, vector)
+            for chunk, vector in stored
+            if meets(chunk.metadata, where) and (numbers is None or chunk.number in numbers)
+        )
 
     def record_ids(self) -> Iterator[str]:
         """Yield those of now."""

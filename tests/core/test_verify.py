@@ -27,8 +27,13 @@ class DamagedStore(MemoryStore):
         super().__init__()
         self.damages: dict[tuple[str, int], Damage] = {}
 
-    def read(self, record_ids: Sequence[str] | None = None, where: Condition | None = None) -> Iterator[Stored]:
-        for stored in super().read(record_ids, where):
+    def read(
+        self,
+        record_ids: Sequence[str] | None = None,
+        where: Condition | None = None,
+        numbers: Sequence[int] | None = None,
+    ) -> Iterator[Stored]:
+        for stored in super().read(record_ids, where, numbers):
             damage = self.damages.get((stored.chunk.record_id, stored.chunk.number))
             yield damage(stored) if damage else stored
 

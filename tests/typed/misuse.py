@@ -19,7 +19,8 @@ def encoding(encoder: Encoder) -> None:
     Encoder("harrier-270m", "cpu")  # type: ignore[call-arg]  # positions are for the model only
     Encoder("harrier-270m", on_overflow="cut")  # type: ignore[arg-type]
     Encoder("harrier-270m", max_tokens="256")  # type: ignore[arg-type]
-    Encoder("harrier-270m", tokens=256)  # type: ignore[call-arg]
+    Encoder("harrier-270m", tokens=256)  # type: ignore[arg-type]
+    Encoder("harrier-270m", truncate_dim=256)  # type: ignore[arg-type]
     encoder.encode_documents(["a text"], task=Task("a task"))  # type: ignore[call-arg]  # a document carries none
     encoder.encode_documents([b"a text"])  # type: ignore[list-item]
     encoder.encode_documents(None)  # type: ignore[arg-type]
@@ -38,6 +39,8 @@ async def awaiting(encoder: Encoder, index: Index) -> None:
 def searching(index: Index, encoder: Encoder, match: Match) -> None:
     Index(encoder, MemoryStore())  # type: ignore[arg-type]
     Index(MemoryStore(), "harrier-270m")  # type: ignore[arg-type]
+    Index(MemoryStore(), Encoder)  # type: ignore[arg-type]
+    Index(None, encoder)  # type: ignore[arg-type]
     Index(MemoryStore(), encoder, chunking=200)  # type: ignore[arg-type]
     Chunking(tokens="200")  # type: ignore[arg-type]
     Record(7, "a text")  # type: ignore[arg-type]
@@ -46,6 +49,10 @@ def searching(index: Index, encoder: Encoder, match: Match) -> None:
     index.ingest([], True)  # type: ignore[call-arg]
     index.search(["a query"])  # type: ignore[arg-type]
     index.search("a query", where="lang = 'en'")  # type: ignore[arg-type]
+    index.search("a query", limit=5)  # type: ignore[call-arg]
+    index.search("a query", expand="all")  # type: ignore[arg-type]
+    index.search_diverse("a query", offset=5)  # type: ignore[call-arg]
+    index.ingest([], vectors=object())  # type: ignore[arg-type]
     index.search("a query", k=1)[0].id = "id"  # type: ignore[misc]
     index.delete(7)  # type: ignore[arg-type]
     match.text = "another text"  # type: ignore[misc]

@@ -163,10 +163,12 @@ def searching(index: Index) -> None:
     assert_type(match.record_id, str)
     assert_type(match.score, float)
     assert_type(match.text[match.start : match.end], str)
-    assert_type(index.search_many(["a query"], k=2), list[list[Match]])
-    assert_type(index.search_diverse("a query"), list[Match])
-    assert_type(index.search_vectors([[0.0, 1.0]], k=2), list[list[Match]])
-    [stored, *_] = assert_type(index.read(["id"], where), Iterator[Stored])
+    assert_type((match.passage, match.around), tuple[str, tuple[Chunk, ...]])
+    assert_type(index.search("a query", offset=5, min_score=0.3, exact=True, ef=200, expand=2), list[Match])
+    assert_type(index.search_many(["a query"], k=2, expand="record"), list[list[Match]])
+    assert_type(index.search_diverse("a query", among=50, min_score=0, ef=None, expand=1), list[Match])
+    assert_type(index.search_vectors([[0.0, 1.0]], k=2, offset=2, with_vectors=True), list[list[Match]])
+    [stored, *_] = assert_type(index.read(["id"], where, limit=10, offset=20), Iterator[Stored])
     assert_type(stored.chunk, Chunk)
     assert_type(stored.vector, Vectors)
     assert_type(index.plan(records(), prune=Pruning({"year": 2021}, lambda id_, metadata: True)), IngestReport)
@@ -177,10 +179,27 @@ def searching(index: Index) -> None:
     assert_type(match.cosine, float | None)
     assert_type(index.verify(10), VerifyReport)
     assert_type(index.verify().sound, bool)
-    assert_type(index.delete(["id"]), int)
+    assert_type(index.delete(["id"]) + index.delete(where={"year": 2021}), int)
     assert_type(index.count(), int)
+    assert_type(index.drop(), None)
     with index as same:
         assert_type(same, Index)
+
+
+def given(index: Index, encoder: Encoder, rows: list[dict[str, Any]]) -> None:
+    vectors = encoder.encode_documents(["a text"])
+    assert_type(index.ingest(records(), vectors=vectors), IngestReport)
+    assert_type(index.ingest(records(), vectors=vectors.tolist()), IngestReport)
+    assert_type(index.ingest(records(), vectors=(row for row in vectors)), IngestReport)
+    assert_type(index.ingest([{"id": "id", "text": "a text"}]), IngestReport)
+    assert_type(index.plan(rows), IngestReport)
+
+
+def parts(lang: HarrierEmbeddings, llama: HarrierEmbedding) -> None:
+    assert_type(Index("postgresql://host/db?table=docs", Encoder("harrier-270m")), Index)
+    assert_type(Index(MemoryStore(), lang).encoder, Embedder)
+    assert_type(Index(MemoryStore(), llama).using(lang), Index)
+    assert_type(llama.index_encoder, Embedder)
 
 
 def opening(encoder: Encoder) -> None:
@@ -198,7 +217,11 @@ def opening(encoder: Encoder) -> None:
 async def searching_async(index: Index) -> None:
     assert_type(await index.asearch_many(["a query"]), list[list[Match]])
     assert_type(await index.asearch_vectors([[0.0, 1.0]]), list[list[Match]])
-    assert_type(await index.adelete(["id"]), int)
+    assert_type(await index.adelete(["id"], where={"year": 2021}), int)
+    assert_type(await index.aread(["id"], limit=1), list[Stored])
+    assert_type(await index.arecord_ids(), list[str])
+    assert_type(await index.acount() + await index.aclear(), int)
+    assert_type(await index.asearch("a query", offset=5, min_score=0.3, exact=True, ef=200, expand=2), list[Match])
     assert_type(await index.aingest(records()), IngestReport)
     assert_type(await index.asearch("a query", where=None), list[Match])
     assert_type(await index.asearch_diverse("a query", k=2), list[Match])

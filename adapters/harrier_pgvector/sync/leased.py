@@ -51,9 +51,14 @@ class LeasedStore:
         self._queue.remove(connection, [leases[record_id] for record_id in _finished(write, written)])
         return written
 
-    def read(self, record_ids: Sequence[str] | None = None, where: Condition | None = None) -> Iterator[Stored]:
+    def read(
+        self,
+        record_ids: Sequence[str] | None = None,
+        where: Condition | None = None,
+        numbers: Sequence[int] | None = None,
+    ) -> Iterator[Stored]:
         """Yield the chunks of those records, or all, that meet the condition."""
-        return self._store.read(record_ids, where)
+        return self._store.read(record_ids, where, numbers)
 
     def build_indexes(self) -> None:
         """Do nothing: indexes are built when the queue is empty, not after each batch."""

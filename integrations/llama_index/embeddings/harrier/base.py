@@ -127,6 +127,11 @@ class HarrierEmbedding(Windows):
             raise SettingError(f"this needs an Encoder, got {type(found).__name__}; use that embedder itself")
         return found
 
+    @property
+    def index_encoder(self) -> Embedder:
+        """What to give an Index: what makes the vectors, behind the cache if there is one."""
+        return self._made_by
+
     def __eq__(self, other: object) -> bool:
         """Compare settings; who listens and whether the model is loaded does not matter."""
         return isinstance(other, HarrierEmbedding) and self.to_dict() == other.to_dict()

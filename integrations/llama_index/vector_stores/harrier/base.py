@@ -17,7 +17,7 @@ from llama_index.core.vector_stores.types import (
 )
 from llama_index.embeddings.harrier import HarrierEmbedding
 from llama_index.vector_stores.harrier.filters import SOURCE, Where, where_of
-from llama_index.vector_stores.harrier.given import GivenVectors, OfOwnTexts
+from llama_index.vector_stores.harrier.given import GivenEmbeddings, OfOwnTexts
 from llama_index.vector_stores.harrier.nodes import node_of, own_text, record_of
 from llama_index.vector_stores.harrier.queries import OPTIONS, Asked
 
@@ -116,7 +116,7 @@ class HarrierVectorStore(BasePydanticVectorStore):
 
         alone: the embeddings are of the nodes' own texts, which become those of their records.
         """
-        given = GivenVectors(self._index.encoder)
+        given = GivenEmbeddings(self._index.encoder)
 
         def records() -> Iterator[Record]:
             for node in nodes:

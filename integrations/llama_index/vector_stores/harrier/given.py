@@ -1,22 +1,20 @@
-"""Vectors that were made before an ingest, as an Embedder."""
+"""Embeddings that nodes bring along, as an Embedder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from concurrent.futures import CancelledError, Future
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from harrier_core import Embedder, Encoded, HarrierError, InputError, WrongSpace
+from harrier_core import Embedder, Encoded, InputError, Problem, WrongSpace
 from harrier_core.embedder import Around
+from harrier_core.errors import raise_problems
+from harrier_core.given import SIMILAR, GivenVectors, least_cosine
+from harrier_core.records import Unstorable
 
 if TYPE_CHECKING:
-    from harrier_core.types import Vectors
+    from harrier_core.types import Vector, Vectors
 
-# One text in so many, and one at least, is encoded again. Two devices or number formats of one model, int8 included,
-# agree to this cosine; another model, or an instruction before a document, does not.
-_SAMPLED, _SIMILAR = 100, 0.99
 # Above it nobody asks whether another text fits still better, and by how much it would have to.
 _SAME, _BETTER = 0.9995, 0.001
 
@@ -25,8 +23,8 @@ class OfOwnTexts(Exception):  # no error: whoever adds nodes does it again
     """The vectors are of the nodes' own texts, without the metadata that LlamaIndex embeds with them as a rule."""
 
 
-class GivenVectors(Around):
-    """Answer an Index with the vectors that came with the texts, if they are what its own embedder makes."""
+class GivenEmbeddings(Around):
+    """Answer an Index with the embeddings that came with the texts, if they are what its own embedder makes."""
 
     def __init__(self, embedder: Embedder) -> None:
         super().__init__(embedder)
@@ -46,28 +44,40 @@ class GivenVectors(Around):
         given = [self._vectors[text] for text in asked if text in self._vectors]
         if len(given) < len(asked) or not given:
             return self._embedder.submit_documents(asked)
-        sampled = asked[::_SAMPLED]
-        try:
-            sample = self._embedder.submit_documents(sampled).result().vectors
-        except (HarrierError, CancelledError):  # of the sample; the ingest wants to know of all texts
-            return self._embedder.submit_documents(asked)
-        vectors = _sound(given, sample.shape[1])
-        self._refuse_others(sampled, vectors[::_SAMPLED], sample)
-        done: Future[Encoded] = Future()
-        done.set_result(Encoded(vectors, [0] * len(asked)))
-        return done
+        vectors = _OfNodes(self._embedder, self._own)
+        return vectors.submit(asked, vectors.all_sound(given))
 
-    def _refuse_others(self, texts: Sequence[str], given: Vectors, sample: Vectors) -> None:
+
+class _OfNodes(GivenVectors):
+    """Vectors of nodes' texts with their metadata, or without."""
+
+    def __init__(self, embedder: Embedder, own: Mapping[str, str]) -> None:
+        super().__init__(embedder)
+        self._own = own
+
+    def all_sound(self, given: Iterable[Sequence[float]]) -> list[Vector]:
+        """Return the vectors at unit length. Raise InputError if some have no direction."""
+        sound: list[Vector] = []
+        problems: list[Problem] = []
+        for position, vector in enumerate(given):
+            try:
+                sound.append(self.sound(vector))
+            except Unstorable as error:
+                problems.append(Problem(position, InputError, str(error)))
+        raise_problems(problems)
+        return sound
+
+    def compare(self, texts: Sequence[str], given: Vectors, made: Vectors) -> None:
         """Raise unless the vectors are of these texts; they may be of the nodes' own, or of another encoder."""
-        cosine = _least(given, sample)
+        cosine = least_cosine(given, made)
         if cosine >= _SAME:
             return
         own = self._cosine_of_own(texts, given)
-        if own is not None and own >= _SIMILAR and own > cosine + _BETTER:
+        if own is not None and own >= SIMILAR and own > cosine + _BETTER:
             raise OfOwnTexts
-        if cosine < _SIMILAR:
+        if cosine < SIMILAR:
             also = "" if own is None else f" with its metadata, and {own:.3f} for the text alone"
-            raise _wrong(f"have a cosine of {cosine:.3f} to its own for a node's text{also}")
+            raise self.wrong(f"have a cosine of {cosine:.3f} to its own for a node's text{also}")
 
     def _cosine_of_own(self, texts: Sequence[str], given: Vectors) -> float | None:
         """How near the vectors are to those of the nodes' own texts; None if these are the texts."""
@@ -75,27 +85,13 @@ class GivenVectors(Around):
         if own == list(texts):
             return None
         try:
-            return _least(given, self._embedder.submit_documents(own).result().vectors)
+            return least_cosine(given, self.embedder.encode_documents(own))
         except InputError:
             return None
 
-
-def _sound(given: list[Sequence[float]], dimensions: int) -> Vectors:
-    """Vectors of unit length and the right number of dimensions, or an error."""
-    if other := next((len(vector) for vector in given if len(vector) != dimensions), None):
-        raise _wrong(f"have {other} dimensions, and its own {dimensions}")
-    vectors = np.stack([np.asarray(vector, dtype=np.float32) for vector in given])
-    if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):  # NaN included
-        raise _wrong("are not of unit length")
-    return vectors
-
-
-def _least(given: Vectors, made: Vectors) -> float:
-    return float((given * made).sum(axis=1).min())
-
-
-def _wrong(how: str) -> WrongSpace:
-    return WrongSpace(
-        f"embeddings that came with the nodes are not of this index's encoder: they {how}; use the store's "
-        "embed_model, or leave the embeddings out"
-    )
+    def wrong(self, how: str) -> WrongSpace:
+        """Return the error that says how the embeddings differ from the embedder's own."""
+        return WrongSpace(
+            f"embeddings that came with the nodes are not of this index's encoder: they {how}; use the store's "
+            "embed_model, or leave the embeddings out"
+        )

@@ -1,0 +1,155 @@
+"""What an Index holds: counted, read, checked and removed."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from harrier_core.checks import check_integer
+from harrier_core.errors import SettingError, StoreMissing
+from harrier_core.filters import parse
+from harrier_core.records import MOST_ID_BYTES
+from harrier_core.values import plain, unstorable
+
+if TYPE_CHECKING:
+    from harrier_core.embedder import Embedder
+    from harrier_core.records import VerifyReport
+    from harrier_core.store import OpenStore, Stored
+
+_REMOVED = 10_000  # records that are removed at once, where there may be any number
+_FIRST = (0,)  # of a record's chunks there is always a first, and all have the record's metadata
+
+Where = Mapping[str, Any]
+
+
+class Contents(ABC):
+    """The records of an Index, as they are stored."""
+
+    encoder: Embedder
+
+    @abstractmethod
+    def _opened(self) -> OpenStore:
+        """Return the store, open for the encoder's space; where it is open already, it costs nothing."""
+
+    # -- reading
+
+    def count(self) -> int:
+        """Return how many chunks there are."""
+        return self._opened().count()
+
+    async def acount(self) -> int:
+        """Return what `count` does, without holding up the event loop."""
+        return await asyncio.to_thread(self.count)
+
+    def record_ids(self) -> Iterator[str]:
+        """Yield the ids of all records, each once, in any order."""
+        return self._opened().record_ids()
+
+    async def arecord_ids(self) -> list[str]:
+        """Return a list of what `record_ids` yields, without holding up the event loop."""
+        return await asyncio.to_thread(lambda: list(self.record_ids()))
+
+    def read(
+        self,
+        record_ids: Iterable[str] | None = None,
+        where: Where | None = None,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> Iterator[Stored]:
+        """Yield the chunks of those records, or of all, that meet `where`, with their vectors, as they are needed.
+
+        The order is the store's own, and the same each time while nothing is written. offset: leave out the first so
+        many; limit: end after so many.
+        """
+        check_integer("offset", offset, 0)
+        if limit is not None:
+            check_integer("limit", limit, 0)
+        condition = parse(where)
+        ids = None if record_ids is None else _listed(record_ids)
+        stored = self._opened().read(ids, condition)
+        return islice(stored, offset, None if limit is None else offset + limit)
+
+    async def aread(
+        self,
+        record_ids: Iterable[str] | None = None,
+        where: Where | None = None,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[Stored]:
+        """Return a list of what `read` yields, without holding up the event loop."""
+        return await asyncio.to_thread(lambda: list(self.read(record_ids, where, limit=limit, offset=offset)))
+
+    def verify(self, sample: int = 100, on_progress: Callable[[VerifyReport], None] | None = None) -> VerifyReport:
+        """Tell whether what is stored is what belongs there: look at every chunk, and encode some `sample` of them.
+
+        A vector of another length than one, with NaN, or of a text that was changed behind the kit's back is reported.
+        A CachedEncoder's cache is not asked: the vectors are made again.
+        """
+        from harrier_core.verify import verify
+
+        return verify(self._opened(), self.encoder.uncached, sample, on_progress)
+
+    # -- removing
+
+    def delete(self, record_ids: Iterable[str] | None = None, *, where: Where | None = None) -> int:
+        """Remove records, and return how many chunks those were: none where there is nothing.
+
+        Remove the records of these ids, those that meet conditions on metadata, or, given both, those of these ids that
+        meet them.
+        """
+        condition = parse(where)
+        if record_ids is None and condition is None:
+            raise SettingError(
+                "delete must be told what to delete, got neither record_ids nor conditions in where; use clear() to "
+                "delete everything"
+            )
+        ids = None if record_ids is None else _listed(record_ids)
+        try:
+            store = self._opened()
+            if condition is None:
+                return store.delete(ids or [])
+            met = [each.chunk.record_id for each in store.read(ids, condition, _FIRST)]
+        except StoreMissing:
+            return 0
+        return _removed(store, met)
+
+    async def adelete(self, record_ids: Iterable[str] | None = None, *, where: Where | None = None) -> int:
+        """Do what `delete` does, without holding up the event loop."""
+        return await asyncio.to_thread(lambda: self.delete(record_ids, where=where))
+
+    def clear(self) -> int:
+        """Remove all records, and return how many chunks those were: none where there is nothing."""
+        try:
+            store = self._opened()
+            ids = list(store.record_ids())
+        except StoreMissing:
+            return 0
+        return _removed(store, ids)
+
+    async def aclear(self) -> int:
+        """Do what `clear` does, without holding up the event loop."""
+        return await asyncio.to_thread(self.clear)
+
+    def build_indexes(self) -> None:
+        """Build what searches need, once loads are over, unless somebody else loads or builds."""
+        self._opened().build_indexes()
+
+
+def _removed(store: OpenStore, ids: Sequence[str]) -> int:
+    return sum(store.delete(ids[begin : begin + _REMOVED]) for begin in range(0, len(ids), _REMOVED))
+
+
+def _listed(record_ids: Iterable[str]) -> list[str]:
+    """Those that can be stored at all."""
+    if isinstance(record_ids, str):
+        raise SettingError("record_ids is a list of ids; put a single one in a list")
+    ids = list(record_ids)
+    for each in ids:
+        if not isinstance(each, str):
+            raise SettingError(f"a record's id is a str, not {type(each).__name__}")
+    return [plain(each) for each in ids if not unstorable(each) and len(each.encode()) <= MOST_ID_BYTES]

@@ -1,0 +1,124 @@
+"""Vectors that were made before, in place of those that an embedder would make now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, TypeVar
+
+from harrier_core.embedder import Embedder, Encoded, refuse_too_long
+from harrier_core.errors import SettingError, WrongSpace, positions_of_all
+from harrier_core.records import Unstorable
+
+if TYPE_CHECKING:
+    from harrier_core.types import Vector, Vectors
+
+T = TypeVar("T")
+
+# One text in so many, and one at least of each window, is encoded again. Two devices or number formats of one model,
+# int8 included, agree to this cosine; another model, or an instruction before a document, does not.
+_SAMPLED, SIMILAR = 100, 0.99
+
+_NONE = object()
+
+
+class GivenVectors:
+    """Take vectors for those of documents, once a sample has turned out to be what an embedder makes of the texts."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.embedder = embedder
+        self._dimensions = embedder.dimensions
+
+    def sound(self, vector: object) -> Vector:
+        """Return one vector at unit length: Harrier compares directions, and half precision alters lengths.
+
+        Raise Unstorable if it has no direction, and WrongSpace if it has another number of dimensions.
+        """
+        import numpy as np
+
+        try:
+            with np.errstate(over="ignore"):
+                row = np.asarray(vector, dtype=np.float32)
+        except (TypeError, ValueError):
+            row = np.empty((), dtype=np.float32)
+        if row.ndim != 1:
+            raise Unstorable("came with a vector that is not a row of numbers")
+        if len(row) != self._dimensions:
+            raise self.wrong(f"have {len(row)} dimensions, and its own {self._dimensions}")
+        length = float(np.linalg.norm(row.astype(np.float64)))
+        if not (np.isfinite(length) and length):
+            raise Unstorable("came with a vector that is not finite, or zero")
+        return np.asarray(row.astype(np.float64) / length, dtype=np.float32)
+
+    def submit(self, texts: Sequence[str], vectors: Sequence[Vector]) -> Future[Encoded]:
+        """Answer as an embedder's `submit_documents` would, with these vectors, each as `sound` returned it.
+
+        Raise WrongSpace if the sample is not alike, and what the embedder raises of texts that cannot be encoded.
+        """
+        import numpy as np
+
+        refuse_too_long(self.embedder, texts)
+        made = np.array(vectors, dtype=np.float32).reshape(len(texts), self._dimensions)
+        if texts:
+            sampled = texts[::_SAMPLED]
+            with positions_of_all(lambda position: position * _SAMPLED):
+                self.compare(sampled, made[::_SAMPLED], self.embedder.encode_documents(sampled))
+        done: Future[Encoded] = Future()
+        done.set_result(Encoded(made, [0] * len(texts)))
+        return done
+
+    def compare(self, texts: Sequence[str], given: Vectors, made: Vectors) -> None:  # noqa: ARG002  # for subclasses
+        """Raise WrongSpace unless the given vectors are like those that were made of the texts."""
+        cosine = least_cosine(given, made)
+        if not cosine >= SIMILAR:
+            raise self.wrong(f"have a cosine of {cosine:.3f} to its own for the same text")
+
+    def wrong(self, how: str) -> WrongSpace:
+        """Return the error that says how the vectors differ from the embedder's own."""
+        return WrongSpace(
+            f"vectors that were given are not of this index's encoder: they {how}; make them with the encoder's "
+            "encode_documents, in the order of the records, or leave vectors out"
+        )
+
+
+def least_cosine(given: Vectors, made: Vectors) -> float:
+    """Return the cosine of the pair of unit vectors that are the least alike."""
+    return float((given * made).sum(axis=1).min())
+
+
+def paired(items: Iterable[T], vectors: object) -> Iterator[tuple[T, object]]:
+    """Yield each item with its vector. Raise SettingError once there turn out to be more of either."""
+    if vectors is None:
+        return ((item, None) for item in items)
+    rows = _rows(vectors)
+    if isinstance(items, Sized) and isinstance(rows, Sized) and len(items) != len(rows):
+        raise _unequal(f"{len(items):,} records", f"{len(rows):,} vectors")
+    return _paired(items, iter(rows))
+
+
+def _rows(vectors: object) -> Iterable[object]:
+    if hasattr(vectors, "__array__"):
+        import numpy as np
+
+        array = np.asarray(vectors)
+        if array.ndim != 2:
+            raise SettingError(f"vectors must be rows, one for each record, got an array of shape {array.shape}")
+        return array
+    if isinstance(vectors, Iterable) and not isinstance(vectors, str | bytes | Mapping):
+        return vectors
+    raise SettingError(f"vectors must be rows, one for each record, got {type(vectors).__name__}")
+
+
+def _paired(items: Iterable[T], rows: Iterator[object]) -> Iterator[tuple[T, object]]:
+    number = 0
+    for item in items:
+        if (row := next(rows, _NONE)) is _NONE:
+            raise _unequal("more records", f"{number:,} vectors")
+        number += 1
+        yield item, row
+    if next(rows, _NONE) is not _NONE:
+        raise _unequal(f"{number:,} records", "more vectors")
+
+
+def _unequal(records: str, vectors: str) -> SettingError:
+    return SettingError(f"vectors must be as many as records, got {records} and {vectors}; give one for each, in order")

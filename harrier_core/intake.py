@@ -1,0 +1,96 @@
+"""Records as they come in: checked, and in windows, with vectors that were made for them before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harrier_core.foreign import as_record
+from harrier_core.given import GivenVectors, paired
+from harrier_core.records import Ingestible, IngestReport, Record, Skipped, Unstorable, checked, id_hash
+
+if TYPE_CHECKING:
+    from harrier_core.types import Vector
+
+
+@dataclass(slots=True)
+class Arrived:
+    """A window of sound records, and what became of the others."""
+
+    records: dict[str, Record] = field(default_factory=dict)  # by their ids
+    vectors: dict[str, Vector] = field(default_factory=dict)  # of each of them, if vectors were given
+    again: bool = False  # whether one of them came in an earlier window
+    report: IngestReport = field(default_factory=IngestReport)
+    characters: int = 0
+
+    def leave_out_cut(self, counts: Mapping[str, int], most: int) -> None:
+        """Reject records of more tokens than a chunk may have: one vector is not that of several chunks."""
+        for record_id in [each for each in self.records if counts[each] > most]:
+            del self.records[record_id]
+            reason = (
+                f"has {counts[record_id]:,} tokens, and came with one vector, but records of more than {most:,} are "
+                "cut into chunks; give it in pieces, or raise the tokens of the chunking"
+            )
+            self.report.rejected.append((record_id, reason))
+
+
+class Intake:
+    """The records of one ingest on their way in. It remembers which came."""
+
+    def __init__(self, most_records: int, most_characters: int, given: GivenVectors | None = None) -> None:
+        """Make windows of so many records or characters. given: each record comes with a vector."""
+        self._most = most_records, most_characters
+        self._given = given
+        self._first = True
+        self.seen: set[int] = set()  # hashes of record ids: some 70 bytes each
+        self.nameless: list[str] = []  # why records without an id were rejected
+
+    def windows(self, records: Iterable[Ingestible], vectors: object = None) -> Iterator[Arrived]:
+        """Yield windows, of which the last may have a report and no records."""
+        most_records, most_characters = self._most
+        arrived = Arrived()
+        for number, (item, vector) in enumerate(paired(records, vectors)):
+            self._take(item, vector, number, arrived)
+            if len(arrived.records) == most_records or arrived.characters >= most_characters:
+                yield arrived
+                arrived = Arrived()
+        if arrived.records or arrived.report != IngestReport():
+            yield arrived
+
+    def _take(self, item: object, vector: object, number: int, arrived: Arrived) -> None:
+        if isinstance(item, Skipped):
+            if not item.gone:
+                self.seen.add(id_hash(item.id))
+            arrived.report.rejected.append((item.id, item.reason))
+            return
+        first, self._first = self._first, False
+        arrived.report.records += 1
+        record = as_record(item, first=first)
+        try:
+            sound = checked(record)
+            row = self._given.sound(vector) if self._given else None
+        except Unstorable as error:
+            self._leave_out(record, number, str(error), arrived.report)
+            return
+        self._keep(sound, arrived)
+        if row is not None:
+            arrived.vectors[sound.id] = row
+
+    def _keep(self, record: Record, arrived: Arrived) -> None:
+        hash_ = id_hash(record.id)
+        if hash_ in self.seen:
+            arrived.report.repeated.append(record.id)
+            arrived.again = arrived.again or record.id not in arrived.records
+        self.seen.add(hash_)
+        arrived.records[record.id] = record
+        arrived.characters += len(record.text)
+
+    def _leave_out(self, record: object, number: int, problem: str, report: IngestReport) -> None:
+        record_id = getattr(record, "id", None)
+        if isinstance(record_id, str):
+            self.seen.add(id_hash(record_id))  # what is stored of it is not gone from the source: it is not pruned
+            report.rejected.append((record_id, problem))
+        else:
+            self.nameless.append(problem)
+            report.rejected.append((f"number {number}" if record_id is None else str(record_id), problem))

@@ -1,0 +1,151 @@
+"""What users of other libraries try first: errors that say how the kit spells it."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from typing import Any
+
+import pytest
+from ingesting import Hashing
+from langchain_core.documents import Document
+from llama_index.core.schema import TextNode
+
+from harrier_core import Encoder, Index, Record, SettingError, Skipped
+from harrier_core.foreign import unknown_keyword
+from harrier_core.testing import MemoryStore
+
+# -- keywords
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("truncate_dim", "not trained to be truncated .no Matryoshka."),
+        ("model_kwargs", "use device, dtype and revision"),
+        ("trust_remote_code", "no code of a model's repository is ever run"),
+        ("prompt_name", "use task: a name in encoder.tasks, or Task"),
+        ("normalize", "vectors always have unit length"),
+        ("max_length", "use max_tokens, and on_overflow='truncate'"),
+        ("batch_size", "use token_budget"),
+        ("cache_folder", "set HF_HOME"),
+        ("token", "set HF_TOKEN"),
+        ("max_token", r"did you mean max_tokens\?"),
+        ("colour", "it takes model, revision, device, dtype, max_tokens, on_overflow, task, token_budget$"),
+    ],
+)
+def test_keywords_of_others(name: str, message: str) -> None:
+    """Named, with the kit's word or the reason why there is none; their value is not shown."""
+    given: dict[str, Any] = {name: "a secret"}
+    with pytest.raises(SettingError, match=f"^Encoder got an unknown keyword, '{name}': .*{message}") as caught:
+        Encoder("harrier-270m", **given)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_keyword_that_a_surface_has_itself() -> None:
+    """Its own name goes before another library's."""
+    said = str(unknown_keyword("HarrierEmbedding", "model_nam", ["model_name", "task"]))
+    assert said == "HarrierEmbedding got an unknown keyword, 'model_nam': did you mean model_name?"
+
+
+def test_an_encoders_signature_names_what_it_takes() -> None:
+    """Editors show it, and an encoder pickles as before."""
+    parameters = inspect.signature(Encoder).parameters
+    assert [*parameters][:-1] == [*Encoder("harrier-270m").settings]
+    assert parameters["foreign"].annotation == "Never"
+    assert pickle.loads(pickle.dumps(Encoder("harrier-270m", max_tokens=7))).settings["max_tokens"] == 7
+
+
+def test_what_another_librarys_classes_take() -> None:
+    """What sentence-transformers and LlamaIndex's class before ours take is known, but for what is the same here."""
+    from sentence_transformers import SentenceTransformer
+
+    names = set(inspect.signature(SentenceTransformer.__init__).parameters)
+    names |= set(inspect.signature(SentenceTransformer.encode).parameters)
+    same = set(Encoder("harrier-270m").settings)
+    unknown = {
+        name
+        for name in names - same - {"self", "sentences", "inputs", "args", "kwargs"}
+        if "it takes" in str(unknown_keyword("Encoder", name, same))
+    }
+    assert unknown == {"model_card_data"}
+
+
+# -- records
+
+
+class Haystack:
+    """A document of another framework."""
+
+    content, meta, embedding = "a text", {"year": 2021}, None
+
+
+class Frame(dict[str, Any]):
+    """Stands for a table of pandas by its name."""
+
+
+Frame.__name__ = "DataFrame"
+MUST = r"^records must be an iterable of Record\(id=\.\.\., text=\.\.\., metadata=\.\.\.\)"
+
+
+@pytest.fixture
+def index() -> Index:
+    return Index(MemoryStore(), Hashing())
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([Document(page_content="a secret")], r"is Document; LangChain's documents go to HarrierVectorStore\(index\)"),
+        ([TextNode(text="a secret")], r"is TextNode; LlamaIndex's nodes go to HarrierVectorStore\(index\).add, or"),
+        ([Haystack()], r"is Haystack; write Record\(id=document.id, text=document.content, metadata=document.meta\)"),
+        ([{"id": "a", "content": "a secret"}], "is dict with other keys; a dict is taken if it has id and text"),
+        ([{"id": "a", "text": "a secret", "lang": "en"}], "is dict with other keys"),
+        ([{"text": "a secret"}], "is dict with other keys"),
+        (["a secret"], "the first item is str$"),
+        ([None, Record("a", "b")], "the first item is NoneType$"),
+        ([Skipped("s", "cannot be read"), "a secret"], "the first item is str$"),
+        ("a secret", "got str; put a single record in a list"),
+        (b"a secret", "got bytes; put"),
+        ({"id": "a", "text": "a secret"}, "got dict; put a single record in a list"),
+        (Record("a", "a secret"), "got Record; put a single record in a list"),
+        (Document(page_content="a secret"), "the first item is tuple|got Document"),  # pydantic's are iterable
+        (None, "got NoneType"),
+        (7, "got int"),
+    ],
+)
+@pytest.mark.parametrize("run", [Index.ingest, Index.plan])
+def test_what_is_no_record(index: Index, records: Any, message: str, run: Any) -> None:
+    """At the beginning it is a wrong call: an error that says what to do, and shows no text."""
+    for given in (records, iter(records) if isinstance(records, list) else records):
+        with pytest.raises(SettingError, match=f"{MUST}.*({message})") as caught:
+            run(index, given)
+        assert "secret" not in str(caught.value)
+    assert MemoryStore.count(index.store) == 0  # type: ignore[arg-type]
+
+
+def test_a_table_of_pandas(index: Index) -> None:
+    """It would be taken for the names of its columns."""
+    with pytest.raises(SettingError, match="put a single record|make a Record of each of its rows"):
+        index.ingest(Frame())  # type: ignore[arg-type]
+
+
+def test_later_it_is_a_bad_row(index: Index) -> None:
+    """Each is reported with its reason, and the others are stored."""
+    late: list[Any] = [Document(id="d", page_content="a text"), {"id": "x"}, "a text", None, {"id": 7, "text": "a"}]
+    report = index.ingest([Record("a", "b"), *late, Record("c", "d")])
+    assert report.written == 2
+    assert [reason for _, reason in report.rejected] == [
+        *("is Document, not Record", "is dict, not Record", "is str, not Record", "is NoneType, not Record"),
+        "has an id that is int, not str",
+    ]
+
+
+def test_dicts_of_a_records_fields(index: Index) -> None:
+    """They have one obvious meaning."""
+    report = index.ingest([{"id": "a", "text": "one"}, {"id": "b", "text": "two", "metadata": {"year": 2021}}])
+    assert (report.written, report.rejected) == (2, [])
+    assert {each.chunk.record_id: each.chunk.metadata for each in index.read()} == {"a": {}, "b": {"year": 2021}}
+    again = [Record("a", "one"), Record("b", "two", {"year": 2021})]
+    assert index.ingest(again, prune=True).unchanged == 2
+    assert index.plan([{"id": "b", "text": "two", "metadata": {"year": 2021}}], prune=True).deleted == 1
