@@ -22,13 +22,14 @@ from typing import Literal
 
 from psycopg import sql
 
-from harrier_core.filters import All, AnyOf, Condition, Equal, Order
+from harrier_core.filters import All, AnyOf, Between, Condition, Equal, Order
 from harrier_core.indexes import IndexKind
 from harrier_pgvector.filters import Compiled, compile_condition
 from harrier_pgvector.schema import STAMP, Name, literal
 
 Family = Literal["number", "text", "bool"]
 Key = tuple[str, Family]  # of the field with this name
+Comparison = Equal | Order | Between
 
 _FAMILIES: Mapping[IndexKind, Family] = {"keyword": "text", "integer": "number", "float": "number", "bool": "bool"}
 
@@ -100,17 +101,17 @@ def compile_where(condition: Condition | None, typed: Typed) -> Compiled:
             return _all(parts, typed)
         case AnyOf(parts) if parts:
             return _any(condition, parts, typed)
-        case Equal() | Order() if key := _served_by(condition, typed):
+        case Equal() | Order() | Between() if key := _served_by(condition, typed):
             return _compared(key, [condition])
     return compile_condition(condition)
 
 
 def _all(parts: Sequence[Condition], typed: Typed) -> Compiled:
     """Comparisons of one key together, because an index is read from the least of them to the greatest."""
-    by_key: dict[Key, list[Equal | Order]] = {}
+    by_key: dict[Key, list[Comparison]] = {}
     others = []
     for part in parts:
-        if isinstance(part, Equal | Order) and (key := _served_by(part, typed)):
+        if isinstance(part, Comparison) and (key := _served_by(part, typed)):
             by_key.setdefault(key, []).append(part)
         else:
             others.append(compile_where(part, typed))
@@ -120,7 +121,7 @@ def _all(parts: Sequence[Condition], typed: Typed) -> Compiled:
 def _any(condition: Condition, parts: Sequence[Condition], typed: Typed) -> Compiled:
     """That a field is one of several values as one comparison, unless these are of several kinds, or very many."""
     equals = [part for part in parts if isinstance(part, Equal)]
-    if len(equals) < len(parts) or len({each.field for each in equals}) > 1:
+    if len(equals) < len(parts) or len({each.path for each in equals}) > 1:
         return _joined([compile_where(part, typed) for part in parts], " OR ")
     keys = {_served_by(each, typed) for each in equals} if len(equals) <= _MOST else {None}
     if len(keys) == 1 and (key := keys.pop()):
@@ -128,23 +129,38 @@ def _any(condition: Condition, parts: Sequence[Condition], typed: Typed) -> Comp
     return compile_condition(condition)
 
 
-def _served_by(condition: Equal | Order, typed: Typed) -> Key | None:
+def _served_by(condition: Comparison, typed: Typed) -> Key | None:
     """Return the key by which a comparison can be decided, if that has an index."""
+    families = {_family(each, typed) for each in _parts(condition)}
+    family = families.pop() if len(families) == 1 else None
+    if family is None or len(condition.path) > 1:  # a field within another has no key
+        return None
+    key = condition.path[0], family
+    return key if key in typed.keys else None
+
+
+def _family(condition: Equal | Order, typed: Typed) -> Family | None:
     value = condition.value
-    family: Family = "text" if isinstance(value, str) else "bool" if isinstance(value, bool) else "number"
     if isinstance(value, str):
         whole = len(value.encode()) < _CHARACTERS  # to compare it with a key is to compare it with the whole text
-        decided = whole and (typed.by_code_point or isinstance(condition, Equal))
-    else:
-        decided = value is not None
-    key = condition.field, family
-    return key if decided and key in typed.keys else None
+        return "text" if whole and (typed.by_code_point or isinstance(condition, Equal)) else None
+    if value is None:
+        return None
+    return "bool" if isinstance(value, bool) else "number"
 
 
-def _compared(key: Key, conditions: Sequence[Equal | Order]) -> Compiled:
+def _parts(condition: Comparison) -> Sequence[Equal | Order]:
+    """The comparisons with one value each. Of a value that is no list they say the same."""
+    if isinstance(condition, Between):
+        return [Order(condition.path, "$gte", condition.low), Order(condition.path, "$lte", condition.high)]
+    return [condition]
+
+
+def _compared(key: Key, conditions: Sequence[Comparison]) -> Compiled:
     kind = _type(key[1])
-    tests = [sql.SQL("{} {} %s::{}").format(_ordered(key), _operator(each), kind) for each in conditions]
-    bound = [_bound(each.value) for each in conditions]
+    parts = [part for condition in conditions for part in _parts(condition)]
+    tests = [sql.SQL("{} {} %s::{}").format(_ordered(key), _operator(each), kind) for each in parts]
+    bound = [_bound(each.value) for each in parts]
     return _decided(key, (sql.SQL(" AND ").join(tests), bound), All(tuple(conditions)))
 
 

@@ -20,7 +20,7 @@ from ingesting import DIMENSIONS, Hashing
 from psycopg import sql
 
 from harrier_core import Index, IndexKind, Record, Search, SettingError
-from harrier_core.filters import All, Condition, Equal, Order, meets, parse
+from harrier_core.filters import All, Between, Condition, Equal, Order, meets, parse
 from harrier_core.records import Chunk
 from harrier_core.store import Write
 
@@ -135,15 +135,21 @@ def ids(opened: OpenTable, condition: Condition, scan: str) -> set[str]:
     return opened._connections.run(work)
 
 
+def _alike(value: object, other: object) -> bool:
+    texts = isinstance(value, str), isinstance(other, str)
+    return all(texts) or (not any(texts) and other is not None and not isinstance(other, bool))
+
+
 @pytest.mark.parametrize("scan", ["seqscan", "bitmapscan"])
 def test_every_comparison(typed: OpenTable, records: list[Record], scan: str) -> None:
     """Of each value with each, in the fields of each kind, with and without the help of the indexes."""
     assert typed._opened.typed.keys == set(keys_of(INDEXES))
     for field in ("n", "s", "b"):
         for value in SCALARS:
-            conditions: list[Condition] = [Equal(field, value), All((Equal(field, value), Equal(field, 1)))]
+            conditions: list[Condition] = [Equal((field,), value), All((Equal((field,), value), Equal((field,), 1)))]
             if value is not None and not isinstance(value, bool):
-                conditions += [Order(field, operator, value) for operator in ("$gt", "$gte", "$lt", "$lte")]
+                conditions += [Order((field,), operator, value) for operator in ("$gt", "$gte", "$lt", "$lte")]
+                conditions += [Between((field,), value, high) for high in SCALARS if _alike(value, high)]
             for condition in conditions:
                 assert ids(typed, condition, scan) == met(records, condition), condition
 
