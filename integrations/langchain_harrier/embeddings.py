@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, Unpack
 
 from langchain_core.stores import BaseStore, ByteStore
 from langchain_core.utils import from_env
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from harrier_core import CachedEncoder, Embedder, Encoder, SettingError, Task
 from harrier_core.blanks import BlanksLast
 from harrier_core.tasks import DEFAULT_TASK
+from langchain_harrier.given import Settings, settled
 from langchain_harrier.verbs import InBothRoles, Verbs
 
 _HELD = ("cache", "embedder")  # fields that are no settings
+_OWN = ("on_blank", "show_progress")  # settings that are not the Encoder's
 _NO_MODEL = "no model is named; pass model=, such as 'harrier-0.6b', or set HARRIER_MODEL"
 
 
@@ -40,7 +43,8 @@ class HarrierEmbeddings(BaseModel, Verbs):
         ```
 
     Key init args:
-        model: A name on the hub, harrier-270m, harrier-0.6b or harrier-27b, or a folder.
+        model: A name on the hub, harrier-270m, harrier-0.6b or harrier-27b, or a folder. It may stand without its name,
+            and `model_name` is another one.
         task: What queries are embedded for: one of the model's own tasks by its name, or a Task.
         device: Such as "cuda" or "cpu"; chosen for this machine unless given.
         dtype: Such as "bfloat16" or "float32"; chosen for this machine unless given.
@@ -50,6 +54,7 @@ class HarrierEmbeddings(BaseModel, Verbs):
         on_blank: What a document of nothing but white space is: an "error", or a text that is found "last": its vector
             points away from every query. A blank query is an error.
         token_budget: How many tokens run in one forward pass.
+        show_progress: Whether embedding documents shows a progress bar.
         cache: A ByteStore to look into before a text is embedded. It never mixes roles, tasks or models.
         embedder: The Embedder that makes the vectors, if it is not an Encoder of these settings; see `from_encoder`.
 
@@ -103,8 +108,19 @@ class HarrierEmbeddings(BaseModel, Verbs):
     on_overflow: Literal["error", "truncate"] = _setting("HARRIER_ON_OVERFLOW", default="error")
     token_budget: int | None = _setting("HARRIER_TOKEN_BUDGET", default=None)
     on_blank: Literal["error", "last"] = _setting("HARRIER_ON_BLANK", default="error")
-    cache: ByteStore | None = Field(default=None, exclude=True, repr=False)
-    embedder: Embedder | None = Field(default=None, repr=False)
+    show_progress: bool = False
+    cache: SkipJsonSchema[ByteStore | None] = Field(default=None, exclude=True, repr=False)
+    embedder: SkipJsonSchema[Embedder | None] = Field(default=None, repr=False)
+
+    def __init__(self, model: str | os.PathLike[str] | None = None, **settings: Unpack[Settings]) -> None:
+        """Take settings, also as HuggingFaceEmbeddings has them where that means one thing."""
+        given = settings if model is None else {"model": model, **settings}
+        super().__init__(**settled(given, type(self).model_fields))
+
+    @property
+    def model_name(self) -> str:
+        """The model, by the name that HuggingFaceEmbeddings has for it."""
+        return self.model
 
     @field_validator("model", "device", "dtype", mode="before")
     @classmethod
@@ -119,26 +135,32 @@ class HarrierEmbeddings(BaseModel, Verbs):
         """Refuse invalid settings in the words of the Encoder, which loads nothing yet."""
         if self.embedder is None:
             Encoder(**self._of_encoder())
-        elif self._settings() != {**_settings_of(self.embedder), "on_blank": self.on_blank}:
+        elif self._settings() != {**_settings_of(self.embedder), **{name: getattr(self, name) for name in _OWN}}:
             raise SettingError(
                 "settings differ from those of the embedder; use HarrierEmbeddings.from_encoder(embedder)"
             )
         return self
 
     @field_serializer("embedder")
-    def _dumped(self, _: Embedder | None) -> Embedder | None:
+    def _dumped(self, _: Embedder | None) -> SkipJsonSchema[Any]:
         return self._stranger()
 
     @classmethod
     def from_encoder(
-        cls, encoder: Embedder, *, cache: ByteStore | None = None, on_blank: Literal["error", "last"] = "error"
+        cls,
+        encoder: Embedder,
+        *,
+        cache: ByteStore | None = None,
+        on_blank: Literal["error", "last"] = "error",
+        show_progress: bool = False,
     ) -> Self:
         """Return embeddings by this very encoder, or any other Embedder: they end when it is closed."""
         if cache is not None:
             encoder = CachedEncoder(_encoder_of(encoder, "leave cache out"), cache)
         elif isinstance(encoder, CachedEncoder) and isinstance(encoder.store, BaseStore):
             cache = encoder.store  # which embeddings of another task look into as well
-        return cls(**_settings_of(encoder), cache=cache, embedder=encoder, on_blank=on_blank)
+        own: Settings = {"on_blank": on_blank, "show_progress": show_progress}
+        return cls(**{**_settings_of(encoder), **own, "cache": cache, "embedder": encoder})
 
     def with_task(self, task: str | Task) -> Self:
         """Return the same with another task for its queries; it shares the loaded model."""
@@ -171,7 +193,7 @@ class HarrierEmbeddings(BaseModel, Verbs):
 
     def _of_encoder(self) -> dict[str, Any]:
         """The arguments of the Encoder; what is None is its own to choose."""
-        return {name: value for name, value in self._settings().items() if name != "on_blank" and value is not None}
+        return {name: value for name, value in self._settings().items() if name not in _OWN and value is not None}
 
     def _stranger(self) -> Embedder | None:
         """The embedder, if no settings say how to make an equal one."""
@@ -199,7 +221,7 @@ class HarrierEmbeddings(BaseModel, Verbs):
 
 def _settings_of(embedder: Embedder) -> dict[str, Any]:
     """The settings of an embedder; of one that is not an Encoder those that it has in common with Encoders."""
-    names = set(HarrierEmbeddings.model_fields) - {*_HELD, "on_blank"}
+    names = set(HarrierEmbeddings.model_fields) - {*_HELD, *_OWN}
     common = {"model": embedder.name, "on_overflow": embedder.on_overflow}
     return dict(embedder.settings or {**dict.fromkeys(names), **common})
 

@@ -12,6 +12,7 @@ from langchain_core.embeddings import Embeddings
 from harrier_core import Embedder
 from harrier_core.blanks import BlanksLast
 from langchain_harrier.callers import warn_of_queries
+from langchain_harrier.progress import windows_of
 
 if TYPE_CHECKING:
     from harrier_core.types import Vectors
@@ -22,6 +23,8 @@ InBothRoles: TypeAlias = Embedder | BlanksLast
 class Verbs(Embeddings):
     """Embeddings of queries and documents, as lists for LangChain, and as arrays."""
 
+    show_progress: bool
+
     @property
     @abstractmethod
     def _source(self) -> InBothRoles:
@@ -30,7 +33,10 @@ class Verbs(Embeddings):
     def embed_documents(self, texts: Iterable[str]) -> list[list[float]]:
         """Return vectors of documents, each embedded as it is."""
         warn_of_queries()
-        return _lists(self.encode_documents(texts))
+        if not self.show_progress:
+            return _lists(self.encode_documents(texts))
+        with windows_of(texts) as windows:
+            return [vector for window in windows for vector in _lists(self.encode_documents(window))]
 
     def embed_query(self, text: str) -> list[float]:
         """Return the vector of a query, embedded behind the task's instruction."""
@@ -43,7 +49,11 @@ class Verbs(Embeddings):
     async def aembed_documents(self, texts: Iterable[str]) -> list[list[float]]:
         """Return what `embed_documents` does, without holding up the event loop."""
         warn_of_queries()
-        return await asyncio.to_thread(_lists, await self._source.aencode_documents(texts))
+        if not self.show_progress:
+            return await asyncio.to_thread(_lists, await self._source.aencode_documents(texts))
+        with windows_of(texts) as windows:
+            parts = [_lists(await self._source.aencode_documents(window)) for window in windows]
+        return [vector for part in parts for vector in part]
 
     async def aembed_query(self, text: str) -> list[float]:
         """Return what `embed_query` does; queries that wait together share a forward pass."""

@@ -85,7 +85,6 @@ def test_a_cache_stays_where_it_is(words: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"devise": "cpu"}, "devise\n  Extra inputs are not permitted"),
         ({"on_overflow": "cut"}, "Input should be 'error' or 'truncate'"),
         ({"on_blank": "zero"}, "Input should be 'error' or 'last'"),
         ({"max_tokens": 0}, "max_tokens is a whole number above zero, not 0"),

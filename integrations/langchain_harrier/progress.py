@@ -1,0 +1,59 @@
+"""Progress bars: tqdm's, which comes with the hub's client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from harrier_core import IngestReport
+from harrier_core.embedder import listed
+from harrier_core.errors import positions_of_all
+from harrier_core.extras import require
+from harrier_core.ingest import Progress
+
+# Texts between two steps of a bar: many full passes on any device, and some seconds of long texts on a CPU.
+_WINDOW = 256
+
+
+def _bar(total: int | None, unit: str) -> Any:
+    """Return a progress bar. The environment variable HF_HUB_DISABLE_PROGRESS_BARS turns it off."""
+    require("show_progress", "huggingface_hub")
+    from huggingface_hub.utils import tqdm
+
+    return tqdm(total=total, unit=unit)
+
+
+@contextmanager
+def windows_of(texts: Iterable[str]) -> Iterator[Iterator[list[str]]]:
+    """Yield the texts, some at a time, with a bar that moves on when the next ones are asked for.
+
+    An error about some of them counts all.
+    """
+    given, begin = listed(texts), 0
+    with _bar(len(given), " texts") as bar, positions_of_all(lambda position: begin + position):
+
+        def windows() -> Iterator[list[str]]:
+            nonlocal begin
+            for begin in range(0, len(given), _WINDOW):
+                window = given[begin : begin + _WINDOW]
+                yield window
+                bar.update(len(window))
+
+        yield windows()
+
+
+@contextmanager
+def told(on_progress: Progress | None, *, show: bool, total: int | None) -> Iterator[Progress | None]:
+    """Yield what to call with the report of an ingest so far: it moves a bar, if one is to be shown."""
+    if not show:
+        yield on_progress
+        return
+    with _bar(total, " documents") as bar:
+
+        def tell(report: IngestReport) -> None:
+            bar.update(report.records - bar.n)
+            if on_progress:
+                on_progress(report)
+
+        yield tell
