@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from langchain_core.documents import Document
 
@@ -52,14 +52,14 @@ def rows_of_documents(documents: Iterable[Document]) -> Iterator[Row]:
     return ((each.page_content, each.metadata, each.id) for each in documents)
 
 
-def rows_of_texts(texts: Iterable[str], metadatas: Iterable[Mapping[str, Any]] | None) -> Iterator[Row]:
-    """Texts as they are needed, with their metadata if they have any."""
+def rows_of_texts(texts: Iterable[str], metadatas: Iterable[Mapping[str, Any] | None] | None) -> Iterator[Row]:
+    """Return texts as they are needed, with their metadata if they have any."""
     if isinstance(texts, str):
         raise SettingError("texts is a list of texts; put a single one in a list")
     if metadatas is None:
         return ((text, {}, None) for text in texts)
     pairs = zip(texts, one_for_each("metadatas", metadatas, texts) or (), strict=True)
-    return ((text, metadata, None) for text, metadata in pairs)
+    return ((text, {} if metadata is None else metadata, None) for text, metadata in pairs)
 
 
 def one_for_each(name: str, given: Iterable[T] | None, texts: object) -> Iterable[T] | None:
@@ -72,13 +72,23 @@ def one_for_each(name: str, given: Iterable[T] | None, texts: object) -> Iterabl
     return given
 
 
-def records_of(rows: Iterable[Row], ids: Iterable[str | None] | None, taken: list[str]) -> Iterator[Record]:
+def length_of(given: object) -> int | None:
+    """Return how many there are, if that can be known before they are read."""
+    return len(given) if isinstance(given, Sized) else None
+
+
+def records_of(rows: Iterable[Row], ids: Iterable[object] | None, taken: list[str]) -> Iterator[Record]:
     """One record a row, as it is needed; its id is put into `taken`."""
     pairs = ((row, row[2]) for row in rows) if ids is None else zip(rows, ids, strict=True)
     for (text, metadata, _), given in pairs:
-        id_ = str(uuid4()) if given is None else given
+        id_ = str(uuid4()) if given is None else as_id(given)
         taken.append(id_)
         yield Record(id_, text, metadata)
+
+
+def as_id(given: Any) -> Any:
+    """Return an id as a text, if it is an integer or a UUID; anything else as it is."""
+    return str(given) if isinstance(given, UUID) or type(given) is int else given
 
 
 def ids_of(taken: list[str], report: IngestReport, on_rejected: OnRejected) -> list[str]:
@@ -100,11 +110,20 @@ def checked_choice(on_rejected: OnRejected) -> OnRejected:
     return on_rejected
 
 
-def document_of(found: Match | Chunk) -> Document:
-    """A document with a copy of the metadata: to change it changes nothing in the store."""
-    return Document(id=found.record_id, page_content=found.text, metadata=dict(found.metadata))
+def document_of(found: Match | Chunk, *, positions: bool = False) -> Document:
+    """Return a document with a copy of the metadata: to change it changes nothing in the store.
+
+    positions: put the chunk's number into the metadata, and where the text begins and ends in that of its record.
+    """
+    metadata = dict(found.metadata)
+    if positions:
+        metadata |= _positions(found)
+    text = found.passage if isinstance(found, Match) else found.text
+    return Document(id=found.record_id, page_content=text, metadata=metadata)
 
 
-def scored(matches: Sequence[Match]) -> list[tuple[Document, float]]:
-    """Documents with their cosines."""
-    return [(document_of(match), match.score) for match in matches]
+def _positions(found: Match | Chunk) -> dict[str, int]:
+    around = found.around if isinstance(found, Match) else ()
+    start = around[0].start if around else found.start
+    end = max(each.end for each in around) if around else found.end
+    return {"chunk": found.number, "start_index": start, "end_index": end}

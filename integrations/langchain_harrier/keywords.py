@@ -1,30 +1,102 @@
-"""The keywords that LangChain passes through; one that is not known is an error."""
+"""The keywords of searches, which LangChain passes through; one that is not known is an error."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypedDict
 
 from langchain_core.vectorstores import VectorStoreRetriever
 
 from harrier_core import SettingError
+from harrier_core.filters import Key
+from harrier_core.foreign import unknown_keyword
 
 Where = Mapping[str, Any]
+Expand = int | Literal["record"]
 
 WRITING = ("batch_size",)  # of LangChain's index(): an Index makes windows of its own
-_SEARCHING = ("filter", "where")  # LangChain's name and ours
 RETRIEVER = [name for name in VectorStoreRetriever.model_fields if name != "vectorstore"]
 
+_BY_VECTOR = ("filter", "where", "score_threshold", "exact", "ef", "expand")
+SEARCH = (*_BY_VECTOR, "offset", "task")
+SEARCH_BY_VECTOR = (*_BY_VECTOR, "offset")
+DIVERSE = (*_BY_VECTOR, "task", "fetch_k", "lambda_mult")
+DIVERSE_BY_VECTOR = (*_BY_VECTOR, "fetch_k", "lambda_mult")
 
-def refuse_unknown(options: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Raise an error that says which keywords there are."""
-    if unknown := [name for name in options if name not in known]:
-        said = f"besides its own keywords it takes {' and '.join(known)}" if known else "it takes no more keywords"
-        raise SettingError(f"unknown keyword {unknown[0]!r}; {said}")
+_CONDITIONS = "use filter or where, conditions on metadata as in harrier_core.filters"
+_MMR = "use max_marginal_relevance_search, or search_type='mmr' of a retriever"
+_HINTS = {
+    "search_params": "use exact=True to compare all chunks, or ef=... for more candidates",
+    "consistency": "a store reads as its database is set to; leave it out",
+    **dict.fromkeys(("where_document", "document_filter"), "conditions are on metadata; put into them what they need"),
+    **dict.fromkeys(("pre_filter", "post_filter", "search_filter", "query_filter", "expr"), _CONDITIONS),
+    **dict.fromkeys(("fetch_k", "lambda_mult"), _MMR),
+    **dict.fromkeys(("min_score", "similarity_threshold", "relevance_threshold"), "use score_threshold"),
+    **dict.fromkeys(("ef_search", "hnsw_ef", "num_candidates"), "use ef"),
+    "include": "documents are returned, with their texts and metadata; leave it out",
+}
+_METADATA = "metadata."
 
 
-def where_of(options: Mapping[str, Any]) -> Where | None:
-    """The conditions among a search's keywords: both, if it has both."""
-    refuse_unknown(options, _SEARCHING)
-    given = [options[name] for name in _SEARCHING if options.get(name) is not None]
+class Options(TypedDict):
+    """What the searches of an Index have in common, by its own names."""
+
+    where: Where | None
+    min_score: float | None
+    exact: bool
+    ef: int | None
+    expand: Expand
+
+
+def options_of(
+    filter: Where | None,  # noqa: A002  # LangChain's name
+    where: Where | None,
+    score_threshold: float | None,
+    exact: bool,
+    ef: int | None,
+    expand: Expand,
+) -> Options:
+    """Return what an Index takes for LangChain's keywords."""
+    met = where_of(filter, where)
+    return Options(where=met, min_score=score_threshold, exact=exact, ef=ef, expand=expand)
+
+
+def refuse_unknown(method: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Raise an error that says what to write instead, or which keywords there are."""
+    for name in given:
+        if name in known:
+            continue
+        if name in _HINTS:
+            raise SettingError(f"{method} got an unknown keyword, {name!r}: {_HINTS[name]}")
+        raise unknown_keyword(method, name, known)
+
+
+def where_of(filter: Where | None, where: Where | None) -> Where | None:  # noqa: A002
+    """Return the conditions of a search: both, if it has both.
+
+    filter: conditions as LangChain's stores have them, where "metadata.year" is the field "year".
+    """
+    given = [each for each in (_without_prefix(filter), where) if each is not None]
     return {"$and": given} if len(given) > 1 else next(iter(given), None)
+
+
+def _without_prefix(conditions: Any) -> Any:
+    if not isinstance(conditions, Mapping):
+        return conditions  # which the Index refuses
+    parts = [{_field(name): _within(name, value)} for name, value in conditions.items()]
+    joined = {name: value for part in parts for name, value in part.items()}
+    return joined if len(joined) == len(parts) else {"$and": parts}  # "year" and "metadata.year" are two conditions
+
+
+def _field(name: Any) -> Any:
+    if isinstance(name, str) and not isinstance(name, Key) and name.startswith(_METADATA):
+        return name.removeprefix(_METADATA)
+    return name
+
+
+def _within(name: object, value: Any) -> Any:
+    if name == "$not":
+        return _without_prefix(value)
+    if name in ("$and", "$or") and isinstance(value, list | tuple):
+        return [_without_prefix(each) for each in value]
+    return value

@@ -5,30 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 
-from harrier_core import Chunking, Index, SettingError
+from harrier_core import Chunking, Embedder, Index
 from harrier_core import VectorStore as Store
-from langchain_harrier.documents import (
-    DocumentsRejected,
-    OnRejected,
-    Row,
-    checked_choice,
-    ids_of,
-    one_for_each,
-    records_of,
-    rows_of_documents,
-    rows_of_texts,
-)
+from harrier_core.ingest import Progress
+from langchain_harrier.by_vector import SearchingByVector
+from langchain_harrier.documents import DocumentsRejected, OnRejected, checked_choice
 from langchain_harrier.embeddings import HarrierEmbeddings
-from langchain_harrier.keywords import WRITING, refuse_unknown
+from langchain_harrier.places import Place, index_of
 from langchain_harrier.searching import Searching
+from langchain_harrier.writing import Id, Writing
 
 
-class HarrierVectorStore(Searching):
+class HarrierVectorStore(Writing, Searching, SearchingByVector):
     """A harrier_core Index as a vector store: one Document is one Record, and its id is the record's.
 
     Documents with ids that are there replace those, and what has not changed is not embedded again. Where the index
@@ -42,8 +35,13 @@ class HarrierVectorStore(Searching):
 
     Key init args:
         index: An Index, which is a store and an Encoder, or any other Embedder.
+        embedding: In place of an Index: HarrierEmbeddings, or an Encoder or another Embedder.
+        store: In place of an Index, with `embedding`: a store or its URL, as `harrier_core.open_store` takes it.
+        chunking: With `store`: how the index cuts long documents.
         on_rejected: What documents that cannot be stored are, such as a blank page: an "error" when all others are
             stored, or a reason to "warn", so that LangChain's `index()` gets past them and records them as seen.
+        positions: Whether documents that are found have in their metadata the number of their chunk as `chunk`, and as
+            `start_index` and `end_index` where their text is in the record's, in place of fields of these names.
 
     Instantiate:
         ```python
@@ -92,14 +90,36 @@ class HarrierVectorStore(Searching):
         documents = retriever.invoke("why does bread rise")
         ```
 
-    Every search takes `filter` or `where`, conditions on metadata as in `harrier_core.filters`; those for a query take
-    `task` as well. A keyword that is not known is an error: a filter that is misspelt would find what it must not.
+    Every search takes `filter` or `where`, conditions on metadata as in `harrier_core.filters`, `score_threshold`,
+    `exact`, `ef` and `expand`; those for a query take `task` as well. `expand` makes the chunks around one part of the
+    text that is found. A keyword that is not known is an error: a filter that is misspelt would find what it must not.
     A query that is empty or blank finds nothing, with an InputWarning: agents send such.
     """
 
-    def __init__(self, index: Index, *, on_rejected: OnRejected = "error") -> None:
-        self.index = index
+    def __init__(
+        self,
+        index: Index | None = None,
+        embedding: Embeddings | Embedder | None = None,
+        *,
+        store: Store | str | None = None,
+        chunking: Chunking | None = None,
+        on_rejected: OnRejected = "error",
+        positions: bool = False,
+        pre_delete_collection: bool = False,
+        force_recreate: bool = False,
+        **place: Unpack[Place],
+    ) -> None:
+        """Put a vector store over an Index, or over a new one of embeddings and a place. It opens nothing yet.
+
+        pre_delete_collection, force_recreate: remove the table or collection first, if there is one. In place of
+        `store` there may be `connection`, `connection_string` or `url`, and with any URL `collection_name` or
+        `table_name`, as in other vector stores.
+        """
+        self.index = index_of(index, embedding, store, chunking, place)
+        self.positions = positions
         self._on_rejected = checked_choice(on_rejected)
+        if pre_delete_collection or force_recreate:
+            self.index.drop()
 
     @property
     def embeddings(self) -> HarrierEmbeddings:
@@ -107,157 +127,138 @@ class HarrierVectorStore(Searching):
         return HarrierEmbeddings.from_encoder(self.index.encoder)
 
     @classmethod
+    def from_existing_collection(
+        cls,
+        embedding: Embeddings | Embedder | None = None,
+        *,
+        store: Store | str | None = None,
+        chunking: Chunking | None = None,
+        on_rejected: OnRejected = "error",
+        positions: bool = False,
+        **place: Unpack[Place],
+    ) -> Self:
+        """Return a vector store over a table or collection that is there.
+
+        Raise StoreMissing if there is none, and WrongSpace if other embeddings made it.
+        """
+        made = cls(
+            embedding=embedding, store=store, chunking=chunking, on_rejected=on_rejected, positions=positions, **place
+        )
+        made.index.read(limit=0)  # it opens the store
+        return made
+
+    @classmethod
+    def from_existing_index(
+        cls,
+        embedding: Embeddings | Embedder | None = None,
+        *,
+        store: Store | str | None = None,
+        chunking: Chunking | None = None,
+        on_rejected: OnRejected = "error",
+        positions: bool = False,
+        **place: Unpack[Place],
+    ) -> Self:
+        """Return what `from_existing_collection` does, by langchain-postgres's name for it."""
+        return cls.from_existing_collection(
+            embedding, store=store, chunking=chunking, on_rejected=on_rejected, positions=positions, **place
+        )
+
+    @classmethod
     def from_documents(
         cls,
         documents: Iterable[Document],
-        embedding: Embeddings,
+        embedding: Embeddings | Embedder | None = None,
         *,
-        ids: Iterable[str] | None = None,
+        ids: Iterable[Id | None] | None = None,
+        store: Store | str | None = None,
+        chunking: Chunking | None = None,
         on_rejected: OnRejected = "error",
-        **kwargs: Any,
+        positions: bool = False,
+        show_progress: bool = False,
+        on_progress: Progress | None = None,
+        **place: Any,
     ) -> Self:
-        """A vector store with these documents in `store=`; `chunking=` is how the index cuts long ones.
+        """Return a vector store with these documents in `store`, which takes the settings of HarrierVectorStore.
 
         A DocumentsRejected that it raises has the vector store, with all other documents, in `vector_store`.
         """
-        made = cls(_index(embedding, **kwargs), on_rejected=on_rejected)
+        settings: dict[str, Any] = {"store": store, "chunking": chunking, "on_rejected": on_rejected, **place}
+        made = cls(embedding=embedding, positions=positions, **settings)
         with _reachable(made):
-            made.add_documents(documents, ids=ids)
+            made.add_documents(documents, ids=ids, show_progress=show_progress, on_progress=on_progress)
         return made
 
     @classmethod
     async def afrom_documents(
         cls,
         documents: Iterable[Document],
-        embedding: Embeddings,
+        embedding: Embeddings | Embedder | None = None,
         *,
-        ids: Iterable[str] | None = None,
+        ids: Iterable[Id | None] | None = None,
+        store: Store | str | None = None,
+        chunking: Chunking | None = None,
         on_rejected: OnRejected = "error",
-        **kwargs: Any,
+        positions: bool = False,
+        show_progress: bool = False,
+        on_progress: Progress | None = None,
+        **place: Any,
     ) -> Self:
-        """What `from_documents` does, without holding up the event loop."""
-        made = cls(_index(embedding, **kwargs), on_rejected=on_rejected)
+        """Return what `from_documents` does, without holding up the event loop."""
+        settings: dict[str, Any] = {"store": store, "chunking": chunking, "on_rejected": on_rejected, **place}
+        made = await asyncio.to_thread(cls, embedding=embedding, positions=positions, **settings)
         with _reachable(made):
-            await made.aadd_documents(documents, ids=ids)
+            await made.aadd_documents(documents, ids=ids, show_progress=show_progress, on_progress=on_progress)
         return made
 
     @classmethod
     def from_texts(
         cls,
         texts: Iterable[str],
-        embedding: Embeddings,
-        metadatas: Iterable[Mapping[str, Any]] | None = None,
+        embedding: Embeddings | Embedder | None = None,
+        metadatas: Iterable[Mapping[str, Any] | None] | None = None,
         *,
-        ids: Iterable[str] | None = None,
+        ids: Iterable[Id | None] | None = None,
+        store: Store | str | None = None,
+        chunking: Chunking | None = None,
         on_rejected: OnRejected = "error",
-        **kwargs: Any,
+        positions: bool = False,
+        show_progress: bool = False,
+        on_progress: Progress | None = None,
+        **place: Any,
     ) -> Self:
-        """A vector store with these texts in `store=`; `chunking=` is how the index cuts long ones."""
-        made = cls(_index(embedding, **kwargs), on_rejected=on_rejected)
+        """Return a vector store with these texts in `store`, as `from_documents` does."""
+        settings: dict[str, Any] = {"store": store, "chunking": chunking, "on_rejected": on_rejected, **place}
+        made = cls(embedding=embedding, positions=positions, **settings)
         with _reachable(made):
-            made.add_texts(texts, metadatas, ids=ids)
+            made.add_texts(texts, metadatas, ids=ids, show_progress=show_progress, on_progress=on_progress)
         return made
 
     @classmethod
     async def afrom_texts(
         cls,
         texts: Iterable[str],
-        embedding: Embeddings,
-        metadatas: Iterable[Mapping[str, Any]] | None = None,
+        embedding: Embeddings | Embedder | None = None,
+        metadatas: Iterable[Mapping[str, Any] | None] | None = None,
         *,
-        ids: Iterable[str] | None = None,
+        ids: Iterable[Id | None] | None = None,
+        store: Store | str | None = None,
+        chunking: Chunking | None = None,
         on_rejected: OnRejected = "error",
-        **kwargs: Any,
+        positions: bool = False,
+        show_progress: bool = False,
+        on_progress: Progress | None = None,
+        **place: Any,
     ) -> Self:
-        """What `from_texts` does, without holding up the event loop."""
-        made = cls(_index(embedding, **kwargs), on_rejected=on_rejected)
+        """Return what `from_texts` does, without holding up the event loop."""
+        settings: dict[str, Any] = {"store": store, "chunking": chunking, "on_rejected": on_rejected, **place}
+        made = await asyncio.to_thread(cls, embedding=embedding, positions=positions, **settings)
         with _reachable(made):
-            await made.aadd_texts(texts, metadatas, ids=ids)
+            await made.aadd_texts(texts, metadatas, ids=ids, show_progress=show_progress, on_progress=on_progress)
         return made
 
-    # -- writing
-
-    def add_documents(
-        self,
-        documents: Iterable[Document],
-        *,
-        ids: Iterable[str | None] | None = None,
-        on_rejected: OnRejected | None = None,
-        **kwargs: Any,
-    ) -> list[str]:
-        """Store documents, any iterable of them, and return their ids; one that has none gets a new one.
-
-        ids: used instead of the documents' own. on_rejected: instead of the vector store's own; what cannot be stored
-        ends in DocumentsRejected, or in an InputWarning and is left out of the ids. The rest is stored in either case.
-        """
-        refuse_unknown(kwargs, WRITING)
-        return self._add(rows_of_documents(documents), one_for_each("ids", ids, documents), on_rejected)
-
-    def add_texts(
-        self,
-        texts: Iterable[str],
-        metadatas: Iterable[Mapping[str, Any]] | None = None,
-        *,
-        ids: Iterable[str | None] | None = None,
-        on_rejected: OnRejected | None = None,
-        **kwargs: Any,
-    ) -> list[str]:
-        """Store texts with their metadata, as `add_documents` stores documents."""
-        refuse_unknown(kwargs, WRITING)
-        return self._add(rows_of_texts(texts, metadatas), one_for_each("ids", ids, texts), on_rejected)
-
-    async def aadd_documents(
-        self,
-        documents: Iterable[Document],
-        *,
-        ids: Iterable[str | None] | None = None,
-        on_rejected: OnRejected | None = None,
-        **kwargs: Any,
-    ) -> list[str]:
-        """What `add_documents` does, without holding up the event loop."""
-        refuse_unknown(kwargs, WRITING)
-        return await self._aadd(rows_of_documents(documents), one_for_each("ids", ids, documents), on_rejected)
-
-    async def aadd_texts(
-        self,
-        texts: Iterable[str],
-        metadatas: Iterable[Mapping[str, Any]] | None = None,
-        *,
-        ids: Iterable[str | None] | None = None,
-        on_rejected: OnRejected | None = None,
-        **kwargs: Any,
-    ) -> list[str]:
-        """What `add_texts` does, without holding up the event loop."""
-        refuse_unknown(kwargs, WRITING)
-        return await self._aadd(rows_of_texts(texts, metadatas), one_for_each("ids", ids, texts), on_rejected)
-
-    def _add(self, rows: Iterable[Row], ids: Iterable[str | None] | None, on_rejected: OnRejected | None) -> list[str]:
-        choice, taken = checked_choice(on_rejected or self._on_rejected), list[str]()
-        return ids_of(taken, self.index.ingest(records_of(rows, ids, taken)), choice)
-
-    async def _aadd(
-        self, rows: Iterable[Row], ids: Iterable[str | None] | None, on_rejected: OnRejected | None
-    ) -> list[str]:
-        choice, taken = checked_choice(on_rejected or self._on_rejected), list[str]()
-        return ids_of(taken, await self.index.aingest(records_of(rows, ids, taken)), choice)
-
-    def delete(self, ids: Iterable[str] | None = None, **kwargs: Any) -> bool:
-        """Remove the documents with these ids, whether they are there or not; without ids, all documents."""
-        refuse_unknown(kwargs, ())  # a filter that is overlooked would remove everything
-        if ids is None:
-            self.index.clear()
-        else:
-            self.index.delete(ids)
-        return True
-
-    async def adelete(self, ids: Iterable[str] | None = None, **kwargs: Any) -> bool:
-        """Do what `delete` does, without holding up the event loop."""
-        refuse_unknown(kwargs, ())
-        if ids is None:
-            await asyncio.to_thread(self.index.clear)
-        else:
-            await self.index.adelete(ids)
-        return True
+    def __repr__(self) -> str:
+        positions = ", positions=True" if self.positions else ""
+        return f"{type(self).__name__}({self.index!r}{positions})"
 
 
 @contextmanager
@@ -268,14 +269,3 @@ def _reachable(made: HarrierVectorStore) -> Iterator[None]:
     except DocumentsRejected as error:
         error.vector_store = made
         raise
-
-
-def _index(embedding: Embeddings, *, store: Store | None = None, chunking: Chunking | None = None) -> Index:
-    if not isinstance(embedding, HarrierEmbeddings):
-        raise SettingError(
-            f"an index is made by HarrierEmbeddings, not {type(embedding).__name__}, whose space nobody knows; pass "
-            "HarrierEmbeddings(model=...)"
-        )
-    if store is None:
-        raise SettingError("there is no place for the documents; pass store=, such as a PgVectorStore")
-    return Index(store, embedding.index_encoder, chunking=chunking)

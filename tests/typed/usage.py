@@ -13,9 +13,11 @@ from harrier_pgvector.sync import SyncFailure, SyncStatus, SyncWorker, TableSync
 from harrier_qdrant import Layout, QdrantStore
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
+from langchain_core.structured_query import StructuredQuery
 from langchain_core.vectorstores import VectorStore as LangChainStore
 from langchain_harrier import DocumentsRejected, HarrierEmbeddings, HarrierRetriever
 from langchain_harrier import HarrierVectorStore as HarrierLangChainStore
+from langchain_harrier.self_query import HarrierTranslator
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.schema import BaseNode, TextNode
 from llama_index.core.vector_stores import MetadataFilter, MetadataFilters, VectorStoreQuery, VectorStoreQueryResult
@@ -263,6 +265,28 @@ def langchain(index: Index) -> None:
     assert_type(made.delete(["id"]), bool)
     assert_type(made.index, Index)
     assert_type(HarrierRetriever(index=index, k=2, where={"year": 2021}).invoke("a query"), list[Document])
+    langchain_searches(made)
+
+
+def langchain_searches(made: HarrierLangChainStore) -> None:
+    scored = made.similarity_search_with_score_by_vector([0.5], k=2, filter={"year": 2021}, exact=True, ef=100)
+    assert_type(scored, list[tuple[Document, float]])
+    assert_type(made.similarity_search("a query", score_threshold=0.5, offset=4, expand="record"), list[Document])
+    assert_type(made.max_marginal_relevance_search("a query", task=LAW, expand=1), list[Document])
+    assert_type(made.get(where={"year": 2021}, limit=10, offset=20), list[Document])
+    assert_type(made.add_embeddings(["a text"], [[0.5]], [{"year": 2021}], [7], show_progress=True), list[str])
+    assert_type(made.add_embeddings([("a text", [0.5])]), list[str])
+    assert_type(made.add_documents([], ids=[7], on_progress=print), list[str])
+    assert_type(made.delete(filter={"year": 2021}), bool)
+
+
+def langchain_made(embeddings: HarrierEmbeddings, encoder: Encoder) -> None:
+    assert_type(HarrierEmbeddings("harrier-270m", show_progress=True).model_name, str)
+    HarrierEmbeddings(model_name="harrier-270m", device="cpu")
+    HarrierLangChainStore(embedding=encoder, store="postgresql://host/db", table_name="documents", positions=True)
+    found = HarrierLangChainStore.from_existing_index(embeddings, connection="postgresql://host/db")
+    assert_type(found, HarrierLangChainStore)
+    assert_type(HarrierTranslator().visit_structured_query(StructuredQuery("a query", None))[0], str)
 
 
 async def langchain_async(store: HarrierLangChainStore, embeddings: HarrierEmbeddings) -> None:

@@ -1,0 +1,150 @@
+"""The Index of a HarrierVectorStore, of what its users have at hand: embeddings and a place, by anybody's names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+from urllib.parse import quote, urlsplit
+
+from harrier_core import Chunking, Embedder, Index, SettingError
+from harrier_core import VectorStore as Store
+from harrier_core.foreign import unknown_keyword
+
+_SETTINGS = ("index", "embedding", "store", "chunking", "on_rejected", "positions", "pre_delete_collection")
+
+
+class Place(TypedDict, total=False):
+    """Other stores' names for the embeddings and for the place."""
+
+    embeddings: Any
+    embedding_function: Any
+    embedding_service: Any
+    connection: str
+    connection_string: str
+    url: str
+    collection_name: str
+    table_name: str
+
+
+_EMBEDDINGS = ("embeddings", "embedding_function", "embedding_service")
+_ADDRESSES = ("connection", "connection_string", "url")
+_NAMES = ("collection_name", "table_name")
+
+_SERVER = "pass store=QdrantStore('http://host:6333', collection=...), which takes the rest of its settings as well"
+_FOLDER = "pass store='qdrant:FOLDER?collection=NAME' or store='pgvector:FOLDER?table=NAME'"
+_LAYOUT = "the kit lays out its table or collection itself; leave it out"
+_COSINE = "vectors are compared by their cosine; leave it out"
+_DENSE = "an Index searches one vector a chunk, by meaning; leave it out"
+_POSTGRES = "pass connection='postgresql://user@host/database'; each method has an async twin"
+_HINTS = {
+    **dict.fromkeys(("client", "async_client"), "pass store=QdrantStore(client, collection=...)"),
+    **dict.fromkeys(("host", "port", "grpc_port", "prefer_grpc", "https", "prefix", "api_key", "timeout"), _SERVER),
+    "location": "pass url=, or store=QdrantStore(':memory:'), which ends with the process",
+    **dict.fromkeys(("path", "persist_directory", "folder_path"), _FOLDER),
+    **dict.fromkeys(("engine", "async_engine"), _POSTGRES),
+    **dict.fromkeys(("distance", "distance_strategy", "relevance_score_fn", "collection_metadata"), _COSINE),
+    **dict.fromkeys(("retrieval_mode", "sparse_embedding", "sparse_vector_name", "vector_name"), _DENSE),
+    **dict.fromkeys(("embedding_length", "embedding_dimension", "vector_size"), "the model's vectors have one length"),
+    **dict.fromkeys(("content_payload_key", "metadata_payload_key", "id_column", "content_column"), _LAYOUT),
+    **dict.fromkeys(("metadata_columns", "embedding_column", "use_jsonb", "create_extension"), _LAYOUT),
+}
+# What holds in any case, so that it changes nothing to say it.
+_HOLDS: dict[str, tuple[object, ...]] = {
+    "async_mode": (True, False),
+    "batch_size": (None,),
+    "create_extension": (True,),
+    "distance": ("Cosine",),
+    "distance_strategy": ("cosine",),
+    "use_jsonb": (True,),
+}
+
+
+def index_of(
+    index: Index | None,
+    embedding: object,
+    store: Store | str | None,
+    chunking: Chunking | None,
+    place: Mapping[str, Any],
+) -> Index:
+    """Return the Index that was given, or one of embeddings and a place. It opens nothing yet."""
+    _refuse_unknown(place)
+    embedding = _one("embedding", embedding, _EMBEDDINGS, place)
+    store = _place(store, place)
+    if index is None:
+        return Index(_store_of(store), _embedder_of(embedding), chunking=chunking)
+    if not isinstance(index, Index):
+        raise SettingError(
+            f"index must be an Index, got {type(index).__name__}; write HarrierVectorStore(Index(store, encoder)) or "
+            "HarrierVectorStore(embedding=HarrierEmbeddings(...), store=...)"
+        )
+    for name, value in (("embedding", embedding), ("store", store), ("chunking", chunking)):
+        if value is not None:
+            raise SettingError(f"an Index has its own {name}; leave {name} out, or pass no index")
+    return index
+
+
+def _refuse_unknown(place: Mapping[str, Any]) -> None:
+    for name, value in place.items():
+        if name in Place.__annotations__ or value in _HOLDS.get(name, ()):
+            continue
+        if name in _HINTS:
+            raise SettingError(f"HarrierVectorStore takes no {name}: {_HINTS[name]}")
+        raise unknown_keyword("HarrierVectorStore", name, (*_SETTINGS, *_ADDRESSES, *_NAMES))
+
+
+def _one(name: str, given: object, others: tuple[str, ...], place: Mapping[str, Any]) -> Any:
+    """Return what was given by one of the names. Raise SettingError if there are several."""
+    said = {each: place.get(each) for each in others} | {name: given}
+    said = {each: value for each, value in said.items() if value is not None}
+    if len(said) > 1:
+        raise SettingError(f"{' and '.join(said)} are one setting; give one of them")
+    return next(iter(said.values()), None)
+
+
+def _place(store: Store | str | None, place: Mapping[str, Any]) -> Any:
+    """Return the store, or its URL with the name of its table or collection."""
+    address = _one("store", store, _ADDRESSES, place)
+    name = _one("table_name", place.get("table_name"), ("collection_name",), place)
+    if isinstance(address, str):
+        return url_of(address, name)
+    if name is not None and address is not None:
+        raise SettingError(f"{type(address).__name__} has a table or collection of its own; leave the name out")
+    return address
+
+
+def url_of(address: str, name: str | None) -> str:
+    """Return the URL that `open_store` takes, of a server's address and the name of a table or collection."""
+    scheme, _, rest = address.partition(":")
+    if scheme in ("http", "https") or (scheme == "qdrant" and rest.startswith("//")):
+        parts = urlsplit(address)
+        path = parts.path if name is None else f"/{quote(name, safe='')}"
+        query = "tls=true" if scheme == "https" else parts.query
+        return f"qdrant://{parts.netloc}{path}{query and f'?{query}'}"
+    if name is None:
+        return address
+    word = "collection" if scheme == "qdrant" else "table"
+    return f"{address}{'&' if '?' in rest else '?'}{word}={quote(name, safe='')}"
+
+
+def _store_of(store: Any) -> Store | str:
+    if store is None:
+        raise SettingError(
+            "there is no place for the documents; pass store=, such as PgVectorStore('postgresql://user@host/db'), or "
+            "in a folder, without a server, PgVectorStore.embedded(folder)"
+        )
+    if isinstance(store, Index):
+        raise SettingError("store must be a store or its URL, got Index; write HarrierVectorStore(index)")
+    found: Store | str = store
+    return found
+
+
+def _embedder_of(embedding: Any) -> Any:
+    """Return what an Index takes as its encoder."""
+    if embedding is None:
+        raise SettingError("there is nothing to embed with; pass embedding=HarrierEmbeddings(model=...), or an Index")
+    if not isinstance(embedding, Embedder) and not isinstance(getattr(embedding, "index_encoder", None), Embedder):
+        raise SettingError(
+            f"an index is made by HarrierEmbeddings, not {type(embedding).__name__}, whose space nobody knows; pass "
+            "HarrierEmbeddings(model=...)"
+        )
+    return embedding

@@ -1,0 +1,197 @@
+"""A HarrierVectorStore of what is at hand: an Index, embeddings and a store, or what other vector stores take."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from harrier_pgvector import PgVectorStore
+from harrier_qdrant import QdrantStore
+from langchain_core.documents import Document
+from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_harrier import HarrierEmbeddings, HarrierVectorStore
+from langchain_harrier.places import url_of
+
+from harrier_core import CachedEncoder, Encoder, Index, SettingError, StoreMissing, VectorStore, WrongSpace, open_store
+from harrier_core.testing import MemoryStore
+
+SERVER = "postgresql://user:secret@host/db"
+
+
+def index_at(words: str, **place: Any) -> Index:
+    return HarrierVectorStore(embedding=HarrierEmbeddings(words), **place).index
+
+
+@pytest.mark.parametrize(
+    ("place", "meant"),
+    [
+        ({"store": f"{SERVER}?table=docs"}, f"{SERVER}?table=docs"),
+        ({"connection": SERVER, "collection_name": "docs"}, f"{SERVER}?table=docs"),
+        (
+            {"connection_string": f"{SERVER}?sslmode=require", "table_name": "a b"},
+            f"{SERVER}?sslmode=require&table=a%20b",
+        ),
+        ({"connection": "postgresql+psycopg://host/db", "table_name": "docs"}, "postgresql://host/db?table=docs"),
+        ({"store": "pgvector:folder", "table_name": "docs"}, "pgvector:folder?table=docs"),
+        ({"url": "http://host:6333", "collection_name": "docs"}, "qdrant://host:6333/docs"),
+        ({"url": "https://host:6333", "collection_name": "a"}, "qdrant://host:6333/a?tls=true"),
+        ({"url": "http://host:6333/"}, "qdrant://host:6333"),
+        ({"url": "qdrant://host:6334?tls=true", "collection_name": "docs"}, "qdrant://host:6334/docs?tls=true"),
+        ({"url": "qdrant:folder", "collection_name": "docs"}, "qdrant:folder?collection=docs"),
+        ({"connection": SERVER, "use_jsonb": True, "distance_strategy": "cosine", "async_mode": True}, SERVER),
+    ],
+)
+def test_places(words: str, place: dict[str, Any], meant: str) -> None:
+    """The place is the one that the URL names; no connection is made for it."""
+    found = index_at(words, **place)
+    assert repr(found.store) == repr(open_store(meant))
+    assert "secret" not in repr(HarrierVectorStore(found))
+
+
+@pytest.mark.parametrize(
+    ("address", "name", "meant"),
+    [
+        ("http://host:6333", "docs", "qdrant://host:6333/docs"),
+        ("https://host", "a/b", "qdrant://host/a%2Fb?tls=true"),
+        ("https://host/", None, "qdrant://host/?tls=true"),
+        ("qdrant://host:6334/old?tls=true", "docs", "qdrant://host:6334/docs?tls=true"),
+        ("qdrant:C:folder", "docs", "qdrant:C:folder?collection=docs"),
+        ("postgresql://host/db?a=b", "a&b", "postgresql://host/db?a=b&table=a%26b"),
+        ("other:place", None, "other:place"),
+    ],
+)
+def test_a_name_in_a_url(address: str, name: str | None, meant: str) -> None:
+    """Wherever the kind of URL has it; encryption stays."""
+    assert url_of(address, name) == meant
+
+
+@pytest.mark.parametrize("embedding", ["embedding", "embeddings", "embedding_function", "embedding_service"])
+def test_embeddings(words: str, embedding: str) -> None:
+    """By any vector store's name, and as any Embedder."""
+    given: dict[str, Any] = {embedding: HarrierEmbeddings(words)}
+    assert HarrierVectorStore(store=MemoryStore(), **given).index.encoder.name == words
+    for embedder in (Encoder(words), CachedEncoder(Encoder(words), {})):  # type: ignore[arg-type]
+        assert HarrierVectorStore(embedding=embedder, store=MemoryStore()).index.encoder is embedder
+
+
+EMBEDDINGS = HarrierEmbeddings("harrier-0.6b")
+PG = PgVectorStore(SERVER)
+INDEX = Index(MemoryStore(), EMBEDDINGS)
+
+
+class Engine:
+    """As SQLAlchemy has one."""
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"index": PG}, "index must be an Index, got PgVectorStore; write HarrierVectorStore.Index"),
+        ({"index": "documents", "embedding": EMBEDDINGS}, "index must be an Index, got str"),
+        ({"index": EMBEDDINGS}, "index must be an Index, got HarrierEmbeddings"),
+        ({"index": INDEX, "store": PG}, "an Index has its own store; leave store out"),
+        ({"index": INDEX, "embedding": EMBEDDINGS}, "an Index has its own embedding; leave embedding out"),
+        ({"store": INDEX, "embedding": EMBEDDINGS}, r"got Index; write HarrierVectorStore\(index\)"),
+        ({"store": HarrierVectorStore(INDEX), "embedding": EMBEDDINGS}, "got HarrierVectorStore; use the store that"),
+        ({"store": PG}, "there is nothing to embed with; pass embedding=HarrierEmbeddings"),
+        ({"embedding": EMBEDDINGS}, "there is no place for the documents; pass store="),
+        ({"embedding": EMBEDDINGS, "collection_name": "a"}, "there is no place for the documents; pass store="),
+        ({"embedding": DeterministicFakeEmbedding(size=6), "store": PG}, "made by HarrierEmbeddings, not Determ"),
+        ({"embedding": "harrier-0.6b", "store": PG}, "made by HarrierEmbeddings, not str"),
+        ({"embedding": EMBEDDINGS, "embeddings": EMBEDDINGS, "store": PG}, "embeddings and embedding are one setting"),
+        ({"embedding": EMBEDDINGS, "store": PG, "url": SERVER}, "url and store are one setting; give one of them"),
+        ({"embedding": EMBEDDINGS, "store": PG, "table_name": "a"}, "PgVectorStore has a table or collection of its"),
+        ({"embedding": EMBEDDINGS, "connection": Engine()}, "got Engine; use PgVectorStore"),
+        ({"embedding": EMBEDDINGS, "connection": "host=a password=secret"}, "a store's URL must begin with one of"),
+        ({"embedding": EMBEDDINGS, "client": object()}, "takes no client: pass store=QdrantStore.client, collection="),
+        ({"embedding": EMBEDDINGS, "location": ":memory:"}, "takes no location: pass url=, or store=QdrantStore"),
+        ({"embedding": EMBEDDINGS, "path": "a"}, "takes no path: pass store='qdrant:FOLDER"),
+        ({"embedding": EMBEDDINGS, "engine": Engine()}, "takes no engine: pass connection='postgresql:"),
+        ({"embedding": EMBEDDINGS, "distance_strategy": "l2"}, "takes no distance_strategy: vectors are compared by"),
+        ({"embedding": EMBEDDINGS, "retrieval_mode": "hybrid"}, "takes no retrieval_mode: an Index searches one"),
+        (
+            {"embedding": EMBEDDINGS, "stor": PG},
+            "HarrierVectorStore got an unknown keyword, 'stor': did you mean store",
+        ),
+    ],
+)
+def test_what_is_no_place(given: dict[str, Any], said: str) -> None:
+    """Is said in one line when it is made, with what to write instead."""
+    for make in (HarrierVectorStore, lambda **given: HarrierVectorStore.from_texts(["a"], **given)):
+        if "index" in given and make is not HarrierVectorStore:
+            continue
+        with pytest.raises(SettingError, match=said) as caught:
+            make(**given)
+        assert "\n" not in str(caught.value)
+        assert "secret" not in str(caught.value)
+
+
+def test_what_is_there_already(words: str, store: VectorStore, built: Any) -> None:
+    """Is found as it is, and nothing is made where nothing is."""
+    embeddings = HarrierEmbeddings(words)
+    for make in (HarrierVectorStore.from_existing_collection, HarrierVectorStore.from_existing_index):
+        with pytest.raises(StoreMissing):
+            make(embeddings, store=store)
+    HarrierVectorStore.from_texts(["bread"], embeddings, store=store)
+    found = HarrierVectorStore.from_existing_collection(embeddings, store=store, positions=True)
+    assert found.similarity_search("bread")[0].metadata == {"chunk": 0, "start_index": 0, "end_index": 5}
+    with pytest.raises(WrongSpace):
+        HarrierVectorStore.from_existing_index(HarrierEmbeddings(built("qwen3", seed=5)), store=store)
+
+
+@pytest.mark.parametrize("word", ["force_recreate", "pre_delete_collection"])
+def test_anew(words: str, store: VectorStore, word: str) -> None:
+    """What was there is gone, also if it was of another space; what is not there is no error."""
+    embeddings = HarrierEmbeddings(words)
+    again: dict[str, Any] = {word: True}
+    for texts in (["bread"], ["sand"]):
+        made = HarrierVectorStore.from_texts(texts, embeddings, store=store, **again)
+        assert [each.page_content for each in made.similarity_search("bread")] == texts
+    documents = [Document("yeast")]
+    made = asyncio.run(HarrierVectorStore.afrom_documents(documents, embeddings, store=store, **again))
+    assert [each.page_content for each in made.similarity_search("bread")] == ["yeast"]
+    emptied = HarrierVectorStore(embedding=embeddings, store=store, **again)
+    assert emptied.similarity_search("bread") == []
+    assert store.space() is None
+
+
+def test_in_a_database(words: str, postgres: str, table: str) -> None:
+    """As langchain-postgres's examples have it, but for the class."""
+    address = postgres if "://" in postgres else f"postgresql://?{'&'.join(postgres.split())}"
+    if "://" not in postgres:
+        with psycopg.connect(postgres) as connection:
+            info = connection.info
+            address = f"postgresql://{info.user}:{info.password}@/{info.dbname}?host={info.host}&port={info.port}"
+    made = HarrierVectorStore.from_documents(
+        embedding=HarrierEmbeddings(words),
+        documents=[Document("ducks in the pond", metadata={"id": 2})],
+        ids=[2],
+        collection_name=table,
+        connection=address,
+        use_jsonb=True,
+        pre_delete_collection=True,
+    )
+    with made.index:
+        assert made.get_by_ids(["2"]) == [Document(id="2", page_content="ducks in the pond", metadata={"id": 2})]
+    with PgVectorStore(postgres, table=table) as store:
+        assert store.describe().chunks == 1
+
+
+def test_in_a_folder(words: str, tmp_path: Path) -> None:
+    """As a URL of the kit's."""
+    made = HarrierVectorStore.from_texts(
+        ["bread"], HarrierEmbeddings(words), store=f"qdrant:{tmp_path}", collection_name="texts"
+    )
+    made.index.close()
+    with QdrantStore.embedded(tmp_path, collection="texts") as store:
+        assert store.describe().chunks == 1
+
+
+def test_a_repr(words: str) -> None:
+    """Of the settings, as they are typed."""
+    index = Index(MemoryStore(), Encoder(words))
+    assert repr(HarrierVectorStore(index)) == f"HarrierVectorStore({index!r})"
+    assert repr(HarrierVectorStore(index, positions=True)) == f"HarrierVectorStore({index!r}, positions=True)"
