@@ -86,6 +86,7 @@ def frameworks(index: Index, encoder: Encoder) -> None:
     HarrierLangChainStore(index).delete(filter=None)  # type: ignore[arg-type]
     HarrierEmbeddings("harrier-270m", model_kwargs={})  # type: ignore[call-arg]
     HarrierRetriever(k=2)  # type: ignore[call-arg]
-    HarrierEmbedding()  # type: ignore[call-arg]
+    HarrierEmbedding(7)  # type: ignore[arg-type]
+    HarrierEmbedding("harrier-270m", max_length=512)  # type: ignore[call-arg]
     HarrierEmbedding(model_name="harrier-270m", on_overflow="cut")  # type: ignore[arg-type]
     HarrierVectorStore(MemoryStore())  # type: ignore[arg-type]

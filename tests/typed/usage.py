@@ -297,6 +297,8 @@ async def langchain_async(store: HarrierLangChainStore, embeddings: HarrierEmbed
 
 def llama_index(index: Index, nodes: list[TextNode]) -> None:
     embedding = HarrierEmbedding(model_name="harrier-270m", task=LAW, on_overflow="truncate")
+    assert_type(HarrierEmbedding("harrier-270m", embed_batch_size=8), HarrierEmbedding)
+    assert_type(Index(MemoryStore(), HarrierEmbedding(model="harrier-270m")), Index)
     llama: BaseEmbedding = embedding
     assert_type(llama.get_query_embedding("a query"), list[float])
     assert_type(embedding.get_text_embedding_batch(["a text"]), list[list[float]])

@@ -4,55 +4,59 @@ from __future__ import annotations
 
 import os
 import pickle
-from typing import Any, Literal, Self
+from collections.abc import Iterator
+from typing import Any, Literal, Self, Unpack
 
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, field_serializer, field_validator
 from llama_index.embeddings.harrier.cache import KeyValues
-from llama_index.embeddings.harrier.windows import Windows
+from llama_index.embeddings.harrier.settings import MODEL, OF_ENCODER, Settings, setting, settled
+from llama_index.embeddings.harrier.windows import BATCH, Windows
 
 from harrier_core import CachedEncoder, Embedder, Encoder, SettingError, Task
 from harrier_core.blanks import BlanksLast
 from harrier_core.tasks import DEFAULT_TASK
 
-# What of the fields is the Encoder's: all that a vector depends on, and where it is made.
-_SETTINGS = ("revision", "device", "dtype", "max_tokens", "on_overflow", "task", "token_budget")
+# What a repr shows is what differs from these or, of other fields, from None.
+_SHOWN = {"task": DEFAULT_TASK, "on_overflow": "error", "on_blank": "error", "embed_batch_size": BATCH}
 
 
 class HarrierEmbedding(Windows):
     """Harrier embedding models: a query is embedded behind its instruction, a text as it is.
 
-    Making one loads nothing, and all of equal settings share one loaded model. Pickled, copied or sent to another
-    process it is its settings only, and another Embedder with them if `from_encoder` was given such. Copies share that
-    Embedder and the cache; JSON has the Embedder's name. What a vector depends on is a field that cannot be changed
-    afterwards; an argument that nobody knows is refused.
+    Making one loads nothing, and all of equal settings share one loaded model. A setting that is not given is taken
+    from the environment, from `HARRIER_MODEL`, `HARRIER_DEVICE` and so on, before its default. Pickled, copied or sent
+    to another process it is its settings only, and another Embedder with them if `from_encoder` was given such. Copies
+    share that Embedder and the cache; JSON has the Embedder's name. What a vector depends on is a field that cannot be
+    changed afterwards; an argument that nobody knows is refused, and so is one of another class that asks for something
+    else than what is so anyway.
 
     ```python
     from llama_index.core import Settings
     from llama_index.embeddings.harrier import HarrierEmbedding
 
-    Settings.embed_model = HarrierEmbedding(model_name="harrier-0.6b")
+    Settings.embed_model = HarrierEmbedding("harrier-0.6b")
     ```
     """
 
     model_config = ConfigDict(extra="forbid", validate_default=True)
 
-    model_name: str = Field(frozen=True, description="A folder, a name on the hub, or harrier-270m, -0.6b or -27b.")
-    revision: str | None = Field(default=None, frozen=True, description="Which revision of a model on the hub.")
-    device: str | None = Field(default=None, frozen=True, description="Chosen for this machine unless given.")
-    dtype: str | None = Field(default=None, frozen=True, description="The number format; chosen unless given.")
-    max_tokens: int | None = Field(default=None, frozen=True, description="A limit below the model's own.")
-    on_overflow: Literal["error", "truncate"] = Field(
-        default="error", frozen=True, description="What a longer text is: an error, or a text to cut."
+    model_name: str = setting(MODEL, None, "A folder, a name on the hub, or harrier-270m, -0.6b or -27b.")
+    revision: str | None = setting("HARRIER_REVISION", None, "Which revision of a model on the hub.")
+    device: str | None = setting("HARRIER_DEVICE", None, "Chosen for this machine unless given.")
+    dtype: str | None = setting("HARRIER_DTYPE", None, "The number format; chosen unless given.")
+    max_tokens: int | None = setting("HARRIER_MAX_TOKENS", None, "A limit below the model's own.")
+    on_overflow: Literal["error", "truncate"] = setting(
+        "HARRIER_ON_OVERFLOW", "error", "What a longer text is: an error, or a text to cut."
     )
-    on_blank: Literal["error", "last"] = Field(
-        default="error",
-        frozen=True,
-        description="What a blank text is: an error, or a text that is found last. A blank query is an error.",
+    on_blank: Literal["error", "last"] = setting(
+        "HARRIER_ON_BLANK",
+        "error",
+        "What a blank text is: an error, or a text that is found last. A blank query is an error.",
     )
-    task: str | Task | None = Field(
-        default=DEFAULT_TASK, frozen=True, description="What queries are for: a task that the model names, or a Task."
+    task: str | Task | None = setting(
+        "HARRIER_TASK", DEFAULT_TASK, "What queries are for: a task that the model names, or a Task."
     )
-    token_budget: int | None = Field(default=None, frozen=True, description="Tokens in one forward pass.")
+    token_budget: int | None = setting("HARRIER_TOKEN_BUDGET", None, "Tokens in one forward pass.")
     embeddings_cache: Any | None = Field(
         default=None,
         frozen=True,
@@ -63,6 +67,13 @@ class HarrierEmbedding(Windows):
     )
 
     _made_by: Embedder = PrivateAttr()
+
+    def __init__(self, model_name: str | os.PathLike[str] | None = None, **settings: Unpack[Settings]) -> None:
+        """Take the settings of an Encoder, and LlamaIndex's own. `model` is the model's name as well.
+
+        What is not given is taken from HARRIER_MODEL, HARRIER_TASK, HARRIER_DEVICE and so on, before its default.
+        """
+        super().__init__(**settled(type(self).model_fields, model_name, settings))
 
     @field_validator("model_name", mode="before")
     @classmethod
@@ -85,7 +96,7 @@ class HarrierEmbedding(Windows):
         self._encode_by(self._an_encoder() if self.embedder is None else self._checked(self.embedder))
 
     def _an_encoder(self) -> Embedder:
-        given = {name: getattr(self, name) for name in _SETTINGS if getattr(self, name) is not None}
+        given = {name: getattr(self, name) for name in OF_ENCODER if getattr(self, name) is not None}
         encoder, values = Encoder(self.model_name, **given), self.embeddings_cache
         return encoder if values is None else CachedEncoder(encoder, KeyValues(values))
 
@@ -93,7 +104,7 @@ class HarrierEmbedding(Windows):
         """Return the embedder, unless settings say something else than it does."""
         if not isinstance(embedder, Embedder):
             raise SettingError(f"embedder must be an Embedder, got {type(embedder).__name__}")
-        named = [name for name in (*_SETTINGS, "embeddings_cache") if getattr(self, name) is not None]
+        named = [name for name in (*OF_ENCODER, "embeddings_cache") if getattr(self, name) is not None]
         if other := [name for name in named if name != "on_overflow"]:
             raise SettingError(f"{other[0]} is for embedder to decide; pass {other[0]}=None, or configure the embedder")
         return embedder
@@ -105,11 +116,10 @@ class HarrierEmbedding(Windows):
     @classmethod
     def from_encoder(cls, encoder: Embedder, **options: Any) -> Self:
         """Return an embedding by the loaded model and the cache of an Encoder, or by any other Embedder itself."""
+        options = {"on_blank": "error", **options}  # the environment says nothing of an encoder that is there
         if encoder.settings is None:
-            common: dict[str, Any] = {"model_name": encoder.name, "on_overflow": encoder.on_overflow, "task": None}
-            return cls(embedder=encoder, **common, **options)
-        settings = dict(encoder.settings)
-        made = cls(model_name=settings.pop("model"), **settings, **options)
+            return cls(embedder=encoder, **options)
+        made = cls(**{**encoder.settings, **options})
         if encoder.uncached is not encoder and made.embeddings_cache is None:
             made._encode_by(encoder)
         return made
@@ -131,6 +141,12 @@ class HarrierEmbedding(Windows):
     def index_encoder(self) -> Embedder:
         """What to give an Index: what makes the vectors, behind the cache if there is one."""
         return self._made_by
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name in ("model_name", *OF_ENCODER, "on_blank", "embed_batch_size", "num_workers", "embedder"):
+            value = getattr(self, name)
+            if value is not None and value != _SHOWN.get(name):
+                yield name, value
 
     def __eq__(self, other: object) -> bool:
         """Compare settings; who listens and whether the model is loaded does not matter."""

@@ -22,6 +22,8 @@ from harrier_core.errors import positions_of_all
 
 Aggregate = Callable[..., Embedding]
 
+BATCH = 4_096
+
 dispatcher = get_dispatcher(__name__)
 
 
@@ -29,7 +31,7 @@ class Windows(Roles):
     """The public methods. The base's look into the cache under the bare text, whatever its role, model or task."""
 
     embed_batch_size: int = Field(
-        default=4_096,
+        default=BATCH,
         gt=0,
         description="Texts handed over at once; of these the Encoder itself makes batches, sorted by their lengths.",
     )

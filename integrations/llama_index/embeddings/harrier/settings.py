@@ -1,0 +1,109 @@
+"""Settings of a HarrierEmbedding as users give them: by position or name, in the environment, in others' words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from typing import Any, Literal, TypedDict
+
+from llama_index.core.bridge.pydantic import Field
+from llama_index.core.callbacks import CallbackManager
+
+from harrier_core import Embedder, SettingError, Task
+from harrier_core.foreign import unknown_keyword
+
+MODEL = "HARRIER_MODEL"
+# What of the fields is the Encoder's: all that a vector depends on, and where it is made.
+OF_ENCODER = ("revision", "device", "dtype", "max_tokens", "on_overflow", "task", "token_budget")
+
+# Keywords of HuggingFaceEmbedding, with the values that ask for what is so anyway. None asks for nothing.
+_AS_IT_IS: Mapping[str, tuple[object, ...]] = {
+    "backend": ("torch",),
+    "cache_folder": (),
+    "max_length": (),
+    "model_kwargs": ({},),
+    "normalize": (True,),
+    "parallel_process": (False,),
+    "pooling": ("last",),
+    "query_instruction": (),
+    "show_progress_bar": (False,),
+    "target_devices": (),
+    "text_instruction": ("",),
+    "tokenizer_name": (),
+    "trust_remote_code": (False,),
+}
+_PROGRESS = "pass show_progress=True to VectorStoreIndex, or to get_text_embedding_batch"
+# Where LlamaIndex's word is another one than that of an Encoder.
+_OWN = {
+    "show_progress_bar": _PROGRESS,
+    "show_progress": _PROGRESS,
+    "cache": "use embeddings_cache, a key-value store of LlamaIndex",
+    "encoder": "use HarrierEmbedding.from_encoder(encoder)",
+}
+
+
+class Settings(TypedDict, total=False):
+    """The keywords of a HarrierEmbedding."""
+
+    model: str | os.PathLike[str]
+    revision: str | None
+    device: str | None
+    dtype: str | None
+    max_tokens: int | None
+    on_overflow: Literal["error", "truncate"]
+    on_blank: Literal["error", "last"]
+    task: str | Task | None
+    token_budget: int | None
+    embed_batch_size: int
+    num_workers: int | None
+    callback_manager: CallbackManager | None
+    embeddings_cache: Any
+    rate_limiter: Any
+    embedder: Any
+
+
+def setting(variable: str, default: str | None, description: str) -> Any:
+    """Return a field that is taken from the environment where it is not given, and cannot be changed."""
+    return Field(default_factory=lambda: os.environ.get(variable, default), frozen=True, description=description)
+
+
+def settled(known: Collection[str], name: object, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that were given, under their own names.
+
+    Raise SettingError for a keyword that is no field, unless its value asks for what is so anyway.
+    """
+    fields = {key: value for key, value in given.items() if key in known}
+    for key, value in given.items():
+        if key != "model" and key not in known and not _as_it_is(key, value):
+            raise _unknown(key, known)
+    if (other := given.get("model")) is not None:
+        if name is not None:
+            raise SettingError("model_name and model are one setting; give one of them")
+        name = other
+    embedder = fields.get("embedder")
+    if isinstance(embedder, Embedder):
+        fields = {**_of(embedder), **fields}
+        name = embedder.name if name is None else name
+    return {**fields, "model_name": _named(name)}
+
+
+def _as_it_is(key: str, value: object) -> bool:
+    return key in _AS_IT_IS and (value is None or value in _AS_IT_IS[key])
+
+
+def _unknown(key: str, known: Collection[str]) -> SettingError:
+    if key in _OWN:
+        return SettingError(f"HarrierEmbedding got an unknown keyword, {key!r}: {_OWN[key]}")
+    return unknown_keyword("HarrierEmbedding", key, known)
+
+
+def _of(embedder: Embedder) -> dict[str, Any]:
+    """Return what is for an embedder to decide, so that the environment does not."""
+    return {**dict.fromkeys(OF_ENCODER), "on_overflow": embedder.on_overflow}
+
+
+def _named(name: object) -> object:
+    found = os.environ.get(MODEL) if name is None else name
+    if not found:
+        raise SettingError(f"no model is named; pass model_name, such as 'harrier-0.6b', or set {MODEL}")
+    return found

@@ -1,0 +1,202 @@
+"""How a HarrierEmbedding is told its settings: by position and name, in the environment, in other classes' words."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from elsewhere import Elsewhere
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.storage.kvstore import SimpleKVStore
+from llama_index.embeddings.harrier import HarrierEmbedding
+
+from harrier_core import CachedEncoder, Encoder, Index, Record, SettingError, Task
+from harrier_core.testing import MemoryStore
+
+ENVIRONMENT: dict[str, tuple[str, Any]] = {
+    "revision": ("main", "main"),
+    "device": ("cpu", "cpu"),
+    "dtype": ("float32", "float32"),
+    "max_tokens": ("64", 64),
+    "on_overflow": ("truncate", "truncate"),
+    "on_blank": ("last", "last"),
+    "task": ("sts_query", "sts_query"),
+    "token_budget": ("512", 512),
+}
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value for each setting, and a model of which nothing is here."""
+    monkeypatch.setenv("HARRIER_MODEL", "harrier-0.6b")
+    for name, (value, _) in ENVIRONMENT.items():
+        monkeypatch.setenv(f"HARRIER_{name.upper()}", value)
+
+
+def settings_of(embedding: HarrierEmbedding) -> dict[str, Any]:
+    return {name: getattr(embedding, name) for name in ENVIRONMENT}
+
+
+# -- which model
+
+
+def test_the_model_by_any_name() -> None:
+    """By position, as `model_name` or as `model`, and as a path."""
+    made: list[HarrierEmbedding] = [
+        HarrierEmbedding("harrier-270m"),
+        HarrierEmbedding(model_name="harrier-270m"),
+        HarrierEmbedding(model="harrier-270m"),
+        HarrierEmbedding(Path("harrier-270m")),
+    ]
+    assert {each.model_name for each in made} == {"harrier-270m"}
+    assert all(each == made[0] for each in made)
+
+
+def test_one_model_only() -> None:
+    """Two are an error, and so is none."""
+    with pytest.raises(SettingError, match="model_name and model are one setting; give one of them"):
+        HarrierEmbedding("harrier-270m", model="harrier-0.6b")
+    with pytest.raises(SettingError, match=r"no model is named; pass model_name, .*, or set HARRIER_MODEL"):
+        HarrierEmbedding()
+
+
+# -- the environment
+
+
+@pytest.mark.usefixtures("environment")
+def test_what_is_not_given_is_the_environments() -> None:
+    """And what is given is not, be it None."""
+    embedding = HarrierEmbedding()
+    assert embedding.model_name == "harrier-0.6b"
+    assert settings_of(embedding) == {name: value for name, (_, value) in ENVIRONMENT.items()}
+    own: dict[str, Any] = {
+        **dict.fromkeys(ENVIRONMENT),
+        "max_tokens": 9,
+        "on_overflow": "error",
+        "on_blank": "error",
+        "task": Task("Find birds"),
+    }
+    other = HarrierEmbedding("harrier-270m", **own)
+    assert (other.model_name, settings_of(other)) == ("harrier-270m", own)
+
+
+def test_copies_do_not_look_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever way they went, and with whatever environment they arrive."""
+    embedding = HarrierEmbedding("harrier-270m")
+    pickled, stored, told = pickle.dumps(embedding), embedding.to_dict(), embedding.to_json()
+    for name, (value, _) in ENVIRONMENT.items():
+        monkeypatch.setenv(f"HARRIER_{name.upper()}", value)
+    for back in (pickle.loads(pickled), HarrierEmbedding.from_dict(stored), HarrierEmbedding.from_json(told)):
+        assert back == embedding
+    assert HarrierEmbedding("harrier-270m") != embedding
+
+
+@pytest.mark.usefixtures("environment")
+def test_an_embedder_is_not_the_environments(encoder: Encoder) -> None:
+    """It is settled already, whether it is an Encoder or another one."""
+    assert HarrierEmbedding.from_encoder(encoder).encoder.settings == encoder.settings
+    assert HarrierEmbedding.from_encoder(encoder).on_blank == "error"
+    other = Elsewhere(encoder)
+    for made in (HarrierEmbedding.from_encoder(other), HarrierEmbedding(embedder=other)):
+        assert (made.model_name, made.on_overflow, made.max_tokens) == (other.name, other.on_overflow, None)
+        assert made.get_text_embedding("bread") == encoder.encode_documents(["bread"])[0].tolist()
+
+
+# -- other classes' words
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"normalize": True, "pooling": "last", "backend": "torch"},
+        {"trust_remote_code": False, "parallel_process": False, "show_progress_bar": False},
+        {"text_instruction": "", "query_instruction": None, "max_length": None, "cache_folder": None},
+        {"model_kwargs": {}, "target_devices": None, "tokenizer_name": None},
+    ],
+)
+def test_what_is_so_anyway_is_taken(given: dict[str, Any]) -> None:
+    """A program that says so need not be changed."""
+    assert HarrierEmbedding("harrier-270m", **given) == HarrierEmbedding("harrier-270m")
+
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "max_length": (512, "use max_tokens, and on_overflow='truncate'"),
+    "query_instruction": ("Find birds", "use task"),
+    "text_instruction": ("passage: ", "a document is encoded as it is"),
+    "pooling": ("mean", "its own files"),
+    "normalize": (False, "always have unit length"),
+    "backend": ("onnx", "computed by torch"),
+    "parallel_process": (True, "one device"),
+    "target_devices": (["cpu"], "one device"),
+    "trust_remote_code": (True, "no code of a model's repository is ever run"),
+    "dimensions": (128, "no Matryoshka"),
+    "truncate_dim": (128, "no Matryoshka"),
+    "cache_folder": ("/tmp/models", "HF_HOME"),
+    "model_kwargs": ({"dtype": "float32"}, "use device, dtype and revision"),
+    "show_progress_bar": (True, "show_progress=True"),
+    "cache": (None, "use embeddings_cache"),
+    "encoder": (None, "from_encoder"),
+    "batch_size": (8, "token_budget"),
+    "embed_batchsize": (8, "did you mean embed_batch_size"),
+    "speed": (None, "it takes .*model_name"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_taken_is_named(name: str) -> None:
+    """With the kit's word for it, in one line."""
+    value, advice = REFUSED[name]
+    given: dict[str, Any] = {name: value}
+    with pytest.raises(SettingError, match=f"^HarrierEmbedding got an unknown keyword, '{name}': .*{advice}") as caught:
+        HarrierEmbedding("harrier-270m", **given)
+    assert "\n" not in str(caught.value)
+
+
+def test_llamaindexs_own_are_taken() -> None:
+    """Those of every embedding of LlamaIndex."""
+    manager = CallbackManager([])
+    embedding = HarrierEmbedding("harrier-270m", embed_batch_size=8, num_workers=2, callback_manager=manager)
+    assert (embedding.embed_batch_size, embedding.num_workers) == (8, 2)
+    assert embedding.callback_manager is manager
+    assert HarrierEmbedding("harrier-270m", callback_manager=None).callback_manager is not None
+
+
+# -- what it tells of itself
+
+
+def test_its_schema_and_signature() -> None:
+    """Builders ask for the one, editors for the other."""
+    schema = HarrierEmbedding.model_json_schema()
+    fields = {*ENVIRONMENT, "model_name", "embed_batch_size", "num_workers", "embeddings_cache"}
+    assert fields <= set(schema["properties"])
+    assert json.loads(json.dumps(schema)) == schema
+    assert fields <= set(inspect.signature(HarrierEmbedding).parameters)
+
+
+def test_its_repr() -> None:
+    """What differs from the defaults."""
+    assert repr(HarrierEmbedding("harrier-270m")) == "HarrierEmbedding(model_name='harrier-270m')"
+    embedding = HarrierEmbedding("harrier-270m", task="sts_query", max_tokens=9, embeddings_cache=SimpleKVStore())
+    assert repr(embedding) == "HarrierEmbedding(model_name='harrier-270m', max_tokens=9, task='sts_query')"
+
+
+# -- in an Index
+
+
+def test_an_index_takes_it(words: str, built: Callable[..., Path]) -> None:
+    """With its cache, and without a model of its own."""
+    values = SimpleKVStore()
+    embedding = HarrierEmbedding(words, embeddings_cache=values)
+    index = Index(MemoryStore(), embedding)
+    assert index.encoder is embedding.index_encoder
+    assert isinstance(index.encoder, CachedEncoder)
+    index.ingest([Record("bread", "Bread rises because of yeast."), Record("sea", "Rivers carry sand to the sea.")])
+    assert index.search("why does bread rise", k=1)[0].record_id == "bread"
+    assert values.get_all("harrier_vectors")
+    plain = HarrierEmbedding(str(built()))
+    assert plain.index_encoder is plain.encoder
