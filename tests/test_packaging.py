@@ -53,6 +53,8 @@ PUBLIC_ROOMS = {
         "indexes",
         "ingest",
         "keywords",
+        "options",
+        "parts",
         "patterns",
         "query",
         "records",

@@ -7,6 +7,7 @@ from harrier_pgvector.sync import SyncWorker, TableSync
 from harrier_qdrant import QdrantStore
 from langchain_harrier import HarrierEmbeddings, HarrierRetriever
 from langchain_harrier import HarrierVectorStore as HarrierLangChainStore
+from llama_index.core.vector_stores import VectorStoreQuery
 from llama_index.embeddings.harrier import HarrierEmbedding
 from llama_index.vector_stores.harrier import HarrierVectorStore
 
@@ -89,4 +90,8 @@ def frameworks(index: Index, encoder: Encoder) -> None:
     HarrierEmbedding(7)  # type: ignore[arg-type]
     HarrierEmbedding("harrier-270m", max_length=512)  # type: ignore[call-arg]
     HarrierEmbedding(model_name="harrier-270m", on_overflow="cut")  # type: ignore[arg-type]
-    HarrierVectorStore(MemoryStore())  # type: ignore[arg-type]
+    HarrierVectorStore(7)  # type: ignore[arg-type]
+    HarrierVectorStore(MemoryStore(), embed_model=7)  # type: ignore[arg-type]
+    HarrierVectorStore(index, collection_name="docs")  # type: ignore[arg-type]
+    HarrierVectorStore(index).query(VectorStoreQuery(), where={})  # type: ignore[arg-type]
+    HarrierVectorStore(index).query(VectorStoreQuery(), expand="all")  # type: ignore[arg-type]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -141,9 +143,9 @@ def test_conditions_of_a_retriever(store: HarrierVectorStore) -> None:
     found = index.as_retriever(filters=food, vector_store_kwargs={"mmr_threshold": 0.3}, **options)
     assert {node.metadata["topic"] for node in found.retrieve("sand and the sea")} == {"bread"}
     refused = index.as_retriever(vector_store_kwargs={"where": {"topic": "bread"}})
-    with pytest.raises(SettingError, match="unknown keyword 'where'"):
+    with pytest.raises(SettingError, match="unknown keyword, 'where'"):
         refused.retrieve("sand and the sea")
-    with pytest.raises(SettingError, match="unknown keyword 'where'"):
+    with pytest.raises(SettingError, match="unknown keyword, 'where'"):
         asyncio.run(refused.aretrieve("sand and the sea"))
 
 
@@ -218,6 +220,54 @@ def test_a_pipelines_cache(words: str) -> None:
     short = HarrierEmbedding(model_name=words, max_tokens=100)
     IngestionPipeline(transformations=[splitter(), short], cache=pipeline.cache).run(documents=documents())
     assert model.encoder.stats.texts > encoded  # the two share the loaded model
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_without_an_embed_model(store: HarrierVectorStore, encoder: Encoder, asynchronous: bool) -> None:
+    """The store is the last transformation; with a docstore, what has changed is replaced, what is gone is removed."""
+    pipeline = IngestionPipeline(
+        transformations=[splitter(), store.as_transformation()],
+        vector_store=store,
+        docstore=SimpleDocumentStore(),
+        docstore_strategy=DocstoreStrategy.UPSERTS_AND_DELETE,
+    )
+
+    def run(documents: list[Document]) -> None:
+        if asynchronous:
+            asyncio.run(pipeline.arun(documents=documents))
+        else:
+            pipeline.run(documents=documents)
+
+    before = encoder.stats.texts
+    run(documents())
+    first = rows(store)
+    assert {metadata["ref_doc_id"] for _, metadata in first.values()} == set(TEXTS)
+    assert encoder.stats.texts - before == len(first)
+    assert store.client.verify().sound
+    run(documents(bread="Bread is baked in an oven.", river=""))
+    texts = [text for text, _ in rows(store).values()]
+    assert any("oven" in text for text in texts)
+    assert not any("yeast" in text or "sand" in text for text in texts)
+
+
+def test_a_pipelines_cache_knows_no_store(encoder: Encoder) -> None:
+    """What is in it may not be in the store: a former run's was cleared, or was another one."""
+    store = HarrierVectorStore(Index(MemoryStore(), encoder))
+    pipeline = IngestionPipeline(transformations=[splitter(), store.as_transformation()])
+    pipeline.run(documents=documents())
+    first = rows(store)
+    store.clear()
+    pipeline.run(documents=documents())
+    assert rows(store) == first
+
+
+def test_a_transformation_travels(words: str, tmp_path: Path) -> None:
+    """To another process, with what it stores in."""
+    store = HarrierVectorStore(f"pgvector:{tmp_path}/postgres", embed_model=HarrierEmbedding(words))
+    nodes = splitter().get_nodes_from_documents(documents())
+    assert pickle.loads(pickle.dumps(store.as_transformation()))(nodes) == nodes
+    assert len(rows(store)) == len(nodes)
+    store.client.close()
 
 
 def test_several_processes(encoder: Encoder) -> None:

@@ -523,22 +523,39 @@ def test_different_things(store: HarrierVectorStore, encoder: Encoder) -> None:
 def test_what_cannot_be_searched(store: HarrierVectorStore) -> None:
     """A mode that an Index does not have, and a query without a question."""
     store.add(nodes())
-    with pytest.raises(SettingError, match="'hybrid' is not one of an Index's"):
+    with pytest.raises(
+        SettingError, match="mode 'hybrid' is not one of an Index's, which searches by vectors alone; use"
+    ):
         store.query(asked("bread", mode=VectorStoreQueryMode.HYBRID))
+    with pytest.raises(SettingError, match="mode 'svm' is not one of an Index's; use 'default' or 'mmr'"):
+        store.query(asked("bread", mode=VectorStoreQueryMode.SVM))
     with pytest.raises(SettingError, match="neither an embedding nor a text"):
         store.query(VectorStoreQuery())
     with pytest.raises(SettingError, match="k is a whole number"):
         store.query(asked("bread", 0))
 
 
+UNKNOWN = {
+    **dict.fromkeys(("where", "filter", "filters", "qdrant_filters"), "filters=MetadataFilters"),
+    "mmr_treshold": "did you mean mmr_threshold",
+    "hnsw_ef_search": "use ef",
+    "ivfflat_probes": "use ef",
+    "min_score": "use score_threshold",
+    "top_k": "use similarity_top_k",
+    "sparse_top_k": "by vectors alone",
+    "task": "give the task to embed_model",
+    "colour": "it takes offset, score_threshold",
+}
+
+
 def test_a_keyword_that_is_not_known(store: HarrierVectorStore) -> None:
     """Is refused, sync and async: what looks like a filter and is none would show what must not be seen."""
     store.add(nodes())
-    for name in ("where", "filter", "filters", "mmr_treshold"):
-        options = {name: {"topic": "food"}}
-        with pytest.raises(SettingError, match=f"unknown keyword '{name}'; .* filters=MetadataFilters"):
+    for name, advice in UNKNOWN.items():
+        options: dict[str, Any] = {name: {"topic": "food"}}
+        with pytest.raises(SettingError, match=f"query got an unknown keyword, '{name}': .*{advice}"):
             store.query(asked("bread"), **options)
-        with pytest.raises(SettingError, match=f"unknown keyword '{name}'; .* filters=MetadataFilters"):
+        with pytest.raises(SettingError, match=f"query got an unknown keyword, '{name}': .*{advice}"):
             asyncio.run(store.aquery(asked("bread"), **options))
     kept = len(store.get_nodes())
     for delete in (partial(store.delete, "source"), partial(store.delete_nodes, ["bread"])):

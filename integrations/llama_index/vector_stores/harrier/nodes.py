@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from llama_index.core.schema import (
@@ -26,17 +27,21 @@ from llama_index.core.schema import (
 )
 from llama_index.vector_stores.harrier.filters import LISTS, SOURCE, lists_in
 
-from harrier_core import Record
+from harrier_core import Chunk, Match, Record
 from harrier_core.records import chunk_id
 from harrier_core.values import plain
-
-if TYPE_CHECKING:
-    from harrier_core import Chunk, Match
 
 _NODE = "_node"
 
 _KINDS = {kind.class_name(): kind for kind in (Node, Document, TextNode, ImageNode, ImageDocument, IndexNode)}
 _ELSEWHERE: Any = {"id_": True, "embedding": True, "metadata": True, "text": True, "text_resource": {"text"}}
+
+# Kinds that say nothing of where their text is from, and what of them a TextNode has as well.
+_WHOLE = (Node, Document)
+_OF_TEXT = {
+    *("excluded_embed_metadata_keys", "excluded_llm_metadata_keys", "relationships", "metadata_template"),
+    *("metadata_separator", "text_template"),
+}
 
 _RANDOM = 4  # the version of UUIDs that LlamaIndex gives to whatever has no id
 
@@ -97,7 +102,7 @@ def _place(text: str, own: str) -> dict[str, Any]:
     All of its own text, where a template has made another one of it.
     """
     if text == own:
-        return {}
+        return {"text": [0, len(own)]}
     core = own.strip()
     at = text.rfind(core)
     if at < 0:
@@ -149,31 +154,75 @@ def _renamed(node: BaseNode, ids: Mapping[str, str]) -> BaseNode:
 # -- and back
 
 
-def node_of(found: Chunk | Match) -> BaseNode:
-    """The node of a record; of a record that the Index has cut, with the piece that was found for its text.
+def node_of(found: Chunk | Match, *, number_key: str | None = None) -> BaseNode:
+    """The node of a record; of a record that the Index has cut, with the passage that was found for its text.
 
-    A record that was not made of a node becomes a TextNode.
+    Then `start_char_idx` and `end_char_idx` say where in the source the passage is: in the document that the node was
+    of, where the node says where in that it was, and in the record's own text otherwise. A piece of a Document, and a
+    record that was not made of a node, become a TextNode. number_key: where in the metadata to put the chunk's number.
     """
     stored = dict(found.metadata)
-    rest: dict[str, Any] = json.loads(stored.pop(_NODE, "null")) or {"keys": list(stored)}
+    rest: dict[str, Any] = json.loads(stored.pop(_NODE, "null")) or {"keys": list(stored), "text": [0, None]}
     values = {**stored, **rest.pop("hidden", {})}
     metadata = {key: values[key] for key in rest.pop("keys", []) if key in values}
-    text = _own_text(found, rest.pop("text", None), *rest.pop("stripped", ("", "")))
+    text, span = _passage(found, rest.pop("text", None), *rest.pop("stripped", ("", "")))
     kind = _KINDS.get(rest.pop("class_name", ""), TextNode)
+    if span is not None and kind in _WHOLE and _of_text_alone(rest):
+        kind = TextNode
     if issubclass(kind, TextNode):
         rest["text"] = text
+        if span is not None:
+            first = rest.get("start_char_idx") or 0
+            rest |= {"start_char_idx": first + span[0], "end_char_idx": first + span[1]}
     else:
         rest["text_resource"] = {**(rest.get("text_resource") or {}), "text": text}
     node: BaseNode = kind.from_dict({**rest, "id_": found.record_id, "metadata": metadata})
-    return node
+    return node if number_key is None else _numbered(node, number_key, found.number)
 
 
-def _own_text(found: Chunk | Match, place: list[int] | str | None, before: str, after: str) -> str:
-    """The node's text, or what of it was found, without the metadata that were embedded before it."""
+def _of_text_alone(rest: dict[str, Any]) -> bool:
+    """Return whether a TextNode can hold it all; then leave out what is not for one."""
+    alone = rest.keys() <= {*_OF_TEXT, "text_resource"} and not any((rest.get("text_resource") or {}).values())
+    if alone:
+        rest.pop("text_resource", None)
+    return alone
+
+
+def _passage(
+    found: Chunk | Match, place: list[int | None] | str | None, before: str, after: str
+) -> tuple[str, tuple[int, int] | None]:
+    """Return what was found of the node's text, without the metadata that were embedded before it.
+
+    And where in the node's text it is, unless it is all of it.
+    """
     if place is None:
-        return found.text
+        return found.text, None
     if isinstance(place, str):
-        return place
-    start, end = place
-    own = found.text[max(0, start - found.start) : max(0, end - found.start)]
-    return before + own + after if found.start <= start and end <= found.end else own
+        return place, None
+    start, end = place[0] or 0, place[1]
+    chunks = [_clipped(chunk, start, end) for chunk in _chunks(found)]
+    own = [chunk for chunk in chunks if chunk.text] or chunks[:1]
+    text = Match(own[0], 0.0, around=tuple(own)).passage
+    if own[0].start <= start and own[-1].end == end:
+        return before + text + after, None
+    offset = len(before) - start
+    return text, (own[0].start + offset, own[-1].end + offset)
+
+
+def _chunks(found: Chunk | Match) -> Sequence[Chunk]:
+    return [found] if isinstance(found, Chunk) else found.around or [found.chunk]
+
+
+def _clipped(chunk: Chunk, start: int, end: int | None) -> Chunk:
+    """Return what of a chunk is between two positions in its record's text."""
+    first, last = max(chunk.start, start), chunk.end if end is None else min(chunk.end, end)
+    text = chunk.text[first - chunk.start : max(first, last) - chunk.start]
+    return replace(chunk, text=text, start=first, end=first + len(text))
+
+
+def _numbered(node: BaseNode, key: str, number: int) -> BaseNode:
+    """Put a number into a node's metadata, which neither a model nor an embedding is to read."""
+    node.metadata[key] = number
+    node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, key]
+    node.excluded_llm_metadata_keys = [*node.excluded_llm_metadata_keys, key]
+    return node

@@ -1,0 +1,38 @@
+"""A vector store as the last transformation of an IngestionPipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+from llama_index.core.schema import BaseNode, TransformComponent
+from llama_index.core.vector_stores.types import BasePydanticVectorStore
+
+
+class Storing(TransformComponent):
+    """Store all nodes, with embeddings or without, and return them as they are.
+
+    It runs whenever the pipeline does: a cache that finds the nodes of a former run knows nothing of the store.
+    """
+
+    store: BasePydanticVectorStore
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name under which a pipeline knows it."""
+        return "HarrierVectorStore.as_transformation"
+
+    def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
+        """Store the nodes."""
+        self.store.add(nodes)
+        return nodes
+
+    async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
+        """Store the nodes, without holding up the event loop."""
+        await self.store.async_add(nodes)
+        return nodes
+
+    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
+        """Return what a pipeline's cache looks for: never the same again."""
+        return {"class_name": self.class_name(), "run": uuid4().hex}

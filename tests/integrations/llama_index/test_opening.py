@@ -1,0 +1,136 @@
+"""What a HarrierVectorStore is made of: an Index, or a store and what makes vectors; and what newcomers try."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_index.core.schema import TextNode
+from llama_index.core.vector_stores.types import VectorStoreQuery
+from llama_index.embeddings.harrier import HarrierEmbedding
+from llama_index.vector_stores.harrier import HarrierVectorStore
+from qdrant_client import QdrantClient
+
+from harrier_core import Encoder, Index, SettingError
+from harrier_core.store import VectorStore
+from harrier_core.testing import MemoryStore
+
+BREAD = TextNode(id_="bread", text="Bread rises because yeast turns sugar into gas.")
+QUESTION = VectorStoreQuery(query_str="why does bread rise")
+
+
+@pytest.fixture
+def client() -> Iterator[QdrantClient]:
+    client = QdrantClient(":memory:")
+    yield client
+    client.close()
+
+
+def test_a_store_and_an_embedding(place: VectorStore, words: str) -> None:
+    """Make an Index; the embedding is LlamaIndex's, or an Embedder."""
+    embedding = HarrierEmbedding(words)
+    store = HarrierVectorStore(place, embed_model=embedding)
+    store.add([BREAD])
+    assert store.client.store is place
+    assert store.client.encoder is embedding.index_encoder
+    other = HarrierVectorStore(place, embed_model=Encoder(words))
+    assert other.query(QUESTION).ids == ["bread"]
+
+
+def test_a_url(encoder: Encoder, tmp_path: Path) -> None:
+    """As an Index takes it."""
+    store = HarrierVectorStore(f"qdrant:{tmp_path}/qdrant?collection=docs", embed_model=encoder)
+    store.add([BREAD])
+    assert store.query(QUESTION).ids == ["bread"]
+    store.client.close()
+
+
+def test_one_encoder_only(encoder: Encoder) -> None:
+    """An Index has one, a store has none."""
+    with pytest.raises(SettingError, match="an Index has an encoder of its own; leave embed_model out"):
+        HarrierVectorStore(Index(MemoryStore(), encoder), embed_model=encoder)
+    for place in (MemoryStore(), "postgresql://user:secret@host/db"):
+        with pytest.raises(SettingError, match="nothing that makes vectors; pass embed_model=Harrier") as caught:
+            HarrierVectorStore(place)
+        assert "secret" not in str(caught.value)
+    with pytest.raises(SettingError, match=r"needs an Index; write HarrierVectorStore\(Index\(store, encoder\)\)"):
+        HarrierVectorStore()
+
+
+def test_what_is_no_store(encoder: Encoder, client: QdrantClient) -> None:
+    """Is named, with what to write."""
+    given: list[tuple[Any, str]] = [
+        (client, r"got QdrantClient; use QdrantStore\(client\)"),
+        (encoder, r"got Encoder; write Index\(store, encoder\)"),
+        (HarrierEmbedding.from_encoder(encoder), r"got HarrierEmbedding; write Index\(store, encoder\)"),
+        (HarrierVectorStore(Index(MemoryStore(), encoder)), "got HarrierVectorStore; use the store"),
+        ("documents", "a store's URL must begin with"),
+        (MemoryStore, "got the class MemoryStore"),
+    ]
+    for each, advice in given:
+        with pytest.raises(SettingError, match=advice):
+            HarrierVectorStore(each, embed_model=encoder)
+        with pytest.raises(SettingError, match=advice):
+            HarrierVectorStore(each)
+    wrong: Any = "harrier-270m"
+    with pytest.raises(SettingError, match=r"got str; use Encoder\('...'\)"):
+        HarrierVectorStore(MemoryStore(), embed_model=wrong)
+
+
+REFUSED: dict[str, str] = {
+    **dict.fromkeys(("client", "aclient", "collection_name", "url"), r"write HarrierVectorStore\(QdrantStore\("),
+    **dict.fromkeys(("connection_string", "table_name", "schema_name"), r"write HarrierVectorStore\(PgVectorStore\("),
+    "store": r"write HarrierVectorStore\(store, embed_model",
+    "embedding": "use embed_model",
+    "embed_dim": "the model says",
+    "enable_hybrid": "by vectors alone",
+    "hybrid_search": "by vectors alone",
+    "fastembed_sparse_model": "by vectors alone",
+    "hnsw_kwargs": "Hnsw",
+    "batch_size": "itself",
+    "max_retries": "retry_for",
+    "stores_text": "leave it out",
+    "embed_modell": "did you mean embed_model",
+    "speed": "it takes index, embed_model",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_other_stores_take(encoder: Encoder, name: str) -> None:
+    """Is an error with what to write, in one line, whatever else was given."""
+    options: dict[str, Any] = {name: "postgresql://user:secret@host/db"}
+    for given in ((), (Index(MemoryStore(), encoder),)):
+        with pytest.raises(SettingError, match=f"^HarrierVectorStore got .*'{name}': .*{REFUSED[name]}") as caught:
+            HarrierVectorStore(*given, **options)
+        assert "\n" not in str(caught.value)
+        assert "secret" not in str(caught.value)
+
+
+def test_from_params() -> None:
+    """Which LlamaIndex's Postgres store has."""
+    with pytest.raises(SettingError, match=r"no from_params; write HarrierVectorStore\(PgVectorStore\(") as caught:
+        HarrierVectorStore.from_params(host="host", password="secret", table_name="docs")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))], ids=["copy", "deep", "pickle"]
+)
+def test_a_copy_has_the_index(words: str, tmp_path: Path, copied: Any) -> None:
+    """A pickle of a store that pickles, too, with its options."""
+    url = f"pgvector:{tmp_path}/postgres?table=docs"
+    store = HarrierVectorStore(url, embed_model=HarrierEmbedding(words), number_key="number", on_rejected="warn")
+    other = copied(store)
+    assert (other.number_key, other.on_rejected) == ("number", "warn")
+    assert str(other.client.store) == str(store.client.store)
+    assert other.client.encoder.space == store.client.encoder.space
+
+
+def test_its_repr(encoder: Encoder) -> None:
+    """Is the Index's."""
+    index = Index(MemoryStore(), encoder)
+    assert repr(HarrierVectorStore(index)) == str(HarrierVectorStore(index)) == f"HarrierVectorStore({index!r})"
