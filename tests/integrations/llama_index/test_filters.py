@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 from llama_index.core.vector_stores.utils import build_metadata_filter_fn
-from llama_index.vector_stores.harrier import HarrierVectorStore
+from llama_index.vector_stores.harrier import HarrierVectorStore, filters
 from llama_index.vector_stores.harrier.filters import where_of
 from llama_index.vector_stores.harrier.nodes import node_of, record_of
 
@@ -24,7 +26,7 @@ from harrier_core.testing import MemoryStore
 pytestmark = pytest.mark.usefixtures("newest")
 
 KEYS = ("a", 'b "c"', "a.b", "$a", "doc_id", "missing", "nested.b", "nested.b.c")
-TEXTS = ("", "a", "abc", "abc456", "A", "1", "é\n.", '"\\', "😀%_")
+TEXTS = ("", "a", "abc", "aBc456", "A", "1", "é\n.", "É", '"\\', "😀%_", "c_", "\\")
 NUMBERS = (0, 1, 2, -1, 0.0, 1.0, 1.5, 2**40)
 
 SCALARS = st.sampled_from([*TEXTS, *NUMBERS, True, False])
@@ -47,7 +49,7 @@ FILTER = st.builds(
     MetadataFilter,
     key=st.sampled_from([*KEYS, "ref_doc_id", "document_id"]),
     value=VALUES,
-    operator=st.sampled_from([each for each in FilterOperator if each != INSENSITIVE]),
+    operator=st.sampled_from(FilterOperator),
 )
 FILTERS = st.builds(
     MetadataFilters, filters=st.lists(FILTER, min_size=1, max_size=2), condition=st.sampled_from(FilterCondition)
@@ -108,7 +110,7 @@ def is_odd(part: MetadataFilter) -> bool:
         return listed or part.value is None  # lists in an order
     if part.operator == FilterOperator.CONTAINS:
         return listed  # a list in a list
-    return part.operator == FilterOperator.TEXT_MATCH and not isinstance(part.value, str)
+    return part.operator in (FilterOperator.TEXT_MATCH, INSENSITIVE) and not isinstance(part.value, str)
 
 
 @given(METADATA, st.sampled_from([None, "abc"]))
@@ -165,11 +167,31 @@ def test_lists_of_other_surfaces(encoder: Encoder) -> None:
     assert found("contains", "yz") == {"b"}
 
 
-def test_what_cannot_be_said_is_an_error(encoder: Encoder) -> None:
-    """And no other result: case has as many rules as there are languages."""
-    store = HarrierVectorStore(Index(MemoryStore(), encoder))
-    part = MetadataFilter(key="a", value="x", operator=INSENSITIVE)
-    with pytest.raises(
-        FilterError, match="operator 'text_match_insensitive' for 'a' cannot be said exactly; there are"
-    ):
-        store.get_nodes(filters=MetadataFilters(filters=[part]))
+LETTERS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=4)
+# Letters that only folding takes for others, and the one that becomes two in small letters.
+FOLDED = {each for each in map(chr, range(sys.maxunicode + 1)) if each.lower().casefold() != each.lower()} | {"İ"}
+
+
+@settings(max_examples=500)
+@given(LETTERS, LETTERS, LETTERS, st.sampled_from([str.upper, str.lower, str.title]))
+def test_any_case(before: str, text: str, after: str, cased: Callable[[str], str]) -> None:
+    """As lower() has it, in every script; and letters that Unicode folds to the same are the same letter."""
+    whole, asked = before + cased(text) + after, one(text, INSENSITIVE)
+    found = meets({"a": whole}, parse(where_of(asked)))
+    if not FOLDED & {*whole, *text}:
+        assert found == expected(asked, {"a": whole})
+
+
+def test_letters_of_one_folding() -> None:
+    """Are the same letter here, and not in LlamaIndex; a percent sign is one."""
+    for whole, text, theirs_ in [("ΟΔΟΣ", "οδοσ", False), ("Waſſer", "wasser", False), ("100%", "0%", True)]:
+        assert meets({"a": whole}, parse(where_of(one(text, INSENSITIVE))))
+        assert expected(one(text, INSENSITIVE), {"a": whole}) == theirs_
+    assert not meets({"a": "100"}, parse(where_of(one("1%0", INSENSITIVE))))
+
+
+def test_an_operator_of_a_newer_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is an error that says what there is."""
+    monkeypatch.delitem(filters._MEANINGS, FilterOperator.ALL)
+    with pytest.raises(FilterError, match="operator 'all' for 'a' is not known; there are ==, !=, "):
+        where_of(one(["x"], "all"))

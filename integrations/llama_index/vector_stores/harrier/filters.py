@@ -4,13 +4,15 @@ LlamaIndex compares as Python does, where the kit compares like with like and as
 True as well, a list is compared as a whole, and a text contains its parts. So that both can be said, a node's record
 names its lists, under LISTS; what was stored by another surface of the kit has no such names, and its lists are asked
 for their elements. A comparison that Python refuses, such as that of a text with a number, finds nothing. A key is a
-name, as in LlamaIndex's own stores: no dot in it leads into a dict.
+name, as in LlamaIndex's own stores: no dot in it leads into a dict. `text_match_insensitive` takes letters for the same
+that Unicode folds to the same: those of LlamaIndex's lower(), and forms of one letter, such as the final sigma.
 """
 
 from __future__ import annotations
 
 import json
 import operator
+import re
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from typing import Any
@@ -25,6 +27,9 @@ Where = dict[str, Any]
 SOURCE, LISTS = "ref_doc_id", "_lists"
 
 _ALIASES = ("doc_id", "document_id")  # of SOURCE in all other stores of LlamaIndex; a node's own value goes before it
+
+# What stands for other characters in a pattern, and the same for itself.
+_WILD, _ESCAPED = re.compile(r"[%_\\]"), r"\\\g<0>"
 
 _NEVER: Where = {"$or": []}
 _ALWAYS: Where = {"$and": []}
@@ -65,11 +70,9 @@ def _part(part: MetadataFilter | MetadataFilters) -> Where:
     if isinstance(part, MetadataFilters):
         return where_of(part) or {}
     meant = _MEANINGS.get(part.operator)
-    if meant is None:
+    if meant is None:  # of a LlamaIndex that is newer than this
         known = ", ".join(each.value for each in _MEANINGS)
-        raise FilterError(
-            f"operator {part.operator.value!r} for {part.key!r} cannot be said exactly; there are {known}"
-        )
+        raise FilterError(f"operator {part.operator.value!r} for {part.key!r} is not known; there are {known}")
     key = Key(part.key)
     said = meant(key, part.value)
     if key not in _ALIASES:
@@ -132,6 +135,12 @@ def _text(key: str, value: Any) -> Where:
     return _of_one(key, {"$contains": value})
 
 
+def _text_of_any_case(key: str, value: Any) -> Where:
+    if not isinstance(value, str):
+        raise FilterError(f"operator 'text_match_insensitive' of {key!r} takes a text, not {type(value).__name__}")
+    return _of_one(key, {"$ilike": f"%{_WILD.sub(_ESCAPED, value)}%"})
+
+
 def _empty(key: str, _: Any) -> Where:
     none = _of_one(key, {"$in": [None, ""]})
     return {"$or": [{key: {"$exists": False}}, none, {LISTS: {"$eq": _name(key, [])}}]}
@@ -147,6 +156,7 @@ _MEANINGS: dict[FilterOperator, Callable[[str, Any], Where]] = {
     FilterOperator.ALL: _every,
     FilterOperator.CONTAINS: _contains,
     FilterOperator.TEXT_MATCH: _text,
+    FilterOperator.TEXT_MATCH_INSENSITIVE: _text_of_any_case,
     FilterOperator.IS_EMPTY: _empty,
 }
 
