@@ -95,10 +95,16 @@ def test_a_piece_keeps_its_kind(encoder: Encoder) -> None:
     """If a TextNode could not hold what it has."""
     store = cut(MemoryStore(), encoder)
     image = MediaResource(path=Path("image.png"))
-    store.add([Node(id_="i", text_resource=MediaResource(text=LONG), image_resource=image)])
-    pieces = store.get_nodes()
-    assert len(pieces) > 5
-    assert {type(piece) for piece in pieces} == {Node}
+    store.add(
+        [
+            Node(id_="image", text_resource=MediaResource(text=LONG), image_resource=image),
+            Document(id_="markdown", text_resource=MediaResource(text=LONG, mimetype="text/markdown")),
+        ]
+    )
+    pieces: list[Any] = store.get_nodes()
+    assert len(pieces) > 10
+    assert {(piece.node_id, type(piece)) for piece in pieces} == {("image", Node), ("markdown", Document)}
+    assert {piece.text_resource.mimetype for piece in pieces if piece.node_id == "markdown"} == {"text/markdown"}
 
 
 SHORT = st.text("ab \n\u3000\x85", max_size=8)
