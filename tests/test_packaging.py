@@ -31,6 +31,7 @@ SHIPPED = {  # package: its folder
     "harrier_core": "harrier_core",
     "harrier_pgvector": "adapters/harrier_pgvector",
     "harrier_qdrant": "adapters/harrier_qdrant",
+    "agent_framework_harrier": "integrations/agent_framework_harrier",
     "harrier_cli": "integrations/harrier_cli",
     "langchain_harrier": "integrations/langchain_harrier",
     "llama_index": "integrations/llama_index",
@@ -68,6 +69,7 @@ PUBLIC_ROOMS = {
     ),
 }
 CLIENTS = {
+    "agent_framework_harrier": {"agent_framework"},
     "harrier_cli": {
         *("typer", "rich", "lxml", "pypdfium2", "pyarrow", "psycopg", "numpy"),
         "harrier_pgvector",  # of which `sync` is a part, and `demo` an example; stores are found by their URLs
@@ -290,7 +292,7 @@ def test_what_reaching_through_is(source: str, found: list[str]) -> None:
     assert reached(source) == found
 
 
-NOT_REACHING = ("langchain_harrier", "llama_index")
+NOT_REACHING = ("agent_framework_harrier", "langchain_harrier", "llama_index")
 
 
 @pytest.mark.parametrize("package", NOT_REACHING)
@@ -303,7 +305,10 @@ def test_a_surface_reaches_through_nothing(package: str) -> None:
     }
 
 
-FORBIDDEN = ("torch", "transformers", "tokenizers", "numpy", "langchain_core", "llama_index", "huggingface_hub")
+FORBIDDEN = (
+    *("torch", "transformers", "tokenizers", "numpy", "huggingface_hub"),
+    *("agent_framework", "langchain_core", "llama_index"),
+)
 IMPORT = f"""
 import time
 begin = time.process_time()
@@ -357,6 +362,7 @@ def test_the_installed_version_is_ours() -> None:
     ("extra", "name", "versions"),
     [
         ("pgvector", "psycopg", ["3.2.3", "3.3.9"]),
+        ("agent-framework", "agent-framework-core", ["1.0.0", "1.23.0"]),
         ("langchain", "langchain-core", ["1.0.0", "1.8.1"]),
         ("llama-index", "llama-index-core", ["0.14.0", "0.14.25"]),
         ("qdrant", "qdrant-client", ["1.16.0", "1.20.0"]),

@@ -58,6 +58,7 @@ def test_the_error_has_the_command(module: str, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("statement", "module"),
     [
+        ("import agent_framework_harrier", "agent_framework"),
         ("import langchain_harrier", "langchain_core"),
         ("import llama_index.embeddings.harrier", "llama_index.core"),
         ("import llama_index.vector_stores.harrier", "llama_index.core"),

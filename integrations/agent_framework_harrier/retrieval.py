@@ -1,0 +1,128 @@
+"""An Index for an agent: as context that is retrieved before each run, or as a tool that the agent calls."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
+from inspect import signature
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from agent_framework import Annotation, Content, ContextProvider, FunctionTool, Message
+
+from harrier_core import Index, Match, Task
+from harrier_core.blanks import blank
+
+if TYPE_CHECKING:
+    from agent_framework import AgentSession, SessionContext, SupportsAgentRun
+
+Find = Callable[[str], Awaitable[list[Match]]]
+Where = Mapping[str, Any]
+
+
+def _source_and_text(match: Match) -> str:
+    """Return what a model reads of a match, unless it is told otherwise."""
+    return f"[Source: {match.record_id}] {match.text}"
+
+
+class HarrierContextProvider(ContextProvider):
+    """Adds what an Index finds for the user's messages to an agent's context, before each run.
+
+    The query is what the user has written since the agent's last answer. Each match is a message of its own, with a
+    citation among its annotations: record, chunk, score and metadata.
+    """
+
+    DEFAULT_SOURCE_ID: ClassVar[str] = "harrier"
+    DEFAULT_CONTEXT_PROMPT: ClassVar[str] = "Use the following context to answer the question, and name its sources:"
+
+    def __init__(
+        self,
+        index: Index,
+        source_id: str = DEFAULT_SOURCE_ID,
+        *,
+        k: int = 5,
+        where: Where | None = None,
+        task: str | Task | None = None,
+        context_prompt: str | None = None,
+        result_mapper: Callable[[Match], str] = _source_and_text,
+        **search: Any,
+    ) -> None:
+        """Make a provider of an index; nothing is opened yet.
+
+        k, where, task, search: as in `Index.search`. context_prompt: stands before the matches.
+        result_mapper: makes of a match the text that the model reads.
+        """
+        super().__init__(source_id)
+        self.index = index
+        self.context_prompt = self.DEFAULT_CONTEXT_PROMPT if context_prompt is None else context_prompt
+        self._find = _find(index, k, where, task, search)
+        self._text_of = result_mapper
+
+    async def before_run(
+        self, *, agent: SupportsAgentRun, session: AgentSession, context: SessionContext, state: dict[str, Any]
+    ) -> None:
+        """Search for what the user has written, and add what is found to the context."""
+        query = _asked(context.input_messages)
+        matches = await self._find(query) if query else []
+        if matches:
+            contents: list[Content | str] = [self.context_prompt, *(_content(each, self._text_of) for each in matches)]
+            context.extend_messages(self, [Message("user", [each]) for each in contents])
+
+
+def index_tool(
+    index: Index,
+    *,
+    name: str = "search",
+    description: str = "Search the knowledge base, and return the passages that are nearest to a query by meaning.",
+    k: int = 5,
+    where: Where | None = None,
+    task: str | Task | None = None,
+    approval_mode: Literal["always_require", "never_require"] = "never_require",
+    result_mapper: Callable[[Match], str] = _source_and_text,
+    **search: Any,
+) -> FunctionTool:
+    """Return a tool with which an agent searches an index. The model chooses the query, and nothing else.
+
+    k, where, task, search: as in `Index.search`. result_mapper: makes of a match the text that the model reads.
+    """
+    find = _find(index, k, where, task, search)
+
+    async def run(query: Annotated[str, "What to search for, as a question or in a few words."]) -> list[Content]:
+        return [_content(match, result_mapper) for match in await find(query)]
+
+    return FunctionTool(name=name, description=description, approval_mode=approval_mode, func=run)
+
+
+def _find(index: Index, k: int, where: Where | None, task: str | Task | None, search: Mapping[str, Any]) -> Find:
+    """Return the search; a keyword that it does not take is a TypeError now, not in the middle of a conversation."""
+    signature(index.asearch).bind("", k, where, task=task, **search)
+    return partial(index.asearch, k=k, where=where, task=task, **search)
+
+
+def _asked(messages: Iterable[Message]) -> str:
+    """Return what the user has written since the last answer; a caller may pass a whole conversation."""
+    asked: list[str] = []
+    for message in messages:
+        if message.role == "assistant":
+            asked.clear()
+        elif message.role == "user" and not blank(message.text):
+            asked.append(message.text)
+    return "\n".join(asked)
+
+
+def _content(match: Match, text_of: Callable[[Match], str]) -> Content:
+    return Content.from_text(text_of(match), annotations=[_citation(match)])
+
+
+def _citation(match: Match) -> Annotation:
+    """Return what the framework and its user interfaces know of a source; all of it has a form in JSON."""
+    title, url = match.metadata.get("title"), match.metadata.get("url")
+    about = {"record_id": match.record_id, "chunk_id": match.id, "start": match.start, "end": match.end}
+    citation = Annotation(
+        type="citation",
+        title=title if isinstance(title, str) else match.record_id,
+        snippet=match.text,
+        additional_properties={**about, "score": float(match.score), "metadata": dict(match.metadata)},
+    )
+    if isinstance(url, str):
+        citation["url"] = url
+    return citation
