@@ -121,11 +121,12 @@ def test_at_once(client: HarrierEmbeddingClient, collection: Make, read: list[st
 
     async def main() -> None:
         await asyncio.gather(*(notes.upsert([note(n)]) if n % 2 else notes.search(f"question {n}") for n in range(10)))
+        await notes.search("question 10")
         with pytest.raises(SettingError, match=NO_ROLE):
             await client.get_embeddings(["bread"])
 
     asyncio.run(main())
-    assert sorted(read) == sorted(f"text {n}" if n % 2 else f"{WEB}question {n}" for n in range(10))
+    assert sorted(read) == sorted(f"text {n}" if n % 2 else f"{WEB}question {n}" for n in range(11))
 
 
 def test_an_agents_tools(

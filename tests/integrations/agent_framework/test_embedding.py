@@ -172,16 +172,20 @@ class Waiting(Elsewhere):
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__(encoder)
-        self.go_on = threading.Event()
+        self.begun, self.go_on = threading.Event(), threading.Event()
 
     @property
     def dimensions(self) -> int:
-        assert self.go_on.wait(60)
+        self._wait_here()
         return super().dimensions
 
     def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
-        assert self.go_on.wait(60)
+        self._wait_here()
         return super().submit_documents(texts)
+
+    def _wait_here(self) -> None:
+        self.begun.set()
+        assert self.go_on.wait(10)
 
 
 @pytest.mark.parametrize("dimensions", [False, True])
@@ -194,7 +198,8 @@ def test_the_loop_goes_on(encoder: Encoder, dimensions: bool) -> None:
 
     async def main() -> None:
         asking = asyncio.ensure_future(HarrierEmbeddingClient(embedder).get_embeddings(["bread"], options=options))
-        await asyncio.sleep(0)
+        while not embedder.begun.is_set():
+            await asyncio.sleep(0.001)
         embedder.go_on.set()
         assert len(await asking) == 1
 

@@ -89,11 +89,12 @@ def test_citations(index: Index, scripted: Any, say: Say) -> None:
             "metadata": dict(RECORDS[0].metadata),
         },
     }
-    titles = {message.contents[0].annotations[0]["title"] for message in found}
-    assert titles == {"On bread", "river", "whale"}  # a title that is no text is none
-    urls = [message.contents[0].annotations[0].get("url") for message in found]
-    assert [url for url in urls if url is not None] == ["https://a.example/"]
+    sources = [message.contents[0].annotations[0] for message in found]
+    assert {each["title"] for each in sources} == {"On bread", "river", "whale"}  # a title that is no text is none
+    assert [each["url"] for each in sources if "url" in each] == ["https://a.example/"]
     assert Message.from_json(found[0].to_json()).contents[0].annotations == [annotation]
+    annotation["additional_properties"]["metadata"]["year"] = 1  # it is the caller's own, and changes nothing stored
+    assert index.search("why does bread rise", k=1)[0].metadata["year"] == 2021
     assert chat.asked[0][0].text == "Facts:"
     assert found[0].additional_properties["_attribution"]["source_id"] == "kb"
 
