@@ -21,7 +21,7 @@ Where = Mapping[str, Any]
 
 def _source_and_text(match: Match) -> str:
     """Return what a model reads of a match, unless it is told otherwise."""
-    return f"[Source: {match.record_id}] {match.text}"
+    return f"[Source: {match.record_id}] {match.passage}"
 
 
 class HarrierContextProvider(ContextProvider):
