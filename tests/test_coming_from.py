@@ -92,7 +92,7 @@ def program_of(page: str) -> str:
 def test_a_page(run: Callable[[str], Any], page: str) -> None:
     """What is taken runs; what is refused is an error of one line; what is to be written runs."""
     run(program_of(page))
-    wrong = []
+    wrong: list[str] = []
     for row in rows_of(page):
         typed, fate, code, words = row.group("typed", "fate", "code", "words")
         wrong += _problems(run, typed, fate, code, words)

@@ -50,8 +50,8 @@ class PgVectorStore:
     def __init__(
         self,
         database: str | ConnectionPool[Any] | Connections | None = None,
-        *,
         table: str = TABLE,
+        *,
         schema: str = SCHEMA,
         precision: str = "float16",
         retry_for: float = 60.0,
@@ -79,8 +79,8 @@ class PgVectorStore:
     def embedded(
         cls,
         folder: str | Path,
-        *,
         table: str = TABLE,
+        *,
         schema: str = SCHEMA,
         precision: str = "float16",
         retry_for: float = 60.0,

@@ -40,8 +40,8 @@ class QdrantStore:
     def __init__(
         self,
         url: str | QdrantClient | None = None,
-        *,
         collection: str = COLLECTION,
+        *,
         api_key: str | None = None,
         grpc_port: int | None = None,
         retry_for: float = 60.0,
@@ -92,8 +92,8 @@ class QdrantStore:
     def embedded(
         cls,
         folder: str | Path,
-        *,
         collection: str = COLLECTION,
+        *,
         vector: str = VECTOR,
         precision: Precision = "float32",
         hnsw: Hnsw | None = None,

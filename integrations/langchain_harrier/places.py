@@ -107,7 +107,7 @@ def _place(store: Store | str | None, place: Mapping[str, Any]) -> Any:
     name = _one("table_name", place.get("table_name"), ("collection_name",), place)
     if isinstance(address, str):
         return url_of(address, name)
-    if name is not None and address is not None:
+    if name is not None and hasattr(address, "open"):
         raise SettingError(f"{type(address).__name__} has a table or collection of its own; leave the name out")
     return address
 
@@ -129,8 +129,8 @@ def url_of(address: str, name: str | None) -> str:
 def _store_of(store: Any) -> Store | str:
     if store is None:
         raise SettingError(
-            "there is no place for the documents; pass store=, such as PgVectorStore('postgresql://user@host/db'), or "
-            "in a folder, without a server, PgVectorStore.embedded(folder)"
+            "there is no place for the documents; pass store=, such as PgVectorStore('postgresql://user@host/db'), "
+            "PgVectorStore.embedded(folder) without a server, or QdrantStore(':memory:') until the process ends"
         )
     if isinstance(store, Index):
         raise SettingError("store must be a store or its URL, got Index; write HarrierVectorStore(index)")

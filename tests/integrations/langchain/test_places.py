@@ -105,6 +105,7 @@ class Engine:
         ({"embedding": EMBEDDINGS, "store": PG, "url": SERVER}, "url and store are one setting; give one of them"),
         ({"embedding": EMBEDDINGS, "store": PG, "table_name": "a"}, "PgVectorStore has a table or collection of its"),
         ({"embedding": EMBEDDINGS, "connection": Engine()}, "got Engine; use PgVectorStore"),
+        ({"embedding": EMBEDDINGS, "connection": Engine(), "table_name": "a"}, "got Engine; use PgVectorStore"),
         ({"embedding": EMBEDDINGS, "connection": "host=a password=secret"}, "a store's URL must begin with one of"),
         ({"embedding": EMBEDDINGS, "client": object()}, "takes no client: pass store=QdrantStore.client, collection="),
         ({"embedding": EMBEDDINGS, "location": ":memory:"}, "takes no location: pass url=, or store=QdrantStore"),
