@@ -15,7 +15,7 @@ from harrier_core.embedder import Embedder, Encoded, closed, listed
 from harrier_core.ending import refuse_at_end
 from harrier_core.errors import NotText, Problem, SettingError, raise_problems
 from harrier_core.extras import require_encoding
-from harrier_core.foreign import unknown_keyword
+from harrier_core.foreign import OF_ENCODER, no_attribute, unknown_keyword
 from harrier_core.models import Model, identify, open_model, refuse_changed, weight_files
 from harrier_core.shared import Held, Lease, ProcessLock, Shared
 from harrier_core.space import EmbeddingSpace
@@ -228,6 +228,11 @@ class Encoder(Embedder):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    if not TYPE_CHECKING:  # it would hide a misspelt name from type checkers
+
+        def __getattr__(self, name: str) -> Never:
+            raise no_attribute(self, name, OF_ENCODER)
 
     def __getstate__(self) -> dict[str, Any]:
         return dict(self._settings)

@@ -76,6 +76,38 @@ def unknown_keyword(surface: str, name: str, known: Iterable[str]) -> SettingErr
     return SettingError(f"{surface} got an unknown keyword, {name!r}: {said}")
 
 
+# -- attributes
+
+_ROLES = "use encode_queries or encode_documents, for a text has a role"
+_INGEST = "use ingest, with an iterable of Record(id=..., text=..., metadata=...)"
+OF_ENCODER = {
+    **dict.fromkeys(("encode", "embed"), _ROLES),
+    **dict.fromkeys(("encode_query", "embed_query", "embed_queries"), "use encode_queries, with a list of texts"),
+    **dict.fromkeys(("encode_document", "embed_documents"), "use encode_documents, with a list of texts"),
+    **dict.fromkeys(("get_sentence_embedding_dimension", "get_embedding_dimension", "dim"), "use dimensions"),
+    **dict.fromkeys(("max_seq_length", "max_length"), "use max_tokens"),
+    **dict.fromkeys(("tokenize", "tokenizer"), "use count_tokens, or prompt for the text that a model reads"),
+    "prompts": "use tasks",
+    "similarity": "vectors have unit length, so queries @ documents.T are their cosines",
+    "device": "use placement, which says where and why",
+    "to": "pass device= to Encoder",
+}
+OF_INDEX = {
+    **dict.fromkeys(("add", "upsert", "insert", "add_documents", "add_texts", "from_documents"), _INGEST),
+    **dict.fromkeys(("query", "query_points", "similarity_search", "retrieve"), "use search"),
+    **dict.fromkeys(("get", "scroll", "fetch", "get_by_ids"), "use read"),
+    **dict.fromkeys(("delete_collection", "drop_table", "drop_tables", "delete_table"), "use drop"),
+    **dict.fromkeys(("as_retriever", "as_query_engine"), "use a HarrierRetriever or HarrierVectorStore over it"),
+    "embeddings": "use encoder",
+}
+
+
+def no_attribute(owner: object, name: str, words: Mapping[str, str]) -> AttributeError:
+    """Return the error for an attribute that an object does not have, with the kit's word for it if it has one."""
+    said = f"; {words[name]}" if name in words else ""
+    return AttributeError(f"{type(owner).__name__!r} object has no attribute {name!r}{said}", name=name, obj=owner)
+
+
 # -- things in place of a store or of an Embedder, by the names of their types
 
 _POSTGRES = "PgVectorStore('postgresql://user@host/db')"

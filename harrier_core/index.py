@@ -7,11 +7,11 @@ import logging
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Never, Self
 
 from harrier_core.contents import Contents
 from harrier_core.errors import StoreMissing
-from harrier_core.foreign import refuse_records
+from harrier_core.foreign import OF_INDEX, no_attribute, refuse_records
 from harrier_core.ingest import Ingest, Progress, Pruning
 from harrier_core.parts import embedder_of, store_of
 from harrier_core.searching import Searching
@@ -167,6 +167,11 @@ class Index(Searching, Contents):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return the Index itself."""
         return self
+
+    if not TYPE_CHECKING:  # it would hide a misspelt name from type checkers
+
+        def __getattr__(self, name: str) -> Never:
+            raise no_attribute(self, name, OF_INDEX)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"store": self.store, "encoder": self.encoder, "chunking": self.chunking}

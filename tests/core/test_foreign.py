@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+from copy import copy
 from typing import Any
 
 import pytest
@@ -149,3 +150,30 @@ def test_dicts_of_a_records_fields(index: Index) -> None:
     again = [Record("a", "one"), Record("b", "two", {"year": 2021})]
     assert index.ingest(again, prune=True).unchanged == 2
     assert index.plan([{"id": "b", "text": "two", "metadata": {"year": 2021}}], prune=True).deleted == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("encode", "use encode_queries or encode_documents"),
+        ("max_seq_length", "use max_tokens"),
+        ("prompts", "use tasks"),
+    ],
+)
+def test_attributes_of_other_libraries_encoders(encoder: Encoder, name: str, said: str) -> None:
+    """An AttributeError, as Python's own, with the kit's word; of a name that nobody has it is Python's own."""
+    with pytest.raises(AttributeError, match=rf"^'Encoder' object has no attribute '{name}'; {said}"):
+        getattr(encoder, name)
+    with pytest.raises(AttributeError, match=r"^'Encoder' object has no attribute 'nothing'$"):
+        getattr(encoder, "nothing")  # noqa: B009
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("upsert", "use ingest"), ("query", "use search"), ("drop_table", "use drop")]
+)
+def test_attributes_of_other_libraries_stores(index: Index, name: str, said: str) -> None:
+    """The same of an Index; a copy and a pickle, which ask for names of their own, are as before."""
+    with pytest.raises(AttributeError, match=rf"^'Index' object has no attribute '{name}'; {said}"):
+        getattr(index, name)
+    assert copy(index) is index
+    assert not hasattr(index, "nothing")
