@@ -204,7 +204,7 @@ class HarrierEmbeddings(BaseModel, Verbs):
 
     def __eq__(self, other: object) -> bool:
         """Compare settings and caches, not Encoders: those of equal settings make the same vectors."""
-        return isinstance(other, HarrierEmbeddings) and self._kept() == other._kept()
+        return self._kept() == other._kept() if isinstance(other, HarrierEmbeddings) else NotImplemented
 
     def __hash__(self) -> int:
         return hash(tuple(self._kept().values()))

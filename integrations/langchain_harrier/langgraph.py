@@ -61,6 +61,13 @@ class _ByRole(Embeddings):
     def __init__(self, embeddings: HarrierEmbeddings) -> None:
         self.embeddings = embeddings
 
+    def __eq__(self, other: object) -> bool:
+        """Compare as the embeddings do: `store.embeddings` and `index_config` say what the store was given."""
+        return self.embeddings == (other.embeddings if isinstance(other, _ByRole) else other)
+
+    def __hash__(self) -> int:
+        return hash(self.embeddings)
+
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         embed = self.embeddings.embed_queries if _searching.get() else self.embeddings.embed_documents
         return embed(texts)

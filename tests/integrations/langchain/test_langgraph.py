@@ -167,6 +167,17 @@ def test_scores_are_cosines(store: BaseStore, embeddings: HarrierEmbeddings) -> 
     assert [item.key for item in found] == sorted(cosines, key=lambda key: -cosines[key])
 
 
+def test_a_store_has_the_embeddings_that_it_was_given(store: Any, embeddings: HarrierEmbeddings) -> None:
+    """It compares equal to them, from both sides, as a store of LangGraph's own does."""
+    for held in (store.embeddings, store.index_config["embed"]):
+        assert held == embeddings
+        assert embeddings == held
+        assert hash(held) == hash(embeddings)
+        assert held != embeddings.with_task("sts_query")
+        assert held != "embeddings"
+    assert store.embeddings == with_roles(InMemoryStore)(index={"dims": 1, "embed": embeddings}).embeddings
+
+
 def test_async(opened: Callable[..., Any], read: list[str]) -> None:
     """Puts and searches of one moment, which the store joins in a batch, and in tasks of their own."""
 
