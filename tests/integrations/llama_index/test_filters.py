@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -44,16 +44,25 @@ VALUES = st.one_of(
     st.lists(st.sampled_from([number for number in NUMBERS if isinstance(number, float)]), max_size=3),
     st.none(),
 )
+STORED = [*TEXTS, *NUMBERS, True, False, None, [], ["a"], ["a", "abc"], [1], [1.0, True], ["a", None], [2, "abc"]]
+ASKED: list[Any] = [*TEXTS, *NUMBERS, None, [], ["a"], ["abc", "a"], ["", "1"], [1], [0, 1], [1.5, 1.0]]
 INSENSITIVE = FilterOperator.TEXT_MATCH_INSENSITIVE
+OPERATORS = list(FilterOperator)
+
+
+def grouped(parts: st.SearchStrategy[Any], least: int = 0) -> st.SearchStrategy[MetadataFilters]:
+    lists = st.lists(parts, min_size=least, max_size=3)
+    return st.builds(MetadataFilters, filters=lists, condition=st.sampled_from(FilterCondition))
+
+
 FILTER = st.builds(
     MetadataFilter,
     key=st.sampled_from([*KEYS, "ref_doc_id", "document_id"]),
     value=VALUES,
-    operator=st.sampled_from(FilterOperator),
+    operator=st.sampled_from(OPERATORS),
 )
-FILTERS = st.builds(
-    MetadataFilters, filters=st.lists(FILTER, min_size=1, max_size=2), condition=st.sampled_from(FilterCondition)
-)
+FILTERS = grouped(FILTER, least=1)
+NESTED = grouped(st.recursive(FILTER, grouped, max_leaves=6), least=1)
 
 
 def node_of_metadata(id_: str, metadata: dict[str, Any], source: str | None = None) -> TextNode:
@@ -70,35 +79,81 @@ def theirs(metadata: dict[str, Any], source: str | None) -> dict[str, Any]:
 
 
 def expected(filters: MetadataFilters, metadata: dict[str, Any]) -> bool | None:
-    """What LlamaIndex says; None where it raises an error of Python's."""
+    """What LlamaIndex says; None where it raises an error of Python's.
+
+    It takes no group in a group, so each of these stands as a condition on what LlamaIndex says of it.
+    """
+    answers: dict[str, Any] = {}
+    parts: list[Any] = []
+    for part in filters.filters:
+        if isinstance(part, MetadataFilters):
+            answer, key = expected(part, metadata), f"group {len(parts)}"
+            if answer is None:
+                return None
+            answers[key] = int(answer)
+            parts.append(MetadataFilter(key=key, value=1))
+        else:
+            parts.append(part)
+    flat = MetadataFilters(filters=parts, condition=filters.condition)
     try:
-        return build_metadata_filter_fn(lambda _: metadata, filters)("id")
+        return build_metadata_filter_fn(lambda _: {**metadata, **answers}, flat)("id")
     except TypeError:
         return None
+
+
+def leaves(filters: MetadataFilters) -> Iterator[MetadataFilter]:
+    for part in filters.filters:
+        yield from leaves(part) if isinstance(part, MetadataFilters) else [part]
 
 
 def one(value: Any, operator: str = "==") -> MetadataFilters:
     return MetadataFilters(filters=[MetadataFilter(key="a", value=value, operator=FilterOperator(operator))])
 
 
-@example({"a": [1, True]}, None, one([1.0, 1.0]))
-@example({"a": [1.5]}, None, one([1.5]))
-@example({"a": []}, None, one([], "all"))
-@example({"a": True}, None, one(0.5, ">"))
-@settings(max_examples=1_500, deadline=None)
-@given(METADATA, st.sampled_from([None, "abc", "a"]), FILTERS)
-def test_the_meaning(metadata: dict[str, Any], source: str | None, filters: MetadataFilters) -> None:
-    """Of every operator and condition over every kind of value; what has no meaning in LlamaIndex may be an error."""
+def same(metadata: dict[str, Any], source: str | None, filters: MetadataFilters) -> bool | None:
+    """What both say; None where one of them says that it is an error, which ours does of what nobody means."""
     wanted = expected(filters, theirs(metadata, source))
     stored = record_of(node_of_metadata("id", metadata, source)).metadata
     try:
         found = meets(stored, parse(where_of(filters)))
     except FilterError:
-        odd = [each for each in filters.filters if isinstance(each, MetadataFilter) and is_odd(each)]
-        assert odd
-        return
+        assert any(is_odd(each) for each in leaves(filters))
+        return None
     if wanted is not None:
         assert found == wanted
+    return wanted
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_each_operator(operator: FilterOperator) -> None:
+    """Of every kind of value with every other, and where the key is missing."""
+    there, missing = set[bool | None](), set[bool | None]()
+    for asked in ASKED:
+        filters = MetadataFilters(filters=[MetadataFilter(key="a", value=asked, operator=operator)])
+        there |= {same({"a": stored}, None, filters) for stored in STORED}
+        missing |= {same(metadata, None, filters) for metadata in ({}, {"b": asked})}
+    assert {True, False} <= there
+    met = operator in (FilterOperator.NE, FilterOperator.NIN, FilterOperator.IS_EMPTY)
+    assert missing - {None} == {met}
+
+
+@example({"a": [1, True]}, None, one([1.0, 1.0]))
+@example({"a": [1.5]}, None, one([1.5]))
+@example({"a": []}, None, one([], "all"))
+@example({"a": True}, None, one(0.5, ">"))
+@settings(max_examples=1_000)
+@given(METADATA, st.sampled_from([None, "abc", "a"]), FILTERS)
+def test_the_meaning(metadata: dict[str, Any], source: str | None, filters: MetadataFilters) -> None:
+    """Of several operators at once, in every condition."""
+    same(metadata, source, filters)
+
+
+@example({"a": 1}, None, MetadataFilters(filters=[one(1), MetadataFilters(filters=[])], condition=FilterCondition.NOT))
+@settings(max_examples=500)
+@given(METADATA, st.sampled_from([None, "abc", "a"]), NESTED)
+def test_groups_in_groups(metadata: dict[str, Any], source: str | None, filters: MetadataFilters) -> None:
+    """Of any depth, empty ones included, which everything meets."""
+    same(metadata, source, filters)
 
 
 def is_odd(part: MetadataFilter) -> bool:
@@ -138,7 +193,7 @@ def test_on_real_stores(place: VectorStore, encoder: Encoder) -> None:
     met: set[bool] = set()
 
     @settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-    @given(FILTERS)
+    @given(st.one_of(FILTERS, NESTED))
     def find(filters: MetadataFilters) -> None:
         try:
             found = {node.node_id for node in store.get_nodes(filters=filters)}
