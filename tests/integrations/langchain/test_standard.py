@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from harrier_pgvector import PgVectorStore
+from harrier_qdrant import QdrantStore
 from langchain_core.documents import Document
 from langchain_harrier import HarrierEmbeddings, HarrierRetriever, HarrierVectorStore
 from langchain_tests.integration_tests import (
@@ -14,7 +17,20 @@ from langchain_tests.integration_tests import (
 )
 from langchain_tests.unit_tests import EmbeddingsUnitTests
 
-from harrier_core import Index
+from harrier_core import Chunking, Encoder, Index, VectorStore
+
+# How a store keeps vectors if it is not left to itself. Local mode compares them unquantized: what a search asks of
+# them is tested here, and what a server makes of it by `QDRANT_URL`, in the contract.
+LAYOUTS: dict[str, Callable[[pytest.FixtureRequest], VectorStore]] = {
+    "pgvector-float32": lambda request: PgVectorStore(
+        request.getfixturevalue("postgres"), table=request.getfixturevalue("table"), precision="float32"
+    ),
+    "qdrant-float16": lambda request: QdrantStore.embedded(
+        request.getfixturevalue("tmp_path") / "qdrant", precision="float16"
+    ),
+    "qdrant-int8": lambda _: QdrantStore(":memory:", quantization="int8"),
+    "qdrant-binary": lambda _: QdrantStore(":memory:", precision="float16", quantization="binary"),
+}
 
 _ENVIRONMENT = {
     "HARRIER_MODEL": "microsoft/harrier-oss-v1-0.6b",
@@ -68,6 +84,16 @@ class TestHarrierVectorStore(VectorStoreIntegrationTests):
     def vectorstore(self, vector_store: HarrierVectorStore) -> HarrierVectorStore:
         """With our own model in place of the suite's, which knows no roles."""
         return vector_store
+
+
+class TestEachLayout(VectorStoreIntegrationTests):
+    """All of it, over the other ways that the stores have to keep vectors, in an index that cuts long records."""
+
+    @pytest.fixture(params=LAYOUTS)
+    def vectorstore(self, request: pytest.FixtureRequest, encoder: Encoder) -> Iterator[HarrierVectorStore]:
+        """With our own model in place of the suite's, which knows no roles."""
+        with Index(LAYOUTS[request.param](request), encoder, chunking=Chunking(8)) as index:
+            yield HarrierVectorStore(index)
 
 
 class TestHarrierRetriever(RetrieversIntegrationTests):
