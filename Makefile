@@ -6,7 +6,7 @@ PIP = bin/python -m pip --quiet --disable-pip-version-check
 # order, which the seed at the top of the output repeats: PYTEST_ADDOPTS=--randomly-seed=SEED make test
 PYTEST = bin/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
-.PHONY: demo test coverage test-crash test-postgres check format test-wheel bench-encode bench-pgvector bench-search bench-loaders bench-qdrant bench-sync bench-llama-index bench-gpu soak clean
+.PHONY: demo test coverage test-crash test-postgres test-upstream check format test-wheel bench-encode bench-pgvector bench-search bench-loaders bench-qdrant bench-sync bench-llama-index bench-gpu soak clean
 .DEFAULT_GOAL := test
 
 test: .venv/installed
@@ -32,6 +32,12 @@ test-postgres: .venv/installed
 	set -e; for version in $(POSTGRES); do \
 		.venv/bin/python tests/debian.py $$version .venv/$(PYTEST) $(POSTGRES_TESTS); \
 	done
+
+# The tests of LangChain and LangGraph for what the kit stands in for, over our stores and embeddings, from the source
+# distributions of what is installed. UPSTREAM=--ours-only leaves out those that reach neither: a third of the time.
+UPSTREAM ?=
+test-upstream: .venv/installed
+	PYTHONPATH=tests .venv/bin/python -m upstream $(UPSTREAM)
 
 check: .venv/installed
 	.venv/bin/ruff check

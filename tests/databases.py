@@ -53,7 +53,7 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"Postgres: {config.stash[_SAID]}; embedded where a test kills its server, fills its disk, or says embedded"
 
 
-def _url(conninfo: str, **changes: str | int) -> str:
+def url_of(conninfo: str, **changes: str | int) -> str:
     """The same place; with a query always, to which a test may append `&table=`."""
     settings = {**conninfo_to_dict(conninfo), **changes}
     login, password, name = (quote(str(settings.pop(each, "")), safe="") for each in ("user", "password", "dbname"))
@@ -80,7 +80,7 @@ def postgres(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFacto
         user, host, port = connection.info.user, connection.info.host, connection.info.port
     name = f"harrier_tests_{_session}"  # the user's own databases are left alone
     _execute(dsn, "CREATE DATABASE {}", name)
-    yield _url(dsn, user=user, host=host, port=port, dbname=name)
+    yield url_of(dsn, user=user, host=host, port=port, dbname=name)
     _execute(dsn, "DROP DATABASE {} WITH (FORCE)", name)
 
 
@@ -108,7 +108,7 @@ def new_database(postgres: str) -> Iterator[NewDatabase]:
         name = f"harrier_tests_{_session}_{next(_numbers)}"
         _execute(postgres, "CREATE DATABASE {} " + options, name)  # which a server may refuse
         made.append(name)
-        return _url(postgres, dbname=name)
+        return url_of(postgres, dbname=name)
 
     yield new
     for name in made:
@@ -142,7 +142,7 @@ def new_role(postgres: str, new_database: object) -> Iterator[NewRole]:  # noqa:
     )
     for name in made:
         for (dbname,) in _execute(postgres, owning, name=name):
-            _execute(_url(postgres, dbname=dbname), "DROP OWNED BY {} CASCADE", name)
+            _execute(url_of(postgres, dbname=dbname), "DROP OWNED BY {} CASCADE", name)
         _execute(postgres, "DROP OWNED BY {}", name)  # rights to databases
         _execute(postgres, "DROP ROLE {}", name)
 
