@@ -54,7 +54,8 @@ WHEEL_TESTS ?= tests/test_packaging.py tests/test_readme.py tests/core/test_role
 	tests/core/test_extras.py tests/test_without_torch.py tests/adapters/pgvector/test_store.py \
 	tests/adapters/qdrant/test_packing.py tests/adapters/qdrant/test_neighbours.py \
 	tests/integrations/agent_framework/test_embedding.py tests/integrations/agent_framework/test_retrieval.py \
-	tests/integrations/langchain/test_roles.py tests/integrations/llama_index/test_embedding.py \
+	tests/integrations/haystack tests/integrations/langchain/test_roles.py \
+	tests/integrations/llama_index/test_embedding.py \
 	tests/integrations/test_one_vector.py
 test-wheel: .venv-wheel/installed .venv-slim/installed
 	.venv-wheel/$(PIP) install --force-reinstall --no-deps --no-build-isolation .

@@ -21,6 +21,7 @@ PACKAGES = {  # module: (extra, package)
     "agent_framework": ("agent-framework", "agent-framework-core"),
     "langchain_core": ("langchain", "langchain-core"),
     "llama_index.core": ("llama-index", "llama-index-core"),
+    "haystack": ("haystack", "haystack-ai"),
     "lxml": ("cli", "lxml"),
     "pypdfium2": ("cli", "pypdfium2"),
     "rich": ("cli", "rich"),

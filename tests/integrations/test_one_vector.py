@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from harrier_pgvector import PgVectorStore
 from harrier_qdrant import QdrantStore
+from haystack import Document
+from haystack_integrations.components.embedders.harrier import HarrierDocumentEmbedder, HarrierTextEmbedder
 from langchain_harrier import HarrierEmbeddings
 from llama_index.embeddings.harrier import HarrierEmbedding
 
@@ -25,9 +27,13 @@ def test_one_vector(built: Callable[..., Path], postgres: str, table: str, tmp_p
         [document], [query] = encoder.encode_documents([TEXT]), encoder.encode_queries([TEXT])
         assert abs(document - query).max() > 0.01
         chain, llama = HarrierEmbeddings(model=folder), HarrierEmbedding(model_name=folder)
-        for given in (chain.embed_documents([TEXT])[0], llama.get_text_embedding(TEXT)):
+        stack = (
+            HarrierDocumentEmbedder(folder, progress_bar=False).run([Document(content=TEXT)])["documents"][0].embedding
+        )
+        for given in (chain.embed_documents([TEXT])[0], llama.get_text_embedding(TEXT), stack):
             assert np.array_equal(np.array(given, np.float32), document)
-        for given in (chain.embed_query(TEXT), llama.get_query_embedding(TEXT)):
+        stack = HarrierTextEmbedder(folder).run(TEXT)["embedding"]
+        for given in (chain.embed_query(TEXT), llama.get_query_embedding(TEXT), stack):
             assert np.array_equal(np.array(given, np.float32), query)
         for store in (PgVectorStore(postgres, table=table, precision="float32"), QdrantStore.embedded(tmp_path)):
             with Index(store, encoder) as index:
@@ -36,4 +42,4 @@ def test_one_vector(built: Callable[..., Path], postgres: str, table: str, tmp_p
                 np.testing.assert_allclose(stored.vector, document, atol=1e-6)
                 [match] = index.search(TEXT)
                 assert match.score == pytest.approx(float(query @ document), abs=1e-5)
-        assert encoder.stats.texts == 2 + 4 + 2 * 2  # one loaded model has made them all
+        assert encoder.stats.texts == 2 + 6 + 2 * 2  # one loaded model has made them all

@@ -5,6 +5,9 @@ from __future__ import annotations
 from harrier_pgvector import PgVectorStore
 from harrier_pgvector.sync import SyncWorker, TableSync
 from harrier_qdrant import QdrantStore
+from haystack_integrations.components.embedders.harrier import HarrierDocumentEmbedder, HarrierTextEmbedder
+from haystack_integrations.components.retrievers.harrier import HarrierEmbeddingRetriever
+from haystack_integrations.document_stores.harrier import HarrierDocumentStore
 from langchain_harrier import HarrierEmbeddings, HarrierRetriever
 from langchain_harrier import HarrierVectorStore as HarrierLangChainStore
 from llama_index.core.vector_stores import VectorStoreQuery
@@ -93,3 +96,9 @@ def frameworks(index: Index, encoder: Encoder) -> None:
     HarrierVectorStore(index, collection_name="docs")  # type: ignore[arg-type]
     HarrierVectorStore(index).query(VectorStoreQuery(), where={})  # type: ignore[arg-type]
     HarrierVectorStore(index).query(VectorStoreQuery(), expand="all")  # type: ignore[arg-type]
+    HarrierTextEmbedder(7)  # type: ignore[arg-type]
+    HarrierTextEmbedder("harrier-270m").run(["a query"])  # type: ignore[arg-type]
+    HarrierDocumentEmbedder("harrier-270m", meta_fields_to_embed="title")  # type: ignore[arg-type]
+    HarrierDocumentStore(MemoryStore())  # type: ignore[arg-type]
+    HarrierDocumentStore(index, on_rejected="ignore")  # type: ignore[arg-type]
+    HarrierEmbeddingRetriever(index)  # type: ignore[arg-type]

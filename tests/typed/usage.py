@@ -11,6 +11,15 @@ import numpy as np
 from harrier_pgvector import PgVectorStore
 from harrier_pgvector.sync import SyncFailure, SyncStatus, SyncWorker, TableSync, sync_statuses
 from harrier_qdrant import Layout, QdrantStore
+from haystack import Document as HaystackDocument
+from haystack.components.embedders.types import DocumentEmbedder, TextEmbedder
+from haystack.components.retrievers.types import EmbeddingRetriever, TextRetriever
+from haystack.document_stores.types import DocumentStore, DuplicatePolicy
+from haystack.utils import Secret
+from haystack_integrations.components.embedders.harrier import HarrierDocumentEmbedder, HarrierTextEmbedder
+from haystack_integrations.components.retrievers.harrier import HarrierEmbeddingRetriever
+from haystack_integrations.components.retrievers.harrier import HarrierRetriever as HarrierHaystackRetriever
+from haystack_integrations.document_stores.harrier import HarrierDocumentStore
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.structured_query import StructuredQuery
@@ -324,3 +333,26 @@ def llama_index(index: Index, nodes: list[TextNode]) -> None:
 async def llama_index_async(store: HarrierVectorStore, query: VectorStoreQuery) -> None:
     assert_type(await store.aquery(query), VectorStoreQueryResult)
     assert_type(await store.embed_model.aget_query_embedding("a query"), list[float])
+
+
+def haystack(index: Index, documents: list[HaystackDocument]) -> None:
+    text: TextEmbedder = HarrierTextEmbedder("harrier-270m", task=LAW, device="cpu")
+    plain: DocumentEmbedder = HarrierDocumentEmbedder(meta_fields_to_embed=["title"], progress_bar=False)
+    assert_type(text.run("a query"), dict[str, Any])
+    assert_type(plain.run(documents), dict[str, Any])
+    harrier = HarrierDocumentStore(index, on_rejected="warn")
+    store: DocumentStore = harrier
+    assert_type(store.write_documents(documents, DuplicatePolicy.SKIP), int)
+    assert_type(HarrierDocumentStore(Secret.from_env_var("DOCUMENTS"), model="harrier-270m").index, Index)
+    assert_type(harrier.update_by_filter({"field": "meta.year", "operator": ">", "value": 2020}, {"new": True}), int)
+    assert_type(harrier.search("a query", None, 3, LAW), list[HaystackDocument])
+    by_text: TextRetriever = HarrierHaystackRetriever(harrier, top_k=3)
+    by_embedding: EmbeddingRetriever = HarrierEmbeddingRetriever(harrier, filters={"operator": "AND", "conditions": []})
+    assert_type(by_text.run("a query"), dict[str, Any])
+    assert_type(by_embedding.run([0.1]), dict[str, Any])
+
+
+async def haystack_async(store: HarrierDocumentStore, retriever: HarrierHaystackRetriever) -> None:
+    assert_type(await store.write_documents_async([HaystackDocument(content="a text")]), int)
+    assert_type(await store.filter_documents_async({}), list[HaystackDocument])
+    assert_type(await retriever.run_async("a query", top_k=3, task="sts_query"), dict[str, Any])

@@ -1,0 +1,146 @@
+"""HarrierTextEmbedder and HarrierDocumentEmbedder: an Encoder, or another Embedder, as Haystack calls it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import asdict, replace
+from functools import wraps
+from inspect import signature
+from typing import Any, ParamSpec, Self, TypeVar
+
+from haystack import Document, component, default_from_dict, default_to_dict
+from tqdm import tqdm
+
+from harrier_core import Embedder, Encoder, SettingError, Task
+from harrier_core.errors import positions_of_all
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Model = str | os.PathLike[str] | Embedder | None
+
+_WINDOW = 1_024  # texts between two ticks of the progress bar; of these the Encoder itself makes batches
+
+
+def in_thread(method: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Return the async twin of a method, with its signature."""
+
+    @wraps(method)
+    async def twin(*args: P.args, **kwargs: P.kwargs) -> R:
+        return await asyncio.to_thread(method, *args, **kwargs)
+
+    return twin
+
+
+class Configured:
+    """The base of what a pipeline's YAML can hold: its arguments are attributes of the same names."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the arguments; Haystack says of which it can write none."""
+        names = [*signature(type(self).__init__).parameters, "model"]
+        given = {name: vars(self)[name] for name in names if name in vars(self)}
+        return default_to_dict(self, **given.pop("settings", {}), **given)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Return another one with the same arguments."""
+        return default_from_dict(cls, data)
+
+
+class Encoding(Configured):
+    """The base of both embedders. `index_encoder` makes the vectors, and is what an Index takes."""
+
+    def __init__(self, model: Model = None, **settings: Any) -> None:
+        """Take an Encoder's settings, which load nothing yet.
+
+        model: a folder, a name on the hub, harrier-270m, harrier-0.6b or harrier-27b, or an Embedder; if it is not
+        given, HARRIER_MODEL of the environment. settings: others of an Encoder: task, device, dtype, revision,
+        max_tokens, on_overflow, token_budget. A task of your own may be {"instruction": "..."}, as it is in YAML.
+        """
+        self.model = model if isinstance(model, Embedder) else os.fspath(model or os.environ.get("HARRIER_MODEL", ""))
+        if not self.model:
+            raise SettingError("no model is named; pass model=, such as 'harrier-0.6b', or set HARRIER_MODEL")
+        if isinstance(model, Embedder) and settings:
+            raise SettingError(f"{next(iter(settings))} is for {type(model).__name__} to decide; configure that one")
+        task = settings.get("task")
+        self.settings = {**settings, "task": asdict(task)} if isinstance(task, Task) else settings
+        given = {**settings, "task": Task(**task)} if isinstance(task, dict) else settings
+        self.index_encoder = self.model if isinstance(self.model, Embedder) else Encoder(self.model, **given)
+        self._warm = False
+
+    def warm_up(self) -> None:
+        """Load the model, which otherwise the first text does."""
+        if not self._warm:
+            self.index_encoder.encode_documents(["text"])
+        self._warm = True
+
+    warm_up_async = in_thread(warm_up)
+
+
+@component
+class HarrierTextEmbedder(Encoding):
+    """Embeds a query behind its task's instruction: HarrierTextEmbedder("harrier-0.6b", task="sts_query")."""
+
+    @component.output_types(embedding=list[float])
+    def run(self, text: str) -> dict[str, Any]:
+        """Return the embedding of a query."""
+        return {"embedding": self.index_encoder.encode_queries([text])[0].tolist()}
+
+    @component.output_types(embedding=list[float])
+    async def run_async(self, text: str) -> dict[str, Any]:
+        """Return what `run` does; queries that wait together share a forward pass."""
+        return {"embedding": (await self.index_encoder.aencode_queries([text]))[0].tolist()}
+
+
+@component
+class HarrierDocumentEmbedder(Encoding):
+    """Embeds each document as it is. A HarrierDocumentStore needs none: its Index embeds what is new or changed."""
+
+    def __init__(
+        self,
+        model: Model = None,
+        *,
+        meta_fields_to_embed: list[str] | None = None,
+        embedding_separator: str = "\n",
+        progress_bar: bool = True,
+        **settings: Any,
+    ) -> None:
+        """Take an Encoder's settings, as a HarrierTextEmbedder does.
+
+        meta_fields_to_embed: what of the metadata is embedded before the content, parted by `embedding_separator`.
+        """
+        Encoding.__init__(self, model, **settings)  # Haystack makes another class of this one, and super() fails
+        self.meta_fields_to_embed = meta_fields_to_embed or []
+        self.embedding_separator = embedding_separator
+        self.progress_bar = progress_bar
+
+    @component.output_types(documents=list[Document])
+    def run(self, documents: list[Document]) -> dict[str, Any]:
+        """Return the documents with their embeddings."""
+        texts, vectors = self._texts(documents), list[Any]()
+        for begin in tqdm(range(0, len(texts), _WINDOW), "Calculating embeddings", disable=not self.progress_bar):
+            with positions_of_all(begin.__add__):
+                vectors.extend(self.index_encoder.encode_documents(texts[begin : begin + _WINDOW]))
+        return _embedded(documents, vectors)
+
+    @component.output_types(documents=list[Document])
+    async def run_async(self, documents: list[Document]) -> dict[str, Any]:
+        """Return what `run` does, without holding up the event loop and without a progress bar."""
+        vectors = await self.index_encoder.aencode_documents(self._texts(documents))
+        return await asyncio.to_thread(_embedded, documents, vectors)
+
+    def _texts(self, documents: list[Document]) -> list[str]:
+        if not isinstance(documents, list) or not all(isinstance(each, Document) for each in documents):
+            raise TypeError("documents must be a list of Documents; a HarrierTextEmbedder embeds a query")
+        return [self._text(each) for each in documents]
+
+    def _text(self, document: Document) -> str:
+        said = [str(document.meta[name]) for name in self.meta_fields_to_embed if document.meta.get(name) is not None]
+        return self.embedding_separator.join([*said, document.content or ""])
+
+
+def _embedded(documents: list[Document], vectors: Iterable[Any]) -> dict[str, Any]:
+    return {
+        "documents": [replace(each, embedding=made.tolist()) for each, made in zip(documents, vectors, strict=True)]
+    }

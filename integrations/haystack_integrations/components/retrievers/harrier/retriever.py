@@ -1,0 +1,64 @@
+"""HarrierRetriever and HarrierEmbeddingRetriever: the searches of a HarrierDocumentStore."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from haystack import Document, component
+from haystack_integrations.components.embedders.harrier.embedders import Configured, in_thread
+from haystack_integrations.document_stores.harrier import HarrierDocumentStore
+
+from harrier_core import SettingError, Task
+
+Filters = dict[str, Any] | None
+Tasks = str | Task | None
+
+
+class Retrieving(Configured):
+    """The base of both retrievers. `filters` and `top_k` of a single run go before their own."""
+
+    def __init__(self, document_store: HarrierDocumentStore, *, filters: Filters = None, top_k: int = 10) -> None:
+        """Search a document store."""
+        if not isinstance(document_store, HarrierDocumentStore):
+            raise SettingError(f"document_store must be a HarrierDocumentStore, got {type(document_store).__name__}")
+        self.document_store = document_store
+        self.filters = filters
+        self.top_k = top_k
+
+    def warm_up(self) -> None:
+        """Load the model, which otherwise the first query does."""
+        self.document_store.warm_up()
+
+    def close(self) -> None:
+        """Close the document store's Index, if it was made of a URL; the next run makes it again."""
+        self.document_store.close()
+
+    warm_up_async = in_thread(warm_up)
+
+    def _found(self, query: str | list[float], filters: Filters, top_k: int | None, **how: Any) -> dict[str, Any]:
+        k = self.top_k if top_k is None else top_k
+        return {"documents": self.document_store.search(query, filters or self.filters, k, **how)}
+
+
+@component
+class HarrierRetriever(Retrieving):
+    """Finds documents by a query, which the store's Index encodes behind the instruction of its task."""
+
+    @component.output_types(documents=list[Document])
+    def run(self, query: str, filters: Filters = None, top_k: int | None = None, task: Tasks = None) -> dict[str, Any]:
+        """Return the documents nearest to a query, best first; scores are cosines."""
+        return self._found(query, filters, top_k, task=task)
+
+    run_async = in_thread(run)
+
+
+@component
+class HarrierEmbeddingRetriever(Retrieving):
+    """Finds documents by the embedding of a query, which a HarrierTextEmbedder makes."""
+
+    @component.output_types(documents=list[Document])
+    def run(self, query_embedding: list[float], filters: Filters = None, top_k: int | None = None) -> dict[str, Any]:
+        """Return the documents nearest to the embedding, best first; scores are cosines."""
+        return self._found(query_embedding, filters, top_k)
+
+    run_async = in_thread(run)

@@ -1,0 +1,172 @@
+"""HarrierDocumentStore: an Index as Haystack calls it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import warnings
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, Literal
+
+from haystack import Document
+from haystack.document_stores.errors import DuplicateDocumentError
+from haystack.document_stores.types import DuplicatePolicy
+from haystack.utils import Secret
+from haystack_integrations.components.embedders.harrier.embedders import Encoding, in_thread
+from haystack_integrations.document_stores.harrier.filters import ids_of, where_of
+
+from harrier_core import Chunk, Index, IngestReport, Match, Record, Skipped, Task, open_store
+from harrier_core.errors import InputError, InputWarning, Problem, SettingError, StoreMissing
+
+Filters = dict[str, Any]
+
+_NONE = DuplicatePolicy.NONE
+
+
+class HarrierDocumentStore(Encoding):
+    """Documents in an Index: written again they replace themselves, and what has not changed is not embedded again.
+
+    A document is a record under its id; the Index embeds its content, and takes no embedding that comes with it. Where
+    an Index cuts long records, each piece is found and counted as a document with the record's id. A place that is not
+    there yet is an empty one. What Haystack asks of a document store has an async twin, whose name ends in `_async`.
+
+    ```python
+    store = HarrierDocumentStore("pgvector:FOLDER?table=docs", model="harrier-0.6b")
+    store.write_documents([Document(content="Bread rises because of yeast.", meta={"year": 2021})])
+    ```
+    """
+
+    def __init__(
+        self, place: Index | str | Secret, *, on_rejected: Literal["error", "warn"] = "error", **settings: Any
+    ) -> None:
+        """Put a document store over an Index, or over the place that a URL names. It opens nothing yet.
+
+        place: an Index, which stays its owner's to close and is not serialised; or a URL, and with it `model` and more,
+        as a HarrierTextEmbedder takes them. on_rejected: what documents that cannot be stored are, such as blank ones:
+        an "error" when all others are stored, or a reason to "warn".
+        """
+        super().__init__(*[place.encoder] if isinstance(place, Index) else [], **settings)
+        if on_rejected not in ("error", "warn"):
+            raise SettingError(f"on_rejected must be 'error' or 'warn', got {on_rejected!r}")
+        secret = isinstance(place, str) and re.search("://[^/]*:[^/]*@|password=", place)
+        self.place = Secret.from_token(str(place)) if secret else place  # which Haystack writes into no YAML
+        self.on_rejected = on_rejected
+
+    @cached_property
+    def index(self) -> Index:
+        """The Index."""
+        if isinstance(self.place, Index):
+            return self.place
+        url = self.place.resolve_value() if isinstance(self.place, Secret) else self.place
+        return Index(open_store(url or ""), self.index_encoder)
+
+    def close(self) -> None:
+        """Close the Index, if it was made of a URL; the next call makes it again."""
+        if not isinstance(self.place, Index) and (made := vars(self).pop("index", None)):
+            made.close()
+
+    # -- writing
+
+    def write_documents(self, documents: list[Document], policy: DuplicatePolicy = _NONE) -> int:
+        """Store documents, and return how many. Without a policy they replace those of the same ids.
+
+        With SKIP and FAIL, the ids are looked up before.
+        """
+        records = self._records(documents, policy)
+        return self._written(records, self.index.ingest(records))
+
+    async def write_documents_async(self, documents: list[Document], policy: DuplicatePolicy = _NONE) -> int:
+        """Do what `write_documents` does; cancelled, it ends after the pass under way."""
+        records = await asyncio.to_thread(self._records, documents, policy)
+        return self._written(records, await self.index.aingest(records))
+
+    def _records(self, documents: list[Document], policy: DuplicatePolicy) -> list[Record | Skipped]:
+        if not isinstance(documents, list) or not all(isinstance(each, Document) for each in documents):
+            raise SettingError("documents must be a list of Documents")
+        if any(each.embedding is not None for each in documents):
+            warnings.warn("embeddings of documents are not taken: the Index makes its own", InputWarning, stacklevel=3)
+        if policy in (_NONE, DuplicatePolicy.OVERWRITE):
+            return [_record(each) for each in documents]
+        ids = [each.id for each in documents]
+        there = {each.id for each in self.filter_documents({"field": "id", "operator": "in", "value": ids})}
+        new = {each.id: each for each in reversed(documents) if each.id not in there}  # the first of several counts
+        if policy == DuplicatePolicy.FAIL and len(new) < len(documents):
+            raise DuplicateDocumentError(f"{len(documents) - len(new)} of the documents are there already")
+        return [_record(each) for each in reversed(new.values())]
+
+    def _written(self, records: list[Record | Skipped], report: IngestReport) -> int:
+        reasons = dict(report.rejected)
+        problems = [Problem(at, InputError, reasons[each.id]) for at, each in enumerate(records) if each.id in reasons]
+        if problems and self.on_rejected == "error":
+            raise InputError(problems)
+        if problems:
+            warnings.warn(str(InputError(problems)), InputWarning, stacklevel=3)
+        return len(records) - len(problems)
+
+    def update_by_filter(self, filters: Filters, meta: dict[str, Any]) -> int:
+        """Add to the metadata of the documents that meet the filters, and return how many; none is embedded again."""
+        found = self.filter_documents(filters)
+        if len({each.id for each in found}) < len(found):
+            raise SettingError("documents that the Index has cut cannot be updated by a filter; write them again")
+        return self.write_documents([replace(each, meta={**each.meta, **meta}) for each in found])
+
+    def delete_documents(self, document_ids: list[str]) -> None:
+        """Remove the documents with these ids, whether they are there or not."""
+        self.index.delete(document_ids)
+
+    def delete_by_filter(self, filters: Filters) -> int:
+        """Remove the documents that meet the filters, and return how many."""
+        return self.index.delete({each.id for each in self.filter_documents(filters)})
+
+    def delete_all_documents(self) -> None:
+        """Remove all documents."""
+        self.index.clear()
+
+    # -- reading
+
+    def count_documents(self) -> int:
+        """Return how many documents there are."""
+        with suppress(StoreMissing):
+            return self.index.count()
+        return 0
+
+    def filter_documents(self, filters: Filters | None = None) -> list[Document]:
+        """Return the documents that meet the filters, which may name ids instead, in any order."""
+        ids = ids_of(filters)
+        where = where_of(filters) if ids is None else None
+        with suppress(StoreMissing):
+            return [_document(each.chunk) for each in self.index.read(ids, where)]
+        return []
+
+    def search(
+        self, query: str | list[float], filters: Filters | None, k: int, task: str | Task | None = None
+    ) -> list[Document]:
+        """Return the k documents nearest to a query, or to the embedding of one, best first; scores are cosines."""
+        where = where_of(filters)
+        with suppress(StoreMissing):
+            if isinstance(query, str):
+                matches = self.index.search(query, k, where, task=task)
+            else:
+                [matches] = self.index.search_vectors([query], k, where)
+            return [_document(each, each.score) for each in matches]
+        return []
+
+    count_documents_async = in_thread(count_documents)
+    delete_all_documents_async = in_thread(delete_all_documents)
+    delete_by_filter_async = in_thread(delete_by_filter)
+    delete_documents_async = in_thread(delete_documents)
+    filter_documents_async = in_thread(filter_documents)
+    update_by_filter_async = in_thread(update_by_filter)
+
+
+def _record(document: Document) -> Record | Skipped:
+    if document.blob or document.sparse_embedding:
+        return Skipped(document.id, "has a blob or a sparse embedding, which an Index does not store")
+    return Record(document.id, document.content or "", document.meta)
+
+
+def _document(found: Chunk | Match, score: float | None = None) -> Document:
+    """A document with a copy of the metadata: to change it changes nothing in the store."""
+    return Document(id=found.record_id, content=found.text, meta=dict(found.metadata), score=score)

@@ -1,0 +1,148 @@
+"""What Haystack's own tests of document stores do not ask."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from haystack import Document
+from haystack.dataclasses import ByteStream, SparseEmbedding
+from haystack.document_stores.errors import DuplicateDocumentError
+from haystack.document_stores.types import DuplicatePolicy
+from haystack_integrations.document_stores.harrier import HarrierDocumentStore
+
+from harrier_core import Chunking, Encoder, Index, InputError, InputWarning, Record, SettingError
+from harrier_core.testing import MemoryStore
+
+GOOD = Document(id="good", content="Bread rises.", meta={"year": 2020, "tags": ["a", "b"], "of": {"a": None}})
+BAD = [
+    Document(id="blank", content=" "),
+    Document(id="none"),
+    Document(id="blob", content="a", blob=ByteStream(b"a")),
+    Document(id="sparse", content="a", sparse_embedding=SparseEmbedding([0], [1.0])),
+    Document(id="nan", content="a", meta={"year": float("nan")}),
+    Document(id="object", content="a", meta={"year": object()}),
+]
+
+
+def test_a_place_with_nothing_in_it(document_store: HarrierDocumentStore) -> None:
+    """Is an empty one, and none is made."""
+    assert document_store.filter_documents() == []
+    assert document_store.search("bread", None, 3) == []
+    assert document_store.search([0.1] * document_store.index.encoder.dimensions, None, 3) == []
+    assert document_store.delete_by_filter({"field": "meta.a", "operator": "==", "value": 1}) == 0
+    document_store.delete_documents(["a"])
+    assert document_store.index.store.space() is None
+
+
+@pytest.mark.parametrize("policy", [DuplicatePolicy.NONE, DuplicatePolicy.SKIP])
+def test_what_cannot_be_stored(document_store: HarrierDocumentStore, policy: DuplicatePolicy) -> None:
+    """Is named, each with its reason, when all others are stored."""
+    with pytest.raises(InputError, match="text 0 has a text that is empty or blank .and 5 more") as raised:
+        document_store.write_documents([*BAD, GOOD], policy)
+    assert [each.position for each in raised.value.problems] == list(range(6))
+    reasons = [each.reason for each in raised.value.problems]
+    assert reasons[1] == "has a text that is empty or blank"
+    assert reasons[2] == reasons[3] == "has a blob or a sparse embedding, which an Index does not store"
+    assert document_store.filter_documents() == [GOOD]
+
+
+def test_what_cannot_be_stored_may_be_a_warning(encoder: Encoder) -> None:
+    """So that a pipeline goes on."""
+    document_store = HarrierDocumentStore(Index(MemoryStore(), encoder), on_rejected="warn")
+    with pytest.warns(InputWarning, match="has a text that is empty or blank .and 5 more"):
+        assert document_store.write_documents([*BAD, GOOD]) == 1
+    with pytest.warns(InputWarning, match="has a text that is empty or blank"):
+        assert asyncio.run(document_store.write_documents_async([GOOD, BAD[0]])) == 1
+    assert document_store.count_documents() == 1
+
+
+@pytest.mark.parametrize("write", ["write_documents", "write_documents_async"])
+def test_policies(document_store: HarrierDocumentStore, write: str) -> None:
+    """Within a call the first of several counts, or is the one that fails, before anything is written."""
+
+    def written(documents: list[Document], policy: DuplicatePolicy) -> int:
+        made: Any = getattr(document_store, write)(documents, policy)
+        count: int = asyncio.run(made) if write.endswith("async") else made
+        return count
+
+    first, second, other = (Document(id=id_, content=text) for id_, text in (("a", "one"), ("a", "two"), ("b", "one")))
+    assert written([first, second, other], DuplicatePolicy.SKIP) == 2
+    assert sorted(str(each.content) for each in document_store.filter_documents()) == ["one", "one"]
+    with pytest.raises(DuplicateDocumentError, match="1 of the documents are there already"):
+        written([Document(id="c", content="one"), second], DuplicatePolicy.FAIL)
+    with pytest.raises(DuplicateDocumentError):
+        written([Document(id="c", content="one")] * 2, DuplicatePolicy.FAIL)
+    assert document_store.count_documents() == 2
+    assert written([second, other], DuplicatePolicy.OVERWRITE) == 2
+    assert sorted(str(each.content) for each in document_store.filter_documents()) == ["one", "two"]
+    assert written([], DuplicatePolicy.FAIL) == written([], DuplicatePolicy.NONE) == 0
+
+
+def test_embeddings_are_not_taken(document_store: HarrierDocumentStore) -> None:
+    """They may be another model's; the Index makes its own, and says so."""
+    with pytest.warns(InputWarning, match="embeddings of documents are not taken: the Index makes its own"):
+        document_store.write_documents([Document(content="Bread rises.", embedding=[0.5, 0.5])])
+    assert document_store.index.verify().sound
+
+
+def test_an_update_embeds_nothing(document_store: HarrierDocumentStore, read: list[str]) -> None:
+    """Only the metadata are written again."""
+    document_store.write_documents([GOOD])
+    read.clear()
+    assert document_store.update_by_filter({"field": "meta.year", "operator": "==", "value": 2020}, {"b": 1}) == 1
+    assert read == []
+    assert [each.meta for each in document_store.filter_documents()] == [{**GOOD.meta, "b": 1}]
+
+
+def test_found_metadata_is_a_copy(document_store: HarrierDocumentStore) -> None:
+    """To change it changes nothing in the store, in memory either."""
+    document_store.write_documents([GOOD])
+    document_store.filter_documents()[0].meta["year"] = 1
+    document_store.search("bread", None, 1)[0].meta["year"] = 1
+    assert document_store.filter_documents() == [GOOD]
+
+
+def test_records_that_the_index_cuts(encoder: Encoder) -> None:
+    """Each piece is found, under the record's id; deleting works by that, and an update would lose text."""
+    index = Index(MemoryStore(), encoder, chunking=Chunking(tokens=8))
+    document_store = HarrierDocumentStore(index)
+    assert document_store.write_documents([Document(id="long", content="Bread rises. " * 20, meta={"a": 1})]) == 1
+    found = document_store.search("bread", None, 3)
+    assert [each.id for each in found] == ["long"] * 3
+    assert document_store.count_documents() == index.count() > 3
+    with pytest.raises(SettingError, match="that the Index has cut cannot be updated by a filter"):
+        document_store.update_by_filter({"field": "meta.a", "operator": "==", "value": 1}, {"a": 2})
+    document_store.delete_documents(["long"])
+    assert document_store.count_documents() == 0
+
+
+def test_records_of_other_surfaces(document_store: HarrierDocumentStore) -> None:
+    """Are documents."""
+    document_store.index.ingest([Record("a", "Bread rises.", {"year": 2020})])
+    assert document_store.filter_documents() == [Document(id="a", content="Bread rises.", meta={"year": 2020})]
+
+
+def test_an_index_is_its_owners_to_close(document_store: HarrierDocumentStore) -> None:
+    """A pipeline that closes its components leaves it open."""
+    document_store.write_documents([GOOD])
+    index = document_store.index
+    document_store.close()
+    assert index.count() == 1
+    assert document_store.index is index
+
+
+def test_settings(words: str, encoder: Encoder) -> None:
+    """What cannot be is refused when it is made; it opens nothing."""
+    index = Index(MemoryStore(), encoder)
+    with pytest.raises(SettingError, match="task is for Encoder to decide"):
+        HarrierDocumentStore(index, task="sts_query")
+    wrong: Any = "ignore"
+    with pytest.raises(SettingError, match="on_rejected must be 'error' or 'warn', got 'ignore'"):
+        HarrierDocumentStore(index, on_rejected=wrong)
+    with pytest.raises(SettingError, match="a store's URL must begin with one of"):
+        HarrierDocumentStore("nowhere", model=words).count_documents()
+    unread: Any = "not a list"
+    with pytest.raises(SettingError, match="documents must be a list of Documents"):
+        HarrierDocumentStore(index).write_documents(unread)

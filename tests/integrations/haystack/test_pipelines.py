@@ -1,0 +1,240 @@
+"""Real pipelines: indexing, asking, YAML and back, async."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from haystack import Document, Pipeline
+from haystack.components.builders import PromptBuilder
+from haystack.components.preprocessors import DocumentSplitter
+from haystack.components.retrievers import InMemoryEmbeddingRetriever, SentenceWindowRetriever, TextEmbeddingRetriever
+from haystack.components.writers import DocumentWriter
+from haystack.core.errors import SerializationError
+from haystack.document_stores.in_memory import InMemoryDocumentStore
+from haystack.document_stores.types import DuplicatePolicy
+from haystack.utils import Secret
+from haystack_integrations.components.embedders.harrier import HarrierDocumentEmbedder, HarrierTextEmbedder
+from haystack_integrations.components.retrievers.harrier import HarrierEmbeddingRetriever, HarrierRetriever
+from haystack_integrations.document_stores.harrier import HarrierDocumentStore
+
+from harrier_core import EmptyText, Encoder, Index, SettingError, StoreUnavailable, Task
+from harrier_core.testing import MemoryStore
+
+WEB = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "
+STS = "Instruct: Retrieve semantically similar text\nQuery: "
+PROMPT = "{% for each in documents %}{{ each.content }}\n{% endfor %}Question: {{ question }}"
+DOCUMENTS = [
+    Document(id="bread", content="Bread rises because of yeast.", meta={"year": 2021, "lang": "en"}),
+    Document(id="river", content="Rivers carry sand to the sea.", meta={"year": 2023, "lang": "en"}),
+    Document(id="pain", content="Le pain rises, rises, rises.", meta={"year": 2019, "lang": "fr"}),
+]
+QUESTION = "why does bread rises"
+
+
+def writing(store: Any) -> Pipeline:
+    pipeline = Pipeline()
+    pipeline.add_component("writer", DocumentWriter(store))
+    return pipeline
+
+
+def asking(retriever: Any, **components: Any) -> Pipeline:
+    """Retrieve documents for a prompt."""
+    pipeline = Pipeline()
+    for name, made in {
+        "retriever": retriever,
+        "prompt": PromptBuilder(PROMPT, required_variables="*"),
+        **components,
+    }.items():
+        pipeline.add_component(name, made)
+    pipeline.connect("retriever.documents", "prompt.documents")
+    if "embedder" in components:
+        pipeline.connect("embedder.embedding", "retriever.query_embedding")
+    return pipeline
+
+
+def test_write_retrieve_prompt(document_store: HarrierDocumentStore, read: list[str]) -> None:
+    """The Index embeds the documents, plain, and the query, behind its instruction."""
+    assert writing(document_store).run({"writer": {"documents": DOCUMENTS}}) == {"writer": {"documents_written": 3}}
+    assert sorted(read) == sorted(str(each.content) for each in DOCUMENTS)
+    read.clear()
+    pipeline = asking(HarrierRetriever(document_store, top_k=1))
+    pipeline.warm_up()
+    read.clear()
+    found = pipeline.run({"retriever": {"query": QUESTION}, "prompt": {"question": QUESTION}}, {"retriever"})
+    assert read == [WEB + QUESTION]
+    assert found["prompt"]["prompt"] == f"Bread rises because of yeast.\nQuestion: {QUESTION}"
+    [document] = found["retriever"]["documents"]
+    assert (document.id, document.meta) == ("bread", {"year": 2021, "lang": "en"})
+    assert 0 < document.score <= 1
+    assert writing(document_store).run({"writer": {"documents": DOCUMENTS}})["writer"] == {"documents_written": 3}
+    assert read == [WEB + QUESTION]  # what has not changed is not embedded again
+
+
+def test_by_embeddings(document_store: HarrierDocumentStore, words: str, read: list[str]) -> None:
+    """A text embedder before the retriever, or both in one."""
+    document_store.write_documents(DOCUMENTS)
+    embedder = HarrierTextEmbedder(words)
+    pipeline = asking(HarrierEmbeddingRetriever(document_store, top_k=1), embedder=embedder)
+    pipeline.warm_up()
+    read.clear()
+    found = pipeline.run({"embedder": {"text": QUESTION}, "prompt": {"question": QUESTION}})
+    assert read == [WEB + QUESTION]
+    assert found["prompt"]["prompt"].startswith("Bread rises")
+    both = TextEmbeddingRetriever(retriever=HarrierEmbeddingRetriever(document_store), text_embedder=embedder)
+    assert [each.id for each in both.run(query=QUESTION, top_k=2)["documents"]] == ["bread", "pain"]
+
+
+def test_embedders_for_another_store(words: str, encoder: Encoder) -> None:
+    """Of Haystack's own, which knows nothing of roles; the cosines are an Index's."""
+    store = InMemoryDocumentStore(embedding_similarity_function="cosine", shared=False)
+    pipeline = Pipeline()
+    pipeline.add_component("embedder", HarrierDocumentEmbedder(words, progress_bar=False))
+    pipeline.add_component("writer", DocumentWriter(store))
+    pipeline.connect("embedder.documents", "writer.documents")
+    pipeline.run({"embedder": {"documents": DOCUMENTS}})
+    both = asking(InMemoryEmbeddingRetriever(store), embedder=HarrierTextEmbedder(words))
+    theirs = both.run({"embedder": {"text": QUESTION}, "prompt": {"question": QUESTION}}, {"retriever"})
+    ours = HarrierDocumentStore(Index(MemoryStore(), encoder))
+    ours.write_documents(DOCUMENTS)
+    found = HarrierRetriever(ours).run(QUESTION)["documents"]
+    assert [(each.id, pytest.approx(each.score, abs=1e-5)) for each in found] == [
+        (each.id, each.score) for each in theirs["retriever"]["documents"]
+    ]
+
+
+def test_filters_and_numbers_and_tasks(document_store: HarrierDocumentStore, read: list[str]) -> None:
+    """Those of a run go before the retriever's own."""
+    document_store.write_documents(DOCUMENTS)
+    english = {"field": "meta.lang", "operator": "==", "value": "en"}
+    french = {"field": "meta.lang", "operator": "!=", "value": "en"}
+    retriever = HarrierRetriever(document_store, filters=english, top_k=2)
+    read.clear()
+    assert [each.id for each in retriever.run(QUESTION)["documents"]] == ["bread", "river"]
+    assert [each.id for each in retriever.run(QUESTION, filters=french, task="sts_query")["documents"]] == ["pain"]
+    assert [each.id for each in retriever.run(QUESTION, top_k=1, task=Task("A b"))["documents"]] == ["bread"]
+    assert read == [WEB + QUESTION, STS + QUESTION, "Instruct: A b\nQuery: " + QUESTION]
+    [query] = document_store.index.encoder.encode_queries([QUESTION])
+    by_embedding = HarrierEmbeddingRetriever(document_store, filters=french)
+    assert [each.id for each in by_embedding.run(query.tolist(), top_k=9)["documents"]] == ["pain"]
+    with pytest.raises(SettingError, match="k is a whole number above zero, not 0"):
+        retriever.run(QUESTION, top_k=0)
+    with pytest.raises(EmptyText):
+        retriever.run(" ")
+
+
+def test_async(document_store: HarrierDocumentStore, read: list[str]) -> None:
+    """The same answers; the loop is free for others meanwhile."""
+
+    async def run() -> tuple[dict[str, Any], int]:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.001)
+                ticks += 1
+
+        ticking = asyncio.create_task(tick())
+        await writing(document_store).run_async({"writer": {"documents": DOCUMENTS}})
+        pipeline = asking(HarrierRetriever(document_store, top_k=1))
+        found = await pipeline.run_async({"retriever": {"query": QUESTION}, "prompt": {"question": QUESTION}})
+        ticking.cancel()
+        return found, ticks
+
+    found, ticks = asyncio.run(run())
+    assert found["prompt"]["prompt"].startswith("Bread rises because of yeast.\n")
+    assert ticks
+    assert read.count(WEB + QUESTION) == 1
+
+
+@pytest.fixture(params=["pgvector", "qdrant"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    query = {"pgvector": "table", "qdrant": "collection"}[request.param]
+    return f"{request.param}:{tmp_path / 'index'}?{query}=docs"
+
+
+def test_yaml(url: str, words: str) -> None:
+    """What is written in one pipeline is found by another, both of YAML, each with a document store of its own."""
+    store = HarrierDocumentStore(url, model=words, task=Task("Find birds"), on_rejected="warn")
+    recent = {"field": "meta.year", "operator": ">", "value": 2020}
+    embedder = HarrierTextEmbedder(words)
+    made = [
+        writing(store),
+        asking(HarrierRetriever(store, top_k=1, filters=recent)),
+        asking(HarrierEmbeddingRetriever(store, top_k=1), embedder=embedder),
+    ]
+    write, ask, ask_by_embedding = again = [Pipeline.loads(each.dumps()) for each in made]
+    assert [each.to_dict()["components"] for each in again] == [each.to_dict()["components"] for each in made]
+    write.run({"writer": {"documents": DOCUMENTS, "policy": DuplicatePolicy.FAIL}})
+    question = {"retriever": {"query": QUESTION}, "prompt": {"question": "?"}}
+    answer = {"prompt": {"prompt": "Bread rises because of yeast.\nQuestion: ?"}}
+    assert ask.run(question) == answer
+    assert ask_by_embedding.run({"embedder": {"text": QUESTION}, "prompt": {"question": "?"}}) == answer
+    for pipeline in (ask, ask_by_embedding):
+        retriever: Any = pipeline.get_component("retriever")
+        index = retriever.document_store.index
+        pipeline.close()
+        with pytest.raises(StoreUnavailable, match="this store is closed"):
+            index.count()
+    assert ask.run(question) == answer
+    asyncio.run(ask.close_async())
+    writer: Any = write.get_component("writer")  # which closed nothing in Haystack 3.0
+    for each in (writer.document_store, store, store):
+        each.close()
+
+
+def test_a_secret_place(url: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is looked up at the first call."""
+    store = HarrierDocumentStore(Secret.from_env_var("DOCUMENTS"), model=words)
+    monkeypatch.setenv("DOCUMENTS", url)
+    assert store.write_documents(DOCUMENTS) == store.count_documents() == 3
+    store.close()
+
+
+def test_what_yaml_does_not_hold(words: str, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither an Index nor a password, which has its place in the environment."""
+    with pytest.raises(SerializationError, match="unsupported value of type 'Index'"):
+        writing(HarrierDocumentStore(Index(MemoryStore(), encoder))).dumps()
+    for address in ("postgresql://me:very-secret@host/db", "postgresql://host/db?table=a&password=very-secret"):
+        with pytest.raises(ValueError, match="Cannot serialize token-based secret") as raised:
+            writing(HarrierDocumentStore(address, model=words)).dumps()
+        assert "very-secret" not in str(raised.value)
+        monkeypatch.setenv("DOCUMENTS", address)
+        store = HarrierDocumentStore(Secret.from_env_var("DOCUMENTS"), model=words)
+        saved = writing(store).dumps()
+        assert "very-secret" not in saved
+        writer: Any = Pipeline.loads(saved).get_component("writer")
+        assert str(writer.document_store.place.resolve_value()) == address
+    plain = writing(HarrierDocumentStore("postgresql://me@host/db?table=docs", model=words)).dumps()
+    assert "place: postgresql://me@host/db?table=docs\n" in plain
+
+
+def test_a_window_around(document_store: HarrierDocumentStore) -> None:
+    """Haystack's SentenceWindowRetriever finds what its splitter has cut."""
+    text = "Bread rises. Rivers carry sand. The sea is salt. Birds fly south."
+    splitter = DocumentSplitter(split_by="period", split_length=1)
+    document_store.write_documents(splitter.run([Document(content=text)])["documents"])
+    found = HarrierRetriever(document_store, top_k=1).run("carry sand")["documents"]
+    around = SentenceWindowRetriever(document_store, window_size=1).run(retrieved_documents=found)
+    assert around["context_windows"] == ["Bread rises. Rivers carry sand. The sea is salt."]
+
+
+def test_warm_up(folder: Path) -> None:
+    """Of a pipeline that encodes by an Index loads the model, once."""
+    with Encoder(folder) as encoder:
+        pipeline = asking(HarrierRetriever(HarrierDocumentStore(Index(MemoryStore(), encoder))))
+        assert encoder.stats.texts == 0
+        pipeline.warm_up()
+        asyncio.run(pipeline.warm_up_async())
+        assert encoder.stats.texts == 1
+
+
+def test_another_document_store() -> None:
+    """Is refused where it is given."""
+    other: Any = InMemoryDocumentStore()
+    with pytest.raises(SettingError, match="must be a HarrierDocumentStore, got InMemoryDocumentStore"):
+        HarrierRetriever(other)
+    other.shutdown()
