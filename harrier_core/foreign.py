@@ -169,6 +169,8 @@ def refuse_records(records: object) -> None:
         raise SettingError(f"{_ITERABLE}, got {name}; put a single record in a list")
     if name == "DataFrame":
         raise SettingError(f"{_ITERABLE}, got DataFrame; make a Record of each of its rows")
+    if said := _of_a_document(records):  # some can be iterated over
+        raise SettingError(f"{_ITERABLE}, got {name}; {said}")
     if not isinstance(records, Iterable):
         raise SettingError(f"{_ITERABLE}, got {name}")
 
@@ -193,5 +195,9 @@ def _instead_of_record(item: object) -> str:
     name = type(item).__name__
     if isinstance(item, Mapping):
         return f"{name} with other keys; a dict is taken if it has id and text, and at most metadata besides"
-    said = next((said for attributes, said in _DOCUMENTS if all(hasattr(item, each) for each in attributes)), None)
+    said = _of_a_document(item)
     return f"{name}; {said}" if said else name
+
+
+def _of_a_document(item: object) -> str | None:
+    return next((said for attributes, said in _DOCUMENTS if all(hasattr(item, each) for each in attributes)), None)

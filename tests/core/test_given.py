@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,21 @@ from hypothesis import strategies as st
 from ingesting import DIMENSIONS, Hashing
 from numpy.typing import NDArray
 
-from harrier_core import Chunking, Encoder, Index, Record, SettingError, Skipped, TextTooLong, WrongSpace
+from harrier_core import (
+    BadVectors,
+    Chunking,
+    Encoded,
+    Encoder,
+    HarrierError,
+    Index,
+    OutOfMemory,
+    Problem,
+    Record,
+    SettingError,
+    Skipped,
+    TextTooLong,
+    WrongSpace,
+)
 from harrier_core.given import GivenVectors
 from harrier_core.records import Unstorable
 from harrier_core.testing import MemoryStore
@@ -153,7 +168,14 @@ def test_the_windows_before_stay(index: Index, monkeypatch: pytest.MonkeyPatch) 
 def test_as_many_vectors_as_records(index: Index, kind: Callable[..., Any], more: int) -> None:
     """Another number is an error as soon as it is known; the window that it is noticed in is not stored."""
     vectors = made([*RECORDS, Record("more", "more")])[: len(RECORDS) + more]
-    with pytest.raises(SettingError, match="vectors must be as many as records, got .*; give one for each, in order"):
+    got = (
+        f"250 records and {250 + more} vectors"
+        if kind is list
+        else "(more records and 249|250 records and more) vectors"
+    )
+    with pytest.raises(
+        SettingError, match=f"vectors must be as many as records, got {got}; give one for each, in order"
+    ):
         index.ingest(kind(RECORDS), vectors=kind(vectors))
     assert index.count() == 0
 
@@ -231,6 +253,31 @@ def test_records_that_are_too_long_for_the_model(built: Callable[..., Path]) -> 
             GivenVectors(encoder).submit(texts, list(vectors))
         index = Index(MemoryStore(), cut)
         assert index.ingest(records, vectors=vectors).written == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (BadVectors("the model's vector has no length", [2]), "gets no sound vector from the model"),
+        (OutOfMemory("the text is too long", 2), "is too long for the memory that there is"),
+        (TextTooLong([Problem(2, TextTooLong, "has 9 tokens")]), "has 9 tokens"),
+    ],
+)
+def test_a_text_of_the_sample_that_cannot_be_encoded(error: HarrierError, reason: str) -> None:
+    """It is reported by its place among all, and the others are stored."""
+
+    class Failing(Hashing):
+        def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
+            listed = list(texts)
+            if RECORDS[200].text not in listed:
+                return super().submit_documents(listed)
+            failed: Future[Encoded] = Future()
+            failed.set_exception(error)
+            return failed
+
+    index = Index(MemoryStore(), Failing())
+    report = index.ingest(RECORDS, vectors=made(RECORDS))
+    assert (report.rejected, report.written) == ([("r200", reason)], 249)
 
 
 def test_bad_records_among_them(index: Index) -> None:
