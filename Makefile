@@ -2,13 +2,16 @@
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3,$(shell command -v $(name))))
 PIP = bin/python -m pip --quiet --disable-pip-version-check
-# On all cores, up to eight; a file's tests stay together, for what they build once. Files and their tests come in a random
-# order, which the seed at the top of the output repeats: PYTEST_ADDOPTS=--randomly-seed=SEED make test
-PYTEST = bin/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+# Two processes for each core, up to eight, as tests wait for servers most of the time; a file's tests stay together, for
+# what they build once. Files and their tests come in a random order, which the seed at the top of the output repeats:
+# PYTEST_ADDOPTS=--randomly-seed=SEED make test
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(8, 2 * (os.cpu_count() or 1)))")
+PYTEST = bin/pytest --numprocesses $(WORKERS) --dist loadfile
 
 .PHONY: demo test coverage test-crash test-postgres test-upstream check format test-wheel bench-encode bench-pgvector bench-search bench-loaders bench-qdrant bench-sync bench-llama-index bench-gpu soak clean
 .DEFAULT_GOAL := test
 
+test coverage test-crash test-postgres test-wheel: export OMP_NUM_THREADS = 1  # the tiny models gain nothing by more
 test: .venv/installed
 	.venv/$(PYTEST) --ignore tests/crash
 	.venv/bin/pytest tests/crash  # alone: a kill is aimed by the clock

@@ -142,3 +142,18 @@ def kind(value: object) -> str:
     if isinstance(value, str):
         return "text"
     return "number" if isinstance(value, int | float) else type(value).__name__
+
+
+def decided(condition: Condition) -> bool | None:
+    """Return whether a condition is met by everything, or by nothing; None if that depends on the metadata."""
+    match condition:
+        case Not(part):
+            inner = decided(part)
+            return None if inner is None else not inner
+        case All(parts):
+            found = {decided(part) for part in parts}
+            return False if False in found else None if None in found else True
+        case AnyOf(parts):
+            found = {decided(part) for part in parts}
+            return True if True in found else None if None in found else False
+    return None

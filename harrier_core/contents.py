@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harrier_core.checks import check_integer
 from harrier_core.errors import SettingError, StoreMissing
-from harrier_core.filters import parse
+from harrier_core.filters import decided, parse
 from harrier_core.records import MOST_ID_BYTES
 from harrier_core.values import plain, unstorable
 
@@ -100,14 +100,12 @@ class Contents(ABC):
         """Remove records, and return how many chunks those were: none where there is nothing.
 
         Remove the records of these ids, those that meet conditions on metadata, or, given both, those of these ids that
-        meet them.
+        meet them. A record that is ingested with other metadata while its removal is under way is removed as well.
         """
         condition = parse(where)
-        if record_ids is None and condition is None:
-            raise SettingError(
-                "delete must be told what to delete, got neither record_ids nor conditions in where; use clear() to "
-                "delete everything"
-            )
+        if record_ids is None and (condition is None or decided(condition)):
+            got = "conditions that everything meets" if condition else "neither record_ids nor conditions in where"
+            raise SettingError(f"delete must be told what to delete, got {got}; use clear() to delete everything")
         ids = None if record_ids is None else _listed(record_ids)
         try:
             store = self._opened()

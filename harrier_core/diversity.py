@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from harrier_core.checks import shown
 from harrier_core.errors import SettingError
 from harrier_core.records import Match
 
@@ -42,8 +43,8 @@ def diverse(matches: Sequence[Match], k: int, relevance: float) -> list[Match]:
 
 def check_relevance(relevance: float) -> None:
     """Raise SettingError unless it is a number from 0 to 1."""
-    if not 0 <= relevance <= 1:
-        raise SettingError(f"relevance is a number from 0 to 1, not {relevance!r}")
+    if not isinstance(relevance, int | float) or not 0 <= relevance <= 1:
+        raise SettingError(f"relevance is a number from 0 to 1, not {shown(relevance)}")
 
 
 def _unit(match: Match) -> NDArray[np.float32]:

@@ -232,6 +232,8 @@ class Encoder(Embedder):
     if not TYPE_CHECKING:  # it would hide a misspelt name from type checkers
 
         def __getattr__(self, name: str) -> Never:
+            if hasattr(type(self), name):  # a property failed by an AttributeError of its own, which this raises again
+                return object.__getattribute__(self, name)
             raise no_attribute(self, name, OF_ENCODER)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from harrier_core.conditions import (
     Order,
     Path,
     Scalar,
+    decided,
     kind,
     meets,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "Order",
     "Path",
     "Scalar",
+    "decided",
     "meets",
     "parse",
 ]

@@ -28,11 +28,13 @@ class GivenVectors:
     def __init__(self, embedder: Embedder) -> None:
         self.embedder = embedder
         self._dimensions = embedder.dimensions
+        self._fits = False  # one of the vectors had as many
 
     def sound(self, vector: object) -> Vector:
         """Return one vector at unit length: Harrier compares directions, and half precision alters lengths.
 
-        Raise Unstorable if it has no direction, and WrongSpace if it has another number of dimensions.
+        Raise Unstorable if it has no direction, or another number of dimensions than those before it; WrongSpace if
+        already the first one has.
         """
         import numpy as np
 
@@ -43,8 +45,11 @@ class GivenVectors:
             row = np.empty((), dtype=np.float32)
         if row.ndim != 1:
             raise Unstorable("came with a vector that is not a row of numbers")
-        if len(row) != self._dimensions:
+        if len(row) != self._dimensions and not self._fits:
             raise self.wrong(f"have {len(row)} dimensions, and its own {self._dimensions}")
+        if len(row) != self._dimensions:
+            raise Unstorable(f"came with a vector of {len(row)} dimensions, and the encoder's have {self._dimensions}")
+        self._fits = True
         length = float(np.linalg.norm(row.astype(np.float64)))
         if not (np.isfinite(length) and length):
             raise Unstorable("came with a vector that is not finite, or zero")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from harrier_core.errors import SettingError
+from harrier_core.filters import Key
+from harrier_core.values import unstorable
 
 # Of a field in metadata: texts; whole numbers; all numbers; true and false.
 IndexKind = Literal["keyword", "integer", "float", "bool"]
@@ -46,8 +48,17 @@ def checked_hnsw(hnsw: Hnsw | None, **bounds: tuple[int, int | None]) -> Hnsw | 
 
 def checked_indexes(indexes: Mapping[str, IndexKind] | None) -> dict[str, IndexKind]:
     """Return the fields of metadata to be indexed, with their kinds."""
+    if not isinstance(indexes, Mapping | None):
+        raise SettingError(f"indexes must be a dict of fields and kinds, got {type(indexes).__name__}")
     own = dict(indexes or {})
     for name, kind in own.items():
+        if not isinstance(name, str) or unstorable(name):
+            raise SettingError("indexes must name fields of metadata by texts that can be stored")
+        if "." in name and not isinstance(name, Key):
+            raise SettingError(
+                f"the field {name!r} of an index must be at the top of the metadata; if the dot is part of its name, "
+                f"write Key({name!r}), here and in where"
+            )
         if kind not in _KINDS:
             raise SettingError(f"the index of field {name!r} must be one of {', '.join(_KINDS)}, got {kind!r}")
     return own

@@ -44,13 +44,15 @@ class Options:
         check_integer("offset", self.offset, 0)
         if self.k + self.offset >= _MOST:
             raise SettingError(f"k is a whole number below 2**31, offset included, not {self.k + self.offset}")
-        if self.ef is not None:
-            check_integer("ef", self.ef, 1)
+        for name, value in (("ef", self.ef), ("among", self.among)):
+            if value is not None:
+                check_integer(name, value, 1)
+                if value >= _MOST:
+                    raise SettingError(f"{name} must be below 2**31, got {value}")
         if self.expand != "record" and (type(self.expand) is not int or self.expand < 0):
             raise SettingError(f"expand must be 'record' or an integer of at least 0, got {shown(self.expand)}")
         self._check_min_score()
         if self.among is not None:
-            check_integer("among", self.among, 1)
             check_relevance(self.relevance)
 
     def _check_min_score(self) -> None:

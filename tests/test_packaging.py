@@ -104,7 +104,7 @@ ROOMS: dict[str, set[str]] = {
     "filters": {"conditions", "errors", "hints", "patterns", "values"},
     "foreign": {"errors", "records"},
     "query": {"filters", "numpy"},
-    "indexes": {"errors"},
+    "indexes": {"errors", "filters", "values"},
     "keywords": {"errors"},
     "chunking": {"errors", "records", "semantic_text_splitter"},
     "store": {"filters", "query", "records", "space", "types", "numpy"},
@@ -117,7 +117,7 @@ ROOMS: dict[str, set[str]] = {
         *("types",),
     },
     "rehearsal": {"embedder", "errors", "filters", "store", "numpy"},
-    "diversity": {"errors", "records", "numpy"},
+    "diversity": {"checks", "errors", "records", "numpy"},
     "options": {"checks", "diversity", "errors", "filters", "query", "records", "types"},
     "passages": {"options", "records", "store"},
     "searching": {

@@ -74,8 +74,10 @@ def with_port(given: dict[str, Any]) -> dict[str, Any]:
     if "host" not in given:
         raise SettingError("port= of QdrantStore belongs to host=; in a URL it is a part, http://host:6333")
     others = {name: value for name, value in given.items() if name != "port"}
-    return {**others, "host": _address(given["host"], given["port"])}
+    return {**others, "host": _address(given["host"], _PORT if given["port"] is None else given["port"])}
 
 
 def _address(host: object, port: object) -> str:
+    if not isinstance(host, str) or not host:
+        raise SettingError("host= of QdrantStore must be a host's name or address, got nothing of the kind")
     return f"[{host}]:{port}" if ":" in str(host) and "//" not in str(host) else f"{host}:{port}"

@@ -90,7 +90,7 @@ class HarrierEmbeddingClient(BaseEmbeddingClient[str, list[float], HarrierEmbedd
     def _role(self, given: Mapping[str, Any]) -> Role:
         role = given.get("role") or _of_collection.get()
         # A vector collection embeds both by one client, and sends the dimensions of its field: no one role fits it.
-        if role is None and "dimensions" not in given:
+        if role is None and given.get("dimensions") is None:
             role = self.role
         if role is None:
             raise SettingError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, TypedDict
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from harrier_core import Chunking, Embedder, Index, SettingError
 from harrier_core import VectorStore as Store
@@ -35,7 +35,7 @@ _FOLDER = "pass store='qdrant:FOLDER?collection=NAME' or store='pgvector:FOLDER?
 _LAYOUT = "the kit lays out its table or collection itself; leave it out"
 _COSINE = "vectors are compared by their cosine; leave it out"
 _DENSE = "an Index searches one vector a chunk, by meaning; leave it out"
-_POSTGRES = "pass connection='postgresql://user@host/database'; each method has an async twin"
+_POSTGRES = "pass connection='postgresql://user@host/database'; adding, searching and deleting have async twins"
 _HINTS = {
     **dict.fromkeys(("client", "async_client"), "pass store=QdrantStore(client, collection=...)"),
     **dict.fromkeys(("host", "port", "grpc_port", "prefer_grpc", "https", "prefix", "api_key", "timeout"), _SERVER),
@@ -117,12 +117,16 @@ def url_of(address: str, name: str | None) -> str:
     scheme, _, rest = address.partition(":")
     if scheme in ("http", "https") or (scheme == "qdrant" and rest.startswith("//")):
         parts = urlsplit(address)
+        if name is not None and parts.path.strip("/"):
+            raise SettingError("the URL has a path, which names a collection; leave that out, or the collection_name")
         path = parts.path if name is None else f"/{quote(name, safe='')}"
-        query = "tls=true" if scheme == "https" else parts.query
+        query = "&".join(filter(None, (parts.query, "tls=true" if scheme == "https" else "")))
         return f"qdrant://{parts.netloc}{path}{query and f'?{query}'}"
     if name is None:
         return address
     word = "collection" if scheme == "qdrant" else "table"
+    if word in parse_qs(rest.partition("?")[2]):
+        raise SettingError(f"the URL names a {word} already; leave that out, or the {word}_name")
     return f"{address}{'&' if '?' in rest else '?'}{word}={quote(name, safe='')}"
 
 

@@ -10,11 +10,11 @@ from typing import Any, Self, Unpack
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 
-from harrier_core import Chunking, Embedder, Index
+from harrier_core import Chunking, Embedder, Index, SettingError
 from harrier_core import VectorStore as Store
 from harrier_core.ingest import Progress
 from langchain_harrier.by_vector import SearchingByVector
-from langchain_harrier.documents import DocumentsRejected, OnRejected, checked_choice
+from langchain_harrier.documents import DocumentsRejected, OnRejected, checked_choice, one_for_each, rows_of_texts
 from langchain_harrier.embeddings import HarrierEmbeddings
 from langchain_harrier.places import Place, index_of
 from langchain_harrier.searching import Searching
@@ -141,6 +141,8 @@ class HarrierVectorStore(Writing, Searching, SearchingByVector):
 
         Raise StoreMissing if there is none, and WrongSpace if other embeddings made it.
         """
+        if emptying := [name for name in ("pre_delete_collection", "force_recreate") if place.get(name)]:
+            raise SettingError(f"{emptying[0]} would remove the place that is to be there; use from_documents")
         made = cls(
             embedding=embedding, store=store, chunking=chunking, on_rejected=on_rejected, positions=positions, **place
         )
@@ -182,6 +184,7 @@ class HarrierVectorStore(Writing, Searching, SearchingByVector):
 
         A DocumentsRejected that it raises has the vector store, with all other documents, in `vector_store`.
         """
+        one_for_each("ids", ids, documents)  # before anything is removed
         settings: dict[str, Any] = {"store": store, "chunking": chunking, "on_rejected": on_rejected, **place}
         made = cls(embedding=embedding, positions=positions, **settings)
         with _reachable(made):
@@ -204,6 +207,7 @@ class HarrierVectorStore(Writing, Searching, SearchingByVector):
         **place: Any,
     ) -> Self:
         """Return what `from_documents` does, without holding up the event loop."""
+        one_for_each("ids", ids, documents)  # before anything is removed
         settings: dict[str, Any] = {"store": store, "chunking": chunking, "on_rejected": on_rejected, **place}
         made = await asyncio.to_thread(cls, embedding=embedding, positions=positions, **settings)
         with _reachable(made):
@@ -227,6 +231,8 @@ class HarrierVectorStore(Writing, Searching, SearchingByVector):
         **place: Any,
     ) -> Self:
         """Return a vector store with these texts in `store`, as `from_documents` does."""
+        rows_of_texts(texts, metadatas)  # refuses what does not fit before anything is removed
+        one_for_each("ids", ids, texts)
         settings: dict[str, Any] = {"store": store, "chunking": chunking, "on_rejected": on_rejected, **place}
         made = cls(embedding=embedding, positions=positions, **settings)
         with _reachable(made):
@@ -250,6 +256,8 @@ class HarrierVectorStore(Writing, Searching, SearchingByVector):
         **place: Any,
     ) -> Self:
         """Return what `from_texts` does, without holding up the event loop."""
+        rows_of_texts(texts, metadatas)  # refuses what does not fit before anything is removed
+        one_for_each("ids", ids, texts)
         settings: dict[str, Any] = {"store": store, "chunking": chunking, "on_rejected": on_rejected, **place}
         made = await asyncio.to_thread(cls, embedding=embedding, positions=positions, **settings)
         with _reachable(made):

@@ -28,6 +28,7 @@ from harrier_core.filters import (
     Like,
     Not,
     Order,
+    decided,
     meets,
     parse,
 )
@@ -476,3 +477,30 @@ def test_between_is_both(pair: tuple[Any, Any], value: Any) -> None:
 def test_other_fields_do_not_matter(where: Where, metadata: Where) -> None:
     """Those that a chunk has and the filter does not name."""
     assert met(where, {**metadata, "unrelated": 1}) == met(where, metadata)
+
+
+@given(WHERES, METADATA)
+def test_what_is_decided(where: dict[str, Any], metadata: dict[str, Any]) -> None:
+    """Is met by everything or by nothing, whatever the metadata are."""
+    condition = parse(where)
+    if condition is not None and (found := decided(condition)) is not None:
+        assert meets(metadata, condition) is found
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ({"$and": []}, True),
+        ({"$or": []}, False),
+        ({"a": {"$nin": []}}, True),
+        ({"$or": [{"a": 1}, {"$and": []}]}, True),
+        ({"$and": [{"a": 1}, {"$or": []}]}, False),
+        ({"$not": {"$and": [{"$or": []}, {"a": 1}]}}, True),
+        ({"a": 1}, None),
+        ({"$and": [{"a": 1}, {"$and": []}]}, None),
+    ],
+)
+def test_decided(where: dict[str, Any], found: bool | None) -> None:
+    condition = parse(where)
+    assert condition is not None
+    assert decided(condition) is found

@@ -177,3 +177,15 @@ def test_attributes_of_other_libraries_stores(index: Index, name: str, said: str
         getattr(index, name)
     assert copy(index) is index
     assert not hasattr(index, "nothing")
+
+
+def test_an_error_within_a_property() -> None:
+    """Is not taken for a name that is not there."""
+
+    class Broken(Encoder):
+        @property
+        def space(self) -> Any:
+            return Record.nothing  # type: ignore[attr-defined]
+
+    with pytest.raises(AttributeError, match="type object 'Record' has no attribute 'nothing'"):
+        _ = Broken("harrier-270m").space

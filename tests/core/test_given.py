@@ -289,6 +289,14 @@ def test_bad_records_among_them(index: Index) -> None:
     np.testing.assert_allclose(stored(index)["r1"], rows[-1], atol=1e-6)
 
 
+def test_a_vector_of_another_length_among_them(index: Index) -> None:
+    """Is that record's alone, once another had the right one."""
+    rows: list[Any] = [*made(RECORDS[:1]), [1.0], *made(RECORDS[2:3])]
+    report = index.ingest(RECORDS[:3], vectors=rows)
+    assert report.rejected == [("r1", "came with a vector of 1 dimensions, and the encoder's have 16")]
+    assert report.written == 2
+
+
 def test_equal_ids(index: Index) -> None:
     """The last record counts, and its vector."""
     changed = replace(RECORDS[0], text="another text")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from harrier_core import Hnsw, SettingError
+from harrier_core.filters import Key
 from harrier_core.indexes import checked_hnsw, checked_indexes
 
 
@@ -46,5 +47,15 @@ def test_kinds() -> None:
     assert own == given
     assert own is not given
     assert checked_indexes(None) == {}
+    wrong: list[tuple[Any, str]] = [
+        (["year"], "indexes must be a dict of fields and kinds, got list"),
+        ({5: "integer"}, "indexes must name fields of metadata by texts"),
+        ({"a\0b": "integer"}, "indexes must name fields of metadata by texts"),
+        ({"author.year": "integer"}, r"at the top of the metadata; .* write Key\('author.year'\)"),
+    ]
+    for given, said in wrong:
+        with pytest.raises(SettingError, match=said):
+            checked_indexes(given)
+    assert checked_indexes({Key("author.year"): "integer"}) == {"author.year": "integer"}
     with pytest.raises(SettingError, match="the index of field 'year' must be one of keyword, .* got 'number'"):
         checked_indexes({"year": "number"})  # type: ignore[dict-item]

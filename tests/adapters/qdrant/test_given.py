@@ -36,6 +36,10 @@ def test_names_of_a_server() -> None:
         QdrantStore(host="localhost", port=6333),
     ]
     assert {repr(store) for store in same} == {"QdrantStore('documents' at http://localhost:6333)"}
+    assert repr(QdrantStore(host="localhost", port=None)) == repr(QdrantStore(URL))  # type: ignore[arg-type]
+    for host in (None, ""):  # such as a variable of the environment that is not set
+        with pytest.raises(SettingError, match="host= of QdrantStore must be"):
+            QdrantStore(host=host)  # type: ignore[arg-type]
     addresses: dict[tuple[str, int], str] = {
         ("::1", 7333): "http://[::1]:7333",
         ("10.0.0.1", 80): "http://10.0.0.1:80",

@@ -75,6 +75,12 @@ def test_roles(words: str, read: list[str], role: Any, options: Any, prompt: str
     assert read == [prompt + TEXT, prompt + "b"]
 
 
+def test_dimensions_that_are_none(words: str, read: list[str]) -> None:
+    """Say nothing, and no collection's either."""
+    embeddings(HarrierEmbeddingClient(words, role="document"), TEXT, dimensions=None)
+    assert read == [TEXT]
+
+
 def test_an_encoders_task(words: str, read: list[str]) -> None:
     """It is that of its queries, and no document's."""
     client = HarrierEmbeddingClient(Encoder(words, task="sts_query"))

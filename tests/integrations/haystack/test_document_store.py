@@ -12,7 +12,7 @@ from haystack.document_stores.errors import DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy
 from haystack_integrations.document_stores.harrier import HarrierDocumentStore
 
-from harrier_core import Chunking, Encoder, Index, InputError, InputWarning, Record, SettingError
+from harrier_core import Chunking, Encoder, FilterError, Index, InputError, InputWarning, Record, SettingError
 from harrier_core.testing import MemoryStore
 
 GOOD = Document(id="good", content="Bread rises.", meta={"year": 2020, "tags": ["a", "b"], "of": {"a": None}})
@@ -32,6 +32,12 @@ def test_a_place_with_nothing_in_it(document_store: HarrierDocumentStore) -> Non
     assert document_store.search("bread", None, 3) == []
     assert document_store.search([0.1] * document_store.index.encoder.dimensions, None, 3) == []
     assert document_store.delete_by_filter({"field": "meta.a", "operator": "==", "value": 1}) == 0
+    nothing: list[Any] = [None, {}, {"operator": "AND", "conditions": []}]
+    for filters in nothing:
+        with pytest.raises(FilterError, match=r"use delete_all_documents\(\)"):
+            document_store.delete_by_filter(filters)
+    with pytest.raises(SettingError, match="policy must be a DuplicatePolicy, got 'overwrite'"):
+        document_store.write_documents([GOOD], "overwrite")  # type: ignore[arg-type]
     document_store.delete_documents(["a"])
     assert document_store.index.store.space() is None
 

@@ -153,9 +153,9 @@ def test_by_ids(document_store: HarrierDocumentStore) -> None:
         (one("=~", 1), "'a' must be compared by"),
         (one("in", "abc"), "'a' must be compared by"),
         (one(">", "abc"), "'a' must be compared by"),
-        (one("<", True), "takes a number or a text, not True"),
-        (one("==", [1]), "'a' is compared with a text, a finite number, a bool or None, not list"),
-        (one("==", float("nan")), "'a' is compared with a text, a finite number, a bool or None, not nan"),
+        (one("<", True), "must have a number, a text or a date, got True"),
+        (one("==", [1]), "'a' must be compared with one value, got a list"),
+        (one("==", float("nan")), "'a' must be compared with a text, a finite number, a date, a bool or None, got nan"),
     ],
 )
 def test_what_cannot_be_said_is_an_error(filters: dict[str, Any], said: str) -> None:

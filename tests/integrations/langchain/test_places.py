@@ -57,7 +57,8 @@ def test_places(words: str, place: dict[str, Any], meant: str) -> None:
         ("http://host:6333", "docs", "qdrant://host:6333/docs"),
         ("https://host", "a/b", "qdrant://host/a%2Fb?tls=true"),
         ("https://host/", None, "qdrant://host/?tls=true"),
-        ("qdrant://host:6334/old?tls=true", "docs", "qdrant://host:6334/docs?tls=true"),
+        ("qdrant://host:6334?tls=true", "docs", "qdrant://host:6334/docs?tls=true"),
+        ("https://host:6333?timeout=5", "docs", "qdrant://host:6333/docs?timeout=5&tls=true"),
         ("qdrant:C:folder", "docs", "qdrant:C:folder?collection=docs"),
         ("postgresql://host/db?a=b", "a&b", "postgresql://host/db?a=b&table=a%26b"),
         ("other:place", None, "other:place"),
@@ -66,6 +67,15 @@ def test_places(words: str, place: dict[str, Any], meant: str) -> None:
 def test_a_name_in_a_url(address: str, name: str | None, meant: str) -> None:
     """Wherever the kind of URL has it; encryption stays."""
     assert url_of(address, name) == meant
+
+
+@pytest.mark.parametrize(
+    "address", ["https://host/old", "qdrant://host/old", "qdrant:F?collection=old", "pgvector:F?table=old"]
+)
+def test_a_name_beside_a_name(address: str) -> None:
+    """Neither is chosen: a word such as force_recreate would remove the wrong place."""
+    with pytest.raises(SettingError, match="leave that out, or the"):
+        url_of(address, "docs")
 
 
 @pytest.mark.parametrize("embedding", ["embedding", "embeddings", "embedding_function", "embedding_service"])
@@ -154,6 +164,13 @@ def test_anew(words: str, store: VectorStore, word: str) -> None:
     documents = [Document("yeast")]
     made = asyncio.run(HarrierVectorStore.afrom_documents(documents, embeddings, store=store, **again))
     assert [each.page_content for each in made.similarity_search("bread")] == ["yeast"]
+    wrong: list[dict[str, Any]] = [{"metadatas": [{}]}, {"ids": ["a"]}]
+    for given in wrong:
+        with pytest.raises(SettingError, match="there are 2 documents and 1"):
+            HarrierVectorStore.from_texts(["a", "b"], embeddings, store=store, **given, **again)
+    with pytest.raises(SettingError, match=f"{word} would remove the place"):
+        HarrierVectorStore.from_existing_collection(embeddings, store=store, **again)
+    assert len(made.similarity_search("bread")) == 1
     emptied = HarrierVectorStore(embedding=embeddings, store=store, **again)
     assert emptied.similarity_search("bread") == []
     assert store.space() is None

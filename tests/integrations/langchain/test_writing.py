@@ -133,6 +133,10 @@ def test_conditions_that_are_none(in_memory: HarrierVectorStore, name: str, cond
         in_memory.delete(**{name: conditions})
     with pytest.raises(SettingError, match="None or empty"):
         asyncio.run(in_memory.adelete(None, **{name: conditions}))
+    everything: list[Any] = [{"$and": []}, {"$and": [{"$and": []}]}, {"$not": {"$or": []}}, {"n": {"$nin": []}}]
+    for always in everything:
+        with pytest.raises(SettingError, match="delete must be told what to delete"):
+            in_memory.delete(**{name: always})
     assert in_memory.index.count() == 3
     assert in_memory.delete(["1"], **{name: conditions}) is True
     assert in_memory.index.count() == 2

@@ -15,7 +15,7 @@ from haystack.document_stores.errors import DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy
 from haystack.utils import Secret
 from haystack_integrations.components.embedders.harrier.embedders import Encoding, in_thread
-from haystack_integrations.document_stores.harrier.filters import ids_of, where_of
+from haystack_integrations.document_stores.harrier.filters import FilterError, ids_of, where_of
 
 from harrier_core import Chunk, Index, IngestReport, Match, Record, Skipped, Task, open_store
 from harrier_core.errors import InputError, InputWarning, Problem, SettingError, StoreMissing
@@ -87,6 +87,8 @@ class HarrierDocumentStore(Encoding):
             raise SettingError("documents must be a list of Documents")
         if any(each.embedding is not None for each in documents):
             warnings.warn("embeddings of documents are not taken: the Index makes its own", InputWarning, stacklevel=3)
+        if not isinstance(policy, DuplicatePolicy):
+            raise SettingError(f"policy must be a DuplicatePolicy, got {policy!r}")
         if policy in (_NONE, DuplicatePolicy.OVERWRITE):
             return [_record(each) for each in documents]
         ids = [each.id for each in documents]
@@ -117,7 +119,9 @@ class HarrierDocumentStore(Encoding):
         self.index.delete(document_ids)
 
     def delete_by_filter(self, filters: Filters) -> int:
-        """Remove the documents that meet the filters, and return how many."""
+        """Remove the documents that meet the filters, and return how many. Empty filters are an error."""
+        if not filters or filters.get("conditions") == []:
+            raise FilterError("filters must say what to delete, got none; use delete_all_documents()")
         return self.index.delete({each.id for each in self.filter_documents(filters)})
 
     def delete_all_documents(self) -> None:

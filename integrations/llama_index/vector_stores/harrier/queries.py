@@ -68,7 +68,7 @@ class Asked:
         mmr = query.mode == VectorStoreQueryMode.MMR
         if mmr and wanted.offset:
             raise SettingError("offset is for the mode 'default': in 'mmr' each choice depends on those before it")
-        if query.node_ids and wanted.expand:
+        if query.node_ids is not None and wanted.expand:
             raise SettingError("expand is for searches of all nodes; leave out expand, or node_ids")
         return cls(
             text=query.query_str or "",
@@ -85,7 +85,7 @@ class Asked:
 
     def matches(self, index: Index) -> list[Match]:
         """Return what an Index finds."""
-        if self.node_ids:
+        if self.node_ids is not None:
             vector = index.encoder.encode_queries([self.text])[0] if self.vector is None else self.vector
             return self._compared(index, vector)
         if self.vector is not None:
@@ -96,7 +96,7 @@ class Asked:
 
     async def amatches(self, index: Index) -> list[Match]:
         """Return what `matches` does, without holding up the event loop."""
-        if self.node_ids:
+        if self.node_ids is not None:
             vector = self.vector
             if vector is None:
                 vector = (await index.encoder.aencode_queries([self.text]))[0]
@@ -137,7 +137,7 @@ class Asked:
 
 
 def _where(query: VectorStoreQuery) -> Where | None:
-    parts = [where_of(query.filters), {SOURCE: {"$in": query.doc_ids}} if query.doc_ids else None]
+    parts = [where_of(query.filters), None if query.doc_ids is None else {SOURCE: {"$in": query.doc_ids}}]
     said = [part for part in parts if part is not None]
     return {"$and": said} if said else None
 

@@ -16,6 +16,7 @@ from llama_index.vector_stores.harrier.pipelines import Storing
 
 from harrier_core import Index, InputError, InputWarning, Problem, SettingError
 from harrier_core.errors import raise_problems
+from harrier_core.filters import All, decided, parse
 
 if TYPE_CHECKING:
     from harrier_core import IngestReport, Record
@@ -128,7 +129,7 @@ def _narrowed(node_ids: list[str] | None, filters: MetadataFilters | None, optio
     """The condition on nodes to delete. Raise SettingError if nothing says which they are."""
     _refuse_narrower(options)
     where = where_of(filters)
-    if node_ids is None and where is None:
+    if node_ids is None and decided(parse(where) or All(())):
         raise SettingError("neither node_ids nor filters say what to delete; use clear() to delete everything")
     return where
 
