@@ -50,7 +50,7 @@ class Asked:
 
     text: str
     vector: Sequence[float] | None
-    node_ids: Sequence[str] | None  # nothing but these
+    node_ids: Sequence[str] | None  # nothing but these; a VectorStoreIndex sends an empty list with every query
     where: Where | None
     k: int
     among: int  # how many to choose from
@@ -68,7 +68,7 @@ class Asked:
         mmr = query.mode == VectorStoreQueryMode.MMR
         if mmr and wanted.offset:
             raise SettingError("offset is for the mode 'default': in 'mmr' each choice depends on those before it")
-        if query.node_ids is not None and wanted.expand:
+        if query.node_ids and wanted.expand:
             raise SettingError("expand is for searches of all nodes; leave out expand, or node_ids")
         return cls(
             text=query.query_str or "",
@@ -85,7 +85,7 @@ class Asked:
 
     def matches(self, index: Index) -> list[Match]:
         """Return what an Index finds."""
-        if self.node_ids is not None:
+        if self.node_ids:
             vector = index.encoder.encode_queries([self.text])[0] if self.vector is None else self.vector
             return self._compared(index, vector)
         if self.vector is not None:
@@ -96,7 +96,7 @@ class Asked:
 
     async def amatches(self, index: Index) -> list[Match]:
         """Return what `matches` does, without holding up the event loop."""
-        if self.node_ids is not None:
+        if self.node_ids:
             vector = self.vector
             if vector is None:
                 vector = (await index.encoder.aencode_queries([self.text]))[0]
