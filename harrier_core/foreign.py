@@ -39,7 +39,7 @@ _KEYWORDS = {
     "encode_kwargs": "use token_budget in place of a batch size; vectors always have unit length",
     "query_encode_kwargs": _PROMPT,
     **dict.fromkeys(("prompt", "prompts", "prompt_name", "default_prompt_name"), _PROMPT),
-    **dict.fromkeys(("query_instruction", "query_prompt", "instruction", "embed_query_instruction"), _PROMPT),
+    **dict.fromkeys(("query_instruction", "query_prompt", "instruction", "embed_query_instruction", "prefix"), _PROMPT),
     **dict.fromkeys(("text_instruction", "document_instruction", "embed_instruction", "document_prompt"), _PLAIN),
     **dict.fromkeys(("batch_size", "embed_batch_size", "chunk_size", "max_batch_size"), _BUDGET),
     **dict.fromkeys(("max_length", "max_seq_length", "model_max_length"), _LENGTH),
