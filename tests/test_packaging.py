@@ -168,9 +168,10 @@ ROOMS: dict[str, set[str]] = {
     "testing.memory": {"errors", "filters", "query", "records", "space", "store", "numpy"},
     "testing.contract": {
         *("chunking", "encoder", "errors", "filters", "index", "ingest", "query", "records", "store"),
-        *("testing.finding", "testing.models", "values"),
+        *("testing.conditions", "testing.finding", "testing.models", "values"),
         "pytest",
     },
+    "testing.conditions": {"filters"},
     "testing.finding": {"chunking", "encoder", "errors", "index", "records", "numpy", "pytest"},
     "testing.sample": set(),
     "testing.tokenizers": {"testing.sample", "tokenizers"},
