@@ -79,5 +79,6 @@ def with_port(given: dict[str, Any]) -> dict[str, Any]:
 
 def _address(host: object, port: object) -> str:
     if not isinstance(host, str) or not host:
-        raise SettingError("host= of QdrantStore must be a host's name or address, got nothing of the kind")
+        got = "an empty text" if host == "" else type(host).__name__
+        raise SettingError(f"host= of QdrantStore must be a host's name or address, got {got}")
     return f"[{host}]:{port}" if ":" in str(host) and "//" not in str(host) else f"{host}:{port}"
