@@ -31,7 +31,7 @@ from harrier_core.filters import parse
 from harrier_core.given import GivenVectors
 from harrier_core.intake import Arrived, Intake
 from harrier_core.planning import Plan, plan
-from harrier_core.records import Ingestible, IngestReport, Metadata, Record, id_hash
+from harrier_core.records import Chunk, Ingestible, IngestReport, Metadata, Record, Unstorable, id_hash
 from harrier_core.store import IngestStore, Written
 
 if TYPE_CHECKING:
@@ -138,13 +138,7 @@ class Ingest:
 
     def _planned(self, arrived: Arrived) -> _Window:
         """A window's plan, whose vectors are under way."""
-        counts = self._counts(arrived.records.values())
-        if self._given and self._chunking:
-            arrived.leave_out_cut(counts, self._chunking.tokens)
-        chunked = {
-            record.id: chunks(record, counts[record.id], self._chunking, self._embedder.count_tokens)
-            for record in arrived.records.values()
-        }
+        chunked = self._chunked(arrived)
         window = _Window(plan(chunked, self._store.known(list(chunked))), arrived.vectors)
         window.report.unchanged = window.plan.unchanged
         log.debug(
@@ -153,6 +147,19 @@ class Ingest:
         )
         self._encode(window)
         return window
+
+    def _chunked(self, arrived: Arrived) -> dict[str, list[Chunk]]:
+        """The chunks of each record; those whose pieces no store can hold are rejected."""
+        counts = self._counts(arrived.records.values())
+        if self._given and self._chunking:
+            arrived.leave_out_cut(counts, self._chunking.tokens)
+        chunked = {}
+        for record in arrived.records.values():
+            try:
+                chunked[record.id] = chunks(record, counts[record.id], self._chunking, self._embedder.count_tokens)
+            except Unstorable as error:
+                arrived.report.rejected.append((record.id, str(error)))
+        return chunked
 
     def _counts(self, records: Collection[Record]) -> dict[str, int]:
         """The tokens of each record, as far as they decide how it is cut."""

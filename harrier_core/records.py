@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -28,13 +28,21 @@ MOST_ID_BYTES = 2_000  # an index of Postgres takes 2,704 bytes a row
 _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
+Describe = Callable[[int, int], Metadata]  # a piece of a text, by its start and end, to what is known of it
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a user wants to find again: a text under an id of the user's own, and what is known of it."""
+    """What a user wants to find again: a text under an id of the user's own, and what is known of it.
+
+    describe: what is also known of the piece of the text from one offset to another, such as its page. It is added to
+    the metadata of each chunk.
+    """
 
     id: str
     text: str
     metadata: Metadata = field(default_factory=dict)
+    describe: Describe | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +60,17 @@ class Chunk:
 
     @classmethod
     def of(cls, record: Record, number: int, start: int, text: str, json: bytes = b"") -> Chunk:
-        """Make a piece of a record, with its hash. json: of the record's metadata, the same for all of its chunks."""
-        json = json or to_json(record.metadata)
+        """Make a piece of a record, with its hash. json: of the record's metadata, the same for all of its chunks.
+
+        Raise Unstorable if no store can hold what the record says of this piece.
+        """
+        metadata, end = record.metadata, start + len(text)
+        if record.describe is not None:
+            described = Record(record.id, text, {**metadata, **record.describe(start, end)})
+            metadata, json = checked(described).metadata, b""
+        json = json or to_json(metadata)
         rest = blake2b(b"%b%d" % (json, start), digest_size=_HALF).digest()
-        return cls(record.id, number, text, record.metadata, start, start + len(text), text_hash(text) + rest, json)
+        return cls(record.id, number, text, metadata, start, end, text_hash(text) + rest, json)
 
     @property
     def metadata_json(self) -> bytes:
@@ -250,7 +265,7 @@ def checked(record: object) -> Record:
     if problem := next(_problems(record), None):
         raise Unstorable(problem)
     try:
-        return Record(plain(record.id), plain(record.text), plain(record.metadata))
+        return Record(plain(record.id), plain(record.text), plain(record.metadata), record.describe)
     except NoForm as error:
         raise Unstorable(f"has metadata with {error}") from None
 

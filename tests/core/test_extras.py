@@ -75,7 +75,7 @@ def test_the_error_has_the_command(module: str, monkeypatch: pytest.MonkeyPatch)
         ("from harrier_qdrant import QdrantStore; QdrantStore.embedded('folder')", "qdrant_edge"),
         ("from harrier_qdrant import QdrantStore; QdrantStore.embedded('folder')", "filelock"),
         ("from harrier_core.testing import build_model", "tokenizers"),
-        ("from harrier_cli.rows import database_of; database_of('postgresql://host/db')", "psycopg"),
+        ("from harrier_files.rows import database_of; database_of('postgresql://host/db')", "psycopg"),
     ],
 )
 def test_where_a_package_is_first_needed(statement: str, module: str) -> None:

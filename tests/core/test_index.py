@@ -237,3 +237,16 @@ def test_delete_asks_for_little(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [numbers for _, _, numbers in reads] == [(0,)]
     assert parts == [4, 4, 2]
     assert index.clear() == before / 2
+
+
+def test_a_piece_that_no_store_can_hold() -> None:
+    """It rejects its record, and the others are stored."""
+    records = [
+        Record("bad", "bread", {}, lambda _, __: {"page": object()}),
+        Record("nul", "bread", {}, lambda _, __: {"page": "\0"}),
+        Record("good", "bread", {"year": 1}, lambda _, end: {"page": end}),
+    ]
+    index = Index(MemoryStore(), Hashing())
+    report = index.ingest(records)
+    assert [id_ for id_, _ in report.rejected] == ["bad", "nul"]
+    assert [each.chunk.metadata for each in index.read()] == [{"year": 1, "page": 5}]

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harrier_cli.documents import html_text, pdf_text
-from harrier_cli.limits import Unreadable, parse_size, read_at_most, shown_size
-from harrier_cli.parser import Parser
-from harrier_cli.rows import csv_rows, jsonl_rows
-from harrier_cli.sources import Columns, Source
+from harrier_files.documents import html_text, pdf_text
+from harrier_files.limits import Unreadable, parse_size, read_at_most, shown_size
+from harrier_files.parser import Parser
+from harrier_files.rows import csv_rows, jsonl_rows
+from harrier_files.sources import Columns, Source
 from pdfs import pdf
 
 from harrier_core import Record, SettingError, Skipped
@@ -174,7 +174,7 @@ def test_one_process_for_all_files(parser: Parser) -> None:
 def test_it_ends_with_its_user() -> None:
     """Even if that was killed."""
     script = (
-        "import os, signal\nfrom harrier_cli.parser import Parser\nparser = Parser()\nparser.read('html', b'x', 9)\n"
+        "import os, signal\nfrom harrier_files.parser import Parser\nparser = Parser()\nparser.read('html', b'x', 9)\n"
         "print(parser._process.pid, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)

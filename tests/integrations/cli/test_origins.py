@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from harrier_cli.sources import ROOT, SOURCE, Columns, PostgresSource, Source
+from harrier_files.sources import ROOT, SOURCE, Columns, PostgresSource, Source
 
 from harrier_core import SettingError, Skipped
 

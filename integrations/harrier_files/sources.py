@@ -12,13 +12,13 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import IO, Any
 
-from harrier_cli.documents import PARSERS, PLAIN, plain_text
-from harrier_cli.folders import STANDARD_INPUT, File, Origin, Walk
-from harrier_cli.limits import DEFAULT_SIZE, Unreadable, read_at_most, too_large
-from harrier_cli.parser import Parser
-from harrier_cli.rows import ROWS, Numbered, database_of, plain, postgres_rows
-from harrier_cli.waiting import waited_for
 from harrier_core import Pruning, Record, Skipped
+from harrier_files.documents import PARSERS, PLAIN, plain_text
+from harrier_files.folders import STANDARD_INPUT, File, Origin, Walk
+from harrier_files.limits import DEFAULT_SIZE, Unreadable, read_at_most, too_large
+from harrier_files.parser import Parser
+from harrier_files.rows import ROWS, Numbered, database_of, plain, postgres_rows
+from harrier_files.waiting import waited_for
 
 KINDS = {
     **dict.fromkeys((".txt", ".text"), "text"),

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any
 
-from harrier_cli.limits import Unreadable, too_large
 from harrier_core import MissingExtra
 from harrier_core.extras import require
+from harrier_files.limits import Unreadable, too_large
 
 _BLOCKS = frozenset(
     [

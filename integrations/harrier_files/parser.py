@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from harrier_cli.documents import Text, check_installed
-from harrier_cli.limits import Unreadable
+from harrier_files.documents import Text, check_installed
+from harrier_files.limits import Unreadable
 
 # For a file, and the seconds once more for each so many bytes of it.
 SECONDS, MEMORY = 60.0, 2 * 10**9
@@ -61,7 +61,7 @@ class Parser:
 
     def _start(self) -> None:
         self._end()
-        command = [sys.executable, "-P", "-m", "harrier_cli.parsing", str(self._memory)]
+        command = [sys.executable, "-P", "-m", "harrier_files.parsing", str(self._memory)]
         # It finds the modules that this process finds, and none in the folder that it is started in. In a session of
         # its own: a terminal's Ctrl-C is for us, and it ends when its standard input does.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -9,8 +9,8 @@ import sys
 from contextlib import suppress
 from typing import IO
 
-from harrier_cli.documents import PARSERS
-from harrier_cli.limits import Unreadable, shown_size
+from harrier_files.documents import PARSERS
+from harrier_files.limits import Unreadable, shown_size
 
 
 def _serve(requests: IO[bytes], answers: IO[bytes], memory: int) -> None:

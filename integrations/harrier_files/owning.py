@@ -6,9 +6,9 @@ from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harrier_cli.folders import Origin
-from harrier_cli.sources import ROOT, SOURCE
 from harrier_core import Index, SettingError, StoreMissing
+from harrier_files.folders import Origin
+from harrier_files.sources import ROOT, SOURCE
 
 
 def refuse_other_roots(index: Index, origins: Iterable[Origin], *, moved: bool) -> None:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import IO, Any
 
-from harrier_cli.limits import Unreadable, read_at_most, shown_size, too_large
 from harrier_core import SettingError, StoreError, StoreUnavailable
 from harrier_core.extras import missing_extra
 from harrier_core.values import NoForm
 from harrier_core.values import plain as json_form
+from harrier_files.limits import Unreadable, read_at_most, shown_size, too_large
 
 Row = Mapping[str, Any]
 # A row, or why there is none, and the number of the line that it begins on.
