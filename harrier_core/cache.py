@@ -13,11 +13,12 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import asdict
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from harrier_core.embedder import Around, Encoded, listed
 from harrier_core.encoder import Encoder
 from harrier_core.errors import positions_of_all
+from harrier_core.key_values import KeyValues
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,16 +30,6 @@ if TYPE_CHECKING:
 _FORMAT = 2
 _CUT = b"\1"  # behind the vector of a text that was cut
 _NUMBER = "<f4"
-
-
-class KeyValues(Protocol):
-    """A store of bytes under names, as LangChain's ByteStore is one."""
-
-    def mget(self, keys: Sequence[str]) -> Sequence[bytes | None]:
-        """What is stored under each key, or None."""
-
-    def mset(self, key_value_pairs: Sequence[tuple[str, bytes]]) -> None:
-        """Store these."""
 
 
 class CachedEncoder(Around):

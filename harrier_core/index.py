@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Never, Self
 from harrier_core.contents import Contents
 from harrier_core.errors import StoreMissing
 from harrier_core.foreign import OF_INDEX, no_attribute, refuse_records
-from harrier_core.ingest import Ingest, Progress, Pruning
+from harrier_core.ingest import Ingest, Pruning
 from harrier_core.parts import embedder_of, store_of
+from harrier_core.progress import Progress, shown
 from harrier_core.searching import Searching
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from harrier_core.chunking import Chunking
     from harrier_core.embedder import Embedder
+    from harrier_core.key_values import KeyValues
     from harrier_core.parts import HasIndexEncoder
     from harrier_core.records import Ingestible, IngestReport
     from harrier_core.space import EmbeddingSpace
@@ -65,19 +67,24 @@ class Index(Searching, Contents):
         *,
         vectors: ArrayLike | Iterable[ArrayLike] | None = None,
         prune: bool | Pruning = False,
-        on_progress: Progress | None = None,
+        on_progress: Progress | bool | None = None,
         build_indexes: bool = True,
+        memory: KeyValues | None = None,
     ) -> IngestReport:
         """Make the store hold these records as they are now: a second run changes nothing.
 
         records: any iterable, read as it is needed, of any length. A bad record is reported and left out. vectors:
         those of the records, in their order, made before by the same model; one in a hundred is compared with what the
         encoder makes of its text, and WrongSpace is raised if they are not alike. prune: remove records that are not
-        among them, or some of those, as a Pruning says. on_progress: called with the report so far after each window.
-        build_indexes: at the end, build what searches need, unless somebody else loads or builds; with False, call
-        `build_indexes` once all of several loads are done.
+        among them, or some of those, as a Pruning says. on_progress: called with the report so far, every second while
+        chunks are encoded and written; True shows a progress bar. build_indexes: at the end, build what searches need,
+        unless somebody else loads or builds; with False, call `build_indexes` once all of several loads are done.
+        memory: any store of bytes under names, kept from one run to the next. With it, a `Deferred` record that has not
+        changed is not read, and of a record that takes long to encode no vector is made twice after a crash.
         """
-        return self._run(self._ingest(on_progress), records, vectors, prune=prune, build_indexes=build_indexes)
+        with shown(on_progress, records) as tell:
+            ingest = self._ingest(tell, memory)
+            return self._run(ingest, records, vectors, prune=prune, build_indexes=build_indexes)
 
     async def aingest(
         self,
@@ -85,29 +92,32 @@ class Index(Searching, Contents):
         *,
         vectors: ArrayLike | Iterable[ArrayLike] | None = None,
         prune: bool | Pruning = False,
-        on_progress: Progress | None = None,
+        on_progress: Progress | bool | None = None,
         build_indexes: bool = True,
+        memory: KeyValues | None = None,
     ) -> IngestReport:
         """Do what `ingest` does, reading records on another thread; cancelled, it ends after the pass under way."""
         loop = asyncio.get_running_loop()
 
-        def tell(report: IngestReport) -> None:
-            if on_progress:
-                loop.call_soon_threadsafe(on_progress, report)
-
-        ingest = self._ingest(tell)
-        run = partial(self._run, ingest, records, vectors, prune=prune, build_indexes=build_indexes)
         thread = ThreadPoolExecutor(1, thread_name_prefix="harrier-ingest")
-        try:
-            return await loop.run_in_executor(thread, run)
-        except asyncio.CancelledError:
-            ingest.stop()
-            raise
-        finally:
-            thread.shutdown(wait=False)
+        with shown(on_progress, records) as told:
 
-    def _ingest(self, on_progress: Progress | None) -> Ingest:
-        return Ingest(self.encoder, self.chunking, on_progress)
+            def tell(report: IngestReport) -> None:
+                if told:
+                    loop.call_soon_threadsafe(told, report)
+
+            ingest = self._ingest(tell, memory)
+            run = partial(self._run, ingest, records, vectors, prune=prune, build_indexes=build_indexes)
+            try:
+                return await loop.run_in_executor(thread, run)
+            except asyncio.CancelledError:
+                ingest.stop()
+                raise
+            finally:
+                thread.shutdown(wait=False)
+
+    def _ingest(self, on_progress: Progress | None, memory: KeyValues | None) -> Ingest:
+        return Ingest(self.encoder, self.chunking, on_progress, memory)
 
     def _run(
         self,
@@ -125,21 +135,28 @@ class Index(Searching, Contents):
         return report
 
     def plan(
-        self, records: Iterable[Ingestible], *, prune: bool | Pruning = False, on_progress: Progress | None = None
+        self,
+        records: Iterable[Ingestible],
+        *,
+        prune: bool | Pruning = False,
+        on_progress: Progress | bool | None = None,
+        memory: KeyValues | None = None,
     ) -> IngestReport:
         """Return the report that `ingest` would give for these records. It encodes nothing and writes nothing.
 
         Nothing is remembered either: a record that comes again a thousand records later is counted anew.
         """
-        from harrier_core.rehearsal import Measuring, Untouched
+        from harrier_core.rehearsal import Measuring, Recalled, Untouched
 
         refuse_records(records)
         try:
             store = Untouched(self._opened())
         except StoreMissing:
             store = Untouched(None)
-        ingest = Ingest(Measuring(self.encoder), self.chunking, on_progress)
-        return ingest.run(store, records, prune=prune, build_indexes=False)
+        measuring, recalled = Measuring(self.encoder), Recalled(memory) if memory else None
+        with shown(on_progress, records) as tell:
+            ingest = Ingest(measuring, self.chunking, tell, recalled)
+            return ingest.run(store, records, prune=prune, build_indexes=False)
 
     def drop(self) -> None:
         """Remove the table or collection itself, with all that is in it; do nothing if there is none."""

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -18,39 +17,29 @@ from typing import TYPE_CHECKING, Any
 from harrier_core.chunking import Chunking, chunks
 from harrier_core.embedder import Embedder, Encoded
 from harrier_core.ending import refuse_at_end
-from harrier_core.errors import (
-    BadVectors,
-    EncoderClosed,
-    InputError,
-    OutOfMemory,
-    ProcessEnding,
-    SettingError,
-    StoreError,
-)
+from harrier_core.errors import ProcessEnding, SettingError
 from harrier_core.filters import parse
+from harrier_core.finishing import Finishing
 from harrier_core.given import GivenVectors
 from harrier_core.intake import Arrived, Intake
+from harrier_core.memory import Journal, Recollection
 from harrier_core.planning import Plan, plan
-from harrier_core.records import Chunk, Ingestible, IngestReport, Metadata, Record, Unstorable, id_hash
-from harrier_core.store import IngestStore, Written
+from harrier_core.progress import Progress
+from harrier_core.records import Chunk, Deferred, Ingestible, IngestReport, Metadata, Record, Unstorable, id_hash
+from harrier_core.store import IngestStore
 
 if TYPE_CHECKING:
-    from harrier_core.types import Vector, Vectors
+    from harrier_core.key_values import KeyValues
+    from harrier_core.types import Vector
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[IngestReport], None]
 Gone = Callable[[str, Metadata], bool]
 
 # What is held at once: a transaction of the store, and enough texts of like length for full passes.
 WINDOW_RECORDS, WINDOW_CHARACTERS = 1_000, 2_000_000
-# Windows under way: three being written, so that a database has work while rows are made for it and commits are waited
-# for; one being encoded; one that waits for the model.
-_WRITERS, _UNDER_WAY = 3, 5
-# What an embedder raises of some of the texts, while the others can be encoded.
-_OF_TEXTS = (InputError, BadVectors, OutOfMemory)
-# How often records may turn out to be changed by somebody else before that is an error.
-_ATTEMPTS = 20
+_UNDER_WAY = 5  # windows that were planned and are not finished: neither the model nor the store waits for the next one
+_TELL = 1.0  # seconds between two calls of `on_progress` at most, once something is under way
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +61,24 @@ class Ingest:
     """One run. Another thread may stop it."""
 
     def __init__(
-        self, embedder: Embedder, chunking: Chunking | None = None, on_progress: Progress | None = None
+        self,
+        embedder: Embedder,
+        chunking: Chunking | None = None,
+        on_progress: Progress | None = None,
+        memory: KeyValues | None = None,
     ) -> None:
         self._stopped = threading.Event()
         self._store: IngestStore
         self._embedder = embedder
         self._chunking = chunking
         self._on_progress = on_progress
+        self._memory = memory
+        self._recollection = Recollection(memory, embedder, chunking)
+        self._unsure: dict[str, Deferred] = {}  # records that will be remembered once they are written
         self._begin = perf_counter()
         self._given: GivenVectors | None = None
         self._intake: Intake
-        self._under_way: deque[tuple[_Window, Future[IngestReport]]] = deque()
+        self._finishing: Finishing | None = None
         self.report = IngestReport()
 
     def run(
@@ -97,56 +93,45 @@ class Ingest:
         """Ingest all records into a store, and with `prune` remove those of the store that are not among them."""
         self._store = store
         self._given = None if vectors is None else GivenVectors(self._embedder)
-        self._intake = Intake(WINDOW_RECORDS, WINDOW_CHARACTERS, self._given)
-        with ThreadPoolExecutor(_WRITERS, thread_name_prefix="harrier-write") as writing:
-            try:
-                for arrived in self._intake.windows(records, vectors):
-                    if arrived.again:  # what is known of a record may be about to change
-                        self._wait(0)
-                    planned = self._planned(arrived)
-                    self._add(arrived.report)
-                    if planned.plan.chunks:
-                        refuse_at_end()
-                        self._under_way.append((planned, writing.submit(self._finish, planned)))
-                    else:
-                        self._add(planned.report)
-                    if self._stopped.is_set():
-                        self.stop()
-                        break
-                    self._wait(_UNDER_WAY - 1)
-                self._wait(0)
-            except BaseException as error:  # of the caller's records as well, and Ctrl-C
-                self.stop()
-                if isinstance(error, ProcessEnding):  # on a pool's thread nobody else would say so
-                    log.warning("ingest cut short after %d chunks: %s; run it again", self.report.written, error)
-                raise
-        if prune and not self._stopped.is_set():
+        self._intake = Intake(WINDOW_RECORDS, WINDOW_CHARACTERS, self._given, self._recollection.of)
+        try:
+            journal = Journal(self._memory, self._embedder)
+            with Finishing(store, self._submit, journal, in_slices=self._given is None) as finishing:
+                self._finishing = finishing
+                self._finish_all(finishing, records, vectors)
+        except BaseException as error:  # of the caller's records as well, and Ctrl-C
+            if isinstance(error, ProcessEnding):  # on a pool's thread nobody else would say so
+                log.warning("ingest cut short after %d chunks: %s; run it again", self.report.written, error)
+            raise
+        if prune:
             self._prune(Pruning() if prune is True else prune)
         if build_indexes:
             self._store.build_indexes()
         self._tell()
         return self.report
 
+    def _finish_all(self, finishing: Finishing, records: Iterable[Ingestible], vectors: object) -> None:
+        for arrived in self._intake.windows(records, vectors):
+            if arrived.again:  # what is known of a record may be about to change
+                self._wait(finishing, 0)
+            planned = self._plan(arrived)
+            self._add(arrived.report)
+            if planned.chunks:
+                refuse_at_end()
+                finishing.add(planned, arrived.vectors)
+            if self._stopped.is_set():
+                finishing.stop()
+                raise CancelledError("the ingest was stopped")
+            self._wait(finishing, _UNDER_WAY - 1)
+        self._wait(finishing, 0)
+
     def stop(self) -> None:
         """End this run after the pass under way, without what has no vectors yet. Any thread may call it."""
         self._stopped.set()
-        for window, written in list(self._under_way):
-            written.cancel()
-            window.vectors.cancel()
+        if self._finishing is not None:
+            self._finishing.stop()
 
     # -- planning: what is new
-
-    def _planned(self, arrived: Arrived) -> _Window:
-        """A window's plan, whose vectors are under way."""
-        chunked = self._chunked(arrived)
-        window = _Window(plan(chunked, self._store.known(list(chunked))), arrived.vectors)
-        window.report.unchanged = window.plan.unchanged
-        log.debug(
-            "a window of %d records: %d chunks are new, %d are described anew, %d are unchanged",
-            *(len(chunked), len(window.plan.encoded), len(window.plan.described), window.plan.unchanged),
-        )
-        self._encode(window)
-        return window
 
     def _chunked(self, arrived: Arrived) -> dict[str, list[Chunk]]:
         """The chunks of each record; those whose pieces no store can hold are rejected."""
@@ -172,59 +157,48 @@ class Ingest:
             counts |= zip((each.id for each in long), self._embedder.count_tokens(texts), strict=True)
         return counts
 
-    def _encode(self, window: _Window) -> None:
-        """Begin to encode a window's texts; a record with one that cannot be is rejected, and the others go on."""
+    def _submit(self, texts: Sequence[str], given: Sequence[Vector]) -> Future[Encoded]:
+        return self._given.submit(texts, given) if self._given else self._embedder.submit_documents(texts)
+
+    def _plan(self, arrived: Arrived) -> Plan:
+        """A window's plan. What is remembered of a record counts only if the store says the same."""
+        known = self._store.known([*arrived.records, *arrived.recalled])
+        changed = [id_ for id_, (_, hashes) in arrived.recalled.items() if known.get(id_, {}) != hashes]
+        self._intake.read(arrived, changed)
+        chunked = self._chunked(arrived)
+        planned = plan(chunked, known)
+        same = sum(len(hashes) for _, hashes in arrived.recalled.values())
+        arrived.report.unchanged += planned.unchanged + same
+        arrived.report.pending += len(planned.encoded)
+        stored = [(each, chunked[id_]) for id_, each in arrived.deferred.items() if id_ in chunked]
+        self._recollection.remember([(each, own) for each, own in stored if each.id not in planned.chunks])
+        self._unsure |= {each.id: each for each, _ in stored if each.id in planned.chunks}
+        log.debug(
+            "a window of %d records: %d chunks are new, %d are described anew, %d are unchanged",
+            *(len(chunked) + len(arrived.recalled), len(planned.encoded), len(planned.described)),
+            planned.unchanged + same,
+        )
+        return planned
+
+    # -- what was done
+
+    def _wait(self, finishing: Finishing, most: int) -> None:
+        """Wait until no more windows are under way, and tell of it meanwhile."""
         while True:
-            try:
-                window.vectors = self._submit(window)
-            except _OF_TEXTS as error:
-                window.reject(_reasons(error))
-            else:
-                if self._stopped.is_set():  # `stop` saw the vectors that were there before these
-                    window.vectors.cancel()
+            few = finishing.wait(most, _TELL)
+            done = finishing.done()
+            for each in done:
+                self._add(each.report)
+                if each.stored is not None:
+                    self._remember(each.stored)
+            if done or not few:
+                self._tell()
+            if few:
                 return
 
-    def _submit(self, window: _Window) -> Future[Encoded]:
-        if self._given is None:
-            return self._embedder.submit_documents(window.plan.texts)
-        return self._given.submit(window.plan.texts, [window.given[chunk.record_id] for chunk in window.plan.encoded])
-
-    # -- finishing: on a writing thread
-
-    def _finish(self, window: _Window) -> IngestReport:
-        """Wait for a window's vectors and write it; records that somebody else changed meanwhile are planned anew."""
-        for _ in range(_ATTEMPTS):
-            written = self._store.write(window.plan.write(self._vectors(window)))
-            window.wrote(written)
-            if not written.changed:
-                return window.report
-            again = {record_id: window.plan.chunks[record_id] for record_id in written.changed}
-            window.plan = plan(again, self._store.known(list(again)))
-            window.report.unchanged += window.plan.unchanged
-            if not window.plan.chunks:
-                return window.report
-            self._encode(window)
-        number = len(written.changed)
-        raise StoreError(f"{number} records were changed by somebody else {_ATTEMPTS} times in a row; try again")
-
-    def _vectors(self, window: _Window) -> Vectors:
-        """A window's vectors; records for which there are none are rejected."""
-        while True:
-            try:
-                return window.vectors.result().vectors
-            except CancelledError:
-                raise EncoderClosed("the encoder was closed while an ingest needed it; run the ingest again") from None
-            except _OF_TEXTS as error:
-                window.reject(_reasons(error))
-            self._encode(window)
-
-    def _wait(self, most: int) -> None:
-        """Wait until no more windows are under way."""
-        while len(self._under_way) > most:
-            done = self._under_way[0][1].result()
-            self._under_way.popleft()
-            self._add(done)
-            self._tell()
+    def _remember(self, stored: Plan) -> None:
+        known = [(self._unsure.pop(id_), own) for id_, own in stored.chunks.items() if id_ in self._unsure]
+        self._recollection.remember(known)
 
     def _add(self, done: IngestReport) -> None:
         self.report = self.report + done
@@ -255,37 +229,3 @@ class Ingest:
                 found = {each.chunk.record_id: each.chunk.metadata for each in self._store.read(ids, where)}
                 ids = [id_ for id_, metadata in found.items() if pruning.gone is None or pruning.gone(id_, metadata)]
             self.report.deleted += self._store.delete(ids) if ids else 0
-
-
-class _Window:
-    """A plan under way, and what became of it."""
-
-    def __init__(self, planned: Plan, given: Mapping[str, Vector]) -> None:
-        self.plan = planned
-        self.given = given  # vectors that came with the records, by their ids
-        self.vectors: Future[Encoded] = Future()
-        self.report = IngestReport()
-
-    def reject(self, reasons: Mapping[int, str]) -> None:
-        """Leave the records of these texts as they are stored, if they are."""
-        wrong = {self.plan.encoded[position].record_id: reason for position, reason in reasons.items()}
-        self.report.rejected += wrong.items()
-        self.plan = self.plan.without(wrong)
-
-    def wrote(self, written: Written) -> None:
-        """Count what was written. Records that were changed are not, nor those that are lost."""
-        self.report.rejected += written.rejected.items()
-        left = {*written.rejected, *written.changed, *written.lost}
-        done = self.plan.without(left) if left else self.plan
-        self.report.encoded += 0 if self.given else len(done.encoded)
-        self.report.written += len(done.encoded) + len(done.described)
-        self.report.deleted += written.deleted
-
-
-def _reasons(error: InputError | BadVectors | OutOfMemory) -> dict[int, str]:
-    """Return why the texts at these positions have no vectors."""
-    if isinstance(error, InputError):
-        return {each.position: each.reason for each in error.problems}
-    if isinstance(error, BadVectors):
-        return dict.fromkeys(error.positions, "gets no sound vector from the model")
-    return {error.position: "is too long for the memory that there is"}

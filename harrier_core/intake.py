@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harrier_core.foreign import as_record
 from harrier_core.given import GivenVectors, paired
-from harrier_core.records import Ingestible, IngestReport, Record, Skipped, Unstorable, checked, id_hash
+from harrier_core.records import Deferred, Ingestible, IngestReport, Record, Skipped, Unstorable, checked, id_hash
 
 if TYPE_CHECKING:
+    from harrier_core.store import Hashes
     from harrier_core.types import Vector
 
 
@@ -19,6 +20,8 @@ class Arrived:
     """A window of sound records, and what became of the others."""
 
     records: dict[str, Record] = field(default_factory=dict)  # by their ids
+    recalled: dict[str, tuple[Deferred, Hashes]] = field(default_factory=dict)  # not read, as they may be as before
+    deferred: dict[str, Deferred] = field(default_factory=dict)  # those of the records that were read after all
     vectors: dict[str, Vector] = field(default_factory=dict)  # of each of them, if vectors were given
     again: bool = False  # whether one of them came in an earlier window
     report: IngestReport = field(default_factory=IngestReport)
@@ -38,10 +41,20 @@ class Arrived:
 class Intake:
     """The records of one ingest on their way in. It remembers which came."""
 
-    def __init__(self, most_records: int, most_characters: int, given: GivenVectors | None = None) -> None:
-        """Make windows of so many records or characters. given: each record comes with a vector."""
+    def __init__(
+        self,
+        most_records: int,
+        most_characters: int,
+        given: GivenVectors | None = None,
+        recall: Callable[[Deferred], Hashes | None] | None = None,
+    ) -> None:
+        """Make windows of so many records or characters.
+
+        given: each record comes with a vector. recall: what is remembered of a record that need not be read.
+        """
         self._most = most_records, most_characters
         self._given = given
+        self._recall = recall
         self._first = True
         self.seen: set[int] = set()  # hashes of record ids: some 70 bytes each
         self.nameless: list[str] = []  # why records without an id were rejected
@@ -52,13 +65,35 @@ class Intake:
         arrived = Arrived()
         for number, (item, vector) in enumerate(paired(records, vectors)):
             self._take(item, vector, number, arrived)
-            if len(arrived.records) == most_records or arrived.characters >= most_characters:
+            if len(arrived.records) + len(arrived.recalled) >= most_records or arrived.characters >= most_characters:
                 yield arrived
                 arrived = Arrived()
-        if arrived.records or arrived.report != IngestReport():
+        if arrived.records or arrived.recalled or arrived.report != IngestReport():
             yield arrived
 
+    def read(self, arrived: Arrived, record_ids: Collection[str]) -> None:
+        """Read records of a window of which the store holds something else than is remembered."""
+        for record_id in record_ids:
+            deferred, _ = arrived.recalled.pop(record_id)
+            self.seen.discard(id_hash(record_id))  # it has not come twice
+            arrived.report.records -= 1
+            self._take_read(deferred, None, 0, arrived)
+
     def _take(self, item: object, vector: object, number: int, arrived: Arrived) -> None:
+        if not isinstance(item, Deferred):
+            self._take_read(item, vector, number, arrived)
+        elif self._recall and not self._given and (hashes := self._recall(item)) is not None:
+            self._first = False
+            arrived.report.records += 1
+            self._come(item.id, arrived)
+            arrived.recalled[item.id] = (item, hashes)
+        else:
+            self._take_read(item, vector, number, arrived)
+
+    def _take_read(self, item: object, vector: object, number: int, arrived: Arrived) -> None:
+        deferred = item if isinstance(item, Deferred) else None
+        if deferred is not None:
+            item = deferred.read()
         if isinstance(item, Skipped):
             if not item.gone:
                 self.seen.add(id_hash(item.id))
@@ -73,18 +108,24 @@ class Intake:
         except Unstorable as error:
             self._leave_out(record, number, str(error), arrived.report)
             return
-        self._keep(sound, arrived)
+        self._come(sound.id, arrived)
+        arrived.records[sound.id] = sound
+        arrived.characters += len(sound.text)
+        if deferred is not None and deferred.id == sound.id:
+            arrived.deferred[sound.id] = deferred
         if row is not None:
             arrived.vectors[sound.id] = row
 
-    def _keep(self, record: Record, arrived: Arrived) -> None:
-        hash_ = id_hash(record.id)
+    def _come(self, record_id: str, arrived: Arrived) -> None:
+        """Count a record as one that came; if it came before, this one counts."""
+        hash_ = id_hash(record_id)
+        before = record_id in arrived.records or record_id in arrived.recalled
         if hash_ in self.seen:
-            arrived.report.repeated.append(record.id)
-            arrived.again = arrived.again or record.id not in arrived.records
+            arrived.report.repeated.append(record_id)
+            arrived.again = arrived.again or not before
         self.seen.add(hash_)
-        arrived.records[record.id] = record
-        arrived.characters += len(record.text)
+        for known in (arrived.records, arrived.recalled, arrived.deferred):
+            known.pop(record_id, None)
 
     def _leave_out(self, record: object, number: int, problem: str, report: IngestReport) -> None:
         record_id = getattr(record, "id", None)

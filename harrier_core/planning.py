@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -44,6 +45,43 @@ class Plan:
         """Return what the store is to do, with the vectors of `texts`."""
         sizes = {record_id: len(chunks) for record_id, chunks in self.chunks.items()}
         return Write(sizes, self.encoded, vectors, self.described, self.known)
+
+
+class Portions:
+    """A plan, to be taken some records at a time. It is true while any are left."""
+
+    def __init__(self, planned: Plan) -> None:
+        self._plan = planned
+        self._encoded = _by_record(planned.encoded)
+        self._described = _by_record(planned.described)
+        self._left = deque(planned.chunks)
+
+    def __bool__(self) -> bool:
+        return bool(self._left)
+
+    def take(self, most: int | None = None) -> Plan:
+        """Return the next records whose new texts have so many characters in all, one record at least, or all."""
+        taken: list[str] = []
+        room = most
+        while self._left:
+            size = sum(len(chunk.text) for chunk in self._encoded.get(self._left[0], ()))
+            if room is not None and taken and size > room:
+                break
+            room = None if room is None else room - size
+            taken.append(self._left.popleft())
+        return Plan(
+            {record_id: self._plan.chunks[record_id] for record_id in taken},
+            {record_id: self._plan.known[record_id] for record_id in taken},
+            [chunk for record_id in taken for chunk in self._encoded.get(record_id, ())],
+            [chunk for record_id in taken for chunk in self._described.get(record_id, ())],
+        )
+
+
+def _by_record(chunks: Sequence[Chunk]) -> dict[str, list[Chunk]]:
+    found: dict[str, list[Chunk]] = {}
+    for chunk in chunks:
+        found.setdefault(chunk.record_id, []).append(chunk)
+    return found
 
 
 def plan(chunks: Mapping[str, Sequence[Chunk]], known: Mapping[str, Hashes]) -> Plan:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _CHUNKS = UUID("7f1c9a52-5c0e-5b43-9d38-2f6b1c9e4a10")  # the namespace of chunk ids, for ever
 
 _HALF = 16  # bytes of either hash: two different texts have the same one never
+HASH_BYTES = 2 * _HALF  # of a chunk's
 
 Metadata = Mapping[str, Any]
 
@@ -189,7 +190,21 @@ class Skipped:
     gone: bool = False
 
 
-Ingestible = Record | Skipped | Mapping[str, Any]  # a mapping has "id" and "text", and "metadata" perhaps
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """A record that is read only when it may have changed. It may stand among records.
+
+    stamp: bytes that change whenever what would be read may. read: called at most once in an ingest. Where an ingest
+    has a memory of a record with this id and stamp, and the store holds just that record, it is not read.
+    """
+
+    id: str
+    stamp: bytes
+    read: Callable[[], Record | Skipped]
+
+
+# A mapping has "id" and "text", and "metadata" perhaps.
+Ingestible = Record | Skipped | Deferred | Mapping[str, Any]
 
 
 @dataclass(slots=True)
@@ -201,13 +216,17 @@ class IngestReport:
     unchanged: int = 0
     deleted: int = 0
     encoded: int = 0  # of the written ones; the others were given vectors, or had their metadata changed only
+    tokens: int = 0  # that were encoded
+    pending: int = 0  # that wait for their vectors, while an ingest runs; none at its end
     seconds: float = 0.0
     rejected: list[tuple[str, str]] = field(default_factory=list)  # (record id, reason)
     repeated: list[str] = field(default_factory=list)  # ids that came more than once; their last record counts
 
     def __add__(self, other: IngestReport) -> IngestReport:
         """Return the report of two parts of an ingest, which ran beside each other or one within the other."""
-        counts = ("records", "written", "unchanged", "deleted", "encoded", "rejected", "repeated")
+        counts = (
+            *("records", "written", "unchanged", "deleted", "encoded", "tokens", "pending", "rejected", "repeated"),
+        )
         added = {name: getattr(self, name) + getattr(other, name) for name in counts}
         return IngestReport(**added, seconds=max(self.seconds, other.seconds))
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from harrier_core.embedder import Around, Encoded, listed, refuse_too_long
 from harrier_core.errors import StoreMissing
 from harrier_core.filters import Condition
+from harrier_core.key_values import KeyValues
 from harrier_core.store import Hashes, IngestStore, Stored, Write, Written
 
 
@@ -24,6 +25,16 @@ class Measuring(Around):
         done: Future[Encoded] = Future()
         done.set_result(Encoded(np.zeros((len(given), self.dimensions), dtype=np.float32), [0] * len(given)))
         return done
+
+
+class Recalled:
+    """A memory that is asked and keeps nothing new."""
+
+    def __init__(self, memory: KeyValues) -> None:
+        self.mget = memory.mget
+
+    def mset(self, key_value_pairs: Sequence[tuple[str, bytes]]) -> None:
+        """Keep nothing."""
 
 
 class Untouched:

@@ -6,17 +6,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from harrier_core import IngestReport
 from harrier_core.embedder import listed
 from harrier_core.errors import positions_of_all
 from harrier_core.extras import require
-from harrier_core.ingest import Progress
+from harrier_core.progress import Progress, ProgressBar
 
 # Texts between two steps of a bar: many full passes on any device, and some seconds of long texts on a CPU.
 _WINDOW = 256
 
 
-def _bar(total: int | None, unit: str) -> Any:
+def _bar(total: int, unit: str) -> Any:
     """Return a progress bar. The environment variable HF_HUB_DISABLE_PROGRESS_BARS turns it off."""
     require("show_progress", "huggingface_hub")
     from huggingface_hub.utils import tqdm
@@ -49,11 +48,5 @@ def told(on_progress: Progress | None, *, show: bool, total: int | None) -> Iter
     if not show:
         yield on_progress
         return
-    with _bar(total, " documents") as bar:
-
-        def tell(report: IngestReport) -> None:
-            bar.update(report.records - bar.n)
-            if on_progress:
-                on_progress(report)
-
-        yield tell
+    with ProgressBar(total, on_progress) as bar:
+        yield bar

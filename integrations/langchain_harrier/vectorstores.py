@@ -12,7 +12,7 @@ from langchain_core.embeddings import Embeddings
 
 from harrier_core import Chunking, Embedder, Index, SettingError
 from harrier_core import VectorStore as Store
-from harrier_core.ingest import Progress
+from harrier_core.progress import Progress
 from langchain_harrier.by_vector import SearchingByVector
 from langchain_harrier.documents import DocumentsRejected, OnRejected, checked_choice, one_for_each, rows_of_texts
 from langchain_harrier.embeddings import HarrierEmbeddings

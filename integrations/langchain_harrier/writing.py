@@ -10,7 +10,7 @@ from uuid import UUID
 from langchain_core.documents import Document
 
 from harrier_core import SettingError
-from harrier_core.ingest import Progress
+from harrier_core.progress import Progress
 from langchain_harrier.documents import (
     OnRejected,
     Row,

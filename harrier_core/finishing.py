@@ -1,0 +1,286 @@
+"""The second half of an ingest: what was planned is encoded and written, a slice of some records at a time.
+
+A slice is a second or so of encoding, so that a crash costs little, and each is encoded while those before it are
+written. A record is never divided: a reader must see all of it or none.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from time import perf_counter
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from harrier_core.embedder import Encoded
+from harrier_core.errors import BadVectors, EncoderClosed, InputError, OutOfMemory, StoreError, positions_of_all
+from harrier_core.memory import Journal
+from harrier_core.pacing import Pace, parts
+from harrier_core.planning import Plan, Portions, plan
+from harrier_core.records import IngestReport
+from harrier_core.store import IngestStore, Written
+
+if TYPE_CHECKING:
+    from harrier_core.types import Vector, Vectors
+
+# Three slices are being written, so that a database has work while rows are made for it and commits are waited for; one
+# is being encoded; one waits for the model.
+_WRITERS, _THREADS = 3, 5
+# What an embedder raises of some of the texts, while the others can be encoded.
+_OF_TEXTS = (InputError, BadVectors, OutOfMemory)
+# How often records may turn out to be changed by somebody else before that is an error.
+_ATTEMPTS = 20
+# A slice of so many times the pace is a record that takes long: it is encoded in parts, which are kept in a journal.
+_LONG = 2
+
+Submit = Callable[[Sequence[str], Sequence["Vector"]], "Future[Encoded]"]
+
+
+@dataclass(slots=True)
+class Done:
+    """What became of a slice, or of a part of one."""
+
+    report: IngestReport
+    stored: Plan | None = None  # all of its records are in the store now, as they were planned
+
+
+@dataclass(slots=True)
+class _Slice:
+    """Some of what was planned, under way."""
+
+    plan: Plan
+    given: Mapping[str, Vector]  # vectors that came with the records, by their ids
+    report: IngestReport = field(default_factory=IngestReport)
+    waiting: int = 0  # chunks that were told as pending, and not yet as encoded
+
+    def reject(self, reasons: Mapping[int, str]) -> None:
+        """Leave the records of these texts as they are stored, if they are."""
+        wrong = {self.plan.encoded[position].record_id: reason for position, reason in reasons.items()}
+        self.report.rejected += wrong.items()
+        self.plan = self.plan.without(wrong)
+
+    def wrote(self, written: Written) -> Plan:
+        """Count what was written, and return it. Records that were changed are not, nor those that are lost."""
+        self.report.rejected += written.rejected.items()
+        left = {*written.rejected, *written.changed, *written.lost}
+        done = self.plan.without(left) if left else self.plan
+        self.report.encoded += 0 if self.given else len(done.encoded)
+        self.report.written += len(done.encoded) + len(done.described)
+        self.report.deleted += written.deleted
+        return done
+
+
+class Finishing:
+    """Encodes and writes what is added, on threads of its own. It is a context manager: leaving it waits for them."""
+
+    def __init__(self, store: IngestStore, submit: Submit, journal: Journal, *, in_slices: bool) -> None:
+        self._store = store
+        self._submit_texts = submit
+        self._journal = journal
+        self._pace = Pace() if in_slices else None
+        self._changed = threading.Condition()
+        self._planned: deque[tuple[Portions, Mapping[str, Vector]]] = deque()
+        self._windows: dict[int, int] = {}  # slices under way of each window that is not finished
+        self._done: list[Done] = []
+        self._encoding: set[Future[Encoded]] = set()
+        self._error: BaseException | None = None
+        self._stopped = False
+        self._active = 0  # threads
+        self._writing = threading.Semaphore(_WRITERS)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="harrier-write")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.stop()
+        self._threads.shutdown()
+
+    # -- for the thread that plans
+
+    def add(self, planned: Plan, given: Mapping[str, Vector]) -> None:
+        """Have a window's plan encoded and written."""
+        with self._changed:
+            portions = Portions(planned)
+            self._planned.append((portions, given))
+            self._windows[id(portions)] = 0
+            idle, self._active = _THREADS - self._active, _THREADS
+        for _ in range(idle):  # a thread ends when nothing is planned: the end of the process waits for threads
+            self._threads.submit(self._serve)
+
+    def wait(self, most: int, seconds: float) -> bool:
+        """Wait so long until no more windows than these are under way; return whether that is so.
+
+        Raise the error of any thread.
+        """
+        with self._changed:
+
+            def few() -> bool:
+                return len(self._windows) <= most or (self._stopped and not self._active)
+
+            self._changed.wait_for(lambda: self._error is not None or few(), seconds)
+            if self._error is not None:
+                raise self._error
+            return few()
+
+    def done(self) -> list[Done]:
+        """Return what was done since this was asked last."""
+        with self._changed:
+            done, self._done = self._done, []
+        return done
+
+    def stop(self) -> None:
+        """End after the pass under way, without what has no vectors yet. Any thread may call it."""
+        with self._changed:
+            self._stopped = True
+            self._planned.clear()
+            encoding = list(self._encoding)
+            self._changed.notify_all()
+        for each in encoding:
+            each.cancel()
+
+    # -- on a thread of its own
+
+    def _serve(self) -> None:
+        while (taken := self._next()) is not None:
+            window, slice_ = taken
+            try:
+                self._finish(slice_)
+            except BaseException as error:  # whoever waits raises it
+                self._fail(error)
+                return
+            with self._changed:
+                self._windows[window] -= 1
+                self._forget(window)
+                self._changed.notify_all()
+
+    def _next(self) -> tuple[int, _Slice] | None:
+        """Return the next slice and its window, or None when this thread has nothing to do."""
+        with self._changed:
+            if not self._planned or self._stopped:
+                self._active -= 1
+                self._changed.notify_all()
+                return None
+            portions, given = self._planned[0]
+            planned = portions.take(self._pace.most) if self._pace else portions.take()
+            self._windows[id(portions)] += 1
+            if not portions:
+                self._planned.popleft()
+            return id(portions), _Slice(planned, given, waiting=len(planned.encoded))
+
+    def _forget(self, window: int) -> None:
+        """Take a window out when its last slice is done."""
+        if not self._windows[window] and all(id(portions) != window for portions, _ in self._planned):
+            del self._windows[window]
+
+    def _fail(self, error: BaseException) -> None:
+        with self._changed:
+            self._active -= 1
+            if not self._stopped:
+                self._error = error
+            self._changed.notify_all()
+        self.stop()
+
+    def _tell(self, report: IngestReport, stored: Plan | None = None) -> None:
+        with self._changed:
+            self._done.append(Done(report, stored))
+
+    def _finish(self, slice_: _Slice) -> None:
+        """Encode a slice and write it; records that somebody else changed meanwhile are planned anew."""
+        for _ in range(_ATTEMPTS):
+            vectors = self._vectors(slice_)
+            with self._writing:
+                written = self._store.write(slice_.plan.write(vectors))
+            self._tell(IngestReport(), slice_.wrote(written))
+            if not written.changed:
+                break
+            again = {record_id: slice_.plan.chunks[record_id] for record_id in written.changed}
+            slice_.plan = plan(again, self._store.known(list(again)))
+            slice_.report.unchanged += slice_.plan.unchanged
+            if not slice_.plan.chunks:
+                break
+        else:
+            number = len(written.changed)
+            raise StoreError(f"{number} records were changed by somebody else {_ATTEMPTS} times in a row; try again")
+        slice_.report.pending -= slice_.waiting  # of rejected records
+        self._tell(slice_.report)
+
+    def _vectors(self, slice_: _Slice) -> Vectors:
+        """Return a slice's vectors; records for which there are none are rejected."""
+        while True:
+            try:
+                return self._encoded(slice_)
+            except CancelledError:
+                raise EncoderClosed("the encoder was closed while an ingest needed it; run the ingest again") from None
+            except _OF_TEXTS as error:
+                slice_.reject(_reasons(error))
+
+    def _encoded(self, slice_: _Slice) -> Vectors:
+        texts = slice_.plan.texts
+        given = [slice_.given[chunk.record_id] for chunk in slice_.plan.encoded] if slice_.given else []
+        most = self._pace.most if self._pace else 0
+        if not most or sum(map(len, texts)) <= _LONG * most:
+            encoded = self._submit(texts, given).result()
+            self._tell_encoded(slice_, len(texts), encoded.tokens)
+            return encoded.vectors
+        return self._in_parts(slice_, texts, most)
+
+    def _in_parts(self, slice_: _Slice, texts: Sequence[str], most: int) -> Vectors:
+        """Encode what takes long a part at a time, and keep each part until all of the record is written."""
+        import numpy as np
+
+        found = self._journal.vectors(texts)
+        missing = [position for position in range(len(texts)) if position not in found]
+        self._tell_encoded(slice_, len(found), ())
+        with ExitStack() as under_way:
+            encoding = []
+            for part in parts([len(texts[position]) for position in missing], most):
+                positions = [missing[number] for number in part]
+                with positions_of_all(positions.__getitem__):
+                    encoding.append((positions, self._submit([texts[position] for position in positions], [])))
+                under_way.callback(encoding[-1][1].cancel)  # where another one fails
+            for positions, part_ in encoding:
+                with positions_of_all(positions.__getitem__):
+                    encoded = part_.result()
+                self._journal.keep([texts[position] for position in positions], encoded.vectors)
+                found |= zip(positions, encoded.vectors, strict=True)
+                self._tell_encoded(slice_, len(positions), encoded.tokens)
+        return np.stack([found[position] for position in range(len(texts))])
+
+    def _submit(self, texts: Sequence[str], given: Sequence[Vector]) -> Future[Encoded]:
+        begun, characters = perf_counter(), sum(map(len, texts))
+        encoding = self._submit_texts(texts, given)
+        with self._changed:
+            self._encoding.add(encoding)
+            stopped = self._stopped
+        if stopped:  # `stop` saw those that were there before this one
+            encoding.cancel()
+        encoding.add_done_callback(lambda _: self._learn(encoding, characters, begun))
+        return encoding
+
+    def _learn(self, encoding: Future[Encoded], characters: int, begun: float) -> None:
+        with self._changed:
+            self._encoding.discard(encoding)
+        if self._pace and not encoding.cancelled() and encoding.exception() is None:
+            self._pace.encoded(characters, begun)
+
+    def _tell_encoded(self, slice_: _Slice, number: int, tokens: Sequence[int]) -> None:
+        told = min(number, slice_.waiting)  # none of those that are encoded again
+        slice_.waiting -= told
+        self._tell(IngestReport(pending=-told, tokens=sum(tokens)))
+
+
+def _reasons(error: InputError | BadVectors | OutOfMemory) -> dict[int, str]:
+    """Return why the texts at these positions have no vectors."""
+    if isinstance(error, InputError):
+        return {each.position: each.reason for each in error.problems}
+    if isinstance(error, BadVectors):
+        return dict.fromkeys(error.positions, "gets no sound vector from the model")
+    return {error.position: "is too long for the memory that there is"}

@@ -1,0 +1,16 @@
+"""What keeps bytes under names between runs: LangChain's ByteStore, and others with the same two methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class KeyValues(Protocol):
+    """A store of bytes under names, as LangChain's ByteStore is one."""
+
+    def mget(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        """What is stored under each key, or None."""
+
+    def mset(self, key_value_pairs: Sequence[tuple[str, bytes]]) -> None:
+        """Store these."""

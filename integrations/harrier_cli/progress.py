@@ -1,0 +1,110 @@
+"""Progress of a command: a bar on a terminal, and a line every ten seconds where there is none."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from harrier_cli.output import tell
+from harrier_core import IngestReport
+from harrier_core.progress import Pulse
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_AFTER = 1.0  # seconds: what is done by then needs no bar
+_EVERY = 10.0  # seconds between two lines in a log
+
+
+class Bar:
+    """What `what` has done, on standard error: shown from the first second on, or told every ten."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._told = time.monotonic()
+        self._progress: Progress | None = None
+        self._timer: threading.Timer | None = None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            self._begin()
+        return self
+
+    def _begin(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        # Least of all the text is left out of a narrow terminal: it has the numbers.
+        bar = BarColumn(bar_width=20)
+        columns = TextColumn("{task.description}"), bar, TextColumn("{task.fields[said]}", markup=False)
+        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._progress.add_task(self._what, total=None, said="")
+        self._timer = threading.Timer(_AFTER, self._progress.start)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def advance(self, share: float | None, said: str) -> None:
+        """Show what share of the work is done, if that is known, and more about it."""
+        percent = "" if share is None else f"{100 * share:.0f} %, "
+        if self._progress is not None:
+            task = self._progress.task_ids[0]
+            self._progress.update(
+                task, total=None if share is None else 1.0, completed=share or 0.0, said=percent + said
+            )
+        elif time.monotonic() - self._told >= _EVERY:
+            self._told = time.monotonic()
+            tell(f"{self._what}: {percent}{said}")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None and self._progress is not None:
+            self._timer.cancel()
+            self._timer.join()
+            self._progress.stop()
+
+
+class IngestBar(Bar):
+    """The bar of an ingest, moved by its reports."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self._pulse = Pulse()
+
+    def follow(self, report: IngestReport, read: float | None) -> None:
+        """Show a report. read: the share of the source that was read, if that can be known."""
+        self._pulse.follow(report, read)
+        records = f"{report.records:,} {'record' if report.records == 1 else 'records'}"
+        left = self._pulse.seconds_left
+        said = f"{records}, {self._pulse}"
+        self.advance(self._pulse.share, said if left is None else f"{said}, {duration(left)} left")
+
+
+class CountBar(Bar):
+    """The bar of what counts things, of which there are so many."""
+
+    def __init__(self, what: str, unit: str, total: int | None = None) -> None:
+        super().__init__(what)
+        self._unit = unit
+        self._total = total
+        self._begun = time.monotonic()
+
+    def count(self, number: int) -> None:
+        """Show that so many are done."""
+        rate = number / max(time.monotonic() - self._begun, 1e-9)
+        of = "" if self._total is None else f" of {self._total:,}"
+        said = f"{number:,}{of} {self._unit}, {rate:,.0f} a second"
+        if self._total and number:
+            said += f", {duration((self._total - number) / max(rate, 1e-9))} left"
+        self.advance(number / self._total if self._total else None, said)
+
+
+def duration(seconds: float) -> str:
+    """Return a time as one reads it: 40 s, 12 min, 3 h 05 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
