@@ -12,17 +12,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-WIDTH = 120
+WIDTH = 80  # columns, which a page shows without shrinking
 
 
 def main() -> None:
     """Run the demo in a terminal of so many columns, and draw what it printed."""
     environment = os.environ | {"COLUMNS": str(WIDTH), "FORCE_COLOR": "1"}
-    command = [sys.executable, "-m", "harrier_cli.demo"]
+    command = [sys.executable, "-m", "harrier_cli", "demo"]
     shown = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout  # noqa: S603
     console = Console(record=True, width=WIDTH, file=StringIO())
     console.print(Text.from_ansi(shown.rstrip()))
-    drawn = console.export_svg(title="make demo", unique_id="demo")
+    drawn = console.export_svg(title="harrier demo", unique_id="demo")
     # Without the fonts that it would fetch from elsewhere: a reader's own will do.
     drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
     drawn = drawn.replace("Fira Code, monospace", "ui-monospace, Menlo, Consolas, monospace")

@@ -52,8 +52,9 @@ class Shell:
         quoted = [word if word == "$!" else shlex.quote(word) for word in words]
         quoted[-1] += end
         line = "$"
-        for word in quoted:
-            if len(line) + len(word) > self._console.width - len(_GOES_ON) - 1:
+        for place, word in enumerate(quoted, 1):
+            room = self._console.width - (len(_GOES_ON) if place < len(quoted) else 0)
+            if len(line) + 1 + len(word) > room:
                 self._print(line + _GOES_ON, "bold")
                 line = "   "
             line += f" {word}"
@@ -62,13 +63,17 @@ class Shell:
     def _run(self, arguments: list[str], code: int) -> str:
         printed = []
         with self._started(arguments) as child:
-            assert child.stdout is not None
-            for line in child.stdout:
+            for line in child.stdout or ():
                 printed.append(line)
                 self._print(line.rstrip("\n"))
         if child.returncode != code:
             raise CommandFailed(f"the command above ended with exit code {child.returncode}, not {code}")
         return "".join(printed)
+
+    def seen_from_here(self, place: str) -> str:
+        """Return a place of the commands for this process, which runs in another folder."""
+        scheme, _, rest = place.partition(":")
+        return place if rest.startswith("//") else f"{scheme}:{self._folder}/{rest}"
 
     @contextmanager
     def background(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
@@ -80,7 +85,7 @@ class Shell:
     @contextmanager
     def _started(self, arguments: list[str], output: int = subprocess.PIPE) -> Iterator[subprocess.Popen[str]]:
         """Run a child until it ends; if we are interrupted, it ends with us."""
-        child = subprocess.Popen(
+        child = subprocess.Popen(  # noqa: S603  # our own commands
             [*_PYTHON, *arguments],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT if output == subprocess.PIPE else output,
             cwd=self._folder, env=self._environment, encoding="utf-8",

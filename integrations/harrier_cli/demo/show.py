@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from harrier_cli import failures
-from harrier_cli.demo.model import STAND_IN, named, open_encoder
+from harrier_cli.demo.model import MODEL, STAND_IN, named, open_encoder
 from harrier_cli.demo.sample import write_notes, write_rows
 from harrier_cli.demo.shell import CommandFailed, Shell
 from harrier_core import StoreMissing, open_store
@@ -20,7 +20,7 @@ from harrier_core.testing import build_model
 
 QUESTION = "Why do leaves turn yellow?"
 CHANGED = "leaves-en.md"
-ROWS = 8_000  # more than the windows that an ingest has under way, so that a kill finds it amid its work
+ROWS = 5_000  # more than the windows that an ingest has under way, so that a kill finds it amid its work
 _EMBEDDED = "pgvector:index"
 _OTHER = "other"
 _LOOK = 0.02  # seconds between two looks at what is stored
@@ -31,11 +31,11 @@ def main(model: str | None = None, server: str | None = None) -> None:
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory(prefix="harrier-demo-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        console.print(Text(f"# The model: {named(model)}, from the hub if it is not on this machine", style="cyan"))
+        console.print(Text(_about(named(model)), style="cyan"), soft_wrap=True)
         encoder, missing = open_encoder(folder, model)
         encoder.close()
         if missing:
-            console.print("# It cannot be fetched here: a tiny stand-in answers, by spelling", style="dim")
+            console.print("# It cannot be fetched here: a tiny stand-in answers, by spelling.", style="dim")
         build_model(folder / _OTHER, "gemma3", vectors="words")
         write_notes(folder / "notes")
         write_rows(folder / "rows.jsonl", ROWS)
@@ -50,6 +50,13 @@ def main(model: str | None = None, server: str | None = None) -> None:
         finally:
             if server:
                 _drop(notes, rows)
+
+
+def _about(model: str) -> str:
+    if Path(model).is_dir():
+        return f"# The model is in {model}."
+    size = " of 0.5 GB" if model == MODEL else ""
+    return f"# The model is {model}. If it is not on this machine, it is a download{size}."
 
 
 def _places(server: str | None) -> tuple[str, str]:
@@ -90,10 +97,9 @@ def _kill_and_go_on(shell: Shell, place: str) -> None:
     ingest = ("ingest", "rows.jsonl", "--id", "id", "--to", place)
     shell.say(f"A larger ingest, of {ROWS:,} rows, is killed as soon as some are stored:")
     with shell.background(*ingest) as child:
-        _wait_until_some_are_stored(place, child)
+        _wait_until_some_are_stored(shell.seen_from_here(place), child)
         child.kill()
     shell.type("kill", "-9", "$!")
-    shell.harrier("info", place)
     shell.say("The same command goes on from there:")
     shell.harrier(*ingest)
     shell.say("Nothing is lost, nothing is there twice, and every vector is sound:")
