@@ -56,7 +56,7 @@ def _about(model: str) -> str:
     if Path(model).is_dir():
         return f"# The model is in {model}."
     size = " of 0.5 GB" if model == MODEL else ""
-    return f"# The model is {model}. If it is not on this machine, it is a download{size}."
+    return f"# The model is {model}, a download{size} if it is not here yet."
 
 
 def _places(server: str | None) -> tuple[str, str]:
