@@ -29,7 +29,7 @@ RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
 COPY pyproject.toml .
 RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked <<EOF
 set -e
-python - > requirements.txt <<PYTHON
+python - > requirements.txt <<'PYTHON'
 import re, tomllib
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 extras = project["optional-dependencies"]
