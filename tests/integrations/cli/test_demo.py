@@ -166,7 +166,7 @@ def shown_by(tmp_path: Path, *arguments: str, **more: str) -> str:
     offline = {"COLUMNS": "80", "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "TMPDIR": str(tmp_path / "tmp")}
     environment = {name: value for name, value in os.environ.items() if name != "HARRIER_MODEL"} | offline | more
     command = [*_DEMO, *arguments]
-    done = subprocess.run(command, check=False, capture_output=True, encoding="utf-8", env=environment, timeout=300)
+    done = subprocess.run(command, check=False, capture_output=True, encoding="utf-8", env=environment, timeout=540)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     assert not list((tmp_path / "tmp").glob("harrier-demo-*"))
@@ -199,7 +199,7 @@ def report(lines: list[str]) -> list[int]:
     return [int(number.replace(",", "")) for number in found.groups()]
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_nothing_breaks_within_a_word(stand_in_demo: str) -> None:
     """In eighty columns; what a break parts is there as a whole again once it is mended."""
     assert max(map(cell_len, stand_in_demo.splitlines())) <= 80
@@ -208,7 +208,7 @@ def test_nothing_breaks_within_a_word(stand_in_demo: str) -> None:
     assert "holds vectors of another space: vectors of stand-in and of other may not be compared" in shown
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_a_stand_in_says_so_in_one_quiet_line(stand_in_demo: str) -> None:
     """No failed look-up, and no comparison of what it cannot tell apart."""
     lines = stand_in_demo.splitlines()
@@ -218,7 +218,7 @@ def test_a_stand_in_says_so_in_one_quiet_line(stand_in_demo: str) -> None:
     assert "comparison" not in stand_in_demo
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_each_step_shows_what_it_says(stand_in_demo: str) -> None:
     """A right answer, runs that encode nothing or one note, a model that is refused, and a kill that costs nothing."""
     (first, search, prompt, second, edit, third, refused, started, kill, resumed, verified) = steps(stand_in_demo)
@@ -240,7 +240,7 @@ def test_each_step_shows_what_it_says(stand_in_demo: str) -> None:
     assert verified[1][0].endswith("; all sound")
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_on_a_server(postgres: str, built: Callable[..., Path], tmp_path: Path) -> None:
     """With a model that is there, it compares as well; its tables, also those of an earlier demo, go."""
     places = [f"{postgres}&table=harrier_demo_{name}" for name in ("notes", "rows")]
