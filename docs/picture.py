@@ -12,21 +12,33 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-WIDTH = 120
+WIDTH = 80  # columns, which a page shows without shrinking
+
+
+_INDENTED = r'x="([\d.]+)"( y="[\d.]+") textLength="([\d.]+)"([^>]*)>((?:&#160;)+)'
+_COLUMN = 12.2  # units: what a character takes in Rich's drawings
+
+
+def _moved(found: re.Match[str]) -> str:
+    """Move a text to the right instead of beginning it with blanks, which librsvg leaves out."""
+    blanks = _COLUMN * found[5].count(";")
+    x, length = float(found[1]) + blanks, float(found[3]) - blanks
+    return f'x="{x:g}"{found[2]} textLength="{length:g}"{found[4]}>'
 
 
 def main() -> None:
     """Run the demo in a terminal of so many columns, and draw what it printed."""
     environment = os.environ | {"COLUMNS": str(WIDTH), "FORCE_COLOR": "1"}
-    command = [sys.executable, "-m", "harrier_cli.demo"]
+    command = [sys.executable, "-m", "harrier_cli", "demo"]
     shown = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout  # noqa: S603
     console = Console(record=True, width=WIDTH, file=StringIO())
     console.print(Text.from_ansi(shown.rstrip()))
-    drawn = console.export_svg(title="make demo", unique_id="demo")
+    drawn = console.export_svg(title="harrier demo", unique_id="demo")
     # Without the fonts that it would fetch from elsewhere: a reader's own will do.
     drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
     drawn = drawn.replace("Fira Code, monospace", "ui-monospace, Menlo, Consolas, monospace")
-    lines = (line.rstrip() for line in drawn.splitlines())
+    drawn = re.sub(r"<text [^>]*>\n</text>", "", drawn)  # ends of lines
+    lines = (line.rstrip() for line in re.sub(_INDENTED, _moved, drawn).splitlines())
     Path(__file__).with_name("demo.svg").write_text("\n".join(line for line in lines if line) + "\n", encoding="utf-8")
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
+import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -12,18 +16,21 @@ from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DATABASES = ("postgres", "qdrant")
+KIT = ("harrier", "harrier-gpu", "demo", "worker")
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 # Of the Compose specification, what we use; a misspelt key would be an error there.
 KEYS = {
-    *("build", "depends_on", "deploy", "environment", "healthcheck", "image", "ports", "profiles", "restart"),
-    *("shm_size", "volumes"),
+    *("build", "command", "depends_on", "deploy", "environment", "healthcheck", "image", "ports", "profiles"),
+    *("restart", "shm_size", "stop_grace_period", "volumes"),
 }
 CHECK_KEYS = {"test", "interval", "timeout", "retries", "start_period"}
 
@@ -37,7 +44,8 @@ def mounts() -> Iterator[tuple[str, str, str]]:
 
 def test_only_known_keys() -> None:
     """At the top, in each service and in each health check."""
-    assert set(COMPOSE) == {"name", "services", "volumes"}
+    assert set(COMPOSE) == {"name", "services", "volumes", "x-harrier"}
+    assert set(SERVICES) == {*DATABASES, *KIT}
     assert {key for settings in SERVICES.values() for key in settings} <= KEYS
     assert {key for name in DATABASES for key in SERVICES[name]["healthcheck"]} <= CHECK_KEYS
 
@@ -65,12 +73,15 @@ def test_ports_are_of_this_machine_only(service: str) -> None:
 
 
 def test_databases_are_waited_for() -> None:
-    """Each says when it is ready, by TCP, and the kit starts no earlier."""
+    """Each says when it is ready, by TCP, and the kit starts no earlier; nobody waits for what they do not use."""
     for name in DATABASES:
         check = SERVICES[name]["healthcheck"]
         assert check["test"][0] == "CMD"
         assert "127.0.0.1" in " ".join(check["test"])
         assert SERVICES["harrier"]["depends_on"][name] == {"condition": "service_healthy"}
+    for name in ("demo", "worker"):
+        assert SERVICES[name]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+        assert any("@postgres/harrier" in word for word in SERVICES[name]["command"])
 
 
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False), (None, False)])
@@ -112,30 +123,153 @@ def test_an_index_can_be_built() -> None:
 
 
 def test_no_password_is_written_down() -> None:
-    """It comes from the environment, and without one nothing starts."""
+    """It comes from the environment or .env, which git ignores; commands other than `up` need none."""
     found = re.findall(r"^ *\w*(?:PASSWORD|KEY|TOKEN|SECRET)\w*: *(.*)$", TEXT, re.MULTILINE)
-    assert len(found) == 2
-    assert all(re.fullmatch(r"\$\{POSTGRES_PASSWORD:\?.+\}", value) for value in found)
+    assert found == ["${POSTGRES_PASSWORD-}"] * 2
+    assert not re.search(r"\$\{\w+:?\?", TEXT)  # of which every command makes an error
     assert "TRUST" not in TEXT.upper()
+    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
 
 
-def test_the_gpu_is_asked_for_by_profile() -> None:
-    """Who has none starts the databases all the same."""
-    assert SERVICES["harrier"]["profiles"] == ["gpu"]
-    [device] = SERVICES["harrier"]["deploy"]["resources"]["reservations"]["devices"]
+def test_the_example_of_settings() -> None:
+    """It has every variable of the file, with the default of each, and no password."""
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    settings = dict(re.findall(r"^#?([A-Z_]+)=(.*)$", example, re.MULTILINE))
+    assert settings == dict(re.findall(r"\$\{([A-Z_]+):?-([^}]*)\}", TEXT))
+    assert settings["POSTGRES_PASSWORD"] == ""
+
+
+def test_profiles() -> None:
+    """Who has no GPU starts the databases, and any command on the CPU, all the same."""
+    assert {name: SERVICES[name].get("profiles") for name in (*DATABASES, *KIT)} == {
+        "postgres": None,
+        "qdrant": None,
+        "harrier": ["cli"],
+        "harrier-gpu": ["gpu"],
+        "demo": ["demo"],
+        "worker": ["worker"],
+    }
+    [device] = SERVICES["harrier-gpu"]["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]
-    assert not any("profiles" in SERVICES[name] for name in DATABASES)
+    assert "nvidia-container-toolkit" in TEXT
+    built = {name: (SERVICES[name]["build"]["args"]["TORCH"], SERVICES[name]["image"]) for name in KIT}
+    assert built.pop("harrier-gpu") == ("cuda", "harrier-kit:cuda")
+    assert set(built.values()) == {("cpu", "harrier-kit:cpu")}
+
+
+@pytest.mark.parametrize("service", ["demo", "worker"])
+def test_commands_are_those_of_the_kit(service: str) -> None:
+    """Their words are known to the command line, which says so before it connects to anything."""
+    words = SERVICES[service]["command"]
+    command = [sys.executable, "-m", "harrier_cli", *words, "--help"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for option in (word for word in words if word.startswith("--")):
+        assert option in done.stdout
+
+
+def test_the_worker_may_finish() -> None:
+    """It is asked by its metrics whether it is well, it starts again, and it is waited for when it is stopped."""
+    worker = SERVICES["worker"]
+    port = worker["command"][worker["command"].index("--metrics") + 1]
+    assert f"127.0.0.1:{port}/metrics" in worker["healthcheck"]["test"][-1]
+    assert worker["restart"] == "unless-stopped"
+    assert worker["stop_grace_period"] == "2m"
+    assert all("stop_grace_period" in SERVICES[name] for name in (*KIT, "postgres"))
+
+
+# -- the image
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The instructions of the Dockerfile, with their continued lines and here-documents."""
+    found: list[tuple[str, str]] = []
+    lines = iter(DOCKERFILE.splitlines())
+    for line in lines:
+        if not line or line.startswith("#"):
+            continue
+        text = line
+        while text.endswith("\\"):
+            text = text[:-1] + next(lines)
+        if heredoc := re.search(r"<<(\w+)$", text):
+            for each in lines:
+                if each == heredoc[1]:
+                    break
+                text += f"\n{each}"
+        verb, _, rest = text.partition(" ")
+        found.append((verb, rest))
+    return found
 
 
 def test_the_container_does_not_run_as_root() -> None:
-    """It ends as another user, who owns what the volume is mounted on."""
-    steps = [line.split(maxsplit=1) for line in DOCKERFILE.splitlines() if line and not line.startswith("#")]
-    users = [rest for verb, rest in steps if verb == "USER"]
-    assert users == ["harrier"]
-    [(_, _, home)] = [mount for mount in mounts() if mount[0] == "harrier"]
-    after = steps[steps.index(["USER", "harrier"]) :]
-    assert ["RUN", f"mkdir -p {Path(home).relative_to('/home/harrier')}"] in after
-    assert re.fullmatch(r"python:3\.1[123]-slim-\w+", dict(steps)["FROM"])
+    """It ends as another user, who owns what the volumes are mounted on; and an init hands signals on."""
+    steps = instructions()
+    verbs = [verb for verb, _ in steps]
+    assert [rest for verb, rest in steps if verb == "USER"] == ["harrier"]
+    assert "RUN" not in verbs[verbs.index("USER") :]
+    [owned] = [rest for _, rest in steps if "--owner=harrier" in rest]
+    for service in KIT:
+        for _, _, target in (mount for mount in mounts() if mount[0] == service):
+            assert target in owned.split()
+    assert dict(steps)["ENTRYPOINT"] == '["tini", "--", "harrier"]'
+    assert re.fullmatch(r"python:3\.1[1234]-slim-\w+", dict(steps)["FROM"])
+
+
+def test_sources_change_no_layer_of_dependencies() -> None:
+    """They are copied behind all that fetches, which takes exactly what the tests ran with."""
+    steps = instructions()
+    [sources] = [place for place, step in enumerate(steps) if step == ("COPY", ". .")]
+    fetching = [rest for verb, rest in steps[:sources] if verb == "RUN" and "pip install" in rest]
+    assert len(fetching) == 2
+    for rest in fetching:
+        assert rest.startswith("--mount=type=cache,target=/root/.cache/pip")
+        assert len(re.findall("pip install", rest)) == len(re.findall("pip install --constraint constraints.txt", rest))
+    [last] = [rest for verb, rest in steps[sources:] if verb == "RUN" and "pip" in rest]
+    assert "--no-deps --no-build-isolation" in last
+
+
+def test_what_the_image_installs(tmp_path: Path) -> None:
+    """The script of the Dockerfile, run: all that the extra `all` asks for, and what builds the wheel."""
+    [script] = [rest for verb, rest in instructions() if verb == "RUN" and "<<EOF" in rest]
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "pip").write_text("#!/bin/sh\ncat requirements.txt\n")
+    (tmp_path / "pip").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command = ["sh", "-c", script.partition("<<EOF\n")[2]]
+    done = subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    asked = {canonicalize_name(Requirement(line).name) for line in done.stdout.splitlines()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    every = {
+        canonicalize_name(Requirement(each).name)
+        for asked_by in [project["dependencies"], *extras]
+        for each in asked_by
+    }
+    assert asked == (every - {"harrier-kit"}) | {"hatchling"}
+    pins = (line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines())
+    assert asked <= {canonicalize_name(name) for name in pins}
+
+
+@pytest.mark.parametrize(
+    ("torch", "asked"),
+    [
+        ("cpu", "--constraint constraints.txt --no-deps --index-url https://download.pytorch.org/whl/cpu torch"),
+        ("cuda", "--constraint constraints.txt torch"),
+        ("", None),
+        ("rocm", None),
+    ],
+)
+def test_which_torch_the_image_has(tmp_path: Path, torch: str, asked: str | None) -> None:
+    """The choice of the Dockerfile, made by the shell; another one than those two is an error."""
+    [choice] = [rest for verb, rest in instructions() if verb == "RUN" and 'case "$TORCH"' in rest]
+    (tmp_path / "pip").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "pip").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TORCH": torch}
+    command = ["sh", "-c", re.sub(r"^--mount=\S+ +", "", choice)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    assert (done.returncode == 0) == (asked is not None)
+    assert done.stdout == (f"install {asked}\n" if asked else "")
+    assert asked or "TORCH must be cpu or cuda" in done.stderr
 
 
 def test_the_image_is_built_of_what_the_wheel_is() -> None:
@@ -143,5 +277,13 @@ def test_the_image_is_built_of_what_the_wheel_is() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     kept = {line.removeprefix("!") for line in lines if line.startswith("!")}
     assert lines[0] == "*"
-    assert kept == {"harrier_core", "adapters", "integrations", "pyproject.toml", "README.md", "LICENSE"}
+    assert kept == {
+        "harrier_core",
+        "adapters",
+        "integrations",
+        "pyproject.toml",
+        "constraints.txt",
+        "README.md",
+        "LICENSE",
+    }
     assert all((ROOT / name).exists() for name in kept)

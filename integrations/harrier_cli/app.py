@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from harrier_cli import failures, ingesting, syncing
+from harrier_cli.ending import terminable
 from harrier_cli.options import AsJson, ModelName, encoder_of
 from harrier_cli.output import Bar, say, say_json, shortened, shown, tell_each
 from harrier_cli.places import FORMS, existing
@@ -20,7 +21,7 @@ _HELP = f"""Search texts by what they mean, with Microsoft's Harrier embedding m
 A PLACE is {FORMS}. A password belongs into PGPASSWORD or ~/.pgpass, Qdrant's key into QDRANT_API_KEY.
 
 Exit codes: 0 fine; 1 done, but something was rejected or is unsound; 2 wrong usage; 3 cannot be done; 130 interrupted;
-141 the reader of the output is gone. HARRIER_DEBUG=1 shows tracebacks.
+141 the reader of the output is gone; 143 terminated. HARRIER_DEBUG=1 shows tracebacks.
 """
 
 app = typer.Typer(
@@ -43,10 +44,11 @@ Instruction = Annotated[
 def main() -> None:
     """Run the command line, and exit with its code."""
     failures.warn_in_a_line()
-    try:
-        code = app(prog_name="harrier", standalone_mode=False)
-    except (Exception, KeyboardInterrupt) as error:
-        code = failures.explain(error)
+    with terminable():
+        try:
+            code = app(prog_name="harrier", standalone_mode=False)
+        except (Exception, KeyboardInterrupt) as error:
+            code = failures.explain(error)
     sys.exit(code or failures.FINE)
 
 
@@ -209,11 +211,21 @@ def prompt(
 
 
 @app.command()
-def demo(model: ModelName = None) -> None:
-    """Show the kit at work, on texts that it brings along."""
+def demo(
+    model: ModelName = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="A Postgres, postgresql://..., instead of an embedded one. The demo drops harrier_demo_notes and "
+            "harrier_demo_rows there, before it begins and when it ends.",
+        ),
+    ] = None,
+) -> None:
+    """Show what the kit does, by running its commands on sample texts. It takes about a minute."""
     from harrier_cli.demo import main as show
 
-    show(model)
+    show(model, server)
 
 
 def _task(name: str | None, instruction: str | None) -> str | Task | None:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import typer
 from typer.core import TyperGroup
 
+from harrier_cli.ending import code_of_interrupt
 from harrier_core import HarrierError
 
 FINE, UNSOUND, WRONG_USAGE, CANNOT, INTERRUPTED, READER_GONE = 0, 1, 2, 3, 130, 141
@@ -58,7 +59,7 @@ def explain(error: BaseException) -> int:
 
 def _line(error: BaseException) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt):
-        return str(error) or "interrupted", INTERRUPTED
+        return str(error) or "interrupted", code_of_interrupt(INTERRUPTED)
     if isinstance(error, _BadUsage):
         return f"{_bad_usage(error)}; see '{error.ctx.command_path if error.ctx else 'harrier'} --help'", WRONG_USAGE
     if isinstance(error, HarrierError):
