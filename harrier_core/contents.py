@@ -17,6 +17,7 @@ from harrier_core.values import plain, unstorable
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from harrier_core.space import EmbeddingSpace
     from harrier_core.store import OpenStore, Stored, VectorStore
 
 _REMOVED = 10_000  # records that are removed at once, where there may be any number
@@ -39,14 +40,18 @@ class Contents:
     def _opened(self) -> OpenStore:
         """Return the store, open for the space that it has; where it is open already, it costs nothing."""
         if self._handle is None:
-            space = self.store.space()
-            if space is None:
-                self.store.describe()  # it raises StoreMissing, in the store's own words
-                raise StoreMissing(f"there is nothing in {self.store}; ingest something into it first")
-            self._handle = self.store.open(space)
+            self._handle = self.store.open(self.space())
         return self._handle
 
     # -- reading
+
+    def space(self) -> EmbeddingSpace:
+        """Return the space of the vectors that are there. Raise StoreMissing if there is nothing."""
+        space = self.store.space()
+        if space is None:
+            self.store.describe()  # it raises StoreMissing, in the store's own words
+            raise StoreMissing(f"there is nothing in {self.store}; ingest something into it first")
+        return space
 
     def count(self) -> int:
         """Return how many chunks there are."""

@@ -129,7 +129,7 @@ ROOMS: dict[str, set[str]] = {
         *("embedder", "errors", "filters", "options", "passages", "records", "store", "tasks", "types"),
         "numpy",
     },
-    "contents": {"checks", "errors", "filters", "parts", "records", "store", "values"},
+    "contents": {"checks", "errors", "filters", "parts", "records", "space", "store", "values"},
     "parts": {"embedder", "errors", "foreign", "opening", "store"},
     "verify": {"embedder", "errors", "records", "store", "numpy"},
     "index": {
