@@ -338,10 +338,8 @@ def test_light_to_import() -> None:
 
 def test_public_names() -> None:
     """__all__ is sorted and complete, and every name in it is there."""
-    public = {name for name in vars(harrier_core) if not name.startswith("_") and name[0].isupper()} | {
-        "open_store",
-        "open_stores",
-    }
+    public = {name for name in vars(harrier_core) if not name.startswith("_") and name[0].isupper()}
+    public |= {"open_store", "open_stores"}
     assert harrier_core.__all__ == sorted(public)
 
 

@@ -52,8 +52,8 @@ def main() -> None:
     try:
         code = app(prog_name="harrier", standalone_mode=False)
         sys.stdout.flush()
-    except SystemExit:  # of Rich, which prints the help, when its reader is gone
-        code = failures.READER_GONE
+    except SystemExit as end:  # Rich, which prints the help, exits with 1 if its reader is gone
+        code = end.code and failures.READER_GONE
     except (Exception, KeyboardInterrupt) as error:
         code = failures.explain(error)
     sys.exit(code or failures.FINE)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from harrier_cli import failures
+from harrier_cli.defaults import setting
 from harrier_cli.options import AsJson, Device, Dtype, ModelName, Place, place_of
 from harrier_cli.output import Bar, report, say, say_json, shown, tell, tell_each
 from harrier_cli.places import existing
@@ -143,7 +144,7 @@ def models(*, model: ModelName = None, as_json: AsJson = False) -> None:
     """List the published models, what they need, and what this machine would run them on, and why."""
     from harrier_cli.listing import listed
 
-    found = listed(model)
+    found = listed(setting("model", model))
     if as_json:
         say_json(found)
         return

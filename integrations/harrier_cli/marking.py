@@ -14,7 +14,8 @@ from math import log
 
 Span = tuple[int, int]  # of a text: where it begins and ends
 
-_WORD = re.compile(r"\w+")
+# Letters, and the vowel signs of Arabic and Indic scripts, which Python counts as none.
+_WORD = re.compile(r"[\w\u0610-\u061a\u064b-\u0670\u0900-\u0963\u0966-\u0dff]+")
 # Han, kana, bopomofo; Thai, Lao, Khmer, Myanmar.
 _UNPARTED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3100-\u312f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
@@ -81,7 +82,14 @@ def found_in(text: str, query: Query) -> list[Found]:
             for at in range(run.start(), run.end())
             if folded.startswith(pair, at) and at + len(pair) <= run.end()
         ]
-    return [Found(places[begin], places[end - 1] + 1, term) for begin, end, term in sorted(found)]
+    return [Found(places[begin], _with_marks(text, places[end - 1] + 1), term) for begin, end, term in sorted(found)]
+
+
+def _with_marks(text: str, end: int) -> int:
+    """Return where a part ends whose last character has its accents behind it."""
+    while end < len(text) and unicodedata.combining(text[end]):
+        end += 1
+    return end
 
 
 def _term(word: str, terms: Iterable[str]) -> str | None:
@@ -152,22 +160,19 @@ def best_part(text: str, query: Query, weights: Weights, room: int) -> Span:
     """
     spans = sentences(text) or [(0, len(text))]
     found = [found_in(text[begin:end], query) for begin, end in spans]
-    best, best_score = (0, 0), 0.0
+    best, best_score = (0, _last_within(spans, 0, room)), 0.0
     for first in range(len(spans)):
-        last = first
-        while last + 1 < len(spans) and spans[last + 1][1] - spans[first][0] <= room:
-            last += 1
-        score = weights.of_terms(each for part in found[first : last + 1] for each in part)
-        # Of equals the one that begins with a word of the query.
-        if score > best_score + 1e-9 and (found[first] or best_score == 0):
-            best, best_score = (first, last), score
-    if not best_score:
-        best = (0, _last_within(spans, room))
+        if found[first]:
+            last = _last_within(spans, first, room)
+            score = weights.of_terms(each for part in found[first : last + 1] for each in part)
+            if score > best_score:
+                best, best_score = (first, last), score
     return spans[best[0]][0], spans[best[1]][1]
 
 
-def _last_within(spans: Sequence[Span], room: int) -> int:
-    last = 0
-    while last + 1 < len(spans) and spans[last + 1][1] - spans[0][0] <= room:
+def _last_within(spans: Sequence[Span], first: int, room: int) -> int:
+    """Return the last sentence that has room behind the first one."""
+    last = first
+    while last + 1 < len(spans) and spans[last + 1][1] - spans[first][0] <= room:
         last += 1
     return last
