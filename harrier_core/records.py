@@ -226,7 +226,7 @@ class IngestReport:
         return "; ".join(said)
 
     def __str__(self) -> str:
-        rate = f" ({self.encoded / self.seconds:,.0f} chunks encoded a second)" if self.encoded and self.seconds else ""
+        rate = f" ({self.encoded / self.seconds:,.1f} encoded a second)" if self.encoded and self.seconds else ""
         return f"{counted(self.records, 'record')} in {self.seconds:.1f} s{rate}; {self.changes}"
 
 

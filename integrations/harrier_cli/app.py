@@ -137,8 +137,7 @@ _EXAMPLES = {
     "ingest": (
         "harrier ingest notes/ --to 'pgvector:index?table=notes'",
         "harrier ingest docs/ --prune --dry-run",
-        "harrier ingest --from postgresql://me@host/shop --table products \\",
-        "    --id sku --text description --to qdrant:index",
+        "harrier ingest --from postgresql://me@host/shop --table products --id sku",
     ),
     "search": (
         "harrier search \"how do vaccines work\" --in 'pgvector:index?table=notes'",

@@ -72,7 +72,9 @@ def _help(text: str | None, epilog: str | None) -> str | None:
         return None
     paragraphs = [" ".join(each.split()) for each in inspect.cleandoc(text).split("\n\n")]
     if epilog is not None:
-        paragraphs.append("\n".join(["[bold]Examples[/bold]", *(f"  {line}" for line in epilog.splitlines())]))
+        # A line that begins with markup keeps its indent.
+        lines = [f"[cyan]  {line}[/cyan]" for line in epilog.splitlines()]
+        paragraphs.append("\n".join(["[bold]Examples[/bold]", *lines]))
     return "\n\n".join(paragraphs)
 
 

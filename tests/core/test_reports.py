@@ -58,7 +58,7 @@ def test_an_ingest_s_report_as_text() -> None:
     """Thousands have commas, and what did not happen is left out."""
     report = IngestReport(records=12_345, written=2_000, unchanged=9_876, deleted=3, encoded=1_999, seconds=2.0)
     expected = (
-        "12,345 records in 2.0 s (1,000 chunks encoded a second); 2,000 chunks written (1,999 encoded); "
+        "12,345 records in 2.0 s (999.5 encoded a second); 2,000 chunks written (1,999 encoded); "
         "9,876 unchanged, 3 deleted"
     )
     assert str(report) == expected
