@@ -3,8 +3,11 @@
 Importing it loads neither torch nor any framework.
 """
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from harrier_core.cache import CachedEncoder
 from harrier_core.chunking import Chunking
+from harrier_core.contents import Contents
 from harrier_core.embedder import Embedder, Encoded
 from harrier_core.encoder import Encoder
 from harrier_core.errors import (
@@ -45,12 +48,12 @@ from harrier_core.errors import (
 from harrier_core.index import Index
 from harrier_core.indexes import Hnsw, IndexKind
 from harrier_core.ingest import Pruning
-from harrier_core.opening import open_store
+from harrier_core.opening import open_store, open_stores
 from harrier_core.query import Search
 from harrier_core.records import Chunk, IngestReport, Match, Record, Skipped, VerifyReport
 from harrier_core.space import EmbeddingSpace
 from harrier_core.stats import Stats
-from harrier_core.store import Facts, Hashes, OpenStore, Split, Stored, VectorStore, Write, Written
+from harrier_core.store import Facts, Hashes, Neighbours, OpenStore, Split, Stored, VectorStore, Write, Written
 from harrier_core.tasks import Task
 
 __all__ = [
@@ -58,6 +61,7 @@ __all__ = [
     "CachedEncoder",
     "Chunk",
     "Chunking",
+    "Contents",
     "DeviceError",
     "Embedder",
     "EmbeddingSpace",
@@ -85,6 +89,7 @@ __all__ = [
     "ModelUnsafe",
     "ModelUnsupported",
     "ModelWarning",
+    "Neighbours",
     "NotText",
     "OpenStore",
     "OutOfMemory",
@@ -115,4 +120,17 @@ __all__ = [
     "Written",
     "WrongSpace",
     "open_store",
+    "open_stores",
 ]
+
+if _TYPE_CHECKING:
+    __version__: str
+else:
+
+    def __getattr__(name: str) -> str:
+        """Return `__version__`, of the installed distribution; few need it, and reading it takes a moment."""
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("harrier-kit")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from harrier_core.checks import check_integer
 from harrier_core.errors import SettingError, StoreMissing
 from harrier_core.filters import decided, parse
+from harrier_core.parts import store_of
 from harrier_core.records import MOST_ID_BYTES
 from harrier_core.values import plain, unstorable
 
 if TYPE_CHECKING:
-    from harrier_core.embedder import Embedder
-    from harrier_core.records import VerifyReport
-    from harrier_core.store import OpenStore, Stored
+    from types import TracebackType
+
+    from harrier_core.space import EmbeddingSpace
+    from harrier_core.store import OpenStore, Stored, VectorStore
 
 _REMOVED = 10_000  # records that are removed at once, where there may be any number
 _FIRST = (0,)  # of a record's chunks there is always a first, and all have the record's metadata
@@ -25,16 +26,32 @@ _FIRST = (0,)  # of a record's chunks there is always a first, and all have the 
 Where = Mapping[str, Any]
 
 
-class Contents(ABC):
-    """The records of an Index, as they are stored."""
+class Contents:
+    """The records of a store, as they are stored, whichever model their vectors are of: no model is needed.
 
-    encoder: Embedder
+    An Index is its Contents as well. Any number of threads may use one at once.
+    """
 
-    @abstractmethod
+    def __init__(self, store: VectorStore | str) -> None:
+        """Take a store, or its URL as `open_store` takes it. It opens nothing yet."""
+        self.store = store_of(store)
+        self._handle: OpenStore | None = None
+
     def _opened(self) -> OpenStore:
-        """Return the store, open for the encoder's space; where it is open already, it costs nothing."""
+        """Return the store, open for the space that it has; where it is open already, it costs nothing."""
+        if self._handle is None:
+            self._handle = self.store.open(self.space())
+        return self._handle
 
     # -- reading
+
+    def space(self) -> EmbeddingSpace:
+        """Return the space of the vectors that are there. Raise StoreMissing if there is nothing."""
+        space = self.store.space()
+        if space is None:
+            self.store.describe()  # it raises StoreMissing, in the store's own words
+            raise StoreMissing(f"there is nothing in {self.store}; ingest something into it first")
+        return space
 
     def count(self) -> int:
         """Return how many chunks there are."""
@@ -84,15 +101,12 @@ class Contents(ABC):
         """Return a list of what `read` yields, without holding up the event loop."""
         return await asyncio.to_thread(lambda: list(self.read(record_ids, where, limit=limit, offset=offset)))
 
-    def verify(self, sample: int = 100, on_progress: Callable[[VerifyReport], None] | None = None) -> VerifyReport:
-        """Tell whether what is stored is what belongs there: look at every chunk, and encode some `sample` of them.
-
-        A vector of another length than one, with NaN, or of a text that was changed behind the kit's back is reported.
-        A CachedEncoder's cache is not asked: the vectors are made again.
-        """
-        from harrier_core.verify import verify
-
-        return verify(self._opened(), self.encoder.uncached, sample, on_progress)
+    def missing(self, record_ids: Iterable[str]) -> list[str]:
+        """Return those of these ids that no record has, each once, in their order."""
+        asked = list(dict.fromkeys(record_ids))
+        storable = _listed(asked)
+        known = self._opened().known(storable) if storable else {}
+        return [each for each in asked if plain(each) not in known]
 
     # -- removing
 
@@ -136,6 +150,20 @@ class Contents(ABC):
     def build_indexes(self) -> None:
         """Build what searches need, once loads are over, unless somebody else loads or builds."""
         self._opened().build_indexes()
+
+    # -- life
+
+    def close(self) -> None:
+        """Close the store; what is stored stays."""
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def _removed(store: OpenStore, ids: Sequence[str]) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -90,6 +92,33 @@ def _best_dtype(device: torch.device) -> tuple[str, str]:
             return "bfloat16", "its GPU computes in bfloat16"
         return "float32", "its GPU has no bfloat16"
     return "float32", "float32 is the exact and, off a GPU, mostly the faster format"
+
+
+def memory_of(device: str) -> int | None:
+    """Return how many bytes of memory a device has for this process, or None if that cannot be told."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    if device == "mps":
+        return int(torch.mps.recommended_max_memory())
+    if device != "cpu":
+        return None
+    limits = [limit for limit in (_physical_memory(), _container_memory()) if limit is not None]
+    return min(limits, default=None)
+
+
+def _physical_memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None
+
+
+def _container_memory() -> int | None:
+    """Return the limit that Linux sets to a container, if there is one."""
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # another system; "max"
+            return int(Path(file).read_text(encoding="ascii"))
+    return None
 
 
 def release_memory(device: str) -> None:

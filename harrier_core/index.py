@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Never, Self
@@ -13,20 +13,18 @@ from harrier_core.contents import Contents
 from harrier_core.errors import StoreMissing
 from harrier_core.foreign import OF_INDEX, no_attribute, refuse_records
 from harrier_core.ingest import Ingest, Pruning
-from harrier_core.parts import embedder_of, store_of
+from harrier_core.parts import embedder_of
 from harrier_core.progress import Progress, shown
 from harrier_core.searching import Searching
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from numpy.typing import ArrayLike
 
     from harrier_core.chunking import Chunking
     from harrier_core.embedder import Embedder
     from harrier_core.key_values import KeyValues
     from harrier_core.parts import HasIndexEncoder
-    from harrier_core.records import Ingestible, IngestReport
+    from harrier_core.records import Ingestible, IngestReport, VerifyReport
     from harrier_core.space import EmbeddingSpace
     from harrier_core.store import OpenStore, VectorStore
 
@@ -49,11 +47,10 @@ class Index(Searching, Contents):
         its `index_encoder`: LangChain's HarrierEmbeddings, LlamaIndex's HarrierEmbedding. chunking: how records that
         are longer are cut; without it a record longer than the model takes is rejected.
         """
-        self.store = store_of(store)
+        super().__init__(store)
         self.encoder = embedder_of(encoder)
         self.chunking = chunking
         self._space: EmbeddingSpace | None = None
-        self._handle: OpenStore | None = None
 
     def using(self, encoder: Embedder | HasIndexEncoder) -> Index:
         """Return an index over the same store, with another encoder of the same space. Closing either closes both."""
@@ -163,19 +160,17 @@ class Index(Searching, Contents):
         self.store.drop()
         self._handle = None
 
+    def verify(self, sample: int = 100, on_progress: Callable[[VerifyReport], None] | None = None) -> VerifyReport:
+        """Tell whether what is stored is what belongs there: look at every chunk, and encode some `sample` of them.
+
+        A vector of another length than one, with NaN, or of a text that was changed behind the kit's back is reported.
+        A CachedEncoder's cache is not asked: the vectors are made again.
+        """
+        from harrier_core.verify import verify
+
+        return verify(self._opened(), self.encoder.uncached, sample, on_progress)
+
     # -- life
-
-    def close(self) -> None:
-        """Close the store; the encoder is its owner's."""
-        self.store.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __copy__(self) -> Self:
         """Return the Index itself: its settings do not change, and a store may be one of this process."""

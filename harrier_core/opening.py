@@ -14,12 +14,28 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from harrier_core.errors import SettingError
+from harrier_core.store import Neighbours
 
 if TYPE_CHECKING:
     from harrier_core.store import VectorStore
 
 _GROUP = "harrier.stores"
 _DRIVER = re.compile(r"\A(\w+)\+\w+(?=://)")
+
+
+def open_stores(url: str) -> list[VectorStore]:
+    """Return a store for each of the kit's tables or collections in the database or folder that a URL names.
+
+    Which one of them the URL names makes no difference. Close each of the stores. Raise StoreMissing if there is no
+    such folder, and SettingError if the adapter cannot list its stores.
+    """
+    store = open_store(url)
+    try:
+        if not isinstance(store, Neighbours):
+            raise SettingError(f"{store} cannot list what is beside it; name each index by its URL")
+        return store.neighbours()
+    finally:
+        store.close()
 
 
 def open_store(url: str) -> VectorStore:

@@ -11,6 +11,7 @@ from uuid import UUID, uuid5
 
 import orjson
 
+from harrier_core.plurals import counted
 from harrier_core.values import NoForm, plain, unstorable
 
 if TYPE_CHECKING:
@@ -230,21 +231,22 @@ class IngestReport:
         added = {name: getattr(self, name) + getattr(other, name) for name in counts}
         return IngestReport(**added, seconds=max(self.seconds, other.seconds))
 
-    def __str__(self) -> str:
-        rate = self.records / self.seconds if self.seconds else 0.0
-        said = [
-            f"{self.records:,} records in {self.seconds:.1f} s ({rate:,.0f} a second)",
-            f"{self.written:,} chunks written ({self.encoded:,} encoded)",
-            f"{self.unchanged:,} unchanged, {self.deleted:,} deleted",
-        ]
+    @property
+    def changes(self) -> str:
+        """What it did, or would do, without the time that it took."""
+        written = f"{counted(self.written, 'chunk')} written ({self.encoded:,} encoded)"
+        said = [written, f"{self.unchanged:,} unchanged, {self.deleted:,} deleted"]
         if self.rejected:
-            said.append(
-                f"{len(self.rejected):,} records rejected, the first, {self.rejected[0][0]!r}, because "
-                f"it {self.rejected[0][1]}"
-            )
+            name, reason = self.rejected[0]
+            which = f"the first, {name!r}," if len(self.rejected) > 1 else repr(name)
+            said.append(f"{counted(len(self.rejected), 'record')} rejected, {which} because it {reason}")
         if self.repeated:
-            said.append(f"{len(self.repeated):,} ids came more than once")
+            said.append(f"{counted(len(self.repeated), 'id')} came more than once")
         return "; ".join(said)
+
+    def __str__(self) -> str:
+        rate = f" ({self.encoded / self.seconds:,.1f} encoded a second)" if self.encoded and self.seconds else ""
+        return f"{counted(self.records, 'record')} in {self.seconds:.1f} s{rate}; {self.changes}"
 
 
 @dataclass(slots=True)
@@ -262,13 +264,13 @@ class VerifyReport:
         return not self.problems
 
     def __str__(self) -> str:
-        said = f"{self.checked:,} chunks checked, {self.encoded:,} of them encoded again"
+        said = f"{counted(self.checked, 'chunk')} checked, {self.encoded:,} of them encoded again"
         if self.encoded:
             said += f" (least cosine {self.least_cosine:.4f})"
         if self.sound:
             return f"{said}; all sound"
         record_id, problem = self.problems[0]
-        return f"{said}; {len(self.problems):,} problems, the first: record {record_id!r} {problem}"
+        return f"{said}; {counted(len(self.problems), 'problem')}, the first: record {record_id!r} {problem}"
 
 
 class Unstorable(Exception):

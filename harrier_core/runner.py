@@ -20,12 +20,12 @@ from harrier_core.checkpoint import Checkpoint
 from harrier_core.decoder import Decoder
 from harrier_core.device import Placement
 from harrier_core.errors import DeviceError, ModelUnsupported, ModelWarning
-from harrier_core.fallback import Fallback
 from harrier_core.models import Model, weight_files
 from harrier_core.stats import Meter
 from harrier_core.token_rows import Row
 
 if TYPE_CHECKING:
+    from harrier_core.fallback import Fallback
     from harrier_core.types import Vectors
 
 Hidden = Callable[[], torch.Tensor]  # waits for final hidden states, (rows, dimensions), float32, on the host
@@ -167,6 +167,8 @@ def _load_fallback(model: Model, placement: Placement, reason: ModelUnsupported)
             f"int8 is for models that the kit's own forward pass knows, and not {model.name}, for "
             f"{reason}; use dtype='float32'"
         ) from None
+    from harrier_core.fallback import Fallback  # transformers takes a second to import, and few models need it
+
     fallback = Fallback(model.folder, placement)
     warnings.warn(
         f"{model.name} runs on plain transformers, which is slower: the kit's own forward pass does not know it, "

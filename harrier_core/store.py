@@ -116,6 +116,7 @@ class Facts:
     indexed: bool | None = None  # whether searches use an index
     bytes: int | None = None
     health: str = "fine"
+    records: int | None = None
 
 
 class IngestStore(Protocol):
@@ -186,6 +187,14 @@ class VectorStore(Protocol):
 
     def close(self) -> None:
         """Let go of connections; what is stored stays."""
+
+
+@runtime_checkable
+class Neighbours(Protocol):
+    """A store of a database or folder that can have others beside it."""
+
+    def neighbours(self) -> list[VectorStore]:
+        """Return the kit's stores that are there, in the order of their names; the store itself if it is there."""
 
 
 @runtime_checkable

@@ -148,6 +148,8 @@ class Stub:
     def route(self, method: str, path: str, body: bytes) -> tuple[str, Callable[[], Any]]:
         """A request's name, and what it does."""
         said = json.loads(body) if body else {}
+        if (method, path) == ("GET", "/collections"):
+            return "list", self.local.get_collections
         _, _, name, *rest = path.split("/")
         collection: dict[tuple[str, ...], tuple[str, Callable[[], Any]]] = {
             ("GET",): ("get", lambda: self.local.get_collection(name)),
@@ -398,7 +400,12 @@ class _Collections(_Service, collections_service.CollectionsServicer):
         return self.run("get", context, work)
 
     def List(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
-        return self.run("list", context, messages.ListCollectionsResponse)
+        def work() -> Any:
+            names = [each.name for each in self.stub.local.get_collections().collections]
+            found = [messages.CollectionDescription(name=name) for name in names]
+            return messages.ListCollectionsResponse(collections=found)
+
+        return self.run("list", context, work)
 
     def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
         def work() -> Any:

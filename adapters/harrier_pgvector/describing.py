@@ -6,12 +6,21 @@ from typing import Any
 
 from psycopg import Connection, sql
 
-from harrier_core.errors import StoreError, StoreMissing
+from harrier_core.errors import SpaceError, StoreError, StoreMissing
+from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Facts
 from harrier_pgvector.building import is_small
 from harrier_pgvector.opening import TableName
 from harrier_pgvector.schema import INDEXES, SIZE
 from harrier_pgvector.session import ask
+
+# Tables whose vectors have a comment; a partition is a part of another table.
+_COMMENTED = """
+    SELECT n.nspname, c.relname, col_description(c.oid, a.attnum) FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'embedding' AND NOT a.attisdropped
+    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND col_description(c.oid, a.attnum) IS NOT NULL
+    ORDER BY 1, 2"""
 
 
 def describe(connection: Connection[Any], name: TableName) -> Facts:
@@ -23,7 +32,9 @@ def describe(connection: Connection[Any], name: TableName) -> Facts:
     except StoreError as error:  # a table that is not one of the kit's, or a newer kit's
         return Facts(None, health=str(error))
     table = opened.table
-    [chunks] = _row(connection, sql.SQL("SELECT count(*) FROM {}").format(table.name), [])
+    [chunks, records] = _row(
+        connection, sql.SQL("SELECT count(*), count(*) FILTER (WHERE number = 0) FROM {}").format(table.name), []
+    )
     [size] = _row(connection, SIZE, table.names)
     indexed = table.nearest in ask(connection, INDEXES, table.names).fetchall()
     health = "fine"
@@ -33,7 +44,21 @@ def describe(connection: Connection[Any], name: TableName) -> Facts:
             health = "its searches use no index; run an ingest to its end, which builds it"
         elif missing:
             health = f"filters on {missing} have no index of their own; run an ingest to its end, which builds it"
-    return Facts(opened.space, chunks, indexed, size, health)
+    return Facts(opened.space, chunks, indexed, size, health, records)
+
+
+def tables(connection: Connection[Any]) -> list[tuple[str, str]]:
+    """Return the schemas and names of the tables whose vectors have a space, as those of the kit do."""
+    found = ask(connection, _COMMENTED, []).fetchall()
+    return [(schema, name) for schema, name, comment in found if _is_space(comment)]
+
+
+def _is_space(comment: str) -> bool:
+    try:
+        EmbeddingSpace.from_json(comment)
+    except SpaceError:
+        return False
+    return True
 
 
 def _row(connection: Connection[Any], query: Any, bound: Any) -> tuple[Any, ...]:  # noqa: ANN401  # as psycopg has it

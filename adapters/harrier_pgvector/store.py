@@ -16,9 +16,9 @@ from harrier_core.errors import SettingError, StoreMissing, StoreUnavailable, St
 from harrier_core.extras import require
 from harrier_core.indexes import Hnsw, IndexKind, checked_indexes
 from harrier_core.space import EmbeddingSpace
-from harrier_core.store import Facts
+from harrier_core.store import Facts, VectorStore
 from harrier_pgvector.connections import CLOSED, Connections
-from harrier_pgvector.describing import describe
+from harrier_pgvector.describing import describe, tables
 from harrier_pgvector.embedded import check_index, start
 from harrier_pgvector.given import DEFAULTS, KEYWORDS, Aliases, Database, Names, checked_database
 from harrier_pgvector.hnsw import checked
@@ -149,6 +149,15 @@ class PgVectorStore:
     def describe(self) -> Facts:
         """Return what the database says of the table. Raise StoreMissing if there is none."""
         return self._reach().run(lambda connection: describe(connection, self._name))
+
+    def neighbours(self) -> list[VectorStore]:
+        """Return a store for each of the kit's tables in the database, in the order of schemas and names."""
+        return [self._beside(*each) for each in self._reach().run(tables)]
+
+    def _beside(self, schema: str, table: str) -> PgVectorStore:
+        store = PgVectorStore.__new__(PgVectorStore)
+        store._set(self._where, **{**self._settings, "schema": schema, "table": table})
+        return store
 
     def create_langchain_view(self, name: str, *, as_owner: bool = False) -> None:
         """Make a view, in the same schema, that langchain-postgres's PGVectorStore can search, and not write to.

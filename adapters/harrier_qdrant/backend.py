@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from harrier_core.types import Vectors
 
 
+CLOSED = "this store is closed; make another one"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
     """One vector to search for."""
@@ -49,6 +52,9 @@ class Backend(Protocol):
 
     def bytes(self) -> int | None:
         """Return the size of the collection on disk, or None if it cannot be told."""
+
+    def names(self) -> list[str]:
+        """Return the names of the kit's collections in the same folder or on the same server."""
 
     def create(self, space: EmbeddingSpace) -> None:
         """Create the collection, unless somebody else was faster."""

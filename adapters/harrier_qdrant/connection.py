@@ -22,12 +22,12 @@ from qdrant_client import grpc as messages
 
 from harrier_core.errors import SettingError, StoreError, StoreFull, StoreUnavailable, StoreWarning
 from harrier_qdrant.aside import Begun, Later, Work
-from harrier_qdrant.wire import CLOSED, ERRORS, STOPPED, Patience, Refused, Trouble, is_closed
+from harrier_qdrant.backend import CLOSED
+from harrier_qdrant.given import MEMORY
+from harrier_qdrant.wire import ERRORS, STOPPED, Patience, Refused, Trouble, is_closed
 
 T = TypeVar("T")
 Part = TypeVar("Part")
-
-MEMORY = ":memory:"
 
 _UPLOADS = 4  # requests in flight of one write
 _LOOKS = 16  # requests in flight beside those of callers' threads

@@ -8,19 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harrier_core.errors import SettingError, StoreUnavailable
+from harrier_core.errors import SettingError, StoreMissing, StoreUnavailable
 from harrier_core.extras import require
 from harrier_core.records import Chunk
 from harrier_core.shared import Held
 from harrier_core.space import EmbeddingSpace
 from harrier_qdrant.aside import Later
-from harrier_qdrant.backend import Query
+from harrier_qdrant.backend import CLOSED, Query
 from harrier_qdrant.edge_process import EdgeProcess, Pin, processes
 from harrier_qdrant.filters import Filter
-from harrier_qdrant.folder import BESIDE, size_of
+from harrier_qdrant.folder import BESIDE, collections, size_of
 from harrier_qdrant.points import Found, batches, payload_of, redescribed
 from harrier_qdrant.schema import Layout, Shape
-from harrier_qdrant.wire import CLOSED
 
 if TYPE_CHECKING:
     from harrier_core.types import Vectors
@@ -71,6 +70,14 @@ class EdgeBackend:
     def bytes(self) -> int:
         """Return the size of the collection on disk."""
         return size_of(self._folder)
+
+    def names(self) -> list[str]:
+        """Return the names of the kit's collections in the same folder. Raise StoreMissing if there is none."""
+        place = self._folder.parent
+        names = collections(place)
+        if not names:
+            raise StoreMissing(f"there is no collection in {place}; ingest something into it first")
+        return names
 
     def create(self, space: EmbeddingSpace) -> None:
         """Create the collection, unless another process was faster."""

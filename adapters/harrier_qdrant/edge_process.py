@@ -19,6 +19,7 @@ from weakref import WeakSet
 from harrier_core.errors import StoreError, StoreMissing, StoreUnavailable, StoreUnsuitable, StoreWarning
 from harrier_core.shared import Shared
 from harrier_core.space import EmbeddingSpace
+from harrier_qdrant.backend import CLOSED
 from harrier_qdrant.folder import (
     CONFIG,
     ENGINE,
@@ -32,7 +33,6 @@ from harrier_qdrant.folder import (
     rights_for,
 )
 from harrier_qdrant.schema import LAYOUT, LAYOUT_VERSION, Damaged, Layout, Shape, missing
-from harrier_qdrant.wire import CLOSED
 
 # When the process that had a folder was killed, its engine still finishes what it is at, and writes out what it has.
 _PATIENCE = 10.0

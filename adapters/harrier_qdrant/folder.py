@@ -90,6 +90,12 @@ def check_place(collection: Path) -> None:
     raise StoreUnsuitable(f"{place} is not empty and holds no collection of this kit; use an empty or new folder")
 
 
+def collections(place: Path) -> list[str]:
+    """Return the names of the kit's collections in a folder, which need not exist."""
+    with errors_of(place):
+        return [each.name for each in place.iterdir() if _is_collection(each)] if place.is_dir() else []
+
+
 def _is_collection(folder: Path) -> bool:
     with suppress(OSError):  # it may not be entered
         return (folder / SPACE_FILE).is_file()

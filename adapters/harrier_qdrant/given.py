@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
 COLLECTION = "documents"  # by default
+MEMORY = ":memory:"  # the URL of a client in local mode
 
 
 class Names(TypedDict, total=False):

@@ -74,6 +74,15 @@ class ServerBackend:
     def bytes(self) -> None:
         """Return None: a server does not tell."""
 
+    def names(self) -> list[str]:
+        """Return the names of the collections that say what their vectors are, as those of the kit do."""
+        listed = self._connection.run(lambda client: client.get_collections()).collections
+        found = {
+            each.name: self._connection.run(partial(QdrantClient.get_collection, collection_name=each.name))
+            for each in listed
+        }
+        return [name for name, info in found.items() if _shape(info).space is not None]
+
     def create(self, space: EmbeddingSpace) -> None:
         """Create the collection with its indexes, which a load into it then maintains."""
         settings = self._settings(space)

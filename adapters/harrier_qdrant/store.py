@@ -11,16 +11,14 @@ from urllib.parse import urlencode
 from harrier_core.errors import SettingError, StoreError, StoreMissing, StoreUnavailable, StoreUnsuitable
 from harrier_core.indexes import Hnsw, IndexKind
 from harrier_core.space import EmbeddingSpace
-from harrier_core.store import Facts
+from harrier_core.store import Facts, VectorStore
 from harrier_qdrant.backend import Backend
-from harrier_qdrant.connection import MEMORY, Connection
 from harrier_qdrant.edge_backend import EdgeBackend
-from harrier_qdrant.filters import CHUNKS
+from harrier_qdrant.filters import CHUNKS, both, of_numbers
 from harrier_qdrant.folder import resolved
-from harrier_qdrant.given import COLLECTION, DEFAULTS, KEYWORDS, Aliases, Names, with_port
+from harrier_qdrant.given import COLLECTION, DEFAULTS, KEYWORDS, MEMORY, Aliases, Names, with_port
 from harrier_qdrant.opened import OpenCollection
 from harrier_qdrant.schema import VECTOR, Damaged, Layout, Precision, Quantization, missing
-from harrier_qdrant.server_backend import ServerBackend
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -68,6 +66,10 @@ class QdrantStore:
         one that is there keeps its own.
         Other libraries' names are taken too: client or location for the URL, host and port, and collection_name.
         """
+        # qdrant-client takes more than a second to import, and an embedded collection does not need it.
+        from harrier_qdrant.connection import Connection
+        from harrier_qdrant.server_backend import ServerBackend
+
         own = {"url": url, "collection": collection}
         url, collection = KEYWORDS.settled(with_port({**others}), own, DEFAULTS).values()
         _check_name(collection)
@@ -110,6 +112,7 @@ class QdrantStore:
         place = resolved(folder)
         store = cls.__new__(cls)
         store._use(EdgeBackend(place / collection, layout), layout)
+        store._folder = place
         store._name = f"qdrant:{place}?{urlencode({'collection': collection})}"
         store._unpicklable = "Qdrant Edge lets one process at a time into its folder; use a Qdrant server"
         return store
@@ -119,6 +122,7 @@ class QdrantStore:
         self._layout = layout
         self._name = str(backend)
         self._settings = {}
+        self._folder: Path | None = None
         self._unpicklable = None
 
     # -- the collection
@@ -157,7 +161,8 @@ class QdrantStore:
         facts = Facts(None, indexed=shape.indexed, bytes=self._backend.bytes(), health=shape.health)
         try:
             facts = replace(facts, space=shape.stored_space(str(self._backend)))
-            return replace(facts, chunks=self._backend.count(CHUNKS))
+            records = self._backend.count(both(CHUNKS, of_numbers([0])))
+            return replace(facts, chunks=self._backend.count(CHUNKS), records=records)
         except (StoreMissing, StoreUnavailable):
             raise
         except StoreError as error:
@@ -172,6 +177,20 @@ class QdrantStore:
         if shape is not None:
             shape.stored_space(str(self._backend))
             self._backend.drop()
+
+    def neighbours(self) -> list[VectorStore]:
+        """Return a store for each of the kit's collections in the same folder or on the same server, by their names.
+
+        One over somebody's client or in local mode shares it. Closing the others closes nothing of this one.
+        """
+        return [self._beside(name) for name in sorted(self._backend.names())]
+
+    def _beside(self, collection: str) -> QdrantStore:
+        if self._folder is not None:
+            return QdrantStore.embedded(self._folder, collection, vector=self._layout.vector)
+        if self._settings["url"] == MEMORY:
+            raise SettingError("what a ':memory:' store holds cannot be opened by another one; give a QdrantClient")
+        return QdrantStore(**{**self._settings, "collection": collection}, vector=self._layout.vector)
 
     # -- life
 

@@ -22,7 +22,6 @@ from harrier_core.retrying import Backoff
 
 T = TypeVar("T")
 
-CLOSED = "this store is closed; make another one"
 STOPPED = "the call that this request belonged to has ended"
 
 ERRORS = (QdrantException, ApiException, grpc.RpcError)

@@ -48,7 +48,7 @@ class MemoryStore:
         """Return its space and size."""
         if self._space is None:
             raise _missing()
-        return Facts(self._space, self.count())
+        return Facts(self._space, self.count(), records=len(list(self.record_ids())))
 
     def drop(self) -> None:
         """Forget everything, the space as well."""

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 from harrier_files.waiting import waited_for
 
-from harrier_cli.output import Bar
+from harrier_cli.progress import CountBar
 from harrier_core import Embedder, InputError, SettingError, Task
 from harrier_core.errors import positions_of_all
 
@@ -33,7 +33,7 @@ def embed(encoder: Embedder, out: str | None, *, queries: bool, task: str | Task
     def encode(texts: list[str]) -> Vectors:
         return encoder.encode_queries(texts, task=task) if queries else encoder.encode_documents(texts)
 
-    with Bar("encoding") as bar:
+    with CountBar("encoding", "lines") as bar:
         if out is None:
             return _to_json_lines(encode, bar)
         _to_array(encode, Path(out), encoder.dimensions, bar)
@@ -52,7 +52,7 @@ def _text(line: bytes) -> str:
     return line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "surrogateescape")
 
 
-def _to_json_lines(encode: Encode, bar: Bar) -> int:
+def _to_json_lines(encode: Encode, bar: CountBar) -> int:
     rejected = 0
     for first, texts in _windows():
         vectors, reasons = _encoded(encode, texts)
@@ -62,7 +62,7 @@ def _to_json_lines(encode: Encode, bar: Bar) -> int:
             said |= {"error": reasons[position]} if position in reasons else {"vector": vectors[position].tolist()}
             sys.stdout.write(json.dumps(said) + "\n")
         sys.stdout.flush()
-        bar.advance(0, first - 1 + len(texts), "lines")
+        bar.count(first - 1 + len(texts))
     return rejected
 
 
@@ -78,7 +78,7 @@ def _encoded(encode: Encode, texts: list[str]) -> tuple[dict[int, NDArray[np.flo
             reasons |= {each.position: each.reason for each in error.problems}
 
 
-def _to_array(encode: Encode, path: Path, dimensions: int, bar: Bar) -> None:
+def _to_array(encode: Encode, path: Path, dimensions: int, bar: CountBar) -> None:
     """A window at a time; the header, which has room for any number of rows, is written again at the end."""
     if path.suffix != ".npy":
         raise SettingError(f"--out is the name of an .npy file, not {path.name!r}")
@@ -98,7 +98,7 @@ def _to_array(encode: Encode, path: Path, dimensions: int, bar: Bar) -> None:
                     "was written: mend the line, or leave --out away"
                 ) from None
             rows += len(texts)
-            bar.advance(0, rows, "lines")
+            bar.count(rows)
         file.seek(0)
         _write_header(file, rows, dimensions)
         file.flush()

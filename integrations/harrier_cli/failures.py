@@ -10,9 +10,9 @@ from contextlib import suppress
 from typing import Any, Protocol, runtime_checkable
 
 import typer
-from typer.core import TyperGroup
 
 from harrier_cli.ending import code_of_interrupt
+from harrier_cli.volume import is_quiet
 from harrier_core import HarrierError
 
 FINE, UNSOUND, WRONG_USAGE, CANNOT, INTERRUPTED, READER_GONE = 0, 1, 2, 3, 130, 141
@@ -29,32 +29,21 @@ class _BadUsage(Protocol):
         """Return a sentence for the user."""
 
 
-class Guarded(TyperGroup):
-    """Typer's group of commands, whose errors are explained before Typer makes codes of its own of them."""
-
-    def invoke(self, ctx: Any) -> Any:  # Typer's
-        """The exit code of a command."""
-        try:
-            code = super().invoke(ctx)
-            sys.stdout.flush()  # here, and not on the way out, where nobody could catch a reader that is gone
-        except typer.Exit:
-            raise
-        except (Exception, KeyboardInterrupt) as error:
-            return explain(error)
-        return code
-
-
 def explain(error: BaseException) -> int:
     """Say in one line what went wrong; the exit code that goes with it."""
     if isinstance(error, BrokenPipeError):
-        # What is left in the buffer has to go somewhere when the interpreter flushes it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_reader()
         return READER_GONE
     if os.environ.get("HARRIER_DEBUG"):
         traceback.print_exception(error)
     line, code = _line(error)
     _say(f"error: {line}")
     return code
+
+
+def _leave_reader() -> None:
+    """Send what is left in the buffer nowhere: the interpreter flushes it on its way out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _line(error: BaseException) -> tuple[str, int]:
@@ -80,7 +69,8 @@ def warn_in_a_line() -> None:
     """Show warnings of the kit, and of what it uses, without a place in the code."""
 
     def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:  # noqa: ARG001
-        _say(f"warning: {message}")
+        if not is_quiet():
+            _say(f"warning: {message}")
 
     warnings.showwarning = show
 

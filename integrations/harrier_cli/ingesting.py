@@ -12,16 +12,18 @@ from harrier_files.limits import parse_size
 from harrier_files.owning import refuse_other_roots
 from harrier_files.sources import FORMATS, OWN_METADATA, Columns, PostgresSource, Source
 
-from harrier_cli import failures
-from harrier_cli.options import AsJson, ModelName, encoder_of
-from harrier_cli.output import Bar, say, say_json, tell, tell_each
+from harrier_cli import failures, output
+from harrier_cli.options import AsJson, Device, Dtype, ModelName, encoder_of, place_of
+from harrier_cli.output import complain, say_json, tell, tell_each
+from harrier_cli.progress import IngestBar
 from harrier_core import Chunking, Index, IngestReport, SettingError, open_store
+from harrier_core.plurals import counted
 
 Paths = Annotated[
     list[str] | None,
-    typer.Argument(metavar="PATH...", help="Files, folders, or - for standard input.", show_default=False),
+    typer.Argument(metavar="PATH", help="Files, folders, or - for standard input.", show_default=False),
 ]
-To = Annotated[str, typer.Option("--to", metavar="PLACE", help="The index.")]
+To = Annotated[str | None, typer.Option("--to", metavar="PLACE", help="The index (HARRIER_INDEX).", show_default=False)]
 From = Annotated[
     str | None, typer.Option("--from", metavar="URL", help="Read from this Postgres, postgresql://..., instead.")
 ]
@@ -52,13 +54,15 @@ MaxSize = Annotated[
 ]
 Prune = Annotated[bool, typer.Option("--prune", help="Remove the source's records that are not in it any more.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what would be done.")]
+AllowRejected = Annotated[
+    int, typer.Option(metavar="N", help="Exit with 0 if no more than so many records are rejected.")
+]
 
 
 def ingest(
     *,
     paths: Paths = None,
-    to: To,
-    model: ModelName = None,
+    to: To = None,
     from_: From = None,
     query: Query = None,
     table: TableName = None,
@@ -73,7 +77,11 @@ def ingest(
     max_size: MaxSize = "100MB",
     prune: Prune = False,
     dry_run: DryRun = False,
+    allow_rejected: AllowRejected = 0,
     as_json: AsJson = False,
+    model: ModelName = None,
+    device: Device = None,
+    dtype: Dtype = None,
 ) -> int:
     """Make an index hold these texts: only what is new or changed is encoded, and a run that failed is repeated.
 
@@ -89,8 +97,9 @@ def ingest(
         source = PostgresSource([], columns, name=source_name, most=most, url=from_, query=query, table=table)
     else:
         source = Source(paths or [], columns, format_, source_name, most)
-    run = _Run(source=source, prune=prune, dry_run=dry_run, moved=moved)
-    with encoder_of(model) as encoder, Index(open_store(to), encoder, chunking=chunking) as index:
+    run = _Run(source=source, prune=prune, dry_run=dry_run, moved=moved, allowed=allow_rejected)
+    place = place_of(to, "--to")
+    with encoder_of(model, device, dtype) as encoder, Index(open_store(place), encoder, chunking=chunking) as index:
         report = run.into(index)
     if as_json:
         run.say_json(report)
@@ -133,31 +142,36 @@ class _Run:
     prune: bool
     dry_run: bool
     moved: bool
+    allowed: int  # records that may be rejected
 
     def into(self, index: Index) -> IngestReport:
         """Make the index hold the source's records as they are now."""
         stored = 0
-        with Bar("ingesting", self.source.size()) as bar:
+        size = self.source.size()
+        with IngestBar("would ingest" if self.dry_run else "ingesting") as bar:
             refuse_other_roots(index, self.source.origins, moved=self.moved)
 
             def advance(report: IngestReport) -> None:
                 nonlocal stored
                 stored = report.written
-                bar.advance(self.source.bytes_read, report.records, "records")
+                bar.follow(report, self.source.bytes_read / size if size else None)
 
             ingest = index.plan if self.dry_run else index.ingest
             try:
                 return ingest(self.source, prune=self.source.pruning if self.prune else False, on_progress=advance)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(
-                    f"interrupted; {stored:,} chunks of this run are known to be stored, and the same command run "
-                    "again goes on from there"
+                    f"interrupted; {counted(stored, 'chunk')} of this run {'is' if stored == 1 else 'are'} known to be "
+                    "stored, and the same command run again goes on from there"
                 ) from None
 
     def is_sound(self, report: IngestReport) -> bool:
-        """Return whether all of the source could be read, and stored, and compared with what was stored before."""
+        """Return whether the source could be read, stored, and compared with what was stored before.
+
+        As many records as are allowed may have been rejected.
+        """
         unpruned = self.prune and (self.source.walk.unknown or not self.source.complete)
-        return not (report.rejected or report.repeated or unpruned)
+        return len(report.rejected) <= self.allowed and not (report.repeated or unpruned)
 
     def say_json(self, report: IngestReport) -> None:
         """Say what was done as JSON."""
@@ -173,13 +187,14 @@ class _Run:
         walk = self.source.walk
         tell_each("rejected", report.rejected)
         tell_each("repeated", [(name, "came more than once; the last one counts") for name in report.repeated])
-        tell_each("left out", walk.links)
+        tell_each("left out", walk.links, wrong=False)
         if others := walk.left_out - len(walk.links):
-            tell(f"left out: {others:,} files of other kinds")
+            tell(f"left out: {counted(others, 'file')} of other kinds")
         if self.prune:
             self._tell_not_pruned()
-        numbers = replace(report, rejected=[], repeated=[])  # which were told each by itself
-        say(f"{'would be: ' if self.dry_run else ''}{numbers}; {len(report.rejected):,} rejected")
+        done = replace(report, rejected=[], repeated=[])  # which were told each by itself
+        said = f"would be: {counted(done.records, 'record')}; {done.changes}" if self.dry_run else str(done)
+        output.report(f"{said}; {len(report.rejected):,} rejected")
 
     def _tell_not_pruned(self) -> None:
         walk = self.source.walk
@@ -189,4 +204,4 @@ class _Run:
             tell_each("not pruned", [(each, reason) for each in unknown])
         else:
             unread = "could not be read, or are behind a link," if walk.links else "could not be read"
-            tell(f"not pruned: which records those are that {unread} is not known; mend them, and run it again")
+            complain(f"not pruned: which records those are that {unread} is not known; mend them, and run it again")

@@ -17,12 +17,15 @@ _BYTES = {"float32": 4, "bfloat16": 2}
 def listed(model: str | None) -> list[dict[str, Any]]:
     """The three, and the one that is named if it is another one, which says of itself what it needs."""
     require_encoding()
-    from harrier_core.device import choose
+    from harrier_core.device import choose, memory_of
 
     here = choose("")  # what a model would run on, whichever it is
+    memory = memory_of(here.device)
+    has = None if memory is None else round(memory / 1e9, 1)
     found = [
         {"name": alias, "model": ALIASES[alias], "dimensions": dimensions}
-        | {"gigabytes": round(billions * _BYTES[here.dtype], 1)}
+        | {"gigabytes": round(billions * _BYTES[here.dtype], 1), "memory": has}
+        | {"fits": has is None or billions * _BYTES[here.dtype] < has}
         | {"device": here.device, "dtype": here.dtype, "reason": here.reason}
         for alias, (dimensions, billions) in _CARDS.items()
     ]
@@ -37,6 +40,8 @@ def _named(model: str) -> dict[str, Any]:
             "model": encoder.space.model,
             "dimensions": encoder.dimensions,
             "gigabytes": None,  # its files are there to be looked at
+            "memory": None,
+            "fits": True,
             "device": here.device,
             "dtype": here.dtype,
             "reason": here.reason,

@@ -2,23 +2,107 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
 import typer
 
-from harrier_core import Encoder, SettingError
+from harrier_cli.defaults import FILE, setting, variable
+from harrier_core import Encoder, SettingError, Task
 
+MODEL, QUERY, OUTPUT = "Model", "Query", "Output"  # panels of the help
+
+InPlace = Annotated[
+    str | None, typer.Option("--in", metavar="PLACE", help="The index (HARRIER_INDEX).", show_default=False)
+]
+Place = Annotated[str | None, typer.Argument(metavar="PLACE", help="The index (HARRIER_INDEX).", show_default=False)]
 ModelName = Annotated[
     str | None,
     typer.Option(
-        "--model", envvar="HARRIER_MODEL", help="harrier-270m, harrier-0.6b, harrier-27b, a hub name, or a folder."
+        "--model",
+        metavar="NAME",
+        help="harrier-270m, harrier-0.6b, harrier-27b, a hub name, or a folder (HARRIER_MODEL).",
+        rich_help_panel=MODEL,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
+Device = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps ... (HARRIER_DEVICE).", rich_help_panel=MODEL),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="float32, bfloat16, float16 or int8 (HARRIER_DTYPE).", rich_help_panel=MODEL),
+]
+TaskName = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        metavar="NAME",
+        help="One of the model's tasks, web_search_query by default (HARRIER_TASK).",
+        rich_help_panel=MODEL,
+    ),
+]
+Instruction = Annotated[
+    str | None,
+    typer.Option(
+        "--instruction",
+        metavar="SENTENCE",
+        help="A task of your own: what a query looks for.",
+        rich_help_panel=MODEL,
+    ),
+]
+WhereJson = Annotated[
+    str | None,
+    typer.Option("--where", metavar="JSON", help="""Conditions on metadata: '{"year": {"$gte": 2020}}'."""),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text.", rich_help_panel=OUTPUT)]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
-def encoder_of(model: str | None) -> Encoder:
-    """The one that is named; there is none by default."""
-    if not model:
-        raise SettingError("no model is named; give --model, such as harrier-0.6b, or set HARRIER_MODEL")
-    return Encoder(model)
+def place_of(given: str | None, option: str) -> str:
+    """Return the URL of the index that is meant. option: how the command calls it."""
+    place = setting("index", given)
+    if place is None:
+        raise SettingError(f"no index is named; give {option}, set {variable('index')}, or name it in {FILE}")
+    return place
+
+
+def encoder_of(model: str | None, device: str | None = None, dtype: str | None = None) -> Encoder:
+    """Return an encoder of the model that is meant."""
+    named = setting("model", model)
+    if named is None:
+        raise no_model()
+    return encoder_named(named, device, dtype)
+
+
+def encoder_named(name: str, device: str | None, dtype: str | None, revision: str | None = None) -> Encoder:
+    """Return an encoder of a model, on the device and in the number format that are meant."""
+    return Encoder(name, revision=revision, device=setting("device", device), dtype=setting("dtype", dtype))
+
+
+def no_model(why: str = "no model is named") -> SettingError:
+    """Return the error of a command that needs a model."""
+    return SettingError(f"{why}; give --model, such as harrier-0.6b, or set {variable('model')}")
+
+
+def task_of(name: str | None, instruction: str | None) -> str | Task | None:
+    """Return the task that is meant: an option, or the default; None stands for the model's own."""
+    if name is not None and instruction is not None:
+        raise SettingError("--task names an instruction, and --instruction is one; give only one of them")
+    return setting("task", name) if instruction is None else Task(instruction)
+
+
+def check_task(encoder: Encoder, task: str | Task | None) -> None:
+    """Raise SettingError if the model has no task of this name."""
+    if isinstance(task, str) and task not in encoder.tasks:
+        known = ", ".join(sorted(encoder.tasks)) or "none by name"
+        raise SettingError(f"unknown task {task!r}; this model knows {known}; --instruction takes one of your own")
+
+
+def where_of(said: str | None) -> dict[str, Any] | None:
+    """Return conditions that were given as JSON."""
+    try:
+        where: dict[str, Any] | None = None if said is None else json.loads(said)
+    except (ValueError, RecursionError):
+        raise SettingError("""--where is no JSON; quote it for the shell, '{"lang": "fr"}'""") from None
+    return where

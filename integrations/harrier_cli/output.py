@@ -1,95 +1,108 @@
-"""What is shown: results on standard output, as text or as JSON; progress on standard error, where somebody watches."""
+"""What is printed: results on standard output, as text or as JSON, and what is said beside them."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import threading
-import time
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.progress import Progress
+from harrier_cli.volume import is_quiet
+from harrier_core import SettingError
 
-_AFTER = 1.0  # seconds: what is done by then needs no bar
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+Color = Literal["auto", "always", "never"]
+
 _LISTED = 100  # lines of what was rejected; --json has them all
 
 
 def say(text: str) -> None:
-    """A line of a result."""
+    """Print a line of a result."""
     typer.echo(text)
 
 
 def say_json(value: object) -> None:
-    """A result as one line of JSON, in ASCII, which every terminal takes, and which can tell of half a character."""
+    """Print a result as a line of JSON, in ASCII, which every terminal takes, and which has lone surrogates as well."""
     typer.echo(json.dumps(value))
 
 
+def report(text: str) -> None:
+    """Print a line that says what was done, unless only results and errors are wanted."""
+    if not is_quiet():
+        typer.echo(text)
+
+
 def tell(text: str) -> None:
-    """A line that is no result."""
+    """Print a line that is no result, unless only results and errors are wanted."""
+    if not is_quiet():
+        typer.echo(text, err=True)
+
+
+def complain(text: str) -> None:
+    """Print a line about something that went wrong."""
     typer.echo(text, err=True)
 
 
-def tell_each(what: str, pairs: list[tuple[str, str]]) -> None:
-    """A line for each thing that was rejected, and why."""
+def tell_each(what: str, pairs: list[tuple[str, str]], *, wrong: bool = True) -> None:
+    """Print a line for each thing, and why. wrong: whether it should be mended."""
+    print_line = complain if wrong else tell
     for name, reason in pairs[:_LISTED]:
-        tell(f"{what}: {shown(name)}: {shown(reason)}")
+        print_line(f"{what}: {shown(name)}: {shown(reason)}")
     if len(pairs) > _LISTED:
-        tell(f"{what}: {len(pairs) - _LISTED:,} more; --json lists all of them")
+        print_line(f"{what}: {len(pairs) - _LISTED:,} more; --json lists all of them")
 
 
 def shown(text: str) -> str:
-    """A text in one line, without what a terminal would obey."""
+    """Return a text in one line, without what a terminal would obey."""
     return "".join(each if each.isprintable() else " " for each in text)
 
 
-def shortened(text: str, indent: int) -> str:
-    """As much of a text as a line of the terminal holds."""
-    room = max(20, shutil.get_terminal_size().columns - indent)
-    line = " ".join(shown(text).split())
-    return line if len(line) <= room else f"{line[: room - 1]}…"
+def confirmed(question: str, *, yes: bool) -> bool:
+    """Return whether the user agrees. Raise SettingError if nobody can be asked. yes: they did before."""
+    if yes:
+        return True
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise SettingError(f"this asks on a terminal, and there is none: {question} Add --yes")
+    typer.echo(f"{question} [y/N] ", nl=False, err=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-class Bar:
-    """A progress bar with rate and time left, after a second, and only if standard error is a terminal."""
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """Where results with colours go: standard output. Only a terminal has lines to be wrapped and cut for."""
 
-    def __init__(self, what: str, total: int | None = None) -> None:
-        self._what = what
-        self._total = total
-        self._begin = time.monotonic()
-        self._progress: Progress | None = None
-        self._timer: threading.Timer | None = None
+    console: Console
+    wraps: bool
 
-    def __enter__(self) -> Self:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    @classmethod
+    def of(cls, color: Color) -> Screen:
+        """Take colours always, never, or if standard output is a terminal and NO_COLOR is not set."""
+        from rich.console import Console
 
-            columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-            said = TextColumn("{task.fields[said]}", markup=False)
-            self._progress = Progress(*columns, said, console=Console(stderr=True), transient=True)
-            self._progress.add_task(self._what, total=self._total, said="")
-            self._timer = threading.Timer(_AFTER, self._progress.start)
-            self._timer.daemon = True
-            self._timer.start()
-        return self
+        wraps = sys.stdout.isatty()
+        plain: dict[str, Any] = {"file": sys.stdout, "highlight": False, "markup": False, "emoji": False}
+        if color == "always":
+            return cls(Console(**plain, force_terminal=True, color_system="standard", no_color=False), wraps)
+        if color == "never" or not wraps:
+            return cls(Console(**plain, color_system=None), wraps)
+        return cls(Console(**plain), wraps)
 
-    def advance(self, completed: int, count: int, unit: str) -> None:
-        """So much of the total is done, which are so many of these."""
-        if self._progress is not None:
-            rate = count / max(time.monotonic() - self._begin, 1e-9)
-            said = f"{count:,} {unit}, {rate:,.0f} a second"
-            fields: dict[str, Any] = {"said": said}
-            self._progress.update(self._progress.task_ids[0], completed=completed, **fields)
+    @property
+    def width(self) -> int:
+        """Return how many cells a line has."""
+        return self.console.width
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._timer is not None and self._progress is not None:
-            self._timer.cancel()
-            self._timer.join()
-            self._progress.stop()
+    def line(self, text: Text | str = "", indent: int = 0) -> None:
+        """Print a line, which only a terminal wraps."""
+        from rich.padding import Padding
+        from rich.text import Text
+
+        if self.wraps and indent:
+            self.console.print(Padding(text, (0, 0, 0, indent), expand=False))
+        else:
+            self.console.print(Text(" " * indent).append(text), soft_wrap=not self.wraps)

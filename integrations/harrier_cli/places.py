@@ -2,21 +2,81 @@
 
 from __future__ import annotations
 
-from harrier_core import Embedder, Index, open_store
+import importlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+
+from harrier_cli.defaults import setting
+from harrier_cli.options import encoder_named, no_model
+from harrier_core import Contents, EmbeddingSpace, Encoder, Index, ModelNotFound, VectorStore, open_store
 
 FORMS = (
     "postgresql://user@host/db?table=docs, pgvector:FOLDER?table=docs, qdrant://host:6334/docs or "
     "qdrant:FOLDER?collection=docs"
 )
 
+_SOON = 0.2  # seconds in which it is mostly known whether anything is there
 
-def existing(url: str, encoder: Embedder) -> Index:
-    """Return the index at a place. Raise StoreMissing if there is none, before any model is loaded to find that out."""
+
+@contextmanager
+def existing(
+    url: str, model: str | None, device: str | None = None, dtype: str | None = None
+) -> Iterator[tuple[Index, Encoder]]:
+    """Open the index at a place, with the model that is named, or that made an index in a folder.
+
+    Raise StoreMissing if there is none, before any model is loaded to find that out.
+    """
+    named = setting("model", model)
+    if named is None and (model is not None or not is_folder(url)):
+        raise no_model()
     store = open_store(url)
     try:
-        if store.space() is None:
-            store.describe()  # it raises StoreMissing, in the store's own words
-    except BaseException:
+        space = _awake(store)
+        with _recorded(space, device, dtype) if named is None else encoder_named(named, device, dtype) as encoder:
+            yield Index(store, encoder), encoder
+    finally:
         store.close()
-        raise
-    return Index(store, encoder)
+
+
+@contextmanager
+def contents_of(url: str) -> Iterator[Contents]:
+    """Open what is at a place, which needs no model. Raise StoreMissing if there is nothing."""
+    with Contents(url) as contents:
+        _space_of(contents.store)
+        yield contents
+
+
+def is_folder(url: str) -> bool:
+    """Return whether a URL names an index in a folder of this machine, and not on a server."""
+    return not url.partition(":")[2].startswith("//")
+
+
+def _recorded(space: EmbeddingSpace, device: str | None, dtype: str | None) -> Encoder:
+    """Return an encoder of the model that an index was made with; the index itself refuses it if it is not the same."""
+    encoder = encoder_named(space.model, device, dtype, space.revision)
+    try:
+        encoder.dimensions  # noqa: B018  # it looks for the model's files
+    except ModelNotFound as error:
+        raise no_model(f"no model is named, and the one that made this index is not here ({error})") from None
+    return encoder
+
+
+def _awake(store: VectorStore) -> EmbeddingSpace:
+    """Return the space of a store once its server or engine answers; torch is imported in the meantime."""
+    with ThreadPoolExecutor(1, thread_name_prefix="harrier-opening") as aside:
+        opening = aside.submit(_open, store)
+        if not wait([opening], timeout=_SOON).done:
+            with suppress(ImportError):  # whoever needs it says which extra is missing
+                importlib.import_module("torch")
+        return opening.result()
+
+
+def _open(store: VectorStore) -> EmbeddingSpace:
+    space = _space_of(store)
+    store.open(space).known([""])  # an engine in a folder starts with the first request
+    return space
+
+
+def _space_of(store: VectorStore) -> EmbeddingSpace:
+    return Contents(store).space()

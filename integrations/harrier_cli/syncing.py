@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harrier_cli import failures
+from harrier_cli.command import Command, Group
 from harrier_cli.options import AsJson, ModelName, encoder_of
 from harrier_cli.output import say, say_json, shown, tell
 from harrier_core import Chunking, SettingError
+from harrier_core.plurals import counted
 
 if TYPE_CHECKING:
     from harrier_pgvector.sync import SyncFailure, SyncStatus, SyncWorker, TableSync
     from harrier_pgvector.urls import Target
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="""Keep the embeddings of a Postgres table in step with it, for ever.
@@ -97,7 +100,7 @@ class Database:
             return sync.failures(most)
 
 
-@app.command()
+@app.command(cls=Command)
 def create(
     *,
     source: Annotated[str, typer.Option("--source", metavar="TABLE", help="Or SCHEMA.TABLE; it needs a primary key.")],
@@ -140,7 +143,7 @@ def create(
             say(f"table {sync} follows {source}; what is there and what comes is embedded by 'harrier sync run'")
 
 
-@app.command()
+@app.command(cls=Command)
 def run(
     *,
     places: Annotated[list[str], typer.Argument(metavar="PLACE...", help="Databases, which share the model.")],
@@ -204,7 +207,7 @@ def _work(workers: list[SyncWorker], *, once: bool) -> None:
         raise KeyboardInterrupt("stopped; what is left waits in the queue, and the same command goes on from there")
 
 
-@app.command()
+@app.command(cls=Command)
 def status(
     *,
     place: PlaceName,
@@ -294,14 +297,15 @@ def _rounded(number: float) -> str:
     return f"{number:.0f}G"
 
 
-@app.command()
+@app.command(cls=Command)
 def retry(*, place: PlaceName, trust: Trust = None) -> None:
     """Try the rows again that were put aside."""
     with Database.of(place, trust).sync() as sync:
-        say(f"{sync.retry():,} rows of table {sync} are tried again")
+        number = sync.retry()
+        say(f"{counted(number, 'row')} of table {sync} {'is' if number == 1 else 'are'} tried again")
 
 
-@app.command()
+@app.command(cls=Command)
 def rescan(*, place: PlaceName, trust: Trust = None) -> None:
     """Have every row looked at, for changes that no trigger saw; what is unchanged is not embedded again.
 
@@ -312,7 +316,7 @@ def rescan(*, place: PlaceName, trust: Trust = None) -> None:
         say(f"all rows of the source of table {sync} are looked at")
 
 
-@app.command()
+@app.command(cls=Command)
 def pause(*, place: PlaceName, trust: Trust = None) -> None:
     """Have workers leave a table alone; changes are noted all the same."""
     with Database.of(place, trust).sync() as sync:
@@ -320,7 +324,7 @@ def pause(*, place: PlaceName, trust: Trust = None) -> None:
         say(f"table {sync} is paused")
 
 
-@app.command()
+@app.command(cls=Command)
 def resume(*, place: PlaceName, trust: Trust = None) -> None:
     """Have workers go on with a table."""
     with Database.of(place, trust).sync() as sync:
@@ -328,7 +332,7 @@ def resume(*, place: PlaceName, trust: Trust = None) -> None:
         say(f"table {sync} goes on")
 
 
-@app.command()
+@app.command(cls=Command)
 def drop(
     *,
     place: PlaceName,

@@ -58,7 +58,8 @@ def test_an_ingest_s_report_as_text() -> None:
     """Thousands have commas, and what did not happen is left out."""
     report = IngestReport(records=12_345, written=2_000, unchanged=9_876, deleted=3, encoded=1_999, seconds=2.0)
     expected = (
-        "12,345 records in 2.0 s (6,172 a second); 2,000 chunks written (1,999 encoded); 9,876 unchanged, 3 deleted"
+        "12,345 records in 2.0 s (999.5 encoded a second); 2,000 chunks written (1,999 encoded); "
+        "9,876 unchanged, 3 deleted"
     )
     assert str(report) == expected
     report.rejected = [("a'b", "has a text that is empty or blank"), ("c", "is dict, not Record")]
@@ -71,9 +72,19 @@ def test_an_ingest_s_report_as_text() -> None:
 
 def test_a_report_of_nothing() -> None:
     """No division by zero."""
-    assert (
-        str(IngestReport()) == "0 records in 0.0 s (0 a second); 0 chunks written (0 encoded); 0 unchanged, 0 deleted"
+    assert str(IngestReport()) == "0 records in 0.0 s; 0 chunks written (0 encoded); 0 unchanged, 0 deleted"
+
+
+def test_one_of_each() -> None:
+    """A single thing has no s, and is not the first of others."""
+    report = IngestReport(records=1, written=1, encoded=1, rejected=[("a", "is dict, not Record")], repeated=["b"])
+    assert report.changes == (
+        "1 chunk written (1 encoded); 0 unchanged, 0 deleted; 1 record rejected, 'a' because it is dict, not Record; "
+        "1 id came more than once"
     )
+    assert str(report).startswith("1 record in 0.0 s; 1 chunk written")
+    checked = VerifyReport(checked=1, problems=[("a", "has no vector")])
+    assert str(checked) == "1 chunk checked, 0 of them encoded again; 1 problem, the first: record 'a' has no vector"
 
 
 def test_a_verification_s_report_as_text() -> None:

@@ -63,7 +63,7 @@ def test_found_by_the_command_line(installed: Path, tmp_path: Path) -> None:
         return subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path).stdout
 
     place = f"sqlite:{tmp_path}/file"
-    assert "1 chunks written" in harrier("ingest", "notes.txt", "--to", place, "--model", model)
+    assert "1 chunk written" in harrier("ingest", "notes.txt", "--to", place, "--model", model)
     assert "yeast" in harrier("search", "why does bread rise", "--in", place, "--model", model)
     assert json.loads(harrier("info", place, "--json"))["chunks"] == 1
 

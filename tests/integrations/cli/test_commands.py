@@ -26,7 +26,7 @@ def test_from_files_to_answers(call: Run, place: str, docs: Path) -> None:
     first = call("ingest", "docs", "--to", place, code=1)
     assert "3 chunks written (3 encoded); 0 unchanged" in first.stdout
     assert "rejected: docs/broken.txt: is not UTF-8 at byte 3; convert it\n" in first.stderr
-    assert "left out: 1 files of other kinds" in first.stderr
+    assert "left out: 1 file of other kinds" in first.stderr
     (docs / "broken.txt").write_text("café", encoding="utf-8")
     (docs / "bread.txt").unlink()
     again = json.loads(call("ingest", "docs", "--to", place, "--prune", "--json").stdout)
@@ -52,20 +52,19 @@ def test_look_verify_and_delete(run: Run, call: Run, tmp_path: Path) -> None:
     """The other commands, as a reader sees them; over an embedded Postgres, whose folder the first one makes."""
     place = f"pgvector:{tmp_path}/pg?table=my docs"
     dry = call("ingest", "-", "--to", place, "--dry-run", given="bread rises")
-    assert "would be: 1 records" in dry.stdout
-    assert "1 chunks written" in dry.stdout
+    assert "would be: 1 record; 1 chunk written" in dry.stdout
     assert not (tmp_path / "pg").exists()
     rows = '{"id": "a", "text": "bread\\trises\\u001b[31m"}\n{"id": "b", "text": "sand"}\n'
     told = run("ingest", "-", "--to", place, "--format", "jsonl", "--id", "id", given=rows)
     assert (told.stderr, "2 chunks written" in told.stdout) == ("", True)
     shown = run("search", "bread", "--in", place, "-k", "1", "--instruction", "Find bread").stdout.splitlines()
-    assert shown[0].endswith("  a")
-    assert shown[1] == "       bread rises [31m"  # nothing that a terminal would obey
+    assert shown[0].startswith("a  ")
+    assert shown[1] == "    bread rises [31m"  # nothing that a terminal would obey
     assert run("verify", place).stdout.startswith("2 chunks checked, 2 of them encoded again")
-    assert run("delete", "a", "unknown", "--in", place).stdout == "1 chunks deleted\n"
+    assert run("delete", "a", "--in", place).stdout == "1 chunk deleted\n"
     looked = run("info", place).stdout
-    assert "chunks   1\n" in looked
-    assert "indexed  no\n" in looked
+    assert "records  1\nchunks   1\n" in looked
+    assert "indexed  no, a search compares all chunks\n" in looked
     assert "health   fine\n" in looked  # so few need no index
 
 
@@ -160,7 +159,16 @@ def test_completion(run: Run) -> None:
 
 
 WRONG = [
-    (["search", "x"], 2, "missing option '--in'"),
+    (["search", "x"], 2, "no index is named; give --in, set HARRIER_INDEX, or name it in harrier.toml"),
+    (["search", "x", "--in", "qdrant:d", "-k", "0"], 2, "-k must be at least 1, got 0"),
+    (["search", "x", "--in", "qdrant:d", "--color", "red"], 2, "--color must be one of auto, always, never"),
+    (["info"], 2, "no index is named; give a PLACE"),
+    (["delete", "--in", "qdrant:d"], 2, "name one of them"),
+    (["delete", "a", "--all", "--in", "qdrant:d"], 2, "name one of them"),
+    (["delete", "a", "--in", "qdrant:d"], 3, "d/documents; ingest something into it first"),
+    (["ls", "qdrant:no/q"], 3, "there is no collection in"),
+    (["ls", "pgvector:no/pg"], 3, "no/pg; ingest something into it first"),
+    (["drop", "qdrant:no/q"], 3, "no/q/documents; ingest something into it first"),
     (
         ["search", "x", "--in", "docs"],
         2,

@@ -54,7 +54,7 @@ def test_one_file_is_one_record_however_it_is_spelled(
     spelled = ["home/notes/n1.md", f"{tmp_path}/home/notes/n1.md", "home/notes", "./home/../home/notes/", "link/notes"]
     for path in spelled:
         told = call("ingest", path, *to)
-        assert ("1 chunks written" in told.stdout) == (path == spelled[0])
+        assert ("1 chunk written" in told.stdout) == (path == spelled[0])
     assert "1 unchanged" in call("ingest", *spelled, *to).stdout
     monkeypatch.chdir(tmp_path / "home" / "notes")
     assert [record.id for record in Source(["."])] == ["notes/n1.md"]
@@ -81,7 +81,7 @@ def test_two_folders_with_a_file_of_one_name(call: Run, to: list[str], stored: S
     """Both are there."""
     write(tmp_path / "a" / "README.md", "apples")
     write(tmp_path / "b" / "README.md", "bananas")
-    assert "would be: 1 records" in call("ingest", "a", *to, "--dry-run").stdout
+    assert "would be: 1 record;" in call("ingest", "a", *to, "--dry-run").stdout
     call("ingest", "a", *to)
     call("ingest", "b", *to)
     assert stored() == {"a/README.md": "apples", "b/README.md": "bananas"}

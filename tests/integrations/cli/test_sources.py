@@ -210,7 +210,7 @@ def test_parquet_through_a_pipe(call: Run, tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": ["a"], "text": ["one"]}), written)
     place = f"qdrant:{tmp_path}/qdrant"
     told = call("ingest", "-", "--format", "parquet", "--id", "id", "--to", place, given=written.getvalue())
-    assert "1 chunks written" in told.stdout
+    assert "1 chunk written" in told.stdout
 
 
 @pytest.mark.parametrize("content", ["<p>a</p><![n b", "<p>a</p><!%"])
@@ -277,11 +277,11 @@ def test_pruning_is_careful(call: Run, tmp_path: Path) -> None:
     rows.write_text('{"id": "x", "text": "a row"}\n{\n', encoding="utf-8")
     told = call("ingest", "docs", "--to", place, "--prune", "--id", "id", code=1)
     assert "not pruned: " in told.stderr
-    assert "1 chunks written (1 encoded); 1 unchanged, 0 deleted; 2 rejected" in told.stdout
+    assert "1 chunk written (1 encoded); 1 unchanged, 0 deleted; 2 rejected" in told.stdout
     rows.write_text('{"id": "x", "text": "a row"}\n{"id": "x", "text": "again"}\n', encoding="utf-8")
     told = call("ingest", "docs", "--to", place, "--prune", "--id", "id", code=1)
     assert "repeated: x: came more than once; the last one counts" in told.stderr
-    assert "1 chunks written (1 encoded); 1 unchanged, 1 deleted; 1 rejected" in told.stdout
+    assert "1 chunk written (1 encoded); 1 unchanged, 1 deleted; 1 rejected" in told.stdout
     assert "3" in call("info", place).stdout.splitlines()[1]
     (tmp_path / "empty").mkdir()
     assert "0 deleted" in call("ingest", "empty", "--to", place, "--prune").stdout  # the records are another source's

@@ -1,0 +1,119 @@
+"""Commands and groups of them, with what all have: --quiet and --verbose, and a help that fits a terminal."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from harrier_cli import volume
+from harrier_cli.failures import explain
+
+_OUTPUT = "Output"  # the panel of the help
+
+
+class Command(TyperCommand):
+    """Typer's command, with the options that all commands have; its epilog is examples, a line each."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        settings["help"] = _help(settings.get("help"), settings.pop("epilog", None))
+        super().__init__(*arguments, **settings)
+        self.params.extend(_volume_options())
+        _show_no_types_of_flags(self.params)
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return --help, without a type."""
+        option = super().get_help_option(ctx)
+        _show_no_types_of_flags([option])
+        return option
+
+
+class Group(TyperGroup):
+    """Typer's group of commands."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        settings["help"] = _help(settings.get("help"), settings.pop("epilog", None))
+        super().__init__(*arguments, **settings)
+        _show_no_types_of_flags(self.params)
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the options, those of completion and --help included, without the types of flags."""
+        params = super().get_params(ctx)
+        _show_no_types_of_flags(params)
+        return params
+
+
+class Guarded(Group):
+    """A group of commands whose errors are explained before Typer makes codes of its own of them."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Return the exit code of a command."""
+        try:
+            code = super().invoke(ctx)
+            sys.stdout.flush()  # here, and not on the way out, where nobody could catch a reader that is gone
+        except typer.Exit:
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            return explain(error)
+        return code
+
+
+def examples(*lines: str) -> str:
+    """Return lines of a shell for the help of a command."""
+    return "\n".join(lines).replace("[", "\\[")  # which would be Rich's markup
+
+
+def _help(text: str | None, epilog: str | None) -> str | None:
+    """Return a text whose paragraphs are lines, for a terminal breaks them again, and its examples below."""
+    if text is None:
+        return None
+    paragraphs = [" ".join(each.split()) for each in inspect.cleandoc(text).split("\n\n")]
+    if epilog is not None:
+        # A line that begins with markup keeps its indent.
+        lines = [f"[cyan]  {line}[/cyan]" for line in epilog.splitlines()]
+        paragraphs.append("\n".join(["[bold]Examples[/bold]", *lines]))
+    return "\n\n".join(paragraphs)
+
+
+def _show_no_types_of_flags(params: list[Any]) -> None:
+    for param in params:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+
+
+def _quieten(value: bool) -> None:
+    if value:
+        volume.be_quiet()
+
+
+def _speak(value: bool) -> None:
+    if value:
+        volume.be_verbose()
+
+
+def _with_volume(
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "-q", "--quiet", help="Results and errors only.", callback=_quieten, expose_value=False,
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "-v", "--verbose", help="The kit's log, on standard error.", callback=_speak, expose_value=False,
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = False,
+) -> None:  # fmt: skip
+    """Stand for a command whose options every other one gets."""
+
+
+def _volume_options() -> list[Any]:
+    app = typer.Typer(add_completion=False)
+    app.command()(_with_volume)
+    return [each for each in typer.main.get_command(app).params if each.name in ("quiet", "verbose")]

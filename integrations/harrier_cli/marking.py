@@ -1,0 +1,178 @@
+"""A query's words in a text: where they stand, and which sentences have most of them. Pure.
+
+Words are compared without case and accents, and with or without an ending: "vaccine" is found in "Vaccines". Scripts
+that do not part words (Chinese, Japanese, Thai and so on) are compared by pairs of characters.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import log
+
+Span = tuple[int, int]  # of a text: where it begins and ends
+
+# Letters, and the vowel signs of Arabic and Indic scripts, which Python counts as none.
+_WORD = re.compile(r"[\w\u0610-\u061a\u064b-\u0670\u0900-\u0963\u0966-\u0dff]+")
+# Han, kana, bopomofo; Thai, Lao, Khmer, Myanmar.
+_UNPARTED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3100-\u312f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uf900-\ufaff\U00020000-\U0003ffff]+"
+)
+# A sentence ends with a mark and a blank, with a mark of East Asia, or with its line.
+_END = re.compile(r"(?<=[.!?…])[\"'»”’)\]]*\s+|(?<=[。！？｡])|\n+")
+_LONG_ENDING = 3  # letters by which two forms of a word differ at most
+_LEAST_STEM = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """The words of a query, folded."""
+
+    words: frozenset[str]
+    pairs: frozenset[str]  # of scripts that do not part words
+
+    @classmethod
+    def of(cls, text: str) -> Query:
+        """Split a query. Words of one or two letters count only if it has no others."""
+        folded = fold(text)[0]
+        runs = _UNPARTED.findall(folded)
+        pairs = {run[at : at + 2] for run in runs for at in range(max(1, len(run) - 1))}
+        words = set(_WORD.findall(_UNPARTED.sub(" ", folded)))
+        return cls(frozenset({word for word in words if len(word) > 2} or words), frozenset(pairs))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A part of a text that has a query's word."""
+
+    begin: int
+    end: int
+    term: str
+
+
+def fold(text: str) -> tuple[str, list[int]]:
+    """Return a text without case and accents, and for each of its characters the place of the one that it was."""
+    folded: list[str] = []
+    places: list[int] = []
+    for place, character in enumerate(text):
+        if character.isascii():
+            plain = character.lower()
+        else:
+            parts = unicodedata.normalize("NFKD", character)
+            plain = "".join(each for each in parts if not unicodedata.combining(each)).casefold()
+            if "\u3040" <= character <= "\u30ff":  # the marks of voiced kana are not accents
+                plain = character
+        folded.append(plain)
+        places += [place] * len(plain)
+    return "".join(folded), places
+
+
+def found_in(text: str, query: Query) -> list[Found]:
+    """Return the parts of a text that have a word of the query, in their order."""
+    folded, places = fold(text)
+    words = _WORD.finditer(folded) if query.words else ()
+    found = [(match.start(), match.end(), term) for match in words if (term := _term(match[0], query.words))]
+    for run in _UNPARTED.finditer(folded) if query.pairs else ():
+        found += [
+            (at, at + len(pair), pair)
+            for pair in query.pairs
+            for at in range(run.start(), run.end())
+            if folded.startswith(pair, at) and at + len(pair) <= run.end()
+        ]
+    return [Found(places[begin], _with_marks(text, places[end - 1] + 1), term) for begin, end, term in sorted(found)]
+
+
+def _with_marks(text: str, end: int) -> int:
+    """Return where a part ends whose last character has its accents behind it."""
+    while end < len(text) and unicodedata.combining(text[end]):
+        end += 1
+    return end
+
+
+def _term(word: str, terms: Iterable[str]) -> str | None:
+    """Return the term that a word is a form of."""
+    for term in terms:
+        if word == term:
+            return term
+        short, long = sorted((word, term), key=len)
+        if len(short) >= _LEAST_STEM and len(long) - len(short) <= _LONG_ENDING and long.startswith(short):
+            return term
+    return None
+
+
+def merged(spans: Iterable[Span]) -> list[Span]:
+    """Return the same parts, those that touch or overlap as one."""
+    done: list[Span] = []
+    for begin, end in sorted(spans):
+        if done and begin <= done[-1][1]:
+            done[-1] = (done[-1][0], max(end, done[-1][1]))
+        else:
+            done.append((begin, end))
+    return done
+
+
+def sentences(text: str) -> list[Span]:
+    """Return where the sentences of a text stand: those that have anything but blanks."""
+    found, begin = [], 0
+    for end in [*(match.span() for match in _END.finditer(text)), (len(text), len(text))]:
+        if text[begin : end[0]].strip():
+            found.append((begin, end[0]))
+        begin = end[1]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How much each term of a query tells: one that stands in most sentences tells little."""
+
+    weights: dict[str, float]
+
+    @classmethod
+    def of(cls, query: Query, texts: Sequence[str]) -> Weights:
+        """Count in how many sentences of some texts each term stands."""
+        counts = dict.fromkeys([*query.words, *query.pairs], 0)
+        number = 0
+        for text in texts:
+            for begin, end in sentences(text):
+                number += 1
+                for term in {each.term for each in found_in(text[begin:end], query)}:
+                    counts[term] += 1
+        return cls({term: log((1 + number) / (1 + count)) + 0.1 for term, count in counts.items()})
+
+    def of_terms(self, found: Iterable[Found]) -> float:
+        """Add up the weights of the terms that were found, each once."""
+        return sum(self.weights[term] for term in {each.term for each in found})
+
+    def telling(self, found: Iterable[Found]) -> list[Found]:
+        """Leave out the terms that stand in about every second sentence, unless there are no others."""
+        found = list(found)
+        most = max((self.weights[each.term] for each in found), default=0.0)
+        return [each for each in found if self.weights[each.term] >= min(most, 0.8)]
+
+
+def best_part(text: str, query: Query, weights: Weights, room: int) -> Span:
+    """Return the neighbouring sentences that have most of the query, in at most so many characters if one is shorter.
+
+    Where none has any, these are the first ones.
+    """
+    spans = sentences(text) or [(0, len(text))]
+    found = [found_in(text[begin:end], query) for begin, end in spans]
+    best, best_score = (0, _last_within(spans, 0, room)), 0.0
+    for first in range(len(spans)):
+        if found[first]:
+            last = _last_within(spans, first, room)
+            score = weights.of_terms(each for part in found[first : last + 1] for each in part)
+            if score > best_score:
+                best, best_score = (first, last), score
+    return spans[best[0]][0], spans[best[1]][1]
+
+
+def _last_within(spans: Sequence[Span], first: int, room: int) -> int:
+    """Return the last sentence that has room behind the first one."""
+    last = first
+    while last + 1 < len(spans) and spans[last + 1][1] - spans[first][0] <= room:
+        last += 1
+    return last

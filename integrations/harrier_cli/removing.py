@@ -1,0 +1,66 @@
+"""`harrier delete` and `harrier drop`. Neither needs a model."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Annotated
+
+import typer
+
+from harrier_cli import failures
+from harrier_cli.options import AsJson, InPlace, WhereJson, Yes, place_of, where_of
+from harrier_cli.output import complain, confirmed, report, say_json, shown, tell
+from harrier_cli.places import contents_of
+from harrier_core import SettingError, open_store
+from harrier_core.plurals import counted
+
+
+def delete(
+    *,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Of records.", show_default=False)] = None,
+    place: InPlace = None,
+    where: WhereJson = None,
+    everything: Annotated[bool, typer.Option("--all", help="All records; it asks first.")] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> int:
+    """Remove records from an index: those of some ids, those that meet conditions, or all.
+
+    Given both ids and conditions, remove those of these ids that meet them. The exit code is 1 if an id is not there.
+    """
+    asked, conditions = ids or [], where_of(where)
+    if everything == bool(asked or where is not None):
+        raise SettingError("a delete removes the records of some ids, those of --where, or --all; name one of them")
+    with contents_of(place_of(place, "--in")) as contents:
+        if everything:
+            if not confirmed(f"Remove all {counted(contents.count(), 'chunk')} of {contents.store}?", yes=yes):
+                tell("nothing was removed")
+                return failures.UNSOUND
+            missing, deleted = [], contents.clear()
+        else:
+            missing = contents.missing(asked)
+            deleted = contents.delete(asked if ids else None, where=conditions)
+    if as_json:
+        say_json({"deleted": deleted, "missing": missing})
+    else:
+        for each in missing:
+            complain(f"not there: {shown(each)}")
+        report(f"{counted(deleted, 'chunk')} deleted")
+    return failures.UNSOUND if missing else failures.FINE
+
+
+def drop(
+    *,
+    place: Annotated[str, typer.Argument(metavar="PLACE", help="The index.")],
+    yes: Yes = False,
+) -> int:
+    """Remove an index itself: the table or collection, with all that is in it. It asks first."""
+    with closing(open_store(place)) as store:
+        chunks = store.describe().chunks
+        held = "" if chunks is None else f" with {counted(chunks, 'chunk')}"
+        if not confirmed(f"Remove {store}{held}?", yes=yes):
+            tell("nothing was removed")
+            return failures.UNSOUND
+        store.drop()
+        report(f"{store} is removed")
+    return failures.FINE

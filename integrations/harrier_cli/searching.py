@@ -1,0 +1,214 @@
+"""`harrier search`: one question, or one after the other with the model loaded once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+from harrier_files.waiting import waited_for
+
+from harrier_cli import failures
+from harrier_cli.locating import heading_of, part_of, path_of
+from harrier_cli.options import (
+    OUTPUT,
+    AsJson,
+    Device,
+    Dtype,
+    InPlace,
+    Instruction,
+    ModelName,
+    TaskName,
+    WhereJson,
+    check_task,
+    place_of,
+    task_of,
+    where_of,
+)
+from harrier_cli.output import Color, Screen, complain, say_json, tell
+from harrier_cli.places import existing
+from harrier_core import HarrierError, Index, InputError, Match, SettingError, Task
+
+_PROMPT = "> "
+_CHUNKS = 5  # of a record, which are looked for so that as many records are found as are wanted
+_COLORS = ("auto", "always", "never")
+
+
+def search(
+    *,
+    question: Annotated[
+        str | None, typer.Argument(metavar="QUESTION", help="What to look for.", show_default=False)
+    ] = None,
+    place: InPlace = None,
+    k: Annotated[int, typer.Option("-k", metavar="N", help="How many records; with --json, chunks.")] = 5,
+    offset: Annotated[int, typer.Option(metavar="N", help="Leave out the first so many.")] = 0,
+    min_score: Annotated[
+        float | None, typer.Option(metavar="X", help="Leave out what has a lower score (1 is the best).")
+    ] = None,
+    where: WhereJson = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare all chunks, also where there is an index.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="All of a chunk, and not only its best sentences.", rich_help_panel=OUTPUT)
+    ] = False,
+    context: Annotated[
+        int,
+        typer.Option(
+            "-C", "--context", metavar="N", help="All of a chunk, and so many on either side.", rich_help_panel=OUTPUT
+        ),
+    ] = 0,
+    color: Annotated[
+        str, typer.Option(metavar="WHEN", help=f"Colours and bold: {', '.join(_COLORS)}.", rich_help_panel=OUTPUT)
+    ] = "auto",
+    as_json: AsJson = False,
+    model: ModelName = None,
+    task: TaskName = None,
+    instruction: Instruction = None,
+    device: Device = None,
+    dtype: Dtype = None,
+) -> int:
+    """Find the texts nearest to a question.
+
+    Without a question, read questions from the terminal, or one a line from a pipe, with the model loaded once. An
+    index in a folder is searched with the model that made it, unless another one is named.
+
+    The exit code is 1 if nothing is found.
+    """
+    options = _options(k, offset, min_score, where_of(where), exact=exact, context=context)
+    chosen, url = task_of(task, instruction), place_of(place, "--in")
+    with existing(url, model, device, dtype) as (index, encoder):
+        check_task(encoder, chosen)
+        search = _Search(index, chosen, options, as_json=as_json, whole=full or context > 0, color=_color(color))
+        if question is not None:
+            return failures.FINE if search.answer(question) else failures.UNSOUND
+        return search.answer_all(_typed() if sys.stdin.isatty() else _piped())
+
+
+def _options(
+    k: int, offset: int, min_score: float | None, where: Mapping[str, Any] | None, *, exact: bool, context: int
+) -> dict[str, Any]:
+    for name, value, least in (("-k", k, 1), ("--offset", offset, 0), ("--context", context, 0)):
+        if value < least:
+            raise SettingError(f"{name} must be at least {least}, got {value}")
+    return {"k": k, "offset": offset, "min_score": min_score, "where": where, "exact": exact, "expand": context}
+
+
+def _color(said: str) -> Color:
+    for each in _COLORS:
+        if each == said:
+            return each  # type: ignore[return-value]  # one of the three
+    raise SettingError(f"--color must be one of {', '.join(_COLORS)}, got {said!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """How questions are answered, and how the answers are printed."""
+
+    index: Index
+    task: str | Task | None
+    options: dict[str, Any]
+    as_json: bool
+    whole: bool
+    color: Color
+
+    def answer(self, question: str) -> bool:
+        """Print the answer to a question; return whether there is one."""
+        if self.as_json:
+            matches = self.index.search(question, task=self.task, **self.options)
+            say_json([_as_json(match) for match in matches])
+            return bool(matches) or self._nothing()
+        return self._show(Screen.of(self.color), question)
+
+    def _show(self, screen: Screen, question: str) -> bool:
+        from harrier_cli.showing import entries_of, show
+
+        first, wanted = self.options["offset"], self.options["k"]
+        options = {**self.options, "offset": 0, "k": (first + wanted) * _CHUNKS}
+        entries = entries_of(self.index.search(question, task=self.task, **options))[first : first + wanted]
+        show(screen, question, entries, whole=self.whole)
+        return bool(entries) or self._nothing()
+
+    def _nothing(self) -> bool:
+        least = self.options["min_score"]
+        tell("nothing found" if least is None else f"nothing found with a score of at least {least:g}")
+        return False
+
+    def answer_all(self, questions: Iterator[str]) -> int:
+        """Answer questions as they come; the exit code is that of all of them."""
+        asked, answered = 0, 0
+        for question in questions:
+            asked += 1
+            with suppress(_Unanswered):
+                answered += self._answer_next(question)
+        if not asked:
+            raise SettingError("there is no question; give one, or a line for each on standard input")
+        return failures.FINE if answered == asked else failures.UNSOUND
+
+    def _answer_next(self, question: str) -> bool:
+        try:
+            if self.as_json:
+                matches = self.index.search(question, task=self.task, **self.options)
+                say_json({"question": question, "matches": [_as_json(match) for match in matches]})
+                return bool(matches)
+            screen = Screen.of(self.color)
+            if not sys.stdin.isatty():
+                screen.line(f"{_PROMPT}{question}")
+            answered = self._show(screen, question)
+            screen.line()
+            sys.stdout.flush()
+        except HarrierError as error:
+            if not (isinstance(error, InputError) or sys.stdin.isatty()):
+                raise  # a pipe's other questions would fare no better
+            if self.as_json:
+                say_json({"question": question, "error": str(error)})
+            else:
+                complain(f"error: {error}")
+            raise _Unanswered from None
+        return answered
+
+
+class _Unanswered(Exception):
+    """A question that cannot be answered, as was told; the next one may be."""
+
+
+def _typed() -> Iterator[str]:
+    """Yield questions as they are typed, until Ctrl-D."""
+    with suppress(ImportError):  # Windows has none
+        import readline  # noqa: F401  # input() edits lines with it, and remembers them
+    while True:
+        try:
+            question = input(_PROMPT) if sys.stdout.isatty() else _asked_aside()
+        except EOFError:
+            tell("")
+            return
+        if question.strip():
+            yield question
+
+
+def _asked_aside() -> str:
+    """Return a line that is typed while the answers go to a file, where no prompt belongs."""
+    tell(_PROMPT)
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line.rstrip("\n")
+
+
+def _piped() -> Iterator[str]:
+    for line in waited_for(sys.stdin.buffer):
+        question = line.decode("utf-8", "surrogateescape").strip()
+        if question:
+            yield question
+
+
+def _as_json(match: Match) -> dict[str, Any]:
+    names = ("id", "record_id", "number", "score", "text", "metadata", "start", "end", "cosine")
+    more = {
+        "path": path_of(match.record_id, match.metadata),
+        "part": part_of(match).removeprefix(":"),
+        "heading": heading_of(match.metadata),
+    }
+    passage = {"passage": match.passage} if match.around else {}
+    return {name: getattr(match, name) for name in names} | more | passage

@@ -1,0 +1,99 @@
+"""A query's words in texts of many scripts, and the sentences that have most of them."""
+
+from __future__ import annotations
+
+import pytest
+from harrier_cli.marking import Query, Weights, best_part, found_in, merged, sentences
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def marked(text: str, query: str) -> list[str]:
+    found = found_in(text, Query.of(query))
+    return [text[begin:end] for begin, end in merged((each.begin, each.end) for each in found)]
+
+
+@pytest.mark.parametrize(
+    ("text", "query", "parts"),
+    [
+        ("Vaccines train the body. A VACCINE!", "vaccine", ["Vaccines", "VACCINE"]),
+        ("Le résumé, la RESUME", "Résumé", ["résumé", "RESUME"]),
+        ("re\u0301sume\u0301", "resume", ["re\u0301sume\u0301"]),  # marks of their own
+        ("Straße und STRASSE", "strasse", ["Straße", "STRASSE"]),
+        ("the art of startling", "art", ["art"]),  # a whole word
+        ("carts and cars", "car", []),  # short words have no forms
+        ("東京の天気は晴れ", "天気", ["天気"]),
+        ("今日の京都", "東京都", ["京都"]),  # a pair of its characters
+        ("酵母は砂糖を", "酵", ["酵"]),
+        ("ガスとカス", "ガス", ["ガス"]),  # voiced kana are other letters
+        ("आज का मौसम", "मौसम", ["मौसम"]),
+        ("Привет, мир", "привет", ["Привет"]),
+        ("what is it", "is it", ["is", "it"]),  # there are no longer ones
+        ("the bread is here", "is the bread", ["the", "bread"]),
+        ("", "bread", []),
+        ("bread", "?!", []),
+    ],
+)
+def test_words_that_are_found(text: str, query: str, parts: list[str]) -> None:
+    """Without case and accents, with another ending, and by pairs where a script parts no words."""
+    assert marked(text, query) == parts
+
+
+@given(st.text(max_size=60), st.text(max_size=20))
+def test_parts_of_any_text_are_within_it(text: str, query: str) -> None:
+    """Whatever folding makes of a text, its parts are the text's own, in order, and none is empty."""
+    for each in found_in(text, Query.of(query)):
+        assert 0 <= each.begin < each.end <= len(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("One. Two! Three?", ["One.", "Two!", "Three?"]),
+        ("Version 2.5 is out.\nA line\n\n- an item", ["Version 2.5 is out.", "A line", "- an item"]),
+        ("一つ。二つ。", ["一つ。", "二つ。"]),
+        ('He said "No." Then he went.', ['He said "No.', "Then he went."]),
+        ("  \n ", []),
+    ],
+)
+def test_sentences(text: str, parts: list[str]) -> None:
+    """They end with a mark and a blank, with a mark of East Asia, or with their line."""
+    assert [text[begin:end] for begin, end in sentences(text)] == parts
+
+
+@given(st.text(max_size=200), st.integers(1, 100))
+def test_the_best_part_is_a_part(text: str, room: int) -> None:
+    """Of any text, with any query and room."""
+    query = Query.of("a b")
+    begin, end = best_part(text, query, Weights.of(query, [text]), room)
+    assert 0 <= begin <= end <= len(text)
+
+
+TEXT = "The day is long. Bread is old. Yeast turns sugar into gas. The night is short."
+
+
+@pytest.mark.parametrize(
+    ("question", "room", "part"),
+    [
+        ("what does yeast turn", 30, "Yeast turns sugar into gas."),
+        ("what does yeast turn", 50, "Yeast turns sugar into gas. The night is short."),
+        ("bread and sugar", 60, "Bread is old. Yeast turns sugar into gas."),
+        ("nothing of that", 20, "The day is long."),
+        ("gas", 5, "Yeast turns sugar into gas."),  # a sentence is not cut here
+    ],
+)
+def test_the_best_part(question: str, room: int, part: str) -> None:
+    """The neighbours that have most of the query, or the first where none has any."""
+    query = Query.of(question)
+    begin, end = best_part(TEXT, query, Weights.of(query, [TEXT]), room)
+    assert TEXT[begin:end] == part
+
+
+def test_words_that_tell_nothing_are_not_marked() -> None:
+    """One that stands in most sentences is left out, unless there is no other."""
+    text = " ".join(f"The number {number} is here." for number in range(9)) + " The yeast."
+    query = Query.of("the yeast")
+    weights = Weights.of(query, [text])
+    assert {each.term for each in weights.telling(found_in(text, query))} == {"yeast"}
+    query = Query.of("the")
+    assert len(Weights.of(query, [text]).telling(found_in(text, query))) == 10
