@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from harrier_files.commands import parse_commands
 from harrier_files.folders import STANDARD_INPUT
+from harrier_files.formats.decoding import checked_encoding
 from harrier_files.limits import parse_size
 from harrier_files.owning import refuse_other_roots
-from harrier_files.sources import FORMATS, OWN_METADATA, Columns, PostgresSource, Source
+from harrier_files.reading import FORMATS
+from harrier_files.sources import OWN_METADATA, Columns, PostgresSource, Source
 
 from harrier_cli import failures
 from harrier_cli.options import AsJson, ModelName, encoder_of
@@ -34,6 +37,17 @@ MetadataColumns = Annotated[
     typer.Option("--metadata", metavar="COLUMN", help="A column to keep beside the text; may come several times."),
 ]
 Format = Annotated[str | None, typer.Option("--format", metavar="FORMAT", help=f"Of all files: {', '.join(FORMATS)}.")]
+Encoding = Annotated[
+    str | None, typer.Option("--encoding", metavar="NAME", help="Of texts that are not UTF-8, such as cp1252.")
+]
+Readers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reader",
+        metavar="[SUFFIX=]COMMAND",
+        help="Read files by a command that prints their text: 'rtf=unrtf --text {}'; may come several times.",
+    ),
+]
 ChunkTokens = Annotated[
     int, typer.Option(help="The most tokens of a chunk; with 0 a text that the model cannot take is rejected.")
 ]
@@ -66,6 +80,8 @@ def ingest(
     text: TextColumn = "text",
     metadata: MetadataColumns = None,
     format_: Format = None,
+    encoding: Encoding = None,
+    reader: Readers = None,
     chunk_tokens: ChunkTokens = 512,
     overlap: Overlap = 0,
     source_name: SourceName = None,
@@ -89,6 +105,7 @@ def ingest(
         source = PostgresSource([], columns, name=source_name, most=most, url=from_, query=query, table=table)
     else:
         source = Source(paths or [], columns, format_, source_name, most)
+        source.encoding, source.readers = checked_encoding(encoding) if encoding else None, parse_commands(reader or [])
     run = _Run(source=source, prune=prune, dry_run=dry_run, moved=moved)
     with encoder_of(model) as encoder, Index(open_store(to), encoder, chunking=chunking) as index:
         report = run.into(index)
