@@ -27,6 +27,7 @@ _CLASSES = frozenset(
 )
 # Without its menus a page has at least so much of its text, or they are what it is about: a table of contents.
 _LEAST = 0.2
+_PERMALINK = "¶"  # which Sphinx and MkDocs have after headings
 _DECLARED = re.compile(
     rb"""<(?:meta\b[^>]{0,500}?\bcharset|\?xml\b[^>]{0,100}?\bencoding)\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE
 )
@@ -93,7 +94,7 @@ class _Page:
             return
         text = "".join(self._parts)
         self._parts.clear()
-        if text := text.rstrip() if self._kept else " ".join(text.split()):
+        if text := text.rstrip() if self._kept else " ".join(text.split()).removesuffix(_PERMALINK):
             self.lines.append((text, self._level, bool(self._menu)))
 
     def close(self) -> None:
