@@ -39,7 +39,7 @@ _HTML = (
 _ODT = opendocument(
     '<text:h text:outline-level="1">Bread</text:h><text:p>It\n  rises<text:s text:c="2"/>now<text:tab/>x'
     "<office:annotation><text:p>a comment</text:p></office:annotation></text:p>"
-    '<table:table-row><table:table-cell><text:p>Flour</text:p></table:table-cell><table:table-cell><text:p>500 g'
+    "<table:table-row><table:table-cell><text:p>Flour</text:p></table:table-cell><table:table-cell><text:p>500 g"
     '</text:p></table:table-cell></table:table-row><text:h text:outline-level="2">Yeast</text:h><text:p>It eats.</text:p>',
     title="All of bread",
 )

@@ -128,7 +128,9 @@ def _parsed(said: str) -> Command:
     except ValueError as error:
         raise SettingError(f"--reader must be a command as a shell takes it, got {said!r}: {error}") from None
     if not any(_FILE in each for each in arguments[1:]):
-        raise SettingError(f"--reader must be 'COMMAND {{}}' or 'SUFFIX=COMMAND {{}}', {{}} being the file, got {said!r}")
+        raise SettingError(
+            f"--reader must be 'COMMAND {{}}' or 'SUFFIX=COMMAND {{}}', {{}} being the file, got {said!r}"
+        )
     if shutil.which(arguments[0]) is None:
         raise SettingError(f"--reader {arguments[0]!r} is no command that can be found; install it, or give its path")
     return Command(arguments, suffix)

@@ -12,7 +12,18 @@ from harrier_core import Record, Skipped
 from harrier_files.commands import Command
 from harrier_files.formats import DOCUMENTS, Document, Given
 from harrier_files.formats.decoding import decoded, peekable
-from harrier_files.formats.kinds import GZIP, HEAD, KINDS, LANGUAGES, VAGUE, ZIP, OtherKind, kind_of, suffix_of, zipped_kind
+from harrier_files.formats.kinds import (
+    GZIP,
+    HEAD,
+    KINDS,
+    LANGUAGES,
+    VAGUE,
+    ZIP,
+    OtherKind,
+    kind_of,
+    suffix_of,
+    zipped_kind,
+)
 from harrier_files.limits import DEFAULT_SIZE, Unreadable, read_at_most
 from harrier_files.packed import gunzipped, members
 from harrier_files.parser import Parser

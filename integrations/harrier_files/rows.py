@@ -26,9 +26,7 @@ _SKIPPED = 1 << 20  # of a line that is too long, at once
 _UNHELD = "that Python cannot hold"  # a value in the place of which that is said
 
 
-def jsonl_rows(
-    file: IO[bytes], wanted: Collection[str], most: int, encoding: str | None = None
-) -> Iterator[Numbered]:
+def jsonl_rows(file: IO[bytes], wanted: Collection[str], most: int, encoding: str | None = None) -> Iterator[Numbered]:
     """Return an object of each line; blank lines are skipped."""
     stream, _ = as_utf8(file, encoding)
     for number, line in _lines(stream, most):
@@ -61,9 +59,7 @@ def _object(line: bytes) -> Row | Unreadable:
     return row if isinstance(row, dict) else Unreadable(f"is a JSON {type(row).__name__}, not an object")
 
 
-def csv_rows(
-    file: IO[bytes], wanted: Collection[str], most: int, encoding: str | None = None
-) -> Iterator[Numbered]:
+def csv_rows(file: IO[bytes], wanted: Collection[str], most: int, encoding: str | None = None) -> Iterator[Numbered]:
     """Return the rows of a CSV, whose first line names the columns; all values are texts.
 
     Semicolons, tabs or bars separate the columns where the first line has the wanted ones only then.

@@ -16,8 +16,27 @@ def test_pieces_in_an_index(call: Run, tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text(text, encoding="utf-8")
     place = f"qdrant:{tmp_path}/qdrant"
     call("ingest", "a.md", "--to", place, "--chunk-tokens", "64")
-    found = json.loads(call("search", "Part 5", "--in", place, "--json", "-k", "50").stdout.splitlines()[0])
+    found = json.loads(call("search", "Part 5", "--in", place, "--json").stdout)[0]
     line, heading = found["metadata"]["line"], found["metadata"]["heading"]
     assert text.splitlines()[line - 1].startswith(found["text"].splitlines()[0])
     assert heading.startswith("Part ")
     assert " 0 chunks written" in call("ingest", "a.md", "--to", place, "--chunk-tokens", "64").stdout
+
+
+def test_encodings_and_readers(call: Run, tmp_path: Path) -> None:
+    """By options of the command, whose help lists the formats."""
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "a.txt").write_bytes("läuft".encode("cp1252"))
+    (docs / "b.rtf").write_bytes(b"bread")
+    place = f"qdrant:{tmp_path}/qdrant"
+    told = call("ingest", "docs", "--to", place, code=1)
+    assert (
+        "rejected: docs/a.txt: is not UTF-8 at byte 1; convert it, or name its encoding, such as --encoding cp1252"
+        in (told.stderr)
+    )
+    told = call("ingest", "docs", "--to", place, "--encoding", "cp1252", "--reader", "rtf=cat {}")
+    assert " 2 chunks written" in told.stdout
+    assert "--encoding must be" in call("ingest", "docs", "--to", place, "--encoding", "zip", code=2).stderr
+    assert "--reader must be" in call("ingest", "docs", "--to", place, "--reader", "cat", code=2).stderr
+    assert "docx" in call("ingest", "--help").stdout
