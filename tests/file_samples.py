@@ -24,7 +24,8 @@ class Sample:
 
 _TABLE = (
     "<w:tbl><w:tr><w:tc>{}</w:tc><w:tc>{}</w:tc></w:tr></w:tbl>".format(paragraph("Flour"), paragraph("500 g"))
-    + '<w:p><w:r><w:t xml:space="preserve">Kept </w:t></w:r><w:ins><w:r><w:t>added</w:t><w:tab/><w:t>x</w:t></w:r></w:ins>'
+    + '<w:p><w:r><w:t xml:space="preserve">Kept </w:t></w:r><w:ins><w:r><w:t>added</w:t><w:tab/><w:t>x</w:t></w:r>'
+    "</w:ins>"
     "<w:del><w:r><w:delText>deleted</w:delText></w:r></w:del><w:r><w:instrText>PAGE</w:instrText></w:r></w:p>"
 )
 _WORD = word(
@@ -33,14 +34,16 @@ _WORD = word(
     notes=paragraph("A note."),
 )
 _HTML = (
-    '<title>Bread</title><nav><a href="/">Home</a></nav><ul class="docnav"><li>Next</ul><div class="sidebar">A box</div>'
+    '<title>Bread</title><nav><a href="/">Home</a></nav><ul class="docnav"><li>Next</ul><div class="sidebar">A box'
+    "</div>"
     "<h1>Bread¶</h1><p>It <b>rises</b> while it rests for an hour or two.</p><h2>Yeast</h2><pre>a\n  b</pre>"
 )
 _ODT = opendocument(
     '<text:h text:outline-level="1">Bread</text:h><text:p>It\n  rises<text:s text:c="2"/>now<text:tab/>x'
     "<office:annotation><text:p>a comment</text:p></office:annotation></text:p>"
     "<table:table-row><table:table-cell><text:p>Flour</text:p></table:table-cell><table:table-cell><text:p>500 g"
-    '</text:p></table:table-cell></table:table-row><text:h text:outline-level="2">Yeast</text:h><text:p>It eats.</text:p>',
+    '</text:p></table:table-cell></table:table-row><text:h text:outline-level="2">Yeast</text:h><text:p>It eats.'
+    "</text:p>",
     title="All of bread",
 )
 _ODP = opendocument(
@@ -49,12 +52,12 @@ _ODP = opendocument(
 )
 _SHEETS = book({"Prices": row(1, "what", "price") + row(3, "bread", 2.5), "Days": row(1, "a  day\n", 3)})
 _MAIL = (
-    "From: Ann <ann@example.org>\r\nTo: bob@example.org\r\nSubject: =?utf-8?q?L=C3=A4uft?=\r\n"
-    "Date: Thu, 26 Nov 2026 10:00:00 +0100\r\nMIME-Version: 1.0\r\n"
-    "Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\nContent-Type: text/plain; charset=utf-8\r\n"
-    "Content-Transfer-Encoding: quoted-printable\r\n\r\nEs l=C3=A4uft.\r\n--x\r\nContent-Type: application/pdf\r\n"
-    "Content-Disposition: attachment; filename=plan.pdf\r\n\r\nnothing\r\n--x--\r\n"
-).encode()
+    b"From: Ann <ann@example.org>\r\nTo: bob@example.org\r\nSubject: =?utf-8?q?L=C3=A4uft?=\r\n"
+    b"Date: Thu, 26 Nov 2026 10:00:00 +0100\r\nMIME-Version: 1.0\r\n"
+    b"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    b"Content-Transfer-Encoding: quoted-printable\r\n\r\nEs l=C3=A4uft.\r\n--x\r\nContent-Type: application/pdf\r\n"
+    b"Content-Disposition: attachment; filename=plan.pdf\r\n\r\nnothing\r\n--x--\r\n"
+)
 _NOTEBOOK = json.dumps(
     {
         "cells": [
@@ -147,8 +150,11 @@ SAMPLES: dict[str, Sample] = {
         "Es läuft.",
         "eml",
         {
-            **{"title": "Läuft", "from": "Ann <ann@example.org>", "to": "bob@example.org"},
-            **{"date": "2026-11-26T10:00:00+01:00", "attachments": ["plan.pdf"]},
+            "title": "Läuft",
+            "from": "Ann <ann@example.org>",
+            "to": "bob@example.org",
+            "date": "2026-11-26T10:00:00+01:00",
+            "attachments": ["plan.pdf"],
         },
     ),
 }

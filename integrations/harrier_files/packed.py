@@ -6,7 +6,7 @@ import io
 import zlib
 from collections.abc import Iterator
 from gzip import BadGzipFile, GzipFile
-from typing import IO
+from typing import IO, cast
 from zipfile import BadZipFile, ZipFile
 
 from harrier_files.limits import Unreadable, shown_size
@@ -42,7 +42,7 @@ class _Unpacked(io.RawIOBase):
 
 def gunzipped(stream: IO[bytes]) -> io.BufferedReader:
     """Return a stream of what was compressed."""
-    return io.BufferedReader(_Unpacked(GzipFile(fileobj=stream), "gzip"))
+    return io.BufferedReader(_Unpacked(cast("IO[bytes]", GzipFile(fileobj=stream)), "gzip"))
 
 
 def members(content: bytes, most: int) -> Iterator[tuple[str, IO[bytes] | None]]:

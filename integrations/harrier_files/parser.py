@@ -43,7 +43,10 @@ class Parser:
         assert process is not None  # noqa: S101
         seconds = self._seconds * (1 + len(given.content) // _BYTES)
         request = {
-            **{"kind": kind, "size": len(given.content), "most": given.most, "encoding": given.encoding},
+            "kind": kind,
+            "size": len(given.content),
+            "most": given.most,
+            "encoding": given.encoding,
             "seconds": seconds,
         }
         try:

@@ -26,7 +26,12 @@ _SKIPPED = 1 << 20  # of a line that is too long, at once
 _UNHELD = "that Python cannot hold"  # a value in the place of which that is said
 
 
-def jsonl_rows(file: IO[bytes], wanted: Collection[str], most: int, encoding: str | None = None) -> Iterator[Numbered]:
+def jsonl_rows(
+    file: IO[bytes],
+    wanted: Collection[str],  # noqa: ARG001
+    most: int,
+    encoding: str | None = None,
+) -> Iterator[Numbered]:
     """Return an object of each line; blank lines are skipped."""
     stream, _ = as_utf8(file, encoding)
     for number, line in _lines(stream, most):
@@ -157,7 +162,10 @@ def _of_columns(names: list[str], values: list[str]) -> Row | Unreadable:
 
 
 def parquet_rows(
-    file: IO[bytes], wanted: Collection[str], most: int, encoding: str | None = None
+    file: IO[bytes],
+    wanted: Collection[str],
+    most: int,
+    encoding: str | None = None,  # noqa: ARG001
 ) -> Iterator[Numbered]:
     """Return the rows of a table that pyarrow reads, a batch at a time."""
     try:

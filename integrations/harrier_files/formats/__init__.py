@@ -32,7 +32,7 @@ class Format:
             return reader(given)
         except (Unreadable, MemoryError):
             raise
-        except Exception as error:  # noqa: BLE001  # strangers' files find any error of a parser
+        except Exception as error:  # strangers' files find any error of a parser
             raise Unreadable(f"is no {self.name} that can be read ({type(error).__name__})") from None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
-from typing import IO
+from typing import IO, cast
 
 from harrier_core import SettingError
 from harrier_files.limits import Unreadable
@@ -82,8 +82,9 @@ def as_utf8(stream: IO[bytes], encoding: str | None) -> tuple[IO[bytes], str]:
 
 def peekable(stream: IO[bytes]) -> io.BufferedReader:
     """Return a stream that can be looked into."""
-    found: io.BufferedReader = stream if hasattr(stream, "peek") else io.BufferedReader(stream)  # type: ignore[assignment, type-var]
-    return found
+    if hasattr(stream, "peek"):
+        return cast("io.BufferedReader", stream)
+    return io.BufferedReader(cast("io.RawIOBase", stream))
 
 
 def _is_utf8(stream: IO[bytes]) -> bool:

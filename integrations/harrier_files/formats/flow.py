@@ -40,7 +40,7 @@ class Flow:
         self._texts: list[tuple[list[str], list[int]]] = []  # open paragraphs, and the level of each if it has one
         self._rows: list[list[str]] = []  # open rows, their cells
         self._cells: list[list[str]] = []  # open cells, their paragraphs
-        self._title = 0  # how many elements are open since a shape that is the title began
+        self._title = False  # whether a shape that is the title is open
 
     def start(self, tag: str, attributes: Attributes) -> None:
         """Begin an element."""
@@ -65,7 +65,7 @@ class Flow:
         """Take an element that is a character, or says something of the paragraph or shape around it."""
         said = local_attributes(attributes)
         if name == "ph" and said.get("type") in ("title", "ctrTitle"):
-            self._title = len(self._open)
+            self._title = True
         elif name == "page":
             self._page(said)
         elif not self._texts:
@@ -78,8 +78,8 @@ class Flow:
             self._texts[-1][0].append(" " * min(_number(said.get("c"), 1), _MOST_SPACES))
         elif name == "pStyle" and (level := self._styles.get(said.get("val", ""))):
             self._texts[-1][1].append(level)
-        elif name == "outlineLvl" and (level := _number(said.get("val"), _BODY_TEXT)) < _BODY_TEXT:
-            self._texts[-1][1].append(level + 1)
+        elif name == "outlineLvl" and (outline := _number(said.get("val"), _BODY_TEXT)) < _BODY_TEXT:
+            self._texts[-1][1].append(outline + 1)
 
     def _page(self, attributes: Mapping[str, str]) -> None:
         """Begin a page of a drawing or a presentation."""
@@ -89,7 +89,7 @@ class Flow:
         name = local(tag)
         self._open.pop()
         if name == "sp":
-            self._title = 0
+            self._title = False
         if self._unseen:
             self._unseen -= 1
         elif name in _PARAGRAPHS:

@@ -131,4 +131,5 @@ class _Elements:
 
 def _prefixed_id(attributes: Attributes) -> dict[str, str]:
     """Return an id that has a namespace, that of a relationship, where there is a plain one as well."""
-    return {"rid": value for name, value in attributes.items() if name.startswith("{") and local(name) == "id"}
+    found = [value for name, value in attributes.items() if name.startswith("{") and local(name) == "id"]
+    return {"rid": found[0]} if found else {}

@@ -175,7 +175,8 @@ def test_one_process_for_all_files(parser: Parser) -> None:
 def test_it_ends_with_its_user() -> None:
     """Even if that was killed."""
     script = (
-        "import os, signal\nfrom harrier_files.formats import Given\nfrom harrier_files.parser import Parser\nparser = Parser()\nparser.read('html', Given(b'x'))\n"
+        "import os, signal\nfrom harrier_files.formats import Given\nfrom harrier_files.parser import Parser\n"
+        "parser = Parser()\nparser.read('html', Given(b'x'))\n"
         "print(parser._process.pid, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from file_samples import SAMPLES, Sample
 from harrier_files.formats.document import Places
 from harrier_files.formats.kinds import KINDS
 from harrier_files.reading import FORMATS
 from harrier_files.sources import Source
 from offices import zipped
-from file_samples import SAMPLES, Sample
 
 from harrier_core import Record, Skipped
 from harrier_core.extras import PACKAGES
@@ -114,7 +114,7 @@ def test_lines_in_linear_time() -> None:
     class Counted(str):
         __slots__ = ("seen",)
 
-        def count(self, each: str, start: Any = 0, end: Any = None) -> int:  # type: ignore[override]
+        def count(self, each: str, start: Any = 0, end: Any = None) -> int:
             self.seen = getattr(self, "seen", 0) + end - start
             return super().count(each, start, end)
 
@@ -155,7 +155,7 @@ def test_against_pandoc(suffix: str, tmp_path: Path) -> None:
         pytest.skip("pandoc is not installed here")
     path, title = tmp_path / f"a{suffix}", ["--metadata", "title=Harrier"]
     subprocess.run([pandoc, ROOT / "README.md", "-o", path, *title], check=True, capture_output=True)
-    back = [pandoc, "-t", "plain", "--wrap=none", ROOT / "README.md" if suffix == ".pptx" else path]
+    back: list[str | Path] = [pandoc, "-t", "plain", "--wrap=none", ROOT / "README.md" if suffix == ".pptx" else path]
     told = subprocess.run(back, check=True, capture_output=True, text=True)
     [record] = read(path)
     assert isinstance(record, Record)

@@ -81,6 +81,14 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
     "a broken sheet": ("spreadsheet", lambda: book({"a": "<row>"})),
 }
 
+_LARGE, _UNPACKED = "has text of more than 1 MB; split it", "unpacks to more than 10 MB; split it"
+REASONS = {  # of those of which a parser does not just say that they are broken
+    **{"a bomb": _UNPACKED, "a bomb of text": _LARGE, "a bomb of slides": _LARGE, "a bomb of a book": _LARGE},
+    **{"a bomb of a sheet": _LARGE, "no part": "names no main part", "a broken sheet": ""},
+    "many parts": "takes more than 10 seconds to read",
+    "cells far apart": "cannot be read: its parser crashed (SIGABRT), perhaps for want of memory",
+}
+
 
 @pytest.fixture(scope="module")
 def parser() -> Iterator[Parser]:
@@ -96,13 +104,14 @@ def test_hostile_files(name: str, parser: Parser) -> None:
     kind, make = HOSTILE[name]
     content = make()
     assert len(content) < 10 * MOST
+    told, text = "", ""
     try:
         text = parser.read(kind, Given(content, MOST)).text
     except Unreadable as error:
-        assert str(error).startswith(("has ", "is no ", "unpacks to ", "needs ", "takes ", "names ", "cannot be read"))
-    else:
-        assert "aaaa" not in text
-        assert len(text) <= MOST
+        told = str(error)
+    assert told.startswith(REASONS.get(name, "is no "))
+    assert "aaaa" not in text
+    assert len(text) <= MOST
     assert parser.read("docx", Given(word(paragraph("the next")))).text == "the next"
 
 
@@ -114,7 +123,8 @@ def test_nothing_is_fetched(tmp_path: Path) -> None:
     book = zipped(
         {
             "META-INF/container.xml": "<c><rootfile full-path='a.opf'/></c>",
-            "a.opf": f"<p><item id='a' href='../../..{tmp_path}/secret' media-type='text/html'/><itemref idref='a'/></p>",
+            "a.opf": f"<p><item id='a' href='../../..{tmp_path}/secret' media-type='text/html'/>"
+            "<itemref idref='a'/></p>",
         }
     )
     with pytest.raises(Unreadable, match="has no part"):
@@ -140,7 +150,8 @@ def test_packed_files(tmp_path: Path) -> None:
     assert fine == ["docs/c.zip/fine.txt", *(f"docs/d.zip/{at}.txt" for at in range(12))]
     large, all_ = "is larger than 1 MB; split it", "unpacks to more than 10 MB; split it"
     expected = {
-        **{"docs/a.txt.gz": large, "docs/b.txt.gz": "is no gzip that can be read (EOFError)"},
+        "docs/a.txt.gz": large,
+        "docs/b.txt.gz": "is no gzip that can be read (EOFError)",
         "docs/c.zip/../up.txt": "has a path that leads out of its archive; rename it",
         "docs/c.zip/in.zip": "is packed within a packed file, which is not read; unpack it",
         "docs/c.zip/long.md": large,
