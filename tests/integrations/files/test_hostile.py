@@ -82,9 +82,14 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
 }
 
 _LARGE, _UNPACKED = "has text of more than 1 MB; split it", "unpacks to more than 10 MB; split it"
-REASONS = {  # of those of which a parser does not just say that they are broken
-    **{"a bomb": _UNPACKED, "a bomb of text": _LARGE, "a bomb of slides": _LARGE, "a bomb of a book": _LARGE},
-    **{"a bomb of a sheet": _LARGE, "no part": "names no main part", "a broken sheet": ""},
+REASONS = {  # where it is not just that the file is broken
+    "a bomb": _UNPACKED,
+    "a bomb of text": _LARGE,
+    "a bomb of slides": _LARGE,
+    "a bomb of a book": _LARGE,
+    "a bomb of a sheet": _LARGE,
+    "no part": "names no main part",
+    "a broken sheet": "",
     "many parts": "takes more than 10 seconds to read",
     "cells far apart": "cannot be read: its parser crashed (SIGABRT), perhaps for want of memory",
 }
