@@ -93,7 +93,7 @@ def ingest(
 ) -> int:
     """Make an index hold these texts: only what is new or changed is encoded, and a run that failed is repeated.
 
-    A file of text, Markdown, HTML or PDF is a record, and so is a row of JSONL, CSV or Parquet. A folder is a source,
+    A document is a record, and so is a row of JSONL, CSV or Parquet; --format has all formats. A folder is a source,
     and the id of a file is FOLDER/PATH/IN/IT, however the path was spelled; a file that is named by itself belongs to
     the folder that it is in. Another folder of the same name is refused: --source gives it a name of its own. Standard
     input is one text, unless --format says otherwise. What cannot be read is listed, and stops nothing.
