@@ -135,9 +135,10 @@ class Reader:
         if kind != ZIP:
             yield self._document(name, called, kind, content)
             return
+        suffixes = self.suffixes
         for member, stream in members(content, self.most):
             inside = f"{name}/{member}"
-            if suffix_of(member) not in (self.suffixes or {suffix_of(member)}):
+            if suffixes is not None and suffix_of(member) not in suffixes:
                 yield LeftOut(inside)
             elif stream is None:
                 yield self.unread(inside, member, "is encrypted; unpack it")

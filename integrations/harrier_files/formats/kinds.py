@@ -45,7 +45,7 @@ KINDS: Mapping[str, str] = {suffix: kind for kind, suffixes in _SUFFIXES.items()
 # What says of a file only that something is in it.
 VAGUE = frozenset(["", ".gz"])
 
-_OLE = "an Office file of before 2007, or a message of Outlook"
+_OLE = "an Office file of before 2007, or one that is encrypted"
 # What files begin with that are no text: a kind of KINDS, or what they are.
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"%PDF-", "pdf"),

@@ -98,6 +98,24 @@ def test_files_without_a_suffix(tmp_path: Path) -> None:
     assert (record.id, source.walk.left_out) == (f"{tmp_path.name}/README", 2)
 
 
+def test_what_is_gone_from_an_archive(tmp_path: Path) -> None:
+    """Records of an archive that was named by itself are its own; of a broken one, nobody knows which are gone."""
+    archive, before = (
+        tmp_path / "a.zip",
+        {"a.md": "# Bread", "rows.csv": "text\none\ntwo\n", "rows.jsonl": '{"text": "x"}'},
+    )
+    archive.write_bytes(zipped(before))
+    found = [each for each in read(archive) if isinstance(each, Record)]
+    names = [f"a.zip/{name}" for name in ("a.md", "rows.csv:2", "rows.csv:3", "rows.jsonl:1")]
+    assert [each.id for each in found] == [f"{tmp_path.name}/{name}" for name in names]
+    other = Record(f"{tmp_path.name}/b.md", "x", {**found[0].metadata, "harrier_file": None})
+    for content, gone in ((zipped({"a.txt": "x"}), True), (b"PK\3\4", False)):
+        archive.write_bytes(content)
+        source = Source([str(archive)])
+        list(source)
+        assert [source.gone(each.id, each.metadata) for each in (*found, other)] == [*[gone] * 4, False]
+
+
 def test_a_library_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lxml", None)
     (tmp_path / "resources.docx").write_bytes(SAMPLES[".docx"].content)
