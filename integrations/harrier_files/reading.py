@@ -80,17 +80,26 @@ class Reader:
 
     def parts(self, name: str, path: str, content: IO[bytes], *, named: bool = True) -> Iterator[Part]:
         """Return what a file holds. named: by the user; another one whose kind its name does not tell is left out."""
+        vague = not named and suffix_of(path) in VAGUE
+        yield from self._caught(name, path, self._given(name, path, content), vague=vague)
+
+    def _given(self, name: str, path: str, content: IO[bytes]) -> Iterator[Part]:
+        command = self._command(path)
+        if command and Path(path).is_file():
+            yield self._printed(name, path, command, path)
+        else:
+            yield from self._opened(name, path, content)
+
+    def _caught(self, name: str, called: str, parts: Iterator[Part], *, vague: bool) -> Iterator[Part]:
+        """Return parts, and in the end why there are no more of them."""
         try:
-            command = self._command(path)
-            if command and Path(path).is_file():
-                yield self._printed(name, path, command, path)
-            else:
-                yield from self._opened(name, path, content)
+            yield from parts
         except OtherKind as error:
-            vague = not named and suffix_of(path) in VAGUE
-            yield LeftOut(name) if vague else self.unread(name, path, str(error))
+            yield LeftOut(name) if vague else self.unread(name, called, str(error))
         except Unreadable as error:
-            yield self.unread(name, path, str(error))
+            yield self.unread(name, called, str(error))
+        except OSError as error:
+            yield self.unread(name, called, f"cannot be read: {error.strerror or type(error).__name__}")
 
     def _command(self, called: str) -> Command | None:
         fit = [each for each in self.commands if each.suffix and called.lower().endswith(each.suffix)]
@@ -145,15 +154,8 @@ class Reader:
             elif ".." in member.split("/") or member.startswith("/") or "\\" in member:
                 yield self.unread(inside, member, "has a path that leads out of its archive; rename it")
             else:
-                yield from self._member(inside, member, stream)
-
-    def _member(self, name: str, called: str, stream: IO[bytes]) -> Iterator[Part]:
-        try:
-            yield from self._opened(name, called, stream, within=True)
-        except OtherKind as error:
-            yield LeftOut(name) if suffix_of(called) in VAGUE else self.unread(name, called, str(error))
-        except Unreadable as error:
-            yield self.unread(name, called, str(error))
+                parts = self._opened(inside, member, stream, within=True)
+                yield from self._caught(inside, member, parts, vague=suffix_of(member) in VAGUE)
 
     def _document(self, name: str, called: str, kind: str, content: bytes) -> Record | Skipped:
         given = Given(content, self.most, self.encoding)

@@ -6,7 +6,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 
 from harrier_files.formats.document import Document, Given, Writer
-from harrier_files.formats.web import write_page
+from harrier_files.formats.web import decoded_page, write_page
 from harrier_files.limits import Unreadable
 
 _HEADERS = {"title": "subject", "from": "from", "to": "to"}
@@ -22,13 +22,23 @@ def mail_text(given: Given) -> Document:
     writer = Writer(given.most)
     body = message.get_body(("plain", "html"))
     if body is not None:
-        text = body.get_content()
+        text = _text(body, given.encoding)
         if body.get_content_subtype() == "html":
             write_page(writer, text)
         else:
             writer.line(text.replace("\r\n", "\n"))
     said: dict[str, object] = {key: str(message.get(name, ""))[:_LONG] for key, name in _HEADERS.items()}
     return writer.document(**said, date=_date(message), attachments=_attached(message))
+
+
+def _text(part: EmailMessage, encoding: str | None) -> str:
+    """Decode a text as its header says, or, where that cannot be, as browsers would."""
+    payload = part.get_payload(decode=True)
+    content = payload if isinstance(payload, bytes) else b""
+    try:
+        return content.decode(part.get_content_charset() or "us-ascii")
+    except (LookupError, ValueError):
+        return decoded_page(content, encoding)
 
 
 def _date(message: EmailMessage) -> str | None:

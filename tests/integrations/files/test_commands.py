@@ -40,6 +40,15 @@ def test_files_of_a_suffix(tmp_path: Path) -> None:
     assert source.walk.left_out == 1
 
 
+def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
+    """A member of an archive may have one; the others are read."""
+    (tmp_path / "a.zip").write_bytes(zipped({f"a.{'x' * 300}": "one", "b.txt": "two"}))
+    odd, fine = Source([str(tmp_path)], readers=[python(READ, f".{'x' * 300}")])
+    assert isinstance(odd, Skipped)
+    assert odd.reason == "cannot be read: File name too long"
+    assert isinstance(fine, Record)
+
+
 def test_all_files(tmp_path: Path) -> None:
     """But for those that have a command of their own."""
     (tmp_path / "a.rtf").write_text("one", encoding="utf-8")

@@ -157,6 +157,29 @@ def test_headings_are_bounded(tmp_path: Path) -> None:
     assert len(long.describe(len(long.text), 5)["heading"]) == 400
 
 
+@pytest.mark.parametrize(
+    ("header", "body", "text"),
+    [
+        ("", "läuft".encode(), "läuft"),
+        ("Content-Type: text/plain; charset=us-ascii\n", "läuft".encode("cp1252"), "läuft"),
+        ("Content-Type: text/plain; charset=x-unknown\n", "läuft".encode(), "läuft"),
+        ("Content-Type: text/plain; charset=iso-8859-2\n", "łąka".encode("iso-8859-2"), "łąka"),
+        (
+            "Content-Type: text/html\n",
+            b"<meta charset=koi8-r><h1>\xc1</h1><nav>Menu</nav><p>of a letter",
+            "а\nof a letter",
+        ),
+        ("Content-Transfer-Encoding: base64\n", b"bMOkdWZ0", "läuft"),
+    ],
+)
+def test_bodies_of_messages(header: str, body: bytes, text: str, tmp_path: Path) -> None:
+    """Whatever they say that they are."""
+    (tmp_path / "a.eml").write_bytes(f"Subject: a\n{header}\n".encode() + body)
+    [record] = read(tmp_path)
+    assert isinstance(record, Record)
+    assert record.text == text
+
+
 def test_menus_that_are_the_page(tmp_path: Path) -> None:
     """A page of little else is read whole."""
     (tmp_path / "a.html").write_text(f"<p>Contents<nav>{'<li>A chapter of the book' * 20}</nav>", encoding="utf-8")
