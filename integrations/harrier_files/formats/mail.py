@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from email import message_from_bytes, policy
-from email.message import EmailMessage
+from email.message import EmailMessage, MIMEPart
 
 from harrier_files.formats.document import Document, Given, Writer
 from harrier_files.formats.web import decoded_page, write_page
@@ -31,7 +31,7 @@ def mail_text(given: Given) -> Document:
     return writer.document(**said, date=_date(message), attachments=_attached(message))
 
 
-def _text(part: EmailMessage, encoding: str | None) -> str:
+def _text(part: MIMEPart, encoding: str | None) -> str:
     """Decode a text as its header says, or, where that cannot be, as browsers would."""
     payload = part.get_payload(decode=True)
     content = payload if isinstance(payload, bytes) else b""
