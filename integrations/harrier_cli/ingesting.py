@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from harrier_files.commands import parse_commands
 from harrier_files.folders import STANDARD_INPUT
+from harrier_files.formats.decoding import checked_encoding
 from harrier_files.limits import parse_size
 from harrier_files.owning import refuse_other_roots
-from harrier_files.sources import FORMATS, OWN_METADATA, Columns, PostgresSource, Source
+from harrier_files.reading import FORMATS
+from harrier_files.sources import OWN_METADATA, Columns, PostgresSource, Source
 
 from harrier_cli import failures, output
 from harrier_cli.options import AsJson, Device, Dtype, ModelName, encoder_of, place_of
@@ -36,6 +39,17 @@ MetadataColumns = Annotated[
     typer.Option("--metadata", metavar="COLUMN", help="A column to keep beside the text; may come several times."),
 ]
 Format = Annotated[str | None, typer.Option("--format", metavar="FORMAT", help=f"Of all files: {', '.join(FORMATS)}.")]
+Encoding = Annotated[
+    str | None, typer.Option("--encoding", metavar="NAME", help="Of texts that are not UTF-8, such as cp1252.")
+]
+Readers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reader",
+        metavar="[SUFFIX=]COMMAND",
+        help="Read files by a command that prints their text: 'rtf=unrtf --text {}'; may come several times.",
+    ),
+]
 ChunkTokens = Annotated[
     int, typer.Option(help="The most tokens of a chunk; with 0 a text that the model cannot take is rejected.")
 ]
@@ -70,6 +84,8 @@ def ingest(
     text: TextColumn = "text",
     metadata: MetadataColumns = None,
     format_: Format = None,
+    encoding: Encoding = None,
+    reader: Readers = None,
     chunk_tokens: ChunkTokens = 512,
     overlap: Overlap = 0,
     source_name: SourceName = None,
@@ -85,7 +101,7 @@ def ingest(
 ) -> int:
     """Make an index hold these texts: only what is new or changed is encoded, and a run that failed is repeated.
 
-    A file of text, Markdown, HTML or PDF is a record, and so is a row of JSONL, CSV or Parquet. A folder is a source,
+    A document is a record, and so is a row of JSONL, CSV or Parquet; --format has all formats. A folder is a source,
     and the id of a file is FOLDER/PATH/IN/IT, however the path was spelled; a file that is named by itself belongs to
     the folder that it is in. Another folder of the same name is refused: --source gives it a name of its own. Standard
     input is one text, unless --format says otherwise. What cannot be read is listed, and stops nothing.
@@ -97,6 +113,7 @@ def ingest(
         source = PostgresSource([], columns, name=source_name, most=most, url=from_, query=query, table=table)
     else:
         source = Source(paths or [], columns, format_, source_name, most)
+        source.encoding, source.readers = checked_encoding(encoding) if encoding else None, parse_commands(reader or [])
     run = _Run(source=source, prune=prune, dry_run=dry_run, moved=moved, allowed=allow_rejected)
     place = place_of(to, "--to")
     with encoder_of(model, device, dtype) as encoder, Index(open_store(place), encoder, chunking=chunking) as index:

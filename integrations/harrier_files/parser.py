@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from harrier_files.documents import Text, check_installed
+from harrier_files.formats import Document, Given, check_installed
 from harrier_files.limits import Unreadable
 
 # For a file, and the seconds once more for each so many bytes of it.
@@ -34,18 +34,24 @@ class Parser:
         self._memory = memory
         self._process: subprocess.Popen[bytes] | None = None
 
-    def read(self, kind: str, content: bytes, most: int) -> Text:
-        """Return the text of a file's content, of at most so many characters."""
+    def read(self, kind: str, given: Given) -> Document:
+        """Return the text of a file's content, and what is known of it."""
         check_installed(kind)
         if self._process is None or self._process.poll() is not None:
             self._start()
         process = self._process
         assert process is not None  # noqa: S101
-        seconds = self._seconds * (1 + len(content) // _BYTES)
-        request = {"kind": kind, "size": len(content), "most": most, "seconds": seconds}
+        seconds = self._seconds * (1 + len(given.content) // _BYTES)
+        request = {
+            "kind": kind,
+            "size": len(given.content),
+            "most": given.most,
+            "encoding": given.encoding,
+            "seconds": seconds,
+        }
         try:
             with _killed_after(seconds, process) as late:
-                answer = _exchange(process, request, content)
+                answer = _exchange(process, request, given.content)
         except (OSError, EOFError, ValueError):
             with suppress(subprocess.TimeoutExpired):  # it is about to die of something that is worth telling
                 process.wait(_TO_DIE)
@@ -113,7 +119,7 @@ def _killed_after(seconds: float, process: subprocess.Popen[bytes]) -> Iterator[
         timer.join()
 
 
-def _exchange(process: subprocess.Popen[bytes], request: dict[str, Any], content: bytes) -> Text | str:
+def _exchange(process: subprocess.Popen[bytes], request: dict[str, Any], content: bytes) -> Document | str:
     """Return the text, or why there is none."""
     stdin, stdout = process.stdin, process.stdout
     assert stdin is not None and stdout is not None  # noqa: S101, PT018
@@ -130,7 +136,8 @@ def _exchange(process: subprocess.Popen[bytes], request: dict[str, Any], content
     text = stdout.read(answer["size"])
     if len(text) < answer["size"]:
         raise EOFError
-    return text.decode("utf-8", "surrogatepass"), answer["metadata"]
+    marks = {name: (offsets, values) for name, (offsets, values) in answer["marks"].items()}
+    return Document(text.decode("utf-8", "surrogatepass"), answer["metadata"], marks, answer["lined"])
 
 
 def _why(code: int, seconds: float, *, late: bool) -> str:

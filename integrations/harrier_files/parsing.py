@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from typing import IO
 
-from harrier_files.documents import PARSERS
+from harrier_files.formats import Document, Given, read_document
 from harrier_files.limits import Unreadable, shown_size
 
 
@@ -19,9 +19,8 @@ def _serve(requests: IO[bytes], answers: IO[bytes], memory: int) -> None:
         content = requests.read(request["size"])
         _limit_time(request["seconds"])
         try:
-            text, metadata = PARSERS[request["kind"]](content, request["most"])
-            encoded = text.encode("utf-8", "surrogatepass")
-            answers.write(json.dumps({"size": len(encoded), "metadata": metadata}).encode() + b"\n" + encoded)
+            given = Given(content, request["most"], request["encoding"])
+            _answer(answers, read_document(request["kind"], given))
         except Unreadable as error:
             answers.write(json.dumps({"reason": str(error)}).encode() + b"\n")
         except MemoryError:
@@ -29,6 +28,13 @@ def _serve(requests: IO[bytes], answers: IO[bytes], memory: int) -> None:
             answers.write(json.dumps({"reason": reason, "spent": True}).encode() + b"\n")
         answers.flush()
         gc.collect()  # a parser and its target hold each other, and a page of strings makes the collector not wake
+
+
+def _answer(answers: IO[bytes], document: Document) -> None:
+    encoded = document.text.encode("utf-8", "surrogatepass")
+    known = {"metadata": document.metadata, "marks": document.marks, "lined": document.lined}
+    answers.write(json.dumps({"size": len(encoded), **known}).encode() + b"\n")
+    answers.write(encoded)
 
 
 def _limit_memory(memory: int) -> None:

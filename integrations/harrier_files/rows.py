@@ -14,6 +14,7 @@ from harrier_core import SettingError, StoreError, StoreUnavailable
 from harrier_core.extras import missing_extra
 from harrier_core.values import NoForm
 from harrier_core.values import plain as json_form
+from harrier_files.formats.decoding import REMEDY, as_utf8
 from harrier_files.limits import Unreadable, read_at_most, shown_size, too_large
 
 Row = Mapping[str, Any]
@@ -25,13 +26,19 @@ _SKIPPED = 1 << 20  # of a line that is too long, at once
 _UNHELD = "that Python cannot hold"  # a value in the place of which that is said
 
 
-def jsonl_rows(file: IO[bytes], wanted: Collection[str], most: int) -> Iterator[Numbered]:  # noqa: ARG001
-    """An object a line; blank lines are none."""
-    for number, line in _lines(file, most):
+def jsonl_rows(
+    file: IO[bytes],
+    wanted: Collection[str],  # noqa: ARG001
+    most: int,
+    encoding: str | None = None,
+) -> Iterator[Numbered]:
+    """Return an object of each line; blank lines are skipped."""
+    stream, _ = as_utf8(file, encoding)
+    for number, line in _lines(stream, most):
         if line is None:
             yield number, Unreadable(too_large("a line", most))
         elif line.strip():
-            yield number, _object(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
+            yield number, _object(line)
 
 
 def _lines(file: IO[bytes], most: int) -> Iterator[tuple[int, bytes | None]]:
@@ -50,24 +57,26 @@ def _object(line: bytes) -> Row | Unreadable:
     try:
         row = json.loads(line.decode().rstrip())
     except UnicodeDecodeError:
-        return Unreadable("is not UTF-8; convert it")
+        return Unreadable(f"is not UTF-8; {REMEDY}")
     except (ValueError, RecursionError) as error:
         place = f" (column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
         return Unreadable(f"is not JSON{place}")
     return row if isinstance(row, dict) else Unreadable(f"is a JSON {type(row).__name__}, not an object")
 
 
-def csv_rows(file: IO[bytes], wanted: Collection[str], most: int) -> Iterator[Numbered]:
-    """The first line names the columns; all values are texts.
+def csv_rows(file: IO[bytes], wanted: Collection[str], most: int, encoding: str | None = None) -> Iterator[Numbered]:
+    """Return the rows of a CSV, whose first line names the columns; all values are texts.
 
+    Semicolons, tabs or bars separate the columns where the first line has the wanted ones only then.
     Strict: a quote too many would otherwise make one value of the lines behind it, and hide their records.
     """
     csv.field_size_limit(sys.maxsize)
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    stream, _ = as_utf8(file, encoding)
+    text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
     lines = _RowLines(text, most)
-    reader = csv.reader(lines, strict=True)
     number = 1
     try:
+        reader = csv.reader(lines, strict=True, delimiter=_delimiter(lines.first(), wanted))
         names = next(reader, [])
         _check_names(names, wanted)
         while (number := reader.line_num + 1) and (values := next(lines.row(reader), None)) is not None:
@@ -76,7 +85,7 @@ def csv_rows(file: IO[bytes], wanted: Collection[str], most: int) -> Iterator[Nu
             elif values:
                 yield number, _of_columns(names, values)
     except UnicodeDecodeError:
-        raise Unreadable(f"is not UTF-8 from line {number} or a little later on; convert it") from None
+        raise Unreadable(f"is not UTF-8 from line {number} or a little later on; {REMEDY}") from None
     except csv.Error as error:
         raise Unreadable(f"is not CSV from line {number} on: {error}") from None
     except _RowTooLong:
@@ -84,6 +93,15 @@ def csv_rows(file: IO[bytes], wanted: Collection[str], most: int) -> Iterator[Nu
     finally:
         with suppress(ValueError):  # it is closed
             text.detach()
+
+
+def _delimiter(header: str, wanted: Collection[str]) -> str:
+    """Return what separates the columns: a comma, unless only another character gives those that are wanted."""
+    for each in (",", ";", "\t", "|"):
+        with suppress(csv.Error, StopIteration):
+            if set(wanted) <= set(next(csv.reader([header], strict=True, delimiter=each))):
+                return each
+    return ","
 
 
 class _RowTooLong(Exception):
@@ -98,6 +116,12 @@ class _RowLines:
         self._text = text
         self._most = most
         self._size = 0  # of a row so far
+        self._first: str | None = None  # a line that was looked at
+
+    def first(self) -> str:
+        """Return the first line, which the reader gets as well."""
+        self._first = self._text.readline(self._most + 1)
+        return self._first
 
     def row(self, reader: Iterator[list[str]]) -> Iterator[list[str]]:
         """The reader, whose next line begins a row."""
@@ -108,7 +132,8 @@ class _RowLines:
         return self
 
     def __next__(self) -> str:
-        line = self._text.readline(self._most + 1)
+        line = self._text.readline(self._most + 1) if self._first is None else self._first
+        self._first = None
         if not line:
             raise StopIteration
         begins, self._size = not self._size, self._size + len(line)
@@ -136,8 +161,13 @@ def _of_columns(names: list[str], values: list[str]) -> Row | Unreadable:
     return dict(zip(names, values, strict=True))
 
 
-def parquet_rows(file: IO[bytes], wanted: Collection[str], most: int) -> Iterator[Numbered]:
-    """A table that pyarrow reads, a batch at a time."""
+def parquet_rows(
+    file: IO[bytes],
+    wanted: Collection[str],
+    most: int,
+    encoding: str | None = None,  # noqa: ARG001
+) -> Iterator[Numbered]:
+    """Return the rows of a table that pyarrow reads, a batch at a time."""
     try:
         from pyarrow import ArrowException  # type: ignore[import-untyped]
         from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
@@ -251,8 +281,9 @@ def plain(value: object) -> object:
         return value
 
 
-# Each takes the names of the columns that are of use, and may leave out the others, and the most bytes of a row.
-ROWS: Mapping[str, Callable[[IO[bytes], Collection[str], int], Iterator[Numbered]]] = {
+# Each takes the names of the columns that are of use, and may leave out the others, the most bytes of a row, and the
+# encoding of a text that is not UTF-8.
+ROWS: Mapping[str, Callable[[IO[bytes], Collection[str], int, str | None], Iterator[Numbered]]] = {
     "jsonl": jsonl_rows,
     "csv": csv_rows,
     "parquet": parquet_rows,

@@ -13,23 +13,14 @@ from stat import S_ISREG
 from typing import IO, Any
 
 from harrier_core import Pruning, Record, Skipped
-from harrier_files.documents import PARSERS, PLAIN, plain_text
+from harrier_files.commands import Command
 from harrier_files.folders import STANDARD_INPUT, File, Origin, Walk
-from harrier_files.limits import DEFAULT_SIZE, Unreadable, read_at_most, too_large
+from harrier_files.limits import DEFAULT_SIZE, Unreadable, too_large
 from harrier_files.parser import Parser
-from harrier_files.rows import ROWS, Numbered, database_of, plain, postgres_rows
+from harrier_files.reading import LeftOut, Part, Reader, Rows, Unread
+from harrier_files.rows import Numbered, database_of, plain, postgres_rows
 from harrier_files.waiting import waited_for
 
-KINDS = {
-    **dict.fromkeys((".txt", ".text"), "text"),
-    **dict.fromkeys((".md", ".markdown"), "markdown"),
-    **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
-    **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
-    ".pdf": "pdf",
-    ".csv": "csv",
-    ".parquet": "parquet",
-}
-FORMATS = (*PLAIN, *PARSERS, *ROWS)
 # What a record's metadata say of where it comes from: the source's name; what it was made from, unless the user named
 # the source; and the file of a row that has an id of its own.
 SOURCE, ROOT, FILE = OWN_METADATA = ("harrier_source", "harrier_root", "harrier_file")
@@ -78,6 +69,8 @@ class Source:
     format: str | None = None  # of all files, whatever their names say
     name: str | None = None  # of the source, where the folder's own is not meant
     most: int = DEFAULT_SIZE  # bytes of a file, or of a row
+    encoding: str | None = None  # of texts that are not UTF-8
+    readers: Sequence[Command] = ()  # of the user, for files that they fit
     complete: bool = True  # whether all ids were given, or begin with one of `walk.unknown`
     bytes_read: int = 0
     walk: Walk = field(init=False)
@@ -87,7 +80,11 @@ class Source:
         self.walk = self._walk()
 
     def _walk(self) -> Walk:
-        return Walk(self.paths, self.name, None if self.format else frozenset(KINDS))
+        return Walk(self.paths, self.name, self._reader.suffixes)
+
+    @property
+    def _reader(self) -> Reader:
+        return Reader(self.columns.wanted, self.format, self.encoding, self.readers, self.most, self._parser)
 
     @property
     def origins(self) -> list[Origin]:
@@ -138,29 +135,44 @@ class Source:
         )
 
     def _read(self, file: File) -> Iterator[Record | Skipped]:
-        kind = self.format or KINDS.get(Path(file.path).suffix.lower(), "text")
         try:
             with _open(file.path) as content:
-                if kind in ROWS:
-                    yield from self._rows(file.name, ROWS[kind](content, self.columns.wanted, self.most), file.origin)
-                else:
-                    yield self._document(file, kind, content)
+                for part in self._reader.parts(file.name, file.path, content, named=self._is_named(file)):
+                    yield from self._records(part, file)
         except OSError as error:
             reason = f"cannot be read: {error.strerror or type(error).__name__}"
-            yield self._unread(file.name, reason, rows=kind in ROWS)
-        except Unreadable as error:
-            yield self._unread(file.name, str(error), rows=kind in ROWS)
+            yield self._unread(self._reader.unread(file.name, file.path, reason))
         if file.path != STANDARD_INPUT:
             self.bytes_read += _size(file.path)
 
-    def _document(self, file: File, kind: str, content: IO[bytes]) -> Record | Skipped:
-        raw = read_at_most(content, self.most)
-        text, metadata = self._parser.read(kind, raw, self.most) if kind in PARSERS else plain_text(raw)
-        if not text.strip():
-            return Skipped(file.name, "has no text in it", gone=True)
-        return _owned(Record(file.name, text, {"format": kind, **metadata}), file.origin)
+    def _records(self, part: Part, file: File) -> Iterator[Record | Skipped]:
+        """The records of a part of a file, each with what it belongs to."""
+        match part:
+            case Record():
+                yield _owned(part, file.origin, None if part.id == file.name else file.name)
+            case Skipped():
+                yield part
+            case Rows():
+                own = part.name == file.name and self.columns.id is None
+                try:
+                    yield from self._rows(part.name, part.rows, file.origin, None if own else file.name)
+                except Unreadable as error:
+                    yield self._unread(Unread(part.name, str(error), many=True))
+            case Unread():
+                yield self._unread(part)
+            case LeftOut():
+                self.walk.left_out += 1
 
-    def _rows(self, name: str, rows: Iterable[Numbered], origin: Origin) -> Iterator[Record | Skipped]:
+    def _is_named(self, file: File) -> bool:
+        """Return whether the user named the file itself."""
+        return file.path == STANDARD_INPUT or any(
+            Path(path).name == Path(file.path).name and os.path.realpath(path) == os.path.realpath(file.path)
+            for path in self.paths
+        )
+
+    def _rows(
+        self, name: str, rows: Iterable[Numbered], origin: Origin, file: str | None = None
+    ) -> Iterator[Record | Skipped]:
         for number, row in rows:
             try:
                 if isinstance(row, Unreadable):
@@ -174,15 +186,17 @@ class Source:
             if isinstance(record.text, str) and not record.text.strip():  # as in files without text
                 yield Skipped(record.id, "has a text that is empty or blank", gone=True)
             else:
-                yield _owned(record, origin, None if self.columns.id is None else name)
+                yield _owned(record, origin, file)
 
-    def _unread(self, name: str, reason: str, *, rows: bool) -> Skipped:
+    def _unread(self, part: Unread) -> Skipped:
         """Report a file. What is stored of it is not gone; of rows, which those are is known by their ids at best."""
-        if rows and self.columns.id is None:
-            self.walk.unknown.append(f"{name}:")
-        elif rows:
+        if part.many and self.columns.id is None:
+            self.walk.unknown.append(f"{part.name}:")
+        elif part.many:
             self.complete = False
-        return Skipped(name, reason)
+        if part.packed:
+            self.walk.unknown.append(f"{part.name}/")
+        return Skipped(part.name, part.reason)
 
 
 def _owned(record: Record, origin: Origin, file: str | None = None) -> Record:
@@ -215,7 +229,8 @@ class PostgresSource(Source):
 
     def __iter__(self) -> Iterator[Record | Skipped]:
         rows = postgres_rows(self.url, self.query, self.table, self.columns.wanted)
-        yield from self._rows(self._origin.name, rows, self._origin)
+        file = None if self.columns.id is None else self._origin.name
+        yield from self._rows(self._origin.name, rows, self._origin, file)
 
     def size(self) -> int | None:
         """Return None: only a second look at all of it would tell."""

@@ -25,7 +25,10 @@ def test_from_files_to_answers(call: Run, place: str, docs: Path) -> None:
     """Into each kind of place, and back: once by text, and then by JSON."""
     first = call("ingest", "docs", "--to", place, code=1)
     assert "3 chunks written (3 encoded); 0 unchanged" in first.stdout
-    assert "rejected: docs/broken.txt: is not UTF-8 at byte 3; convert it\n" in first.stderr
+    assert (
+        "rejected: docs/broken.txt: is not UTF-8 at byte 3; convert it, or name its encoding, such as --encoding cp1252\n"
+        in first.stderr
+    )
     assert "left out: 1 file of other kinds" in first.stderr
     (docs / "broken.txt").write_text("café", encoding="utf-8")
     (docs / "bread.txt").unlink()
@@ -184,7 +187,7 @@ WRONG = [
     (["ingest", "x", "--to", "qdrant:d"], 2, "there is no x; a PATH is a file, a folder, or -"),
     (["ingest", "--to", "qdrant:d"], 2, "name one of them"),
     (["ingest", "-", "--to", "qdrant:d", "--query", "SELECT 1"], 2, "--query and --table are of --from"),
-    (["ingest", "-", "--to", "qdrant:d", "--format", "docx"], 2, "unknown format 'docx'"),
+    (["ingest", "-", "--to", "qdrant:d", "--format", "tiff"], 2, "unknown format 'tiff'"),
     (["ingest", "-", "--to", "qdrant:d", "--chunk-tokens", "3"], 2, "chunks have at least 8 tokens"),
     (["ingest", "-", "--to", "qdrant:d", "--chunk-tokens", "0", "--overlap", "7"], 2, "--chunk-tokens 0 makes none"),
     (["embed", "--task", "sts_query"], 2, "documents carry none; add --query"),

@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harrier_files.documents import html_text, pdf_text
+from harrier_files.formats import Document, Given
+from harrier_files.formats.pdf import pdf_text
+from harrier_files.formats.web import html_text
 from harrier_files.limits import Unreadable, parse_size, read_at_most, shown_size
 from harrier_files.parser import Parser
 from harrier_files.rows import csv_rows, jsonl_rows
@@ -25,7 +27,6 @@ from pdfs import pdf
 from harrier_core import Record, SettingError, Skipped
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-MOST = 10**9
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_html_takes_linear_time(name: str) -> None:
         took = []
         for _ in range(3):
             begin = time.process_time()
-            html_text(content, MOST)
+            html_text(Given(content))
             took.append(time.process_time() - begin)
         return min(took)
 
@@ -71,7 +72,7 @@ def test_a_deep_page() -> None:
     """Nothing of it is lost, however deep it is, and however long its texts are."""
     depth, length = 50_000, 11_000_000
     page = "<div>deep " * depth + "x" * length + "</div>" * depth
-    text, _ = html_text(page.encode(), MOST)
+    text = html_text(Given(page.encode())).text
     assert text.count("deep") == depth
     assert text.endswith("x" * length)
 
@@ -95,7 +96,7 @@ def test_a_deep_page() -> None:
 )
 def test_encodings(content: bytes, text: str) -> None:
     """As browsers find them."""
-    assert html_text(content, MOST)[0] == text
+    assert html_text(Given(content)).text == text
 
 
 # -- a process that can be killed
@@ -119,8 +120,8 @@ def test_a_file_that_takes_too_much_memory() -> None:
     parser = Parser(memory=300 * 10**6)
     try:
         with pytest.raises(Unreadable, match="needs more than 300 MB of memory to read|parser crashed"):
-            parser.read("html", b"<p>x</p>" * 8_000_000, MOST)
-        assert parser.read("html", b"<p>the next", MOST) == ("the next", {})
+            parser.read("html", Given(b"<p>x</p>" * 8_000_000))
+        assert parser.read("html", Given(b"<p>the next")) == Document("the next")
     finally:
         parser.close()
 
@@ -128,15 +129,15 @@ def test_a_file_that_takes_too_much_memory() -> None:
 def test_a_parser_that_crashes() -> None:
     """Which is told by its signal."""
     parser = Parser()
-    parser.read("html", b"<p>x", MOST)
+    parser.read("html", Given(b"<p>x"))
     process = parser._process
     assert process is not None
     os.kill(process.pid, signal.SIGSTOP)  # so that it is in the midst of the file
     killing = subprocess.Popen(["sh", "-c", f"sleep 0.2; kill -SEGV {process.pid}; kill -CONT {process.pid}"])
     with pytest.raises(Unreadable, match=r"its parser crashed \(SIGSEGV\)"):
-        parser.read("html", b"<p>y" * 100_000, MOST)
+        parser.read("html", Given(b"<p>y" * 100_000))
     killing.wait()
-    assert parser.read("html", b"<p>z", MOST)[0] == "z"
+    assert parser.read("html", Given(b"<p>z")).text == "z"
     assert parser._process is not process
     parser.close()
 
@@ -147,7 +148,7 @@ def test_memory_of_a_page_is_freed() -> None:
     page, grown = b"<p>" + b"words<br>" * 300_000, []
     try:
         for _ in range(8):
-            parser.read("html", page, MOST)
+            parser.read("html", Given(page))
             process = parser._process
             assert process is not None
             held = next(
@@ -162,19 +163,20 @@ def test_memory_of_a_page_is_freed() -> None:
 def test_one_process_for_all_files(parser: Parser) -> None:
     """It is started by the first that needs it."""
     assert parser._process is None
-    parser.read("html", b"<p>x", MOST)
+    parser.read("html", Given(b"<p>x"))
     first = parser._process
     for content in (b"<p>y", b"", b"\0\n{"):
-        parser.read("html", content, MOST)
+        parser.read("html", Given(content))
     with pytest.raises(Unreadable):
-        parser.read("pdf", b"%PDF-1.7", MOST)
+        parser.read("pdf", Given(b"%PDF-1.7"))
     assert parser._process is first
 
 
 def test_it_ends_with_its_user() -> None:
     """Even if that was killed."""
     script = (
-        "import os, signal\nfrom harrier_files.parser import Parser\nparser = Parser()\nparser.read('html', b'x', 9)\n"
+        "import os, signal\nfrom harrier_files.formats import Given\nfrom harrier_files.parser import Parser\n"
+        "parser = Parser()\nparser.read('html', Given(b'x'))\n"
         "print(parser._process.pid, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
@@ -188,9 +190,9 @@ def test_it_ends_with_its_user() -> None:
 def test_text_that_grows(parser: Parser) -> None:
     """A small file may be a large text: --max-size is for both."""
     with pytest.raises(Unreadable, match=r"has text of more than 100 B; split it, or raise --max-size"):
-        parser.read("html", b"<p>x</p>" * 100, 100)
+        parser.read("html", Given(b"<p>x</p>" * 100, 100))
     with pytest.raises(Unreadable, match="has text of more than 10 B"):
-        pdf_text(pdf("many words are in this line"), 10)
+        pdf_text(Given(pdf("many words are in this line"), 10))
 
 
 # -- sizes
@@ -299,12 +301,12 @@ def test_a_long_text_of_a_row(tmp_path: Path) -> None:
 
 def test_blanks_of_a_pdf() -> None:
     """Where there are none, but distances between letters, as LaTeX sets them; and a word parted by a hyphen."""
-    text, metadata = pdf_text(pdf("[(It) -278 (is) -333 (right)] TJ", "(exam-) Tj 0 -14 Td (ple)"), MOST)
-    assert text.startswith("It is right\n\n")
-    assert metadata == {"pages": 2}
+    read = pdf_text(Given(pdf("[(It) -278 (is) -333 (right)] TJ", "(exam-) Tj 0 -14 Td (ple)")))
+    assert read.text.startswith("It is right\n\n")
+    assert read.metadata == {"pages": 2}
 
 
 def test_a_long_title() -> None:
     """Each chunk's metadata has it."""
-    _, known = html_text(f"<title>{'t' * 100_000}</title><p>text</p>".encode(), MOST)
-    assert len(known["title"]) == 1_000
+    read = html_text(Given(f"<title>{'t' * 100_000}</title><p>text</p>".encode()))
+    assert len(read.metadata["title"]) == 1_000
