@@ -106,7 +106,8 @@ class Contents:
         asked = list(dict.fromkeys(record_ids))
         storable = _listed(asked)
         known = self._opened().known(storable) if storable else {}
-        return [each for each in asked if plain(each) not in known]
+        # What cannot be stored has no plain form either.
+        return [each for each in asked if unstorable(each) or plain(each) not in known]
 
     # -- removing
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harrier_core import Encoder, Index, Record, SettingError, StoreMissing, VectorStore, open_store, open_stores
+from harrier_core import Encoder, Index, Record, SettingError, StoreMissing, open_store, open_stores
 from harrier_core.testing import MemoryStore
 
 
@@ -33,9 +33,6 @@ def test_the_stores_of_a_folder(url: str, query: str, encoder: Encoder, tmp_path
 def test_a_store_that_lists_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an adapter that cannot, as of somebody's who never heard of it."""
 
-    def opened(url: str) -> VectorStore:
-        return MemoryStore()
-
-    monkeypatch.setattr("harrier_core.opening.open_store", opened)
+    monkeypatch.setattr("harrier_core.opening.open_store", lambda _: MemoryStore())
     with pytest.raises(SettingError, match="cannot list what is beside it"):
         open_stores("memory:")
