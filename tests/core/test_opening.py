@@ -32,7 +32,6 @@ def test_the_stores_of_a_folder(url: str, query: str, encoder: Encoder, tmp_path
 
 def test_a_store_that_lists_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an adapter that cannot, as of somebody's who never heard of it."""
-
     monkeypatch.setattr("harrier_core.opening.open_store", lambda _: MemoryStore())
     with pytest.raises(SettingError, match="cannot list what is beside it"):
         open_stores("memory:")
