@@ -3,7 +3,7 @@
 Importing it loads neither torch nor any framework.
 """
 
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+import typing as _typing
 
 from harrier_core.cache import CachedEncoder
 from harrier_core.chunking import Chunking
@@ -123,7 +123,7 @@ __all__ = [
     "open_stores",
 ]
 
-if _TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     __version__: str
 else:
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from harrier_core.store import OpenStore, Stored, VectorStore
 
 _REMOVED = 10_000  # records that are removed at once, where there may be any number
-_FIRST = (0,)  # of a record's chunks there is always a first, and all have the record's metadata
 
 Where = Mapping[str, Any]
 
@@ -106,15 +105,16 @@ class Contents:
         asked = list(dict.fromkeys(record_ids))
         storable = _listed(asked)
         known = self._opened().known(storable) if storable else {}
-        return [each for each in asked if plain(each) not in known]
+        # What cannot be stored has no plain form either.
+        return [each for each in asked if unstorable(each) or plain(each) not in known]
 
     # -- removing
 
     def delete(self, record_ids: Iterable[str] | None = None, *, where: Where | None = None) -> int:
         """Remove records, and return how many chunks those were: none where there is nothing.
 
-        Remove the records of these ids, those that meet conditions on metadata, or, given both, those of these ids that
-        meet them. A record that is ingested with other metadata while its removal is under way is removed as well.
+        Remove the records of these ids, those of which a chunk meets conditions on metadata, or, given both, those of
+        these ids that meet them. A record that is ingested with other metadata while its removal is under way is removed as well.
         """
         condition = parse(where)
         if record_ids is None and (condition is None or decided(condition)):
@@ -125,7 +125,7 @@ class Contents:
             store = self._opened()
             if condition is None:
                 return store.delete(ids or [])
-            met = [each.chunk.record_id for each in store.read(ids, condition, _FIRST)]
+            met = list(dict.fromkeys(each.chunk.record_id for each in store.read(ids, condition)))
         except StoreMissing:
             return 0
         return _removed(store, met)

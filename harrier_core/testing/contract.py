@@ -24,6 +24,7 @@ from uuid import uuid4
 import pytest
 
 from harrier_core.chunking import Chunking
+from harrier_core.contents import Contents
 from harrier_core.encoder import Encoder
 from harrier_core.errors import FilterError, SettingError, StoreMissing, WrongSpace
 from harrier_core.filters import meets, parse
@@ -31,7 +32,7 @@ from harrier_core.index import Index
 from harrier_core.ingest import Pruning
 from harrier_core.query import Search
 from harrier_core.records import Chunk, IngestReport, Record, Skipped
-from harrier_core.store import VectorStore, Write
+from harrier_core.store import Neighbours, VectorStore, Write
 from harrier_core.testing.conditions import random_metadata, random_where
 from harrier_core.testing.finding import FindingContract
 from harrier_core.testing.models import build_model
@@ -492,6 +493,45 @@ class StoreContract(FindingContract):
         assert store.space() == encoder.space
         facts = store.describe()
         assert (facts.space, facts.chunks, facts.health) == (encoder.space, 3, "fine")
+        assert facts.records in (3, None)
+        store.close()
+
+    def test_records_of_several_chunks(self, new_store: NewStore, encoder: Encoder) -> None:
+        """A store that can tell how many records it has counts each once."""
+        text = "".join(f"Sentence {number} says something about bread. " for number in range(40))
+        with Index(new_store(), encoder, chunking=Chunking(tokens=30)) as index:
+            index.ingest([Record("long", text), BREAD])
+            facts = index.store.describe()
+            assert facts.chunks == index.count() > 10
+            assert facts.records in (2, None)
+
+    def test_contents_without_a_model(self, new_store: NewStore, index: Index, encoder: Encoder) -> None:
+        """Whichever model the vectors are of, what is stored is counted, read and removed."""
+        with Contents(new_store()) as contents:
+            for use in (contents.space, contents.count, lambda: contents.missing(["bread"])):
+                with pytest.raises(StoreMissing, match="ingest something"):
+                    use()
+            assert contents.clear() == contents.delete(["bread"]) == 0
+            index.ingest(RECORDS)
+            assert (contents.space(), contents.count()) == (encoder.space, 3)
+            assert contents.missing(["bread", "nope", "bad\0", "nope", "river"]) == ["nope", "bad\0"]
+            assert contents.missing([]) == []
+            assert contents.delete(["bread"]) == 1
+            assert contents.delete(where={"topic": "earth"}) == 1
+            assert [stored.chunk.record_id for stored in contents.read()] == ["virus"]
+            assert contents.clear() == 1
+        assert index.count() == 0
+
+    def test_the_kit_s_stores_beside_it(self, new_store: NewStore, index: Index) -> None:
+        """Those that are there, by their names: a store that can tell tells of itself as well."""
+        store = new_store()
+        if isinstance(store, Neighbours):
+            index.ingest(RECORDS)
+            found = store.neighbours()
+            assert [each.describe().chunks for each in found if str(each) == str(store)] == [3]
+            assert [str(each) for each in found] == sorted(str(each) for each in found)
+            for each in found:
+                each.close()
         store.close()
 
     def test_an_exact_search(self, index: Index, encoder: Encoder) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from harrier_core import DeviceError, Encoder
-from harrier_core.device import choose
+from harrier_core.device import choose, memory_of
 
 NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is there")
 
@@ -61,3 +61,16 @@ def test_torchs_own_objects_will_do(built: Callable[..., Path]) -> None:
     encoder = Encoder(str(built()), device=torch.device("cpu"), dtype=torch.bfloat16)  # type: ignore[arg-type]
     assert (encoder.placement.device, encoder.placement.dtype) == ("cpu", "bfloat16")
     assert "torch" not in repr(encoder.__getstate__())
+
+
+def test_the_memory_of_a_cpu() -> None:
+    """It is the machine's, or what a container may have of it; of a device of a kind that tells nothing it is None."""
+    memory = memory_of("cpu")
+    assert memory is not None
+    assert 2**28 < memory < 2**45
+    assert memory_of("xpu") is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_the_memory_of_a_gpu() -> None:
+    assert memory_of("cuda") == torch.cuda.get_device_properties("cuda").total_memory

@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from terminals import seen_on_a_terminal
@@ -24,7 +25,7 @@ def place(call: Run, tmp_path: Path) -> str:
     folder.mkdir()
     (folder / "bread.txt").write_text(LONG, encoding="utf-8")
     (folder / "river.txt").write_text("Rivers carry sand to the sea.", encoding="utf-8")
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"id": "doc", "text": "Penguins swim in cold water.", "page": 12, "title": "Birds", "heading": "Birds › South"},
         {"id": "code", "text": "def penguin(): pass", "line": 42},
         {"id": "tokyo", "text": "東京の天気は晴れです。明日は雨が降るでしょう。"},

@@ -1,0 +1,37 @@
+"""Stores that stand beside one another, by the URL of any of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harrier_core import Encoder, Index, Record, SettingError, StoreMissing, open_store, open_stores
+from harrier_core.testing import MemoryStore
+
+
+@pytest.mark.parametrize(
+    ("url", "query"), [("qdrant:{}/q", "?collection={}"), ("pgvector:{}/pg", "?table={}")], ids=["edge", "postgres"]
+)
+def test_the_stores_of_a_folder(url: str, query: str, encoder: Encoder, tmp_path: Path) -> None:
+    """Each of them can be opened, and what the URL names besides makes no difference."""
+    place = url.format(tmp_path)
+    with pytest.raises(StoreMissing, match="ingest something"):
+        open_stores(place)
+    assert list(tmp_path.iterdir()) == []
+    for name in ("beta", "alpha"):
+        with Index(open_store(place + query.format(name)), encoder) as index:
+            index.ingest([Record(name, "a text")])
+    for asked in (place, place + query.format("beta"), place + query.format("nothing")):
+        found = open_stores(asked)
+        assert [str(each) for each in found] == [place + query.format(name) for name in ("alpha", "beta")]
+        assert [each.describe().chunks for each in found] == [1, 1]
+        for each in found:
+            each.close()
+
+
+def test_a_store_that_lists_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an adapter that cannot, as of somebody's who never heard of it."""
+    monkeypatch.setattr("harrier_core.opening.open_store", lambda _: MemoryStore())
+    with pytest.raises(SettingError, match="cannot list what is beside it"):
+        open_stores("memory:")
