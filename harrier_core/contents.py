@@ -114,7 +114,8 @@ class Contents:
         """Remove records, and return how many chunks those were: none where there is nothing.
 
         Remove the records of these ids, those of which a chunk meets conditions on metadata, or, given both, those of
-        these ids that meet them. A record that is ingested with other metadata while its removal is under way is removed as well.
+        these ids that meet them. A record that is ingested with other metadata while its removal is under way is
+        removed as well.
         """
         condition = parse(where)
         if record_ids is None and (condition is None or decided(condition)):

@@ -256,8 +256,8 @@ def test_delete_by_what_one_piece_says() -> None:
     """A record goes with all of its pieces if one of them meets the conditions."""
     text = "a text of several pieces and on. " * 5
     index = Index(MemoryStore(), Hashing(), chunking=Chunking(tokens=8))
-    index.ingest([Record(name, text, {}, lambda begin, _, name=name: {"at": f"{name}{begin}"}) for name in "ab"])
-    last = [each.chunk for each in index.read() if each.chunk.record_id == "a"][-1]
+    index.ingest([Record("a", text, {}, lambda begin, _: {"at": begin}), Record("b", text, {"at": "nowhere"})])
+    last = max((each.chunk for each in index.read(["a"])), key=lambda chunk: chunk.number)
     assert last.number > 1
-    assert index.delete(where={"at": last.metadata["at"]}) == last.number + 1
+    assert index.delete(where={"at": last.start}) == last.number + 1
     assert {each.chunk.record_id for each in index.read()} == {"b"}
