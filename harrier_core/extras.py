@@ -27,6 +27,9 @@ PACKAGES = {  # module: (extra, package)
     "rich": ("cli", "rich"),
     "typer": ("cli", "typer"),
     "pyarrow": ("parquet", "pyarrow"),
+    "fsspec": ("files", "fsspec"),
+    "httpx": ("files", "httpx"),
+    "pathspec": ("files", "pathspec"),
 }
 
 

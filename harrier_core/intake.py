@@ -60,9 +60,7 @@ class Intake:
 
     def _take(self, item: object, vector: object, number: int, arrived: Arrived) -> None:
         if isinstance(item, Skipped):
-            if not item.gone:
-                self.seen.add(id_hash(item.id))
-            arrived.report.rejected.append((item.id, item.reason))
+            self._skip(item, arrived.report)
             return
         first, self._first = self._first, False
         arrived.report.records += 1
@@ -76,6 +74,14 @@ class Intake:
         self._keep(sound, arrived)
         if row is not None:
             arrived.vectors[sound.id] = row
+
+    def _skip(self, item: Skipped, report: IngestReport) -> None:
+        if item.blank:
+            report.blank.append(item.id)
+            return
+        if not item.gone:
+            self.seen.add(id_hash(item.id))
+        report.rejected.append((item.id, item.reason))
 
     def _keep(self, record: Record, arrived: Arrived) -> None:
         hash_ = id_hash(record.id)

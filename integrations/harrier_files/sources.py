@@ -1,24 +1,21 @@
-"""Files, folders, standard input and tables to records, and to what says which of them could not be read."""
+"""Files, folders, pages, standard input and tables to records, and to what says which of them could not be read."""
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from pathlib import Path
-from stat import S_ISREG
-from typing import IO, Any
+from os import PathLike, fspath
+from typing import IO, Any, Literal
 
-from harrier_core import Pruning, Record, Skipped
+from harrier_core import Pruning, Record, SettingError, Skipped
+from harrier_files.choosing import Choice
 from harrier_files.documents import PARSERS, PLAIN, plain_text
-from harrier_files.folders import STANDARD_INPUT, File, Origin, Walk
+from harrier_files.files import STANDARD_INPUT, File, Gone, NotWanted, Origin
 from harrier_files.limits import DEFAULT_SIZE, Unreadable, read_at_most, too_large
 from harrier_files.parser import Parser
 from harrier_files.rows import ROWS, Numbered, database_of, plain, postgres_rows
-from harrier_files.waiting import waited_for
+from harrier_files.walk import Walk
 
 KINDS = {
     **dict.fromkeys((".txt", ".text"), "text"),
@@ -69,25 +66,71 @@ def _plain(column: str, value: object) -> Any:
         raise Unreadable(f"has a value in column {column!r} {error}") from None
 
 
+Given = str | PathLike[str]  # a path or a URL
+
+
 @dataclass(slots=True)
 class Source:
-    """Records, read as they are needed, with a Skipped for each that cannot be; and which stored ones are gone."""
+    """Records of files, for `Index.ingest`; and which stored records are gone from where the files are.
 
-    paths: Sequence[str]
+        source = Source("handbook", exclude=["drafts/"])
+        report = index.ingest(source, prune=source.pruning)
+
+    It is iterable, any number of times: files are read as their records are needed. Among the Records are Skipped, one
+    for each file or row that could not be read, with the reason; an ingest puts them into its report.
+
+    A record's id does not depend on how a path was spelled: a file of a folder is FOLDER/PATH/IN/IT, and one that is
+    named by itself belongs to the folder that it is in; a page is its URL; a row without an id of its own is FILE:LINE.
+
+    Attributes:
+        paths: Files, folders, URLs, or "-" for standard input; one, or several. A URL is a page or a sitemap
+            (https://), or whatever fsspec opens (s3://bucket/prefix).
+        columns: Which columns of a row make a record.
+        format: The format of all files, whatever they are called; one of FORMATS.
+        name: What the ids of files begin with, in place of the folder's name, so that it may lie anywhere.
+        most: The largest file that is read, in bytes, and the largest row.
+        include: Read only files in folders that match one of these patterns, which are those of .gitignore; hidden ones
+            whose dot the pattern has, and files of any suffix.
+        exclude: Do not read what matches one of these.
+        ignore: Whether .gitignore and .harrierignore are heard.
+        links: What to do with links in folders to files and folders that are not among `paths`: "skip" leaves them out,
+            and what is stored of them is gone; "follow" reads them.
+        piped: What the text of standard input is called.
+        complete: After a run: whether all ids were given, or begin with one of `walk.unknown`.
+        bytes_read: So far.
+        walk: What was found besides records: `walk.left_out` counts files that are not read, by their kind.
+    """
+
+    paths: Given | Sequence[Given]
     columns: Columns = field(default_factory=Columns)
-    format: str | None = None  # of all files, whatever their names say
-    name: str | None = None  # of the source, where the folder's own is not meant
-    most: int = DEFAULT_SIZE  # bytes of a file, or of a row
-    complete: bool = True  # whether all ids were given, or begin with one of `walk.unknown`
-    bytes_read: int = 0
+    format: str | None = None
+    name: str | None = None
+    most: int = DEFAULT_SIZE
+    include: Sequence[str] = field(default=(), kw_only=True)
+    exclude: Sequence[str] = field(default=(), kw_only=True)
+    ignore: bool = field(default=True, kw_only=True)
+    links: Literal["skip", "follow"] = field(default="skip", kw_only=True)
+    piped: str = field(default=STANDARD_INPUT, kw_only=True)
+    complete: bool = field(default=True, init=False)
+    bytes_read: int = field(default=0, init=False)
     walk: Walk = field(init=False)
-    _parser: Parser = field(default_factory=Parser)
+    _parser: Parser = field(default_factory=Parser, init=False)
 
     def __post_init__(self) -> None:
+        if self.links not in ("skip", "follow"):
+            raise SettingError(f"links must be 'skip' or 'follow', got {self.links!r}")
+        if not self.piped.strip():
+            raise SettingError("the id of standard input must not be empty or blank")
+        if isinstance(self.include, str) or isinstance(self.exclude, str):
+            raise SettingError("include and exclude must be lists of patterns, got a single str")
         self.walk = self._walk()
 
     def _walk(self) -> Walk:
-        return Walk(self.paths, self.name, None if self.format else frozenset(KINDS))
+        paths = [self.paths] if isinstance(self.paths, str | PathLike) else self.paths
+        suffixes = None if self.format else frozenset(KINDS)
+        choice = Choice(suffixes, tuple(self.include), tuple(self.exclude), self.ignore)
+        follow = self.links == "follow"
+        return Walk([*map(fspath, paths)], self.name, choice, follow=follow, piped=self.piped, most=self.most)
 
     @property
     def origins(self) -> list[Origin]:
@@ -96,6 +139,7 @@ class Source:
 
     def __iter__(self) -> Iterator[Record | Skipped]:
         self.walk = self._walk()
+        self.complete, self.bytes_read = True, 0
         try:
             for file in self.walk:
                 yield from self._read(file)
@@ -107,10 +151,9 @@ class Source:
             self.complete = False
 
     def size(self) -> int | None:
-        """How many bytes there are to read, where that can be known."""
-        if STANDARD_INPUT in self.paths:
-            return None
-        return sum(_size(file.path) for file in self._walk())
+        """Return how many bytes there are to read, where that is soon known."""
+        walk = self._walk()
+        return sum(file.size or 0 for file in walk) if walk.is_local else None
 
     @property
     def pruning(self) -> Pruning:
@@ -119,13 +162,15 @@ class Source:
 
     def gone(self, record_id: str, metadata: Mapping[str, Any]) -> bool:
         """Return whether a stored record that was not given is one of this source's that is not in it any more."""
+        if metadata.get(FILE) in self.walk.account.unlisted:  # what that sitemap lists is not known
+            return False
         return self.complete and self._may_own(record_id) and self._owns(record_id, metadata)
 
     def _may_own(self, record_id: str) -> bool:
         """Return whether a record may be one of these PATHs, by its id, and is not one that could not be read."""
         if any(map(record_id.startswith, self.walk.unknown)):
             return False
-        return self.columns.id is not None or record_id.partition("/")[0] in {each.name for each in self.origins}
+        return self.columns.id is not None or any(record_id.startswith(each.prefix) for each in self.origins)
 
     def _owns(self, record_id: str, metadata: Mapping[str, Any]) -> bool:
         """Return whether such a record is one: of a file that was named by itself, only what came from it."""
@@ -138,9 +183,9 @@ class Source:
         )
 
     def _read(self, file: File) -> Iterator[Record | Skipped]:
-        kind = self.format or KINDS.get(Path(file.path).suffix.lower(), "text")
+        kind = self.format or KINDS.get(file.suffix, "text")
         try:
-            with _open(file.path) as content:
+            with file.open() as content:
                 if kind in ROWS:
                     yield from self._rows(file.name, ROWS[kind](content, self.columns.wanted, self.most), file.origin)
                 else:
@@ -148,16 +193,21 @@ class Source:
         except OSError as error:
             reason = f"cannot be read: {error.strerror or type(error).__name__}"
             yield self._unread(file.name, reason, rows=kind in ROWS)
+        except NotWanted as error:
+            self.walk.account.left_out[error.kind] += 1
+        except Gone as error:
+            yield Skipped(file.name, str(error), gone=True)
         except Unreadable as error:
             yield self._unread(file.name, str(error), rows=kind in ROWS)
-        if file.path != STANDARD_INPUT:
-            self.bytes_read += _size(file.path)
+        self.bytes_read += file.size or 0
 
     def _document(self, file: File, kind: str, content: IO[bytes]) -> Record | Skipped:
         raw = read_at_most(content, self.most)
+        if not raw.strip():
+            return Skipped(file.name, "is empty or blank", blank=True)
         text, metadata = self._parser.read(kind, raw, self.most) if kind in PARSERS else plain_text(raw)
         if not text.strip():
-            return Skipped(file.name, "has no text in it", gone=True)
+            return Skipped(file.name, "has no text in it", gone=True, blank=kind in PLAIN)
         return _owned(Record(file.name, text, {"format": kind, **metadata}), file.origin)
 
     def _rows(self, name: str, rows: Iterable[Numbered], origin: Origin) -> Iterator[Record | Skipped]:
@@ -172,7 +222,7 @@ class Source:
                 yield Skipped(f"{name}:{number}", str(error))
                 continue
             if isinstance(record.text, str) and not record.text.strip():  # as in files without text
-                yield Skipped(record.id, "has a text that is empty or blank", gone=True)
+                yield Skipped(record.id, "has a text that is empty or blank", blank=True)
             else:
                 yield _owned(record, origin, None if self.columns.id is None else name)
 
@@ -187,7 +237,7 @@ class Source:
 
 def _owned(record: Record, origin: Origin, file: str | None = None) -> Record:
     """The same, with what it belongs to."""
-    owner = {SOURCE: origin.name, ROOT: None if origin.named else origin.root, FILE: file}
+    owner = {SOURCE: origin.name, ROOT: None if origin.named else origin.root, FILE: file or origin.listing}
     known = {name: value for name, value in owner.items() if value is not None}
     return replace(record, metadata={**record.metadata, **known})
 
@@ -196,9 +246,9 @@ def _owned(record: Record, origin: Origin, file: str | None = None) -> Record:
 class PostgresSource(Source):
     """The rows of a query or a table."""
 
-    url: str = ""
-    query: str | None = None
-    table: str | None = None
+    url: str = field(default="", kw_only=True)
+    query: str | None = field(default=None, kw_only=True)
+    table: str | None = field(default=None, kw_only=True)
 
     @property
     def origins(self) -> list[Origin]:
@@ -228,20 +278,3 @@ class PostgresSource(Source):
     def _owns(self, record_id: str, metadata: Mapping[str, Any]) -> bool:
         """Return whether it is one."""
         return metadata.get(SOURCE) == self._origin.name
-
-
-@contextmanager
-def _open(file: str) -> Iterator[IO[bytes]]:
-    """Standard input is left open; what needs to jump about in it gets it whole."""
-    if file == STANDARD_INPUT:
-        yield waited_for(sys.stdin.buffer)
-        return
-    with Path(file).open("rb") as content:
-        yield content if S_ISREG(os.fstat(content.fileno()).st_mode) else waited_for(content)
-
-
-def _size(file: str) -> int:
-    try:
-        return Path(file).stat().st_size
-    except OSError:
-        return 0

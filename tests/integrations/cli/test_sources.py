@@ -19,7 +19,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 from databases import NewRole
-from harrier_files.folders import Origin
+from harrier_files.files import Origin
 from harrier_files.sources import FILE, ROOT, SOURCE, Columns, PostgresSource, Source
 from pdfs import pdf
 from psycopg import sql
