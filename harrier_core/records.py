@@ -181,8 +181,8 @@ class Match:
 class Skipped:
     """A record that a source could not give. It may stand among records: it is reported as rejected, and not pruned.
 
-    gone: nothing is left of it in the source: what is stored of it is pruned. blank: it is there, and is empty or blank,
-    which is no error: it is reported as blank instead, and what is stored of it is pruned.
+    gone: nothing is left of it in the source: what is stored of it is pruned. blank: it is there, and is empty or
+    blank, which is no error: it is reported as blank instead, and what is stored of it is pruned.
     """
 
     id: str

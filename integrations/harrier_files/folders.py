@@ -161,8 +161,9 @@ class _Folder:
         if left_out is not None:
             self.folders.account.left_out[left_out] += 1
         elif self.folders.follow:  # then the same folder may be met on several ways, or be around itself
-            entered, _ = target not in self.seen, self.seen.add(target)
-            return entered
+            known = len(self.seen)
+            self.seen.add(target)
+            return len(self.seen) > known
         return left_out is None
 
     def _link(self, link: Path, reason: str) -> str:

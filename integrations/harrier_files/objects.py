@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -100,10 +100,7 @@ class _Prefix:
     path: str  # of what is meant: the same, or a file in it
     origin: Origin
 
-    @property
-    def alone(self) -> bool:
-        """Whether it is a file."""
-        return self.path != self.top
+    alone: bool  # whether it is a file
 
 
 @dataclass(slots=True)
@@ -118,7 +115,8 @@ class Prefixes:
     _prefixes: list[_Prefix] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._prefixes = [self._prefix(url) for url in self.urls]
+        named = [self._prefix(url) for url in self.urls]
+        self._prefixes = list(dict.fromkeys(_within(each, named) for each in named))
         self.origins = list(dict.fromkeys(each.origin for each in self._prefixes))
 
     def _prefix(self, url: str) -> _Prefix:
@@ -127,7 +125,7 @@ class Prefixes:
         top = path.rpartition("/")[0] if alone else path
         root = _rooted(url, path, top)
         name = self.source or top.strip("/").rpartition("/")[2] or _container(root)
-        return _Prefix(system, top, path, Origin(name, root, named=self.source is not None))
+        return _Prefix(system, top, path, Origin(name, root, named=self.source is not None), alone)
 
     @property
     def whole(self) -> set[str]:
@@ -152,16 +150,17 @@ class Prefixes:
         try:
             prefix.system.invalidate_cache()
             found = prefix.system.find(prefix.path, detail=True)
-            if not found and not prefix.system.exists(prefix.path):
-                raise FileNotFoundError(2, "No such file or prefix")
+            missing = "" if found or prefix.system.exists(prefix.path) else "no such file or prefix"
         except Exception as error:  # each package has its own
-            reason = f"cannot be listed: {_as_os_error(error).strerror}"
+            found, missing = {}, str(_as_os_error(error).strerror)
+        if missing:
+            reason = f"cannot be listed: {missing}"
             self.account.unreadable.append((prefix.origin.root or prefix.path, reason))
             self.account.unknown.append(prefix.origin.prefix)
             return
         for path in sorted(found):
             file = self._file(prefix, path, found[path])
-            left_out = None if prefix.alone else self._leaves_out(file.inside)
+            left_out = None if path == prefix.path else self._leaves_out(file.inside)
             if left_out is None:
                 yield file
             else:
@@ -177,6 +176,17 @@ class Prefixes:
     def _file(self, prefix: _Prefix, path: str, info: Mapping[str, Any]) -> StoredFile:
         inside = path.removeprefix(prefix.top).lstrip("/")
         return StoredFile(prefix.origin, inside, f"{prefix.origin.root}/{inside}", prefix.system, info)
+
+
+def _within(prefix: _Prefix, named: Sequence[_Prefix]) -> _Prefix:
+    """Return the same as a part of the largest of the prefixes that it is in, with the id that it has there."""
+    around = [
+        each
+        for each in named
+        if not each.alone and each.system is prefix.system and f"{prefix.path}/".startswith(each.path and f"{each.path}/")
+    ]
+    largest = min(around, key=lambda each: len(each.path), default=prefix)
+    return replace(prefix, top=largest.top, origin=largest.origin)
 
 
 def _opened(url: str) -> tuple[Any, str]:

@@ -67,8 +67,7 @@ class Web:
             response = self._persist(method, url)
             if not response.has_redirect_location:
                 return response
-            with suppress(httpx.HTTPError):
-                response.read() if method == "HEAD" else response.close()
+            response.close()
             url = _redirected(url, response.headers["location"])
         raise Unreadable(f"redirects more than {_REDIRECTS} times")
 
@@ -79,7 +78,8 @@ class Web:
 
     def _persist(self, method: str, url: str) -> httpx.Response:
         """Return the answer to one request, made again while that may help."""
-        backoff, attempts = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE), 1 if self._down >= _DOWN else _ATTEMPTS
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        attempts = 1 if method == "HEAD" or self._down >= _DOWN else _ATTEMPTS
         for left in range(attempts - 1, -1, -1):
             pause = backoff.pause()
             try:
@@ -123,6 +123,7 @@ class Page(File):
     _told: httpx.Response | None = field(default=None, repr=False)  # the last answer that is not an error
     _open: httpx.Response | None = field(default=None, repr=False)  # one whose body was not read yet
     _error: Unreadable | None = None
+    _method: str | None = None  # of the last request
 
     @property
     def name(self) -> str:
@@ -137,7 +138,7 @@ class Page(File):
         if response is None:
             return said
         kind = _type(response)
-        if kind in _UNTOLD and said:
+        if kind in _UNTOLD and said and (self.wanted is None or said in self.wanted):
             return said
         if kind in ("", "text/plain"):
             return ".txt" if kind else ".html"
@@ -171,8 +172,7 @@ class Page(File):
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
         """Open its content, as UTF-8 if it is a text in another encoding."""
-        self._headers("GET")
-        if self._open is None and self._error is None:  # it was asked for by HEAD, or was opened before
+        if self._open is None and (self._error is None or self._method != "GET"):
             self._ask("GET")
         if self._error is not None:
             raise self._error
@@ -192,15 +192,13 @@ class Page(File):
             self._open = None
 
     def _headers(self, method: str) -> httpx.Response | None:
-        """Return what the server says of the page, if it does; it is asked if it was not yet."""
-        if self._told is None and self._error is None:
+        """Return what the server says of the page, if it does. What it says to HEAD does; its errors may be of HEAD."""
+        if self._told is None and self._method not in (method, "GET"):
             self._ask(method)
-        if self._told is None and self.status in (405, 501):  # of HEAD
-            self._ask("GET")
         return self._told
 
     def _ask(self, method: str) -> None:
-        self._error, self._told = None, None
+        self._error, self._told, self._method = None, None, method
         try:
             response = self.web.ask(method, self.path)
         except Unreadable as error:
@@ -215,7 +213,8 @@ class Page(File):
         if method == "GET":
             self._open = response
         else:
-            response.close()
+            with suppress(httpx.HTTPError):  # of nothing, so that the connection is kept
+                response.read()
 
     def _failed(self, response: httpx.Response) -> Unreadable:
         said = f"{response.status_code} {response.reason_phrase}".strip()
@@ -281,7 +280,9 @@ def normal(url: str) -> str:
     if found.scheme not in ("http", "https") or not found.host:
         raise SettingError(f"{url[:100]!r} is no URL of a page, such as https://host/path")
     if found.userinfo:
-        raise SettingError(f"a user or password in a URL would become part of ids; put those of {found.host} in ~/.netrc")
+        raise SettingError(
+            f"a user or password in a URL would become part of ids; put those of {found.host} in ~/.netrc"
+        )
     return str(found)
 
 

@@ -71,7 +71,7 @@ def _name(element: object) -> tuple[str, str]:
 
 def _unpacked(content: bytes) -> bytes:
     try:
-        with gzip.GzipFile(fileobj=BytesIO(content)) as packed:
-            return read_at_most(packed, _LARGEST)
+        with gzip.open(BytesIO(content)) as packed:
+            return read_at_most(packed, _LARGEST)  # type: ignore[arg-type]  # which reads
     except (OSError, EOFError, zlib.error):
         raise Unreadable("is no gzip that can be read") from None

@@ -28,8 +28,8 @@ KINDS = {
 }
 FORMATS = (*PLAIN, *PARSERS, *ROWS)
 # What a record's metadata say of where it comes from: the source's name; what it was made from, unless the user named
-# the source; and the file of a row that has an id of its own.
-SOURCE, ROOT, FILE = OWN_METADATA = ("harrier_source", "harrier_root", "harrier_file")
+# the source; the file of a row that has an id of its own; and the sitemap that a page was found by.
+SOURCE, ROOT, FILE, LISTING = OWN_METADATA = ("harrier_source", "harrier_root", "harrier_file", "harrier_sitemap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,7 @@ class Source:
         complete: After a run: whether all ids were given, or begin with one of `walk.unknown`.
         bytes_read: So far.
         walk: What was found besides records: `walk.left_out` counts files that are not read, by their kind.
+
     """
 
     paths: Given | Sequence[Given]
@@ -114,7 +115,7 @@ class Source:
     complete: bool = field(default=True, init=False)
     bytes_read: int = field(default=0, init=False)
     walk: Walk = field(init=False)
-    _parser: Parser = field(default_factory=Parser, init=False)
+    _parser: Parser = field(default_factory=Parser, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.links not in ("skip", "follow"):
@@ -130,7 +131,9 @@ class Source:
         suffixes = None if self.format else frozenset(KINDS)
         choice = Choice(suffixes, tuple(self.include), tuple(self.exclude), self.ignore)
         follow = self.links == "follow"
-        return Walk([*map(fspath, paths)], self.name, choice, follow=follow, piped=self.piped, most=self.most)
+        return Walk(
+            [fspath(path) for path in paths], self.name, choice, follow=follow, piped=self.piped, most=self.most
+        )
 
     @property
     def origins(self) -> list[Origin]:
@@ -162,7 +165,7 @@ class Source:
 
     def gone(self, record_id: str, metadata: Mapping[str, Any]) -> bool:
         """Return whether a stored record that was not given is one of this source's that is not in it any more."""
-        if metadata.get(FILE) in self.walk.account.unlisted:  # what that sitemap lists is not known
+        if metadata.get(LISTING) in self.walk.account.unlisted:  # what that sitemap lists is not known
             return False
         return self.complete and self._may_own(record_id) and self._owns(record_id, metadata)
 
@@ -178,7 +181,9 @@ class Source:
             return True
         return any(
             metadata.get(SOURCE) == file.origin.name
-            and (metadata.get(FILE) == file.name or f"{record_id}:".startswith(f"{file.name}:"))
+            and (
+                file.name in (metadata.get(FILE), metadata.get(LISTING)) or f"{record_id}:".startswith(f"{file.name}:")
+            )
             for file in self.walk.alone
         )
 
@@ -237,7 +242,7 @@ class Source:
 
 def _owned(record: Record, origin: Origin, file: str | None = None) -> Record:
     """The same, with what it belongs to."""
-    owner = {SOURCE: origin.name, ROOT: None if origin.named else origin.root, FILE: file or origin.listing}
+    owner = {SOURCE: origin.name, ROOT: None if origin.named else origin.root, FILE: file, LISTING: origin.listing}
     known = {name: value for name, value in owner.items() if value is not None}
     return replace(record, metadata={**record.metadata, **known})
 

@@ -35,6 +35,7 @@ class Pages:
     account: Account
     most: int = 0
     origins: list[Origin] = field(init=False)
+    seen: set[str] = field(init=False, default_factory=set)  # URLs of this run
     _named: dict[str, Origin] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,6 +64,7 @@ class Pages:
     def __iter__(self) -> Iterator[File]:
         from harrier_files.pages import Web
 
+        self.seen = set(self._named)
         with closing(Web()) as web:
             for url, origin in self._named.items():
                 yield from self._named_page(web, web.page(origin, url))
@@ -73,9 +75,9 @@ class Pages:
         with closing(page):
             if page.may_be_sitemap:
                 try:
-                    sitemap = self._sitemap(page)
+                    sitemap = self.sitemap(page)
                 except Unreadable as error:
-                    self._unlisted(page.name, error, page.name)
+                    self.tell_unlisted(page.name, error, page.name)
                     return
             else:
                 self.account.unlisted.add(page.name)  # should it have been a sitemap before
@@ -84,11 +86,12 @@ class Pages:
         if sitemap is not None:
             yield from _Listed(self, web, replace(page.origin, listing=page.name)).pages(sitemap)
 
-    def _sitemap(self, page: Page) -> Sitemap:
+    def sitemap(self, page: Page) -> Sitemap:
+        """Return what a page lists. Raise Unreadable if it is no sitemap."""
         with page.open() as content:
             return parsed(read_at_most(content, min(self.most or _LARGEST, _LARGEST)))
 
-    def _unlisted(self, url: str, error: Unreadable, listing: str) -> None:
+    def tell_unlisted(self, url: str, error: Unreadable, listing: str) -> None:
         """Tell of a list of pages that is missing. What was stored of its pages is not known to be gone."""
         self.account.unlisted.add(listing)
         self.account.unreadable.append((url, str(error)))
@@ -101,14 +104,13 @@ class _Listed:
     source: Pages
     web: Web
     origin: Origin
-    _seen: set[str] = field(default_factory=set)
 
     def pages(self, sitemap: Sitemap) -> Iterator[File]:
         """Yield the pages that may be read."""
         try:
             robots = self._robots()
         except Unreadable as error:
-            self.source._unlisted(f"{self.origin.prefix}robots.txt", error, str(self.origin.listing))
+            self.source.tell_unlisted(f"{self.origin.prefix}robots.txt", error, str(self.origin.listing))
             return
         delay = robots.crawl_delay(self.web.agent)
         self.web.delay = min(float(delay or 0), _LONGEST_DELAY)
@@ -119,9 +121,9 @@ class _Listed:
 
     def _of(self, sitemap: Sitemap, robots: RobotFileParser, depth: int) -> Iterator[Page]:
         for url in map(self._normal, sitemap.urls):
-            if url is None or url in self._seen:
+            if url is None or url in self.source.seen:
                 continue
-            self._seen.add(url)
+            self.source.seen.add(url)
             if left_out := self._leaves_out(url, robots, sitemap=sitemap.of_sitemaps):
                 self.source.account.left_out[left_out] += 1
             elif not sitemap.of_sitemaps:
@@ -133,13 +135,15 @@ class _Listed:
 
     def _inner(self, url: str, depth: int) -> Sitemap | None:
         """Return a sitemap that another one lists, if it can be read."""
+        if depth == _DEEPEST:
+            error = Unreadable(f"is a sitemap in {_DEEPEST} others, one in the other")
+            self.source.tell_unlisted(url, error, str(self.origin.listing))
+            return None
         try:
-            if depth == _DEEPEST:
-                raise Unreadable(f"is a sitemap in more than {_DEEPEST} others")
             with closing(self.web.page(self.origin, url)) as page:
-                return self.source._sitemap(page)
+                return self.source.sitemap(page)
         except Unreadable as error:
-            self.source._unlisted(url, error, str(self.origin.listing))
+            self.source.tell_unlisted(url, error, str(self.origin.listing))
             return None
 
     def _normal(self, url: str) -> str | None:
