@@ -26,7 +26,7 @@ def test_from_files_to_answers(call: Run, place: str, docs: Path) -> None:
     first = call("ingest", "docs", "--to", place, code=1)
     assert "3 chunks written (3 encoded); 0 unchanged" in first.stdout
     assert "rejected: docs/broken.txt: is not UTF-8 at byte 3; convert it\n" in first.stderr
-    assert "left out: 1 files of other kinds" in first.stderr
+    assert "left out: 1 .png, 1 hidden\n" in first.stderr
     (docs / "broken.txt").write_text("café", encoding="utf-8")
     (docs / "bread.txt").unlink()
     again = json.loads(call("ingest", "docs", "--to", place, "--prune", "--json").stdout)
