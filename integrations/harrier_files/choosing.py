@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -75,5 +76,5 @@ def _spec(option: str, patterns: Sequence[str]) -> GitIgnoreSpec | None:
 
     try:
         return GitIgnoreSpec.from_lines(patterns)
-    except ValueError as error:
+    except (ValueError, re.error) as error:
         raise SettingError(f"--{option} must be a pattern as in .gitignore: {error}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING
 from harrier_core.extras import require
 
 if TYPE_CHECKING:
-    from pathspec import GitIgnoreSpec
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 OWN, GIT = ".harrierignore", ".gitignore"
+_MARK = "ps_d"  # the group of pathspec's regular expressions that matches the slash after a folder's name
 _MOST = 1 << 20  # bytes of such a file; more is no list of patterns
 
 
@@ -24,11 +26,12 @@ class _Patterns:
     """The patterns of one file, for what is in its folder."""
 
     folder: str
-    spec: GitIgnoreSpec
+    patterns: tuple[GitIgnoreSpecPattern, ...]  # the last one first
 
     def say(self, path: str) -> bool | None:
         """Return whether a path is ignored, or None if no pattern matches. A folder's path ends in a slash."""
-        return self.spec.check_file(path[len(self.folder) :]).include
+        inside = path[len(self.folder) :]
+        return next((pattern.include for pattern in self.patterns if _matches(pattern, inside)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,22 @@ class Rules:
         return False
 
 
+def _matches(pattern: GitIgnoreSpecPattern, path: str) -> bool:
+    """Return whether a pattern is of this very path.
+
+    pathspec's also match all that is in a folder, at the mark that they have after its name. Here folders are asked
+    about before what is in them, and one that was named again by a later file of rules must not be matched again.
+    """
+    regex = pattern.regex
+    if regex is None:  # a comment
+        return False
+    if _MARK not in regex.groupindex:  # all files, or all in a folder
+        return regex.search(path.removesuffix("/")) is not None
+    if regex.pattern == f"(?P<{_MARK}>/)":  # all folders
+        return path.endswith("/")
+    return regex.fullmatch(path) is not None
+
+
 def _read(file: Path, folder: Path) -> tuple[_Patterns, ...]:
     """Return the patterns of a file, if it is there; git follows no link here either."""
     try:
@@ -84,19 +103,18 @@ def _read(file: Path, folder: Path) -> tuple[_Patterns, ...]:
     with file.open("rb") as content:
         lines = content.read(_MOST).removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape").split("\n")
     base = folder.as_posix()
-    spec = _spec(file, lines)
-    return (_Patterns(base if base.endswith("/") else f"{base}/", spec),) if spec else ()
+    patterns = _patterns(file, lines)
+    return (_Patterns(base if base.endswith("/") else f"{base}/", patterns),) if patterns else ()
 
 
-def _spec(file: Path, lines: Iterable[str]) -> GitIgnoreSpec | None:
+def _patterns(file: Path, lines: Iterable[str]) -> tuple[GitIgnoreSpecPattern, ...]:
     if not (lines := [line for line in lines if line.strip() and not line.startswith("#")]):
-        return None
+        return ()
     require(f"{os.fspath(file)} (or --no-ignore)", "pathspec")
-    from pathspec import GitIgnoreSpec
     from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
     patterns = []
     for line in lines:
-        with suppress(ValueError):  # of a line that means nothing, which git passes over
+        with suppress(ValueError, re.error):  # of a line that means nothing, which git passes over
             patterns.append(GitIgnoreSpecPattern(line))
-    return GitIgnoreSpec(patterns)
+    return tuple(reversed(patterns))

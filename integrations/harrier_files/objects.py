@@ -183,7 +183,9 @@ def _within(prefix: _Prefix, named: Sequence[_Prefix]) -> _Prefix:
     around = [
         each
         for each in named
-        if not each.alone and each.system is prefix.system and f"{prefix.path}/".startswith(each.path and f"{each.path}/")
+        if not each.alone
+        and each.system is prefix.system
+        and f"{prefix.path}/".startswith(each.path and f"{each.path}/")
     ]
     largest = min(around, key=lambda each: len(each.path), default=prefix)
     return replace(prefix, top=largest.top, origin=largest.origin)
