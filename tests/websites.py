@@ -81,7 +81,7 @@ class Site:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 site.asked.append(Asked(self.command, self.path, dict(self.headers), time.monotonic()))
                 page = site.pages.get(self.path, Answer(b"not here", status=404))
                 count = sum(each.path == self.path for each in site.asked)

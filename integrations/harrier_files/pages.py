@@ -274,7 +274,7 @@ def normal(url: str) -> str:
     """Return the one spelling of a URL. Raise SettingError if it is none of a page."""
     try:
         parts = httpx.URL(url)
-        found = parts.copy_with(fragment=None)
+        found = parts.copy_with(fragment=None, raw_path=parts.raw_path)  # with a slash, if it has no path
     except (httpx.InvalidURL, ValueError):
         raise SettingError(f"{url[:100]!r} is no URL; a page is https://host/path") from None
     if found.scheme not in ("http", "https") or not found.host:

@@ -133,8 +133,12 @@ def test_patterns(tmp_path: Path) -> None:
     source = Source(str(docs), exclude=["in"])
     assert inside(source) == {"a.md"}
     assert dict(source.walk.left_out) == {
-        **{".log": 1, ".png": 1, "without suffix": 1},
-        **{"hidden": 4, "excluded": 1, "ignored": 1},
+        ".log": 1,
+        ".png": 1,
+        "without suffix": 1,
+        "hidden": 4,
+        "excluded": 1,
+        "ignored": 1,
     }
     with pytest.raises(SettingError, match="must be lists of patterns, got a single str"):
         Source(str(docs), include="*.md")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 from harrier_files import Source
 from harrier_files.files import Origin
 from harrier_files.pages import Page, Web, normal, root_of
-from harrier_files.sources import LISTING, ROOT, SOURCE
+from harrier_files.sources import ROOT, SOURCE
 from websites import Answer, Site
 
 from harrier_core import Record, SettingError, Skipped
@@ -28,9 +30,12 @@ def reason_of(source: Source) -> str:
     return skipped.reason
 
 
-def page_of(site: Site, path: str) -> Page:
+@pytest.fixture
+def page_of(site: Site) -> Iterator[Callable[[str], Page]]:
+    """A page, by its path."""
     root, name = root_of(site.url)
-    return Web().page(Origin(name, root, begins=f"{root}/"), f"{site.url}{path}")
+    with closing(Web()) as web:
+        yield lambda path: web.page(Origin(name, root, begins=f"{root}/"), f"{site.url}{path}")
 
 
 def test_pages_of_many_kinds(site: Site) -> None:
@@ -45,8 +50,14 @@ def test_pages_of_many_kinds(site: Site) -> None:
     site.put("/packed", gzip.compress(b"<p>unpacked"), "text/html", Content_Encoding="gzip")
     found = list(Source([f"{site.url}{path}" for path in site.pages]))
     assert {each.id.removeprefix(site.url): getattr(each, "text", each) for each in found} == {
-        **{"/": "hello", "/a?b=c": "café", "/notes.md": "# Title", "/code.py": "print", "/mark": "*x*"},
-        **{"/rows.jsonl:1": "a row", "/untold": "who knows", "/packed": "unpacked"},
+        "/": "hello",
+        "/a?b=c": "café",
+        "/notes.md": "# Title",
+        "/code.py": "print",
+        "/mark": "*x*",
+        "/rows.jsonl:1": "a row",
+        "/untold": "who knows",
+        "/packed": "unpacked",
     }
     first = found[0]
     assert isinstance(first, Record)
@@ -126,18 +137,21 @@ def test_a_server_that_is_busy(site: Site) -> None:
 
 
 def test_no_server() -> None:
-    """After some attempts it is told of; once several pages failed, the others get one attempt each."""
+    """It is told of."""
     with Site() as site:
         pass
-    web = Web()
-    root, name = root_of(site.url)
-    for number in range(4):
-        page = web.page(Origin(name, root, begins=f"{root}/"), f"{site.url}/{number}")
-        assert page.suffix == ""
-        assert (page.stamp, page.status) == (None, None)
-        with pytest.raises(Exception, match="cannot be fetched: no connection to the server"), page.open():
-            pass
-        web._down = 3
+    assert reason_of(Source(site.url)) == "cannot be fetched: no connection to the server"
+
+
+def test_a_server_that_is_down(site: Site) -> None:
+    """Once several pages failed in spite of all attempts, the others get one attempt each."""
+    paths = [f"/{number}" for number in range(6)]
+    site.pages |= dict.fromkeys(paths, Answer(status=503))
+    found = list(Source([f"{site.url}{path}" for path in paths]))
+    assert [each.reason for each in found if isinstance(each, Skipped)] == [
+        "cannot be fetched: the server answers 503 Service Unavailable"
+    ] * 6
+    assert [site.paths().count(path) for path in paths] == [4, 4, 4, 1, 1, 1]
 
 
 def test_a_page_that_has_no_end(site: Site) -> None:
@@ -160,7 +174,7 @@ def test_other_kinds(site: Site, type_: str) -> None:
     assert reason_of(Source(f"{site.url}/picture")) == f"is {type_}, which is not read"
 
 
-def test_stamps(site: Site) -> None:
+def test_stamps(site: Site, page_of: Callable[[str], Page]) -> None:
     """By HEAD, until the page is opened; another one for another ETag, time or length."""
     date, later = "Thu, 01 Jan 2026 00:00:00 GMT", "Thu, 01 Jan 2026 00:00:01 GMT"
     stamps: dict[str, Any] = {}
@@ -174,26 +188,26 @@ def test_stamps(site: Site) -> None:
         "future": {"Last_Modified": "Fri, 01 Jan 2100 00:00:00 GMT"},
     }.items():
         site.put(f"/{name}", "<p>text", **headers)
-        stamps[name] = page_of(site, f"/{name}").stamp
-        assert page_of(site, f"/{name}").stamp == stamps[name]
+        stamps[name] = page_of(f"/{name}").stamp
+        assert page_of(f"/{name}").stamp == stamps[name]
     site.put("/longer", "<p>a longer text", Last_Modified=date)
-    stamps["longer"] = page_of(site, "/longer").stamp
+    stamps["longer"] = page_of("/longer").stamp
     assert [name for name, stamp in stamps.items() if stamp is None] == ["none", "odd", "future"]
     known = [stamp for stamp in stamps.values() if stamp is not None]
     assert len(set(known)) == len(known)
     assert site.paths() == []
-    page = page_of(site, "/etag")
+    page = page_of("/etag")
     with page.open() as content:
         assert content.read() == b"<p>text"
         assert page.stamp == stamps["etag"]
     assert (site.paths(), page.suffix) == (["/etag"], ".html")
-    assert page_of(site, "/missing").stamp is None
+    assert page_of("/missing").stamp is None
 
 
-def test_servers_that_know_no_head(site: Site) -> None:
+def test_servers_that_know_no_head(site: Site, page_of: Callable[[str], Page]) -> None:
     """A page without a stamp can be read all the same."""
     site.pages["/a"] = lambda count: Answer(status=501) if count == 1 else Answer(b"<p>text", headers={"ETag": '"1"'})
-    page = page_of(site, "/a")
+    page = page_of("/a")
     assert page.stamp is None
     with page.open() as content:
         assert content.read() == b"<p>text"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import time
+from contextlib import suppress
 
 import pytest
 from harrier_files import Source
@@ -141,6 +141,7 @@ BOMB = (
 )
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     "content",
     [
@@ -153,13 +154,9 @@ BOMB = (
     ],
 )
 def test_hostile_lists(content: bytes) -> None:
-    """None lists anything."""
-    begin = time.process_time()
-    try:
+    """None lists anything, and none takes long."""
+    with suppress(Unreadable):
         assert parsed(content).urls == ()
-    except Unreadable:
-        pass
-    assert time.process_time() - begin < 20  # and not an hour
 
 
 def test_other_elements_are_no_pages() -> None:
