@@ -199,10 +199,10 @@ def deep(tmp_path: Path) -> Iterator[Path]:
     """A folder in a folder, a few hundred times."""
     folder = tmp_path / "deep"
     folder.mkdir()
-    here = os.getcwd()
+    here = Path.cwd()
     os.chdir(folder)
     for _ in range(400):
-        os.mkdir("d")
+        Path("d").mkdir()
         os.chdir("d")
     Path("a.md").write_text("deep")
     os.chdir(here)
