@@ -173,7 +173,7 @@ WRONG = [
     (["search", "x", "--in", "qdrant:d", "--task", "a", "--instruction", "b"], 2, "give only one of them"),
     (["search", "x", "--in", "qdrant:d", "--model", ""], 2, "no model is named"),
     (["prompt", "x", "--model", "nope"], 3, "'nope' is not a folder, not a name on the hub"),
-    (["ingest", "x", "--to", "qdrant:d"], 2, "there is no x; a PATH is a file, a folder, or -"),
+    (["ingest", "x", "--to", "qdrant:d"], 2, "there is no x; a PATH is a file, a folder, a URL, or -"),
     (["ingest", "--to", "qdrant:d"], 2, "name one of them"),
     (["ingest", "-", "--to", "qdrant:d", "--query", "SELECT 1"], 2, "--query and --table are of --from"),
     (["ingest", "-", "--to", "qdrant:d", "--format", "docx"], 2, "unknown format 'docx'"),

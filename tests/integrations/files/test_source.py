@@ -23,7 +23,7 @@ def test_the_example(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("" if "empty" in name else f"text of {name}", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    example = re.search(r"(?m)(^ {4}\S.*\n|^\n)+", str(harrier_files.__doc__).partition("\n")[2])
+    example = re.search(r"(?m)(^ {4}.*\n|^\n)+", str(harrier_files.__doc__).partition("\n")[2])
     assert example is not None
     code = textwrap.dedent(example[0])
     assert "microsoft/harrier-oss-v1-270m" in code
