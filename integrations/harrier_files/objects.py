@@ -99,8 +99,14 @@ class _Prefix:
     top: str  # of the source, in the file system
     path: str  # of what is meant: the same, or a file in it
     origin: Origin
-
     alone: bool  # whether it is a file
+
+    def listed(self) -> dict[str, Any]:
+        """Return its files, with what the file system says of each."""
+        found: dict[str, Any] = (
+            {self.path: self.system.info(self.path)} if self.alone else self.system.find(self.path, detail=True)
+        )
+        return found
 
 
 @dataclass(slots=True)
@@ -149,7 +155,7 @@ class Prefixes:
     def _files(self, prefix: _Prefix) -> Iterator[File]:
         try:
             prefix.system.invalidate_cache()
-            found = prefix.system.find(prefix.path, detail=True)
+            found = prefix.listed()
             missing = "" if found or prefix.system.exists(prefix.path) else "no such file or prefix"
         except Exception as error:  # each package has its own
             found, missing = {}, str(_as_os_error(error).strerror)
