@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import io
 import mimetypes
 import time
@@ -13,17 +12,17 @@ from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from pathlib import PurePosixPath
-from typing import IO, Any
+from typing import IO
 
 import httpx
 
 from harrier_core import SettingError
 from harrier_core.retrying import Backoff
+from harrier_files.bodies import BUFFER, Body, media_type, reason_of
 from harrier_files.files import File, Gone, NotWanted, Origin, stamp_of
 from harrier_files.limits import Unreadable
 
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)  # seconds of silence
-_WHOLE = 600.0  # seconds for all of a page, should a server send a byte now and then
 _ATTEMPTS = 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds
 _LONGEST_WAIT = 120.0  # seconds that a server may ask for
@@ -31,7 +30,6 @@ _REDIRECTS = 10
 _DOWN = 3  # pages in a row that failed in spite of all attempts: the others get one attempt each
 _PASSING = frozenset([408, 425, 429, 500, 502, 503, 504])
 _GONE = (404, 410)
-_BUFFER = 1 << 16
 # What the table of types, which machines have in part, need not know.
 _TYPES = {
     "text/html": ".html",
@@ -87,7 +85,7 @@ class Web:
             except httpx.TransportError as error:
                 if not left or isinstance(error, httpx.UnsupportedProtocol):
                     self._down += 1
-                    raise Unreadable(f"cannot be fetched: {_reason(error)}") from None
+                    raise Unreadable(f"cannot be fetched: {reason_of(error)}") from None
             except httpx.HTTPError as error:
                 raise Unreadable(f"cannot be fetched: {type(error).__name__}") from None
             else:
@@ -137,7 +135,7 @@ class Page(File):
         response = self._headers("GET")
         if response is None:
             return said
-        kind = _type(response)
+        kind = media_type(response)
         if kind in _UNTOLD and said and (self.wanted is None or said in self.wanted):
             return said
         if kind in ("", "text/plain"):
@@ -167,7 +165,7 @@ class Page(File):
         if url.endswith((".xml", ".xml.gz")):
             return True
         response = self._headers("GET")
-        return response is not None and _type(response) in _XML
+        return response is not None and media_type(response) in _XML
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -179,9 +177,9 @@ class Page(File):
         response = self._open
         assert response is not None  # noqa: S101
         if self.wanted is not None and (kind := self.suffix) not in self.wanted:
-            raise NotWanted(kind) if self.listed else Unreadable(f"is {_type(response)}, which is not read")
+            raise NotWanted(kind) if self.listed else Unreadable(f"is {media_type(response)}, which is not read")
         try:
-            yield io.BufferedReader(_Body(response), _BUFFER)
+            yield io.BufferedReader(Body(response), BUFFER)
         finally:
             self.close()
 
@@ -223,53 +221,6 @@ class Page(File):
         return NotWanted("pages that are gone") if self.listed else Gone(f"is gone: the server answers {said}")
 
 
-class _Body(io.RawIOBase):
-    """The content of an answer, unpacked, as it comes in."""
-
-    def __init__(self, response: httpx.Response) -> None:
-        super().__init__()
-        self._parts = _recoded(response)
-        self._part = b""
-        self._until = time.monotonic() + _WHOLE
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        try:
-            while not self._part:
-                if time.monotonic() > self._until:
-                    raise Unreadable(f"takes longer than {_WHOLE:,.0f} s to fetch")
-                self._part = next(self._parts)
-        except StopIteration:
-            return 0
-        except httpx.HTTPError as error:
-            raise Unreadable(f"cannot be fetched to its end: {_reason(error)}") from None
-        except UnicodeError:
-            raise Unreadable("is not in the encoding that the server names") from None
-        count = min(len(buffer), len(self._part))
-        buffer[:count], self._part = self._part[:count], self._part[count:]
-        return count
-
-
-def _recoded(response: httpx.Response) -> Iterator[bytes]:
-    """Yield the body; that of a text in an encoding that the server names as UTF-8, with a mark that says so."""
-    charset = response.charset_encoding or "utf-8"
-    try:
-        known = codecs.lookup(charset).name
-    except LookupError:
-        known = "utf-8"
-    if known in ("utf-8", "ascii", "utf-8-sig") or not _type(response).startswith("text/"):
-        return response.iter_bytes(_BUFFER)
-    return _as_utf8(response.iter_bytes(_BUFFER), known)
-
-
-def _as_utf8(parts: Iterator[bytes], encoding: str) -> Iterator[bytes]:
-    yield codecs.BOM_UTF8
-    for part in codecs.iterdecode(parts, encoding):
-        yield part.encode(errors="surrogatepass")
-
-
 def normal(url: str) -> str:
     """Return the one spelling of a URL. Raise SettingError if it is none of a page."""
     try:
@@ -305,10 +256,6 @@ def _redirected(url: str, location: str) -> str:
     return str(after)
 
 
-def _type(response: httpx.Response) -> str:
-    return str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
-
-
 def _is_past(changed: str | None, date: str | None) -> bool:
     """Return whether a page was changed at least a second before it was asked for: then times tell of later changes."""
     try:
@@ -328,11 +275,3 @@ def _asked_pause(response: httpx.Response) -> float:
         return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
     except (TypeError, ValueError):
         return 0.0
-
-
-def _reason(error: httpx.HTTPError) -> str:
-    if isinstance(error, httpx.TimeoutException):
-        return "the server does not answer in time"
-    if isinstance(error, httpx.ConnectError):
-        return "no connection to the server"
-    return f"the connection broke ({type(error).__name__})"
