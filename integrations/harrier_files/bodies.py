@@ -26,9 +26,11 @@ class Body(io.RawIOBase):
         self._until = time.monotonic() + _WHOLE
 
     def readable(self) -> bool:
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Read the next part, or what fits into the buffer of it."""
         try:
             while not self._part:
                 if time.monotonic() > self._until:
