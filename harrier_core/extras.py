@@ -28,6 +28,9 @@ PACKAGES = {  # module: (extra, package)
     "rich": ("cli", "rich"),
     "typer": ("cli", "typer"),
     "pyarrow": ("parquet", "pyarrow"),
+    "fsspec": ("files", "fsspec"),
+    "httpx": ("files", "httpx"),
+    "pathspec": ("files", "pathspec"),
 }
 
 

@@ -95,9 +95,7 @@ class Intake:
         if deferred is not None:
             item = deferred.read()
         if isinstance(item, Skipped):
-            if not item.gone:
-                self.seen.add(id_hash(item.id))
-            arrived.report.rejected.append((item.id, item.reason))
+            self._skip(item, arrived.report)
             return
         first, self._first = self._first, False
         arrived.report.records += 1
@@ -115,6 +113,14 @@ class Intake:
             arrived.deferred[sound.id] = deferred
         if row is not None:
             arrived.vectors[sound.id] = row
+
+    def _skip(self, item: Skipped, report: IngestReport) -> None:
+        if item.blank:
+            report.blank.append(item.id)
+            return
+        if not item.gone:
+            self.seen.add(id_hash(item.id))
+        report.rejected.append((item.id, item.reason))
 
     def _come(self, record_id: str, arrived: Arrived) -> None:
         """Count a record as one that came; if it came before, this one counts."""

@@ -183,12 +183,14 @@ class Match:
 class Skipped:
     """A record that a source could not give. It may stand among records: it is reported as rejected, and not pruned.
 
-    gone: nothing is left of it in the source, such as of a file whose text was deleted: what is stored of it is pruned.
+    gone: nothing is left of it in the source: what is stored of it is pruned. blank: it is there, and is empty or
+    blank, which is no error: it is reported as blank instead, and what is stored of it is pruned.
     """
 
     id: str
     reason: str
     gone: bool = False
+    blank: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,11 +224,13 @@ class IngestReport:
     seconds: float = 0.0
     rejected: list[tuple[str, str]] = field(default_factory=list)  # (record id, reason)
     repeated: list[str] = field(default_factory=list)  # ids that came more than once; their last record counts
+    blank: list[str] = field(default_factory=list)  # ids that a source has no text for, such as those of empty files
 
     def __add__(self, other: IngestReport) -> IngestReport:
         """Return the report of two parts of an ingest, which ran beside each other or one within the other."""
         counts = (
             *("records", "written", "unchanged", "deleted", "encoded", "tokens", "pending", "rejected", "repeated"),
+            "blank",
         )
         added = {name: getattr(self, name) + getattr(other, name) for name in counts}
         return IngestReport(**added, seconds=max(self.seconds, other.seconds))
@@ -242,6 +246,8 @@ class IngestReport:
             said.append(f"{counted(len(self.rejected), 'record')} rejected, {which} because it {reason}")
         if self.repeated:
             said.append(f"{counted(len(self.repeated), 'id')} came more than once")
+        if self.blank:
+            said.append(f"{len(self.blank):,} without text")
         return "; ".join(said)
 
     def __str__(self) -> str:

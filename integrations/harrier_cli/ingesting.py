@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from harrier_files.commands import parse_commands
-from harrier_files.folders import STANDARD_INPUT
+from harrier_files.files import STANDARD_INPUT
 from harrier_files.formats.decoding import checked_encoding
 from harrier_files.limits import parse_size
 from harrier_files.owning import refuse_other_roots
 from harrier_files.reading import FORMATS
+from harrier_files.rows import ROWS
 from harrier_files.sources import OWN_METADATA, Columns, PostgresSource, Source
+from harrier_files.walk import is_url
 
 from harrier_cli import failures, output
 from harrier_cli.options import AsJson, Device, Dtype, ModelName, encoder_of, place_of
-from harrier_cli.output import complain, say_json, tell, tell_each
+from harrier_cli.output import complain, say_json, shown, tell, tell_each
 from harrier_cli.progress import IngestBar
 from harrier_core import Chunking, Index, IngestReport, SettingError, open_store
 from harrier_core.plurals import counted
 
+_KINDS = 12  # of files that are left out, that are told each by itself; --json has them all
+
 Paths = Annotated[
     list[str] | None,
-    typer.Argument(metavar="PATH", help="Files, folders, or - for standard input.", show_default=False),
+    typer.Argument(metavar="PATH", help="Files, folders, URLs, or - for standard input.", show_default=False),
 ]
 To = Annotated[str | None, typer.Option("--to", metavar="PLACE", help="The index (HARRIER_INDEX).", show_default=False)]
 From = Annotated[
@@ -32,7 +37,10 @@ From = Annotated[
 ]
 Query = Annotated[str | None, typer.Option("--query", help="What to read from it.")]
 TableName = Annotated[str | None, typer.Option("--table", help="Or all of this table.")]
-IdColumn = Annotated[str | None, typer.Option("--id", metavar="COLUMN", help="The ids of rows; FILE:LINE by default.")]
+IdColumn = Annotated[
+    str | None,
+    typer.Option("--id", metavar="COLUMN", help="The ids of rows; FILE:LINE by default. Of a text from -: its id."),
+]
 TextColumn = Annotated[str, typer.Option("--text", metavar="COLUMN", help="The texts of rows.")]
 MetadataColumns = Annotated[
     list[str] | None,
@@ -66,6 +74,22 @@ Moved = Annotated[bool, typer.Option("--moved", help="The folder is the one that
 MaxSize = Annotated[
     str, typer.Option("--max-size", metavar="SIZE", help="Reject larger files, and longer lines of rows.")
 ]
+Patterns = list[str] | None
+Include = Annotated[
+    Patterns,
+    typer.Option(
+        "--include",
+        metavar="GLOB",
+        help="Of folders, read only what matches, whatever its suffix, as in .gitignore; may come several times.",
+    ),
+]
+Exclude = Annotated[
+    Patterns, typer.Option("--exclude", metavar="GLOB", help="Do not read what matches; may come several times.")
+]
+NoIgnore = Annotated[bool, typer.Option("--no-ignore", help="Read what .gitignore and .harrierignore leave out, too.")]
+Links = Annotated[
+    Literal["skip", "follow"], typer.Option("--links", help="What to do with links to files and folders elsewhere.")
+]
 Prune = Annotated[bool, typer.Option("--prune", help="Remove the source's records that are not in it any more.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what would be done.")]
 AllowRejected = Annotated[
@@ -91,6 +115,10 @@ def ingest(
     source_name: SourceName = None,
     moved: Moved = False,
     max_size: MaxSize = "100MB",
+    include: Include = None,
+    exclude: Exclude = None,
+    no_ignore: NoIgnore = False,
+    links: Links = "skip",
     prune: Prune = False,
     dry_run: DryRun = False,
     allow_rejected: AllowRejected = 0,
@@ -112,8 +140,20 @@ def ingest(
     if from_:
         source = PostgresSource([], columns, name=source_name, most=most, url=from_, query=query, table=table)
     else:
-        source = Source(paths or [], columns, format_, source_name, most)
-        source.encoding, source.readers = checked_encoding(encoding) if encoding else None, parse_commands(reader or [])
+        source = Source(
+            paths or [],
+            columns,
+            format_,
+            source_name,
+            most,
+            include=include or [],
+            exclude=exclude or [],
+            ignore=not no_ignore,
+            links=links,
+            encoding=checked_encoding(encoding) if encoding else None,
+            readers=parse_commands(reader or []),
+            piped=id_ if id_ is not None and _is_a_text(paths, format_) else STANDARD_INPUT,
+        )
     run = _Run(source=source, prune=prune, dry_run=dry_run, moved=moved, allowed=allow_rejected)
     place = place_of(to, "--to")
     with encoder_of(model, device, dtype) as encoder, Index(open_store(place), encoder, chunking=chunking) as index:
@@ -132,8 +172,13 @@ def _check_input(paths: list[str], url: str | None, query: str | None, table: st
         raise SettingError("--query and --table are of --from, which is missing")
     if format_ not in (None, *FORMATS):
         raise SettingError(f"unknown format {format_!r}; there are {', '.join(FORMATS)}")
-    if missing := [path for path in paths if path != STANDARD_INPUT and not Path(path).exists()]:
-        raise SettingError(f"there is no {missing[0]}; a PATH is a file, a folder, or - for standard input")
+    if missing := [path for path in paths if not (path == STANDARD_INPUT or is_url(path) or Path(path).exists())]:
+        raise SettingError(f"there is no {missing[0]}; a PATH is a file, a folder, a URL, or - for standard input")
+
+
+def _is_a_text(paths: list[str] | None, format_: str | None) -> bool:
+    """Return whether all that is read is one text from standard input, which has no columns."""
+    return paths == [STANDARD_INPUT] and format_ not in ROWS
 
 
 def _chunking(tokens: int, overlap: int) -> Chunking | None:
@@ -194,8 +239,9 @@ class _Run:
         """Say what was done as JSON."""
         numbers = {name: getattr(report, name) for name in ("records", "written", "unchanged", "deleted", "encoded")}
         rejected = [{"id": name, "reason": reason} for name, reason in report.rejected]
-        left_out = self.source.walk.left_out
+        left_out = dict(self.source.walk.left_out)
         named: dict[str, Any] = {"rejected": rejected, "repeated": report.repeated, "left_out": left_out}
+        named["blank"] = report.blank
         done = {"pruned": self.prune and self.source.complete, "dry_run": self.dry_run}
         say_json({**numbers, **named, **done, "seconds": round(report.seconds, 3)})
 
@@ -205,11 +251,14 @@ class _Run:
         tell_each("rejected", report.rejected)
         tell_each("repeated", [(name, "came more than once; the last one counts") for name in report.repeated])
         tell_each("left out", walk.links, wrong=False)
-        if others := walk.left_out - len(walk.links):
-            tell(f"left out: {counted(others, 'file')} of other kinds")
+        if walk.left_out:
+            tell(f"left out: {_counted(walk.left_out)}")
+        if report.blank:
+            more = f" and {len(report.blank) - 1:,} more" if len(report.blank) > 1 else ""
+            tell(f"blank: {shown(report.blank[0])}{more}")
         if self.prune:
             self._tell_not_pruned()
-        done = replace(report, rejected=[], repeated=[])  # which were told each by itself
+        done = replace(report, rejected=[], repeated=[], blank=[])  # which were told each by itself
         said = f"would be: {counted(done.records, 'record')}; {done.changes}" if self.dry_run else str(done)
         output.report(f"{said}; {len(report.rejected):,} rejected")
 
@@ -217,8 +266,16 @@ class _Run:
         walk = self.source.walk
         if self.source.complete:
             unknown = sorted(set(walk.unknown))
-            reason = "could not be read, or is behind a link, so that it stays"
+            reason = "could not be read, so that it stays"
             tell_each("not pruned", [(each, reason) for each in unknown])
         else:
-            unread = "could not be read, or are behind a link," if walk.links else "could not be read"
-            complain(f"not pruned: which records those are that {unread} is not known; mend them, and run it again")
+            complain(
+                "not pruned: which records those are that could not be read is not known; mend them, and run it again"
+            )
+
+
+def _counted(kinds: Counter[str]) -> str:
+    """Return how many there are of each kind, but for those of which there are few."""
+    said = [f"{number:,} {shown(kind)}" for kind, number in kinds.most_common(_KINDS)]
+    others = kinds.total() - sum(number for _, number in kinds.most_common(_KINDS))
+    return ", ".join([*said, f"{others:,} of {len(kinds) - _KINDS:,} other kinds"] if others else said)

@@ -1,14 +1,22 @@
 """Files and rows to records: what `harrier ingest` reads, for programs.
 
-    index.ingest(Source(["handbook", "notes.md"]))
+    from harrier_core import Encoder, Index, open_store
+    from harrier_files import Source, refuse_other_roots
 
-Importing it loads no parser; a format that is met loads its own.
+    source = Source(["handbook", "notes.md"], exclude=["drafts/"])
+    with Index(open_store("qdrant:index"), Encoder("microsoft/harrier-oss-v1-270m")) as index:
+        refuse_other_roots(index, source.origins, moved=False)  # another folder of that name would replace its records
+        report = index.ingest(source, prune=source.pruning)
+    print(report.rejected, report.blank, dict(source.walk.left_out))
+
+Importing it loads no parser, and nothing for places beyond this machine; what is met loads its own.
 """
 
 from __future__ import annotations
 
 from harrier_files.limits import Unreadable
+from harrier_files.memory import FileMemory
 from harrier_files.owning import refuse_other_roots
 from harrier_files.sources import Columns, PostgresSource, Source
 
-__all__ = ["Columns", "PostgresSource", "Source", "Unreadable", "refuse_other_roots"]
+__all__ = ["Columns", "FileMemory", "PostgresSource", "Source", "Unreadable", "refuse_other_roots"]

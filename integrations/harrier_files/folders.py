@@ -1,4 +1,4 @@
-"""The files that PATHs name: where each belongs, and under which id it is a record.
+"""The files of local PATHs: where each belongs, and under which id it is a record.
 
 A folder is a source, named after the folder, and its files are records NAME/path/in/it. A file that is named by itself
 belongs to the folder that it is in, unless that is within a folder that is named as well. So an id depends on neither
@@ -14,35 +14,14 @@ from pathlib import Path
 from stat import S_ISREG
 
 from harrier_core import SettingError
+from harrier_files.choosing import Choice
+from harrier_files.files import Account, File, LocalFile, Origin
+from harrier_files.ignoring import Rules
 
-STANDARD_INPUT = "-"
-_PIPED = "stdin"  # the source of what comes through standard input
-
-LINK_TO_FOLDER = "is a link to a folder elsewhere; name that folder as a PATH of its own"
-LINK_TO_FILE = "is a link to a file elsewhere; name that file as a PATH of its own"
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What owns records: a source by its name, and what it is made from, if that has a place."""
-
-    name: str
-    root: str | None = None
-    named: bool = False  # by the user: then it may lie anywhere, and records do not say where it was
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A file to read."""
-
-    origin: Origin
-    inside: str  # its path within the source
-    path: str
-
-    @property
-    def name(self) -> str:
-        """The id of its record, or what the ids of its rows begin with."""
-        return f"{self.origin.name}/{self.inside}"
+LINK_TO_FOLDER = "is a link to a folder elsewhere; name that folder as a PATH of its own, or add --links follow"
+LINK_TO_FILE = "is a link to a file elsewhere; name that file as a PATH of its own, or add --links follow"
+LINK_TO_NOTHING = "is a link that leads nowhere"
+IGNORED, SPECIAL, LINKS = "ignored", "special", "links"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,37 +35,24 @@ class _Path:
 
 
 @dataclass(slots=True)
-class Walk:
-    """The files of PATHs, and what is left out."""
+class Folders:
+    """The files of PATHs."""
 
     paths: Sequence[str]
-    source: str | None = None  # the name of all of them
-    suffixes: frozenset[str] | None = None  # of files in folders that are read; None for all
-    unreadable: list[tuple[str, str]] = field(default_factory=list)  # (folder, reason)
-    links: list[tuple[str, str]] = field(default_factory=list)  # (link, why it is left out)
-    left_out: int = 0  # files of other kinds, pipes and the like, and links
-    unknown: list[str] = field(default_factory=list)  # what ids begin with of which nobody knows whether they are gone
+    source: str | None  # the name of all of them
+    choice: Choice
+    account: Account
+    follow: bool = False  # links to files and folders elsewhere
     origins: list[Origin] = field(init=False)
-    whole: set[str] = field(init=False)  # names of the sources of which all was named
     _paths: list[_Path] = field(init=False)
     _named: dict[Path, Origin] = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.source is not None and (not self.source.strip() or "/" in self.source or "\0" in self.source):
-            raise SettingError(f"--source must be a name without slashes, got {self.source!r}")
-        placed = [_placed(path) for path in dict.fromkeys(self.paths) if path != STANDARD_INPUT]
+        placed = [_placed(path) for path in dict.fromkeys(self.paths)]
         folders = [each for each in placed if each.folder]
         self._paths = list(dict.fromkeys(_within(each, folders) for each in placed))
-        roots = list(dict.fromkeys(each.root for each in self._paths))
-        piped = STANDARD_INPUT in self.paths
-        if self.source is not None and len(roots) + piped > 1:
-            raise SettingError("--source names one folder, and there are several PATHs; ingest each by itself")
-        self._named = {root: self._origin(root) for root in roots}
-        self.origins = [*self._named.values(), *([Origin(self.source or _PIPED)] if piped else [])]
-        _refuse_equal_names(self.origins)
-        alone = {self._named[each.root].name for each in self._paths if not each.folder}
-        self.whole = {each.name for each in self.origins} - alone
-        self.whole |= {self._named[each.root].name for each in self._paths if each.folder}
+        self._named = {root: self._origin(root) for root in dict.fromkeys(each.root for each in self._paths)}
+        self.origins = list(self._named.values())
 
     def _origin(self, root: Path) -> Origin:
         if self.source is not None:
@@ -96,71 +62,143 @@ class Walk:
         return Origin(root.name, str(root))
 
     @property
+    def whole(self) -> set[str]:
+        """Names of the sources of which a folder was named."""
+        return {self._named[each.root].name for each in self._paths if each.folder}
+
+    @property
     def alone(self) -> list[File]:
         """The files that were named by themselves, of sources of which nothing else was."""
         named = [(self._named[path.root], path) for path in self._paths if not path.folder]
-        return [
-            File(origin, path.inside, str(path.real / path.inside))
-            for origin, path in named
-            if origin.name not in self.whole
-        ]
+        return [_file(origin, path.real, path.inside) for origin, path in named if origin.name not in self.whole]
 
     def __iter__(self) -> Iterator[File]:
-        seen: set[Path] = set()  # of files that are named, and in a folder that is named, too
+        seen: set[Path] = set()  # files that are named, and in a folder that is named, too; folders behind links
         for path in self._paths:
             origin = self._named[path.root]
             if path.folder:
-                yield from self._folder(origin, path, seen)
+                yield from _Folder(self, origin, path, seen)
             elif (file := path.real / path.inside) not in seen:
                 seen.add(file)
-                yield File(origin, path.inside, str(file))
-        if STANDARD_INPUT in self.paths:
-            yield File(self.origins[-1], STANDARD_INPUT, STANDARD_INPUT)
+                yield _file(origin, path.real, path.inside)
 
-    def _folder(self, origin: Origin, path: _Path, seen: set[Path]) -> Iterator[File]:
-        top = path.real
-
-        def no_folder(error: OSError) -> None:
-            self.unreadable.append((str(error.filename), f"cannot be read: {error.strerror}"))
-            self.unknown.append("/".join([origin.name, *Path(error.filename).relative_to(top).parts, ""]))
-
-        for folder, folders, files in os.walk(top / path.inside, onerror=no_folder):
-            folders[:] = sorted(each for each in folders if not each.startswith("."))
-            for each in folders:  # of which os.walk follows no links
-                self._link(origin, top, Path(folder, each))
-            for each in sorted(each for each in files if not each.startswith(".")):
-                file = Path(folder, each)
-                if self._read(origin, top, file) and file not in seen:
-                    seen.add(file)
-                    yield File(origin, file.relative_to(top).as_posix(), str(file))
-
-    def _read(self, origin: Origin, top: Path, file: Path) -> bool:
-        """Whether a file of a folder is read. A pipe might never end; a broken link is told of by who opens it."""
-        if _special(file) or not (self.suffixes is None or file.suffix.lower() in self.suffixes):
-            self.left_out += 1
-            return False
-        if file.is_symlink() and not self._is_named(_target(file)):
-            self.links.append((f"{origin.name}/{file.relative_to(top).as_posix()}", LINK_TO_FILE))
-            self.left_out += 1
-            return False
-        return True
-
-    def _link(self, origin: Origin, top: Path, folder: Path) -> None:
-        """What a link elsewhere leads to is not read, and may be stored; within the folders it is read anyway."""
-        if folder.is_symlink() and not self._is_named(_target(folder)):
-            name = f"{origin.name}/{folder.relative_to(top).as_posix()}"
-            self.links.append((name, LINK_TO_FOLDER))
-            self.unknown.append(f"{name}/")
-            self.left_out += 1
-
-    def _is_named(self, target: Path) -> bool:
-        """Whether a file or folder is one of the PATHs, or in one of them and not hidden there."""
+    def are_to_be_read(self, target: Path) -> bool:
+        """Return whether a file or folder is one of the PATHs, or in one of them and not hidden there."""
         for path in self._paths:
             named = _target(path.real / path.inside)
             if target == named:
                 return True
             if path.folder and target.is_relative_to(named):
                 return not any(each.startswith(".") for each in target.relative_to(named).parts)
+        return False
+
+
+@dataclass(slots=True)
+class _Folder:
+    """The files of one folder that is named."""
+
+    folders: Folders
+    origin: Origin
+    path: _Path
+    seen: set[Path]
+
+    def __iter__(self) -> Iterator[File]:
+        start = self.path.real / self.path.inside
+        try:
+            rules = Rules.above(self.path.real, start) if self.folders.choice.ignore else Rules()
+        except OSError as error:
+            self._unreadable(start, error)
+            return
+        yield from self._files(start, rules)
+
+    def _files(self, folder: Path, rules: Rules) -> Iterator[File]:
+        """Yield the files in a folder, and then those of the folders in it, without recursion: paths may be deep."""
+        waiting = [(folder, rules)]
+        while waiting:
+            folder, rules = waiting.pop()
+            try:
+                if self.folders.choice.ignore:
+                    rules = rules.within(folder)
+                with os.scandir(folder) as entries:
+                    names = sorted((each.name, _is_folder(each)) for each in entries)
+            except OSError as error:
+                self._unreadable(folder, error)
+                continue
+            for name, is_folder in names:
+                if not is_folder and self._is_wanted(file := folder / name, rules) and file not in self.seen:
+                    self.seen.add(file)
+                    yield _file(self.origin, self.path.real, self._inside(file))
+            inner = [folder / name for name, is_folder in names if is_folder]
+            waiting += [(each, rules) for each in reversed(inner) if self._is_entered(each, rules)]
+
+    def _is_wanted(self, file: Path, rules: Rules) -> bool:
+        """Return whether a file is read. A pipe might never end; a broken link is told of by who opens it."""
+        left_out = self.folders.choice.leaves_out(self._inside(file))
+        if left_out is None and rules.ignore(file):
+            left_out = IGNORED
+        elif left_out is None and _special(file):
+            left_out = SPECIAL
+        if file.is_symlink():
+            if self.folders.follow:
+                self._look_behind(file, wanted=left_out is None)
+            elif left_out is None and not self.folders.are_to_be_read(_target(file)):
+                left_out = self._link(file, LINK_TO_FILE)
+        if left_out is not None:
+            self.folders.account.left_out[left_out] += 1
+        return left_out is None
+
+    def _is_entered(self, folder: Path, rules: Rules) -> bool:
+        """Return whether a folder is looked into."""
+        left_out = self.folders.choice.leaves_out_folder(self._inside(folder))
+        if left_out is None and rules.ignore(folder, folder=True):
+            left_out = IGNORED
+        target = _target(folder)
+        if left_out is None and folder.is_symlink():
+            if self.folders.are_to_be_read(target):
+                return False  # it is read where it is
+            if not self.folders.follow:
+                left_out = self._link(folder, LINK_TO_FOLDER)
+        if left_out is not None:
+            self.folders.account.left_out[left_out] += 1
+        elif self.folders.follow:  # then the same folder may be met on several ways, or be around itself
+            known = len(self.seen)
+            self.seen.add(target)
+            return len(self.seen) > known
+        return left_out is None
+
+    def _link(self, link: Path, reason: str) -> str:
+        self.folders.account.links.append((self._name(link), reason))
+        return LINKS
+
+    def _look_behind(self, link: Path, *, wanted: bool) -> None:
+        """Of a followed link that leads nowhere now, nobody knows whether a folder was behind it, and what in it."""
+        if not link.exists():
+            self.folders.account.unknown.append(f"{self._name(link)}/")
+            if not wanted:  # or else who opens it tells
+                self.folders.account.links.append((self._name(link), LINK_TO_NOTHING))
+
+    def _unreadable(self, folder: Path, error: OSError) -> None:
+        """Nobody knows what is in a folder that cannot be listed, or what of it is ignored."""
+        where = Path(str(error.filename)) if error.filename else folder
+        self.folders.account.unreadable.append((str(where), f"cannot be read: {error.strerror}"))
+        inside = self._inside(folder)
+        self.folders.account.unknown.append(self.origin.prefix if inside == "." else f"{self.origin.prefix}{inside}/")
+
+    def _inside(self, path: Path) -> str:
+        return path.relative_to(self.path.real).as_posix()
+
+    def _name(self, path: Path) -> str:
+        return f"{self.origin.prefix}{self._inside(path)}"
+
+
+def _file(origin: Origin, real: Path, inside: str) -> File:
+    return LocalFile(origin, inside, str(real / inside))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()  # links to folders, too
+    except OSError:  # a link to itself
         return False
 
 
@@ -187,17 +225,6 @@ def _within(path: _Path, folders: Sequence[_Path]) -> _Path:
     )
     inside = whole.relative_to(around.real).as_posix()
     return _Path(around.root, around.real, "" if inside == "." else inside, path.folder)
-
-
-def _refuse_equal_names(origins: Sequence[Origin]) -> None:
-    first: dict[str, Origin] = {}
-    for origin in origins:
-        if origin.name in first:
-            raise SettingError(
-                f"{first[origin.name].root} and {origin.root or 'standard input'} would both be the source "
-                f"{origin.name!r}; ingest one of them by itself, with --source NAME"
-            )
-        first[origin.name] = origin
 
 
 def _target(link: Path) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harrier_core import Index, SettingError, StoreMissing
-from harrier_files.folders import Origin
+from harrier_files.files import Origin
 from harrier_files.sources import ROOT, SOURCE
 
 

@@ -1,29 +1,29 @@
-"""Files, folders, standard input and tables to records, and to what says which of them could not be read."""
+"""Files, folders, pages, standard input and tables to records, and to what says which of them could not be read."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from os import PathLike, fspath
 from pathlib import Path
-from stat import S_ISREG
-from typing import IO, Any
+from typing import Any, Literal
 
-from harrier_core import Pruning, Record, Skipped
+from harrier_core import Pruning, Record, SettingError, Skipped
+from harrier_files.choosing import NO_SUFFIX, Choice
 from harrier_files.commands import Command
-from harrier_files.folders import STANDARD_INPUT, File, Origin, Walk
+from harrier_files.files import STANDARD_INPUT, File, Gone, LocalFile, NotWanted, Origin
+from harrier_files.formats.kinds import suffix_of
 from harrier_files.limits import DEFAULT_SIZE, Unreadable, too_large
 from harrier_files.parser import Parser
 from harrier_files.reading import LeftOut, Part, Reader, Rows, Unread
 from harrier_files.rows import Numbered, database_of, plain, postgres_rows
-from harrier_files.waiting import waited_for
+from harrier_files.walk import Walk
 
 # What a record's metadata say of where it comes from: the source's name; what it was made from, unless the user named
-# the source; and the file of a row that has an id of its own.
-SOURCE, ROOT, FILE = OWN_METADATA = ("harrier_source", "harrier_root", "harrier_file")
+# the source; the file of a row that has an id of its own; and the sitemap that a page was found by.
+SOURCE, ROOT, FILE, LISTING = OWN_METADATA = ("harrier_source", "harrier_root", "harrier_file", "harrier_sitemap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,27 +60,77 @@ def _plain(column: str, value: object) -> Any:
         raise Unreadable(f"has a value in column {column!r} {error}") from None
 
 
+Given = str | PathLike[str]  # a path or a URL
+
+
 @dataclass(slots=True)
 class Source:
-    """Records, read as they are needed, with a Skipped for each that cannot be; and which stored ones are gone."""
+    """Records of files, for `Index.ingest`; and which stored records are gone from where the files are.
 
-    paths: Sequence[str]
+        source = Source("handbook", exclude=["drafts/"])
+        report = index.ingest(source, prune=source.pruning)
+
+    It is iterable, any number of times: files are read as their records are needed. Among the Records are Skipped, one
+    for each file or row that could not be read, with the reason; an ingest puts them into its report.
+
+    A record's id does not depend on how a path was spelled: a file of a folder is FOLDER/PATH/IN/IT, and one that is
+    named by itself belongs to the folder that it is in; a page is its URL; a row without an id of its own is FILE:LINE.
+
+    Attributes:
+        paths: Files, folders, URLs, or "-" for standard input; one, or several. A URL is a page or a sitemap
+            (https://), or whatever fsspec opens (s3://bucket/prefix).
+        columns: Which columns of a row make a record.
+        format: The format of all files, whatever they are called; one of FORMATS.
+        name: What the ids of files begin with, in place of the folder's name, so that it may lie anywhere.
+        most: The largest file that is read, in bytes, and the largest row.
+        include: Read only files in folders that match one of these patterns, which are those of .gitignore; hidden ones
+            whose dot the pattern has, and files of any suffix.
+        exclude: Do not read what matches one of these.
+        ignore: Whether .gitignore and .harrierignore are heard.
+        links: What to do with links in folders to files and folders that are not among `paths`: "skip" leaves them out,
+            and what is stored of them is gone; "follow" reads them.
+        piped: What the text of standard input is called.
+        complete: After a run: whether all ids were given, or begin with one of `walk.unknown`.
+        bytes_read: So far.
+        walk: What was found besides records: `walk.left_out` counts files that are not read, by their kind.
+
+    """
+
+    paths: Given | Sequence[Given]
     columns: Columns = field(default_factory=Columns)
-    format: str | None = None  # of all files, whatever their names say
-    name: str | None = None  # of the source, where the folder's own is not meant
-    most: int = DEFAULT_SIZE  # bytes of a file, or of a row
-    encoding: str | None = None  # of texts that are not UTF-8
-    readers: Sequence[Command] = ()  # of the user, for files that they fit
-    complete: bool = True  # whether all ids were given, or begin with one of `walk.unknown`
-    bytes_read: int = 0
+    format: str | None = None
+    name: str | None = None
+    most: int = DEFAULT_SIZE
+    encoding: str | None = field(default=None, kw_only=True)
+    readers: Sequence[Command] = field(default=(), kw_only=True)
+    include: Sequence[str] = field(default=(), kw_only=True)
+    exclude: Sequence[str] = field(default=(), kw_only=True)
+    ignore: bool = field(default=True, kw_only=True)
+    links: Literal["skip", "follow"] = field(default="skip", kw_only=True)
+    piped: str = field(default=STANDARD_INPUT, kw_only=True)
+    complete: bool = field(default=True, init=False)
+    bytes_read: int = field(default=0, init=False)
     walk: Walk = field(init=False)
-    _parser: Parser = field(default_factory=Parser)
+    _parser: Parser = field(default_factory=Parser, kw_only=True)
 
     def __post_init__(self) -> None:
+        if self.links not in ("skip", "follow"):
+            raise SettingError(f"links must be 'skip' or 'follow', got {self.links!r}")
+        if not self.piped.strip():
+            raise SettingError("the id of standard input must not be empty or blank")
+        if isinstance(self.include, str) or isinstance(self.exclude, str):
+            raise SettingError("include and exclude must be lists of patterns, got a single str")
         self.walk = self._walk()
 
     def _walk(self) -> Walk:
-        return Walk(self.paths, self.name, self._reader.suffixes)
+        choice = Choice(self._reader.suffixes, tuple(self.include), tuple(self.exclude), self.ignore)
+        follow = self.links == "follow"
+        return Walk(self._named, self.name, choice, follow=follow, piped=self.piped, most=self.most)
+
+    @property
+    def _named(self) -> list[str]:
+        paths = [self.paths] if isinstance(self.paths, str | PathLike) else self.paths
+        return [fspath(path) for path in paths]
 
     @property
     def _reader(self) -> Reader:
@@ -93,6 +143,7 @@ class Source:
 
     def __iter__(self) -> Iterator[Record | Skipped]:
         self.walk = self._walk()
+        self.complete, self.bytes_read = True, 0
         try:
             for file in self.walk:
                 yield from self._read(file)
@@ -104,10 +155,9 @@ class Source:
             self.complete = False
 
     def size(self) -> int | None:
-        """How many bytes there are to read, where that can be known."""
-        if STANDARD_INPUT in self.paths:
-            return None
-        return sum(_size(file.path) for file in self._walk())
+        """Return how many bytes there are to read, where that is soon known."""
+        walk = self._walk()
+        return sum(file.size or 0 for file in walk) if walk.is_local else None
 
     @property
     def pruning(self) -> Pruning:
@@ -116,13 +166,15 @@ class Source:
 
     def gone(self, record_id: str, metadata: Mapping[str, Any]) -> bool:
         """Return whether a stored record that was not given is one of this source's that is not in it any more."""
+        if metadata.get(LISTING) in self.walk.account.unlisted:  # what that sitemap lists is not known
+            return False
         return self.complete and self._may_own(record_id) and self._owns(record_id, metadata)
 
     def _may_own(self, record_id: str) -> bool:
         """Return whether a record may be one of these PATHs, by its id, and is not one that could not be read."""
         if any(map(record_id.startswith, self.walk.unknown)):
             return False
-        return self.columns.id is not None or record_id.partition("/")[0] in {each.name for each in self.origins}
+        return self.columns.id is not None or any(record_id.startswith(each.prefix) for each in self.origins)
 
     def _owns(self, record_id: str, metadata: Mapping[str, Any]) -> bool:
         """Return whether such a record is one: of a file that was named by itself, only what came from it."""
@@ -130,20 +182,28 @@ class Source:
             return True
         return any(
             metadata.get(SOURCE) == file.origin.name
-            and (metadata.get(FILE) == file.name or f"{record_id}:".startswith(f"{file.name}:"))
+            and (
+                file.name in (metadata.get(FILE), metadata.get(LISTING)) or f"{record_id}:".startswith(f"{file.name}:")
+            )
             for file in self.walk.alone
         )
 
     def _read(self, file: File) -> Iterator[Record | Skipped]:
+        called = _called(file)
         try:
-            with _open(file.path) as content:
-                for part in self._reader.parts(file.name, file.path, content, named=self._is_named(file)):
+            with file.open() as content:
+                for part in self._reader.parts(file.name, called, content, named=self._is_named(file)):
                     yield from self._records(part, file)
+        except NotWanted as error:
+            self.walk.account.left_out[error.kind] += 1
+        except Gone as error:
+            yield Skipped(file.name, str(error), gone=True)
+        except Unreadable as error:
+            yield self._unread(self._reader.unread(file.name, called, str(error)))
         except OSError as error:
             reason = f"cannot be read: {error.strerror or type(error).__name__}"
-            yield self._unread(self._reader.unread(file.name, file.path, reason))
-        if file.path != STANDARD_INPUT:
-            self.bytes_read += _size(file.path)
+            yield self._unread(self._reader.unread(file.name, called, reason))
+        self.bytes_read += file.size or 0
 
     def _records(self, part: Part, file: File) -> Iterator[Record | Skipped]:
         """The records of a part of a file, each with what it belongs to."""
@@ -161,13 +221,13 @@ class Source:
             case Unread():
                 yield self._unread(part)
             case LeftOut():
-                self.walk.left_out += 1
+                self.walk.account.left_out[suffix_of(part.name) or NO_SUFFIX] += 1
 
     def _is_named(self, file: File) -> bool:
         """Return whether the user named the file itself."""
-        return file.path == STANDARD_INPUT or any(
+        return not isinstance(file, LocalFile) or any(
             Path(path).name == Path(file.path).name and os.path.realpath(path) == os.path.realpath(file.path)
-            for path in self.paths
+            for path in self._named
         )
 
     def _rows(
@@ -184,7 +244,7 @@ class Source:
                 yield Skipped(f"{name}:{number}", str(error))
                 continue
             if isinstance(record.text, str) and not record.text.strip():  # as in files without text
-                yield Skipped(record.id, "has a text that is empty or blank", gone=True)
+                yield Skipped(record.id, "has a text that is empty or blank", blank=True)
             else:
                 yield _owned(record, origin, file)
 
@@ -199,9 +259,14 @@ class Source:
         return Skipped(part.name, part.reason)
 
 
+def _called(file: File) -> str:
+    """Return a path that ends as the names of files of its kind do: that of a page need not."""
+    return file.path if file.path.lower().endswith(file.suffix) else f"{file.path}{file.suffix}"
+
+
 def _owned(record: Record, origin: Origin, file: str | None = None) -> Record:
     """The same, with what it belongs to."""
-    owner = {SOURCE: origin.name, ROOT: None if origin.named else origin.root, FILE: file}
+    owner = {SOURCE: origin.name, ROOT: None if origin.named else origin.root, FILE: file, LISTING: origin.listing}
     known = {name: value for name, value in owner.items() if value is not None}
     return replace(record, metadata={**record.metadata, **known})
 
@@ -210,9 +275,9 @@ def _owned(record: Record, origin: Origin, file: str | None = None) -> Record:
 class PostgresSource(Source):
     """The rows of a query or a table."""
 
-    url: str = ""
-    query: str | None = None
-    table: str | None = None
+    url: str = field(default="", kw_only=True)
+    query: str | None = field(default=None, kw_only=True)
+    table: str | None = field(default=None, kw_only=True)
 
     @property
     def origins(self) -> list[Origin]:
@@ -243,20 +308,3 @@ class PostgresSource(Source):
     def _owns(self, record_id: str, metadata: Mapping[str, Any]) -> bool:
         """Return whether it is one."""
         return metadata.get(SOURCE) == self._origin.name
-
-
-@contextmanager
-def _open(file: str) -> Iterator[IO[bytes]]:
-    """Standard input is left open; what needs to jump about in it gets it whole."""
-    if file == STANDARD_INPUT:
-        yield waited_for(sys.stdin.buffer)
-        return
-    with Path(file).open("rb") as content:
-        yield content if S_ISREG(os.fstat(content.fileno()).st_mode) else waited_for(content)
-
-
-def _size(file: str) -> int:
-    try:
-        return Path(file).stat().st_size
-    except OSError:
-        return 0

@@ -26,6 +26,7 @@ REPORTS = st.builds(
     seconds=st.integers(0, 9).map(float),
     rejected=st.lists(st.tuples(st.text(max_size=2), st.text(max_size=2)), max_size=2),
     repeated=st.lists(st.text(max_size=2), max_size=2),
+    blank=st.lists(st.text(max_size=2), max_size=2),
 )
 
 
@@ -43,6 +44,7 @@ def test_reports_are_added(one: IngestReport, two: IngestReport, three: IngestRe
     assert (both.unchanged, both.encoded) == (one.unchanged + two.unchanged, one.encoded + two.encoded)
     assert both.rejected == [*one.rejected, *two.rejected]
     assert both.repeated == [*one.repeated, *two.repeated]
+    assert both.blank == [*one.blank, *two.blank]
     assert both.seconds == max(one.seconds, two.seconds)
 
 
@@ -64,9 +66,10 @@ def test_an_ingest_s_report_as_text() -> None:
     assert str(report) == expected
     report.rejected = [("a'b", "has a text that is empty or blank"), ("c", "is dict, not Record")]
     report.repeated = ["d"] * 1_001
+    report.blank = ["e", "f"]
     assert str(report) == (
         f'{expected}; 2 records rejected, the first, "a\'b", because it has a text that is empty or blank; '
-        "1,001 ids came more than once"
+        "1,001 ids came more than once; 2 without text"
     )
 
 

@@ -27,7 +27,7 @@ def test_from_files_to_answers(call: Run, place: str, docs: Path) -> None:
     assert "3 chunks written (3 encoded); 0 unchanged" in first.stdout
     rejected = "is not UTF-8 at byte 3; convert it, or name its encoding, such as --encoding cp1252"
     assert f"rejected: docs/broken.txt: {rejected}\n" in first.stderr
-    assert "left out: 1 file of other kinds" in first.stderr
+    assert "left out: 1 .png, 1 hidden\n" in first.stderr
     (docs / "broken.txt").write_text("café", encoding="utf-8")
     (docs / "bread.txt").unlink()
     again = json.loads(call("ingest", "docs", "--to", place, "--prune", "--json").stdout)
@@ -182,7 +182,7 @@ WRONG = [
     (["search", "x", "--in", "qdrant:d", "--task", "a", "--instruction", "b"], 2, "give only one of them"),
     (["search", "x", "--in", "qdrant:d", "--model", ""], 2, "no model is named"),
     (["prompt", "x", "--model", "nope"], 3, "'nope' is not a folder, not a name on the hub"),
-    (["ingest", "x", "--to", "qdrant:d"], 2, "there is no x; a PATH is a file, a folder, or -"),
+    (["ingest", "x", "--to", "qdrant:d"], 2, "there is no x; a PATH is a file, a folder, a URL, or -"),
     (["ingest", "--to", "qdrant:d"], 2, "name one of them"),
     (["ingest", "-", "--to", "qdrant:d", "--query", "SELECT 1"], 2, "--query and --table are of --from"),
     (["ingest", "-", "--to", "qdrant:d", "--format", "tiff"], 2, "unknown format 'tiff'"),

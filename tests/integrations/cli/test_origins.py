@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from harrier_files.folders import LINK_TO_FOLDER
 from harrier_files.sources import ROOT, SOURCE, Columns, PostgresSource, Source
 
 from harrier_core import SettingError, Skipped
@@ -203,7 +204,7 @@ def test_links_to_files(call: Run, to: list[str], stored: Stored, tmp_path: Path
 
 
 def test_links_to_folders(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
-    """They are not followed, and what is stored of them stays; the rest is pruned, and the exit code tells of it."""
+    """They are not followed, and what was stored of them is gone from the source."""
     docs = tmp_path / "docs"
     for name in ("a.txt", "b.txt", "sub/c.txt"):
         write(docs / name)
@@ -212,28 +213,59 @@ def test_links_to_folders(call: Run, to: list[str], stored: Stored, tmp_path: Pa
     (docs / "sub").symlink_to(tmp_path / "moved")
     (docs / "circle").symlink_to(docs)
     (docs / "b.txt").unlink()
-    told = call("ingest", "docs", *to, "--prune", code=1)
-    assert "left out: docs/sub: is a link to a folder elsewhere; name that folder as a PATH of its own" in told.stderr
-    assert "not pruned: docs/sub/: could not be read, or is behind a link, so that it stays" in told.stderr
-    assert "circle" not in told.stderr
-    assert "1 unchanged, 1 deleted; 0 rejected" in told.stdout
-    assert call("ingest", "docs", *to).stderr.startswith("left out: docs/sub")  # without --prune no more is wanted
-    said = json.loads(call("ingest", "docs", *to, "--prune", "--json", code=1).stdout)
-    assert (said["left_out"], said["deleted"]) == (1, 0)
-    assert set(stored()) == {"docs/a.txt", "docs/sub/c.txt"}
+    said = json.loads(call("ingest", "docs", *to, "--prune", "--dry-run", "--json").stdout)
+    assert (said["left_out"], said["deleted"], said["pruned"]) == ({"links": 1}, 2, True)
+    told = call("ingest", "docs", *to, "--prune")
+    assert told.stderr.splitlines() == [
+        f"left out: docs/sub: {LINK_TO_FOLDER}",
+        "left out: 1 links",
+    ]
+    assert "1 unchanged, 2 deleted; 0 rejected" in told.stdout
+    assert set(stored()) == {"docs/a.txt"}
     told = call("ingest", "docs", "moved", *to, "--prune")
     assert told.stderr == ""
     assert set(stored()) == {"docs/a.txt", "moved/c.txt"}
 
 
-def test_links_and_rows_with_ids_of_their_own(call: Run, to: list[str], tmp_path: Path) -> None:
-    """Which of them are behind a link, nobody knows: then nothing is pruned."""
+def test_following_links(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
+    """Files behind them are of the source; each folder is read once, whatever leads to it, and circles end."""
+    docs, other = tmp_path / "docs", tmp_path / "other"
+    for path in (docs / "a.txt", other / "b.txt", other / "in" / "c.txt", tmp_path / "one.txt"):
+        write(path)
+    (docs / "link").symlink_to(other)
+    (docs / "same").symlink_to(other / "in")
+    (other / "circle").symlink_to(other)
+    (other / "back").symlink_to(docs)
+    (docs / "one.txt").symlink_to(tmp_path / "one.txt")
+    assert call("ingest", "docs", *to, "--links", "follow", "--prune").stderr == ""
+    everything = {"docs/a.txt", "docs/one.txt", "docs/link/b.txt", "docs/link/in/c.txt"}
+    assert set(stored()) in (everything, everything - {"docs/link/in/c.txt"} | {"docs/same/c.txt"})
+    (other / "b.txt").unlink()
+    assert "1 deleted" in call("ingest", "docs", *to, "--links", "follow", "--prune").stdout
+    left = set(stored())
+    other.rename(tmp_path / "unmounted")
+    told = call("ingest", "docs", *to, "--links", "follow", "--prune", code=1)
+    assert "left out: docs/link: is a link that leads nowhere" in told.stderr
+    assert "not pruned: docs/link/: could not be read, so that it stays" in told.stderr
+    assert set(stored()) == left
+    assert "deleted" in call("ingest", "docs", *to, "--prune").stdout  # without the links
+    assert set(stored()) == {"docs/a.txt"}
+
+
+def test_links_and_rows_with_ids_of_their_own(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
+    """They are of the source if links are followed; behind one that leads nowhere, nobody knows which there were."""
     write(tmp_path / "docs" / "rows.jsonl", '{"id": "x", "text": "text x"}\n')
     write(tmp_path / "elsewhere" / "more.jsonl", '{"id": "y", "text": "text y"}\n')
     (tmp_path / "docs" / "sub").symlink_to(tmp_path / "elsewhere")
-    told = call("ingest", "docs", *to, "--id", "id", "--prune", code=1)
+    rows = ["ingest", "docs", *to, "--id", "id", "--prune"]
+    call(*rows, "--links", "follow")
+    assert set(stored()) == {"x", "y"}
+    (tmp_path / "elsewhere").rename(tmp_path / "unmounted")
+    told = call(*rows, "--links", "follow", code=1)
     assert "not pruned: which records those are" in told.stderr
-    assert json.loads(call("ingest", "docs", *to, "--id", "id", "--prune", "--json", code=1).stdout)["pruned"] is False
+    assert json.loads(call(*rows, "--links", "follow", "--json", code=1).stdout)["pruned"] is False
+    assert set(stored()) == {"x", "y"}
+    assert "1 deleted" in call(*rows).stdout
 
 
 def test_a_database_is_a_source() -> None:
@@ -268,6 +300,20 @@ def test_standard_input(call: Run, to: list[str], stored: Stored) -> None:
     assert stored() == {"stdin/-": "one text", "page/-": "another text"}
 
 
+def test_names_of_standard_input(call: Run, to: list[str], stored: Stored) -> None:
+    """Two texts are two records, and neither prunes the other; of rows, --id is still the column."""
+    for name in ("one", "two"):
+        assert "0 deleted" in call("ingest", "-", *to, "--id", name, "--prune", given=f"text {name}").stdout
+    row = '{"id": "x", "text": "text x"}'
+    call("ingest", "-", *to, "--id", "id", "--format", "jsonl", "--prune", given=row)
+    assert stored() == {"stdin/one": "text one", "stdin/two": "text two", "x": "text x"}
+    row = '{"id": "y", "text": "text y"}'
+    assert "1 deleted" in call("ingest", "-", *to, "--id", "id", "--format", "jsonl", "--prune", given=row).stdout
+    call("ingest", "-", *to, "--id", "one", given="another")
+    assert stored() == {"stdin/one": "another", "stdin/two": "text two", "y": "text y"}
+    assert "must not be empty or blank" in call("ingest", "-", *to, "--id", " ", given="a", code=2).stderr
+
+
 @pytest.mark.parametrize("path", ["/", "nothing"])
 def test_no_name(path: str) -> None:
     """The root of all folders has none."""
@@ -299,12 +345,14 @@ def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_file_that_has_no_text_any_more(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
-    """It is rejected, and what it had is found until it is pruned."""
+    """It is told of, which is no error, and what it had is found until it is pruned."""
     write(tmp_path / "docs" / "a.md")
     write(tmp_path / "docs" / "b.md", "a secret")
     call("ingest", "docs", *to)
     write(tmp_path / "docs" / "b.md", " ")
-    call("ingest", "docs", *to, "--prune", code=1)
+    assert call("ingest", "docs", *to).stderr == "blank: docs/b.md\n"
+    assert set(stored()) == {"docs/a.md", "docs/b.md"}
+    call("ingest", "docs", *to, "--prune")
     assert list(stored()) == ["docs/a.md"]
 
 
@@ -315,9 +363,9 @@ def test_the_last_text_of_a_source(call: Run, to: list[str], stored: Stored, tmp
     call("ingest", "docs", "other", *to)
     write(tmp_path / "docs" / "a.md", " ")
     for more, gone in ((["--dry-run"], False), ([], True)):
-        told = call("ingest", "docs", *to, "--prune", *more, code=1)
-        assert "rejected: docs/a.md: has no text in it" in told.stderr
-        assert "1 deleted; 1 rejected" in told.stdout
+        told = call("ingest", "docs", *to, "--prune", *more)
+        assert told.stderr == "blank: docs/a.md\n"
+        assert "1 deleted; 0 rejected" in told.stdout
         assert ("docs/a.md" not in stored()) == gone
     (tmp_path / "other" / "b.md").unlink()
     assert "1 deleted; 0 rejected" in call("ingest", "other", *to, "--prune").stdout
@@ -344,10 +392,9 @@ def test_a_row_that_has_no_text_any_more(call: Run, to: list[str], stored: Store
     rows = write(tmp_path / "rows.csv", "id,text\na,one\nb,a secret\n")
     call("ingest", "rows.csv", *to, "--id", "id")
     write(rows, 'id,text\na,one\nb," "\n')
-    told = call("ingest", "rows.csv", *to, "--id", "id", code=1)
-    assert "rejected: b: has a text that is empty or blank" in told.stderr
+    assert json.loads(call("ingest", "rows.csv", *to, "--id", "id", "--json").stdout)["blank"] == ["b"]
     assert set(stored()) == {"a", "b"}
-    assert "1 deleted; 1 rejected" in call("ingest", "rows.csv", *to, "--id", "id", "--prune", code=1).stdout
+    assert "1 deleted; 0 rejected" in call("ingest", "rows.csv", *to, "--id", "id", "--prune").stdout
     assert set(stored()) == {"a"}
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 from databases import NewRole
-from harrier_files.folders import Origin
+from harrier_files.files import Origin
 from harrier_files.sources import FILE, ROOT, SOURCE, Columns, PostgresSource, Source
 from pdfs import pdf
 from psycopg import sql
@@ -53,7 +53,7 @@ def read(
 
 
 def test_a_thousand_files(call: Run, tmp_path: Path) -> None:
-    """Of every kind, with 20 broken ones among them: those are listed, and nothing else is missing."""
+    """Of every kind, with 16 broken ones and 4 empty ones among them: those are listed, and nothing else is missing."""
     folder = tmp_path / "many"
     for number in range(1_000):
         path = folder / f"{number % 10}" / f"{number}"
@@ -69,17 +69,20 @@ def test_a_thousand_files(call: Run, tmp_path: Path) -> None:
         suffix, content = kinds[number % 5] if number % 50 else (".pdf", pdf(text))
         path.with_name(path.name + suffix).write_bytes(content)
     broken: list[tuple[str, bytes]] = [
-        *((".txt", each) for each in (b"\xff", b"", b" \n", b"caf\xe9", b"a NUL \0")),
-        *((".pdf", each) for each in (b"", b"%PDF-1.7", pdf("a")[:200], pdf(" "), b"text")),
-        *((".html", each) for each in (b"", b"<p></p>", b"<script>1</script>")),
+        *((".txt", each) for each in (b"\xff", b"caf\xe9", b"a NUL \0")),
+        *((".pdf", each) for each in (b"%PDF-1.7", pdf("a")[:200], pdf(" "), b"text")),
+        *((".html", each) for each in (b"<p></p>", b"<script>1</script>")),
         *((".jsonl", each) for each in (b"{", b"[1]", b'{"body": "a"}', b'{"text": 1}')),
         *((".csv", each) for each in (b"title\na\n", b"text\na,b\n", b"text\n\xff\n")),
     ]
     for number, (suffix, content) in enumerate(broken):
         (folder / f"broken {number:02}{suffix}").write_bytes(content)
+    for name, content in (("a.txt", b""), ("b.txt", b" \n"), ("c.pdf", b""), ("d.html", b"")):
+        (folder / f"blank {name}").write_bytes(content)
     told = call("ingest", "many", "--to", f"qdrant:{tmp_path}/qdrant", code=1)
     assert "1,000 chunks written" in told.stdout
-    lines = told.stderr.splitlines()
+    *lines, blank = told.stderr.splitlines()
+    assert blank == "blank: many/blank a.txt and 3 more"
     assert sorted(line.split(":")[1].strip() for line in lines) == sorted(
         f"many/broken {number:02}{suffix}" for number, (suffix, _) in enumerate(broken)
     )
@@ -236,7 +239,7 @@ def test_no_file(tmp_path: Path) -> None:
     (folder / "b.txt").write_text("text", encoding="utf-8")
     os.mkfifo(folder / "a.txt")
     found, _, source = read(folder)
-    assert (list(found), source.walk.left_out, source.complete) == (["b.txt"], 1, True)
+    assert (list(found), dict(source.walk.left_out), source.complete) == (["b.txt"], {"special": 1}, True)
     pipe = folder / "a.txt"
     writer = threading.Thread(target=pipe.write_text, args=["from a pipe"])
     writer.start()

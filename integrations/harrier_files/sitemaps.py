@@ -1,0 +1,77 @@
+"""Lists of pages, as https://www.sitemaps.org describes them."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+
+from harrier_core.extras import missing_extra
+from harrier_files.limits import Unreadable, read_at_most
+
+_GZIP = b"\x1f\x8b"
+_LARGEST = 64 * 10**6  # bytes, unpacked; the protocol allows 50 MB
+_MOST = 50_000  # URLs, as the protocol has it
+_NO_SITEMAP = "is XML, and no sitemap"
+
+
+@dataclass(frozen=True, slots=True)
+class Sitemap:
+    """What a sitemap lists."""
+
+    urls: tuple[str, ...]
+    of_sitemaps: bool  # or else of pages
+
+
+def parsed(content: bytes) -> Sitemap:
+    """Return what a sitemap lists, packed or not. Raise Unreadable if it is none."""
+    try:
+        from lxml import etree
+    except ImportError:
+        raise Unreadable(f"is not read: {missing_extra('a sitemap', 'lxml')}") from None
+    if content.startswith(_GZIP):
+        content = _unpacked(content)
+    try:
+        # Neither entities nor files are looked up, and a page that is huge or deep is refused.
+        events = etree.iterparse(
+            BytesIO(content), events=("start", "end"), resolve_entities=False, no_network=True, huge_tree=False
+        )
+        return _listed(events)
+    except etree.XMLSyntaxError as error:
+        raise Unreadable(f"is no XML that can be read (line {error.lineno})") from None
+
+
+def _listed(events: Iterator[tuple[str, object]]) -> Sitemap:
+    _, root = next(events)
+    space, name = _name(root)
+    kinds = {"urlset": "url", "sitemapindex": "sitemap"}
+    if name not in kinds:
+        raise Unreadable(_NO_SITEMAP)
+    urls = []
+    for event, element in events:
+        if event == "end" and _name(element) == (space, "loc"):
+            url = (getattr(element, "text", None) or "").strip()
+            if url and _name(element.getparent())[1] == kinds[name]:  # type: ignore[attr-defined]  # lxml's
+                urls.append(url)
+        elif event == "end" and _name(element) == (space, kinds[name]):
+            element.clear()  # type: ignore[attr-defined]
+        if len(urls) > _MOST:
+            raise Unreadable(f"is a sitemap of more than {_MOST:,} URLs, which no sitemap may have")
+    return Sitemap(tuple(urls), of_sitemaps=name == "sitemapindex")
+
+
+def _name(element: object) -> tuple[str, str]:
+    """Return the name space of an element and its name; comments have neither."""
+    tag = getattr(element, "tag", "")
+    space, _, name = tag.rpartition("}") if isinstance(tag, str) else ("", "", "")
+    return space, name
+
+
+def _unpacked(content: bytes) -> bytes:
+    try:
+        with gzip.open(BytesIO(content)) as packed:
+            return read_at_most(packed, _LARGEST)  # type: ignore[arg-type]  # which reads
+    except (OSError, EOFError, zlib.error):
+        raise Unreadable("is no gzip that can be read") from None

@@ -1,0 +1,167 @@
+"""Lists of pages: what is read of them, and what a list must not make anybody do."""
+
+from __future__ import annotations
+
+import gzip
+from contextlib import suppress
+
+import pytest
+from harrier_files import Source
+from harrier_files.limits import Unreadable
+from harrier_files.sitemaps import parsed
+from harrier_files.sources import LISTING, SOURCE
+from websites import Answer, Site
+
+from harrier_core import Record, Skipped
+
+
+def test_pages_of_a_sitemap(site: Site) -> None:
+    """Each is a record, and says by which list it was found; one that is named as well is read once."""
+    for name in ("a", "b"):
+        site.put(f"/{name}.html", f"<p>page {name}")
+    site.put("/picture.png", b"\x89PNG", "image/png")
+    site.put_sitemap("/sitemap.xml", ["/a.html", "/b.html#part", "/a.html", "/picture.png", "/missing"])
+    source = Source([f"{site.url}/b.html", f"{site.url}/sitemap.xml"])
+    found = {each.id.removeprefix(site.url): each for each in source}
+    assert list(found) == ["/b.html", "/a.html"]
+    a, b = found["/a.html"], found["/b.html"]
+    assert isinstance(a, Record)
+    assert isinstance(b, Record)
+    assert (a.text, a.metadata[LISTING], LISTING in b.metadata) == ("page a", f"{site.url}/sitemap.xml", False)
+    assert dict(source.walk.left_out) == {".png": 1, "pages that are gone": 1}
+    assert source.gone(f"{site.url}/missing", a.metadata)
+    assert not source.gone(f"{site.url}/missing", {**a.metadata, LISTING: f"{site.url}/other.xml"})
+    assert not source.gone(f"{site.url}/by-itself", {SOURCE: site.host})
+
+
+def test_lists_of_lists(site: Site) -> None:
+    """Packed, by a name that says nothing, and in circles."""
+    for name in "abc":
+        site.put(f"/{name}", f"<p>{name}")
+    site.put_sitemap("/index", ["/one.xml.gz", "/two", "/index"], of_sitemaps=True)
+    site.put("/one.xml.gz", gzip.compress(site.put_sitemap("/x", ["/a"])), "application/octet-stream")
+    site.put("/two", site.put_sitemap("/x", ["/b", "/c"]), "text/xml; charset=utf-8")
+    source = Source(f"{site.url}/index")
+    assert [getattr(each, "text", each) for each in source] == ["a", "b", "c"]
+    assert {each.metadata[LISTING] for each in source if isinstance(each, Record)} == {f"{site.url}/index"}
+
+
+def test_no_list_leads_elsewhere(site: Site) -> None:
+    """Neither to another host, nor to another port, scheme or file, not by a redirect either."""
+    with Site() as private:
+        private.put("/secret", "<p>hunter2")
+        private.put_sitemap("/sitemap.xml", ["/secret"])
+        site.pages["/away"] = Answer(status=302, headers={"Location": f"{private.url}/secret"})
+        site.put("/a", "<p>a")
+        listed = [f"{private.url}/secret", "file:///etc/passwd", "http://169.254.169.254/latest", "/a", "/away"]
+        site.put_sitemap("/sitemap.xml", [*listed, f"{site.url}@{private.host}/secret", "http://["])
+        source = Source(f"{site.url}/sitemap.xml")
+        page, away = source
+        assert (page.id, away.id) == (f"{site.url}/a", f"{site.url}/away")
+        assert isinstance(away, Skipped)
+        assert "name the page there instead" in away.reason
+        assert dict(source.walk.left_out) == {"pages of other hosts": 5}
+        site.put_sitemap("/index.xml", [f"{private.url}/sitemap.xml"], of_sitemaps=True)
+        assert list(Source(f"{site.url}/index.xml")) == []
+        assert private.asked == []
+
+
+def test_robots(site: Site) -> None:
+    """What robots.txt disallows is not asked for by a list, and is when it is named; pauses are kept."""
+    for name in ("/a", "/private/b", "/c"):
+        site.put(name, f"<p>{name}")
+    site.put("/robots.txt", "User-agent: harrier-kit\nDisallow: /private/\nCrawl-delay: 1\n", "text/plain")
+    site.put_sitemap("/sitemap.xml", ["/a", "/private/b", "/c"])
+    source = Source(f"{site.url}/sitemap.xml")
+    assert [each.id for each in source] == [f"{site.url}/a", f"{site.url}/c"]
+    assert dict(source.walk.left_out) == {"pages that robots.txt disallows": 1}
+    times = {each.path: each.at for each in site.asked}
+    assert times["/c"] - times["/a"] >= 0.99
+    assert [each.id for each in Source(f"{site.url}/private/b")] == [f"{site.url}/private/b"]
+
+
+@pytest.mark.parametrize(("status", "read"), [(404, True), (403, True), (503, False)])
+def test_robots_that_are_not_there(site: Site, status: int, read: bool) -> None:
+    """As RFC 9309 has it: without rules all is allowed, and nothing is while nobody knows the rules."""
+    site.put("/a", "<p>a")
+    site.put_sitemap("/sitemap.xml", ["/a"])
+    site.pages["/robots.txt"] = Answer(status=status, headers={"Retry-After": "9999"})
+    source = Source(f"{site.url}/sitemap.xml")
+    [found] = source
+    assert isinstance(found, Record) == read
+    assert source.gone(f"{site.url}/b", {SOURCE: site.host, LISTING: f"{site.url}/sitemap.xml"}) == read
+
+
+NO_LISTS = {
+    "missing": Answer(status=404),
+    "failing": Answer(status=500, headers={"Retry-After": "9999"}),
+    "no XML": Answer(b"<urlset", "application/xml"),
+    "HTML": Answer(b"<html><p>maintenance</p></html>", "text/html"),
+    "feed": Answer(b"<rss><channel><link>x</link></channel></rss>", "application/xml"),
+    "no gzip": Answer(b"\x1f\x8bnothing", "application/gzip"),
+    "half": Answer(b"<urlset><url><loc>", "application/xml", broken_after=5),
+}
+
+
+@pytest.mark.parametrize("kind", NO_LISTS)
+def test_a_list_that_is_not_there(site: Site, kind: str) -> None:
+    """Its pages are not gone, and those of others are not either."""
+    site.pages["/sitemap.xml"] = NO_LISTS[kind]
+    site.put_sitemap("/index.xml", ["/sitemap.xml"], of_sitemaps=True)
+    for name in ("/sitemap.xml", "/index.xml"):
+        source = Source(f"{site.url}{name}")
+        [told] = source
+        assert isinstance(told, Skipped)
+        assert told.id == f"{site.url}/sitemap.xml"
+        assert not source.gone(f"{site.url}/a", {SOURCE: site.host, LISTING: f"{site.url}{name}"})
+
+
+def test_a_list_by_another_name_that_became_a_page(site: Site) -> None:
+    """Nobody can tell that there was a list: what it listed stays."""
+    site.put("/list", "<p>sorry")
+    source = Source(f"{site.url}/list")
+    assert [each.id for each in source] == [f"{site.url}/list"]
+    assert not source.gone(f"{site.url}/a", {SOURCE: site.host, LISTING: f"{site.url}/list"})
+
+
+def test_patterns_and_pages(site: Site) -> None:
+    for name in ("/docs/a", "/docs/.b", "/blog/c"):
+        site.put(name, f"<p>{name}")
+    site.put_sitemap("/sitemap.xml", list(site.pages))
+    source = Source(f"{site.url}/sitemap.xml", include=["docs/"], exclude=["/docs/a"])
+    assert [each.id for each in source] == [f"{site.url}/docs/.b"]
+
+
+BOMB = (
+    b'<!DOCTYPE x [<!ENTITY a "'
+    + b"a" * 1000
+    + b'">'
+    + b"".join(b'<!ENTITY %c "%b">' % (98 + n, b"&%c;" % (97 + n) * 100) for n in range(5))
+    + b"]><urlset><url><loc>&f;</loc></url></urlset>"
+)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "content",
+    [
+        BOMB,
+        b'<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><urlset><url><loc>&e;</loc></url></urlset>',
+        gzip.compress(b" " * 10**8),
+        b"<a>" * 100_000,
+        b"<urlset>" + b"<url><loc>http://a/</loc></url>" * 50_001 + b"</urlset>",
+        b"",
+    ],
+)
+def test_hostile_lists(content: bytes) -> None:
+    """None lists anything, and none takes long."""
+    with suppress(Unreadable):
+        assert parsed(content).urls == ()
+
+
+def test_other_elements_are_no_pages() -> None:
+    """Pictures have locations, too."""
+    content = b"""<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9" xmlns:i="http://i/"><!-- c -->
+        <url><loc>https://h/a</loc><i:image><i:loc>https://h/i.png</i:loc></i:image></url><loc>https://h/x</loc>
+        <url><loc/></url></urlset>"""
+    assert parsed(content).urls == ("https://h/a",)
