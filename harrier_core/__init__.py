@@ -50,7 +50,7 @@ from harrier_core.indexes import Hnsw, IndexKind
 from harrier_core.ingest import Pruning
 from harrier_core.opening import open_store, open_stores
 from harrier_core.query import Search
-from harrier_core.records import Chunk, IngestReport, Match, Record, Skipped, VerifyReport
+from harrier_core.records import Chunk, Deferred, IngestReport, Match, Record, Skipped, VerifyReport
 from harrier_core.space import EmbeddingSpace
 from harrier_core.stats import Stats
 from harrier_core.store import Facts, Hashes, Neighbours, OpenStore, Split, Stored, VectorStore, Write, Written
@@ -62,6 +62,7 @@ __all__ = [
     "Chunk",
     "Chunking",
     "Contents",
+    "Deferred",
     "DeviceError",
     "Embedder",
     "EmbeddingSpace",

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from harrier_files.columns import Columns
 from harrier_files.commands import parse_commands
 from harrier_files.files import STANDARD_INPUT
 from harrier_files.formats.decoding import checked_encoding
 from harrier_files.limits import parse_size
+from harrier_files.memory import FileMemory
 from harrier_files.owning import refuse_other_roots
 from harrier_files.reading import FORMATS
 from harrier_files.rows import ROWS
-from harrier_files.sources import OWN_METADATA, Columns, PostgresSource, Source
+from harrier_files.sources import OWN_METADATA, Source
+from harrier_files.tables import PostgresSource
 from harrier_files.walk import is_url
 
 from harrier_cli import failures, output
@@ -90,6 +94,7 @@ NoIgnore = Annotated[bool, typer.Option("--no-ignore", help="Read what .gitignor
 Links = Annotated[
     Literal["skip", "follow"], typer.Option("--links", help="What to do with links to files and folders elsewhere.")
 ]
+Reread = Annotated[bool, typer.Option("--reread", help="Read files again that have not changed since an earlier run.")]
 Prune = Annotated[bool, typer.Option("--prune", help="Remove the source's records that are not in it any more.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what would be done.")]
 AllowRejected = Annotated[
@@ -119,6 +124,7 @@ def ingest(
     exclude: Exclude = None,
     no_ignore: NoIgnore = False,
     links: Links = "skip",
+    reread: Reread = False,
     prune: Prune = False,
     dry_run: DryRun = False,
     allow_rejected: AllowRejected = 0,
@@ -154,7 +160,7 @@ def ingest(
             readers=parse_commands(reader or []),
             piped=id_ if id_ is not None and _is_a_text(paths, format_) else STANDARD_INPUT,
         )
-    run = _Run(source=source, prune=prune, dry_run=dry_run, moved=moved, allowed=allow_rejected)
+    run = _Run(source=source, prune=prune, dry_run=dry_run, moved=moved, allowed=allow_rejected, reread=reread)
     place = place_of(to, "--to")
     with encoder_of(model, device, dtype) as encoder, Index(open_store(place), encoder, chunking=chunking) as index:
         report = run.into(index)
@@ -205,6 +211,7 @@ class _Run:
     dry_run: bool
     moved: bool
     allowed: int  # records that may be rejected
+    reread: bool  # files that have not changed
 
     def into(self, index: Index) -> IngestReport:
         """Make the index hold the source's records as they are now."""
@@ -219,8 +226,11 @@ class _Run:
                 bar.follow(report, self.source.bytes_read / size if size else None)
 
             ingest = index.plan if self.dry_run else index.ingest
+            pruning = self.source.pruning if self.prune else False
             try:
-                return ingest(self.source, prune=self.source.pruning if self.prune else False, on_progress=advance)
+                with self.source.deferred() as records, closing(FileMemory.of_user()) as memory:
+                    known = None if self.reread else memory
+                    return ingest(records, prune=pruning, on_progress=advance, memory=known)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(
                     f"interrupted; {counted(stored, 'chunk')} of this run {'is' if stored == 1 else 'are'} known to be "

@@ -14,9 +14,11 @@ Importing it loads no parser, and nothing for places beyond this machine; what i
 
 from __future__ import annotations
 
+from harrier_files.columns import Columns
 from harrier_files.limits import Unreadable
 from harrier_files.memory import FileMemory
 from harrier_files.owning import refuse_other_roots
-from harrier_files.sources import Columns, PostgresSource, Source
+from harrier_files.sources import Source
+from harrier_files.tables import PostgresSource
 
 __all__ = ["Columns", "FileMemory", "PostgresSource", "Source", "Unreadable", "refuse_other_roots"]

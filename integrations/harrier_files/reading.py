@@ -78,6 +78,13 @@ class Reader:
             return None
         return frozenset(KINDS) | {each.suffix for each in self.commands if each.suffix}
 
+    def is_one_record(self, called: str) -> bool:
+        """Return whether a file that is called so is one record, if it is read at all."""
+        suffix = suffix_of(called)
+        if self._command(called):
+            return True
+        return suffix not in VAGUE and (self.format or KINDS.get(suffix)) in DOCUMENTS
+
     def parts(self, name: str, path: str, content: IO[bytes], *, named: bool = True) -> Iterator[Part]:
         """Return what a file holds. named: by the user; another one whose kind its name does not tell is left out."""
         vague = not named and suffix_of(path) in VAGUE
@@ -158,19 +165,21 @@ class Reader:
                 yield from self._caught(inside, member, parts, vague=suffix_of(member) in VAGUE)
 
     def _document(self, name: str, called: str, kind: str, content: bytes) -> Record | Skipped:
+        if not content.strip():
+            return Skipped(name, "is empty or blank", blank=True)
         given = Given(content, self.most, self.encoding)
         document = DOCUMENTS[kind].read(given) if DOCUMENTS[kind].plain else self.parser.read(kind, given)
         known = {"format": kind, **document.metadata}
         if kind == "code" and (language := LANGUAGES.get(suffix_of(called))):
             known["language"] = language
-        return _record(name, document, known)
+        return _record(name, document, known, blank=DOCUMENTS[kind].plain)
 
     def _printed(self, name: str, called: str, command: Command, path: str) -> Record | Skipped:
         text = decoded(command.text(path, self.most), self.encoding)
-        return _record(name, Document(text), {"format": suffix_of(called).removeprefix(".") or "text"})
+        return _record(name, Document(text), {"format": suffix_of(called).removeprefix(".") or "text"}, blank=True)
 
 
-def _record(name: str, document: Document, metadata: dict[str, object]) -> Record | Skipped:
+def _record(name: str, document: Document, metadata: dict[str, object], *, blank: bool) -> Record | Skipped:
     if not document.text.strip():
-        return Skipped(name, "has no text in it", gone=True)
+        return Skipped(name, "has no text in it", gone=True, blank=blank)
     return Record(name, document.text, metadata, document.places)

@@ -4,60 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Literal
 
-from harrier_core import Pruning, Record, SettingError, Skipped
+from harrier_core import Deferred, Pruning, Record, SettingError, Skipped, __version__
 from harrier_files.choosing import NO_SUFFIX, Choice
+from harrier_files.columns import Columns
 from harrier_files.commands import Command
-from harrier_files.files import STANDARD_INPUT, File, Gone, LocalFile, NotWanted, Origin
+from harrier_files.files import STANDARD_INPUT, File, Gone, LocalFile, NotWanted, Origin, stamp_of
 from harrier_files.formats.kinds import suffix_of
-from harrier_files.limits import DEFAULT_SIZE, Unreadable, too_large
+from harrier_files.limits import DEFAULT_SIZE, Unreadable
 from harrier_files.parser import Parser
 from harrier_files.reading import LeftOut, Part, Reader, Rows, Unread
-from harrier_files.rows import Numbered, database_of, plain, postgres_rows
+from harrier_files.rows import Numbered
 from harrier_files.walk import Walk
 
 # What a record's metadata say of where it comes from: the source's name; what it was made from, unless the user named
 # the source; the file of a row that has an id of its own; and the sitemap that a page was found by.
 SOURCE, ROOT, FILE, LISTING = OWN_METADATA = ("harrier_source", "harrier_root", "harrier_file", "harrier_sitemap")
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Which columns of a row make the record."""
-
-    id: str | None = None  # without it file:line is the id
-    text: str = "text"
-    metadata: Sequence[str] = ()
-
-    @property
-    def wanted(self) -> tuple[str, ...]:
-        """All of them."""
-        return (*([] if self.id is None else [self.id]), self.text, *self.metadata)
-
-    def record(self, name: str, row: Any, most: int) -> Record:  # a mapping of anything
-        """The record of a row, whose text has at most so many characters."""
-        if missing := [each for each in self.wanted if each not in row]:
-            raise Unreadable(f"has no column {missing[0]!r}; it has {', '.join(map(str, row)) or 'none'}")
-        values = {each: _plain(each, row[each]) for each in self.wanted}
-        key = name if self.id is None else values[self.id]
-        if isinstance(key, bool) or not isinstance(key, str | int):
-            raise Unreadable(f"has an id that is {type(key).__name__}, neither text nor a whole number")
-        text = row[self.text]
-        if isinstance(text, str) and len(text) > most:
-            raise Unreadable(too_large("a text", most))
-        return Record(str(key), text, {each: values[each] for each in self.metadata})
-
-
-def _plain(column: str, value: object) -> Any:
-    try:
-        return plain(value)
-    except Unreadable as error:
-        raise Unreadable(f"has a value in column {column!r} {error}") from None
 
 
 Given = str | PathLike[str]  # a path or a URL
@@ -142,13 +110,34 @@ class Source:
         return self.walk.origins
 
     def __iter__(self) -> Iterator[Record | Skipped]:
-        self.walk = self._walk()
-        self.complete, self.bytes_read = True, 0
         try:
-            for file in self.walk:
-                yield from self._read(file)
+            for each in self._all(later=False):
+                if not isinstance(each, Deferred):
+                    yield each
         finally:
             self._parser.close()
+
+    @contextmanager
+    def deferred(self) -> Iterator[Iterator[Record | Skipped | Deferred]]:
+        """Return the same records, but for files that an ingest with a memory reads only if they may have changed.
+
+        with source.deferred() as records:
+            report = index.ingest(records, memory=FileMemory.of_user(), prune=source.pruning)
+        """
+        try:
+            yield self._all(later=True)
+        finally:
+            self._parser.close()
+
+    def _all(self, *, later: bool) -> Iterator[Record | Skipped | Deferred]:
+        self.walk = self._walk()
+        self.complete, self.bytes_read = True, 0
+        for file in self.walk:
+            if later and (deferred := self._deferred(file)) is not None:
+                yield deferred
+            else:
+                yield from self._read(file)
+            self.bytes_read += file.size or 0
         for folder, reason in self.walk.unreadable:
             yield Skipped(folder, reason)
         if self.walk.unknown and self.columns.id is not None:
@@ -203,7 +192,17 @@ class Source:
         except OSError as error:
             reason = f"cannot be read: {error.strerror or type(error).__name__}"
             yield self._unread(self._reader.unread(file.name, called, reason))
-        self.bytes_read += file.size or 0
+
+    def _deferred(self, file: File) -> Deferred | None:
+        """Return a file that is one record, if it can be told whether it has changed."""
+        stamp = file.stamp  # before anything else is asked of it
+        if stamp is None or not self._reader.is_one_record(_called(file)):
+            return None
+        settings = (self.format, self.encoding, self.readers, self.most, file.origin, __version__)
+        return Deferred(file.name, stamp_of(stamp, settings), partial(self._one, file))
+
+    def _one(self, file: File) -> Record | Skipped:
+        return next(self._read(file), Skipped(file.name, "is not there any more", gone=True))
 
     def _records(self, part: Part, file: File) -> Iterator[Record | Skipped]:
         """The records of a part of a file, each with what it belongs to."""
@@ -269,42 +268,3 @@ def _owned(record: Record, origin: Origin, file: str | None = None) -> Record:
     owner = {SOURCE: origin.name, ROOT: None if origin.named else origin.root, FILE: file, LISTING: origin.listing}
     known = {name: value for name, value in owner.items() if value is not None}
     return replace(record, metadata={**record.metadata, **known})
-
-
-@dataclass(slots=True)
-class PostgresSource(Source):
-    """The rows of a query or a table."""
-
-    url: str = field(default="", kw_only=True)
-    query: str | None = field(default=None, kw_only=True)
-    table: str | None = field(default=None, kw_only=True)
-
-    @property
-    def origins(self) -> list[Origin]:
-        """The table, or the query, of this database."""
-        return [self._origin]
-
-    @property
-    def _origin(self) -> Origin:
-        read = f"query {sha256((self.query or '').encode()).hexdigest()[:16]}"
-        if self.table is not None:
-            read = f"table {self.table}"
-        name = self.name or self.table or "query"
-        return Origin(name, f"{database_of(self.url)} {read}", named=self.name is not None)
-
-    def __iter__(self) -> Iterator[Record | Skipped]:
-        rows = postgres_rows(self.url, self.query, self.table, self.columns.wanted)
-        file = None if self.columns.id is None else self._origin.name
-        yield from self._rows(self._origin.name, rows, self._origin, file)
-
-    def size(self) -> int | None:
-        """Return None: only a second look at all of it would tell."""
-        return None
-
-    def _may_own(self, record_id: str) -> bool:
-        """Return whether a record may be a row, by its id."""
-        return self.columns.id is not None or record_id.startswith(f"{self._origin.name}:")
-
-    def _owns(self, record_id: str, metadata: Mapping[str, Any]) -> bool:
-        """Return whether it is one."""
-        return metadata.get(SOURCE) == self._origin.name

@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from harrier_files.columns import Columns
 from harrier_files.formats import Document, Given
 from harrier_files.formats.pdf import pdf_text
 from harrier_files.formats.web import html_text
 from harrier_files.limits import Unreadable, parse_size, read_at_most, shown_size
 from harrier_files.parser import Parser
 from harrier_files.rows import csv_rows, jsonl_rows
-from harrier_files.sources import Columns, Source
+from harrier_files.sources import Source
 from pdfs import pdf
 
 from harrier_core import Record, SettingError, Skipped

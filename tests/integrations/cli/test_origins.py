@@ -11,8 +11,10 @@ from typing import Any
 
 import psycopg
 import pytest
+from harrier_files.columns import Columns
 from harrier_files.folders import LINK_TO_FOLDER
-from harrier_files.sources import ROOT, SOURCE, Columns, PostgresSource, Source
+from harrier_files.sources import ROOT, SOURCE, Source
+from harrier_files.tables import PostgresSource
 
 from harrier_core import SettingError, Skipped
 

@@ -19,8 +19,10 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 from databases import NewRole
+from harrier_files.columns import Columns
 from harrier_files.files import Origin
-from harrier_files.sources import FILE, ROOT, SOURCE, Columns, PostgresSource, Source
+from harrier_files.sources import FILE, ROOT, SOURCE, Source
+from harrier_files.tables import PostgresSource
 from pdfs import pdf
 from psycopg import sql
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harrier_files.columns import Columns
 from harrier_files.formats.decoding import checked_encoding, decoded
 from harrier_files.limits import Unreadable
 from harrier_files.rows import csv_rows, jsonl_rows
-from harrier_files.sources import Columns, Source
+from harrier_files.sources import Source
 
 from harrier_core import Record, SettingError, Skipped
 

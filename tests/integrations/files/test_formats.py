@@ -95,7 +95,8 @@ def test_files_without_a_suffix(tmp_path: Path) -> None:
     (tmp_path / "README").write_bytes(b"BMW is a make of cars.")
     source = Source([str(tmp_path)])
     [record] = list(source)
-    assert (record.id, source.walk.left_out) == (f"{tmp_path.name}/README", 2)
+    assert record.id == f"{tmp_path.name}/README"
+    assert source.walk.left_out == {"without suffix": 1, ".gz": 1}
 
 
 def test_what_is_gone_from_an_archive(tmp_path: Path) -> None:
