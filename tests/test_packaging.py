@@ -181,7 +181,7 @@ ROOMS: dict[str, set[str]] = {
     "cache": {"embedder", "encoder", "errors", "key_values", "tasks", "types", "numpy"},
     "testing.memory": {"errors", "filters", "query", "records", "space", "store", "numpy"},
     "testing.contract": {
-        *("chunking", "encoder", "errors", "filters", "index", "ingest", "query", "records", "store"),
+        *("chunking", "contents", "encoder", "errors", "filters", "index", "ingest", "query", "records", "store"),
         *("testing.conditions", "testing.finding", "testing.models", "values"),
         "pytest",
     },

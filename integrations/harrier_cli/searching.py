@@ -77,10 +77,10 @@ def search(
     The exit code is 1 if nothing is found.
     """
     options = _options(k, offset, min_score, where_of(where), exact=exact, context=context)
-    chosen, url = task_of(task, instruction), place_of(place, "--in")
+    chosen, url, painted = task_of(task, instruction), place_of(place, "--in"), _color(color)
     with existing(url, model, device, dtype) as (index, encoder):
         check_task(encoder, chosen)
-        search = _Search(index, chosen, options, as_json=as_json, whole=full or context > 0, color=_color(color))
+        search = _Search(index, chosen, options, as_json=as_json, whole=full or context > 0, color=painted)
         if question is not None:
             return failures.FINE if search.answer(question) else failures.UNSOUND
         return search.answer_all(_typed() if sys.stdin.isatty() else _piped())

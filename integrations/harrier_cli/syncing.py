@@ -146,7 +146,7 @@ def create(
 @app.command(cls=Command)
 def run(
     *,
-    places: Annotated[list[str], typer.Argument(metavar="PLACE...", help="Databases, which share the model.")],
+    places: Annotated[list[str], typer.Argument(metavar="PLACE", help="Databases, which share the model.")],
     model: ModelName = None,
     once: Annotated[bool, typer.Option("--once", help="End when nothing is left, for cron.")] = False,
     lease: Annotated[float, typer.Option(help="Seconds after which a dead worker's rows are another's.")] = 60.0,

@@ -61,7 +61,7 @@ def test_from_the_declaration_to_the_answer(call: Run, declared: str) -> None:
 def test_looking_after_it(call: Run, declared: str) -> None:
     database = declared.removesuffix("&table=chunks")
     call("sync", "run", database, "--once", code=1)
-    assert call("sync", "retry", database).stdout == "1 rows of table public.chunks are tried again\n"
+    assert call("sync", "retry", database).stdout == "1 row of table public.chunks is tried again\n"
     call("sync", "pause", declared)
     assert "state    paused" in call("sync", "status", declared).stdout
     call("sync", "resume", declared)
