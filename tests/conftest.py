@@ -46,6 +46,14 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A memory of files that is the tests' own, and not the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["HARRIER_CACHE"] = str(folder)
+    return folder
+
+
 def pytest_report_header(config: pytest.Config) -> list[str]:
     models = ", ".join(config.getoption("--model")) or "none; give --model to test with released weights"
     return [

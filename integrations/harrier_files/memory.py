@@ -13,6 +13,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
+_FILE = "files.sqlite"
 _DAYS = 90  # that an entry is kept after it was asked for last
 _AT_ONCE = 500  # parameters of a statement, of which old releases of SQLite take 999
 _WAIT = 5.0  # seconds, for another process that writes
@@ -38,12 +39,14 @@ class FileMemory:
 
     @classmethod
     def of_user(cls) -> FileMemory:
-        """Open the user's own, in the folder XDG_CACHE_HOME, or else ~/.cache."""
+        """Open the user's own, in HARRIER_CACHE, or else in harrier-kit below XDG_CACHE_HOME or ~/.cache."""
+        if own := os.environ.get("HARRIER_CACHE"):
+            return cls(Path(own, _FILE))
         try:
             cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         except RuntimeError:  # a user without a home
             return cls(os.devnull)
-        return cls(cache / "harrier-kit" / "files.sqlite")
+        return cls(cache / "harrier-kit" / _FILE)
 
     def _opened(self) -> sqlite3.Connection | None:
         connection = None

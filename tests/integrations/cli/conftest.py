@@ -41,10 +41,11 @@ def place(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def environment(built: Callable[..., Path]) -> dict[str, str]:
+def environment(built: Callable[..., Path], cache: Path) -> dict[str, str]:
     """What a user has, with a tiny model for HARRIER_MODEL, and a terminal wide enough for a line."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HARRIER_", "QDRANT_"))}
-    return {**kept, "HARRIER_MODEL": str(built("qwen3", vectors="words")), "COLUMNS": "120", "OMP_NUM_THREADS": "1"}
+    own = {"HARRIER_MODEL": str(built("qwen3", vectors="words")), "HARRIER_CACHE": str(cache)}
+    return {**kept, **own, "COLUMNS": "120", "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="session")

@@ -113,6 +113,9 @@ def test_a_file_that_breaks_under_it(path: Path, caplog: pytest.LogCaptureFixtur
 
 
 def test_where_the_user_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARRIER_CACHE", str(tmp_path / "own"))
+    assert FileMemory.of_user().path == tmp_path / "own" / "files.sqlite"
+    monkeypatch.delenv("HARRIER_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert FileMemory.of_user().path == tmp_path / "harrier-kit" / "files.sqlite"
     monkeypatch.delenv("XDG_CACHE_HOME")
@@ -121,6 +124,7 @@ def test_where_the_user_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HARRIER_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
 
     def no_home() -> Path:
