@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from harrier_files.sources import ROOT, SOURCE, Columns, PostgresSource, Source
 
-from harrier_core import SettingError, Skipped
+from harrier_core import Contents, SettingError, Skipped
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -36,8 +36,8 @@ def stored(call: Run, tmp_path: Path) -> Callable[[], dict[str, str]]:
     """Ids and texts of what is there."""
 
     def look() -> dict[str, str]:
-        told = call("search", "text", "--in", f"qdrant:{tmp_path}/qdrant", "-k", "50", "--json")
-        return {match["record_id"]: match["text"] for match in json.loads(told.stdout)}
+        with Contents(f"qdrant:{tmp_path}/qdrant") as contents:
+            return {stored.chunk.record_id: stored.chunk.text for stored in contents.read()}
 
     return look
 
