@@ -32,7 +32,7 @@ def to(tmp_path: Path) -> list[str]:
 
 
 @pytest.fixture
-def stored(call: Run, tmp_path: Path) -> Callable[[], dict[str, str]]:
+def stored(tmp_path: Path) -> Callable[[], dict[str, str]]:
     """Ids and texts of what is there."""
 
     def look() -> dict[str, str]:
