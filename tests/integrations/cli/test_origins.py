@@ -16,7 +16,7 @@ from harrier_files.folders import LINK_TO_FOLDER
 from harrier_files.sources import ROOT, SOURCE, Source
 from harrier_files.tables import PostgresSource
 
-from harrier_core import SettingError, Skipped
+from harrier_core import Contents, SettingError, Skipped
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -35,12 +35,12 @@ def to(tmp_path: Path) -> list[str]:
 
 
 @pytest.fixture
-def stored(call: Run, tmp_path: Path) -> Callable[[], dict[str, str]]:
+def stored(tmp_path: Path) -> Callable[[], dict[str, str]]:
     """Ids and texts of what is there."""
 
     def look() -> dict[str, str]:
-        told = call("search", "text", "--in", f"qdrant:{tmp_path}/qdrant", "-k", "50", "--json")
-        return {match["record_id"]: match["text"] for match in json.loads(told.stdout)}
+        with Contents(f"qdrant:{tmp_path}/qdrant") as contents:
+            return {stored.chunk.record_id: stored.chunk.text for stored in contents.read()}
 
     return look
 
