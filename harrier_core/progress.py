@@ -63,9 +63,9 @@ class Pulse:
     def __str__(self) -> str:
         chunks = f"{self.done:,} of {self.planned:,} chunks"
         if self.total is not None and self.share is not None and self.total > self.planned:
-            chunks = f"{self.done:,} of about {self.total:,} chunks"
+            chunks = f"{self.done:,} of ~{self.total:,} chunks"
         speed = self.tokens_a_second
-        return f"{chunks}, {speed:,.0f} tokens a second" if speed else chunks
+        return f"{chunks}, {speed:,.0f} tokens/s" if speed else chunks
 
 
 class ProgressBar:

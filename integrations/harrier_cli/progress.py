@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from harrier_cli.output import tell
+from harrier_cli.volume import is_quiet
 from harrier_core import IngestReport
 from harrier_core.progress import Pulse
 
@@ -29,7 +30,7 @@ class Bar:
         self._timer: threading.Timer | None = None
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not is_quiet():
             self._begin()
         return self
 
@@ -37,8 +38,7 @@ class Bar:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
-        # Least of all the text is left out of a narrow terminal: it has the numbers.
-        bar = BarColumn(bar_width=20)
+        bar = BarColumn(bar_width=10)  # all of it fits 80 columns
         columns = TextColumn("{task.description}"), bar, TextColumn("{task.fields[said]}", markup=False)
         self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
         self._progress.add_task(self._what, total=None, said="")
@@ -77,9 +77,8 @@ class IngestBar(Bar):
     def follow(self, report: IngestReport, read: float | None) -> None:
         """Show a report. read: the share of the source that was read, if that can be known."""
         self._pulse.follow(report, read)
-        records = f"{report.records:,} {'record' if report.records == 1 else 'records'}"
         left = self._pulse.seconds_left
-        said = f"{records}, {self._pulse}"
+        said = str(self._pulse)
         self.advance(self._pulse.share, said if left is None else f"{said}, {duration(left)} left")
 
 
@@ -96,7 +95,7 @@ class CountBar(Bar):
         """Show that so many are done."""
         rate = number / max(time.monotonic() - self._begun, 1e-9)
         of = "" if self._total is None else f" of {self._total:,}"
-        said = f"{number:,}{of} {self._unit}, {rate:,.0f} a second"
+        said = f"{number:,}{of} {self._unit}, {rate:,.0f}/s"
         if self._total and number:
             said += f", {duration((self._total - number) / max(rate, 1e-9))} left"
         self.advance(number / self._total if self._total else None, said)

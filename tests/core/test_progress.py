@@ -32,7 +32,7 @@ def test_while_the_source_is_being_read() -> None:
     assert (pulse.done, pulse.planned, pulse.total, pulse.share) == (20, 40, 160, 0.125)
     assert pulse.tokens_a_second == 500
     assert pulse.seconds_left == pytest.approx(70)
-    assert str(pulse) == "20 of about 160 chunks, 500 tokens a second"
+    assert str(pulse) == "20 of ~160 chunks, 500 tokens/s"
 
 
 def test_when_all_was_read() -> None:
@@ -42,7 +42,7 @@ def test_when_all_was_read() -> None:
     pulse.follow(IngestReport(pending=40), read=1.0)
     clock.now = 4.0
     pulse.follow(IngestReport(pending=30, written=2, tokens=400), read=1.0)
-    assert str(pulse) == "10 of 40 chunks, 100 tokens a second"
+    assert str(pulse) == "10 of 40 chunks, 100 tokens/s"
     assert pulse.seconds_left == pytest.approx(12)
     clock.now = 16.0
     pulse.follow(IngestReport(written=40, tokens=1_600), read=1.0)

@@ -47,7 +47,7 @@ def test_ctrl_c(run: Run, command: list[str], environment: dict[str, str], place
     seen = threading.Event()
     writing = ThreadPoolExecutor(1)
     written = writing.submit(_write_until, child.stdin, seen)
-    shown = _until(master, child, " records, ")
+    shown = _until(master, child, " chunks")
     seen.set()
     number = written.result()
     os.killpg(child.pid, signal.SIGINT)
@@ -163,8 +163,8 @@ def test_a_terminal_that_watches(command: list[str], environment: dict[str, str]
     descriptor = os.open(tmp_path / "pipe.jsonl", os.O_RDWR)  # which waits for nobody to open it as well
     with os.fdopen(descriptor, "wb") as pipe, ThreadPoolExecutor(1) as writing:
         written = writing.submit(_write_until, pipe, seen)
-        shown = _until(master, child, r" records, [\d,]+ a second")
-        shown += _until(master, child, r"\d:\d\d:\d\d")
+        shown = _until(master, child, r" chunks, [\d,]+ tokens/s")
+        shown += _until(master, child, r"\d+ (s|min) left")
         seen.set()
         number = written.result()
     shown += _until(master, child, None)
@@ -174,8 +174,7 @@ def test_a_terminal_that_watches(command: list[str], environment: dict[str, str]
     child.stdout.close()
     assert child.wait(30) == 0
     assert "ingesting" in shown
-    assert re.search(r"[\d,]+ records, [\d,]+ a second", shown)
-    assert re.search(r"\d:\d\d:\d\d", shown)
+    assert re.search(r"\d+ %, [\d,]+ of ~?[\d,]+ chunks, [\d,]+ tokens/s, \d+ (s|min) left", shown)
     assert shown.endswith("\x1b[2K")  # the line is empty again
     assert "Traceback" not in shown
 
@@ -194,3 +193,14 @@ def _until(master: int, child: subprocess.Popen[bytes], sign: str | None) -> str
         except OSError:  # nobody has the other end open any more
             break
     return shown.decode(errors="replace")
+
+
+@pytest.mark.usefixtures("docs")
+def test_a_log_that_is_kept(call: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without a terminal a line tells of it now and then; --quiet tells nothing."""
+    monkeypatch.setattr("harrier_cli.progress._EVERY", 0.0)
+    place = f"qdrant:{tmp_path}/log"
+    told = call("ingest", "docs", "--to", place, code=1).stderr
+    assert re.search(r"(?m)^ingesting: \d+ %, \d+ of ~?\d+ chunks", told)
+    assert re.search(r"(?m)^verifying: 100 %, 3 of 3 chunks, [\d,]+/s, 0 s left$", call("verify", place).stderr)
+    assert "ingesting" not in call("ingest", "docs", "--to", place, "--reread", "--quiet", code=1).stderr
