@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from time import perf_counter
 from types import TracebackType
@@ -56,6 +56,7 @@ class _Slice:
     given: Mapping[str, Vector]  # vectors that came with the records, by their ids
     report: IngestReport = field(default_factory=IngestReport)
     waiting: int = 0  # chunks that were told as pending, and not yet as encoded
+    compared: Future[Encoded] | None = None  # vectors that were given, once they were compared
 
     def reject(self, reasons: Mapping[int, str]) -> None:
         """Leave the records of these texts as they are stored, if they are."""
@@ -91,6 +92,7 @@ class Finishing:
         self._stopped = False
         self._active = 0  # threads
         self._writing = threading.Semaphore(_WRITERS)
+        self._comparing = threading.Lock()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="harrier-write")
 
     def __enter__(self) -> Self:
@@ -149,17 +151,27 @@ class Finishing:
     # -- on a thread of its own
 
     def _serve(self) -> None:
-        while (taken := self._next()) is not None:
-            window, slice_ = taken
-            try:
+        try:
+            while (taken := self._next_compared()) is not None:
+                window, slice_ = taken
                 self._finish(slice_)
-            except BaseException as error:  # whoever waits raises it
-                self._fail(error)
-                return
-            with self._changed:
-                self._windows[window] -= 1
-                self._forget(window)
-                self._changed.notify_all()
+                with self._changed:
+                    self._windows[window] -= 1
+                    self._forget(window)
+                    self._changed.notify_all()
+        except BaseException as error:  # whoever waits raises it
+            self._fail(error)
+
+    def _next_compared(self) -> tuple[int, _Slice] | None:
+        """Return the next slice. Vectors that were given are compared in order: none behind a wrong one are written."""
+        if self._pace is not None:
+            return self._next()
+        with self._comparing:
+            taken = self._next()
+            if taken is not None:
+                with suppress(*_OF_TEXTS):  # they are seen to where vectors are wanted
+                    taken[1].compared = self._submit_slice(taken[1])
+        return taken
 
     def _next(self) -> tuple[int, _Slice] | None:
         """Return the next slice and its window, or None when this thread has nothing to do."""
@@ -224,13 +236,17 @@ class Finishing:
 
     def _encoded(self, slice_: _Slice) -> Vectors:
         texts = slice_.plan.texts
-        given = [slice_.given[chunk.record_id] for chunk in slice_.plan.encoded] if slice_.given else []
         most = self._pace.most if self._pace else 0
-        if not most or sum(map(len, texts)) <= _LONG * most:
-            encoded = self._submit(texts, given).result()
-            self._tell_encoded(slice_, len(texts), encoded.tokens)
-            return encoded.vectors
-        return self._in_parts(slice_, texts, most)
+        if most and sum(map(len, texts)) > _LONG * most:
+            return self._in_parts(slice_, texts, most)
+        compared, slice_.compared = slice_.compared, None
+        encoded = (compared or self._submit_slice(slice_)).result()
+        self._tell_encoded(slice_, len(texts), encoded.tokens)
+        return encoded.vectors
+
+    def _submit_slice(self, slice_: _Slice) -> Future[Encoded]:
+        given = [slice_.given[chunk.record_id] for chunk in slice_.plan.encoded] if slice_.given else []
+        return self._submit(slice_.plan.texts, given)
 
     def _in_parts(self, slice_: _Slice, texts: Sequence[str], most: int) -> Vectors:
         """Encode what takes long a part at a time, and keep each part until all of the record is written."""

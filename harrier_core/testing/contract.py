@@ -241,7 +241,7 @@ class StoreContract(FindingContract):
         assert index.count() == 3
 
     def test_progress(self, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-        """After each window, from a generator that is read as it goes."""
+        """Again and again, from a generator that is read as it goes."""
         monkeypatch.setattr("harrier_core.ingest.WINDOW_RECORDS", 100)
         read: list[int] = []
         seen: list[tuple[int, int]] = []
@@ -255,7 +255,8 @@ class StoreContract(FindingContract):
             seen.append((report.written, len(read)))
 
         assert index.ingest(records(), on_progress=tell).written == 1_000
-        assert [written for written, _ in seen][:2] == [100, 200]
+        assert len(seen) > 2
+        assert seen == sorted(seen)
         assert seen[0][1] <= 600
         assert seen[-1][0] == 1_000
 

@@ -260,7 +260,7 @@ class Source:
 
 def _called(file: File) -> str:
     """Return a path that ends as the names of files of its kind do: that of a page need not."""
-    return file.path if file.path.lower().endswith(file.suffix) else f"{file.path}{file.suffix}"
+    return file.path if file.path.lower().endswith(file.suffix) else f"{file.path}_{file.suffix}"
 
 
 def _owned(record: Record, origin: Origin, file: str | None = None) -> Record:

@@ -60,6 +60,12 @@ def index(stub: Stub, way: str, encoder: Encoder, timeout: float) -> Iterator[In
     client.close()
 
 
+@pytest.fixture(autouse=True)
+def whole_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ingest as with a fast model, of which a window is encoded in no time."""
+    monkeypatch.setattr("harrier_core.pacing._FIRST", 10**9)
+
+
 PASSING: dict[str, Fault] = {
     "500": Fault(500),
     "503": Fault(503),

@@ -45,7 +45,7 @@ def test_defaults_of_a_file(call: Run, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.delenv("HARRIER_MODEL")
     call("ingest", "-", given="bread rises")
     assert (tmp_path / "index").is_dir()
-    assert call("search", "bread").stdout.startswith("stdin/-  ")
+    assert call("search", "bread").stdout.startswith("stdin/-:1  ")
     assert "records  1\n" in call("info").stdout
     assert "semantically similar" in call("prompt", "bread").stdout
     assert "semantically similar" not in call("prompt", "bread", "--instruction", "Find bread").stdout

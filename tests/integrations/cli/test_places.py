@@ -49,26 +49,26 @@ def test_what_is_left_out(call: Run, to: list[str], stored: Stored, tmp_path: Pa
     docs = tmp_path / "docs"
     for name in (
         "a.md",
-        "b.rst",
-        "c.rst",
-        "d.gz",
-        "e.gz",
-        "f.gz",
+        "b.img",
+        "c.img",
+        "d.bin",
+        "e.bin",
+        "f.bin",
         ".hidden",
         "node_modules/x/readme.md",
         "drafts/g.md",
     ):
         put(docs / name)
     told = call("ingest", "docs", *to)
-    assert told.stderr == "left out: 3 .gz, 2 .rst, 1 hidden\n"
+    assert told.stderr == "left out: 3 .bin, 2 .img, 1 hidden\n"
     assert stored() == {"docs/a.md", "docs/node_modules/x/readme.md", "docs/drafts/g.md"}
     put(docs / ".harrierignore", "node_modules/")
     told = call("ingest", "docs", *to, "--prune", "--exclude", "drafts", "--json")
     said = json.loads(told.stdout)
-    assert said["left_out"] == {".gz": 3, ".rst": 2, "hidden": 2, "ignored": 1, "excluded": 1}
+    assert said["left_out"] == {".bin": 3, ".img": 2, "hidden": 2, "ignored": 1, "excluded": 1}
     assert (said["deleted"], said["pruned"]) == (2, True)
-    call("ingest", "docs", *to, "--no-ignore", "--include", "*.rst", "--include", "readme.md", "--prune")
-    assert stored() == {"docs/b.rst", "docs/c.rst", "docs/node_modules/x/readme.md"}
+    call("ingest", "docs", *to, "--no-ignore", "--include", "*.img", "--include", "readme.md", "--prune")
+    assert stored() == {"docs/b.img", "docs/c.img", "docs/node_modules/x/readme.md"}
 
 
 def test_many_kinds(call: Run, to: list[str], tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_drop(call: Run, filled: str) -> None:
     """The table or collection itself goes, and ls tells it no more."""
     assert "add --yes" in call("drop", filled, code=2).stderr.lower()
     listed = json.loads(call("ls", "--json").stdout)
-    assert [each["records"] for each in listed if each["chunks"] == 4] == [4]
+    assert 4 in [each["records"] for each in listed if each["chunks"] == 4]  # a database has others' tables, too
     call("drop", filled, "--yes")
     assert "ingest something into it first" in call("info", filled, code=3).stderr
 

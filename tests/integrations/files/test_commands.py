@@ -37,7 +37,7 @@ def test_files_of_a_suffix(tmp_path: Path) -> None:
     assert texts == {"$(touch x); a.rtf": "ONE", "b.txt": "two", "c.rtf.gz": "THREE", "d.zip/d.rtf": "FOUR"}
     known: Any = found["d.zip/d.rtf"]
     assert known.metadata["format"] == "rtf"
-    assert source.walk.left_out == 1
+    assert source.walk.left_out == {".doc": 1}
 
 
 def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
