@@ -155,7 +155,8 @@ Steps = list[tuple[str, list[str]]]  # a command, and the lines below it
 
 _DEMO = [sys.executable, "-X", "utf8", "-m", "harrier_cli", "demo"]
 _REPORT = re.compile(
-    r"([\d,]+) records in [^;]*; ([\d,]+) chunks? written \(([\d,]+) encoded\); ([\d,]+) unchanged, 0 deleted; 0 rejected$"
+    r"([\d,]+) records in [^;]*; ([\d,]+) chunks? written \(([\d,]+) encoded\); ([\d,]+) unchanged, 0 deleted; "
+    r"0 rejected$"
 )
 
 
