@@ -48,6 +48,15 @@ class Done:
     stored: Plan | None = None  # all of its records are in the store now, as they were planned
 
 
+@dataclass(slots=True, eq=False)
+class _Window:
+    """What was planned together."""
+
+    portions: Portions
+    given: Mapping[str, Vector]  # vectors that came with the records, by their ids
+    under_way: int = 0  # slices
+
+
 @dataclass(slots=True)
 class _Slice:
     """Some of what was planned, under way."""
@@ -84,8 +93,8 @@ class Finishing:
         self._journal = journal
         self._pace = Pace() if in_slices else None
         self._changed = threading.Condition()
-        self._planned: deque[tuple[Portions, Mapping[str, Vector]]] = deque()
-        self._windows: dict[int, int] = {}  # slices under way of each window that is not finished
+        self._planned: deque[_Window] = deque()
+        self._unfinished: set[_Window] = set()
         self._done: list[Done] = []
         self._encoding: set[Future[Encoded]] = set()
         self._error: BaseException | None = None
@@ -110,9 +119,9 @@ class Finishing:
     def add(self, planned: Plan, given: Mapping[str, Vector]) -> None:
         """Have a window's plan encoded and written."""
         with self._changed:
-            portions = Portions(planned)
-            self._planned.append((portions, given))
-            self._windows[id(portions)] = 0
+            window = _Window(Portions(planned), given)
+            self._planned.append(window)
+            self._unfinished.add(window)
             idle, self._active = _THREADS - self._active, _THREADS
         for _ in range(idle):  # a thread ends when nothing is planned: the end of the process waits for threads
             self._threads.submit(self._serve)
@@ -125,7 +134,7 @@ class Finishing:
         with self._changed:
 
             def few() -> bool:
-                return len(self._windows) <= most or (self._stopped and not self._active)
+                return len(self._unfinished) <= most or (self._stopped and not self._active)
 
             self._changed.wait_for(lambda: self._error is not None or few(), seconds)
             if self._error is not None:
@@ -156,13 +165,14 @@ class Finishing:
                 window, slice_ = taken
                 self._finish(slice_)
                 with self._changed:
-                    self._windows[window] -= 1
-                    self._forget(window)
+                    window.under_way -= 1
+                    if not (window.under_way or window.portions):
+                        self._unfinished.discard(window)
                     self._changed.notify_all()
         except BaseException as error:  # whoever waits raises it
             self._fail(error)
 
-    def _next_compared(self) -> tuple[int, _Slice] | None:
+    def _next_compared(self) -> tuple[_Window, _Slice] | None:
         """Return the next slice. Vectors that were given are compared in order: none behind a wrong one are written."""
         if self._pace is not None:
             return self._next()
@@ -173,24 +183,19 @@ class Finishing:
                     taken[1].compared = self._submit_slice(taken[1])
         return taken
 
-    def _next(self) -> tuple[int, _Slice] | None:
+    def _next(self) -> tuple[_Window, _Slice] | None:
         """Return the next slice and its window, or None when this thread has nothing to do."""
         with self._changed:
             if not self._planned or self._stopped:
                 self._active -= 1
                 self._changed.notify_all()
                 return None
-            portions, given = self._planned[0]
-            planned = portions.take(self._pace.most) if self._pace else portions.take()
-            self._windows[id(portions)] += 1
-            if not portions:
+            window = self._planned[0]
+            planned = window.portions.take(self._pace.most if self._pace else None)
+            window.under_way += 1
+            if not window.portions:
                 self._planned.popleft()
-            return id(portions), _Slice(planned, given, waiting=len(planned.encoded))
-
-    def _forget(self, window: int) -> None:
-        """Take a window out when its last slice is done."""
-        if not self._windows[window] and all(id(portions) != window for portions, _ in self._planned):
-            del self._windows[window]
+            return window, _Slice(planned, window.given, waiting=len(planned.encoded))
 
     def _fail(self, error: BaseException) -> None:
         with self._changed:

@@ -14,6 +14,7 @@ from harrier_core.records import IngestReport
 
 Progress = Callable[[IngestReport], None]
 
+_LEAST_READ = 1e-4  # of a source: less says nothing of the rest
 _WINDOW = 30.0  # seconds of which the speed is that
 
 
@@ -40,7 +41,7 @@ class Pulse:
             read = min(max(read, 0.0), 1.0)
             done = self.done / self.planned if self.planned else 1.0
             self.share = read * done
-            self.total = round(self.planned / read) if read else None
+            self.total = round(self.planned / read) if read > _LEAST_READ else None
         now = self._clock()
         self._points.append((now, self.share or 0.0, report.tokens))
         while len(self._points) > 2 and now - self._points[1][0] > _WINDOW:
