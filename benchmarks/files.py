@@ -120,12 +120,17 @@ def compare(corpus: Path) -> None:
     """Print how many words each format's texts have in common with those that another reader finds."""
     shared: dict[str, list[float]] = {}
     rejected: Counter[str] = Counter()
+    unread = 0
     for record in Source(str(corpus / "files")):
         file = corpus / record.id
         if not isinstance(record, Record):
             rejected[file.suffix] += 1
             continue
-        shared.setdefault(file.suffix[1:], []).append(alike(words(record.text), words(reference(file))))
+        theirs = reference(file)
+        if theirs is None:
+            unread += 1
+        else:
+            shared.setdefault(file.suffix[1:], []).append(alike(words(record.text), words(theirs)))
     print("\nwords in common with pandoc's or pdftotext's text (F1)\n")
     print(f"{'format':<8}{'files':>6}{'rejected':>10}{'median':>9}{'10th %':>9}{'least':>8}")
     for suffix, found in sorted(shared.items()):
@@ -134,10 +139,11 @@ def compare(corpus: Path) -> None:
             f"{suffix:<8}{len(found):>6}{rejected[f'.{suffix}']:>10}{statistics.median(found):>9.3f}{tenth:>9.3f}"
             f"{min(found):>8.3f}"
         )
+    print(f"{unread} files that the other reader refuses are left out")
 
 
-def reference(file: Path) -> str:
-    """Return the text that another reader finds in a file."""
+def reference(file: Path) -> str | None:
+    """Return the text that another reader finds in a file, or None if it finds none."""
     if file.suffix == ".pdf":
         command = ["pdftotext", "-q", str(file), "-"]
     else:
@@ -145,7 +151,8 @@ def reference(file: Path) -> str:
             file = file.parent.parent / "html" / f"{file.stem}.html"
         form = FORMATS[file.suffix[1:]]
         command = ["pandoc", "--quiet", "--from", form, "--to", "plain", "--wrap", "none", str(file)]
-    return subprocess.run(command, check=True, capture_output=True).stdout.decode()
+    done = subprocess.run(command, check=False, capture_output=True)
+    return None if done.returncode else done.stdout.decode()
 
 
 def words(text: str) -> Counter[str]:
