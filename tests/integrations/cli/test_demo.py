@@ -224,7 +224,7 @@ def test_each_step_shows_what_it_says(stand_in_demo: str) -> None:
     (first, search, prompt, second, edit, third, refused, started, kill, resumed, verified) = steps(stand_in_demo)
     assert report(first[1]) == [80, 80, 80, 0]
     assert search[0] == f"harrier search '{QUESTION}' -k 2 --in pgvector:index"
-    assert re.fullmatch(r"0\.\d{3}  notes/leaves-en\.md", search[1][0])
+    assert re.fullmatch(r"notes/leaves-en\.md:1  0\.\d\d", search[1][0])
     assert prompt[1][0].startswith('{"prompt": "Instruct: Given a web search query')
     assert report(second[1]) == [80, 0, 0, 80]
     assert edit == (f"echo 'And in spring they are green again.' >> notes/{CHANGED}", [])
@@ -234,7 +234,7 @@ def test_each_step_shows_what_it_says(stand_in_demo: str) -> None:
     assert (started[0], kill) == (f"{resumed[0]} &", ("kill -9 $!", []))
     records, written, encoded, unchanged = report(resumed[1])
     assert records == ROWS == written + unchanged
-    assert 1_000 <= unchanged < ROWS
+    assert 0 < unchanged < ROWS
     assert encoded == written
     assert verified[1][0].startswith(f"{ROWS:,} chunks checked, ")
     assert verified[1][0].endswith("; all sound")

@@ -41,9 +41,9 @@ def place(call: Run, tmp_path: Path) -> str:
 def test_an_entry_a_record(call: Run, place: str) -> None:
     """The path to open, the best sentences whole, and how many more chunks were found; a pipe gets no colours."""
     lines = call("search", "yeast turns sugar", "--in", place, "-k", "2").stdout.splitlines()
-    assert lines[0].startswith(f"{Path('notes', 'bread.txt')}  0.")
+    assert lines[0].startswith(f"{Path('notes', 'bread.txt')}:1  0.")
     assert lines[1].startswith("    Bread rises because yeast turns sugar into gas. Sentence 0")
-    assert re.match(r"    \+ \d more in it: chunk \d+, .*, …$", lines[2])
+    assert re.match(r"    \+ \d more in it: line 1, …$", lines[2])
     assert lines[3] == ""
     assert len([line for line in lines if line.startswith(str(Path("notes", "bread.txt")))]) == 1
     assert "\x1b" not in "".join(lines)
