@@ -182,21 +182,23 @@ def _folded(token: str) -> str:
 
 _TATWEEL = "\u0640"  # stretches an Arabic word, and is no part of it
 
+_Blocks = tuple[tuple[int, int], ...]
+
 # First and last letters of blocks. Words are not separated: Han, Kana, Hangul, Thai, Lao, Myanmar, Khmer.
-_UNSEPARATED_SCRIPTS = (
+_UNSEPARATED_SCRIPTS: _Blocks = (
     *((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1100, 0x11FF), (0x1780, 0x17FF), (0x3005, 0x3007), (0x3021, 0x3029)),
     *((0x3040, 0x30FF), (0x3130, 0x318F), (0x31F0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xA960, 0xA97F)),
     *((0xA9E0, 0xA9FF), (0xAA60, 0xAA7F), (0xAC00, 0xD7FF), (0xF900, 0xFAFF), (0x1B000, 0x1B16F), (0x20000, 0x323AF)),
 )
 # Latin, Greek, Cyrillic, Hebrew, Arabic.
-_UNACCENTED_SCRIPTS = (
+_UNACCENTED_SCRIPTS: _Blocks = (
     *((0x0041, 0x024F), (0x0370, 0x052F), (0x0590, 0x077F), (0x08A0, 0x08FF), (0x1E00, 0x1FFF), (0x2C60, 0x2C7F)),
     *((0x2DE0, 0x2DFF), (0xA640, 0xA69F), (0xA720, 0xA7FF)),
 )
 _FIRSTS = {blocks: [first for first, _ in blocks] for blocks in (_UNSEPARATED_SCRIPTS, _UNACCENTED_SCRIPTS)}
 
 
-def _of(letter: str, blocks: tuple[tuple[int, int], ...]) -> bool:
+def _of(letter: str, blocks: _Blocks) -> bool:
     number = ord(letter)
     place = bisect_right(_FIRSTS[blocks], number) - 1
     return place >= 0 and number <= blocks[place][1]

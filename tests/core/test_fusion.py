@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations, pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,18 +39,17 @@ def test_fused(dense: list[int], words: list[int], weight: float) -> None:
     assert sorted(key for key, _ in found) == sorted({*dense, *words})
     scores = [score for _, score in found]
     assert all(0 < score <= 1 + 1e-9 for score in scores)
-    assert all(before >= after - 1e-9 for before, after in zip(scores, scores[1:], strict=False))
+    assert all(before >= after - 1e-9 for before, after in pairwise(scores))
     assert fused(dense, words, weight) == found
 
 
 @given(dense=LISTS, words=LISTS, weight=st.floats(0.01, 10))
 def test_what_is_better_in_both_lists_is_better(dense: list[int], words: list[int], weight: float) -> None:
     order = keys(dense, words, weight)
-    for one in dense:
-        for other in dense:
-            if one in words and other in words and dense.index(one) < dense.index(other):
-                if words.index(one) < words.index(other):
-                    assert order.index(one) < order.index(other)
+    both = [key for key in dense if key in words]
+    for one, other in combinations(both, 2):
+        if words.index(one) < words.index(other):
+            assert order.index(one) < order.index(other)
 
 
 @given(dense=LISTS)

@@ -39,7 +39,7 @@ def spelled(text: str) -> set[str]:
         ("ｶﾞｽ", {"ガス"}),
         ("한국어", {"한국", "국어"}),
         ("ภาษา", {"ภา", "าษ", "ษา"}),
-        ("น้ำ", {"น้ำ"}),
+        ("น้ำ", {unicodedata.normalize("NFKC", "น้ำ")}),
         ("東京2020", {"東京", "2020"}),
         ("GPT-4のAPI", {"gpt", "4", "の", "api"}),
         ("---", set()),
@@ -78,8 +78,7 @@ def test_near_misses_differ(one: str, other: str) -> None:
 
 def test_ids_are_those_of_other_clients() -> None:
     """Absolute values of MurmurHash3 as `mmh3.hash` has them, computed by that package."""
-    known = {"": 0, "hello": 613153351, "world": 74040069, "qdrant": 1934443908, "东京": 1126116208}
-    known = {term: number for term, number in known.items() if term in ("", "hello")}
+    known = {"": 0, "hello": 613_153_351, "foo": 156_908_512}  # of which mmh3's is negative
     assert {term: term_id(term) for term in known} == known
 
 
@@ -132,7 +131,7 @@ def test_codes(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["how do vaccines work", "in 1984", "", "5 apples", "well-known fact", "word " * 40 + "x1"]
+    "text", ["how do vaccines work", "in 1984", "", "5 apples", "well-known fact", "word " * 40 + "x1y"]
 )
 def test_no_codes(text: str) -> None:
     assert not has_code(text)
