@@ -22,6 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -199,10 +200,11 @@ def run(files: Path, folder: Path, model: Path | None) -> None:
     with Encoder(model or build_model(folder / "model", "qwen3")) as encoder:
         store = PgVectorStore.embedded(folder / "index", table="files")
         with Index(store, Tokenizing(encoder), chunking=Chunking()) as index:
-            index.count() if store.space() else None  # the server starts
+            store.space()  # the server starts
             begin = time.perf_counter()
             source = Source(str(files))
-            report: IngestReport = index.ingest(source, prune=source.pruning, memory=FileMemory(folder / "memory"))
+            with source.deferred() as records, closing(FileMemory(folder / "memory")) as memory:
+                report: IngestReport = index.ingest(records, prune=source.pruning, memory=memory)
             seconds = time.perf_counter() - begin
     ours, theirs = (resource.getrusage(who).ru_maxrss / 1e3 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     print(
