@@ -49,7 +49,8 @@ class Recollection:
             self._memory.mset(joined)
 
     def _key(self, record: Deferred) -> str:
-        return blake2b(b"".join([self._settings, record.stamp, record.id.encode()]), digest_size=24).hexdigest()
+        name = record.id.encode(errors="surrogatepass")  # an id that no store takes is rejected later
+        return blake2b(b"".join([self._settings, record.stamp, name]), digest_size=24).hexdigest()
 
 
 class Journal:

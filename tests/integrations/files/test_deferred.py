@@ -152,3 +152,13 @@ def test_without_the_word(docs: Path) -> None:
     ids = [each.id for each in Source(docs)]
     assert len(ids) == 8
     assert "docs/a.md" in ids
+
+
+def test_a_name_that_is_not_utf_8(docs: Path, index: Index, memory: FileMemory) -> None:
+    """It is rejected, and its neighbours are ingested."""
+    Path(os.fsdecode(os.fsencode(docs) + b"/caf\xe9.txt")).write_text("a text")
+    for _ in range(2):
+        report = ingest(index, Source(docs), memory)
+        [(_, reason)] = report.rejected
+        assert "surrogate" in reason
+    assert "docs/a.md" in stored(index)
