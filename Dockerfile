@@ -13,13 +13,13 @@ FROM python:3.12-slim-bookworm
 RUN apt-get update && apt-get install --yes --no-install-recommends tini && rm -rf /var/lib/apt/lists/*
 
 RUN python -m venv /opt/harrier
-ENV PATH=/opt/harrier/bin:$PATH PYTHONUNBUFFERED=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+ENV PATH=/opt/harrier/bin:$PATH PYTHONUNBUFFERED=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CACHE_DIR=/var/cache/pip
 
 # What we depend on, in layers that a change to our sources leaves as they are. torch first: it is most of the image.
 WORKDIR /tmp/harrier-kit
 COPY constraints.txt .
 ARG TORCH=cpu
-RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
+RUN --mount=type=cache,target=/var/cache/pip,sharing=locked \
     case "$TORCH" in \
         cpu) pip install --constraint constraints.txt --no-deps --index-url https://download.pytorch.org/whl/cpu torch ;; \
         cuda) pip install --constraint constraints.txt torch ;; \
@@ -27,7 +27,7 @@ RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
     esac
 
 COPY pyproject.toml .
-RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked <<EOF
+RUN --mount=type=cache,target=/var/cache/pip,sharing=locked <<EOF
 set -e
 python - > requirements.txt <<'PYTHON'
 import re, tomllib

@@ -221,8 +221,9 @@ def test_sources_change_no_layer_of_dependencies() -> None:
     [sources] = [place for place, step in enumerate(steps) if step == ("COPY", ". .")]
     fetching = [rest for verb, rest in steps[:sources] if verb == "RUN" and "pip install" in rest]
     assert len(fetching) == 2
+    assert any("PIP_CACHE_DIR=/var/cache/pip" in rest for verb, rest in steps[:sources] if verb == "ENV")
     for rest in fetching:
-        assert rest.startswith("--mount=type=cache,target=/root/.cache/pip")
+        assert rest.startswith("--mount=type=cache,target=/var/cache/pip")
         assert len(re.findall("pip install", rest)) == len(re.findall("pip install --constraint constraints.txt", rest))
     [last] = [rest for verb, rest in steps[sources:] if verb == "RUN" and "pip" in rest]
     assert "--no-deps --no-build-isolation" in last

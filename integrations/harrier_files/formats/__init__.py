@@ -21,7 +21,7 @@ class Format:
 
     name: str  # of files, in messages: "is no {name} that can be read"
     reader: str  # a module of this package, and its function
-    library: str | None = None  # that it needs
+    needs: str | None = None  # a module of another package
     plain: bool = False  # whether reading it is decoding it, for which no other process is needed
 
     def read(self, given: Given) -> Document:
@@ -54,10 +54,10 @@ _MANY = {"html": "HTML", "pdf": "a PDF", "epub": "an EPUB", "eml": "a message", 
 
 
 def check_installed(kind: str) -> None:
-    """Refuse a format whose library is missing."""
-    if library := DOCUMENTS[kind].library:
+    """Refuse a format for which a package is missing."""
+    if module := DOCUMENTS[kind].needs:
         try:
-            require(_MANY.get(kind, f"a {DOCUMENTS[kind].name}"), library)
+            require(_MANY.get(kind, f"a {DOCUMENTS[kind].name}"), module)
         except MissingExtra as error:  # the other files may be read
             raise Unreadable(f"is not read: {error}") from None
 
