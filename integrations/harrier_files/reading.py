@@ -151,6 +151,8 @@ class Reader:
         if kind != ZIP:
             yield self._document(name, called, kind, content)
             return
+        if self.is_one_record(called):  # by its name, which others rely on
+            raise Unreadable("is a zip archive, whatever its name says; rename it to .zip")
         suffixes = self.suffixes
         for member, stream in members(content, self.most):
             inside = f"{name}/{member}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from harrier_files import FileMemory, Source
 from harrier_files.files import LocalFile
 from ingesting import Hashing
 
-from harrier_core import Chunking, Index, IngestReport
+from harrier_core import Chunking, Index, IngestReport, Skipped
 from harrier_core.testing import MemoryStore
 
 
@@ -162,3 +163,16 @@ def test_a_name_that_is_not_utf_8(docs: Path, index: Index, memory: FileMemory) 
         [(_, reason)] = report.rejected
         assert "surrogate" in reason
     assert "docs/a.md" in stored(index)
+
+
+def test_an_archive_under_the_name_of_a_document(docs: Path, index: Index, memory: FileMemory) -> None:
+    """It is refused whole, deferred or not: of its members, only the first could be one record."""
+    with zipfile.ZipFile(docs / "report.pdf", "w") as archive:
+        archive.writestr("one.txt", "one")
+        archive.writestr("two.txt", "two")
+    reason = "is a zip archive, whatever its name says; rename it to .zip"
+    assert [each.reason for each in Source(docs) if isinstance(each, Skipped) and not each.blank] == [reason]
+    assert ingest(index, Source(docs), memory).rejected == [("docs/report.pdf", reason)]
+    (docs / "report.pdf").rename(docs / "report.zip")
+    assert ingest(index, Source(docs), memory).rejected == []
+    assert {"docs/report.zip/one.txt", "docs/report.zip/two.txt"} <= stored(index).keys()
