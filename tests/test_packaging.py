@@ -124,8 +124,6 @@ ROOMS: dict[str, set[str]] = {
     "key_values": set(),
     "memory": {"chunking", "embedder", "key_values", "records", "store", "types", "numpy"},
     "pacing": set(),
-    "lexical": set(),
-    "fusion": set(),
     "progress": {"extras", "records", "huggingface_hub"},
     "finishing": {"embedder", "errors", "memory", "pacing", "planning", "records", "store", "types", "numpy"},
     "ingest": {
