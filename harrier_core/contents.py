@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from harrier_core.checks import check_integer
+from harrier_core.closing import Closing
 from harrier_core.errors import SettingError, StoreMissing
 from harrier_core.filters import decided, parse
 from harrier_core.parts import store_of
@@ -15,8 +16,6 @@ from harrier_core.records import MOST_ID_BYTES
 from harrier_core.values import plain, unstorable
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from harrier_core.space import EmbeddingSpace
     from harrier_core.store import OpenStore, Stored, VectorStore
 
@@ -25,7 +24,7 @@ _REMOVED = 10_000  # records that are removed at once, where there may be any nu
 Where = Mapping[str, Any]
 
 
-class Contents:
+class Contents(Closing):
     """The records of a store, as they are stored, whichever model their vectors are of: no model is needed.
 
     An Index is its Contents as well. Any number of threads may use one at once.
@@ -157,14 +156,6 @@ class Contents:
     def close(self) -> None:
         """Close the store; what is stored stays."""
         self.store.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _removed(store: OpenStore, ids: Sequence[str]) -> int:

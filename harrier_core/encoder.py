@@ -9,8 +9,9 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar
 
+from harrier_core.closing import Closing
 from harrier_core.embedder import Embedder, Encoded, closed, listed
 from harrier_core.ending import refuse_at_end
 from harrier_core.errors import NotText, Problem, SettingError, raise_problems
@@ -22,8 +23,6 @@ from harrier_core.space import EmbeddingSpace
 from harrier_core.tasks import DEFAULT_TASK, Task
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from harrier_core.device import Placement
     from harrier_core.engine import Engine
     from harrier_core.stats import Stats
@@ -37,7 +36,7 @@ _digests: Shared[tuple[str, str]] = Shared()
 _counting = ProcessLock()
 
 
-class Encoder(Embedder):
+class Encoder(Embedder, Closing):
     """Text to vectors with one model, the roles kept apart: a query gets its instruction, a document none.
 
     It is a handful of settings: making one loads nothing, pickling or copying one carries the settings only, and
@@ -220,14 +219,6 @@ class Encoder(Embedder):
         """
         self._closed = True
         self._held.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     if not TYPE_CHECKING:  # it would hide a misspelt name from type checkers
 

@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
 from time import monotonic
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from harrier_core.closing import Closing
 from harrier_core.extras import require
 from harrier_core.records import IngestReport
 
@@ -69,7 +69,7 @@ class Pulse:
         return f"{chunks}, {speed:,.0f} tokens/s" if speed else chunks
 
 
-class ProgressBar:
+class ProgressBar(Closing):
     """A bar of tqdm's, in a terminal or a notebook, for the `on_progress` of an ingest. It is a context manager.
 
     The environment variable HF_HUB_DISABLE_PROGRESS_BARS turns it off.
@@ -97,14 +97,6 @@ class ProgressBar:
     def close(self) -> None:
         """Leave the bar as it is."""
         self._bar.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 @contextmanager

@@ -44,6 +44,7 @@ PUBLIC_ROOMS = {
     *(
         "blanks",
         "cache",
+        "closing",
         "diversity",
         "embedder",
         "encoder",
@@ -123,8 +124,9 @@ ROOMS: dict[str, set[str]] = {
     "intake": {"foreign", "given", "records", "store", "types"},
     "key_values": set(),
     "memory": {"chunking", "embedder", "key_values", "records", "store", "types", "numpy"},
+    "closing": set(),
     "pacing": set(),
-    "progress": {"extras", "records", "huggingface_hub"},
+    "progress": {"closing", "extras", "records", "huggingface_hub"},
     "finishing": {"embedder", "errors", "memory", "pacing", "planning", "records", "store", "types", "numpy"},
     "ingest": {
         *("chunking", "embedder", "ending", "errors", "filters", "finishing", "given", "intake", "key_values"),
@@ -138,7 +140,7 @@ ROOMS: dict[str, set[str]] = {
         *("embedder", "errors", "filters", "options", "passages", "records", "store", "tasks", "types"),
         "numpy",
     },
-    "contents": {"checks", "errors", "filters", "parts", "records", "space", "store", "values"},
+    "contents": {"closing", "checks", "errors", "filters", "parts", "records", "space", "store", "values"},
     "parts": {"embedder", "errors", "foreign", "opening", "store"},
     "verify": {"embedder", "errors", "records", "store", "numpy"},
     "index": {
@@ -174,7 +176,19 @@ ROOMS: dict[str, set[str]] = {
         *("token_rows",),
     },
     "encoder": {
-        *("device", "digests", "embedder", "ending", "engine", "errors", "extras", "foreign", "models", "requests"),
+        *(
+            "closing",
+            "device",
+            "digests",
+            "embedder",
+            "ending",
+            "engine",
+            "errors",
+            "extras",
+            "foreign",
+            "models",
+            "requests",
+        ),
         *("shared", "space", "stats", "tasks", "tokens"),
     },
     "blanks": {"embedder", "errors", "tasks", "types", "numpy"},

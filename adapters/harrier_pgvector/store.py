@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
+from harrier_core.closing import Closing
 from harrier_core.errors import SettingError, StoreMissing, StoreUnavailable, StoreUnsuitable
 from harrier_core.extras import require
 from harrier_core.indexes import Hnsw, IndexKind, checked_indexes
@@ -31,7 +32,7 @@ from harrier_pgvector.session import as_ours, transaction
 from harrier_pgvector.typed import keys_of
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    pass
 
 _PRECISIONS: dict[str, Precision] = {"float16": "halfvec", "float32": "vector"}
 
@@ -41,7 +42,7 @@ _SILENT: dict[str, Any] = {"precision": "float16", "retry_for": 60.0, "hnsw": No
 _INVOKER = 150_000  # the first version whose views can have the rights of whoever reads them
 
 
-class PgVectorStore:
+class PgVectorStore(Closing):
     """A table of chunks in Postgres. Making one connects to nothing; any number of threads may use it at once.
 
     A store pickles as its settings, the connection string with its password included. One over a pool does not.
@@ -219,14 +220,6 @@ class PgVectorStore:
         if self._connections is not None:
             self._connections.close()
         stop()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __getstate__(self) -> dict[str, Any]:
         if not isinstance(self._where, str | Path):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 from urllib.parse import urlencode
 
+from harrier_core.closing import Closing
 from harrier_core.errors import SettingError, StoreError, StoreMissing, StoreUnavailable, StoreUnsuitable
 from harrier_core.indexes import Hnsw, IndexKind
 from harrier_core.space import EmbeddingSpace
@@ -21,12 +22,10 @@ from harrier_qdrant.opened import OpenCollection
 from harrier_qdrant.schema import VECTOR, Damaged, Layout, Precision, Quantization, missing
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from qdrant_client import QdrantClient
 
 
-class QdrantStore:
+class QdrantStore(Closing):
     """A collection of chunks in Qdrant. Making one connects to nothing; any number of threads may use it at once.
 
     A store of a URL can be pickled: it carries its settings, the API key included, and connects anew.
@@ -197,14 +196,6 @@ class QdrantStore:
     def close(self) -> None:
         """Close connections; an embedded Qdrant ends with the last store that has its collection open."""
         self._backend.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __getstate__(self) -> dict[str, Any]:
         if self._unpicklable is not None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from psycopg import Connection, sql
 from psycopg_pool import ConnectionPool
 
 from harrier_core import Chunking
+from harrier_core.closing import Closing
 from harrier_core.errors import SettingError, StoreMissing
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.schema import Name
@@ -20,14 +21,12 @@ from harrier_pgvector.sync.session import named, run
 from harrier_pgvector.sync.status import SyncFailure, SyncStatus, status_of
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from harrier_core.space import EmbeddingSpace
 
 T = TypeVar("T")
 
 
-class TableSync:
+class TableSync(Closing):
     """A table of chunks that follows another table. Making one connects to nothing and declares nothing yet."""
 
     def __init__(
@@ -183,14 +182,6 @@ class TableSync:
     def close(self) -> None:
         """Close our own connections."""
         self._connections.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __str__(self) -> str:
         return ".".join(self._target)
