@@ -51,6 +51,8 @@ class Source:
         format: The format of all files, whatever they are called; one of FORMATS.
         name: What the ids of files begin with, in place of the folder's name, so that it may lie anywhere.
         most: The largest file that is read, in bytes, and the largest row.
+        encoding: Of texts that are neither UTF-8 nor say what they are.
+        readers: Commands of the user's that read files, as `harrier_files.commands` parses them.
         include: Read only files in folders that match one of these patterns, which are those of .gitignore; hidden ones
             whose dot the pattern has, and files of any suffix.
         exclude: Do not read what matches one of these.
