@@ -1,7 +1,9 @@
 """A proxy between a client and a server of this machine: it counts turnarounds, and may hold everything up.
 
-A turnaround is what a client waits for: it has sent something, and the server has answered. However many messages a
-client sends before it waits, they are one. Run as a program it has a process of its own, for measurements:
+A turnaround is what a client waits for: it has sent something, and an answer has reached it. However many messages a
+client sends before that, they are one; so whoever counts sets a `delay` that is longer than the client takes to send
+them, as a server may answer the first before the last is sent. Run as a program it has a process of its own, for
+measurements:
 
     python turnarounds.py PORT-OR-SOCKET DELAY     prints its port, and ends with its standard input
 """
@@ -15,14 +17,18 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 
+def _nothing() -> None:
+    """Note that something was read or written: nothing is counted there."""
+
+
 class Proxy:
-    """Forwards connections to a port, or to a Unix socket; each way takes half of the delay."""
+    """Forwards connections to a port, or to a Unix socket; each way takes half of the delay, which may change."""
 
     def __init__(self, server: int | str, delay: float = 0.0) -> None:
         self.port = 0
         self.turnarounds = 0  # of all connections
+        self.delay = delay
         self._server = server
-        self._delay = delay / 2
 
     async def serve(self, started: Callable[[], object], until: Callable[[], Awaitable[object]]) -> None:
         """Listen, and call `started`, until something is over."""
@@ -50,8 +56,8 @@ class Proxy:
 
         try:
             await asyncio.gather(
-                self._forward(reader, to_server, asks),
-                self._forward(from_server, writer, answers),
+                self._forward(reader, to_server, read=asks),
+                self._forward(from_server, writer, written=answers),
                 return_exceptions=True,
             )
         except asyncio.CancelledError:  # of the end of the program, about which the streams would log
@@ -61,7 +67,12 @@ class Proxy:
                 each.transport.abort()
 
     async def _forward(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: Callable[[], None]
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        read: Callable[[], None] = _nothing,
+        written: Callable[[], None] = _nothing,
     ) -> None:
         held: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
@@ -74,14 +85,15 @@ class Proxy:
                 if not data:
                     writer.close()
                     return
+                written()
                 writer.write(data)
                 await writer.drain()
 
         sending = asyncio.ensure_future(send())
         while data := await reader.read(1 << 20):
-            seen()
-            held.put_nowait((loop.time() + self._delay, data))
-        held.put_nowait((loop.time() + self._delay, b""))
+            read()
+            held.put_nowait((loop.time() + self.delay / 2, data))
+        held.put_nowait((loop.time() + self.delay / 2, b""))
         await sending
 
 

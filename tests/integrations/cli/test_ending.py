@@ -86,8 +86,10 @@ def test_an_ingest_ends_as_after_ctrl_c(
             time.sleep(0.05)
         said = ended(child)
     assert "Traceback" not in said
-    assert said.startswith("error: interrupted; ")
-    assert "chunks of this run are known to be stored" in said
+    assert said.count("\n") - said.count("ingesting: ") == 1  # beside a line of progress every ten seconds
+    last = said.splitlines()[-1]
+    assert last.startswith("error: interrupted; ")
+    assert "chunks of this run are known to be stored" in last
     assert postgres_of(tmp_path) is None
     with pytest.raises(ProcessLookupError):
         os.kill(server, 0)
