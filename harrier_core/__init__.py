@@ -48,12 +48,25 @@ from harrier_core.errors import (
 from harrier_core.index import Index
 from harrier_core.indexes import Hnsw, IndexKind
 from harrier_core.ingest import Pruning
+from harrier_core.lexical import Terms
 from harrier_core.opening import open_store, open_stores
-from harrier_core.query import Search
+from harrier_core.query import Mode, Search, WordSearch
 from harrier_core.records import Chunk, Deferred, IngestReport, Match, Record, Skipped, VerifyReport
+from harrier_core.reranking import Diverse, Reranker
 from harrier_core.space import EmbeddingSpace
 from harrier_core.stats import Stats
-from harrier_core.store import Facts, Hashes, Neighbours, OpenStore, Split, Stored, VectorStore, Write, Written
+from harrier_core.store import (
+    Facts,
+    Hashes,
+    Neighbours,
+    OpenStore,
+    Split,
+    Stored,
+    VectorStore,
+    Worded,
+    Write,
+    Written,
+)
 from harrier_core.tasks import Task
 
 __all__ = [
@@ -64,6 +77,7 @@ __all__ = [
     "Contents",
     "Deferred",
     "DeviceError",
+    "Diverse",
     "Embedder",
     "EmbeddingSpace",
     "EmptyText",
@@ -84,6 +98,7 @@ __all__ = [
     "InvalidText",
     "Match",
     "MissingExtra",
+    "Mode",
     "ModelDamaged",
     "ModelError",
     "ModelNotFound",
@@ -98,6 +113,7 @@ __all__ = [
     "ProcessEnding",
     "Pruning",
     "Record",
+    "Reranker",
     "RoleWarning",
     "Search",
     "SettingError",
@@ -114,9 +130,12 @@ __all__ = [
     "Stored",
     "Task",
     "TaskError",
+    "Terms",
     "TextTooLong",
     "VectorStore",
     "VerifyReport",
+    "WordSearch",
+    "Worded",
     "Write",
     "Written",
     "WrongSpace",

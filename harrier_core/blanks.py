@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harrier_core.embedder import Embedder, listed
+from harrier_core.embedder import Embedder
 from harrier_core.errors import positions_of_all
+from harrier_core.texts import listed
 
 if TYPE_CHECKING:
     from harrier_core.tasks import Task

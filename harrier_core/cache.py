@@ -15,10 +15,11 @@ from dataclasses import asdict
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from harrier_core.embedder import Around, Encoded, listed
+from harrier_core.embedder import Around, Encoded
 from harrier_core.encoder import Encoder
 from harrier_core.errors import positions_of_all
 from harrier_core.key_values import KeyValues
+from harrier_core.texts import listed
 
 if TYPE_CHECKING:
     import numpy as np

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from harrier_core.checks import check_integer
 from harrier_core.closing import Closing
-from harrier_core.errors import SettingError, StoreMissing
+from harrier_core.errors import SettingError, StoreMissing, StoreUnsuitable
 from harrier_core.filters import decided, parse
 from harrier_core.parts import store_of
 from harrier_core.records import MOST_ID_BYTES
+from harrier_core.store import Worded
 from harrier_core.values import plain, unstorable
 
 if TYPE_CHECKING:
@@ -151,11 +152,27 @@ class Contents(Closing):
         """Build what searches need, once loads are over, unless somebody else loads or builds."""
         self._opened().build_indexes()
 
+    def add_keywords(self, on_progress: Callable[[int], None] | None = None) -> None:
+        """Give all chunks their words, for searches with mode="keyword" or "hybrid"; where they have them, do nothing.
+
+        It needs no model, and others may search and write meanwhile. After a crash the next call goes on from there.
+        on_progress: called with the number of chunks that have their words so far.
+        """
+        store = self._opened()
+        if not isinstance(store, Worded):
+            raise StoreUnsuitable(f"{self.store} cannot hold the words of its chunks")
+        if not store.has_keywords():
+            store.add_keywords(on_progress or _ignore)
+
     # -- life
 
     def close(self) -> None:
         """Close the store; what is stored stays."""
         self.store.close()
+
+
+def _ignore(chunks: int) -> None:
+    """Tell nobody."""
 
 
 def _removed(store: OpenStore, ids: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from harrier_core.errors import EncoderClosed, NotText, Problem, raise_problems, too_long
+from harrier_core.errors import EncoderClosed, raise_problems, too_long
 from harrier_core.stats import span
 
 if TYPE_CHECKING:
@@ -198,11 +198,3 @@ def refuse_too_long(embedder: Embedder, texts: Sequence[str]) -> None:
     long = [at for at, text in enumerate(texts) if len(text.encode()) > room]  # a token is a byte at least
     counts = zip(long, embedder.count_tokens([texts[at] for at in long]), strict=True)
     raise_problems([too_long(at, tokens, most) for at, tokens in counts if tokens > most])
-
-
-def listed(texts: object) -> list[Any]:
-    """Return the texts as a list; one string is refused, for it would be taken for a list of letters."""
-    if isinstance(texts, Iterable) and not isinstance(texts, str | bytes):
-        return list(texts)
-    reason = f"is missing: a list of texts belongs here, not {type(texts).__name__}; put a single text in a list"
-    raise NotText([Problem(0, NotText, reason)])

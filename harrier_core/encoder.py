@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar
 
 from harrier_core.closing import Closing
-from harrier_core.embedder import Embedder, Encoded, closed, listed
+from harrier_core.embedder import Embedder, Encoded, closed
 from harrier_core.ending import refuse_at_end
 from harrier_core.errors import NotText, Problem, SettingError, raise_problems
 from harrier_core.extras import require_encoding
@@ -21,6 +21,7 @@ from harrier_core.models import Model, identify, open_model, refuse_changed, wei
 from harrier_core.shared import Held, Lease, ProcessLock, Shared
 from harrier_core.space import EmbeddingSpace
 from harrier_core.tasks import DEFAULT_TASK, Task
+from harrier_core.texts import listed
 
 if TYPE_CHECKING:
     from harrier_core.device import Placement
@@ -125,7 +126,7 @@ class Encoder(Embedder, Closing):
     def count_tokens(self, texts: Iterable[str]) -> list[int]:
         """How many tokens each text has as a document, end token included, however long it is."""
         prompt = self._model.prompts.document  # before the tokenizer is imported, which may not be installed
-        from harrier_core.tokens import unusable
+        from harrier_core.texts import unusable
 
         given = listed(texts)
         raise_problems(list(unusable(given)))

@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from harrier_core.checks import check_integer, shown
-from harrier_core.diversity import check_relevance, diverse
 from harrier_core.errors import SettingError
 from harrier_core.filters import Condition
-from harrier_core.query import Search
+from harrier_core.query import Mode, Search
 from harrier_core.records import Match
+from harrier_core.reranking import Diverse, Reranker, reranked
 
 if TYPE_CHECKING:
     from harrier_core.types import Vectors
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 Expand = int | Literal["record"]
 
 _MOST = 2**31  # beyond it the stores have errors of their own
+
+# How many each of two lists has for one of k: what is in a middle place of both may be in a front place of one. They
+# grow by steps, so that the pages of a search are mostly those of one list.
+_DEPTH, _LEAST_DEPTH, _STEP = 4, 50, 4
+_AMONG = 50  # by default, of which a reranker chooses
+
+_MODES: tuple[str, ...] = get_args(Mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +42,10 @@ class Options:
     ef: int | None = None
     expand: Expand = 0
     with_vectors: bool = False
-    among: int | None = None  # choose the k from so many, so that they say different things
-    relevance: float = 1.0
+    mode: Mode = "dense"
+    keyword_weight: float | None = None  # of the list of words beside that of vectors; None depends on the query
+    rerank: Reranker | Diverse | None = None
+    among: int | None = None  # of how many `rerank` chooses
 
     def __post_init__(self) -> None:
         if type(self.k) is not int or self.k < 1:
@@ -52,24 +61,75 @@ class Options:
         if self.expand != "record" and (type(self.expand) is not int or self.expand < 0):
             raise SettingError(f"expand must be 'record' or an integer of at least 0, got {shown(self.expand)}")
         self._check_min_score()
-        if self.among is not None:
-            check_relevance(self.relevance)
+        self._check_mode()
+        self._check_rerank()
 
     def _check_min_score(self) -> None:
         least: object = self.min_score
         if least is not None and (isinstance(least, bool) or not isinstance(least, Real) or math.isnan(least)):
             raise SettingError(f"min_score must be a number, got {shown(least)}")
 
+    def _check_mode(self) -> None:
+        if self.mode not in _MODES:
+            raise SettingError(f"mode must be one of {', '.join(map(repr, _MODES))}, got {self.mode!r}")
+        weight: object = self.keyword_weight
+        if weight is None:
+            return
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise SettingError(f"keyword_weight must be a number of at least 0, got {shown(weight)}")
+        if self.mode != "hybrid":
+            raise SettingError(f"keyword_weight needs mode='hybrid', got mode={self.mode!r}")
+
+    def _check_rerank(self) -> None:
+        chooser: object = self.rerank
+        if chooser is None:
+            if self.among is not None:
+                raise SettingError("among needs rerank, got among alone")
+        elif isinstance(chooser, type) or not isinstance(chooser, Diverse | Reranker):
+            raise SettingError(f"rerank must be an object with scores(query, texts), got {_kind(chooser)}")
+
+    @property
+    def by_vector(self) -> bool:
+        """Return whether queries need their vectors."""
+        return self.mode != "keyword"
+
+    @property
+    def wants_vectors(self) -> bool:
+        """Return whether matches must carry their vectors."""
+        return self.with_vectors or isinstance(self.rerank, Diverse)
+
+    @property
+    def depth(self) -> int:
+        """Return how many matches to ask of a store, of each list."""
+        among = 0 if self.rerank is None else _AMONG if self.among is None else self.among
+        last = self.k + self.offset
+        if self.mode != "hybrid":
+            return max(last, among)
+        depth = _LEAST_DEPTH
+        while depth < max(_DEPTH * last, among):
+            depth *= _STEP
+        return min(depth, _MOST - 1)
+
     def search(self, vectors: Vectors) -> Search:
         """Return what to ask of a store for these queries."""
-        diverse = self.among is not None
-        k = max(self.k, self.among or 0) + self.offset
-        return Search(vectors, k, self.where, self.exact, self.with_vectors or diverse, self.ef)
+        return Search(vectors, self.depth, self.where, self.exact, self.wants_vectors, self.ef)
 
-    def chosen(self, found: Sequence[Match]) -> list[Match]:
+    def chosen(self, query: str, found: Sequence[Match]) -> list[Match]:
         """Return those of one query's matches, best first, that the caller wants."""
+        last = self.offset + self.k
+        if self.rerank is None:
+            return self._good(found)[self.offset : last]
+        among = list(found[: max(_AMONG if self.among is None else self.among, last)])
+        if isinstance(self.rerank, Diverse):
+            return reranked(query, self._good(among), last, self.rerank)[self.offset :]
+        return self._good(reranked(query, among, last, self.rerank))[self.offset :]
+
+    def _good(self, found: Sequence[Match]) -> list[Match]:
+        """Those with a score that is high enough."""
         least = self.min_score
-        kept = [match for match in found if least is None or match.score >= least]
-        if self.among is not None:
-            return diverse(kept, self.k, self.relevance)
-        return kept[self.offset : self.offset + self.k]
+        return [match for match in found if least is None or match.score >= least]
+
+
+def _kind(value: object) -> str:
+    """What was given in place of an object: a class, or something of another one."""
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__

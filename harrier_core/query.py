@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from harrier_core.filters import Condition
+from harrier_core.lexical import Terms
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+# By meaning, by word, or by both.
+Mode = Literal["dense", "keyword", "hybrid"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,3 +27,14 @@ class Search:
     exact: bool = False  # compare all chunks, also where there is an index
     with_vectors: bool = False  # matches carry their own
     ef: int | None = None  # how many candidates an HNSW index keeps in sight; None: the store's own choice
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WordSearch:
+    """Queries that are answered together, by their words and perhaps by their vectors as well."""
+
+    terms: Sequence[Terms]  # of each query
+    k: int
+    where: Condition | None = None
+    with_vectors: bool = False
+    near: Search | None = None  # as many queries, to be answered by their vectors in the same round trip

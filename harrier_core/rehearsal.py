@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 
-from harrier_core.embedder import Around, Encoded, listed, refuse_too_long
+from harrier_core.embedder import Around, Encoded, refuse_too_long
 from harrier_core.errors import StoreMissing
 from harrier_core.filters import Condition
 from harrier_core.key_values import KeyValues
 from harrier_core.store import Hashes, IngestStore, Stored, Write, Written
+from harrier_core.texts import listed
 
 
 class Measuring(Around):

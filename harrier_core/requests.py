@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harrier_core.calls import Call
-from harrier_core.embedder import Encoded, listed
+from harrier_core.embedder import Encoded
 from harrier_core.errors import Problem, SettingError, raise_problems
+from harrier_core.texts import listed, unusable
 from harrier_core.token_rows import Row, split, unique, windows
-from harrier_core.tokens import Tokens, unusable
+from harrier_core.tokens import Tokens
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

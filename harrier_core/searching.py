@@ -1,17 +1,21 @@
-"""What an Index finds: queries to vectors, vectors to matches."""
+"""What an Index finds: queries to vectors and words, those to matches."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from harrier_core.errors import SettingError
+from harrier_core.errors import SettingError, raise_problems
 from harrier_core.filters import parse
 from harrier_core.options import Expand, Options
 from harrier_core.passages import expanded
+from harrier_core.query import Mode
+from harrier_core.ranking import ranked, worded
+from harrier_core.reranking import Diverse, Reranker
+from harrier_core.texts import listed, unusable
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -27,14 +31,45 @@ log = logging.getLogger(__name__)
 Where = Mapping[str, Any]
 
 
+class Near(TypedDict, total=False):
+    """The keywords of every search; `Searching` says what they mean."""
+
+    offset: int
+    min_score: float | None
+    exact: bool
+    ef: int | None
+    expand: Expand
+
+
+class Asked(Near, total=False):
+    """Those of a search by text."""
+
+    mode: Mode
+    keyword_weight: float | None
+
+
+class Wanted(Asked, total=False):
+    """Those of a search by text whose matches may be put in another order."""
+
+    rerank: Reranker | Diverse | None
+    among: int | None
+
+
 class Searching(ABC):
     """The searches of an Index. The instruction is on every query.
 
     All of them take these keywords. where: conditions on metadata, as in `harrier_core.filters`: {"lang": "fr",
-    "year": {"$gte": 2020}}. min_score: leave out matches with a lower score. exact: compare all chunks, also where
-    there is an index. ef: how many candidates the HNSW index keeps in sight; more find more, and take longer. expand:
-    give each match the chunks around it in `around` and `passage`, so many on either side, or "record" for all of its
-    record.
+    "year": {"$gte": 2020}}. offset: leave out the first so many, for a second page. min_score: leave out matches with a
+    lower score. exact: compare all chunks, also where there is an index. ef: how many candidates the HNSW index keeps
+    in sight; more find more, and take longer. expand: give each match the chunks around it in `around` and `passage`,
+    so many on either side, or "record" for all of its record.
+
+    Searches by text take these as well. mode: "dense" finds by meaning, "keyword" by word and without the model, and
+    "hybrid" by both; the last two need a store made with `keywords=True`, or `add_keywords`. A match's score is its
+    cosine in "dense", BM25 in "keyword", and in "hybrid" its share of the best possible places in both lists, from 0
+    to 1. keyword_weight: how much the list of words counts in "hybrid", where that of vectors counts 1; without it 0.5,
+    and 3 if the query has a code, such as a part number. rerank: what puts the `among` (50) best in another order: a
+    `Reranker`, whose number is then a match's score, or `Diverse`.
     """
 
     encoder: Embedder
@@ -50,17 +85,13 @@ class Searching(ABC):
         where: Where | None = None,
         *,
         task: str | Task | None = None,
-        offset: int = 0,
-        min_score: float | None = None,
-        exact: bool = False,
-        ef: int | None = None,
-        expand: Expand = 0,
+        **wanted: Unpack[Wanted],
     ) -> list[Match]:
-        """Return the k chunks nearest to a query, best first, encoded for `task` or the encoder's own.
+        """Return the k chunks that answer a query best, best first; it is encoded for `task` or the encoder's own.
 
-        offset: leave out the first so many, for a second page. See `Searching` for the other keywords.
+        See `Searching` for the other keywords.
         """
-        [matches] = self._found([query], task, Options(k, parse(where), offset, min_score, exact, ef, expand))
+        [matches] = self._found([query], task, _options(k, where, wanted, Wanted))
         return matches
 
     def search_many(
@@ -70,14 +101,10 @@ class Searching(ABC):
         where: Where | None = None,
         *,
         task: str | Task | None = None,
-        offset: int = 0,
-        min_score: float | None = None,
-        exact: bool = False,
-        ef: int | None = None,
-        expand: Expand = 0,
+        **wanted: Unpack[Wanted],
     ) -> list[list[Match]]:
         """Return what `search` does for each query; they are encoded together, and the store is asked once."""
-        return self._found(queries, task, Options(k, parse(where), offset, min_score, exact, ef, expand))
+        return self._found(queries, task, _options(k, where, wanted, Wanted))
 
     def search_diverse(
         self,
@@ -88,17 +115,14 @@ class Searching(ABC):
         task: str | Task | None = None,
         among: int = 20,
         relevance: float = 0.5,
-        min_score: float | None = None,
-        exact: bool = False,
-        ef: int | None = None,
-        expand: Expand = 0,
+        **asked: Unpack[Asked],
     ) -> list[Match]:
-        """Return k of the `among` nearest chunks, chosen so that they say different things.
+        """Return k of the `among` best chunks, chosen so that they say different things.
 
-        relevance: 1 looks at nearness to the query only, 0 at difference only (maximal marginal relevance). See
-        `Searching` for the other keywords.
+        It is `search` with `rerank=Diverse(relevance)`: 1 looks at scores only, 0 at difference only. See `Searching`
+        for the other keywords.
         """
-        diverse = Options(k, parse(where), 0, min_score, exact, ef, expand, among=among, relevance=relevance)
+        diverse = _options(k, where, asked, Asked, rerank=Diverse(relevance), among=among)
         [matches] = self._found([query], task, diverse)
         return matches
 
@@ -108,19 +132,14 @@ class Searching(ABC):
         k: int = 5,
         where: Where | None = None,
         *,
-        offset: int = 0,
-        min_score: float | None = None,
-        exact: bool = False,
-        ef: int | None = None,
-        expand: Expand = 0,
         with_vectors: bool = False,
+        **near: Unpack[Near],
     ) -> list[list[Match]]:
         """Return what `search` does for queries that were encoded before, one a row, by an encoder of the same space.
 
         with_vectors: matches carry their own, as `diversity.diverse` needs them. See `Searching` for the others.
         """
-        options = Options(k, parse(where), offset, min_score, exact, ef, expand, with_vectors)
-        return self._near(vectors, options)
+        return self._near(vectors, _options(k, where, near, Near, with_vectors=with_vectors))
 
     async def asearch(
         self,
@@ -129,14 +148,10 @@ class Searching(ABC):
         where: Where | None = None,
         *,
         task: str | Task | None = None,
-        offset: int = 0,
-        min_score: float | None = None,
-        exact: bool = False,
-        ef: int | None = None,
-        expand: Expand = 0,
+        **wanted: Unpack[Wanted],
     ) -> list[Match]:
         """Return what `search` does, without holding up the event loop."""
-        [matches] = await self._afound([query], task, Options(k, parse(where), offset, min_score, exact, ef, expand))
+        [matches] = await self._afound([query], task, _options(k, where, wanted, Wanted))
         return matches
 
     async def asearch_many(
@@ -146,14 +161,10 @@ class Searching(ABC):
         where: Where | None = None,
         *,
         task: str | Task | None = None,
-        offset: int = 0,
-        min_score: float | None = None,
-        exact: bool = False,
-        ef: int | None = None,
-        expand: Expand = 0,
+        **wanted: Unpack[Wanted],
     ) -> list[list[Match]]:
         """Return what `search_many` does, without holding up the event loop."""
-        return await self._afound(queries, task, Options(k, parse(where), offset, min_score, exact, ef, expand))
+        return await self._afound(queries, task, _options(k, where, wanted, Wanted))
 
     async def asearch_diverse(
         self,
@@ -164,13 +175,10 @@ class Searching(ABC):
         task: str | Task | None = None,
         among: int = 20,
         relevance: float = 0.5,
-        min_score: float | None = None,
-        exact: bool = False,
-        ef: int | None = None,
-        expand: Expand = 0,
+        **asked: Unpack[Asked],
     ) -> list[Match]:
         """Return what `search_diverse` does, without holding up the event loop."""
-        diverse = Options(k, parse(where), 0, min_score, exact, ef, expand, among=among, relevance=relevance)
+        diverse = _options(k, where, asked, Asked, rerank=Diverse(relevance), among=among)
         [matches] = await self._afound([query], task, diverse)
         return matches
 
@@ -180,35 +188,53 @@ class Searching(ABC):
         k: int = 5,
         where: Where | None = None,
         *,
-        offset: int = 0,
-        min_score: float | None = None,
-        exact: bool = False,
-        ef: int | None = None,
-        expand: Expand = 0,
         with_vectors: bool = False,
+        **near: Unpack[Near],
     ) -> list[list[Match]]:
         """Return what `search_vectors` does, without holding up the event loop."""
-        options = Options(k, parse(where), offset, min_score, exact, ef, expand, with_vectors)
+        options = _options(k, where, near, Near, with_vectors=with_vectors)
         return await asyncio.to_thread(self._near, vectors, options)
 
     # -- options were checked and the store is open before the model runs
 
     def _found(self, queries: Iterable[str], task: str | Task | None, options: Options) -> list[list[Match]]:
         store = self._opened()
-        return _matches(store, self.encoder.encode_queries(queries, task=task), options)
+        texts = _texts(queries, store, options)
+        vectors = self.encoder.encode_queries(texts, task=task) if options.by_vector else None
+        return _matches(store, texts, vectors, options)
 
     async def _afound(self, queries: Iterable[str], task: str | Task | None, options: Options) -> list[list[Match]]:
         store = await asyncio.to_thread(self._opened)
-        vectors = await self.encoder.aencode_queries(queries, task=task)
-        return await asyncio.to_thread(_matches, store, vectors, options)
+        texts = _texts(queries, store, options)
+        vectors = await self.encoder.aencode_queries(texts, task=task) if options.by_vector else None
+        return await asyncio.to_thread(_matches, store, texts, vectors, options)
 
     def _near(self, vectors: ArrayLike, options: Options) -> list[list[Match]]:
         store = self._opened()
-        return _matches(store, _rows(vectors, self.encoder.dimensions), options)
+        rows = _rows(vectors, self.encoder.dimensions)
+        return _matches(store, [""] * len(rows), rows, options)
 
 
-def _matches(store: OpenStore, vectors: Vectors, options: Options) -> list[list[Match]]:
-    found = [options.chosen(each) for each in store.search(options.search(vectors))]
+def _options(k: int, where: Where | None, given: Mapping[str, Any], taken: type, **own: Any) -> Options:  # noqa: ANN401
+    """The options of a search that takes the keywords of a TypedDict, and those of its own."""
+    if unknown := given.keys() - taken.__annotations__:
+        raise TypeError(f"a search got an unexpected keyword argument {min(unknown)!r}")
+    return Options(k, parse(where), **given, **own)
+
+
+def _texts(queries: Iterable[str], store: OpenStore, options: Options) -> Sequence[str]:
+    """The queries; what is wrong with them an encoder finds, if one is asked."""
+    texts = listed(queries)
+    if options.mode != "dense":
+        raise_problems(list(unusable(texts)))
+        worded(store)
+    return texts
+
+
+def _matches(store: OpenStore, texts: Sequence[str], vectors: Vectors | None, options: Options) -> list[list[Match]]:
+    found = [
+        options.chosen(query, each) for query, each in zip(texts, ranked(store, texts, vectors, options), strict=True)
+    ]
     log.debug("%d queries answered with %d matches", len(found), sum(map(len, found)))
     return expanded(found, options.expand, store)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from harrier_core.filters import Condition
-from harrier_core.query import Search
+from harrier_core.query import Search, WordSearch
 from harrier_core.records import Chunk, Match
 from harrier_core.space import EmbeddingSpace
 
@@ -117,6 +117,7 @@ class Facts:
     bytes: int | None = None
     health: str = "fine"
     records: int | None = None
+    keywords: bool | None = None  # whether it can be searched by word
 
 
 class IngestStore(Protocol):
@@ -195,6 +196,36 @@ class Neighbours(Protocol):
 
     def neighbours(self) -> list[VectorStore]:
         """Return the kit's stores that are there, in the order of their names; the store itself if it is there."""
+
+
+Lists = tuple[Sequence[Match], Sequence[Match]]  # of one query: found by words, and by vector
+
+
+@runtime_checkable
+class Worded(Protocol):
+    """An open store that can hold the words of its chunks beside their vectors, if it was made with `keywords=True`.
+
+    Words are a function of a chunk's text (`harrier_core.lexical`), and are written with it.
+    """
+
+    def has_keywords(self) -> bool:
+        """Return whether its chunks have their words."""
+
+    def search_words(self, search: WordSearch) -> list[Lists]:
+        """Return for each query the k chunks with the highest BM25 of its terms, and those that `near` asks for.
+
+        A match by words has that for its score, and no cosine. How rare a term is, is that of the whole store, whatever
+        the condition. Raise StoreUnsuitable if chunks do not have their words.
+        """
+
+    def add_keywords(self, tell: Callable[[int], None]) -> None:
+        """Give all chunks their words, beside readers and writers; begun again after a crash, it goes on.
+
+        Call `tell` with the number of chunks that have them so far.
+        """
+
+    def wrong_keywords(self) -> Iterator[Chunk]:
+        """Yield the chunks whose words are not those of their texts."""
 
 
 @runtime_checkable

@@ -15,7 +15,7 @@ from typing import Any
 
 from tokenizers import Encoding, Tokenizer
 
-from harrier_core.errors import EmptyText, InvalidText, ModelDamaged, ModelWarning, NotText, Problem, too_long
+from harrier_core.errors import ModelDamaged, ModelWarning, Problem, too_long
 from harrier_core.models import Model
 from harrier_core.token_rows import windows
 
@@ -229,21 +229,3 @@ def _promised_id(tokenizer: Tokenizer, config: dict[str, Any], name: str) -> int
     token = config.get(name)
     content = token.get("content") if isinstance(token, dict) else token
     return tokenizer.token_to_id(content) if isinstance(content, str) else None
-
-
-def unusable(texts: Sequence[object]) -> Iterator[Problem]:
-    """What is wrong with texts that cannot be tokenized."""
-    for position, text in enumerate(texts):
-        if not isinstance(text, str):
-            yield Problem(position, NotText, f"is {type(text).__name__}, not str; pass its text")
-        elif not text.strip():
-            yield Problem(position, EmptyText, "is empty or blank, which has no meaning to embed; leave it out")
-        elif not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                reason = (
-                    f"has a lone surrogate (U+{ord(text[error.start]):04X}) at character {error.start}, which is half "
-                    "a character; decode its source again, with errors='replace' if need be"
-                )
-                yield Problem(position, InvalidText, reason)

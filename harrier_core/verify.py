@@ -12,7 +12,7 @@ import numpy as np
 from harrier_core.embedder import Embedder
 from harrier_core.errors import InputError
 from harrier_core.records import VerifyReport, text_hash
-from harrier_core.store import Audited, OpenStore, Stored
+from harrier_core.store import Audited, OpenStore, Stored, Worded
 
 _WINDOW = 256  # chunks, of which as many as are in the sample are encoded together
 # Half precision, or int8 in a database, changes a vector's length by less.
@@ -45,6 +45,9 @@ def verify(
         _encode(encoder, sampled, report)
         if on_progress:
             on_progress(replace(report, problems=report.problems.copy()))
+    if isinstance(store, Worded) and store.has_keywords():
+        for chunk in store.wrong_keywords():
+            report.problems.append((chunk.record_id, f"has words that are not its text's (chunk {chunk.number})"))
     return report
 
 

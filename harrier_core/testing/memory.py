@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from harrier_core.errors import SettingError, StoreMissing, WrongSpace
+from harrier_core.errors import SettingError, StoreMissing, StoreUnsuitable, WrongSpace
 from harrier_core.filters import Condition, meets
-from harrier_core.query import Search
+from harrier_core.lexical import Terms, document_terms
+from harrier_core.query import Search, WordSearch
 from harrier_core.records import Chunk, Match
 from harrier_core.space import EmbeddingSpace
-from harrier_core.store import Facts, Hashes, Stored, Write, Written
+from harrier_core.store import Facts, Hashes, Lists, Stored, Write, Written
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,7 +25,10 @@ if TYPE_CHECKING:
 class MemoryStore:
     """A VectorStore without a database. There is nothing between it and what is stored: it opens itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keywords: bool = False) -> None:
+        """Take the settings of a new one. keywords: keep the words of chunks, to find them by."""
+        self._keywords = keywords
+        self._words: dict[bytes, Terms] = {}  # of texts, by their hashes
         self._lock = threading.Lock()
         self._space: EmbeddingSpace | None = None
         self._stored: dict[str, dict[int, tuple[Chunk, NDArray[np.float32]]]] = {}
@@ -48,7 +54,7 @@ class MemoryStore:
         """Return its space and size."""
         if self._space is None:
             raise _missing()
-        return Facts(self._space, self.count(), records=len(list(self.record_ids())))
+        return Facts(self._space, self.count(), records=len(list(self.record_ids())), keywords=self._keywords)
 
     def drop(self) -> None:
         """Forget everything, the space as well."""
@@ -121,6 +127,41 @@ class MemoryStore:
             for row, own in zip(cosines, found, strict=True)
         ]
 
+    def has_keywords(self) -> bool:
+        """Return whether it keeps the words of chunks."""
+        return self._keywords
+
+    def add_keywords(self, tell: Callable[[int], None]) -> None:
+        """Keep the words of chunks from now on."""
+        self._keywords = True
+        tell(self.count())
+
+    def wrong_keywords(self) -> Iterator[Chunk]:
+        """Yield none: they are made of the texts when they are asked for."""
+        return iter(())
+
+    def search_words(self, search: WordSearch) -> list[Lists]:
+        """Compare all of them."""
+        if not self._keywords:
+            raise StoreUnsuitable("this store keeps no words; make it with keywords=True")
+        near = [[] for _ in search.terms] if search.near is None else self.search(search.near)
+        every = list(self.read())
+        terms = [self._terms(each.chunk) for each in every]
+        rarity = _rarity(terms)
+        met = [at for at, each in enumerate(every) if meets(each.chunk.metadata, search.where)]
+        found = []
+        for asked in search.terms:
+            scores = ((_bm25(asked, terms[at], rarity), at) for at in met)
+            best = sorted(((score, at) for score, at in scores if score), key=lambda each: -each[0])
+            found.append([_worded(every[at], score, search) for score, at in best[: search.k]])
+        return list(zip(found, near, strict=True))
+
+    def _terms(self, chunk: Chunk) -> Mapping[int, float]:
+        if chunk.text_hash not in self._words:
+            self._words[chunk.text_hash] = document_terms(chunk.text)
+        words = self._words[chunk.text_hash]
+        return dict(zip(words.ids, words.weights, strict=True))
+
     def read(
         self,
         record_ids: Sequence[str] | None = None,
@@ -150,6 +191,22 @@ class MemoryStore:
 
 def _missing() -> StoreMissing:
     return StoreMissing("there is nothing in this store; ingest something into it first")
+
+
+def _rarity(terms: Sequence[Mapping[int, float]]) -> Mapping[int, float]:
+    """The inverse document frequency of each term, as Lucene and Qdrant have it."""
+    number = len(terms)
+    chunks = Counter(term for own in terms for term in own)
+    return {term: math.log(1 + (number - with_it + 0.5) / (with_it + 0.5)) for term, with_it in chunks.items()}
+
+
+def _bm25(asked: Terms, own: Mapping[int, float], rarity: Mapping[int, float]) -> float:
+    shared = ((term, boost) for term, boost in zip(asked.ids, asked.weights, strict=True) if term in own)
+    return sum(boost * rarity[term] * own[term] for term, boost in shared)
+
+
+def _worded(stored: Stored, score: float, search: WordSearch) -> Match:
+    return Match(stored.chunk, score, None, stored.vector if search.with_vectors else None)
 
 
 def _match(stored: Stored, cosine: float, *, with_vector: bool) -> Match:

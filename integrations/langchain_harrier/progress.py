@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from harrier_core.embedder import listed
 from harrier_core.errors import positions_of_all
 from harrier_core.extras import require
 from harrier_core.progress import Progress, ProgressBar
+from harrier_core.texts import listed
 
 # Texts between two steps of a bar: many full passes on any device, and some seconds of long texts on a CPU.
 _WINDOW = 256

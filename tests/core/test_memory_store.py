@@ -9,6 +9,7 @@ import pytest
 from harrier_core.store import VectorStore
 from harrier_core.testing import MemoryStore
 from harrier_core.testing.contract import StoreContract
+from harrier_core.testing.wording import WordingContract
 
 
 class TestMemoryStore(StoreContract):
@@ -16,5 +17,19 @@ class TestMemoryStore(StoreContract):
 
     @pytest.fixture
     def new_store(self) -> Callable[[], VectorStore]:
+        store = MemoryStore()
+        return lambda: store
+
+
+class TestItsWords(WordingContract):
+    """The store that others are compared with."""
+
+    @pytest.fixture
+    def new_store(self) -> Callable[[], VectorStore]:
+        store = MemoryStore(keywords=True)
+        return lambda: store
+
+    @pytest.fixture
+    def wordless_store(self) -> Callable[[], VectorStore]:
         store = MemoryStore()
         return lambda: store

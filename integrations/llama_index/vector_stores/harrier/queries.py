@@ -133,7 +133,7 @@ class Asked:
         cosines = ((each, float(each.vector @ unit)) for each in index.read(self.node_ids, self.where))
         found = (Match(each.chunk, cosine, cosine, each.vector) for each, cosine in cosines)
         best = heapq.nlargest(self.among + self.wanted.offset, found, key=lambda match: match.score)
-        return self._chosen(options.chosen(best))
+        return self._chosen(options.chosen("", best))
 
 
 def _where(query: VectorStoreQuery) -> Where | None:

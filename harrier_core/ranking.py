@@ -1,0 +1,77 @@
+"""What a store found for some queries, by vectors, by words or by both, as one list for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from harrier_core.errors import StoreUnsuitable
+from harrier_core.fusion import fused
+from harrier_core.lexical import has_code, query_terms
+from harrier_core.options import Options
+from harrier_core.query import WordSearch
+from harrier_core.records import Match
+from harrier_core.store import OpenStore, Worded
+
+if TYPE_CHECKING:
+    from harrier_core.types import Vectors
+
+# What the list of words counts beside that of vectors: half as much, as most queries are better understood than
+# spelled; three times as much where a query has a code, of which vectors know little.
+_WORDS, _CODES = 0.5, 3.0
+
+_SCORED = 4  # decimals in which the scores of two stores are the same
+
+Key = tuple[str, int]
+
+
+def ranked(store: OpenStore, queries: Sequence[str], vectors: Vectors | None, options: Options) -> list[list[Match]]:
+    """Return the matches of each query, best first, of which `options` has not chosen yet.
+
+    vectors: of the queries, where the mode needs them.
+    """
+    near = None if vectors is None else options.search(vectors)
+    if options.mode == "dense":
+        assert near is not None  # noqa: S101  # the caller's mode is the options'
+        return store.search(near)
+    terms = [query_terms(each) for each in queries]
+    search = WordSearch(terms, options.depth, options.where, options.wants_vectors, near)
+    by_word, by_vector = zip(*worded(store).search_words(search), strict=True) if terms else ((), ())
+    if near is None:
+        return [_ordered(each) for each in by_word]
+    weights = [_weight(each) if options.keyword_weight is None else options.keyword_weight for each in queries]
+    return [_fused(*lists) for lists in zip(by_vector, by_word, weights, strict=True)]
+
+
+def worded(store: OpenStore) -> Worded:
+    """Return a store whose chunks have their words. Raise StoreUnsuitable if they do not."""
+    if not isinstance(store, Worded):
+        raise StoreUnsuitable(f"{type(store).__name__} cannot be searched by word; use mode='dense'")
+    if not store.has_keywords():
+        raise StoreUnsuitable(
+            "this index was made without keywords=True, and its chunks do not have their words; give them their words "
+            "with its add_keywords(), or `harrier keywords PLACE`, which need no model; or use mode='dense'"
+        )
+    return store
+
+
+def _weight(query: str) -> float:
+    return _CODES if has_code(query) else _WORDS
+
+
+def _fused(near: Sequence[Match], by_word: Sequence[Match], weight: float) -> list[Match]:
+    """One list of two; a match's score is its share of the highest possible one."""
+    dense, words = _ordered(near), _ordered(by_word)
+    found = {_key(match): match for match in [*words, *dense]}  # a dense one knows its cosine
+    order = fused([_key(match) for match in dense], [_key(match) for match in words], weight)
+    return [replace(found[key], score=share) for key, share in order]
+
+
+def _ordered(matches: Sequence[Match]) -> list[Match]:
+    """Best first, and what is as good in the order of its key, as stores have their own for it."""
+    return sorted(matches, key=lambda match: (-round(match.score, _SCORED), _key(match)))
+
+
+def _key(match: Match) -> Key:
+    return match.record_id, match.number

@@ -1,0 +1,137 @@
+"""Words of any script to terms: the same for how something is written, and different for what is different."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harrier_core.lexical import Terms, _spelled, document_terms, has_code, query_terms, term_id
+
+
+def spelled(text: str) -> set[str]:
+    return {term for token in text.split() for term in _spelled(token)[0]}
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("Bread rises", {"bread", "rises"}),
+        ("ERR_CONN_1042", {"err", "conn", "1042", "errconn1042"}),
+        ("512GB", {"512gb", "512", "gb"}),
+        ("v1.23.4", {"v1", "v", "1", "23", "4", "v1.23.4"}),
+        ("internationally", {"internationally", "inter*"}),
+        ("1234567", {"1234567"}),
+        ("l'eau", {"l", "eau", "leau"}),
+        ("Straße", {"strasse", "stras*"}),
+        ("CAFÉ", {"cafe"}),
+        ("Ёлка", {"елка"}),
+        ("ΆΛΦΑ", {"αλφα"}),
+        ("مُدَرِّسَة", {"مدرسة"}),
+        ("ســلام", {"سلام"}),
+        ("שָׁלוֹם", {"שלום"}),
+        ("हिन्दी", {"हिन्दी"}),
+        ("東京都", {"東京", "京都"}),
+        ("鮨", {"鮨"}),
+        ("カタカナ", {"カタ", "タカ", "カナ"}),
+        ("ｶﾞｽ", {"ガス"}),
+        ("한국어", {"한국", "국어"}),
+        ("ภาษา", {"ภา", "าษ", "ษา"}),
+        ("น้ำ", {unicodedata.normalize("NFKC", "น้ำ")}),
+        ("東京2020", {"東京", "2020"}),
+        ("GPT-4のAPI", {"gpt", "4", "の", "api"}),
+        ("---", set()),
+        ("", set()),
+        ("①", {"1"}),
+        ("ﬁle", {"file"}),
+    ],
+)
+def test_terms_of(text: str, terms: set[str]) -> None:
+    assert spelled(text) == terms
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("KB5034441", "kb 5034441"),
+        ("err-conn-1042", "ERR_CONN_1042"),
+        ("résumé", "RESUME"),
+        ("naïve", unicodedata.normalize("NFD", "naïve")),
+        ("ＦＵＬＬ", "full"),
+    ],
+)
+def test_written_otherwise(one: str, other: str) -> None:
+    """All terms of the shorter form are among those of the other one."""
+    assert min(spelled(one), spelled(other), key=len) <= max(spelled(one), spelled(other), key=len)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("1.23", "12.3"), ("KB5034441", "KB5034442"), ("ORA-00942", "ORA-00943"), ("v1.2.3", "v12.3")]
+)
+def test_near_misses_differ(one: str, other: str) -> None:
+    """Each has a term that the other one lacks, of more than one character."""
+    assert any(len(term) > 1 for term in spelled(one) - spelled(other))
+    assert any(len(term) > 1 for term in spelled(other) - spelled(one))
+
+
+def test_ids_are_those_of_other_clients() -> None:
+    """Absolute values of MurmurHash3 as `mmh3.hash` has them, computed by that package."""
+    known = {"": 0, "hello": 613_153_351, "foo": 156_908_512}  # of which mmh3's is negative
+    assert {term: term_id(term) for term in known} == known
+
+
+@given(text=st.text())
+def test_any_text(text: str) -> None:
+    """Ids ascend, fit 31 bits, and are the same for the composed and the decomposed form."""
+    found = document_terms(text)
+    assert list(found.ids) == sorted(set(found.ids))
+    assert all(0 <= term < 2**31 for term in found.ids)
+    assert all(0 < weight < 2.2 for weight in found.weights)
+    assert query_terms(text).ids == found.ids
+    assert isinstance(has_code(text), bool)
+
+
+WORDS = st.text("abcdefgäöüé", min_size=1, max_size=9)
+
+
+@given(words=st.lists(WORDS, min_size=1))
+def test_case_accents_and_order_change_nothing(words: list[str]) -> None:
+    before = document_terms(" ".join(words))
+    assert document_terms(" ".join(reversed(words)).upper()) == before
+    assert document_terms(unicodedata.normalize("NFD", " \n".join(words))) == before
+
+
+def test_weights_are_those_of_bm25() -> None:
+    """More of a term weighs more, and less in a longer text; at the average length it is BM25's own."""
+    text = " ".join(["bread", "bread", *(f"w{number}" for number in range(254))])
+    weights = dict(zip(document_terms(text).ids, document_terms(text).weights, strict=True))
+    assert weights[term_id("bread")] == pytest.approx(2 * 2.2 / (2 + 1.2))
+    short, long = document_terms("bread rises"), document_terms("bread rises " + "and " * 500)
+    place = short.ids.index(term_id("bread"))
+    assert short.weights[place] > long.weights[long.ids.index(term_id("bread"))]
+
+
+def test_codes_weigh_more_in_a_query() -> None:
+    found = query_terms("restart ERR_CONN_1042 now")
+    weights = dict(zip(found.ids, found.weights, strict=True))
+    assert weights[term_id("errconn1042")] == weights[term_id("1042")] == 2
+    assert weights[term_id("restart")] == weights[term_id("resta*")] == 1
+
+
+def test_nothing_to_find() -> None:
+    assert not document_terms("--- …")
+    assert query_terms("") == Terms()
+
+
+@pytest.mark.parametrize("text", ["what is KB5034441", "v1.2.3", "error 10042", "AB-1234/5", "0x80070005", "ISO-8859"])
+def test_codes(text: str) -> None:
+    assert has_code(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["how do vaccines work", "in 1984", "", "5 apples", "well-known fact", "word " * 40 + "x1y"]
+)
+def test_no_codes(text: str) -> None:
+    assert not has_code(text)

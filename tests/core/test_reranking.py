@@ -1,0 +1,129 @@
+"""A second look at what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from ingesting import Hashing
+
+from harrier_core import Diverse, Index, Record, SettingError
+from harrier_core.testing import MemoryStore
+
+RECORDS = [Record(f"r{number}", f"text {number} of {'x' * number}") for number in range(60)]
+
+
+class Longest:
+    """Long texts first."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int]] = []
+
+    def scores(self, query: str, texts: Sequence[str]) -> list[float]:
+        self.asked.append((query, len(texts)))
+        return [float(len(text)) for text in texts]
+
+
+@pytest.fixture
+def index() -> Iterator[Index]:
+    with Index(MemoryStore(keywords=True), Hashing()) as index:
+        index.ingest(RECORDS)
+        yield index
+
+
+def test_the_best_of_many(index: Index) -> None:
+    """In the reranker's order and with its scores; the cosine stays what it was."""
+    longest = Longest()
+    found = index.search("text", 3, rerank=longest, among=60)
+    assert [match.record_id for match in found] == ["r59", "r58", "r57"]
+    assert [match.score for match in found] == [float(len(match.text)) for match in found]
+    cosines = {match.record_id: match.cosine for match in index.search("text", 60)}
+    assert all(match.cosine == cosines[match.record_id] for match in found)
+    assert longest.asked == [("text", 60)]
+
+
+def test_among_the_nearest(index: Index) -> None:
+    """Fifty unless it is said, and as many as are asked for at least."""
+    longest = Longest()
+    near = [match.record_id for match in index.search("text", 60)]
+    assert {match.record_id for match in index.search("text", 5, rerank=longest, among=5)} == set(near[:5])
+    index.search("text", 5, rerank=longest)
+    index.search("text", 9, rerank=longest, among=1)
+    index.search_many(["one", "two"], 2, rerank=longest, among=7)
+    assert longest.asked == [("text", 5), ("text", 50), ("text", 9), ("one", 7), ("two", 7)]
+
+
+@pytest.mark.parametrize("mode", ["dense", "keyword", "hybrid"])
+def test_pages_and_least_scores(index: Index, mode: Any) -> None:
+    """They are those of the reranker's list."""
+    options: dict[str, Any] = {"rerank": Longest(), "among": 40, "mode": mode}
+    whole = index.search("text x", 12, **options)
+    assert index.search("text x", 4, offset=8, **options) == whole[8:]
+    assert index.search("text x", 12, min_score=whole[5].score, **options) == whole[:6]
+
+
+def test_equal_scores(index: Index) -> None:
+    """Keep the order in which the matches were found."""
+
+    class Indifferent(Longest):
+        def scores(self, query: str, texts: Sequence[str]) -> list[float]:
+            return [0.0 for _ in super().scores(query, texts)]
+
+    near = [match.record_id for match in index.search("text", 10)]
+    assert [match.record_id for match in index.search("text", 10, rerank=Indifferent())] == near
+
+
+def test_nothing_found(index: Index) -> None:
+    """The reranker is not asked."""
+    longest = Longest()
+    assert index.search("text", where={"no": 1}, rerank=longest) == []
+    assert longest.asked == []
+
+
+def test_difference(index: Index) -> None:
+    """`search_diverse` is one such choice."""
+    chosen = index.search("text", 6, rerank=Diverse(0.3), among=20)
+    assert index.search_diverse("text", 6, relevance=0.3) == chosen
+    assert index.search("text", 2, rerank=Diverse(0.3), among=20, offset=4) == chosen[4:]
+
+
+class Short(Longest):
+    """One score, whatever it is asked."""
+
+    def scores(self, query: str, texts: Sequence[str]) -> list[float]:
+        return super().scores(query, texts)[:1]
+
+
+class Undefined(Longest):
+    """No number."""
+
+    def scores(self, query: str, texts: Sequence[str]) -> list[float]:
+        return [float("nan") for _ in super().scores(query, texts)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rerank": Short()}, "Short.scores must return a number for each text, got 1 for 50"),
+        ({"rerank": Undefined()}, "Undefined.scores must return numbers, got nan"),
+        ({"rerank": Longest}, r"rerank must be an object with scores\(query, texts\), got the class Longest"),
+        ({"rerank": 7}, r"rerank must be an object with scores\(query, texts\), got int"),
+        ({"among": 7}, "among needs rerank, got among alone"),
+        ({"rerank": Longest(), "among": 0}, "among must be an integer of at least 1, got 0"),
+        ({"keyword_weight": 0.5}, "keyword_weight needs mode='hybrid', got mode='dense'"),
+        ({"mode": "hybrid", "keyword_weight": -1}, "keyword_weight must be a number of at least 0, got -1"),
+        ({"mode": "hybrid", "keyword_weight": True}, "keyword_weight must be a number of at least 0, got True"),
+    ],
+)
+def test_what_it_cannot_be(index: Index, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        index.search("text", **options)
+
+
+def test_a_keyword_that_no_search_has(index: Index) -> None:
+    unknown: dict[str, Any] = {"limit": 3}
+    with pytest.raises(TypeError, match="a search got an unexpected keyword argument 'limit'"):
+        index.search("text", **unknown)
+    with pytest.raises(TypeError, match="a search got an unexpected keyword argument 'mode'"):
+        index.search_vectors([[1.0] * 16], mode="hybrid")  # type: ignore[call-arg]
