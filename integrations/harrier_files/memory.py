@@ -22,6 +22,17 @@ _DAY = 86_400
 _TABLE = "CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value BLOB, day INTEGER) WITHOUT ROWID"
 
 
+class Anew:
+    """A memory that recalls nothing of before, and keeps what comes."""
+
+    def __init__(self, memory: FileMemory) -> None:
+        self.mset = memory.mset
+
+    def mget(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return nothing for each key."""
+        return [None] * len(keys)
+
+
 class FileMemory:
     """A store of bytes under names, for `Index.ingest(memory=...)`.
 

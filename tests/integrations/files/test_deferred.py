@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from harrier_files import FileMemory, Source
 from harrier_files.files import LocalFile
+from harrier_files.memory import Anew
 from ingesting import Hashing
 
 from harrier_core import Chunking, Index, IngestReport, Skipped
+from harrier_core.key_values import KeyValues
 from harrier_core.testing import MemoryStore
 
 
@@ -72,7 +74,7 @@ def index() -> Index:
     return Index(MemoryStore(), Hashing(), chunking=Chunking(tokens=16))
 
 
-def ingest(index: Index, source: Source, memory: FileMemory) -> IngestReport:
+def ingest(index: Index, source: Source, memory: KeyValues) -> IngestReport:
     with source.deferred() as records:
         return index.ingest(records, memory=memory, prune=source.pruning)
 
@@ -98,6 +100,21 @@ def test_a_second_run(docs: Path, index: Index, memory: FileMemory, opened: list
     assert second.unchanged == first.written
     assert stored(index) == before
     assert source.bytes_read == read == source.size()
+
+
+def test_read_anew(docs: Path, index: Index, memory: FileMemory, opened: list[str]) -> None:
+    """With a memory that recalls nothing every file is opened, and remembered for the run after it."""
+    ingest(index, Source(docs), memory)
+    opened.clear()
+    again = ingest(index, Source(docs), Anew(memory))
+    assert sorted(opened) == ["README", "a.md", "b.txt", "blank.txt", "old.txt.gz", "page.html", "rows.csv"]
+    assert again.written == 0
+    (docs / "a.md").write_text("# Bread\n\nBread is baked.")
+    age(docs / "a.md")
+    ingest(index, Source(docs), Anew(memory))
+    opened.clear()
+    ingest(index, Source(docs), memory)
+    assert sorted(opened) == ["README", "blank.txt", "old.txt.gz", "rows.csv"]
 
 
 def test_what_changed(docs: Path, index: Index, memory: FileMemory, opened: list[str]) -> None:
