@@ -25,6 +25,10 @@
     ├── DeviceError                  a device or number format that is not to be had
     │   ├── ForkedModel              a forked process inherited a model that lives on a GPU
     │   └── OutOfMemory              a text that even by itself needs more memory than there is
+    ├── ServerError                  something about a server that encodes for a RemoteEncoder
+    │   ├── ServerUnavailable        it cannot be reached, or is busy, for longer than one waits
+    │   ├── ServerRefused            it refuses what it was asked: a wrong key, another kind of server
+    │   └── SpaceChanged             its vectors are of another embedding space by now
     ├── EncoderClosed                used after close()
     │   └── ProcessEnding            used after the end of the main thread
     └── MissingExtra (ImportError)   a package that is not installed; names the extra that installs it
@@ -39,7 +43,7 @@ No message holds a text, a vector or a secret: positions, lengths and names only
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -194,6 +198,35 @@ class OutOfMemory(DeviceError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class ServerError(HarrierError):
+    """Something about a server that encodes for a RemoteEncoder."""
+
+
+class ServerUnavailable(ServerError):
+    """The server cannot be reached, or is busy, for longer than one waits."""
+
+
+class ServerRefused(ServerError):
+    """The server refuses what it was asked; the same request can never succeed."""
+
+    usage = True
+
+    def __init__(
+        self, message: str, status: int = 0, code: str | None = None, problems: Sequence[Mapping[str, object]] = ()
+    ) -> None:
+        super().__init__(message, status, code, problems)  # args rebuild the error after pickling
+        self.status = status
+        self.code = code
+        self.problems = problems  # of texts, as the server lists them
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class SpaceChanged(ServerError):
+    """The server's vectors are of another embedding space by now than when it was asked first."""
 
 
 class EncoderClosed(HarrierError):

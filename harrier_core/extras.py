@@ -29,8 +29,12 @@ PACKAGES = {  # module: (extra, package)
     "typer": ("cli", "typer"),
     "pyarrow": ("parquet", "pyarrow"),
     "fsspec": ("files", "fsspec"),
-    "httpx": ("files", "httpx"),
+    "httpx": ("remote", "httpx"),
     "pathspec": ("files", "pathspec"),
+    "msgspec": ("server", "msgspec"),
+    "prometheus_client": ("server", "prometheus-client"),
+    "starlette": ("server", "starlette"),
+    "uvicorn": ("server", "uvicorn"),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
+from hashlib import blake2b
 
 from harrier_core.errors import SpaceError
 
@@ -47,6 +48,12 @@ class EmbeddingSpace:
         if not differences:
             return f"vectors of {self} and of {other} may be compared"
         return f"vectors of {self} and of {other} may not be compared: {'; '.join(differences)}"
+
+    @property
+    def digest(self) -> str:
+        """A short text that is the same for spaces whose vectors may be compared, and for no others."""
+        compared = {each.name: getattr(self, each.name) for each in fields(self) if each.compare}
+        return blake2b(json.dumps([_FORMAT, compared]).encode(), digest_size=16).hexdigest()
 
     def __str__(self) -> str:
         return f"{self.model}@{self.revision}" if self.revision else self.model

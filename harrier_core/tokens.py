@@ -11,12 +11,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from tokenizers import Encoding, Tokenizer
 
 from harrier_core.errors import ModelDamaged, ModelWarning, Problem, too_long
-from harrier_core.models import Model
 from harrier_core.token_rows import windows
 
 _KEPT_PROMPTS = 64  # every query asks for its prompt's ids
@@ -34,10 +34,26 @@ class Tokenized:
     truncated: list[int]
 
 
+class HasTokenizer(Protocol):
+    """A model, or as much of it as its tokenizer needs."""
+
+    @property
+    def name(self) -> str:
+        """The model's name, for warnings."""
+
+    @property
+    def folder(self) -> Path:
+        """Where tokenizer.json and tokenizer_config.json are."""
+
+    @property
+    def vocabulary(self) -> int:
+        """How many ids the model has embeddings for."""
+
+
 class Tokens:
     """One model's tokenizer. Any number of threads may use it."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: HasTokenizer) -> None:
         self._tokenizer = _load(model)
         self._special = _special_ids(self._tokenizer)
         _check_vocabulary(model, self._tokenizer, self._special)
@@ -154,7 +170,7 @@ def _boundary(encoding: Encoding, latest: int) -> tuple[int, int]:
     return 0, latest + _RIGHT
 
 
-def _load(model: Model) -> Tokenizer:
+def _load(model: HasTokenizer) -> Tokenizer:
     path = model.folder / "tokenizer.json"
     if not path.is_file():
         raise ModelDamaged(f"{model.folder} lacks tokenizer.json; fetch the model again")
@@ -175,7 +191,7 @@ def _special_ids(tokenizer: Tokenizer) -> frozenset[int]:
     return frozenset(id_ for id_, token in added.items() if token.special and token.content != unknown)
 
 
-def _check_vocabulary(model: Model, tokenizer: Tokenizer, special: frozenset[int]) -> None:
+def _check_vocabulary(model: HasTokenizer, tokenizer: Tokenizer, special: frozenset[int]) -> None:
     """An id beyond the embedding table would be a crash on a CPU and worse on a GPU.
 
     Special ids may lie beyond it, and do in Gemma 3 (its image token): no text reaches them.
@@ -197,7 +213,9 @@ def _frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     return probe.ids[: inside[0]], probe.ids[inside[-1] + 1 :]
 
 
-def _as_promised(model: Model, tokenizer: Tokenizer, head: list[int], tail: list[int]) -> tuple[list[int], list[int]]:
+def _as_promised(
+    model: HasTokenizer, tokenizer: Tokenizer, head: list[int], tail: list[int]
+) -> tuple[list[int], list[int]]:
     """The frame with the tokens that tokenizer_config.json promises, and a loud word if they had to be put back.
 
     transformers 4 took the promise for the truth (for Gemma) and transformers 5 takes tokenizer.json for it, so a

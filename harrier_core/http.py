@@ -1,0 +1,131 @@
+"""Requests to a server of vectors, on one thread of the process that all RemoteEncoders share."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from harrier_core.errors import ServerRefused, ServerUnavailable
+from harrier_core.retrying import Backoff
+from harrier_core.shared import Lease, Shared
+
+if TYPE_CHECKING:
+    import httpx
+
+T = TypeVar("T")
+
+_PASSING = frozenset([429, 502, 503, 504])  # statuses after which the same request may succeed
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
+_CONNECTIONS = 16  # kept open, of a server
+
+
+class Loop:
+    """An event loop on a thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="harrier-http", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Begin something; cancelling the future cancels it."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def close(self) -> None:
+        """End the thread, once what was begun has seen that it is cancelled."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        self._loop.call_soon(self._loop.stop)
+
+
+_loops: Shared[Loop] = Shared(Loop.close)
+
+
+def use_loop() -> Lease[Loop]:
+    """Return a lease on the process's loop."""
+    return _loops.use("loop", Loop)
+
+
+class Server:
+    """A server by its URL. Its methods run on the loop of its lease."""
+
+    def __init__(self, url: str, api_key: str | None, timeout: float, retry_for: float) -> None:
+        """timeout: seconds for one attempt. retry_for: seconds in which attempts are repeated."""
+        self.url = url
+        self._key = api_key
+        self._timeout = timeout
+        self._retry_for = retry_for
+        self._client: httpx.AsyncClient | None = None
+
+    async def ask(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        """Return a successful response.
+
+        Raise ServerUnavailable if there is none in time, and ServerRefused if the server refuses what it was asked.
+        """
+        import httpx
+
+        until = monotonic() + self._retry_for
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        while True:
+            pause: float | None = None
+            try:
+                response = await self._opened().request(method, path, content=body, headers=headers)
+            except (httpx.TransportError, httpx.InvalidURL) as error:
+                said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+                failed = ServerUnavailable(f"the server at {self.url} cannot be reached ({said})")
+            else:
+                if response.is_success:
+                    return response
+                refused = _refused(self.url, response)
+                if response.status_code not in _PASSING:
+                    raise refused
+                failed = ServerUnavailable(str(refused))
+                pause = _told_to_wait(response)
+            wait = max(backoff.pause(), pause or 0.0)
+            if monotonic() + wait > until:
+                raise failed
+            await asyncio.sleep(wait)
+
+    def _opened(self) -> httpx.AsyncClient:
+        import httpx
+
+        if self._client is None:
+            headers = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
+            limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS)
+            self._client = httpx.AsyncClient(
+                base_url=self.url, headers=headers, timeout=self._timeout, limits=limits, follow_redirects=False
+            )
+        return self._client
+
+    async def close(self) -> None:
+        """Close its connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+
+def _refused(url: str, response: httpx.Response) -> ServerRefused:
+    """Return what a server that answers in OpenAI's form says."""
+    try:
+        error = response.json()["error"]
+        message, code = str(error["message"]), error.get("code")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        error, message, code = {}, f"HTTP status {response.status_code}", None
+    problems = error.get("problems") if isinstance(error, dict) else None
+    return ServerRefused(f"the server at {url} refused: {message}", response.status_code, code, problems or ())
+
+
+def _told_to_wait(response: httpx.Response) -> float | None:
+    told = response.headers.get("retry-after", "")
+    return float(told) if told.isdecimal() else None

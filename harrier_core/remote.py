@@ -1,0 +1,269 @@
+"""RemoteEncoder: an Encoder behind HTTP, on a server that `harrier serve` runs. It needs no torch."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from base64 import b64decode
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
+
+from harrier_core.closing import Closing
+from harrier_core.embedder import Embedder, Encoded, closed
+from harrier_core.errors import (
+    EmptyText,
+    HarrierError,
+    InputError,
+    InvalidText,
+    NotText,
+    Problem,
+    ServerRefused,
+    SettingError,
+    SpaceChanged,
+    SpaceError,
+    TextTooLong,
+    raise_problems,
+)
+from harrier_core.extras import require
+from harrier_core.http import Loop, Server, use_loop
+from harrier_core.portions import encoded_in_parts
+from harrier_core.shared import Held
+from harrier_core.space import EmbeddingSpace
+from harrier_core.tasks import DEFAULT_TASK, Prompts, Task
+from harrier_core.texts import listed, unusable
+
+if TYPE_CHECKING:
+    from harrier_core.counting import Counter
+
+T = TypeVar("T")
+
+# Of one request: what a server of the kit takes, and not so much that an answer takes long.
+_MOST_TEXTS, _MOST_CHARACTERS = 256, 1_000_000
+_AT_ONCE = 8  # requests of one call
+
+
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """What a server says of its model."""
+
+    name: str
+    space: EmbeddingSpace
+    max_tokens: int
+    prompts: Prompts
+
+
+class RemoteEncoder(Embedder, Closing):
+    """An Embedder whose model is loaded by a server, `harrier serve`. Any number of threads and tasks may use it.
+
+    It is a handful of settings: making one connects to nothing, and it can be pickled, its key included. The server's
+    embedding space is read once, and goes with every request: a server that has another one by now refuses it, and that
+    is SpaceChanged. So an Index over it is as safe as over an Encoder.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str | None = None,
+        *,
+        api_key: str | None = None,
+        task: str | Task = DEFAULT_TASK,
+        timeout: float = 120.0,
+        retry_for: float = 60.0,
+    ) -> None:
+        """Take the address of a server, such as http://127.0.0.1:8000.
+
+        model: its name there, if the server must have this one. task: what queries are encoded for unless a call says
+        otherwise. timeout: seconds for one attempt. retry_for: seconds in which a request is repeated while the server
+        cannot be reached, is busy, or begins anew.
+        """
+        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+            raise SettingError("url must be the address of a server, such as http://127.0.0.1:8000")
+        for name, seconds in (("timeout", timeout), ("retry_for", retry_for)):
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
+                raise SettingError(f"{name} must be a number of at least 0, got {seconds!r}")
+        self._url = url.rstrip("/").removesuffix("/v1")
+        self._model = model
+        self._key = api_key
+        self._task = task
+        self._timeout = timeout
+        self._retry_for = retry_for
+        self._held = Held()
+        self._server: Server | None = None
+        self._described: _Described | None = None
+        self._counter: Counter | None = None
+        self._closed = False
+
+    # -- encoding
+
+    def submit_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Future[Encoded]:
+        """Begin to encode queries on the server; the future can be cancelled."""
+        chosen = self._task if task is None else task
+        self._description.prompts.query(chosen)  # raises what is wrong with it
+        told = {"instruction": chosen.instruction} if isinstance(chosen, Task) else {"task": chosen}
+        return self._submit(texts, {"input_type": "query", **told})
+
+    def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
+        """Begin to encode documents on the server; the future can be cancelled."""
+        return self._submit(texts, {"input_type": "document"})
+
+    def _submit(self, texts: Iterable[str], role: Mapping[str, str]) -> Future[Encoded]:
+        given = listed(texts)
+        raise_problems(list(unusable(given)))
+        plain = [str.__str__(text) for text in given]
+        return self._run(self._encode(plain, role, self._description, self._opened()))
+
+    async def _encode(
+        self, texts: Sequence[str], role: Mapping[str, str], described: _Described, server: Server
+    ) -> Encoded:
+        """In requests, a few of them at once."""
+        import numpy as np
+
+        if not texts:
+            return Encoded(np.empty((0, described.space.dimensions), np.float32), [])
+        turns = asyncio.Semaphore(_AT_ONCE)
+
+        async def part(texts: Sequence[str]) -> Encoded:
+            async with turns:
+                return await _asked(server, described, texts, role)
+
+        sizes = [max(len(text), _MOST_CHARACTERS // _MOST_TEXTS) for text in texts]
+        return await encoded_in_parts(texts, sizes, _MOST_CHARACTERS, part)
+
+    # -- looking inside
+
+    def prompt(self, text: str, *, task: str | Task | None = None) -> str:
+        """Return the exact string that the server's tokenizer gets for this query."""
+        if not isinstance(text, str):
+            raise NotText([Problem(0, NotText, f"is {type(text).__name__}, not str; pass its text")])
+        return self._description.prompts.query(self._task if task is None else task) + str.__str__(text)
+
+    def count_tokens(self, texts: Iterable[str]) -> list[int]:
+        """Return how many tokens each text has as a document, by the server's tokenizer, which is fetched once."""
+        given = listed(texts)
+        raise_problems(list(unusable(given)))
+        if self._counter is None:
+            from harrier_core.counting import Counter
+
+            described = self._description
+            archive = self._run(_tokenizer(self._opened(), described.name)).result()
+            self._counter = Counter(archive, described.space, described.prompts.document)
+        return self._counter.count([str.__str__(text) for text in given])
+
+    @property
+    def name(self) -> str:
+        """The model, as the server calls it."""
+        return self._model or self._description.name
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        return self._url
+
+    @property
+    def tasks(self) -> Mapping[str, str]:
+        """The model's own tasks: a name, and what stands before the text of a query with it."""
+        return MappingProxyType(dict(self._description.prompts.tasks))
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """What the server's vectors may be compared with, as it was when the server was asked first."""
+        return self._description.space
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens that a text may have with its prompt."""
+        return self._description.max_tokens
+
+    @property
+    def _description(self) -> _Described:
+        if self._described is None:
+            self._described = self._run(_description(self._opened(), self._model)).result()
+        return self._described
+
+    def _opened(self) -> Server:
+        lease = self._held.lease("loop")
+        if self._server is None or lease is None or lease.inherited:  # a child has connections of its own
+            require("a RemoteEncoder", "httpx")
+            self._server = Server(self._url, self._key, self._timeout, self._retry_for)
+        return self._server
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        if self._closed:
+            work.close()
+            raise closed()
+        loop: Loop = self._held.take("loop", use_loop)
+        return loop.run(work)
+
+    # -- life
+
+    def close(self) -> None:
+        """Close the connections; calls under way end in EncoderClosed."""
+        self._closed = True
+        self._server = None  # whose connections end with the loop's last user, or when they are collected
+        self._held.release()
+
+    def __getstate__(self) -> dict[str, Any]:
+        given = {"url": self._url, "model": self._model, "api_key": self._key, "task": self._task}
+        return {**given, "timeout": self._timeout, "retry_for": self._retry_for}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def __repr__(self) -> str:
+        model = "" if self._model is None else f", {self._model!r}"
+        return f"RemoteEncoder({self._url!r}{model})"
+
+
+async def _description(server: Server, model: str | None) -> _Described:
+    path = "/v1/models" if model is None else f"/v1/models/{quote(model, safe='')}"
+    answer = (await server.ask("GET", path)).json()
+    try:
+        said = (answer["data"][0] if model is None else answer)["harrier"]
+        template = said["template"]
+        space = EmbeddingSpace.from_json(json.dumps(said["space"]))
+        document = space.document_template.removesuffix("{text}")
+        prompts = Prompts(said["tasks"], None if template is None else (template[0], template[1]), document)
+        return _Described(said["name"], space, said["max_tokens"], prompts)
+    except (KeyError, IndexError, TypeError, SpaceError):
+        raise ServerRefused(
+            f"the server at {server.url} does not say what its vectors are; it must be one that `harrier serve` runs"
+        ) from None
+
+
+async def _tokenizer(server: Server, model: str) -> bytes:
+    response = await server.ask("GET", f"/v1/models/{quote(model, safe='')}/tokenizer")
+    return response.content
+
+
+async def _asked(server: Server, described: _Described, texts: Sequence[str], role: Mapping[str, str]) -> Encoded:
+    """The vectors of one request."""
+    import numpy as np
+
+    body = {"model": described.name, "input": texts, "encoding_format": "base64", **role}
+    headers = {"Content-Type": "application/json", "Harrier-Space": described.space.digest}
+    try:
+        response = await server.ask("POST", "/v1/embeddings", json.dumps(body).encode(), headers)
+    except ServerRefused as refused:
+        raise _translated(refused, described) from None
+    answer = response.json()
+    vectors = np.frombuffer(b"".join([b64decode(each["embedding"]) for each in answer["data"]]), "<f4")
+    own = answer["harrier"]
+    return Encoded(vectors.reshape(len(texts), -1).astype(np.float32), own["tokens"], own["truncated"])
+
+
+_KINDS = {kind.__name__: kind for kind in (EmptyText, InvalidText, NotText, TextTooLong)}
+
+
+def _translated(refused: ServerRefused, described: _Described) -> HarrierError:
+    """The error that an Encoder of this process would have raised."""
+    if refused.status == 409:
+        return SpaceChanged(f"{refused}; the server made vectors of {described.space} when it was asked first")
+    problems = [
+        Problem(int(str(each["position"])), _KINDS.get(str(each["kind"]), InputError), str(each["reason"]))
+        for each in refused.problems
+    ]
+    return problems[0].kind(problems) if problems else refused

@@ -1,0 +1,87 @@
+"""The ASGI application: its routes, and a model that is loaded beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+
+from harrier_core.encoder import Encoder
+from harrier_core.errors import HarrierError
+from harrier_server import indexes as index_routes
+from harrier_server import openai, operating, tei
+from harrier_server.guarding import Guard
+from harrier_server.metrics import Metrics
+from harrier_server.model import Served
+from harrier_server.routes import Routes
+from harrier_server.service import Service
+from harrier_server.settings import Settings
+from harrier_server.state import State
+
+if TYPE_CHECKING:
+    from harrier_core.index import Index
+
+log = logging.getLogger(__name__)
+
+
+def create_app(
+    encoder: Encoder, settings: Settings | None = None, *, indexes: Mapping[str, Index] | None = None
+) -> Starlette:
+    """Return the application that serves an encoder, and searches in indexes over it.
+
+    The model is loaded when the application starts, while it answers that it is not ready. An Index must be over an
+    encoder of the same settings: it shares the loaded model. Whoever made encoder and indexes closes them.
+    """
+    settings = settings or Settings(_name(encoder))
+    guard, metrics = Guard(settings), Metrics()
+    state = State(settings, guard, dict(indexes or {}))
+    make = Routes(guard, metrics, settings.limits.body)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:  # noqa: ARG001  # Starlette's
+        loading = asyncio.create_task(_load(state, encoder, metrics))
+        try:
+            yield
+        finally:
+            loading.cancel()
+
+    routes = [
+        *openai.routes(make, state),
+        *tei.routes(make, state),
+        *index_routes.routes(make, state),
+        *operating.routes(make, state, metrics),
+    ]
+    app = Starlette(routes=routes, lifespan=lifespan)
+    app.state.harrier = state
+    return app
+
+
+def _name(encoder: Encoder) -> str:
+    """A name for clients: the last part of a repository's name or of a folder."""
+    return encoder.name.rstrip("/\\").replace("\\", "/").rpartition("/")[2]
+
+
+async def _load(state: State, encoder: Encoder, metrics: Metrics) -> None:
+    """Read the model's files, load it, and encode something in each role, so that the first caller does not wait."""
+
+    def load() -> Served:
+        served = Served.of(encoder, state.settings.name, instructions=state.settings.instructions)
+        encoder.encode_documents(["ready"])
+        encoder.encode_queries(["ready"])
+        return served
+
+    try:
+        served = await asyncio.to_thread(load)
+    except HarrierError as error:
+        state.failed = f"the model could not be loaded: {error}"
+        log.exception("the model could not be loaded")
+        return
+    truncating = Encoder(**{**encoder.settings, "on_overflow": "truncate"})
+    service = Service(encoder, truncating, state.limits.waiting, metrics)
+    metrics.watch(lambda: service.turns.waiting)
+    state.loaded = served, service
+    log.info("serving %s", ", ".join(served.names.listed()))

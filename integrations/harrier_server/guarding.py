@@ -1,0 +1,71 @@
+"""Who may call: by the name in the Host header, the page that a browser is on, and a key."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+
+from harrier_server.refusals import Refusal
+from harrier_server.settings import Settings
+
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+class Guard:
+    """The rules of one server.
+
+    A page in a browser can reach a server on this machine, and a name that somebody else owns can lead to it. So a
+    request must name the server by a name that is its own, and a page must be one that was allowed.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._keys = [key.encode() for key in settings.keys]
+        self._hosts = {*settings.hosts, settings.host, *(_LOCAL if settings.is_local else ())}
+        self._any_host = not settings.is_local and not settings.hosts  # behind a proxy, under whatever name; by key
+        self._origins = set(settings.origins)
+
+    def check(self, headers: Headers) -> None:
+        """Raise Refusal unless the request comes from where it may."""
+        if not self._any_host and _name(headers.get("host", "")) not in self._hosts:
+            raise Refusal(
+                *(421, "this server has another name; allow the one in the Host header with --allow-host"),
+                code="wrong_host",
+            )
+        origin = headers.get("origin")
+        if origin is not None and origin not in self._origins:
+            raise Refusal(403, "pages of that origin may not call this server", code="wrong_origin")
+
+    def check_key(self, headers: Headers) -> None:
+        """Raise Refusal unless the request has one of the keys, if there are any."""
+        if self._keys and not _is_among(_given(headers), self._keys):
+            message = "the key is missing or wrong; send it as Authorization: Bearer KEY"
+            headers_ = {"WWW-Authenticate": "Bearer"}
+            raise Refusal(401, message, code="invalid_api_key", headers=headers_)
+
+    def caller(self, headers: Headers, address: str) -> str:
+        """Return who takes turns with others: a key, or else an address."""
+        return _given(headers).decode("latin-1") if self._keys else address
+
+
+def _given(headers: Headers) -> bytes:
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        key = headers.get("x-api-key", "")
+    return key.strip().encode("latin-1")
+
+
+def _is_among(given: bytes, keys: Sequence[bytes]) -> bool:
+    """Compare with every key, in a time that tells nothing of them."""
+    same = [hmac.compare_digest(given, key) for key in keys]
+    return True in same
+
+
+def _name(host: str) -> str | None:
+    """The host without its port."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None

@@ -1,0 +1,44 @@
+"""What a server counts, for Prometheus: requests and texts by their role, times, and what waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics:
+    """The counters of one server."""
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self) -> None:
+        own = self._registry = CollectorRegistry()
+        self._requests = Counter("harrier_requests", "Requests that were answered", ["route", "status"], registry=own)
+        self._texts = Counter("harrier_texts", "Texts that were encoded", ["role"], registry=own)
+        self._tokens = Counter("harrier_tokens", "Tokens that were encoded", ["role"], registry=own)
+        took = "Seconds from a request's admission to its vectors"
+        self._seconds = Histogram("harrier_encode_seconds", took, ["role"], buckets=_SECONDS, registry=own)
+        waiting = "Characters of requests that are not answered yet"
+        self._waiting = Gauge("harrier_waiting_characters", waiting, registry=own)
+
+    def answered(self, route: str, status: int) -> None:
+        """Count an answer."""
+        self._requests.labels(route, str(status)).inc()
+
+    def encoded(self, role: str, texts: int, tokens: int, seconds: float) -> None:
+        """Count the texts of a request."""
+        self._texts.labels(role).inc(texts)
+        self._tokens.labels(role).inc(tokens)
+        self._seconds.labels(role).observe(seconds)
+
+    def watch(self, waiting: Callable[[], float]) -> None:
+        """Ask for what waits whenever the counters are read."""
+        self._waiting.set_function(waiting)
+
+    def written(self) -> bytes:
+        """Return all of them in Prometheus's text form."""
+        return generate_latest(self._registry)

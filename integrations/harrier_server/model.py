@@ -1,0 +1,90 @@
+"""What a server tells of its model: names with their roles, limits, and the space of its vectors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from harrier_core.counting import packed
+from harrier_core.encoder import Encoder
+from harrier_core.errors import TaskError
+from harrier_core.models import open_model
+from harrier_core.tasks import Task
+from harrier_server.naming import Names
+from harrier_server.refusals import Refusal
+
+if TYPE_CHECKING:
+    from starlette.datastructures import Headers
+
+    from harrier_core.space import EmbeddingSpace
+
+# The digest of the space that a client's vectors are of, and of the server's.
+SPACE_HEADER = "harrier-space"
+
+_MARK = "instruction-goes-here"
+
+
+@dataclass(slots=True)
+class Served:
+    """A model, once its files were read."""
+
+    encoder: Encoder
+    names: Names
+    space: EmbeddingSpace
+    _packed: bytes = b""
+    _told: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, encoder: Encoder, name: str, *, instructions: bool) -> Served:
+        """Read what an encoder says of its model."""
+        return cls(encoder, Names(name, encoder.tasks, instructions=instructions), encoder.space)
+
+    @property
+    def digest(self) -> str:
+        """Of the space, for a header."""
+        return self.space.digest
+
+    def described(self, name: str) -> dict[str, Any]:
+        """Return a model as OpenAI lists it, with what a client of the kit's own needs of it."""
+        return {"id": name, "object": "model", "created": 0, "owned_by": "harrier-kit", "harrier": self._said}
+
+    def tokenizer(self) -> bytes:
+        """Return the files of the model's tokenizer, packed; it reads them at the first call."""
+        if not self._packed:
+            settings = self.encoder.settings
+            self._packed = packed(open_model(settings["model"], settings["revision"]).folder)
+        return self._packed
+
+    @property
+    def _said(self) -> dict[str, Any]:
+        if not self._told:
+            encoder = self.encoder
+            self._told = {
+                "name": self.names.name,
+                "space": json.loads(self.space.to_json()),
+                "digest": self.digest,
+                "max_tokens": encoder.max_tokens,
+                "tasks": dict(encoder.tasks),
+                "template": _template(encoder),
+            }
+        return self._told
+
+    def check_space(self, headers: Headers) -> None:
+        """Raise Refusal if a client's vectors are of another space than this server's."""
+        asked = headers.get(SPACE_HEADER)
+        if asked is not None and asked != self.digest:
+            raise Refusal(
+                409,
+                f"this server's vectors are of another space ({self.space}, {self.digest}) than the client's ({asked})",
+                code="wrong_space",
+            )
+
+
+def _template(encoder: Encoder) -> list[str] | None:
+    """What stands around an instruction before a query, or None if the model takes no instruction but its own."""
+    try:
+        before, _, after = encoder.prompt("", task=Task(_MARK)).partition(_MARK)
+    except TaskError:
+        return None
+    return [before, after]

@@ -1,0 +1,108 @@
+"""What a server answers in place of a result, as OpenAI's clients and as TEI's read it. No answer holds a text."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harrier_core.errors import (
+    EncoderClosed,
+    FilterError,
+    HarrierError,
+    InputError,
+    OutOfMemory,
+    SettingError,
+    StoreMissing,
+    StoreUnavailable,
+    StoreUnsuitable,
+    TaskError,
+    TextTooLong,
+    WrongSpace,
+)
+
+log = logging.getLogger(__name__)
+
+_MOST_PROBLEMS = 100  # that an answer lists
+
+
+class Refusal(Exception):
+    """An answer with another status than 200."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Take the HTTP status and what the body says; more: what it has beside OpenAI's keys."""
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+        self.headers = dict(headers or {})
+        self.more = dict(more or {})
+
+    def for_openai(self) -> dict[str, Any]:
+        """Return the body as OpenAI's clients read it."""
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
+        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code, **self.more}
+        return {"error": error}
+
+    def for_tei(self) -> dict[str, Any]:
+        """Return the body as clients of Text Embeddings Inference read it."""
+        return {"error": self.message, "error_type": _TEI_TYPES.get(self.status, "backend")}
+
+
+_TEI_TYPES = {400: "validation", 413: "validation", 422: "tokenizer", 429: "overloaded", 503: "unhealthy"}
+
+
+def bad(message: str, param: str | None = None, *, code: str = "invalid_value") -> Refusal:
+    """Return a refusal of a request that can never succeed."""
+    return Refusal(400, message, code=code, param=param)
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """Return what to answer for an error of the core, or of nobody's."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, InputError):
+        return _of_texts(error)
+    for kind, status, code, param, message in _ANSWERS:
+        if isinstance(error, kind):
+            headers = {"Retry-After": "1"} if status == 503 else {}
+            return Refusal(status, message or str(error), code=code, param=param, headers=headers)
+    log.error("a request failed", exc_info=error)
+    return Refusal(500, "the server failed; its log says more", code="internal_error")
+
+
+# Each error with its status, its code, the field that it is about, and what is said in place of its own message.
+_ANSWERS: Sequence[tuple[type[HarrierError], int, str, str | None, str | None]] = (
+    (TaskError, 400, "unknown_task", "task", None),
+    (FilterError, 400, "invalid_value", "where", None),
+    (SettingError, 400, "invalid_value", None, None),
+    (OutOfMemory, 413, "too_large", "input", None),
+    (EncoderClosed, 503, "unavailable", None, "the server is ending"),
+    (StoreMissing, 404, "index_not_found", "index", None),
+    (StoreUnsuitable, 400, "index_unsuitable", "index", None),
+    (WrongSpace, 409, "wrong_space", "index", None),
+    (StoreUnavailable, 503, "unavailable", "index", "the index's database cannot be reached"),
+)
+
+
+def _of_texts(error: InputError) -> Refusal:
+    """Refuse a batch whole, with each of its bad texts."""
+    listed = [
+        {"position": each.position, "kind": each.kind.__name__, "reason": each.reason}
+        for each in error.problems[:_MOST_PROBLEMS]
+    ]
+    said = "; ".join(f"text {each['position']} {each['reason']}" for each in listed[:5])
+    more = len(error.problems) - min(len(listed), 5)
+    message = f"{said}; and {more} more of the texts cannot be encoded" if more else said
+    code = "context_length_exceeded" if isinstance(error, TextTooLong) else "invalid_input"
+    return Refusal(400, message, code=code, param="input", more={"problems": listed})

@@ -1,0 +1,94 @@
+"""Texts of requests to vectors: admitted, in turns, and dropped when their caller goes away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from harrier_core.embedder import Embedder, Encoded
+from harrier_core.errors import DeviceError
+from harrier_core.pacing import Pace
+from harrier_core.portions import encoded_in_parts
+from harrier_server.metrics import Metrics
+from harrier_server.naming import Role
+from harrier_server.turns import Turns
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+# Parts of requests that the engine has at once, and seconds of work in each: a caller's documents wait for no more than
+# these before it is their turn, and the engine has its next pass ready.
+_AT_ONCE, _SECONDS = 4, 0.25
+
+# Passes in a row that had too little memory, after which a server says that it is not well.
+_FAILURES = 3
+
+
+class Service:
+    """One model for all requests of an event loop."""
+
+    def __init__(self, encoder: Embedder, truncating: Embedder, most_waiting: int, metrics: Metrics) -> None:
+        """Take an encoder that refuses texts that are too long, and one that cuts them."""
+        self.encoder = encoder
+        self.turns = Turns(_AT_ONCE, most_waiting)
+        self._truncating = truncating
+        self._metrics = metrics
+        self._pace = Pace(_SECONDS)
+        self._failures = 0
+
+    @property
+    def is_well(self) -> bool:
+        """Whether the device has memory for what it is asked."""
+        return self._failures < _FAILURES
+
+    async def encode(self, texts: Sequence[Any], role: Role, caller: str, *, truncate: bool = False) -> Encoded:
+        """Return the vectors of texts in their role. Cancelled, it drops what was not begun."""
+        sizes = [len(each) if isinstance(each, str) else 0 for each in texts]
+        encoder = self._truncating if truncate else self.encoder
+        begun = perf_counter()
+        async with self.turns.admitted(sum(sizes)):
+            try:
+                if role.kind == "query":
+                    # The engine lets queries overtake, and has a pass for those of all callers.
+                    encoded = await _result(encoder, texts, role)
+                else:
+                    part = partial(self._part, encoder, role, caller)
+                    encoded = await encoded_in_parts(texts, sizes, self._pace.most, part)
+            except DeviceError:
+                self._failures += 1
+                raise
+        self._failures = 0
+        self._metrics.encoded(role.kind, len(texts), sum(encoded.tokens), perf_counter() - begun)
+        return encoded
+
+    async def _part(self, encoder: Embedder, role: Role, caller: str, texts: Sequence[Any]) -> Encoded:
+        async with self.turns.turn(caller):
+            begun = perf_counter()
+            encoded = await _result(encoder, texts, role)
+            self._pace.encoded(sum(map(len, texts)), begun)
+        return encoded
+
+
+async def _result(encoder: Embedder, texts: Sequence[Any], role: Role) -> Encoded:
+    """Submit on a thread, for texts are tokenized there, and wait without one."""
+
+    def submit() -> Future[Encoded]:
+        if role.kind == "query":
+            return encoder.submit_queries(texts, task=role.task)
+        return encoder.submit_documents(texts)
+
+    submitting = asyncio.ensure_future(asyncio.to_thread(submit))
+    try:
+        future = await asyncio.shield(submitting)
+    except asyncio.CancelledError:
+        submitting.add_done_callback(_drop)
+        raise
+    return await asyncio.wrap_future(future)
+
+
+def _drop(submitting: asyncio.Future[Future[Encoded]]) -> None:
+    if not submitting.cancelled() and submitting.exception() is None:
+        submitting.result().cancel()

@@ -1,0 +1,62 @@
+"""A server process: uvicorn around the application, which ends when it is told to and not before it has answered."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from harrier_server.state import State
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+_BACKLOG = 2_048
+
+
+class _Server(uvicorn.Server):
+    """Tells the application that it ends, and others where it listens."""
+
+    def __init__(self, config: uvicorn.Config, state: State, listening: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._state = state
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        await super().startup(sockets)
+        if self.servers:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            self._listening(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Refuse what comes, and wait for what is under way."""
+        if self._state.loaded is not None:
+            self._state.loaded[1].turns.draining = True
+        await super().shutdown(sockets)
+
+
+def serve(app: Starlette, listening: Callable[[str], None]) -> None:
+    """Serve an application of `create_app` until SIGINT or SIGTERM comes; then answer what is under way, and return.
+
+    listening: called with the address once the server listens.
+    """
+    state: State = app.state.harrier
+    settings = state.settings
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        log_level=logging.WARNING,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=int(settings.limits.drain),
+        ws="none",
+    )
+    _Server(config, state, listening).run()

@@ -1,0 +1,64 @@
+"""What the routes of a server share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harrier_server.refusals import Refusal
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from harrier_core.index import Index
+    from harrier_server.guarding import Guard
+    from harrier_server.model import Served
+    from harrier_server.service import Service
+    from harrier_server.settings import Limits, Settings
+
+
+@dataclass(slots=True)
+class State:
+    """It is empty until the model is loaded."""
+
+    settings: Settings
+    guard: Guard
+    indexes: Mapping[str, Index]
+    loaded: tuple[Served, Service] | None = field(default=None)
+    failed: str | None = None  # why the model could not be loaded
+
+    @property
+    def limits(self) -> Limits:
+        """What requests may have."""
+        return self.settings.limits
+
+    @property
+    def served(self) -> Served:
+        """The model. Raise Refusal while it is being loaded."""
+        return self._loaded()[0]
+
+    @property
+    def service(self) -> Service:
+        """What encodes. Raise Refusal while the model is being loaded."""
+        return self._loaded()[1]
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the server is not ready, or None."""
+        if self.loaded is None:
+            return self.failed or "the model is being loaded"
+        service = self.loaded[1]
+        if service.turns.draining:
+            return "the server is ending"
+        return None if service.is_well else "the device has too little memory"
+
+    def _loaded(self) -> tuple[Served, Service]:
+        if self.loaded is None:
+            said = self.failed or "the model is being loaded"
+            raise Refusal(503, said, code="unavailable", headers={"Retry-After": "1"})
+        return self.loaded
+
+    def caller(self, request: Request) -> str:
+        """Return who takes turns with others."""
+        return self.guard.caller(request.headers, request.client.host if request.client else "")

@@ -1,0 +1,74 @@
+"""The routes of Text Embeddings Inference that its clients use: /embed, /info and /health."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from harrier_core import __version__
+from harrier_server.bodies import EmbedRequest, decode, dumped, texts_of
+from harrier_server.model import SPACE_HEADER
+from harrier_server.naming import Role, Said
+from harrier_server.refusals import bad
+from harrier_server.routes import JSON, Routes, answer
+from harrier_server.state import State
+
+
+def routes(make: Routes, state: State) -> Sequence[Route]:
+    """Return the routes of a server."""
+
+    async def embed(request: Request, body: bytes) -> Response:
+        served = state.served
+        served.check_space(request.headers)
+        asked = decode(body, EmbedRequest)
+        if asked.normalize is False:
+            raise bad("vectors always have unit length; leave normalize out", "normalize")
+        if asked.truncation_direction in ("Left", "left"):
+            raise bad("a text that is too long is cut at its end", "truncation_direction")
+        if asked.dimensions not in (None, served.space.dimensions):
+            raise bad(f"the model's vectors have {served.space.dimensions} dimensions", "dimensions")
+        texts = texts_of(asked.inputs, state.limits.texts, "inputs")
+        encoded = await state.service.encode(
+            texts, _role(state, asked.prompt_name), state.caller(request), truncate=bool(asked.truncate)
+        )
+        return Response(dumped(list(encoded.vectors)), headers={SPACE_HEADER: served.digest}, media_type=JSON)
+
+    async def info(request: Request, body: bytes) -> Response:  # noqa: ARG001  # a handler's
+        served = state.served
+        return answer(
+            {
+                "model_id": served.space.model,
+                "model_sha": served.space.revision,
+                "model_dtype": served.space.dtype,
+                "model_type": {"embedding": {"pooling": "last_token"}},
+                "max_input_length": served.encoder.max_tokens,
+                "max_client_batch_size": state.limits.texts,
+                "version": __version__,
+            }
+        )
+
+    async def health(request: Request, body: bytes) -> Response:  # noqa: ARG001
+        return Response(status_code=503 if state.trouble else 200)
+
+    return [
+        make.route("/embed", "POST", embed, tei=True),
+        make.route("/info", "GET", info, tei=True),
+        make.route("/health", "GET", health, tei=True, open_=True),
+    ]
+
+
+def _role(state: State, prompt_name: str | None) -> Role:
+    """The role that a prompt's name says; TEI's own clients leave it out, and then none is known."""
+    if prompt_name is None:
+        raise bad(
+            'the texts have no role: add "prompt_name": "document", or "query", or the name of a task',
+            "prompt_name",
+            code="role_missing",
+        )
+    names = state.served.names
+    if prompt_name in ("query", "document", "passage"):
+        return names.role(Said(names.name, prompt_name))
+    return names.role(Said(names.name, task=prompt_name))
