@@ -33,7 +33,11 @@ from harrier_core.errors import (
     Problem,
     ProcessEnding,
     RoleWarning,
+    ServerError,
+    ServerRefused,
+    ServerUnavailable,
     SettingError,
+    SpaceChanged,
     SpaceError,
     StoreError,
     StoreFull,
@@ -52,6 +56,7 @@ from harrier_core.lexical import Terms
 from harrier_core.opening import open_store, open_stores
 from harrier_core.query import Mode, Search, WordSearch
 from harrier_core.records import Chunk, Deferred, IngestReport, Match, Record, Skipped, VerifyReport
+from harrier_core.remote import RemoteEncoder
 from harrier_core.reranking import Diverse, Reranker
 from harrier_core.space import EmbeddingSpace
 from harrier_core.stats import Stats
@@ -113,11 +118,16 @@ __all__ = [
     "ProcessEnding",
     "Pruning",
     "Record",
+    "RemoteEncoder",
     "Reranker",
     "RoleWarning",
     "Search",
+    "ServerError",
+    "ServerRefused",
+    "ServerUnavailable",
     "SettingError",
     "Skipped",
+    "SpaceChanged",
     "SpaceError",
     "Split",
     "Stats",

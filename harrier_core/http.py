@@ -25,26 +25,48 @@ _CONNECTIONS = 16  # kept open, of a server
 
 
 class Loop:
-    """An event loop on a thread."""
+    """An event loop on a thread, with the connections that were opened on it."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="harrier-http", daemon=True)
-        self._thread.start()
+        self.clients: set[httpx.AsyncClient] = set()
+        self._letting_go: set[asyncio.Task[None]] = set()
+        self._running: Future[asyncio.AbstractEventLoop] = Future()
+        self._ending = asyncio.Event()
+        threading.Thread(target=self._run, name="harrier-http", daemon=True).start()
+        self._loop = self._running.result()
 
     def run(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Begin something; cancelling the future cancels it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    def close(self) -> None:
-        """End the thread, once what was begun has seen that it is cancelled."""
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._end)
+    def let_go(self, client: httpx.AsyncClient) -> None:
+        """Close a client that was opened on this loop."""
+        with suppress(RuntimeError):  # another user that was closed meanwhile was the last one
+            self._loop.call_soon_threadsafe(self._let_go, client)
 
-    def _end(self) -> None:
-        for task in asyncio.all_tasks(self._loop):
+    def _let_go(self, client: httpx.AsyncClient) -> None:
+        self.clients.discard(client)
+        closing = self._loop.create_task(client.aclose())
+        self._letting_go.add(closing)
+        closing.add_done_callback(self._letting_go.discard)
+
+    def close(self) -> None:
+        """End the thread, once what was begun has seen that it is cancelled. It waits for nothing."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._ending.set)
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._running.set_result(asyncio.get_running_loop())
+        await self._ending.wait()
+        others = asyncio.all_tasks() - {asyncio.current_task(), *self._letting_go}
+        for task in others:
             task.cancel()
-        self._loop.call_soon(self._loop.stop)
+        await asyncio.gather(*others, *self._letting_go, return_exceptions=True)
+        for client in self.clients:
+            await client.aclose()
 
 
 _loops: Shared[Loop] = Shared(Loop.close)
@@ -56,11 +78,12 @@ def use_loop() -> Lease[Loop]:
 
 
 class Server:
-    """A server by its URL. Its methods run on the loop of its lease."""
+    """A server by its URL. Its coroutines run on its loop."""
 
-    def __init__(self, url: str, api_key: str | None, timeout: float, retry_for: float) -> None:
+    def __init__(self, loop: Loop, url: str, api_key: str | None, timeout: float, retry_for: float) -> None:
         """timeout: seconds for one attempt. retry_for: seconds in which attempts are repeated."""
         self.url = url
+        self.loop = loop
         self._key = api_key
         self._timeout = timeout
         self._retry_for = retry_for
@@ -106,13 +129,14 @@ class Server:
             self._client = httpx.AsyncClient(
                 base_url=self.url, headers=headers, timeout=self._timeout, limits=limits, follow_redirects=False
             )
+            self.loop.clients.add(self._client)
         return self._client
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close its connections."""
         client, self._client = self._client, None
         if client is not None:
-            await client.aclose()
+            self.loop.let_go(client)
 
 
 def _refused(url: str, response: httpx.Response) -> ServerRefused:

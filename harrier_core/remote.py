@@ -29,7 +29,7 @@ from harrier_core.errors import (
     raise_problems,
 )
 from harrier_core.extras import require
-from harrier_core.http import Loop, Server, use_loop
+from harrier_core.http import Server, use_loop
 from harrier_core.portions import encoded_in_parts
 from harrier_core.shared import Held
 from harrier_core.space import EmbeddingSpace
@@ -188,22 +188,32 @@ class RemoteEncoder(Embedder, Closing):
         lease = self._held.lease("loop")
         if self._server is None or lease is None or lease.inherited:  # a child has connections of its own
             require("a RemoteEncoder", "httpx")
-            self._server = Server(self._url, self._key, self._timeout, self._retry_for)
+            self._refuse_if_closed()
+            loop = self._held.take("loop", use_loop)
+            self._server = Server(loop, self._url, self._key, self._timeout, self._retry_for)
         return self._server
 
     def _run(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        try:
+            self._refuse_if_closed()
+            return self._held.take("loop", use_loop).run(work)
+        except BaseException:
+            work.close()  # it was not begun, and would warn of that
+            raise
+
+    def _refuse_if_closed(self) -> None:
         if self._closed:
-            work.close()
             raise closed()
-        loop: Loop = self._held.take("loop", use_loop)
-        return loop.run(work)
 
     # -- life
 
     def close(self) -> None:
         """Close the connections; calls under way end in EncoderClosed."""
         self._closed = True
-        self._server = None  # whose connections end with the loop's last user, or when they are collected
+        lease, server = self._held.lease("loop"), self._server
+        self._server = None
+        if lease is not None and server is not None and not lease.inherited:
+            server.close()
         self._held.release()
 
     def __getstate__(self) -> dict[str, Any]:

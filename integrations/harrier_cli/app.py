@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harrier_cli import describing, failures, ingesting, removing, searching, syncing, volume
+from harrier_cli import describing, failures, ingesting, removing, searching, serving, syncing, volume
 from harrier_cli.command import Command, Guarded, examples
 from harrier_cli.ending import terminable
 from harrier_cli.options import (
@@ -166,6 +166,11 @@ _EXAMPLES = {
     ),
     "drop": ("harrier drop 'pgvector:index?table=notes'",),
     "models": ("harrier models", "harrier models --model ./my-fine-tune"),
+    "serve": (
+        "harrier serve --model harrier-270m",
+        "harrier serve --model harrier-270m --index 'notes=pgvector:index?table=notes'",
+        "harrier serve --model harrier-270m --host 0.0.0.0 --api-key-file keys",
+    ),
     "embed": ("harrier embed --query < questions.txt > vectors.jsonl", "harrier embed --out rows.npy < texts.txt"),
     "prompt": ('harrier prompt "how do vaccines work" --task sts_query',),
     "demo": ("harrier demo",),
@@ -176,7 +181,7 @@ def _add() -> None:
     panels = {
         _DAILY: (ingesting.ingest, searching.search),
         _ADMIN: (describing.info, describing.ls, describing.verify, removing.delete, removing.drop),
-        _MORE: (describing.models, prompt, embed, demo),
+        _MORE: (serving.serve, describing.models, prompt, embed, demo),
     }
     for panel, commands in panels.items():
         for command in commands:

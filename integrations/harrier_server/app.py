@@ -36,7 +36,7 @@ def create_app(
     The model is loaded when the application starts, while it answers that it is not ready. An Index must be over an
     encoder of the same settings: it shares the loaded model. Whoever made encoder and indexes closes them.
     """
-    settings = settings or Settings(_name(encoder))
+    settings = settings or Settings(name_of(encoder))
     guard, metrics = Guard(settings), Metrics()
     state = State(settings, guard, dict(indexes or {}))
     make = Routes(guard, metrics, settings.limits.body)
@@ -60,8 +60,8 @@ def create_app(
     return app
 
 
-def _name(encoder: Encoder) -> str:
-    """A name for clients: the last part of a repository's name or of a folder."""
+def name_of(encoder: Encoder) -> str:
+    """Return a name for clients: the last part of a repository's name or of a folder."""
     return encoder.name.rstrip("/\\").replace("\\", "/").rpartition("/")[2]
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_CUT_HEADER = "harrier-truncated"
+
 _TOKENS = (
     "input holds token ids, which are another tokenizer's; send texts. LangChain's OpenAIEmbeddings sends token ids "
     "unless it gets check_embedding_ctx_length=False"
@@ -108,6 +110,11 @@ def texts_of(given: object, most: int, param: str) -> list[Any]:
     if len(texts) > most:
         raise bad(f"{param} has {len(texts):,} texts, of which {most:,} are allowed at once", param, code="too_many")
     return texts
+
+
+def cut(encoded: Encoded) -> dict[str, str]:
+    """Return the header that tells the positions of texts that were cut, if any were."""
+    return {_CUT_HEADER: ",".join(map(str, encoded.truncated))} if encoded.truncated else {}
 
 
 def embeddings(encoded: Encoded, model: str, encoding: str, more: dict[str, Any] | None) -> bytes:

@@ -9,15 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from harrier_server.bodies import EmbeddingsRequest, decode, embeddings, texts_of
+from harrier_server.bodies import EmbeddingsRequest, cut, decode, embeddings, texts_of
 from harrier_server.model import SPACE_HEADER
 from harrier_server.naming import Said
 from harrier_server.refusals import bad
 from harrier_server.routes import JSON, Routes, answer
 from harrier_server.state import State
-
-# Positions of texts that were cut.
-TRUNCATED_HEADER = "harrier-truncated"
 
 
 def routes(make: Routes, state: State) -> Sequence[Route]:
@@ -52,9 +49,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
             )
         texts = texts_of(asked.input, state.limits.texts, "input")
         encoded = await state.service.encode(texts, role, state.caller(request), truncate=asked.truncate)
-        headers = {SPACE_HEADER: served.digest}
-        if encoded.truncated:
-            headers[TRUNCATED_HEADER] = ",".join(map(str, encoded.truncated))
+        headers = {SPACE_HEADER: served.digest, **cut(encoded)}
         own = SPACE_HEADER in request.headers
         more = {"tokens": list(encoded.tokens), "truncated": list(encoded.truncated)} if own else None
         written = embeddings(encoded, asked.model, asked.encoding_format, more)

@@ -1,4 +1,7 @@
-"""The routes of Text Embeddings Inference that its clients use: /embed, /info and /health."""
+"""The routes of Text Embeddings Inference that its clients use: /embed, /info and /health.
+
+A client that takes an address and no name of a prompt says the role by the address: /tei/NAME-query.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from harrier_core import __version__
-from harrier_server.bodies import EmbedRequest, decode, dumped, texts_of
+from harrier_server.bodies import EmbedRequest, cut, decode, dumped, texts_of
 from harrier_server.model import SPACE_HEADER
-from harrier_server.naming import Role, Said
+from harrier_server.naming import Names, Role, Said
 from harrier_server.refusals import bad
 from harrier_server.routes import JSON, Routes, answer
 from harrier_server.state import State
@@ -30,11 +33,11 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
             raise bad("a text that is too long is cut at its end", "truncation_direction")
         if asked.dimensions not in (None, served.space.dimensions):
             raise bad(f"the model's vectors have {served.space.dimensions} dimensions", "dimensions")
+        role = _role(served.names, request.path_params.get("name"), asked.prompt_name)
         texts = texts_of(asked.inputs, state.limits.texts, "inputs")
-        encoded = await state.service.encode(
-            texts, _role(state, asked.prompt_name), state.caller(request), truncate=bool(asked.truncate)
-        )
-        return Response(dumped(list(encoded.vectors)), headers={SPACE_HEADER: served.digest}, media_type=JSON)
+        encoded = await state.service.encode(texts, role, state.caller(request), truncate=bool(asked.truncate))
+        headers = {SPACE_HEADER: served.digest, **cut(encoded)}
+        return Response(dumped(list(encoded.vectors)), headers=headers, media_type=JSON)
 
     async def info(request: Request, body: bytes) -> Response:  # noqa: ARG001  # a handler's
         served = state.served
@@ -55,20 +58,21 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
 
     return [
         make.route("/embed", "POST", embed, tei=True),
+        make.route("/tei/{name}", "POST", embed, tei=True),
+        make.route("/tei/{name}/embed", "POST", embed, tei=True),
         make.route("/info", "GET", info, tei=True),
         make.route("/health", "GET", health, tei=True, open_=True),
     ]
 
 
-def _role(state: State, prompt_name: str | None) -> Role:
-    """The role that a prompt's name says; TEI's own clients leave it out, and then none is known."""
-    if prompt_name is None:
+def _role(names: Names, model: str | None, prompt_name: str | None) -> Role:
+    """The role that the path or a prompt's name says."""
+    if model is None and prompt_name is None:
         raise bad(
-            'the texts have no role: add "prompt_name": "document", or "query", or the name of a task',
+            f"the texts have no role: post to /tei/{names.query}/embed or /tei/{names.document}/embed, or add "
+            '"prompt_name": "query", "document" or the name of a task',
             "prompt_name",
             code="role_missing",
         )
-    names = state.served.names
-    if prompt_name in ("query", "document", "passage"):
-        return names.role(Said(names.name, prompt_name))
-    return names.role(Said(names.name, task=prompt_name))
+    kind = prompt_name if prompt_name in ("query", "document", "passage") else None
+    return names.role(Said(model or names.name, kind, None if kind else prompt_name))

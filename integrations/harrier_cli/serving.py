@@ -1,0 +1,115 @@
+"""`harrier serve`: a model, and indexes over it, for programs in any language."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harrier_cli.options import Device, Dtype, ModelName, encoder_of
+from harrier_cli.output import report, tell
+from harrier_core import Index, SettingError
+from harrier_core.extras import require
+
+_ACCESS = "Access"  # a panel of the help
+
+
+def serve(
+    *,
+    model: ModelName = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What clients call the model; its own name by default.")
+    ] = None,
+    index: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=PLACE", help="An index to search in. May be repeated.", show_default=False),
+    ] = None,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="To listen on.", rich_help_panel=_ACCESS)] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="NUMBER", help="0 takes a free one.", rich_help_panel=_ACCESS)] = 8000,
+    api_key_file: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Keys that open the server, one a line. Needed unless it listens on 127.0.0.1 only.",
+            rich_help_panel=_ACCESS,
+            show_default=False,
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A name that the server has.", rich_help_panel=_ACCESS, show_default=False),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="A page that may call it, as https://app.example.",
+            rich_help_panel=_ACCESS,
+            show_default=False,
+        ),
+    ] = None,
+    allow_instructions: Annotated[
+        bool, typer.Option("--allow-instructions", help="Requests may bring their own.", rich_help_panel=_ACCESS)
+    ] = False,
+    allow_ingest: Annotated[
+        bool, typer.Option("--allow-ingest", help="Requests may write to indexes.", rich_help_panel=_ACCESS)
+    ] = False,
+) -> None:
+    """Serve a model over HTTP, to any number of programs, in any language.
+
+    Clients of OpenAI's API say the role of their texts by the model's name: NAME-query, NAME-document or
+    NAME-query-TASK. Clients of Text Embeddings Inference say it by prompt_name. In Python, RemoteEncoder(URL) takes the
+    place of an Encoder.
+    """
+    require("harrier serve", "starlette", "uvicorn", "msgspec", "prometheus_client")
+    from harrier_server import Settings, create_app
+    from harrier_server.app import name_of
+    from harrier_server.serving import serve as run
+
+    keys = [key for file in api_key_file or [] for key in _keys(file)]
+    with ExitStack() as closing:
+        encoder = closing.enter_context(encoder_of(model, device, dtype))
+        settings = Settings(
+            name or name_of(encoder),
+            host=host,
+            port=port,
+            keys=keys,
+            hosts=allow_host or (),
+            origins=allow_origin or (),
+            instructions=allow_instructions,
+            ingest=allow_ingest,
+        )
+        indexes = {}
+        for each in index or []:
+            called, place = _index(each)
+            if called in indexes:
+                raise SettingError(f"two indexes are called {called!r}")
+            indexes[called] = closing.enter_context(Index(place, encoder))
+        app = create_app(encoder, settings, indexes=indexes)
+        run(app, lambda address: report(f"serving {settings.name} at {address}; Ctrl-C ends it"))
+        tell("ended; all requests were answered")
+
+
+def _index(said: str) -> tuple[str, str]:
+    """The name of an index and its place."""
+    name, equals, place = said.partition("=")
+    if not (name.isidentifier() or name.replace("-", "_").isidentifier()) or not equals or not place:
+        raise SettingError("--index must be NAME=PLACE, and a name has letters, digits, - and _")
+    return name, place
+
+
+def _keys(file: Path) -> list[str]:
+    """The keys in a file."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingError(f"the keys of {file} cannot be read: {reason}") from None
+    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not keys:
+        raise SettingError(f"there is no key in {file}")
+    return keys

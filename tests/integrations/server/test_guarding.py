@@ -1,0 +1,150 @@
+"""Who may call a server, and how much at once."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from harrier_server import Limits, Settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from serving import Serving
+
+from harrier_core import SettingError
+
+Serve = Callable[..., Serving]
+BODY = {"model": "tiny-query", "input": "a text"}
+KEY, OTHER = "a-key-of-some-length", "another-key-of-some-length"
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    file = tmp_path / "keys"
+    file.write_text(f"# of the search service\n{KEY}\n\n{OTHER}\n")
+    return file
+
+
+def test_keys(serve: Serve, keys: Path) -> None:
+    """Each opens it, in either header; whether it lives may be asked without one."""
+    server = serve("--api-key-file", str(keys))
+    url = f"{server.url}/v1/embeddings"
+    given: list[dict[str, str]] = [
+        {"Authorization": f"Bearer {KEY}"}, {"authorization": f"bearer {OTHER}"}, {"X-API-Key": KEY}
+    ]  # fmt: skip
+    assert [httpx.post(url, json=BODY, headers=each).status_code for each in given] == [200, 200, 200]
+    wrong: list[dict[str, str]] = [
+        {}, {"Authorization": f"Bearer {KEY}x"}, {"Authorization": KEY}, {"Authorization": f"Basic {KEY}"},
+        {"X-API-Key": "ä"}, {"Authorization": f"Bearer {KEY[:-1]}"},
+    ]  # fmt: skip
+    for headers in wrong:
+        encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
+        answer = httpx.post(url, json=BODY, headers=encoded)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
+    for path in ("/v1/models", "/metrics", "/info", "/v1/indexes"):
+        assert httpx.get(server.url + path).status_code == 401
+    for path in ("/health", "/health/live", "/health/ready"):
+        assert httpx.get(server.url + path).status_code == 200
+    _, said = server.end()
+    assert KEY not in said
+
+
+def test_other_pages_and_names(server: Serving) -> None:
+    """A page in the user's browser may not call it, nor a name that somebody else has pointed here."""
+    url = f"{server.url}/v1/embeddings"
+    for origin in ("https://evil.example", "null", server.url):
+        assert httpx.post(url, json=BODY, headers={"Origin": origin}).status_code == 403
+    for host in ("evil.example", "evil.example:8000", "localhost.evil.example", "[", ""):
+        assert httpx.post(url, json=BODY, headers={"Host": host}).status_code in (400, 421)
+    for host in ("localhost", "LOCALHOST:1", f"127.0.0.1:{server.port}", "[::1]"):
+        assert httpx.post(url, json=BODY, headers={"Host": host}).status_code == 200
+
+
+def test_allowed_pages_and_names(serve: Serve) -> None:
+    server = serve("--allow-host", "vectors.internal", "--allow-origin", "https://app.example")
+    headers = {"Host": "vectors.internal", "Origin": "https://app.example"}
+    assert httpx.post(f"{server.url}/v1/embeddings", json=BODY, headers=headers).status_code == 200
+
+
+def test_instructions_if_allowed(serve: Serve) -> None:
+    server = serve("--allow-instructions")
+    answer = httpx.post(f"{server.url}/v1/embeddings", json={**BODY, "instruction": "Find a recipe"})
+    assert answer.status_code == 200
+    two_lines = {**BODY, "instruction": "Find\na recipe"}
+    assert httpx.post(f"{server.url}/v1/embeddings", json=two_lines).json()["error"]["code"] == "unknown_task"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"host": "0.0.0.0"}, "a server on 0.0.0.0 is open to others; give it a key, or listen on 127.0.0.1"),
+        ({"host": "vectors.internal"}, "is open to others"),
+        ({"keys": ["short"]}, "a key must have at least 16 characters"),
+        ({"name": "two words"}, "must be a word without blanks"),
+        ({"name": ""}, "must be a word without blanks"),
+    ],
+)
+def test_what_it_cannot_be(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        Settings(**{"name": "tiny", **options})
+    with pytest.raises(SettingError, match="body must be above 0, got 0"):
+        Limits(body=0)
+
+
+def test_a_body_that_is_too_long(server: Serving) -> None:
+    """It is refused by what its header says, or as soon as it is too long; the rest is not read."""
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1073741824\r\n\r\n")
+        assert connection.recv(1_000).startswith(b"HTTP/1.1 413 ")
+
+    sent = 0
+
+    def endless() -> Any:
+        nonlocal sent
+        for _ in range(1_024):
+            sent += 1
+            yield b" " * 2**20
+
+    try:
+        answer = httpx.post(f"{server.url}/v1/embeddings", content=endless())
+        assert answer.status_code == 413
+    except httpx.WriteError:  # it closed the connection before we had sent all
+        pass
+    assert sent < 256
+    assert httpx.post(f"{server.url}/v1/embeddings", json=BODY).status_code == 200
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+JSON = st.recursive(LEAVES, lambda each: st.lists(each) | st.dictionaries(st.text(), each), max_leaves=10)
+MODELS = st.sampled_from(["tiny", "tiny-query", "x"]) | JSON
+NEARLY = st.fixed_dictionaries({"model": MODELS, "input": JSON}, optional={"task": JSON, "a": JSON})
+BODIES = st.binary() | (JSON | NEARLY).map(lambda each: json.dumps(each).encode())
+
+
+@hypothesis_settings(max_examples=60)
+@given(body=BODIES)
+def test_any_body(server: Serving, body: bytes) -> None:
+    """It is answered, or refused with a reason, and never an error of the server's."""
+    answer = httpx.post(f"{server.url}/v1/embeddings", content=body)
+    assert answer.status_code in (200, 400, 404)
+    assert answer.status_code == 200 or answer.json()["error"]["message"]
+
+
+def test_deep_nesting(server: Serving) -> None:
+    body = b'{"model": "tiny-query", "input": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    assert httpx.post(f"{server.url}/v1/embeddings", content=body).status_code == 400
+
+
+def test_no_such_route(server: Serving) -> None:
+    assert httpx.get(f"{server.url}/v2/nothing").status_code == 404
+    assert httpx.get(f"{server.url}/v1/embeddings").status_code == 405
+
+
+def test_a_port_that_is_taken(server: Serving, serve: Serve) -> None:
+    with pytest.raises(AssertionError, match="address already in use"):
+        serve(port=server.port)

@@ -1,0 +1,223 @@
+"""RemoteEncoder: what it promises is what an Encoder of this process does."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harrier_pgvector import PgVectorStore
+from serving import Serving
+
+from harrier_core import (
+    Chunking,
+    EmptyText,
+    Encoder,
+    EncoderClosed,
+    Index,
+    NotText,
+    Record,
+    RemoteEncoder,
+    ServerRefused,
+    ServerUnavailable,
+    SettingError,
+    SpaceChanged,
+    Task,
+    TaskError,
+    TextTooLong,
+)
+from harrier_core.testing import MemoryStore, build_model
+
+Serve = Callable[..., Serving]
+TEXTS = ["Bread rises because of yeast.", "Rivers carry sand.", "Über 漢字 and 🦅"]
+
+
+@pytest.fixture
+def remote(server: Serving) -> Iterator[RemoteEncoder]:
+    with RemoteEncoder(server.url, retry_for=5) as remote:
+        yield remote
+
+
+def test_the_same_vectors(remote: RemoteEncoder, encoder: Encoder) -> None:
+    """In both roles and every task, sync and async, in one request or in several."""
+    assert (remote.encode_documents(TEXTS) == encoder.encode_documents(TEXTS)).all()
+    for task in (None, *encoder.tasks):
+        assert (remote.encode_queries(TEXTS, task=task) == encoder.encode_queries(TEXTS, task=task)).all()
+    many = [f"text {number} {'word ' * (number % 40)}" for number in range(700)]
+    expected = encoder.encode_documents(many)
+    assert abs(remote.encode_documents(many) - expected).max() < 1e-6  # in other batches than here
+    assert abs(asyncio.run(remote.aencode_documents(many)) - expected).max() < 1e-6
+    assert (asyncio.run(remote.aencode_queries(TEXTS)) == encoder.encode_queries(TEXTS)).all()
+    assert remote.encode_documents([]).shape == (0, encoder.dimensions)
+
+
+def test_what_it_says(remote: RemoteEncoder, encoder: Encoder) -> None:
+    assert remote.space == encoder.space
+    assert remote.space.digest == encoder.space.digest
+    assert (remote.name, remote.dimensions, remote.max_tokens) == ("tiny", encoder.dimensions, encoder.max_tokens)
+    assert remote.tasks == encoder.tasks
+    for task in (None, "sts_query", Task("Find a recipe")):
+        assert remote.prompt("a query", task=task) == encoder.prompt("a query", task=task)
+    texts = [*TEXTS, "word " * 5_000, "<eos>", "<|im_end|>"]
+    assert remote.count_tokens(texts) == encoder.count_tokens(texts)
+    submitted = remote.submit_documents(TEXTS).result()
+    assert submitted.tokens == encoder.count_tokens(TEXTS)
+
+
+def test_light(remote: RemoteEncoder, server: Serving) -> None:
+    """It is settings: it can be pickled, and connects to nothing before it is used."""
+    again: RemoteEncoder = pickle.loads(pickle.dumps(remote))
+    assert (again.encode_documents(TEXTS) == remote.encode_documents(TEXTS)).all()
+    again.close()
+    with pytest.raises(EncoderClosed):
+        again.encode_documents(TEXTS)
+    RemoteEncoder("http://127.0.0.1:9")
+    secret = RemoteEncoder(f"{server.url}/v1/", api_key="a-key-of-some-length")
+    assert "a-key" not in repr(secret)
+    assert secret.url == server.url
+    secret.close()
+
+
+@pytest.mark.parametrize(
+    ("texts", "kind", "positions"),
+    [
+        (["a", " ", "b", ""], EmptyText, [1, 3]),
+        (["a", None], NotText, [1]),
+        (["a", "word " * 3_000, "b"], TextTooLong, [1]),
+        ([*["a"] * 300, "word " * 3_000, *["b"] * 300, "word " * 3_000], TextTooLong, [300, 601]),
+    ],
+)
+def test_bad_texts(remote: RemoteEncoder, texts: list[Any], kind: Any, positions: list[int]) -> None:
+    """With every position in the caller's list, also those of other requests."""
+    with pytest.raises(kind) as caught:
+        remote.encode_documents(texts)
+    assert [each.position for each in caught.value.problems] == positions
+
+
+def test_a_task_that_there_is_not(remote: RemoteEncoder) -> None:
+    with pytest.raises(TaskError, match="unknown task 'no'"):
+        remote.encode_queries(["a"], task="no")
+    with pytest.raises(ServerRefused, match="takes no instruction of a request"):
+        remote.encode_queries(["a"], task=Task("Find a recipe"))
+
+
+def test_an_index_over_it(remote: RemoteEncoder, encoder: Encoder) -> None:
+    """Cut and found as with the model itself, in one space with it."""
+    records = [Record(f"r{number}", f"Part {number}. " * 200) for number in range(5)]
+    store = MemoryStore()
+    index = Index(store, remote, chunking=Chunking(tokens=100))
+    assert index.ingest(records).rejected == []
+    local = Index(store, encoder, chunking=Chunking(tokens=100))
+    assert local.ingest(records).written == 0
+    assert index.verify().sound
+    assert [each.id for each in index.search("Part 3")] == [each.id for each in local.search("Part 3")]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"url": "127.0.0.1:8000"}, "url must be the address of a server, such as http://127.0.0.1:8000"),
+        ({"url": None}, "url must be the address of a server"),
+        ({"timeout": -1}, "timeout must be a number of at least 0, got -1"),
+        ({"retry_for": True}, "retry_for must be a number of at least 0, got True"),
+    ],
+)
+def test_what_it_cannot_be(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        RemoteEncoder(**{"url": "http://127.0.0.1:9", **options})
+
+
+def test_nobody_there() -> None:
+    with (
+        RemoteEncoder("http://127.0.0.1:9", retry_for=0.5) as remote,
+        pytest.raises(ServerUnavailable, match="the server at http://127.0.0.1:9 cannot be reached"),
+    ):
+        remote.encode_documents(TEXTS)
+
+
+class _Busy(BaseHTTPRequestHandler):
+    """Says three times that it is busy, and then something that no server of the kit says."""
+
+    asked: list[float] = []  # noqa: RUF012
+
+    def do_GET(self) -> None:
+        self.asked.append(time.monotonic())
+        self.send_response(429 if len(self.asked) < 4 else 200)
+        self.send_header("Retry-After", "1")
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_a_busy_server() -> None:
+    """It is asked again when it says so; and a server of another kind is refused."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Busy) as other:
+        threading.Thread(target=other.serve_forever).start()
+        with (
+            RemoteEncoder(f"http://127.0.0.1:{other.server_port}", retry_for=30) as remote,
+            pytest.raises(ServerRefused, match="it must be one that `harrier serve` runs"),
+        ):
+            remote.encode_documents(TEXTS)
+        other.shutdown()
+    gaps = [after - before for before, after in zip(_Busy.asked, _Busy.asked[1:], strict=False)]
+    assert len(gaps) == 3
+    assert min(gaps) > 0.9
+
+
+def test_another_model(serve: Serve, tmp_path: Path) -> None:
+    """A server that comes back with other weights is refused by name, and nothing is written."""
+    before = serve()
+    with RemoteEncoder(before.url, retry_for=30) as remote:
+        store = MemoryStore()
+        index = Index(store, remote)
+        index.ingest([Record("one", "text one")])
+        before.end()
+        other = build_model(tmp_path / "other", "qwen3", vectors="words", seed=7)
+        after = serve(model=other, port=before.port)
+        with pytest.raises(SpaceChanged, match="another space"):
+            index.ingest([Record("two", "text two")])
+        with pytest.raises(SpaceChanged):
+            index.search("text")
+        assert index.count() == 1
+        after.end()
+
+
+def test_killed_and_started_again(serve: Serve, postgres: str, table: str) -> None:
+    """An ingest through it waits for the server, goes on, and ends as one that nothing interrupted."""
+    records = [Record(f"r{number}", f"text {number} {'word ' * (number % 30)}") for number in range(2_000)]
+    server = serve()
+    begun = threading.Event()
+
+    def torment() -> None:
+        assert begun.wait(60)
+        server.process.send_signal(signal.SIGKILL)
+        server.kill()
+        serve(port=server.port)
+
+    remote = RemoteEncoder(server.url, retry_for=100)
+    with remote, Index(PgVectorStore(postgres, table=table), remote) as index, ThreadPoolExecutor(1) as pool:
+        tormented = pool.submit(torment)
+        report = index.ingest(_until_begun(records, begun))
+        tormented.result()
+        assert (report.written, report.rejected) == (len(records), [])
+        assert index.ingest(records).unchanged == len(records)
+        assert index.verify(sample=20).sound
+
+
+def _until_begun(records: list[Record], begun: threading.Event) -> Iterator[Record]:
+    """Records, in the midst of which the first are being encoded."""
+    for number, record in enumerate(records):
+        if number == 1_000:  # the first window is full
+            begun.set()
+        yield record
