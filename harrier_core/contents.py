@@ -18,7 +18,7 @@ from harrier_core.values import plain, unstorable
 
 if TYPE_CHECKING:
     from harrier_core.space import EmbeddingSpace
-    from harrier_core.store import OpenStore, Stored, VectorStore
+    from harrier_core.store import Facts, OpenStore, Stored, VectorStore
 
 _REMOVED = 10_000  # records that are removed at once, where there may be any number
 
@@ -51,6 +51,10 @@ class Contents(Closing):
             self.store.describe()  # it raises StoreMissing, in the store's own words
             raise StoreMissing(f"there is nothing in {self.store}; ingest something into it first")
         return space
+
+    def describe(self) -> Facts:
+        """Return what the store says of itself: its space, size and health. Raise StoreMissing if there is nothing."""
+        return self.store.describe()
 
     def count(self) -> int:
         """Return how many chunks there are."""

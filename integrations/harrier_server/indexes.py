@@ -73,7 +73,7 @@ def index_of(state: State, name: str) -> Index:
 
 
 def _facts(index: Index) -> dict[str, Any]:
-    facts = index.store.describe()
+    facts = index.describe()
     return {"object": "index", "chunks": facts.chunks, "records": facts.records, "keywords": bool(facts.keywords)}
 
 
