@@ -1,0 +1,142 @@
+"""A server under bad luck: slow and vanishing clients, signals, a model that cannot be loaded."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from serving import Serving
+
+Serve = Callable[..., Serving]
+
+
+def texts_encoded(server: Serving, role: str) -> float:
+    """How many texts the server has encoded in a role."""
+    said = httpx.get(f"{server.url}/metrics").text
+    found = re.search(rf'harrier_texts_total{{role="{role}"}} (\S+)', said)
+    return float(found[1]) if found else 0.0
+
+
+def waiting(server: Serving) -> float:
+    said = httpx.get(f"{server.url}/metrics").text
+    found = re.search(r"harrier_waiting_characters (\S+)", said)
+    assert found
+    return float(found[1])
+
+
+def long_request(texts: int, words: int = 200) -> bytes:
+    return json.dumps(
+        {"model": "tiny-document", "input": [f"text {at} " + "word " * words for at in range(texts)]}
+    ).encode()
+
+
+def raw(body: bytes) -> bytes:
+    head = f"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def test_a_caller_that_goes_away(serve: Serve) -> None:
+    """Nobody works for it any more: what it asked for is dropped, long before it would be done."""
+    server = serve()
+    body = long_request(2_000)
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(raw(body))
+        while not waiting(server):
+            time.sleep(0.01)
+    while waiting(server):
+        time.sleep(0.01)
+    assert texts_encoded(server, "document") == 0  # of the whole request
+    assert httpx.post(f"{server.url}/v1/embeddings", json={"model": "tiny-query", "input": "a"}).status_code == 200
+
+
+def test_a_caller_that_never_ends(serve: Serve) -> None:
+    """One that sends a byte now and then holds up nobody, nor does it keep the server from ending."""
+    server = serve()
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")
+        for _ in range(20):
+            connection.sendall(b" ")
+            answer = httpx.post(f"{server.url}/v1/embeddings", json={"model": "tiny-query", "input": "a"})
+            assert answer.status_code == 200
+
+
+def test_queries_beside_a_million_documents(serve: Serve) -> None:
+    """They overtake them, and other callers' documents take turns with them."""
+    server = serve()
+    stop = threading.Event()
+
+    def documents() -> None:
+        while not stop.is_set():
+            with httpx.Client(timeout=120) as client:
+                client.post(f"{server.url}/v1/embeddings", content=long_request(1_000))
+
+    with ThreadPoolExecutor(4) as pool:
+        busy = [pool.submit(documents) for _ in range(3)]
+        while not waiting(server):
+            time.sleep(0.01)
+        before = texts_encoded(server, "document")
+        answer = httpx.post(f"{server.url}/v1/embeddings", json={"model": "tiny-query", "input": "a"}, timeout=60)
+        assert answer.status_code == 200
+        assert texts_encoded(server, "document") == before  # not one of those thousands was done before
+        stop.set()
+        for each in busy:
+            each.result()
+
+
+def test_told_to_end(serve: Serve) -> None:
+    """It answers what is under way, refuses what comes, and ends with 0."""
+    server = serve()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(httpx.post, f"{server.url}/v1/embeddings", content=long_request(100), timeout=60)
+        while not waiting(server):
+            time.sleep(0.01)
+        code, said = server.end()
+        assert (code, asked.result().status_code) == (0, 200)
+    assert "Traceback" not in said
+    assert said.endswith("ended; all requests were answered\n")
+
+
+def test_before_the_model_is_there(folder: Path) -> None:
+    """It lives and is not ready, and a request is told to come again."""
+    serving = Serving(model=folder)
+    try:
+        assert httpx.get(f"{serving.url}/health/live").status_code == 200
+        answer = httpx.post(f"{serving.url}/v1/embeddings", json={"model": "tiny-query", "input": "a"})
+        if answer.status_code != 200:  # it is loaded in a moment
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        serving.wait()
+    finally:
+        serving.kill()
+
+
+def test_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
+    """The command ends with the reason before it listens."""
+    command = [sys.executable, "-m", "harrier_cli", "serve", "--model", str(tmp_path / "none"), "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--host", "0.0.0.0"], "give it a key, or listen on 127.0.0.1"),
+        (["--index", "notes"], "--index must be NAME=PLACE"),
+        (["--api-key-file", "nothing"], "the keys of nothing cannot be read"),
+    ],
+)
+def test_wrong_usage(folder: Path, tmp_path: Path, arguments: list[Any], message: str) -> None:
+    command = [sys.executable, "-m", "harrier_cli", "serve", "--model", str(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, message in done.stderr) == (2, True)

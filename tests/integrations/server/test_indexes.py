@@ -1,0 +1,128 @@
+"""Search and ingest over HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from serving import Serving
+
+from harrier_core import Encoder, Index, Record
+
+Serve = Callable[..., Serving]
+RECORDS = [
+    Record("bread", "Bread rises because of yeast.", {"topic": "food", "year": 2021}),
+    Record("river", "Rivers carry sand to the sea.", {"topic": "earth", "year": 2023}),
+    Record("virus", "Vaccines train the immune system.", {"topic": "health"}),
+]
+
+
+@pytest.fixture
+def place(tmp_path: Path, encoder: Encoder) -> str:
+    """An index with three records."""
+    place = f"pgvector:{tmp_path}/index?table=docs"
+    with Index(place, encoder) as index:
+        index.ingest(RECORDS)
+    return place
+
+
+@pytest.fixture
+def server(serve: Serve, place: str) -> Serving:
+    return serve("--index", f"notes={place}", "--allow-ingest")
+
+
+def search(server: Serving, **body: Any) -> Any:
+    return httpx.post(f"{server.url}/v1/search", json={"index": "notes", **body})
+
+
+def ingest(server: Serving, content: Any, index: str = "notes") -> list[dict[str, Any]]:
+    answer = httpx.post(f"{server.url}/v1/ingest", params={"index": index}, content=content)
+    assert answer.status_code == 200
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+def test_search(server: Serving, place: str, encoder: Encoder) -> None:
+    """As an Index of this process finds it, for one question or several."""
+    with Index(place, encoder) as index:
+        expected = index.search("why does bread rise", k=2)
+    [found] = search(server, query="why does bread rise", k=2).json()["data"]
+    assert [each["id"] for each in found["matches"]] == [match.id for match in expected]
+    first = found["matches"][0]
+    assert (first["record_id"], first["text"], first["metadata"]) == ("bread", RECORDS[0].text, RECORDS[0].metadata)
+    assert first["score"] == first["cosine"] == pytest.approx(expected[0].score, abs=1e-6)
+    many = search(server, query=["sand", "yeast"], k=1, where={"year": {"$gte": 2021}}).json()["data"]
+    assert [each["matches"][0]["record_id"] for each in many] == ["river", "bread"]
+    assert search(server, query="sand", where={"topic": "none"}).json()["data"][0]["matches"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({"query": "a", "index": "other"}, 404, "there is no index 'other'; this server has notes"),
+        ({"query": "a", "k": 0}, 400, "k must be from 1 to 1,000, got 0"),
+        ({"query": "a", "k": 10_000}, 400, "k must be from 1 to 1,000"),
+        ({"query": "a", "where": {"year": {"$no": 1}}}, 400, "$no"),
+        ({"query": "a", "task": "no"}, 400, "unknown task 'no'"),
+        ({"query": " "}, 400, "text 0 is empty or blank"),
+        ({"query": "a", "mode": "keyword"}, 400, "add_keywords"),
+        ({"query": "a", "mode": "sparse"}, 400, "Invalid enum value 'sparse'"),
+        ({"query": "a", "limit": 3}, 400, "unknown field `limit`"),
+    ],
+)
+def test_search_refused(server: Serving, body: dict[str, Any], status: int, message: str) -> None:
+    answer = search(server, **body)
+    assert answer.status_code == status
+    assert message in answer.json()["error"]["message"]
+
+
+def test_ingest(server: Serving) -> None:
+    """Lines in, reports out, while lines still come; a second run changes nothing, and bad lines are told."""
+    lines = [
+        json.dumps({"id": f"r{number}", "text": f"text {number}", "metadata": {"n": number}}) for number in range(300)
+    ]
+
+    def sent() -> Iterator[bytes]:
+        for line in lines:
+            yield line.encode() + b"\n"
+
+    *_, last = ingest(server, sent())
+    assert (last["status"], last["records"], last["written"], last["rejected"]) == ("done", 300, 300, [])
+    *_, again = ingest(server, "\n".join(lines))
+    assert (again["status"], again["unchanged"], again["encoded"]) == ("done", 300, 0)
+    [found] = search(server, query="text 7", k=1, where={"n": 7}).json()["data"]
+    assert found["matches"][0]["record_id"] == "r7"
+    bad = ["no JSON", '{"id": "a"}', '{"id": "b", "text": " "}', '{"id": "c", "text": "a", "more": 1}', "", lines[0]]
+    *_, last = ingest(server, "\n".join(bad))
+    rejected = dict(last["rejected"])
+    assert rejected.keys() == {"line 1", "line 2", "b", "line 4"}
+    assert "is not a JSON object" in rejected["line 1"]
+    assert "no JSON" not in json.dumps(last)
+    listed = httpx.get(f"{server.url}/v1/indexes").json()["data"]
+    assert listed == [{"id": "notes", "object": "index", "chunks": 303, "records": 303, "keywords": False}]
+
+
+def test_an_ingest_that_is_cut_off(server: Serving) -> None:
+    """What came is stored; the connection tells that it was not all."""
+
+    def sent() -> Iterator[bytes]:
+        yield b'{"id": "a", "text": "text a"}\n'
+        raise RuntimeError("the client broke")
+
+    with pytest.raises(RuntimeError, match="the client broke"):
+        ingest(server, sent())
+    assert search(server, query="bread").status_code == 200
+
+
+def test_ingest_refused(serve: Serve, place: str) -> None:
+    """Unless it was asked for, and into an index that there is."""
+    server = serve("--index", f"notes={place}")
+    answer = httpx.post(f"{server.url}/v1/ingest", params={"index": "notes"}, content=b"")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "ingest_not_allowed")
+    server.end()
+    server = serve("--allow-ingest")
+    answer = httpx.post(f"{server.url}/v1/ingest", params={"index": "notes"}, content=b"")
+    assert answer.status_code == 404
