@@ -51,6 +51,7 @@ from harrier_core.ingest import Pruning
 from harrier_core.lexical import Terms
 from harrier_core.opening import open_store, open_stores
 from harrier_core.query import Mode, Search, WordSearch
+from harrier_core.qwen_reranker import QwenReranker
 from harrier_core.records import Chunk, Deferred, IngestReport, Match, Record, Skipped, VerifyReport
 from harrier_core.reranking import Diverse, Reranker
 from harrier_core.space import EmbeddingSpace
@@ -112,6 +113,7 @@ __all__ = [
     "Problem",
     "ProcessEnding",
     "Pruning",
+    "QwenReranker",
     "Record",
     "Reranker",
     "RoleWarning",
