@@ -8,6 +8,7 @@ import typing as _typing
 from harrier_core.cache import CachedEncoder
 from harrier_core.chunking import Chunking
 from harrier_core.contents import Contents
+from harrier_core.cross_encoder import CrossEncoderReranker
 from harrier_core.embedder import Embedder, Encoded
 from harrier_core.encoder import Encoder
 from harrier_core.errors import (
@@ -76,6 +77,7 @@ __all__ = [
     "Chunk",
     "Chunking",
     "Contents",
+    "CrossEncoderReranker",
     "Deferred",
     "DeviceError",
     "Diverse",

@@ -95,11 +95,11 @@ class QwenReranker(ModelUser):
 
     def scores(self, query: str, texts: Sequence[str]) -> list[float]:
         """Return for each text the probability that it answers the query; higher is better."""
-        from harrier_core.verdicts import probabilities
-
         with span("rerank", self.name) as tell:
             encoded = wait_for(self._submit(query, texts), self._called)
             tell(len(encoded))
+        from harrier_core.verdicts import probabilities  # once it is known that the tokenizer and torch are there
+
         return probabilities(encoded.vectors)
 
     def _submit(self, query: str, texts: Iterable[str]) -> Future[Encoded]:

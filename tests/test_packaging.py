@@ -45,6 +45,7 @@ PUBLIC_ROOMS = {
         "blanks",
         "cache",
         "closing",
+        "cross_encoder",
         "diversity",
         "embedder",
         "encoder",
@@ -192,6 +193,10 @@ ROOMS: dict[str, set[str]] = {
     "encoder": {
         *("digests", "embedder", "ending", "errors", "foreign", "model_user", "models", "purposes", "requests"),
         *("shared", "space", "tasks", "texts"),
+    },
+    "cross_encoder": {
+        *("closing", "device", "embedder", "ending", "errors", "extras", "foreign", "models", "shared", "stats"),
+        *("texts", "huggingface_hub", "sentence_transformers", "torch"),
     },
     "verdicts": {"checkpoint", "errors", "models", "tokens", "types", "numpy"},
     "qwen_reranker": {
@@ -348,7 +353,7 @@ def test_a_surface_reaches_through_nothing(package: str) -> None:
 
 
 FORBIDDEN = (
-    *("torch", "transformers", "tokenizers", "numpy", "huggingface_hub"),
+    *("torch", "transformers", "tokenizers", "sentence_transformers", "numpy", "huggingface_hub"),
     *("agent_framework", "langchain_core", "llama_index", "haystack"),
 )
 IMPORT = f"""
