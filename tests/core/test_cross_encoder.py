@@ -39,20 +39,20 @@ QUERY = "How does a vaccine work?"
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_cross_encoder(tmp_path_factory.mktemp("cross"))
 
 
 @pytest.fixture(scope="module")
-def expected(model: Path) -> list[float]:
+def expected(bert: Path) -> list[float]:
     """What sentence-transformers says, a text at a time."""
-    own = CrossEncoder(str(model), device="cpu")
+    own = CrossEncoder(str(bert), device="cpu")
     return [float(own.predict([(QUERY, text)])[0]) for text in PROSE]
 
 
 @pytest.fixture
-def reranker(model: Path) -> Iterator[CrossEncoderReranker]:
-    with CrossEncoderReranker(model, device="cpu") as reranker:
+def reranker(bert: Path) -> Iterator[CrossEncoderReranker]:
+    with CrossEncoderReranker(bert, device="cpu") as reranker:
         yield reranker
 
 
@@ -67,9 +67,9 @@ def test_its_own_scores(reranker: CrossEncoderReranker, expected: list[float]) -
     assert reranker.scores(QUERY, []) == []
 
 
-def test_batches_are_of_like_lengths(model: Path, expected: list[float]) -> None:
+def test_batches_are_of_like_lengths(bert: Path, expected: list[float]) -> None:
     """The longest first, so many at once."""
-    own = CrossEncoder(str(model), device="cpu")
+    own = CrossEncoder(str(bert), device="cpu")
     run, batches = own.predict, []
 
     def watched(pairs: Any, **how: Any) -> Any:
@@ -82,9 +82,9 @@ def test_batches_are_of_like_lengths(model: Path, expected: list[float]) -> None
     assert batches == [(sorted(map(len, PROSE), reverse=True), 3)]
 
 
-def test_a_given_one(model: Path, expected: list[float]) -> None:
+def test_a_given_one(bert: Path, expected: list[float]) -> None:
     """It is used as it is, and by several rerankers in turns; it has its own device and limit."""
-    own = CrossEncoder(str(model), device="cpu")
+    own = CrossEncoder(str(bert), device="cpu")
     one, two = CrossEncoderReranker(own), CrossEncoderReranker(own)
     assert np.abs(np.subtract(one.scores(QUERY, PROSE), expected)).max() < 1e-5
     two.scores(QUERY, ["a"])
@@ -95,19 +95,19 @@ def test_a_given_one(model: Path, expected: list[float]) -> None:
         CrossEncoderReranker(own, device="cpu")
 
 
-def test_long_texts_are_the_models_to_cut(model: Path) -> None:
+def test_long_texts_are_the_models_to_cut(bert: Path) -> None:
     """At its own limit, or at a lower one."""
     long = " ".join(PROSE)
-    own = CrossEncoder(str(model), device="cpu", max_length=20)
-    with CrossEncoderReranker(model, device="cpu", max_length=20) as short, CrossEncoderReranker(model) as whole:
+    own = CrossEncoder(str(bert), device="cpu", max_length=20)
+    with CrossEncoderReranker(bert, device="cpu", max_length=20) as short, CrossEncoderReranker(bert) as whole:
         assert abs(short.scores(QUERY, [long])[0] - float(own.predict([(QUERY, long)])[0])) < 1e-5
         assert short.scores(QUERY, [long]) != whole.scores(QUERY, [long])
         assert whole.scores(QUERY, [long, long + " more"])[0] == pytest.approx(whole.scores(QUERY, [long])[0], abs=1e-5)
 
 
-def test_threads_share_one_model(model: Path, expected: list[float]) -> None:
+def test_threads_share_one_model(bert: Path, expected: list[float]) -> None:
     """Equal settings load once; the last to close lets it go."""
-    one, two = CrossEncoderReranker(model, device="cpu"), CrossEncoderReranker(str(model), device="cpu")
+    one, two = CrossEncoderReranker(bert, device="cpu"), CrossEncoderReranker(str(bert), device="cpu")
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda number: (one, two)[number % 2].scores(QUERY, PROSE), range(16)))
     assert np.abs(np.array(found) - expected).max() < 1e-5
@@ -118,20 +118,20 @@ def test_threads_share_one_model(model: Path, expected: list[float]) -> None:
     two.close()
     gc.collect()
     assert gone() is None
-    assert not any(str(model) in str(key) for key in _models._entries)
+    assert not any(str(bert) in str(key) for key in _models._entries)
     with pytest.raises(EncoderClosed, match="this reranker is closed; make another one"):
         one.scores(QUERY, ["a"])
 
 
-def test_settings_travel(model: Path, expected: list[float]) -> None:
+def test_settings_travel(bert: Path, expected: list[float]) -> None:
     """By pickle and copy; nothing is loaded before a score is asked for."""
-    reranker = CrossEncoderReranker(model, device="cpu", batch_size=7)
+    reranker = CrossEncoderReranker(bert, device="cpu", batch_size=7)
     assert reranker._held.lease("model") is None
     for other in (pickle.loads(pickle.dumps(reranker)), copy.copy(reranker), CrossEncoderReranker(**reranker.settings)):
         assert dict(other.settings) == dict(reranker.settings)
         assert np.abs(np.subtract(other.scores(QUERY, PROSE), expected)).max() < 1e-5
     assert repr(CrossEncoderReranker("a/b")) == "CrossEncoderReranker('a/b')"
-    assert repr(reranker) == f"CrossEncoderReranker({str(model)!r}, device='cpu', batch_size=7)"
+    assert repr(reranker) == f"CrossEncoderReranker({str(bert)!r}, device='cpu', batch_size=7)"
 
 
 def test_bad_texts(reranker: CrossEncoderReranker) -> None:
@@ -147,21 +147,21 @@ def test_bad_texts(reranker: CrossEncoderReranker) -> None:
         reranker.scores(QUERY, "one text")
 
 
-def test_settings_that_cannot_be(model: Path) -> None:
+def test_settings_that_cannot_be(bert: Path) -> None:
     """Each says what it may be."""
     wrong: list[tuple[Any, dict[str, Any], str]] = [
         (7, {}, "model must be a name, a folder or a CrossEncoder, got int"),
-        (model, {"batch_size": 0}, "batch_size must be a whole number above zero, got 0"),
-        (model, {"batch_size": None}, "batch_size must be a whole number above zero, got None"),
-        (model, {"max_length": -1}, "max_length must be a whole number above zero, got -1"),
-        (model, {"dtype": "int8"}, "dtype must be float32, bfloat16 or float16"),
-        (model, {"trust_remote_code": True}, "unknown keyword, 'trust_remote_code'"),
+        (bert, {"batch_size": 0}, "batch_size must be a whole number above zero, got 0"),
+        (bert, {"batch_size": None}, "batch_size must be a whole number above zero, got None"),
+        (bert, {"max_length": -1}, "max_length must be a whole number above zero, got -1"),
+        (bert, {"dtype": "int8"}, "dtype must be float32, bfloat16 or float16"),
+        (bert, {"trust_remote_code": True}, "unknown keyword, 'trust_remote_code'"),
     ]
     for given, settings, message in wrong:
         with pytest.raises(SettingError, match=message):
             CrossEncoderReranker(given, **settings)
     with pytest.raises(DeviceError, match="unknown device 'gpu'"):
-        CrossEncoderReranker(model, device="gpu").scores(QUERY, ["a"])
+        CrossEncoderReranker(bert, device="gpu").scores(QUERY, ["a"])
 
 
 def test_what_is_no_cross_encoder(tmp_path: Path, built: Callable[..., Path]) -> None:
@@ -186,9 +186,9 @@ def test_what_is_no_cross_encoder(tmp_path: Path, built: Callable[..., Path]) ->
         CrossEncoderReranker("/no/such/model").scores(QUERY, ["a"])
 
 
-def test_scores_that_are_none(model: Path) -> None:
+def test_scores_that_are_none(bert: Path) -> None:
     """Damaged weights are named, and not sorted by."""
-    own = CrossEncoder(str(model), device="cpu")
+    own = CrossEncoder(str(bert), device="cpu")
     own.model.classifier.bias.data.fill_(float("nan"))
     with pytest.raises(BadVectors, match=r"the score of text 0 is not a number \(2 of 2 texts\)"):
         CrossEncoderReranker(own).scores(QUERY, ["a", "b"])
