@@ -8,6 +8,7 @@ import typing as _typing
 from harrier_core.cache import CachedEncoder
 from harrier_core.chunking import Chunking
 from harrier_core.contents import Contents
+from harrier_core.cross_encoder import CrossEncoderReranker
 from harrier_core.embedder import Embedder, Encoded
 from harrier_core.encoder import Encoder
 from harrier_core.errors import (
@@ -55,6 +56,7 @@ from harrier_core.ingest import Pruning
 from harrier_core.lexical import Terms
 from harrier_core.opening import open_store, open_stores
 from harrier_core.query import Mode, Search, WordSearch
+from harrier_core.qwen_reranker import QwenReranker
 from harrier_core.records import Chunk, Deferred, IngestReport, Match, Record, Skipped, VerifyReport
 from harrier_core.remote import RemoteEncoder
 from harrier_core.reranking import Diverse, Reranker
@@ -80,6 +82,7 @@ __all__ = [
     "Chunk",
     "Chunking",
     "Contents",
+    "CrossEncoderReranker",
     "Deferred",
     "DeviceError",
     "Diverse",
@@ -117,6 +120,7 @@ __all__ = [
     "Problem",
     "ProcessEnding",
     "Pruning",
+    "QwenReranker",
     "Record",
     "RemoteEncoder",
     "Reranker",

@@ -1,9 +1,9 @@
-"""One caller's texts on their way through the engine: the rows that wait, and the vectors so far."""
+"""One caller's texts on their way through the engine: the rows that wait, and what came of the others so far."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 
     from harrier_core.types import Vectors
 
+_LEAST_LENGTH = 1e-12  # of a hidden state, as torch's normalize has it
+
+Reading = Callable[["Vectors"], "Vectors"]  # of final hidden states, a row for each text: what its caller wants of them
+
+
+def unit_vectors(hidden: Vectors) -> Vectors:
+    """Return the hidden states at unit length; NaN for one that is not finite."""
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        lengths = np.linalg.norm(hidden, axis=1, keepdims=True)
+        return hidden / np.maximum(lengths, _LEAST_LENGTH)  # type: ignore[no-any-return]
+
 
 @dataclass(slots=True, eq=False)
 class Call:
@@ -31,11 +42,12 @@ class Call:
 
     windows: Iterator[Sequence[Row]]  # all rows, the texts in their order
     places: Sequence[int]  # for each of the caller's texts, which row is its own
-    vectors: Vectors  # (rows, dimensions)
+    vectors: Vectors  # (rows, dimensions), or what else `read` makes of hidden states
     tokens: NDArray[np.int32]  # of each row, known once its window was fetched
     cut: set[int]  # rows of texts that were too long
     token_budget: int | None
     urgent: bool
+    read: Reading = unit_vectors
     future: Future[Encoded] = field(default_factory=Future)
     fetching: bool = False
     waiting_tokens: int = 0
@@ -45,6 +57,7 @@ class Call:
     _fetched: int = 0
     _ran: int = 0
     _bad: list[int] = field(default_factory=list)
+    _infinite: bool = False
 
     @property
     def waiting(self) -> bool:
@@ -84,15 +97,17 @@ class Call:
         first, self._begun = not self._begun, True
         return first
 
-    def put(self, numbers: Sequence[int], vectors: Vectors) -> None:
-        """Take in the vectors of rows that ran; with the last of them, answer the caller."""
-        self.vectors[numbers] = vectors
-        self._bad += [numbers[row] for row in bad_rows(vectors)]
+    def put(self, numbers: Sequence[int], hidden: Vectors) -> None:
+        """Take in the hidden states of rows that ran; with the last of them, answer the caller."""
+        self.vectors[numbers] = self.read(hidden)
+        bad = bad_rows(hidden)
+        self._bad += [numbers[row] for row in bad]
+        self._infinite |= not np.isfinite(hidden[bad]).all()
         self._ran += len(numbers)
         if self._ran < len(self.vectors):
             return
         if self._bad:
-            self.fail(_bad_vectors(self.positions(self._bad), len(self.places), self.vectors[self._bad[0]]))
+            self.fail(_bad_vectors(self.positions(self._bad), len(self.places), infinite=self._infinite))
             return
         with suppress(InvalidStateError):  # cancelled meanwhile
             self.future.set_result(self._encoded())
@@ -114,13 +129,15 @@ class Call:
             self.future.set_exception(error)
 
 
-def bad_rows(vectors: Vectors) -> list[int]:
-    """Those that are not finite or not of unit length; NaN fails the comparison as well."""
-    return np.flatnonzero(~(np.abs(np.linalg.norm(vectors, axis=1) - 1) < 1e-3)).tolist()
+def bad_rows(hidden: Vectors) -> list[int]:
+    """The hidden states that have no unit vector: not finite, or of no length; NaN fails the comparisons as well."""
+    with np.errstate(over="ignore"):
+        lengths = np.linalg.norm(hidden, axis=1)
+    return np.flatnonzero(~((lengths > _LEAST_LENGTH) & (lengths < np.inf))).tolist()
 
 
-def _bad_vectors(positions: list[int], texts: int, example: Vectors) -> BadVectors:
-    kind = "values that are not finite" if np.isnan(example).any() else "no length"
+def _bad_vectors(positions: list[int], texts: int, *, infinite: bool) -> BadVectors:
+    kind = "values that are not finite" if infinite else "no length"
     return BadVectors(
         f"the model's vector for text {positions[0]} has {kind} ({len(positions)} of this call's {texts} texts), in "
         "float32 as well; the weights are damaged: fetch the model again",

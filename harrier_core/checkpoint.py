@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -19,14 +21,7 @@ class Checkpoint:
 
     def __init__(self, files: Sequence[Path], shapes: Mapping[str, tuple[int, ...]]) -> None:
         self._folder = files[0].parent
-        self._files = {}
-        for path in files:
-            try:
-                file = safe_open(path, framework="pt")
-            except (SafetensorError, OSError) as error:
-                raise ModelDamaged(f"the weights of {path} cannot be loaded: {error}; fetch the model again") from None
-            # Saved from a language model, a decoder's names begin with "model.".
-            self._files.update({name.removeprefix("model."): (file, name) for name in file.keys()})  # noqa: SIM118
+        self._files = {name: (file, stored) for name, file, stored in _tensors(files)}
         self._check(shapes)
 
     def tensor(self, name: str) -> Tensor:
@@ -49,3 +44,26 @@ class Checkpoint:
                 f"the weights of {self._folder} do not fit its config.json: {min(findings)}{more}; "
                 "fetch the model again"
             )
+
+
+def read_rows(files: Sequence[Path], name: str, rows: Sequence[int]) -> Tensor | None:
+    """Return some rows of one tensor in float32, (rows, columns), or None if the checkpoint does not have it."""
+    for found, file, stored in _tensors(files):
+        if found == name:
+            tensor = file.get_slice(stored)
+            if max(rows) >= tensor.get_shape()[0]:
+                raise ModelDamaged(f"{name} of {files[0].parent} has no row {max(rows)}; fetch the model again")
+            return torch.stack([tensor[row].float() for row in rows])
+    return None
+
+
+def _tensors(files: Sequence[Path]) -> Iterator[tuple[str, Any, str]]:
+    """Each tensor's name, its file, and the name that it has there."""
+    for path in files:
+        try:
+            file = safe_open(path, framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise ModelDamaged(f"the weights of {path} cannot be loaded: {error}; fetch the model again") from None
+        for stored in file.keys():  # noqa: SIM118
+            # Saved from a language model, a decoder's names begin with "model.".
+            yield stored.removeprefix("model."), file, stored

@@ -101,14 +101,7 @@ class Embedder(ABC):
 
     def _wait(self, role: str, submit: Callable[[], Future[Encoded]]) -> Vectors:
         with span(role, self.name) as tell:
-            future = submit()
-            try:
-                encoded = future.result()
-            except CancelledError:
-                raise closed() from None
-            except BaseException:  # Ctrl-C must not leave the rest of the work to the end of the process
-                future.cancel()
-                raise
+            encoded = wait_for(submit())
             tell(len(encoded))
         return encoded.vectors
 
@@ -184,9 +177,20 @@ def _cancel_submitted(submitting: asyncio.Future[Future[Encoded]]) -> None:
         submitting.result().cancel()
 
 
-def closed() -> EncoderClosed:
-    """Return the error of whoever uses an encoder that was closed."""
-    return EncoderClosed("this encoder is closed; make another one with the same settings, which costs nothing")
+def wait_for(future: Future[Encoded], kind: str = "encoder") -> Encoded:
+    """Return what was submitted to an encoder, or to another kind of user of a model."""
+    try:
+        return future.result()
+    except CancelledError:
+        raise closed(kind) from None
+    except BaseException:  # Ctrl-C must not leave the rest of the work to the end of the process
+        future.cancel()
+        raise
+
+
+def closed(kind: str = "encoder") -> EncoderClosed:
+    """Return the error of whoever uses what was closed."""
+    return EncoderClosed(f"this {kind} is closed; make another one with the same settings, which costs nothing")
 
 
 def refuse_too_long(embedder: Embedder, texts: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """The loaded models of this process, each with the threads that run it.
 
-One thread runs passes, in turns: `lanes` says which rows are next, and `runner` computes their vectors. While a pass
-runs, a second thread tokenizes what comes after, and no more than that.
+One thread runs passes, in turns: `lanes` says which rows are next, and `runner` computes their hidden states. While a
+pass runs, a second thread tokenizes what comes after, and no more than that.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Engine:
         watch(self)
 
     def submit(self, call: Call) -> Future[Encoded]:
-        """Return a future of the unit vectors of a call's texts, float32 (texts, dimensions), in their order.
+        """Return a future of what the call reads from the hidden states of its texts, in their order.
 
         The first window of texts comes with the call. The future can be cancelled at any time, also while its passes
         run: it ends after the one under way.
@@ -160,17 +160,17 @@ class Engine:
             return None
 
     def _finish(self, runner: Runner, under_way: _UnderWay) -> None:
-        """Wait for the end of a pass, and hand out its vectors."""
+        """Wait for the end of a pass, and hand out its hidden states."""
         pass_, launched = under_way.pass_, under_way.launched
         try:
-            vectors = runner.finish(launched)
+            hidden = runner.finish(launched)
         except Exception as error:
             pass_.fail(error)
             return
         for position in sorted(launched.too_large):
             call, number, row = pass_.entry(position)
             call.fail(self._out_of_memory(runner, call, number, row))
-        pass_.answer(vectors)
+        pass_.answer(hidden)
 
     def _out_of_memory(self, runner: Runner, call: Call, number: int, row: Row) -> OutOfMemory:
         position = call.positions([number])[0]

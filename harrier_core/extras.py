@@ -12,6 +12,7 @@ PACKAGES = {  # module: (extra, package)
     "tokenizers": ("torch", "tokenizers"),
     "torch": ("torch", "torch"),
     "transformers": ("torch", "transformers"),
+    "sentence_transformers": ("rerank", "sentence-transformers"),
     "psycopg": ("pgvector", "psycopg"),
     "psycopg_pool": ("pgvector", "psycopg-pool"),
     "qdrant_client": ("qdrant", "qdrant-client"),
@@ -51,9 +52,9 @@ def missing_extra(needed_by: str, module: str) -> MissingExtra:
     return MissingExtra(needed_by, package, extra)
 
 
-def require_encoding() -> None:
+def require_encoding(needed_by: str = "an Encoder") -> None:
     """Raise MissingExtra unless models can be loaded here."""
-    require("an Encoder", *(module for module, (extra, _) in PACKAGES.items() if extra == "torch"))
+    require(needed_by, *(module for module, (extra, _) in PACKAGES.items() if extra == "torch"))
 
 
 def _is_installed(module: str) -> bool:

@@ -41,7 +41,7 @@ class Pass:
 
     @property
     def rows(self) -> list[Row]:
-        """Return the rows of all calls, in the order in which `answer` expects their vectors."""
+        """Return the rows of all calls, in the order in which `answer` expects their hidden states."""
         return [row for _, taken in self.shares for _, row in taken]
 
     def add(self, call: Call, limit: TokenLimit) -> None:
@@ -63,11 +63,11 @@ class Pass:
         for call in self.calls:
             call.fail(error)
 
-    def answer(self, vectors: Vectors) -> None:
-        """Give each call the vectors of its rows."""
+    def answer(self, hidden: Vectors) -> None:
+        """Give each call the hidden states of its rows."""
         begin = 0
         for call, taken in self.shares:
-            call.put([number for number, _ in taken], vectors[begin : begin + len(taken)])
+            call.put([number for number, _ in taken], hidden[begin : begin + len(taken)])
             begin += len(taken)
 
 

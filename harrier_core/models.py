@@ -5,14 +5,15 @@ Nothing about a model is written down here but the short names of the three publ
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from harrier_core.errors import ModelDamaged, ModelNotFound, ModelUnsafe, ModelUnsupported, SettingError
+from harrier_core.errors import ModelDamaged, ModelNotFound, ModelUnsafe, SettingError
+from harrier_core.model_files import get, read_object
+from harrier_core.purposes import Check, check_embedding
 from harrier_core.tasks import Prompts
 
 ALIASES = {f"harrier-{size}": f"microsoft/harrier-oss-v1-{size}" for size in ("270m", "0.6b", "27b")}
@@ -34,11 +35,6 @@ _WEIGHT_FILES = ["model*.safetensors"]
 _HTTP_LIBRARIES = ("requests", "httpx", "httpx2")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
-# Modules of sentence-transformers that this kit does as well: the decoder, its last token, the unit length.
-_KNOWN_MODULES = {"Transformer", "Pooling", "Normalize"}
-
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -57,22 +53,25 @@ class Model:
     pooling: str = "last token"
 
 
-def open_model(name: str, revision: str | None = None) -> Model:
-    """The model of a folder, an alias, or a hub name, fetched as far as its configuration."""
+def open_model(name: str, revision: str | None = None, check: Check = check_embedding) -> Model:
+    """The model of a folder, an alias, or a hub name, fetched as far as its configuration.
+
+    check: refuses a model that is for something else.
+    """
     folder = _folder(name)
     if folder is not None:
         if revision is not None:
             raise SettingError(
                 f"revision={revision!r} is for a model on the hub, but {name!r} is a folder; leave it out"
             )
-        return _read(str(folder), None, folder.resolve(), _signature(folder.resolve()))
+        return _read(str(folder), None, folder.resolve(), _signature(folder.resolve()), check)
     name = ALIASES.get(name, name)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelNotFound(
             f"{name!r} is not a folder, not a name on the hub (owner/name), and not one of {', '.join(ALIASES)}"
         )
     snapshot = _fetch(name, revision, _TEXT_FILES)
-    return _read(name, snapshot.name, snapshot, ())
+    return _read(name, snapshot.name, snapshot, (), check)
 
 
 def identify(name: str, revision: str | None) -> Hashable:
@@ -111,7 +110,7 @@ def weight_files(model: Model) -> list[Path]:
     folder = model.folder
     names = ["model.safetensors"]  # which transformers prefers as well, should both be there
     if not (folder / names[0]).is_file() and (folder / _INDEX).is_file():
-        names = sorted(set(map(str, _get(_read_object(folder, _INDEX), "weight_map", dict, _INDEX, folder).values())))
+        names = sorted(set(map(str, get(read_object(folder, _INDEX), "weight_map", dict, _INDEX, folder).values())))
     missing = [name for name in names if not (folder / name).is_file()]
     if not missing:
         return [folder / name for name in names]
@@ -180,19 +179,21 @@ def _unreachable(name: str, revision: str | None) -> ModelNotFound:
     )
 
 
-def _read(name: str, revision: str | None, folder: Path, signature: tuple[tuple[str, int, int], ...]) -> Model:
-    config = _read_object(folder, "config.json")
-    tokenizer = _read_object(folder, "tokenizer_config.json")
-    dimensions = _get(config, "hidden_size", int, "config.json", folder)
-    _check_modules(folder, dimensions)
+def _read(
+    name: str, revision: str | None, folder: Path, signature: tuple[tuple[str, int, int], ...], check: Check
+) -> Model:
+    config = read_object(folder, "config.json")
+    tokenizer = read_object(folder, "tokenizer_config.json")
+    dimensions = get(config, "hidden_size", int, "config.json", folder)
+    check(folder, config)
     return Model(
         name=name,
         revision=revision,
         folder=folder,
-        architecture=_get(config, "model_type", str, "config.json", folder),
+        architecture=get(config, "model_type", str, "config.json", folder),
         dimensions=dimensions,
         max_tokens=_max_tokens(folder, config, tokenizer),
-        vocabulary=_get(config, "vocab_size", int, "config.json", folder),
+        vocabulary=get(config, "vocab_size", int, "config.json", folder),
         prompts=_prompts(folder),
         config=config,
         signature=signature,
@@ -202,9 +203,9 @@ def _read(name: str, revision: str | None, folder: Path, signature: tuple[tuple[
 def _max_tokens(folder: Path, config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> int:
     """The lowest of the limits that the files name, as sentence-transformers takes it."""
     limits = {
-        "max_position_embeddings": _get(config, "max_position_embeddings", int, "config.json", folder),
+        "max_position_embeddings": get(config, "max_position_embeddings", int, "config.json", folder),
         "model_max_length": tokenizer.get("model_max_length"),
-        "max_seq_length": _read_object(folder, "sentence_bert_config.json", required=False).get("max_seq_length"),
+        "max_seq_length": read_object(folder, "sentence_bert_config.json", required=False).get("max_seq_length"),
     }
     for key, limit in limits.items():
         if limit is not None and not (isinstance(limit, int | float) and limit > 0):
@@ -214,68 +215,7 @@ def _max_tokens(folder: Path, config: Mapping[str, Any], tokenizer: Mapping[str,
 
 def _prompts(folder: Path) -> Prompts:
     file = "config_sentence_transformers.json"
-    named: object = _read_object(folder, file, required=False).get("prompts") or {}
+    named: object = read_object(folder, file, required=False).get("prompts") or {}
     if not isinstance(named, dict) or not all(isinstance(text, str) for text in named.values()):
         raise ModelDamaged(f"'prompts' in {folder / file} is not a mapping from names to strings")
     return Prompts.of(named)
-
-
-def _check_modules(folder: Path, dimensions: int) -> None:
-    """Refuse what this kit would compute otherwise than the model's author."""
-    modules: list[dict[str, Any]] = _of_kind(_read_json(folder, "modules.json") or [], list, folder / "modules.json")
-    pooling = "1_Pooling"
-    for module in modules:
-        if not isinstance(module, dict):
-            raise ModelDamaged(f"{folder / 'modules.json'} is not a list of modules; fetch the model again")
-        kind = str(module.get("type")).rsplit(".", 1)[-1]
-        if kind not in _KNOWN_MODULES:
-            raise ModelUnsupported(f"{folder} puts a {kind} module behind its decoder, which this kit does not compute")
-        if kind == "Pooling":
-            pooling = str(module.get("path"))
-    config = _read_object(folder, f"{pooling}/config.json", required=False)
-    modes = _pooling_modes(config)
-    if modes and modes != ["lasttoken"]:
-        raise ModelUnsupported(f"{folder} pools by {' and '.join(modes)}, but this kit pools by the last token")
-    pooled = config.get("embedding_dimension", config.get("word_embedding_dimension", dimensions))
-    if pooled != dimensions:
-        raise ModelDamaged(f"{folder} pools {pooled} dimensions, but its config.json makes {dimensions}")
-
-
-def _pooling_modes(config: Mapping[str, Any]) -> list[str]:
-    """The pooling modes in either of the two forms that sentence-transformers has written."""
-    named = config.get("pooling_mode")
-    if named:
-        return list(map(str, named)) if isinstance(named, list) else [str(named)]
-    switches = {key: value for key, value in config.items() if key.startswith("pooling_mode_")}
-    return [key.removeprefix("pooling_mode_").removesuffix("_token") for key, on in switches.items() if on]
-
-
-def _read_object(folder: Path, file: str, *, required: bool = True) -> dict[str, Any]:
-    content = _read_json(folder, file)
-    if content is None and required:
-        raise ModelDamaged(f"{folder} lacks {file}; fetch the model again")
-    return _of_kind({} if content is None else content, dict, folder / file)
-
-
-def _read_json(folder: Path, file: str) -> object:
-    """What a file holds, or None if it is not there."""
-    path = folder / file
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise ModelDamaged(f"{path} cannot be read: {error}; fetch the model again") from None
-
-
-def _of_kind(content: object, kind: type[T], path: Path) -> T:
-    if not isinstance(content, kind):
-        raise ModelDamaged(f"{path} holds a {type(content).__name__}, not a {kind.__name__}; fetch the model again")
-    return content
-
-
-def _get(content: Mapping[str, Any], key: str, kind: type[T], file: str, folder: Path) -> T:
-    value = content.get(key)
-    if not isinstance(value, kind):
-        raise ModelDamaged(f"{folder / file} says {key} is {value!r}; this kit needs a model that names it")
-    return value

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harrier_core.calls import Call
+from harrier_core.calls import Call, Reading, unit_vectors
 from harrier_core.embedder import Encoded
 from harrier_core.errors import Problem, SettingError, raise_problems
 from harrier_core.texts import listed, unusable
@@ -30,10 +30,14 @@ class Terms:
     truncate: bool
     token_budget: int | None
     cut: Callable[[int], None]  # is told how many texts were cut
+    read: Reading = unit_vectors
 
-    def request(self, texts: Iterable[str], prompt: str, *, urgent: bool) -> Call | Future[Encoded]:
+    def request(
+        self, texts: Iterable[str], prompt: str, *, urgent: bool, lasting: str | None = None
+    ) -> Call | Future[Encoded]:
         """Return a call for the engine with its first window, or the answer if there is nothing to encode.
 
+        lasting: the beginning of the prompt that other calls have as well, if that is not all of it.
         What is wrong with a few texts is raised here, before the model is loaded.
         """
         spent = self.tokens.spent_on(prompt)
@@ -48,14 +52,16 @@ class Terms:
         counts = np.zeros(len(own.distinct), dtype=np.int32)
         cut: set[int] = set()
         vectors = np.empty((len(own.distinct), self.dimensions), dtype=np.float32)
-        rows = self._rows(own, prompt, counts, cut)
-        call = Call(rows, own.rows, vectors, counts, cut, self.token_budget, urgent)
+        beginning = self.tokens.beginning(prompt if lasting is None else lasting)
+        rows = self._rows(own, prompt, beginning, counts, cut)
+        call = Call(rows, own.rows, vectors, counts, cut, self.token_budget, urgent, self.read)
         call.add(call.fetch())
         return call
 
-    def _rows(self, texts: _Texts, prompt: str, counts: NDArray[np.int32], cut: set[int]) -> Iterator[Sequence[Row]]:
+    def _rows(
+        self, texts: _Texts, prompt: str, beginning: tuple[int, ...], counts: NDArray[np.int32], cut: set[int]
+    ) -> Iterator[Sequence[Row]]:
         """Rows of ids, a window of texts at a time; none once a text is wrong, and at the end the error of all."""
-        beginning = self.tokens.beginning(prompt)
         too_long: list[Problem] = []
         for window in windows(texts.distinct):
             tokenized = self.tokens.tokenize(texts.distinct[window], prompt, self.limit, truncate=self.truncate)

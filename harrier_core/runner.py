@@ -1,6 +1,6 @@
-"""One loaded model on one device, from rows of token ids to unit vectors.
+"""One loaded model on one device, from rows of token ids to final hidden states.
 
-A pass that does not fit into memory runs in halves, and rows whose vectors are not finite run again in float32.
+A pass that does not fit into memory runs in halves, and rows whose states are not finite run again in float32.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ class Launched:
     parts: list[tuple[Sequence[int], Hidden]] = field(default_factory=list)  # each with the positions of its rows
     too_large: set[int] = field(default_factory=set)  # positions of rows that do not fit into memory by themselves
 
-    def write_unit_vectors(self, vectors: torch.Tensor) -> None:
-        """Wait for all parts, and write their unit vectors to the positions of their rows."""
+    def write(self, states: torch.Tensor) -> None:
+        """Wait for all parts, and write their hidden states to the positions of their rows."""
         for positions, hidden in self.parts:
-            vectors[positions] = torch.nn.functional.normalize(hidden(), dim=1)
+            states[positions] = hidden()
         self.parts.clear()
 
-    def bad_rows(self, vectors: torch.Tensor) -> list[int]:
-        """Return the positions of the rows that ran and still have no unit vector."""
-        return [position for position in bad_rows(vectors.numpy()) if position not in self.too_large]
+    def bad_rows(self, states: torch.Tensor) -> list[int]:
+        """Return the positions of the rows that ran and still have no hidden state to use."""
+        return [position for position in bad_rows(states.numpy()) if position not in self.too_large]
 
 
 class Runner:
@@ -104,16 +104,16 @@ class Runner:
         self._launch(launched, positions[half:], precise=precise)
 
     def finish(self, launched: Launched) -> Vectors:
-        """Wait for the end of a pass, and return its unit vectors; those of rows that are too large are NaN."""
-        vectors = torch.full((len(launched.rows), self._dimensions), torch.nan)
-        launched.write_unit_vectors(vectors)
-        bad = launched.bad_rows(vectors)
+        """Wait for the end of a pass, and return its hidden states; those of rows that are too large are NaN."""
+        states = torch.full((len(launched.rows), self._dimensions), torch.nan)
+        launched.write(states)
+        bad = launched.bad_rows(states)
         if bad and self._placement.dtype in ("bfloat16", "float16"):
             self._meter.retried()
             self._launch(launched, bad, precise=True)
-            launched.write_unit_vectors(vectors)
+            launched.write(states)
         self._measure(launched)
-        return vectors.numpy()
+        return states.numpy()
 
     def _measure(self, launched: Launched) -> None:
         """Note how long a pass kept the device busy, which may have been busy when the pass was begun."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from harrier_core.errors import EmptyText, InvalidText, NotText, Problem
+from harrier_core.errors import EmptyText, InvalidText, NotText, Problem, raise_problems
 
 
 def listed(texts: object) -> list[Any]:
@@ -32,3 +33,9 @@ def unusable(texts: Sequence[object]) -> Iterator[Problem]:
                     "a character; decode its source again, with errors='replace' if need be"
                 )
                 yield Problem(position, InvalidText, reason)
+
+
+def usable_query(query: object) -> str:
+    """Return a query as plain text, or raise what is wrong with it; texts have the same positions, so it says which."""
+    raise_problems([replace(problem, reason=f"(the query) {problem.reason}") for problem in unusable([query])])
+    return str.__str__(query)

@@ -6,9 +6,11 @@ split or steer a prompt.
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any, Protocol
 
 from tokenizers import Encoding, Tokenizer
 
-from harrier_core.errors import ModelDamaged, ModelWarning, Problem, too_long
+from harrier_core.errors import ModelDamaged, ModelUnsupported, ModelWarning, Problem, too_long
 from harrier_core.token_rows import windows
 
 _KEPT_PROMPTS = 64  # every query asks for its prompt's ids
@@ -59,7 +61,34 @@ class Tokens:
         _check_vocabulary(model, self._tokenizer, self._special)
         head, tail = _frame(self._tokenizer)
         self._head, self._tail = _as_promised(model, self._tokenizer, head, tail)
+        self._keep_prompts()
+
+    def _keep_prompts(self) -> None:
         self._alone = lru_cache(_KEPT_PROMPTS)(lambda prompt: self._rows([prompt])[0])
+
+    def framed(self, before: str, after: str, markers: Sequence[str]) -> Tokens:
+        """Return a tokenizer that puts these two around every text, in place of its own frame.
+
+        markers: tokens that the two spell. What a text spells is none of them, but ordinary text.
+        """
+        ids = {marker: self.id_of(marker) for marker in markers}
+        framed = copy.copy(self)
+        framed._special = self._special.union(ids.values())
+        framed._head, framed._tail = self._marked(before, ids), self._marked(after, ids)
+        framed._keep_prompts()
+        return framed
+
+    def id_of(self, token: str) -> int:
+        """Return the id of a token that has to be there."""
+        id_: int | None = self._tokenizer.token_to_id(token)
+        if id_ is None:
+            raise ModelUnsupported(f"its tokenizer.json has no token {token!r}")
+        return id_
+
+    def _marked(self, text: str, ids: Mapping[str, int]) -> list[int]:
+        """The ids of a text in which markers are tokens."""
+        parts = re.split(f"({'|'.join(map(re.escape, ids))})", text)
+        return [id_ for part in parts if part for id_ in ([ids[part]] if part in ids else self._encoded(part))]
 
     def tokenize(self, texts: Sequence[str], prompt: str, limit: int, *, truncate: bool = False) -> Tokenized:
         """Ids of `prompt + text` for each text; one that is longer than the limit is a problem, or is cut."""

@@ -75,6 +75,11 @@ def test_the_error_has_the_command(module: str, monkeypatch: pytest.MonkeyPatch)
         ("from harrier_qdrant import QdrantStore; QdrantStore.embedded('folder')", "qdrant_edge"),
         ("from harrier_qdrant import QdrantStore; QdrantStore.embedded('folder')", "filelock"),
         ("from harrier_core.testing import build_model", "tokenizers"),
+        ("from harrier_core import QwenReranker; QwenReranker('a/b').scores('a', ['b'])", "torch"),
+        (
+            "from harrier_core import CrossEncoderReranker; CrossEncoderReranker('a/b').scores('a', ['b'])",
+            "sentence_transformers",
+        ),
         ("from harrier_files.rows import database_of; database_of('postgresql://host/db')", "psycopg"),
     ],
 )

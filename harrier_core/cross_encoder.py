@@ -1,0 +1,241 @@
+"""CrossEncoderReranker: any CrossEncoder of sentence-transformers as the reranker of a search.
+
+    reranker = CrossEncoderReranker("BAAI/bge-reranker-v2-m3")
+    matches = index.search("how do I reset my password", k=5, rerank=reranker, among=50)
+
+sentence-transformers is imported when a score is first asked for, never with this module.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Never
+
+from harrier_core.closing import Closing
+from harrier_core.embedder import closed
+from harrier_core.ending import refuse_at_end
+from harrier_core.errors import BadVectors, ModelNotFound, ModelUnsupported, SettingError, raise_problems
+from harrier_core.extras import require
+from harrier_core.foreign import unknown_keyword
+from harrier_core.models import identify
+from harrier_core.shared import Held, Lease, Shared
+from harrier_core.stats import span
+from harrier_core.texts import listed, unusable, usable_query
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
+
+    from harrier_core.device import Placement
+
+_OF_A_NAME = ("revision", "device", "dtype", "max_length")
+_SAID = {"batch_size": 32}
+
+
+class CrossEncoderReranker(Closing):
+    """How well texts answer a query, by a CrossEncoder of sentence-transformers.
+
+    A score is whatever the model's own activation makes of its output, as a rule between 0 and 1. A query and a text
+    that are longer together than the model takes are cut by it, without a word: give it chunks that fit, or a model
+    that takes more.
+
+    It is a handful of settings: making one loads nothing, pickling or copying one carries the settings only, and
+    rerankers of equal settings share one loaded model, which goes when the last of them is closed or collected. A
+    CrossEncoder that was given as such is used, and pickled, as it is. Any number of threads may use one, in turns.
+
+        with Encoder("harrier-0.6b") as encoder, CrossEncoderReranker("BAAI/bge-reranker-v2-m3") as reranker:
+            index = Index(store, encoder)
+            for match in index.search("reset a password", k=5, rerank=reranker, among=50):
+                print(match.score, match.text)
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | CrossEncoder,
+        *,
+        revision: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        max_length: int | None = None,
+        batch_size: int = 32,
+        **foreign: Never,
+    ) -> None:
+        """A reranker for a folder, a name on the hub, or a CrossEncoder that is there already.
+
+        device: chosen for this machine unless given, as an Encoder's. dtype: float32 unless given, for scores that are
+        rounded have many ties. max_length: tokens of query and text together, beyond which the model cuts; its own
+        limit unless given. batch_size: texts that go through at once, of like lengths.
+        """
+        named = isinstance(model, str | os.PathLike)
+        if not named and not callable(getattr(model, "predict", None)):
+            raise SettingError(f"model must be a name, a folder or a CrossEncoder, got {type(model).__name__}")
+        for name, number in (("max_length", max_length), ("batch_size", batch_size)):
+            if not (type(number) is int and number > 0) and (name, number) != ("max_length", None):
+                raise SettingError(f"{name} must be a whole number above zero, got {number!r}")
+        if dtype is not None and str(dtype) == "int8":
+            raise SettingError("dtype must be float32, bfloat16 or float16 for a CrossEncoder, got 'int8'")
+        self._settings: dict[str, Any] = {
+            "model": os.fspath(model) if isinstance(model, str | os.PathLike) else model,
+            "revision": revision,
+            "device": str(device) if device is not None else None,
+            "dtype": str(dtype).removeprefix("torch.") if dtype is not None else None,
+            "max_length": max_length,
+            "batch_size": batch_size,
+        }
+        if foreign:
+            raise unknown_keyword("CrossEncoderReranker", next(iter(foreign)), self._settings)
+        if not named and (given := next((name for name in _OF_A_NAME if self._settings[name] is not None), None)):
+            raise SettingError(f"{given} is for a model that is loaded by its name; this CrossEncoder has its own")
+        self._held = Held()
+        self._closed = False
+
+    def scores(self, query: str, texts: Iterable[str]) -> list[float]:
+        """Return for each text how well it answers the query; higher is better."""
+        refuse_at_end()
+        plain = usable_query(query)
+        given = listed(texts)
+        raise_problems(list(unusable(given)))
+        with span("rerank", self.name) as tell:
+            scores = self._loaded.scores(plain, [str.__str__(text) for text in given], self._settings["batch_size"])
+            tell(len(scores))
+        return scores
+
+    @property
+    def name(self) -> str:
+        """The model's folder or name, as it was given; of a CrossEncoder, its class."""
+        model = self._settings["model"]
+        return model if isinstance(model, str) else type(model).__name__
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What this was made with; the same settings make another one that is equal."""
+        return MappingProxyType(dict(self._settings))
+
+    def close(self) -> None:
+        """Let go of the model, which leaves memory with its last user."""
+        self._closed = True
+        self._held.release()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(self._settings)
+
+    def __setstate__(self, settings: dict[str, Any]) -> None:
+        self.__init__(**settings)  # type: ignore[misc]
+
+    def __repr__(self) -> str:
+        model = self._settings["model"]
+        first = repr(model) if isinstance(model, str) else f"<{self.name}>"
+        said = [f"{name}={value!r}" for name, value in self._settings.items() if value != _SAID.get(name)]
+        return f"CrossEncoderReranker({', '.join([first, *said[1:]])})"
+
+    @property
+    def _loaded(self) -> _Loaded:
+        self._refuse_if_closed()
+        loaded = self._held.take("model", self._use)
+        self._refuse_if_closed()  # it may have been closed in the meantime, and must not keep what it took
+        return loaded
+
+    def _use(self) -> Lease[_Loaded]:
+        require("a CrossEncoderReranker", "sentence_transformers")
+        model, revision = self._settings["model"], self._settings["revision"]
+        if not isinstance(model, str):
+            return _models.use(("given", id(model)), lambda: _Loaded(model, self.name, None))
+        from harrier_core.device import choose
+
+        placement = choose("", self._settings["device"], self._settings["dtype"] or "float32")
+        most = self._settings["max_length"]
+        key = (identify(model, revision), placement.device, placement.dtype, most)
+        return _models.use(key, lambda: _Loaded(_load(model, revision, placement, most), model, placement))
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            self.close()
+            raise closed("reranker")
+
+
+class _Loaded:
+    """A model, for one thread at a time: its tokenizer is set anew in each call."""
+
+    def __init__(self, model: CrossEncoder, name: str, placement: Placement | None) -> None:
+        self._model: CrossEncoder | None = model
+        self._name = name
+        self._placement = placement
+        self._lock = threading.Lock()
+
+    def scores(self, query: str, texts: list[str], batch: int) -> list[float]:
+        if not texts:
+            return []
+        order = sorted(range(len(texts)), key=lambda at: -len(texts[at]))
+        pairs = [(query, texts[at]) for at in order]
+        with self._lock:
+            if self._model is None:
+                raise closed("reranker")
+            found = self._model.predict(pairs, batch_size=batch, show_progress_bar=False, convert_to_numpy=True)
+        if found.ndim != 1:
+            raise ModelUnsupported(
+                f"{self._name} gives {found.shape[1]} numbers for a query and a text, where a reranker gives one"
+            )
+        scores = [0.0] * len(texts)
+        for at, score in zip(order, found, strict=True):
+            scores[at] = float(score)
+        if bad := [at for at, score in enumerate(scores) if math.isnan(score)]:
+            raise BadVectors(f"the score of text {bad[0]} is not a number ({len(bad)} of {len(texts)} texts)", bad)
+        return scores
+
+    def close(self) -> None:
+        """Drop the model; a call under way still has it."""
+        self._model = None
+        if self._placement is not None:
+            from harrier_core.device import release_memory
+
+            release_memory(self._placement.device)
+
+
+_models: Shared[_Loaded] = Shared(_Loaded.close)
+
+
+def _load(name: str, revision: str | None, placement: Placement, max_length: int | None) -> CrossEncoder:
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    how = {"dtype": getattr(torch, placement.dtype), "use_safetensors": True}
+    try:
+        model = CrossEncoder(name, revision=revision, device=placement.device, max_length=max_length, model_kwargs=how)
+    except MemoryError:
+        raise
+    except Exception as error:  # those of transformers, of the hub and of its HTTP library
+        kind = ModelNotFound if isinstance(error, OSError) else ModelUnsupported
+        raise kind(f"sentence-transformers cannot load {name!r} as a CrossEncoder: {_first_line(error)}") from error
+    _check(model, name, revision)
+    return model
+
+
+def _check(model: CrossEncoder, name: str, revision: str | None) -> None:
+    """Refuse a model whose head is not its own: sentence-transformers makes one of random numbers, or guesses."""
+    kinds = model.model.config.architectures or ["no known architecture"]
+    if kinds[0].endswith("ForSequenceClassification") or _was_saved_as_such(name, revision):
+        return
+    instead = "QwenReranker" if kinds[0] == "Qwen3ForCausalLM" else "Encoder, if it makes vectors"
+    raise ModelUnsupported(
+        f"{name} has no head that scores a query and a text: its config.json says {kinds[0]}, and no modules.json says "
+        f"how it reranks; give it to {instead}"
+    )
+
+
+def _was_saved_as_such(name: str, revision: str | None) -> bool:
+    """Whether a modules.json puts LogitScore behind a language model."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = Path(name) / "modules.json"
+    if not Path(name).is_dir():
+        cached = try_to_load_from_cache(name, "modules.json", revision=revision)
+        path = Path(cached) if isinstance(cached, str) else path
+    return path.is_file() and "LogitScore" in path.read_text(encoding="utf-8")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

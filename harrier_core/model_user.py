@@ -1,0 +1,197 @@
+"""What users hold of a model: a handful of settings, and leases on what is loaded for them.
+
+Making one loads nothing, pickling or copying one carries the settings only, and those of equal settings share one
+loaded model, which goes when the last of them is closed or collected.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+
+from harrier_core.closing import Closing
+from harrier_core.embedder import closed
+from harrier_core.errors import SettingError
+from harrier_core.extras import require_encoding
+from harrier_core.models import Model, identify, open_model
+from harrier_core.shared import Held, Lease, ProcessLock, Shared
+
+if TYPE_CHECKING:
+    from harrier_core.device import Placement
+    from harrier_core.engine import Engine
+    from harrier_core.stats import Stats
+    from harrier_core.tokens import Tokens
+
+T = TypeVar("T")
+
+_models: Shared[Model] = Shared()
+_tokens: Shared[Tokens] = Shared()
+_counting = ProcessLock()
+
+
+class ModelUser(Closing):
+    """A user of one model on one device. Any number of threads and event loops may use it at once."""
+
+    _called: ClassVar[str]  # in an error about it
+    _needs: ClassVar[str]  # and about a package that it needs
+    _unsaid: ClassVar[Mapping[str, Any]]  # settings that a repr leaves out
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        revision: str | None,
+        device: str | None,
+        dtype: str | None,
+        max_tokens: int | None,
+        on_overflow: str,
+        token_budget: int | None,
+        **others: Any,  # noqa: ANN401  # settings of its own kind
+    ) -> None:
+        if on_overflow not in ("error", "truncate"):
+            raise SettingError(f"on_overflow is 'error' or 'truncate', not {on_overflow!r}")
+        if not isinstance(revision, str | None):
+            raise SettingError(f"revision is a str, not {type(revision).__name__}")
+        for name, number in (("max_tokens", max_tokens), ("token_budget", token_budget)):
+            if number is not None and not (type(number) is int and number > 0):
+                raise SettingError(f"{name} is a whole number above zero, not {number!r}")
+        self._settings: dict[str, Any] = {
+            "model": os.fspath(model),
+            "revision": revision,
+            "device": str(device) if device is not None else None,  # a torch.device is welcome
+            "dtype": str(dtype).removeprefix("torch.") if dtype is not None else None,  # and a torch.dtype
+            "max_tokens": max_tokens,
+            "on_overflow": on_overflow,
+            **others,
+            "token_budget": token_budget,
+        }
+        self._held = Held()
+        self._closed = False
+        self._truncations = 0
+
+    # -- looking inside
+
+    @property
+    def name(self) -> str:
+        """The model's folder or name, as it was given."""
+        given: str = self._settings["model"]
+        return given
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What this was made with; the same settings make another one that is equal."""
+        return MappingProxyType(dict(self._settings))
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens a text may have with its prompt."""
+        limit = self._model.max_tokens
+        asked = self._settings["max_tokens"]
+        if asked is not None and asked > limit:
+            raise SettingError(f"max_tokens={asked} is more than the {limit} that {self._model.name} takes; lower it")
+        return asked or limit
+
+    @property
+    def on_overflow(self) -> Literal["error", "truncate"]:
+        """What a text with more tokens is."""
+        chosen: Literal["error", "truncate"] = self._settings["on_overflow"]
+        return chosen
+
+    @property
+    def placement(self) -> Placement:
+        """The device and number format that this computes on, and why; it loads no model."""
+        architecture = self._model.architecture  # before torch is imported, which may not be installed
+        from harrier_core.device import choose
+
+        return choose(architecture, self._settings["device"], self._settings["dtype"])
+
+    @property
+    def stats(self) -> Stats:
+        """What the loaded model has done so far, for all that share it; it loads nothing."""
+        from harrier_core.stats import Stats
+
+        lease = self._held.lease("engine")
+        if lease is None or lease.inherited:
+            return Stats(truncations=self._truncations)
+        engine: Engine = lease.value
+        return engine.stats(self._truncations)
+
+    @property
+    def truncations(self) -> int:
+        """How many texts were cut; always zero unless on_overflow='truncate'."""
+        return self._truncations
+
+    # -- life
+
+    def close(self) -> None:
+        """Let go of the model, which leaves memory with its last user; calls under way end in EncoderClosed.
+
+        It waits for nothing: if a forward pass is running, the model goes when that is over.
+        """
+        self._closed = True
+        self._held.release()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(self._settings)
+
+    def __setstate__(self, settings: dict[str, Any]) -> None:
+        self.__init__(**settings)  # type: ignore[misc]
+
+    def __repr__(self) -> str:
+        given = dict(self._settings)
+        model = given.pop("model")
+        plain = {"on_overflow": "error", **self._unsaid}
+        said = [f"{name}={value!r}" for name, value in given.items() if value != plain.get(name)]
+        return f"{type(self).__name__}({', '.join([repr(model), *said])})"
+
+    # -- what is shared
+
+    @staticmethod
+    @abstractmethod
+    def _check(folder: Path, config: Mapping[str, Any]) -> None:
+        """Refuse a model that is for something else."""
+
+    @property
+    def _model(self) -> Model:
+        name, revision, check = self._settings["model"], self._settings["revision"], type(self)._check
+
+        def use() -> Lease[Model]:
+            require_encoding(self._needs)
+            return _models.use((identify(name, revision), check), lambda: open_model(name, revision, check))
+
+        return self._shared("model", use)
+
+    @property
+    def _tokenizer(self) -> Tokens:
+        from harrier_core.tokens import Tokens
+
+        model = self._model
+        return self._shared("tokens", lambda: _tokens.use((model.folder, model.signature), lambda: Tokens(model)))
+
+    @property
+    def _engine(self) -> Engine:
+        from harrier_core.engine import refuse_inherited, use_engine
+
+        if lease := self._held.lease("engine"):
+            refuse_inherited(lease)
+        model, device, dtype = self._model, self._settings["device"], self._settings["dtype"]
+        return self._shared("engine", lambda: use_engine(model, device, dtype))
+
+    def _shared(self, kind: str, use: Callable[[], Lease[T]]) -> T:
+        self._refuse_if_closed()
+        value = self._held.take(kind, use)
+        self._refuse_if_closed()  # it may have been closed in the meantime, and must not keep what it took
+        return value
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            self.close()
+            raise closed(self._called)
+
+    def _count_cut(self, texts: int) -> None:
+        with _counting:
+            self._truncations += texts

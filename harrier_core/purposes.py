@@ -1,0 +1,97 @@
+"""What a model is for, as its files have it: vectors, or a verdict on a query and a text. Each is refused as the other.
+
+A decoder is the same for both, and would give numbers without a meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harrier_core.errors import ModelDamaged, ModelUnsupported
+from harrier_core.model_files import of_kind, read_json, read_object
+
+Check = Callable[[Path, Mapping[str, Any]], None]  # of a model's folder and its config.json
+
+# Modules of sentence-transformers that this kit does as well: the decoder, its last token, the unit length.
+_OF_EMBEDDING = {"Transformer", "Pooling", "Normalize"}
+# And of a reranker: the decoder, and the difference of two logits.
+_OF_RERANKER = {"Transformer", "LogitScore"}
+
+
+def check_embedding(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse what makes no vectors, or makes them otherwise than this kit would."""
+    modules = _modules(folder)
+    if "LogitScore" in modules:
+        raise ModelUnsupported(f"{folder} is a reranker (modules.json has LogitScore); give it to QwenReranker")
+    kind = _architecture(config)
+    if kind.endswith("ForSequenceClassification"):
+        raise ModelUnsupported(f"{folder} is a classifier ({kind}); as a reranker, give it to CrossEncoderReranker")
+    if kind.endswith("ForCausalLM") and not modules:
+        raise ModelUnsupported(
+            f"{folder} is a language model ({kind}), and no modules.json says how a vector comes of its tokens; a "
+            "reranker goes to QwenReranker, and a fine-tuned embedding model needs the modules.json of its original"
+        )
+    _refuse_unknown(folder, modules, _OF_EMBEDDING)
+    _check_pooling(folder, modules.get("Pooling", "1_Pooling"), int(config["hidden_size"]))
+
+
+def check_reranker(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse what has no language-model head whose "yes" and "no" were trained to be a verdict."""
+    modules = _modules(folder)
+    if "Pooling" in modules:
+        raise ModelUnsupported(
+            f"{folder} is an embedding model (modules.json has Pooling), without a head that says yes or no; give it "
+            "to Encoder, and a Qwen3-Reranker to QwenReranker"
+        )
+    kind = _architecture(config)
+    if kind.endswith("ForSequenceClassification"):
+        raise ModelUnsupported(
+            f"{folder} is a classifier ({kind}), without a head that says yes or no; give it to CrossEncoderReranker"
+        )
+    if kind != "Qwen3ForCausalLM":
+        raise ModelUnsupported(
+            f"{folder} lacks a language-model head: its config.json says architectures={config.get('architectures')!r} "
+            "where a Qwen3-Reranker has ['Qwen3ForCausalLM']"
+        )
+    _refuse_unknown(folder, modules, _OF_RERANKER)
+
+
+def _modules(folder: Path) -> dict[str, str]:
+    """The modules that sentence-transformers would put together, and the folder of each."""
+    path = folder / "modules.json"
+    modules: list[Any] = of_kind(read_json(folder, "modules.json") or [], list, path)
+    if not all(isinstance(module, dict) for module in modules):
+        raise ModelDamaged(f"{path} is not a list of modules; fetch the model again")
+    return {str(module.get("type")).rsplit(".", 1)[-1]: str(module.get("path")) for module in modules}
+
+
+def _architecture(config: Mapping[str, Any]) -> str:
+    """The class of transformers that a checkpoint was saved from, or nothing."""
+    named = config.get("architectures")
+    return str(named[0]) if isinstance(named, list) and named else ""
+
+
+def _refuse_unknown(folder: Path, modules: Mapping[str, str], known: set[str]) -> None:
+    if unknown := next((kind for kind in modules if kind not in known), None):
+        raise ModelUnsupported(f"{folder} puts a {unknown} module behind its decoder, which this kit does not compute")
+
+
+def _check_pooling(folder: Path, pooling: str, dimensions: int) -> None:
+    config = read_object(folder, f"{pooling}/config.json", required=False)
+    modes = _pooling_modes(config)
+    if modes and modes != ["lasttoken"]:
+        raise ModelUnsupported(f"{folder} pools by {' and '.join(modes)}, but this kit pools by the last token")
+    pooled = config.get("embedding_dimension", config.get("word_embedding_dimension", dimensions))
+    if pooled != dimensions:
+        raise ModelDamaged(f"{folder} pools {pooled} dimensions, but its config.json makes {dimensions}")
+
+
+def _pooling_modes(config: Mapping[str, Any]) -> list[str]:
+    """The pooling modes in either of the two forms that sentence-transformers has written."""
+    named = config.get("pooling_mode")
+    if named:
+        return list(map(str, named)) if isinstance(named, list) else [str(named)]
+    switches = {key: value for key, value in config.items() if key.startswith("pooling_mode_")}
+    return [key.removeprefix("pooling_mode_").removesuffix("_token") for key, on in switches.items() if on]

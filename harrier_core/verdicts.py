@@ -1,0 +1,82 @@
+"""A Qwen3-Reranker's verdict: what it is asked about a query and a text, and what its answer comes to.
+
+It is asked for one word, and the score is how much more its last token leans to "yes" than to "no": two rows of the
+language-model head, of which the kit needs no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harrier_core.checkpoint import read_rows
+from harrier_core.errors import ModelUnsupported
+from harrier_core.models import Model, weight_files
+from harrier_core.tokens import Tokens
+
+if TYPE_CHECKING:
+    from harrier_core.types import Vector, Vectors
+
+# Byte for byte those of the model's card.
+_BEFORE = (
+    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
+    'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+)
+_AFTER = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+_MARKERS = ("<|im_start|>", "<|im_end|>", "<think>", "</think>")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What stands before a document."""
+
+    lasting: str  # the same for all queries of one instruction
+    query: str
+
+    @classmethod
+    def of(cls, instruction: str, query: str) -> Prompt:
+        """Return the prompt for an instruction and a query."""
+        return cls(f"<Instruct>: {instruction}\n<Query>: ", f"{query}\n<Document>: ")
+
+    @property
+    def whole(self) -> str:
+        """All of it."""
+        return self.lasting + self.query
+
+
+class Judge:
+    """What one reranker's hidden states are read with, and the tokenizer that asks for them."""
+
+    def __init__(self, model: Model, tokens: Tokens) -> None:
+        try:
+            self.tokens = tokens.framed(_BEFORE, _AFTER, _MARKERS)
+            answers = [tokens.id_of(answer) for answer in ("yes", "no")]
+        except ModelUnsupported as error:
+            raise ModelUnsupported(f"{model.folder} is no Qwen3-Reranker: {error}") from None
+        self._difference = _difference(model, answers)
+
+    def read(self, hidden: Vectors) -> Vectors:
+        """Return the log-odds of "yes", (texts, 1)."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            return (hidden @ self._difference)[:, None]
+
+
+def _difference(model: Model, answers: Sequence[int]) -> Vector:
+    """The head's row for "yes" less that for "no", (hidden,)."""
+    head = "embed_tokens.weight" if model.config.get("tie_word_embeddings") else "lm_head.weight"
+    rows = read_rows(weight_files(model), head, answers)
+    if rows is None:
+        raise ModelUnsupported(
+            f"{model.folder} lacks {head}, the language-model head that says yes or no; it is an embedding model, or "
+            "its copy is not complete"
+        )
+    difference: Vector = (rows[0] - rows[1]).numpy()
+    return difference
+
+
+def probabilities(log_odds: Vectors) -> list[float]:
+    """Return the share of "yes" in the softmax over both answers, in float64: near 1 float32 has many ties."""
+    return [float(share) for share in np.exp(-np.logaddexp(0.0, -log_odds[:, 0].astype(np.float64)))]
