@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from harrier_core.errors import SettingError, raise_problems
-from harrier_core.filters import parse
+from harrier_core.answers import Where, matches_of, options_of, texts_of
+from harrier_core.errors import SettingError
 from harrier_core.options import Expand, Options
-from harrier_core.passages import expanded
 from harrier_core.query import Mode
-from harrier_core.ranking import ranked, worded
 from harrier_core.reranking import Diverse, Reranker
-from harrier_core.texts import listed, unusable
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -25,10 +21,6 @@ if TYPE_CHECKING:
     from harrier_core.store import OpenStore
     from harrier_core.tasks import Task
     from harrier_core.types import Vectors
-
-log = logging.getLogger(__name__)
-
-Where = Mapping[str, Any]
 
 
 class Near(TypedDict, total=False):
@@ -91,7 +83,7 @@ class Searching(ABC):
 
         See `Searching` for the other keywords.
         """
-        [matches] = self._found([query], task, _options(k, where, wanted, Wanted))
+        [matches] = self._found([query], task, options_of(k, where, wanted, Wanted))
         return matches
 
     def search_many(
@@ -104,7 +96,7 @@ class Searching(ABC):
         **wanted: Unpack[Wanted],
     ) -> list[list[Match]]:
         """Return what `search` does for each query; they are encoded together, and the store is asked once."""
-        return self._found(queries, task, _options(k, where, wanted, Wanted))
+        return self._found(queries, task, options_of(k, where, wanted, Wanted))
 
     def search_diverse(
         self,
@@ -122,7 +114,7 @@ class Searching(ABC):
         It is `search` with `rerank=Diverse(relevance)`: 1 looks at scores only, 0 at difference only. See `Searching`
         for the other keywords.
         """
-        diverse = _options(k, where, asked, Asked, rerank=Diverse(relevance), among=among)
+        diverse = options_of(k, where, asked, Asked, rerank=Diverse(relevance), among=among)
         [matches] = self._found([query], task, diverse)
         return matches
 
@@ -139,7 +131,7 @@ class Searching(ABC):
 
         with_vectors: matches carry their own, as `diversity.diverse` needs them. See `Searching` for the others.
         """
-        return self._near(vectors, _options(k, where, near, Near, with_vectors=with_vectors))
+        return self._near(vectors, options_of(k, where, near, Near, with_vectors=with_vectors))
 
     async def asearch(
         self,
@@ -151,7 +143,7 @@ class Searching(ABC):
         **wanted: Unpack[Wanted],
     ) -> list[Match]:
         """Return what `search` does, without holding up the event loop."""
-        [matches] = await self._afound([query], task, _options(k, where, wanted, Wanted))
+        [matches] = await self._afound([query], task, options_of(k, where, wanted, Wanted))
         return matches
 
     async def asearch_many(
@@ -164,7 +156,7 @@ class Searching(ABC):
         **wanted: Unpack[Wanted],
     ) -> list[list[Match]]:
         """Return what `search_many` does, without holding up the event loop."""
-        return await self._afound(queries, task, _options(k, where, wanted, Wanted))
+        return await self._afound(queries, task, options_of(k, where, wanted, Wanted))
 
     async def asearch_diverse(
         self,
@@ -178,7 +170,7 @@ class Searching(ABC):
         **asked: Unpack[Asked],
     ) -> list[Match]:
         """Return what `search_diverse` does, without holding up the event loop."""
-        diverse = _options(k, where, asked, Asked, rerank=Diverse(relevance), among=among)
+        diverse = options_of(k, where, asked, Asked, rerank=Diverse(relevance), among=among)
         [matches] = await self._afound([query], task, diverse)
         return matches
 
@@ -192,51 +184,27 @@ class Searching(ABC):
         **near: Unpack[Near],
     ) -> list[list[Match]]:
         """Return what `search_vectors` does, without holding up the event loop."""
-        options = _options(k, where, near, Near, with_vectors=with_vectors)
+        options = options_of(k, where, near, Near, with_vectors=with_vectors)
         return await asyncio.to_thread(self._near, vectors, options)
 
     # -- options were checked and the store is open before the model runs
 
     def _found(self, queries: Iterable[str], task: str | Task | None, options: Options) -> list[list[Match]]:
         store = self._opened()
-        texts = _texts(queries, store, options)
+        texts = texts_of(queries, store, options)
         vectors = self.encoder.encode_queries(texts, task=task) if options.by_vector else None
-        return _matches(store, texts, vectors, options)
+        return matches_of(store, texts, vectors, options)
 
     async def _afound(self, queries: Iterable[str], task: str | Task | None, options: Options) -> list[list[Match]]:
         store = await asyncio.to_thread(self._opened)
-        texts = _texts(queries, store, options)
+        texts = texts_of(queries, store, options)
         vectors = await self.encoder.aencode_queries(texts, task=task) if options.by_vector else None
-        return await asyncio.to_thread(_matches, store, texts, vectors, options)
+        return await asyncio.to_thread(matches_of, store, texts, vectors, options)
 
     def _near(self, vectors: ArrayLike, options: Options) -> list[list[Match]]:
         store = self._opened()
         rows = _rows(vectors, self.encoder.dimensions)
-        return _matches(store, [""] * len(rows), rows, options)
-
-
-def _options(k: int, where: Where | None, given: Mapping[str, Any], taken: type, **own: Any) -> Options:  # noqa: ANN401
-    """The options of a search that takes the keywords of a TypedDict, and those of its own."""
-    if unknown := given.keys() - taken.__annotations__:
-        raise TypeError(f"a search got an unexpected keyword argument {min(unknown)!r}")
-    return Options(k, parse(where), **given, **own)
-
-
-def _texts(queries: Iterable[str], store: OpenStore, options: Options) -> Sequence[str]:
-    """The queries; what is wrong with them an encoder finds, if one is asked."""
-    texts = listed(queries)
-    if options.mode != "dense":
-        raise_problems(list(unusable(texts)))
-        worded(store)
-    return texts
-
-
-def _matches(store: OpenStore, texts: Sequence[str], vectors: Vectors | None, options: Options) -> list[list[Match]]:
-    found = [
-        options.chosen(query, each) for query, each in zip(texts, ranked(store, texts, vectors, options), strict=True)
-    ]
-    log.debug("%d queries answered with %d matches", len(found), sum(map(len, found)))
-    return expanded(found, options.expand, store)
+        return matches_of(store, [""] * len(rows), rows, options)
 
 
 def _rows(vectors: ArrayLike, dimensions: int) -> Vectors:
