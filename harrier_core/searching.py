@@ -31,6 +31,7 @@ class Near(TypedDict, total=False):
     exact: bool
     ef: int | None
     expand: Expand
+    with_vectors: bool
 
 
 class Asked(Near, total=False):
@@ -54,7 +55,7 @@ class Searching(ABC):
     "year": {"$gte": 2020}}. offset: leave out the first so many, for a second page. min_score: leave out matches with a
     lower score. exact: compare all chunks, also where there is an index. ef: how many candidates the HNSW index keeps
     in sight; more find more, and take longer. expand: give each match the chunks around it in `around` and `passage`,
-    so many on either side, or "record" for all of its record.
+    so many on either side, or "record" for all of its record. with_vectors: give each match its own, in `vector`.
 
     Searches by text take these as well. mode: "dense" finds by meaning, "keyword" by word and without the model, and
     "hybrid" by both; the last two need a store made with `keywords=True`, or `add_keywords`. A match's score is its
@@ -124,14 +125,14 @@ class Searching(ABC):
         k: int = 5,
         where: Where | None = None,
         *,
-        with_vectors: bool = False,
-        **near: Unpack[Near],
+        queries: Iterable[str] | None = None,
+        **wanted: Unpack[Wanted],
     ) -> list[list[Match]]:
         """Return what `search` does for queries that were encoded before, one a row, by an encoder of the same space.
 
-        with_vectors: matches carry their own, as `diversity.diverse` needs them. See `Searching` for the others.
+        queries: their texts, which mode="hybrid" and a Reranker need. See `Searching` for the other keywords.
         """
-        return self._near(vectors, options_of(k, where, near, Near, with_vectors=with_vectors))
+        return self._near(vectors, queries, options_of(k, where, wanted, Wanted))
 
     async def asearch(
         self,
@@ -180,12 +181,11 @@ class Searching(ABC):
         k: int = 5,
         where: Where | None = None,
         *,
-        with_vectors: bool = False,
-        **near: Unpack[Near],
+        queries: Iterable[str] | None = None,
+        **wanted: Unpack[Wanted],
     ) -> list[list[Match]]:
         """Return what `search_vectors` does, without holding up the event loop."""
-        options = options_of(k, where, near, Near, with_vectors=with_vectors)
-        return await asyncio.to_thread(self._near, vectors, options)
+        return await asyncio.to_thread(self._near, vectors, queries, options_of(k, where, wanted, Wanted))
 
     # -- options were checked and the store is open before the model runs
 
@@ -201,10 +201,23 @@ class Searching(ABC):
         vectors = await self.encoder.aencode_queries(texts, task=task) if options.by_vector else None
         return await asyncio.to_thread(matches_of, store, texts, vectors, options)
 
-    def _near(self, vectors: ArrayLike, options: Options) -> list[list[Match]]:
+    def _near(self, vectors: ArrayLike, queries: Iterable[str] | None, options: Options) -> list[list[Match]]:
+        _check_by_vector(options, queries)
         store = self._opened()
         rows = _rows(vectors, self.encoder.dimensions)
-        return matches_of(store, [""] * len(rows), rows, options)
+        texts = [""] * len(rows) if queries is None else texts_of(queries, store, options)
+        if len(texts) != len(rows):
+            raise SettingError(f"queries must be as many as the vectors, got {len(texts)} for {len(rows)}")
+        return matches_of(store, texts, rows, options)
+
+
+def _check_by_vector(options: Options, queries: Iterable[str] | None) -> None:
+    if options.mode == "keyword":
+        raise SettingError("mode='keyword' finds by words and no vectors; use search or search_words")
+    if queries is None and options.mode == "hybrid":
+        raise SettingError("mode='hybrid' needs the words of the queries; give search_vectors queries as well")
+    if queries is None and not isinstance(options.rerank, Diverse | None):
+        raise SettingError("rerank needs the texts of the queries; give search_vectors queries as well")
 
 
 def _rows(vectors: ArrayLike, dimensions: int) -> Vectors:
