@@ -17,6 +17,8 @@ Tasks = str | Task | None
 class Retrieving(Configured):
     """The base of both retrievers. `filters` and `top_k` of a single run go before their own."""
 
+    mode: Mode = "dense"
+
     def __init__(self, document_store: HarrierDocumentStore, *, filters: Filters = None, top_k: int = 10) -> None:
         """Search a document store."""
         if not isinstance(document_store, HarrierDocumentStore):
@@ -26,8 +28,9 @@ class Retrieving(Configured):
         self.top_k = top_k
 
     def warm_up(self) -> None:
-        """Load the model, which otherwise the first query does."""
-        self.document_store.warm_up()
+        """Load the model if the mode needs it, which otherwise the first query does."""
+        if self.mode != "keyword":
+            self.document_store.warm_up()
 
     def close(self) -> None:
         """Close the document store's Index, if it was made of a URL; the next run makes it again."""
@@ -72,13 +75,6 @@ class HarrierRetriever(Retrieving):
         self.keyword_weight = keyword_weight
         self.rerank = rerank
         self.among = among
-
-    def warm_up(self) -> None:
-        """Load the model if the mode needs it, which otherwise the first query does."""
-        if self.mode != "keyword":
-            self.document_store.warm_up()
-
-    warm_up_async = in_thread(warm_up)
 
     @component.output_types(documents=list[Document])
     def run(self, query: str, filters: Filters = None, top_k: int | None = None, task: Tasks = None) -> dict[str, Any]:
