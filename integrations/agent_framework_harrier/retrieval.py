@@ -72,7 +72,7 @@ def index_tool(
     index: Index,
     *,
     name: str = "search",
-    description: str = "Search the knowledge base, and return the passages that are nearest to a query by meaning.",
+    description: str = "Search the knowledge base, and return the passages that answer a query best.",
     k: int = 5,
     where: Where | None = None,
     task: str | Task | None = None,

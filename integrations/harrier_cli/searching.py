@@ -52,7 +52,7 @@ def search(
     offset: Annotated[int, typer.Option(metavar="N", help="Leave out the first so many.")] = 0,
     min_score: Annotated[
         float | None,
-        typer.Option(metavar="X", help="Leave out what has a lower score; 1 is the best, but not by word."),
+        typer.Option(metavar="X", help="Leave out lower scores; 1 is the best, but by word there is no best."),
     ] = None,
     where: WhereJson = None,
     mode: Annotated[
@@ -88,7 +88,8 @@ def search(
 ) -> int:
     """Find the texts nearest to a question.
 
-    By word, and by both, an index is searched that was made with --keywords, or has got them by 'harrier keywords'.
+    The modes keyword and hybrid need an index with the words of its texts: 'harrier ingest --keywords' makes one, and
+    'harrier keywords' adds them to an old one.
 
     Without a question, read questions from the terminal, or one a line from a pipe, with the model loaded once. An
     index in a folder is searched with the model that made it, unless another one is named.

@@ -137,8 +137,11 @@ def _asks(query: str, stacklevel: int = 3) -> bool:
 def _check_relevance(method: str, given: Mapping[str, Any]) -> None:
     """Raise SettingError if the scores of a search are on a scale of their own: a threshold would mean nothing."""
     refuse_unknown(method, given, AskedPages.__annotations__)
-    ranks = given.get("rerank")
-    whose = "a BM25" if given.get("mode") == "keyword" else "a Reranker's number"
-    if whose == "a BM25" or not (ranks is None or isinstance(ranks, Diverse)):
-        instead = method.replace("relevance_scores", "score")
-        raise SettingError(f"{method} returns relevance from 0 to 1, which {whose} is not; use {instead}")
+    if not isinstance(given.get("rerank"), Diverse | None):
+        whose = "a Reranker's number"
+    elif given.get("mode") == "keyword":
+        whose = "a BM25"
+    else:
+        return
+    instead = method.replace("relevance_scores", "score")
+    raise SettingError(f"{method} returns relevance from 0 to 1, which {whose} is not; use {instead}")

@@ -138,8 +138,9 @@ class HarrierVectorStore(Writing):
         The mode HYBRID finds by vector and by word, SPARSE and TEXT_SEARCH by word and without the model, where the
         Index's store was made with keywords=True. A similarity is the cosine; by word it is BM25, and in HYBRID the
         share of the best possible places, from 0 to 1. alpha of a HYBRID query: 1 is the vector alone, 0 the words
-        alone; without it a word of a code counts more. hybrid_top_k and sparse_top_k: how many nodes are found by both
-        and by word, in place of similarity_top_k.
+        alone; without it 2/3, and 1/4 if the query has a code, such as a part number. In place of similarity_top_k,
+        hybrid_top_k says how many nodes HYBRID finds, and sparse_top_k how many the other two; how deep HYBRID looks
+        into either list is the Index's own choice.
 
         offset: leave out the first so many. score_threshold: leave out nodes of a lower similarity. exact: compare all,
         also where there is an index; ef: how many candidates the HNSW index keeps in sight. expand: of a record that
