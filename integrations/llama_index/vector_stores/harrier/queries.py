@@ -65,19 +65,9 @@ class Asked:
     def of(cls, query: VectorStoreQuery, wanted: Wanted, *, with_embeddings: bool) -> Self:
         """Return what a query asks for. Raise SettingError if an Index cannot answer it."""
         mode, weight = _mode(query)
-        named = f"mode {VectorStoreQueryMode(query.mode).value!r}"
         mmr = query.mode == VectorStoreQueryMode.MMR
         chooser = _diversity(query, wanted) if mmr else {name: wanted.get(name) for name in ("rerank", "among")}
-        if query.query_embedding is None and query.query_str is None:
-            raise SettingError("a query has neither an embedding nor a text; give it query_str")
-        if query.query_str is None and (mode != "dense" or not isinstance(chooser["rerank"], Diverse | None)):
-            what = "rerank" if mode == "dense" else named
-            raise SettingError(f"{what} needs the words of the query; give it query_str")
-        if mmr and wanted.get("offset"):
-            raise SettingError("offset is for the other modes: in 'mmr' each choice depends on those before it")
-        if query.node_ids and (wanted.get("expand") or mode != "dense"):
-            what = "expand" if wanted.get("expand") else named
-            raise SettingError(f"{what} is for searches of all nodes; leave out {what}, or node_ids")
+        _check(query, wanted, mode, chooser["rerank"])
         near = {name: value for name, value in wanted.items() if name in ("offset", "exact", "ef", "expand")}
         least = {"min_score": wanted.get("score_threshold"), "with_vectors": with_embeddings}
         words = {"mode": mode, "keyword_weight": weight}
@@ -124,6 +114,21 @@ def _where(query: VectorStoreQuery) -> Where | None:
     parts = [where_of(query.filters), None if query.doc_ids is None else {SOURCE: {"$in": query.doc_ids}}]
     said = [part for part in parts if part is not None]
     return {"$and": said} if said else None
+
+
+def _check(query: VectorStoreQuery, wanted: Wanted, mode: Mode, chooser: Reranker | Diverse | None) -> None:
+    """Raise SettingError if something is missing, or does not go with something else."""
+    named = f"mode {VectorStoreQueryMode(query.mode).value!r}"
+    if query.query_embedding is None and query.query_str is None:
+        raise SettingError("a query has neither an embedding nor a text; give it query_str")
+    if query.query_str is None and (mode != "dense" or not isinstance(chooser, Diverse | None)):
+        what = "rerank" if mode == "dense" else named
+        raise SettingError(f"{what} needs the words of the query; give it query_str")
+    if query.mode == VectorStoreQueryMode.MMR and wanted.get("offset"):
+        raise SettingError("offset is for the other modes: in 'mmr' each choice depends on those before it")
+    if query.node_ids and (wanted.get("expand") or mode != "dense"):
+        what = "expand" if wanted.get("expand") else named
+        raise SettingError(f"{what} is for searches of all nodes; leave out {what}, or node_ids")
 
 
 def _mode(query: VectorStoreQuery) -> tuple[Mode, float | None]:
