@@ -66,7 +66,8 @@ class Asked:
         """Return what a query asks for. Raise SettingError if an Index cannot answer it."""
         mode, weight = _mode(query)
         mmr = query.mode == VectorStoreQueryMode.MMR
-        chooser = _diversity(query, wanted) if mmr else {name: wanted.get(name) for name in ("rerank", "among")}
+        ranking = {"rerank": wanted.get("rerank"), "among": wanted.get("among")}
+        chooser: dict[str, Any] = _diversity(query, wanted) if mmr else ranking
         _check(query, wanted, mode, chooser["rerank"])
         near = {name: value for name, value in wanted.items() if name in ("offset", "exact", "ef", "expand")}
         least = {"min_score": wanted.get("score_threshold"), "with_vectors": with_embeddings}
