@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
+from harrier_core.answers import Where, matches_of, options_of, texts_of
 from harrier_core.checks import check_integer
 from harrier_core.closing import Closing
 from harrier_core.errors import SettingError, StoreMissing, StoreUnsuitable
 from harrier_core.filters import decided, parse
+from harrier_core.options import Expand
 from harrier_core.parts import store_of
 from harrier_core.records import MOST_ID_BYTES
+from harrier_core.reranking import Diverse, Reranker
 from harrier_core.store import Worded
 from harrier_core.values import plain, unstorable
 
 if TYPE_CHECKING:
+    from harrier_core.records import Match
     from harrier_core.space import EmbeddingSpace
     from harrier_core.store import Facts, OpenStore, Stored, VectorStore
 
 _REMOVED = 10_000  # records that are removed at once, where there may be any number
 
-Where = Mapping[str, Any]
+
+class ByWord(TypedDict, total=False):
+    """The keywords of a search by word; `Searching` says what they mean."""
+
+    offset: int
+    min_score: float | None
+    expand: Expand
+    rerank: Reranker | Diverse | None
+    among: int | None
 
 
 class Contents(Closing):
@@ -111,6 +123,24 @@ class Contents(Closing):
         known = self._opened().known(storable) if storable else {}
         # What cannot be stored has no plain form either.
         return [each for each in asked if unstorable(each) or plain(each) not in known]
+
+    # -- searching
+
+    def search_words(self, query: str, k: int = 5, where: Where | None = None, **wanted: Unpack[ByWord]) -> list[Match]:
+        """Return the k chunks that a query's words find best, as `Index.search` does with mode="keyword".
+
+        No model is needed. See `Searching` for the keywords.
+        """
+        options = options_of(k, where, wanted, ByWord, mode="keyword")
+        store = self._opened()
+        [matches] = matches_of(store, texts_of([query], store, options), None, options)
+        return matches
+
+    async def asearch_words(
+        self, query: str, k: int = 5, where: Where | None = None, **wanted: Unpack[ByWord]
+    ) -> list[Match]:
+        """Return what `search_words` does, without holding up the event loop."""
+        return await asyncio.to_thread(lambda: self.search_words(query, k, where, **wanted))
 
     # -- removing
 

@@ -1,7 +1,8 @@
 """A URL to a store, by what adapters declare as entry points: the kit's own and others' alike.
 
 An adapter's distribution declares, for each scheme of its URLs, a function that takes the whole URL and returns a
-VectorStore. It connects to nothing.
+VectorStore. It connects to nothing. Its store is made with words if `keywords=true` is among the URL's options, or the
+function raises SettingError.
 
     [project.entry-points."harrier.stores"]
     postgresql = "harrier_pgvector.urls:open_url"
@@ -38,11 +39,14 @@ def open_stores(url: str) -> list[VectorStore]:
         store.close()
 
 
-def open_store(url: str) -> VectorStore:
+def open_store(url: str, *, keywords: bool = False) -> VectorStore:
     """Return the store that a URL names: postgresql://user@host/db?table=docs, pgvector:FOLDER?table=docs, and more.
 
     It connects to nothing yet. What schemes there are depends on the installed adapters. A driver in the scheme, as in
     SQLAlchemy's postgresql+psycopg://, is left out: an adapter has its own.
+
+    keywords: make a store that is not there yet with the words of its chunks, for mode="keyword" and "hybrid"; a URL
+    with the option keywords=true says the same.
     """
     found = {each.name: each for each in entry_points(group=_GROUP)}
     if url.partition(":")[0] not in found:
@@ -52,5 +56,17 @@ def open_store(url: str) -> VectorStore:
         known = ", ".join(f"{name}:" for name in sorted(found)) or "none, for no adapter is installed"
         raise SettingError(f"a store's URL must begin with one of {known}")  # the URL may hold a password: not shown
     opener = found[scheme].load()
-    store: VectorStore = opener(url)
+    store: VectorStore = opener(with_keywords(url) if keywords else url)
     return store
+
+
+def with_keywords(url: str) -> str:
+    """Return the URL of a store whose chunks get their words."""
+    return f"{url}{'&' if '?' in url else '?'}keywords=true"
+
+
+def as_flag(name: str, value: str | None) -> bool:
+    """Return what an option of a URL says that is either true or false, and false where it is missing."""
+    if value not in (None, "true", "false"):
+        raise SettingError(f"{name} in a URL must be true or false, such as {name}=true")
+    return value == "true"

@@ -13,7 +13,7 @@ from harrier_core.errors import SettingError
 from harrier_core.filters import Condition
 from harrier_core.query import Mode, Search
 from harrier_core.records import Match
-from harrier_core.reranking import Diverse, Reranker, reranked
+from harrier_core.reranking import Diverse, Reranker, as_reranker, reranked
 
 if TYPE_CHECKING:
     from harrier_core.types import Vectors
@@ -85,8 +85,8 @@ class Options:
         if chooser is None:
             if self.among is not None:
                 raise SettingError("among needs rerank, got among alone")
-        elif isinstance(chooser, type) or not isinstance(chooser, Diverse | Reranker):
-            raise SettingError(f"rerank must be an object with scores(query, texts), got {_kind(chooser)}")
+        elif not isinstance(chooser, Diverse):
+            as_reranker(chooser, "rerank")
 
     @property
     def by_vector(self) -> bool:
@@ -128,8 +128,3 @@ class Options:
         """Those with a score that is high enough."""
         least = self.min_score
         return [match for match in found if least is None or match.score >= least]
-
-
-def _kind(value: object) -> str:
-    """What was given in place of an object: a class, or something of another one."""
-    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__

@@ -35,18 +35,32 @@ class Diverse:
         check_relevance(self.relevance)
 
 
+def as_reranker(given: object, name: str = "reranker") -> Reranker:
+    """Return what was given as a Reranker. Raise SettingError if it is none; a class is not yet one."""
+    if isinstance(given, type) or not isinstance(given, Reranker):
+        kind = f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
+        raise SettingError(f"{name} must be an object with scores(query, texts), got {kind}")
+    return given
+
+
 def reranked(query: str, matches: Sequence[Match], k: int, chooser: Reranker | Diverse) -> list[Match]:
     """Return the best k of these matches in the chooser's order; a Reranker's number is then a match's score."""
     if isinstance(chooser, Diverse):
         return diverse(matches, k, chooser.relevance)
-    if not matches:
+    order = best_texts(query, [match.text for match in matches], k, chooser)
+    return [replace(matches[at], score=score) for at, score in order]
+
+
+def best_texts(query: str, texts: Sequence[str], k: int, reranker: Reranker) -> list[tuple[int, float]]:
+    """Return the positions of the best k texts, best first, and their scores; of equal ones the first stays first."""
+    if not texts:
         return []
-    scores = [float(score) for score in chooser.scores(query, [match.text for match in matches])]
-    if len(scores) != len(matches):
+    scores = [float(score) for score in reranker.scores(query, texts)]
+    if len(scores) != len(texts):
         raise SettingError(
-            f"{type(chooser).__name__}.scores must return a number for each text, got {len(scores)} for {len(matches)}"
+            f"{type(reranker).__name__}.scores must return a number for each text, got {len(scores)} for {len(texts)}"
         )
     if bad := next((score for score in scores if math.isnan(score)), None):
-        raise SettingError(f"{type(chooser).__name__}.scores must return numbers, got {bad}")
-    order = sorted(range(len(matches)), key=lambda at: -scores[at])  # of equal ones the first stays first
-    return [replace(matches[at], score=scores[at]) for at in order[:k]]
+        raise SettingError(f"{type(reranker).__name__}.scores must return numbers, got {bad}")
+    order = sorted(range(len(texts)), key=lambda at: -scores[at])
+    return [(at, scores[at]) for at in order[:k]]

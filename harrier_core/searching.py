@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from harrier_core.errors import SettingError, raise_problems
-from harrier_core.filters import parse
+from harrier_core.answers import Where, matches_of, options_of, texts_of
+from harrier_core.errors import SettingError
 from harrier_core.options import Expand, Options
-from harrier_core.passages import expanded
 from harrier_core.query import Mode
-from harrier_core.ranking import ranked, worded
 from harrier_core.reranking import Diverse, Reranker
-from harrier_core.texts import listed, unusable
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -26,10 +22,6 @@ if TYPE_CHECKING:
     from harrier_core.tasks import Task
     from harrier_core.types import Vectors
 
-log = logging.getLogger(__name__)
-
-Where = Mapping[str, Any]
-
 
 class Near(TypedDict, total=False):
     """The keywords of every search; `Searching` says what they mean."""
@@ -39,6 +31,7 @@ class Near(TypedDict, total=False):
     exact: bool
     ef: int | None
     expand: Expand
+    with_vectors: bool
 
 
 class Asked(Near, total=False):
@@ -62,7 +55,7 @@ class Searching(ABC):
     "year": {"$gte": 2020}}. offset: leave out the first so many, for a second page. min_score: leave out matches with a
     lower score. exact: compare all chunks, also where there is an index. ef: how many candidates the HNSW index keeps
     in sight; more find more, and take longer. expand: give each match the chunks around it in `around` and `passage`,
-    so many on either side, or "record" for all of its record.
+    so many on either side, or "record" for all of its record. with_vectors: give each match its own, in `vector`.
 
     Searches by text take these as well. mode: "dense" finds by meaning, "keyword" by word and without the model, and
     "hybrid" by both; the last two need a store made with `keywords=True`, or `add_keywords`. A match's score is its
@@ -91,7 +84,7 @@ class Searching(ABC):
 
         See `Searching` for the other keywords.
         """
-        [matches] = self._found([query], task, _options(k, where, wanted, Wanted))
+        [matches] = self._found([query], task, options_of(k, where, wanted, Wanted))
         return matches
 
     def search_many(
@@ -104,7 +97,7 @@ class Searching(ABC):
         **wanted: Unpack[Wanted],
     ) -> list[list[Match]]:
         """Return what `search` does for each query; they are encoded together, and the store is asked once."""
-        return self._found(queries, task, _options(k, where, wanted, Wanted))
+        return self._found(queries, task, options_of(k, where, wanted, Wanted))
 
     def search_diverse(
         self,
@@ -122,7 +115,7 @@ class Searching(ABC):
         It is `search` with `rerank=Diverse(relevance)`: 1 looks at scores only, 0 at difference only. See `Searching`
         for the other keywords.
         """
-        diverse = _options(k, where, asked, Asked, rerank=Diverse(relevance), among=among)
+        diverse = options_of(k, where, asked, Asked, rerank=Diverse(relevance), among=among)
         [matches] = self._found([query], task, diverse)
         return matches
 
@@ -132,14 +125,14 @@ class Searching(ABC):
         k: int = 5,
         where: Where | None = None,
         *,
-        with_vectors: bool = False,
-        **near: Unpack[Near],
+        queries: Iterable[str] | None = None,
+        **wanted: Unpack[Wanted],
     ) -> list[list[Match]]:
         """Return what `search` does for queries that were encoded before, one a row, by an encoder of the same space.
 
-        with_vectors: matches carry their own, as `diversity.diverse` needs them. See `Searching` for the others.
+        queries: their texts, which mode="hybrid" and a Reranker need. See `Searching` for the other keywords.
         """
-        return self._near(vectors, _options(k, where, near, Near, with_vectors=with_vectors))
+        return self._near(vectors, queries, options_of(k, where, wanted, Wanted))
 
     async def asearch(
         self,
@@ -151,7 +144,7 @@ class Searching(ABC):
         **wanted: Unpack[Wanted],
     ) -> list[Match]:
         """Return what `search` does, without holding up the event loop."""
-        [matches] = await self._afound([query], task, _options(k, where, wanted, Wanted))
+        [matches] = await self._afound([query], task, options_of(k, where, wanted, Wanted))
         return matches
 
     async def asearch_many(
@@ -164,7 +157,7 @@ class Searching(ABC):
         **wanted: Unpack[Wanted],
     ) -> list[list[Match]]:
         """Return what `search_many` does, without holding up the event loop."""
-        return await self._afound(queries, task, _options(k, where, wanted, Wanted))
+        return await self._afound(queries, task, options_of(k, where, wanted, Wanted))
 
     async def asearch_diverse(
         self,
@@ -178,7 +171,7 @@ class Searching(ABC):
         **asked: Unpack[Asked],
     ) -> list[Match]:
         """Return what `search_diverse` does, without holding up the event loop."""
-        diverse = _options(k, where, asked, Asked, rerank=Diverse(relevance), among=among)
+        diverse = options_of(k, where, asked, Asked, rerank=Diverse(relevance), among=among)
         [matches] = await self._afound([query], task, diverse)
         return matches
 
@@ -188,55 +181,43 @@ class Searching(ABC):
         k: int = 5,
         where: Where | None = None,
         *,
-        with_vectors: bool = False,
-        **near: Unpack[Near],
+        queries: Iterable[str] | None = None,
+        **wanted: Unpack[Wanted],
     ) -> list[list[Match]]:
         """Return what `search_vectors` does, without holding up the event loop."""
-        options = _options(k, where, near, Near, with_vectors=with_vectors)
-        return await asyncio.to_thread(self._near, vectors, options)
+        return await asyncio.to_thread(self._near, vectors, queries, options_of(k, where, wanted, Wanted))
 
     # -- options were checked and the store is open before the model runs
 
     def _found(self, queries: Iterable[str], task: str | Task | None, options: Options) -> list[list[Match]]:
         store = self._opened()
-        texts = _texts(queries, store, options)
+        texts = texts_of(queries, store, options)
         vectors = self.encoder.encode_queries(texts, task=task) if options.by_vector else None
-        return _matches(store, texts, vectors, options)
+        return matches_of(store, texts, vectors, options)
 
     async def _afound(self, queries: Iterable[str], task: str | Task | None, options: Options) -> list[list[Match]]:
         store = await asyncio.to_thread(self._opened)
-        texts = _texts(queries, store, options)
+        texts = texts_of(queries, store, options)
         vectors = await self.encoder.aencode_queries(texts, task=task) if options.by_vector else None
-        return await asyncio.to_thread(_matches, store, texts, vectors, options)
+        return await asyncio.to_thread(matches_of, store, texts, vectors, options)
 
-    def _near(self, vectors: ArrayLike, options: Options) -> list[list[Match]]:
+    def _near(self, vectors: ArrayLike, queries: Iterable[str] | None, options: Options) -> list[list[Match]]:
+        _check_by_vector(options, queries)
         store = self._opened()
         rows = _rows(vectors, self.encoder.dimensions)
-        return _matches(store, [""] * len(rows), rows, options)
+        texts = [""] * len(rows) if queries is None else texts_of(queries, store, options)
+        if len(texts) != len(rows):
+            raise SettingError(f"queries must be as many as the vectors, got {len(texts)} for {len(rows)}")
+        return matches_of(store, texts, rows, options)
 
 
-def _options(k: int, where: Where | None, given: Mapping[str, Any], taken: type, **own: Any) -> Options:  # noqa: ANN401
-    """The options of a search that takes the keywords of a TypedDict, and those of its own."""
-    if unknown := given.keys() - taken.__annotations__:
-        raise TypeError(f"a search got an unexpected keyword argument {min(unknown)!r}")
-    return Options(k, parse(where), **given, **own)
-
-
-def _texts(queries: Iterable[str], store: OpenStore, options: Options) -> Sequence[str]:
-    """The queries; what is wrong with them an encoder finds, if one is asked."""
-    texts = listed(queries)
-    if options.mode != "dense":
-        raise_problems(list(unusable(texts)))
-        worded(store)
-    return texts
-
-
-def _matches(store: OpenStore, texts: Sequence[str], vectors: Vectors | None, options: Options) -> list[list[Match]]:
-    found = [
-        options.chosen(query, each) for query, each in zip(texts, ranked(store, texts, vectors, options), strict=True)
-    ]
-    log.debug("%d queries answered with %d matches", len(found), sum(map(len, found)))
-    return expanded(found, options.expand, store)
+def _check_by_vector(options: Options, queries: Iterable[str] | None) -> None:
+    if options.mode == "keyword":
+        raise SettingError("mode='keyword' finds by words and no vectors; use search or search_words")
+    if queries is None and options.mode == "hybrid":
+        raise SettingError("mode='hybrid' needs the words of the queries; give search_vectors queries as well")
+    if queries is None and not isinstance(options.rerank, Diverse | None):
+        raise SettingError("rerank needs the texts of the queries; give search_vectors queries as well")
 
 
 def _rows(vectors: ArrayLike, dimensions: int) -> Vectors:

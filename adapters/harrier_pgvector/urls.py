@@ -1,6 +1,7 @@
 """URLs of tables: postgresql://user@host/db?table=docs on a server, pgvector:FOLDER?table=docs in a folder.
 
-Both take &schema=NAME as well, for another one than public. `harrier_core.open_store` finds `open_url`.
+Both take &schema=NAME as well, for another one than public, and &keywords=true, for a table that is made with the words
+of its chunks. `harrier_core.open_store` finds `open_url`.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from harrier_core.errors import SettingError
+from harrier_core.opening import as_flag
 from harrier_pgvector.connections import checked_conninfo
 from harrier_pgvector.embedded import check_index, start
 from harrier_pgvector.given import without_driver
@@ -34,6 +37,7 @@ class Target:
     database: str | Path  # a connection string for libpq, or the folder of an embedded server
     table: str | None = None  # if it names one
     schema: str = SCHEMA
+    keywords: bool = False
 
     @classmethod
     def of(cls, url: str) -> Target:
@@ -49,9 +53,10 @@ class Target:
     def store(self) -> PgVectorStore:
         """Return the store of the table. It connects to nothing yet."""
         table = TABLE if self.table is None else self.table
+        words: dict[str, Any] = {"keywords": True} if self.keywords else {}
         if isinstance(self.database, Path):
-            return PgVectorStore.embedded(self.database, table=table, schema=self.schema)
-        return PgVectorStore(self.database, table=table, schema=self.schema)
+            return PgVectorStore.embedded(self.database, table=table, schema=self.schema, **words)
+        return PgVectorStore(self.database, table=table, schema=self.schema, **words)
 
     @contextmanager
     def conninfo(self) -> Iterator[str]:
@@ -71,8 +76,8 @@ class Target:
         return shown(database, self.table, self.schema)
 
 
-def _server(url: str) -> tuple[str, str | None, str]:
-    """Take the names of the table and its schema out of a URL: libpq does not know them."""
+def _server(url: str) -> tuple[str, str | None, str, bool]:
+    """Take the options that are not libpq's out of a URL."""
     try:
         parts = urlsplit(url)
     except ValueError:  # of brackets that hold no address, and it may quote them
@@ -81,16 +86,20 @@ def _server(url: str) -> tuple[str, str | None, str]:
         raise SettingError(f"a URL must have no part behind a #; it is written {_ESCAPED}")
     options = dict(parse_qsl(parts.query.replace("+", "%2B"), keep_blank_values=True))  # as libpq reads them
     own = dict(parse_qsl(parts.query, keep_blank_values=True))
-    for name in ("table", "schema"):
+    for name in ("table", "schema", "keywords"):
         options.pop(name, None)
     address = joined(parts.scheme, parts.netloc, parts.path, query_of(options.items()))
-    return checked_conninfo(address), own.get("table"), own.get("schema", SCHEMA)
+    words = as_flag("keywords", own.get("keywords"))
+    return checked_conninfo(address), own.get("table"), own.get("schema", SCHEMA), words
 
 
-def _folder(rest: str) -> tuple[Path, str | None, str]:
+def _folder(rest: str) -> tuple[Path, str | None, str, bool]:
     folder, _, query = rest.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
     table, schema = options.pop("table", None), options.pop("schema", SCHEMA)
+    words = as_flag("keywords", options.pop("keywords", None))
     if options or not folder:
-        raise SettingError("the URL of a folder must be pgvector:FOLDER?table=NAME&schema=NAME; it takes nothing else")
-    return Path(folder).expanduser(), table, schema
+        raise SettingError(
+            "the URL of a folder must be pgvector:FOLDER?table=NAME&schema=NAME&keywords=true; it takes nothing else"
+        )
+    return Path(folder).expanduser(), table, schema, words

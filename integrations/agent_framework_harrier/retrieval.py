@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from inspect import signature
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Unpack
 
 from agent_framework import Annotation, Content, ContextProvider, FunctionTool, Message
 
 from harrier_core import Index, Match, Task
 from harrier_core.blanks import blank
+from harrier_core.searching import Wanted
 
 if TYPE_CHECKING:
     from agent_framework import AgentSession, SessionContext, SupportsAgentRun
@@ -44,12 +44,12 @@ class HarrierContextProvider(ContextProvider):
         task: str | Task | None = None,
         context_prompt: str | None = None,
         result_mapper: Callable[[Match], str] = _source_and_text,
-        **search: Any,
+        **search: Unpack[Wanted],
     ) -> None:
         """Make a provider of an index; nothing is opened yet.
 
-        k, where, task, search: as in `Index.search`. context_prompt: stands before the matches.
-        result_mapper: makes of a match the text that the model reads.
+        k, where, task, search: as in `Index.search`; mode="hybrid" finds by word as well. context_prompt: stands before
+        the matches. result_mapper: makes of a match the text that the model reads.
         """
         super().__init__(source_id)
         self.index = index
@@ -72,17 +72,18 @@ def index_tool(
     index: Index,
     *,
     name: str = "search",
-    description: str = "Search the knowledge base, and return the passages that are nearest to a query by meaning.",
+    description: str = "Search the knowledge base, and return the passages that answer a query best.",
     k: int = 5,
     where: Where | None = None,
     task: str | Task | None = None,
     approval_mode: Literal["always_require", "never_require"] = "never_require",
     result_mapper: Callable[[Match], str] = _source_and_text,
-    **search: Any,
+    **search: Unpack[Wanted],
 ) -> FunctionTool:
     """Return a tool with which an agent searches an index. The model chooses the query, and nothing else.
 
-    k, where, task, search: as in `Index.search`. result_mapper: makes of a match the text that the model reads.
+    k, where, task, search: as in `Index.search`; mode="hybrid" finds by word as well. result_mapper: makes of a match
+    the text that the model reads.
     """
     find = _find(index, k, where, task, search)
 
@@ -94,7 +95,8 @@ def index_tool(
 
 def _find(index: Index, k: int, where: Where | None, task: str | Task | None, search: Mapping[str, Any]) -> Find:
     """Return the search; a keyword that it does not take is a TypeError now, not in the middle of a conversation."""
-    signature(index.asearch).bind("", k, where, task=task, **search)
+    if unknown := search.keys() - Wanted.__annotations__:
+        raise TypeError(f"a search got an unexpected keyword argument {min(unknown)!r}")
     return partial(index.asearch, k=k, where=where, task=task, **search)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harrier_cli import describing, failures, ingesting, removing, searching, serving, syncing, volume
+from harrier_cli import describing, failures, ingesting, removing, searching, serving, syncing, volume, wording
 from harrier_cli.command import Command, Guarded, examples
 from harrier_cli.ending import terminable
 from harrier_cli.options import (
@@ -29,8 +29,8 @@ _HELP = f"""Search texts by what they mean, with Microsoft's Harrier embedding m
 
 A PLACE is {FORMS}. A password belongs into PGPASSWORD or ~/.pgpass, Qdrant's key into QDRANT_API_KEY.
 
-Defaults are HARRIER_INDEX, HARRIER_MODEL, HARRIER_TASK, HARRIER_DEVICE and HARRIER_DTYPE, or the keys index, model,
-task, device and dtype in harrier.toml, in the current folder or the nearest one above it.
+Defaults are HARRIER_INDEX, HARRIER_MODEL, HARRIER_TASK, HARRIER_DEVICE, HARRIER_DTYPE and HARRIER_MODE, or the keys
+index, model, task, device, dtype and mode in harrier.toml, in the current folder or the nearest one above it.
 
 Exit codes: 0 fine; 1 nothing found, or something was rejected or is unsound; 2 wrong usage; 3 failed; 130 interrupted;
 141 the reader of the output is gone; 143 terminated. HARRIER_DEBUG=1 shows tracebacks.
@@ -148,17 +148,23 @@ _DAILY, _ADMIN, _MORE = "Every day", "Indexes", "Models"
 _EXAMPLES = {
     "ingest": (
         "harrier ingest notes/ --to 'pgvector:index?table=notes'",
+        "harrier ingest docs/ --to qdrant:index --keywords",
         "harrier ingest docs/ --prune --dry-run",
         "harrier ingest --from postgresql://me@host/shop --table products --id sku",
     ),
     "search": (
         "harrier search \"how do vaccines work\" --in 'pgvector:index?table=notes'",
+        "harrier search ERR_CONN_1042 --mode hybrid",
         'harrier search yeast -k 3 -C 1 --where \'{"format": "pdf"}\'',
         "harrier search --json < questions.txt > answers.jsonl",
     ),
     "info": ("harrier info 'pgvector:index?table=notes'",),
     "ls": ("harrier ls pgvector:index", "harrier ls postgresql://me@host/db"),
     "verify": ("harrier verify 'pgvector:index?table=notes' --sample 500",),
+    "keywords": (
+        "harrier keywords 'pgvector:index?table=notes'",
+        "harrier keywords postgresql://me@host/db?table=docs",
+    ),
     "delete": (
         "harrier delete notes/old.md SKU-7",
         'harrier delete --where \'{"harrier_source": "notes"}\'',
@@ -180,7 +186,7 @@ _EXAMPLES = {
 def _add() -> None:
     panels = {
         _DAILY: (ingesting.ingest, searching.search),
-        _ADMIN: (describing.info, describing.ls, describing.verify, removing.delete, removing.drop),
+        _ADMIN: (describing.info, describing.ls, describing.verify, wording.keywords, removing.delete, removing.drop),
         _MORE: (serving.serve, describing.models, prompt, embed, demo),
     }
     for panel, commands in panels.items():

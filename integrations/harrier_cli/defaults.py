@@ -5,6 +5,7 @@ model = "harrier-0.6b"                 # HARRIER_MODEL
 task = "web_search_query"              # HARRIER_TASK
 device = "cuda:1"                      # HARRIER_DEVICE
 dtype = "float32"                      # HARRIER_DTYPE
+mode = "hybrid"                        # HARRIER_MODE
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from typing import Any, Literal
 from harrier_cli.output import tell
 from harrier_core import SettingError
 
-Name = Literal["index", "model", "task", "device", "dtype"]
+Name = Literal["index", "model", "task", "device", "dtype", "mode"]
 
 FILE = "harrier.toml"
-NAMES: tuple[Name, ...] = ("index", "model", "task", "device", "dtype")
+NAMES: tuple[Name, ...] = ("index", "model", "task", "device", "dtype", "mode")
 
 
 def variable(name: Name) -> str:

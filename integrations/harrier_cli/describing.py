@@ -38,7 +38,8 @@ def info(*, place: Place = None, as_json: AsJson = False) -> int:
 def _as_json(named: str, facts: Facts) -> dict[str, Any]:
     space = json.loads(facts.space.to_json()) if facts.space else None
     said = {"place": named, "chunks": facts.chunks, "records": facts.records, "space": space}
-    return {**said, "indexed": facts.indexed, "bytes": facts.bytes, "health": facts.health}
+    more = {"indexed": facts.indexed, "keywords": facts.keywords, "bytes": facts.bytes, "health": facts.health}
+    return {**said, **more}
 
 
 def _told(named: str, facts: Facts) -> list[tuple[str, str]]:
@@ -51,6 +52,7 @@ def _told(named: str, facts: Facts) -> list[tuple[str, str]]:
         "chunks": _number(facts.chunks),
         "model": f"{space}{dimensions}" if space else None,
         "indexed": None if facts.indexed is None else "yes" if facts.indexed else "no, a search compares all chunks",
+        "keywords": None if facts.keywords is None else "yes" if facts.keywords else "no, 'harrier keywords' adds them",
         "size": _size(facts.bytes),
         "health": facts.health,
     }

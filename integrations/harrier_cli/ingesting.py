@@ -26,6 +26,7 @@ from harrier_cli import failures, output
 from harrier_cli.options import AsJson, Device, Dtype, ModelName, encoder_of, place_of
 from harrier_cli.output import complain, say_json, shown, tell, tell_each
 from harrier_cli.progress import IngestBar
+from harrier_cli.wording import refuse_wordless
 from harrier_core import Chunking, Index, IngestReport, SettingError, open_store
 from harrier_core.plurals import counted
 
@@ -96,6 +97,9 @@ Links = Annotated[
 ]
 Reread = Annotated[bool, typer.Option("--reread", help="Read files again that have not changed since an earlier run.")]
 Prune = Annotated[bool, typer.Option("--prune", help="Remove the source's records that are not in it any more.")]
+Keywords = Annotated[
+    bool, typer.Option("--keywords", help="Make a new index with the words of its texts: search --mode hybrid.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what would be done.")]
 AllowRejected = Annotated[
     int, typer.Option(metavar="N", help="Exit with 0 if no more than so many records are rejected.")
@@ -126,6 +130,7 @@ def ingest(
     links: Links = "skip",
     reread: Reread = False,
     prune: Prune = False,
+    keywords: Keywords = False,
     dry_run: DryRun = False,
     allow_rejected: AllowRejected = 0,
     as_json: AsJson = False,
@@ -162,7 +167,10 @@ def ingest(
         )
     run = _Run(source=source, prune=prune, dry_run=dry_run, moved=moved, allowed=allow_rejected, reread=reread)
     place = place_of(to, "--to")
-    with encoder_of(model, device, dtype) as encoder, Index(open_store(place), encoder, chunking=chunking) as index:
+    store = open_store(place, keywords=keywords)
+    with encoder_of(model, device, dtype) as encoder, Index(store, encoder, chunking=chunking) as index:
+        if keywords:
+            refuse_wordless(store)
         report = run.into(index)
     if as_json:
         run.say_json(report)

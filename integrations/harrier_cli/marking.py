@@ -1,21 +1,26 @@
 """A query's words in a text: where they stand, and which sentences have most of them. Pure.
 
-Words are compared without case and accents, and with or without an ending: "vaccine" is found in "Vaccines". Scripts
-that do not part words (Chinese, Japanese, Thai and so on) are compared by pairs of characters.
+Words are compared without case and accents, and with or without an ending: "vaccine" is found in "Vaccines"; and as
+search by word compares them: "vaccination" is found by its beginning, and KB5034441 by 5034441. Scripts that do not
+part words (Chinese, Japanese, Thai and so on) are compared by pairs of characters.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
+
+from harrier_core.lexical import document_terms, query_terms
 
 Span = tuple[int, int]  # of a text: where it begins and ends
 
 # Letters, and the vowel signs of Arabic and Indic scripts, which Python counts as none.
-_WORD = re.compile(r"[\w\u0610-\u061a\u064b-\u0670\u0900-\u0963\u0966-\u0dff]+")
+_LETTERS = r"[\w\u0610-\u061a\u064b-\u0670\u0900-\u0963\u0966-\u0dff]+"
+# A code is one with its joints: v1.2.3, AB-1234.
+_WORD = re.compile(rf"(?=[\w.:/-]*\d){_LETTERS}(?:[.:/-]{_LETTERS})+|{_LETTERS}")
 # Han, kana, bopomofo; Thai, Lao, Khmer, Myanmar.
 _UNPARTED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3100-\u312f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
@@ -33,6 +38,7 @@ class Query:
 
     words: frozenset[str]
     pairs: frozenset[str]  # of scripts that do not part words
+    terms: Mapping[int, str]  # of search by word, by which one of the words is found in another form
 
     @classmethod
     def of(cls, text: str) -> Query:
@@ -41,7 +47,8 @@ class Query:
         runs = _UNPARTED.findall(folded)
         pairs = {run[at : at + 2] for run in runs for at in range(max(1, len(run) - 1))}
         words = set(_WORD.findall(_UNPARTED.sub(" ", folded)))
-        return cls(frozenset({word for word in words if len(word) > 2} or words), frozenset(pairs))
+        words = {word for word in words if len(word) > 2} or words
+        return cls(frozenset(words), frozenset(pairs), {id_: word for word in sorted(words) for id_ in _telling(word)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +81,7 @@ def found_in(text: str, query: Query) -> list[Found]:
     """Return the parts of a text that have a word of the query, in their order."""
     folded, places = fold(text)
     words = _WORD.finditer(folded) if query.words else ()
-    found = [(match.start(), match.end(), term) for match in words if (term := _term(match[0], query.words))]
+    found = [(match.start(), match.end(), term) for match in words if (term := _term(match[0], query))]
     for run in _UNPARTED.finditer(folded) if query.pairs else ():
         found += [
             (at, at + len(pair), pair)
@@ -92,15 +99,22 @@ def _with_marks(text: str, end: int) -> int:
     return end
 
 
-def _term(word: str, terms: Iterable[str]) -> str | None:
-    """Return the term that a word is a form of."""
-    for term in terms:
-        if word == term:
-            return term
+def _telling(word: str) -> Iterator[int]:
+    """Yield the terms of a query's word; of a code only those that are no chance, which weigh more."""
+    terms = query_terms(word)
+    code = any(map(str.isdigit, word))
+    return (id_ for id_, weight in zip(terms.ids, terms.weights, strict=True) if weight > 1 or not code)
+
+
+def _term(word: str, query: Query) -> str | None:
+    """Return the query's word that a word is a form of."""
+    if word in query.words:
+        return word
+    for term in query.words:
         short, long = sorted((word, term), key=len)
         if len(short) >= _LEAST_STEM and len(long) - len(short) <= _LONG_ENDING and long.startswith(short):
             return term
-    return None
+    return next((query.terms[id_] for id_ in document_terms(word).ids if id_ in query.terms), None)
 
 
 def merged(spans: Iterable[Span]) -> list[Span]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, get_args
 
 import typer
 from harrier_files.waiting import waited_for
 
 from harrier_cli import failures
+from harrier_cli.defaults import setting
 from harrier_cli.locating import heading_of, part_of, path_of
 from harrier_cli.options import (
     OUTPUT,
@@ -29,12 +31,15 @@ from harrier_cli.options import (
     where_of,
 )
 from harrier_cli.output import Color, Screen, complain, say_json, tell
-from harrier_cli.places import existing
-from harrier_core import HarrierError, Index, InputError, Match, SettingError, Task
+from harrier_cli.places import contents_of, existing
+from harrier_core import HarrierError, InputError, Match, Mode, SettingError
 
 _PROMPT = "> "
 _CHUNKS = 5  # of a record, which are looked for so that as many records are found as are wanted
 _COLORS = ("auto", "always", "never")
+_MODES: tuple[str, ...] = get_args(Mode)  # the first is the default
+
+Find = Callable[..., list[Match]]
 
 
 def search(
@@ -46,9 +51,21 @@ def search(
     k: Annotated[int, typer.Option("-k", metavar="N", help="How many records; with --json, chunks.")] = 5,
     offset: Annotated[int, typer.Option(metavar="N", help="Leave out the first so many.")] = 0,
     min_score: Annotated[
-        float | None, typer.Option(metavar="X", help="Leave out what has a lower score (1 is the best).")
+        float | None,
+        typer.Option(metavar="X", help="Leave out lower scores; 1 is the best, but by word there is no best."),
     ] = None,
     where: WhereJson = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODE",
+            help="dense: by meaning; keyword: by word, without the model; hybrid: by both (HARRIER_MODE).",
+        ),
+    ] = None,
+    keyword_weight: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="What words count in hybrid, where meaning is 1; else the question decides."),
+    ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compare all chunks, also where there is an index.")] = False,
     full: Annotated[
         bool, typer.Option("--full", help="All of a chunk, and not only its best sentences.", rich_help_panel=OUTPUT)
@@ -71,28 +88,47 @@ def search(
 ) -> int:
     """Find the texts nearest to a question.
 
+    The modes keyword and hybrid need an index with the words of its texts: 'harrier ingest --keywords' makes one, and
+    'harrier keywords' adds them to an old one.
+
     Without a question, read questions from the terminal, or one a line from a pipe, with the model loaded once. An
     index in a folder is searched with the model that made it, unless another one is named.
 
     The exit code is 1 if nothing is found.
     """
-    options = _options(k, offset, min_score, where_of(where), exact=exact, context=context)
+    options = _options(k, offset, min_score, where_of(where), context)
+    how = _mode(mode, keyword_weight)
     chosen, url, painted = task_of(task, instruction), place_of(place, "--in"), _color(color)
-    with existing(url, model, device, dtype) as (index, encoder):
-        check_task(encoder, chosen)
-        search = _Search(index, chosen, options, as_json=as_json, whole=full or context > 0, color=painted)
+    with ExitStack() as stack:
+        if how["mode"] == "keyword":
+            find: Find = stack.enter_context(contents_of(url)).search_words
+        else:
+            index, encoder = stack.enter_context(existing(url, model, device, dtype))
+            check_task(encoder, chosen)
+            find = partial(index.search, task=chosen, exact=exact, **how)
+        search = _Search(find, options, as_json=as_json, whole=full or context > 0, color=painted)
         if question is not None:
             return failures.FINE if search.answer(question) else failures.UNSOUND
         return search.answer_all(_typed() if sys.stdin.isatty() else _piped())
 
 
 def _options(
-    k: int, offset: int, min_score: float | None, where: Mapping[str, Any] | None, *, exact: bool, context: int
+    k: int, offset: int, min_score: float | None, where: Mapping[str, Any] | None, context: int
 ) -> dict[str, Any]:
     for name, value, least in (("-k", k, 1), ("--offset", offset, 0), ("--context", context, 0)):
         if value < least:
             raise SettingError(f"{name} must be at least {least}, got {value}")
-    return {"k": k, "offset": offset, "min_score": min_score, "where": where, "exact": exact, "expand": context}
+    return {"k": k, "offset": offset, "min_score": min_score, "where": where, "expand": context}
+
+
+def _mode(given: str | None, keyword_weight: float | None) -> dict[str, Any]:
+    """Return how to search, or raise SettingError before anything is opened."""
+    mode = setting("mode", given) or _MODES[0]
+    if mode not in _MODES:
+        raise SettingError(f"--mode must be one of {', '.join(_MODES)}, got {mode!r}")
+    if keyword_weight is not None and mode != "hybrid":
+        raise SettingError(f"--keyword-weight needs --mode hybrid, got --mode {mode}")
+    return {"mode": mode, "keyword_weight": keyword_weight}
 
 
 def _color(said: str) -> Color:
@@ -106,8 +142,7 @@ def _color(said: str) -> Color:
 class _Search:
     """How questions are answered, and how the answers are printed."""
 
-    index: Index
-    task: str | Task | None
+    find: Find  # what a question finds, with these options
     options: dict[str, Any]
     as_json: bool
     whole: bool
@@ -116,7 +151,7 @@ class _Search:
     def answer(self, question: str) -> bool:
         """Print the answer to a question; return whether there is one."""
         if self.as_json:
-            matches = self.index.search(question, task=self.task, **self.options)
+            matches = self.find(question, **self.options)
             say_json([_as_json(match) for match in matches])
             return bool(matches) or self._nothing()
         return self._show(Screen.of(self.color), question)
@@ -126,7 +161,7 @@ class _Search:
 
         first, wanted = self.options["offset"], self.options["k"]
         options = {**self.options, "offset": 0, "k": (first + wanted) * _CHUNKS}
-        entries = entries_of(self.index.search(question, task=self.task, **options))[first : first + wanted]
+        entries = entries_of(self.find(question, **options))[first : first + wanted]
         show(screen, question, entries, whole=self.whole)
         return bool(entries) or self._nothing()
 
@@ -149,7 +184,7 @@ class _Search:
     def _answer_next(self, question: str) -> bool:
         try:
             if self.as_json:
-                matches = self.index.search(question, task=self.task, **self.options)
+                matches = self.find(question, **self.options)
                 say_json({"question": question, "matches": [_as_json(match) for match in matches]})
                 return bool(matches)
             screen = Screen.of(self.color)

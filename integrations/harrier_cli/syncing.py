@@ -123,6 +123,9 @@ def create(
     ] = True,
     replace: Annotated[bool, typer.Option("--replace", help="Declare again what was declared before.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Remove what is only in the table.")] = False,
+    keywords: Annotated[
+        bool, typer.Option("--keywords", help="Make a new table with the words of its texts: search --mode hybrid.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the SQL, and leave nothing behind.")] = False,
     trust: Trust = None,
 ) -> None:
@@ -131,11 +134,12 @@ def create(
     if database.target.table is None:
         raise SettingError("name the table of the chunks: --to '...?table=NAME'")
     chunking = Chunking(tokens=chunk_tokens, overlap=overlap)
+    words: dict[str, Any] = {"keywords": True} if keywords or database.target.keywords else {}
     with database.sync() as sync:
         with encoder_of(model) as encoder:
             said = sync.create(
                 source, encoder.space, text=text, metadata=metadata or (), chunking=chunking, wake=wake,
-                row_security=row_security, replace=replace, prune=prune, dry_run=dry_run,
+                row_security=row_security, replace=replace, prune=prune, dry_run=dry_run, **words,
             )  # fmt: skip
         if dry_run:
             say(said)

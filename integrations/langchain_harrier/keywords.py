@@ -7,7 +7,7 @@ from typing import Any, Literal, TypedDict
 
 from langchain_core.vectorstores import VectorStoreRetriever
 
-from harrier_core import SettingError
+from harrier_core import Diverse, Mode, Reranker, SettingError, Task
 from harrier_core.filters import Key
 from harrier_core.foreign import unknown_keyword
 
@@ -17,13 +17,47 @@ Expand = int | Literal["record"]
 WRITING = ("batch_size",)  # of LangChain's index(): an Index makes windows of its own
 RETRIEVER = [name for name in VectorStoreRetriever.model_fields if name != "vectorstore"]
 
-_BY_VECTOR = ("filter", "where", "score_threshold", "exact", "ef", "expand")
-SEARCH = (*_BY_VECTOR, "offset", "task")
-SEARCH_BY_VECTOR = (*_BY_VECTOR, "offset")
-DIVERSE = (*_BY_VECTOR, "task", "fetch_k", "lambda_mult")
-DIVERSE_BY_VECTOR = (*_BY_VECTOR, "fetch_k", "lambda_mult")
+
+# LangChain's signatures take any keyword; where these name them, type checkers find a misspelt one.
+
+
+class Near(TypedDict, total=False):
+    """The keywords of every search; `Searching` says what they mean."""
+
+    filter: Where | None
+    where: Where | None
+    score_threshold: float | None
+    exact: bool
+    ef: int | None
+    expand: Expand
+
+
+class NearPages(Near, total=False):
+    """Those of a search whose results come in pages."""
+
+    offset: int
+
+
+class Asked(Near, total=False):
+    """Those of a search for a query's text."""
+
+    task: str | Task | None
+    mode: Mode
+    keyword_weight: float | None
+
+
+class AskedPages(Asked, NearPages, total=False):
+    """Those of a search for a query's text whose results may be put in another order."""
+
+    rerank: Reranker | Diverse | None
+    among: int | None
+
+
+SEARCH = (*AskedPages.__annotations__, "fetch_k", "lambda_mult")  # of any search
 
 _CONDITIONS = "use filter or where, conditions on metadata as in harrier_core.filters"
+_BOTH = "use mode='hybrid', and keyword_weight for what words count"
+_TEXT = "use similarity_search, or its other forms, for a query's text"
 _MMR = "use max_marginal_relevance_search, or search_type='mmr' of a retriever"
 _HINTS = {
     "search_params": "use exact=True to compare all chunks, or ef=... for more candidates",
@@ -33,32 +67,23 @@ _HINTS = {
     **dict.fromkeys(("fetch_k", "lambda_mult"), _MMR),
     **dict.fromkeys(("min_score", "similarity_threshold", "relevance_threshold"), "use score_threshold"),
     **dict.fromkeys(("ef_search", "hnsw_ef", "num_candidates"), "use ef"),
+    **dict.fromkeys(("alpha", "hybrid_fusion", "hybrid_search_config", "retrieval_mode", "search_mode"), _BOTH),
+    **dict.fromkeys(("sparse_query", "sparse_embedding", "sparse_top_k", "hybrid_top_k"), _BOTH),
+    **dict.fromkeys(("mode", "keyword_weight", "rerank", "among"), _TEXT),
     "include": "documents are returned, with their texts and metadata; leave it out",
 }
 _METADATA = "metadata."
 
 
-class Options(TypedDict):
-    """What the searches of an Index have in common, by its own names."""
+def options_of(method: str, given: Mapping[str, Any], taken: type, *own: str) -> dict[str, Any]:
+    """Return what an Index takes for the keywords of a search, which are those of a TypedDict.
 
-    where: Where | None
-    min_score: float | None
-    exact: bool
-    ef: int | None
-    expand: Expand
-
-
-def options_of(
-    filter: Where | None,  # noqa: A002  # LangChain's name
-    where: Where | None,
-    score_threshold: float | None,
-    exact: bool,
-    ef: int | None,
-    expand: Expand,
-) -> Options:
-    """Return what an Index takes for LangChain's keywords."""
-    met = where_of(filter, where)
-    return Options(where=met, min_score=score_threshold, exact=exact, ef=ef, expand=expand)
+    own: further parameters of the method, which an error names too.
+    """
+    refuse_unknown(method, given, (*taken.__annotations__, *own))
+    options = {name: value for name, value in given.items() if name not in ("filter", "where", "score_threshold")}
+    met = where_of(given.get("filter"), given.get("where"))
+    return {"where": met, "min_score": given.get("score_threshold"), **options}
 
 
 def refuse_unknown(method: str, given: Mapping[str, Any], known: Iterable[str]) -> None:

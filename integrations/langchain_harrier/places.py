@@ -9,12 +9,13 @@ from urllib.parse import parse_qs, quote, urlsplit
 from harrier_core import Chunking, Embedder, Index, SettingError
 from harrier_core import VectorStore as Store
 from harrier_core.foreign import unknown_keyword
+from harrier_core.opening import with_keywords
 
 _SETTINGS = ("index", "embedding", "store", "chunking", "on_rejected", "positions", "pre_delete_collection")
 
 
 class Place(TypedDict, total=False):
-    """Other stores' names for the embeddings and for the place."""
+    """Other stores' names for the embeddings and for the place; and `keywords`, for a place that a URL names."""
 
     embeddings: Any
     embedding_function: Any
@@ -24,6 +25,7 @@ class Place(TypedDict, total=False):
     url: str
     collection_name: str
     table_name: str
+    keywords: bool
 
 
 _EMBEDDINGS = ("embeddings", "embedding_function", "embedding_service")
@@ -34,7 +36,8 @@ _SERVER = "pass store=QdrantStore('http://host:6333', collection=...), which tak
 _FOLDER = "pass store='qdrant:FOLDER?collection=NAME' or store='pgvector:FOLDER?table=NAME'"
 _LAYOUT = "the kit lays out its table or collection itself; leave it out"
 _COSINE = "vectors are compared by their cosine; leave it out"
-_DENSE = "an Index searches one vector a chunk, by meaning; leave it out"
+_ONE = "an Index has one vector a chunk; leave it out"
+_WORDS = "pass keywords=True, and mode='hybrid' or mode='keyword' to a search"
 _POSTGRES = "pass connection='postgresql://user@host/database'; adding, searching and deleting have async twins"
 _HINTS = {
     **dict.fromkeys(("client", "async_client"), "pass store=QdrantStore(client, collection=...)"),
@@ -43,7 +46,9 @@ _HINTS = {
     **dict.fromkeys(("path", "persist_directory", "folder_path"), _FOLDER),
     **dict.fromkeys(("engine", "async_engine"), _POSTGRES),
     **dict.fromkeys(("distance", "distance_strategy", "relevance_score_fn", "collection_metadata"), _COSINE),
-    **dict.fromkeys(("retrieval_mode", "sparse_embedding", "sparse_vector_name", "vector_name"), _DENSE),
+    **dict.fromkeys(("retrieval_mode", "sparse_embedding", "sparse_vector_name"), _WORDS),
+    **dict.fromkeys(("hybrid_search_config", "hybrid_search", "hybrid_fusion"), _WORDS),
+    "vector_name": _ONE,
     **dict.fromkeys(("embedding_length", "embedding_dimension", "vector_size"), "the model's vectors have one length"),
     **dict.fromkeys(("content_payload_key", "metadata_payload_key", "id_column", "content_column"), _LAYOUT),
     **dict.fromkeys(("metadata_columns", "embedding_column", "use_jsonb", "create_extension"), _LAYOUT),
@@ -55,6 +60,9 @@ _HOLDS: dict[str, tuple[object, ...]] = {
     "create_extension": (True,),
     "distance": ("Cosine",),
     "distance_strategy": ("cosine",),
+    "hybrid_search_config": (None,),
+    "retrieval_mode": ("dense",),
+    "sparse_embedding": (None,),
     "use_jsonb": (True,),
 }
 
@@ -68,6 +76,8 @@ def index_of(
 ) -> Index:
     """Return the Index that was given, or one of embeddings and a place. It opens nothing yet."""
     _refuse_unknown(place)
+    if index is not None and place.get("keywords"):
+        raise SettingError("an Index has its own store; pass keywords=True to that")
     embedding = _one("embedding", embedding, _EMBEDDINGS, place)
     store = _place(store, place)
     if index is None:
@@ -89,7 +99,7 @@ def _refuse_unknown(place: Mapping[str, Any]) -> None:
             continue
         if name in _HINTS:
             raise SettingError(f"HarrierVectorStore takes no {name}: {_HINTS[name]}")
-        raise unknown_keyword("HarrierVectorStore", name, (*_SETTINGS, *_ADDRESSES, *_NAMES))
+        raise unknown_keyword("HarrierVectorStore", name, (*_SETTINGS, *_ADDRESSES, *_NAMES, "keywords"))
 
 
 def _one(name: str, given: object, others: tuple[str, ...], place: Mapping[str, Any]) -> Any:
@@ -106,7 +116,10 @@ def _place(store: Store | str | None, place: Mapping[str, Any]) -> Any:
     address = _one("store", store, _ADDRESSES, place)
     name = _one("table_name", place.get("table_name"), ("collection_name",), place)
     if isinstance(address, str):
-        return url_of(address, name)
+        url = url_of(address, name)
+        return with_keywords(url) if place.get("keywords") else url
+    if address is not None and place.get("keywords"):
+        raise SettingError(f"{type(address).__name__} says itself whether it has keywords; pass keywords=True to it")
     if name is not None and hasattr(address, "open"):
         raise SettingError(f"{type(address).__name__} has a table or collection of its own; leave the name out")
     return address

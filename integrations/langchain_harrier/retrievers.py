@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, SkipValidation
 
-from harrier_core import Index, SettingError, Task
+from harrier_core import Diverse, Index, Mode, Reranker, SettingError, Task
 from harrier_core.foreign import unknown_keyword
 from langchain_harrier.keywords import Expand
 from langchain_harrier.vectorstores import HarrierVectorStore
@@ -31,7 +31,11 @@ class HarrierRetriever(BaseRetriever):
         k: How many documents are found.
         task: What queries are encoded for; the encoder's own task unless given.
         where: Conditions on metadata, as in `harrier_core.filters`; `filter` is LangChain's name for it.
-        score_threshold: Documents with a lower cosine are left out.
+        mode: "dense" finds by meaning, "keyword" by word and without the model, "hybrid" by both; the last two need a
+            place made with `keywords=True`.
+        keyword_weight: How much words count in "hybrid", where meaning counts 1; without it that depends on the query.
+        rerank: A `harrier_core.Reranker`, which puts the `among` (50) best in another order, or `Diverse`.
+        score_threshold: Documents with a lower score are left out.
         exact: Whether all chunks are compared, also where there is an index.
         ef: How many candidates the HNSW index keeps in sight.
         expand: So many chunks on either side, or "record" for all, are part of the text that is found.
@@ -68,6 +72,10 @@ class HarrierRetriever(BaseRetriever):
     task: str | Task | None = None
     where: dict[str, Any] | None = None
     filter: dict[str, Any] | None = None
+    mode: Mode = "dense"
+    keyword_weight: float | None = None
+    rerank: Annotated[Reranker | Diverse | None, SkipValidation] = None  # the Index has an error of its own
+    among: int | None = None
     score_threshold: float | None = None
     exact: bool = False
     ef: int | None = None

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Unpack
 
 from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStoreRetriever
 
-from harrier_core import InputWarning, Match, SettingError, Task
+from harrier_core import Diverse, InputWarning, Match, SettingError
 from harrier_core.blanks import blank
 from harrier_core.foreign import unknown_keyword
-from langchain_harrier.keywords import (
-    DIVERSE,
-    RETRIEVER,
-    SEARCH,
-    Expand,
-    Options,
-    Where,
-    options_of,
-    refuse_unknown,
-)
+from langchain_harrier.keywords import RETRIEVER, SEARCH, Asked, AskedPages, options_of, refuse_unknown
 from langchain_harrier.reading import Reading, afound, found
 
 
@@ -29,214 +20,110 @@ class Searching(Reading):
     """The searches of a vector store over an Index, for a query.
 
     All of them take these keywords. filter, where: conditions on metadata, as in `harrier_core.filters`; both, if there
-    are both. task: what the query is encoded for. score_threshold: leave out documents with a lower cosine. exact:
+    are both. task: what the query is encoded for. score_threshold: leave out documents with a lower score. exact:
     compare all chunks. ef: how many candidates the HNSW index keeps in sight. expand: so many chunks on either side, or
-    "record" for all, are part of the text that is found. offset, unless documents are chosen for their difference:
-    leave out the first so many.
+    "record" for all, are part of the text that is found. mode: "dense" finds by meaning, "keyword" by word and without
+    the model, "hybrid" by both; the last two need a place made with `keywords=True`. keyword_weight: how much words
+    count in "hybrid", where meaning counts 1; without it that depends on the query.
+
+    All but those that choose documents for their difference take these as well. offset: leave out the first so many.
+    rerank: a `harrier_core.Reranker`, which puts the `among` (50) best in another order, or `Diverse`.
+
+    A score is the cosine, in "keyword" the BM25, in "hybrid" the share of the best possible places, from 0 to 1, and of
+    a Reranker its own number.
     """
 
     def as_retriever(self, **kwargs: Any) -> VectorStoreRetriever:
         """Return a retriever over this vector store; what goes with each of its searches is in `search_kwargs`."""
         for name in kwargs:
-            if name in SEARCH or name in DIVERSE or name == "k":
+            if name in SEARCH or name == "k":
                 raise SettingError(f"as_retriever got an unknown keyword, {name!r}: put it in search_kwargs={{...}}")
             if name not in RETRIEVER:  # which pydantic would overlook
                 raise unknown_keyword("as_retriever", name, RETRIEVER)
         return super().as_retriever(**kwargs)
 
-    def similarity_search(
-        self,
-        query: str,
-        k: int = 4,
-        *,
-        filter: Where | None = None,  # noqa: A002
-        where: Where | None = None,
-        task: str | Task | None = None,
-        score_threshold: float | None = None,
-        offset: int = 0,
-        exact: bool = False,
-        ef: int | None = None,
-        expand: Expand = 0,
-        **kwargs: Any,
+    def similarity_search(  # type: ignore[override]
+        self, query: str, k: int = 4, **kwargs: Unpack[AskedPages]
     ) -> list[Document]:
         """Return the k documents nearest to a query, best first. See `Searching` for the keywords."""
-        refuse_unknown("similarity_search", kwargs, SEARCH)
-        options = options_of(filter, where, score_threshold, exact, ef, expand)
-        return self._documents(self._search(query, k, task, offset, options))
+        options = options_of("similarity_search", kwargs, AskedPages)
+        return self._documents(self._search(query, k, options))
 
-    async def asimilarity_search(
-        self,
-        query: str,
-        k: int = 4,
-        *,
-        filter: Where | None = None,  # noqa: A002
-        where: Where | None = None,
-        task: str | Task | None = None,
-        score_threshold: float | None = None,
-        offset: int = 0,
-        exact: bool = False,
-        ef: int | None = None,
-        expand: Expand = 0,
-        **kwargs: Any,
+    async def asimilarity_search(  # type: ignore[override]
+        self, query: str, k: int = 4, **kwargs: Unpack[AskedPages]
     ) -> list[Document]:
         """Return what `similarity_search` does, without holding up the event loop."""
-        refuse_unknown("asimilarity_search", kwargs, SEARCH)
-        options = options_of(filter, where, score_threshold, exact, ef, expand)
-        return self._documents(await self._asearch(query, k, task, offset, options))
+        options = options_of("asimilarity_search", kwargs, AskedPages)
+        return self._documents(await self._asearch(query, k, options))
 
     def similarity_search_with_score(
-        self,
-        query: str,
-        k: int = 4,
-        *,
-        filter: Where | None = None,  # noqa: A002
-        where: Where | None = None,
-        task: str | Task | None = None,
-        score_threshold: float | None = None,
-        offset: int = 0,
-        exact: bool = False,
-        ef: int | None = None,
-        expand: Expand = 0,
-        **kwargs: Any,
+        self, query: str, k: int = 4, **kwargs: Unpack[AskedPages]
     ) -> list[tuple[Document, float]]:
-        """Return the k documents nearest to a query with their cosines, best first: higher is better."""
-        refuse_unknown("similarity_search_with_score", kwargs, SEARCH)
-        options = options_of(filter, where, score_threshold, exact, ef, expand)
-        return self._scored(self._search(query, k, task, offset, options))
+        """Return the k documents nearest to a query with their scores, best first: higher is better."""
+        options = options_of("similarity_search_with_score", kwargs, AskedPages)
+        return self._scored(self._search(query, k, options))
 
     async def asimilarity_search_with_score(
-        self,
-        query: str,
-        k: int = 4,
-        *,
-        filter: Where | None = None,  # noqa: A002
-        where: Where | None = None,
-        task: str | Task | None = None,
-        score_threshold: float | None = None,
-        offset: int = 0,
-        exact: bool = False,
-        ef: int | None = None,
-        expand: Expand = 0,
-        **kwargs: Any,
+        self, query: str, k: int = 4, **kwargs: Unpack[AskedPages]
     ) -> list[tuple[Document, float]]:
         """Return what `similarity_search_with_score` does, without holding up the event loop."""
-        refuse_unknown("asimilarity_search_with_score", kwargs, SEARCH)
-        options = options_of(filter, where, score_threshold, exact, ef, expand)
-        return self._scored(await self._asearch(query, k, task, offset, options))
+        options = options_of("asimilarity_search_with_score", kwargs, AskedPages)
+        return self._scored(await self._asearch(query, k, options))
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
-        """Return the cosine itself; what points the other way is as irrelevant as what points elsewhere."""
-        return lambda cosine: min(max(cosine, 0.0), 1.0)
+        """Return the score itself; what points the other way is as irrelevant as what points elsewhere."""
+        return lambda score: min(max(score, 0.0), 1.0)
 
-    def similarity_search_with_relevance_scores(
-        self,
-        query: str,
-        k: int = 4,
-        *,
-        filter: Where | None = None,  # noqa: A002
-        where: Where | None = None,
-        task: str | Task | None = None,
-        score_threshold: float | None = None,
-        offset: int = 0,
-        exact: bool = False,
-        ef: int | None = None,
-        expand: Expand = 0,
-        **kwargs: Any,
+    def similarity_search_with_relevance_scores(  # type: ignore[override]
+        self, query: str, k: int = 4, **kwargs: Unpack[AskedPages]
     ) -> list[tuple[Document, float]]:
         """Return the k documents nearest to a query with their relevance, from 0 to 1, best first.
 
-        score_threshold: leave out documents with a lower relevance. See `Searching` for the others.
+        It is the cosine, or the score of "hybrid". Raise SettingError if scores are not from 0 to 1: those of "keyword"
+        and of a Reranker. score_threshold: leave out documents with a lower relevance. See `Searching` for the others.
         """
-        refuse_unknown("similarity_search_with_relevance_scores", kwargs, SEARCH)
-        conditions = {"filter": filter, "where": where}
-        given = {"task": task, "offset": offset, "exact": exact, "ef": ef, "expand": expand, **conditions}
-        return super().similarity_search_with_relevance_scores(query, k, score_threshold=score_threshold, **given)
+        _check_relevance("similarity_search_with_relevance_scores", kwargs)
+        return super().similarity_search_with_relevance_scores(query, k, **kwargs)
 
-    async def asimilarity_search_with_relevance_scores(
-        self,
-        query: str,
-        k: int = 4,
-        *,
-        filter: Where | None = None,  # noqa: A002
-        where: Where | None = None,
-        task: str | Task | None = None,
-        score_threshold: float | None = None,
-        offset: int = 0,
-        exact: bool = False,
-        ef: int | None = None,
-        expand: Expand = 0,
-        **kwargs: Any,
+    async def asimilarity_search_with_relevance_scores(  # type: ignore[override]
+        self, query: str, k: int = 4, **kwargs: Unpack[AskedPages]
     ) -> list[tuple[Document, float]]:
         """Return what `similarity_search_with_relevance_scores` does, without holding up the event loop."""
-        refuse_unknown("asimilarity_search_with_relevance_scores", kwargs, SEARCH)
-        conditions = {"filter": filter, "where": where}
-        given = {"task": task, "offset": offset, "exact": exact, "ef": ef, "expand": expand, **conditions}
-        return await super().asimilarity_search_with_relevance_scores(
-            query, k, score_threshold=score_threshold, **given
-        )
+        _check_relevance("asimilarity_search_with_relevance_scores", kwargs)
+        return await super().asimilarity_search_with_relevance_scores(query, k, **kwargs)
 
-    def max_marginal_relevance_search(
-        self,
-        query: str,
-        k: int = 4,
-        fetch_k: int = 20,
-        lambda_mult: float = 0.5,
-        *,
-        filter: Where | None = None,  # noqa: A002
-        where: Where | None = None,
-        task: str | Task | None = None,
-        score_threshold: float | None = None,
-        exact: bool = False,
-        ef: int | None = None,
-        expand: Expand = 0,
-        **kwargs: Any,
+    def max_marginal_relevance_search(  # type: ignore[override]
+        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Unpack[Asked]
     ) -> list[Document]:
         """Return the k of the `fetch_k` nearest documents that say different things, in the order of their choice.
 
         lambda_mult: 1 looks at nearness to the query only, 0 at difference only. See `Searching` for the others.
         """
-        refuse_unknown("max_marginal_relevance_search", kwargs, DIVERSE)
-        options = options_of(filter, where, score_threshold, exact, ef, expand)
+        options = options_of("max_marginal_relevance_search", kwargs, Asked, "fetch_k", "lambda_mult")
         if not _asks(query):
             return []
-        matches = found(
-            lambda: self.index.search_diverse(query, k, task=task, among=fetch_k, relevance=lambda_mult, **options)
-        )
+        matches = found(lambda: self.index.search_diverse(query, k, among=fetch_k, relevance=lambda_mult, **options))
         return self._documents(matches)
 
-    async def amax_marginal_relevance_search(
-        self,
-        query: str,
-        k: int = 4,
-        fetch_k: int = 20,
-        lambda_mult: float = 0.5,
-        *,
-        filter: Where | None = None,  # noqa: A002
-        where: Where | None = None,
-        task: str | Task | None = None,
-        score_threshold: float | None = None,
-        exact: bool = False,
-        ef: int | None = None,
-        expand: Expand = 0,
-        **kwargs: Any,
+    async def amax_marginal_relevance_search(  # type: ignore[override]
+        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Unpack[Asked]
     ) -> list[Document]:
         """Return what `max_marginal_relevance_search` does, without holding up the event loop."""
-        refuse_unknown("amax_marginal_relevance_search", kwargs, DIVERSE)
-        options = options_of(filter, where, score_threshold, exact, ef, expand)
+        options = options_of("amax_marginal_relevance_search", kwargs, Asked, "fetch_k", "lambda_mult")
         if not _asks(query):
             return []
-        searching = self.index.asearch_diverse(query, k, task=task, among=fetch_k, relevance=lambda_mult, **options)
+        searching = self.index.asearch_diverse(query, k, among=fetch_k, relevance=lambda_mult, **options)
         return self._documents(await afound(searching))
 
-    def _search(self, query: str, k: int, task: str | Task | None, offset: int, options: Options) -> list[Match]:
+    def _search(self, query: str, k: int, options: Mapping[str, Any]) -> list[Match]:
         if not _asks(query, 4):
             return []
-        return found(lambda: self.index.search(query, k, task=task, offset=offset, **options))
+        return found(lambda: self.index.search(query, k, **options))
 
-    async def _asearch(self, query: str, k: int, task: str | Task | None, offset: int, options: Options) -> list[Match]:
+    async def _asearch(self, query: str, k: int, options: Mapping[str, Any]) -> list[Match]:
         if not _asks(query, 4):
             return []
-        return await afound(self.index.asearch(query, k, task=task, offset=offset, **options))
+        return await afound(self.index.asearch(query, k, **options))
 
 
 def _asks(query: str, stacklevel: int = 3) -> bool:
@@ -245,3 +132,16 @@ def _asks(query: str, stacklevel: int = 3) -> bool:
         warnings.warn("the query is empty or blank, so nothing was searched for and found", InputWarning, stacklevel)
         return False
     return True
+
+
+def _check_relevance(method: str, given: Mapping[str, Any]) -> None:
+    """Raise SettingError if the scores of a search are on a scale of their own: a threshold would mean nothing."""
+    refuse_unknown(method, given, AskedPages.__annotations__)
+    if not isinstance(given.get("rerank"), Diverse | None):
+        whose = "a Reranker's number"
+    elif given.get("mode") == "keyword":
+        whose = "a BM25"
+    else:
+        return
+    instead = method.replace("relevance_scores", "score")
+    raise SettingError(f"{method} returns relevance from 0 to 1, which {whose} is not; use {instead}")

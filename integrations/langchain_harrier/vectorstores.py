@@ -91,8 +91,10 @@ class HarrierVectorStore(Writing, Searching, SearchingByVector):
         ```
 
     Every search takes `filter` or `where`, conditions on metadata as in `harrier_core.filters`, `score_threshold`,
-    `exact`, `ef` and `expand`; those for a query take `task` as well. `expand` makes the chunks around one part of the
-    text that is found. A keyword that is not known is an error: a filter that is misspelt would find what it must not.
+    `exact`, `ef` and `expand`; those for a query take `task`, `mode` and `keyword_weight` as well, and all of those but
+    the diverse ones `offset`, `rerank` and `among`. `mode="hybrid"` finds by meaning and by word, and `mode="keyword"`
+    by word only, where the place was made with `keywords=True`. `expand` makes the chunks around one part of the text
+    that is found. A keyword that is not known is an error: a filter that is misspelt would find what it must not.
     A query that is empty or blank finds nothing, with an InputWarning: agents send such.
     """
 
@@ -113,7 +115,7 @@ class HarrierVectorStore(Writing, Searching, SearchingByVector):
 
         pre_delete_collection, force_recreate: remove the table or collection first, if there is one. In place of
         `store` there may be `connection`, `connection_string` or `url`, and with any URL `collection_name` or
-        `table_name`, as in other vector stores.
+        `table_name`, as in other vector stores, and `keywords=True`, so that a new one has the words of its documents.
         """
         self.index = index_of(index, embedding, store, chunking, place)
         self.positions = positions

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
 
+from harrier_core import Contents, EmptyText, Encoder, Index, StoreMissing, StoreUnsuitable
 from harrier_core.store import VectorStore
 from harrier_core.testing import MemoryStore
 from harrier_core.testing.contract import StoreContract
-from harrier_core.testing.wording import WordingContract
+from harrier_core.testing.wording import NOTES, WordingContract
 
 
 class TestMemoryStore(StoreContract):
@@ -33,3 +35,31 @@ class TestItsWords(WordingContract):
     def wordless_store(self) -> Callable[[], VectorStore]:
         store = MemoryStore()
         return lambda: store
+
+
+def test_by_word_without_a_model(encoder: Encoder) -> None:
+    """The Contents of a store find what its Index finds with mode="keyword"; no encoder is there to be asked."""
+    store = MemoryStore(keywords=True)
+    index = Index(store, encoder)
+    index.ingest(NOTES)
+    contents = Contents(store)
+    for query in ("refused", "kb 5034441", "nothing-of-it"):
+        assert contents.search_words(query, 2) == index.search(query, 2, mode="keyword")
+        assert asyncio.run(contents.asearch_words(query, 2)) == contents.search_words(query, 2)
+    [found] = contents.search_words("refused", 1, {"kind": "error"}, offset=1, min_score=0.1, expand=1)
+    assert found.record_id in ("conn", "near")
+    assert contents.search_words("refused", min_score=1e9) == []
+    with pytest.raises(TypeError, match="unexpected keyword argument 'exact'"):
+        contents.search_words("refused", exact=True)  # type: ignore[call-arg]
+    with pytest.raises(EmptyText):
+        contents.search_words(" ")
+
+
+def test_by_word_where_there_are_no_words(encoder: Encoder) -> None:
+    """The cure is named; and of nothing, that nothing is there."""
+    with pytest.raises(StoreMissing):
+        Contents(MemoryStore(keywords=True)).search_words("bread")
+    store = MemoryStore()
+    Index(store, encoder).ingest(NOTES)
+    with pytest.raises(StoreUnsuitable, match="harrier keywords PLACE"):
+        Contents(store).search_words("bread")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,23 @@ def test_the_stores_of_a_folder(url: str, query: str, encoder: Encoder, tmp_path
         assert [each.describe().chunks for each in found] == [1, 1]
         for each in found:
             each.close()
+
+
+def test_keywords_are_an_option_of_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that every adapter gets to know of them, and by one way."""
+    asked: list[str] = []
+
+    def opener(url: str) -> MemoryStore:
+        asked.append(url)
+        return MemoryStore()
+
+    entry = EntryPoint("mem", "", "harrier.stores")
+    monkeypatch.setattr(EntryPoint, "load", lambda _: opener)
+    monkeypatch.setattr("harrier_core.opening.entry_points", lambda **_: [entry])
+    for url in ("mem:", "mem:a?table=b"):
+        open_store(url)
+        open_store(url, keywords=True)
+    assert asked == ["mem:", "mem:?keywords=true", "mem:a?table=b", "mem:a?table=b&keywords=true"]
 
 
 def test_a_store_that_lists_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

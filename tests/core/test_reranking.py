@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 from ingesting import Hashing
 
-from harrier_core import Diverse, Index, Record, SettingError
+from harrier_core import Diverse, Index, Match, Record, SettingError
 from harrier_core.testing import MemoryStore
 
 RECORDS = [Record(f"r{number}", f"text {number} of {'x' * number}") for number in range(60)]
@@ -125,5 +126,42 @@ def test_a_keyword_that_no_search_has(index: Index) -> None:
     unknown: dict[str, Any] = {"limit": 3}
     with pytest.raises(TypeError, match="a search got an unexpected keyword argument 'limit'"):
         index.search("text", **unknown)
-    with pytest.raises(TypeError, match="a search got an unexpected keyword argument 'mode'"):
-        index.search_vectors([[1.0] * 16], mode="hybrid")  # type: ignore[call-arg]
+
+
+def test_vectors_and_their_queries(index: Index) -> None:
+    """With the texts of the queries, a search by vectors is what a search by text is, in other orders as well."""
+    queries = ["text 7", "xxx of 30"]
+    vectors = index.encoder.encode_queries(queries)
+    ways: list[dict[str, Any]] = [
+        {},
+        {"mode": "hybrid", "keyword_weight": 2},
+        {"rerank": Longest(), "among": 9},
+        {"mode": "hybrid", "rerank": Longest()},
+        {"rerank": Diverse(0.3), "with_vectors": True},
+    ]
+    for way in ways:
+        expected = _ids(index.search_many(queries, 4, **way))
+        assert _ids(index.search_vectors(vectors, 4, queries=queries, **way)) == expected
+        assert _ids(asyncio.run(index.asearch_vectors(vectors, 4, queries=queries, **way))) == expected
+    diverse = _ids(index.search_many(queries, 4, rerank=Diverse(0.3)))
+    assert _ids(index.search_vectors(vectors, 4, rerank=Diverse(0.3))) == diverse
+    for way, message in (
+        ({"mode": "keyword", "queries": queries}, "use search or search_words"),
+        ({"mode": "hybrid"}, "mode='hybrid' needs the words of the queries; give search_vectors queries"),
+        ({"rerank": Longest()}, "rerank needs the texts of the queries; give search_vectors queries"),
+        ({"mode": "hybrid", "queries": ["one"]}, "queries must be as many as the vectors, got 1 for 2"),
+    ):
+        with pytest.raises(SettingError, match=message):
+            index.search_vectors(vectors, **way)
+
+
+def test_matches_with_their_vectors(index: Index) -> None:
+    """Of every search, where they are asked for."""
+    for mode in ("dense", "keyword", "hybrid"):
+        way: dict[str, Any] = {"mode": mode, "rerank": Longest()}
+        assert all(match.vector is not None for match in index.search("text", 3, with_vectors=True, **way))
+        assert all(match.vector is None for match in index.search("text", 3, **way))
+
+
+def _ids(found: Sequence[Sequence[Match]]) -> list[list[str]]:
+    return [[match.id for match in each] for each in found]

@@ -32,6 +32,17 @@ def test_libpq_takes_a_plus_for_itself() -> None:
     assert (known["options"], known["application_name"]) == ("-c statement_timeout=30s", "a+b+c")
 
 
+def test_words_of_chunks() -> None:
+    """They are an option of the URL, as of no other's: libpq gets none of it."""
+    url = "postgresql://host/db?keywords=true&table=t"
+    assert Target.of(url) == Target("postgresql://host/db", "t", keywords=True)
+    assert Target.of("pgvector:d?table=t&keywords=true") == Target(Path("d"), "t", keywords=True)
+    assert not Target.of("pgvector:d?keywords=false").keywords
+    for wrong in ("pgvector:d?keywords=yes", "postgresql://host/db?keywords="):
+        with pytest.raises(SettingError, match="keywords in a URL must be true or false"):
+            Target.of(wrong)
+
+
 def test_a_folder() -> None:
     assert Target.of("pgvector:a/b?table=t&schema=s") == Target(Path("a/b"), "t", "s")
     assert Target.of("pgvector:~/pg") == Target(Path.home() / "pg")

@@ -155,3 +155,10 @@ def test_urls_that_are_none(url: str) -> None:
     with pytest.raises(SettingError, match="a Qdrant (server|folder) is qdrant:") as caught:
         open_url(url)
     assert "s3cr3t" not in str(caught.value)
+
+
+def test_the_words_of_a_url() -> None:
+    """What they are is said in one word."""
+    for url in ("qdrant:folder?keywords=yes", "qdrant://host/docs?keywords="):
+        with pytest.raises(SettingError, match="keywords in a URL must be true or false"):
+            open_url(url)

@@ -209,3 +209,18 @@ def test_an_index_that_is_not_there(encoder: Encoder, scripted: Any, say: Say, p
         agent = Agent(client=scripted(say("yes")), context_providers=[HarrierContextProvider(index)])
         with pytest.raises(StoreMissing):
             answer(agent, "hello")
+
+
+def test_by_word_and_by_both(encoder: Encoder, read: list[str], scripted: Any, say: Say) -> None:
+    """For a tool and for context, as for any search: an agent finds what a user quotes."""
+    index = Index(MemoryStore(keywords=True), encoder)
+    index.ingest([*RECORDS, Record("code", "Restart after ERR_CONN_1042.")])
+    for mode, prompts in (("keyword", []), ("hybrid", [WEB + "ERR_CONN_1042"])):
+        how: Any = {"mode": mode, "k": 1}
+        read.clear()
+        [content] = asyncio.run(index_tool(index, **how).invoke(arguments={"query": "ERR_CONN_1042"}))
+        assert content.text == "[Source: code] Restart after ERR_CONN_1042."
+        assert read == prompts
+        chat = scripted(say("Restart."))
+        answer(Agent(client=chat, context_providers=[HarrierContextProvider(index, **how)]), "ERR_CONN_1042")
+        assert "[Source: code]" in str(texts(chat.asked[0]))

@@ -17,7 +17,20 @@ import harrier_core
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
-COMMANDS = ["ingest", "search", "info", "ls", "verify", "delete", "drop", "models", "prompt", "embed", "demo"]
+COMMANDS = [
+    "ingest",
+    "search",
+    "info",
+    "ls",
+    "verify",
+    "keywords",
+    "delete",
+    "drop",
+    "models",
+    "prompt",
+    "embed",
+    "demo",
+]
 
 
 def test_ls(call: Run, tmp_path: Path) -> None:

@@ -32,6 +32,13 @@ def marked(text: str, query: str) -> list[str]:
         ("the bread is here", "is the bread", ["the", "bread"]),
         ("", "bread", []),
         ("bread", "?!", []),
+        ("a vaccination of children", "vaccine", ["vaccination"]),  # by its beginning, as search by word finds it
+        ("see KB5034441 and KB5034442", "5034441", ["KB5034441"]),
+        ("see KB 5034441", "KB5034441", ["5034441"]),
+        ("ERR_CONN_1042, err-conn-1043", "err conn-1042", ["ERR_CONN_1042", "err-conn-1043"]),
+        ("ERR_CONN_1042 and 1043", "err_conn_1042", ["ERR_CONN_1042"]),
+        ("v1.2.3, but 2 of 3", "v1.2.3", ["v1.2.3"]),
+        ("(AB-1234).", "ab1234", ["AB-1234"]),
     ],
 )
 def test_words_that_are_found(text: str, query: str, parts: list[str]) -> None:

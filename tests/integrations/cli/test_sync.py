@@ -72,6 +72,16 @@ def test_looking_after_it(call: Run, declared: str) -> None:
     assert "no table is declared here" in call("sync", "status", database).stdout
 
 
+@pytest.mark.parametrize(("option", "url"), [(["--keywords"], ""), ([], "&keywords=true")])
+def test_with_words(call: Run, place: str, option: list[str], url: str) -> None:
+    """A table that is declared so is found by word too, whichever way it was said."""
+    call("sync", "create", "--source", "articles", "--text", "title", "--to", f"{place}{url}", *option)
+    call("sync", "run", place, "--once")
+    assert "keywords yes\n" in call("info", place).stdout
+    [found] = json.loads(call("search", "levure", "--in", place, "--mode", "keyword", "--json").stdout)
+    assert found["record_id"] == "3"
+
+
 def test_dry_run(call: Run, place: str) -> None:
     arguments = ["sync", "create", "--source", "articles", "--text", "title", "--to", place]
     assert "CREATE TRIGGER" in call(*arguments, "--dry-run").stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -238,3 +239,55 @@ def test_another_document_store() -> None:
     with pytest.raises(SettingError, match="must be a HarrierDocumentStore, got InMemoryDocumentStore"):
         HarrierRetriever(other)
     other.shutdown()
+
+
+# -- by word, by both, and a second look
+
+
+class Longest:
+    """A Reranker that likes long texts, and says so of no empty query."""
+
+    def scores(self, query: str, texts: Sequence[str]) -> list[float]:
+        assert query
+        return [float(len(text)) for text in texts]
+
+
+@pytest.fixture
+def worded(encoder: Encoder) -> HarrierDocumentStore:
+    store = HarrierDocumentStore(Index(MemoryStore(keywords=True), encoder))
+    store.write_documents(
+        [*DOCUMENTS, Document(id="code", content="Restart after ERR_CONN_1042.", meta={"year": 2024})]
+    )
+    return store
+
+
+def test_by_word_and_by_both(worded: HarrierDocumentStore, read: list[str]) -> None:
+    """A query keeps its instruction in "hybrid", and goes to no model by word."""
+    recent = {"field": "meta.year", "operator": ">", "value": 2020}
+    by_word = HarrierRetriever(worded, mode="keyword", top_k=2)
+    read.clear()
+    by_word.warm_up()
+    asyncio.run(by_word.warm_up_async())
+    assert [each.id for each in by_word.run("err conn 1042")["documents"]] == ["code"]
+    assert by_word.run("zeppelin")["documents"] == []
+    assert [each.id for each in by_word.run("rises", filters=recent)["documents"]] == ["bread"]
+    assert read == []
+    both = HarrierRetriever(worded, mode="hybrid", keyword_weight=2, top_k=1)
+    for found in (both.run("ERR_CONN_1042"), asyncio.run(both.run_async("ERR_CONN_1042"))):
+        assert [each.id for each in found["documents"]] == ["code"]
+    assert read == [WEB + "ERR_CONN_1042"] * 2
+    pipeline = asking(both)
+    answer = pipeline.run({"retriever": {"query": "ERR_CONN_1042"}, "prompt": {"question": "?"}})
+    assert answer["prompt"]["prompt"].startswith("Restart after")
+
+
+def test_in_another_order(worded: HarrierDocumentStore) -> None:
+    """By a Reranker's numbers, which are the scores; an object of one's own is for no YAML."""
+    retriever = HarrierRetriever(worded, rerank=Longest(), among=4, top_k=1)
+    [document] = retriever.run("bread")["documents"]
+    assert document.score == len(document.content or "") == max(len(each.content or "") for each in DOCUMENTS)
+    with pytest.raises(SerializationError, match="unsupported value of type 'Longest'"):
+        asking(HarrierRetriever(HarrierDocumentStore("qdrant:x", model="harrier-0.6b"), rerank=Longest())).dumps()
+    modes = HarrierRetriever(HarrierDocumentStore("qdrant:x", model="harrier-0.6b"), mode="hybrid", keyword_weight=0.5)
+    again: Any = Pipeline.loads(asking(modes).dumps()).get_component("retriever")
+    assert (again.mode, again.keyword_weight, again.rerank, again.among) == ("hybrid", 0.5, None, None)

@@ -122,7 +122,10 @@ class Engine:
         ({"embedding": EMBEDDINGS, "path": "a"}, "takes no path: pass store='qdrant:FOLDER"),
         ({"embedding": EMBEDDINGS, "engine": Engine()}, "takes no engine: pass connection='postgresql:"),
         ({"embedding": EMBEDDINGS, "distance_strategy": "l2"}, "takes no distance_strategy: vectors are compared by"),
-        ({"embedding": EMBEDDINGS, "retrieval_mode": "hybrid"}, "takes no retrieval_mode: an Index searches one"),
+        (
+            {"embedding": EMBEDDINGS, "retrieval_mode": "hybrid"},
+            "takes no retrieval_mode: pass keywords=True, and mode",
+        ),
         (
             {"embedding": EMBEDDINGS, "stor": PG},
             "HarrierVectorStore got an unknown keyword, 'stor': did you mean store",

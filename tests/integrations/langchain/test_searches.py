@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hypothesis import given
@@ -103,13 +103,18 @@ def test_what_has_no_pages(filled: HarrierVectorStore, name: str) -> None:
 
 
 def test_signatures() -> None:
-    """Editors show what a search takes; those of a query and of a vector, sync and async, take the same."""
+    """Editors show what a search takes; sync and async take the same."""
     for name in EVERY:
-        own = inspect.signature(getattr(HarrierVectorStore, name)).parameters
-        expected = {"filter", "where", "score_threshold", "exact", "ef", "expand", "k"}
-        expected |= {"fetch_k", "lambda_mult"} if "max" in name else {"offset"}
-        expected |= {"embedding"} if name.endswith("by_vector") else {"query", "task"}
-        assert own.keys() == expected | {"self", "kwargs"}, name
+        method = getattr(HarrierVectorStore, name)
+        own = inspect.signature(method).parameters
+        expected = {"self", "k", "kwargs", "embedding" if name.endswith("by_vector") else "query"}
+        assert own.keys() == expected | ({"fetch_k", "lambda_mult"} if "max" in name else set()), name
+        [taken] = get_args(get_type_hints(method)["kwargs"])
+        keywords = {"filter", "where", "score_threshold", "exact", "ef", "expand"}
+        keywords |= set() if name.endswith("by_vector") else {"task", "mode", "keyword_weight"}
+        keywords |= set() if "max" in name else {"offset"}
+        keywords |= {"rerank", "among"} if "max" not in name and not name.endswith("by_vector") else set()
+        assert taken.__annotations__.keys() == keywords, name
     public = {name for name in dir(HarrierVectorStore) if "search" in name and not name.startswith("_")}
     assert public - {"search", "asearch"} == set(EVERY)
     assert public & (vars(Searching).keys() | vars(SearchingByVector).keys()) == set(EVERY)

@@ -242,7 +242,7 @@ def test_a_blank_query_finds_nothing(filled: HarrierVectorStore, encoder: Encode
                 assert search(query) == []
     assert encoder.stats.texts == before
     with pytest.raises(SettingError, match="unknown keyword, 'fliter': did you mean filter"):
-        filled.similarity_search("", fliter={})
+        filled.similarity_search("", fliter={})  # type: ignore[call-arg]
 
 
 def test_what_is_no_id_and_no_metadata(vector_store: HarrierVectorStore) -> None:
@@ -363,12 +363,12 @@ def test_filters(filled: HarrierVectorStore, name: str) -> None:
 def test_a_keyword_that_is_not_known(filled: HarrierVectorStore) -> None:
     """Is refused: what looks like a filter and is none would show what must not be seen, or delete all."""
     searches: list[Callable[[], Any]] = [
-        lambda: filled.similarity_search("bread", filters={"year": 2021}),
-        lambda: filled.max_marginal_relevance_search("bread", filters={"year": 2021}),
-        lambda: asyncio.run(filled.amax_marginal_relevance_search("bread", filters={"year": 2021})),
+        lambda: filled.similarity_search("bread", filters={"year": 2021}),  # type: ignore[call-arg]
+        lambda: filled.max_marginal_relevance_search("bread", filters={"year": 2021}),  # type: ignore[call-arg]
+        lambda: asyncio.run(filled.amax_marginal_relevance_search("bread", filters={"year": 2021})),  # type: ignore[call-arg]
         lambda: filled.as_retriever(search_kwargs={"filters": {}}).invoke("bread"),
         lambda: HarrierRetriever(index=filled.index).invoke("bread", filters={}),
-        lambda: filled.similarity_search_by_vector([1.0] * 256, filters={}),
+        lambda: filled.similarity_search_by_vector([1.0] * 256, filters={}),  # type: ignore[call-arg]
     ]
     for search in searches:
         with pytest.raises(SettingError, match="unknown keyword, 'filters': did you mean filter"):

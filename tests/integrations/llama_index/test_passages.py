@@ -221,7 +221,7 @@ def test_a_threshold(place: VectorStore, encoder: Encoder) -> None:
 def test_what_does_not_go_together(encoder: Encoder) -> None:
     """Is an error, and nothing else."""
     store = filled(MemoryStore(), encoder)
-    with pytest.raises(SettingError, match="offset is for the mode 'default'"):
+    with pytest.raises(SettingError, match="offset is for the other modes"):
         store.query(asked(mode=VectorStoreQueryMode.MMR), offset=1)
     with pytest.raises(SettingError, match="expand is for searches of all nodes"):
         store.query(asked(node_ids=["1"]), expand=1)

@@ -533,10 +533,8 @@ def test_what_cannot_be_searched(store: HarrierVectorStore) -> None:
     """A mode that an Index does not have, and a query without a question."""
     store.add(nodes())
     with pytest.raises(
-        SettingError, match="mode 'hybrid' is not one of an Index's, which searches by vectors alone; use"
+        SettingError, match="mode must be one of 'default', 'mmr', 'hybrid', 'sparse', 'text_search', got 'svm'"
     ):
-        store.query(asked("bread", mode=VectorStoreQueryMode.HYBRID))
-    with pytest.raises(SettingError, match="mode 'svm' is not one of an Index's; use 'default' or 'mmr'"):
         store.query(asked("bread", mode=VectorStoreQueryMode.SVM))
     with pytest.raises(SettingError, match="neither an embedding nor a text"):
         store.query(VectorStoreQuery())
@@ -551,7 +549,9 @@ UNKNOWN = {
     "ivfflat_probes": "use ef",
     "min_score": "use score_threshold",
     "top_k": "use similarity_top_k",
-    "sparse_top_k": "by vectors alone",
+    "sparse_top_k": "it is an argument of the retriever",
+    "keyword_weight": "use alpha",
+    "mode": "use vector_store_query_mode",
     "task": "give the task to embed_model",
     "colour": "it takes offset, score_threshold",
 }

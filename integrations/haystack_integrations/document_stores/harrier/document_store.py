@@ -17,7 +17,7 @@ from haystack.utils import Secret
 from haystack_integrations.components.embedders.harrier.embedders import Encoding, in_thread
 from haystack_integrations.document_stores.harrier.filters import FilterError, ids_of, where_of
 
-from harrier_core import Chunk, Index, IngestReport, Match, Record, Skipped, Task, open_store
+from harrier_core import Chunk, Index, IngestReport, Match, Record, Skipped, open_store
 from harrier_core.errors import InputError, InputWarning, Problem, SettingError, StoreMissing
 
 Filters = dict[str, Any]
@@ -144,16 +144,17 @@ class HarrierDocumentStore(Encoding):
             return [_document(each.chunk) for each in self.index.read(ids, where)]
         return []
 
-    def search(
-        self, query: str | list[float], filters: Filters | None, k: int, task: str | Task | None = None
-    ) -> list[Document]:
-        """Return the k documents nearest to a query, or to the embedding of one, best first; scores are cosines."""
+    def search(self, query: str | list[float], filters: Filters | None, k: int, **how: Any) -> list[Document]:
+        """Return the k documents that answer a query, or the embedding of one, best first.
+
+        how: further keywords of `Index.search`, or of `search_vectors` for an embedding.
+        """
         where = where_of(filters)
         with suppress(StoreMissing):
             if isinstance(query, str):
-                matches = self.index.search(query, k, where, task=task)
+                matches = self.index.search(query, k, where, **how)
             else:
-                [matches] = self.index.search_vectors([query], k, where)
+                [matches] = self.index.search_vectors([query], k, where, **how)
             return [_document(each, each.score) for each in matches]
         return []
 

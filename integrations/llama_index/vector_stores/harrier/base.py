@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Never
+from typing import TYPE_CHECKING, Any, Literal, Never, Unpack
 
 from llama_index.core.bridge.pydantic import Field
 from llama_index.core.schema import BaseNode
@@ -130,71 +130,37 @@ class HarrierVectorStore(Writing):
         """Return what `get_nodes` does, without holding up the event loop."""
         return await asyncio.to_thread(self.get_nodes, node_ids, filters, limit=limit, offset=offset)
 
-    def query(
-        self,
-        query: VectorStoreQuery,
-        *,
-        offset: int = 0,
-        score_threshold: float | None = None,
-        exact: bool = False,
-        ef: int | None = None,
-        expand: int | Literal["record"] = 0,
-        mmr_threshold: float | None = None,
-        mmr_prefetch_factor: float | None = None,
-        mmr_prefetch_k: int | None = None,
-        **foreign: Never,
+    def query(  # type: ignore[override]
+        self, query: VectorStoreQuery, **wanted: Unpack[Wanted]
     ) -> VectorStoreQueryResult:
-        """The nodes nearest to a query, with cosines for similarities. A retriever has these as `vector_store_kwargs`.
+        """The nodes that answer a query best, and their similarities. A retriever has these as `vector_store_kwargs`.
+
+        The mode HYBRID finds by vector and by word, SPARSE and TEXT_SEARCH by word and without the model, where the
+        Index's store was made with keywords=True. A similarity is the cosine; by word it is BM25, and in HYBRID the
+        share of the best possible places, from 0 to 1. alpha of a HYBRID query: 1 is the vector alone, 0 the words
+        alone; without it 2/3, and 1/4 if the query has a code, such as a part number. In place of similarity_top_k,
+        hybrid_top_k says how many nodes HYBRID finds, and sparse_top_k how many the other two; how deep HYBRID looks
+        into either list is the Index's own choice.
 
         offset: leave out the first so many. score_threshold: leave out nodes of a lower similarity. exact: compare all,
         also where there is an index; ef: how many candidates the HNSW index keeps in sight. expand: of a record that
-        the Index has cut, give the text of so many chunks on either side too, or with "record" all of it.
-        mmr_threshold, and one of mmr_prefetch_factor and mmr_prefetch_k, are for the mode MMR, as in other stores.
-        foreign: there are no others, and an error says so: a filter that is overlooked would find what it must not.
+        the Index has cut, give the text of so many chunks on either side too, or with "record" all of it. rerank: a
+        `harrier_core.Reranker`, which puts the `among` (50) best in another order, or `Diverse`. mmr_threshold, and one
+        of mmr_prefetch_factor and mmr_prefetch_k, are for the mode MMR, as in other stores. There are no others, and an
+        error says so: a filter that is overlooked would find what it must not.
         """
-        refuse_for_query(foreign, KEYWORDS)
-        wanted = Wanted(
-            offset=offset,
-            score_threshold=score_threshold,
-            exact=exact,
-            ef=ef,
-            expand=expand,
-            mmr_threshold=mmr_threshold,
-            mmr_prefetch_factor=mmr_prefetch_factor,
-            mmr_prefetch_k=mmr_prefetch_k,
-        )
+        refuse_for_query(wanted, KEYWORDS)
         asked = Asked.of(query, wanted, with_embeddings=self.with_embeddings)
         try:
             return self._result(asked.matches(self._index))
         except StoreMissing:
             return self._result([])
 
-    async def aquery(
-        self,
-        query: VectorStoreQuery,
-        *,
-        offset: int = 0,
-        score_threshold: float | None = None,
-        exact: bool = False,
-        ef: int | None = None,
-        expand: int | Literal["record"] = 0,
-        mmr_threshold: float | None = None,
-        mmr_prefetch_factor: float | None = None,
-        mmr_prefetch_k: int | None = None,
-        **foreign: Never,
+    async def aquery(  # type: ignore[override]
+        self, query: VectorStoreQuery, **wanted: Unpack[Wanted]
     ) -> VectorStoreQueryResult:
         """Return what `query` does, without holding up the event loop."""
-        refuse_for_query(foreign, KEYWORDS)
-        wanted = Wanted(
-            offset=offset,
-            score_threshold=score_threshold,
-            exact=exact,
-            ef=ef,
-            expand=expand,
-            mmr_threshold=mmr_threshold,
-            mmr_prefetch_factor=mmr_prefetch_factor,
-            mmr_prefetch_k=mmr_prefetch_k,
-        )
+        refuse_for_query(wanted, KEYWORDS)
         asked = Asked.of(query, wanted, with_embeddings=self.with_embeddings)
         try:
             matches = await asked.amatches(self._index)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Never
 
 from harrier_core import SettingError
@@ -13,7 +13,8 @@ POSTGRES = "write HarrierVectorStore(PgVectorStore('postgresql://user@host/db', 
 _PLACE = "write HarrierVectorStore(store, embed_model=...); a URL of a store is taken as well"
 _MODEL = "use embed_model"
 _LENGTH = "the model says how long its vectors are; leave it out"
-_DENSE = "an Index searches by vectors alone; leave it out"
+_WORDS = "give keywords=True to the store, or keywords=true to its URL, and vector_store_query_mode to the retriever"
+_IN_QUERY = "it is an argument of the retriever, or a field of the query"
 _HNSW = "give hnsw=Hnsw(m=..., ef_construction=...) to the store, and ef to a query"
 _INDEXES = "give indexes to the store"
 _SPEED = "an ingest batches and overlaps its work itself; leave it out"
@@ -27,8 +28,8 @@ _OF_STORE = {
     **dict.fromkeys(("store", "vector_store", "host", "port"), _PLACE),
     **dict.fromkeys(("encoder", "embedder", "embedding", "embeddings", "embedding_model", "embed"), _MODEL),
     **dict.fromkeys(("embed_dim", "embedding_dim", "dim", "dimensions", "vector_size"), _LENGTH),
-    **dict.fromkeys(("enable_hybrid", "hybrid_search", "text_search_config", "hybrid_fusion_fn"), _DENSE),
-    **dict.fromkeys(("fastembed_sparse_model", "sparse_doc_fn", "sparse_query_fn", "sparse_config"), _DENSE),
+    **dict.fromkeys(("enable_hybrid", "keywords", "hybrid_search", "text_search_config", "hybrid_fusion_fn"), _WORDS),
+    **dict.fromkeys(("fastembed_sparse_model", "sparse_doc_fn", "sparse_query_fn", "sparse_config"), _WORDS),
     **dict.fromkeys(("hnsw_kwargs", "dense_config"), _HNSW),
     **dict.fromkeys(("indexed_metadata_keys", "payload_indexes"), _INDEXES),
     "use_halfvec": "give precision='float16' to the store",
@@ -46,7 +47,9 @@ _OF_QUERY = {
     **dict.fromkeys(("hnsw_ef", "hnsw_ef_search", "ef_search"), "use ef"),
     "ivfflat_probes": "an index of vectors is HNSW; use ef",
     "search_params": "use ef or exact",
-    **dict.fromkeys(("alpha", "sparse_top_k", "hybrid_top_k"), _DENSE),
+    **dict.fromkeys(("alpha", "sparse_top_k", "hybrid_top_k"), _IN_QUERY),
+    **dict.fromkeys(("mode", "search_mode", "retrieval_mode"), "use vector_store_query_mode, of the retriever"),
+    **dict.fromkeys(("keyword_weight", "dense_weight"), "use alpha, of the retriever or the query"),
     "task": "the query was embedded already; give the task to embed_model",
 }
 
@@ -57,10 +60,11 @@ def refuse_for_store(given: Mapping[str, Any], known: Iterable[str]) -> None:
         raise _error("HarrierVectorStore", name, _OF_STORE, known)
 
 
-def refuse_for_query(given: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Raise SettingError for a keyword of a query, if there is any left."""
+def refuse_for_query(given: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Raise SettingError for a keyword that a query does not take, if there is one."""
     for name in given:
-        raise _error("query", name, _OF_QUERY, known)
+        if name not in known:
+            raise _error("query", name, _OF_QUERY, known)
 
 
 def refuse_from_params() -> Never:

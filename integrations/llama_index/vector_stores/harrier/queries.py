@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 import numpy as np
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
 from llama_index.vector_stores.harrier.filters import SOURCE, Where, where_of
 
-from harrier_core import Match, SettingError
-from harrier_core.diversity import diverse
+from harrier_core import Diverse, Match, Mode, Reranker, SettingError
 from harrier_core.options import Expand, Options
 
 if TYPE_CHECKING:
@@ -24,116 +23,92 @@ if TYPE_CHECKING:
 # Of maximal marginal relevance, as LlamaIndex's own stores have them.
 _RELEVANCE, _FACTOR = 0.5, 4.0
 
-_BY_WORDS = ("sparse", "hybrid", "semantic_hybrid", "text_search")
+_MODES: dict[VectorStoreQueryMode, Mode] = {
+    VectorStoreQueryMode.DEFAULT: "dense",
+    VectorStoreQueryMode.MMR: "dense",
+    VectorStoreQueryMode.HYBRID: "hybrid",
+    VectorStoreQueryMode.SPARSE: "keyword",
+    VectorStoreQueryMode.TEXT_SEARCH: "keyword",
+}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """The keywords of a query."""
+# LlamaIndex's signature takes any keyword; where ours names them, type checkers find a misspelt one.
+class Wanted(TypedDict, total=False):
+    """The keywords of a query; `HarrierVectorStore.query` says what they mean."""
 
-    offset: int = 0
-    score_threshold: float | None = None
-    exact: bool = False
-    ef: int | None = None
-    expand: Expand = 0
-    mmr_threshold: float | None = None
-    mmr_prefetch_factor: float | None = None
-    mmr_prefetch_k: int | None = None
+    offset: int
+    score_threshold: float | None
+    exact: bool
+    ef: int | None
+    expand: Expand
+    rerank: Reranker | Diverse | None
+    among: int | None
+    mmr_threshold: float | None
+    mmr_prefetch_factor: float | None
+    mmr_prefetch_k: int | None
 
 
-KEYWORDS = tuple(each.name for each in fields(Wanted))
+KEYWORDS = tuple(Wanted.__annotations__)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a query asks for: matches near its vector, or near its text, which the Index encodes."""
+    """What a query asks for, of an Index."""
 
-    text: str
-    vector: Sequence[float] | None
+    text: str | None
+    vector: Sequence[float] | None  # without it the Index encodes the text
     node_ids: Sequence[str] | None  # nothing but these; a VectorStoreIndex sends an empty list with every query
     where: Where | None
-    k: int
-    among: int  # how many to choose from
-    relevance: float  # how much nearness to the query counts in the choice
-    mmr: bool
-    with_vectors: bool
-    wanted: Wanted
+    options: dict[str, Any]  # of a search, by the Index's own names
 
     @classmethod
     def of(cls, query: VectorStoreQuery, wanted: Wanted, *, with_embeddings: bool) -> Self:
         """Return what a query asks for. Raise SettingError if an Index cannot answer it."""
-        among, relevance = _diversity(query, wanted)
-        if query.query_embedding is None and query.query_str is None:
-            raise SettingError("a query has neither an embedding nor a text; give it query_str")
+        mode, weight = _mode(query)
         mmr = query.mode == VectorStoreQueryMode.MMR
-        if mmr and wanted.offset:
-            raise SettingError("offset is for the mode 'default': in 'mmr' each choice depends on those before it")
-        if query.node_ids and wanted.expand:
-            raise SettingError("expand is for searches of all nodes; leave out expand, or node_ids")
-        return cls(
-            text=query.query_str or "",
-            vector=query.query_embedding,
-            node_ids=query.node_ids,
-            where=_where(query),
-            k=query.similarity_top_k,
-            among=among,
-            relevance=relevance,
-            mmr=mmr,
-            with_vectors=mmr or with_embeddings,
-            wanted=wanted,
-        )
+        ranking = {"rerank": wanted.get("rerank"), "among": wanted.get("among")}
+        chooser: dict[str, Any] = _diversity(query, wanted) if mmr else ranking
+        _check(query, wanted, mode, chooser["rerank"])
+        near = {name: value for name, value in wanted.items() if name in ("offset", "exact", "ef", "expand")}
+        least = {"min_score": wanted.get("score_threshold"), "with_vectors": with_embeddings}
+        words = {"mode": mode, "keyword_weight": weight}
+        options: dict[str, Any] = {"k": _k(query), **near, **least, **words, **chooser}
+        return cls(query.query_str, query.query_embedding, query.node_ids, _where(query), options)
 
     def matches(self, index: Index) -> list[Match]:
         """Return what an Index finds."""
         if self.node_ids:
-            vector = index.encoder.encode_queries([self.text])[0] if self.vector is None else self.vector
+            vector = index.encoder.encode_queries([self.text or ""])[0] if self.vector is None else self.vector
             return self._compared(index, vector)
-        if self.vector is not None:
-            return self._chosen(index.search_vectors([self.vector], self.among, self.where, **self._near())[0])
-        if self.with_vectors:
-            return index.search_diverse(self.text, **self._diverse())[self.wanted.offset :]
-        return index.search(self.text, self.k, self.where, offset=self.wanted.offset, **self._depth())
+        if self.vector is not None and self.options["mode"] != "keyword":
+            return index.search_vectors([self.vector], where=self.where, queries=self._queries, **self.options)[0]
+        return index.search(self.text or "", where=self.where, **self.options)
 
     async def amatches(self, index: Index) -> list[Match]:
         """Return what `matches` does, without holding up the event loop."""
         if self.node_ids:
             vector = self.vector
             if vector is None:
-                vector = (await index.encoder.aencode_queries([self.text]))[0]
+                vector = (await index.encoder.aencode_queries([self.text or ""]))[0]
             return await asyncio.to_thread(self._compared, index, vector)
-        if self.vector is not None:
-            [found] = await index.asearch_vectors([self.vector], self.among, self.where, **self._near())
-            return await asyncio.to_thread(self._chosen, found)
-        if self.with_vectors:
-            return (await index.asearch_diverse(self.text, **self._diverse()))[self.wanted.offset :]
-        return await index.asearch(self.text, self.k, self.where, offset=self.wanted.offset, **self._depth())
+        if self.vector is not None and self.options["mode"] != "keyword":
+            searching = index.asearch_vectors([self.vector], where=self.where, queries=self._queries, **self.options)
+            return (await searching)[0]
+        return await index.asearch(self.text or "", where=self.where, **self.options)
 
-    def _depth(self) -> dict[str, Any]:
-        wanted = self.wanted
-        options = {"exact": wanted.exact, "ef": wanted.ef, "expand": wanted.expand}
-        return {"min_score": wanted.score_threshold, **options}
-
-    def _near(self) -> dict[str, Any]:
-        return {"offset": self.wanted.offset, "with_vectors": self.with_vectors, **self._depth()}
-
-    def _diverse(self) -> dict[str, Any]:
-        """Return the keywords of a search by text whose matches have vectors; in their order where it is no MMR."""
-        offset = self.wanted.offset
-        counts = {"k": self.k + offset, "among": self.among + offset}
-        return {"where": self.where, "relevance": self.relevance, **counts, **self._depth()}
-
-    def _chosen(self, matches: list[Match]) -> list[Match]:
-        return diverse(matches, self.k, self.relevance) if self.mmr else matches
+    @property
+    def _queries(self) -> list[str] | None:
+        return None if self.text is None else [self.text]
 
     def _compared(self, index: Index, vector: ArrayLike) -> list[Match]:
         """The best of certain nodes, by looking at each: an id is no metadata that a store could filter by."""
-        options = Options(self.among, None, self.wanted.offset, self.wanted.score_threshold)
+        options = Options(where=None, **self.options)
         unit = np.asarray(vector, dtype=np.float32)
         unit = unit / max(float(np.linalg.norm(unit)), 1e-12)
         cosines = ((each, float(each.vector @ unit)) for each in index.read(self.node_ids, self.where))
         found = (Match(each.chunk, cosine, cosine, each.vector) for each, cosine in cosines)
-        best = heapq.nlargest(self.among + self.wanted.offset, found, key=lambda match: match.score)
-        return self._chosen(options.chosen("", best))
+        best = heapq.nlargest(options.depth, found, key=lambda match: match.score)
+        return options.chosen(self.text or "", best)
 
 
 def _where(query: VectorStoreQuery) -> Where | None:
@@ -142,17 +117,50 @@ def _where(query: VectorStoreQuery) -> Where | None:
     return {"$and": said} if said else None
 
 
-def _diversity(query: VectorStoreQuery, wanted: Wanted) -> tuple[int, float]:
-    """Among how many to choose, and how much nearness to the query counts."""
-    k, mode = query.similarity_top_k, VectorStoreQueryMode(query.mode)
-    if mode == VectorStoreQueryMode.DEFAULT:
-        return k, 1.0
-    if mode != VectorStoreQueryMode.MMR:
-        why = ", which searches by vectors alone" if mode.value in _BY_WORDS else ""
-        raise SettingError(f"mode {mode.value!r} is not one of an Index's{why}; use 'default' or 'mmr'")
-    factor, number = wanted.mmr_prefetch_factor, wanted.mmr_prefetch_k
+def _check(query: VectorStoreQuery, wanted: Wanted, mode: Mode, chooser: Reranker | Diverse | None) -> None:
+    """Raise SettingError if something is missing, or does not go with something else."""
+    named = f"mode {VectorStoreQueryMode(query.mode).value!r}"
+    if query.query_embedding is None and query.query_str is None:
+        raise SettingError("a query has neither an embedding nor a text; give it query_str")
+    if query.query_str is None and (mode != "dense" or not isinstance(chooser, Diverse | None)):
+        what = "rerank" if mode == "dense" else named
+        raise SettingError(f"{what} needs the words of the query; give it query_str")
+    if query.mode == VectorStoreQueryMode.MMR and wanted.get("offset"):
+        raise SettingError("offset is for the other modes: in 'mmr' each choice depends on those before it")
+    if query.node_ids and (wanted.get("expand") or mode != "dense"):
+        what = "expand" if wanted.get("expand") else named
+        raise SettingError(f"{what} is for searches of all nodes; leave out {what}, or node_ids")
+
+
+def _mode(query: VectorStoreQuery) -> tuple[Mode, float | None]:
+    """How an Index searches, and how much words count beside the 1 of vectors; None is the Index's own choice."""
+    mode = _MODES.get(query.mode)
+    if mode is None:
+        known = ", ".join(repr(each.value) for each in _MODES)
+        raise SettingError(f"mode must be one of {known}, got {VectorStoreQueryMode(query.mode).value!r}")
+    alpha = query.alpha
+    if mode != "hybrid" or alpha is None:
+        return mode, None
+    if not 0 <= alpha <= 1:
+        raise SettingError(f"alpha must be from 0, for words alone, to 1, for vectors alone, got {alpha!r}")
+    if alpha in (0, 1):
+        return "dense" if alpha else "keyword", None
+    return mode, (1 - alpha) / alpha
+
+
+def _k(query: VectorStoreQuery) -> int:
+    """How many nodes are found: by a list of words and by both there are names of their own for it."""
+    own = {"hybrid": query.hybrid_top_k, "keyword": query.sparse_top_k}.get(_MODES[query.mode])
+    return query.similarity_top_k if own is None else own
+
+
+def _diversity(query: VectorStoreQuery, wanted: Wanted) -> dict[str, Any]:
+    """What chooses nodes that differ, and among how many."""
+    if wanted.get("rerank") is not None or wanted.get("among") is not None:
+        raise SettingError("rerank and among are for the other modes: 'mmr' chooses among mmr_prefetch_k by itself")
+    k, factor, number = query.similarity_top_k, wanted.get("mmr_prefetch_factor"), wanted.get("mmr_prefetch_k")
     if factor is not None and number is not None:
         raise SettingError("mmr_prefetch_factor and mmr_prefetch_k say the same thing; give one of them")
     among = int(k * (_FACTOR if factor is None else factor)) if number is None else number
-    threshold = wanted.mmr_threshold if query.mmr_threshold is None else query.mmr_threshold
-    return max(k, among), _RELEVANCE if threshold is None else threshold
+    threshold = wanted.get("mmr_threshold") if query.mmr_threshold is None else query.mmr_threshold
+    return {"rerank": Diverse(_RELEVANCE if threshold is None else threshold), "among": max(k, among)}

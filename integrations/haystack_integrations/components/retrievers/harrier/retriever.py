@@ -8,7 +8,7 @@ from haystack import Document, component
 from haystack_integrations.components.embedders.harrier.embedders import Configured, in_thread
 from haystack_integrations.document_stores.harrier import HarrierDocumentStore
 
-from harrier_core import SettingError, Task
+from harrier_core import Diverse, Mode, Reranker, SettingError, Task
 
 Filters = dict[str, Any] | None
 Tasks = str | Task | None
@@ -16,6 +16,8 @@ Tasks = str | Task | None
 
 class Retrieving(Configured):
     """The base of both retrievers. `filters` and `top_k` of a single run go before their own."""
+
+    mode: Mode = "dense"
 
     def __init__(self, document_store: HarrierDocumentStore, *, filters: Filters = None, top_k: int = 10) -> None:
         """Search a document store."""
@@ -26,8 +28,9 @@ class Retrieving(Configured):
         self.top_k = top_k
 
     def warm_up(self) -> None:
-        """Load the model, which otherwise the first query does."""
-        self.document_store.warm_up()
+        """Load the model if the mode needs it, which otherwise the first query does."""
+        if self.mode != "keyword":
+            self.document_store.warm_up()
 
     def close(self) -> None:
         """Close the document store's Index, if it was made of a URL; the next run makes it again."""
@@ -42,12 +45,46 @@ class Retrieving(Configured):
 
 @component
 class HarrierRetriever(Retrieving):
-    """Finds documents by a query, which the store's Index encodes behind the instruction of its task."""
+    """Finds documents by a query: by its meaning, which the store's Index encodes behind its instruction, or its words.
+
+    ```python
+    retriever = HarrierRetriever(store, mode="hybrid")  # of HarrierDocumentStore("pgvector:FOLDER?keywords=true", ...)
+    ```
+    """
+
+    def __init__(
+        self,
+        document_store: HarrierDocumentStore,
+        *,
+        filters: Filters = None,
+        top_k: int = 10,
+        mode: Mode = "dense",
+        keyword_weight: float | None = None,
+        rerank: Reranker | Diverse | None = None,
+        among: int | None = None,
+    ) -> None:
+        """Search a document store.
+
+        mode: "dense" finds by meaning, "keyword" by word and without the model, "hybrid" by both; the last two need a
+        place made with keywords=true. keyword_weight: how much words count in "hybrid", where meaning counts 1; without
+        it that depends on the query. rerank: a `harrier_core.Reranker`, which puts the `among` (50) best in another
+        order, or `Diverse`; no YAML holds one.
+        """
+        Retrieving.__init__(self, document_store, filters=filters, top_k=top_k)
+        self.mode = mode
+        self.keyword_weight = keyword_weight
+        self.rerank = rerank
+        self.among = among
 
     @component.output_types(documents=list[Document])
     def run(self, query: str, filters: Filters = None, top_k: int | None = None, task: Tasks = None) -> dict[str, Any]:
-        """Return the documents nearest to a query, best first; scores are cosines."""
-        return self._found(query, filters, top_k, task=task)
+        """Return the documents that answer a query, best first.
+
+        Scores are cosines; by word they are BM25, by both shares of the best possible places, from 0 to 1, and of a
+        Reranker its own numbers.
+        """
+        how = {name: vars(self)[name] for name in ("mode", "keyword_weight", "rerank", "among")}
+        return self._found(query, filters, top_k, task=task, **how)
 
     run_async = in_thread(run)
 

@@ -1,0 +1,44 @@
+"""`harrier keywords`: the words of what is there already, for search by word and by both."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from harrier_cli.options import AsJson, Place, place_of
+from harrier_cli.output import report, say_json, shown
+from harrier_cli.places import contents_of
+from harrier_cli.progress import CountBar
+from harrier_core import StoreMissing, StoreUnsuitable, VectorStore
+from harrier_core.plurals import counted
+
+
+def keywords(*, place: Place = None, as_json: AsJson = False) -> None:
+    """Give an index the words of its texts, for search --mode keyword and hybrid. It needs no model.
+
+    Others may search and write meanwhile. A run that was interrupted is repeated, and goes on from there.
+    """
+    with contents_of(place_of(place, "a PLACE")) as contents:
+        chunks = contents.count()
+        had = contents.store.describe().keywords is True
+        with CountBar("adding words", "chunks", chunks) as bar:
+            try:
+                contents.add_keywords(bar.count)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt("interrupted; the same command run again goes on from there") from None
+        named = str(contents.store)
+    if as_json:
+        say_json({"place": named, "chunks": chunks, "added": not had})
+    elif had:
+        report(shown(f"{named} has the words of its texts already"))
+    else:
+        report(shown(f"{named} has the words of its texts now: {counted(chunks, 'chunk')}"))
+
+
+def refuse_wordless(store: VectorStore) -> None:
+    """Raise StoreUnsuitable if there is an index that was made without words: an ingest gives it none."""
+    with suppress(StoreMissing):
+        if store.describe().keywords is False:
+            raise StoreUnsuitable(
+                f"{store} is there, and was made without --keywords; `harrier keywords PLACE` gives it the words of "
+                "its texts, and whatever is ingested afterwards has them too"
+            )
