@@ -174,7 +174,7 @@ class Stub:
                 return "delete_vector", lambda: self.local.delete_vector_name(name, vector)
             case "PUT", ["points", "vectors"]:
                 changed = models.UpdateVectors.model_validate(said)
-                return "vectors", lambda: self.local.update_vectors(name, changed.points, changed.update_filter)
+                return "vectors", lambda: self._update_vectors(name, changed.points, changed.update_filter)
             case "PUT", ["points"]:
                 points: Any = TypeAdapter(models.PointInsertOperations).validate_python(said)
                 own = points.batch if isinstance(points, models.PointsBatch) else points.points
@@ -218,6 +218,7 @@ class Stub:
         return self.local.query_points(
             name,
             query=_nearest(query),
+            prefetch=query.prefetch,
             search_params=query.params if isinstance(_nearest(query), models.SparseVector) else None,
             using=query.using,
             limit=query.limit or 10,
@@ -237,6 +238,9 @@ class Stub:
     def _create_vector(self, name: str, vector: str, modifier: models.Modifier) -> Any:
         sparse = models.SparseVectorConfig(modifier=modifier)
         return self.local.create_vector_name(name, vector, models.SparseVectorNameConfig(sparse=sparse))
+
+    def _update_vectors(self, name: str, points: list[models.PointVectors], where: models.Filter | None) -> Any:
+        return self.local.update_vectors(name, points, update_filter=where)
 
     # -- gRPC
 
@@ -426,7 +430,7 @@ class _Points(_Service, points_service.PointsServicer):
         assert request.wait
 
         def work() -> Any:
-            return _completed(self.stub.local.update_vectors(request.collection_name, points, where))
+            return _completed(self.stub._update_vectors(request.collection_name, points, where))
 
         return self.run("vectors", context, work)
 

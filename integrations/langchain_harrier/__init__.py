@@ -7,6 +7,13 @@ require("langchain_harrier", "langchain_core")
 from langchain_harrier.documents import DocumentsRejected
 from langchain_harrier.embeddings import HarrierEmbeddings
 from langchain_harrier.retrievers import HarrierRetriever
+from langchain_harrier.sparse import HarrierSparseEmbeddings
 from langchain_harrier.vectorstores import HarrierVectorStore
 
-__all__ = ["DocumentsRejected", "HarrierEmbeddings", "HarrierRetriever", "HarrierVectorStore"]
+__all__ = [
+    "DocumentsRejected",
+    "HarrierEmbeddings",
+    "HarrierRetriever",
+    "HarrierSparseEmbeddings",
+    "HarrierVectorStore",
+]
