@@ -139,6 +139,8 @@ class Stub:
             warnings.simplefilter("ignore")  # of local mode, about what it does not do
             try:
                 result = work()
+            except LookupError as error:
+                return 404, {"status": {"error": f"Not found: No point with id {error} found"}, "time": 0.0}
             except ValueError as error:
                 missing = "not found" in str(error)
                 return 404 if missing else 409 if "already exists" in str(error) else 400, {
@@ -311,6 +313,8 @@ class _Service:
             warnings.simplefilter("ignore")
             try:
                 answer = work()
+            except LookupError as error:
+                context.abort(_CODES[404], f"Not found: No point with id {error} found")
             except ValueError as error:
                 context.abort(_CODES[404 if "not found" in str(error) else 400], str(error))
         if fault and fault.update_status:
