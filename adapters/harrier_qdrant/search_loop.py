@@ -16,7 +16,7 @@ from harrier_qdrant.points import Found
 # Qdrant returns equal scores in changing order, and any of them at the cut. So more are asked for than are wanted,
 # until the last score is a lower one, or so many are equal.
 _SCORED = 4  # decimals in which scores are equal
-_SPARE, _MOST_EQUAL = 10, 1_000
+_SPARE, _MOST_EQUAL = 10, 250
 
 
 class _Loop(ABC):

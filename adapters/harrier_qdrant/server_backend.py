@@ -207,13 +207,14 @@ class ServerBackend:
     def search(self, queries: Sequence[Query]) -> list[list[Found]]:
         """Return the nearest points for each query, best first. Queries share a request as far as it stays small."""
         found: list[list[Found]] = []
+        idf = self.words.params() if any(isinstance(each.vector, Terms) for each in queries) else None
         for begin, end in _batches(queries):
-            requests = [self._request(each) for each in queries[begin:end]]
+            requests = [self._request(each, idf) for each in queries[begin:end]]
             answers = self._connection.run(partial(QdrantClient.query_batch_points, **self._named, requests=requests))
             found += [[_found(each, self._layout.vector) for each in answer.points] for answer in answers]
         return found
 
-    def _request(self, query: Query) -> models.QueryRequest:
+    def _request(self, query: Query, idf: models.SearchParams | None) -> models.QueryRequest:
         name = self._layout.vector
         shared: dict[str, Any] = {
             "limit": query.limit,
@@ -222,8 +223,7 @@ class ServerBackend:
             "with_vector": [name] if query.with_vectors else False,
         }
         if isinstance(query.vector, Terms):
-            params = self.words.params()
-            return models.QueryRequest(query=sparse_vector(query.vector), using=WORDS, params=params, **shared)
+            return models.QueryRequest(query=sparse_vector(query.vector), using=WORDS, params=idf, **shared)
         params = None if self._connection.local else _params(query)
         return models.QueryRequest(query=query.vector.tolist(), using=name, params=params, **shared)
 

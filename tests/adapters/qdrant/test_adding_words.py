@@ -7,8 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -240,6 +243,34 @@ def test_a_writer_that_has_looked_before(stub: Stub, monkeypatch: pytest.MonkeyP
         assert "r00002" in wrong(index)
         [point] = stub.local.retrieve("docs", [chunks[0].id], with_vectors=True)
         assert SPARSE not in dict(point.vector)  # type: ignore[arg-type]
+
+
+def test_beside_a_writer(place: NewStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins before words are added, and goes on until they are: all have theirs in the end."""
+    monkeypatch.setattr("harrier_qdrant.server_backend._PAGE", 40)
+    monkeypatch.setattr("harrier_qdrant.edge_backend._PAGE", 10)
+    store = place()
+    index, written = Index(store, Hashing()), 0
+    index.ingest(RECORDS)
+    begun, over = threading.Event(), threading.Event()
+
+    def write() -> None:
+        nonlocal written
+        while not over.is_set() or not written:
+            index.ingest([replace(RECORDS[at % 40], text=f"zeppelin {at}") for at in range(written, written + 7)])
+            written += 7
+            begun.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        begun.wait(30)
+        try:
+            Index(place(), Hashing()).add_keywords()
+        finally:
+            over.set()
+        writing.result()
+    assert wrong(index) == []
+    assert len(found(index, "zeppelin", 40)) == min(written, 40)
 
 
 def test_chunks_that_vanish_while_words_are_added(place: NewStore) -> None:
