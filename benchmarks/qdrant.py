@@ -164,7 +164,7 @@ def packing(connect: Callable[..., QdrantClient], rounds: int, dimensions: int, 
     ids = [chunk.id for chunk in chunks]
 
     def own() -> None:
-        store._backend.upsert(chunks, vectors)
+        store._backend.upsert(chunks, vectors, words=False)
 
     def uploaded() -> None:
         client.upload_collection(collection, named, payloads, ids, batch_size=256, wait=True)

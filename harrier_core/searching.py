@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from harrier_core.answers import Where, matches_of, options_of, texts_of
@@ -190,16 +190,18 @@ class Searching(ABC):
     # -- options were checked and the store is open before the model runs
 
     def _found(self, queries: Iterable[str], task: str | Task | None, options: Options) -> list[list[Match]]:
-        store = self._opened()
-        texts = texts_of(queries, store, options)
+        store, texts = self._begun(queries, options)
         vectors = self.encoder.encode_queries(texts, task=task) if options.by_vector else None
         return matches_of(store, texts, vectors, options)
 
     async def _afound(self, queries: Iterable[str], task: str | Task | None, options: Options) -> list[list[Match]]:
-        store = await asyncio.to_thread(self._opened)
-        texts = texts_of(queries, store, options)
+        store, texts = await asyncio.to_thread(self._begun, queries, options)
         vectors = await self.encoder.aencode_queries(texts, task=task) if options.by_vector else None
         return await asyncio.to_thread(matches_of, store, texts, vectors, options)
+
+    def _begun(self, queries: Iterable[str], options: Options) -> tuple[OpenStore, Sequence[str]]:
+        store = self._opened()
+        return store, texts_of(queries, store, options)
 
     def _near(self, vectors: ArrayLike, queries: Iterable[str] | None, options: Options) -> list[list[Match]]:
         _check_by_vector(options, queries)

@@ -27,6 +27,7 @@ from qdrant_client import grpc as messages
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 from qdrant_client.grpc import collections_service_pb2_grpc as collections_service
 from qdrant_client.grpc import points_service_pb2_grpc as points_service
+from qdrant_client.grpc import qdrant_pb2_grpc as qdrant_service
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,14 @@ Plan = Callable[[str, int], Fault | None]  # of a request by its name and number
 class Stub:
     """Both ports, one database."""
 
-    def __init__(self, *, with_grpc: bool = True, metadata: bool = True) -> None:
+    def __init__(self, *, with_grpc: bool = True, metadata: bool = True, version: str = "1.20.0") -> None:
         self.local = QdrantClient(":memory:", force_disable_check_same_thread=True)
         self.plan: Plan = lambda name, number: None
         self.counts: Counter[str] = Counter()
         self.headers: deque[dict[str, str]] = deque(maxlen=100)
         self.params: deque[models.SearchParams | None] = deque(maxlen=100)  # of queries
         self.keeps_metadata = metadata
+        self.version = version
         self.lock = threading.RLock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
@@ -137,17 +139,23 @@ class Stub:
             warnings.simplefilter("ignore")  # of local mode, about what it does not do
             try:
                 result = work()
+            except LookupError as error:
+                return 404, {"status": {"error": f"Not found: No point with id {error} found"}, "time": 0.0}
             except ValueError as error:
                 missing = "not found" in str(error)
                 return 404 if missing else 409 if "already exists" in str(error) else 400, {
                     "status": {"error": str(error)},
                     "time": 0.0,
                 }
+        if isinstance(result, models.VersionInfo):  # which stands alone
+            return 200, result.model_dump()
         return 200, {"result": _json(result), "status": "ok", "time": 0.0}
 
-    def route(self, method: str, path: str, body: bytes) -> tuple[str, Callable[[], Any]]:
+    def route(self, method: str, path: str, body: bytes) -> tuple[str, Callable[[], Any]]:  # noqa: PLR0911  # a request a line
         """A request's name, and what it does."""
         said = json.loads(body) if body else {}
+        if (method, path) == ("GET", "/"):
+            return "version", lambda: models.VersionInfo(title="a stub", version=self.version)
         if (method, path) == ("GET", "/collections"):
             return "list", self.local.get_collections
         _, _, name, *rest = path.split("/")
@@ -156,11 +164,19 @@ class Stub:
             ("GET", "exists"): ("exists", lambda: {"exists": self.local.collection_exists(name)}),
             ("DELETE",): ("delete_collection", lambda: self.local.delete_collection(name)),
             ("PUT",): ("create", lambda: self._create(name, models.CreateCollection.model_validate(said))),
+            ("PATCH",): ("update", lambda: self.local.update_collection(name, metadata=said["metadata"])),
             ("PUT", "index"): ("index", lambda: models.UpdateResult(status=models.UpdateStatus.COMPLETED)),
         }
         if (method, *rest) in collection:
             return collection[method, *rest]
         match method, rest:
+            case "PUT", ["vectors", vector]:
+                return "create_vector", lambda: self._create_vector(name, vector, models.Modifier(_modifier(said)))
+            case "DELETE", ["vectors", vector]:
+                return "delete_vector", lambda: self.local.delete_vector_name(name, vector)
+            case "PUT", ["points", "vectors"]:
+                changed = models.UpdateVectors.model_validate(said)
+                return "vectors", lambda: self._update_vectors(name, changed.points, changed.update_filter)
             case "PUT", ["points"]:
                 points: Any = TypeAdapter(models.PointInsertOperations).validate_python(said)
                 own = points.batch if isinstance(points, models.PointsBatch) else points.points
@@ -203,7 +219,9 @@ class Stub:
         self.params.append(query.params)
         return self.local.query_points(
             name,
-            query=query.query.nearest if isinstance(query.query, models.NearestQuery) else query.query,
+            query=_nearest(query),
+            prefetch=query.prefetch,
+            search_params=query.params if isinstance(_nearest(query), models.SparseVector) else None,
             using=query.using,
             limit=query.limit or 10,
             query_filter=query.filter,
@@ -215,7 +233,16 @@ class Stub:
         if self.local.collection_exists(name):
             raise ValueError(f"Collection `{name}` already exists!")
         metadata = asked.metadata if self.keeps_metadata else None
-        return self.local.create_collection(name, asked.vectors, metadata=metadata)
+        return self.local.create_collection(
+            name, asked.vectors, metadata=metadata, sparse_vectors_config=asked.sparse_vectors
+        )
+
+    def _create_vector(self, name: str, vector: str, modifier: models.Modifier) -> Any:
+        sparse = models.SparseVectorConfig(modifier=modifier)
+        return self.local.create_vector_name(name, vector, models.SparseVectorNameConfig(sparse=sparse))
+
+    def _update_vectors(self, name: str, points: list[models.PointVectors], where: models.Filter | None) -> Any:
+        return self.local.update_vectors(name, points, update_filter=where)
 
     # -- gRPC
 
@@ -225,8 +252,18 @@ class Stub:
         add_points(_Points(self), self._grpc)
         add_collections: Any = collections_service.add_CollectionsServicer_to_server
         add_collections(_Collections(self), self._grpc)
+        add_root: Any = qdrant_service.add_QdrantServicer_to_server
+        add_root(_Root(self), self._grpc)
         self.grpc_port = self._grpc.add_insecure_port("127.0.0.1:0")
         self._grpc.start()
+
+
+def _nearest(query: models.QueryRequest) -> Any:
+    return query.query.nearest if isinstance(query.query, models.NearestQuery) else query.query
+
+
+def _modifier(said: dict[str, Any]) -> Any:
+    return said["sparse"]["modifier"]
 
 
 def _json(result: Any) -> Any:
@@ -276,6 +313,8 @@ class _Service:
             warnings.simplefilter("ignore")
             try:
                 answer = work()
+            except LookupError as error:
+                context.abort(_CODES[404], f"Not found: No point with id {error} found")
             except ValueError as error:
                 context.abort(_CODES[404 if "not found" in str(error) else 400], str(error))
         if fault and fault.update_status:
@@ -350,8 +389,10 @@ class _Points(_Service, points_service.PointsServicer):
         return self.run("query_batch", context, work)
 
     def _query(self, request: Any) -> Callable[[], list[Any]]:
+        nearest = request.query.nearest
+        sparse = nearest.sparse if nearest.HasField("sparse") else None
         query = models.QueryRequest(
-            query=list(request.query.nearest.dense.data),
+            query=GrpcToRest.convert_sparse_vector(sparse) if sparse else list(nearest.dense.data),
             using=request.using,
             limit=request.limit,
             filter=_filter(request),
@@ -387,6 +428,30 @@ class _Points(_Service, points_service.PointsServicer):
 
         return self.run("batch", context, work)
 
+    def UpdateVectors(self, request: Any, context: Any) -> Any:  # noqa: N802
+        points = [GrpcToRest.convert_point_vectors(point) for point in request.points]
+        where = _without_empty(GrpcToRest.convert_filter(request.update_filter))
+        assert request.wait
+
+        def work() -> Any:
+            return _completed(self.stub._update_vectors(request.collection_name, points, where))
+
+        return self.run("vectors", context, work)
+
+    def CreateVectorName(self, request: Any, context: Any) -> Any:  # noqa: N802
+        modifier = GrpcToRest.convert_modifier(request.sparse_config.modifier)
+
+        def work() -> Any:
+            return _completed(self.stub._create_vector(request.collection_name, request.vector_name, modifier))
+
+        return self.run("create_vector", context, work)
+
+    def DeleteVectorName(self, request: Any, context: Any) -> Any:  # noqa: N802
+        def work() -> Any:
+            return _completed(self.stub.local.delete_vector_name(request.collection_name, request.vector_name))
+
+        return self.run("delete_vector", context, work)
+
     def CreateFieldIndex(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
         return self.run("index", context, _completed)
 
@@ -418,7 +483,23 @@ class _Collections(_Service, collections_service.CollectionsServicer):
         def work() -> Any:
             vectors = GrpcToRest.convert_vectors_config(request.vectors_config)
             metadata = GrpcToRest.convert_payload(request.metadata)
-            self.stub._create(request.collection_name, models.CreateCollection(vectors=vectors, metadata=metadata))
+            sparse = GrpcToRest.convert_sparse_vector_config(request.sparse_vectors_config)
+            asked = models.CreateCollection(vectors=vectors, metadata=metadata, sparse_vectors=sparse)
+            self.stub._create(request.collection_name, asked)
             return messages.CollectionOperationResponse(result=True)
 
         return self.run("create", context, work)
+
+    def Update(self, request: Any, context: Any) -> Any:  # noqa: N802
+        def work() -> Any:
+            metadata = GrpcToRest.convert_payload(request.metadata)
+            result = self.stub.local.update_collection(request.collection_name, metadata=metadata)
+            return messages.CollectionOperationResponse(result=result)
+
+        return self.run("update", context, work)
+
+
+class _Root(_Service, qdrant_service.QdrantServicer):
+    def HealthCheck(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
+        reply = messages.HealthCheckReply(title="a stub", version=self.stub.version)
+        return self.run("version", context, lambda: reply)

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from harrier_core.lexical import Terms
 from harrier_core.records import Chunk
 from harrier_core.space import EmbeddingSpace
 from harrier_qdrant.aside import Work
@@ -26,20 +27,48 @@ CLOSED = "this store is closed; make another one"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
-    """One vector to search for."""
+    """One vector to search for, or the terms of one query."""
 
-    vector: NDArray[np.float32]
+    vector: NDArray[np.float32] | Terms
     limit: int
     filter: Filter | None
     exact: bool
     with_vectors: bool
     ef: int | None = None
 
+    @property
+    def numbers(self) -> int:
+        """Return of how many numbers the vector is."""
+        return 2 * len(self.vector.ids) if isinstance(self.vector, Terms) else len(self.vector)
+
+
+class Words(Protocol):
+    """The words of one collection's chunks: a sparse vector beside the dense one."""
+
+    def create(self) -> None:
+        """Give the collection that is there the vector.
+
+        Raise StoreUnsuitable if that cannot be done with a collection that is there.
+        """
+
+    def remove(self) -> None:
+        """Remove the vector, of all points."""
+
+    def mark(self, version: int | None) -> None:
+        """Have the collection say that all chunks have their words, or that they may lack them."""
+
+    def write(self, chunks: Sequence[Chunk]) -> None:
+        """Give stored chunks their words, but those that have some, have changed or are gone."""
+
 
 class Backend(Protocol):
     """One collection. Every request may be made twice: after a lost answer it is."""
 
     may_race: bool  # whether others may write between a look and a write
+
+    @property
+    def words(self) -> Words:
+        """Return what changes the words of all chunks."""
 
     def writing(self) -> AbstractContextManager[Any]:
         """Return a context to hold while records are compared and written."""
@@ -62,8 +91,11 @@ class Backend(Protocol):
     def drop(self) -> None:
         """Remove the collection, which is one of the kit's; where there is none, do nothing."""
 
-    def upsert(self, chunks: Sequence[Chunk], vectors: Vectors) -> Mapping[str, str]:
-        """Write chunks so that they are safe, and return the ids of refused records with the reasons."""
+    def upsert(self, chunks: Sequence[Chunk], vectors: Vectors, *, words: bool) -> Mapping[str, str]:
+        """Write chunks, with their words perhaps, so that they are safe.
+
+        Return the ids of refused records with the reasons.
+        """
 
     def set_payloads(self, chunks: Sequence[Chunk]) -> None:
         """Change the payloads of stored chunks, but not their texts and vectors."""
@@ -75,15 +107,15 @@ class Backend(Protocol):
         """Remove the points that a filter finds."""
 
     def scroll(
-        self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool
+        self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool, with_words: bool = False
     ) -> Iterator[Callable[[], list[Found]]]:
         """Yield requests, each to be made before the next is taken, for the pages of the points that a filter finds.
 
-        fields: of the payload, or None for all of it.
+        fields: of the payload, or None for all of it. with_words: only where there is a vector of them.
         """
 
     def search(self, queries: Sequence[Query]) -> list[list[Found]]:
-        """Return the nearest points for each query, best first."""
+        """Return the nearest points for each query, best first; terms need a vector of words."""
 
     def count(self, where: Filter | None) -> int:
         """Return how many points a filter finds."""

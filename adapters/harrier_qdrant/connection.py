@@ -65,6 +65,7 @@ class Connection:
         self._uploads: ThreadPoolExecutor | None = None
         self._looks: ThreadPoolExecutor | None = None
         self._process: int | None = None  # which connected
+        self._version: tuple[int, int] | None = None  # of the server, once it was asked
 
     # -- connecting
 
@@ -106,6 +107,19 @@ class Connection:
                     return client, True
                 client.close()
             return QdrantClient(**settings), False
+
+    def is_at_least(self, version: tuple[int, int]) -> bool:
+        """Return whether the server says that it is of this release or a later one; it is asked once."""
+        if self._version is None:
+            try:
+                said = self._attempt(self.connected(), lambda client: client.info()).version
+            except ERRORS as error:
+                if Trouble.of(error).passes:  # it is asked again at the next time
+                    return False
+                said = ""
+            found = re.match(r"v?(\d+)\.(\d+)", said)
+            self._version = (int(found[1]), int(found[2])) if found else (0, 0)
+        return self._version >= version
 
     # -- requests
 

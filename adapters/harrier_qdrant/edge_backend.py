@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harrier_core.errors import SettingError, StoreMissing, StoreUnavailable
 from harrier_core.extras import require
+from harrier_core.lexical import Terms, document_terms
 from harrier_core.records import Chunk
 from harrier_core.shared import Held
 from harrier_core.space import EmbeddingSpace
@@ -17,11 +19,14 @@ from harrier_qdrant.aside import Later
 from harrier_qdrant.backend import CLOSED, Query
 from harrier_qdrant.edge_process import EdgeProcess, Pin, processes
 from harrier_qdrant.filters import Filter
-from harrier_qdrant.folder import BESIDE, collections, size_of
+from harrier_qdrant.folder import BESIDE, WORDS_FILE, collections, size_of
 from harrier_qdrant.points import Found, batches, payload_of, redescribed
-from harrier_qdrant.schema import Layout, Shape
+from harrier_qdrant.schema import WORDS, WORDS_VERSION, Layout, Shape
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from harrier_core.types import Vectors
 
 _PAGE = 500
@@ -42,6 +47,7 @@ class EdgeBackend:
         self._layout = layout
         self._held = Held()
         self._closed = False
+        self.words = EdgeWords(self._ask)
 
     @property
     def _process(self) -> EdgeProcess:
@@ -87,13 +93,14 @@ class EdgeBackend:
         """Remove the collection, which is one of the kit's; where there is none, do nothing."""
         self._process.drop()
 
-    def upsert(self, chunks: Sequence[Chunk], vectors: Vectors) -> dict[str, str]:
+    def upsert(self, chunks: Sequence[Chunk], vectors: Vectors, *, words: bool) -> dict[str, str]:
         """Write chunks; when it returns they are safe. Edge refuses no single records."""
         for batch in batches(chunks, vectors.itemsize * vectors.shape[1]):
             own = [chunks[place] for place in batch]
             rows = vectors[batch.start : batch.stop]
             payloads = [payload_of(chunk) for chunk in own]
-            self._ask("upsert", self._layout.vector, [chunk.id for chunk in own], rows, payloads)
+            terms = _packed(own) if words else None
+            self._ask("upsert", self._layout.vector, [chunk.id for chunk in own], rows, payloads, WORDS, terms)
         return {}
 
     def set_payloads(self, chunks: Sequence[Chunk]) -> None:
@@ -109,18 +116,19 @@ class EdgeBackend:
         self._ask("delete_where", where)
 
     def scroll(
-        self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool
+        self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool, with_words: bool = False
     ) -> Iterator[Callable[[], list[Found]]]:
         """Yield requests for the pages of the points that a filter finds."""
         listed = None if fields is None else list(fields)
         name = self._layout.vector if with_vectors else None
+        words = WORDS if with_words else None
         offset: str | int | None = None
         pin = self._process.pin()
 
         def request() -> list[Found]:
             nonlocal offset
-            page, offset = self._ask("scroll", where, offset, _PAGE, listed, name, pin=pin)
-            return [Found(*each) for each in page]
+            page, offset = self._ask("scroll", where, offset, _PAGE, listed, name, words, pin=pin)
+            return [Found(id_, payload, vector, words=own and Terms(*own)) for id_, payload, vector, own in page]
 
         yield request
         while offset is not None:
@@ -130,8 +138,8 @@ class EdgeBackend:
         """Return the nearest points for each query, best first."""
         if not queries:
             return []
-        asked = [(q.vector.tolist(), q.limit, q.filter, q.exact, q.ef, q.with_vectors) for q in queries]
-        answers = self._ask("search", self._layout.vector, asked)
+        asked = [(_sent(q.vector), q.limit, q.filter, q.exact, q.ef, q.with_vectors) for q in queries]
+        answers = self._ask("search", self._layout.vector, WORDS, asked)
         return [[Found(*each) for each in found] for found in answers]
 
     def count(self, where: Filter | None) -> int:
@@ -150,3 +158,40 @@ class EdgeBackend:
 
     def __str__(self) -> str:
         return str(self._folder)
+
+
+class _Ask(Protocol):
+    def __call__(self, name: str, *arguments: Any) -> Any: ...  # noqa: ANN401
+
+
+class EdgeWords:
+    """The sparse vector of a collection in a folder; `writing` is held while any of this is done."""
+
+    def __init__(self, ask: _Ask) -> None:
+        self._ask = ask
+
+    def create(self) -> None:
+        """Give the collection that is there the vector."""
+        self._ask("add_words", WORDS)
+
+    def remove(self) -> None:
+        """Remove the vector, of all points."""
+        self._ask("remove_words", WORDS)
+
+    def mark(self, version: int | None) -> None:
+        """Have the collection say that all chunks have their words, or that they may lack them."""
+        self._ask("mark_words", WORDS_FILE, None if version is None else json.dumps({WORDS_VERSION: version}))
+
+    def write(self, chunks: Sequence[Chunk]) -> None:
+        """Give stored chunks their words; nobody can have changed or removed them meanwhile."""
+        self._ask("write_words", WORDS, [chunk.id for chunk in chunks], _packed(chunks))
+
+
+def _packed(chunks: Sequence[Chunk]) -> list[tuple[list[int], list[float]]]:
+    """The words of chunks as the child takes them, which knows no class of ours."""
+    terms = (document_terms(chunk.text) for chunk in chunks)
+    return [(list(each.ids), list(each.weights)) for each in terms]
+
+
+def _sent(vector: NDArray[np.float32] | Terms) -> list[float] | tuple[list[int], list[float]]:
+    return (list(vector.ids), list(vector.weights)) if isinstance(vector, Terms) else vector.tolist()

@@ -31,6 +31,9 @@ _DROPPED = "dropped"  # where a collection is while it is being removed
 _M, _EF_CONSTRUCT, _FULL_SCAN_KB = 16, 100, 10_000
 
 
+_Words = tuple[list[int], list[float]]  # the ids of terms, and their weights
+
+
 class BusyError(Exception):
     """Another process has the collection."""
 
@@ -129,14 +132,43 @@ class Shard:
                 yield from self._unreadable_of(ids[len(ids) // 2 :])
 
     def upsert(
-        self, name: str, ids: Sequence[str], vectors: np.ndarray[Any, Any], payloads: Sequence[dict[str, Any]]
+        self,
+        name: str,
+        ids: Sequence[str],
+        vectors: np.ndarray[Any, Any],
+        payloads: Sequence[dict[str, Any]],
+        sparse: str,
+        words: Sequence[_Words] | None,
     ) -> None:
-        """Write points; when it returns they are in the log on disk."""
-        points = [
-            edge.Point(id_, {name: vector}, payload)
-            for id_, vector, payload in zip(ids, vectors.tolist(), payloads, strict=True)
-        ]
+        """Write points, with their words in the vector `sparse`; when it returns they are in the log on disk."""
+        named: list[dict[str, Any]] = [{name: vector} for vector in vectors.tolist()]
+        if words is not None:
+            named = [{**each, sparse: edge.SparseVector(*own)} for each, own in zip(named, words, strict=True)]
+        points = [edge.Point(*each) for each in zip(ids, named, payloads, strict=True)]
         self._opened.update(edge.UpdateOperation.upsert_points(points))
+
+    def add_words(self, name: str) -> None:
+        """Let points have a sparse vector of that name."""
+        self._opened.update(edge.UpdateOperation.create_sparse_vector(name, edge.Modifier.Idf))
+
+    def remove_words(self, name: str) -> None:
+        """Remove a vector of all points."""
+        self._opened.update(edge.UpdateOperation.delete_vector_name(name))
+
+    def write_words(self, name: str, ids: Sequence[str], words: Sequence[_Words]) -> None:
+        """Write the words of points that are there."""
+        vectors = [edge.PointVectors(id_, {name: edge.SparseVector(*own)}) for id_, own in zip(ids, words, strict=True)]
+        self._opened.update(edge.UpdateOperation.update_vectors(vectors))
+
+    def mark_words(self, name: str, text: str | None) -> None:
+        """Write a file beside the engine's folder, whole, once all that was written before is on disk; or remove it."""
+        file = self._mark.with_name(name)
+        if text is None:
+            file.unlink(missing_ok=True)
+            return
+        self._opened.flush()
+        _write(file.with_name(f"{name}.new"), text)
+        file.with_name(f"{name}.new").replace(file)
 
     def set_payloads(self, payloads: dict[str, dict[str, Any]]) -> None:
         """Change payloads of points that are there."""
@@ -158,34 +190,40 @@ class Shard:
         limit: int,
         fields: list[str] | None,
         name: str | None,
-    ) -> tuple[list[tuple[str, dict[str, Any], Any]], str | int | None]:
-        """A page of points by their ids, with the vectors of that name, and where the next one begins."""
+        words: str | None,
+    ) -> tuple[list[tuple[str, dict[str, Any], Any, _Words | None]], str | int | None]:
+        """A page of points by their ids, with the vectors of these names, and where the next one begins."""
         request = edge.ScrollRequest(
             offset=offset,
             limit=limit,
             filter=None if where is None else _filter(where),
             with_payload=True if fields is None else fields,
-            with_vector=name is not None,
+            with_vector=[each for each in (name, words) if each is not None] or False,
         )
         found, following = self._opened.scroll(request)
-        points = [(str(each.id), each.payload or {}, _own(each.vector, name)) for each in found]
+        points = [
+            (str(each.id), each.payload or {}, _own(each.vector, name), _words(each.vector, words)) for each in found
+        ]
         # Points of other programs may have integer ids. A UUID is an object of Edge that cannot be pickled.
         return points, following if following is None or isinstance(following, int) else str(following)
 
     def search(
-        self, name: str, queries: list[tuple[list[float], int, dict[str, Any] | None, bool, int | None, bool]]
+        self,
+        name: str,
+        words: str,
+        queries: list[tuple[list[float] | _Words, int, dict[str, Any] | None, bool, int | None, bool]],
     ) -> list[list[tuple[str, dict[str, Any], Any, float]]]:
-        """The nearest points for each query: vector, limit, filter, whether exact, candidates, whether with vectors."""
+        """The best points for each query: vector or terms, limit, filter, exact, candidates, whether with vectors."""
         requests = [
             edge.QueryRequest(
                 limit=limit,
-                query=edge.Query.Nearest(vector, using=name),
+                query=_query(asked, name, words),
                 filter=None if where is None else _filter(where),
                 with_payload=True,
-                with_vector=with_vectors,
-                params=edge.SearchParams(exact=True) if exact else edge.SearchParams(hnsw_ef=ef) if ef else None,
+                with_vector=[name] if with_vectors else False,
+                params=_of_living() if isinstance(asked, tuple) else _params(exact, ef),
             )
-            for vector, limit, where, exact, ef, with_vectors in queries
+            for asked, limit, where, exact, ef, with_vectors in queries
         ]
         answers = self._opened.query_batch(edge.QueryBatchRequest(requests))
         owns = [name if with_vectors else None for *_, with_vectors in queries]
@@ -237,6 +275,7 @@ def _make(
     *,
     files: dict[str, str],
     vector: str,
+    sparse: str | None,
     dimensions: int,
     precision: str,
     indexes: dict[str, str],
@@ -246,10 +285,7 @@ def _make(
     shutil.rmtree(making, ignore_errors=True)
     (making / engine).mkdir(parents=True)
     for name, text in files.items():
-        with (making / name).open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        _write(making / name, text)
     kind = edge.VectorStorageDatatype.Float16 if precision == "float16" else edge.VectorStorageDatatype.Float32
     params = edge.EdgeVectorParams(
         size=dimensions,
@@ -257,12 +293,41 @@ def _make(
         datatype=kind,
         hnsw_config=hnsw and edge.HnswIndexConfig(hnsw[0] or _M, hnsw[1] or _EF_CONSTRUCT, _FULL_SCAN_KB),
     )
-    shard = edge.EdgeShard.create(str(making / engine), edge.EdgeConfig(vectors={vector: params}))
+    words = {sparse: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)} if sparse is not None else None
+    config = edge.EdgeConfig(vectors={vector: params}, sparse_vectors=words)
+    shard = edge.EdgeShard.create(str(making / engine), config)
     for field, type_ in indexes.items():
         schema = getattr(edge.PayloadSchemaType, type_.capitalize())
         shard.update(edge.UpdateOperation.create_field_index(field, schema))
     shard.close()
     return making
+
+
+def _write(file: Path, text: str) -> None:
+    with file.open("w", encoding="utf-8") as opened:
+        opened.write(text)
+        opened.flush()
+        os.fsync(opened.fileno())
+
+
+def _query(asked: list[float] | _Words, name: str, words: str) -> Any:  # noqa: ANN401
+    if isinstance(asked, tuple):
+        return edge.Query.Nearest(edge.SparseVector(*asked), using=words)
+    return edge.Query.Nearest(asked, using=name)
+
+
+def _params(exact: bool, ef: int | None) -> edge.SearchParams | None:
+    return edge.SearchParams(exact=True) if exact else edge.SearchParams(hnsw_ef=ef) if ef else None
+
+
+def _of_living() -> edge.SearchParams:
+    """How rare a term is, counted among the points that are there; by default Edge counts deleted ones as well."""
+    return edge.SearchParams(idf=edge.IdfParams(corpus=edge.Filter()))
+
+
+def _words(vectors: Any, name: str | None) -> _Words | None:  # noqa: ANN401
+    own = (vectors or {}).get(name)
+    return None if own is None else (list(own.indices), list(own.values))
 
 
 def _own(vectors: Any, name: str | None) -> np.ndarray[Any, Any] | None:  # noqa: ANN401
@@ -276,11 +341,13 @@ def _filter(where: dict[str, Any]) -> edge.Filter:
     return edge.Filter(**parts)
 
 
-def _condition(said: dict[str, Any]) -> Any:  # noqa: ANN401
+def _condition(said: dict[str, Any]) -> Any:  # noqa: ANN401, PLR0911  # a kind a line
     if "is_null" in said:
         return edge.IsNullCondition(said["is_null"]["key"])
     if "is_empty" in said:
         return edge.IsEmptyCondition(said["is_empty"]["key"])
+    if "has_vector" in said:
+        return edge.HasVectorCondition(said["has_vector"])
     if "key" not in said:
         return _filter(said)
     if "range" in said:

@@ -17,6 +17,7 @@ from typing import Any
 from weakref import WeakSet
 
 from harrier_core.errors import StoreError, StoreMissing, StoreUnavailable, StoreUnsuitable, StoreWarning
+from harrier_core.lexical import VERSION
 from harrier_core.shared import Shared
 from harrier_core.space import EmbeddingSpace
 from harrier_qdrant.backend import CLOSED
@@ -25,6 +26,7 @@ from harrier_qdrant.folder import (
     ENGINE,
     MARK,
     SPACE_FILE,
+    WORDS_FILE,
     beside,
     check_place,
     error_of,
@@ -32,7 +34,7 @@ from harrier_qdrant.folder import (
     make_private,
     rights_for,
 )
-from harrier_qdrant.schema import LAYOUT, LAYOUT_VERSION, Damaged, Layout, Shape, missing
+from harrier_qdrant.schema import LAYOUT, LAYOUT_VERSION, WORDS, WORDS_VERSION, Damaged, Layout, Shape, missing
 
 # When the process that had a folder was killed, its engine still finishes what it is at, and writes out what it has.
 _PATIENCE = 10.0
@@ -87,7 +89,8 @@ class EdgeProcess:
         with self._damage(f"{ENGINE}/{CONFIG}"):
             config = json.loads((self.folder / ENGINE / CONFIG).read_text(encoding="utf-8"))
             vectors = {name: (each["size"], each["distance"]) for name, each in config["vectors"].items()}
-        return Shape(vectors, text, layout)
+            sparse = config.get("sparse_vectors", {}).get(WORDS, {}).get("modifier") == "idf"
+        return Shape(vectors, text, layout, sparse=sparse, words=self._words())
 
     @contextmanager
     def _damage(self, file: str) -> Iterator[None]:
@@ -109,11 +112,23 @@ class EdgeProcess:
                     ) from None
                 return None
 
+    def _words(self) -> Any:  # noqa: ANN401
+        """The version of the words that all chunks have. Not in the file of the space, which is never written again."""
+        with self._damage(WORDS_FILE):
+            try:
+                return json.loads((self.folder / WORDS_FILE).read_text(encoding="utf-8")).get(WORDS_VERSION)
+            except FileNotFoundError:
+                return None
+
     def create(self, space: EmbeddingSpace, layout: Layout) -> None:
         """Have Edge create the collection, unless another process was faster."""
+        files = {SPACE_FILE: {**json.loads(space.to_json()), LAYOUT: LAYOUT_VERSION}}
+        if layout.keywords:
+            files[WORDS_FILE] = {WORDS_VERSION: VERSION}
         new = {
-            "files": {SPACE_FILE: json.dumps({**json.loads(space.to_json()), LAYOUT: LAYOUT_VERSION})},
+            "files": {name: json.dumps(said) for name, said in files.items()},
             "vector": layout.vector,
+            "sparse": WORDS if layout.keywords else None,
             "dimensions": space.dimensions,
             "precision": layout.precision,
             "indexes": dict(layout.payload_indexes()),

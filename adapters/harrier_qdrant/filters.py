@@ -27,6 +27,7 @@ from harrier_core.filters import (
     Path,
 )
 from harrier_qdrant.points import FIELDS, HASH, METADATA, NUMBER, RECORD, nearest_float
+from harrier_qdrant.schema import WORDS
 
 Filter = dict[str, Any]
 
@@ -41,6 +42,9 @@ _NONE: Filter = {"key": NUMBER, "range": {"lt": 0}}
 
 # Chunks, without the points of other programs. The server answers it from the index of this field.
 CHUNKS: Filter = {"must_not": [{"is_empty": {"key": RECORD}}]}
+
+WITH_WORDS: Filter = {"must": [{"has_vector": WORDS}]}
+WITHOUT_WORDS: Filter = {"must_not": [{"has_vector": WORDS}]}
 
 
 @dataclass(frozen=True, slots=True)

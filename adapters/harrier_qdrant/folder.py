@@ -2,6 +2,7 @@
 
 FOLDER/NAME                   a collection
 FOLDER/NAME/harrier_space.json  the space of its vectors, and the layout of its points
+FOLDER/NAME/harrier_words.json  the version of the words of its chunks, once all of them have theirs
 FOLDER/NAME/harrier_open      exists while a process has the collection open
 FOLDER/NAME/edge              the engine's own folder
 FOLDER/.harrier/NAME          its lock, and the collection while it is being created; kept when it is removed
@@ -18,7 +19,8 @@ from pathlib import Path
 
 from harrier_core.errors import SettingError, StoreError, StoreFull, StoreUnsuitable
 
-SPACE_FILE, MARK, BESIDE = "harrier_space.json", "harrier_open", ".harrier"
+SPACE_FILE, WORDS_FILE = "harrier_space.json", "harrier_words.json"
+MARK, BESIDE = "harrier_open", ".harrier"
 ENGINE, CONFIG = "edge", "edge_config.json"
 
 # In the root of a file system.

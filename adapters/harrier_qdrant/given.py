@@ -37,7 +37,7 @@ _CLIENT = "give a QdrantClient; for asyncio, use asearch and aingest of an Index
 _FOLDER = "use QdrantStore.embedded(folder), or give a QdrantClient(path=...) for its local mode"
 _GRPC = "gRPC is used where its port is known and answers; name it by grpc_port= if the URL's port is not 6333"
 _MODEL = "a store knows no model; the encoder of an Index says what the vectors are"
-_DENSE = "an Index searches by the model's vectors"
+_WORDS = "write keywords=True, and search an Index with mode='keyword' or mode='hybrid'"
 _SHARD_KEYS = "collections with shard keys are not supported; give each part a collection of its own"
 
 KEYWORDS = Keywords(
@@ -54,7 +54,7 @@ KEYWORDS = Keywords(
         **dict.fromkeys(("embedding", "embeddings", "embed_model", "embedding_dim", "vector_size"), _MODEL),
         **dict.fromkeys(("vector_name", "dense_vector_name"), "write vector='text-dense'"),
         **dict.fromkeys(("distance", "similarity", "distance_strategy"), "vectors are compared by their cosine"),
-        **dict.fromkeys(("sparse_embedding", "sparse_vector_name", "retrieval_mode", "enable_hybrid"), _DENSE),
+        **dict.fromkeys(("sparse_embedding", "sparse_vector_name", "retrieval_mode", "enable_hybrid"), _WORDS),
         **dict.fromkeys(("hnsw_config", "m", "ef_construct"), "write hnsw=Hnsw(m=..., ef_construction=...)"),
         **dict.fromkeys(("payload_indexes", "payload_fields_to_index", "metadata_indexes"), "write indexes={...}"),
         "quantization_config": "write quantization='int8' or quantization='binary'",

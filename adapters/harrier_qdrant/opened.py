@@ -4,31 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from harrier_core.errors import StoreError, StoreMissing, StoreUnavailable, WrongSpace
+from harrier_core.errors import StoreError, StoreMissing, WrongSpace
 from harrier_core.filters import Condition, meets
 from harrier_core.query import Search
 from harrier_core.records import Match, chunk_id, id_hash
-from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Hashes, Split, Stored, Write, Written
-from harrier_qdrant.backend import Backend, Query
-from harrier_qdrant.filters import CHUNKS, Compiled, Filter, both, compile_condition, of_hashes, of_numbers, of_records
-from harrier_qdrant.points import HASH, NUMBER, RECORD, TOLD_BY, Found
-from harrier_qdrant.schema import Shape, missing
+from harrier_qdrant.filters import CHUNKS, Filter, both, compile_condition, of_hashes, of_numbers, of_records
+from harrier_qdrant.points import HASH, NUMBER, RECORD, TOLD_BY
+from harrier_qdrant.search_loop import SearchLoop
+from harrier_qdrant.worded import WordedCollection
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-T = TypeVar("T")
-
 _RECORDS = 1_000  # of one look-up: a filter that names them all
 _SAME = 0.999  # the cosine of a vector and of itself as it is stored, in half precision perhaps
 
 
-class OpenCollection:
+class OpenCollection(WordedCollection):
     """A collection, opened for the vectors of one space. Any number of threads may use it at once.
 
     Each request is checked for whether the collection is still one of that space. Qdrant has no transactions, so the
@@ -38,41 +34,6 @@ class OpenCollection:
     next call notices it then. A write is checked before it begins, before it changes or removes what was there, and
     when it is compared at the end.
     """
-
-    def __init__(self, backend: Backend, vector: str, space: EmbeddingSpace) -> None:
-        self._backend = backend
-        self._vector = vector
-        self._space = space
-
-    def check(self, shape: Shape | None) -> None:
-        """Raise StoreMissing, WrongSpace or StoreUnsuitable if a collection found is not one of this space."""
-        if shape is None:
-            raise missing(str(self._backend))
-        shape.check(str(self._backend), self._vector, self._space)
-
-    def __repr__(self) -> str:
-        return f"OpenCollection({self._backend}, {self._space})"
-
-    def _check_now(self) -> None:
-        self.check(self._backend.shape())
-
-    def _checked(self, request: Callable[[], T]) -> T:
-        """Make one request, and raise if the collection was replaced or removed; the request's own error comes second.
-
-        See the class for what a look at a server's collection can miss.
-        """
-        looking = self._backend.look()
-        try:
-            answer = request()
-        except StoreError as error:
-            # A server that answers is asked again: the first look may have been too early.
-            self.check(looking.result() if isinstance(error, StoreUnavailable) else self._backend.shape())
-            raise
-        else:
-            self.check(looking.result())
-            return answer
-        finally:
-            looking.stop()  # an interrupted call must not leave it retrying
 
     # -- writing
 
@@ -95,6 +56,8 @@ class OpenCollection:
         """
         with self._backend.writing():
             split = write.split(self._stored(write))
+            if self._last.has_later_words:  # this release cannot write those
+                self._last.check_words(str(self._backend))
             try:
                 return self._carry_out(split)
             except (WrongSpace, StoreMissing):
@@ -110,7 +73,8 @@ class OpenCollection:
 
     def _carry_out(self, split: Split) -> Written:
         backend, write = self._backend, split.write
-        rejected = self._checked(lambda: self._upsert(write))
+        words = self._last.sparse
+        rejected = self._checked(lambda: self._upsert(write, words=words))
         written = write.only(write.sizes.keys() - rejected.keys()) if rejected else write
         stale = [chunk_id(record_id, number) for record_id, number in split.stale if record_id not in rejected]
         if written.described or stale:
@@ -120,9 +84,11 @@ class OpenCollection:
         if stale:
             self._checked(lambda: backend.delete(stale))
         mixed = self._mixed(written.after()) if backend.may_race and written.sizes else []
+        if written.encoded and not words and self._last.sparse:  # words are being added, and missed these
+            self._checked(lambda: backend.words.write(written.encoded))
         return Written(len(stale), [*split.changed, *mixed], rejected)
 
-    def _upsert(self, write: Write) -> dict[str, str]:
+    def _upsert(self, write: Write, *, words: bool) -> dict[str, str]:
         """Return why records were refused. Their new chunks are removed; an ingest rewrites the overwritten ones."""
         import numpy as np
 
@@ -130,7 +96,7 @@ class OpenCollection:
         refused = {write.encoded[row].record_id: "gets a vector that is not finite" for row in wrong.tolist()}
         sound = write.only(write.sizes.keys() - refused.keys()) if refused else write
         if sound.encoded:
-            refused |= self._backend.upsert(sound.encoded, sound.vectors)
+            refused |= self._backend.upsert(sound.encoded, sound.vectors, words=words)
         new = [
             each.id
             for each in sound.encoded
@@ -196,7 +162,7 @@ class OpenCollection:
 
         Only those queries are repeated whose answers hold too many points that are not to be found.
         """
-        loop = _SearchLoop(search)
+        loop = SearchLoop(search)
         while loop.goes_on(self._checked(lambda: self._backend.search(loop.queries))):
             pass
         return loop.matches
@@ -241,48 +207,6 @@ class OpenCollection:
             if (hash_ := id_hash(record_id)) not in seen:
                 seen.add(hash_)
                 yield record_id
-
-    def _scrolled(self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool) -> Iterator[Found]:
-        for request in self._backend.scroll(where, fields, with_vectors=with_vectors):
-            yield from self._checked(request)
-
-
-class _SearchLoop:
-    """A search under way: what to ask next, and what was found."""
-
-    def __init__(self, search: Search) -> None:
-        self._search = search
-        self._compiled: Compiled = compile_condition(search.where)
-        self._rows = list(range(len(search.vectors)))  # of the vectors that are still searched for
-        self.matches: list[list[Match]] = [[] for _ in self._rows]
-        self.queries = [
-            Query(vector, search.k, self._compiled.filter, search.exact, search.with_vectors, search.ef)
-            for vector in search.vectors
-        ]
-
-    def goes_on(self, answers: Sequence[Sequence[Found]]) -> bool:
-        """Take the answers to `queries`, and return whether `queries` has others now."""
-        rows: list[int] = []
-        queries: list[Query] = []
-        for row, query, found in zip(self._rows, self.queries, answers, strict=True):
-            again = self._taken(row, query, found)
-            if again is not None:
-                rows.append(row)
-                queries.append(again)
-        self._rows, self.queries = rows, queries
-        return bool(queries)
-
-    def _taken(self, row: int, query: Query, found: Sequence[Found]) -> Query | None:
-        """Take the answer to one query, and return the query to make next, if one is needed."""
-        compiled, search = self._compiled, self._search
-        chunks = [each for each in found if not each.alien()]
-        met = chunks if compiled.exact else [each for each in chunks if meets(each.metadata, search.where)]
-        if len(met) >= search.k or len(found) < query.limit:
-            self.matches[row] = [each.match() for each in met[: search.k]]
-            return None
-        if len(chunks) < len(found) and query.filter is compiled.filter:  # only then: the filter has a cost
-            return replace(query, filter=both(compiled.filter, CHUNKS))
-        return replace(query, limit=4 * query.limit)
 
 
 def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:

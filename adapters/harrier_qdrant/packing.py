@@ -18,27 +18,40 @@ _double = Struct("<d").pack
 
 
 def upsert_request(
-    collection: str, vector: str, ids: Sequence[str], vectors: Vectors, payloads: Sequence[Mapping[str, Any]]
+    collection: str,
+    vector: str,
+    ids: Sequence[str],
+    vectors: Vectors,
+    payloads: Sequence[Mapping[str, Any]],
+    words: Sequence[tuple[str, bytes]] | None = None,
 ) -> bytes:
-    """An UpsertPoints that is answered when it is done."""
+    """An UpsertPoints that is answered when it is done; words: a second vector of each, its name and SparseVector."""
     size = 4 * vectors.shape[1]
     dense = b"\x0a" + _varint(size)  # DenseVector.data, packed
     named = b"\x0a" + _text(vector) + b"\x12"  # an entry of NamedVectors: its key, and the tag of its value
     inner = b"\xaa\x06" + _varint(len(dense) + size) + dense  # Vector.dense
     entry = named + _varint(len(inner) + size) + inner
     map_ = b"\x0a" + _varint(len(entry) + size) + entry  # NamedVectors.vectors
-    own = b"\x12" + _varint(len(map_) + size) + map_  # Vectors.vectors
-    head = b"\x22" + _varint(len(own) + size) + own  # PointStruct.vectors, but for the numbers
+    more = [b""] * len(ids) if words is None else [_sparse(*each) for each in words]
     parts = [b"\x0a", _text(collection), b"\x10\x01"]
-    for id_, row, payload in zip(ids, vectors.astype("<f4", copy=False), payloads, strict=True):
+    for id_, row, payload, other in zip(ids, vectors.astype("<f4", copy=False), payloads, more, strict=True):
         identity = b"\x12" + _text(id_)
         point = [b"\x0a", _size(len(identity)), identity]
         for key, value in payload.items():
             point += b"\x1a", _entry(key, value)
-        point += head, row.tobytes()
+        inside = len(map_) + size + len(other)
+        own = b"\x12" + _size(inside)  # Vectors.vectors
+        point += b"\x22", _size(len(own) + inside), own, map_, row.tobytes(), other  # PointStruct.vectors
         joined = b"".join(point)
         parts += b"\x1a", _size(len(joined)), joined
     return b"".join(parts)
+
+
+def _sparse(name: str, vector: bytes) -> bytes:
+    """An entry of NamedVectors."""
+    inner = b"\xb2\x06" + _size(len(vector)) + vector  # Vector.sparse
+    entry = b"\x0a" + _text(name) + b"\x12" + _size(len(inner)) + inner
+    return b"\x0a" + _size(len(entry)) + entry
 
 
 def _entry(key: str, value: Any) -> bytes:  # noqa: ANN401

@@ -1,7 +1,8 @@
 """Chunks to points and back. Pure.
 
 id            the chunk's, a UUID that follows from the record's id and the chunk's number
-vector        one, named: Qdrant can change the vectors of a collection in place only where they have names
+vector        named: Qdrant can change the vectors of a collection in place only where they have names; in a collection
+              with keywords a second one, sparse, of the text's terms and their weights
 page_content  the text, and
 metadata      where LangChain's own store looks for them; LlamaIndex's does with text_key="page_content"
 record_id, number, start, end, hash     as in every store
@@ -18,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harrier_core.lexical import Terms
 from harrier_core.records import Chunk, Match, chunk_id
 from harrier_core.store import Stored
 
@@ -53,6 +55,7 @@ class Found:
     payload: Payload
     vector: Vector | None = None
     score: float = 0.0
+    words: Terms | None = None  # None also where they were not asked for
 
     def alien(self, fields: Iterable[str] = tuple(_KINDS)) -> str | None:
         """How it differs from a chunk that an Index wrote, or None; fields: those that were read, TOLD_BY at least."""
@@ -69,6 +72,10 @@ class Found:
     def match(self) -> Match:
         """Return the chunk as a search gives it to users: under the distance Cosine, Qdrant's score is the cosine."""
         return Match(self.chunk(), self.score, self.score, self.vector)
+
+    def match_by_words(self) -> Match:
+        """Return the chunk as a search by word gives it to users: its score is BM25."""
+        return Match(self.chunk(), self.score, None, self.vector)
 
     def stored(self) -> Stored:
         """Return the chunk with its vector."""

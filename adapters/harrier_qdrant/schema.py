@@ -9,13 +9,16 @@ from typing import Any, Literal
 
 from harrier_core.errors import SettingError, SpaceError, StoreMissing, StoreUnsuitable, WrongSpace
 from harrier_core.indexes import Hnsw, IndexKind, checked_hnsw, checked_indexes
+from harrier_core.lexical import VERSION
 from harrier_core.space import EmbeddingSpace
 from harrier_qdrant.points import METADATA, RECORD
 
-# The name under which LlamaIndex's own store looks for vectors.
-VECTOR = "text-dense"
+# The names under which LlamaIndex's own store looks for vectors, and for those of words.
+VECTOR, WORDS = "text-dense", "text-sparse-new"
 # In the collection's metadata, or in the file beside an engine's folder.
 SPACE, LAYOUT = "harrier_space", "harrier_layout"
+# The same of the words of chunks: the version of their terms, once all chunks have them.
+WORDS_VERSION = "harrier_words"
 # How points are written. A release that writes them otherwise has another number.
 LAYOUT_VERSION = 1
 
@@ -33,7 +36,7 @@ class Layout:
 
     hnsw: of the index of the vectors; Qdrant takes an ef_construction of at least 4. indexes: of fields in metadata,
     for conditions on them. An "integer" index holds whole numbers of 64 bits, and a condition finds no others in its
-    field; a "float" index holds all numbers.
+    field; a "float" index holds all numbers. keywords: whether points get a second, sparse vector, of their words.
     """
 
     vector: str = VECTOR
@@ -45,12 +48,15 @@ class Layout:
     shards: int | None = None
     replicas: int | None = None
     write_consistency: int | None = None
+    keywords: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in ("float16", "float32"):
             raise SettingError(f"precision is 'float16' or 'float32', not {self.precision!r}")
         if self.quantization not in (None, "int8", "binary"):
             raise SettingError(f"quantization is None, 'int8' or 'binary', not {self.quantization!r}")
+        if type(self.keywords) is not bool:
+            raise SettingError(f"keywords must be True or False, got {self.keywords!r}")
         checked_hnsw(self.hnsw, ef_construction=(4, None))
         for name in checked_indexes(self.indexes):
             if '"' in name:
@@ -75,6 +81,36 @@ class Shape:
     layout: Any  # a number in collections of this kit
     indexed: bool | None = None
     health: str = "fine"
+    sparse: bool = False  # whether points have a vector of their words
+    words: Any = None  # the version of the words that all chunks have; None: they may lack them
+
+    @property
+    def has_words(self) -> bool:
+        """Return whether all chunks have their words, of this release's version or a later one."""
+        return self.sparse and type(self.words) is int and self.words >= VERSION
+
+    @property
+    def has_later_words(self) -> bool:
+        """Return whether a later release wrote the words."""
+        return type(self.words) is int and self.words > VERSION
+
+    def check_words(self, where: str) -> None:
+        """Raise StoreUnsuitable if chunks cannot be found by their words."""
+        if self.has_later_words:
+            raise StoreUnsuitable(
+                f"collection {where} has words of version {self.words}, this release reads version {VERSION}; update "
+                "harrier-kit"
+            )
+        if self.sparse and type(self.words) is int and self.words < VERSION:
+            raise StoreUnsuitable(
+                f"collection {where} has words of version {self.words}, this release reads version {VERSION}; renew "
+                "them with add_keywords(), which needs no model"
+            )
+        if not self.has_words:
+            raise StoreUnsuitable(
+                f"the chunks of collection {where} do not all have their words; give them their words with "
+                "add_keywords(), which needs no model"
+            )
 
     def stored_space(self, where: str) -> EmbeddingSpace:
         """Return the space of the vectors that are there. Raise StoreUnsuitable if this release cannot tell it."""

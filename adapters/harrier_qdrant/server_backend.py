@@ -12,6 +12,7 @@ from qdrant_client import QdrantClient, models
 
 from harrier_core.errors import StoreUnsuitable
 from harrier_core.indexes import Hnsw
+from harrier_core.lexical import VERSION, Terms
 from harrier_core.records import Chunk
 from harrier_core.space import EmbeddingSpace
 from harrier_qdrant.aside import Work
@@ -19,8 +20,9 @@ from harrier_qdrant.backend import Query
 from harrier_qdrant.connection import Connection
 from harrier_qdrant.filters import Filter
 from harrier_qdrant.points import Found, batches, redescribed
-from harrier_qdrant.schema import LAYOUT, LAYOUT_VERSION, SPACE, Layout, Shape
-from harrier_qdrant.uploads import JSON_BYTES, Uploads, check_done
+from harrier_qdrant.schema import LAYOUT, LAYOUT_VERSION, SPACE, WORDS, WORDS_VERSION, Layout, Shape
+from harrier_qdrant.server_words import ServerWords
+from harrier_qdrant.uploads import JSON_BYTES, Uploads, check_done, sparse_vector
 from harrier_qdrant.wire import Refused
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class ServerBackend:
         self._collection = collection
         self._layout = layout
         self._uploads = Uploads(connection, collection, layout.vector)
+        self.words = ServerWords(connection, collection)
 
     @property
     def _named(self) -> dict[str, Any]:
@@ -119,9 +122,15 @@ class ServerBackend:
             quantization_config=_QUANTIZATIONS[layout.quantization] if layout.quantization else None,
             hnsw_config=_hnsw(layout.hnsw),
         )
+        metadata = {SPACE: space.to_json(), LAYOUT: LAYOUT_VERSION}
+        sparse = models.SparseVectorParams(
+            modifier=models.Modifier.IDF,
+            index=models.SparseIndexParams(on_disk=True) if layout.on_disk else None,
+        )
         return {
             "vectors_config": {layout.vector: vectors},
-            "metadata": {SPACE: space.to_json(), LAYOUT: LAYOUT_VERSION},
+            "sparse_vectors_config": {WORDS: sparse} if layout.keywords else None,
+            "metadata": {**metadata, WORDS_VERSION: VERSION} if layout.keywords else metadata,
             "shard_number": layout.shards,
             "replication_factor": layout.replicas,
             "write_consistency_factor": layout.write_consistency,
@@ -129,9 +138,9 @@ class ServerBackend:
 
     # -- writing
 
-    def upsert(self, chunks: Sequence[Chunk], vectors: Vectors) -> dict[str, str]:
+    def upsert(self, chunks: Sequence[Chunk], vectors: Vectors, *, words: bool) -> dict[str, str]:
         """Write chunks in several requests at once, and return the ids of refused records with the reasons."""
-        return self._uploads.run(chunks, vectors)
+        return self._uploads.run(chunks, vectors, words=words)
 
     def set_payloads(self, chunks: Sequence[Chunk]) -> None:
         """Change the payloads of stored chunks, but not their texts and vectors."""
@@ -173,15 +182,16 @@ class ServerBackend:
     # -- reading
 
     def scroll(
-        self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool
+        self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool, with_words: bool = False
     ) -> Iterator[Callable[[], list[Found]]]:
         """Yield requests for the pages of the points that a filter finds."""
         name = self._layout.vector
+        vectors = [*([name] if with_vectors else ()), *([WORDS] if with_words else ())]
         settings: dict[str, Any] = {
             "scroll_filter": _filter(where),
             "limit": _PAGE if fields else _PAGE // 4,
             "with_payload": True if fields is None else list(fields),
-            "with_vectors": [name] if with_vectors else False,
+            "with_vectors": vectors or False,
         }
         offset: Any = None
 
@@ -197,23 +207,25 @@ class ServerBackend:
     def search(self, queries: Sequence[Query]) -> list[list[Found]]:
         """Return the nearest points for each query, best first. Queries share a request as far as it stays small."""
         found: list[list[Found]] = []
+        idf = self.words.params() if any(isinstance(each.vector, Terms) for each in queries) else None
         for begin, end in _batches(queries):
-            requests = [self._request(each) for each in queries[begin:end]]
+            requests = [self._request(each, idf) for each in queries[begin:end]]
             answers = self._connection.run(partial(QdrantClient.query_batch_points, **self._named, requests=requests))
             found += [[_found(each, self._layout.vector) for each in answer.points] for answer in answers]
         return found
 
-    def _request(self, query: Query) -> models.QueryRequest:
+    def _request(self, query: Query, idf: models.SearchParams | None) -> models.QueryRequest:
         name = self._layout.vector
-        return models.QueryRequest(
-            query=query.vector.tolist(),
-            using=name,
-            limit=query.limit,
-            filter=_filter(query.filter),
-            with_payload=True,
-            with_vector=[name] if query.with_vectors else False,
-            params=None if self._connection.local else _params(query),
-        )
+        shared: dict[str, Any] = {
+            "limit": query.limit,
+            "filter": _filter(query.filter),
+            "with_payload": True,
+            "with_vector": [name] if query.with_vectors else False,
+        }
+        if isinstance(query.vector, Terms):
+            return models.QueryRequest(query=sparse_vector(query.vector), using=WORDS, params=idf, **shared)
+        params = None if self._connection.local else _params(query)
+        return models.QueryRequest(query=query.vector.tolist(), using=name, params=params, **shared)
 
     def count(self, where: Filter | None) -> int:
         """Return how many points a filter finds."""
@@ -251,6 +263,7 @@ def _hnsw(hnsw: Hnsw | None) -> models.HnswConfigDiff | None:
 def _shape(info: models.CollectionInfo) -> Shape:
     vectors = info.config.params.vectors or {}
     named = vectors if isinstance(vectors, Mapping) else {"": vectors}
+    sparse = info.config.params.sparse_vectors or {}
     metadata = info.config.metadata or {}
     status = info.status.value
     return Shape(
@@ -259,6 +272,8 @@ def _shape(info: models.CollectionInfo) -> Shape:
         layout=metadata.get(LAYOUT),
         indexed=bool(info.indexed_vectors_count),
         health="fine" if status == "green" else f"its status is {status}",
+        sparse=WORDS in sparse and sparse[WORDS].modifier == models.Modifier.IDF,
+        words=metadata.get(WORDS_VERSION),
     )
 
 
@@ -266,7 +281,7 @@ def _batches(queries: Sequence[Query]) -> Iterator[tuple[int, int]]:
     """Yield the bounds of the queries that go into one request."""
     begin = sent = asked = 0
     for at, query in enumerate(queries):
-        size = JSON_BYTES * len(query.vector)
+        size = JSON_BYTES * query.numbers
         if at > begin and (sent + size > _MOST_BYTES or asked + query.limit > _MOST_FOUND):
             yield begin, at
             begin, sent, asked = at, 0, 0
@@ -280,9 +295,11 @@ def _filter(where: Filter | None) -> models.Filter | None:
 
 
 def _found(point: Any, name: str) -> Found:  # noqa: ANN401
-    own = (point.vector or {}).get(name)
+    vectors = point.vector or {}
+    own, sparse = vectors.get(name), vectors.get(WORDS)
     vector = None if own is None else np.array(own, np.float32)
-    return Found(str(point.id), point.payload or {}, vector, getattr(point, "score", 0.0))
+    words = None if sparse is None else Terms(tuple(sparse.indices), tuple(sparse.values))
+    return Found(str(point.id), point.payload or {}, vector, getattr(point, "score", 0.0), words)
 
 
 def _change(collection: str, changes: list[Any], client: QdrantClient) -> None:

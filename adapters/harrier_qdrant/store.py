@@ -52,6 +52,7 @@ class QdrantStore(Closing):
         shards: int | None = None,
         replicas: int | None = None,
         write_consistency: int | None = None,
+        keywords: bool = False,
         **others: Unpack[Aliases],
     ) -> None:
         """Take a collection on the server at a URL, or of a client, which stays its owner's.
@@ -61,8 +62,8 @@ class QdrantStore(Closing):
         grpc_port: of the same server. Without it, gRPC is used on port 6334 if the URL's port is 6333 or not given, and
         REST alone for any other port. Where gRPC does not answer, REST is used.
         retry_for: how many seconds a server may be away before a request is given up; timeout: of one request.
-        vector: the name of the vector; the others say how a new collection is created (`harrier_qdrant.Layout`), and
-        one that is there keeps its own.
+        vector: the name of the vector; keywords: whether a new collection can be searched by word as well; the others
+        say how a new collection is created (`harrier_qdrant.Layout`), and one that is there keeps its own.
         Other libraries' names are taken too: client or location for the URL, host and port, and collection_name.
         """
         # qdrant-client takes more than a second to import, and an embedded collection does not need it.
@@ -82,6 +83,7 @@ class QdrantStore(Closing):
             shards=shards,
             replicas=replicas,
             write_consistency=write_consistency,
+            keywords=keywords,
         )
         connection = Connection(url, api_key=api_key, grpc_port=grpc_port, retry_for=retry_for, timeout=timeout)
         self._use(ServerBackend(connection, collection, layout), layout)
@@ -99,6 +101,7 @@ class QdrantStore(Closing):
         precision: Precision = "float32",
         hnsw: Hnsw | None = None,
         indexes: Mapping[str, IndexKind] | None = None,
+        keywords: bool = False,
         **others: Unpack[Names],
     ) -> Self:
         """Take a collection in a folder, by Qdrant Edge: the engine itself, for one process at a time.
@@ -107,7 +110,7 @@ class QdrantStore(Closing):
         """
         [collection] = KEYWORDS.settled(others, {"collection": collection}, DEFAULTS).values()
         _check_name(collection)
-        layout = Layout(vector=vector, precision=precision, hnsw=hnsw, indexes=dict(indexes or {}))
+        layout = Layout(vector=vector, precision=precision, hnsw=hnsw, indexes=dict(indexes or {}), keywords=keywords)
         place = resolved(folder)
         store = cls.__new__(cls)
         store._use(EdgeBackend(place / collection, layout), layout)
@@ -157,7 +160,8 @@ class QdrantStore(Closing):
             return Facts(None, bytes=self._backend.bytes(), health=str(error))
         if shape is None:
             raise missing(str(self._backend))
-        facts = Facts(None, indexed=shape.indexed, bytes=self._backend.bytes(), health=shape.health)
+        size = self._backend.bytes()
+        facts = Facts(None, indexed=shape.indexed, bytes=size, health=shape.health, keywords=shape.has_words)
         try:
             facts = replace(facts, space=shape.stored_space(str(self._backend)))
             records = self._backend.count(both(CHUNKS, of_numbers([0])))

@@ -8,6 +8,14 @@ from langchain_harrier.documents import DocumentsRejected
 from langchain_harrier.embeddings import HarrierEmbeddings
 from langchain_harrier.reranking import HarrierRerank
 from langchain_harrier.retrievers import HarrierRetriever
+from langchain_harrier.sparse import HarrierSparseEmbeddings
 from langchain_harrier.vectorstores import HarrierVectorStore
 
-__all__ = ["DocumentsRejected", "HarrierEmbeddings", "HarrierRerank", "HarrierRetriever", "HarrierVectorStore"]
+__all__ = [
+    "DocumentsRejected",
+    "HarrierEmbeddings",
+    "HarrierRerank",
+    "HarrierRetriever",
+    "HarrierSparseEmbeddings",
+    "HarrierVectorStore",
+]

@@ -110,7 +110,7 @@ def _text(version: str, number: int, sentences: int) -> str:
 def store(place: str, name: str) -> PgVectorStore | QdrantStore:
     """A table, or a collection."""
     if place.startswith("Path:"):
-        return QdrantStore.embedded(place.removeprefix("Path:"), collection=name)
+        return QdrantStore.embedded(place.removeprefix("Path:"), collection=name, keywords=True)
     return PgVectorStore(place, table=name)
 
 

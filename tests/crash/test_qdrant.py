@@ -15,9 +15,17 @@ from ingesting import QDRANT_STEPS, Hashing, store
 from killing import Clean, Place
 
 from harrier_core import Index
+from harrier_core.store import Worded
 
 # Of what a kill had made unreadable: the tests look at what is there after it.
 pytestmark = pytest.mark.filterwarnings("ignore::harrier_core.StoreWarning")
+
+
+def wrong_words(index: Index) -> list[str]:
+    """The chunks whose words are not those of their texts, whatever was killed."""
+    opened = index.store.open(Hashing.space)
+    assert isinstance(opened, Worded)
+    return [chunk.id for chunk in opened.wrong_keywords()]
 
 
 class Collections(Place):
@@ -35,6 +43,7 @@ class Collections(Place):
     def content(self, name: str) -> list[Any]:
         """Point by point."""
         with Index(store(self.address, name), Hashing()) as index:
+            assert wrong_words(index) == []
             chunks = ((each.chunk, each.vector.tobytes()) for each in index.read())
             return sorted(
                 (c.record_id, c.number, c.text, c.metadata, c.start, c.end, c.hash, vector) for c, vector in chunks

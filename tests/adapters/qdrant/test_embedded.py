@@ -466,7 +466,8 @@ def test_how_far_a_search_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """Of a poor index few candidates find less than many; a search of the store says how many."""
     monkeypatch.setattr(edge_child, "_UNINDEXED", 0)
     shard, dimensions, rows = edge_child.Shard(), 512, 6_000  # with fewer bytes Edge compares all of them
-    new = {"files": {}, "vector": "v", "dimensions": dimensions, "precision": "float32", "indexes": {}, "hnsw": (4, 8)}
+    new: dict[str, Any] = {"files": {}, "vector": "v", "sparse": None, "dimensions": dimensions, "precision": "float32"}
+    new |= {"indexes": {}, "hnsw": (4, 8)}
     shard.open(str(tmp_path / "docs"), str(tmp_path / "beside"), "edge", "mark", 5.0, new, None)
     chance = np.random.default_rng(0)
     vectors = chance.normal(size=(rows, dimensions)).astype(np.float32)
@@ -474,13 +475,13 @@ def test_how_far_a_search_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ids = [chunk_id("r", number) for number in range(rows)]
     for begin in range(0, rows, 500):
         own = ids[begin : begin + 500]
-        shard.upsert("v", own, vectors[begin : begin + 500], [{}] * len(own))
+        shard.upsert("v", own, vectors[begin : begin + 500], [{}] * len(own), "w", None)
     shard.build_indexes()
     queries = vectors[:30] + chance.normal(size=(30, dimensions)).astype(np.float32) * 0.05
     right = [{ids[at] for at in row} for row in np.argsort(-(queries @ vectors.T), axis=1)[:, :10]]
 
     def hits(ef: int) -> int:
-        found = shard.search("v", [(query.tolist(), 10, None, False, ef, False) for query in queries])
+        found = shard.search("v", "w", [(query.tolist(), 10, None, False, ef, False) for query in queries])
         return sum(len({id_ for id_, *_ in each} & best) for each, best in zip(found, right, strict=True))
 
     assert 2 * hits(10) < hits(500)
@@ -500,7 +501,7 @@ def test_a_search_says_how_far_it_looks(index: Index, monkeypatch: pytest.Monkey
     monkeypatch.setattr(EdgeProcess, "ask", asking)
     opened = index.store.open(index.encoder.space)
     opened.search(Search(index.encoder.encode_queries(["text", "number"]), 2, ef=7))
-    [(name, (_, queries))] = asked
+    [(name, (_, _, queries))] = asked
     assert (name, [(exact, ef) for *_, exact, ef, _ in queries]) == ("search", [(False, 7)] * 2)
 
 

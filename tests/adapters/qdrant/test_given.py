@@ -88,6 +88,8 @@ def test_a_setting_that_is_given_twice(client: QdrantClient) -> None:
         ("embedding", "a store knows no model"),
         ("vector_name", "write vector="),
         ("distance", "compared by their cosine"),
+        *((name, "write keywords=True") for name in ("sparse_embedding", "sparse_vector_name", "retrieval_mode")),
+        ("enable_hybrid", "write keywords=True"),
         ("hnsw_config", "write hnsw=Hnsw"),
         ("quantization_config", "write quantization='int8'"),
         ("shard_number", "write shards="),
@@ -120,9 +122,15 @@ def test_what_is_shown(stub: Stub, tmp_path: Path) -> None:
     shown = {
         QdrantStore(URL, api_key="s3cr3t"): f"QdrantStore('documents' at {URL})",
         QdrantStore(
-            URL, collection="docs", precision="float16", hnsw=Hnsw(m=8), indexes={"year": "integer"}, shards=2
+            URL,
+            collection="docs",
+            precision="float16",
+            hnsw=Hnsw(m=8),
+            indexes={"year": "integer"},
+            shards=2,
+            keywords=True,
         ): f"QdrantStore('docs' at {URL}, precision='float16', hnsw=Hnsw(m=8, ef_construction=None), "
-        "indexes={'year': 'integer'}, shards=2)",
+        "indexes={'year': 'integer'}, shards=2, keywords=True)",
         QdrantStore.embedded(tmp_path, vector="v"): f"QdrantStore(qdrant:{tmp_path}?collection=documents, vector='v')",
     }
     for store, said in shown.items():

@@ -41,6 +41,21 @@ def test_packed_points(payload: dict[str, Any], dimensions: int, name: str, id_:
         assert np.array_equal(np.array(point.vectors.vectors.vectors[name].dense.data, np.float32), vector)
 
 
+@given(words=st.dictionaries(st.integers(0, 2**31 - 1), st.floats(0, 2, width=32), max_size=300), name=TEXT)
+def test_packed_words(words: dict[int, float], name: str) -> None:
+    """A second vector is beside the first one, whatever their sizes; ids keep all of their 31 bits."""
+    vectors = np.ones((2, 5), np.float32)
+    sparse = messages.SparseVector(indices=list(words), values=list(words.values()))
+    packed = [(name, sparse.SerializeToString()), (name, b"")]
+    request = messages.UpsertPoints.FromString(
+        upsert_request("docs", "v" + name, ["a", "b"], vectors, [{}, {}], packed)
+    )
+    for point, own in zip(request.points, (sparse, messages.SparseVector()), strict=True):
+        named = point.vectors.vectors.vectors
+        assert list(named["v" + name].dense.data) == [1.0] * 5
+        assert (sorted(named), named[name].sparse) == (sorted([name, "v" + name]), own)
+
+
 def test_what_is_like_a_plain_value() -> None:
     """Subclasses are what they are subclasses of."""
 

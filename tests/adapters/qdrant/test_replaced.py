@@ -208,8 +208,8 @@ def test_replaced_after_it_uploaded(midst: Midst, step: str) -> None:
     others = [Chunk("two", number, f"theirs {number}", {"n": number}, 0, 8, b"o") for number in range(2)]
     upsert = midst.opened._upsert
 
-    def replacing(write: Write) -> Any:
-        refused = upsert(write)
+    def replacing(write: Write, *, words: bool) -> Any:
+        refused = upsert(write, words=words)
         midst.replace()
         midst.other.write(Write({"two": 2}, others, np.ones((2, 16), np.float32), [], {"two": {}}))
         return refused

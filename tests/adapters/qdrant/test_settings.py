@@ -72,7 +72,7 @@ def test_all_settings_are_pickled() -> None:
     """Those of the connection and of the layout."""
     layout: dict[str, Any] = {"vector": "v", "precision": "float16", "quantization": "int8", "on_disk": True}
     more: dict[str, Any] = {"indexes": {"n": "integer"}, "shards": 2, "replicas": 3, "write_consistency": 1}
-    more["hnsw"] = Hnsw(m=8, ef_construction=32)
+    more |= {"hnsw": Hnsw(m=8, ef_construction=32), "keywords": True}
     of_connection: dict[str, Any] = {"api_key": "s3cr3t", "grpc_port": 6335, "retry_for": 7.0, "timeout": 9.0}
     store = QdrantStore("https://host:6333", collection="docs", **of_connection, **layout, **more)
     again = pickle.loads(pickle.dumps(store))

@@ -1,0 +1,73 @@
+"""What an open collection has in common: each request is checked against the collection that is there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from harrier_core.errors import StoreError, StoreUnavailable
+from harrier_core.space import EmbeddingSpace
+from harrier_qdrant.backend import Backend
+from harrier_qdrant.filters import Filter
+from harrier_qdrant.points import Found
+from harrier_qdrant.schema import Shape, missing
+
+T = TypeVar("T")
+
+
+class CheckedCollection:
+    """A collection that is opened for the vectors of one space, and looked at with each request."""
+
+    def __init__(self, backend: Backend, vector: str, space: EmbeddingSpace) -> None:
+        self._backend = backend
+        self._vector = vector
+        self._space = space
+        self._has_words = False  # when it was last looked at
+        self._seen = threading.local()  # of a thread: the collection when it last looked
+
+    def check(self, shape: Shape | None) -> None:
+        """Raise StoreMissing, WrongSpace or StoreUnsuitable if a collection found is not one of this space."""
+        if shape is None:
+            raise missing(str(self._backend))
+        shape.check(str(self._backend), self._vector, self._space)
+        self._seen.shape = shape
+        self._has_words = shape.has_words
+
+    def __repr__(self) -> str:
+        return f"OpenCollection({self._backend}, {self._space})"
+
+    def _check_now(self) -> Shape:
+        self.check(self._backend.shape())
+        return self._last
+
+    @property
+    def _last(self) -> Shape:
+        """The collection as this thread's last check found it."""
+        shape: Shape | None = getattr(self._seen, "shape", None)
+        return self._check_now() if shape is None else shape
+
+    def _checked(self, request: Callable[[], T], check: Callable[[Shape | None], None] | None = None) -> T:
+        """Make one request, and raise if the collection was replaced or removed; the request's own error comes second.
+
+        check: what to use in place of the method. See the class for what a look at a server's collection can miss.
+        """
+        check = check or self.check
+        looking = self._backend.look()
+        try:
+            answer = request()
+        except StoreError as error:
+            # A server that answers is asked again: the first look may have been too early.
+            check(looking.result() if isinstance(error, StoreUnavailable) else self._backend.shape())
+            raise
+        else:
+            check(looking.result())
+            return answer
+        finally:
+            looking.stop()  # an interrupted call must not leave it retrying
+
+    def _scrolled(
+        self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool, with_words: bool = False
+    ) -> Iterator[Found]:
+        for request in self._backend.scroll(where, fields, with_vectors=with_vectors, with_words=with_words):
+            yield from self._checked(request)

@@ -1,0 +1,107 @@
+"""A search under way: what to ask next, as answers may hold points that are not to be found, and what was found."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from harrier_core.filters import Condition, meets
+from harrier_core.query import Search, WordSearch
+from harrier_core.records import Match
+from harrier_qdrant.backend import Query
+from harrier_qdrant.filters import CHUNKS, Compiled, both, compile_condition
+from harrier_qdrant.points import Found
+
+# Qdrant returns equal scores in changing order, and any of them at the cut. So more are asked for than are wanted,
+# until the last score is a lower one, or so many are equal.
+_SCORED = 4  # decimals in which scores are equal
+_SPARE, _MOST_EQUAL = 10, 250
+
+
+class _Loop(ABC):
+    """Queries that are answered together. Those are repeated whose answers hold too many points that do not count."""
+
+    def __init__(self, queries: Mapping[int, Query], number: int, k: int, where: Condition | None) -> None:
+        """Take queries by the places of their matches, of which there are so many; their filters are made here."""
+        self._k = k
+        self._where = where
+        self._compiled: Compiled = compile_condition(where)
+        self._rows = list(queries)  # of what is still searched for
+        self.matches: list[list[Match]] = [[] for _ in range(number)]
+        self.queries = [replace(each, filter=self._compiled.filter) for each in queries.values()]
+
+    @abstractmethod
+    def _is_done(self, query: Query, found: Sequence[Found], met: Sequence[Found]) -> bool:
+        """Return whether enough was found, though there may be more."""
+
+    @abstractmethod
+    def _best(self, met: Sequence[Found]) -> list[Match]:
+        """Return the best of the chunks that meet the condition."""
+
+    def goes_on(self, answers: Sequence[Sequence[Found]]) -> bool:
+        """Take the answers to `queries`, and return whether `queries` has others now."""
+        rows: list[int] = []
+        queries: list[Query] = []
+        for row, query, found in zip(self._rows, self.queries, answers, strict=True):
+            again = self._taken(row, query, found)
+            if again is not None:
+                rows.append(row)
+                queries.append(again)
+        self._rows, self.queries = rows, queries
+        return bool(queries)
+
+    def _taken(self, row: int, query: Query, found: Sequence[Found]) -> Query | None:
+        """Take the answer to one query, and return the query to make next, if one is needed."""
+        compiled = self._compiled
+        chunks = [each for each in found if not each.alien()]
+        met = chunks if compiled.exact else [each for each in chunks if meets(each.metadata, self._where)]
+        if len(found) < query.limit or self._is_done(query, found, met):
+            self.matches[row] = self._best(met)
+            return None
+        if len(chunks) < len(found) and query.filter is compiled.filter:  # only then: the filter has a cost
+            return replace(query, filter=both(compiled.filter, CHUNKS))
+        return replace(query, limit=4 * query.limit)
+
+
+class SearchLoop(_Loop):
+    """A search by vector."""
+
+    def __init__(self, search: Search) -> None:
+        queries = {
+            row: Query(vector, search.k, None, search.exact, search.with_vectors, search.ef)
+            for row, vector in enumerate(search.vectors)
+        }
+        super().__init__(queries, len(search.vectors), search.k, search.where)
+
+    def _is_done(self, query: Query, found: Sequence[Found], met: Sequence[Found]) -> bool:  # noqa: ARG002
+        return len(met) >= self._k
+
+    def _best(self, met: Sequence[Found]) -> list[Match]:
+        return [each.match() for each in met[: self._k]]
+
+
+class WordLoop(_Loop):
+    """A search by word; a query without terms finds nothing, and is not asked."""
+
+    def __init__(self, search: WordSearch) -> None:
+        limit = search.k + _SPARE
+        queries = {
+            row: Query(terms, limit, None, exact=True, with_vectors=search.with_vectors)
+            for row, terms in enumerate(search.terms)
+            if terms
+        }
+        super().__init__(queries, len(search.terms), search.k, search.where)
+
+    def _is_done(self, query: Query, found: Sequence[Found], met: Sequence[Found]) -> bool:
+        if len(met) < self._k:
+            return False
+        return _scored(found[-1]) < _scored(met[self._k - 1]) or query.limit >= self._k + _MOST_EQUAL
+
+    def _best(self, met: Sequence[Found]) -> list[Match]:
+        matches = [each.match_by_words() for each in met]
+        return sorted(matches, key=lambda each: (-round(each.score, _SCORED), each.record_id, each.number))[: self._k]
+
+
+def _scored(found: Found) -> float:
+    return round(found.score, _SCORED)

@@ -1,0 +1,112 @@
+"""The words of an open collection's chunks: searched, added to what is there, and compared with the texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+
+from harrier_core.errors import StoreUnsuitable
+from harrier_core.lexical import VERSION, Terms, document_terms
+from harrier_core.query import WordSearch
+from harrier_core.records import Chunk
+from harrier_core.store import Lists
+from harrier_qdrant.checked import CheckedCollection
+from harrier_qdrant.filters import CHUNKS, WITH_WORDS, WITHOUT_WORDS, both
+from harrier_qdrant.schema import WORDS, Shape
+from harrier_qdrant.search_loop import SearchLoop, WordLoop
+
+_SAME = 1e-3  # of a weight and of itself as it is stored
+
+
+class WordedCollection(CheckedCollection):
+    """What an open collection does with words."""
+
+    def has_keywords(self) -> bool:
+        """Return whether its chunks have their words; if they had none when it was last looked at, look again."""
+        return self._has_words or self._check_now().has_words
+
+    def search_words(self, search: WordSearch) -> list[Lists]:
+        """Return for each query the k chunks with the highest BM25 of its terms, and those that `near` asks for.
+
+        Both kinds of queries share a request.
+        """
+        words = WordLoop(search)
+        near = None if search.near is None else SearchLoop(search.near)
+        go_on = True
+        while go_on:
+            queries = [*words.queries, *(near.queries if near else ())]
+            answers = iter(self._checked(partial(self._backend.search, queries), self._check_words))
+            go_on = words.goes_on(list(islice(answers, len(words.queries))))
+            go_on = (near is not None and near.goes_on(list(answers))) or go_on
+        found = near.matches if near else [[] for _ in search.terms]
+        return list(zip(words.matches, found, strict=True))
+
+    def _check_words(self, shape: Shape | None) -> None:
+        self.check(shape)
+        self._last.check_words(str(self._backend))
+
+    # -- adding them
+
+    def add_keywords(self, tell: Callable[[int], None]) -> None:
+        """Give all chunks their words, beside readers and writers; begun again after a crash, it goes on.
+
+        Who writes from now on writes words as well. So what lacks them was there before, or is on its way from a writer
+        that has looked before, which looks once more when it has written. The collection says that it has words in the
+        end, and only then it is searched.
+        """
+        self._prepare()
+        self._fill(tell)
+        with self._backend.writing():
+            self._checked(lambda: self._backend.words.mark(VERSION))
+        self._fill(tell)
+        self._check_now()
+
+    def _prepare(self) -> None:
+        """Have an empty vector of words, or the one that an earlier call has begun to fill."""
+        words = self._backend.words
+        with self._backend.writing():
+            shape = self._check_now()
+            if shape.has_later_words:
+                shape.check_words(str(self._backend))
+            if shape.words not in (None, VERSION):
+                # In this order: wherever it is interrupted, the next call does not take old words for new ones.
+                if shape.sparse:
+                    self._checked(words.remove)
+                self._checked(lambda: words.mark(None))
+            if not self._last.sparse:
+                self._checked(words.create)
+            if not self._check_now().sparse:
+                raise StoreUnsuitable(
+                    f"collection {self._backend} has a vector {WORDS!r} that is no sparse one with the IDF modifier; "
+                    "remove that vector, or use another collection"
+                )
+
+    def _fill(self, tell: Callable[[int], None]) -> None:
+        number = self._checked(lambda: self._backend.count(both(CHUNKS, WITH_WORDS)))
+        tell(number)
+        for request in self._backend.scroll(both(CHUNKS, WITHOUT_WORDS), None, with_vectors=False):
+            with self._backend.writing():
+                chunks = [each.chunk() for each in self._checked(request) if not each.alien()]
+                if chunks:
+                    self._checked(partial(self._backend.words.write, chunks))
+            number += len(chunks)
+            tell(number)
+
+    # -- checking them
+
+    def wrong_keywords(self) -> Iterator[Chunk]:
+        """Yield the chunks whose words are not those of their texts."""
+        self._check_words(self._backend.shape())
+        for each in self._scrolled(CHUNKS, None, with_vectors=False, with_words=True):
+            if not each.alien() and not _same(each.words, document_terms(each.chunk().text)):
+                yield each.chunk()
+
+
+def _same(stored: Terms | None, own: Terms) -> bool:
+    if stored is None:
+        return False
+    weights = dict(zip(stored.ids, stored.weights, strict=True))
+    return weights.keys() == set(own.ids) and all(
+        abs(weights[term] - weight) <= _SAME for term, weight in zip(own.ids, own.weights, strict=True)
+    )
