@@ -99,7 +99,11 @@ def index_entries(corpus: Path, language: str, most: int, seed: int, most_of_pag
 
     Entries that nobody has translated, which are those of the English help, are left out.
     """
-    english = set() if language == _ENGLISH else {each.text for each in index_entries(corpus, _ENGLISH, 10**6, 0, 10**6).queries}
+    english = (
+        set()
+        if language == _ENGLISH
+        else {each.text for each in index_entries(corpus, _ENGLISH, 10**6, 0, 10**6).queries}
+    )
     [folder] = (
         each
         for each in (corpus / "usr/share/libreoffice/help").iterdir()

@@ -8,15 +8,17 @@ BM25 with a fixed average length, so that no statistics are kept; how rare a ter
 from __future__ import annotations
 
 import re
+import string
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain, pairwise
+from operator import itemgetter
 from struct import unpack_from
+from typing import TypeVar
 
-from harrier_core.scripts import folded
+from harrier_core.scripts import UNSEPARATED, folded
 
 VERSION = 1  # of what texts become: an index of another version has other terms
 
@@ -43,12 +45,12 @@ class Terms:
 
 def document_terms(text: str) -> Terms:
     """Return the terms of a stored text, with the part of BM25 that is the document's own."""
-    found = [_known_terms(token) if len(token) <= _SHORT else _terms(token) for token in text.split()]
-    counts = Counter(chain.from_iterable(terms for terms, _ in found))
-    longer = _K1 * (1 - _B + _B * sum(words for _, words in found) / _AVERAGE)
+    found = [*map(_TERMS.__getitem__, text.split())]
+    counts = Counter(chain.from_iterable(map(itemgetter(0), found)))
+    longer = _K1 * (1 - _B + _B * sum(map(itemgetter(1), found)) / _AVERAGE)
     weights = {count: count * (_K1 + 1) / (count + longer) for count in set(counts.values())}
     ids = tuple(sorted(counts))
-    return Terms(ids, tuple(weights[counts[term]] for term in ids))
+    return Terms(ids, tuple(map(weights.__getitem__, map(counts.__getitem__, ids))))
 
 
 def query_terms(text: str) -> Terms:
@@ -57,37 +59,69 @@ def query_terms(text: str) -> Terms:
     for token in text.split():
         for spelled in _spelled(token)[0]:
             boost = _CODE_BOOST if len(spelled) >= 4 and any(map(str.isdigit, spelled)) else 1.0
-            weights[term_id(spelled)] = boost
+            weights[_IDS[spelled]] = boost
     ordered = sorted(weights)
     return Terms(tuple(ordered), tuple(weights[term] for term in ordered))
 
 
 def has_code(text: str) -> bool:
-    """Return whether a query holds what looks like a code: letters with digits, joined digits, or five digits."""
+    """Return whether a query holds what looks like a code: letters with digits, a version, or five digits.
+
+    Quantities, ordinals, years and times do not: 20th, 3D, 1990s, 30-day, 24/7, 2019-2020. Nor does a number beside
+    letters of a script that does not separate words, where it is a word by itself.
+    """
     tokens = text.split()
     if len(tokens) > _CODE_WORDS:
         return False
     return any(_CODE.search(unicodedata.normalize("NFKC", token)) for token in tokens)
 
 
-_CODE = re.compile(r"[^\W\d_]+[\W_]?\d|\d[\W_]?[^\W\d_]|\d[._:/-]\d|\d{5}")
+_LETTER_OF_CODE = rf"[^\W\d_{UNSEPARATED}]"
+_CODE = re.compile(
+    r"@@[-_.#]?\d|@[-_.#]?\d\d"  # KB5034441, UTF-8, x86
+    r"|\d@\d|@\d@"  # 4x4, H2O
+    r"|\d\d[-_.#]?[A-Z]|\d{4}@@"  # 512GB, 1042ab
+    r"|\d\.\d|\d[-_/:]\d+[-_/:]\d|\d{5}".replace("@", _LETTER_OF_CODE)  # v1.2, 2024-01-15, 10042
+)
+
+# -- what is remembered: most words of a text were in others before
+
+_Made = TypeVar("_Made")
 
 
-# -- spelling
+class _Remembered(dict[str, _Made]):
+    """What a function makes of short texts, of which it forgets all once they are many."""
+
+    def __init__(self, make: Callable[[str], _Made]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, text: str) -> _Made:
+        made = self._make(text)
+        if len(text) <= _SHORT:
+            if len(self) >= _CACHED:
+                self.clear()
+            self[text] = made
+        return made
 
 
 def _terms(token: str) -> tuple[tuple[int, ...], int]:
     """The ids of a token's terms, each as often as it occurs, and how many words the token is."""
+    bare = token.strip(_PUNCTUATION)
+    if bare != token:
+        return _TERMS[bare]
     spelled, words = _spelled(token)
-    return tuple(map(term_id, spelled)), words
+    return tuple(map(_IDS.__getitem__, spelled)), words
 
 
-_known_terms = lru_cache(_CACHED)(_terms)
+_PUNCTUATION = string.punctuation  # at a token's ends it is nothing
 
+# -- spelling
 
 # Runs of letters of one kind of script, with their marks, and a letter with its marks; see scripts.folded.
-_RUN = re.compile("[lw][lwm]*|s[sm]*")
+_RUN = re.compile("[lw][lwm]*|[sh][shm]*")
 _LETTER = re.compile("[^m]m*")
+_ALONE = re.compile("(?<!h)hm*(?!h)")
 
 
 def _spelled(token: str) -> tuple[list[str], int]:
@@ -100,11 +134,14 @@ def _spelled(token: str) -> tuple[list[str], int]:
     terms: list[str] = []
     for start, end in runs:
         field = text[start:end]
-        terms += _pairs(_letters(field, kinds[start:end])) if kinds[start] == "s" else [field]
+        terms += [field] if kinds[start] in "lw" else _pairs(_letters(field, kinds[start:end]))
     words = len(terms)
-    separated = [(start, end) for start, end in runs if kinds[start] != "s"]
+    separated = [(start, end) for start, end in runs if kinds[start] in "lw"]
     for start, end in separated:
         terms += _derived(text[start:end], kinds[start:end])
+    for start, end in runs:
+        if "h" in kinds[start:end] and end - start > 1:
+            terms += (text[start:end][slice(*alone.span())] for alone in _ALONE.finditer(kinds[start:end]))
     if 1 < len(runs) <= _JOINED and len(separated) == len(runs):
         terms.append(_joined(text, runs))
     return terms, words
@@ -155,15 +192,8 @@ def _joined(text: str, runs: Sequence[tuple[int, int]]) -> str:
 
 def term_id(term: str) -> int:
     """Return a term's number: the absolute value of its MurmurHash3, which other clients of Qdrant use as well."""
-    return _known_id(term) if len(term) <= _SHORT else _id(term)
-
-
-def _id(term: str) -> int:
     hash_ = _murmur3(term.encode())
     return min(hash_ if hash_ < 2**31 else 2**32 - hash_, _MOST_ID)
-
-
-_known_id = lru_cache(_CACHED)(_id)
 
 
 def _murmur3(data: bytes) -> int:
@@ -181,3 +211,6 @@ def _murmur3(data: bytes) -> int:
     hash_ = (hash_ ^ hash_ >> 16) * 0x85EBCA6B & 0xFFFFFFFF
     hash_ = (hash_ ^ hash_ >> 13) * 0xC2B2AE35 & 0xFFFFFFFF
     return hash_ ^ hash_ >> 16
+
+
+_TERMS, _IDS = _Remembered(_terms), _Remembered(term_id)

@@ -6,9 +6,9 @@ import re
 import unicodedata
 from bisect import bisect_right
 
-# The kinds of letters. A text's kinds are a string of the same length, in which runs are found by regular expressions.
-# "l": a letter or digit whose accents are left out, "w": another one, "m": a mark, "s": a letter of a script that does
-# not separate words, "i": one that can be a word by itself, "-": anything else.
+# A text's kinds are a string of the same length, in which regular expressions find runs. "l" is a letter or digit whose
+# accents are left out, "w" another one, "m" a mark, "h" a Han letter, "s" another one of a script that does not separate
+# words, "-" anything else.
 _Blocks = tuple[tuple[int, int], ...]
 
 # First and last letters of blocks. Words are not separated: Han, Kana, Hangul, Thai, Lao, Myanmar, Khmer.
@@ -17,14 +17,21 @@ _UNSEPARATED: _Blocks = (
     *((0x3040, 0x30FF), (0x3130, 0x318F), (0x31F0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xA960, 0xA97F)),
     *((0xA9E0, 0xA9FF), (0xAA60, 0xAA7F), (0xAC00, 0xD7FF), (0xF900, 0xFAFF), (0x1B000, 0x1B16F), (0x20000, 0x323AF)),
 )
+_HAN: _Blocks = (
+    *((0x3005, 0x3007), (0x3021, 0x3029), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x323AF)),
+)
 # Latin, Greek, Cyrillic, Hebrew, Arabic.
 _UNACCENTED: _Blocks = (
     *((0x0041, 0x024F), (0x0370, 0x052F), (0x0590, 0x077F), (0x08A0, 0x08FF), (0x1E00, 0x1FFF), (0x2C60, 0x2C7F)),
     *((0x2DE0, 0x2DFF), (0xA640, 0xA69F), (0xA720, 0xA7FF)),
 )
-_FIRSTS = {blocks: [first for first, _ in blocks] for blocks in (_UNSEPARATED, _UNACCENTED)}
+_FIRSTS = {blocks: [first for first, _ in blocks] for blocks in (_UNSEPARATED, _HAN, _UNACCENTED)}
+UNSEPARATED = "".join(f"{chr(first)}-{chr(last)}" for first, last in _UNSEPARATED)  # of a regular expression's class
 _REMEMBERED = 1 << 16  # letters
 _TATWEEL = "\u0640"  # stretches an Arabic word, and is no part of it
+_VARIATIONS = re.compile("[\u180b-\u180d\ufe00-\ufe0f\U000e0100-\U000e01ef]")  # the same letter in another shape
+_MARKS = 30  # a letter has no more (Unicode's stream-safe form)
+_FEW_MARKS = re.compile(f"[^m]m{{0,{_MARKS}}}|^m{{1,{_MARKS}}}")
 _ACCENTED = re.compile("lm+")
 
 
@@ -33,6 +40,7 @@ def folded(text: str) -> tuple[str, str]:
     if text.isascii():
         text = text.lower()
         return text, text.translate(_KINDS)
+    text = _VARIATIONS.sub("", _few_marks(text))
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     kinds = text.translate(_KINDS)
     if "lm" in kinds:
@@ -42,6 +50,13 @@ def folded(text: str) -> tuple[str, str]:
         text = text.replace(_TATWEEL, "")
         kinds = text.translate(_KINDS)
     return (text.translate(_PLAIN) if "l" in kinds else text), kinds
+
+
+def _few_marks(text: str) -> str:
+    """Leave out marks beyond those that a letter has in any language: to bring many into order takes quadratic time."""
+    if len(text) <= _MARKS or "m" * _MARKS not in (kinds := text.translate(_KINDS)):
+        return text
+    return "".join(text[slice(*kept.span())] for kept in _FEW_MARKS.finditer(kinds))
 
 
 def _without_accents(text: str, kinds: str) -> str:
@@ -81,7 +96,7 @@ def _kind(number: int) -> str:
     if category not in "LN":
         return "-"
     if _of(number, _UNSEPARATED):
-        return "s"
+        return "h" if _of(number, _HAN) else "s"
     return "l" if _of(number, _UNACCENTED) else "w"
 
 
