@@ -1,8 +1,8 @@
 """Manuals of Debian's packages with the queries that people wrote for them, and codes that were made for this.
 
-Index entries of LibreOffice's help name the pages that they lead to. The questions of Perl's and Python's own lists have
-an answer each, from which the question was removed. Of the codes each stands in one passage, and three that differ from
-it in one character stand in others.
+Index entries of LibreOffice's help name the pages that they lead to. The questions of Perl's and Python's own lists
+have an answer each, from which the question was removed. Of the codes each stands in one passage, and three that differ
+from it in one character stand in others.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ _MOST_ID = 2**31 - 1  # of a term
 _PREFIX_OF, _PREFIX = 6, 5  # a word of so many letters has a prefix of so many
 _PARTS = 3  # of letters and digits, into which a field is split at most: 512GB is, and a UUID is not
 _JOINED = 8  # fields that are joined to one term at most: a code is, and a URL is not
-_CODE_WORDS = 32  # a longer query is prose, whatever it holds
+_CODE_WORDS, _CODE_LETTERS = 32, 256  # a longer query is prose, whatever it holds; where a code begins in a token
 _CODE_BOOST = 2.0
 _CACHED, _SHORT = 1 << 16, 32  # so many tokens and terms are remembered, if they have no more letters
 
@@ -73,7 +73,7 @@ def has_code(text: str) -> bool:
     tokens = text.split()
     if len(tokens) > _CODE_WORDS:
         return False
-    return any(_CODE.search(unicodedata.normalize("NFKC", token)) for token in tokens)
+    return any(_CODE.search(unicodedata.normalize("NFKC", token[:_CODE_LETTERS])) for token in tokens)
 
 
 _LETTER_OF_CODE = rf"[^\W\d_{UNSEPARATED}]"
@@ -200,8 +200,8 @@ def _murmur3(data: bytes) -> int:
     """MurmurHash3, x86, 32 bits, seed 0."""
     hash_ = 0
     blocks = len(data) >> 2
-    for block in unpack_from(f"<{blocks}I", data):
-        block = block * 0xCC9E2D51 & 0xFFFFFFFF
+    for number in unpack_from(f"<{blocks}I", data):
+        block = number * 0xCC9E2D51 & 0xFFFFFFFF
         hash_ ^= (block << 15 | block >> 17) * 0x1B873593 & 0xFFFFFFFF
         hash_ = (hash_ << 13 | hash_ >> 19) * 5 + 0xE6546B64 & 0xFFFFFFFF
     if rest := int.from_bytes(data[blocks * 4 :], "little"):

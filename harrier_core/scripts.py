@@ -7,8 +7,8 @@ import unicodedata
 from bisect import bisect_right
 
 # A text's kinds are a string of the same length, in which regular expressions find runs. "l" is a letter or digit whose
-# accents are left out, "w" another one, "m" a mark, "h" a Han letter, "s" another one of a script that does not separate
-# words, "-" anything else.
+# accents are left out, "w" another one, "m" a mark, "h" a Han letter, "s" another one of a script that does not
+# separate words, and "-" is anything else.
 _Blocks = tuple[tuple[int, int], ...]
 
 # First and last letters of blocks. Words are not separated: Han, Kana, Hangul, Thai, Lao, Myanmar, Khmer.

@@ -54,7 +54,7 @@ def spelled(text: str) -> set[str]:
         ("GPT-4のAPI", {"gpt", "4", "の", "api"}),
         ("猫が好き", {"猫が", "が好", "好き", "猫", "好"}),
         ("葛\U000e0100飾", {"葛飾"}),
-        ("(Bread),", {"bread", "bread"}),
+        ("(Bread),", {"bread"}),
         ("don’t", {"don", "t", "dont"}),
         ("Sili\u00adcon", {"sili", "con", "silicon"}),
         ("---", set()),
