@@ -199,8 +199,8 @@ def speed(every: Sequence[Case]) -> None:
             times.append((time.process_time() - begin) / len(some) * 1e6)
     first, again, plain = (float(np.median(each)) for each in took.values())
     print(
-        f"\nanalyzer: {first:.0f} us a passage of {sum(map(len, texts)) / len(texts):.0f} characters, {again:.0f} us if "
-        f"it was seen just before; counting words {plain:.0f} us ({len(texts):,} passages, median of 50 together)"
+        f"\nanalyzer: {first:.0f} us a passage of {sum(map(len, texts)) / len(texts):.0f} characters, {again:.0f} us "
+        f"if it was seen just before; counting words {plain:.0f} us ({len(texts):,} passages, median of 50 together)"
     )
 
 

@@ -57,8 +57,7 @@ class Retriever(Embedder):
     @cached_property
     def space(self) -> EmbeddingSpace:
         """Of its vectors."""
-        dimensions = self._model.get_sentence_embedding_dimension()
-        assert dimensions is not None
+        dimensions = len(self._model.encode("a"))
         return EmbeddingSpace(self.name, None, self._digest, self._digest, dimensions, "its own", "l2", "{text}")
 
     def count_tokens(self, texts: Iterable[str]) -> list[int]:
