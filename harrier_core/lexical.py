@@ -73,15 +73,16 @@ def has_code(text: str) -> bool:
     tokens = text.split()
     if len(tokens) > _CODE_WORDS:
         return False
-    return any(_CODE.search(unicodedata.normalize("NFKC", token[:_CODE_LETTERS])) for token in tokens)
+    short = (unicodedata.normalize("NFKC", token[:_CODE_LETTERS]) for token in tokens)
+    return any(_CODE.search(token if token.isascii() else _NO_CODE.sub(" ", token)) for token in short)
 
 
-_LETTER_OF_CODE = rf"[^\W\d_{UNSEPARATED}]"
+_NO_CODE = re.compile(f"[{UNSEPARATED}]")
 _CODE = re.compile(
     r"@@[-_.#]?\d|@[-_.#]?\d\d"  # KB5034441, UTF-8, x86
     r"|\d@\d|@\d@"  # 4x4, H2O
     r"|\d\d[-_.#]?[A-Z]|\d{4}@@"  # 512GB, 1042ab
-    r"|\d\.\d|\d[-_/:]\d+[-_/:]\d|\d{5}".replace("@", _LETTER_OF_CODE)  # v1.2, 2024-01-15, 10042
+    r"|\d\.\d|\d[-_/:]\d+[-_/:]\d|\d{5}".replace("@", r"[^\W\d_]")  # v1.2, 2024-01-15, 10042
 )
 
 # -- what is remembered: most words of a text were in others before
