@@ -90,6 +90,19 @@ class Instant(Embedder):
         return self.submit_documents(texts)
 
 
+class Noise(Instant):
+    """An embedder to which texts are noise, the same for the same text."""
+
+    name = "vectors of noise"
+
+    def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
+        """Draw each from its text."""
+        drawn = [np.random.default_rng([*text.encode()]).normal(size=self.dimensions) for text in texts]
+        done: Future[Encoded] = Future()
+        done.set_result(Encoded(np.array([row / np.linalg.norm(row) for row in drawn], np.float32), [0] * len(drawn)))
+        return done
+
+
 def rows(number: int, dimensions: int) -> tuple[list[Record], Vectors]:
     """Records with some 560 characters of text, and vectors in topics of 200, of low rank, as embeddings are."""
     chance = np.random.default_rng(0)

@@ -61,7 +61,7 @@ class Searching(ABC):
     "hybrid" by both; the last two need a store made with `keywords=True`, or `add_keywords`. A match's score is its
     cosine in "dense", BM25 in "keyword", and in "hybrid" its share of the best possible places in both lists, from 0
     to 1. keyword_weight: how much the list of words counts in "hybrid", where that of vectors counts 1; without it 0.5,
-    and 3 if the query has a code, such as a part number. rerank: what puts the `among` (50) best in another order: a
+    and 4 if the query has a code, such as a part number. rerank: what puts the `among` (50) best in another order: a
     `Reranker`, whose number is then a match's score, or `Diverse`.
     """
 

@@ -73,6 +73,7 @@ def serve(
     keys = [key for file in api_key_file or [] for key in _keys(file)]
     with ExitStack() as closing:
         encoder = closing.enter_context(encoder_of(model, device, dtype))
+        encoder.tasks  # noqa: B018  # it looks for the model's files, before anybody is told to come
         settings = Settings(
             name or name_of(encoder),
             host=host,

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harrier_core.fusion import fused
+from harrier_core.ranking import _CODES
 
 LISTS = st.lists(st.integers(0, 20), unique=True, max_size=15)
 
@@ -26,6 +27,11 @@ def test_first_places() -> None:
 def test_a_code_that_only_words_find() -> None:
     assert keys([1, 2, 3], [9], 3)[0] == 9
     assert keys([1, 2, 3], [9], 0.5)[0] == 1
+
+
+def test_a_code_is_before_its_near_miss() -> None:
+    """Also if the near miss is first by vector and second by word."""
+    assert keys([9, 8, 7], [1, 9], _CODES)[0] == 1
 
 
 def test_ties_are_broken_by_the_dense_list() -> None:

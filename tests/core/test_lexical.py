@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harrier_core.lexical import Terms, _spelled, document_terms, has_code, query_terms, term_id
+from harrier_core.lexical import (
+    _IDS,
+    _TERMS,
+    Terms,
+    _Remembered,
+    _spelled,
+    document_terms,
+    has_code,
+    query_terms,
+    term_id,
+)
 
 
 def spelled(text: str) -> set[str]:
@@ -42,6 +52,11 @@ def spelled(text: str) -> set[str]:
         ("น้ำ", {unicodedata.normalize("NFKC", "น้ำ")}),
         ("東京2020", {"東京", "2020"}),
         ("GPT-4のAPI", {"gpt", "4", "の", "api"}),
+        ("猫が好き", {"猫が", "が好", "好き", "猫", "好"}),
+        ("葛\U000e0100飾", {"葛飾"}),
+        ("(Bread),", {"bread"}),
+        ("don’t", {"don", "t", "dont"}),
+        ("Sili\u00adcon", {"sili", "con", "silicon"}),
         ("---", set()),
         ("", set()),
         ("①", {"1"}),
@@ -120,18 +135,56 @@ def test_codes_weigh_more_in_a_query() -> None:
     assert weights[term_id("restart")] == weights[term_id("resta*")] == 1
 
 
+def test_marks_without_end() -> None:
+    """A letter keeps thirty of them, so that nobody can make a text that takes minutes."""
+    marks = "\u0301\u0316"
+    assert spelled(f"क{marks * 20}ख") == spelled(f"क{marks * 15}ख") != spelled(f"क{marks * 14}ख")
+    assert spelled("\u0301" * 40 + "a") == {"a"}
+    assert len(document_terms(f"a{marks * 200_000}").ids) == 1  # half a minute and more, were they brought into order
+
+
+def test_only_short_tokens_and_terms_are_remembered() -> None:
+    """And no more of them than there is room for."""
+    document_terms("x" * 1000 + " y1-" * 9 + "z" * 40)
+    assert max(map(len, [*_TERMS, *_IDS])) <= 32
+    remembered = _Remembered(len)
+    for number in range(70_000):
+        assert remembered[str(number)] == len(str(number))
+    assert 0 < len(remembered) <= 65_536
+
+
 def test_nothing_to_find() -> None:
     assert not document_terms("--- …")
     assert query_terms("") == Terms()
 
 
-@pytest.mark.parametrize("text", ["what is KB5034441", "v1.2.3", "error 10042", "AB-1234/5", "0x80070005", "ISO-8859"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("what is KB5034441", "v1.2.3", "error 10042", "AB-1234/5", "0x80070005", "ISO-8859", "ｋｂ５０３４４４１"),
+        *("512GB", "R1C1", "UTF-8", "ДНЕЙ360", "2024-01-15", "KB5034441とは", "PostgreSQL 13.4", "a52-1", "1042ab"),
+    ],
+)
 def test_codes(text: str) -> None:
     assert has_code(text)
 
 
 @pytest.mark.parametrize(
-    "text", ["how do vaccines work", "in 1984", "", "5 apples", "well-known fact", "word " * 40 + "x1y"]
+    "text",
+    [
+        *("how do vaccines work", "in 1984", "", "5 apples", "well-known fact", "word " * 40 + "x1y"),
+        *(
+            "the 20th century",
+            "1990s music",
+            "3D charts",
+            "a 30-day trial",
+            "open 24/7",
+            "10:30 am",
+            "2019-2020",
+            "5kg",
+        ),
+        *("2020年の東京", "第3章", "2의 제곱", "ปี2563", "$1,000", "a[1]", "16-ричные цвета"),
+    ],
 )
 def test_no_codes(text: str) -> None:
     assert not has_code(text)

@@ -30,7 +30,7 @@ def texts_encoded(server: Serving, role: str) -> float:
 
 def waiting(server: Serving) -> float:
     said = httpx.get(f"{server.url}/metrics").text
-    found = re.search(r"harrier_waiting_characters (\S+)", said)
+    found = re.search(r"(?m)^harrier_waiting_characters (\S+)$", said)
     assert found
     return float(found[1])
 
