@@ -1,0 +1,111 @@
+"""The statement that finds chunks by their words: BM25, with the rarity of each term as the table has it now.
+
+No statistics are kept. How many rows have a term is counted by the index, up to a budget; of more frequent ones
+ANALYZE knows it. Rows that have one of the rarest terms are candidates, as many terms as the budget allows, and all
+terms score them. Frequent terms alone hardly ever decide, and there are too many rows with them to look at.
+
+Row-level security hides what ANALYZE knows, and a new table has none of it: then frequent terms are counted to the
+budget, which takes longer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from harrier_pgvector.filters import Compiled
+from harrier_pgvector.schema import literal
+from harrier_pgvector.words import DIMENSIONS, asked
+
+if TYPE_CHECKING:
+    from harrier_core.lexical import Terms
+    from harrier_pgvector.schema import Table
+
+BUDGET = 5_000  # rows with the rarest terms; a table of no more is searched exactly
+_MOST = 4 * BUDGET  # rows with a term that is more frequent than that, of which any are taken
+_BYTES = 3_000  # of a row, in a table whose rows nobody has counted yet
+
+# Whether a term, or no term, is chosen depends on the rows that have it, `df`. The second part is executed only if the
+# first one finds too few: where hardly any row that has the rarest terms meets the condition, for example.
+_SEARCH = """
+    WITH asked (term, boost) AS MATERIALIZED (SELECT * FROM unnest(%s::int[], %s::float8[])),
+    estimate (n) AS MATERIALIZED (
+        SELECT sum(pg_relation_size(p.oid)::float8 * CASE WHEN p.reltuples >= 0 AND p.relpages > 0
+            THEN p.reltuples / (p.relpages * current_setting('block_size')::float8) ELSE 1 / {bytes}::float8 END)
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN LATERAL pg_partition_tree(c.oid) l ON l.isleaf JOIN pg_class p ON p.oid = coalesce(l.relid, c.oid)
+        WHERE n.nspname = %s AND c.relname = %s
+    ),
+    size (n) AS MATERIALIZED (
+        SELECT CASE WHEN estimate.n > {most}::float8 THEN estimate.n
+            ELSE (SELECT count(*) FROM (SELECT FROM {table} LIMIT 2 * {most}) AS seen)::float8 END
+        FROM estimate
+    ),
+    common (term, df) AS MATERIALIZED (
+        SELECT e.term, max(e.frequency)::float8 * (SELECT n FROM size)
+        FROM pg_stats s
+        CROSS JOIN LATERAL unnest(s.most_common_elems::text::int[], s.most_common_elem_freqs) AS e (term, frequency)
+        WHERE s.schemaname = %s AND s.tablename = %s AND s.attname = 'terms' AND (SELECT n FROM size) > {budget}::float8
+            AND e.term = ANY(ARRAY(SELECT term FROM asked))
+        GROUP BY 1
+    ),
+    counted (term, boost, df) AS MATERIALIZED (
+        SELECT asked.term, asked.boost, coalesce(common.df, (
+            SELECT count(*) FROM (
+                SELECT FROM {table} AS chunks WHERE chunks.terms @> ARRAY[asked.term] LIMIT {budget}
+            ) AS seen
+        )::float8)
+        FROM asked LEFT JOIN common USING (term)
+    ),
+    weighed (term, weight, rare) AS MATERIALIZED (
+        SELECT term, boost * ln(1 + (greatest(n, df) - df + 0.5) / (df + 0.5)), n <= {budget}::float8
+            OR sum(df) OVER rarest <= {budget}::float8 OR row_number() OVER rarest = 1
+        FROM counted CROSS JOIN size WHERE df > 0 WINDOW rarest AS (ORDER BY df, term ROWS UNBOUNDED PRECEDING)
+    ),
+    query (lex, rare, others) AS MATERIALIZED (
+        SELECT ('{{' || string_agg((term + 1)::text || ':' || weight::text, ',' ORDER BY term) || '}}/{dimensions}')
+            ::{sparse}, array_agg(term) FILTER (WHERE rare), array_agg(term) FILTER (WHERE NOT rare)
+        FROM weighed
+    ),
+    best AS MATERIALIZED (
+        SELECT {rows} FROM (
+            SELECT * FROM {table} WHERE terms && (SELECT rare FROM query) AND {where} LIMIT {most}
+        ) AS candidates ORDER BY far, record_id, number LIMIT %s
+    ),
+    few (few) AS MATERIALIZED (SELECT count(*) < %s AND (SELECT others IS NOT NULL FROM query) FROM best)
+    SELECT * FROM best
+    UNION ALL SELECT * FROM (
+        SELECT {rows} FROM (
+            SELECT * FROM {table} WHERE (SELECT few FROM few) AND terms && (SELECT others FROM query)
+                AND NOT terms && (SELECT rare FROM query) AND {where} LIMIT {most}
+        ) AS candidates ORDER BY far, record_id, number LIMIT %s
+    ) AS others ORDER BY far, record_id, number LIMIT %s"""
+_ROWS = """
+    record_id, number, text, metadata, start_at, end_at, {stored} AS stored,
+    lex {unlike} (SELECT lex FROM query) AS far"""
+
+
+def search(
+    table: Table, terms: Terms, k: int, condition: Compiled, *, with_vectors: bool
+) -> tuple[sql.Composed, list[object]]:
+    """The k that meet the condition and have the highest scores, best first, and what is bound in it."""
+    where, values = condition
+    parts: dict[str, sql.Composable] = {
+        "where": where,
+        "rows": table.format(_ROWS, stored=table.stored if with_vectors else sql.SQL("NULL::bytea")),
+        "dimensions": literal(DIMENSIONS),
+        "budget": literal(BUDGET),
+        "most": literal(_MOST),
+        "bytes": literal(_BYTES),
+    }
+    bound: list[object] = [*asked(terms), *table.names, *table.names, *values, k, k, *values, k, k]
+    return table.format(_SEARCH, **parts), bound
+
+
+def read(table: Table, after: tuple[str, int]) -> tuple[sql.Composed, list[object]]:
+    """The next chunks by their keys, with their words as they are sent, and what is bound in it."""
+    query = """
+        SELECT record_id, number, text, metadata, start_at, end_at, hash, array_send(terms), {sent}(lex) FROM {table}
+        WHERE (record_id, number) > (%s::text, %s::int) ORDER BY record_id, number LIMIT 500"""
+    return table.format(query, sent=table.of_extension("sparsevec_send")), [*after]
