@@ -23,18 +23,22 @@ if TYPE_CHECKING:
     from harrier_pgvector.schema import Table
 
 BUDGET = 5_000  # rows with the rarest terms; a table of no more is searched exactly
-_MOST = 4 * BUDGET  # rows with a term that is more frequent than that, of which any are taken
+_MOST = 4 * BUDGET  # rows that are looked at where the budget does not do
 _BYTES = 3_000  # of a row, in a table whose rows nobody has counted yet
 
-# Whether a term, or no term, is chosen depends on the rows that have it, `df`. The second part is executed only if the
-# first one finds too few: where hardly any row that has the rarest terms meets the condition, for example.
+# The second part is executed only if the first one finds too few: where hardly any row with the rarest terms meets the
+# condition, or where hardly any has them. It looks at rows with other terms: with a condition at rows with any, without
+# one at those with the next terms. Of a term that too many rows have, some of them are taken.
 _SEARCH = """
     WITH asked (term, boost) AS MATERIALIZED (SELECT * FROM unnest(%s::int[], %s::float8[])),
     estimate (n) AS MATERIALIZED (
-        SELECT sum(pg_relation_size(p.oid)::float8 * CASE WHEN p.reltuples >= 0 AND p.relpages > 0
-            THEN p.reltuples / (p.relpages * current_setting('block_size')::float8) ELSE 1 / {bytes}::float8 END)
+        SELECT sum((
+            SELECT pg_relation_size(p.oid)::float8 * CASE WHEN p.reltuples >= 0 AND p.relpages > 0
+                THEN p.reltuples / (p.relpages * current_setting('block_size')::float8) ELSE 1 / {bytes}::float8 END
+            FROM pg_class p WHERE p.oid = coalesce(l.relid, c.oid)
+        ))
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        LEFT JOIN LATERAL pg_partition_tree(c.oid) l ON l.isleaf JOIN pg_class p ON p.oid = coalesce(l.relid, c.oid)
+        LEFT JOIN LATERAL pg_partition_tree(c.oid) l ON l.isleaf
         WHERE n.nspname = %s AND c.relname = %s
     ),
     size (n) AS MATERIALIZED (
@@ -58,27 +62,35 @@ _SEARCH = """
         )::float8)
         FROM asked LEFT JOIN common USING (term)
     ),
-    weighed (term, weight, rare) AS MATERIALIZED (
+    weighed (term, weight, rare, upto) AS MATERIALIZED (
         SELECT term, boost * ln(1 + (greatest(n, df) - df + 0.5) / (df + 0.5)), n <= {budget}::float8
-            OR sum(df) OVER rarest <= {budget}::float8 OR row_number() OVER rarest = 1
+            OR sum(df) OVER rarest <= {budget}::float8 OR row_number() OVER rarest = 1, sum(df) OVER rarest
         FROM counted CROSS JOIN size WHERE df > 0 WINDOW rarest AS (ORDER BY df, term ROWS UNBOUNDED PRECEDING)
     ),
-    query (lex, rare, others) AS MATERIALIZED (
+    other (term, upto) AS MATERIALIZED (
+        SELECT term, upto FROM (
+            SELECT term, upto, row_number() OVER (ORDER BY upto) = 1 OR upto <= {most}::float8 OR {all} FROM weighed
+            WHERE NOT rare
+        ) AS ranked (term, upto, near) WHERE near
+    ),
+    query (lex, rare, others, most, more) AS MATERIALIZED (
         SELECT ('{{' || string_agg((term + 1)::text || ':' || weight::text, ',' ORDER BY term) || '}}/{dimensions}')
-            ::{sparse}, array_agg(term) FILTER (WHERE rare), array_agg(term) FILTER (WHERE NOT rare)
+            ::{sparse}, array_agg(term) FILTER (WHERE rare), ARRAY(SELECT term FROM other),
+            CASE WHEN {all} OR max(upto) FILTER (WHERE rare) <= {most}::float8 THEN {most} ELSE {budget} END,
+            CASE WHEN {all} OR (SELECT max(upto) FROM other) <= {most}::float8 THEN {most} ELSE {budget} END
         FROM weighed
     ),
     best AS MATERIALIZED (
         SELECT {rows} FROM (
-            SELECT * FROM {table} WHERE terms && (SELECT rare FROM query) AND {where} LIMIT {most}
+            SELECT * FROM {table} WHERE terms && (SELECT rare FROM query) AND {where} LIMIT (SELECT most FROM query)
         ) AS candidates ORDER BY far, record_id, number LIMIT %s
     ),
-    few (few) AS MATERIALIZED (SELECT count(*) < %s AND (SELECT others IS NOT NULL FROM query) FROM best)
+    few (few) AS MATERIALIZED (SELECT count(*) < %s AND EXISTS (SELECT FROM other) FROM best)
     SELECT * FROM best
     UNION ALL SELECT * FROM (
         SELECT {rows} FROM (
-            SELECT * FROM {table} WHERE (SELECT few FROM few) AND terms && (SELECT others FROM query)
-                AND NOT terms && (SELECT rare FROM query) AND {where} LIMIT {most}
+            SELECT * FROM {table} WHERE (SELECT few FROM few) AND {one_of_others}
+                AND NOT terms && (SELECT rare FROM query) AND {where} LIMIT (SELECT more FROM query)
         ) AS candidates ORDER BY far, record_id, number LIMIT %s
     ) AS others ORDER BY far, record_id, number LIMIT %s"""
 _ROWS = """
@@ -86,13 +98,23 @@ _ROWS = """
     lex {unlike} (SELECT lex FROM query) AS far"""
 
 
+# Rows with frequent terms: by the index on terms, or, where one on metadata finds fewer, not by that.
+_BY_TERM = "terms && (SELECT others FROM query)"
+_TESTED = f"({_BY_TERM}) IS TRUE"
+
+
 def search(
-    table: Table, terms: Terms, k: int, condition: Compiled, *, with_vectors: bool
+    table: Table, terms: Terms, k: int, condition: Compiled | None, *, served: bool, with_vectors: bool
 ) -> tuple[sql.Composed, list[object]]:
-    """The k that meet the condition and have the highest scores, best first, and what is bound in it."""
-    where, values = condition
+    """The k that meet the condition and have the highest scores, best first, and what is bound in it.
+
+    served: indexes find the rows that meet the condition.
+    """
+    where, values = condition or (sql.SQL("true"), [])
     parts: dict[str, sql.Composable] = {
         "where": where,
+        "all": sql.SQL("true" if condition else "false"),
+        "one_of_others": sql.SQL(_TESTED if served else _BY_TERM),
         "rows": table.format(_ROWS, stored=table.stored if with_vectors else sql.SQL("NULL::bytea")),
         "dimensions": literal(DIMENSIONS),
         "budget": literal(BUDGET),

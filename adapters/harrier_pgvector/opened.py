@@ -159,9 +159,9 @@ class OpenTable:
         def request(opened: Opened) -> Request:
             if not opened.has_words:
                 raise StoreUnsuitable(opened.words_problem)
-            condition = compile_where(search.where, opened.typed)
-            options = {"with_vectors": search.with_vectors}
-            table = opened.table
+            table, where = opened.table, search.where
+            condition = None if where is None else compile_where(where, opened.typed)
+            options = {"served": opened.serves(where), "with_vectors": search.with_vectors}
             queries = (by_word.search(table, search.terms[at], search.k, condition, **options) for at in asked)
             near, settings = _near(opened, search.near) if search.near else ([], {})
             return [*((*query, False) for query in queries), *near], _UNPLANNED | settings
@@ -313,7 +313,13 @@ def _settings(opened: Opened, search: Search) -> dict[str, str]:
     """What a search by an index wants."""
     width = opened.table.width(search.k, search.ef)
     settings = {"hnsw.ef_search": str(width)} | _UNPLANNED
-    return settings | ({"hnsw.iterative_scan": "strict_order"} if opened.iterative else {})
+    if not opened.iterative:
+        return settings
+    settings["hnsw.iterative_scan"] = "strict_order"
+    most = opened.table.most_scanned(search.k)
+    if most is not None and opened.serves(search.where):
+        settings["hnsw.max_scan_tuples"] = str(most)
+    return settings
 
 
 def _match(row: Sequence[Any], opened: Opened) -> Match:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from psycopg import Connection, errors
 
 from harrier_core.errors import SettingError, SpaceError, StoreMissing, StoreUnsuitable, StoreWarning, WrongSpace
+from harrier_core.filters import Condition
 from harrier_core.indexes import Hnsw
 from harrier_core.lexical import VERSION
 from harrier_core.space import EmbeddingSpace
@@ -18,7 +19,7 @@ from harrier_pgvector.catalogs import EXTENSION, LOOK_UP
 from harrier_pgvector.rows import Precision
 from harrier_pgvector.schema import COLUMNS, LAYOUT, Table
 from harrier_pgvector.session import ask, transaction
-from harrier_pgvector.typed import Key, Typed, keys_in
+from harrier_pgvector.typed import Key, Typed, is_served, keys_in
 from harrier_pgvector.words import are_there, problem, version_in
 
 _NEEDED, _ITERATIVE, _SOUND = (0, 7, 0), (0, 8, 0), (0, 8, 4)  # halfvec; iterative scans; no damaged HNSW
@@ -76,6 +77,10 @@ class Opened:
     def is_indexed(self) -> bool:
         """Return whether searches have an index."""
         return self.found.is_indexed
+
+    def serves(self, condition: Condition | None) -> bool:
+        """Return whether indexes find all rows that meet a condition."""
+        return is_served(condition, self.typed, by_containment=self.found.by_containment)
 
     @property
     def has_words(self) -> bool:

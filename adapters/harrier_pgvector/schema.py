@@ -51,6 +51,9 @@ _MOST_INDEXED = {"halfvec": 4_000, "vector": 2_000}
 # A recall above 0.99 wants a list of at least a hundred; pgvector allows a thousand.
 _LEAST_WIDTH, _MOST_WIDTH = 100, 1_000
 
+# Rows, and rows for each of the k that are looked for, that an index compares before those that meet a condition are.
+_LEAST_SCANNED, _SCANNED = 1_000, 40
+
 # One of many ids, which `ids` makes into one value. Of a list of them the planner thinks that each may be a
 # two-hundredth of a table that has no statistics yet, and reads the table whole, once for a thousand ids of a load.
 ANY_OF = sql.SQL("ANY(ARRAY(SELECT jsonb_array_elements_text(%s::jsonb)))")
@@ -332,6 +335,14 @@ class Table:
             FROM unnest(%b::text[], %b::int[], %b::text[], %b::{sparse}[]) AS new (record_id, number, terms, lex)
             WHERE old.record_id = new.record_id AND old.number = new.number"""
         return self.format(fill), [*key_columns(chunks), *words_columns(chunks, self.words)]
+
+    def most_scanned(self, k: int) -> int | None:
+        """How many rows an index looks at before it gives up, where a condition has an index too; None: its default.
+
+        The fewer rows meet the condition, the longer it would look for k of them, and the sooner they are all compared.
+        By signs more than k are looked for, and an index that gave up early would return some that are not the nearest.
+        """
+        return None if self._by_sign else max(_LEAST_SCANNED, _SCANNED * k)
 
     def width(self, k: int, ef: int | None = None) -> int:
         """How many an index keeps in sight while it looks for k; ef: as many as the caller wants."""

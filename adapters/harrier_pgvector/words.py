@@ -41,8 +41,11 @@ def words_of(text: str) -> Words:
         ids, weights = ids[kept], weights[kept]
     order = np.argsort(ids)
     stored, weights = ids[order].astype(np.int32), weights[order]
-    first = np.flatnonzero(np.diff(stored, prepend=-1))  # ids that fall together are one
-    return (stored, weights) if len(first) == len(stored) else (stored[first], np.add.reduceat(weights, first))
+    new = stored[1:] != stored[:-1]
+    if new.all():
+        return stored, weights
+    first = np.flatnonzero(np.concatenate(([True], new)))  # ids that fall together are one
+    return stored[first], np.add.reduceat(weights, first)
 
 
 def asked(terms: Terms) -> tuple[list[int], list[float]]:
