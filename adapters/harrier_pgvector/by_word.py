@@ -73,24 +73,25 @@ _SEARCH = """
             WHERE NOT rare
         ) AS ranked (term, upto, near) WHERE near
     ),
-    query (lex, rare, others, most, more) AS MATERIALIZED (
+    query (lex, rare, others, most, more, often, oftener) AS MATERIALIZED (
         SELECT ('{{' || string_agg((term + 1)::text || ':' || weight::text, ',' ORDER BY term) || '}}/{dimensions}')
             ::{sparse}, array_agg(term) FILTER (WHERE rare), ARRAY(SELECT term FROM other),
             CASE WHEN {all} OR max(upto) FILTER (WHERE rare) <= {most}::float8 THEN {most} ELSE {budget} END,
-            CASE WHEN {all} OR (SELECT max(upto) FROM other) <= {most}::float8 THEN {most} ELSE {budget} END
+            CASE WHEN {all} OR (SELECT max(upto) FROM other) <= {most}::float8 THEN {most} ELSE {budget} END,
+            max(upto) FILTER (WHERE rare) > greatest({most}::float8, (SELECT n FROM size) / 2),
+            (SELECT max(upto) FROM other) > greatest({most}::float8, (SELECT n FROM size) / 2)
         FROM weighed
     ),
     best AS MATERIALIZED (
         SELECT {rows} FROM (
-            SELECT * FROM {table} WHERE terms && (SELECT rare FROM query) AND {where} LIMIT (SELECT most FROM query)
+            {by_rare} LIMIT (SELECT most FROM query)
         ) AS candidates ORDER BY far, record_id, number LIMIT %s
     ),
     few (few) AS MATERIALIZED (SELECT count(*) < %s AND EXISTS (SELECT FROM other) FROM best)
     SELECT * FROM best
     UNION ALL SELECT * FROM (
         SELECT {rows} FROM (
-            SELECT * FROM {table} WHERE (SELECT few FROM few) AND {one_of_others}
-                AND NOT terms && (SELECT rare FROM query) AND {where} LIMIT (SELECT more FROM query)
+            {by_others} LIMIT (SELECT more FROM query)
         ) AS candidates ORDER BY far, record_id, number LIMIT %s
     ) AS others ORDER BY far, record_id, number LIMIT %s"""
 _ROWS = """
@@ -98,9 +99,16 @@ _ROWS = """
     lex {unlike} (SELECT lex FROM query) AS far"""
 
 
-# Rows with frequent terms: by the index on terms, or, where one on metadata finds fewer, not by that.
-_BY_TERM = "terms && (SELECT others FROM query)"
-_TESTED = f"({_BY_TERM}) IS TRUE"
+# Rows that have one of some terms. Without a condition, those with a term that half of the table has are found sooner
+# without an index; with one that indexes serve, its rows are fewer than those with frequent terms.
+_INDEXED = "SELECT * FROM {table} WHERE {only} AND terms && (SELECT {terms} FROM query) AND {where}"
+_TESTED = "SELECT * FROM {table} WHERE {only} AND (terms && (SELECT {terms} FROM query)) IS TRUE AND {where}"
+_EITHER = """
+    SELECT * FROM {table} WHERE {only} AND (SELECT NOT {often} FROM query) AND terms && (SELECT {terms} FROM query)
+    UNION ALL
+    SELECT * FROM {table}
+    WHERE {only} AND (SELECT {often} FROM query) AND (terms && (SELECT {terms} FROM query)) IS TRUE"""
+_IF_FEW = "(SELECT few FROM few) AND NOT terms && (SELECT rare FROM query)"
 
 
 def search(
@@ -108,13 +116,16 @@ def search(
 ) -> tuple[sql.Composed, list[object]]:
     """The k that meet the condition and have the highest scores, best first, and what is bound in it.
 
-    served: indexes find the rows that meet the condition.
+    served: indexes find the rows that meet the condition, and no others.
     """
     where, values = condition or (sql.SQL("true"), [])
+    by_rare, by_others = (_INDEXED, _TESTED if served else _INDEXED) if condition else (_EITHER, _EITHER)
+    rare = {"only": sql.SQL("true"), "terms": sql.SQL("rare"), "often": sql.SQL("often")}
+    others = {"only": sql.SQL(_IF_FEW), "terms": sql.SQL("others"), "often": sql.SQL("oftener")}
     parts: dict[str, sql.Composable] = {
-        "where": where,
         "all": sql.SQL("true" if condition else "false"),
-        "one_of_others": sql.SQL(_TESTED if served else _BY_TERM),
+        "by_rare": table.format(by_rare, where=where, **rare),
+        "by_others": table.format(by_others, where=where, **others),
         "rows": table.format(_ROWS, stored=table.stored if with_vectors else sql.SQL("NULL::bytea")),
         "dimensions": literal(DIMENSIONS),
         "budget": literal(BUDGET),

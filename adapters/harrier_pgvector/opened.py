@@ -164,7 +164,7 @@ class OpenTable:
             options = {"served": opened.serves(where), "with_vectors": search.with_vectors}
             queries = (by_word.search(table, search.terms[at], search.k, condition, **options) for at in asked)
             near, settings = _near(opened, search.near) if search.near else ([], {})
-            return [*((*query, False) for query in queries), *near], _UNPLANNED | settings
+            return [*((*query, False) for query in queries), *near], _BY_WORD | settings
 
         if not asked and search.near is None:
             return [([], []) for _ in search.terms]
@@ -299,6 +299,7 @@ def _one(opened: Opened, text: LiteralString, bound: list[Any]) -> Request:
 # The planner counts what is hardly ever executed, such as the comparison of all rows, and would compile it and start
 # workers.
 _UNPLANNED = {"jit": "off", "max_parallel_workers_per_gather": "0"}
+_BY_WORD = _UNPLANNED | {"synchronize_seqscans": "off"}  # which would begin anywhere, and find something else each time
 
 
 def _near(opened: Opened, search: Search) -> Request:

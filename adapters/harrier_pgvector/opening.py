@@ -79,7 +79,7 @@ class Opened:
         return self.found.is_indexed
 
     def serves(self, condition: Condition | None) -> bool:
-        """Return whether indexes find all rows that meet a condition."""
+        """Return whether indexes find the rows that meet a condition, and no others."""
         return is_served(condition, self.typed, by_containment=self.found.by_containment)
 
     @property

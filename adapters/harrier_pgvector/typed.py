@@ -107,13 +107,13 @@ def compile_where(condition: Condition | None, typed: Typed) -> Compiled:
 
 
 def is_served(condition: Condition | None, typed: Typed, *, by_containment: bool) -> bool:
-    """Return whether indexes find all rows that meet a condition, so that not all rows need be looked at.
+    """Return whether indexes find the rows that meet a condition, and no others.
 
     by_containment: there is one that serves equality.
     """
     match condition:
         case All(parts):
-            return any(is_served(part, typed, by_containment=by_containment) for part in parts)
+            return bool(parts) and all(is_served(part, typed, by_containment=by_containment) for part in parts)
         case AnyOf(parts):
             own = (is_served(part, typed, by_containment=by_containment) for part in parts)
             return 0 < len(parts) <= _MOST and all(own)
