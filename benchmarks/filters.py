@@ -85,7 +85,7 @@ def compare(opened: OpenTable, queries: Any, field: str) -> None:
     for number, query in enumerate([queries[0], *queries]):  # the first round is not counted
         best: set[str] = set()
         for name in ("exact", "kit", "unbounded"):
-            Table.most_scanned = bounded if name == "kit" else unbounded  # type: ignore[method-assign]
+            Table.most_scanned = bounded if name == "kit" else unbounded  # type: ignore[method-assign, assignment]
             begin = time.perf_counter()
             [matches] = opened.search(Search(query[None], K, where, exact=name == "exact"))
             if number:

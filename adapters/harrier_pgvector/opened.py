@@ -95,7 +95,7 @@ class OpenTable:
     def delete_on(self, connection: Connection[Any], record_ids: Sequence[str]) -> int:
         """Do the same on a connection of the caller's, as part of its transaction if there is one."""
         with as_ours(connection):
-            return self._hold(connection, lambda writing: writing.delete(record_ids), current=False)
+            return self._hold(connection, lambda writing: writing.delete(record_ids), adds=False)
 
     def build_indexes(self) -> None:
         """Build the indexes that are missing, which takes a fraction of the time that a load into them would.
@@ -262,19 +262,22 @@ class OpenTable:
             self._opened = self._look_again(connection)
         raise self._replaced()
 
-    def _hold(self, connection: Connection[Any], work: Callable[[Writing], T], *, current: bool = True) -> T:
-        """Write in a transaction that keeps the table under its name; if it was replaced, open what is there."""
+    def _hold(self, connection: Connection[Any], work: Callable[[Writing], T], *, adds: bool = True) -> T:
+        """Write in a transaction that keeps the table under its name; if it was replaced, open what is there.
+
+        adds: chunks are written, and not only removed.
+        """
         for _ in range(_ATTEMPTS):
             opened = self._opened
             lock: Statement = (sql.SQL(LOCK).format(table=opened.table.name), [], False)
-            with suppress(_ReplacedError), transaction(connection, current=current):
+            with suppress(_ReplacedError), transaction(connection, current=adds):
                 try:
                     _, look = ask_each(connection, [lock, self._look])
                 except errors.UndefinedTable:
                     raise _ReplacedError from None
                 if not opened.was(look.fetchall()):
                     raise _ReplacedError
-                if opened.table.words is not None and opened.words_version not in (None, VERSION):
+                if adds and opened.table.words is not None and opened.words_version not in (None, VERSION):
                     raise StoreUnsuitable(opened.words_problem)  # of two versions nobody could tell which row has which
                 return work(Writing(connection, opened.table, str(self._name)))
             self._opened = self._look_again(connection)

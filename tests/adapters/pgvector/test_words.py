@@ -156,6 +156,7 @@ def test_words_of_another_version(database: str, execute: Execute) -> None:
             with pytest.raises(StoreUnsuitable, match=cure):
                 fill(store, [Record("new", "new")])
             assert len(opened.search(Search(np.eye(1, 4, dtype=np.float32), 3))[0]) == 3
+            assert opened.delete([f"r{version}"]) == 1
             if version > VERSION:
                 with pytest.raises(StoreUnsuitable, match=cure):
                     opened.add_keywords(print)
