@@ -10,17 +10,23 @@ budget, which takes longer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from psycopg import sql
 
 from harrier_pgvector.filters import Compiled
+from harrier_pgvector.near import UNPLANNED
 from harrier_pgvector.schema import literal
+from harrier_pgvector.typed import compile_where
 from harrier_pgvector.words import DIMENSIONS, asked
 
 if TYPE_CHECKING:
     from harrier_core.lexical import Terms
+    from harrier_core.query import WordSearch
+    from harrier_pgvector.opening import Opened
     from harrier_pgvector.schema import Table
+    from harrier_pgvector.session import Request
 
 BUDGET = 5_000  # rows with the rarest terms; a table of no more is searched exactly
 _MOST = 4 * BUDGET  # rows that are looked at where the budget does not do
@@ -111,7 +117,20 @@ _EITHER = """
 _IF_FEW = "(SELECT few FROM few) AND NOT terms && (SELECT rare FROM query)"
 
 
-def search(
+# Else a scan would begin anywhere, and find something else each time.
+_SETTINGS = UNPLANNED | {"synchronize_seqscans": "off"}
+
+
+def request(opened: Opened, search: WordSearch, asked: Sequence[int]) -> Request:
+    """What is asked for some of the queries, and the settings for it."""
+    where = search.where
+    condition = None if where is None else compile_where(where, opened.typed)
+    options = {"served": opened.serves(where), "with_vectors": search.with_vectors}
+    queries = (statement(opened.table, search.terms[at], search.k, condition, **options) for at in asked)
+    return [(*query, False) for query in queries], dict(_SETTINGS)
+
+
+def statement(
     table: Table, terms: Terms, k: int, condition: Compiled | None, *, served: bool, with_vectors: bool
 ) -> tuple[sql.Composed, list[object]]:
     """The k that meet the condition and have the highest scores, best first, and what is bound in it.

@@ -17,7 +17,7 @@ from harrier_core.query import Search, WordSearch
 from harrier_core.records import Chunk, Match
 from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Hashes, Lists, Stored, Write, Written
-from harrier_pgvector import adding, by_word
+from harrier_pgvector import adding, by_word, near
 from harrier_pgvector.building import build, is_small
 from harrier_pgvector.catalogs import LOOK_UP
 from harrier_pgvector.connections import Connections
@@ -25,15 +25,13 @@ from harrier_pgvector.failures import UNTRANSLATABLE
 from harrier_pgvector.opening import Opened, TableName
 from harrier_pgvector.rows import differ, vector_of
 from harrier_pgvector.schema import ANY_OF, LOCK, ids
-from harrier_pgvector.session import Statement, as_ours, ask_each, ask_then_look, transaction
+from harrier_pgvector.session import Request, Statement, as_ours, ask_each, ask_then_look, transaction
 from harrier_pgvector.typed import compile_where
 from harrier_pgvector.writing import HASHES, Writing, by_record
 
 T = TypeVar("T")
 
 _ATTEMPTS = 5  # at a table that is replaced again and again
-
-Request = tuple[list[Statement], dict[str, str]]  # statements, and settings for them
 
 
 class _ReplacedError(Exception):
@@ -137,7 +135,7 @@ class OpenTable:
         pgvector's index keeps up to 1,000 candidates in sight: a larger `ef` is 1,000, and one below k is k.
         """
         found, opened = self._connections.run(
-            lambda connection: self._ask(connection, lambda opened: _near(opened, search))
+            lambda connection: self._ask(connection, lambda opened: near.request(opened, search))
         )
         return [[_match(row, opened) for row in cursor.fetchall()] for cursor in found]
 
@@ -159,21 +157,18 @@ class OpenTable:
         def request(opened: Opened) -> Request:
             if not opened.has_words:
                 raise StoreUnsuitable(opened.words_problem)
-            table, where = opened.table, search.where
-            condition = None if where is None else compile_where(where, opened.typed)
-            options = {"served": opened.serves(where), "with_vectors": search.with_vectors}
-            queries = (by_word.search(table, search.terms[at], search.k, condition, **options) for at in asked)
-            near, settings = _near(opened, search.near) if search.near else ([], {})
-            return [*((*query, False) for query in queries), *near], _BY_WORD | settings
+            by_words, settings = by_word.request(opened, search, asked)
+            by_vectors, others = near.request(opened, search.near) if search.near else ([], {})
+            return [*by_words, *by_vectors], settings | others
 
         if not asked and search.near is None:
             return [([], []) for _ in search.terms]
         found, opened = self._connections.run(lambda connection: self._ask(connection, request))
         words = dict(zip(asked, found, strict=False))
-        near = found[len(asked) :] if search.near else [None] * len(search.terms)
+        vectors = found[len(asked) :] if search.near else [None] * len(search.terms)
         return [
             (_scored(words.get(at), opened), [_match(row, opened) for row in cursor.fetchall()] if cursor else [])
-            for at, cursor in enumerate(near)
+            for at, cursor in enumerate(vectors)
         ]
 
     def add_keywords(self, tell: Callable[[int], None]) -> None:
@@ -297,33 +292,6 @@ class OpenTable:
 def _one(opened: Opened, text: LiteralString, bound: list[Any]) -> Request:
     query = sql.SQL(text).format(table=opened.table.name, any_of=ANY_OF)
     return [(query, bound, True)], {}
-
-
-# The planner counts what is hardly ever executed, such as the comparison of all rows, and would compile it and start
-# workers.
-_UNPLANNED = {"jit": "off", "max_parallel_workers_per_gather": "0"}
-_BY_WORD = _UNPLANNED | {"synchronize_seqscans": "off"}  # which would begin anywhere, and find something else each time
-
-
-def _near(opened: Opened, search: Search) -> Request:
-    condition = compile_where(search.where, opened.typed)
-    exact = search.exact or not opened.is_indexed
-    options = {"exact": exact, "with_vectors": search.with_vectors}
-    queries = (opened.table.search(each, search.k, condition, **options) for each in search.vectors)
-    return [(*query, False) for query in queries], {} if exact else _settings(opened, search)
-
-
-def _settings(opened: Opened, search: Search) -> dict[str, str]:
-    """What a search by an index wants."""
-    width = opened.table.width(search.k, search.ef)
-    settings = {"hnsw.ef_search": str(width)} | _UNPLANNED
-    if not opened.iterative:
-        return settings
-    settings["hnsw.iterative_scan"] = "strict_order"
-    most = opened.table.most_scanned(search.k)
-    if most is not None and opened.serves(search.where):
-        settings["hnsw.max_scan_tuples"] = str(most)
-    return settings
 
 
 def _match(row: Sequence[Any], opened: Opened) -> Match:

@@ -48,12 +48,6 @@ _MOST_INLINE_BYTES = 7_800
 _MOST_INDEXED = {"halfvec": 4_000, "vector": 2_000}
 
 
-# A recall above 0.99 wants a list of at least a hundred; pgvector allows a thousand.
-_LEAST_WIDTH, _MOST_WIDTH = 100, 1_000
-
-# Rows, and rows for each of the k that are looked for, that an index compares before those that meet a condition are.
-_LEAST_SCANNED, _SCANNED = 1_000, 40
-
 # One of many ids, which `ids` makes into one value. Of a list of them the planner thinks that each may be a
 # two-hundredth of a table that has no statistics yet, and reads the table whole, once for a thousand ids of a load.
 ANY_OF = sql.SQL("ANY(ARRAY(SELECT jsonb_array_elements_text(%s::jsonb)))")
@@ -67,20 +61,6 @@ VIEW_STAMP = f"{STAMP}the chunks for langchain-postgres"
 
 # Held until the end of a transaction, it keeps the table under its name; writers do not wait for each other.
 LOCK = "LOCK TABLE {table} IN ROW EXCLUSIVE MODE"
-
-# The rows of a search. No index has the sum, so that none is used for the order of all.
-_ROWS = "record_id, number, text, metadata, start_at, end_at, {stored} AS stored, {far} AS far"
-_NEAR = "SELECT {rows} FROM {table} WHERE {where} ORDER BY {far} LIMIT %s"
-_NEAR_BY_SIGN = """
-    SELECT {rows} FROM (
-        SELECT * FROM {table} WHERE {where}
-        ORDER BY {signs_of}(embedding)::{bits} {differing} {signs_of}(%s::{type})::{bits} LIMIT %s
-    ) AS candidates ORDER BY far LIMIT %s"""
-_ALL = "SELECT {rows} FROM {table} WHERE {gate} AND {where} ORDER BY {far} + 0::float8 LIMIT %s"
-_NEAR_OR_ALL = """
-    WITH near AS MATERIALIZED ({near}), enough (enough) AS MATERIALIZED (SELECT count(*) >= %s FROM near)
-    SELECT * FROM near WHERE (SELECT enough FROM enough)
-    UNION ALL SELECT * FROM ({otherwise}) AS found ORDER BY far"""
 
 
 def stamp(space: EmbeddingSpace) -> str:
@@ -144,7 +124,7 @@ class Table:
         self._extension = extension
         self._oid = oid
         self.words = words
-        self._by_sign = dimensions > _MOST_INDEXED[precision]
+        self.by_sign = dimensions > _MOST_INDEXED[precision]
         self._inline = dimensions * (2 if precision == "halfvec" else 4) + 8 <= _MOST_INLINE_BYTES
 
     @property
@@ -159,10 +139,10 @@ class Table:
             "vector": self.of_extension(self.precision),
             "sparse": self.of_extension("sparsevec"),
             "lex": sql.SQL("{}({})").format(self.of_extension("sparsevec"), literal(DIMENSIONS)),
-            "unlike": self._operator("<#>"),
+            "unlike": self.operator("<#>"),
             "bits": sql.SQL("bit({})").format(literal(self.dimensions)),
             "signs_of": self.of_extension("binary_quantize"),
-            "distance": self._operator("<=>"),
+            "distance": self.operator("<=>"),
         }
         return sql.SQL(text).format(table=self.name, **own, **more)
 
@@ -170,7 +150,8 @@ class Table:
         """What the extension calls so."""
         return Name(self._extension, name)
 
-    def _operator(self, name: LiteralString) -> sql.Composed:
+    def operator(self, name: LiteralString) -> sql.Composed:
+        """Return SQL for an operator of the extension's."""
         return sql.SQL("OPERATOR({}.{})").format(Name(self._extension), sql.SQL(name))
 
     def create(self, space: EmbeddingSpace) -> list[sql.Composed]:
@@ -231,7 +212,7 @@ class Table:
 
     def indexes(self, hnsw: Hnsw | None = None) -> dict[tuple[str, str | None], sql.Composed]:
         """What makes searches fast, by the access method and the column of each index."""
-        if self._by_sign:
+        if self.by_sign:
             signs = "CREATE INDEX ON {table} USING hnsw (({signs_of}(embedding)::{bits}) {operators}){settings}"
             nearest = self.format(signs, operators=self.of_extension("bit_hamming_ops"), settings=settings(hnsw))
         else:
@@ -247,35 +228,7 @@ class Table:
     @property
     def nearest(self) -> tuple[str, str | None]:
         """The access method and the column of the index that finds near vectors."""
-        return "hnsw", None if self._by_sign else "embedding"
-
-    def search(
-        self, vector: NDArray[np.float32], k: int, condition: Compiled, *, exact: bool, with_vectors: bool
-    ) -> tuple[sql.Composed, list[object]]:
-        """The k nearest that meet the condition, nearest first, and what is bound in it.
-
-        An index may give up before it has found k. Then all rows are compared, which is decided in the same statement:
-        a part whose condition is false before any row was read is not executed.
-        """
-        where, values = condition
-        written = "[" + ",".join(map(str, vector)) + "]"  # each in the shortest form that float32 has
-        stored = self.stored if with_vectors else sql.SQL("NULL::bytea")
-        far = self.format("(embedding {distance} %s::{type})")
-        parts: dict[str, sql.Composable] = {
-            "where": where,
-            "far": far,
-            "rows": sql.SQL(_ROWS).format(stored=stored, far=far),
-        }
-        of_all: list[object] = [written, *values, written, k]
-        if exact:
-            return self.format(_ALL, gate=sql.SQL("true"), **parts), of_all
-        if self._by_sign:
-            near = self.format(_NEAR_BY_SIGN, differing=self._operator("<~>"), **parts)
-            bound: list[object] = [written, *values, written, _candidates(k), k]
-        else:
-            near, bound = self.format(_NEAR, **parts), of_all
-        otherwise = self.format(_ALL, gate=sql.SQL("NOT (SELECT enough FROM enough)"), **parts)
-        return self.format(_NEAR_OR_ALL, near=near, otherwise=otherwise), [*bound, k, *of_all]
+        return "hnsw", None if self.by_sign else "embedding"
 
     @property
     def stored(self) -> sql.Composable:
@@ -335,21 +288,3 @@ class Table:
             FROM unnest(%b::text[], %b::int[], %b::text[], %b::{sparse}[]) AS new (record_id, number, terms, lex)
             WHERE old.record_id = new.record_id AND old.number = new.number"""
         return self.format(fill), [*key_columns(chunks), *words_columns(chunks, self.words)]
-
-    def most_scanned(self, k: int) -> int | None:
-        """How many rows an index looks at before it gives up, where a condition has an index too; None: its default.
-
-        The fewer rows meet the condition, the longer it would look for k of them, and the sooner they are all compared.
-        By signs more than k are looked for, and an index that gave up early would return some that are not the nearest.
-        """
-        return None if self._by_sign else max(_LEAST_SCANNED, _SCANNED * k)
-
-    def width(self, k: int, ef: int | None = None) -> int:
-        """How many an index keeps in sight while it looks for k; ef: as many as the caller wants."""
-        wanted = _candidates(k) if self._by_sign else 2 * k
-        return min(max(_LEAST_WIDTH, wanted) if ef is None else max(ef, k), _MOST_WIDTH)
-
-
-def _candidates(k: int) -> int:
-    """How many are found by their signs and ranked by their vectors."""
-    return max(100, 10 * k)

@@ -11,7 +11,7 @@ import numpy as np
 import psycopg
 import pytest
 from databases import NewDatabase
-from harrier_pgvector import PgVectorStore
+from harrier_pgvector import PgVectorStore, near
 from harrier_pgvector.opened import OpenTable
 from harrier_pgvector.session import ask_then_look
 from harrier_pgvector.typed import Typed, compile_where, is_served, keys_in, keys_of
@@ -218,7 +218,7 @@ def plan(opened: OpenTable, where: dict[str, Any]) -> str:
     """Of the search by an index, and not of the comparison of all rows."""
     now = opened._opened
     condition = compile_where(parse(where), now.typed)
-    query, values = now.table.search(np.ones(64, np.float32), 10, condition, exact=False, with_vectors=False)
+    query, values = near.statement(now.table, np.ones(64, np.float32), 10, condition, exact=False, with_vectors=False)
     rows = opened._connections.run(lambda c: c.execute(sql.SQL("EXPLAIN ") + query, values).fetchall())
     said = "\n".join(row for (row,) in rows)
     return said[said.index("CTE near") : said.index("CTE enough")]
