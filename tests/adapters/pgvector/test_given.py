@@ -143,7 +143,7 @@ def test_an_open_table_as_python(postgres: str, table: str) -> None:
 def test_all_settings_travel() -> None:
     """Also those that came by other names."""
     store = PgVectorStore(
-        connection=URL, table_name="t", hnsw=Hnsw(8, 64), indexes={"year": "integer"}, hybrid_search=True
+        connection=URL, table_name="t", hnsw=Hnsw(8, 64), indexes={"y": "integer"}, hybrid_search=True
     )
     again = pickle.loads(pickle.dumps(store))
     assert (repr(again), again.__getstate__()) == (repr(store), store.__getstate__())
