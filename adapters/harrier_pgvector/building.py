@@ -9,8 +9,9 @@ from typing import Any
 from psycopg import Connection, errors, sql
 
 from harrier_core.errors import StoreError
+from harrier_pgvector.catalogs import BUILD_MEMORY, INDEXES, WRITERS
 from harrier_pgvector.opening import TableName
-from harrier_pgvector.schema import BUILD_MEMORY, INDEXES, WRITERS, Table, are_few
+from harrier_pgvector.schema import Table, are_few
 from harrier_pgvector.session import ask, transaction
 from harrier_pgvector.typed import create_index
 
@@ -35,7 +36,7 @@ def build(connection: Connection[Any], table: Table, name: TableName) -> None:
     if _is_written_to(connection, table):
         raise StoreError("another session is writing to it; the last of several loads builds them")
     with transaction(connection):
-        _take_time(connection)
+        take_time(connection)
         # Only those who may change the table can hold it, unlike an advisory lock.
         connection.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(table.name), [])
         ask(connection, BUILD_MEMORY, table.names, settings={"lock_timeout": _LOCK_TIMEOUT})
@@ -61,7 +62,7 @@ def _is_written_to(connection: Connection[Any], table: Table) -> bool:
     return False
 
 
-def _take_time(connection: Connection[Any]) -> None:
+def take_time(connection: Connection[Any]) -> None:
     """A build takes longer than any search, whatever the user's statements are limited to."""
     limits = ["statement_timeout"]
     if connection.info.server_version >= _TRANSACTION_TIMEOUT:

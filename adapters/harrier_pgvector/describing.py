@@ -10,8 +10,9 @@ from harrier_core.errors import SpaceError, StoreError, StoreMissing
 from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Facts
 from harrier_pgvector.building import is_small
+from harrier_pgvector.catalogs import INDEXES, SIZE
 from harrier_pgvector.opening import TableName
-from harrier_pgvector.schema import INDEXES, SIZE
+from harrier_pgvector.schema import BY_WORD
 from harrier_pgvector.session import ask
 
 # Tables whose vectors have a comment; a partition is a part of another table.
@@ -36,7 +37,8 @@ def describe(connection: Connection[Any], name: TableName) -> Facts:
         connection, sql.SQL("SELECT count(*), count(*) FILTER (WHERE number = 0) FROM {}").format(table.name), []
     )
     [size] = _row(connection, SIZE, table.names)
-    indexed = table.nearest in ask(connection, INDEXES, table.names).fetchall()
+    there = ask(connection, INDEXES, table.names).fetchall()
+    indexed = table.nearest in there
     health = "fine"
     if not is_small(connection, table):
         missing = ", ".join(repr(key[0]) for key in name.keys if key not in opened.typed.keys)
@@ -44,7 +46,11 @@ def describe(connection: Connection[Any], name: TableName) -> Facts:
             health = "its searches use no index; run an ingest to its end, which builds it"
         elif missing:
             health = f"filters on {missing} have no index of their own; run an ingest to its end, which builds it"
-    return Facts(opened.space, chunks, indexed, size, health, records)
+        elif opened.has_words and BY_WORD not in there:
+            health = "its searches by word use no index; run an ingest to its end, which builds it"
+    if table.words is not None and not opened.has_words:
+        health = opened.words_problem
+    return Facts(opened.space, chunks, indexed, size, health, records, opened.has_words)
 
 
 def tables(connection: Connection[Any]) -> list[tuple[str, str]]:

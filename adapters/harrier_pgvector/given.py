@@ -17,11 +17,12 @@ Database = str | ConnectionPool[Any] | Connections
 
 
 class Names(TypedDict, total=False):
-    """Other names for `table` and `schema`."""
+    """Other names for `table`, `schema` and `keywords`."""
 
     table_name: str
     collection_name: str
     schema_name: str
+    hybrid_search: bool
 
 
 class Aliases(Names, total=False):
@@ -32,12 +33,13 @@ class Aliases(Names, total=False):
     conninfo: str
 
 
-DEFAULTS = {"database": None, "table": TABLE, "schema": SCHEMA}
+DEFAULTS = {"database": None, "table": TABLE, "schema": SCHEMA, "keywords": False}
 
 _ADDRESS = "give one connection string, postgresql://user:password@host:5432/database"
 _ASYNC = "give the connection string; an Index has asearch, aingest and their like over it"
 _MODEL = "a store knows no model; the encoder of an Index says what the vectors are"
 _HNSW = "write hnsw=Hnsw(m=..., ef_construction=...), and ef=... in a search"
+_KEYWORDS = "write keywords=True, and mode='hybrid' in a search; words of all languages are found, without a setting"
 _INDEXES = "write indexes={'year': 'integer', 'lang': 'keyword'}"
 
 KEYWORDS = Keywords(
@@ -46,6 +48,7 @@ KEYWORDS = Keywords(
         **dict.fromkeys(("connection", "connection_string", "conninfo"), "database"),
         **dict.fromkeys(("table_name", "collection_name"), "table"),
         "schema_name": "schema",
+        "hybrid_search": "keywords",
     },
     hints={
         **dict.fromkeys(("host", "port", "user", "password", "dbname", "engine", "async_engine"), _ADDRESS),
@@ -53,6 +56,7 @@ KEYWORDS = Keywords(
         **dict.fromkeys(("embedding", "embeddings", "embedding_service", "embedding_function", "embed_model"), _MODEL),
         **dict.fromkeys(("embed_dim", "embedding_length", "embedding_dimension", "vector_size"), _MODEL),
         **dict.fromkeys(("hnsw_kwargs", "hnsw_index_creation_kwargs", "m", "ef_construction", "ef_search"), _HNSW),
+        **dict.fromkeys(("hybrid_search_config", "text_search_config", "tsv_column", "tsv_lang"), _KEYWORDS),
         **dict.fromkeys(("metadata_indexes", "indexed_metadata_keys", "metadata_columns"), _INDEXES),
         **dict.fromkeys(("distance", "distance_strategy", "vector_function"), "vectors are compared by their cosine"),
         **dict.fromkeys(("use_halfvec", "vector_type"), "write precision='float16' or precision='float32'"),

@@ -5,31 +5,33 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, LiteralString, TypeVar
 
 from psycopg import Connection, Cursor, errors, sql
 
-from harrier_core.errors import StoreError, StoreUnavailable, StoreWarning
+from harrier_core.errors import StoreError, StoreUnavailable, StoreUnsuitable, StoreWarning
 from harrier_core.filters import Condition
-from harrier_core.query import Search
+from harrier_core.lexical import VERSION
+from harrier_core.query import Search, WordSearch
 from harrier_core.records import Chunk, Match
 from harrier_core.space import EmbeddingSpace
-from harrier_core.store import Hashes, Stored, Write, Written
+from harrier_core.store import Hashes, Lists, Stored, Write, Written
+from harrier_pgvector import adding, by_word, near
 from harrier_pgvector.building import build, is_small
+from harrier_pgvector.catalogs import LOOK_UP
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.failures import UNTRANSLATABLE
 from harrier_pgvector.opening import Opened, TableName
-from harrier_pgvector.rows import vector_of
-from harrier_pgvector.schema import ANY_OF, LOCK, LOOK_UP, ids
-from harrier_pgvector.session import Statement, as_ours, ask_each, ask_then_look, transaction
+from harrier_pgvector.rows import differ, vector_of
+from harrier_pgvector.schema import ANY_OF, LOCK, ids
+from harrier_pgvector.session import Request, Statement, as_ours, ask_each, ask_then_look, transaction
 from harrier_pgvector.typed import compile_where
 from harrier_pgvector.writing import HASHES, Writing, by_record
 
 T = TypeVar("T")
 
 _ATTEMPTS = 5  # at a table that is replaced again and again
-
-Request = tuple[list[Statement], dict[str, str]]  # statements, and settings for them
 
 
 class _ReplacedError(Exception):
@@ -91,7 +93,7 @@ class OpenTable:
     def delete_on(self, connection: Connection[Any], record_ids: Sequence[str]) -> int:
         """Do the same on a connection of the caller's, as part of its transaction if there is one."""
         with as_ours(connection):
-            return self._hold(connection, lambda writing: writing.delete(record_ids), current=False)
+            return self._hold(connection, lambda writing: writing.delete(record_ids), adds=False)
 
     def build_indexes(self) -> None:
         """Build the indexes that are missing, which takes a fraction of the time that a load into them would.
@@ -132,16 +134,66 @@ class OpenTable:
 
         pgvector's index keeps up to 1,000 candidates in sight: a larger `ef` is 1,000, and one below k is k.
         """
+        found, opened = self._connections.run(
+            lambda connection: self._ask(connection, lambda opened: near.request(opened, search))
+        )
+        return [[_match(row, opened) for row in cursor.fetchall()] for cursor in found]
+
+    def has_keywords(self) -> bool:
+        """Return whether its chunks have their words."""
+        if not self._opened.has_words:  # somebody may have added them
+            self._opened = self._connections.run(self._look_again)
+        return self._opened.has_words
+
+    def search_words(self, search: WordSearch) -> list[Lists]:
+        """Return for each query the k chunks with the highest BM25, and those near its vector, in one round trip.
+
+        Of a table of more than some thousand rows, frequent terms score the chunks that rarer ones find.
+        """
+        if not self.has_keywords():
+            raise StoreUnsuitable(self._opened.words_problem)
+        asked = [at for at, terms in enumerate(search.terms) if terms]
 
         def request(opened: Opened) -> Request:
-            condition = compile_where(search.where, opened.typed)
-            exact = search.exact or not opened.is_indexed
-            options = {"exact": exact, "with_vectors": search.with_vectors}
-            queries = (opened.table.search(each, search.k, condition, **options) for each in search.vectors)
-            return [(*query, False) for query in queries], {} if exact else _settings(opened, search)
+            if not opened.has_words:
+                raise StoreUnsuitable(opened.words_problem)
+            by_words, settings = by_word.request(opened, search, asked)
+            by_vectors, others = near.request(opened, search.near) if search.near else ([], {})
+            return [*by_words, *by_vectors], settings | others
 
+        if not asked and search.near is None:
+            return [([], []) for _ in search.terms]
         found, opened = self._connections.run(lambda connection: self._ask(connection, request))
-        return [[_match(row, opened) for row in cursor.fetchall()] for cursor in found]
+        words = dict(zip(asked, found, strict=False))
+        vectors = found[len(asked) :] if search.near else [None] * len(search.terms)
+        return [
+            (_scored(words.get(at), opened), [_match(row, opened) for row in cursor.fetchall()] if cursor else [])
+            for at, cursor in enumerate(vectors)
+        ]
+
+    def add_keywords(self, tell: Callable[[int], None]) -> None:
+        """Give all chunks their words, beside readers and writers; begun again after a crash, it goes on.
+
+        It waits for transactions that use the table, twice and for moments only, and for all transactions of the
+        database once, while their index is built, which does not hold up anybody.
+        """
+        adding.add_words(self._connections, self._name, self.space, tell)
+        self._opened = self._connections.run(self._look_again)
+
+    def wrong_keywords(self) -> Iterator[Chunk]:
+        """Yield the chunks whose words are not those of their texts."""
+
+        def page(last: tuple[str, int]) -> list[Any]:
+            return self._rows(lambda opened: ([(*by_word.read(opened.table, last), True)], {}))[0]
+
+        if not self.has_keywords():
+            raise StoreUnsuitable(self._opened.words_problem)
+        rows = page(("", -1))
+        while rows:
+            for *chunk, terms, lex in rows:
+                if differ(chunk[2], terms, lex):
+                    yield Chunk(*chunk)
+            rows = page(rows[-1][:2])
 
     def read(
         self,
@@ -205,18 +257,23 @@ class OpenTable:
             self._opened = self._look_again(connection)
         raise self._replaced()
 
-    def _hold(self, connection: Connection[Any], work: Callable[[Writing], T], *, current: bool = True) -> T:
-        """Write in a transaction that keeps the table under its name; if it was replaced, open what is there."""
+    def _hold(self, connection: Connection[Any], work: Callable[[Writing], T], *, adds: bool = True) -> T:
+        """Write in a transaction that keeps the table under its name; if it was replaced, open what is there.
+
+        adds: chunks are written, and not only removed.
+        """
         for _ in range(_ATTEMPTS):
             opened = self._opened
             lock: Statement = (sql.SQL(LOCK).format(table=opened.table.name), [], False)
-            with suppress(_ReplacedError), transaction(connection, current=current):
+            with suppress(_ReplacedError), transaction(connection, current=adds):
                 try:
                     _, look = ask_each(connection, [lock, self._look])
                 except errors.UndefinedTable:
                     raise _ReplacedError from None
                 if not opened.was(look.fetchall()):
                     raise _ReplacedError
+                if adds and opened.table.words is not None and opened.words_version not in (None, VERSION):
+                    raise StoreUnsuitable(opened.words_problem)  # of two versions nobody could tell which row has which
                 return work(Writing(connection, opened.table, str(self._name)))
             self._opened = self._look_again(connection)
         raise self._replaced()
@@ -237,17 +294,13 @@ def _one(opened: Opened, text: LiteralString, bound: list[Any]) -> Request:
     return [(query, bound, True)], {}
 
 
-def _settings(opened: Opened, search: Search) -> dict[str, str]:
-    """What a search by an index wants.
-
-    The planner counts the comparison of all rows, which is hardly ever made, and would compile it and start workers.
-    """
-    width = opened.table.width(search.k, search.ef)
-    settings = {"hnsw.ef_search": str(width), "jit": "off", "max_parallel_workers_per_gather": "0"}
-    return settings | ({"hnsw.iterative_scan": "strict_order"} if opened.iterative else {})
-
-
 def _match(row: Sequence[Any], opened: Opened) -> Match:
     *chunk, stored, far = row
     vector = vector_of(stored, opened.table.precision) if stored else None
     return Match(Chunk(*chunk), 1.0 - far, 1.0 - far, vector)
+
+
+def _scored(found: Cursor[Any] | None, opened: Opened) -> list[Match]:
+    """Those found by their words, of which the distance is the negative score."""
+    rows = [] if found is None else found.fetchall()
+    return [replace(_match(row, opened), score=-row[-1], cosine=None) for row in rows]

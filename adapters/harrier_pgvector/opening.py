@@ -11,12 +11,16 @@ from typing import Any, NamedTuple
 from psycopg import Connection, errors
 
 from harrier_core.errors import SettingError, SpaceError, StoreMissing, StoreUnsuitable, StoreWarning, WrongSpace
+from harrier_core.filters import Condition
 from harrier_core.indexes import Hnsw
+from harrier_core.lexical import VERSION
 from harrier_core.space import EmbeddingSpace
+from harrier_pgvector.catalogs import EXTENSION, LOOK_UP
 from harrier_pgvector.rows import Precision
-from harrier_pgvector.schema import COLUMNS, EXTENSION, LAYOUT, LOOK_UP, Table
+from harrier_pgvector.schema import COLUMNS, LAYOUT, Table
 from harrier_pgvector.session import ask, transaction
-from harrier_pgvector.typed import Key, Typed, keys_in
+from harrier_pgvector.typed import Key, Typed, is_served, keys_in
+from harrier_pgvector.words import are_there, problem, version_in
 
 _NEEDED, _ITERATIVE, _SOUND = (0, 7, 0), (0, 8, 0), (0, 8, 4)  # halfvec; iterative scans; no damaged HNSW
 
@@ -35,6 +39,8 @@ class Found(NamedTuple):
     comment: str | None  # on the one with the vectors
     is_indexed: bool  # whether that one is
     keys: frozenset[Key] = frozenset()  # of fields that are
+    by_containment: bool = False  # whether metadata are
+    words: str | None = None  # the comment on the column with the weights of words
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,7 @@ class Extension:
     said: str  # its version
     schema: str
     oid: int | None  # of its type for the vectors
+    sparse: int | None  # of its type for sparse vectors
 
     @property
     def version(self) -> tuple[int, ...]:
@@ -71,6 +78,25 @@ class Opened:
         """Return whether searches have an index."""
         return self.found.is_indexed
 
+    def serves(self, condition: Condition | None) -> bool:
+        """Return whether indexes find the rows that meet a condition, and no others."""
+        return is_served(condition, self.typed, by_containment=self.found.by_containment)
+
+    @property
+    def has_words(self) -> bool:
+        """Return whether all rows have the words that this release makes of their texts."""
+        return self.table.words is not None and self.words_version == VERSION
+
+    @property
+    def words_version(self) -> int | None:
+        """Return the version of the words that all rows have, or None if not all have any."""
+        return version_in(self.found.words)
+
+    @property
+    def words_problem(self) -> str:
+        """Return why it cannot be searched by word, and what to do."""
+        return problem(".".join(self.table.names), self.table.words, self.words_version)
+
     def was(self, rows: list[Any]) -> bool:
         """Return whether LOOK_UP finds the same now."""
         return found_in(rows) == self.found
@@ -85,6 +111,7 @@ class TableName:
     precision: Precision  # of a new one
     hnsw: Hnsw | None = None  # of an index that is built
     keys: tuple[Key, ...] = ()  # that are to have an index
+    keywords: bool = False  # whether a new one can be searched by word
 
     def __post_init__(self) -> None:
         checked_name("schema", self.schema)
@@ -124,10 +151,12 @@ class TableName:
         space, precision = self._stored(found)
         extension = self._checked(_extension(connection, precision))
         typed = Typed(found.keys, connection.info.parameter_status("server_encoding") == "UTF8")
-        return Opened(found, space, self._table(space, precision, extension), extension.iterative, typed)
+        table = self._table(space, precision, extension, words=are_there(found.columns))
+        return Opened(found, space, table, extension.iterative, typed)
 
-    def _table(self, space: EmbeddingSpace, precision: Precision, extension: Extension) -> Table:
-        return Table(self.schema, self.name, space.dimensions, precision, extension.schema, extension.oid or 0)
+    def _table(self, space: EmbeddingSpace, precision: Precision, extension: Extension, *, words: bool) -> Table:
+        at = self.schema, self.name, space.dimensions, precision, extension.schema, extension.oid or 0
+        return Table(*at, words=(extension.sparse or 0) if words else None)
 
     def missing(self) -> StoreMissing:
         """Return the error for a table that is not there."""
@@ -171,7 +200,7 @@ class TableName:
         """Make it, all of it or nothing; another one may do the same at once, and then it is there."""
         with transaction(connection):
             extension = _extension(connection, self.precision) or self._create_extension(connection)
-            table = self._table(space, self.precision, self._checked(extension))
+            table = self._table(space, self.precision, self._checked(extension), words=self.keywords)
             try:
                 with transaction(connection):
                     for statement in table.create(space):
@@ -225,8 +254,12 @@ def found_in(rows: list[Any]) -> Found | None:
         return None
     columns = {name: kind for _, name, kind, *_ in rows}
     comment, indexes = next((row[3:] for row in rows if row[1] == "embedding"), (None, []))
-    is_indexed = any(index.startswith("hnsw ") for index in indexes)
-    return Found(rows[0][0], columns, comment, is_indexed, keys_in(index.partition(" ")[2] for index in indexes))
+    parts = [index.partition(" ") for index in indexes]
+    kinds = {kind for kind, _, _ in parts}
+    is_indexed = any(kind.startswith("hnsw:") for kind in kinds)
+    words = next((row[3] for row in rows if row[1] == "lex"), None)
+    keys = keys_in(said for _, _, said in parts)
+    return Found(rows[0][0], columns, comment, is_indexed, keys, "gin:metadata" in kinds, words)
 
 
 def _extension(connection: Connection[Any], precision: Precision) -> Extension | None:

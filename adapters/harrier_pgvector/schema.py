@@ -8,6 +8,8 @@ text text, metadata jsonb           what was found, for whoever reads the table
 start_at integer, end_at integer    where in the record's text the chunk stands
 hash bytea                          of the text (16 bytes) and of all the rest (16): what need not be written again
 embedding halfvec(D) or vector(D)   its comment is the embedding space, as JSON
+
+A table that can be searched by word has two more, which words.py is about: `terms` and `lex`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ from psycopg.abc import AdaptContext
 
 from harrier_pgvector.filters import Compiled
 from harrier_pgvector.hnsw import settings
-from harrier_pgvector.rows import Precision, array_columns
+from harrier_pgvector.rows import Precision, array_columns, key_columns, words_columns
+from harrier_pgvector.words import COLUMNS as WORDS
+from harrier_pgvector.words import DIMENSIONS
+from harrier_pgvector.words import STAMP as WORDS_STAMP
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +38,8 @@ if TYPE_CHECKING:
 
 COLUMNS = ("record_id", "number", "text", "metadata", "start_at", "end_at", "hash", "embedding")
 
+BY_WORD = "gin", "terms"  # the access method and the column of the index that finds words
+
 LAYOUT = 1  # of a table, in the comment
 
 # A page has 8,160 bytes for a row, in which the other columns leave no more than some tens once they are moved out.
@@ -40,9 +47,6 @@ _MOST_INLINE_BYTES = 7_800
 # What pgvector's HNSW takes of either type; beyond it the signs of the numbers are indexed.
 _MOST_INDEXED = {"halfvec": 4_000, "vector": 2_000}
 
-
-# A recall above 0.99 wants a list of at least a hundred; pgvector allows a thousand.
-_LEAST_WIDTH, _MOST_WIDTH = 100, 1_000
 
 # One of many ids, which `ids` makes into one value. Of a list of them the planner thinks that each may be a
 # two-hundredth of a table that has no statistics yet, and reads the table whole, once for a thousand ids of a load.
@@ -55,77 +59,8 @@ _FEW = 1_000
 STAMP = "Harrier Kit: "
 VIEW_STAMP = f"{STAMP}the chunks for langchain-postgres"
 
-# The type comes with the schema that it is in. With the vectors come the indexes: of each its access method and, after
-# a blank, the comment on it, which says which field it is on (typed.py).
-LOOK_UP = """
-    SELECT c.oid, a.attname, format_type(a.atttypid, a.atttypmod), col_description(c.oid, a.attnum),
-        CASE WHEN a.attname = 'embedding' THEN ARRAY(
-            SELECT m.amname || ' ' || coalesce(obj_description(x.oid, 'pg_class'), '')
-            FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
-            WHERE i.indrelid = c.oid AND i.indisvalid
-        ) END
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-    WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p')"""
-
-# Of each index its access method and its first column, which is null for an expression.
-INDEXES = """
-    SELECT m.amname, a.attname FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
-    JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_class x ON x.oid = i.indexrelid
-    JOIN pg_am m ON m.oid = x.relam LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
-    WHERE i.indisvalid AND n.nspname = %s AND c.relname = %s"""
-
-# Whether another session writes to the table, or to a partition of it, at this moment.
-WRITERS = """
-    SELECT EXISTS (
-        SELECT FROM pg_locks l WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted
-            AND l.pid <> pg_backend_pid()
-            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-            AND l.relation IN (
-                SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                WHERE n.nspname = %s AND c.relname = %s
-            )
-    )"""
-
 # Held until the end of a transaction, it keeps the table under its name; writers do not wait for each other.
 LOCK = "LOCK TABLE {table} IN ROW EXCLUSIVE MODE"
-
-SIZE = """
-    SELECT sum(pg_total_relation_size(coalesce(p.relid, c.oid)))::bigint FROM pg_class c
-    JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN LATERAL pg_partition_tree(c.oid) p ON p.isleaf
-    WHERE n.nspname = %s AND c.relname = %s"""
-
-# The extension, and its type of that name.
-EXTENSION = """
-    SELECT e.extversion, n.nspname, t.oid FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
-    LEFT JOIN pg_type t ON t.typnamespace = e.extnamespace AND t.typname = %s WHERE e.extname = 'vector'"""
-
-# An index that does not fit into this while it is built takes three times as long. It is never more than the server's
-# own setting, or else than what the index needs, what the server has for all its tables' pages, and a gigabyte.
-BUILD_MEMORY = """
-    SELECT set_config('maintenance_work_mem', (greatest(
-        pg_size_bytes(current_setting('maintenance_work_mem')),
-        least(pg_size_bytes('1GB'), pg_size_bytes(current_setting('shared_buffers')), 2 * s.bytes)
-    ) / 1024)::text || 'kB', true)
-    FROM (
-        SELECT greatest(pg_relation_size(c.oid), (SELECT max(pg_relation_size(relid)) FROM pg_partition_tree(c.oid)))
-        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s
-    ) AS s (bytes)"""
-
-
-# The rows of a search. No index has the sum, so that none is used for the order of all.
-_ROWS = "record_id, number, text, metadata, start_at, end_at, {stored} AS stored, {far} AS far"
-_NEAR = "SELECT {rows} FROM {table} WHERE {where} ORDER BY {far} LIMIT %s"
-_NEAR_BY_SIGN = """
-    SELECT {rows} FROM (
-        SELECT * FROM {table} WHERE {where}
-        ORDER BY {signs_of}(embedding)::{bits} {differing} {signs_of}(%s::{type})::{bits} LIMIT %s
-    ) AS candidates ORDER BY far LIMIT %s"""
-_ALL = "SELECT {rows} FROM {table} WHERE {gate} AND {where} ORDER BY {far} + 0::float8 LIMIT %s"
-_NEAR_OR_ALL = """
-    WITH near AS MATERIALIZED ({near}), enough (enough) AS MATERIALIZED (SELECT count(*) >= %s FROM near)
-    SELECT * FROM near WHERE (SELECT enough FROM enough)
-    UNION ALL SELECT * FROM ({otherwise}) AS found ORDER BY far"""
 
 
 def stamp(space: EmbeddingSpace) -> str:
@@ -167,9 +102,20 @@ class Table:
     """One table's SQL, to be run with parameters, if only with an empty list of them."""
 
     def __init__(
-        self, schema: str, name: str, dimensions: int, precision: Precision, extension: str = "public", oid: int = 0
+        self,
+        schema: str,
+        name: str,
+        dimensions: int,
+        precision: Precision,
+        extension: str = "public",
+        oid: int = 0,
+        *,
+        words: int | None = None,
     ) -> None:
-        """Extension: the schema that it is in. oid: of the vectors' type, to send arrays of it."""
+        """Extension: the schema that it is in. oid: of the vectors' type, to send arrays of it.
+
+        words: the same of the type of `lex`, or None for a table without words.
+        """
         self.names = schema, name
         self.name = Name(schema, name)
         self.identifier = sql.Identifier(schema, name)  # where there are no parameters
@@ -177,29 +123,40 @@ class Table:
         self.dimensions = dimensions
         self._extension = extension
         self._oid = oid
-        self._by_sign = dimensions > _MOST_INDEXED[precision]
+        self.words = words
+        self.by_sign = dimensions > _MOST_INDEXED[precision]
         self._inline = dimensions * (2 if precision == "halfvec" else 4) + 8 <= _MOST_INLINE_BYTES
 
-    def _format(self, text: LiteralString, **more: sql.Composable) -> sql.Composed:
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of its columns."""
+        return COLUMNS if self.words is None else COLUMNS + WORDS
+
+    def format(self, text: LiteralString, **more: sql.Composable) -> sql.Composed:
+        """Compose SQL of the table's names, and of what belongs to the extension."""
         own = {
-            "type": sql.SQL("{}({})").format(self._its(self.precision), literal(self.dimensions)),
-            "vector": self._its(self.precision),
+            "type": sql.SQL("{}({})").format(self.of_extension(self.precision), literal(self.dimensions)),
+            "vector": self.of_extension(self.precision),
+            "sparse": self.of_extension("sparsevec"),
+            "lex": sql.SQL("{}({})").format(self.of_extension("sparsevec"), literal(DIMENSIONS)),
+            "unlike": self.operator("<#>"),
             "bits": sql.SQL("bit({})").format(literal(self.dimensions)),
-            "signs_of": self._its("binary_quantize"),
-            "distance": self._operator("<=>"),
+            "signs_of": self.of_extension("binary_quantize"),
+            "distance": self.operator("<=>"),
         }
         return sql.SQL(text).format(table=self.name, **own, **more)
 
-    def _its(self, name: str) -> Name:
+    def of_extension(self, name: str) -> Name:
         """What the extension calls so."""
         return Name(self._extension, name)
 
-    def _operator(self, name: LiteralString) -> sql.Composed:
+    def operator(self, name: LiteralString) -> sql.Composed:
+        """Return SQL for an operator of the extension's."""
         return sql.SQL("OPERATOR({}.{})").format(Name(self._extension), sql.SQL(name))
 
     def create(self, space: EmbeddingSpace) -> list[sql.Composed]:
         """The statements that make it, empty, without the indexes that a load should not wait for."""
-        create = self._format(
+        create = self.format(
             """
             CREATE TABLE {table} (
                 record_id text COLLATE "C" NOT NULL,
@@ -214,9 +171,29 @@ class Table:
             )"""
         )
         # Postgres moves values out of rows above 2 kB, and an exact search that fetches them takes five times as long.
-        inline = self._format("ALTER TABLE {table} ALTER COLUMN embedding SET STORAGE PLAIN")
-        comment = self._format("COMMENT ON COLUMN {table}.embedding IS {space}", space=literal(stamp(space)))
-        return [create, inline, comment] if self._inline else [create, comment]
+        inline = self.format("ALTER TABLE {table} ALTER COLUMN embedding SET STORAGE PLAIN")
+        comment = self.format("COMMENT ON COLUMN {table}.embedding IS {space}", space=literal(stamp(space)))
+        made = [create, inline, comment] if self._inline else [create, comment]
+        if self.words is None:
+            return made
+        return [*made, self.add_words(), self.require_words(), self.stamp_words()]
+
+    def add_words(self) -> sql.Composed:
+        """The statement that adds the columns for words, which rows that are there do not have."""
+        # Postgres would move them out of a row above 2 kB, as it may not move the vector, and a search reads thousands.
+        return self.format(
+            "ALTER TABLE {table} ADD COLUMN terms int4[], ADD COLUMN lex {lex}, "
+            "ALTER COLUMN terms SET STORAGE MAIN, ALTER COLUMN lex SET STORAGE MAIN, "
+            "ALTER COLUMN terms SET STATISTICS 300"
+        )
+
+    def require_words(self) -> sql.Composed:
+        """The statement after which no row can be without words; if a constraint says so already, it is quick."""
+        return self.format("ALTER TABLE {table} ALTER COLUMN terms SET NOT NULL, ALTER COLUMN lex SET NOT NULL")
+
+    def stamp_words(self) -> sql.Composed:
+        """The statement that says which words all rows have."""
+        return self.format("COMMENT ON COLUMN {table}.lex IS {stamp}", stamp=literal(WORDS_STAMP))
 
     def langchain_view(self, view: sql.Identifier, *, invoker: bool) -> list[sql.Composed]:
         """The statements that create the table under the names that langchain-postgres's PGVectorStore looks for.
@@ -230,58 +207,33 @@ class Table:
                 metadata::json AS langchain_metadata, record_id, number
             FROM {table} AS chunks CROSS JOIN (SELECT) AS one"""
         options = sql.SQL(" WITH (security_invoker = true)" if invoker else "")
-        comment = self._format("COMMENT ON VIEW {view} IS {stamp}", view=view, stamp=literal(VIEW_STAMP))
-        return [self._format(create, view=view, options=options), comment]
+        comment = self.format("COMMENT ON VIEW {view} IS {stamp}", view=view, stamp=literal(VIEW_STAMP))
+        return [self.format(create, view=view, options=options), comment]
 
     def indexes(self, hnsw: Hnsw | None = None) -> dict[tuple[str, str | None], sql.Composed]:
         """What makes searches fast, by the access method and the column of each index."""
-        if self._by_sign:
+        if self.by_sign:
             signs = "CREATE INDEX ON {table} USING hnsw (({signs_of}(embedding)::{bits}) {operators}){settings}"
-            nearest = self._format(signs, operators=self._its("bit_hamming_ops"), settings=settings(hnsw))
+            nearest = self.format(signs, operators=self.of_extension("bit_hamming_ops"), settings=settings(hnsw))
         else:
-            operators = self._its(f"{self.precision}_cosine_ops")
+            operators = self.of_extension(f"{self.precision}_cosine_ops")
             vectors = "CREATE INDEX ON {table} USING hnsw (embedding {operators}){settings}"
-            nearest = self._format(vectors, operators=operators, settings=settings(hnsw))
-        metadata = self._format("CREATE INDEX ON {table} USING gin (metadata jsonb_path_ops)")
-        return {self.nearest: nearest, ("gin", "metadata"): metadata}
+            nearest = self.format(vectors, operators=operators, settings=settings(hnsw))
+        metadata = self.format("CREATE INDEX ON {table} USING gin (metadata jsonb_path_ops)")
+        made: dict[tuple[str, str | None], sql.Composed] = {self.nearest: nearest, ("gin", "metadata"): metadata}
+        if self.words is not None:
+            made[BY_WORD] = self.format("CREATE INDEX ON {table} USING gin (terms)")
+        return made
 
     @property
     def nearest(self) -> tuple[str, str | None]:
         """The access method and the column of the index that finds near vectors."""
-        return "hnsw", None if self._by_sign else "embedding"
-
-    def search(
-        self, vector: NDArray[np.float32], k: int, condition: Compiled, *, exact: bool, with_vectors: bool
-    ) -> tuple[sql.Composed, list[object]]:
-        """The k nearest that meet the condition, nearest first, and what is bound in it.
-
-        An index may give up before it has found k. Then all rows are compared, which is decided in the same statement:
-        a part whose condition is false before any row was read is not executed.
-        """
-        where, values = condition
-        written = "[" + ",".join(map(str, vector)) + "]"  # each in the shortest form that float32 has
-        stored = self._stored if with_vectors else sql.SQL("NULL::bytea")
-        far = self._format("(embedding {distance} %s::{type})")
-        parts: dict[str, sql.Composable] = {
-            "where": where,
-            "far": far,
-            "rows": sql.SQL(_ROWS).format(stored=stored, far=far),
-        }
-        of_all: list[object] = [written, *values, written, k]
-        if exact:
-            return self._format(_ALL, gate=sql.SQL("true"), **parts), of_all
-        if self._by_sign:
-            near = self._format(_NEAR_BY_SIGN, differing=self._operator("<~>"), **parts)
-            bound: list[object] = [written, *values, written, _candidates(k), k]
-        else:
-            near, bound = self._format(_NEAR, **parts), of_all
-        otherwise = self._format(_ALL, gate=sql.SQL("NOT (SELECT enough FROM enough)"), **parts)
-        return self._format(_NEAR_OR_ALL, near=near, otherwise=otherwise), [*bound, k, *of_all]
+        return "hnsw", None if self.by_sign else "embedding"
 
     @property
-    def _stored(self) -> sql.Composable:
-        """A vector as bytes, whatever a connection knows of its type."""
-        return sql.SQL("{}(embedding)").format(self._its(f"{self.precision}_send"))
+    def stored(self) -> sql.Composable:
+        """SQL of a vector as bytes, whatever a connection knows of its type."""
+        return sql.SQL("{}(embedding)").format(self.of_extension(f"{self.precision}_send"))
 
     def read(
         self,
@@ -300,7 +252,7 @@ class Table:
             ORDER BY record_id, number LIMIT 500"""
         bound: list[object] = [] if record_ids is None else [ids(record_ids)]
         bound += [] if numbers is None else [list(numbers)]
-        query = self._format(read, stored=self._stored, own=own, numbered=numbered, where=where)
+        query = self.format(read, stored=self.stored, own=own, numbered=numbered, where=where)
         return query, [*after, *bound, *values]
 
     def put(self, chunks: Sequence[Chunk], vectors: NDArray[np.float32]) -> tuple[sql.Composed, list[object]]:
@@ -311,22 +263,28 @@ class Table:
         """
         upsert = """
             INSERT INTO {table} ({columns})
-            SELECT {columns} FROM unnest(
-                %b::text[], %b::int[], %b::text[], %b::jsonb[], %b::int[], %b::int[], %b::bytea[], %b::{vector}[]
+            SELECT {values} FROM unnest(
+                %b::text[], %b::int[], %b::text[], %b::jsonb[], %b::int[], %b::int[], %b::bytea[], %b::{vector}[]{words}
             ) AS new ({columns})
             ORDER BY record_id COLLATE "C", number
             ON CONFLICT (record_id, number) DO UPDATE SET {new}"""
-        columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
-        new = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in COLUMNS[2:])
+        columns = sql.SQL(", ").join(map(sql.Identifier, self.columns))
+        replaced = map(sql.Identifier, self.columns[2:])
+        new = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(each) for each in replaced)
         arrays: list[object] = list(array_columns(chunks, vectors, self.precision, self._oid))
-        return self._format(upsert, columns=columns, new=new), arrays
+        values: sql.Composable = columns
+        words: sql.Composable = sql.SQL("")
+        if self.words is not None:
+            arrays += words_columns(chunks, self.words)
+            values = sql.SQL("{}, terms::int[], lex").format(sql.SQL(", ").join(map(sql.Identifier, COLUMNS)))
+            words = self.format(", %b::text[], %b::{sparse}[]")
+        return self.format(upsert, columns=columns, values=values, words=words, new=new), arrays
 
-    def width(self, k: int, ef: int | None = None) -> int:
-        """How many an index keeps in sight while it looks for k; ef: as many as the caller wants."""
-        wanted = _candidates(k) if self._by_sign else 2 * k
-        return min(max(_LEAST_WIDTH, wanted) if ef is None else max(ef, k), _MOST_WIDTH)
-
-
-def _candidates(k: int) -> int:
-    """How many are found by their signs and ranked by their vectors."""
-    return max(100, 10 * k)
+    def fill_words(self, chunks: Sequence[Chunk]) -> tuple[sql.Composed, list[object]]:
+        """Give chunks that are there their words; all of a text that is the same for any number of them."""
+        assert self.words is not None  # noqa: S101  # callers look
+        fill = """
+            UPDATE {table} AS old SET terms = new.terms::int[], lex = new.lex
+            FROM unnest(%b::text[], %b::int[], %b::text[], %b::{sparse}[]) AS new (record_id, number, terms, lex)
+            WHERE old.record_id = new.record_id AND old.number = new.number"""
+        return self.format(fill), [*key_columns(chunks), *words_columns(chunks, self.words)]

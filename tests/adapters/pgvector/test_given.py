@@ -142,7 +142,9 @@ def test_an_open_table_as_python(postgres: str, table: str) -> None:
 
 def test_all_settings_travel() -> None:
     """Also those that came by other names."""
-    store = PgVectorStore(connection=URL, table_name="t", hnsw=Hnsw(8, 64), indexes={"year": "integer"})
+    store = PgVectorStore(
+        connection=URL, table_name="t", hnsw=Hnsw(8, 64), indexes={"y": "integer"}, hybrid_search=True
+    )
     again = pickle.loads(pickle.dumps(store))
     assert (repr(again), again.__getstate__()) == (repr(store), store.__getstate__())
     assert again.__getstate__() == {
@@ -152,5 +154,6 @@ def test_all_settings_travel() -> None:
         "precision": "float16",
         "retry_for": 60.0,
         "hnsw": Hnsw(8, 64),
-        "indexes": {"year": "integer"},
+        "indexes": {"y": "integer"},
+        "keywords": True,
     }

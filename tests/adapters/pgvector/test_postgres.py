@@ -26,7 +26,7 @@ import numpy as np
 import psycopg
 import pytest
 from databases import NewDatabase, NewRole
-from harrier_pgvector import PgVectorStore, embedded
+from harrier_pgvector import PgVectorStore, embedded, near
 from harrier_pgvector.embedded import start
 from harrier_pgvector.filters import compile_condition
 from harrier_pgvector.opened import OpenTable
@@ -127,7 +127,7 @@ def test_vectors_are_in_their_rows(
 def plan(opened: OpenTable, where: dict[str, Any] | None) -> str:
     table: Table = opened._opened.table
     vector = np.ones(table.dimensions, np.float32)
-    query, values = table.search(vector, 10, compile_condition(parse(where)), exact=False, with_vectors=False)
+    query, values = near.statement(table, vector, 10, compile_condition(parse(where)), exact=False, with_vectors=False)
     rows = opened._connections.run(lambda c: c.execute(sql.SQL("EXPLAIN ") + query, values).fetchall())
     return "\n".join(row for (row,) in rows)
 

@@ -49,7 +49,7 @@ def execute(conninfo: str, statement: str, *names: str, **settings: Any) -> list
 
 def use_everything(open_: Open) -> None:
     """All that a store does."""
-    with Index(open_(table="docs"), Hashing()) as index:
+    with Index(open_(table="docs", keywords=True), Hashing()) as index:
         store = index.store
         assert isinstance(store, PgVectorStore)
         assert index.ingest(RECORDS).written == 1_100  # and builds the indexes
@@ -59,6 +59,7 @@ def use_everything(open_: Open) -> None:
         assert index.ingest([replace(changed[0], text="one")]).written == 1
         for where in [None, *CONDITIONS]:
             assert index.search("text", k=3, where=where) is not None
+            assert index.search("text 7", k=3, where=where, mode="hybrid") is not None
             list(index.read(where=where))
         assert index.ingest(RECORDS[:1_050], prune=True).deleted == 51
         assert index.verify().sound
@@ -72,6 +73,12 @@ def use_everything(open_: Open) -> None:
             chunk = Chunk.of(RECORDS[3], 0, 0, "again")
             opened.write_on(connection, Write({"r3": 1}, [chunk], np.ones((1, 16), np.float32), [], known))
             opened.delete_on(connection, ["r3"])
+    with Index(open_(table="wordless"), Hashing()) as index:
+        index.ingest(RECORDS)
+        index.add_keywords()  # and builds the index
+        index.ingest([replace(RECORDS[0], text="changed")])
+        assert index.search("changed", k=1, mode="keyword")[0].record_id == "r0"
+        assert index.verify().sound
     for dimensions, precision in ((5_376, "float16"), (8, "float32")):
         with open_(table=precision, precision=precision) as store:
             opened = store.open(EmbeddingSpace("m", None, "w", "t", dimensions, "last", "l2", "{text}"), create=True)
@@ -131,9 +138,19 @@ def test_nothing_that_others_made_is_called(
     """Functions, operators, types and tables of all names that the store uses, and of closer types, wait in vain."""
     use_everything(opener(database, database))
     names = Names(statements)
-    assert {"set_config", "jsonb_array_elements_text", "unnest", "count", "binary_quantize"} <= names.functions
-    assert {"=", "<=>", "@>", ">"} <= names.operators
-    assert {"jsonb", "halfvec", "text"} <= names.types
+    assert {
+        "set_config",
+        "jsonb_array_elements_text",
+        "unnest",
+        "count",
+        "binary_quantize",
+        "string_agg",
+        "array_send",
+        "sparsevec_send",
+        "ln",
+    } <= names.functions
+    assert {"=", "<=>", "<#>", "&&", "@>", ">"} <= names.operators
+    assert {"jsonb", "halfvec", "sparsevec", "text"} <= names.types
     with psycopg.connect(other_database, autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}; CREATE SCHEMA IF NOT EXISTS {extension}")
         connection.execute(f"CREATE EXTENSION vector SCHEMA {extension}")

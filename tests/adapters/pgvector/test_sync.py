@@ -66,6 +66,24 @@ class TestChanges:
         assert execute("SELECT metadata FROM chunks WHERE record_id = '4'") == [({"lang": "fr"},)]
 
     @pytest.mark.usefixtures("articles")
+    def test_words_follow(self, database: str, execute: Execute) -> None:
+        """Of a table that is declared with them, which its SQL says, and of one that gets them later."""
+        wanted: dict[str, Any] = {"text": "body", "keywords": True, "dry_run": True}
+        assert "lex public.sparsevec" in opened(database).create("articles", Hashing().space, **wanted).replace('"', "")
+        declare(database, keywords=True)
+        declare(database, table="wordless")
+        drain(database)
+        with Index(PgVectorStore(database, "wordless"), Hashing()) as index:
+            index.add_keywords()
+        execute("UPDATE articles SET body = 'zeppelin' WHERE id = 1")
+        drain(database)
+        for table in ("chunks", "wordless"):
+            with Index(PgVectorStore(database, table), Hashing()) as index:
+                assert [match.record_id for match in index.search("zeppelin", mode="keyword")] == ["1"]
+                assert [match.record_id for match in index.search("3", mode="keyword")] == ["3"]
+                assert index.verify().sound
+
+    @pytest.mark.usefixtures("articles")
     def test_other_columns(self, database: str, execute: Execute) -> None:
         sync = declare(database, metadata=["lang"])
         drain(database)

@@ -17,6 +17,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from turnarounds import Proxy, proxied
 
 from harrier_core import Chunk, EmbeddingSpace, Index, Record, Search, StoreMissing, Write, Written, WrongSpace
+from harrier_core.lexical import query_terms
+from harrier_core.query import WordSearch
 
 _SENT = 0.2  # seconds in which a client sends all that it sends before it waits, on a busy machine too
 
@@ -38,7 +40,7 @@ def proxy(postgres: str) -> Iterator[Proxy]:
 @pytest.fixture
 def index(postgres: str, proxy: Proxy, table: str) -> Iterator[Index]:
     place = make_conninfo(postgres, host="127.0.0.1", port=proxy.port, sslmode="disable", gssencmode="disable")
-    with Index(PgVectorStore(place, table=table), Hashing()) as index:
+    with Index(PgVectorStore(place, table=table, keywords=True), Hashing()) as index:
         index.ingest(RECORDS)
         yield index
 
@@ -66,6 +68,10 @@ def test_one_turnaround(index: Index, proxy: Proxy) -> None:
         lambda: index.search("text", k=30, where={"n": {"$lt": 10}}),  # of which there are ten
         lambda: index.search_vectors(vectors, exact=True),
         lambda: index.search_diverse("text"),
+        lambda: index.search("number 7", k=3, mode="keyword"),
+        lambda: index.search("number 7", k=3, mode="hybrid"),
+        lambda: index.search("text", k=30, mode="hybrid", where={"n": {"$lt": 10}}),
+        lambda: index.search_many([f"text number {number}" for number in range(10)], mode="hybrid"),
         index.count,
         lambda: index._opened().known([record.id for record in RECORDS]),
     ]
@@ -116,6 +122,7 @@ def write(table: OpenTable, record: Record) -> Written:
 
 WHILE_IT_IS_REPLACED: list[Callable[[OpenTable], object]] = [
     lambda table: table.search(Search(Hashing().encode_queries(["theirs"]), 1)),
+    lambda table: table.search_words(WordSearch([query_terms("theirs")], 1)),
     lambda table: table.known(["theirs"]),
     lambda table: list(table.record_ids()),
     lambda table: list(table.read()),
@@ -129,7 +136,7 @@ WHILE_IT_IS_REPLACED: list[Callable[[OpenTable], object]] = [
 def test_a_table_that_is_being_replaced(postgres: str, table: str, use: Callable[[OpenTable], object]) -> None:
     """A call that waits for whoever puts another space's table under the name runs on that one, and is undone."""
     with (
-        Index(PgVectorStore(postgres, table=table), Hashing()) as mine,
+        Index(PgVectorStore(postgres, table=table, keywords=True), Hashing()) as mine,
         Index(PgVectorStore(postgres, table=f"{table} new"), Another()) as theirs,
     ):
         mine.ingest([Record("mine", "mine")])

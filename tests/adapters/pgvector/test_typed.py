@@ -11,9 +11,10 @@ import numpy as np
 import psycopg
 import pytest
 from databases import NewDatabase
-from harrier_pgvector import PgVectorStore
+from harrier_pgvector import PgVectorStore, near
 from harrier_pgvector.opened import OpenTable
-from harrier_pgvector.typed import Typed, compile_where, keys_in, keys_of
+from harrier_pgvector.session import ask_then_look
+from harrier_pgvector.typed import Typed, compile_where, is_served, keys_in, keys_of
 from hypothesis import given
 from hypothesis import strategies as st
 from ingesting import DIMENSIONS, Hashing
@@ -163,6 +164,44 @@ def test_a_field_without_an_index(where: dict[str, Any]) -> None:
     assert "CASE" not in plain.as_string()
 
 
+SERVED: list[tuple[dict[str, Any], bool, bool]] = [  # a condition, and whether indexes find its rows: GIN's, and keys'
+    ({"other": 1}, True, False),
+    ({"n": 1}, True, True),
+    ({"n": {"$gt": 1, "$lt": 3}}, False, True),
+    ({"n": 1, "other": 1}, True, False),
+    ({"n": 1, "s": {"$contains": "a"}}, False, False),
+    ({"n": {"$in": [1, 2]}}, True, True),
+    ({"n": {"$in": list(range(1_001))}}, False, False),
+    ({"$or": [{"n": 1}, {"s": "a"}]}, True, True),
+    ({"$or": [{"n": 1}, {"other": {"$exists": True}}]}, False, False),
+    ({"$not": {"n": 1}}, False, False),
+]
+
+
+@pytest.mark.parametrize(("where", "by_containment", "by_keys"), SERVED)
+def test_what_indexes_serve(where: dict[str, Any], by_containment: bool, by_keys: bool) -> None:
+    """Of such a condition, an index of vectors need not look at many rows."""
+    condition = parse(where)
+    assert is_served(condition, Typed(), by_containment=True) is by_containment
+    assert is_served(condition, Typed(frozenset(keys_of(INDEXES))), by_containment=False) is by_keys
+    assert not is_served(None, Typed(), by_containment=True)
+
+
+def test_an_index_that_gives_up(typed: OpenTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all rows that meet a condition are found by an index, that of vectors looks at no more than it must."""
+    seen: list[dict[str, str]] = []
+
+    def look(connection: Any, statements: Any, look_: Any, settings: dict[str, str]) -> Any:
+        seen.append(settings)
+        return ask_then_look(connection, statements, look_, settings)
+
+    monkeypatch.setattr("harrier_pgvector.opened.ask_then_look", look)
+    vectors = np.eye(1, DIMENSIONS, dtype=np.float32)
+    for k, where, most in ((5, {"n": {"$gt": 1}}, "1000"), (50, {"n": 1}, "2000"), (5, {"other": {"$gt": 1}}, None)):
+        typed.search(Search(vectors, k, parse(where)))
+        assert seen[-1].get("hnsw.max_scan_tuples") == (most if typed._opened.iterative else None)
+
+
 def test_text_of_any_length_is_indexed(postgres: str, table: str) -> None:
     """An entry of an index has at most 2,704 bytes: a text or a list that is longer is stored as ever."""
     chance = random.Random(0)
@@ -179,7 +218,7 @@ def plan(opened: OpenTable, where: dict[str, Any]) -> str:
     """Of the search by an index, and not of the comparison of all rows."""
     now = opened._opened
     condition = compile_where(parse(where), now.typed)
-    query, values = now.table.search(np.ones(64, np.float32), 10, condition, exact=False, with_vectors=False)
+    query, values = near.statement(now.table, np.ones(64, np.float32), 10, condition, exact=False, with_vectors=False)
     rows = opened._connections.run(lambda c: c.execute(sql.SQL("EXPLAIN ") + query, values).fetchall())
     said = "\n".join(row for (row,) in rows)
     return said[said.index("CTE near") : said.index("CTE enough")]

@@ -1,0 +1,238 @@
+"""Giving the chunks of a table that was made without words their words, beside readers and writers.
+
+Each step looks at what there is, so that after a crash the next call goes on where the last one stopped:
+
+1. the columns are added, empty, which takes a moment; whoever writes from then on writes words
+2. chunks without words get theirs, some at a time
+3. a constraint refuses rows without words; chunks that came without, by a transaction that began before, get theirs
+4. the index is built, without holding up anybody
+5. the comment on the weights says that all rows have their words, and searches begin to use them
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from psycopg import Connection, errors, sql
+
+from harrier_core.errors import StoreUnavailable, StoreUnsuitable
+from harrier_core.lexical import VERSION
+from harrier_core.records import Chunk
+from harrier_pgvector.building import is_small, take_time
+from harrier_pgvector.catalogs import BUILD_MEMORY, INDEXES
+from harrier_pgvector.schema import BY_WORD, Name
+from harrier_pgvector.session import ask, transaction
+from harrier_pgvector.writing import send
+
+if TYPE_CHECKING:
+    from harrier_core.space import EmbeddingSpace
+    from harrier_pgvector.connections import Connections
+    from harrier_pgvector.opening import Opened, TableName
+
+_ROWS = 200  # of one transaction, which holds their locks for some hundredths of a second
+# A statement that changes the table waits for all transactions that use it, and all that come later wait for it.
+_LOCK_TIMEOUT, _LOCK_ATTEMPTS, _LOCK_PAUSE = "2s", 15, 0.5
+
+_REQUIRED = """
+    SELECT bool_and(a.attnotnull) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = %s AND c.relname = %s AND a.attname IN ('terms', 'lex') AND NOT a.attisdropped"""
+_INVALID = """
+    SELECT x.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+    WHERE NOT i.indisvalid AND n.nspname = %s AND c.relname = %s AND a.attname = 'terms'"""
+_UNWORDED = """
+    SELECT record_id, number, text FROM {table} WHERE (record_id, number) > (%s::text, %s::int) AND lex IS NULL
+    ORDER BY record_id, number LIMIT %s FOR UPDATE"""
+_REQUIRE = """
+    ALTER TABLE {table} DROP CONSTRAINT IF EXISTS harrier_words,
+    ADD CONSTRAINT harrier_words CHECK (terms IS NOT NULL AND lex IS NOT NULL) NOT VALID"""
+
+
+def add_words(connections: Connections, name: TableName, space: EmbeddingSpace, tell: Callable[[int], None]) -> None:
+    """Take all steps. Call `tell` with the number of chunks that have their words so far."""
+    adding = _Adding(connections, name, space, tell)
+    adding.add_columns()
+    adding.fill()
+    adding.require()
+    adding.build()
+    adding.finish()
+
+
+class _Adding:
+    """The steps."""
+
+    def __init__(
+        self, connections: Connections, name: TableName, space: EmbeddingSpace, tell: Callable[[int], None]
+    ) -> None:
+        self._connections = connections
+        self._name = name
+        self._space = space
+        self._tell = tell
+        self._told = 0
+
+    def add_columns(self) -> None:
+        """Unless they are there; those of an older version are made again."""
+        self._change(self._add_columns)
+
+    def _add_columns(self, connection: Connection[Any]) -> None:
+        opened = self._open(connection)
+        table, version = opened.table, opened.words_version
+        if table.words is not None and version is not None and version > VERSION:
+            raise StoreUnsuitable(opened.words_problem)
+        if table.words is not None and version is not None and version < VERSION:
+            connection.execute(table.format("ALTER TABLE {table} DROP COLUMN terms, DROP COLUMN lex"), [])
+        elif table.words is not None:
+            return
+        elif taken := [each for each in ("terms", "lex") if each in opened.found.columns]:
+            raise StoreUnsuitable(
+                f"table {self._name} has a column {taken[0]!r} that is not for words; rename it, and try again"
+            )
+        connection.execute(table.add_words(), [])
+
+    def fill(self) -> None:
+        """Until no chunk is without words."""
+        worded = self._connections.run(lambda connection: self._number(connection, "count(lex)"))
+        self._say(worded)
+        last, found = ("", -1), True
+        while found:  # in a pass over all keys, of which the last one finds none
+            found = False
+            while keys := self._connections.run(partial(self._fill, last=last), writes=True):
+                last, found = keys[-1], True
+                worded += len(keys)
+                self._say(worded)
+            last = ("", -1)
+
+    def _fill(self, connection: Connection[Any], last: tuple[str, int]) -> list[tuple[str, int]]:
+        """Give the next chunks by their keys their words, and return those keys."""
+        with transaction(connection):
+            connection.execute("SET LOCAL row_security = off")  # an error, if some rows cannot be seen
+            table = self._open(connection).table
+            rows = connection.execute(table.format(_UNWORDED), [*last, _ROWS]).fetchall()
+            if rows:
+                chunks = [Chunk(record_id, number, text, {}, 0, 0) for record_id, number, text in rows]
+                send(connection, *table.fill_words(chunks))
+        return [(record_id, number) for record_id, number, _ in rows]
+
+    def require(self) -> None:
+        """Have rows without words refused from now on, and give those that came until now theirs."""
+        if self._connections.run(self._is_required):
+            return
+        self._change(lambda connection: self._run(connection, self._open(connection).table.format(_REQUIRE)))
+        self.fill()
+        self._connections.run(self._validate)
+        self._change(self._require)
+
+    def _is_required(self, connection: Connection[Any]) -> bool:
+        return bool(ask(connection, _REQUIRED, self._names).fetchone() == (True,))
+
+    def _validate(self, connection: Connection[Any]) -> None:
+        with transaction(connection):
+            take_time(connection)
+            validate = self._open(connection).table.format("ALTER TABLE {table} VALIDATE CONSTRAINT harrier_words")
+            self._run(connection, validate)
+
+    def _require(self, connection: Connection[Any]) -> None:
+        table = self._open(connection).table
+        self._run(connection, table.require_words())
+        self._run(connection, table.format("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS harrier_words"))
+
+    def build(self) -> None:
+        """The index, unless the table has so few rows that it needs none."""
+        self._connections.run(self._build)
+
+    def _build(self, connection: Connection[Any]) -> None:
+        table = self._open(connection).table
+        if is_small(connection, table):
+            return
+        self._drop_invalid(connection)
+        if self._is_built(connection):
+            return
+        create = table.indexes()[BY_WORD]
+        if connection.autocommit:
+            # Refused for partitioned tables. It may also take longer than the user's statements may.
+            with suppress(errors.FeatureNotSupported, errors.QueryCanceled, errors.LockNotAvailable):
+                connection.execute(table.format("CREATE INDEX CONCURRENTLY ON {table} USING gin (terms)"), [])
+                return
+            self._drop_invalid(connection)
+        with transaction(connection):
+            take_time(connection)
+            self._run(connection, table.format("LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE"))
+            ask(connection, BUILD_MEMORY, self._names)
+            if not self._is_built(connection):
+                self._run(connection, create)
+
+    def _is_built(self, connection: Connection[Any]) -> bool:
+        return BY_WORD in ask(connection, INDEXES, self._names).fetchall()
+
+    def _drop_invalid(self, connection: Connection[Any]) -> None:
+        """What a build left that was killed. One that is under way holds the lock, and is waited for."""
+        if not ask(connection, _INVALID, self._names).fetchall():
+            return
+        with transaction(connection):
+            take_time(connection)
+            lock = self._open(connection).table.format("LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE")
+            self._run(connection, lock)
+            for (index,) in ask(connection, _INVALID, self._names).fetchall():
+                self._run(connection, sql.SQL("DROP INDEX {}").format(Name(self._name.schema, index)))
+
+    def finish(self) -> None:
+        """Say that all rows have their words, if that is so of the table that has the name by now."""
+        self._connections.run(self._finish)
+
+    def _finish(self, connection: Connection[Any]) -> None:
+        with transaction(connection):
+            take_time(connection)
+            self._run(connection, sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(Name(*self._names)))
+            if not self._is_required(connection):
+                raise StoreUnavailable(f"table {self._name} was replaced while its chunks got their words; try again")
+            table = self._open(connection).table
+            self._run(connection, table.format("ANALYZE {table}"))
+            self._run(connection, table.stamp_words())
+            number = self._number(connection, "count(*)")
+        self._say(number)
+
+    # -- what the steps share
+
+    @property
+    def _names(self) -> Sequence[str]:
+        return self._name.schema, self._name.name
+
+    def _open(self, connection: Connection[Any]) -> Opened:
+        return self._name.open(connection, self._space, create=False)
+
+    def _change(self, change: Callable[[Connection[Any]], None]) -> None:
+        """Change the table, in a transaction that does not let others wait for long for those who use it."""
+        for attempt in range(_LOCK_ATTEMPTS):
+            time.sleep(_LOCK_PAUSE * bool(attempt))
+            if self._connections.run(lambda connection: self._changed(connection, change), writes=True):
+                return
+        raise StoreUnavailable(
+            f"table {self._name} is in use by a transaction that has been running for long, and cannot be changed "
+            "meanwhile; try again"
+        )
+
+    def _changed(self, connection: Connection[Any], change: Callable[[Connection[Any]], None]) -> bool:
+        with suppress(errors.LockNotAvailable):
+            with transaction(connection):
+                connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+                change(connection)
+            return True
+        return False
+
+    def _number(self, connection: Connection[Any], what: str) -> int:
+        query = self._open(connection).table.format("SELECT {what} FROM {table}", what=sql.SQL(what))
+        [number] = ask(connection, query, []).fetchone() or (0,)
+        return int(number)
+
+    def _run(self, connection: Connection[Any], statement: sql.Composed) -> None:
+        connection.execute(statement, [])
+
+    def _say(self, number: int) -> None:
+        """Tell a number, which never becomes less: others may remove chunks meanwhile."""
+        self._told = max(self._told, number)
+        self._tell(self._told)

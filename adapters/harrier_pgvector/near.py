@@ -1,0 +1,114 @@
+"""The statement that finds chunks near a vector, by an index or by comparing all rows, and its settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from harrier_pgvector.filters import Compiled
+from harrier_pgvector.typed import compile_where
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from harrier_core.query import Search
+    from harrier_pgvector.opening import Opened
+    from harrier_pgvector.schema import Table
+    from harrier_pgvector.session import Request
+
+# A recall above 0.99 wants a list of at least a hundred; pgvector allows a thousand.
+_LEAST_WIDTH, _MOST_WIDTH = 100, 1_000
+
+# Rows, and rows for each of the k that are looked for, that an index compares before those that meet a condition are.
+_LEAST_SCANNED, _SCANNED = 1_000, 40
+
+# The planner counts what is hardly ever executed, such as the comparison of all rows, and would compile it and start
+# workers.
+UNPLANNED = {"jit": "off", "max_parallel_workers_per_gather": "0"}
+
+# The rows of a search. No index has the sum, so that none is used for the order of all.
+_ROWS = "record_id, number, text, metadata, start_at, end_at, {stored} AS stored, {far} AS far"
+_NEAR = "SELECT {rows} FROM {table} WHERE {where} ORDER BY {far} LIMIT %s"
+_NEAR_BY_SIGN = """
+    SELECT {rows} FROM (
+        SELECT * FROM {table} WHERE {where}
+        ORDER BY {signs_of}(embedding)::{bits} {differing} {signs_of}(%s::{type})::{bits} LIMIT %s
+    ) AS candidates ORDER BY far LIMIT %s"""
+_ALL = "SELECT {rows} FROM {table} WHERE {gate} AND {where} ORDER BY {far} + 0::float8 LIMIT %s"
+_NEAR_OR_ALL = """
+    WITH near AS MATERIALIZED ({near}), enough (enough) AS MATERIALIZED (SELECT count(*) >= %s FROM near)
+    SELECT * FROM near WHERE (SELECT enough FROM enough)
+    UNION ALL SELECT * FROM ({otherwise}) AS found ORDER BY far"""
+
+
+def request(opened: Opened, search: Search) -> Request:
+    """What is asked for some queries, and the settings for it."""
+    condition = compile_where(search.where, opened.typed)
+    exact = search.exact or not opened.is_indexed
+    options = {"exact": exact, "with_vectors": search.with_vectors}
+    queries = (statement(opened.table, each, search.k, condition, **options) for each in search.vectors)
+    return [(*query, False) for query in queries], {} if exact else _settings(opened, search)
+
+
+def _settings(opened: Opened, search: Search) -> dict[str, str]:
+    """What a search by an index wants."""
+    width = _width(opened.table, search.k, search.ef)
+    settings = {"hnsw.ef_search": str(width)} | UNPLANNED
+    if not opened.iterative:
+        return settings
+    settings["hnsw.iterative_scan"] = "strict_order"
+    most = most_scanned(opened.table, search.k)
+    if most is not None and opened.serves(search.where):
+        settings["hnsw.max_scan_tuples"] = str(most)
+    return settings
+
+
+def statement(
+    table: Table, vector: NDArray[np.float32], k: int, condition: Compiled, *, exact: bool, with_vectors: bool
+) -> tuple[sql.Composed, list[object]]:
+    """The k nearest that meet the condition, nearest first, and what is bound in it.
+
+    An index may give up before it has found k. Then all rows are compared, which is decided in the same statement:
+    a part whose condition is false before any row was read is not executed.
+    """
+    where, values = condition
+    written = "[" + ",".join(map(str, vector)) + "]"  # each in the shortest form that float32 has
+    stored = table.stored if with_vectors else sql.SQL("NULL::bytea")
+    far = table.format("(embedding {distance} %s::{type})")
+    parts: dict[str, sql.Composable] = {
+        "where": where,
+        "far": far,
+        "rows": sql.SQL(_ROWS).format(stored=stored, far=far),
+    }
+    of_all: list[object] = [written, *values, written, k]
+    if exact:
+        return table.format(_ALL, gate=sql.SQL("true"), **parts), of_all
+    if table.by_sign:
+        near = table.format(_NEAR_BY_SIGN, differing=table.operator("<~>"), **parts)
+        bound: list[object] = [written, *values, written, _candidates(k), k]
+    else:
+        near, bound = table.format(_NEAR, **parts), of_all
+    otherwise = table.format(_ALL, gate=sql.SQL("NOT (SELECT enough FROM enough)"), **parts)
+    return table.format(_NEAR_OR_ALL, near=near, otherwise=otherwise), [*bound, k, *of_all]
+
+
+def most_scanned(table: Table, k: int) -> int | None:
+    """How many rows an index looks at before it gives up, where a condition has an index too; None: its default.
+
+    The fewer rows meet the condition, the longer it would look for k of them, and the sooner they are all compared.
+    By signs more than k are looked for, and an index that gave up early would return some that are not the nearest.
+    """
+    return None if table.by_sign else max(_LEAST_SCANNED, _SCANNED * k)
+
+
+def _width(table: Table, k: int, ef: int | None = None) -> int:
+    """How many an index keeps in sight while it looks for k; ef: as many as the caller wants."""
+    wanted = _candidates(k) if table.by_sign else 2 * k
+    return min(max(_LEAST_WIDTH, wanted) if ef is None else max(ef, k), _MOST_WIDTH)
+
+
+def _candidates(k: int) -> int:
+    """How many are found by their signs and ranked by their vectors."""
+    return max(100, 10 * k)

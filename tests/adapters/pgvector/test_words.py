@@ -1,0 +1,301 @@
+"""Search by word on a real Postgres: the contract, and what is Postgres's own."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from harrier_pgvector import PgVectorStore
+from harrier_pgvector.opened import OpenTable
+from harrier_pgvector.words import words_of
+from psycopg.conninfo import make_conninfo
+from syncs import Execute
+
+from harrier_core import EmbeddingSpace, Record, SettingError, StoreUnsuitable
+from harrier_core.filters import parse
+from harrier_core.lexical import VERSION, Terms, document_terms, query_terms
+from harrier_core.query import Search, WordSearch
+from harrier_core.records import Chunk, Match
+from harrier_core.store import VectorStore, Write
+from harrier_core.testing.wording import WordingContract
+
+
+class TestPgVectorStore(WordingContract):
+    """All of the contract, in tables of each test's own."""
+
+    @pytest.fixture
+    def new_store(self, postgres: str, table: str) -> Callable[[], VectorStore]:
+        return lambda: PgVectorStore(postgres, table=table, keywords=True)
+
+    @pytest.fixture
+    def wordless_store(self, postgres: str, table: str) -> Callable[[], VectorStore]:
+        return lambda: PgVectorStore(postgres, table=f"{table} wordless")
+
+
+class TestFloat32(TestPgVectorStore):
+    """The same with numbers of full precision."""
+
+    @pytest.fixture
+    def new_store(self, postgres: str, table: str) -> Callable[[], VectorStore]:
+        return lambda: PgVectorStore(postgres, table=table, keywords=True, precision="float32")
+
+
+SPACE = EmbeddingSpace("made", None, "w", "t", 4, "last token", "l2", "{text}")
+STATE = """
+    SELECT a.attname, a.attnotnull, a.attstorage, a.attstattarget, format_type(a.atttypid, a.atttypmod),
+        col_description(a.attrelid, a.attnum)
+    FROM pg_attribute a WHERE a.attrelid = 'docs'::regclass AND a.attnum > 0 AND NOT a.attisdropped"""
+
+
+def fill(store: PgVectorStore, records: Sequence[Record]) -> OpenTable:
+    """Store each record as one chunk, and build the indexes."""
+    opened = store.open(SPACE, create=True)
+    for begin in range(0, len(records), 2_000):
+        chunks = [Chunk.of(record, 0, 0, record.text) for record in records[begin : begin + 2_000]]
+        vectors = np.random.default_rng(begin).normal(size=(len(chunks), 4)).astype(np.float32)
+        new: dict[str, dict[int, bytes]] = {chunk.record_id: {} for chunk in chunks}
+        opened.write(Write(dict.fromkeys(new, 1), chunks, vectors, [], new))
+    opened.build_indexes()
+    return opened
+
+
+def asked(opened: OpenTable, query: str, k: int = 10, where: dict[str, Any] | None = None) -> list[Match]:
+    """Return what is found by the words of a query."""
+    [(found, near)] = opened.search_words(WordSearch([query_terms(query)], k, parse(where)))
+    assert near == []
+    return list(found)
+
+
+def ids(matches: Sequence[Match]) -> list[str]:
+    return [match.record_id for match in matches]
+
+
+class Exact:
+    """BM25 of all rows, as the store has it in exact form."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = records
+        self._terms = [dict(zip(t.ids, t.weights, strict=True)) for t in (document_terms(r.text) for r in records)]
+        self._df = Counter(term for own in self._terms for term in own)
+
+    def best(self, query: str, k: int, where: Callable[[Record], bool] = lambda record: True) -> list[str]:
+        terms, number = query_terms(query), len(self._records)
+        idf = {term: math.log(1 + (number - self._df[term] + 0.5) / (self._df[term] + 0.5)) for term in terms.ids}
+        weights = {term: idf[term] * boost for term, boost in zip(terms.ids, terms.weights, strict=True)}
+        scores = [
+            (-sum(weight * own.get(term, 0.0) for term, weight in weights.items()), record.id)
+            for own, record in zip(self._terms, self._records, strict=True)
+            if where(record)
+        ]
+        return [record_id for score, record_id in sorted(scores)[:k] if score]
+
+
+def test_a_large_table(database: str) -> None:
+    """Beyond the budget most of the best are found; with a condition that few rows meet, all; and always the same."""
+    chance = random.Random(5)
+    words = [f"{chance.choice('bdfghklmnprst')}{chance.choice('aeiou')}{number:x}" for number in range(4_000)]
+    records = [
+        Record(
+            f"r{number:05}",
+            " ".join(["the"] * (number % 4 > 0) + [words[int(4_000 * chance.random() ** 3)] for _ in range(25)]),
+            {"few": number % 500 == 0, "half": number % 2 == 0},
+        )
+        for number in range(20_000)
+    ]
+    exact = Exact(records)
+    queries = [f"the {words[3 + 7 * at]} {words[100 + 90 * at]}" for at in range(12)]
+    queries += [f"{words[at]} {words[2_000 + 31 * at]} {words[3_900 - at]}" for at in range(12)]
+    with PgVectorStore(database, "docs", keywords=True) as store:
+        opened = fill(store, records)
+        found = [len({*ids(asked(opened, query))} & {*exact.best(query, 10)}) for query in queries]
+        assert sum(found) >= 0.9 * sum(len(exact.best(query, 10)) for query in queries)
+        for query in queries[:6]:
+            few = ids(asked(opened, query, 10, {"few": True}))
+            assert few == exact.best(query, 10, lambda record: bool(record.metadata["few"]))
+        often = ids(asked(opened, "the the", 10))
+        assert len(often) == 10
+        assert all(ids(asked(opened, "the the", 10)) == often for _ in range(5))
+        assert len(asked(opened, f"the {records[7].text.split()[-1]} zzz", 10)) == 10
+
+
+def test_what_was_tampered_with(database: str, execute: Execute) -> None:
+    """Words that are not those of the text are found, and repaired by nothing less than another write."""
+    records = [Record(f"r{number}", f"text number {number}") for number in range(600)]
+    with PgVectorStore(database, "docs", keywords=True) as store:
+        opened = fill(store, records)
+        assert list(opened.wrong_keywords()) == []
+        execute("UPDATE docs SET terms = terms || 7 WHERE record_id = 'r3'")
+        execute("UPDATE docs SET lex = (SELECT lex FROM docs WHERE record_id = 'r1') WHERE record_id = 'r599'")
+        execute("UPDATE docs SET text = 'another' WHERE record_id = 'r5'")
+        assert sorted(chunk.record_id for chunk in opened.wrong_keywords()) == ["r3", "r5", "r599"]
+
+
+def test_words_of_another_version(database: str, execute: Execute) -> None:
+    """They are not searched, and nothing is written beside them; older ones are made again."""
+    records = [Record(f"r{number}", f"text number {number}") for number in range(20)]
+    with PgVectorStore(database, "docs", keywords=True) as store:
+        opened = fill(store, records)
+        for version, cure in ((VERSION + 1, "update harrier-kit"), (VERSION - 1, "have them made again")):
+            execute(f"COMMENT ON COLUMN docs.lex IS '{json.dumps({'words': version})}'")
+            assert store.describe().keywords is False
+            assert cure in store.describe().health
+            for _ in range(2):  # at first by what was opened before, which is looked at in the same turnaround
+                with pytest.raises(StoreUnsuitable, match=cure):
+                    asked(opened, "number")
+            assert not opened.has_keywords()
+            with pytest.raises(StoreUnsuitable, match=cure):
+                fill(store, [Record("new", "new")])
+            assert len(opened.search(Search(np.eye(1, 4, dtype=np.float32), 3))[0]) == 3
+            assert opened.delete([f"r{version}"]) == 1
+            if version > VERSION:
+                with pytest.raises(StoreUnsuitable, match=cure):
+                    opened.add_keywords(print)
+        execute("UPDATE docs SET terms = '{1}'")  # as an older version may have had them
+        opened.add_keywords(lambda number: None)
+        assert ids(asked(opened, "number 7", 1)) == ["r7"]
+        assert list(opened.wrong_keywords()) == []
+
+
+def test_a_column_of_somebody_elses(database: str, execute: Execute) -> None:
+    """It is left alone."""
+    with PgVectorStore(database, "docs") as store:
+        opened = fill(store, [Record("r", "text")])
+        execute("ALTER TABLE docs ADD COLUMN terms text DEFAULT 'mine'")
+        with pytest.raises(StoreUnsuitable, match="'terms' that is not for words; rename it"):
+            opened.add_keywords(lambda number: None)
+        assert execute("SELECT terms FROM docs") == [("mine",)]
+
+
+def test_a_reader_under_row_level_security(database: str, execute: Execute, new_role: Callable[[str], str]) -> None:
+    """SELECT on the table is enough, and rows that a policy hides are not found."""
+    odd = "100% {x} 'a' \"b\" \\ %s"
+    records = [
+        Record(f"r{number:04}", f"the text number {number}", {"tenant": number % 2, odd: odd})
+        for number in range(1_500)
+    ]
+    with PgVectorStore(database, "docs", keywords=True) as store:
+        fill(store, records)
+        role = new_role("reader")
+        execute(f"GRANT SELECT ON docs TO {role}")
+        execute("ALTER TABLE docs ENABLE ROW LEVEL SECURITY")
+        execute("CREATE POLICY own ON docs USING (metadata @> '{\"tenant\": 1}')")
+        with PgVectorStore(make_conninfo(database, user=role), "docs") as theirs:
+            opened = theirs.open(SPACE)
+            assert ids(asked(opened, "number 7", 1, {odd: odd})) == ["r0007"]
+            assert asked(opened, "8") == []
+            assert len(asked(opened, "the text", 1_000)) == 750
+            assert asked(opened, "number 7", 1, {odd: "%s"}) == []
+
+
+def test_a_writer_beside(database: str, execute: Execute) -> None:
+    """What others write meanwhile gets words: the kit, which opened the table before, and SQL that knows none."""
+    records = [Record(f"r{number:04}", f"text number {number}") for number in range(1_200)]
+    plain = "INSERT INTO docs SELECT %s, number, text, metadata, start_at, end_at, hash, embedding FROM docs LIMIT 1"
+    with PgVectorStore(database, "docs") as store, PgVectorStore(database, "docs") as other:
+        opened, before = fill(store, records), other.open(SPACE)
+        told: list[int] = []
+
+        def beside(number: int) -> None:
+            at = len(told)
+            told.append(number)
+            new: dict[str, dict[int, bytes]] = {f"new{at}": {}}
+            vectors = np.ones((1, 4), np.float32)
+            before.write(Write({f"new{at}": 1}, [Chunk(f"new{at}", 0, f"zeppelin{at}", {}, 0, 9)], vectors, [], new))
+            if at < 6:
+                execute(plain, [f"plain{at}"])
+
+        opened.add_keywords(beside)
+        assert told == sorted(told)
+        assert before.has_keywords()
+        assert list(before.wrong_keywords()) == []
+        assert execute("SELECT count(*) FROM docs WHERE record_id LIKE 'plain%'") == [(6,)]
+        assert ids(asked(before, "zeppelin3", 1)) == ["new3"]
+        with pytest.raises(psycopg.errors.NotNullViolation):
+            execute(plain, ["late"])
+
+
+ADDING = """
+import sys
+from harrier_pgvector import PgVectorStore
+from harrier_core.contents import Contents
+with Contents(PgVectorStore(sys.argv[1], sys.argv[2])) as contents:
+    print("begin", flush=True)
+    contents.add_keywords()
+"""
+
+
+def test_killed_while_words_are_added(database: str, execute: Execute, pytestconfig: pytest.Config) -> None:
+    """Anywhere: it goes on from there, and ends as a table that was made with words."""
+    records = [Record(f"r{number:04}", f"a text {number % 97} of number {number}") for number in range(2_500)]
+    words = "SELECT record_id, terms, lex::text, hash FROM docs ORDER BY 1"
+    indexes = "SELECT indexdef FROM pg_indexes WHERE tablename = 'docs' ORDER BY 1"
+    with PgVectorStore(database, "docs", keywords=True) as store:
+        fill(store, records)
+        clean = execute(words), execute(STATE), [each for (each,) in execute(indexes)]
+    execute("DROP TABLE docs")
+    with PgVectorStore(database, "docs") as store:
+        fill(store, records)
+        chance = random.Random(3)
+        for _ in range(pytestconfig.getoption("--kills")):
+            command = [sys.executable, "-c", ADDING, database, "docs"]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+                assert process.stdout
+                assert process.stdout.readline() == "begin\n"
+                time.sleep(chance.uniform(0, 1))  # the instant is what is tried out
+                process.kill()
+        opened = store.open(SPACE)
+        if not opened.has_keywords():
+            opened.add_keywords(lambda number: None)
+        left = execute(words), execute(STATE), sorted(each.replace("_idx1", "_idx") for (each,) in execute(indexes))
+        assert left == (clean[0], clean[1], sorted(clean[2]))
+        assert execute("SELECT 1 FROM pg_constraint WHERE conname = 'harrier_words'") == []
+        assert execute("SELECT 1 FROM pg_index WHERE NOT indisvalid") == []
+
+
+def test_an_index_that_a_kill_left_invalid(database: str, execute: Execute) -> None:
+    """It is dropped, and built again."""
+    records = [Record(f"r{number}", f"text number {number}") for number in range(1_100)]
+    with PgVectorStore(database, "docs") as store:
+        opened = fill(store, records)
+        opened.add_keywords(lambda number: None)
+        execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'docs_terms_idx'::regclass")
+        execute("COMMENT ON COLUMN docs.lex IS NULL")
+        assert "call it again if it was interrupted" in store.describe().health
+        opened.add_keywords(lambda number: None)
+        found = execute(
+            "SELECT x.relname, i.indisvalid FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid "
+            "WHERE i.indrelid = 'docs'::regclass AND x.relname LIKE '%terms%'"
+        )
+        assert found == [("docs_terms_idx", True)]
+
+
+def test_words_that_do_not_fit(monkeypatch: pytest.MonkeyPatch, database: str) -> None:
+    """Ids that fall together become one; of too many terms those that weigh most are kept."""
+    with monkeypatch.context() as patched:
+        terms = Terms((5, 7, 1_000_000_005, 2_000_000_006), (1.0, 2.0, 0.5, 3.0))
+        patched.setattr("harrier_pgvector.words.document_terms", lambda text: terms)
+        stored, weights = words_of("")
+        assert (stored.tolist(), weights.tolist()) == ([5, 6, 7], [1.5, 3.0, 2.0])
+    long = " ".join([*(f"{number:x}" for number in range(20_000)), "zeppelin zeppelin"])
+    with PgVectorStore(database, "docs", keywords=True) as store:
+        opened = fill(store, [Record("long", long), Record("none", "?!"), Record("short", "one")])
+        assert ids(asked(opened, "zeppelin")) == ["long"]
+        assert list(opened.wrong_keywords()) == []
+
+
+def test_keywords_must_be_told_plainly() -> None:
+    """Another library's configuration is no switch."""
+    with pytest.raises(SettingError, match="keywords must be True or False, got str"):
+        PgVectorStore("postgresql://h/db", keywords="english")  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match="hybrid_search_config=; write keywords=True"):
+        PgVectorStore("postgresql://h/db", hybrid_search_config=object())  # type: ignore[call-arg]
