@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from harrier_core.errors import SettingError
@@ -53,10 +52,9 @@ class Target:
     def store(self) -> PgVectorStore:
         """Return the store of the table. It connects to nothing yet."""
         table = TABLE if self.table is None else self.table
-        words: dict[str, Any] = {"keywords": True} if self.keywords else {}
         if isinstance(self.database, Path):
-            return PgVectorStore.embedded(self.database, table=table, schema=self.schema, **words)
-        return PgVectorStore(self.database, table=table, schema=self.schema, **words)
+            return PgVectorStore.embedded(self.database, table=table, schema=self.schema, keywords=self.keywords)
+        return PgVectorStore(self.database, table=table, schema=self.schema, keywords=self.keywords)
 
     @contextmanager
     def conninfo(self) -> Iterator[str]:

@@ -6,7 +6,6 @@ Both take keywords=true as well, for a collection that is made with the words of
 from __future__ import annotations
 
 import os
-from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from harrier_core.errors import SettingError
@@ -37,7 +36,7 @@ def _server(url: str) -> QdrantStore:
     except ValueError:  # it may quote a password
         raise SettingError(_SERVER) from None
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    tls, words = options.pop("tls", "false"), _words(options)
+    tls, keywords = options.pop("tls", "false"), _keywords(options)
     if options or tls not in ("true", "false") or "@" in parts.netloc or parts.fragment or not parts.hostname:
         raise SettingError(_SERVER)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -46,19 +45,19 @@ def _server(url: str) -> QdrantStore:
         f"{scheme}://{host}:{_PORT if port == _GRPC_PORT else port}",
         collection=unquote(parts.path.strip("/")) or COLLECTION,
         api_key=os.environ.get("QDRANT_API_KEY"),
-        **words,
+        keywords=keywords,
     )
 
 
 def _folder(rest: str) -> QdrantStore:
     folder, _, query = rest.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
-    collection, words = options.pop("collection", COLLECTION), _words(options)
+    collection, keywords = options.pop("collection", COLLECTION), _keywords(options)
     if options or not folder:
         raise SettingError("a Qdrant folder is qdrant:FOLDER?collection=NAME&keywords=true; it takes nothing else")
-    return QdrantStore.embedded(folder, collection=collection, **words)
+    return QdrantStore.embedded(folder, collection=collection, keywords=keywords)
 
 
-def _words(options: dict[str, str]) -> dict[str, Any]:
-    """Take what a URL says of the words of chunks out of its options, as a setting of the store."""
-    return {"keywords": True} if as_flag("keywords", options.pop("keywords", None)) else {}
+def _keywords(options: dict[str, str]) -> bool:
+    """Take whether chunks are to have their words out of a URL's options."""
+    return as_flag("keywords", options.pop("keywords", None))

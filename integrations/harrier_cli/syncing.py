@@ -134,12 +134,12 @@ def create(
     if database.target.table is None:
         raise SettingError("name the table of the chunks: --to '...?table=NAME'")
     chunking = Chunking(tokens=chunk_tokens, overlap=overlap)
-    words: dict[str, Any] = {"keywords": True} if keywords or database.target.keywords else {}
+    words = keywords or database.target.keywords
     with database.sync() as sync:
         with encoder_of(model) as encoder:
             said = sync.create(
                 source, encoder.space, text=text, metadata=metadata or (), chunking=chunking, wake=wake,
-                row_security=row_security, replace=replace, prune=prune, dry_run=dry_run, **words,
+                row_security=row_security, replace=replace, prune=prune, dry_run=dry_run, keywords=words,
             )  # fmt: skip
         if dry_run:
             say(said)
