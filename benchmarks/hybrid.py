@@ -1,7 +1,7 @@
 """What search by word and by both costs, in Postgres and in Qdrant Edge, beside the hybrid stores of other libraries.
 
-The passages are those of LibreOffice's help in eleven languages, mixed anew where more are wanted; the questions are its
-English index entries. Vectors are noise that costs nothing, so that what is found is found by word. Rounds are
+The passages are those of LibreOffice's help in eleven languages, mixed anew where more are wanted; the questions are
+its English index entries. Vectors are noise that costs nothing, so that what is found is found by word. Rounds are
 interleaved; a time is the median of all searches. Debian's packages are fetched once.
 
     make bench-hybrid CORPUS=folder
@@ -68,11 +68,8 @@ def main() -> None:
         with Index(QdrantStore.embedded(Path(folder, "qdrant"), keywords=True), ready) as index:
             index.ingest(records)
             report(f"Qdrant Edge, {len(records):,} points", ours(index), queries, options.rounds)
-        few = [
-            query
-            for query in queries
-            if query.pages <= {str(each.metadata[PAGE]) for each in records[: options.rivals]}
-        ]
+        there = {str(each.metadata[PAGE]) for each in records[: options.rivals]}
+        few = [query for query in queries if query.pages <= there]
         with Index(PgVectorStore(conninfo, table="few", keywords=True), ready) as index:
             index.ingest(records[: options.rivals])
             contestants = {"Index, hybrid": ours(index)["hybrid"], "Index, keyword": ours(index)["keyword"]}
@@ -85,10 +82,9 @@ def passages(corpus: Path, number: int) -> tuple[list[Record], list[Query]]:
     chance = random.Random(0)
     helps = [index_entries(corpus, language, 10_000 if language == LANGUAGES[0] else 0, 0) for language in LANGUAGES]
     found = [passage for each in helps for passage in each.passages]
+    english = len(helps[0].passages)
     records = [
-        Record(
-            f"p{at}", f"{passage.text}\n{at}", _metadata(passage.page if at < len(helps[0].passages) else "", chance)
-        )
+        Record(f"p{at}", f"{passage.text}\n{at}", _metadata(passage.page if at < english else "", chance))
         for at, passage in enumerate(found[:number])
     ]
     sentences = [line for passage in found for line in passage.text.splitlines() if len(line) > 40]
@@ -113,12 +109,12 @@ def loads(conninfo: str, records: list[Record], vectors: Any, texts: list[str]) 
     took: dict[bool, list[float]] = {False: [], True: []}
     size: dict[bool, float] = {}
     for round_ in range(4):
-        for keywords in took:
+        for keywords, times in took.items():
             store = PgVectorStore(conninfo, table=f"load {round_} {keywords}", keywords=keywords)
             with Index(store, Ready(vectors, texts)) as index:
                 begin = time.perf_counter()
                 index.ingest(records)
-                took[keywords].append(time.perf_counter() - begin)
+                times.append(time.perf_counter() - begin)
                 size[keywords] = (store.describe().bytes or 0) / len(records)
                 index.drop()
     ratios = sorted(with_ / without for with_, without in list(zip(took[True], took[False], strict=True))[1:])
