@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from harrier_pgvector import PgVectorStore, near
 from harrier_pgvector.opened import OpenTable
-from harrier_pgvector.schema import Table
+from harrier_pgvector.opening import Opened
 
 from harrier_core import EmbeddingSpace, Record, Search
 from harrier_core.filters import parse
@@ -30,7 +30,7 @@ from harrier_core.store import Write
 SPACE = EmbeddingSpace("made", None, "w", "t", 256, "last token", "l2", "{text}")
 HEAPS = 1_000
 SHARES = (0.5, 0.05, 0.01, 0.001, 0.0001)
-K = 5
+KS = (5, 50)
 
 
 def main() -> None:
@@ -46,12 +46,13 @@ def main() -> None:
         for begin in range(0, options.rows, 2_000):
             write(opened, begin, chance, heaps)
         opened.build_indexes()
-        print(f"{options.rows:,} rows of {SPACE.dimensions} dimensions, {K} nearest, {options.rounds} rounds")
+        print(f"{options.rows:,} rows of {SPACE.dimensions} dimensions, {options.rounds} rounds")
         for place in ("anywhere", "elsewhere"):
             for share in SHARES:
                 own = int(HEAPS * 0.9) if place == "elsewhere" else 0  # heaps that no condition of this kind is met in
                 queries = beside(heaps[own + chance.integers(0, HEAPS - own, options.rounds)], chance)
-                compare(opened, queries, f"{place} {share:g}")
+                for k in KS:
+                    compare(opened, queries, f"{place} {share:g}", k)
 
 
 def write(opened: OpenTable, begin: int, chance: np.random.Generator, heaps: Any) -> None:
@@ -76,36 +77,36 @@ def beside(centres: Any, chance: np.random.Generator) -> Any:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def compare(opened: OpenTable, queries: Any, field: str) -> None:
+def compare(opened: OpenTable, queries: Any, field: str, k: int) -> None:
     """One condition's row of the table."""
     where = parse({field: True})
     took: dict[str, list[float]] = {"kit": [], "unbounded": [], "exact": []}
     found = dict.fromkeys(took, 0)
-    bounded = near.most_scanned
+    bounded = near.is_bounded
     for number, query in enumerate([queries[0], *queries]):  # the first round is not counted
         best: set[str] = set()
-        for name in ("exact", "kit", "unbounded"):
-            near.most_scanned = bounded if name == "kit" else unbounded
+        for name in ("exact", "kit", "unbounded") if number % 2 else ("exact", "unbounded", "kit"):
+            near.is_bounded = bounded if name == "kit" else unbounded
             begin = time.perf_counter()
-            [matches] = opened.search(Search(query[None], K, where, exact=name == "exact"))
+            [matches] = opened.search(Search(query[None], k, where, exact=name == "exact"))
             if number:
                 took[name].append(time.perf_counter() - begin)
             ids = {match.id for match in matches}
             best = best or ids
             found[name] += len(ids & best) if number else 0
-    near.most_scanned = bounded
+    near.is_bounded = bounded
     kit, other, exact = (statistics.median(took[name]) * 1e3 for name in took)
     ratios = [one / two for one, two in zip(took["kit"], took["unbounded"], strict=True)]
     recall = " and ".join(f"{found[name] / max(1, found['exact']):.2f}" for name in ("kit", "unbounded"))
     print(
-        f"{field:18}{kit:9.1f} ms, unbounded {other:7.1f} ms, exact {exact:7.1f} ms; kit / unbounded "
+        f"{field:18}{k:4}{kit:9.1f} ms, unbounded {other:7.1f} ms, exact {exact:7.1f} ms; kit / unbounded "
         f"{statistics.median(ratios):5.2f}; recall {recall}"
     )
 
 
-def unbounded(table: Table, k: int) -> int | None:  # noqa: ARG001  # in the place of near.most_scanned
+def unbounded(opened: Opened, search: Search) -> bool:  # noqa: ARG001  # in the place of near.is_bounded
     """Leave the limit to pgvector."""
-    return None
+    return False
 
 
 if __name__ == "__main__":

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 # A recall above 0.99 wants a list of at least a hundred; pgvector allows a thousand.
 _LEAST_WIDTH, _MOST_WIDTH = 100, 1_000
 
-# Rows, and rows for each of the k that are looked for, that an index compares before those that meet a condition are.
-_LEAST_SCANNED, _SCANNED = 1_000, 40
+# Rows, and rows for each of the k that are looked for, that an index looks at before those that meet a condition are all
+# compared. An index that has given up hands out what it has seen, of which many are not the nearest: so it must find
+# more than k, and only then are its first k taken.
+_LEAST_SCANNED, _SCANNED = 1_000, 80
+_MORE, _TIMES = 10, 2
 
 # The planner counts what is hardly ever executed, such as the comparison of all rows, and would compile it and start
 # workers.
@@ -40,14 +43,14 @@ _ALL = "SELECT {rows} FROM {table} WHERE {gate} AND {where} ORDER BY {far} + 0::
 _NEAR_OR_ALL = """
     WITH near AS MATERIALIZED ({near}), enough (enough) AS MATERIALIZED (SELECT count(*) >= %s FROM near)
     SELECT * FROM near WHERE (SELECT enough FROM enough)
-    UNION ALL SELECT * FROM ({otherwise}) AS found ORDER BY far"""
+    UNION ALL SELECT * FROM ({otherwise}) AS found ORDER BY far LIMIT %s"""
 
 
 def request(opened: Opened, search: Search) -> Request:
     """What is asked for some queries, and the settings for it."""
     condition = compile_where(search.where, opened.typed)
     exact = search.exact or not opened.is_indexed
-    options = {"exact": exact, "with_vectors": search.with_vectors}
+    options = {"exact": exact, "with_vectors": search.with_vectors, "bounded": is_bounded(opened, search)}
     queries = (statement(opened.table, each, search.k, condition, **options) for each in search.vectors)
     return [(*query, False) for query in queries], {} if exact else _settings(opened, search)
 
@@ -59,19 +62,35 @@ def _settings(opened: Opened, search: Search) -> dict[str, str]:
     if not opened.iterative:
         return settings
     settings["hnsw.iterative_scan"] = "strict_order"
-    most = most_scanned(opened.table, search.k)
-    if most is not None and opened.serves(search.where):
-        settings["hnsw.max_scan_tuples"] = str(most)
+    if is_bounded(opened, search):
+        settings["hnsw.max_scan_tuples"] = str(max(_LEAST_SCANNED, _SCANNED * search.k))
     return settings
 
 
+def is_bounded(opened: Opened, search: Search) -> bool:
+    """Return whether the index of the vectors gives up early, because an index finds the rows that meet the condition.
+
+    The fewer these are, the longer it would look for k of them, and the sooner they are all compared. By signs more
+    than k are looked for anyway.
+    """
+    return opened.iterative and not opened.table.by_sign and opened.serves(search.where)
+
+
 def statement(
-    table: Table, vector: NDArray[np.float32], k: int, condition: Compiled, *, exact: bool, with_vectors: bool
+    table: Table,
+    vector: NDArray[np.float32],
+    k: int,
+    condition: Compiled,
+    *,
+    exact: bool,
+    with_vectors: bool,
+    bounded: bool = False,
 ) -> tuple[sql.Composed, list[object]]:
     """The k nearest that meet the condition, nearest first, and what is bound in it.
 
-    An index may give up before it has found k. Then all rows are compared, which is decided in the same statement:
-    a part whose condition is false before any row was read is not executed.
+    An index may give up before it has found enough. Then all rows are compared, which is decided in the same statement:
+    a part whose condition is false before any row was read is not executed. bounded: it gives up early, and k are not
+    enough.
     """
     where, values = condition
     written = "[" + ",".join(map(str, vector)) + "]"  # each in the shortest form that float32 has
@@ -83,24 +102,16 @@ def statement(
         "rows": sql.SQL(_ROWS).format(stored=stored, far=far),
     }
     of_all: list[object] = [written, *values, written, k]
+    enough = _TIMES * k + _MORE if bounded else k
     if exact:
         return table.format(_ALL, gate=sql.SQL("true"), **parts), of_all
     if table.by_sign:
         near = table.format(_NEAR_BY_SIGN, differing=table.operator("<~>"), **parts)
         bound: list[object] = [written, *values, written, _candidates(k), k]
     else:
-        near, bound = table.format(_NEAR, **parts), of_all
+        near, bound = table.format(_NEAR, **parts), [written, *values, written, enough]
     otherwise = table.format(_ALL, gate=sql.SQL("NOT (SELECT enough FROM enough)"), **parts)
-    return table.format(_NEAR_OR_ALL, near=near, otherwise=otherwise), [*bound, k, *of_all]
-
-
-def most_scanned(table: Table, k: int) -> int | None:
-    """How many rows an index looks at before it gives up, where a condition has an index too; None: its default.
-
-    The fewer rows meet the condition, the longer it would look for k of them, and the sooner they are all compared.
-    By signs more than k are looked for, and an index that gave up early would return some that are not the nearest.
-    """
-    return None if table.by_sign else max(_LEAST_SCANNED, _SCANNED * k)
+    return table.format(_NEAR_OR_ALL, near=near, otherwise=otherwise), [*bound, enough, *of_all, k]
 
 
 def _width(table: Table, k: int, ef: int | None = None) -> int:

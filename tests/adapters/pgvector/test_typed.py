@@ -197,7 +197,7 @@ def test_an_index_that_gives_up(typed: OpenTable, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("harrier_pgvector.opened.ask_then_look", look)
     vectors = np.eye(1, DIMENSIONS, dtype=np.float32)
-    for k, where, most in ((5, {"n": {"$gt": 1}}, "1000"), (50, {"n": 1}, "2000"), (5, {"other": {"$gt": 1}}, None)):
+    for k, where, most in ((5, {"n": {"$gt": 1}}, "1000"), (50, {"n": 1}, "4000"), (5, {"other": {"$gt": 1}}, None)):
         typed.search(Search(vectors, k, parse(where)))
         assert seen[-1].get("hnsw.max_scan_tuples") == (most if typed._opened.iterative else None)
 
