@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +149,8 @@ def ours(index: Index) -> dict[str, Search]:
     }
     for share in SHARES:
         where = {f"share {share:g}": True}
-        found[f"dense, {share:.1%} meet it"] = lambda query, where=where: search(query, where=where)
-        found[f"hybrid, {share:.1%} meet it"] = lambda query, where=where: search(query, where=where, mode="hybrid")
+        found[f"dense, {share:.1%} meet it"] = partial(search, where=where)
+        found[f"hybrid, {share:.1%} meet it"] = partial(search, where=where, mode="hybrid")
     return found
 
 

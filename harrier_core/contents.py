@@ -195,7 +195,7 @@ class Contents(Closing):
         store = self._opened()
         if not isinstance(store, Worded):
             raise StoreUnsuitable(f"{self.store} cannot hold the words of its chunks")
-        if not store.has_keywords():
+        if store.keywords_problem() is not None:
             store.add_keywords(on_progress or _ignore)
 
     # -- life

@@ -15,14 +15,14 @@ _CONSTANT = 2
 def fused(dense: Sequence[Key], words: Sequence[Key], weight: float) -> list[tuple[Key, float]]:
     """Return all keys, the best first, each with its share of the highest possible score, from 0 to 1.
 
-    weight: of the list of words; the dense list's is 1. Of equal scores the better dense one comes first, then the
-    better one of words: the order is the same in every run.
+    weight: of the list of words, which is left out at 0; the dense list's is 1. Of equal scores the better dense one
+    comes first, then the better one of words: the order is the same in every run.
     """
-    in_dense, in_words = _places(dense), _places(words)
+    in_dense, in_words = _places(dense), _places(words if weight else ())
     best = (1 + weight) / _CONSTANT
     scores = {
         key: (_share(in_dense.get(key)) + weight * _share(in_words.get(key))) / best
-        for key in dict.fromkeys([*dense, *words])
+        for key in dict.fromkeys([*in_dense, *in_words])
     }
     last = len(dense) + len(words)
 

@@ -29,6 +29,7 @@ _PARTS = 3  # of letters and digits, into which a field is split at most: 512GB 
 _JOINED = 8  # fields that are joined to one term at most: a code is, and a URL is not
 _CODE_WORDS, _CODE_LETTERS = 32, 256  # a longer query is prose, whatever it holds; where a code begins in a token
 _CODE_BOOST = 2.0
+_MOST_ASKED = 256  # terms of a query: a longer one is a text, and each term has its price in a database
 _CACHED, _SHORT = 1 << 16, 32  # so many tokens and terms are remembered, if they have no more letters
 
 
@@ -60,14 +61,16 @@ def query_terms(text: str) -> Terms:
         for spelled in _spelled(token)[0]:
             boost = _CODE_BOOST if len(spelled) >= 4 and any(map(str.isdigit, spelled)) else 1.0
             weights[_IDS[spelled]] = boost
-    ordered = sorted(weights)
+    kept = sorted(weights, key=lambda term: -weights[term])[:_MOST_ASKED]  # of equal ones the first
+    ordered = sorted(kept)
     return Terms(tuple(ordered), tuple(weights[term] for term in ordered))
 
 
 def has_code(text: str) -> bool:
-    """Return whether a query holds what looks like a code: letters with digits, a version, or five digits.
+    """Return whether a query holds what may be a code: letters with digits, digits with points, or five digits.
 
-    Quantities, ordinals, years and times do not: 20th, 3D, 1990s, 30-day, 24/7, 2019-2020. Nor does a number beside
+    Ordinals, years and times are none: 20th, 3D, 1990s, 30-day, 24/7, 2019-2020. Some quantities look like one, 1.5 or
+    100000: whoever asks has to see whether a text has it. Nor does a number beside
     letters of a script that does not separate words, where it is a word by itself.
     """
     tokens = text.split()

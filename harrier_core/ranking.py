@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harrier_core.errors import StoreUnsuitable
 from harrier_core.fusion import fused
-from harrier_core.lexical import has_code, query_terms
+from harrier_core.lexical import Terms, document_terms, has_code, query_terms
 from harrier_core.options import Options
 from harrier_core.query import WordSearch
 from harrier_core.records import Match
@@ -41,7 +41,9 @@ def ranked(store: OpenStore, queries: Sequence[str], vectors: Vectors | None, op
     by_word, by_vector = zip(*worded(store).search_words(search), strict=True) if terms else ((), ())
     if near is None:
         return [_ordered(each) for each in by_word]
-    weights = [_weight(each) if options.keyword_weight is None else options.keyword_weight for each in queries]
+    own = options.keyword_weight
+    asked = zip(queries, terms, by_word, strict=True)
+    weights = [_weight(*each) if own is None else own for each in asked]
     return [_fused(*lists) for lists in zip(by_vector, by_word, weights, strict=True)]
 
 
@@ -49,16 +51,18 @@ def worded(store: OpenStore) -> Worded:
     """Return a store whose chunks have their words. Raise StoreUnsuitable if they do not."""
     if not isinstance(store, Worded):
         raise StoreUnsuitable(f"{type(store).__name__} cannot be searched by word; use mode='dense'")
-    if not store.has_keywords():
-        raise StoreUnsuitable(
-            "this index was made without keywords=True, and its chunks do not have their words; give them their words "
-            "with its add_keywords(), or `harrier keywords PLACE`, which need no model; or use mode='dense'"
-        )
+    if problem := store.keywords_problem():
+        raise StoreUnsuitable(f"{problem}; or use mode='dense'")
     return store
 
 
-def _weight(query: str) -> float:
-    return _CODES if has_code(query) else _WORDS
+def _weight(query: str, terms: Terms, by_word: Sequence[Match]) -> float:
+    """What words count: much if the query has a code that the best match by word has as well."""
+    if not by_word or not has_code(query):
+        return _WORDS
+    coded = {term for term, boost in zip(terms.ids, terms.weights, strict=True) if boost > 1}
+    best = max(by_word, key=lambda match: match.score)
+    return _WORDS if coded.isdisjoint(document_terms(best.text).ids) else _CODES
 
 
 def _fused(near: Sequence[Match], by_word: Sequence[Match], weight: float) -> list[Match]:

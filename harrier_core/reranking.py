@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from harrier_core.diversity import check_relevance, diverse
@@ -40,6 +41,8 @@ def as_reranker(given: object, name: str = "reranker") -> Reranker:
     if isinstance(given, type) or not isinstance(given, Reranker):
         kind = f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
         raise SettingError(f"{name} must be an object with scores(query, texts), got {kind}")
+    if iscoroutinefunction(given.scores):
+        raise SettingError(f"{name} must have scores that return numbers, got a coroutine of {type(given).__name__}")
     return given
 
 
@@ -52,15 +55,19 @@ def reranked(query: str, matches: Sequence[Match], k: int, chooser: Reranker | D
 
 
 def best_texts(query: str, texts: Sequence[str], k: int, reranker: Reranker) -> list[tuple[int, float]]:
-    """Return the positions of the best k texts, best first, and their scores; of equal ones the first stays first."""
-    if not texts:
+    """Return the positions of the best k texts, best first, and their scores; of equal ones the first stays first.
+
+    Blank texts, which other libraries' retrievers find, are left out.
+    """
+    usable = [at for at, text in enumerate(texts) if text.strip()]
+    if not usable:
         return []
-    scores = [float(score) for score in reranker.scores(query, texts)]
-    if len(scores) != len(texts):
+    scores = [float(score) for score in reranker.scores(query, [texts[at] for at in usable])]
+    if len(scores) != len(usable):
         raise SettingError(
-            f"{type(reranker).__name__}.scores must return a number for each text, got {len(scores)} for {len(texts)}"
+            f"{type(reranker).__name__}.scores must return a number for each text, got {len(scores)} for {len(usable)}"
         )
     if bad := next((score for score in scores if math.isnan(score)), None):
         raise SettingError(f"{type(reranker).__name__}.scores must return numbers, got {bad}")
-    order = sorted(range(len(texts)), key=lambda at: -scores[at])
-    return [(at, scores[at]) for at in order[:k]]
+    order = sorted(range(len(usable)), key=lambda at: -scores[at])
+    return [(usable[at], scores[at]) for at in order[:k]]

@@ -52,10 +52,12 @@ class Searching(ABC):
     """The searches of an Index. The instruction is on every query.
 
     All of them take these keywords. where: conditions on metadata, as in `harrier_core.filters`: {"lang": "fr",
-    "year": {"$gte": 2020}}. offset: leave out the first so many, for a second page. min_score: leave out matches with a
+    "year": {"$gte": 2020}}. offset: leave out the first so many, for a second page (in "hybrid" each page is cut from
+    lists of its own depth, so that the end of one may come again in the next). min_score: leave out matches with a
     lower score. exact: compare all chunks, also where there is an index. ef: how many candidates the HNSW index keeps
     in sight; more find more, and take longer. expand: give each match the chunks around it in `around` and `passage`,
     so many on either side, or "record" for all of its record. with_vectors: give each match its own, in `vector`.
+    `exact` and `ef` are about vectors: words have no such choice.
 
     Searches by text take these as well. mode: "dense" finds by meaning, "keyword" by word and without the model, and
     "hybrid" by both; the last two need a store made with `keywords=True`, or `add_keywords`. A match's score is its

@@ -208,8 +208,8 @@ class Worded(Protocol):
     Words are a function of a chunk's text (`harrier_core.lexical`), and are written with it.
     """
 
-    def has_keywords(self) -> bool:
-        """Return whether its chunks have their words."""
+    def keywords_problem(self) -> str | None:
+        """Return why chunks cannot be found by their words and what to do, or None if they can be."""
 
     def search_words(self, search: WordSearch) -> list[Lists]:
         """Return for each query the k chunks with the highest BM25 of its terms, and those that `near` asks for.

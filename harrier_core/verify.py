@@ -45,9 +45,10 @@ def verify(
         _encode(encoder, sampled, report)
         if on_progress:
             on_progress(replace(report, problems=report.problems.copy()))
-    if isinstance(store, Worded) and store.has_keywords():
+    if isinstance(store, Worded) and store.keywords_problem() is None:
         for chunk in store.wrong_keywords():
-            report.problems.append((chunk.record_id, f"has words that are not its text's (chunk {chunk.number})"))
+            problem = f"has words that are not its text's (chunk {chunk.number}); delete it, and ingest it again"
+            report.problems.append((chunk.record_id, problem))
     return report
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from harrier_core.space import EmbeddingSpace
     from harrier_pgvector.connections import Connections
     from harrier_pgvector.opening import Opened, TableName
+    from harrier_pgvector.schema import Table
 
 _ROWS = 200  # of one transaction, which holds their locks for some hundredths of a second
 # A statement that changes the table waits for all transactions that use it, and all that come later wait for it.
@@ -110,6 +111,7 @@ class _Adding:
     def _fill(self, connection: Connection[Any], last: tuple[str, int]) -> list[tuple[str, int]]:
         """Give the next chunks by their keys their words, and return those keys."""
         with transaction(connection):
+            take_time(connection)  # to find that no chunk is without words, all are looked at
             connection.execute("SET LOCAL row_security = off")  # an error, if some rows cannot be seen
             table = self._open(connection).table
             rows = connection.execute(table.format(_UNWORDED), [*last, _ROWS]).fetchall()
@@ -154,17 +156,25 @@ class _Adding:
             return
         create = table.indexes()[BY_WORD]
         if connection.autocommit:
-            # Refused for partitioned tables. It may also take longer than the user's statements may.
-            with suppress(errors.FeatureNotSupported, errors.QueryCanceled, errors.LockNotAvailable):
-                connection.execute(table.format("CREATE INDEX CONCURRENTLY ON {table} USING gin (terms)"), [])
+            with suppress(errors.FeatureNotSupported):  # of partitioned tables
+                self._create_beside_writers(connection, table)
                 return
-            self._drop_invalid(connection)
         with transaction(connection):
             take_time(connection)
             self._run(connection, table.format("LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE"))
             ask(connection, BUILD_MEMORY, self._names)
             if not self._is_built(connection):
                 self._run(connection, create)
+
+    def _create_beside_writers(self, connection: Connection[Any], table: Table) -> None:
+        """It runs in no transaction, whose settings could give it time."""
+        try:
+            connection.execute(table.format("CREATE INDEX CONCURRENTLY ON {table} USING gin (terms)"), [])
+        except (errors.QueryCanceled, errors.LockNotAvailable):
+            raise StoreUnavailable(
+                f"the index of the words of {self._name} was cancelled, as by statement_timeout or lock_timeout; lift "
+                "the limit for this user, and try again"
+            ) from None
 
     def _is_built(self, connection: Connection[Any]) -> bool:
         return BY_WORD in ask(connection, INDEXES, self._names).fetchall()
@@ -225,8 +235,10 @@ class _Adding:
         return False
 
     def _number(self, connection: Connection[Any], what: str) -> int:
-        query = self._open(connection).table.format("SELECT {what} FROM {table}", what=sql.SQL(what))
-        [number] = ask(connection, query, []).fetchone() or (0,)
+        with transaction(connection):
+            take_time(connection)
+            query = self._open(connection).table.format("SELECT {what} FROM {table}", what=sql.SQL(what))
+            [number] = ask(connection, query, []).fetchone() or (0,)
         return int(number)
 
     def _run(self, connection: Connection[Any], statement: sql.Composed) -> None:

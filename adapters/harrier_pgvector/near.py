@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 # A recall above 0.99 wants a list of at least a hundred; pgvector allows a thousand.
 _LEAST_WIDTH, _MOST_WIDTH = 100, 1_000
 
-# Rows, and rows for each of the k that are looked for, that an index looks at before those that meet a condition are all
-# compared. An index that has given up hands out what it has seen, of which many are not the nearest: so it must find
-# more than k, and only then are its first k taken.
+# Rows, and rows for each of the k that are looked for, that an index looks at before those that meet a condition are
+# all compared. An index that has given up hands out what it has seen, of which many are not the nearest: so it must
+# find more than k, and only then are its first k taken.
 _LEAST_SCANNED, _SCANNED = 1_000, 80
 _MORE, _TIMES = 10, 2
 

@@ -139,19 +139,19 @@ class OpenTable:
         )
         return [[_match(row, opened) for row in cursor.fetchall()] for cursor in found]
 
-    def has_keywords(self) -> bool:
-        """Return whether its chunks have their words."""
+    def keywords_problem(self) -> str | None:
+        """Return why its chunks cannot be found by their words and what to do, or None if they can be."""
         if not self._opened.has_words:  # somebody may have added them
             self._opened = self._connections.run(self._look_again)
-        return self._opened.has_words
+        return None if self._opened.has_words else self._opened.words_problem
 
     def search_words(self, search: WordSearch) -> list[Lists]:
         """Return for each query the k chunks with the highest BM25, and those near its vector, in one round trip.
 
         Of a table of more than some thousand rows, frequent terms score the chunks that rarer ones find.
         """
-        if not self.has_keywords():
-            raise StoreUnsuitable(self._opened.words_problem)
+        if problem := self.keywords_problem():
+            raise StoreUnsuitable(problem)
         asked = [at for at, terms in enumerate(search.terms) if terms]
 
         def request(opened: Opened) -> Request:
@@ -186,8 +186,8 @@ class OpenTable:
         def page(last: tuple[str, int]) -> list[Any]:
             return self._rows(lambda opened: ([(*by_word.read(opened.table, last), True)], {}))[0]
 
-        if not self.has_keywords():
-            raise StoreUnsuitable(self._opened.words_problem)
+        if problem := self.keywords_problem():
+            raise StoreUnsuitable(problem)
         rows = page(("", -1))
         while rows:
             for *chunk, terms, lex in rows:

@@ -73,7 +73,10 @@ def version_in(comment: str | None) -> int | None:
 def problem(table: str, words: int | None, version: int | None) -> str:
     """Return why a table cannot be searched by word, and what to do; words: None if it has no columns for them."""
     if words is None:
-        return f"table {table} was made without keywords=True; give its chunks their words with add_keywords()"
+        return (
+            f"table {table} was made without keywords=True; give its chunks their words with add_keywords(), or "
+            "`harrier keywords`, which need no model"
+        )
     if version is None:
         return (
             f"the chunks of table {table} are being given their words; wait until add_keywords() is done, or call it "

@@ -86,31 +86,37 @@ class Shape:
 
     @property
     def has_words(self) -> bool:
-        """Return whether all chunks have their words, of this release's version or a later one."""
-        return self.sparse and type(self.words) is int and self.words >= VERSION
+        """Return whether all chunks have their words, of this release's version."""
+        return self.sparse and type(self.words) is int and self.words == VERSION
 
     @property
     def has_later_words(self) -> bool:
         """Return whether a later release wrote the words."""
         return type(self.words) is int and self.words > VERSION
 
-    def check_words(self, where: str) -> None:
-        """Raise StoreUnsuitable if chunks cannot be found by their words."""
+    def words_problem(self, where: str) -> str | None:
+        """Return why chunks cannot be found by their words and what to do, or None if they can be."""
+        if self.has_words:
+            return None
         if self.has_later_words:
-            raise StoreUnsuitable(
+            return (
                 f"collection {where} has words of version {self.words}, this release reads version {VERSION}; update "
                 "harrier-kit"
             )
-        if self.sparse and type(self.words) is int and self.words < VERSION:
-            raise StoreUnsuitable(
+        if self.sparse and type(self.words) is int:
+            return (
                 f"collection {where} has words of version {self.words}, this release reads version {VERSION}; renew "
                 "them with add_keywords(), which needs no model"
             )
-        if not self.has_words:
-            raise StoreUnsuitable(
-                f"the chunks of collection {where} do not all have their words; give them their words with "
-                "add_keywords(), which needs no model"
-            )
+        return (
+            f"the chunks of collection {where} do not all have their words; give them their words with add_keywords(), "
+            "or `harrier keywords`, which need no model"
+        )
+
+    def check_words(self, where: str) -> None:
+        """Raise StoreUnsuitable if chunks cannot be found by their words."""
+        if problem := self.words_problem(where):
+            raise StoreUnsuitable(problem)
 
     def stored_space(self, where: str) -> EmbeddingSpace:
         """Return the space of the vectors that are there. Raise StoreUnsuitable if this release cannot tell it."""

@@ -61,7 +61,10 @@ class _Loop(ABC):
             return None
         if len(chunks) < len(found) and query.filter is compiled.filter:  # only then: the filter has a cost
             return replace(query, filter=both(compiled.filter, CHUNKS))
-        return replace(query, limit=4 * query.limit)
+        return replace(query, limit=self._next(query.limit))
+
+    def _next(self, limit: int) -> int:
+        return 4 * limit
 
 
 class SearchLoop(_Loop):
@@ -97,6 +100,11 @@ class WordLoop(_Loop):
         if len(met) < self._k:
             return False
         return _scored(found[-1]) < _scored(met[self._k - 1]) or query.limit >= self._k + _MOST_EQUAL
+
+    def _next(self, limit: int) -> int:
+        """No more than is needed to end: each brings its text."""
+        most = self._k + _MOST_EQUAL
+        return min(4 * limit, most) if limit < most else 4 * limit
 
     def _best(self, met: Sequence[Found]) -> list[Match]:
         matches = [each.match_by_words() for each in met]

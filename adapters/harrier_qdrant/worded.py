@@ -22,9 +22,9 @@ _SAME = 1e-3  # of a weight and of itself as it is stored
 class WordedCollection(CheckedCollection):
     """What an open collection does with words."""
 
-    def has_keywords(self) -> bool:
-        """Return whether its chunks have their words; if they had none when it was last looked at, look again."""
-        return self._has_words or self._check_now().has_words
+    def keywords_problem(self) -> str | None:
+        """Return why its chunks cannot be found by their words, or None; if they had none before, look again."""
+        return None if self._has_words else self._check_now().words_problem(str(self._backend))
 
     def search_words(self, search: WordSearch) -> list[Lists]:
         """Return for each query the k chunks with the highest BM25 of its terms, and those that `near` asks for.

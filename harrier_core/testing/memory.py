@@ -127,9 +127,11 @@ class MemoryStore:
             for row, own in zip(cosines, found, strict=True)
         ]
 
-    def has_keywords(self) -> bool:
-        """Return whether it keeps the words of chunks."""
-        return self._keywords
+    def keywords_problem(self) -> str | None:
+        """Return None if it keeps the words of chunks."""
+        if self._keywords:
+            return None
+        return "this store was made without keywords=True; give its chunks their words with add_keywords()"
 
     def add_keywords(self, tell: Callable[[int], None]) -> None:
         """Keep the words of chunks from now on."""
@@ -142,8 +144,8 @@ class MemoryStore:
 
     def search_words(self, search: WordSearch) -> list[Lists]:
         """Compare all of them."""
-        if not self._keywords:
-            raise StoreUnsuitable("this store keeps no words; make it with keywords=True")
+        if problem := self.keywords_problem():
+            raise StoreUnsuitable(problem)
         near = [[] for _ in search.terms] if search.near is None else self.search(search.near)
         every = list(self.read())
         terms = [self._terms(each.chunk) for each in every]

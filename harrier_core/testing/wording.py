@@ -184,13 +184,20 @@ class WordingContract:
         assert index.search("connection", mode="keyword")[0].score > alone  # it is rarer now
         assert index.verify().sound
 
+    def test_a_code_that_nobody_has(self, index: Index) -> None:
+        """Words count no more for it than for any other question."""
+        index.ingest(NOTES)
+        query = "why was the connection refused ERR_9999"
+        weighed = index.search(query, 3, mode="hybrid", keyword_weight=0.5)
+        assert index.search(query, 3, mode="hybrid") == weighed
+
     def test_refused_before_the_model_runs(self, wordless: Index) -> None:
         """Where chunks have no words, the cure is told; and a query that is none is refused in every mode."""
         wordless.ingest(NOTES)
         assert wordless.store.describe().keywords is False
         texts = _texts_of(wordless)
         for mode in ("keyword", "hybrid"):
-            with pytest.raises(StoreUnsuitable, match=r"add_keywords\(\), or `harrier keywords PLACE`"):
+            with pytest.raises(StoreUnsuitable, match=r"with add_keywords\(\).*; or use mode='dense'"):
                 wordless.search("bread", mode=mode)
         assert _texts_of(wordless) == texts
         wordless.add_keywords()

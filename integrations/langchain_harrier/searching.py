@@ -141,6 +141,8 @@ def _check_relevance(method: str, given: Mapping[str, Any]) -> None:
         whose = "a Reranker's number"
     elif given.get("mode") == "keyword":
         whose = "a BM25"
+    elif given.get("mode") == "hybrid":
+        whose = "a share of places in two lists"
     else:
         return
     instead = method.replace("relevance_scores", "score")

@@ -44,6 +44,15 @@ def test_each_is_the_best_of_those_left(count: int, k: int, relevance: float, se
         assert worth(numbers[place]) >= max(map(worth, left)) - 1e-5
 
 
+def test_large_scores_count_no_more() -> None:
+    """A BM25 has no bounds: what says the same as a better one still comes after what says something else."""
+    same, other = np.array([1, 0], np.float32), np.array([0, 1], np.float32)
+    given = [(14.0, same), (13.5, same), (13.0, same), (11.8, other)]
+    found = [Match(Chunk(f"r{at}", 0, "", {}, 0, 0), score, None, vector) for at, (score, vector) in enumerate(given)]
+    assert [match.record_id for match in diverse(found, 3, 0.5)] == ["r0", "r3", "r1"]
+    assert [match.record_id for match in diverse(found, 3, 1.0)] == ["r0", "r1", "r2"]
+
+
 def test_what_it_needs() -> None:
     assert diverse([], 3, 0.5) == []
     with pytest.raises(SettingError, match="with_vectors=True"):

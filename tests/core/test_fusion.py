@@ -62,3 +62,8 @@ def test_what_is_better_in_both_lists_is_better(dense: list[int], words: list[in
 def test_one_list_alone(dense: list[int]) -> None:
     assert keys(dense, [], 0.5) == dense
     assert keys([], dense, 0.5) == dense
+
+
+def test_no_weight() -> None:
+    """Then words have no part: what only they have found is left out."""
+    assert fused(["a", "b"], ["c", "b"], 0) == [("a", 1.0), ("b", pytest.approx(2 / 3))]

@@ -108,6 +108,7 @@ def test_any_text(text: str) -> None:
     assert isinstance(has_code(text), bool)
 
 
+WIDE = "abcdefghijklmnopqrstuvwxyz"
 WORDS = st.text("abcdefgäöüé", min_size=1, max_size=9)
 
 
@@ -133,6 +134,14 @@ def test_codes_weigh_more_in_a_query() -> None:
     weights = dict(zip(found.ids, found.weights, strict=True))
     assert weights[term_id("errconn1042")] == weights[term_id("1042")] == 2
     assert weights[term_id("restart")] == weights[term_id("resta*")] == 1
+
+
+def test_a_query_of_any_length() -> None:
+    """It has some hundreds of terms at most, and those of codes first."""
+    found = query_terms(" ".join(f"word{letter}{other}" for letter in WIDE for other in WIDE) + " KB5034441")
+    assert len(found.ids) == 256
+    assert term_id("kb5034441") in found.ids
+    assert list(found.ids) == sorted(found.ids)
 
 
 def test_marks_without_end() -> None:

@@ -10,6 +10,7 @@ import pytest
 from ingesting import Hashing
 
 from harrier_core import Diverse, Index, Match, Record, SettingError
+from harrier_core.reranking import best_texts
 from harrier_core.testing import MemoryStore
 
 RECORDS = [Record(f"r{number}", f"text {number} of {'x' * number}") for number in range(60)]
@@ -75,6 +76,12 @@ def test_equal_scores(index: Index) -> None:
     assert [match.record_id for match in index.search("text", 10, rerank=Indifferent())] == near
 
 
+def test_blank_texts() -> None:
+    """Other libraries' retrievers find them; they are left out."""
+    assert best_texts("text", ["a", " ", "abc", ""], 5, Longest()) == [(2, 3.0), (0, 1.0)]
+    assert best_texts("text", ["", " "], 5, Longest()) == []
+
+
 def test_nothing_found(index: Index) -> None:
     """The reranker is not asked."""
     longest = Longest()
@@ -96,6 +103,13 @@ class Short(Longest):
         return super().scores(query, texts)[:1]
 
 
+class Slow:
+    """Its scores would have to be waited for."""
+
+    async def scores(self, query: str, texts: Sequence[str]) -> list[float]:
+        return [float(len(query)) for _ in texts]
+
+
 class Undefined(Longest):
     """No number."""
 
@@ -109,6 +123,7 @@ class Undefined(Longest):
         ({"rerank": Short()}, "Short.scores must return a number for each text, got 1 for 50"),
         ({"rerank": Undefined()}, "Undefined.scores must return numbers, got nan"),
         ({"rerank": Longest}, r"rerank must be an object with scores\(query, texts\), got the class Longest"),
+        ({"rerank": Slow()}, "rerank must have scores that return numbers, got a coroutine of Slow"),
         ({"rerank": 7}, r"rerank must be an object with scores\(query, texts\), got int"),
         ({"among": 7}, "among needs rerank, got among alone"),
         ({"rerank": Longest(), "among": 0}, "among must be an integer of at least 1, got 0"),

@@ -152,7 +152,7 @@ def test_words_of_another_version(database: str, execute: Execute) -> None:
             for _ in range(2):  # at first by what was opened before, which is looked at in the same turnaround
                 with pytest.raises(StoreUnsuitable, match=cure):
                     asked(opened, "number")
-            assert not opened.has_keywords()
+            assert opened.keywords_problem()
             with pytest.raises(StoreUnsuitable, match=cure):
                 fill(store, [Record("new", "new")])
             assert len(opened.search(Search(np.eye(1, 4, dtype=np.float32), 3))[0]) == 3
@@ -216,7 +216,7 @@ def test_a_writer_beside(database: str, execute: Execute) -> None:
 
         opened.add_keywords(beside)
         assert told == sorted(told)
-        assert before.has_keywords()
+        assert before.keywords_problem() is None
         assert list(before.wrong_keywords()) == []
         assert execute("SELECT count(*) FROM docs WHERE record_id LIKE 'plain%'") == [(6,)]
         assert ids(asked(before, "zeppelin3", 1)) == ["new3"]
@@ -254,7 +254,7 @@ def test_killed_while_words_are_added(database: str, execute: Execute, pytestcon
                 time.sleep(chance.uniform(0, 1))  # the instant is what is tried out
                 process.kill()
         opened = store.open(SPACE)
-        if not opened.has_keywords():
+        if opened.keywords_problem():
             opened.add_keywords(lambda number: None)
         left = execute(words), execute(STATE), sorted(each.replace("_idx1", "_idx") for (each,) in execute(indexes))
         assert left == (clean[0], clean[1], sorted(clean[2]))

@@ -103,22 +103,19 @@ def test_in_another_order(filled: HarrierVectorStore, name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in BY_TEXT if "relevance_scores" in name])
 def test_relevance(filled: HarrierVectorStore, name: str) -> None:
-    """From 0 to 1 in "hybrid" too; a BM25 and a Reranker's number are no relevance, and are refused."""
+    """A BM25, a share of places and a Reranker's number are no relevance, and are refused."""
 
     def found(**how: Any) -> list[tuple[Document, float]]:
         done = getattr(filled, name)(QUERY, k=4, **how)
         pairs: list[tuple[Document, float]] = asyncio.run(done) if name.startswith("a") else done
         return pairs
 
-    scores = [score for _, score in found(mode="hybrid")]
-    assert scores == sorted(scores, reverse=True)
-    assert scores == [pytest.approx(score) for _, score in filled.similarity_search_with_score(QUERY, mode="hybrid")]
-    assert all(0 <= score <= 1 for score in scores)
-    assert [each.id for each, _ in found(mode="hybrid", score_threshold=scores[0])] == ["2"]
     assert len(found(rerank=Diverse(0.5))) == 4
     score = name.replace("relevance_scores", "score")
     with pytest.raises(SettingError, match=f"{name} returns relevance from 0 to 1, which a BM25 is not; use {score}"):
         found(mode="keyword")
+    with pytest.raises(SettingError, match="which a share of places in two lists is not"):
+        found(mode="hybrid")
     with pytest.raises(SettingError, match="which a Reranker's number is not"):
         found(rerank=Longest())
 
