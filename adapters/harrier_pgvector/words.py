@@ -75,7 +75,7 @@ def problem(table: str, words: int | None, version: int | None) -> str:
     if words is None:
         return (
             f"table {table} was made without keywords=True; give its chunks their words with add_keywords(), or "
-            "`harrier keywords`, which need no model"
+            "`harrier keywords PLACE`, which need no model"
         )
     if version is None:
         return (

@@ -110,7 +110,7 @@ class Shape:
             )
         return (
             f"the chunks of collection {where} do not all have their words; give them their words with add_keywords(), "
-            "or `harrier keywords`, which need no model"
+            "or `harrier keywords PLACE`, which need no model"
         )
 
     def check_words(self, where: str) -> None:

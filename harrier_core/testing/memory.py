@@ -131,7 +131,10 @@ class MemoryStore:
         """Return None if it keeps the words of chunks."""
         if self._keywords:
             return None
-        return "this store was made without keywords=True; give its chunks their words with add_keywords()"
+        return (
+            "this store was made without keywords=True; give its chunks their words with add_keywords(), or "
+            "`harrier keywords PLACE`, which need no model"
+        )
 
     def add_keywords(self, tell: Callable[[int], None]) -> None:
         """Keep the words of chunks from now on."""
