@@ -8,13 +8,18 @@ PIP = bin/python -m pip --quiet --disable-pip-version-check
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(8, 2 * (os.cpu_count() or 1)))")
 PYTEST = bin/pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: demo test coverage test-crash test-postgres test-upstream check format test-wheel bench-encode bench-pgvector bench-search bench-loaders bench-qdrant bench-files bench-filters bench-hybrid bench-hybrid-quality bench-sync bench-llama-index bench-gpu soak clean
+.PHONY: demo test test-slow coverage test-crash test-postgres test-upstream check format test-wheel bench-encode bench-pgvector bench-search bench-loaders bench-qdrant bench-files bench-filters bench-hybrid bench-hybrid-quality bench-sync bench-llama-index bench-gpu soak clean
 .DEFAULT_GOAL := test
 
-test coverage test-crash test-postgres test-wheel: export OMP_NUM_THREADS = 1  # the tiny models gain nothing by more
+test test-slow coverage test-crash test-postgres test-wheel: export OMP_NUM_THREADS = 1  # the tiny models gain nothing by more
 test: .venv/installed
-	.venv/$(PYTEST) --ignore tests/crash
-	.venv/bin/pytest tests/crash  # alone: a kill is aimed by the clock
+	.venv/$(PYTEST) -m "not slow" --ignore tests/crash
+	.venv/bin/pytest -m "not slow" tests/crash  # alone: a kill is aimed by the clock
+
+# What takes half a minute and more each, before a release: the demo as it runs, memory that stays flat, a user's types.
+test-slow: .venv/installed
+	.venv/$(PYTEST) -m slow --ignore tests/crash
+	.venv/bin/pytest -m slow tests/crash
 
 # Which lines and branches the tests reach; a page for each file in .coverage-html. It takes twice the time of the tests.
 coverage: .venv/installed

@@ -30,7 +30,7 @@ PACKAGES = {  # module: (extra, package)
     "typer": ("cli", "typer"),
     "pyarrow": ("parquet", "pyarrow"),
     "fsspec": ("files", "fsspec"),
-    "httpx": ("remote", "httpx"),
+    "httpx": ("files", "httpx"),
     "pathspec": ("files", "pathspec"),
     "msgspec": ("server", "msgspec"),
     "prometheus_client": ("server", "prometheus-client"),
@@ -39,17 +39,20 @@ PACKAGES = {  # module: (extra, package)
 }
 
 
-def require(needed_by: str, *modules: str) -> None:
-    """Raise MissingExtra unless all modules are installed. None of them is imported."""
+def require(needed_by: str, *modules: str, extra: str | None = None) -> None:
+    """Raise MissingExtra unless all modules are installed. None of them is imported.
+
+    extra: which one to name, where several install a module.
+    """
     for module in modules:
         if not _is_installed(module):
-            raise missing_extra(needed_by, module)
+            raise missing_extra(needed_by, module, extra)
 
 
-def missing_extra(needed_by: str, module: str) -> MissingExtra:
+def missing_extra(needed_by: str, module: str, extra: str | None = None) -> MissingExtra:
     """Return the error that says which extra installs a module."""
-    extra, package = PACKAGES[module]
-    return MissingExtra(needed_by, package, extra)
+    own, package = PACKAGES[module]
+    return MissingExtra(needed_by, package, extra or own)
 
 
 def require_encoding(needed_by: str = "an Encoder") -> None:

@@ -310,7 +310,7 @@ def test_no_dependency_is_idle() -> None:
             asked |= {(extra, name) for name in names if requirement.name != "harrier-kit"}
     # A libpq for psycopg, which [pgvector] leaves to the user; what runs without a server should run at once.
     others = {("embedded", "psycopg"), ("embedded", "psycopg-binary")}
-    others |= {("files", "httpx"), ("remote", "tokenizers")}  # which belong to two
+    others |= {("remote", "httpx"), ("remote", "tokenizers")}  # which belong to two
     others |= {("server", "httptools"), ("server", "uvloop")}  # uvicorn takes them if they are there
     assert asked - needed == others
     assert needed - asked == set()

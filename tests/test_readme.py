@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
+import pytest
 from harrier_pgvector import PgVectorStore
 from loopback_hub import Hub
 
@@ -20,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.timeout(500)
 def test_every_example_runs(hub: Hub, built: Callable[..., Path], tmp_path: Path) -> None:
     """Stand-ins take the places of the published models; no example fails, and the first prints what it says."""
     hub.push("microsoft/harrier-oss-v1-270m", built("gemma3", vectors="words"))
@@ -28,7 +30,7 @@ def test_every_example_runs(hub: Hub, built: Callable[..., Path], tmp_path: Path
     script.write_text("\n".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL)), encoding="utf-8")
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1"}
     command = [sys.executable, "-X", "utf8", str(script)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=100)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=500)
     assert done.returncode == 0, done.stderr
     [shown] = re.findall(r"\n((?:    Instruct: .*\n    Query: .*\n))", README)
     assert re.sub(r"^    ", "", shown, flags=re.MULTILINE) in done.stdout

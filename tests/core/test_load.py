@@ -128,6 +128,7 @@ with Encoder(sys.argv[1]) as encoder:
 """
 
 
+@pytest.mark.slow
 def test_flat_memory(built: Callable[..., Path]) -> None:
     """Call after call of ten thousand texts: what a process holds after the first few is what it holds at the end."""
     command = [sys.executable, "-c", SOAK, str(built()), "12"]

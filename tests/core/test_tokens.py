@@ -217,6 +217,7 @@ print(*most)
 """
 
 
+@pytest.mark.slow
 def test_memory_for_a_long_text(folder: Path) -> None:
     """A tokenizer takes more than a hundred bytes a token; it never sees all of a text at once."""
     done = subprocess.run(

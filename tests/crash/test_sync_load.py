@@ -88,6 +88,7 @@ def worker(database: str) -> subprocess.Popen[bytes]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(4_000)
 def test_catalogs_and_statements(
     database: str, execute: Callable[..., list[Any]], pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
@@ -149,6 +150,7 @@ def test_catalogs_and_statements(
     assert after - before < GROWTH * max(1.0, seconds / 60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tables", "most"), [(1, 30), (4, 60)])
 @pytest.mark.parametrize("wake", ["notify", "poll"])
 def test_nothing_to_do(

@@ -18,6 +18,7 @@ follow_imports = skip
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)  # it reads the types of two frameworks; torch's, which would take as long, are not needed
 def test_a_users_program(tmp_path: Path) -> None:
     """All of its types are known, and each misuse is found."""

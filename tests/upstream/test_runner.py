@@ -59,6 +59,7 @@ def upstream(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_what_is_counted(upstream: Path) -> None:
     """A test that is skipped or expected to fail did not pass, and a RoleWarning is a failure."""
     found = run(suite(), upstream)
@@ -70,6 +71,7 @@ def test_what_is_counted(upstream: Path) -> None:
     assert list(only.complaints(suite(), ours_only=True)) == []
 
 
+@pytest.mark.slow
 def test_a_module_that_would_not_test_ours(upstream: Path) -> None:
     """Its tests pass with upstream's own objects, so the suite must fail; so must one whose file has moved."""
     found = run(suite(file="tests/test_others.py"), upstream)

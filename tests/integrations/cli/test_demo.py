@@ -199,6 +199,7 @@ def report(lines: list[str]) -> list[int]:
     return [int(number.replace(",", "")) for number in found.groups()]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_nothing_breaks_within_a_word(stand_in_demo: str) -> None:
     """In eighty columns; what a break parts is there as a whole again once it is mended."""
@@ -208,6 +209,7 @@ def test_nothing_breaks_within_a_word(stand_in_demo: str) -> None:
     assert "holds vectors of another space: vectors of stand-in and of other may not be compared" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_stand_in_says_so_in_one_quiet_line(stand_in_demo: str) -> None:
     """No failed look-up, and no comparison of what it cannot tell apart."""
@@ -218,6 +220,7 @@ def test_a_stand_in_says_so_in_one_quiet_line(stand_in_demo: str) -> None:
     assert "comparison" not in stand_in_demo
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_each_step_shows_what_it_says(stand_in_demo: str) -> None:
     """A right answer, runs that encode nothing or one note, a model that is refused, and a kill that costs nothing."""
@@ -240,6 +243,7 @@ def test_each_step_shows_what_it_says(stand_in_demo: str) -> None:
     assert verified[1][0].endswith("; all sound")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_on_a_server(postgres: str, built: Callable[..., Path], tmp_path: Path) -> None:
     """With a model that is there, it compares as well; its tables, also those of an earlier demo, go."""
