@@ -76,7 +76,7 @@ class Service:
                 self._failures += 1
                 raise
         self._failures = 0
-        self._metrics.encoded(role.kind, len(texts), sum(encoded.tokens), perf_counter() - begun)
+        self._metrics.took(role.kind, perf_counter() - begun)
         return encoded
 
     async def _part(self, encoder: Embedder, role: Role, caller: str, texts: Sequence[Any]) -> Encoded:
@@ -100,7 +100,9 @@ class Service:
         except asyncio.CancelledError:
             submitting.add_done_callback(_drop)
             raise
-        return await asyncio.wrap_future(future)
+        encoded = await asyncio.wrap_future(future)
+        self._metrics.encoded(role.kind, len(texts), sum(encoded.tokens))
+        return encoded
 
     async def try_again(self) -> None:
         """Encode a word if the device had too little memory, and not more often than every few seconds."""
