@@ -83,7 +83,7 @@ def test_queries_beside_a_million_documents(serve: Serve) -> None:
     def documents() -> None:
         while not stop.is_set():
             with httpx.Client(timeout=120) as client:
-                client.post(f"{server.url}/v1/embeddings", content=long_request(1_000))
+                client.post(f"{server.url}/v1/embeddings", content=long_request(300))
 
     with ThreadPoolExecutor(4) as pool:
         busy = [pool.submit(documents) for _ in range(3)]
@@ -92,7 +92,7 @@ def test_queries_beside_a_million_documents(serve: Serve) -> None:
         before = texts_encoded(server, "document")
         answer = httpx.post(f"{server.url}/v1/embeddings", json={"model": "tiny-query", "input": "a"}, timeout=60)
         assert answer.status_code == 200
-        assert texts_encoded(server, "document") - before < 1_000  # of those three thousand
+        assert texts_encoded(server, "document") - before < 300  # of those nine hundred
         stop.set()
         for each in busy:
             each.result()
