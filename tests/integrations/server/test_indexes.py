@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -110,14 +111,13 @@ def test_ingest(server: Serving) -> None:
 
 
 def test_an_ingest_that_is_cut_off(server: Serving) -> None:
-    """What came is stored; the connection tells that it was not all."""
-
-    def sent() -> Iterator[bytes]:
-        yield b'{"id": "a", "text": "text a"}\n'
-        raise RuntimeError("the client broke")
-
-    with pytest.raises(RuntimeError, match="the client broke"):
-        ingest(server, sent())
+    """What came and was read is stored, and the server's log has no error."""
+    line = b'{"id": "a", "text": "text a"}\n'
+    head = "POST /v1/ingest?index=notes HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(head.encode() + line)
+        assert connection.recv(1_000).startswith(b"HTTP/1.1 200 ")  # it reads from now on
+        time.sleep(1)
     until = time.monotonic() + 30
     while not (found := search(server, query="text a", k=9).json()["data"][0]["matches"]) or len(found) < 4:
         assert time.monotonic() < until
