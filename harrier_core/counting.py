@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,13 @@ from harrier_core.extras import require
 from harrier_core.space import EmbeddingSpace
 
 _FILES = ("tokenizer.json", "tokenizer_config.json")
-_MOST = 512 * 2**20  # bytes of a file
+_MOST = 64 * 2**20  # bytes of a file
 
 
 def packed(folder: Path) -> bytes:
     """Return the files of a model's tokenizer as a zip archive."""
     archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as files:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1, strict_timestamps=False) as files:
         for name in _FILES:
             files.write(folder / name, name)
     return archive.getvalue()
@@ -69,5 +70,5 @@ def _unpack(archive: bytes, folder: Path) -> None:
                 if len(content) > _MOST:
                     raise ServerRefused(f"the server's {name} is too long")
                 (folder / name).write_bytes(content)
-    except (zipfile.BadZipFile, KeyError, EOFError):
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError, RuntimeError):
         raise ServerRefused("the server's tokenizer cannot be read") from None

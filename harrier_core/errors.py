@@ -209,9 +209,10 @@ class ServerUnavailable(ServerError):
 
 
 class ServerRefused(ServerError):
-    """The server refuses what it was asked; the same request can never succeed."""
+    """The server refuses what it was asked, or answers what nobody can read.
 
-    usage = True
+    The same request can never succeed if its status is one of 4xx.
+    """
 
     def __init__(
         self, message: str, status: int = 0, code: str | None = None, problems: Sequence[Mapping[str, object]] = ()
@@ -220,6 +221,7 @@ class ServerRefused(ServerError):
         self.status = status
         self.code = code
         self.problems = problems  # of texts, as the server lists them
+        self.usage = 400 <= status < 500  # type: ignore[misc]  # the class's says what is so without a status
 
     def __str__(self) -> str:
         return str(self.args[0])

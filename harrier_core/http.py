@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from harrier_core.embedder import closed
 from harrier_core.errors import ServerRefused, ServerUnavailable
 from harrier_core.retrying import Backoff
 from harrier_core.shared import Lease, Shared
@@ -39,12 +40,15 @@ class Loop:
         """Begin something; cancelling the future cancels it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    def let_go(self, client: httpx.AsyncClient) -> None:
-        """Close a client that was opened on this loop."""
+    def let_go(self, take: Callable[[], httpx.AsyncClient | None]) -> None:
+        """Close the client that `take` returns, on this loop, on which it was opened."""
         with suppress(RuntimeError):  # another user that was closed meanwhile was the last one
-            self._loop.call_soon_threadsafe(self._let_go, client)
+            self._loop.call_soon_threadsafe(self._let_go, take)
 
-    def _let_go(self, client: httpx.AsyncClient) -> None:
+    def _let_go(self, take: Callable[[], httpx.AsyncClient | None]) -> None:
+        client = take()
+        if client is None:
+            return
         self.clients.discard(client)
         closing = self._loop.create_task(client.aclose())
         self._letting_go.add(closing)
@@ -65,7 +69,7 @@ class Loop:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, *self._letting_go, return_exceptions=True)
-        for client in self.clients:
+        for client in list(self.clients):
             await client.aclose()
 
 
@@ -88,6 +92,23 @@ class Server:
         self._timeout = timeout
         self._retry_for = retry_for
         self._client: httpx.AsyncClient | None = None
+        self._lock = threading.Lock()
+        self._under_way: set[Future[Any]] = set()
+        self._closed = False
+
+    def run(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Begin something that asks this server; closing it cancels the future."""
+        with self._lock:
+            if self._closed:
+                work.close()
+                raise closed()
+            future = self.loop.run(work)
+            self._under_way.add(future)
+        future.add_done_callback(self._forget)
+        return future
+
+    def _forget(self, future: Future[Any]) -> None:
+        self._under_way.discard(future)  # without the lock, which `close` may hold on this thread
 
     async def ask(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
@@ -98,13 +119,18 @@ class Server:
         """
         import httpx
 
-        until = monotonic() + self._retry_for
+        until: float | None = None  # known at the first failure: the attempt itself may take long
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while True:
             pause: float | None = None
             try:
                 response = await self._opened().request(method, path, content=body, headers=headers)
-            except (httpx.TransportError, httpx.InvalidURL) as error:
+            except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+                # Its message may hold a header, and so the key.
+                raise ServerUnavailable(
+                    f"the server at {self.url} cannot be asked ({type(error).__name__}); see its address and key"
+                ) from None
+            except httpx.TransportError as error:
                 said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
                 failed = ServerUnavailable(f"the server at {self.url} cannot be reached ({said})")
             else:
@@ -116,27 +142,43 @@ class Server:
                 failed = ServerUnavailable(str(refused))
                 pause = _told_to_wait(response)
             wait = max(backoff.pause(), pause or 0.0)
-            if monotonic() + wait > until:
+            now = monotonic()
+            until = now + self._retry_for if until is None else until
+            if now + wait > until:
                 raise failed
             await asyncio.sleep(wait)
 
     def _opened(self) -> httpx.AsyncClient:
         import httpx
 
+        if self._closed:
+            raise closed()
         if self._client is None:
             headers = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
             limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS)
             self._client = httpx.AsyncClient(
-                base_url=self.url, headers=headers, timeout=self._timeout, limits=limits, follow_redirects=False
+                base_url=self.url,
+                headers=headers,
+                timeout=httpx.Timeout(self._timeout, pool=None),  # a request that waits for others has not begun
+                limits=limits,
+                follow_redirects=False,
             )
             self.loop.clients.add(self._client)
         return self._client
 
     def close(self) -> None:
-        """Close its connections."""
+        """Cancel what is under way, and close its connections."""
+        with self._lock:
+            self._closed = True
+            under_way = list(self._under_way)
+        for each in under_way:
+            each.cancel()
+        self.loop.let_go(self._let_go)
+
+    def _let_go(self) -> httpx.AsyncClient | None:
+        """On the loop, where clients are opened: none can be while this one is taken."""
         client, self._client = self._client, None
-        if client is not None:
-            self.loop.let_go(client)
+        return client
 
 
 def _refused(url: str, response: httpx.Response) -> ServerRefused:
@@ -147,7 +189,8 @@ def _refused(url: str, response: httpx.Response) -> ServerRefused:
     except (ValueError, TypeError, KeyError, AttributeError):
         error, message, code = {}, f"HTTP status {response.status_code}", None
     problems = error.get("problems") if isinstance(error, dict) else None
-    return ServerRefused(f"the server at {url} refused: {message}", response.status_code, code, problems or ())
+    listed = [each for each in problems if isinstance(each, dict)] if isinstance(problems, list) else []
+    return ServerRefused(f"the server at {url} refused: {message}", response.status_code, code, listed)
 
 
 def _told_to_wait(response: httpx.Response) -> float | None:

@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from base64 import b64decode
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
+from time import perf_counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from harrier_core.closing import Closing
 from harrier_core.embedder import Embedder, Encoded, closed
 from harrier_core.errors import (
+    BadVectors,
     EmptyText,
     HarrierError,
     InputError,
     InvalidText,
     NotText,
+    OutOfMemory,
     Problem,
     ServerRefused,
     SettingError,
     SpaceChanged,
-    SpaceError,
     TextTooLong,
     raise_problems,
 )
 from harrier_core.extras import require
 from harrier_core.http import Server, use_loop
+from harrier_core.pacing import Pace
 from harrier_core.portions import encoded_in_parts
 from harrier_core.shared import Held
 from harrier_core.space import EmbeddingSpace
@@ -37,13 +41,18 @@ from harrier_core.tasks import DEFAULT_TASK, Prompts, Task
 from harrier_core.texts import listed, unusable
 
 if TYPE_CHECKING:
+    import httpx
+
     from harrier_core.counting import Counter
 
 T = TypeVar("T")
 
 # Of one request: what a server of the kit takes, and not so much that an answer takes long.
-_MOST_TEXTS, _MOST_CHARACTERS = 256, 1_000_000
+_MOST_TEXTS, _SECONDS = 256, 10.0
 _AT_ONCE = 8  # requests of one call
+# What reading an answer raises that is not as it must be; SpaceError and binascii's Error are ValueErrors.
+_MALFORMED = (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
+_KEY = re.compile("[!-~]+")  # a header takes no other
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +89,9 @@ class RemoteEncoder(Embedder, Closing):
         otherwise. timeout: seconds for one attempt. retry_for: seconds in which a request is repeated while the server
         cannot be reached, is busy, or begins anew.
         """
-        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-            raise SettingError("url must be the address of a server, such as http://127.0.0.1:8000")
+        _refuse_address(url)
+        if api_key is not None and not (isinstance(api_key, str) and _KEY.fullmatch(api_key)):
+            raise SettingError("api_key must be printable ASCII characters without spaces")
         for name, seconds in (("timeout", timeout), ("retry_for", retry_for)):
             if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
                 raise SettingError(f"{name} must be a number of at least 0, got {seconds!r}")
@@ -91,6 +101,7 @@ class RemoteEncoder(Embedder, Closing):
         self._task = task
         self._timeout = timeout
         self._retry_for = retry_for
+        self._pace = Pace(_SECONDS)
         self._held = Held()
         self._server: Server | None = None
         self._described: _Described | None = None
@@ -128,10 +139,14 @@ class RemoteEncoder(Embedder, Closing):
 
         async def part(texts: Sequence[str]) -> Encoded:
             async with turns:
-                return await _asked(server, described, texts, role)
+                begun = perf_counter()
+                encoded = await _asked(server, described, texts, role)
+                self._pace.encoded(sum(map(len, texts)), begun)
+                return encoded
 
-        sizes = [max(len(text), _MOST_CHARACTERS // _MOST_TEXTS) for text in texts]
-        return await encoded_in_parts(texts, sizes, _MOST_CHARACTERS, part)
+        most = self._pace.most
+        sizes = [max(len(text), -(-most // _MOST_TEXTS)) for text in texts]
+        return await encoded_in_parts(texts, sizes, most, part)
 
     # -- looking inside
 
@@ -149,7 +164,7 @@ class RemoteEncoder(Embedder, Closing):
             from harrier_core.counting import Counter
 
             described = self._description
-            archive = self._run(_tokenizer(self._opened(), described.name)).result()
+            archive = _result(self._run(_tokenizer(self._opened(), described.name)))
             self._counter = Counter(archive, described.space, described.prompts.document)
         return self._counter.count([str.__str__(text) for text in given])
 
@@ -181,7 +196,7 @@ class RemoteEncoder(Embedder, Closing):
     @property
     def _description(self) -> _Described:
         if self._described is None:
-            self._described = self._run(_description(self._opened(), self._model)).result()
+            self._described = _result(self._run(_description(self._opened(), self._model)))
         return self._described
 
     def _opened(self) -> Server:
@@ -190,13 +205,18 @@ class RemoteEncoder(Embedder, Closing):
             require("a RemoteEncoder", "httpx")
             self._refuse_if_closed()
             loop = self._held.take("loop", use_loop)
-            self._server = Server(loop, self._url, self._key, self._timeout, self._retry_for)
+            self._server = server = Server(loop, self._url, self._key, self._timeout, self._retry_for)
+            if self._closed:  # meanwhile, by another thread
+                server.close()
+                self._held.release()
+                raise closed()
+            return server
         return self._server
 
     def _run(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         try:
             self._refuse_if_closed()
-            return self._held.take("loop", use_loop).run(work)
+            return self._opened().run(work)
         except BaseException:
             work.close()  # it was not begun, and would warn of that
             raise
@@ -230,15 +250,16 @@ class RemoteEncoder(Embedder, Closing):
 
 async def _description(server: Server, model: str | None) -> _Described:
     path = "/v1/models" if model is None else f"/v1/models/{quote(model, safe='')}"
-    answer = (await server.ask("GET", path)).json()
+    response = await server.ask("GET", path)
     try:
+        answer = response.json()
         said = (answer["data"][0] if model is None else answer)["harrier"]
         template = said["template"]
         space = EmbeddingSpace.from_json(json.dumps(said["space"]))
         document = space.document_template.removesuffix("{text}")
         prompts = Prompts(said["tasks"], None if template is None else (template[0], template[1]), document)
         return _Described(said["name"], space, said["max_tokens"], prompts)
-    except (KeyError, IndexError, TypeError, SpaceError):
+    except _MALFORMED:
         raise ServerRefused(
             f"the server at {server.url} does not say what its vectors are; it must be one that `harrier serve` runs"
         ) from None
@@ -251,29 +272,85 @@ async def _tokenizer(server: Server, model: str) -> bytes:
 
 async def _asked(server: Server, described: _Described, texts: Sequence[str], role: Mapping[str, str]) -> Encoded:
     """The vectors of one request."""
-    import numpy as np
-
     body = {"model": described.name, "input": texts, "encoding_format": "base64", **role}
     headers = {"Content-Type": "application/json", "Harrier-Space": described.space.digest}
     try:
         response = await server.ask("POST", "/v1/embeddings", json.dumps(body).encode(), headers)
     except ServerRefused as refused:
-        raise _translated(refused, described) from None
+        raise _translated(refused, described, len(texts)) from None
+    try:
+        return _read(response, len(texts), described.space)
+    except _MALFORMED:
+        raise ServerRefused(f"the server at {server.url} sent a malformed answer") from None
+
+
+def _read(response: httpx.Response, texts: int, space: EmbeddingSpace) -> Encoded:
+    """The vectors in an answer. Raise ValueError, KeyError or the like if it is not as it must be."""
+    import numpy as np
+
     answer = response.json()
-    vectors = np.frombuffer(b"".join([b64decode(each["embedding"]) for each in answer["data"]]), "<f4")
-    own = answer["harrier"]
-    return Encoded(vectors.reshape(len(texts), -1).astype(np.float32), own["tokens"], own["truncated"])
+    data, own = answer["data"], answer["harrier"]
+    rows = [b64decode(each["embedding"], validate=True) for each in data]
+    tokens, cut = own["tokens"], own["truncated"]
+    if (
+        response.headers.get("Harrier-Space") != space.digest
+        or [each["index"] for each in data] != list(range(texts))
+        or any(len(row) != 4 * space.dimensions for row in rows)
+        or len(tokens) != texts
+        or not all(type(count) is int and count >= 0 for count in tokens)
+        or not all(type(at) is int and 0 <= at < texts for at in cut)
+    ):
+        raise ValueError
+    vectors = np.frombuffer(b"".join(rows), "<f4").reshape(texts, space.dimensions).astype(np.float32)
+    if not np.isfinite(vectors).all():
+        raise ValueError
+    return Encoded(vectors, tokens, cut)
+
+
+def _result(future: Future[T]) -> T:
+    """What was asked of the server; one that was closed meanwhile is that."""
+    try:
+        return future.result()
+    except CancelledError:
+        raise closed() from None
+    except BaseException:  # Ctrl-C
+        future.cancel()
+        raise
 
 
 _KINDS = {kind.__name__: kind for kind in (EmptyText, InvalidText, NotText, TextTooLong)}
 
 
-def _translated(refused: ServerRefused, described: _Described) -> HarrierError:
+def _translated(refused: ServerRefused, described: _Described, texts: int) -> HarrierError:
     """The error that an Encoder of this process would have raised."""
     if refused.status == 409:
         return SpaceChanged(f"{refused}; the server made vectors of {described.space} when it was asked first")
-    problems = [
-        Problem(int(str(each["position"])), _KINDS.get(str(each["kind"]), InputError), str(each["reason"]))
-        for each in refused.problems
-    ]
-    return problems[0].kind(problems) if problems else refused
+    try:
+        found = [(int(str(each["position"])), str(each["kind"]), str(each["reason"])) for each in refused.problems]
+    except (KeyError, ValueError):
+        return refused
+    if not found or not all(0 <= at < texts for at, _, _ in found):
+        return refused
+    at, kind, reason = found[0]
+    if kind == OutOfMemory.__name__:
+        return OutOfMemory(reason, at)
+    if kind == BadVectors.__name__:
+        return BadVectors(reason, [at for at, _, _ in found])
+    problems = [Problem(at, _KINDS.get(kind, InputError), reason) for at, kind, reason in found]
+    return problems[0].kind(problems)
+
+
+def _refuse_address(url: object) -> None:
+    """Raise SettingError unless it is that of a server, and holds no password."""
+    said = "url must be the address of a server, such as http://127.0.0.1:8000"
+    if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+        raise SettingError(said)
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise SettingError(said) from None
+    if not host or any(character.isspace() or not character.isprintable() for character in url):
+        raise SettingError(said)
+    if parts.username is not None or parts.password is not None:
+        raise SettingError("url must have no user and no password; pass api_key")

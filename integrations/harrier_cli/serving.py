@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from harrier_cli.failures import CANNOT
 from harrier_cli.options import Device, Dtype, ModelName, encoder_of
 from harrier_cli.output import report, tell
 from harrier_core import Index, SettingError
@@ -28,7 +29,9 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME=PLACE", help="An index to search in. May be repeated.", show_default=False),
     ] = None,
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="To listen on.", rich_help_panel=_ACCESS)] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to bind.", rich_help_panel=_ACCESS)
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="NUMBER", help="0 takes a free one.", rich_help_panel=_ACCESS)] = 8000,
     api_key_file: Annotated[
         list[Path] | None,
@@ -41,7 +44,7 @@ def serve(
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A name that the server has.", rich_help_panel=_ACCESS, show_default=False),
+        typer.Option(metavar="NAME", help="Accept this Host header.", rich_help_panel=_ACCESS, show_default=False),
     ] = None,
     allow_origin: Annotated[
         list[str] | None,
@@ -53,7 +56,8 @@ def serve(
         ),
     ] = None,
     allow_instructions: Annotated[
-        bool, typer.Option("--allow-instructions", help="Requests may bring their own.", rich_help_panel=_ACCESS)
+        bool,
+        typer.Option("--allow-instructions", help="Accept custom instructions in requests.", rich_help_panel=_ACCESS),
     ] = False,
     allow_ingest: Annotated[
         bool, typer.Option("--allow-ingest", help="Requests may write to indexes.", rich_help_panel=_ACCESS)
@@ -91,7 +95,9 @@ def serve(
                 raise SettingError(f"two indexes are called {called!r}")
             indexes[called] = closing.enter_context(Index(place, encoder))
         app = create_app(encoder, settings, indexes=indexes)
-        run(app, lambda address: report(f"serving {settings.name} at {address}; Ctrl-C ends it"))
+        loaded = run(app, lambda address: report(f"serving {settings.name} at {address}; Ctrl-C ends it"))
+        if not loaded:
+            raise typer.Exit(CANNOT)
         tell("ended; all requests were answered")
 
 
@@ -106,11 +112,11 @@ def _index(said: str) -> tuple[str, str]:
 def _keys(file: Path) -> list[str]:
     """The keys in a file."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SettingError(f"the keys of {file} cannot be read: {reason}") from None
-    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    keys = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
     if not keys:
         raise SettingError(f"there is no key in {file}")
     return keys

@@ -9,6 +9,11 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
 
 from harrier_core.encoder import Encoder
 from harrier_core.errors import HarrierError
@@ -17,7 +22,8 @@ from harrier_server import openai, operating, tei
 from harrier_server.guarding import Guard
 from harrier_server.metrics import Metrics
 from harrier_server.model import Served
-from harrier_server.routes import Routes
+from harrier_server.refusals import Refusal
+from harrier_server.routes import Routes, answer
 from harrier_server.service import Service
 from harrier_server.settings import Settings
 from harrier_server.state import State
@@ -26,6 +32,11 @@ if TYPE_CHECKING:
     from harrier_core.index import Index
 
 log = logging.getLogger(__name__)
+
+_UNROUTED = {
+    404: ("there is no such path", "not_found"),
+    405: ("this path takes another method", "method_not_allowed"),
+}
 
 
 def create_app(
@@ -48,6 +59,8 @@ def create_app(
             yield
         finally:
             loading.cancel()
+            if state.loaded is not None:
+                state.service.close()
 
     routes = [
         *openai.routes(make, state),
@@ -55,7 +68,9 @@ def create_app(
         *index_routes.routes(make, state),
         *operating.routes(make, state, metrics),
     ]
-    app = Starlette(routes=routes, lifespan=lifespan)
+    app = Starlette(
+        routes=routes, lifespan=lifespan, middleware=_of_pages(settings), exception_handlers={HTTPException: _unrouted}
+    )
     app.state.harrier = state
     return app
 
@@ -63,6 +78,28 @@ def create_app(
 def name_of(encoder: Encoder) -> str:
     """Return a name for clients: the last part of a repository's name or of a folder."""
     return encoder.name.rstrip("/\\").replace("\\", "/").rpartition("/")[2]
+
+
+def _of_pages(settings: Settings) -> list[Middleware]:
+    """What tells browsers that pages of the allowed origins may call."""
+    if not settings.origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "Harrier-Space"],
+            expose_headers=["Harrier-Space", "Harrier-Truncated", "Retry-After"],
+        )
+    ]
+
+
+async def _unrouted(request: Request, error: Exception) -> Response:  # noqa: ARG001  # Starlette's
+    """Answer a path that there is not, or another method than it takes, as OpenAI's clients read it."""
+    status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (500, None)
+    message, code = _UNROUTED.get(status, ("the request cannot be answered", "invalid_request"))
+    return answer(Refusal(status, message, code=code).for_openai(), status, dict(headers or {}))
 
 
 async def _load(state: State, encoder: Encoder, metrics: Metrics) -> None:
@@ -76,9 +113,13 @@ async def _load(state: State, encoder: Encoder, metrics: Metrics) -> None:
 
     try:
         served = await asyncio.to_thread(load)
-    except HarrierError as error:
-        state.failed = f"the model could not be loaded: {error}"
-        log.exception("the model could not be loaded")
+    except Exception as error:
+        if isinstance(error, HarrierError):
+            log.error("the model could not be loaded: %s", error)  # noqa: TRY400  # it says what to do
+        else:
+            log.exception("the model could not be loaded")
+        state.failed = "the model could not be loaded; the server's log says why"
+        state.give_up()
         return
     truncating = Encoder(**{**encoder.settings, "on_overflow": "truncate"})
     service = Service(encoder, truncating, state.limits.waiting, metrics)

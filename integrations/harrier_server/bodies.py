@@ -6,6 +6,7 @@ the bytes and a sixth of the time.
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -34,13 +35,13 @@ class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     model: str
     input: Any
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] | None = "float"
     dimensions: int | None = None
     user: str | None = None
     input_type: str | None = None
     task: str | None = None
     instruction: str | None = None
-    truncate: bool = False
+    truncate: bool | Literal["NONE", "START", "END"] | None = False
 
 
 class EmbedRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -93,9 +94,9 @@ def decode(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:  # it quotes names of fields, and no values
-        raise bad(f"the body is not as it must be: {error}") from None
+        raise bad(f"invalid request body: {error}") from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise bad("the body is not JSON", code="invalid_json") from None
+        raise bad("invalid request body: it is not JSON", code="invalid_json") from None
 
 
 def texts_of(given: object, most: int, param: str) -> list[Any]:
@@ -112,12 +113,21 @@ def texts_of(given: object, most: int, param: str) -> list[Any]:
     return texts
 
 
+def truncates(given: bool | str | None) -> bool:
+    """Return whether texts that are too long are to be cut."""
+    if given == "START":
+        raise bad(
+            'a text that is too long is cut at its end; truncate must be true, "END", false or "NONE"', "truncate"
+        )
+    return given is True or given == "END"
+
+
 def cut(encoded: Encoded) -> dict[str, str]:
     """Return the header that tells the positions of texts that were cut, if any were."""
     return {_CUT_HEADER: ",".join(map(str, encoded.truncated))} if encoded.truncated else {}
 
 
-def embeddings(encoded: Encoded, model: str, encoding: str, more: dict[str, Any] | None) -> bytes:
+def embeddings(encoded: Encoded, model: str, encoding: str | None, more: dict[str, Any] | None) -> bytes:
     """Return an answer in OpenAI's form; more: what a client of the kit's own reads beside it."""
     vectors = encoded.vectors.astype("<f4", copy=False)
     rows: list[Any] = [b64encode(row).decode() for row in vectors] if encoding == "base64" else list(vectors)
@@ -130,4 +140,7 @@ def embeddings(encoded: Encoded, model: str, encoding: str, more: dict[str, Any]
 
 def dumped(answer: Any) -> bytes:
     """Return an answer as JSON."""
-    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    try:
+        return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError:  # metadata may hold integers of more than 64 bits
+        return json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()

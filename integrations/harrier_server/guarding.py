@@ -23,7 +23,7 @@ class Guard:
 
     def __init__(self, settings: Settings) -> None:
         self._keys = [key.encode() for key in settings.keys]
-        self._hosts = {*settings.hosts, settings.host, *(_LOCAL if settings.is_local else ())}
+        self._hosts = {*map(_own, settings.hosts), _own(settings.host), *(_LOCAL if settings.is_local else ())}
         self._any_host = not settings.is_local and not settings.hosts  # behind a proxy, under whatever name; by key
         self._origins = set(settings.origins)
 
@@ -31,7 +31,7 @@ class Guard:
         """Raise Refusal unless the request comes from where it may."""
         if not self._any_host and _name(headers.get("host", "")) not in self._hosts:
             raise Refusal(
-                *(421, "this server has another name; allow the one in the Host header with --allow-host"),
+                *(421, "Host header not allowed; add it with --allow-host"),
                 code="wrong_host",
             )
         origin = headers.get("origin")
@@ -61,6 +61,12 @@ def _is_among(given: bytes, keys: Sequence[bytes]) -> bool:
     """Compare with every key, in a time that tells nothing of them."""
     same = [hmac.compare_digest(given, key) for key in keys]
     return True in same
+
+
+def _own(host: str) -> str:
+    """A name as it was set, as `_name` finds it in a header."""
+    address = host.count(":") > 1 and not host.startswith("[")  # IPv6, which headers have in brackets
+    return host.lower() if address else _name(host) or host.lower()
 
 
 def _name(host: str) -> str | None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from harrier_core.errors import HarrierError
 from harrier_core.records import Match
 from harrier_server.bodies import SearchRequest, decode, texts_of
 from harrier_server.ingesting import Ingesting
-from harrier_server.refusals import Refusal, bad
+from harrier_server.refusals import Refusal, bad, refusal_of
 from harrier_server.routes import Routes, answer
 from harrier_server.state import State
 
@@ -21,13 +23,15 @@ if TYPE_CHECKING:
     from harrier_core.index import Index
 
 _MOST_K = 1_000
+_MOST_MATCHES = 20_000  # of all queries of a request, those that are skipped included
+_INGEST = 2**20  # characters that an ingest counts as, while it runs: it reads no further ahead
 
 
 def routes(make: Routes, state: State) -> Sequence[Route]:
     """Return the routes of a server."""
 
     async def indexes(request: Request, body: bytes) -> Response:  # noqa: ARG001  # a handler's
-        found = [{"id": name, **await asyncio.to_thread(_facts, index)} for name, index in state.indexes.items()]
+        found = [await asyncio.to_thread(_facts, name, index) for name, index in state.indexes.items()]
         return answer({"object": "list", "data": found})
 
     async def search(request: Request, body: bytes) -> Response:
@@ -36,7 +40,11 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
         if not 1 <= asked.k <= _MOST_K:
             raise bad(f"k must be from 1 to {_MOST_K:,}, got {asked.k}", "k")
         queries = texts_of(asked.query, state.limits.texts, "query")
-        async with state.service.turns.admitted(sum(map(len, queries))):
+        if asked.offset < 0:
+            raise bad(f"offset must be at least 0, got {asked.offset}", "offset")
+        if len(queries) * (asked.k + asked.offset) > _MOST_MATCHES:
+            raise bad(f"queries times k and offset must be at most {_MOST_MATCHES:,}", "k")
+        async with state.service.turns.admitted(sum(map(_size, queries)), state.caller(request)):
             found = await index_of(state, asked.index).asearch_many(
                 queries,
                 asked.k,
@@ -54,7 +62,12 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
             raise Refusal(403, "this server does not write to indexes", code="ingest_not_allowed")
         state.served.check_space(request.headers)
         name = request.query_params.get("index", "")
-        return Ingesting(request, index_of(state, name), state.limits.body)
+        index = index_of(state, name)
+        async with AsyncExitStack() as admitted:
+            turns, caller = state.service.turns, state.caller(request)
+            await admitted.enter_async_context(turns.admitted(_INGEST, caller))
+            await asyncio.to_thread(lambda: index.store.open(index.encoder.space, create=True))  # raises what is wrong
+            return Ingesting(request, index, state.limits.body, admitted.pop_all())
 
     return [
         make.route("/v1/indexes", "GET", indexes),
@@ -72,9 +85,19 @@ def index_of(state: State, name: str) -> Index:
     return index
 
 
-def _facts(index: Index) -> dict[str, Any]:
-    facts = index.describe()
-    return {"object": "index", "chunks": facts.chunks, "records": facts.records, "keywords": bool(facts.keywords)}
+def _facts(name: str, index: Index) -> dict[str, Any]:
+    """What is known of an index; one that cannot be asked does not keep the others from being listed."""
+    listed = {"id": name, "object": "index"}
+    try:
+        facts = index.describe()
+    except HarrierError as error:
+        return {**listed, "status": refusal_of(error).code}
+    counts = {"chunks": facts.chunks, "records": facts.records, "keywords": bool(facts.keywords)}
+    return {**listed, "status": "ready", **counts}
+
+
+def _size(query: object) -> int:
+    return len(query) if isinstance(query, str) else 0
 
 
 def _told(match: Match) -> dict[str, Any]:

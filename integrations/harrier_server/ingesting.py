@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import asdict
-from queue import Queue
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from harrier_core.records import IngestReport, Record, Skipped
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from harrier_core.index import Index
 
 _AHEAD = 16  # parts of the body that were read and not taken
+_LISTED = 1_000  # records that the last line names, of each kind
+_COUNTS = ("records", "written", "unchanged", "deleted", "encoded", "tokens", "pending", "seconds")
+_LISTS = ("rejected", "repeated", "blank")
+
+Part = list[Record | Skipped]
 
 
 class RecordLine(msgspec.Struct, forbid_unknown_fields=True):
@@ -37,67 +42,101 @@ class Ingesting(Response):
 
     media_type = "application/x-ndjson"
 
-    def __init__(self, request: Request, index: Index, most_bytes_of_line: int) -> None:
-        """Take a request whose body nobody has read."""
+    def __init__(
+        self, request: Request, index: Index, most_bytes_of_line: int, admitted: AsyncExitStack | None = None
+    ) -> None:
+        """Take a request whose body nobody has read. admitted: closed when the ingest has ended."""
         super().__init__()
         del self.headers["content-length"]
         self._request = request
         self._index = index
         self._most = most_bytes_of_line
-        self._parts: Queue[list[Record | Skipped] | None] = Queue(_AHEAD)
+        self._admitted = admitted or AsyncExitStack()
+        self._parts: asyncio.Queue[Part | None] = asyncio.Queue(_AHEAD)
+        self._latest = IngestReport()
+        self._told = asyncio.Event()
+        self._ended = False
+        self._failure: Refusal | None = None  # why the body was not read to its end
         self._whole = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # Starlette's
         """Read, ingest and report, all at once."""
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        async with self._admitted:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            reading = asyncio.ensure_future(self._read())
+            telling = asyncio.ensure_future(self._tell(send))
+            try:
+                last = await self._ingest()
+            finally:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+                self._end_records()
+                self._ended = True
+                self._told.set()
+            await asyncio.gather(telling, return_exceptions=True)
+            await send({"type": "http.response.body", "body": _line(last), "more_body": False})
 
-        async def line(said: dict[str, Any], *, more: bool) -> None:
-            await send({"type": "http.response.body", "body": dumped(said) + b"\n", "more_body": more})
-
+    async def _ingest(self) -> dict[str, Any]:
+        """Return what the last line says."""
         loop = asyncio.get_running_loop()
-        told: set[asyncio.Task[None]] = set()
-
-        def progress(report: IngestReport) -> None:
-            loop.call_soon(lambda: told.add(loop.create_task(line(_report(report, "running"), more=True))))
-
-        reading = asyncio.ensure_future(self._read())
         try:
-            report = await self._index.aingest(self._records(), on_progress=progress)
-            await reading
-            last = _report(report, "done" if self._whole else "incomplete")
+            report = await self._index.aingest(self._records(loop), on_progress=self._progress)
         except Exception as error:
-            last = {"status": "failed", **refusal_of(error).for_openai()}
-        finally:
-            reading.cancel()
-            await asyncio.gather(*told, return_exceptions=True)
-        await line(last, more=False)
+            return {"status": "failed", **_counts(self._latest), **refusal_of(error).for_openai()}
+        said = {"status": "done" if self._whole else "incomplete", **_counts(report)}
+        for name in _LISTS:
+            said[name] = getattr(report, name)[:_LISTED]
+        return said if self._failure is None else {**said, **self._failure.for_openai()}
+
+    def _progress(self, report: IngestReport) -> None:
+        self._latest = report
+        self._told.set()
+
+    async def _tell(self, send: Send) -> None:
+        """Send the latest report, whenever there is one and the client has taken the one before."""
+        while True:
+            await self._told.wait()
+            if self._ended:
+                return
+            self._told.clear()
+            line = _line({"status": "running", **_counts(self._latest)})
+            await send({"type": "http.response.body", "body": line, "more_body": True})
 
     async def _read(self) -> None:
+        """Read to the end of the body, or as far as it can be read; then the records end."""
+        try:
+            await self._read_lines()
+            self._whole = True
+        except ClientDisconnect:
+            pass
+        except Refusal as refusal:
+            self._failure = refusal
+        await self._parts.put(None)
+
+    async def _read_lines(self) -> None:
         """Cut the body into lines, and hand them on; slower than they come, the client waits."""
         rest = b""
         number = 0
-        try:
-            async for part in self._request.stream():
-                *lines, rest = (rest + part).split(b"\n")
-                if len(rest) > self._most:
-                    raise Refusal(
-                        413, f"line {number + len(lines)} has more than {self._most:,} bytes", code="too_large"
-                    )
-                if lines:
-                    await self._put([_record(each, number + at) for at, each in enumerate(lines) if each.strip()])
-                    number += len(lines)
-            if rest.strip():
-                await self._put([_record(rest, number)])
-            self._whole = True
-        finally:
-            await asyncio.shield(asyncio.to_thread(self._parts.put, None))
+        async for part in self._request.stream():
+            *lines, rest = (rest + part).split(b"\n")
+            if lines:
+                await self._parts.put([_record(each, number + at) for at, each in enumerate(lines) if each.strip()])
+                number += len(lines)
+            if len(rest) > self._most:
+                raise Refusal(413, f"line {number + 1} has more than {self._most:,} bytes", code="too_large")
+        if rest.strip():
+            await self._parts.put([_record(rest, number)])
 
-    async def _put(self, records: list[Record | Skipped]) -> None:
-        await asyncio.to_thread(self._parts.put, records)
-
-    def _records(self) -> Iterator[Record | Skipped]:
-        while (part := self._parts.get()) is not None:
+    def _records(self, loop: asyncio.AbstractEventLoop) -> Iterator[Record | Skipped]:
+        """Yield records, on a thread of the ingest's."""
+        while (part := asyncio.run_coroutine_threadsafe(self._parts.get(), loop).result()) is not None:
             yield from part
+
+    def _end_records(self) -> None:
+        """Wake a thread that waits for records that do not come any more."""
+        while not self._parts.empty():
+            self._parts.get_nowait()
+        self._parts.put_nowait(None)
 
 
 def _record(line: bytes, number: int) -> Record | Skipped:
@@ -109,5 +148,10 @@ def _record(line: bytes, number: int) -> Record | Skipped:
     return Record(read.id, read.text, read.metadata)
 
 
-def _report(report: IngestReport, status: str) -> dict[str, Any]:
-    return {"status": status, **asdict(report)}
+def _counts(report: IngestReport) -> dict[str, Any]:
+    counts = {name: getattr(report, name) for name in _COUNTS}
+    return counts | {f"{name}_total": len(getattr(report, name)) for name in _LISTS}
+
+
+def _line(said: dict[str, Any]) -> bytes:
+    return dumped(said) + b"\n"

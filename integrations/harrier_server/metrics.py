@@ -29,10 +29,13 @@ class Metrics:
         """Count an answer."""
         self._requests.labels(route, str(status)).inc()
 
-    def encoded(self, role: str, texts: int, tokens: int, seconds: float) -> None:
-        """Count the texts of a request."""
+    def encoded(self, role: str, texts: int, tokens: int) -> None:
+        """Count texts of a request, or of a part of one."""
         self._texts.labels(role).inc(texts)
         self._tokens.labels(role).inc(tokens)
+
+    def took(self, role: str, seconds: float) -> None:
+        """Count the time of a whole request."""
         self._seconds.labels(role).observe(seconds)
 
     def watch(self, waiting: Callable[[], float]) -> None:

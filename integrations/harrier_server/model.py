@@ -52,8 +52,7 @@ class Served:
     def tokenizer(self) -> bytes:
         """Return the files of the model's tokenizer, packed; it reads them at the first call."""
         if not self._packed:
-            settings = self.encoder.settings
-            self._packed = packed(open_model(settings["model"], settings["revision"]).folder)
+            self._packed = packed(open_model(self.encoder.settings["model"], self.space.revision).folder)
         return self._packed
 
     @property
@@ -76,7 +75,7 @@ class Served:
         if asked is not None and asked != self.digest:
             raise Refusal(
                 409,
-                f"this server's vectors are of another space ({self.space}, {self.digest}) than the client's ({asked})",
+                f"embedding space mismatch: server {self.digest} ({self.space}), client {asked[:100]}",
                 code="wrong_space",
             )
 

@@ -66,7 +66,7 @@ class Names:
     def role(self, said: Said) -> Role:
         """Return the role of a request's texts. Raise Refusal unless it is told once, or twice the same."""
         named, task_of_name = self._split(said.model)
-        task, kinds = said.task, {} if named is None else {"the model's name": named}
+        task, kinds = said.task, {} if named is None else {"model name": named}
         if task in _WORDS:  # Jina's task is a role
             kinds["task"], task = _WORDS[task], None
         if said.input_type is not None:
@@ -84,10 +84,8 @@ class Names:
                 code="role_missing",
             )
         if len(set(kinds.values())) > 1:
-            said_of = ", ".join(f"{kind} by {source}" for source, kind in kinds.items())
-            raise bad(
-                f"the role of the texts is told twice, and differently: {said_of}", "input_type", code="two_roles"
-            )
+            said_of = ", ".join(f"{kind} ({source})" for source, kind in kinds.items())
+            raise bad(f"conflicting roles: {said_of}", "input_type", code="two_roles")
         return Role(next(iter(kinds.values())), self._task(task_of_name, task, said.instruction))
 
     def _split(self, model: str) -> tuple[Kind | None, str | None]:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from harrier_server.bodies import EmbeddingsRequest, cut, decode, embeddings, texts_of
+from harrier_server.bodies import EmbeddingsRequest, cut, decode, embeddings, texts_of, truncates
 from harrier_server.model import SPACE_HEADER
 from harrier_server.naming import Said
 from harrier_server.refusals import bad
@@ -48,7 +48,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
                 "dimensions",
             )
         texts = texts_of(asked.input, state.limits.texts, "input")
-        encoded = await state.service.encode(texts, role, state.caller(request), truncate=asked.truncate)
+        encoded = await state.service.encode(texts, role, state.caller(request), truncate=truncates(asked.truncate))
         headers = {SPACE_HEADER: served.digest, **cut(encoded)}
         own = SPACE_HEADER in request.headers
         more = {"tokens": list(encoded.tokens), "truncated": list(encoded.truncated)} if own else None

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harrier_core.errors import (
+    BadVectors,
     EncoderClosed,
     FilterError,
     HarrierError,
@@ -23,7 +24,8 @@ from harrier_core.errors import (
 
 log = logging.getLogger(__name__)
 
-_MOST_PROBLEMS = 100  # that an answer lists
+
+_SAID = 5  # problems, in a message
 
 
 class Refusal(Exception):
@@ -56,10 +58,10 @@ class Refusal(Exception):
 
     def for_tei(self) -> dict[str, Any]:
         """Return the body as clients of Text Embeddings Inference read it."""
-        return {"error": self.message, "error_type": _TEI_TYPES.get(self.status, "backend")}
+        return {"error": self.message, "error_type": _TEI_TYPES.get(self.status, "Backend")}
 
 
-_TEI_TYPES = {400: "validation", 413: "validation", 422: "tokenizer", 429: "overloaded", 503: "unhealthy"}
+_TEI_TYPES = {400: "Validation", 413: "Validation", 422: "Tokenizer", 429: "Overloaded", 503: "Unhealthy"}
 
 
 def bad(message: str, param: str | None = None, *, code: str = "invalid_value") -> Refusal:
@@ -73,6 +75,12 @@ def refusal_of(error: Exception) -> Refusal:
         return error
     if isinstance(error, InputError):
         return _of_texts(error)
+    if isinstance(error, OutOfMemory):
+        more = _problems(error, [(error.position, _in_http(str(error)))])
+        return Refusal(413, _in_http(str(error)), code="too_large", param="input", more=more)
+    if isinstance(error, BadVectors):
+        more = _problems(error, [(at, str(error)) for at in error.positions])
+        return Refusal(424, str(error), code="bad_vectors", param="input", more=more)
     for kind, status, code, param, message in _ANSWERS:
         if isinstance(error, kind):
             headers = {"Retry-After": "1"} if status == 503 else {}
@@ -86,7 +94,6 @@ _ANSWERS: Sequence[tuple[type[HarrierError], int, str, str | None, str | None]] 
     (TaskError, 400, "unknown_task", "task", None),
     (FilterError, 400, "invalid_value", "where", None),
     (SettingError, 400, "invalid_value", None, None),
-    (OutOfMemory, 413, "too_large", "input", None),
     (EncoderClosed, 503, "unavailable", None, "the server is ending"),
     (StoreMissing, 404, "index_not_found", "index", None),
     (StoreUnsuitable, 400, "index_unsuitable", "index", None),
@@ -98,11 +105,21 @@ _ANSWERS: Sequence[tuple[type[HarrierError], int, str, str | None, str | None]] 
 def _of_texts(error: InputError) -> Refusal:
     """Refuse a batch whole, with each of its bad texts."""
     listed = [
-        {"position": each.position, "kind": each.kind.__name__, "reason": each.reason}
-        for each in error.problems[:_MOST_PROBLEMS]
+        {"position": each.position, "kind": each.kind.__name__, "reason": _in_http(each.reason)}
+        for each in error.problems
     ]
-    said = "; ".join(f"text {each['position']} {each['reason']}" for each in listed[:5])
-    more = len(error.problems) - min(len(listed), 5)
-    message = f"{said}; and {more} more of the texts cannot be encoded" if more else said
+    said = "; ".join(f"text {each['position']} {each['reason']}" for each in listed[:_SAID])
+    more = len(listed) - _SAID
+    message = f"{said}; and {more} more of the texts cannot be encoded" if more > 0 else said
     code = "context_length_exceeded" if isinstance(error, TextTooLong) else "invalid_input"
     return Refusal(400, message, code=code, param="input", more={"problems": listed})
+
+
+def _problems(error: HarrierError, found: Sequence[tuple[int, str]]) -> dict[str, Any]:
+    kind = type(error).__name__
+    return {"problems": [{"position": at, "kind": kind, "reason": reason} for at, reason in found]}
+
+
+def _in_http(reason: str) -> str:
+    """What to do, in the words of a request."""
+    return reason.replace("pass on_overflow='truncate'", 'send "truncate": true')

@@ -46,7 +46,8 @@ class Routes:
     ) -> Route:
         """Return a route whose handler gets the request and its body.
 
-        tei: errors have TEI's form and not OpenAI's. open_: no key is needed. streamed: the response reads the body.
+        tei: errors have TEI's form and not OpenAI's. open_: anybody may ask, without a key and under any name.
+        streamed: the response reads the body.
         """
 
         async def endpoint(request: Request) -> Response:
@@ -62,8 +63,8 @@ class Routes:
         return Route(path, endpoint, methods=[method])
 
     async def _answered(self, request: Request, handler: Handler, *, open_: bool, streamed: bool) -> Response:
-        self.guard.check(request.headers)
         if not open_:
+            self.guard.check(request.headers)
             self.guard.check_key(request.headers)
         if streamed:
             return await handler(request, b"")

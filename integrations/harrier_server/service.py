@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
 from harrier_core.embedder import Embedder, Encoded
-from harrier_core.errors import DeviceError
+from harrier_core.errors import DeviceError, HarrierError, OutOfMemory
 from harrier_core.pacing import Pace
 from harrier_core.portions import encoded_in_parts
 from harrier_server.metrics import Metrics
@@ -19,18 +21,26 @@ from harrier_server.turns import Turns
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from harrier_core.encoder import Encoder
+
+log = logging.getLogger(__name__)
+
 # Parts of requests that the engine has at once, and seconds of work in each: a caller's documents wait for no more than
 # these before it is their turn, and the engine has its next pass ready.
 _AT_ONCE, _SECONDS = 4, 0.25
 
 # Passes in a row that had too little memory, after which a server says that it is not well.
 _FAILURES = 3
+_TRY_EVERY = 10.0  # seconds after which one that is not well tries whether it is again
+
+_QUICK = 50_000  # characters of queries that overtake; more of them take turns as documents do
+_SUBMITTING = 8  # threads that tokenize
 
 
 class Service:
     """One model for all requests of an event loop."""
 
-    def __init__(self, encoder: Embedder, truncating: Embedder, most_waiting: int, metrics: Metrics) -> None:
+    def __init__(self, encoder: Embedder, truncating: Encoder, most_waiting: int, metrics: Metrics) -> None:
         """Take an encoder that refuses texts that are too long, and one that cuts them."""
         self.encoder = encoder
         self.turns = Turns(_AT_ONCE, most_waiting)
@@ -38,6 +48,9 @@ class Service:
         self._metrics = metrics
         self._pace = Pace(_SECONDS)
         self._failures = 0
+        self._next_try = 0.0
+        # Threads of its own: those that all share may be waiting for a database.
+        self._submitting = ThreadPoolExecutor(_SUBMITTING, thread_name_prefix="harrier-submit")
 
     @property
     def is_well(self) -> bool:
@@ -49,44 +62,65 @@ class Service:
         sizes = [len(each) if isinstance(each, str) else 0 for each in texts]
         encoder = self._truncating if truncate else self.encoder
         begun = perf_counter()
-        async with self.turns.admitted(sum(sizes)):
+        async with self.turns.admitted(sum(sizes), caller):
             try:
-                if role.kind == "query":
+                if role.kind == "query" and sum(sizes) <= _QUICK:
                     # The engine lets queries overtake, and has a pass for those of all callers.
-                    encoded = await _result(encoder, texts, role)
+                    encoded = await self._result(encoder, texts, role)
                 else:
                     part = partial(self._part, encoder, role, caller)
                     encoded = await encoded_in_parts(texts, sizes, self._pace.most, part)
+            except OutOfMemory:  # a text is too long for the device, which is well
+                raise
             except DeviceError:
                 self._failures += 1
                 raise
         self._failures = 0
-        self._metrics.encoded(role.kind, len(texts), sum(encoded.tokens), perf_counter() - begun)
+        self._metrics.took(role.kind, perf_counter() - begun)
         return encoded
 
     async def _part(self, encoder: Embedder, role: Role, caller: str, texts: Sequence[Any]) -> Encoded:
         async with self.turns.turn(caller):
             begun = perf_counter()
-            encoded = await _result(encoder, texts, role)
+            encoded = await self._result(encoder, texts, role)
             self._pace.encoded(sum(map(len, texts)), begun)
         return encoded
 
+    async def _result(self, encoder: Embedder, texts: Sequence[Any], role: Role) -> Encoded:
+        """Submit on a thread, for texts are tokenized there, and wait without one."""
 
-async def _result(encoder: Embedder, texts: Sequence[Any], role: Role) -> Encoded:
-    """Submit on a thread, for texts are tokenized there, and wait without one."""
+        def submit() -> Future[Encoded]:
+            if role.kind == "query":
+                return encoder.submit_queries(texts, task=role.task)
+            return encoder.submit_documents(texts)
 
-    def submit() -> Future[Encoded]:
-        if role.kind == "query":
-            return encoder.submit_queries(texts, task=role.task)
-        return encoder.submit_documents(texts)
+        submitting = asyncio.get_running_loop().run_in_executor(self._submitting, submit)
+        try:
+            future = await asyncio.shield(submitting)
+        except asyncio.CancelledError:
+            submitting.add_done_callback(_drop)
+            raise
+        encoded = await asyncio.wrap_future(future)
+        self._metrics.encoded(role.kind, len(texts), sum(encoded.tokens))
+        return encoded
 
-    submitting = asyncio.ensure_future(asyncio.to_thread(submit))
-    try:
-        future = await asyncio.shield(submitting)
-    except asyncio.CancelledError:
-        submitting.add_done_callback(_drop)
-        raise
-    return await asyncio.wrap_future(future)
+    async def try_again(self) -> None:
+        """Encode a word if the device had too little memory, and not more often than every few seconds."""
+        now = monotonic()
+        if self.is_well or now < self._next_try:
+            return
+        self._next_try = now + _TRY_EVERY
+        try:
+            await self._result(self.encoder, ["ready"], Role("document"))
+        except HarrierError as error:
+            log.warning("the device is still not well: %s", error)
+        else:
+            self._failures = 0
+
+    def close(self) -> None:
+        """End its threads, and the encoder that was made for it."""
+        self._submitting.shutdown(wait=False, cancel_futures=True)
+        self._truncating.close()
 
 
 def _drop(submitting: asyncio.Future[Future[Encoded]]) -> None:

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import ceil
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 _BACKLOG = 2_048
+_CONCURRENCY = 1_024  # connections and requests; what comes beyond them is told to come again
 
 
 class _Server(uvicorn.Server):
@@ -27,6 +29,10 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._state = state
         self._listening = listening
+        state.give_up = self._give_up
+
+    def _give_up(self) -> None:
+        self.should_exit = True
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -55,10 +61,11 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(app: Starlette, listening: Callable[[str], None]) -> None:
+def serve(app: Starlette, listening: Callable[[str], None]) -> bool:
     """Serve an application of `create_app` until SIGINT or SIGTERM comes; then answer what is under way, and return.
 
-    listening: called with the address once the server listens.
+    listening: called with the address once the server listens. Return whether it could load the model; one that cannot
+    ends by itself.
     """
     state: State = app.state.harrier
     settings = state.settings
@@ -72,7 +79,10 @@ def serve(app: Starlette, listening: Callable[[str], None]) -> None:
         server_header=False,
         date_header=False,
         backlog=_BACKLOG,
-        timeout_graceful_shutdown=int(settings.limits.drain),
+        timeout_graceful_shutdown=ceil(settings.limits.drain),
         ws="none",
+        proxy_headers=False,
+        limit_concurrency=_CONCURRENCY,
     )
     _Server(config, state, listening).run()
+    return state.failed is None

@@ -48,6 +48,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.name or any(character.isspace() for character in self.name):
             raise SettingError(f"the name of a model must be a word without blanks, got {self.name!r}")
+        if "/" in self.name:
+            raise SettingError(f"the name of a model must have no /, got {self.name!r}; choose another one with --name")
         if any(len(key) < 16 or not key.isascii() for key in self.keys):
             raise SettingError("a key must have at least 16 characters, all of them ASCII")
         if not self.is_local and not self.keys:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,8 @@ class State:
     guard: Guard
     indexes: Mapping[str, Index]
     loaded: tuple[Served, Service] | None = field(default=None)
-    failed: str | None = None  # why the model could not be loaded
+    failed: str | None = None  # what is told if the model could not be loaded; the log has the reason
+    give_up: Callable[[], None] = lambda: None  # ends the process's server
 
     @property
     def limits(self) -> Limits:

@@ -7,11 +7,13 @@ others, so that few are given to the engine at once, and callers take turns.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from harrier_server.refusals import Refusal
+
+_SMALL = 64 * 2**10  # characters of a request that fits in where a larger one does not
 
 
 class Turns:
@@ -22,22 +24,40 @@ class Turns:
         self._free = at_once
         self._most_waiting = most_waiting
         self.waiting = 0  # characters of requests that are not answered yet
+        self._waiting_of: Counter[str] = Counter()  # those of each caller
         self.draining = False
         self._callers: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     @asynccontextmanager
-    async def admitted(self, characters: int) -> AsyncIterator[None]:
-        """Count a request as waiting. Raise Refusal if too much waits already; a single request always fits."""
+    async def admitted(self, characters: int, caller: str) -> AsyncIterator[None]:
+        """Count a request of a caller as waiting. Raise Refusal if too much waits already.
+
+        A single request always fits. A caller has at most half of the limit beside others, or beside its own; and a
+        small request of one that has nothing waiting fits in twice the limit, so that one caller shuts out nobody.
+        """
         if self.draining:
             raise Refusal(503, "the server is ending", code="unavailable", headers={"Retry-After": "5"})
-        if self.waiting and self.waiting + characters > self._most_waiting:
+        own = self._waiting_of[caller]
+        if not self._fits(characters, own):
             message = "too many texts wait to be encoded; try again later"
             raise Refusal(429, message, code="rate_limit_exceeded", headers={"Retry-After": "1"})
         self.waiting += characters
+        self._waiting_of[caller] = own + characters
         try:
             yield
         finally:
             self.waiting -= characters
+            self._waiting_of[caller] -= characters
+            if not self._waiting_of[caller]:
+                del self._waiting_of[caller]
+
+    def _fits(self, characters: int, own: int) -> bool:
+        if not self.waiting:
+            return True
+        if own:
+            return own + characters <= self._most_waiting / 2 and self.waiting + characters <= self._most_waiting
+        most = 2 * self._most_waiting if characters <= _SMALL else self._most_waiting
+        return self.waiting + characters <= most
 
     @asynccontextmanager
     async def turn(self, caller: str) -> AsyncIterator[None]:

@@ -81,6 +81,7 @@ def test_what_it_tells(client: openai.OpenAI, encoder: Encoder) -> None:
         ({"model": "tiny-query", "input": "a", "dimensions": 8}, "cannot be shortened to 8"),
         ({"model": "tiny-query", "input": "a", "input_typ": "query"}, "unknown field `input_typ`"),
         ({"model": "tiny-query", "input": "a", "encoding_format": "int8"}, "encoding_format"),
+        ({"model": "tiny-query", "input": "a", "truncate": "START"}, "is cut at its end"),
         ({"model": "tiny-query", "input": []}, "input is empty"),
         ({"model": "tiny-query", "input": {"a": 1}}, "input must be a text or a list of texts"),
         ({"model": "tiny-query", "input": ["a"] * 2_049}, "has 2,049 texts, of which 2,048 are allowed"),
@@ -116,6 +117,11 @@ def test_cut_if_asked(server: Serving, encoder: Encoder) -> None:
     body = {"model": "tiny-document", "input": ["short", long], "truncate": True}
     answer = httpx.post(f"{server.url}/v1/embeddings", json=body)
     assert answer.headers["harrier-truncated"] == "1"
+    also = {"truncate": "END", "encoding_format": None, "user": "somebody"}
+    assert httpx.post(f"{server.url}/v1/embeddings", json={**body, **also}).json() == answer.json()
+    for truncate in (None, "NONE"):
+        refused = httpx.post(f"{server.url}/v1/embeddings", json={**body, "truncate": truncate})
+        assert (refused.status_code, 'send "truncate": true' in refused.text.replace("\\", "")) == (400, True)
     cutting = Encoder(encoder.name, on_overflow="truncate")
     assert same([each["embedding"] for each in answer.json()["data"]], cutting.encode_documents(["short", long]))
 
@@ -155,7 +161,7 @@ def test_tei(server: Serving, encoder: Encoder) -> None:
     answer = httpx.post(url, json={"inputs": TEXTS[0], "prompt_name": "sts_query", "normalize": True})
     assert same(answer.json(), encoder.encode_queries(TEXTS[:1], task="sts_query"))
     refused = httpx.post(url, json={"inputs": TEXTS})
-    assert (refused.status_code, refused.json()["error_type"]) == (400, "validation")
+    assert (refused.status_code, refused.json()["error_type"]) == (400, "Validation")
     assert "/tei/tiny-query/embed" in refused.json()["error"]
     for wrong in ({"normalize": False}, {"truncation_direction": "left"}, {"dimensions": 3}, {"prompt_name": "no"}):
         body = {"inputs": TEXTS, "prompt_name": "document", **wrong}

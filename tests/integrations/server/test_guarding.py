@@ -26,7 +26,7 @@ KEY, OTHER = "a-key-of-some-length", "another-key-of-some-length"
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
     file = tmp_path / "keys"
-    file.write_text(f"# of the search service\n{KEY}\n\n{OTHER}\n")
+    file.write_text(f"\ufeff# of the search service\n{KEY}\n\n  # another\n {OTHER}\n", encoding="utf-8")
     return file
 
 
@@ -66,9 +66,19 @@ def test_other_pages_and_names(server: Serving) -> None:
 
 
 def test_allowed_pages_and_names(serve: Serve) -> None:
-    server = serve("--allow-host", "vectors.internal", "--allow-origin", "https://app.example")
+    """And a browser is told so, before it asks and with the answer."""
+    server = serve("--allow-host", "Vectors.Internal:8000", "--allow-origin", "https://app.example")
+    url = f"{server.url}/v1/embeddings"
     headers = {"Host": "vectors.internal", "Origin": "https://app.example"}
-    assert httpx.post(f"{server.url}/v1/embeddings", json=BODY, headers=headers).status_code == 200
+    answer = httpx.post(url, json=BODY, headers=headers)
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "https://app.example")
+    assert "Harrier-Space" in answer.headers["access-control-expose-headers"]
+    before = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,harrier-space"}
+    assert httpx.options(url, headers={**headers, **before}).status_code == 200
+    other = httpx.options(url, headers={**headers, **before, "Origin": "https://evil.example"})
+    assert (other.status_code, "access-control-allow-origin" in other.headers) == (400, False)
+    assert httpx.options(url, headers={**headers, **before, "Access-Control-Request-Method": "PUT"}).status_code == 400
+    assert httpx.get(f"{server.url}/health/ready", headers={"Host": "10.0.0.7"}).status_code == 200
 
 
 def test_instructions_if_allowed(serve: Serve) -> None:
@@ -86,6 +96,7 @@ def test_instructions_if_allowed(serve: Serve) -> None:
         ({"host": "vectors.internal"}, "is open to others"),
         ({"keys": ["short"]}, "a key must have at least 16 characters"),
         ({"name": "two words"}, "must be a word without blanks"),
+        ({"name": "owner/name"}, "must have no /, got 'owner/name'; choose another one with --name"),
         ({"name": ""}, "must be a word without blanks"),
     ],
 )
@@ -141,8 +152,10 @@ def test_deep_nesting(server: Serving) -> None:
 
 
 def test_no_such_route(server: Serving) -> None:
-    assert httpx.get(f"{server.url}/v2/nothing").status_code == 404
-    assert httpx.get(f"{server.url}/v1/embeddings").status_code == 405
+    """It is told as OpenAI's clients read it."""
+    for path, status, code in (("/v2/nothing", 404, "not_found"), ("/v1/embeddings", 405, "method_not_allowed")):
+        answer = httpx.get(server.url + path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
 
 
 def test_a_port_that_is_taken(server: Serving, serve: Serve) -> None:

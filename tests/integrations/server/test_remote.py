@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pickle
 import signal
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,12 +20,14 @@ from harrier_pgvector import PgVectorStore
 from serving import Serving
 
 from harrier_core import (
+    BadVectors,
     Chunking,
     EmptyText,
     Encoder,
     EncoderClosed,
     Index,
     NotText,
+    OutOfMemory,
     Record,
     RemoteEncoder,
     ServerRefused,
@@ -34,6 +38,7 @@ from harrier_core import (
     TaskError,
     TextTooLong,
 )
+from harrier_core.http import use_loop
 from harrier_core.testing import MemoryStore, build_model
 
 Serve = Callable[..., Serving]
@@ -126,6 +131,12 @@ def test_an_index_over_it(remote: RemoteEncoder, encoder: Encoder) -> None:
     [
         ({"url": "127.0.0.1:8000"}, "url must be the address of a server, such as http://127.0.0.1:8000"),
         ({"url": None}, "url must be the address of a server"),
+        ({"url": "http://"}, "url must be the address of a server"),
+        ({"url": "http://a:b"}, "url must be the address of a server"),
+        ({"url": "http://me:secret@127.0.0.1:9"}, "url must have no user and no password; pass api_key$"),
+        ({"api_key": "secret secret"}, "api_key must be printable ASCII characters without spaces$"),
+        ({"api_key": "schlüssel"}, "api_key must be printable ASCII characters without spaces$"),
+        ({"api_key": ""}, "api_key must be printable ASCII characters without spaces$"),
         ({"timeout": -1}, "timeout must be a number of at least 0, got -1"),
         ({"retry_for": True}, "retry_for must be a number of at least 0, got True"),
     ],
@@ -141,6 +152,118 @@ def test_nobody_there() -> None:
         pytest.raises(ServerUnavailable, match="the server at http://127.0.0.1:9 cannot be reached"),
     ):
         remote.encode_documents(TEXTS)
+
+
+class _Answering(BaseHTTPRequestHandler):
+    """Describes a model, and answers requests for vectors as a test says."""
+
+    described: bytes
+    digest: str
+    status: int
+    answer: bytes
+    asked: threading.Event
+    held: threading.Event
+
+    def do_GET(self) -> None:
+        self._send(200, self.described)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.asked.set()
+        self.held.wait(60)
+        self._send(self.status, self.answer)
+
+    def _send(self, status: int, answer: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Harrier-Space", self.digest)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def other(encoder: Encoder) -> Iterator[tuple[RemoteEncoder, type[_Answering]]]:
+    """A RemoteEncoder of a server that answers as a test says."""
+    space = encoder.space
+    said = {"name": "tiny", "space": json.loads(space.to_json()), "max_tokens": 99, "tasks": {}, "template": None}
+
+    class Answering(_Answering):
+        described = json.dumps({"data": [{"harrier": said}]}).encode()
+        digest = space.digest
+        status = 200
+        asked, held = threading.Event(), threading.Event()
+
+    Answering.held.set()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as http:
+        threading.Thread(target=http.serve_forever).start()
+        with RemoteEncoder(f"http://127.0.0.1:{http.server_port}", retry_for=5) as remote:
+            yield remote, Answering
+        Answering.held.set()
+        http.shutdown()
+
+
+@pytest.mark.parametrize("wrong", ["json", "keys", "number", "width", "order", "tokens", "header"])
+def test_a_malformed_answer(other: tuple[RemoteEncoder, type[_Answering]], encoder: Encoder, wrong: str) -> None:
+    """It is refused, whatever is wrong with it, and no vector of it is used."""
+    remote, answering = other
+    row = b64encode(encoder.encode_documents(["a"]).tobytes()).decode()
+    data = [{"index": at, "embedding": row} for at in range(2)]
+    answer: dict[str, Any] = {"data": data, "harrier": {"tokens": [3, 3], "truncated": []}}
+    answering.answer = json.dumps(answer).encode()
+    assert len(remote.encode_documents(["a", "a"])) == 2
+    if wrong == "keys":
+        del answer["harrier"]
+    elif wrong == "number":
+        data.pop()
+    elif wrong == "width":
+        data[0]["embedding"], data[1]["embedding"] = row[:16], row[:16]
+    elif wrong == "order":
+        data.reverse()
+    elif wrong == "tokens":
+        answer["harrier"]["tokens"] = [3]
+    elif wrong == "header":
+        answering.digest = "another"
+    answering.answer = b"{" if wrong == "json" else json.dumps(answer).encode()
+    with pytest.raises(ServerRefused, match="sent a malformed answer") as caught:
+        remote.encode_documents(["a", "a"])
+    assert not caught.value.usage
+
+
+@pytest.mark.parametrize(("kind", "status"), [(OutOfMemory, 413), (BadVectors, 424)])
+def test_texts_without_a_vector(other: tuple[RemoteEncoder, type[_Answering]], kind: Any, status: int) -> None:
+    """They are what an Encoder raises, and with the positions of the caller's list."""
+    remote, answering = other
+    problems = [{"position": 0, "kind": kind.__name__, "reason": "cannot be encoded"}]
+    answering.status = status
+    answering.answer = json.dumps({"error": {"message": "no", "code": "x", "problems": problems}}).encode()
+    with pytest.raises(kind, match="^cannot be encoded$") as caught:
+        remote.encode_documents(["a" * 50_000, "b"])
+    assert getattr(caught.value, "position", 0) == 0
+    assert getattr(caught.value, "positions", (0,)) == (0,)
+
+
+def test_closed_while_it_is_used(other: tuple[RemoteEncoder, type[_Answering]]) -> None:
+    """The call ends at once, also where another RemoteEncoder keeps the connections' thread alive."""
+    remote, answering = other
+    remote.encode_documents([])
+    answering.held.clear()
+    with RemoteEncoder(remote.url) as alive, ThreadPoolExecutor(1) as pool:
+        assert alive.max_tokens == 99
+        loop = alive._held.take("loop", use_loop)
+        under_way = pool.submit(remote.encode_documents, ["a"])
+        assert answering.asked.wait(20)
+        remote.close()
+        with pytest.raises(EncoderClosed):
+            under_way.result(20)
+        until = time.monotonic() + 20
+        while len(loop.clients) != 1 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert len(loop.clients) == 1
+        with pytest.raises(EncoderClosed):
+            remote.encode_documents(["a"])
 
 
 class _Busy(BaseHTTPRequestHandler):
@@ -185,7 +308,7 @@ def test_another_model(serve: Serve, tmp_path: Path) -> None:
         before.end()
         other = build_model(tmp_path / "other", "qwen3", vectors="words", seed=7)
         after = serve(model=other, port=before.port)
-        with pytest.raises(SpaceChanged, match="another space"):
+        with pytest.raises(SpaceChanged, match="embedding space mismatch: server "):
             index.ingest([Record("two", "text two")])
         with pytest.raises(SpaceChanged):
             index.search("text")

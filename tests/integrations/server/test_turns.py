@@ -74,21 +74,32 @@ def test_callers_that_go_away() -> None:
 
 
 def test_too_much_waits() -> None:
-    """A request is refused that comes while much waits, however small; one that is alone never."""
+    """A caller has at most half of what may wait, unless it is alone; a small request of another one still fits."""
+    small, most = 1_000, 1_000_000
 
     async def main() -> None:
-        turns = Turns(1, 100)
-        async with turns.admitted(1_000):
+        turns = Turns(1, most)
+
+        async def refused(characters: int, caller: str) -> None:
             with pytest.raises(Refusal) as caught:
-                async with turns.admitted(1):
+                async with turns.admitted(characters, caller):
                     pass
             assert (caught.value.status, caught.value.headers) == (429, {"Retry-After": "1"})
-        async with turns.admitted(60), turns.admitted(40):
-            assert turns.waiting == 100
+
+        async with turns.admitted(10 * most, "a"):
+            await refused(1, "a")
+            await refused(1, "b")
+        async with turns.admitted(most // 2, "a"):
+            await refused(1, "a")
+            async with turns.admitted(most // 2, "b"):
+                assert turns.waiting == most
+                await refused(100_000, "c")
+                async with turns.admitted(small, "c"):
+                    await refused(small, "c")
         assert turns.waiting == 0
         turns.draining = True
         with pytest.raises(Refusal) as caught:
-            async with turns.admitted(1):
+            async with turns.admitted(1, "a"):
                 pass
         assert caught.value.status == 503
 

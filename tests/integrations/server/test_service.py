@@ -1,0 +1,150 @@
+"""An application in this process, over encoders that are slow or fail."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from harrier_server import Settings, create_app
+from harrier_server.bodies import dumped
+from harrier_server.metrics import Metrics
+from harrier_server.naming import Role
+from harrier_server.refusals import refusal_of
+from harrier_server.service import Service
+from starlette.applications import Starlette
+
+from harrier_core import Encoder
+from harrier_core.embedder import Encoded
+from harrier_core.errors import BadVectors, DeviceError, HarrierError, InputError, OutOfMemory, Problem
+
+
+class _Encoder:
+    """Encodes unless it is told to fail; counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.asked = 0
+
+    def submit_documents(self, texts: Any) -> Future[Encoded]:
+        self.asked += 1
+        future: Future[Encoded] = Future()
+        if self.error is None:
+            future.set_result(Encoded(np.zeros((len(texts), 2), np.float32), [1] * len(texts)))
+        else:
+            future.set_exception(self.error)
+        return future
+
+    def close(self) -> None:
+        pass
+
+
+def service_of(encoder: Any) -> Service:
+    return Service(encoder, encoder, 1_000, Metrics())
+
+
+def test_well_again() -> None:
+    """Texts that are too long do not make it unwell; what does is tried again, and not all the time."""
+    encoder = _Encoder()
+
+    async def main() -> None:
+        service = service_of(encoder)
+
+        async def fail(error: HarrierError) -> None:
+            encoder.error = error
+            for _ in range(5):
+                with pytest.raises(type(error)):
+                    await service.encode(["a"], Role("document"), "caller")
+
+        def is_well() -> bool:
+            return service.is_well
+
+        await fail(OutOfMemory("is too long", 0))
+        assert is_well()
+        await fail(DeviceError("is gone"))
+        assert not is_well()
+        asked = encoder.asked
+        await service.try_again()
+        await service.try_again()
+        assert (is_well(), encoder.asked) == (False, asked + 1)
+        encoder.error = None
+        service._next_try = 0.0
+        await service.try_again()
+        assert is_well()
+        service.close()
+
+    asyncio.run(main())
+
+
+def test_beside_slow_stores() -> None:
+    """The threads that all share may be taken; it has its own."""
+
+    async def main() -> int:
+        service, held = service_of(_Encoder()), threading.Event()
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        slow = asyncio.ensure_future(asyncio.to_thread(held.wait, 60))
+        try:
+            encoded = await asyncio.wait_for(service.encode(["a"], Role("document"), "caller"), 20)
+        finally:
+            held.set()
+            await slow
+            service.close()
+        return len(encoded.vectors)
+
+    assert asyncio.run(main()) == 1
+
+
+class _Loading(Encoder):
+    """Waits to be let go; then it fails."""
+
+    held = threading.Event()
+
+    @property
+    def tasks(self) -> Any:
+        self.held.wait(60)
+        raise RuntimeError("something secret")
+
+
+def test_before_the_model_is_there() -> None:
+    """It lives and is not ready, and a request is told to come again; one that will never be ready ends."""
+    app: Starlette = create_app(_Loading("none"), Settings("tiny"))
+    state, given_up = app.state.harrier, asyncio.Event()
+    state.give_up = given_up.set
+
+    async def main() -> None:
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
+        ):
+            assert (await client.get("/health/live")).status_code == 200
+            body = {"model": "tiny-query", "input": "a"}
+            answer = await client.post("/v1/embeddings", json=body)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            _Loading.held.set()
+            await asyncio.wait_for(given_up.wait(), 20)
+            answer = await client.get("/health/ready")
+            assert answer.status_code == 503
+            assert "could not be loaded" in answer.text
+            assert "secret" not in answer.text
+
+    asyncio.run(main())
+
+
+def test_every_problem_is_told() -> None:
+    """However many there are, and also of texts that the model or the device fails on."""
+    many = refusal_of(InputError([Problem(at, InputError, "is wrong") for at in range(500)]))
+    assert len(many.more["problems"]) == 500
+    assert "and 495 more" in many.message
+    bad = refusal_of(BadVectors("no vector", [3, 5]))
+    assert [(each["position"], each["kind"]) for each in bad.more["problems"]] == [(3, "BadVectors"), (5, "BadVectors")]
+    [one] = refusal_of(OutOfMemory("pass on_overflow='truncate'", 7)).more["problems"]
+    assert one == {"position": 7, "kind": "OutOfMemory", "reason": 'send "truncate": true'}
+
+
+def test_numbers_of_any_size() -> None:
+    assert dumped({"n": 2**70}) == b'{"n":1180591620717411303424}'
