@@ -45,7 +45,7 @@ class Counter:
 
         Raise ServerRefused if the files are not those of the space.
         """
-        require("counting tokens", "tokenizers")
+        require("counting tokens", "tokenizers", extra="remote")
         from harrier_core.tokens import Tokens
 
         with tempfile.TemporaryDirectory(prefix="harrier-") as folder:

@@ -202,7 +202,7 @@ class RemoteEncoder(Embedder, Closing):
     def _opened(self) -> Server:
         lease = self._held.lease("loop")
         if self._server is None or lease is None or lease.inherited:  # a child has connections of its own
-            require("a RemoteEncoder", "httpx")
+            require("a RemoteEncoder", "httpx", extra="remote")
             self._refuse_if_closed()
             loop = self._held.take("loop", use_loop)
             self._server = server = Server(loop, self._url, self._key, self._timeout, self._retry_for)
