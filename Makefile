@@ -16,7 +16,7 @@ test: .venv/installed
 	.venv/$(PYTEST) -m "not slow" --ignore tests/crash
 	.venv/bin/pytest -m "not slow" tests/crash  # alone: a kill is aimed by the clock
 
-# What takes half a minute and more each, before a release: the demo as it runs, memory that stays flat, a user's types.
+# Before a release: the demo as it runs, memory that stays flat, a user's types, the surfaces over the other stores.
 test-slow: .venv/installed
 	.venv/$(PYTEST) -m slow --ignore tests/crash
 	.venv/bin/pytest -m slow tests/crash

@@ -178,10 +178,10 @@ ROOMS: dict[str, set[str]] = {
     "tokens": {"errors", "token_rows", "tokenizers"},
     "counting": {"digests", "errors", "extras", "space", "tokens"},
     "portions": {"embedder", "errors", "pacing", "types", "numpy"},
-    "http": {"errors", "retrying", "shared", "httpx"},
+    "http": {"embedder", "errors", "retrying", "shared", "httpx"},
     "remote": {
-        *("closing", "counting", "embedder", "errors", "extras", "http", "portions", "shared", "space", "tasks"),
-        *("texts", "numpy"),
+        *("closing", "counting", "embedder", "errors", "extras", "http", "pacing", "portions", "shared", "space"),
+        *("tasks", "texts", "httpx", "numpy"),
     },
     "budget": set(),
     "calls": {"embedder", "errors", "token_rows", "types", "numpy"},

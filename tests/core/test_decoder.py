@@ -52,6 +52,7 @@ def test_many_beginnings_in_one_pass(pair: tuple[Decoder, Fallback]) -> None:
     assert len(decoder._beginnings) == _KEPT_BEGINNINGS
 
 
+@pytest.mark.slow
 def test_long_texts(tmp_path: Path, edit: Callable[..., None]) -> None:
     """At 8,192 tokens, far beyond every window and every table of angles that was made before."""
     folder = build_model(tmp_path, "gemma3-sliding")

@@ -94,6 +94,7 @@ def test_a_pinned_revision(hub: Hub, client: Client, built: Callable[..., Path],
     assert client.run(NAME, commit, VECTOR, REVISION) == [vector, commit]
 
 
+@pytest.mark.slow
 def test_from_the_cache(hub: Hub, client: Client, built: Callable[..., Path], vector: list[list[float]]) -> None:
     """Once fetched, it needs no hub: neither by setting nor when the hub cannot be reached."""
     hub.push(NAME, built("gemma3"))

@@ -484,6 +484,7 @@ def test_a_root_that_is_none(place: Path) -> None:
     assert not list((place / "mine").iterdir())
 
 
+@pytest.mark.slow
 @as_root
 def test_two_users(place: Path) -> None:
     """Each with an index of their own, at once; the other's is refused to one, and left to its owner by root."""

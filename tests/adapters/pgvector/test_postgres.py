@@ -218,6 +218,7 @@ VALUES: list[Any] = [
 ]
 
 
+@pytest.mark.slow
 def test_one_of_many(postgres: str, table: str, encoder: Encoder) -> None:
     """However many values there are, `meets` says what is meant: each kind by itself, lists by their elements."""
     chance = random.Random(0)
@@ -946,6 +947,7 @@ def small_disk(server: tuple[str, Path], table: str) -> Iterator[tuple[str, Path
             subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk(small_disk: tuple[str, Path], table: str, encoder: Encoder) -> None:
     """The error says so; once there is room again, a second run ends where a clean one would, and encodes the rest."""
     conninfo, folder = small_disk

@@ -141,7 +141,8 @@ def _alike(value: object, other: object) -> bool:
     return all(texts) or (not any(texts) and other is not None and not isinstance(other, bool))
 
 
-@pytest.mark.parametrize("scan", [pytest.param("seqscan", marks=pytest.mark.slow), "bitmapscan"])
+@pytest.mark.slow
+@pytest.mark.parametrize("scan", ["seqscan", "bitmapscan"])
 def test_every_comparison(typed: OpenTable, records: list[Record], scan: str) -> None:
     """Of each value with each, in the fields of each kind, with and without the help of the indexes."""
     assert typed._opened.typed.keys == set(keys_of(INDEXES))

@@ -46,6 +46,7 @@ class TestRest(_OverTheWire):
         return lambda: QdrantStore(stub.client(), collection="docs")
 
 
+@pytest.mark.slow
 class TestGrpc(_OverTheWire):
     """The same over gRPC."""
 
@@ -54,6 +55,7 @@ class TestGrpc(_OverTheWire):
         return lambda: QdrantStore(stub.client(prefer_grpc=True), collection="docs")
 
 
+@pytest.mark.slow
 class TestMemory(_OverTheWire):
     """The same on a client in memory, as tutorials begin. One in a folder, which commits point by point: test_local."""
 

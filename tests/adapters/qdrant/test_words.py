@@ -52,6 +52,7 @@ class TestRest(WordingContract):
 
 
 @OF_CLIENT_1_20
+@pytest.mark.slow
 class TestGrpc(WordingContract):
     """The same over gRPC."""
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pytest
 from harrier_cli import main
 from qdrant_stub import Stub
+from slowly import quick
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -34,7 +35,7 @@ PLACES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
 }
 
 
-@pytest.fixture(params=PLACES)
+@pytest.fixture(params=quick(PLACES, "postgres"))
 def place(request: pytest.FixtureRequest) -> str:
     """One of each kind."""
     return PLACES[request.param](request)

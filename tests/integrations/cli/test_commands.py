@@ -57,7 +57,8 @@ def test_look_verify_and_delete(run: Run, call: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "pg").exists()
     rows = '{"id": "a", "text": "bread\\trises\\u001b[31m"}\n{"id": "b", "text": "sand"}\n'
     told = run("ingest", "-", "--to", place, "--format", "jsonl", "--id", "id", given=rows)
-    assert (told.stderr, "2 chunks written" in told.stdout) == ("", True)
+    assert "2 chunks written" in told.stdout
+    assert all(line.startswith("ingesting: ") for line in told.stderr.splitlines())  # on a slow machine
     shown = run("search", "bread", "--in", place, "-k", "1", "--instruction", "Find bread").stdout.splitlines()
     assert shown[0].startswith("a  ")
     assert shown[1] == "    bread rises [31m"  # nothing that a terminal would obey
@@ -271,6 +272,7 @@ def test_a_password_that_is_not_escaped(call: Run, arguments: list[str], passwor
     assert "unexpected" not in told.stderr
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there(call: Run) -> None:
     told = call("info", "qdrant://127.0.0.1:1/docs", code=3)
     assert told.stderr.startswith("error: Qdrant at http://127.0.0.1:1 cannot be reached")

@@ -53,6 +53,7 @@ PAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAGES)
 def test_html_takes_linear_time(name: str) -> None:
     """Four times as much, some four times as long; it was sixteen times."""
@@ -143,6 +144,7 @@ def test_a_parser_that_crashes() -> None:
     parser.close()
 
 
+@pytest.mark.slow
 def test_memory_of_a_page_is_freed() -> None:
     """Another one needs it: a process reads as many as there are."""
     parser = Parser()

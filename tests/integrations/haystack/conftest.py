@@ -11,6 +11,7 @@ import pytest
 from harrier_pgvector import PgVectorStore
 from harrier_qdrant import QdrantStore
 from haystack_integrations.document_stores.harrier import HarrierDocumentStore
+from slowly import quick
 
 from harrier_core import Encoder, Index
 from harrier_core.store import VectorStore
@@ -34,7 +35,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=quick(STORES, "memory", "pgvector"))
 def place(request: pytest.FixtureRequest) -> Iterator[VectorStore]:
     """An empty place in each kind of store."""
     store = STORES[request.param](request)

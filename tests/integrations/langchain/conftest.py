@@ -11,6 +11,7 @@ import pytest
 from harrier_pgvector import PgVectorStore
 from harrier_qdrant import QdrantStore
 from langchain_harrier import HarrierVectorStore
+from slowly import quick
 
 from harrier_core import Encoder, Index, VectorStore
 from harrier_core.testing import MemoryStore
@@ -44,7 +45,7 @@ def encoder(words: str) -> Iterator[Encoder]:
         yield encoder
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=quick(STORES, "memory", "pgvector"))
 def store(request: pytest.FixtureRequest) -> Iterator[VectorStore]:
     """A place with nothing in it yet, in each kind of store."""
     store = STORES[request.param](request)

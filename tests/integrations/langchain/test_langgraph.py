@@ -21,6 +21,7 @@ from langgraph.store.base import BaseStore, GetOp, PutOp, SearchOp
 from langgraph.store.memory import InMemoryStore
 from langgraph.store.postgres import AsyncPostgresStore, PostgresStore
 from langgraph.store.sqlite import AsyncSqliteStore, SqliteStore
+from slowly import quick
 
 from harrier_core import EmptyText, InputError, InvalidText, RoleWarning, SettingError, TextTooLong
 
@@ -113,14 +114,14 @@ ASYNC: dict[str, tuple[type[BaseStore], Opening]] = {
 }
 
 
-@pytest.fixture(params=SYNC)
+@pytest.fixture(params=quick(SYNC, "memory", "postgres"))
 def store(request: pytest.FixtureRequest, index: Index) -> Iterator[BaseStore]:
     kind, opened = SYNC[request.param]
     with opened(with_roles(kind), index, request) as store:
         yield store
 
 
-@pytest.fixture(params=ASYNC)
+@pytest.fixture(params=quick(ASYNC, "memory", "postgres"))
 def opened(request: pytest.FixtureRequest, index: Index, database: str) -> Callable[..., Any]:
     """How to open one of the async stores; its index may be another."""
     kind, opening = ASYNC[request.param]

@@ -16,6 +16,7 @@ from langchain_tests.integration_tests import (
     VectorStoreIntegrationTests,
 )
 from langchain_tests.unit_tests import EmbeddingsUnitTests
+from slowly import quick
 
 from harrier_core import Chunking, Encoder, Index, VectorStore
 
@@ -89,7 +90,7 @@ class TestHarrierVectorStore(VectorStoreIntegrationTests):
 class TestEachLayout(VectorStoreIntegrationTests):
     """All of it, over the other ways that the stores have to keep vectors, in an index that cuts long records."""
 
-    @pytest.fixture(params=LAYOUTS)
+    @pytest.fixture(params=quick(LAYOUTS, "pgvector-float32"))
     def vectorstore(self, request: pytest.FixtureRequest, encoder: Encoder) -> Iterator[HarrierVectorStore]:
         """With our own model in place of the suite's, which knows no roles."""
         with Index(LAYOUTS[request.param](request), encoder, chunking=Chunking(8)) as index:

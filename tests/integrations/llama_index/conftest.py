@@ -10,6 +10,7 @@ import pytest
 from harrier_pgvector import PgVectorStore
 from harrier_qdrant import QdrantStore
 from packaging.version import Version
+from slowly import quick
 
 from harrier_core import Encoder
 from harrier_core.store import VectorStore
@@ -33,7 +34,7 @@ def newest() -> None:
         pytest.skip(f"llama-index-core {found} filters and repeats runs otherwise itself; 0.14.25 is compared with")
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=quick(STORES, "memory", "pgvector"))
 def place(request: pytest.FixtureRequest) -> Iterator[VectorStore]:
     """An empty place in each kind of store."""
     store = STORES[request.param](request)

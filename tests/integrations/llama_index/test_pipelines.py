@@ -270,6 +270,7 @@ def test_a_transformation_travels(words: str, tmp_path: Path) -> None:
     store.client.close()
 
 
+@pytest.mark.slow
 def test_several_processes(encoder: Encoder) -> None:
     """The embedding travels as its settings, each process loads its own model, and the vectors are the store's own."""
     store = HarrierVectorStore(Index(MemoryStore(), encoder))
