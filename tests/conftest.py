@@ -26,8 +26,9 @@ pytest.register_assert_rewrite("killing")  # so that a failure shows what differ
 ROOT = Path(__file__).parents[1]
 
 # How long an example takes says how busy the machine is.
-settings.register_profile("harrier", deadline=None, max_examples=40)
-settings.load_profile("harrier")
+settings.register_profile("harrier", deadline=None, max_examples=15)
+settings.register_profile("thorough", deadline=None, max_examples=200)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "harrier"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

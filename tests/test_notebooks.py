@@ -101,6 +101,7 @@ def test_it_is_committed_clean(path: Path) -> None:
     assert "HARRIER_MODEL" in notebook.cells[1].source
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(path: Path, tmp_path: Path) -> None:
     """Every cell in order, in a kernel of its own; pictures come out where there are to be some.

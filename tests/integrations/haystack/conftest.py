@@ -35,7 +35,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-@pytest.fixture(params=quick(STORES, "memory", "pgvector"))
+@pytest.fixture(params=quick(STORES, "memory"))
 def place(request: pytest.FixtureRequest) -> Iterator[VectorStore]:
     """An empty place in each kind of store."""
     store = STORES[request.param](request)
