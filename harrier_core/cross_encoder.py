@@ -11,19 +11,18 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Never
 
-from harrier_core.closing import Closing
 from harrier_core.embedder import closed
 from harrier_core.ending import refuse_at_end
 from harrier_core.errors import BadVectors, ModelNotFound, ModelUnsupported, SettingError, raise_problems
 from harrier_core.extras import require
 from harrier_core.foreign import unknown_keyword
+from harrier_core.light import Light
 from harrier_core.models import identify
-from harrier_core.shared import Held, Lease, Shared
+from harrier_core.shared import Lease, Shared
 from harrier_core.stats import span
 from harrier_core.texts import listed, unusable, usable_query
 
@@ -36,7 +35,7 @@ _OF_A_NAME = ("revision", "device", "dtype", "max_length")
 _SAID = {"batch_size": 32}
 
 
-class CrossEncoderReranker(Closing):
+class CrossEncoderReranker(Light):
     """How well texts answer a query, by a CrossEncoder of sentence-transformers.
 
     A score is whatever the model's own activation makes of its output, as a rule between 0 and 1. A query and a text
@@ -52,6 +51,8 @@ class CrossEncoderReranker(Closing):
             for match in index.search("reset a password", k=5, rerank=reranker, among=50):
                 print(match.score, match.text)
     """
+
+    _called = "reranker"
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class CrossEncoderReranker(Closing):
                 raise SettingError(f"{name} must be a whole number above zero, got {number!r}")
         if dtype is not None and str(dtype) == "int8":
             raise SettingError("dtype must be float32, bfloat16 or float16 for a CrossEncoder, got 'int8'")
-        self._settings: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "model": os.fspath(model) if isinstance(model, str | os.PathLike) else model,
             "revision": revision,
             "device": str(device) if device is not None else None,
@@ -87,11 +88,10 @@ class CrossEncoderReranker(Closing):
             "batch_size": batch_size,
         }
         if foreign:
-            raise unknown_keyword("CrossEncoderReranker", next(iter(foreign)), self._settings)
-        if not named and (given := next((name for name in _OF_A_NAME if self._settings[name] is not None), None)):
+            raise unknown_keyword("CrossEncoderReranker", next(iter(foreign)), settings)
+        if not named and (given := next((name for name in _OF_A_NAME if settings[name] is not None), None)):
             raise SettingError(f"{given} is for a model that is loaded by its name; this CrossEncoder has its own")
-        self._held = Held()
-        self._closed = False
+        super().__init__(settings)
 
     def scores(self, query: str, texts: Iterable[str]) -> list[float]:
         """Return for each text how well it answers the query; higher is better."""
@@ -110,22 +110,6 @@ class CrossEncoderReranker(Closing):
         model = self._settings["model"]
         return model if isinstance(model, str) else type(model).__name__
 
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """What this was made with; the same settings make another one that is equal."""
-        return MappingProxyType(dict(self._settings))
-
-    def close(self) -> None:
-        """Let go of the model, which leaves memory with its last user."""
-        self._closed = True
-        self._held.release()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return dict(self._settings)
-
-    def __setstate__(self, settings: dict[str, Any]) -> None:
-        self.__init__(**settings)  # type: ignore[misc]
-
     def __repr__(self) -> str:
         model = self._settings["model"]
         first = repr(model) if isinstance(model, str) else f"<{self.name}>"
@@ -134,10 +118,7 @@ class CrossEncoderReranker(Closing):
 
     @property
     def _loaded(self) -> _Loaded:
-        self._refuse_if_closed()
-        loaded = self._held.take("model", self._use)
-        self._refuse_if_closed()  # it may have been closed in the meantime, and must not keep what it took
-        return loaded
+        return self._shared("model", self._use)
 
     def _use(self) -> Lease[_Loaded]:
         require("a CrossEncoderReranker", "sentence_transformers")
@@ -150,11 +131,6 @@ class CrossEncoderReranker(Closing):
         most = self._settings["max_length"]
         key = (identify(model, revision), placement.device, placement.dtype, most)
         return _models.use(key, lambda: _Loaded(_load(model, revision, placement, most), model, placement))
-
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            self.close()
-            raise closed("reranker")
 
 
 class _Loaded:

@@ -21,7 +21,7 @@ from harrier_core.purposes import check_embedding
 from harrier_core.shared import Shared
 from harrier_core.space import EmbeddingSpace
 from harrier_core.tasks import DEFAULT_TASK, Task
-from harrier_core.texts import listed
+from harrier_core.texts import listed, unusable
 
 _digests: Shared[tuple[str, str]] = Shared()
 
@@ -106,8 +106,6 @@ class Encoder(ModelUser, Embedder):
     def count_tokens(self, texts: Iterable[str]) -> list[int]:
         """How many tokens each text has as a document, end token included, however long it is."""
         prompt = self._model.prompts.document  # before the tokenizer is imported, which may not be installed
-        from harrier_core.texts import unusable
-
         given = listed(texts)
         raise_problems(list(unusable(given)))
         return self._tokenizer.count([str.__str__(text) for text in given], prompt)

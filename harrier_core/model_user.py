@@ -1,24 +1,18 @@
-"""What users hold of a model: a handful of settings, and leases on what is loaded for them.
-
-Making one loads nothing, pickling or copying one carries the settings only, and those of equal settings share one
-loaded model, which goes when the last of them is closed or collected.
-"""
+"""What users hold of a model that runs on our engine: those of equal settings share one loaded model."""
 
 from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from harrier_core.closing import Closing
-from harrier_core.embedder import closed
 from harrier_core.errors import SettingError
 from harrier_core.extras import require_encoding
+from harrier_core.light import Light
 from harrier_core.models import Model, identify, open_model
-from harrier_core.shared import Held, Lease, ProcessLock, Shared
+from harrier_core.shared import Lease, ProcessLock, Shared
 
 if TYPE_CHECKING:
     from harrier_core.device import Placement
@@ -26,18 +20,15 @@ if TYPE_CHECKING:
     from harrier_core.stats import Stats
     from harrier_core.tokens import Tokens
 
-T = TypeVar("T")
-
 _models: Shared[Model] = Shared()
 _tokens: Shared[Tokens] = Shared()
 _counting = ProcessLock()
 
 
-class ModelUser(Closing):
+class ModelUser(Light):
     """A user of one model on one device. Any number of threads and event loops may use it at once."""
 
-    _called: ClassVar[str]  # in an error about it
-    _needs: ClassVar[str]  # and about a package that it needs
+    _needs: ClassVar[str]  # in an error about a package
     _unsaid: ClassVar[Mapping[str, Any]]  # settings that a repr leaves out
 
     def __init__(
@@ -59,7 +50,7 @@ class ModelUser(Closing):
         for name, number in (("max_tokens", max_tokens), ("token_budget", token_budget)):
             if number is not None and not (type(number) is int and number > 0):
                 raise SettingError(f"{name} is a whole number above zero, not {number!r}")
-        self._settings: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "model": os.fspath(model),
             "revision": revision,
             "device": str(device) if device is not None else None,  # a torch.device is welcome
@@ -69,8 +60,7 @@ class ModelUser(Closing):
             **others,
             "token_budget": token_budget,
         }
-        self._held = Held()
-        self._closed = False
+        super().__init__(settings)
         self._truncations = 0
 
     # -- looking inside
@@ -80,11 +70,6 @@ class ModelUser(Closing):
         """The model's folder or name, as it was given."""
         given: str = self._settings["model"]
         return given
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """What this was made with; the same settings make another one that is equal."""
-        return MappingProxyType(dict(self._settings))
 
     @property
     def max_tokens(self) -> int:
@@ -125,22 +110,6 @@ class ModelUser(Closing):
         """How many texts were cut; always zero unless on_overflow='truncate'."""
         return self._truncations
 
-    # -- life
-
-    def close(self) -> None:
-        """Let go of the model, which leaves memory with its last user; calls under way end in EncoderClosed.
-
-        It waits for nothing: if a forward pass is running, the model goes when that is over.
-        """
-        self._closed = True
-        self._held.release()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return dict(self._settings)
-
-    def __setstate__(self, settings: dict[str, Any]) -> None:
-        self.__init__(**settings)  # type: ignore[misc]
-
     def __repr__(self) -> str:
         given = dict(self._settings)
         model = given.pop("model")
@@ -180,17 +149,6 @@ class ModelUser(Closing):
             refuse_inherited(lease)
         model, device, dtype = self._model, self._settings["device"], self._settings["dtype"]
         return self._shared("engine", lambda: use_engine(model, device, dtype))
-
-    def _shared(self, kind: str, use: Callable[[], Lease[T]]) -> T:
-        self._refuse_if_closed()
-        value = self._held.take(kind, use)
-        self._refuse_if_closed()  # it may have been closed in the meantime, and must not keep what it took
-        return value
-
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            self.close()
-            raise closed(self._called)
 
     def _count_cut(self, texts: int) -> None:
         with _counting:
