@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
-from base64 import b64decode
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
 from time import perf_counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
+from harrier_core.asking import Described, described_by, encoded_by, tokenizer_of
 from harrier_core.closing import Closing
 from harrier_core.embedder import Embedder, Encoded, closed
 from harrier_core.errors import (
-    BadVectors,
-    EmptyText,
-    HarrierError,
-    InputError,
-    InvalidText,
     NotText,
-    OutOfMemory,
     Problem,
-    ServerRefused,
     SettingError,
-    SpaceChanged,
-    TextTooLong,
     raise_problems,
 )
 from harrier_core.extras import require
@@ -37,12 +26,10 @@ from harrier_core.pacing import Pace
 from harrier_core.portions import encoded_in_parts
 from harrier_core.shared import Held
 from harrier_core.space import EmbeddingSpace
-from harrier_core.tasks import DEFAULT_TASK, Prompts, Task
+from harrier_core.tasks import DEFAULT_TASK, Task
 from harrier_core.texts import listed, unusable
 
 if TYPE_CHECKING:
-    import httpx
-
     from harrier_core.counting import Counter
 
 T = TypeVar("T")
@@ -50,19 +37,7 @@ T = TypeVar("T")
 # Of one request: what a server of the kit takes, and not so much that an answer takes long.
 _MOST_TEXTS, _SECONDS = 256, 10.0
 _AT_ONCE = 8  # requests of one call
-# What reading an answer raises that is not as it must be; SpaceError and binascii's Error are ValueErrors.
-_MALFORMED = (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
 _KEY = re.compile("[!-~]+")  # a header takes no other
-
-
-@dataclass(frozen=True, slots=True)
-class _Described:
-    """What a server says of its model."""
-
-    name: str
-    space: EmbeddingSpace
-    max_tokens: int
-    prompts: Prompts
 
 
 class RemoteEncoder(Embedder, Closing):
@@ -104,7 +79,7 @@ class RemoteEncoder(Embedder, Closing):
         self._pace = Pace(_SECONDS)
         self._held = Held()
         self._server: Server | None = None
-        self._described: _Described | None = None
+        self._described: Described | None = None
         self._counter: Counter | None = None
         self._closed = False
 
@@ -128,7 +103,7 @@ class RemoteEncoder(Embedder, Closing):
         return self._run(self._encode(plain, role, self._description, self._opened()))
 
     async def _encode(
-        self, texts: Sequence[str], role: Mapping[str, str], described: _Described, server: Server
+        self, texts: Sequence[str], role: Mapping[str, str], described: Described, server: Server
     ) -> Encoded:
         """In requests, a few of them at once."""
         import numpy as np
@@ -140,7 +115,7 @@ class RemoteEncoder(Embedder, Closing):
         async def part(texts: Sequence[str]) -> Encoded:
             async with turns:
                 begun = perf_counter()
-                encoded = await _asked(server, described, texts, role)
+                encoded = await encoded_by(server, described, texts, role)
                 self._pace.encoded(sum(map(len, texts)), begun)
                 return encoded
 
@@ -164,7 +139,7 @@ class RemoteEncoder(Embedder, Closing):
             from harrier_core.counting import Counter
 
             described = self._description
-            archive = _result(self._run(_tokenizer(self._opened(), described.name)))
+            archive = _result(self._run(tokenizer_of(self._opened(), described.name)))
             self._counter = Counter(archive, described.space, described.prompts.document)
         return self._counter.count([str.__str__(text) for text in given])
 
@@ -194,9 +169,9 @@ class RemoteEncoder(Embedder, Closing):
         return self._description.max_tokens
 
     @property
-    def _description(self) -> _Described:
+    def _description(self) -> Described:
         if self._described is None:
-            self._described = _result(self._run(_description(self._opened(), self._model)))
+            self._described = _result(self._run(described_by(self._opened(), self._model)))
         return self._described
 
     def _opened(self) -> Server:
@@ -248,65 +223,6 @@ class RemoteEncoder(Embedder, Closing):
         return f"RemoteEncoder({self._url!r}{model})"
 
 
-async def _description(server: Server, model: str | None) -> _Described:
-    path = "/v1/models" if model is None else f"/v1/models/{quote(model, safe='')}"
-    response = await server.ask("GET", path)
-    try:
-        answer = response.json()
-        said = (answer["data"][0] if model is None else answer)["harrier"]
-        template = said["template"]
-        space = EmbeddingSpace.from_json(json.dumps(said["space"]))
-        document = space.document_template.removesuffix("{text}")
-        prompts = Prompts(said["tasks"], None if template is None else (template[0], template[1]), document)
-        return _Described(said["name"], space, said["max_tokens"], prompts)
-    except _MALFORMED:
-        raise ServerRefused(
-            f"the server at {server.url} does not say what its vectors are; it must be one that `harrier serve` runs"
-        ) from None
-
-
-async def _tokenizer(server: Server, model: str) -> bytes:
-    response = await server.ask("GET", f"/v1/models/{quote(model, safe='')}/tokenizer")
-    return response.content
-
-
-async def _asked(server: Server, described: _Described, texts: Sequence[str], role: Mapping[str, str]) -> Encoded:
-    """The vectors of one request."""
-    body = {"model": described.name, "input": texts, "encoding_format": "base64", **role}
-    headers = {"Content-Type": "application/json", "Harrier-Space": described.space.digest}
-    try:
-        response = await server.ask("POST", "/v1/embeddings", json.dumps(body).encode(), headers)
-    except ServerRefused as refused:
-        raise _translated(refused, described, len(texts)) from None
-    try:
-        return _read(response, len(texts), described.space)
-    except _MALFORMED:
-        raise ServerRefused(f"the server at {server.url} sent a malformed answer") from None
-
-
-def _read(response: httpx.Response, texts: int, space: EmbeddingSpace) -> Encoded:
-    """The vectors in an answer. Raise ValueError, KeyError or the like if it is not as it must be."""
-    import numpy as np
-
-    answer = response.json()
-    data, own = answer["data"], answer["harrier"]
-    rows = [b64decode(each["embedding"], validate=True) for each in data]
-    tokens, cut = own["tokens"], own["truncated"]
-    if (
-        response.headers.get("Harrier-Space") != space.digest
-        or [each["index"] for each in data] != list(range(texts))
-        or any(len(row) != 4 * space.dimensions for row in rows)
-        or len(tokens) != texts
-        or not all(type(count) is int and count >= 0 for count in tokens)
-        or not all(type(at) is int and 0 <= at < texts for at in cut)
-    ):
-        raise ValueError
-    vectors = np.frombuffer(b"".join(rows), "<f4").reshape(texts, space.dimensions).astype(np.float32)
-    if not np.isfinite(vectors).all():
-        raise ValueError
-    return Encoded(vectors, tokens, cut)
-
-
 def _result(future: Future[T]) -> T:
     """What was asked of the server; one that was closed meanwhile is that."""
     try:
@@ -316,28 +232,6 @@ def _result(future: Future[T]) -> T:
     except BaseException:  # Ctrl-C
         future.cancel()
         raise
-
-
-_KINDS = {kind.__name__: kind for kind in (EmptyText, InvalidText, NotText, TextTooLong)}
-
-
-def _translated(refused: ServerRefused, described: _Described, texts: int) -> HarrierError:
-    """The error that an Encoder of this process would have raised."""
-    if refused.status == 409:
-        return SpaceChanged(f"{refused}; the server made vectors of {described.space} when it was asked first")
-    try:
-        found = [(int(str(each["position"])), str(each["kind"]), str(each["reason"])) for each in refused.problems]
-    except (KeyError, ValueError):
-        return refused
-    if not found or not all(0 <= at < texts for at, _, _ in found):
-        return refused
-    at, kind, reason = found[0]
-    if kind == OutOfMemory.__name__:
-        return OutOfMemory(reason, at)
-    if kind == BadVectors.__name__:
-        return BadVectors(reason, [at for at, _, _ in found])
-    problems = [Problem(at, _KINDS.get(kind, InputError), reason) for at, kind, reason in found]
-    return problems[0].kind(problems)
 
 
 def _refuse_address(url: object) -> None:
