@@ -179,9 +179,10 @@ ROOMS: dict[str, set[str]] = {
     "counting": {"digests", "errors", "extras", "space", "tokens"},
     "portions": {"embedder", "errors", "pacing", "types", "numpy"},
     "http": {"embedder", "errors", "retrying", "shared", "httpx"},
+    "asking": {"embedder", "errors", "http", "space", "tasks", "httpx", "numpy"},
     "remote": {
-        *("closing", "counting", "embedder", "errors", "extras", "http", "pacing", "portions", "shared", "space"),
-        *("tasks", "texts", "httpx", "numpy"),
+        *("asking", "closing", "counting", "embedder", "errors", "extras", "http", "pacing", "portions", "shared"),
+        *("space", "tasks", "texts", "numpy"),
     },
     "budget": set(),
     "calls": {"embedder", "errors", "token_rows", "types", "numpy"},
@@ -207,15 +208,14 @@ ROOMS: dict[str, set[str]] = {
         *("calls", "device", "embedder", "ending", "errors", "lanes", "models", "runner", "shared", "stats"),
         *("token_rows",),
     },
-    "model_user": {
-        *("closing", "device", "embedder", "engine", "errors", "extras", "models", "shared", "stats", "tokens"),
-    },
+    "light": {"closing", "embedder", "shared"},
+    "model_user": {"device", "engine", "errors", "extras", "light", "models", "shared", "stats", "tokens"},
     "encoder": {
         *("digests", "embedder", "ending", "errors", "foreign", "model_user", "models", "purposes", "requests"),
         *("shared", "space", "tasks", "texts"),
     },
     "cross_encoder": {
-        *("closing", "device", "embedder", "ending", "errors", "extras", "foreign", "models", "shared", "stats"),
+        *("device", "embedder", "ending", "errors", "extras", "foreign", "light", "models", "shared", "stats"),
         *("texts", "huggingface_hub", "sentence_transformers", "torch"),
     },
     "verdicts": {"checkpoint", "errors", "models", "tokens", "types", "numpy"},
@@ -227,12 +227,13 @@ ROOMS: dict[str, set[str]] = {
     "cache": {"embedder", "encoder", "errors", "key_values", "tasks", "texts", "types", "numpy"},
     "testing.memory": {"errors", "filters", "lexical", "query", "records", "space", "store", "numpy"},
     "testing.wording": {
-        *("contents", "encoder", "errors", "index", "query", "records", "store", "testing.memory", "testing.models"),
+        *("contents", "encoder", "errors", "index", "query", "records", "testing.memory", "testing.places"),
         "pytest",
     },
+    "testing.places": {"encoder", "index", "store", "testing.models", "pytest"},
     "testing.contract": {
         *("chunking", "contents", "encoder", "errors", "filters", "index", "ingest", "query", "records", "store"),
-        *("testing.conditions", "testing.finding", "testing.models", "values"),
+        *("testing.conditions", "testing.finding", "testing.models", "testing.places", "values"),
         "pytest",
     },
     "testing.conditions": {"filters"},

@@ -32,13 +32,12 @@ from harrier_core.index import Index
 from harrier_core.ingest import Pruning
 from harrier_core.query import Search
 from harrier_core.records import Chunk, IngestReport, Record, Skipped
-from harrier_core.store import Neighbours, VectorStore, Write
+from harrier_core.store import Neighbours, Write
 from harrier_core.testing.conditions import random_metadata, random_where
 from harrier_core.testing.finding import FindingContract
 from harrier_core.testing.models import build_model
+from harrier_core.testing.places import InAPlace, NewStore
 from harrier_core.values import plain
-
-NewStore = Callable[[], VectorStore]
 
 BREAD = Record("bread", "Bread rises because yeast turns sugar into gas.", {"topic": "food", "year": 2021})
 VIRUS = Record("virus", "Vaccines train the immune system against a virus.", {"topic": "health", "year": 2023})
@@ -61,20 +60,8 @@ AWKWARD = [
 ]
 
 
-class StoreContract(FindingContract):
+class StoreContract(InAPlace, FindingContract):
     """A store's tests. Each gets a place of its own."""
-
-    @pytest.fixture(scope="class")
-    def encoder(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encoder]:
-        """A model that compares texts by their words."""
-        with Encoder(build_model(tmp_path_factory.mktemp("words"), "gemma3", vectors="words")) as encoder:
-            yield encoder
-
-    @pytest.fixture
-    def index(self, new_store: NewStore, encoder: Encoder) -> Iterator[Index]:
-        """An index over the test's place."""
-        with Index(new_store(), encoder) as index:
-            yield index
 
     # -- what is stored
 

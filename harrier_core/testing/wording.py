@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -25,11 +25,8 @@ from harrier_core.errors import EmptyText, SettingError, StoreUnsuitable
 from harrier_core.index import Index
 from harrier_core.query import Mode
 from harrier_core.records import Match, Record
-from harrier_core.store import VectorStore
 from harrier_core.testing.memory import MemoryStore
-from harrier_core.testing.models import build_model
-
-NewStore = Callable[[], VectorStore]
+from harrier_core.testing.places import InAPlace, NewStore
 
 NOTES = [
     Record("conn", "A connection was refused: ERR_CONN_1042, so the service did not start.", {"kind": "error"}),
@@ -57,20 +54,8 @@ def made(number: int, seed: int) -> list[Record]:
     return records
 
 
-class WordingContract:
+class WordingContract(InAPlace):
     """The tests. Each gets two places of its own."""
-
-    @pytest.fixture(scope="class")
-    def encoder(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encoder]:
-        """A model that compares texts by their words."""
-        with Encoder(build_model(tmp_path_factory.mktemp("words"), "gemma3", vectors="words")) as encoder:
-            yield encoder
-
-    @pytest.fixture
-    def index(self, new_store: NewStore, encoder: Encoder) -> Iterator[Index]:
-        """An index over the test's place, whose chunks get their words."""
-        with Index(new_store(), encoder) as index:
-            yield index
 
     @pytest.fixture
     def wordless(self, wordless_store: NewStore, encoder: Encoder) -> Iterator[Index]:

@@ -8,23 +8,13 @@ from typing import Any
 
 import pytest
 from ingesting import Hashing
+from longest import Longest
 
 from harrier_core import Diverse, Index, Match, Record, SettingError
 from harrier_core.reranking import best_texts
 from harrier_core.testing import MemoryStore
 
 RECORDS = [Record(f"r{number}", f"text {number} of {'x' * number}") for number in range(60)]
-
-
-class Longest:
-    """Long texts first."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, int]] = []
-
-    def scores(self, query: str, texts: Sequence[str]) -> list[float]:
-        self.asked.append((query, len(texts)))
-        return [float(len(text)) for text in texts]
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from sqlite_store import SqliteStore
 
 from harrier_core import SettingError, open_store
 from harrier_core.testing import build_model
-from harrier_core.testing.contract import NewStore, StoreContract
+from harrier_core.testing.contract import StoreContract
+from harrier_core.testing.places import NewStore
 
 
 class TestSqliteStore(StoreContract):

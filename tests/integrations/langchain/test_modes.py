@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_harrier import HarrierEmbeddings, HarrierRerank, HarrierRetriever, HarrierVectorStore
+from longest import Longest
 from pydantic import ValidationError
 
 from harrier_core import Diverse, Encoder, Index, SettingError, StoreUnsuitable
@@ -46,17 +47,6 @@ def ids_found(vector_store: HarrierVectorStore, name: str, query: str = "bread",
     done = getattr(vector_store, name)(asked, **options)
     found = asyncio.run(done) if asyncio.iscoroutine(done) else done
     return [str((each[0] if isinstance(each, tuple) else each).id) for each in found]
-
-
-class Longest:
-    """A Reranker that likes long texts, and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, int]] = []
-
-    def scores(self, query: str, texts: Sequence[str]) -> list[float]:
-        self.asked.append((query, len(texts)))
-        return [float(len(text)) for text in texts]
 
 
 @pytest.fixture

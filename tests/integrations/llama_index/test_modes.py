@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 from llama_index.vector_stores.harrier import HarrierRerank, HarrierVectorStore
+from longest import Longest
 from pydantic import ValidationError
 
 from harrier_core import Diverse, Encoder, Index, SettingError, StoreUnsuitable
@@ -31,17 +31,6 @@ TEXTS = {
 }
 QUERY = "ERR_CONN_1043"
 BY_WORD = ["sparse", "text_search"]
-
-
-class Longest:
-    """A Reranker that likes long texts, and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, int]] = []
-
-    def scores(self, query: str, texts: Sequence[str]) -> list[float]:
-        self.asked.append((query, len(texts)))
-        return [float(len(text)) for text in texts]
 
 
 def nodes() -> list[TextNode]:

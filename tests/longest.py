@@ -1,0 +1,16 @@
+"""A reranker whose order is plain to see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class Longest:
+    """A Reranker that likes long texts, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int]] = []
+
+    def scores(self, query: str, texts: Sequence[str]) -> list[float]:
+        self.asked.append((query, len(texts)))
+        return [float(len(text)) for text in texts]
