@@ -98,7 +98,7 @@ def serve(
         loaded = run(app, lambda address: report(f"serving {settings.name} at {address}; Ctrl-C ends it"))
         if not loaded:
             raise typer.Exit(CANNOT)
-        tell("ended; all requests were answered")
+        tell("ended")
 
 
 def _index(said: str) -> tuple[str, str]:

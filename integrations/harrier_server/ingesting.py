@@ -115,17 +115,20 @@ class Ingesting(Response):
 
     async def _read_lines(self) -> None:
         """Cut the body into lines, and hand them on; slower than they come, the client waits."""
-        rest = b""
+        begun = bytearray()  # a line whose end has not come; it is looked for in what comes alone
         number = 0
         async for part in self._request.stream():
-            *lines, rest = (rest + part).split(b"\n")
-            if lines:
+            first, *others = part.split(b"\n")
+            begun += first
+            if others:
+                lines = [bytes(begun), *others[:-1]]
+                begun = bytearray(others[-1])
                 await self._parts.put([_record(each, number + at) for at, each in enumerate(lines) if each.strip()])
                 number += len(lines)
-            if len(rest) > self._most:
+            if len(begun) > self._most:
                 raise Refusal(413, f"line {number + 1} has more than {self._most:,} bytes", code="too_large")
-        if rest.strip():
-            await self._parts.put([_record(rest, number)])
+        if begun.strip():
+            await self._parts.put([_record(bytes(begun), number)])
 
     def _records(self, loop: asyncio.AbstractEventLoop) -> Iterator[Record | Skipped]:
         """Yield records, on a thread of the ingest's."""

@@ -6,10 +6,13 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
+from itertools import chain, pairwise
 from typing import Any
 
 import pytest
 from harrier_server.ingesting import Ingesting
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.requests import Request
 
 from harrier_core import IngestReport, StoreUnavailable
@@ -104,3 +107,16 @@ def test_a_body_without_its_end(last: dict[str, Any], caplog: pytest.LogCaptureF
     assert (told["status"], told["records"]) == ("incomplete", 10)
     assert ("error" in told) == (last["type"] == "http.request")
     assert not caplog.records
+
+
+@given(cuts=st.lists(st.integers(0, 400)))
+def test_lines_that_come_in_pieces(cuts: list[int]) -> None:
+    """Wherever the network cuts them, the records are the same."""
+    whole = "".join(json.dumps({"id": f"r{at}", "text": f"text {at}"}) + "\n\n" for at in range(9)).encode()[:-2]
+    at = [0, *sorted(cut for cut in cuts if cut < len(whole)), len(whole)]
+    pieces = [whole[begin:end] for begin, end in pairwise(at)]
+    sent = ({"type": "http.request", "body": piece, "more_body": True} for piece in pieces)
+    index = _Index(None)
+    *_, last = ingested(index, chain(sent, [END]))
+    assert [record.text for record in index.taken] == [f"text {number}" for number in range(9)]
+    assert (last["status"], last["records"]) == ("done", 9)
