@@ -218,7 +218,8 @@ class _Adding:
     def _change(self, change: Callable[[Connection[Any]], None]) -> None:
         """Change the table, in a transaction that does not let others wait for long for those who use it."""
         for attempt in range(_LOCK_ATTEMPTS):
-            time.sleep(_LOCK_PAUSE * bool(attempt))
+            if attempt:
+                time.sleep(_LOCK_PAUSE)
             if self._connections.run(lambda connection: self._changed(connection, change), writes=True):
                 return
         raise StoreUnavailable(

@@ -121,12 +121,12 @@ _IF_FEW = "(SELECT few FROM few) AND NOT terms && (SELECT rare FROM query)"
 _SETTINGS = UNPLANNED | {"synchronize_seqscans": "off"}
 
 
-def request(opened: Opened, search: WordSearch, asked: Sequence[int]) -> Request:
-    """What is asked for some of the queries, and the settings for it."""
+def request(opened: Opened, search: WordSearch, rows: Sequence[int]) -> Request:
+    """What is asked for the queries in some of the rows, and the settings for it."""
     where = search.where
     condition = None if where is None else compile_where(where, opened.typed)
     options = {"served": opened.serves(where), "with_vectors": search.with_vectors}
-    queries = (statement(opened.table, search.terms[at], search.k, condition, **options) for at in asked)
+    queries = (statement(opened.table, search.terms[at], search.k, condition, **options) for at in rows)
     return [(*query, False) for query in queries], dict(_SETTINGS)
 
 

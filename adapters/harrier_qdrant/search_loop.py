@@ -90,7 +90,7 @@ class WordLoop(_Loop):
     def __init__(self, search: WordSearch) -> None:
         limit = search.k + _SPARE
         queries = {
-            row: Query(terms, limit, None, exact=True, with_vectors=search.with_vectors)
+            row: Query(terms, limit, None, exact=False, with_vectors=search.with_vectors)
             for row, terms in enumerate(search.terms)
             if terms
         }

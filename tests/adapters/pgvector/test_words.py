@@ -246,13 +246,16 @@ def test_killed_while_words_are_added(database: str, execute: Execute, pytestcon
     with PgVectorStore(database, "docs") as store:
         fill(store, records)
         chance = random.Random(3)
+        caught = 0
         for _ in range(pytestconfig.getoption("--kills")):
             command = [sys.executable, "-c", ADDING, database, "docs"]
             with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
                 assert process.stdout
                 assert process.stdout.readline() == "begin\n"
                 time.sleep(chance.uniform(0, 1))  # the instant is what is tried out
+                caught += process.poll() is None
                 process.kill()
+        assert caught
         opened = store.open(SPACE)
         if opened.keywords_problem():
             opened.add_keywords(lambda number: None)
