@@ -38,7 +38,7 @@ from ready import Ready, rows
 from harrier_core import Index, Record
 
 K = 10
-SHARES = (0.5, 0.01, 0.001)
+SHARES = {"half": 0.5, "hundredth": 0.01, "thousandth": 0.001}
 PAGE = "page"  # in the metadata: where a passage is from
 
 Search = Callable[[Query], Sequence[str]]  # the pages that are found, best first
@@ -100,7 +100,7 @@ def passages(corpus: Path, number: int) -> tuple[list[Record], list[Query]]:
 
 def _metadata(page: str, chance: random.Random) -> dict[str, Any]:
     draw = chance.random()
-    return {PAGE: page, **{f"share {share:g}": draw < share for share in SHARES}}
+    return {PAGE: page, **{name: draw < share for name, share in SHARES.items()}}
 
 
 # -- loads
@@ -148,8 +148,8 @@ def ours(index: Index) -> dict[str, Search]:
         "keyword": lambda query: search(query, mode="keyword"),
         "hybrid": lambda query: search(query, mode="hybrid"),
     }
-    for share in SHARES:
-        where = {f"share {share:g}": True}
+    for name, share in SHARES.items():
+        where = {name: True}
         found[f"dense, {share:.1%} meet it"] = partial(search, where=where)
         found[f"hybrid, {share:.1%} meet it"] = partial(search, where=where, mode="hybrid")
     return found
@@ -178,9 +178,14 @@ def rivals(conninfo: str, records: list[Record], vectors: Any, ready: Ready) -> 
     given = conninfo_to_dict(conninfo)
     url = f"{given['user']}@/{given['dbname']}?host={given['host']}"
     engine = PGEngine.from_connection_string(f"postgresql+psycopg://{url}")
-    hybrid = HybridSearchConfig(
-        tsv_column="content_tsv", fusion_function=reciprocal_rank_fusion, primary_top_k=K, secondary_top_k=K
+    config = partial(
+        HybridSearchConfig,
+        tsv_column="content_tsv",
+        fusion_function=reciprocal_rank_fusion,
+        primary_top_k=K,
+        secondary_top_k=K,
     )
+    hybrid = config()
     engine.init_vectorstore_table("langchain", DIMENSIONS, hybrid_search_config=hybrid)
     langchain = LangChainStore.create_sync(engine, Listed(ready), "langchain", hybrid_search_config=hybrid)
     texts = [record.text for record in records]
@@ -206,7 +211,10 @@ def rivals(conninfo: str, records: list[Record], vectors: Any, ready: Ready) -> 
         connection.execute("ANALYZE")  # as an ingest of ours does at its end
 
     def by_langchain(query: Query) -> list[str]:
-        return [str(each.metadata[PAGE]) for each in langchain.similarity_search(query.text, K)]
+        # A store's own config keeps the words of its first search for all others (langchain-postgres 0.0.19).
+        own = config(fts_query=query.text)
+        found = langchain.similarity_search(query.text, K, hybrid_search_config=own)
+        return [str(each.metadata[PAGE]) for each in found]
 
     def by_llama_index(query: Query) -> list[str]:
         [vector] = ready.encode_queries([query.text])
@@ -214,8 +222,8 @@ def rivals(conninfo: str, records: list[Record], vectors: Any, ready: Ready) -> 
             query_embedding=vector.tolist(),
             query_str=query.text,
             mode=VectorStoreQueryMode.HYBRID,
-            similarity_top_k=K,
-            sparse_top_k=K,
+            similarity_top_k=K // 2,  # it returns both lists, one behind the other
+            sparse_top_k=K // 2,
         )
         return [str(each.metadata[PAGE]) for each in llama.query(asked).nodes or ()]
 

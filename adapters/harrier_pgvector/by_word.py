@@ -32,9 +32,9 @@ BUDGET = 5_000  # rows with the rarest terms; a table of no more is searched exa
 _MOST = 4 * BUDGET  # rows that are looked at where the budget does not do
 _BYTES = 3_000  # of a row, in a table whose rows nobody has counted yet
 
-# The second part is executed only if the first one finds too few: where hardly any row with the rarest terms meets the
-# condition, or where hardly any has them. It looks at rows with other terms: with a condition at rows with any, without
-# one at those with the next terms. Of a term that too many rows have, some of them are taken.
+# Rows with the rarest terms come first. The second part is executed only if they are too few: where hardly any of them
+# meets the condition, or where hardly any has them. It looks at rows with other terms. Of a term that too many rows
+# have, some of them are taken.
 _SEARCH = """
     WITH asked (term, boost) AS MATERIALIZED (SELECT * FROM unnest(%s::int[], %s::float8[])),
     estimate (n) AS MATERIALIZED (
@@ -73,48 +73,74 @@ _SEARCH = """
             OR sum(df) OVER rarest <= {budget}::float8 OR row_number() OVER rarest = 1, sum(df) OVER rarest
         FROM counted CROSS JOIN size WHERE df > 0 WINDOW rarest AS (ORDER BY df, term ROWS UNBOUNDED PRECEDING)
     ),
-    other (term, upto) AS MATERIALIZED (
-        SELECT term, upto FROM (
-            SELECT term, upto, row_number() OVER (ORDER BY upto) = 1 OR upto <= {most}::float8 OR {all} FROM weighed
-            WHERE NOT rare
-        ) AS ranked (term, upto, near) WHERE near
+    other (term, upto, near) AS MATERIALIZED (
+        SELECT term, upto, row_number() OVER (ORDER BY upto) = 1 OR upto <= {most}::float8 FROM weighed WHERE NOT rare
     ),
-    query (lex, rare, others, most, more, often, oftener) AS MATERIALIZED (
+    query (lex, rare, near, others, upto, nearupto) AS MATERIALIZED (
         SELECT ('{{' || string_agg((term + 1)::text || ':' || weight::text, ',' ORDER BY term) || '}}/{dimensions}')
-            ::{sparse}, array_agg(term) FILTER (WHERE rare), ARRAY(SELECT term FROM other),
-            CASE WHEN {all} OR max(upto) FILTER (WHERE rare) <= {most}::float8 THEN {most} ELSE {budget} END,
-            CASE WHEN {all} OR (SELECT max(upto) FROM other) <= {most}::float8 THEN {most} ELSE {budget} END,
-            max(upto) FILTER (WHERE rare) > greatest({most}::float8, (SELECT n FROM size) / 2),
-            (SELECT max(upto) FROM other) > greatest({most}::float8, (SELECT n FROM size) / 2)
+            ::{sparse}, array_agg(term) FILTER (WHERE rare), ARRAY(SELECT term FROM other WHERE near),
+            ARRAY(SELECT term FROM other), max(upto) FILTER (WHERE rare), (SELECT max(upto) FROM other WHERE near)
         FROM weighed
     ),
+    {tried}
     best AS MATERIALIZED (
-        SELECT {rows} FROM (
-            {by_rare} LIMIT (SELECT most FROM query)
-        ) AS candidates ORDER BY far, record_id, number LIMIT %s
+        SELECT {rows} FROM ({by_rare} LIMIT {seen}) AS candidates ORDER BY far, record_id, number LIMIT %s
     ),
-    few (few) AS MATERIALIZED (SELECT count(*) < %s AND EXISTS (SELECT FROM other) FROM best)
-    SELECT * FROM best
+    few (few, wide) AS MATERIALIZED (
+        SELECT count(*) < %s AND EXISTS (SELECT FROM other), {wide} FROM best
+    ),
+    nearby AS MATERIALIZED (
+        SELECT {rows} FROM ({by_near} LIMIT {seen_near}) AS candidates ORDER BY far, record_id, number LIMIT %s
+    )
+    SELECT * FROM best UNION ALL SELECT * FROM nearby {rest} ORDER BY far, record_id, number LIMIT %s"""
+_REST = """
     UNION ALL SELECT * FROM (
-        SELECT {rows} FROM (
-            {by_others} LIMIT (SELECT more FROM query)
-        ) AS candidates ORDER BY far, record_id, number LIMIT %s
-    ) AS others ORDER BY far, record_id, number LIMIT %s"""
+        SELECT {rows} FROM ({by_others} LIMIT {most}) AS candidates ORDER BY far, record_id, number LIMIT %s
+    ) AS others"""
 _ROWS = """
     record_id, number, text, metadata, start_at, end_at, {stored} AS stored,
     lex {unlike} (SELECT lex FROM query) AS far"""
 
-
-# Rows that have one of some terms. Without a condition, those with a term that half of the table has are found sooner
-# without an index; with one that indexes serve, its rows are fewer than those with frequent terms.
-_INDEXED = "SELECT * FROM {table} WHERE {only} AND terms && (SELECT {terms} FROM query) AND {where}"
-_TESTED = "SELECT * FROM {table} WHERE {only} AND (terms && (SELECT {terms} FROM query)) IS TRUE AND {where}"
-_EITHER = """
-    SELECT * FROM {table} WHERE {only} AND (SELECT NOT {often} FROM query) AND terms && (SELECT {terms} FROM query)
+# Without a condition, rows with a term that half of the table has are found sooner without an index.
+_HAVING = """
+    SELECT * FROM {table} WHERE {only} AND terms && (SELECT {terms} FROM query)
+        AND (SELECT {upto} <= greatest({most}::float8, (SELECT n FROM size) / 2) FROM query)
     UNION ALL
-    SELECT * FROM {table}
-    WHERE {only} AND (SELECT {often} FROM query) AND (terms && (SELECT {terms} FROM query)) IS TRUE"""
-_IF_FEW = "(SELECT few FROM few) AND NOT terms && (SELECT rare FROM query)"
+    SELECT * FROM {table} WHERE {only} AND (terms && (SELECT {terms} FROM query)) IS TRUE
+        AND (SELECT {upto} > greatest({most}::float8, (SELECT n FROM size) / 2) FROM query)"""
+_SEEN = "(SELECT CASE WHEN {upto} <= {most}::float8 THEN {most} ELSE {budget} END FROM query)"
+_RARE = {"only": "true", "terms": "rare", "upto": "upto"}
+_NEAR = {"only": "(SELECT few FROM few) AND NOT terms && (SELECT rare FROM query)", "terms": "near", "upto": "nearupto"}
+
+# With one, some rows with rare terms are tried, to learn what share meets it. If it is large, these rows are tried one
+# by one; if not, the rows that meet it are found by its own index, which takes longer the more they are. The same
+# decides how rows with other terms are found.
+_TRIED = """
+    tried (share) AS MATERIALIZED (
+        SELECT (count(*) FILTER (WHERE {where}) + 1)::float8 / (count(*) + 2)
+        FROM (SELECT * FROM {table} WHERE terms && (SELECT rare FROM query) LIMIT 30) AS chunks
+    ),
+    choice (testing) AS MATERIALIZED (
+        SELECT {row} * least(upto, {most}::float8 / share) * (1 - share) < n * share FROM query, tried, size
+    ),"""
+_ROW = 40  # what it takes to read and try a row, beside finding one in an index
+_RARE_AND = """
+    SELECT * FROM {table} WHERE terms && (SELECT rare FROM query) AND ({where}) IS TRUE
+        AND (SELECT testing FROM choice)
+    UNION ALL
+    SELECT * FROM {table} WHERE terms && (SELECT rare FROM query) AND {where}
+        AND (SELECT NOT testing FROM choice)"""
+_WIDE = "(SELECT n FROM size) * (count(*) + 1) / ((SELECT upto FROM query) + 2) > {most}::float8"
+_NEAR_AND = """
+    SELECT * FROM {table} WHERE (SELECT few AND wide FROM few) AND NOT terms && (SELECT rare FROM query)
+        AND terms && (SELECT near FROM query) AND ({where}) IS TRUE"""
+_OTHERS_AND = """
+    SELECT * FROM {table} WHERE (SELECT few FROM few)
+        AND (SELECT count(*) FROM best) + (SELECT count(*) FROM nearby) < %s
+        AND NOT terms && (SELECT rare FROM query) AND NOT ((SELECT wide FROM few) AND terms && (SELECT near FROM query))
+        AND {others} AND {where}"""
+_OTHERS = "terms && (SELECT others FROM query)"
+_OTHERS_TESTED = f"({_OTHERS}) IS TRUE"  # rows that meet the condition are found, and no others
 
 
 # Else a scan would begin anywhere, and find something else each time.
@@ -137,21 +163,40 @@ def statement(
 
     served: indexes find the rows that meet the condition, and no others.
     """
-    where, values = condition or (sql.SQL("true"), [])
-    by_rare, by_others = (_INDEXED, _TESTED if served else _INDEXED) if condition else (_EITHER, _EITHER)
-    rare = {"only": sql.SQL("true"), "terms": sql.SQL("rare"), "often": sql.SQL("often")}
-    others = {"only": sql.SQL(_IF_FEW), "terms": sql.SQL("others"), "often": sql.SQL("oftener")}
     parts: dict[str, sql.Composable] = {
-        "all": sql.SQL("true" if condition else "false"),
-        "by_rare": table.format(by_rare, where=where, **rare),
-        "by_others": table.format(by_others, where=where, **others),
-        "rows": table.format(_ROWS, stored=table.stored if with_vectors else sql.SQL("NULL::bytea")),
         "dimensions": literal(DIMENSIONS),
         "budget": literal(BUDGET),
         "most": literal(_MOST),
         "bytes": literal(_BYTES),
+        "rows": table.format(_ROWS, stored=table.stored if with_vectors else sql.SQL("NULL::bytea")),
     }
-    bound: list[object] = [*asked(terms), *table.names, *table.names, *values, k, k, *values, k, k]
+    bound: list[object] = [*asked(terms), *table.names, *table.names]
+    if condition is None:
+        rare, near = ({name: sql.SQL(text) for name, text in each.items()} for each in (_RARE, _NEAR))
+        parts |= {
+            "by_rare": table.format(_HAVING, **rare, **parts),
+            "by_near": table.format(_HAVING, **near, **parts),
+            "seen": table.format(_SEEN, **rare, **parts),
+            "seen_near": table.format(_SEEN, **near, **parts),
+            "wide": sql.SQL("true"),
+            "tried": sql.SQL(""),
+            "rest": sql.SQL(""),
+        }
+        return table.format(_SEARCH, **parts), [*bound, k, k, k, k]
+    parts["where"], values = condition
+    parts["row"] = literal(_ROW)
+    parts["others"] = sql.SQL(_OTHERS_TESTED if served else _OTHERS)
+    parts |= {
+        "tried": table.format(_TRIED, **parts),
+        "by_rare": table.format(_RARE_AND, **parts),
+        "by_near": table.format(_NEAR_AND, **parts),
+        "by_others": table.format(_OTHERS_AND, **parts),
+        "seen": parts["most"],
+        "seen_near": parts["most"],
+        "wide": table.format(_WIDE, **parts) if served else sql.SQL("false"),
+    }
+    parts["rest"] = table.format(_REST, **parts)
+    bound += [*values, *values, *values, k, k, *values, k, k, *values, k, k]
     return table.format(_SEARCH, **parts), bound
 
 
