@@ -67,7 +67,9 @@ def main() -> None:
         with Index(PgVectorStore(conninfo, table="all", keywords=True), ready) as index:
             index.ingest(records)
             report(f"Postgres, {len(records):,} rows", ours(index), queries, options.rounds)
-        with Index(QdrantStore.embedded(Path(folder, "qdrant"), keywords=True), ready) as index:
+        with Index(
+            QdrantStore.embedded(Path(folder, "qdrant"), keywords=True, indexes=dict.fromkeys(SHARES, "bool")), ready
+        ) as index:
             index.ingest(records)
             report(f"Qdrant Edge, {len(records):,} points", ours(index), queries, options.rounds)
         there = {str(each.metadata[PAGE]) for each in records[: options.rivals]}
