@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,6 +18,7 @@ from harrier_server.bodies import dumped, read
 from harrier_server.guarding import Guard
 from harrier_server.metrics import Metrics
 from harrier_server.refusals import Refusal, refusal_of
+from harrier_server.tracing import Traced
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +45,12 @@ class Routes:
         tei: bool = False,
         open_: bool = False,
         streamed: bool = False,
+        traced: bool = True,
     ) -> Route:
         """Return a route whose handler gets the request and its body.
 
         tei: errors have TEI's form and not OpenAI's. open_: anybody may ask, without a key and under any name.
-        streamed: the response reads the body.
+        streamed: the response reads the body. traced: each request is a span of its caller's trace.
         """
 
         async def endpoint(request: Request) -> Response:
@@ -60,7 +63,7 @@ class Routes:
             self.metrics.answered(path, response.status_code)
             return response
 
-        return Route(path, endpoint, methods=[method])
+        return Route(path, endpoint, methods=[method], middleware=[Middleware(Traced, path=path)] if traced else [])
 
     async def _answered(self, request: Request, handler: Handler, *, open_: bool, streamed: bool) -> Response:
         if not open_:

@@ -14,6 +14,7 @@ from harrier_core.embedder import Embedder, Encoded
 from harrier_core.errors import DeviceError, HarrierError, OutOfMemory
 from harrier_core.pacing import Pace
 from harrier_core.portions import encoded_in_parts
+from harrier_core.tracing import span
 from harrier_server.metrics import Metrics
 from harrier_server.naming import Role
 from harrier_server.turns import Turns
@@ -87,6 +88,13 @@ class Service:
         return encoded
 
     async def _result(self, encoder: Embedder, texts: Sequence[Any], role: Role) -> Encoded:
+        with span(role.kind, encoder.name) as tell:
+            encoded = await self._submitted(encoder, texts, role)
+            tell(len(texts))
+        self._metrics.encoded(role.kind, len(texts), sum(encoded.tokens))
+        return encoded
+
+    async def _submitted(self, encoder: Embedder, texts: Sequence[Any], role: Role) -> Encoded:
         """Submit on a thread, for texts are tokenized there, and wait without one."""
 
         def submit() -> Future[Encoded]:
@@ -100,9 +108,7 @@ class Service:
         except asyncio.CancelledError:
             submitting.add_done_callback(_drop)
             raise
-        encoded = await asyncio.wrap_future(future)
-        self._metrics.encoded(role.kind, len(texts), sum(encoded.tokens))
-        return encoded
+        return await asyncio.wrap_future(future)
 
     async def try_again(self) -> None:
         """Encode a word if the device had too little memory, and not more often than every few seconds."""

@@ -57,6 +57,7 @@ from harrier_core import (
     Problem,
     Pruning,
     Record,
+    RemoteEncoder,
     Search,
     Skipped,
     Stats,
@@ -120,7 +121,7 @@ def caching(encoder: Encoder, values: dict[str, bytes]) -> None:
     cached = CachedEncoder(encoder, InMemory())
     assert_type(cached.encode_documents(["a text"]), Vectors)
     assert_type(cached.encode_queries(["a query"]), Vectors)
-    assert_type(cached.uncached, Encoder)
+    assert_type(cached.uncached, Encoder | RemoteEncoder)
     assert_type(Index(MemoryStore(), cached).count(), int)
 
 
