@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -16,8 +17,10 @@ import httpx
 class Serving:
     """One process of `harrier serve`."""
 
-    def __init__(self, *arguments: str, model: Path | str, port: int = 0) -> None:
-        command = [sys.executable, "-X", "utf8", "-m", "harrier_cli", "serve", "--model", str(model), "--name", "tiny"]
+    def __init__(
+        self, *arguments: str, model: Path | str, port: int = 0, program: Sequence[str] = ("-m", "harrier_cli")
+    ) -> None:
+        command = [sys.executable, "-X", "utf8", *program, "serve", "--model", str(model), "--name", "tiny"]
         own = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             [*command, "--port", str(port), *arguments],
