@@ -176,6 +176,22 @@ def test_the_server_must_have_the_model(url: str) -> None:
     assert refused.value.usage
 
 
+def test_a_remote_encoders_own_key(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is given is pickled; the environment's is looked up where it is needed."""
+    with RemoteEncoder(url, api_key=KEY) as given, pickle.loads(pickle.dumps(given)) as again:
+        assert again.space == given.space
+    monkeypatch.setenv("HARRIER_API_KEY", KEY)
+    with RemoteEncoder(url) as found:
+        assert found.max_tokens
+        pickled = pickle.dumps(found)
+    assert KEY.encode() not in pickled
+    with pickle.loads(pickled) as again:
+        assert again.max_tokens
+    monkeypatch.setenv("HARRIER_API_KEY", "")
+    with pickle.loads(pickled) as again, pytest.raises(ServerRefused, match="the key is missing or wrong"):
+        _ = again.max_tokens
+
+
 # -- settings, for which nobody is asked
 
 Make = Callable[..., Any]

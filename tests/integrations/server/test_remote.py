@@ -163,8 +163,11 @@ class _Answering(BaseHTTPRequestHandler):
     answer: bytes
     asked: threading.Event
     held: threading.Event
+    described_at: threading.Event
+    in_time = False
 
     def do_GET(self) -> None:
+        type(self).in_time = self.described_at.wait(5)
         self._send(200, self.described)
 
     def do_POST(self) -> None:
@@ -194,9 +197,10 @@ def other(encoder: Encoder) -> Iterator[tuple[RemoteEncoder, type[_Answering]]]:
         described = json.dumps({"data": [{"harrier": said}]}).encode()
         digest = space.digest
         status = 200
-        asked, held = threading.Event(), threading.Event()
+        asked, held, described_at = threading.Event(), threading.Event(), threading.Event()
 
     Answering.held.set()
+    Answering.described_at.set()
     with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as http:
         threading.Thread(target=http.serve_forever).start()
         with RemoteEncoder(f"http://127.0.0.1:{http.server_port}", retry_for=5) as remote:
@@ -264,6 +268,27 @@ def test_closed_while_it_is_used(other: tuple[RemoteEncoder, type[_Answering]]) 
         assert len(loop.clients) == 1
         with pytest.raises(EncoderClosed):
             remote.encode_documents(["a"])
+
+
+def test_a_message_of_the_servers(other: tuple[RemoteEncoder, type[_Answering]]) -> None:
+    """It goes to terminals and logs: no longer than a page, and without what a terminal would obey."""
+    remote, answering = other
+    answering.status = 400
+    answering.answer = json.dumps({"error": {"message": "no\x1b[2J\n" + "x" * 10_000, "code": "x"}}).encode()
+    with pytest.raises(ServerRefused) as caught:
+        remote.encode_documents(["a"])
+    assert "refused: no [2J xxx" in str(caught.value)
+    assert len(str(caught.value)) < 3_000
+
+
+async def test_nothing_is_asked_on_the_event_loop(other: tuple[RemoteEncoder, type[_Answering]]) -> None:
+    """Neither for vectors nor for the model's name, which a span has: a server that is slow holds up nobody."""
+    remote, answering = other
+    answering.described_at.clear()
+    asyncio.get_running_loop().call_later(0.1, answering.described_at.set)
+    with pytest.raises(TaskError):  # of a model without tasks
+        await remote.aencode_queries(["a"])
+    assert answering.in_time
 
 
 class _Busy(BaseHTTPRequestHandler):
