@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from harrier_cli.defaults import Rank, found, setting, variable
+from harrier_cli.defaults import FILE, Rank, found, setting, variable
 from harrier_cli.keys import keys_of
 from harrier_core import Encoder, RemoteEncoder, SettingError, Task
 from harrier_core.choosing import AnyEncoder
+
+_SOURCES = {Rank.OPTION: "--server", Rank.ENVIRONMENT: variable("url"), Rank.FILE: FILE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +36,9 @@ class Choice:
             return None
         for option, given in (("--device", self.device), ("--dtype", self.dtype)):
             if given:
-                source = "--server" if rank == Rank.OPTION else f"{variable('url')} or the file"
                 raise SettingError(
-                    f"{option} is for a model that is loaded here, but {source} names a server, which has loaded its "
-                    "own; leave one of them out (--server '' is for none)"
+                    f"{option} is for a model that is loaded here, but {_SOURCES[rank]} names a server, which has "
+                    "loaded its own; leave one of them out (--server '' is for none)"
                 )
         key = None if self.api_key_file is None else keys_of(self.api_key_file)[0]
         return RemoteEncoder(url, self._name_there(rank), api_key=key)

@@ -170,9 +170,8 @@ def run(
     from harrier_pgvector.sync.metrics import serve_metrics
 
     _log_in_lines()
-    with ExitStack() as stack:
-        choice = Choice(model=model, server=server, api_key_file=api_key_file)
-        encoder = stack.enter_context(choice.encoder())
+    choice = Choice(model=model, server=server, api_key_file=api_key_file)
+    with choice.encoder() as encoder, ExitStack() as stack:
         said = str(encoder.space)  # a model that is not there is an error now, and not at the first change
         databases = [Database.of(place, trust) for place in places]
         trusted = databases[0].trust

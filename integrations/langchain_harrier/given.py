@@ -76,7 +76,8 @@ def located(settings: dict[str, Any]) -> dict[str, Any]:
         return settings
     model, url = meant(settings.get("model"), settings.get("url"))
     if url is None:
-        return {**settings, "url": None} if model is None else {**settings, "url": None, "model": model}
+        named = {} if model is None else {"model": model}
+        return {**settings, **named, **dict.fromkeys(settings.keys() & {"url"})}  # an empty one is none
     return {**dict.fromkeys(LOCAL), "on_overflow": "error", **settings, "model": model or "", "url": url}
 
 

@@ -243,7 +243,7 @@ def test_what_is_for_a_model_of_here(surface: str, name: str, value: Any, monkey
         assert KEY not in str(refused.value)
     monkeypatch.setenv(f"HARRIER_{name.upper()}", str(value))
     monkeypatch.setenv("HARRIER_URL", NOWHERE)
-    assert encoder_of(make()).url == NOWHERE
+    assert repr(encoder_of(make())) == f"RemoteEncoder('{NOWHERE}')"
     with pytest.raises(ValueError, match=said):
         make(**{name: value})
 

@@ -187,7 +187,7 @@ def test_devices_are_of_here(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingError, match="--dtype is for a model that is loaded here, but --server names a server"):
         encoder(server="http://option", dtype="float32")
     monkeypatch.setenv("HARRIER_URL", "http://variable")
-    with pytest.raises(SettingError, match="--device is for .* but HARRIER_URL or the file names a server"):
+    with pytest.raises(SettingError, match="--device is for .* but HARRIER_URL names a server"):
         encoder(device="cpu")
     assert encoder(device="cpu", server="", model="tiny") == "Encoder('tiny', device='cpu')"
 
@@ -232,7 +232,9 @@ def test_a_server_that_is_not_there(
     call: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is waited for, as is told, and then that is an error."""
-    monkeypatch.setitem(RemoteEncoder.__init__.__kwdefaults__, "retry_for", 0.5)
+    defaults = RemoteEncoder.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "retry_for", 0.5)
     with socket.socket() as taken:  # which nobody answers
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
