@@ -26,6 +26,8 @@ from harrier_core.errors import BadVectors, DeviceError, HarrierError, InputErro
 class _Encoder:
     """Encodes unless it is told to fail; counts how often it was asked."""
 
+    name = "a model"
+
     def __init__(self) -> None:
         self.error: Exception | None = None
         self.asked = 0
