@@ -23,7 +23,7 @@ from harrier_core.errors import (
     SpaceChanged,
     TextTooLong,
 )
-from harrier_core.http import Server
+from harrier_core.http import Server, printable
 from harrier_core.space import EmbeddingSpace
 from harrier_core.tasks import Prompts
 
@@ -113,7 +113,9 @@ def _translated(refused: ServerRefused, described: Described, texts: int) -> Har
     if refused.status == 409:
         return SpaceChanged(f"{refused}; the server made vectors of {described.space} when it was asked first")
     try:
-        found = [(int(str(each["position"])), str(each["kind"]), str(each["reason"])) for each in refused.problems]
+        found = [
+            (int(str(each["position"])), str(each["kind"]), printable(str(each["reason"]))) for each in refused.problems
+        ]
     except (KeyError, ValueError):
         return refused
     if not found or not all(0 <= at < texts for at, _, _ in found):

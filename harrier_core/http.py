@@ -28,7 +28,7 @@ _BUSY = 429
 _PASSING = frozenset([_BUSY, 502, 503, 504])  # statuses after which the same request may succeed
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 _CONNECTIONS = 16  # kept open, of a server
-_LONGEST_MESSAGE = 2_000  # characters of what a server says
+_LONGEST = 2_000  # characters of what a server says
 
 
 class Loop:
@@ -200,10 +200,14 @@ def _refused(url: str, response: httpx.Response) -> ServerRefused:
         message, code = str(error["message"]), error.get("code")
     except (ValueError, TypeError, KeyError, AttributeError):
         error, message, code = {}, f"HTTP status {response.status_code}", None
-    message = "".join(each if each.isprintable() else " " for each in message[:_LONGEST_MESSAGE])  # it may be anybody's
     problems = error.get("problems") if isinstance(error, dict) else None
     listed = [each for each in problems if isinstance(each, dict)] if isinstance(problems, list) else []
-    return ServerRefused(f"the server at {url} refused: {message}", response.status_code, code, listed)
+    return ServerRefused(f"the server at {url} refused: {printable(message)}", response.status_code, code, listed)
+
+
+def printable(said: str) -> str:
+    """Return what a server says, which may be anybody's, as it may stand in an error: it goes to terminals and logs."""
+    return "".join(each if each.isprintable() else " " for each in said[:_LONGEST])
 
 
 def _told_to_wait(response: httpx.Response) -> float | None:

@@ -15,10 +15,15 @@ except ImportError:
 _NAME = "harrier_core"
 
 
+def _is_set_up() -> bool:
+    """Return whether anybody gets the spans; those that nobody gets take 50 microseconds of a request."""
+    return _INSTALLED and not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
 @contextmanager
 def span(role: str, model: str) -> Iterator[Callable[[int], None]]:
     """A span around one call, within whatever the caller traces; it takes the number of texts when that is known."""
-    if not _INSTALLED:
+    if not _is_set_up():
         yield lambda _: None
         return
     attributes = {"harrier.model": model, "harrier.role": role}
@@ -43,7 +48,7 @@ def served(method: str, route: str, headers: Mapping[str, str]) -> Iterator[Call
     headers: those of the request, with names in lower case. If something else traces the server's requests already, the
     span belongs to that.
     """
-    if not _INSTALLED:
+    if not _is_set_up():
         yield lambda _: None
         return
     from opentelemetry import propagate
