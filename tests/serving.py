@@ -57,7 +57,7 @@ class Serving:
 
 
 class Within:
-    """A server in this process, on a thread and a socket of its own: with other limits, over an encoder that is here."""
+    """A server in this process, on a thread and a socket of its own: with other limits, over an encoder of ours."""
 
     def __init__(self, encoder: Encoder, *, indexes: Mapping[str, Index] | None = None, **limits: Any) -> None:
         app = create_app(encoder, Settings("tiny", port=0, ingest=True, limits=Limits(**limits)), indexes=indexes)

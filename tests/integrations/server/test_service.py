@@ -31,6 +31,9 @@ class _Encoder:
         self.error: Exception | None = None
         self.asked = 0
 
+    def submit_queries(self, texts: Any, *, task: Any = None) -> Future[Encoded]:  # noqa: ARG002
+        return self.submit_documents(texts)
+
     def submit_documents(self, texts: Any) -> Future[Encoded]:
         self.asked += 1
         future: Future[Encoded] = Future()
@@ -97,6 +100,27 @@ def test_beside_slow_stores() -> None:
         return len(encoded.vectors)
 
     assert asyncio.run(main()) == 1
+
+
+def test_queries_take_turns_if_they_are_large() -> None:
+    """Small ones are handed to the model at once, whoever's turn it is."""
+
+    async def main() -> None:
+        turns = Turns(1, 10_000_000)
+        service = Service(_Encoder(), _Encoder(), turns, Metrics())  # type: ignore[arg-type]
+        large, small = ["word " * 100] * 101, ["word " * 100] * 100
+        async with turns.turn("another"):
+            waiting = [
+                asyncio.ensure_future(service.encode(texts, Role(kind), "caller"))
+                for texts, kind in ((large, "query"), (["a"], "document"))
+            ]
+            encoded = await asyncio.wait_for(service.encode(small, Role("query"), "caller"), 20)
+            assert len(encoded) == 100
+            assert not any(each.done() for each in waiting)
+        assert [len(each) for each in await asyncio.gather(*waiting)] == [101, 1]
+        service.close()
+
+    asyncio.run(main())
 
 
 class _Loading(Encoder):
