@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 JSON = "application/json"
 _GONE = 499  # as nginx has it: nobody reads the answer
+_SOON = 0.05  # seconds; most answers are there by then, and need nobody to watch
 _MORE, _LINGERING = 2, 5.0  # of what a body may have, and seconds in which that much of a refused one is read on
 
 Handler = Callable[[Request, bytes], Awaitable[Response]]
@@ -95,24 +96,34 @@ class Routes:
 
 async def _unless_gone(request: Request, answering: Awaitable[Response]) -> Response:
     """Return an answer; if its caller goes away before it is there, nobody works on it any more."""
-    work = asyncio.ensure_future(answering)
-    gone = asyncio.ensure_future(_gone(request))
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None  # noqa: S101
+    watching: asyncio.Task[None] | None = None
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    def begin() -> None:
+        nonlocal watching
+        watching = loop.create_task(watch())
+
+    soon = loop.call_later(_SOON, begin)
     try:
-        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            raise ClientDisconnect
-        return work.result()
+        return await answering
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        task.uncancel()
+        raise ClientDisconnect from None
     finally:
-        for each in (work, gone):
-            if not each.done():
-                each.cancel()
-                with suppress(asyncio.CancelledError, Exception):
-                    await each
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        soon.cancel()
+        if watching is not None:
+            watching.cancel()
 
 
 class _Unread(Response):
