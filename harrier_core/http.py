@@ -25,7 +25,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _BUSY = 429
-_PASSING = frozenset([_BUSY, 502, 503, 504])  # statuses after which the same request may succeed
+_PASSING = frozenset([408, _BUSY, 502, 503, 504])  # statuses after which the same request may succeed
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 _CONNECTIONS = 16  # kept open, of a server
 _LONGEST = 2_000  # characters of what a server says

@@ -16,6 +16,7 @@ from harrier_server.metrics import Metrics
 from harrier_server.naming import Role
 from harrier_server.refusals import refusal_of
 from harrier_server.service import Service
+from harrier_server.turns import AT_ONCE, Turns
 from starlette.applications import Starlette
 
 from harrier_core import Encoder
@@ -32,6 +33,9 @@ class _Encoder:
         self.error: Exception | None = None
         self.asked = 0
 
+    def submit_queries(self, texts: Any, *, task: Any = None) -> Future[Encoded]:  # noqa: ARG002
+        return self.submit_documents(texts)
+
     def submit_documents(self, texts: Any) -> Future[Encoded]:
         self.asked += 1
         future: Future[Encoded] = Future()
@@ -46,7 +50,7 @@ class _Encoder:
 
 
 def service_of(encoder: Any) -> Service:
-    return Service(encoder, encoder, 1_000, Metrics())
+    return Service(encoder, encoder, Turns(AT_ONCE, 1_000_000), Metrics())
 
 
 def test_well_again() -> None:
@@ -98,6 +102,27 @@ def test_beside_slow_stores() -> None:
         return len(encoded.vectors)
 
     assert asyncio.run(main()) == 1
+
+
+def test_queries_take_turns_if_they_are_large() -> None:
+    """Small ones are handed to the model at once, whoever's turn it is."""
+
+    async def main() -> None:
+        turns = Turns(1, 10_000_000)
+        service = Service(_Encoder(), _Encoder(), turns, Metrics())  # type: ignore[arg-type]
+        large, small = ["word " * 100] * 101, ["word " * 100] * 100
+        async with turns.turn("another"):
+            waiting = [
+                asyncio.ensure_future(service.encode(texts, Role(kind), "caller"))
+                for texts, kind in ((large, "query"), (["a"], "document"))
+            ]
+            encoded = await asyncio.wait_for(service.encode(small, Role("query"), "caller"), 20)
+            assert len(encoded) == 100
+            assert not any(each.done() for each in waiting)
+        assert [len(each) for each in await asyncio.gather(*waiting)] == [101, 1]
+        service.close()
+
+    asyncio.run(main())
 
 
 class _Loading(Encoder):
