@@ -69,7 +69,7 @@ def serve(
     NAME-query-TASK. Clients of Text Embeddings Inference say it by prompt_name. In Python, RemoteEncoder(URL) takes the
     place of an Encoder.
     """
-    require("harrier serve", "starlette", "uvicorn", "msgspec", "prometheus_client")
+    require("harrier serve", "starlette", "uvicorn", "msgspec", "prometheus_client", "pybase64")
     from harrier_server import Settings, create_app
     from harrier_server.app import name_of
     from harrier_server.serving import serve as run
