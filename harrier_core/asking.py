@@ -60,8 +60,8 @@ async def described_by(server: Server, model: str | None) -> Described:
         space = EmbeddingSpace.from_json(json.dumps(said["space"]))
         document = space.document_template.removesuffix("{text}")
         prompts = Prompts(said["tasks"], None if template is None else (template[0], template[1]), document)
-        limits = [int(said[name]) for name in ("max_tokens", "max_bytes", "max_texts")]
-        return Described(said["name"], space, *limits, prompts)
+        tokens, size, texts = (int(said[name]) for name in ("max_tokens", "max_bytes", "max_texts"))
+        return Described(said["name"], space, tokens, size, texts, prompts)
     except _MALFORMED:
         raise ServerRefused(
             f"the server at {server.url} does not say what its vectors are; it must be one that `harrier serve` runs"

@@ -113,8 +113,8 @@ def test_queries_take_turns_if_they_are_large() -> None:
         large, small = ["word " * 100] * 101, ["word " * 100] * 100
         async with turns.turn("another"):
             waiting = [
-                asyncio.ensure_future(service.encode(texts, Role(kind), "caller"))
-                for texts, kind in ((large, "query"), (["a"], "document"))
+                asyncio.ensure_future(service.encode(texts, role, "caller"))
+                for texts, role in ((large, Role("query")), (["a"], Role("document")))
             ]
             encoded = await asyncio.wait_for(service.encode(small, Role("query"), "caller"), 20)
             assert len(encoded) == 100
