@@ -34,6 +34,7 @@ PACKAGES = {  # module: (extra, package)
     "pathspec": ("files", "pathspec"),
     "msgspec": ("server", "msgspec"),
     "prometheus_client": ("server", "prometheus-client"),
+    "pybase64": ("server", "pybase64"),
     "starlette": ("server", "starlette"),
     "uvicorn": ("server", "uvicorn"),
 }

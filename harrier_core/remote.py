@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import sys
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from time import perf_counter
@@ -11,13 +13,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from harrier_core.asking import Described, described_by, encoded_by, tokenizer_of
+from harrier_core.asking import Described, described_by, encoded_by, room_of, sizes_of, tokenizer_of
 from harrier_core.closing import Closing
 from harrier_core.embedder import Embedder, Encoded, closed
 from harrier_core.errors import (
     NotText,
     Problem,
+    ServerRefused,
     SettingError,
+    TextTooLong,
     raise_problems,
 )
 from harrier_core.extras import require
@@ -34,18 +38,19 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Of one request: what a server of the kit takes, and not so much that an answer takes long.
+# Of one request, so that an answer does not take long.
 _MOST_TEXTS, _SECONDS = 256, 10.0
 _AT_ONCE = 8  # requests of one call
 _KEY = re.compile("[!-~]+")  # a header takes no other
+KEY_VARIABLE = "HARRIER_API_KEY"
 
 
 class RemoteEncoder(Embedder, Closing):
     """An Embedder whose model is loaded by a server, `harrier serve`. Any number of threads and tasks may use it.
 
-    It is a handful of settings: making one connects to nothing, and it can be pickled, its key included. The server's
-    embedding space is read once, and goes with every request: a server that has another one by now refuses it, and that
-    is SpaceChanged. So an Index over it is as safe as over an Encoder.
+    It is a handful of settings: making one connects to nothing, and it can be pickled, its key included unless that is
+    the environment's. The server's embedding space is read once, and goes with every request: a server that has another
+    one by now refuses it, and that is SpaceChanged. So an Index over it is as safe as over an Encoder.
     """
 
     def __init__(
@@ -60,23 +65,28 @@ class RemoteEncoder(Embedder, Closing):
     ) -> None:
         """Take the address of a server, such as http://127.0.0.1:8000.
 
-        model: its name there, if the server must have this one. task: what queries are encoded for unless a call says
-        otherwise. timeout: seconds for one attempt. retry_for: seconds in which a request is repeated while the server
-        cannot be reached, is busy, or begins anew.
+        model: its name there, if the server must have this one. api_key: what opens the server, HARRIER_API_KEY of the
+        environment unless given. task: what queries are encoded for unless a call says otherwise. timeout: seconds for
+        one attempt. retry_for: seconds in which a request is repeated while the server cannot be reached, is busy, or
+        begins anew.
         """
         _refuse_address(url)
-        if api_key is not None and not (isinstance(api_key, str) and _KEY.fullmatch(api_key)):
-            raise SettingError("api_key must be printable ASCII characters without spaces")
+        key = (os.environ.get(KEY_VARIABLE) or None) if api_key is None else api_key
+        if key is not None and not (isinstance(key, str) and _KEY.fullmatch(key)):
+            said = KEY_VARIABLE if api_key is None else "api_key"
+            raise SettingError(f"{said} must be printable ASCII characters without spaces")
         for name, seconds in (("timeout", timeout), ("retry_for", retry_for)):
             if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
                 raise SettingError(f"{name} must be a number of at least 0, got {seconds!r}")
         self._url = url.rstrip("/").removesuffix("/v1")
         self._model = model
-        self._key = api_key
+        self._given_key = api_key
+        self._key = key
         self._task = task
         self._timeout = timeout
         self._retry_for = retry_for
         self._pace = Pace(_SECONDS)
+        self._most_bytes = sys.maxsize  # of texts in a request, where less than the server's limit gets through
         self._held = Held()
         self._server: Server | None = None
         self._described: Described | None = None
@@ -100,10 +110,11 @@ class RemoteEncoder(Embedder, Closing):
         given = listed(texts)
         raise_problems(list(unusable(given)))
         plain = [str.__str__(text) for text in given]
-        return self._run(self._encode(plain, role, self._description, self._opened()))
+        sizes = sizes_of(plain, self._description, role)
+        return self._run(self._encode(plain, sizes, role, self._description, self._opened()))
 
     async def _encode(
-        self, texts: Sequence[str], role: Mapping[str, str], described: Described, server: Server
+        self, texts: Sequence[str], sizes: Sequence[int], role: Mapping[str, str], described: Described, server: Server
     ) -> Encoded:
         """In requests, a few of them at once."""
         import numpy as np
@@ -112,16 +123,29 @@ class RemoteEncoder(Embedder, Closing):
             return Encoded(np.empty((0, described.space.dimensions), np.float32), [])
         turns = asyncio.Semaphore(_AT_ONCE)
 
-        async def part(texts: Sequence[str]) -> Encoded:
-            async with turns:
-                begun = perf_counter()
-                encoded = await encoded_by(server, described, texts, role)
-                self._pace.encoded(sum(map(len, texts)), begun)
+        async def part(given: Sequence[tuple[str, int]]) -> Encoded:
+            size = sum(each for _, each in given)
+            try:
+                async with turns:
+                    begun = perf_counter()
+                    encoded = await encoded_by(server, described, [text for text, _ in given], role)
+            except ServerRefused as refused:
+                if refused.status != 413:
+                    raise
+            else:
+                self._pace.encoded(size, begun)
                 return encoded
+            if len(given) == 1:
+                reason = f"is too long for the server at {self._url}, or for a proxy before it (HTTP status 413)"
+                raise TextTooLong([Problem(0, TextTooLong, reason)])
+            # The server or a proxy takes less than was said, now and from now on.
+            self._most_bytes = min(self._most_bytes, size // 2)
+            return await encoded_in_parts(given, [1] * len(given), -(-len(given) // 2), part)
 
-        most = self._pace.most
-        sizes = [max(len(text), -(-most // _MOST_TEXTS)) for text in texts]
-        return await encoded_in_parts(texts, sizes, most, part)
+        most = min(self._pace.most, self._most_bytes, room_of(described, role))
+        least = -(-most // min(_MOST_TEXTS, described.max_texts))
+        given = list(zip(texts, sizes, strict=True))
+        return await encoded_in_parts(given, [max(each, least) for each in sizes], most, part)
 
     # -- looking inside
 
@@ -147,6 +171,10 @@ class RemoteEncoder(Embedder, Closing):
     def name(self) -> str:
         """The model, as the server calls it."""
         return self._model or self._description.name
+
+    @property
+    def _traced_as(self) -> str:
+        return self._model or (self._described.name if self._described else self._url)  # and the server is not asked
 
     @property
     def url(self) -> str:
@@ -212,7 +240,7 @@ class RemoteEncoder(Embedder, Closing):
         self._held.release()
 
     def __getstate__(self) -> dict[str, Any]:
-        given = {"url": self._url, "model": self._model, "api_key": self._key, "task": self._task}
+        given = {"url": self._url, "model": self._model, "api_key": self._given_key, "task": self._task}
         return {**given, "timeout": self._timeout, "retry_for": self._retry_for}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

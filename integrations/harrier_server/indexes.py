@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 
 _MOST_K = 1_000
 _MOST_MATCHES = 20_000  # of all queries of a request, those that are skipped included
+_PATIENCE = 5.0  # seconds in which a database says what is in it
 _INGEST = 2**20  # characters that an ingest counts as, while it runs: it reads no further ahead
 
 
 def routes(make: Routes, state: State) -> Sequence[Route]:
     """Return the routes of a server."""
+    listing = Listing(state.indexes)
 
     async def indexes(request: Request, body: bytes) -> Response:  # noqa: ARG001  # a handler's
-        found = [await asyncio.to_thread(_facts, name, index) for name, index in state.indexes.items()]
-        return answer({"object": "list", "data": found})
+        return answer({"object": "list", "data": await listing.facts()})
 
     async def search(request: Request, body: bytes) -> Response:
         state.served.check_space(request.headers)
@@ -44,7 +45,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
             raise bad(f"offset must be at least 0, got {asked.offset}", "offset")
         if len(queries) * (asked.k + asked.offset) > _MOST_MATCHES:
             raise bad(f"queries times k and offset must be at most {_MOST_MATCHES:,}", "k")
-        async with state.service.turns.admitted(sum(map(_size, queries)), state.caller(request)):
+        with state.turns.admitted(sum(map(_size, queries)), state.caller(request)):
             found = await index_of(state, asked.index).asearch_many(
                 queries,
                 asked.k,
@@ -63,11 +64,10 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
         state.served.check_space(request.headers)
         name = request.query_params.get("index", "")
         index = index_of(state, name)
-        async with AsyncExitStack() as admitted:
-            turns, caller = state.service.turns, state.caller(request)
-            await admitted.enter_async_context(turns.admitted(_INGEST, caller))
+        with ExitStack() as admitted:
+            admitted.enter_context(state.turns.admitted(_INGEST, state.caller(request)))
             await asyncio.to_thread(lambda: index.store.open(index.encoder.space, create=True))  # raises what is wrong
-            return Ingesting(request, index, state.limits.body, admitted.pop_all())
+            return Ingesting(request, index, state.limits, state.under_way, admitted.pop_all())
 
     return [
         make.route("/v1/indexes", "GET", indexes),
@@ -85,15 +85,36 @@ def index_of(state: State, name: str) -> Index:
     return index
 
 
-def _facts(name: str, index: Index) -> dict[str, Any]:
-    """What is known of an index; one that cannot be asked does not keep the others from being listed."""
-    listed = {"id": name, "object": "index"}
+class Listing:
+    """What is known of each index. One whose database is away, or does not answer, does not hold up the others."""
+
+    def __init__(self, indexes: Mapping[str, Index]) -> None:
+        self._indexes = indexes
+        self._asking: dict[str, asyncio.Future[dict[str, Any]]] = {}  # each of one thread, however often it is listed
+
+    async def facts(self) -> list[dict[str, Any]]:
+        """Return what is known by now, or in a few seconds."""
+        asked = {name: self._asked(name, index) for name, index in self._indexes.items()}
+        if asked:
+            await asyncio.wait(asked.values(), timeout=_PATIENCE)
+        away = {"status": "unavailable"}
+        found = {name: each.result() if each.done() else away for name, each in asked.items()}
+        return [{"id": name, "object": "index", **facts} for name, facts in found.items()]
+
+    def _asked(self, name: str, index: Index) -> asyncio.Future[dict[str, Any]]:
+        if name not in self._asking:
+            asking = self._asking[name] = asyncio.ensure_future(asyncio.to_thread(_facts, index))
+            asking.add_done_callback(lambda _: self._asking.pop(name))
+        return self._asking[name]
+
+
+def _facts(index: Index) -> dict[str, Any]:
     try:
         facts = index.describe()
     except HarrierError as error:
-        return {**listed, "status": refusal_of(error).code}
+        return {"status": refusal_of(error).code}
     counts = {"chunks": facts.chunks, "records": facts.records, "keywords": bool(facts.keywords)}
-    return {**listed, "status": "ready", **counts}
+    return {"status": "ready", **counts}
 
 
 def _size(query: object) -> int:

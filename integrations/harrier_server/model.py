@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from starlette.datastructures import Headers
 
     from harrier_core.space import EmbeddingSpace
+    from harrier_server.settings import Limits, Settings
 
 # The digest of the space that a client's vectors are of, and of the server's.
 SPACE_HEADER = "harrier-space"
@@ -32,18 +33,17 @@ class Served:
     encoder: Encoder
     names: Names
     space: EmbeddingSpace
+    digest: str  # of the space, for a header
+    limits: Limits
     _packed: bytes = b""
     _told: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, encoder: Encoder, name: str, *, instructions: bool) -> Served:
+    def of(cls, encoder: Encoder, settings: Settings) -> Served:
         """Read what an encoder says of its model."""
-        return cls(encoder, Names(name, encoder.tasks, instructions=instructions), encoder.space)
-
-    @property
-    def digest(self) -> str:
-        """Of the space, for a header."""
-        return self.space.digest
+        names = Names(settings.name, encoder.tasks, instructions=settings.instructions)
+        space = encoder.space
+        return cls(encoder, names, space, space.digest, settings.limits)
 
     def described(self, name: str) -> dict[str, Any]:
         """Return a model as OpenAI lists it, with what a client of the kit's own needs of it."""
@@ -64,6 +64,8 @@ class Served:
                 "space": json.loads(self.space.to_json()),
                 "digest": self.digest,
                 "max_tokens": encoder.max_tokens,
+                "max_bytes": self.limits.body,  # of a request
+                "max_texts": self.limits.texts,
                 "tasks": dict(encoder.tasks),
                 "template": _template(encoder),
             }

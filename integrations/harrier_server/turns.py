@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from math import ceil
+from typing import NamedTuple
 
 from harrier_server.refusals import Refusal
+
+# Whole parts of requests that the engine has at once, or as many smaller ones as are as much work: a caller's documents
+# wait for no more than these before it is their turn, and the engine can fill its passes.
+AT_ONCE = 4
+_WHOLE = 1_000  # of which a part's share is so many
 
 _SMALL = 64 * 2**10  # characters of a request that fits in where a larger one does not
 
@@ -21,76 +28,103 @@ class Turns:
 
     def __init__(self, at_once: int, most_waiting: int) -> None:
         """Let so many parts of requests in at once; refuse what comes while more characters than that wait."""
-        self._free = at_once
+        self._all = self._free = at_once * _WHOLE
         self._most_waiting = most_waiting
-        self.waiting = 0  # characters of requests that are not answered yet
+        self.waiting = 0  # characters of requests that are not answered yet, and bytes of those that arrive
         self._waiting_of: Counter[str] = Counter()  # those of each caller
-        self.draining = False
-        self._callers: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._callers: OrderedDict[str, deque[_Turn]] = OrderedDict()
 
-    @asynccontextmanager
-    async def admitted(self, characters: int, caller: str) -> AsyncIterator[None]:
+    @contextmanager
+    def admitted(self, characters: int, caller: str) -> Iterator[None]:
         """Count a request of a caller as waiting. Raise Refusal if too much waits already.
 
         A single request always fits. A caller has at most half of the limit beside others, or beside its own; and a
         small request of one that has nothing waiting fits in twice the limit, so that one caller shuts out nobody.
         """
-        if self.draining:
-            raise Refusal(503, "the server is ending", code="unavailable", headers={"Retry-After": "5"})
-        own = self._waiting_of[caller]
-        if not self._fits(characters, own):
-            message = "too many texts wait to be encoded; try again later"
-            raise Refusal(429, message, code="rate_limit_exceeded", headers={"Retry-After": "1"})
-        self.waiting += characters
-        self._waiting_of[caller] = own + characters
-        try:
+        with self.arriving(caller) as count:
+            count(characters)
             yield
+
+    @contextmanager
+    def arriving(self, caller: str) -> Iterator[Callable[[int], None]]:
+        """Count a request of a caller as waiting while its body arrives: call what this yields with each part's bytes.
+
+        It raises Refusal as `admitted` does. A client that is slow holds no more than what it has sent.
+        """
+        arrived = 0
+
+        def count(size: int) -> None:
+            nonlocal arrived
+            if not self._fits(arrived + size, self.waiting - arrived, self._waiting_of[caller] - arrived):
+                message = "too many texts wait to be encoded; try again later"
+                raise Refusal(429, message, code="rate_limit_exceeded", headers={"Retry-After": "1"})
+            arrived += size
+            self.waiting += size
+            self._waiting_of[caller] += size
+
+        try:
+            yield count
         finally:
-            self.waiting -= characters
-            self._waiting_of[caller] -= characters
+            self.waiting -= arrived
+            self._waiting_of[caller] -= arrived
             if not self._waiting_of[caller]:
                 del self._waiting_of[caller]
 
-    def _fits(self, characters: int, own: int) -> bool:
-        if not self.waiting:
+    def _fits(self, size: int, beside: int, own: int) -> bool:
+        """Whether a request of this size fits in beside all others, some of which are the caller's own."""
+        if not beside:
             return True
         if own:
-            return own + characters <= self._most_waiting / 2 and self.waiting + characters <= self._most_waiting
-        most = 2 * self._most_waiting if characters <= _SMALL else self._most_waiting
-        return self.waiting + characters <= most
+            return own + size <= self._most_waiting / 2 and beside + size <= self._most_waiting
+        most = 2 * self._most_waiting if size <= _SMALL else self._most_waiting
+        return beside + size <= most
 
     @asynccontextmanager
-    async def turn(self, caller: str) -> AsyncIterator[None]:
-        """Wait until a part of a caller's request may go in."""
-        if self._free:
-            self._free -= 1
+    async def turn(self, caller: str, share: float = 1.0) -> AsyncIterator[None]:
+        """Wait until a part of a caller's request may go in. share: how much work it is, beside a whole part."""
+        own = min(ceil(share * _WHOLE), self._all)
+        if not self._callers and own <= self._free:
+            self._free -= own
         else:
-            await self._wait(caller)
+            await self._wait(caller, own)
         try:
             yield
         finally:
-            self._pass_on()
+            self._give_back(own)
 
-    async def _wait(self, caller: str) -> None:
-        turn = asyncio.get_running_loop().create_future()
+    async def _wait(self, caller: str, own: int) -> None:
+        turn = _Turn(own, asyncio.get_running_loop().create_future())
         self._callers.setdefault(caller, deque()).append(turn)
         try:
-            await turn
+            await turn.come
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._pass_on()  # it was this one's, and somebody else may have it
+            if turn.come.done() and not turn.come.cancelled():
+                self._give_back(own)  # it was this one's, and others may have it
+            else:
+                self._let_in()  # others may have waited for it to go in first
             raise
 
-    def _pass_on(self) -> None:
-        """Give a turn to the caller whose last one is longest ago."""
+    def _give_back(self, own: int) -> None:
+        self._free += own
+        self._let_in()
+
+    def _let_in(self) -> None:
+        """Give turns to the callers whose last ones are longest ago; nobody overtakes one for whom there is no room."""
         while self._callers:
-            caller, turns = self._callers.popitem(last=False)
-            while turns:
+            caller, turns = next(iter(self._callers.items()))
+            while turns and turns[0].come.done():  # its caller went away
+                turns.popleft()
+            if turns:
+                if turns[0].own > self._free:
+                    return
                 turn = turns.popleft()
-                if turn.done():  # its caller went away
-                    continue
-                if turns:
-                    self._callers[caller] = turns  # behind all others
-                turn.set_result(None)
-                return
-        self._free += 1
+                self._free -= turn.own
+                turn.come.set_result(None)
+            del self._callers[caller]
+            if turns:
+                self._callers[caller] = turns  # behind all others
+
+
+class _Turn(NamedTuple):
+    own: int  # thousandths of a part
+    come: asyncio.Future[None]
