@@ -77,7 +77,8 @@ class _Caller(asyncio.Protocol):
                 return
             length = _LENGTH.search(head + b"\r\n")
             if not head.startswith(b"HTTP/1.1 200") or length is None:
-                self._ended.set_exception(RuntimeError(f"the server answers {(head + end + data)[:500]!r}"))
+                if not self._ended.done():
+                    self._ended.set_exception(RuntimeError(f"the server answers {(head + end + data)[:500]!r}"))
                 return
             self._head, self._left = b"", int(length[1])
         if self._kept is not None:

@@ -20,11 +20,13 @@ import statistics
 import tempfile
 import time
 from base64 import b64decode
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from harrier_server import Settings, create_app
@@ -35,10 +37,13 @@ from server_process import server_process
 from harrier_core import Encoded, Encoder
 from harrier_core.testing import PROSE, build_model
 
+T = TypeVar("T")
+
 PATH = "/v1/embeddings"
 CALLERS = (1, 16, 64)
 QUERY, DOCUMENT = "query", "document"
 DIMENSIONS = 1_024  # of the model that costs nothing: those of harrier-0.6b
+FREE = ((QUERY, 1, 1), (QUERY, 1, 16), (QUERY, 1, 64), (DOCUMENT, 64, 16))  # of that model: role, texts, callers
 _WORDS = sorted({word for text in PROSE for word in text.split()})
 _BATCH = 64  # documents of a request beside queries
 
@@ -67,9 +72,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         tiny = str(build_model(folder, "qwen3", vectors="words"))
         model = options.model or tiny
-        with bare(model) as engine, server_process(model) as (port, _):
+        with bare(model) as engine, server_process(model) as (port, process):
             check(engine, port)
-            throughput(engine, port, options.texts, options.rounds)
+            throughput(engine, port, (process, wait(engine, os.getpid)), options.texts, options.rounds)
             single(engine, port, options.queries, options.rounds)
             beside(engine, port, options.queries, options.documents)
         free(tiny, options.free, options.rounds)
@@ -143,7 +148,7 @@ def check(engine: ProcessPoolExecutor, port: int) -> None:
         texts = texts_of(role, 8, "check")
         answer = json.loads(loaded(port, [body_of(role, texts)], 1).first)
         rows = np.array([np.frombuffer(b64decode(each["embedding"]), "<f4") for each in answer["data"]])
-        difference = float(abs(rows - engine.submit(_bare_vectors, role, texts).result()).max())
+        difference = float(abs(rows - wait(engine, _bare_vectors, role, texts)).max())
         if difference > 1e-5:
             raise RuntimeError(f"the server's vectors of {role} texts differ by {difference}")
 
@@ -151,31 +156,55 @@ def check(engine: ProcessPoolExecutor, port: int) -> None:
 # -- what is measured
 
 
-def throughput(engine: ProcessPoolExecutor, port: int, texts: int, rounds: int) -> None:
-    """Texts a second, beside the bare engine."""
-    print("texts a second               the server   the Encoder   server / Encoder")
+def throughput(engine: ProcessPoolExecutor, port: int, processes: tuple[int, int], texts: int, rounds: int) -> None:
+    """Texts a second beside the bare engine, and what CPU time a text costs on either side, without the callers'."""
+    print("                               texts a second                                     CPU ms a text")
+    print("                            server   Encoder   server / Encoder            server   Encoder")
     for cell in CELLS:
-        rates: list[tuple[float, float]] = []
         number = max(texts // cell.texts, cell.callers)
+        sides: list[list[Side]] = []
         for round_ in range(rounds + 1):
             given = texts_of(cell.role, number * cell.texts, (cell, round_))
             calls = [given[at : at + cell.texts] for at in range(0, len(given), cell.texts)]
             requests = [body_of(cell.role, each) for each in calls]
-
-            def by_server(requests: list[bytes] = requests, cell: Cell = cell) -> Done:
-                return loaded(port, requests, cell.callers)
-
-            def by_encoder(calls: list[list[str]] = calls, cell: Cell = cell) -> Done:
-                return engine.submit(_bare_load, cell.role, calls, cell.callers).result()
-
-            first, second = (by_server, by_encoder) if round_ % 2 else (by_encoder, by_server)
-            took = {each: each().seconds for each in (first, second)}
-            rates.append((len(given) / took[by_server], len(given) / took[by_encoder]))
-        server, encoder = (statistics.median(each) for each in zip(*rates[1:], strict=True))
-        ratios = [ours / theirs for ours, theirs in rates[1:]]
+            by_server = partial(loaded, port, requests, cell.callers)
+            by_encoder = partial(wait, engine, _bare_load, cell.role, calls, cell.callers)
+            runs = list(zip((by_server, by_encoder), processes, strict=True))
+            took = [Side.of(run, process, len(given)) for run, process in (runs if round_ % 2 else runs[::-1])]
+            sides.append(took if round_ % 2 else took[::-1])
+        server, encoder = (Side.median(each) for each in zip(*sides[1:], strict=True))
+        ratios = [ours.rate / theirs.rate for ours, theirs in sides[1:]]
         named = f"{cell.callers:2} callers, {cell.texts:2} {'queries' if cell.role == QUERY else 'documents'}"
-        print(f"{named:27} {server:11,.0f} {encoder:13,.0f}   {spread(ratios)}", flush=True)
+        print(
+            f"{named:24} {server.rate:9,.0f} {encoder.rate:9,.0f}   {spread(ratios):24} "
+            f"{server.cost:9.2f} {encoder.cost:9.2f}",
+            flush=True,
+        )
     print("aim with real weights: at least 0.95 for 16 and 64 callers")
+
+
+class Side(NamedTuple):
+    """What one side did in a round."""
+
+    rate: float  # texts a second
+    cost: float  # CPU ms a text
+
+    @classmethod
+    def of(cls, run: Callable[[], Done], process: int, texts: int) -> Side:
+        """Run it, and read how long its process was busy."""
+        before = cpu_seconds(process)
+        seconds = run().seconds
+        return cls(texts / seconds, (cpu_seconds(process) - before) / texts * 1e3)
+
+    @classmethod
+    def median(cls, sides: Sequence[Side]) -> Side:
+        """The median of rounds, each figure for itself."""
+        return cls(*(statistics.median(each) for each in zip(*sides, strict=True)))
+
+
+def wait(engine: ProcessPoolExecutor, call: Callable[..., T], *given: Any) -> T:
+    """Have the Encoder's process do something."""
+    return engine.submit(call, *given).result()
 
 
 def single(engine: ProcessPoolExecutor, port: int, queries: int, rounds: int) -> None:
@@ -186,7 +215,7 @@ def single(engine: ProcessPoolExecutor, port: int, queries: int, rounds: int) ->
         time.sleep(0.5)  # threads of the other process no longer spin
         server = loaded(port, [body_of(QUERY, [text]) for text in given], 1)
         time.sleep(0.5)
-        encoder = engine.submit(_bare_load, QUERY, [[text] for text in given], 1).result()
+        encoder = wait(engine, _bare_load, QUERY, [[text] for text in given], 1)
         whole.append(statistics.median(encoder.latencies))
         added.append(statistics.median(server.latencies) - whole[-1])
     own = f"{statistics.median(whole[1:]) * 1e3:.2f} ms"
@@ -196,7 +225,7 @@ def single(engine: ProcessPoolExecutor, port: int, queries: int, rounds: int) ->
 def beside(engine: ProcessPoolExecutor, port: int, queries: int, documents: int) -> None:
     """The slowest queries of a caller, alone and beside another one's documents."""
     given = texts_of(DOCUMENT, documents, "beside")
-    seconds = engine.submit(_bare_pass, given[:2_048]).result()
+    seconds = wait(engine, _bare_pass, given[:2_048])
     ended = asyncio.Event()
     sent = [body_of(DOCUMENT, given[at : at + _BATCH]) for at in range(0, len(given), _BATCH)]
 
@@ -254,51 +283,60 @@ def _serve_free(model: str, core: int, told: Connection) -> None:
 
 
 @contextmanager
-def free_server(model: str, core: int) -> Iterator[int]:
-    """The port of a server whose model costs nothing, on one core."""
+def free_server(model: str, core: int) -> Iterator[tuple[int, int]]:
+    """The port of a server whose model costs nothing, on one core, and the number of its process."""
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe()
     process = spawn.Process(target=_serve_free, args=(model, core, there))
     process.start()
     try:
-        yield int(here.recv().rpartition(":")[2])
+        yield int(here.recv().rpartition(":")[2]), int(process.pid or 0)
     finally:
         process.terminate()
         process.join()
 
 
 def free(tiny: str, requests: int, rounds: int) -> None:
-    """How fast HTTP is by itself."""
+    """How fast HTTP is by itself, by the clock and by the server's own CPU time, whatever else runs on its core.
+
+    So it is with the callers: by the clock where the server does nothing, and by their own CPU time.
+    """
     server_core, *others = sorted(os.sched_getaffinity(0))
     core = others[0] if others else server_core
     print(
-        f"\na model that costs nothing, {DIMENSIONS:,} dimensions; the server on core {server_core}, callers on {core}"
+        f"\na model that costs nothing, {DIMENSIONS:,} dimensions; server on core {server_core}, callers on core {core}"
     )
-    with free_server(tiny, server_core) as port, on_core(core):
+    print("                              a second  a CPU second     vectors    median   callers alone, a CPU second")
+    with free_server(tiny, server_core) as (port, process), on_core(core):
         while not is_loaded(port):
             time.sleep(0.1)
-        for role, texts, callers in ((QUERY, 1, 1), (QUERY, 1, 16), (QUERY, 1, 64), (DOCUMENT, 64, 16)):
+        for role, texts, callers in FREE:
             body = body_of(role, texts_of(role, texts, "free"))
             number = requests // (1 if texts == 1 else 16)
             size = len(loaded(port, [body], 1).first)
-            rates, medians, most = [], [], []
+            found: list[tuple[float, ...]] = []
             with nothing(size, server_core) as idle:
-                for round_ in range(rounds + 1):
+                for _ in range(rounds + 1):
+                    server, own = cpu_seconds(process), time.process_time()
                     done = loaded(port, [body] * number, callers)
-                    top = loaded(idle, [body] * number, callers)
-                    if round_:
-                        rates.append(number / done.seconds)
-                        most.append(number / top.seconds)
-                        medians.append(statistics.median(done.latencies) * 1e3)
+                    server, own = cpu_seconds(process) - server, time.process_time() - own
+                    alone = loaded(idle, [body] * number, callers)
+                    median = statistics.median(done.latencies) * 1e3
+                    found.append((number / done.seconds, number / server, median, number / alone.seconds, number / own))
+            rate, by_cpu, median, top, by_own = (statistics.median(each) for each in zip(*found[1:], strict=True))
             named = f"{callers:2} callers, {texts:2} {'queries' if role == QUERY else 'documents'}"
-            rate, top_rate = statistics.median(rates), statistics.median(most)
             print(
-                f"{named:27} {rate:8,.0f} requests a second ({min(rates):,.0f} to {max(rates):,.0f}), "
-                f"{rate * texts:9,.0f} vectors; median {statistics.median(medians):.2f} ms; "
-                f"the callers alone: {top_rate:8,.0f}, {top_rate / rate:.1f} times",
+                f"{named:28} {rate:8,.0f} {by_cpu:12,.0f} {by_cpu * texts:12,.0f} {median:8.2f} ms "
+                f"{top:10,.0f} {by_own:10,.0f}",
                 flush=True,
             )
     print("aim: 1,000 requests a second of one text, 40,000 vectors a second at 64 a request")
+
+
+def cpu_seconds(process: int) -> float:
+    """How long a process has run."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def is_loaded(port: int) -> bool:
