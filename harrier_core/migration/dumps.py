@@ -110,10 +110,11 @@ class Dump:
 
     def chosen(self, keys: Sequence[Key]) -> dict[Key, Stored]:
         """Return the chunks with these keys, as far as they are there."""
+        import pyarrow as pa
         from pyarrow import dataset
 
         wanted = set(keys)
-        where = dataset.field("id").isin(list({record_id for record_id, _ in keys}))
+        where = dataset.field("id").isin(pa.array({record_id for record_id, _ in keys}, pa.string()))
         scanned = dataset.dataset(str(self.file), format="parquet").to_batches(
             columns=list(_COLUMNS), filter=where, batch_size=_ROWS, batch_readahead=1, fragment_readahead=1
         )
