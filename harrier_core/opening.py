@@ -63,10 +63,3 @@ def open_store(url: str, *, keywords: bool = False) -> VectorStore:
 def with_keywords(url: str) -> str:
     """Return the URL of a store whose chunks get their words."""
     return f"{url}{'&' if '?' in url else '?'}keywords=true"
-
-
-def as_flag(name: str, value: str | None) -> bool:
-    """Return what an option of a URL says that is either true or false, and false where it is missing."""
-    if value not in (None, "true", "false"):
-        raise SettingError(f"{name} in a URL must be true or false, such as {name}=true")
-    return value == "true"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from harrier_core.filters import Condition
+from harrier_core.layout import StoreLayout
 from harrier_core.query import Search, WordSearch
 from harrier_core.records import Chunk, Match
 from harrier_core.space import EmbeddingSpace
@@ -234,3 +235,25 @@ class Audited(Protocol):
 
     def audit(self, tell: Callable[[tuple[str, str]], None]) -> Iterator[Stored]:
         """Read all chunks; call `tell` with the id of each other entry, and the reason why it is not a chunk."""
+
+
+@runtime_checkable
+class LaidOut(Protocol):
+    """A store that tells how its place is made, and can be told how to make a new one."""
+
+    def layout(self) -> StoreLayout:
+        """Return how the place is made, or, where there is nothing, how it would be."""
+
+    def adopt(self, layout: StoreLayout) -> None:
+        """Have a new place made with this layout, as far as it can be, where the store's settings say nothing.
+
+        A place that is there stays as it is, but for indexes that are missing.
+        """
+
+
+@runtime_checkable
+class Followed(Protocol):
+    """A store whose place may be kept by something that writes to it whenever its source changes."""
+
+    def follows(self) -> str | None:
+        """Return what the place is kept in step with, such as a table under live sync, or None."""

@@ -24,6 +24,13 @@ INDEXES = """
     JOIN pg_am m ON m.oid = x.relam LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
     WHERE i.indisvalid AND n.nspname = %s AND c.relname = %s"""
 
+# How the index of the vectors was made, where it was not by default.
+HNSW = """
+    SELECT x.reloptions FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_class x ON x.oid = i.indexrelid
+    JOIN pg_am m ON m.oid = x.relam
+    WHERE i.indisvalid AND m.amname = 'hnsw' AND n.nspname = %s AND c.relname = %s LIMIT 1"""
+
 # Whether another session writes to the table, or to a partition of it, at this moment.
 WRITERS = """
     SELECT EXISTS (

@@ -7,13 +7,16 @@ from typing import Any
 from psycopg import Connection, sql
 
 from harrier_core.errors import SpaceError, StoreError, StoreMissing
+from harrier_core.indexes import Hnsw
+from harrier_core.layout import Precision, StoreLayout
 from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Facts
 from harrier_pgvector.building import is_small
-from harrier_pgvector.catalogs import INDEXES, SIZE
+from harrier_pgvector.catalogs import HNSW, INDEXES, SIZE
 from harrier_pgvector.opening import TableName
 from harrier_pgvector.schema import BY_WORD
 from harrier_pgvector.session import ask
+from harrier_pgvector.typed import kinds_of
 
 # Tables whose vectors have a comment; a partition is a part of another table.
 _COMMENTED = """
@@ -51,6 +54,17 @@ def describe(connection: Connection[Any], name: TableName) -> Facts:
     if table.words is not None and not opened.has_words:
         health = opened.words_problem
     return Facts(opened.space, chunks, indexed, size, health, records, opened.has_words)
+
+
+def layout_of(connection: Connection[Any], name: TableName) -> StoreLayout:
+    """Return how a table is made, by what is there. Raise StoreMissing if there is none."""
+    opened = name.look(connection)
+    precision: Precision = "float16" if opened.table.precision == "halfvec" else "float32"
+    [settings] = _row(connection, HNSW, opened.table.names)
+    named = dict(each.split("=", 1) for each in settings or ())
+    numbers = {key: int(value) for key, value in named.items() if key in ("m", "ef_construction")}
+    kinds = kinds_of(opened.typed.keys)
+    return StoreLayout(precision, Hnsw(**numbers) if numbers else None, kinds, opened.has_words)
 
 
 def tables(connection: Connection[Any]) -> list[tuple[str, str]]:

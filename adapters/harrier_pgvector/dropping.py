@@ -51,16 +51,25 @@ def drop(connection: Connection[Any], name: TableName) -> None:
             raise StoreUnsuitable(f"table {name} was not dropped: {others}; drop what depends on it first") from None
 
 
-def _check_followed(connection: Connection[Any], name: TableName, oid: int) -> None:
-    """Raise an error if a live sync writes to the table.
+def followed(connection: Connection[Any], name: TableName) -> str | None:
+    """Return the name of the source whose chunks a live sync keeps in the table, or None."""
+    return _source_of(connection, name.find(connection).oid)
+
+
+def _source_of(connection: Connection[Any], oid: int) -> str | None:
+    """Return the source of a live sync that writes to the table.
 
     A sync of a role that is not trusted is not looked at. Its view depends on the table, which is not dropped for that.
     """
     try:
         with transaction(connection):
-            source = catalog.source_of(connection, oid)
+            return catalog.source_of(connection, oid)
     except (StoreUnsuitable, errors.InsufficientPrivilege):
-        return
+        return None
+
+
+def _check_followed(connection: Connection[Any], name: TableName, oid: int) -> None:
+    source = _source_of(connection, oid)
     if source is not None:
         raise StoreUnsuitable(
             f"table {name} was not dropped: a live sync keeps the chunks of {source} in it; drop that first, "

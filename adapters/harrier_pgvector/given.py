@@ -33,7 +33,7 @@ class Aliases(Names, total=False):
     conninfo: str
 
 
-DEFAULTS = {"database": None, "table": TABLE, "schema": SCHEMA, "keywords": False}
+DEFAULTS = {"database": None, "table": TABLE, "schema": SCHEMA, "keywords": None}
 
 _ADDRESS = "give one connection string, postgresql://user:password@host:5432/database"
 _ASYNC = "give the connection string; an Index has asearch, aingest and their like over it"

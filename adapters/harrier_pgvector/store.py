@@ -6,8 +6,9 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import Any, Self, Unpack, cast
 
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
@@ -16,10 +17,11 @@ from harrier_core.closing import Closing
 from harrier_core.errors import SettingError, StoreMissing, StoreUnavailable, StoreUnsuitable
 from harrier_core.extras import require
 from harrier_core.indexes import Hnsw, IndexKind, checked_indexes
+from harrier_core.layout import StoreLayout
 from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Facts, VectorStore
 from harrier_pgvector.connections import CLOSED, Connections
-from harrier_pgvector.describing import describe, tables
+from harrier_pgvector.describing import describe, layout_of, tables
 from harrier_pgvector.embedded import check_index, start
 from harrier_pgvector.given import DEFAULTS, KEYWORDS, Aliases, Database, Names, checked_database
 from harrier_pgvector.hnsw import checked
@@ -31,13 +33,13 @@ from harrier_pgvector.schema import Name
 from harrier_pgvector.session import as_ours, transaction
 from harrier_pgvector.typed import keys_of
 
-if TYPE_CHECKING:
-    pass
-
 _PRECISIONS: dict[str, Precision] = {"float16": "halfvec", "float32": "vector"}
 
+# Where nothing is said.
+_USUAL = StoreLayout("float16", None, {}, keywords=False)
+
 # What a repr need not show; the names are always shown.
-_SILENT: dict[str, Any] = {"precision": "float16", "retry_for": 60.0, "hnsw": None, "indexes": {}, "keywords": False}
+_SILENT: dict[str, Any] = dict.fromkeys(("precision", "hnsw", "indexes", "keywords")) | {"retry_for": 60.0}
 
 _INVOKER = 150_000  # the first version whose views can have the rights of whoever reads them
 
@@ -54,18 +56,18 @@ class PgVectorStore(Closing):
         table: str = TABLE,
         *,
         schema: str = SCHEMA,
-        precision: str = "float16",
+        precision: str | None = None,
         retry_for: float = 60.0,
         hnsw: Hnsw | None = None,
         indexes: Mapping[str, IndexKind] | None = None,
-        keywords: bool = False,
+        keywords: bool | None = None,
         **others: Unpack[Aliases],
     ) -> None:
         """Name a table in the database of a connection string, or of a psycopg pool, which stays its owner's.
 
-        precision: float16 numbers cost half of float32 and lose no recall. retry_for: after how many seconds an
-        operation is given up whose server is away, silent, or read-only after it took writes before. A statement that
-        the server works on is waited for. Of a pool, its connections' own timeouts apply.
+        precision: "float16", by default, costs half of "float32" and loses no recall. retry_for: after how many seconds
+        an operation is given up whose server is away, silent, or read-only after it took writes before. A statement
+        that the server works on is waited for. Of a pool, its connections' own timeouts apply.
         hnsw: how the index of the vectors is made; pgvector takes m from 2 to 100 and ef_construction from 4 to 1,000,
         at least twice m. indexes: fields of metadata that get an index of their own, for equality and order; "integer"
         and "float" are the same here. `build_indexes`, with which an ingest ends, builds what is missing, in a table
@@ -87,11 +89,11 @@ class PgVectorStore(Closing):
         table: str = TABLE,
         *,
         schema: str = SCHEMA,
-        precision: str = "float16",
+        precision: str | None = None,
         retry_for: float = 60.0,
         hnsw: Hnsw | None = None,
         indexes: Mapping[str, IndexKind] | None = None,
-        keywords: bool = False,
+        keywords: bool | None = None,
         **others: Unpack[Names],
     ) -> Self:
         """Name a table in a real PostgreSQL that runs in a folder; other processes may open the same folder.
@@ -112,25 +114,31 @@ class PgVectorStore(Closing):
         *,
         table: str,
         schema: str,
-        precision: str,
+        precision: str | None,
         retry_for: float,
         hnsw: Hnsw | None,
         indexes: Mapping[str, IndexKind] | None,
-        keywords: bool,
+        keywords: bool | None,
     ) -> None:
-        if precision not in _PRECISIONS:
+        if precision not in (None, *_PRECISIONS):
             raise SettingError(f"precision is 'float16' or 'float32', not {precision!r}")
-        if not isinstance(keywords, bool):
+        if not isinstance(keywords, bool | None):
             raise SettingError(f"keywords must be True or False, got {type(keywords).__name__}")
-        kinds = checked_indexes(indexes)
-        self._name = TableName(schema, table, _PRECISIONS[precision], checked(hnsw), keys_of(kinds), keywords)
-        self._settings: dict[str, Any] = {"table": table, "schema": schema, "precision": precision}
-        self._settings |= {"retry_for": retry_for, "hnsw": hnsw, "indexes": kinds, "keywords": keywords}
+        kinds = None if indexes is None else checked_indexes(indexes)
+        self._settings: dict[str, Any] = {"table": table, "schema": schema, "retry_for": retry_for}
+        self._lay_out(StoreLayout(cast("Any", precision), checked(hnsw), kinds, keywords))
         self._where = where
         self._connections = None if isinstance(where, Path) else _connections(where, retry_for)
         self._stop: Callable[[], None] = lambda: None
         self._locks: dict[int, threading.Lock] = {}
         self._closed = False
+
+    def _lay_out(self, layout: StoreLayout) -> None:
+        self._layout = layout
+        self._settings |= {each.name: getattr(layout, each.name) for each in fields(layout)}
+        made, name = layout.over(_USUAL), (self._settings["schema"], self._settings["table"])
+        precision, keys = _PRECISIONS[str(made.precision)], keys_of(made.indexes or {})
+        self._name = TableName(*name, precision, made.hnsw, keys, keywords=bool(made.keywords))
 
     # -- the table
 
@@ -147,6 +155,31 @@ class PgVectorStore(Closing):
         with as_ours(connection):
             opened = self._name.open(connection, space, create=create)
         return OpenTable(self._reach(create=create), self._name, opened)
+
+    def layout(self) -> StoreLayout:
+        """Return how the table is made, or would be. Indexes that `build_indexes` would build count as well."""
+        own = self._layout.over(_USUAL)
+        try:
+            found = self._reach().run(lambda connection: layout_of(connection, self._name))
+        except StoreMissing:
+            return own
+        return replace(found, indexes={**(found.indexes or {}), **(own.indexes or {})}).over(own)
+
+    def adopt(self, layout: StoreLayout) -> None:
+        """Have a new table made with this layout, as far as pgvector can, where this store's settings say nothing.
+
+        A table that is there stays as it is. Indexes that it lacks are built by `build_indexes`.
+        """
+        self._lay_out(self._layout.over(_possible(layout)))
+
+    def follows(self) -> str | None:
+        """Return the live sync that writes to the table, or None."""
+        from harrier_pgvector.dropping import followed
+
+        with suppress(StoreMissing):
+            source = self._reach().run(lambda connection: followed(connection, self._name))
+            return None if source is None else f"a live sync of {source}"
+        return None
 
     def space(self) -> EmbeddingSpace | None:
         """Return the space of the vectors that are there, or None if there is no table yet."""
@@ -251,6 +284,15 @@ class PgVectorStore(Closing):
         named = {name: value for name, value in self._settings.items() if _SILENT.get(name) != value}
         settings = "".join(f", {name}={value!r}" for name, value in named.items())
         return f"PgVectorStore({where}{settings})"
+
+
+def _possible(layout: StoreLayout) -> StoreLayout:
+    """Return the part of a layout that pgvector can make."""
+    try:
+        checked(layout.hnsw)
+    except SettingError:
+        return replace(layout, hnsw=None)
+    return layout
 
 
 def _connections(where: str | ConnectionPool[Any] | Connections, retry_for: float) -> Connections:

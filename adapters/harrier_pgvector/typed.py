@@ -24,6 +24,7 @@ from psycopg import sql
 
 from harrier_core.filters import All, AnyOf, Between, Condition, Equal, Order
 from harrier_core.indexes import IndexKind
+from harrier_core.layout import field_name
 from harrier_pgvector.filters import Compiled, compile_condition
 from harrier_pgvector.schema import STAMP, Name, literal
 
@@ -32,6 +33,7 @@ Key = tuple[str, Family]  # of the field with this name
 Comparison = Equal | Order | Between
 
 _FAMILIES: Mapping[IndexKind, Family] = {"keyword": "text", "integer": "number", "float": "number", "bool": "bool"}
+_KINDS: Mapping[Family, IndexKind] = {"text": "keyword", "number": "float", "bool": "bool"}
 
 # An entry of a btree has at most 2,704 bytes, and a character at most four. A text of fewer bytes has fewer characters
 # in any encoding, so that comparing it with a key is comparing it with the text.
@@ -71,6 +73,11 @@ class Typed:
 def keys_of(indexes: Mapping[str, IndexKind]) -> tuple[Key, ...]:
     """Return the keys that are asked for by the kinds of fields."""
     return tuple((field, _FAMILIES[kind]) for field, kind in indexes.items())
+
+
+def kinds_of(keys: Iterable[Key]) -> dict[str, IndexKind]:
+    """Return the fields that have an index, with a kind that asks for it."""
+    return {field_name(field): _KINDS[family] for field, family in sorted(keys)}
 
 
 def keys_in(comments: Iterable[str]) -> frozenset[Key]:

@@ -1,19 +1,21 @@
 """URLs of tables: postgresql://user@host/db?table=docs on a server, pgvector:FOLDER?table=docs in a folder.
 
-Both take &schema=NAME as well, for another one than public, and &keywords=true, for a table that is made with the words
-of its chunks. `harrier_core.open_store` finds `open_url`.
+Both take &schema=NAME as well, for another one than public, and how a new table is made: &keywords=true, with the words
+of its chunks, &precision=float32, &m=32, &ef_construction=128, &indexes=year:integer,lang:keyword.
+`harrier_core.open_store` finds `open_url`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from harrier_core.errors import SettingError
-from harrier_core.opening import as_flag
+from harrier_core.layout import OPTIONS, StoreLayout
 from harrier_pgvector.connections import checked_conninfo
 from harrier_pgvector.embedded import check_index, start
 from harrier_pgvector.given import without_driver
@@ -36,7 +38,7 @@ class Target:
     database: str | Path  # a connection string for libpq, or the folder of an embedded server
     table: str | None = None  # if it names one
     schema: str = SCHEMA
-    keywords: bool = False
+    layout: StoreLayout = field(default_factory=StoreLayout)  # of a new table
 
     @classmethod
     def of(cls, url: str) -> Target:
@@ -51,10 +53,17 @@ class Target:
 
     def store(self) -> PgVectorStore:
         """Return the store of the table. It connects to nothing yet."""
-        table = TABLE if self.table is None else self.table
+        settings: dict[str, Any] = {
+            "table": TABLE if self.table is None else self.table,
+            "schema": self.schema,
+            "precision": self.layout.precision,
+            "hnsw": self.layout.hnsw,
+            "indexes": self.layout.indexes,
+            "keywords": self.layout.keywords,
+        }
         if isinstance(self.database, Path):
-            return PgVectorStore.embedded(self.database, table=table, schema=self.schema, keywords=self.keywords)
-        return PgVectorStore(self.database, table=table, schema=self.schema, keywords=self.keywords)
+            return PgVectorStore.embedded(self.database, **settings)
+        return PgVectorStore(self.database, **settings)
 
     @contextmanager
     def conninfo(self) -> Iterator[str]:
@@ -74,7 +83,7 @@ class Target:
         return shown(database, self.table, self.schema)
 
 
-def _server(url: str) -> tuple[str, str | None, str, bool]:
+def _server(url: str) -> tuple[str, str | None, str, StoreLayout]:
     """Take the options that are not libpq's out of a URL."""
     try:
         parts = urlsplit(url)
@@ -84,20 +93,20 @@ def _server(url: str) -> tuple[str, str | None, str, bool]:
         raise SettingError(f"a URL must have no part behind a #; it is written {_ESCAPED}")
     options = dict(parse_qsl(parts.query.replace("+", "%2B"), keep_blank_values=True))  # as libpq reads them
     own = dict(parse_qsl(parts.query, keep_blank_values=True))
-    for name in ("table", "schema", "keywords"):
+    for name in ("table", "schema", *OPTIONS):
         options.pop(name, None)
     address = joined(parts.scheme, parts.netloc, parts.path, query_of(options.items()))
-    words = as_flag("keywords", own.get("keywords"))
-    return checked_conninfo(address), own.get("table"), own.get("schema", SCHEMA), words
+    return checked_conninfo(address), own.get("table"), own.get("schema", SCHEMA), StoreLayout.of_options(own)
 
 
-def _folder(rest: str) -> tuple[Path, str | None, str, bool]:
+def _folder(rest: str) -> tuple[Path, str | None, str, StoreLayout]:
     folder, _, query = rest.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
     table, schema = options.pop("table", None), options.pop("schema", SCHEMA)
-    words = as_flag("keywords", options.pop("keywords", None))
-    if options or not folder:
+    layout = StoreLayout.of_options(options)
+    if options.keys() - set(OPTIONS) or not folder:
         raise SettingError(
-            "the URL of a folder must be pgvector:FOLDER?table=NAME&schema=NAME&keywords=true; it takes nothing else"
+            "the URL of a folder must be pgvector:FOLDER?table=NAME&schema=NAME; besides it takes "
+            f"{', '.join(OPTIONS)}, and nothing else"
         )
-    return Path(folder).expanduser(), table, schema, words
+    return Path(folder).expanduser(), table, schema, layout

@@ -7,13 +7,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from harrier_core.layout import StoreLayout
 from harrier_core.lexical import Terms
 from harrier_core.records import Chunk
 from harrier_core.space import EmbeddingSpace
 from harrier_qdrant.aside import Work
 from harrier_qdrant.filters import Filter
 from harrier_qdrant.points import Found
-from harrier_qdrant.schema import Shape
+from harrier_qdrant.schema import Layout, Shape
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +86,10 @@ class Backend(Protocol):
     def names(self) -> list[str]:
         """Return the names of the kit's collections in the same folder or on the same server."""
 
-    def create(self, space: EmbeddingSpace) -> None:
+    def layout(self) -> StoreLayout:
+        """Return how the collection is made. Raise StoreMissing if there is none."""
+
+    def create(self, space: EmbeddingSpace, layout: Layout) -> None:
         """Create the collection, unless somebody else was faster."""
 
     def drop(self) -> None:
@@ -120,7 +124,7 @@ class Backend(Protocol):
     def count(self, where: Filter | None) -> int:
         """Return how many points a filter finds."""
 
-    def build_indexes(self) -> None:
+    def build_indexes(self, layout: Layout) -> None:
         """Build what searches need and a load should not wait for."""
 
     def close(self) -> None:

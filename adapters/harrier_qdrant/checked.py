@@ -11,7 +11,7 @@ from harrier_core.space import EmbeddingSpace
 from harrier_qdrant.backend import Backend
 from harrier_qdrant.filters import Filter
 from harrier_qdrant.points import Found
-from harrier_qdrant.schema import Shape, missing
+from harrier_qdrant.schema import Layout, Shape, missing
 
 T = TypeVar("T")
 
@@ -19,9 +19,10 @@ T = TypeVar("T")
 class CheckedCollection:
     """A collection that is opened for the vectors of one space, and looked at with each request."""
 
-    def __init__(self, backend: Backend, vector: str, space: EmbeddingSpace) -> None:
+    def __init__(self, backend: Backend, layout: Layout, space: EmbeddingSpace) -> None:
         self._backend = backend
-        self._vector = vector
+        self._layout = layout
+        self._vector = layout.vector
         self._space = space
         self._has_words = False  # when it was last looked at
         self._seen = threading.local()  # of a thread: the collection when it last looked

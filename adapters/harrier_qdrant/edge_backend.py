@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from harrier_core.errors import SettingError, StoreMissing, StoreUnavailable
 from harrier_core.extras import require
+from harrier_core.layout import StoreLayout
 from harrier_core.lexical import Terms, document_terms
 from harrier_core.records import Chunk
 from harrier_core.shared import Held
@@ -21,7 +22,7 @@ from harrier_qdrant.edge_process import EdgeProcess, Pin, processes
 from harrier_qdrant.filters import Filter
 from harrier_qdrant.folder import BESIDE, WORDS_FILE, collections, size_of
 from harrier_qdrant.points import Found, batches, payload_of, redescribed
-from harrier_qdrant.schema import WORDS, WORDS_VERSION, Layout, Shape
+from harrier_qdrant.schema import WORDS, WORDS_VERSION, Layout, Shape, kinds_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,9 +86,15 @@ class EdgeBackend:
             raise StoreMissing(f"there is no collection in {place}; ingest something into it first")
         return names
 
-    def create(self, space: EmbeddingSpace) -> None:
+    def layout(self) -> StoreLayout:
+        """Return how the collection is made. Raise StoreMissing if there is none."""
+        precision, hnsw = self._process.made(self._layout.vector)
+        kinds, shape = kinds_in(self._ask("payload_schema")), self.shape()
+        return StoreLayout(precision, hnsw, kinds, shape is not None and shape.has_words)
+
+    def create(self, space: EmbeddingSpace, layout: Layout) -> None:
         """Create the collection, unless another process was faster."""
-        self._process.create(space, self._layout)
+        self._process.create(space, layout)
 
     def drop(self) -> None:
         """Remove the collection, which is one of the kit's; where there is none, do nothing."""
@@ -147,7 +154,7 @@ class EdgeBackend:
         number: int = self._ask("count", where)
         return number
 
-    def build_indexes(self) -> None:
+    def build_indexes(self, layout: Layout) -> None:  # noqa: ARG002  # those of fields were made with the collection
         """Build an index where there is much to search."""
         self._ask("build_indexes")
 

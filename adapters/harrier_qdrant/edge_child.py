@@ -236,6 +236,11 @@ class Shard:
         """How many points a filter finds."""
         return self._opened.count(edge.CountRequest(exact=True, filter=None if where is None else _filter(where)))
 
+    def payload_schema(self) -> dict[str, str]:
+        """The paths that have an index, and the kind of each."""
+        found = self._opened.info().payload_schema.items()
+        return {path: str(each.data_type).rpartition(".")[2].lower() for path, each in found}
+
     def build_indexes(self) -> None:
         """Build an index where it is worth its time."""
         info = self._opened.info()

@@ -17,6 +17,8 @@ from typing import Any
 from weakref import WeakSet
 
 from harrier_core.errors import StoreError, StoreMissing, StoreUnavailable, StoreUnsuitable, StoreWarning
+from harrier_core.indexes import Hnsw
+from harrier_core.layout import Precision
 from harrier_core.lexical import VERSION
 from harrier_core.shared import Shared
 from harrier_core.space import EmbeddingSpace
@@ -87,10 +89,23 @@ class EdgeProcess:
         with self._damage(SPACE_FILE):
             layout = json.loads(text).get(LAYOUT)
         with self._damage(f"{ENGINE}/{CONFIG}"):
-            config = json.loads((self.folder / ENGINE / CONFIG).read_text(encoding="utf-8"))
+            config = self._config()
             vectors = {name: (each["size"], each["distance"]) for name, each in config["vectors"].items()}
             sparse = config.get("sparse_vectors", {}).get(WORDS, {}).get("modifier") == "idf"
         return Shape(vectors, text, layout, sparse=sparse, words=self._words())
+
+    def made(self, vector: str) -> tuple[Precision, Hnsw | None]:
+        """Return the precision of a vector, and how its index is made where that was said."""
+        if self._space() is None:
+            raise missing(str(self.folder))
+        with self._damage(f"{ENGINE}/{CONFIG}"):
+            own = self._config()["vectors"].get(vector, {})
+            said = own.get("hnsw_config")
+            hnsw = None if said is None else Hnsw(said["m"] or None, said["ef_construct"] or None)
+        return "float16" if own.get("datatype") == "float16" else "float32", hnsw
+
+    def _config(self) -> Any:  # noqa: ANN401
+        return json.loads((self.folder / ENGINE / CONFIG).read_text(encoding="utf-8"))
 
     @contextmanager
     def _damage(self, file: str) -> Iterator[None]:
@@ -130,7 +145,7 @@ class EdgeProcess:
             "vector": layout.vector,
             "sparse": WORDS if layout.keywords else None,
             "dimensions": space.dimensions,
-            "precision": layout.precision,
+            "precision": layout.precision or "float32",
             "indexes": dict(layout.payload_indexes()),
             "hnsw": (layout.hnsw.m, layout.hnsw.ef_construction) if layout.hnsw else None,
         }

@@ -153,7 +153,7 @@ class OpenCollection(WordedCollection):
     def build_indexes(self) -> None:
         """Build what searches need and a load should not wait for; a server does most of it by itself."""
         self._check_now()
-        self._checked(self._backend.build_indexes)
+        self._checked(lambda: self._backend.build_indexes(self._layout))
 
     # -- reading
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, cast, get_args
 
 from harrier_core.errors import SettingError, SpaceError, StoreMissing, StoreUnsuitable, WrongSpace
 from harrier_core.indexes import Hnsw, IndexKind, checked_hnsw, checked_indexes
+from harrier_core.layout import Precision, StoreLayout, field_name
 from harrier_core.lexical import VERSION
 from harrier_core.space import EmbeddingSpace
 from harrier_qdrant.points import METADATA, RECORD
@@ -22,7 +23,8 @@ WORDS_VERSION = "harrier_words"
 # How points are written. A release that writes them otherwise has another number.
 LAYOUT_VERSION = 1
 
-Precision = Literal["float16", "float32"]
+_LEAST_EF = 4  # of an index that Qdrant makes
+
 Quantization = Literal["int8", "binary"]
 
 
@@ -37,34 +39,68 @@ class Layout:
     hnsw: of the index of the vectors; Qdrant takes an ef_construction of at least 4. indexes: of fields in metadata,
     for conditions on them. An "integer" index holds whole numbers of 64 bits, and a condition finds no others in its
     field; a "float" index holds all numbers. keywords: whether points get a second, sparse vector, of their words.
+    None is Qdrant's own choice: float32, no indexes, no words.
     """
 
     vector: str = VECTOR
-    precision: Precision = "float32"
+    precision: Precision | None = None
     quantization: Quantization | None = None
     on_disk: bool = False
     hnsw: Hnsw | None = None
-    indexes: Mapping[str, IndexKind] = field(default_factory=dict)
+    indexes: Mapping[str, IndexKind] | None = None
     shards: int | None = None
     replicas: int | None = None
     write_consistency: int | None = None
-    keywords: bool = False
+    keywords: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.precision not in ("float16", "float32"):
+        if self.precision not in (None, "float16", "float32"):
             raise SettingError(f"precision is 'float16' or 'float32', not {self.precision!r}")
         if self.quantization not in (None, "int8", "binary"):
             raise SettingError(f"quantization is None, 'int8' or 'binary', not {self.quantization!r}")
-        if type(self.keywords) is not bool:
+        if not isinstance(self.keywords, bool | None):
             raise SettingError(f"keywords must be True or False, got {self.keywords!r}")
-        checked_hnsw(self.hnsw, ef_construction=(4, None))
+        checked_hnsw(self.hnsw, ef_construction=(_LEAST_EF, None))
         for name in checked_indexes(self.indexes):
             if '"' in name:
                 raise SettingError(f"field {name!r} cannot be indexed: a path in Qdrant has no quotation marks")
 
     def payload_indexes(self) -> dict[str, str]:
         """Return paths and kinds of the fields that an ingest looks up by, and of those that users filter by."""
-        return {RECORD: "keyword", **{_path(name): kind for name, kind in self.indexes.items()}}
+        return {RECORD: "keyword", **{_path(name): kind for name, kind in (self.indexes or {}).items()}}
+
+    @property
+    def shared(self) -> StoreLayout:
+        """What of it other stores have as well."""
+        precision, indexes = self.precision or "float32", self.indexes or {}
+        return StoreLayout(precision, self.hnsw, indexes, bool(self.keywords))
+
+    def over(self, other: StoreLayout) -> Layout:
+        """Return this layout, and where it says nothing, what the other one says, as far as Qdrant can make that."""
+        merged = StoreLayout(self.precision, self.hnsw, self.indexes, self.keywords).over(_possible(other))
+        shared = {each.name: getattr(merged, each.name) for each in fields(merged)}
+        return replace(self, **shared)
+
+
+def _possible(layout: StoreLayout) -> StoreLayout:
+    """Return the part of a layout that Qdrant can make."""
+    hnsw, indexes = layout.hnsw, layout.indexes
+    if hnsw is not None and (hnsw.ef_construction or _LEAST_EF) < _LEAST_EF:
+        hnsw = None
+    if indexes is not None:
+        indexes = {name: kind for name, kind in indexes.items() if '"' not in name}
+    return replace(layout, hnsw=hnsw, indexes=indexes)
+
+
+def kinds_in(payload_schema: Mapping[str, str]) -> dict[str, IndexKind]:
+    """Return the fields of metadata that have an index, by the paths and kinds of all indexes of a collection."""
+    found = {}
+    for path, kind in payload_schema.items():
+        head, dot, name = path.partition(".")
+        quoted = re.fullmatch(r'"([^"]*)"', name)
+        if dot and head == METADATA and kind in get_args(IndexKind) and (quoted or "." not in name):
+            found[field_name(quoted[1] if quoted else name)] = cast("IndexKind", kind)
+    return found
 
 
 def _path(name: str) -> str:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qdrant_client import QdrantClient, models
 
-from harrier_core.errors import StoreUnsuitable
+from harrier_core.errors import StoreError, StoreMissing, StoreUnsuitable
 from harrier_core.indexes import Hnsw
+from harrier_core.layout import StoreLayout
 from harrier_core.lexical import VERSION, Terms
 from harrier_core.records import Chunk
 from harrier_core.space import EmbeddingSpace
@@ -20,7 +21,17 @@ from harrier_qdrant.backend import Query
 from harrier_qdrant.connection import Connection
 from harrier_qdrant.filters import Filter
 from harrier_qdrant.points import Found, batches, redescribed
-from harrier_qdrant.schema import LAYOUT, LAYOUT_VERSION, SPACE, WORDS, WORDS_VERSION, Layout, Shape
+from harrier_qdrant.schema import (
+    LAYOUT,
+    LAYOUT_VERSION,
+    SPACE,
+    WORDS,
+    WORDS_VERSION,
+    Layout,
+    Shape,
+    kinds_in,
+    missing,
+)
 from harrier_qdrant.server_words import ServerWords
 from harrier_qdrant.uploads import JSON_BYTES, Uploads, check_done, sparse_vector
 from harrier_qdrant.wire import Refused
@@ -65,10 +76,16 @@ class ServerBackend:
         try:
             info = self._connection.ask(lambda client: client.get_collection(self._collection))
         except Refused as refused:
-            if refused.trouble.status == 404 or "doesn't exist" in refused.trouble.said:
+            if isinstance(error := self._missing(refused), StoreMissing):
                 return None
-            raise refused.trouble.error(self._connection.where) from None
+            raise error from None
         return _shape(info)
+
+    def _missing(self, refused: Refused) -> StoreError:
+        """Return StoreMissing if there is no collection, and what went wrong otherwise."""
+        if refused.trouble.status == 404 or "doesn't exist" in refused.trouble.said:
+            return missing(str(self))
+        return refused.trouble.error(self._connection.where)
 
     def look(self) -> Work[Shape | None]:
         """Begin to find out what `shape` returns, on another thread; in local mode, when it is asked for."""
@@ -86,9 +103,17 @@ class ServerBackend:
         }
         return [name for name, info in found.items() if _shape(info).space is not None]
 
-    def create(self, space: EmbeddingSpace) -> None:
+    def layout(self) -> StoreLayout:
+        """Return how the collection is made. Raise StoreMissing if there is none."""
+        try:
+            info = self._connection.ask(lambda client: client.get_collection(self._collection))
+        except Refused as refused:
+            raise self._missing(refused) from None
+        return _layout(info, self._layout.vector)
+
+    def create(self, space: EmbeddingSpace, layout: Layout) -> None:
         """Create the collection with its indexes, which a load into it then maintains."""
-        settings = self._settings(space)
+        settings = _settings(space, layout)
         try:
             self._connection.ask(lambda client: client.create_collection(self._collection, **settings))
         except Refused as refused:
@@ -102,7 +127,7 @@ class ServerBackend:
                 f"Qdrant at {self._connection.where} keeps no metadata of a collection, so it is older than 1.16; "
                 "update it"
             )
-        self.build_indexes()
+        self.build_indexes(layout)
 
     def drop(self) -> None:
         """Remove the collection, which is one of the kit's; where there is none, do nothing."""
@@ -111,30 +136,6 @@ class ServerBackend:
             raise StoreUnsuitable(
                 f"collection {self} was not removed: an alias has that name; give the name of the collection itself"
             )
-
-    def _settings(self, space: EmbeddingSpace) -> dict[str, Any]:
-        layout = self._layout
-        vectors = models.VectorParams(
-            size=space.dimensions,
-            distance=models.Distance.COSINE,
-            on_disk=layout.on_disk or None,
-            datatype=models.Datatype.FLOAT16 if layout.precision == "float16" else None,
-            quantization_config=_QUANTIZATIONS[layout.quantization] if layout.quantization else None,
-            hnsw_config=_hnsw(layout.hnsw),
-        )
-        metadata = {SPACE: space.to_json(), LAYOUT: LAYOUT_VERSION}
-        sparse = models.SparseVectorParams(
-            modifier=models.Modifier.IDF,
-            index=models.SparseIndexParams(on_disk=True) if layout.on_disk else None,
-        )
-        return {
-            "vectors_config": {layout.vector: vectors},
-            "sparse_vectors_config": {WORDS: sparse} if layout.keywords else None,
-            "metadata": {**metadata, WORDS_VERSION: VERSION} if layout.keywords else metadata,
-            "shard_number": layout.shards,
-            "replication_factor": layout.replicas,
-            "write_consistency_factor": layout.write_consistency,
-        }
 
     # -- writing
 
@@ -168,12 +169,12 @@ class ServerBackend:
         selector = models.FilterSelector(filter=models.Filter.model_validate(where))
         self._connection.run(lambda client: check_done(client.delete(self._collection, selector, wait=True)))
 
-    def build_indexes(self) -> None:
+    def build_indexes(self, layout: Layout) -> None:
         """Create the payload indexes that are missing, as after a crash; the server itself builds all of them."""
         if self._connection.local:  # which has no indexes, and warns about them
             return
         there = self._connection.run(lambda client: client.get_collection(self._collection)).payload_schema
-        for path, kind in self._layout.payload_indexes().items():
+        for path, kind in layout.payload_indexes().items():
             if path not in there:
                 schema = models.PayloadSchemaType(kind)
                 own = {**self._named, "field_name": path, "field_schema": schema, "wait": True}
@@ -238,6 +239,30 @@ class ServerBackend:
         self._connection.close()
 
 
+def _settings(space: EmbeddingSpace, layout: Layout) -> dict[str, Any]:
+    vectors = models.VectorParams(
+        size=space.dimensions,
+        distance=models.Distance.COSINE,
+        on_disk=layout.on_disk or None,
+        datatype=models.Datatype.FLOAT16 if layout.precision == "float16" else None,
+        quantization_config=_QUANTIZATIONS[layout.quantization] if layout.quantization else None,
+        hnsw_config=_hnsw(layout.hnsw),
+    )
+    metadata = {SPACE: space.to_json(), LAYOUT: LAYOUT_VERSION}
+    sparse = models.SparseVectorParams(
+        modifier=models.Modifier.IDF,
+        index=models.SparseIndexParams(on_disk=True) if layout.on_disk else None,
+    )
+    return {
+        "vectors_config": {layout.vector: vectors},
+        "sparse_vectors_config": {WORDS: sparse} if layout.keywords else None,
+        "metadata": {**metadata, WORDS_VERSION: VERSION} if layout.keywords else metadata,
+        "shard_number": layout.shards,
+        "replication_factor": layout.replicas,
+        "write_consistency_factor": layout.write_consistency,
+    }
+
+
 _RESCORED = models.QuantizationSearchParams(rescore=True, oversampling=_OVERSAMPLING)
 
 _EXACT = models.SearchParams(exact=True, quantization=models.QuantizationSearchParams(ignore=True))
@@ -275,6 +300,16 @@ def _shape(info: models.CollectionInfo) -> Shape:
         sparse=WORDS in sparse and sparse[WORDS].modifier == models.Modifier.IDF,
         words=metadata.get(WORDS_VERSION),
     )
+
+
+def _layout(info: models.CollectionInfo, vector: str) -> StoreLayout:
+    vectors = info.config.params.vectors
+    own = vectors.get(vector) if isinstance(vectors, Mapping) else None
+    said = own and own.hnsw_config
+    half = own is not None and own.datatype == models.Datatype.FLOAT16
+    hnsw = Hnsw(said.m or None, said.ef_construct or None) if said else None
+    kinds = kinds_in({path: each.data_type.value for path, each in info.payload_schema.items()})
+    return StoreLayout("float16" if half else "float32", hnsw, kinds, _shape(info).has_words)
 
 
 def _batches(queries: Sequence[Query]) -> Iterator[tuple[int, int]]:

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from harrier_core.closing import Closing
 from harrier_core.errors import SettingError, StoreError, StoreMissing, StoreUnavailable, StoreUnsuitable
 from harrier_core.indexes import Hnsw, IndexKind
+from harrier_core.layout import Precision, StoreLayout
 from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Facts, VectorStore
 from harrier_qdrant.backend import Backend
@@ -19,7 +20,7 @@ from harrier_qdrant.filters import CHUNKS, both, of_numbers
 from harrier_qdrant.folder import resolved
 from harrier_qdrant.given import COLLECTION, DEFAULTS, KEYWORDS, MEMORY, Aliases, Names, with_port
 from harrier_qdrant.opened import OpenCollection
-from harrier_qdrant.schema import VECTOR, Damaged, Layout, Precision, Quantization, missing
+from harrier_qdrant.schema import VECTOR, Damaged, Layout, Quantization, missing
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -44,7 +45,7 @@ class QdrantStore(Closing):
         retry_for: float = 60.0,
         timeout: float = 30.0,
         vector: str = VECTOR,
-        precision: Precision = "float32",
+        precision: Precision | None = None,
         quantization: Quantization | None = None,
         on_disk: bool = False,
         hnsw: Hnsw | None = None,
@@ -52,7 +53,7 @@ class QdrantStore(Closing):
         shards: int | None = None,
         replicas: int | None = None,
         write_consistency: int | None = None,
-        keywords: bool = False,
+        keywords: bool | None = None,
         **others: Unpack[Aliases],
     ) -> None:
         """Take a collection on the server at a URL, or of a client, which stays its owner's.
@@ -79,7 +80,7 @@ class QdrantStore(Closing):
             quantization=quantization,
             on_disk=on_disk,
             hnsw=hnsw,
-            indexes=dict(indexes or {}),
+            indexes=None if indexes is None else dict(indexes),
             shards=shards,
             replicas=replicas,
             write_consistency=write_consistency,
@@ -98,10 +99,10 @@ class QdrantStore(Closing):
         collection: str = COLLECTION,
         *,
         vector: str = VECTOR,
-        precision: Precision = "float32",
+        precision: Precision | None = None,
         hnsw: Hnsw | None = None,
         indexes: Mapping[str, IndexKind] | None = None,
-        keywords: bool = False,
+        keywords: bool | None = None,
         **others: Unpack[Names],
     ) -> Self:
         """Take a collection in a folder, by Qdrant Edge: the engine itself, for one process at a time.
@@ -110,7 +111,8 @@ class QdrantStore(Closing):
         """
         [collection] = KEYWORDS.settled(others, {"collection": collection}, DEFAULTS).values()
         _check_name(collection)
-        layout = Layout(vector=vector, precision=precision, hnsw=hnsw, indexes=dict(indexes or {}), keywords=keywords)
+        own = None if indexes is None else dict(indexes)
+        layout = Layout(vector=vector, precision=precision, hnsw=hnsw, indexes=own, keywords=keywords)
         place = resolved(folder)
         store = cls.__new__(cls)
         store._use(EdgeBackend(place / collection, layout), layout)
@@ -134,15 +136,29 @@ class QdrantStore(Closing):
 
         Raise StoreMissing if there is none, and WrongSpace if it holds vectors of another space.
         """
-        opened = OpenCollection(self._backend, self._layout.vector, space)
+        opened = OpenCollection(self._backend, self._layout, space)
         shape = self._backend.shape()
         if shape is None and create:
-            self._backend.create(space)
+            self._backend.create(space, self._layout)
             shape = self._backend.shape()
             if shape is None:
                 raise StoreUnsuitable(f"collection {self._backend} was removed by somebody else; try again")
         opened.check(shape)
         return opened
+
+    def layout(self) -> StoreLayout:
+        """Return how the collection is made, or would be."""
+        try:
+            return self._backend.layout()
+        except StoreMissing:
+            return self._layout.shared
+
+    def adopt(self, layout: StoreLayout) -> None:
+        """Have a new collection made with this layout, as far as Qdrant can, where this store's settings say nothing.
+
+        A collection that is there stays as it is. A server's gets indexes of fields that it lacks by `build_indexes`.
+        """
+        self._layout = self._layout.over(layout)
 
     def space(self) -> EmbeddingSpace | None:
         """Return the space of the vectors that are there, or None if there is no collection yet."""

@@ -1,15 +1,18 @@
 """URLs of collections: qdrant://host:6334/docs on a server, qdrant:FOLDER?collection=docs in a folder.
 
-Both take keywords=true as well, for a collection that is made with the words of its chunks.
+Both take how a new collection is made as well: keywords=true, with the words of its chunks, precision=float16, m=32,
+ef_construction=128, indexes=year:integer,lang:keyword.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import fields
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from harrier_core.errors import SettingError
-from harrier_core.opening import as_flag
+from harrier_core.layout import OPTIONS, StoreLayout
 from harrier_qdrant.given import COLLECTION
 from harrier_qdrant.store import QdrantStore
 
@@ -36,8 +39,9 @@ def _server(url: str) -> QdrantStore:
     except ValueError:  # it may quote a password
         raise SettingError(_SERVER) from None
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    tls, keywords = options.pop("tls", "false"), _keywords(options)
-    if options or tls not in ("true", "false") or "@" in parts.netloc or parts.fragment or not parts.hostname:
+    tls, layout = options.pop("tls", "false"), StoreLayout.of_options(options)
+    unknown = options.keys() - set(OPTIONS) or tls not in ("true", "false")
+    if unknown or "@" in parts.netloc or parts.fragment or not parts.hostname:
         raise SettingError(_SERVER)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     scheme = "https" if tls == "true" else "http"
@@ -45,19 +49,20 @@ def _server(url: str) -> QdrantStore:
         f"{scheme}://{host}:{_PORT if port == _GRPC_PORT else port}",
         collection=unquote(parts.path.strip("/")) or COLLECTION,
         api_key=os.environ.get("QDRANT_API_KEY"),
-        keywords=keywords,
+        **_settings(layout),
     )
 
 
 def _folder(rest: str) -> QdrantStore:
     folder, _, query = rest.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
-    collection, keywords = options.pop("collection", COLLECTION), _keywords(options)
-    if options or not folder:
-        raise SettingError("a Qdrant folder is qdrant:FOLDER?collection=NAME&keywords=true; it takes nothing else")
-    return QdrantStore.embedded(folder, collection=collection, keywords=keywords)
+    collection, layout = options.pop("collection", COLLECTION), StoreLayout.of_options(options)
+    if options.keys() - set(OPTIONS) or not folder:
+        raise SettingError(
+            f"a Qdrant folder is qdrant:FOLDER?collection=NAME; besides it takes {', '.join(OPTIONS)}, and nothing else"
+        )
+    return QdrantStore.embedded(folder, collection=collection, **_settings(layout))
 
 
-def _keywords(options: dict[str, str]) -> bool:
-    """Take whether chunks are to have their words out of a URL's options."""
-    return as_flag("keywords", options.pop("keywords", None))
+def _settings(layout: StoreLayout) -> dict[str, Any]:
+    return {each.name: getattr(layout, each.name) for each in fields(layout)}

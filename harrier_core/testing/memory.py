@@ -12,6 +12,7 @@ import numpy as np
 
 from harrier_core.errors import SettingError, StoreMissing, StoreUnsuitable, WrongSpace
 from harrier_core.filters import Condition, meets
+from harrier_core.layout import StoreLayout
 from harrier_core.lexical import Terms, document_terms
 from harrier_core.query import Search, WordSearch
 from harrier_core.records import Chunk, Match
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 class MemoryStore:
     """A VectorStore without a database. There is nothing between it and what is stored: it opens itself."""
 
-    def __init__(self, *, keywords: bool = False) -> None:
+    def __init__(self, *, keywords: bool | None = None) -> None:
         """Take the settings of a new one. keywords: keep the words of chunks, to find them by."""
         self._keywords = keywords
         self._words: dict[bytes, Terms] = {}  # of texts, by their hashes
@@ -46,6 +47,15 @@ class MemoryStore:
                 raise WrongSpace(f"this store is of another space: {self._space.explain(space)}; use another store")
         return self
 
+    def layout(self) -> StoreLayout:
+        """Return what there is to be said of it."""
+        return StoreLayout("float32", keywords=bool(self._keywords))
+
+    def adopt(self, layout: StoreLayout) -> None:
+        """If it is new and was not told whether to keep words, the layout says so."""
+        if self._space is None and self._keywords is None:
+            self._keywords = layout.keywords
+
     def space(self) -> EmbeddingSpace | None:
         """Return the space that it was created for."""
         return self._space
@@ -54,7 +64,7 @@ class MemoryStore:
         """Return its space and size."""
         if self._space is None:
             raise _missing()
-        return Facts(self._space, self.count(), records=len(list(self.record_ids())), keywords=self._keywords)
+        return Facts(self._space, self.count(), records=len(list(self.record_ids())), keywords=bool(self._keywords))
 
     def drop(self) -> None:
         """Forget everything, the space as well."""
@@ -67,6 +77,9 @@ class MemoryStore:
 
     def __repr__(self) -> str:
         return "MemoryStore()"
+
+    def __str__(self) -> str:
+        return object.__repr__(self)  # two of them are two places
 
     def __reduce__(self) -> NoReturn:
         raise SettingError("a MemoryStore cannot be pickled: what is stored is in this process; use another store")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harrier_cli import describing, failures, ingesting, removing, searching, serving, syncing, volume, wording
+from harrier_cli import copying, describing, failures, ingesting, removing, searching, serving, syncing, volume, wording
 from harrier_cli.command import Command, Guarded, examples
 from harrier_cli.encoders import Choice, check_task
 from harrier_cli.ending import terminable
@@ -177,6 +177,11 @@ _EXAMPLES = {
         "harrier keywords 'pgvector:index?table=notes'",
         "harrier keywords postgresql://me@host/db?table=docs",
     ),
+    "copy": (
+        "harrier copy 'pgvector:index?table=docs' postgresql://me@host/db?table=docs",
+        "harrier copy qdrant:index 'pgvector:index?table=docs&precision=float16' --plan",
+        "harrier copy qdrant:index docs.parquet; harrier copy docs.parquet qdrant://host:6334/docs",
+    ),
     "delete": (
         "harrier delete notes/old.md SKU-7",
         'harrier delete --where \'{"harrier_source": "notes"}\'',
@@ -198,7 +203,15 @@ _EXAMPLES = {
 def _add() -> None:
     panels = {
         _DAILY: (ingesting.ingest, searching.search),
-        _ADMIN: (describing.info, describing.ls, describing.verify, wording.keywords, removing.delete, removing.drop),
+        _ADMIN: (
+            describing.info,
+            describing.ls,
+            describing.verify,
+            wording.keywords,
+            copying.copy,
+            removing.delete,
+            removing.drop,
+        ),
         _MORE: (serving.serve, describing.models, prompt, embed, demo),
     }
     for panel, commands in panels.items():

@@ -65,7 +65,7 @@ def _told(named: str, facts: Facts) -> list[tuple[str, str]]:
         "model": f"{space}{dimensions}" if space else None,
         "indexed": None if facts.indexed is None else "yes" if facts.indexed else "no, a search compares all chunks",
         "keywords": None if facts.keywords is None else "yes" if facts.keywords else "no, 'harrier keywords' adds them",
-        "size": _size(facts.bytes),
+        "size": size_of(facts.bytes),
         "health": facts.health,
     }
     return [(name, value) for name, value in found.items() if value is not None]
@@ -75,7 +75,7 @@ def _number(number: int | None) -> str | None:
     return None if number is None else f"{number:,}"
 
 
-def _size(number: int | None) -> str | None:
+def size_of(number: int | None) -> str | None:
     """Return a number of bytes with three digits or so."""
     if number is None:
         return None
@@ -110,7 +110,7 @@ def ls(*, place: Place = None, as_json: AsJson = False) -> None:
 
 
 def _row(named: str, facts: Facts) -> list[str]:
-    numbers = [_number(facts.records), _number(facts.chunks), _size(facts.bytes)]
+    numbers = [_number(facts.records), _number(facts.chunks), size_of(facts.bytes)]
     model = str(facts.space) if facts.space else facts.health
     return [shown(named), *(each or "-" for each in numbers), shown(model)]
 

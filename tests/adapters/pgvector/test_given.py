@@ -151,7 +151,7 @@ def test_all_settings_travel() -> None:
         "where": URL,
         "table": "t",
         "schema": "public",
-        "precision": "float16",
+        "precision": None,
         "retry_for": 60.0,
         "hnsw": Hnsw(8, 64),
         "indexes": {"y": "integer"},

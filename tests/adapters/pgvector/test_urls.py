@@ -13,7 +13,8 @@ from harrier_pgvector.naming import without_password
 from harrier_pgvector.urls import Target
 from psycopg.conninfo import conninfo_to_dict
 
-from harrier_core import Encoder, Index, Record, SettingError, StoreMissing, open_store
+from harrier_core import Encoder, Hnsw, Index, Record, SettingError, StoreMissing, open_store
+from harrier_core.layout import StoreLayout
 
 
 def test_a_server() -> None:
@@ -35,12 +36,31 @@ def test_libpq_takes_a_plus_for_itself() -> None:
 def test_words_of_chunks() -> None:
     """They are an option of the URL, as of no other's: libpq gets none of it."""
     url = "postgresql://host/db?keywords=true&table=t"
-    assert Target.of(url) == Target("postgresql://host/db", "t", keywords=True)
-    assert Target.of("pgvector:d?table=t&keywords=true") == Target(Path("d"), "t", keywords=True)
-    assert not Target.of("pgvector:d?keywords=false").keywords
+    worded = StoreLayout(keywords=True)
+    assert Target.of(url) == Target("postgresql://host/db", "t", layout=worded)
+    assert Target.of("pgvector:d?table=t&keywords=true") == Target(Path("d"), "t", layout=worded)
+    assert [Target.of(f"pgvector:d{each}").layout.keywords for each in ("", "?keywords=false")] == [None, False]
     for wrong in ("pgvector:d?keywords=yes", "postgresql://host/db?keywords="):
         with pytest.raises(SettingError, match="keywords in a URL must be true or false"):
             Target.of(wrong)
+
+
+def test_how_a_new_table_is_made() -> None:
+    """The options are no other library's, and a folder's URL has the same."""
+    options = "precision=float32&m=32&ef_construction=128&indexes=year:integer,a%20b:keyword"
+    made = StoreLayout("float32", Hnsw(32, 128), {"year": "integer", "a b": "keyword"})
+    for url in (f"postgresql://host/db?sslmode=require&{options}", f"pgvector:d?{options}"):
+        target = Target.of(url)
+        assert target.layout == made
+        assert str(target.database) in ("postgresql://host/db?sslmode=require", "d")
+        assert "precision='float32', " in repr(target.store())
+    assert Target.of("pgvector:d?indexes=").layout.indexes == {}  # none, whatever a copied index has
+    for wrong in ("indexes=year", "indexes=year:integer,", "m=none", "m=0", "m=-1"):
+        with pytest.raises(SettingError, match="must be"):
+            Target.of(f"pgvector:d?{wrong}")
+    for wrong in ("precision=int8", "m=1000", "indexes=year:date"):
+        with pytest.raises(SettingError, match="'float16' or 'float32'|m of|one of keyword"):
+            Target.of(f"pgvector:d?{wrong}").store()
 
 
 def test_a_folder() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harrier_qdrant import OpenCollection, QdrantStore, edge_backend, server_backend
+from harrier_qdrant import Layout, OpenCollection, QdrantStore, edge_backend, server_backend
 from ingesting import Hashing
 from qdrant_client import QdrantClient
 from qdrant_stub import Stub
@@ -124,8 +124,8 @@ class Midst:
         self._monkeypatch = monkeypatch
         self._encoder = Hashing()
         self.backend = self._new_store()._backend
-        self.opened = OpenCollection(self.backend, "text-dense", self._encoder.space)
-        self.backend.create(self._encoder.space)
+        self.opened = OpenCollection(self.backend, Layout(), self._encoder.space)
+        self.backend.create(self._encoder.space, Layout())
         self.other: OpenCollection
 
     def vectors(self, number: int) -> Any:

@@ -1,0 +1,216 @@
+"""`copy` and `plan`: what is asked for, and what is refused before anything is written."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+from harrier_core.errors import SettingError, StoreUnsuitable
+from harrier_core.layout import Precision
+from harrier_core.migration.carrying import Carrying, Progress, Told
+from harrier_core.migration.comparing import not_among
+from harrier_core.migration.dumping import dump
+from harrier_core.migration.dumps import Dump
+from harrier_core.migration.files import check_place, file_of, is_file
+from harrier_core.migration.planning import planned
+from harrier_core.migration.report import CopyReport
+from harrier_core.migration.sources import Source, StoreSource
+from harrier_core.parts import store_of
+from harrier_core.plurals import counted
+from harrier_core.records import id_hash
+from harrier_core.store import Followed, LaidOut, OpenStore, VectorStore
+
+Place = VectorStore | str | Path
+Extra = Literal["refuse", "remove", "keep"]
+
+_SIZES = {"float16": 2, "float32": 4}  # bytes of a number
+
+
+def copy(
+    source: Place,
+    target: Place,
+    *,
+    extra: Extra = "refuse",
+    build_indexes: bool = True,
+    on_progress: Progress | None = None,
+) -> CopyReport:
+    """Make the target hold what the source holds: texts, metadata, vectors and hashes. No model is needed.
+
+    source, target: a store, its URL as `open_store` takes it, or a Parquet file, FILE.parquet. What the target has
+    already is not written again, so a copy that was interrupted is repeated, and goes on from there; a file is written
+    anew, and takes its place when it is whole. An ingest of the same records into the target encodes nothing.
+
+    A new target is made like the source (precision, HNSW, indexes of fields, words), as far as both have these, except
+    for what the target's own settings or URL say. At the end all hashes are compared, and a sample in full.
+
+    extra: what becomes of records that the target has and the source does not. By default they are an error, before
+    anything is written. build_indexes: at the end, build what searches need. on_progress: called with the report so
+    far.
+    """
+    _check(extra)
+    told = Told(on_progress)
+    with _opened_source(source, target) as (opened, name):
+        told.report.total = opened.count()
+        if is_file(target):
+            dump(opened, *_file(target), told)
+        else:
+            with _store(target) as store:
+                _into(opened, name, store, told, extra=extra, build_indexes=build_indexes)
+    told.tell()
+    return told.report
+
+
+def plan(source: Place, target: Place, *, extra: Extra = "refuse") -> CopyReport:
+    """Return the report that `copy` would give for these places. It writes nothing.
+
+    `bytes` is an estimate, by a sample of the texts.
+    """
+    _check(extra)
+    told = Told(None)
+    with _opened_source(source, target) as (opened, name):
+        told.report.total = opened.count()
+        if is_file(target):
+            file, precision = _file(target)
+            check_place(file, opened.space)
+            planned(opened, None, told.report, _SIZES[precision or opened.layout.precision or "float32"])
+        else:
+            with _store(target) as store:
+                _plan_into(opened, name, store, told.report, extra)
+    told.tell()
+    return told.report
+
+
+# -- into a store
+
+
+def _into(source: Source, name: str, store: VectorStore, told: Told, *, extra: Extra, build_indexes: bool) -> None:
+    _refuse_followed(store)
+    if isinstance(store, LaidOut):
+        store.adopt(source.layout)
+    target = store.open(source.space, create=True)
+    empty = not target.count()
+    if extra == "refuse" and not empty:
+        _refuse_extras(source, name, store, target)
+    report = told.report
+    report.lost = _lost(source, store)
+    carrying = Carrying(source, target, told, _itemsize(store))
+    carrying.run(empty=empty)
+    report.stage = "checking"
+    if extra != "keep" and (report.rejected or target.count() != report.chunks):
+        _settle_extras(name, carrying, report, extra)
+    carrying.compare()
+    if build_indexes:
+        report.stage = "indexing"
+        told.tell()
+        target.build_indexes()
+
+
+def _settle_extras(name: str, carrying: Carrying, report: CopyReport, extra: Extra) -> None:
+    if extra == "remove":
+        _refuse_nothing(report, name)
+        carrying.remove(carrying.extras())
+    else:
+        problem = "is in the target, and in the source no more, if it was; copy again"
+        report.problems += [(record_id, problem) for record_id in carrying.extras()]
+
+
+def _plan_into(source: Source, name: str, store: VectorStore, report: CopyReport, extra: Extra) -> None:
+    _refuse_followed(store)
+    if isinstance(store, LaidOut):
+        store.adopt(source.layout)
+    target = None if store.space() is None else store.open(source.space)
+    if extra == "refuse" and target is not None:
+        _refuse_extras(source, name, store, target)
+    report.lost = _lost(source, store)
+    seen = planned(source, target, report, _itemsize(store))
+    if extra == "remove" and target is not None:
+        ids = list(not_among(seen, target.record_ids()))
+        if ids:
+            _refuse_nothing(report, name)
+        known = (target.known(ids[begin : begin + 1_000]) for begin in range(0, len(ids), 1_000))
+        report.deleted += sum(len(own) for part in known for own in part.values())
+
+
+def _lost(source: Source, store: VectorStore) -> list[str]:
+    if not isinstance(store, LaidOut):
+        return []
+    return source.layout.lost_in(store.layout())
+
+
+def _itemsize(store: VectorStore) -> int:
+    return _SIZES[(store.layout().precision if isinstance(store, LaidOut) else None) or "float32"]
+
+
+# -- what is refused
+
+
+def _check(extra: str) -> None:
+    if extra not in get_args(Extra):
+        raise SettingError(f"extra must be one of {', '.join(get_args(Extra))}, got {extra!r}")
+
+
+def _refuse_followed(store: VectorStore) -> None:
+    what = store.follows() if isinstance(store, Followed) else None
+    if what is not None:
+        raise StoreUnsuitable(f"{store} is kept by {what}, which would undo a copy; copy into another place")
+
+
+def _refuse_extras(source: Source, name: str, store: VectorStore, target: OpenStore) -> None:
+    seen = array("Q", map(id_hash, source.record_ids()))
+    extras = list(not_among(seen, target.record_ids()))
+    if extras:
+        raise StoreUnsuitable(
+            f"{store} has {counted(len(extras), 'record')} that {name} does not have, such as {extras[0]!r}; to remove "
+            "them pass extra='remove' (--prune), to keep them extra='keep' (--keep)"
+        )
+
+
+def _refuse_nothing(report: CopyReport, name: str) -> None:
+    if not report.records:
+        raise SettingError(
+            f"there is no record in {name} at all: extra='remove' (--prune) would remove everything; if it is meant, "
+            "use delete"
+        )
+
+
+# -- places
+
+
+@contextmanager
+def _opened_source(source: Place, target: Place) -> Iterator[tuple[Source, str]]:
+    """Yield a source, and what it is called, if the target is another place."""
+    if is_file(source):
+        file, _ = _file(source)
+        if is_file(target):
+            raise SettingError("a copy is from an index or into one; a file is copied by the system's own means")
+        opened = Dump(file)
+        opened.check()
+        yield opened, str(file)
+        return
+    if source is target:
+        raise SettingError("source and target must be two places, got one store twice")
+    with _store(source) as store:
+        if not is_file(target):
+            with _store(target) as other:
+                same = str(store) == str(other)
+            if same:
+                raise SettingError(f"source and target must be two places, got {store} twice")
+        yield StoreSource(store), str(store)
+
+
+@contextmanager
+def _store(place: Place) -> Iterator[VectorStore]:
+    """Yield a store. One that was given stays open."""
+    store = store_of(place)
+    try:
+        yield store
+    finally:
+        if isinstance(place, str):
+            store.close()
+
+
+def _file(place: Place) -> tuple[Path, Precision | None]:
+    return file_of(cast("str | Path", place))

@@ -1,0 +1,54 @@
+"""What a copy did, or would do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from harrier_core.plurals import counted
+
+Stage = Literal["copying", "checking", "indexing"]
+
+
+@dataclass(slots=True)
+class CopyReport:
+    """What a copy did, or, of a plan, what it would do; in chunks unless it says otherwise."""
+
+    total: int = 0  # that the source had at the beginning
+    records: int = 0  # of the source, as far as it was read
+    chunks: int = 0  # of those records
+    copied: int = 0
+    unchanged: int = 0  # that were in the target before
+    deleted: int = 0  # that their records no longer have, or of records that the source does not have
+    bytes: int = 0  # of the texts and vectors that were copied
+    checked: int = 0  # whose hashes were compared at the end
+    compared: int = 0  # of which text, metadata and vector were read from both sides
+    identical: int = 0  # of these, vectors that are the same bit for bit
+    least_cosine: float = 1.0  # between a vector and its copy
+    seconds: float = 0.0
+    stage: Stage = "copying"
+    rejected: list[tuple[str, str]] = field(default_factory=list)  # (record id, why it was not copied)
+    problems: list[tuple[str, str]] = field(default_factory=list)  # (record id, how source and target differ)
+    lost: list[str] = field(default_factory=list)  # of the source's layout, what the target does not have
+
+    @property
+    def sound(self) -> bool:
+        """Whether the target holds all that the source does."""
+        return not (self.rejected or self.problems)
+
+    def snapshot(self) -> CopyReport:
+        """Return the report as it is now."""
+        return replace(self, rejected=self.rejected.copy(), problems=self.problems.copy(), lost=self.lost.copy())
+
+    def __str__(self) -> str:
+        said = [f"{counted(self.records, 'record')}, {counted(self.chunks, 'chunk')}"]
+        said.append(f"{self.copied:,} copied, {self.unchanged:,} unchanged, {self.deleted:,} deleted")
+        if self.compared:
+            alike = "all" if self.identical == self.compared else f"{self.identical:,} of them"
+            cosine = "" if self.identical == self.compared else f" (least cosine {self.least_cosine:.6f})"
+            said.append(f"{counted(self.compared, 'vector')} compared, {alike} identical{cosine}")
+        for name, pairs in (("rejected", self.rejected), ("not as in the source", self.problems)):
+            if pairs:
+                said.append(f"{counted(len(pairs), 'record')} {name}, the first {pairs[0][0]!r}, which {pairs[0][1]}")
+        rate = f" ({self.copied / self.seconds:,.0f} chunks a second)" if self.copied and self.seconds else ""
+        return f"{'; '.join(said)}; {self.seconds:.1f} s{rate}"
