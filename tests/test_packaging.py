@@ -52,6 +52,7 @@ PUBLIC_ROOMS = {
         "encoder",
         "errors",
         "extras",
+        "fields",
         "filters",
         "foreign",
         "given",
@@ -79,6 +80,7 @@ PUBLIC_ROOMS = {
         "texts",
         "types",
         "values",
+        "view",
     ),
 }
 CLIENTS = {
@@ -172,6 +174,8 @@ ROOMS: dict[str, set[str]] = {
         *("chunking", "contents", "embedder", "errors", "foreign", "ingest", "key_values", "parts", "records"),
         *("progress", "rehearsal", "searching", "space", "store", "verify", "numpy"),
     },
+    "fields": {"conditions"},
+    "view": {"errors", "filters", "index", "query", "records", "store", "tasks", "numpy"},
     "architecture": {"errors"},
     "models": {"errors", "model_files", "purposes", "tasks", "huggingface_hub"},
     "digests": {"architecture", "errors"},
