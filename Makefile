@@ -118,7 +118,7 @@ soak: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv
 	.venv/$(PIP) install --constraint constraints.txt --upgrade pip
-	.venv/$(PIP) install --constraint constraints.txt --group dev --editable '.[all]'
+	.venv/$(PIP) install --constraint constraints.txt --group dev --editable '.[all,mcp]'
 	touch $@
 
 # pip's own torch for Linux brings 3 GB for NVIDIA GPUs, which a machine without one can spare, if PyTorch's index can be
@@ -154,7 +154,7 @@ CPU_TORCH = --index-url https://download.pytorch.org/whl/cpu --no-deps --retries
 .venv-wheel/installed: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv --clear .venv-wheel
 	.venv-wheel/$(PIP) install --constraint constraints-oldest.txt --upgrade pip
-	.venv-wheel/$(PIP) install --constraint constraints-oldest.txt --group oldest '.[all]'
+	.venv-wheel/$(PIP) install --constraint constraints-oldest.txt --group oldest '.[all,mcp]'
 	touch $@
 
 clean:

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from harrier_cli import describing, failures, ingesting, removing, searching, serving, syncing, volume, wording
+from harrier_cli import (
+    assisting,
+    describing,
+    failures,
+    ingesting,
+    removing,
+    searching,
+    serving,
+    syncing,
+    volume,
+    wording,
+)
 from harrier_cli.command import Command, Guarded, examples
 from harrier_cli.ending import terminable
 from harrier_cli.options import (
@@ -177,6 +188,11 @@ _EXAMPLES = {
         "harrier serve --model harrier-270m --index 'notes=pgvector:index?table=notes'",
         "harrier serve --model harrier-270m --host 0.0.0.0 --api-key-file keys",
     ),
+    "mcp": (
+        "harrier mcp 'pgvector:/home/me/index?table=notes' --about 'my notes'",
+        "harrier mcp postgresql://me@host/db?table=docs --where '{\"public\": true}'",
+        "claude mcp add notes -- harrier mcp 'pgvector:/home/me/index?table=notes'",
+    ),
     "embed": ("harrier embed --query < questions.txt > vectors.jsonl", "harrier embed --out rows.npy < texts.txt"),
     "prompt": ('harrier prompt "how do vaccines work" --task sts_query',),
     "demo": ("harrier demo",),
@@ -187,7 +203,7 @@ def _add() -> None:
     panels = {
         _DAILY: (ingesting.ingest, searching.search),
         _ADMIN: (describing.info, describing.ls, describing.verify, wording.keywords, removing.delete, removing.drop),
-        _MORE: (serving.serve, describing.models, prompt, embed, demo),
+        _MORE: (serving.serve, assisting.mcp, describing.models, prompt, embed, demo),
     }
     for panel, commands in panels.items():
         for command in commands:
