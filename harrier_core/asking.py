@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import orjson
+
 from harrier_core.embedder import Encoded
 from harrier_core.errors import (
     BadVectors,
@@ -22,6 +24,7 @@ from harrier_core.errors import (
     ServerRefused,
     SpaceChanged,
     TextTooLong,
+    raise_problems,
 )
 from harrier_core.http import Server
 from harrier_core.space import EmbeddingSpace
@@ -41,6 +44,8 @@ class Described:
     name: str
     space: EmbeddingSpace
     max_tokens: int
+    max_bytes: int  # of a request
+    max_texts: int
     prompts: Prompts
 
 
@@ -55,7 +60,8 @@ async def described_by(server: Server, model: str | None) -> Described:
         space = EmbeddingSpace.from_json(json.dumps(said["space"]))
         document = space.document_template.removesuffix("{text}")
         prompts = Prompts(said["tasks"], None if template is None else (template[0], template[1]), document)
-        return Described(said["name"], space, said["max_tokens"], prompts)
+        limits = [int(said[name]) for name in ("max_tokens", "max_bytes", "max_texts")]
+        return Described(said["name"], space, *limits, prompts)
     except _MALFORMED:
         raise ServerRefused(
             f"the server at {server.url} does not say what its vectors are; it must be one that `harrier serve` runs"
@@ -70,16 +76,33 @@ async def tokenizer_of(server: Server, model: str) -> bytes:
 
 async def encoded_by(server: Server, described: Described, texts: Sequence[str], role: Mapping[str, str]) -> Encoded:
     """Return the vectors of one request."""
-    body = {"model": described.name, "input": texts, "encoding_format": "base64", **role}
     headers = {"Content-Type": "application/json", "Harrier-Space": described.space.digest}
     try:
-        response = await server.ask("POST", "/v1/embeddings", json.dumps(body).encode(), headers)
+        response = await server.ask("POST", "/v1/embeddings", _body(described, texts, role), headers)
     except ServerRefused as refused:
         raise _translated(refused, described, len(texts)) from None
     try:
         return _read(response, len(texts), described.space)
     except _MALFORMED:
         raise ServerRefused(f"the server at {server.url} sent a malformed answer") from None
+
+
+def sizes_of(texts: Sequence[str], described: Described, role: Mapping[str, str]) -> list[int]:
+    """Return how many bytes each text adds to a request. Raise TextTooLong if one is larger than any request may be."""
+    sizes = [len(orjson.dumps(text)) + 1 for text in texts]  # and a comma
+    room = room_of(described, role)
+    long = f"has more bytes as JSON than the {room:,} that the server takes; split it"
+    raise_problems([Problem(at, TextTooLong, long) for at, size in enumerate(sizes) if size > room])
+    return sizes
+
+
+def room_of(described: Described, role: Mapping[str, str]) -> int:
+    """Return how many bytes of texts fit into a request."""
+    return described.max_bytes - len(_body(described, [], role))
+
+
+def _body(described: Described, texts: Sequence[str], role: Mapping[str, str]) -> bytes:
+    return orjson.dumps({"model": described.name, "input": texts, "encoding_format": "base64", **role})
 
 
 def _read(response: httpx.Response, texts: int, space: EmbeddingSpace) -> Encoded:

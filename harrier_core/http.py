@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PASSING = frozenset([429, 502, 503, 504])  # statuses after which the same request may succeed
+_PASSING = frozenset([408, 429, 502, 503, 504])  # statuses after which the same request may succeed
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 _CONNECTIONS = 16  # kept open, of a server
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from time import perf_counter
@@ -11,13 +12,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from harrier_core.asking import Described, described_by, encoded_by, tokenizer_of
+from harrier_core.asking import Described, described_by, encoded_by, room_of, sizes_of, tokenizer_of
 from harrier_core.closing import Closing
 from harrier_core.embedder import Embedder, Encoded, closed
 from harrier_core.errors import (
     NotText,
     Problem,
+    ServerRefused,
     SettingError,
+    TextTooLong,
     raise_problems,
 )
 from harrier_core.extras import require
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Of one request: what a server of the kit takes, and not so much that an answer takes long.
+# Of one request, so that an answer does not take long.
 _MOST_TEXTS, _SECONDS = 256, 10.0
 _AT_ONCE = 8  # requests of one call
 _KEY = re.compile("[!-~]+")  # a header takes no other
@@ -77,6 +80,7 @@ class RemoteEncoder(Embedder, Closing):
         self._timeout = timeout
         self._retry_for = retry_for
         self._pace = Pace(_SECONDS)
+        self._most_bytes = sys.maxsize  # of texts in a request, where less than the server's limit gets through
         self._held = Held()
         self._server: Server | None = None
         self._described: Described | None = None
@@ -100,10 +104,11 @@ class RemoteEncoder(Embedder, Closing):
         given = listed(texts)
         raise_problems(list(unusable(given)))
         plain = [str.__str__(text) for text in given]
-        return self._run(self._encode(plain, role, self._description, self._opened()))
+        sizes = sizes_of(plain, self._description, role)
+        return self._run(self._encode(plain, sizes, role, self._description, self._opened()))
 
     async def _encode(
-        self, texts: Sequence[str], role: Mapping[str, str], described: Described, server: Server
+        self, texts: Sequence[str], sizes: Sequence[int], role: Mapping[str, str], described: Described, server: Server
     ) -> Encoded:
         """In requests, a few of them at once."""
         import numpy as np
@@ -112,16 +117,29 @@ class RemoteEncoder(Embedder, Closing):
             return Encoded(np.empty((0, described.space.dimensions), np.float32), [])
         turns = asyncio.Semaphore(_AT_ONCE)
 
-        async def part(texts: Sequence[str]) -> Encoded:
-            async with turns:
-                begun = perf_counter()
-                encoded = await encoded_by(server, described, texts, role)
-                self._pace.encoded(sum(map(len, texts)), begun)
+        async def part(given: Sequence[tuple[str, int]]) -> Encoded:
+            size = sum(each for _, each in given)
+            try:
+                async with turns:
+                    begun = perf_counter()
+                    encoded = await encoded_by(server, described, [text for text, _ in given], role)
+            except ServerRefused as refused:
+                if refused.status != 413:
+                    raise
+            else:
+                self._pace.encoded(size, begun)
                 return encoded
+            if len(given) == 1:
+                reason = f"is too long for the server at {self._url}, or for a proxy before it (HTTP status 413)"
+                raise TextTooLong([Problem(0, TextTooLong, reason)])
+            # The server or a proxy takes less than was said, now and from now on.
+            self._most_bytes = min(self._most_bytes, size // 2)
+            return await encoded_in_parts(given, [1] * len(given), -(-len(given) // 2), part)
 
-        most = self._pace.most
-        sizes = [max(len(text), -(-most // _MOST_TEXTS)) for text in texts]
-        return await encoded_in_parts(texts, sizes, most, part)
+        most = min(self._pace.most, self._most_bytes, room_of(described, role))
+        least = -(-most // min(_MOST_TEXTS, described.max_texts))
+        given = list(zip(texts, sizes, strict=True))
+        return await encoded_in_parts(given, [max(each, least) for each in sizes], most, part)
 
     # -- looking inside
 

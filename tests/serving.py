@@ -1,4 +1,4 @@
-"""A server in a process of its own, as `harrier serve` runs it."""
+"""Servers for tests: in a process of its own, as `harrier serve` runs it, or within the tests' process."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from queue import Queue
+from typing import Any
 
 import httpx
+from harrier_server import Limits, Settings, create_app
+from harrier_server.serving import serve
+
+from harrier_core import Encoder, Index
 
 
 class Serving:
@@ -46,3 +54,27 @@ class Serving:
         """End it at once, if it has not ended."""
         self.process.kill()
         self.process.communicate()
+
+
+class Within:
+    """A server in this process, on a thread and a socket of its own: with other limits, over an encoder that is here."""
+
+    def __init__(self, encoder: Encoder, *, indexes: Mapping[str, Index] | None = None, **limits: Any) -> None:
+        app = create_app(encoder, Settings("tiny", port=0, ingest=True, limits=Limits(**limits)), indexes=indexes)
+        self.state = app.state.harrier
+        listening: Queue[str] = Queue()
+        self._thread = threading.Thread(target=serve, args=(app, listening.put))
+        self._thread.start()
+        self.url = listening.get(timeout=60)
+        self.port = int(self.url.rpartition(":")[2])
+        while self.state.loaded is None:
+            time.sleep(0.01)
+
+    def tell_to_end(self) -> None:
+        """Have it end as SIGTERM does."""
+        self.state.give_up()
+
+    def end(self) -> None:
+        """Wait until it has ended."""
+        self.tell_to_end()
+        self._thread.join()

@@ -186,7 +186,7 @@ ROOMS: dict[str, set[str]] = {
     "counting": {"digests", "errors", "extras", "space", "tokens"},
     "portions": {"embedder", "errors", "pacing", "types", "numpy"},
     "http": {"embedder", "errors", "retrying", "shared", "httpx"},
-    "asking": {"embedder", "errors", "http", "space", "tasks", "httpx", "numpy"},
+    "asking": {"embedder", "errors", "http", "space", "tasks", "httpx", "numpy", "orjson"},
     "remote": {
         *("asking", "closing", "counting", "embedder", "errors", "extras", "http", "pacing", "portions", "shared"),
         *("space", "tasks", "texts", "numpy"),

@@ -27,6 +27,8 @@ from harrier_server.routes import Routes, answer
 from harrier_server.service import Service
 from harrier_server.settings import Settings
 from harrier_server.state import State
+from harrier_server.turns import AT_ONCE, Turns
+from harrier_server.under_way import UnderWay
 
 if TYPE_CHECKING:
     from harrier_core.index import Index
@@ -48,9 +50,11 @@ def create_app(
     encoder of the same settings: it shares the loaded model. Whoever made encoder and indexes closes them.
     """
     settings = settings or Settings(name_of(encoder))
-    guard, metrics = Guard(settings), Metrics()
-    state = State(settings, guard, dict(indexes or {}))
-    make = Routes(guard, metrics, settings.limits.body)
+    limits, guard, metrics = settings.limits, Guard(settings), Metrics()
+    turns, under_way = Turns(AT_ONCE, limits.waiting), UnderWay()
+    metrics.watch(lambda: turns.waiting)
+    state = State(settings, guard, turns, under_way, dict(indexes or {}))
+    make = Routes(guard, metrics, limits, turns, under_way)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:  # noqa: ARG001  # Starlette's
@@ -106,7 +110,7 @@ async def _load(state: State, encoder: Encoder, metrics: Metrics) -> None:
     """Read the model's files, load it, and encode something in each role, so that the first caller does not wait."""
 
     def load() -> Served:
-        served = Served.of(encoder, state.settings.name, instructions=state.settings.instructions)
+        served = Served.of(encoder, state.settings)
         encoder.encode_documents(["ready"])
         encoder.encode_queries(["ready"])
         return served
@@ -122,7 +126,5 @@ async def _load(state: State, encoder: Encoder, metrics: Metrics) -> None:
         state.give_up()
         return
     truncating = Encoder(**{**encoder.settings, "on_overflow": "truncate"})
-    service = Service(encoder, truncating, state.limits.waiting, metrics)
-    metrics.watch(lambda: service.turns.waiting)
-    state.loaded = served, service
+    state.loaded = served, Service(encoder, truncating, state.turns, metrics)
     log.info("serving %s", ", ".join(served.names.listed()))

@@ -6,8 +6,10 @@ the bytes and a sixth of the time.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from base64 import b64encode
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
@@ -68,25 +70,45 @@ class SearchRequest(msgspec.Struct, forbid_unknown_fields=True):
     offset: int = 0
 
 
-async def read(request: Request, most: int) -> bytes:
-    """Return a body, and stop reading one that is too long."""
-    told = request.headers.get("content-length", "")
-    if told.isdecimal() and int(told) > most:
-        raise too_long(most)
+async def read(request: Request, most: int, seconds: float, count: Callable[[int], None]) -> bytes:
+    """Return a body. Raise Refusal if it is too long, or does not arrive in time.
+
+    count: called with the bytes of each part; it may refuse them.
+    """
+    try:
+        told = request.headers.get("content-length", "")
+        if told.isdecimal() and int(told) > most:
+            raise too_long(most)
+        async with asyncio.timeout(seconds):
+            return await _read(request, most, count)
+    except TimeoutError:
+        raise too_late("the body", seconds) from None
+    except Refusal as refusal:
+        refusal.unread = True
+        raise
+
+
+async def _read(request: Request, most: int, count: Callable[[int], None]) -> bytes:
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
         size += len(part)
         if size > most:
             raise too_long(most)
+        count(len(part))
         parts.append(part)
     return b"".join(parts)
 
 
 def too_long(most: int) -> Refusal:
     """Return the refusal of a body, whose rest nobody reads."""
-    message = f"the body has more than {most:,} bytes; send fewer texts at once"
-    return Refusal(413, message, code="too_large", headers={"Connection": "close"})
+    return Refusal(413, f"the body has more than {most:,} bytes; send fewer texts at once", code="too_large")
+
+
+def too_late(what: str, seconds: float) -> Refusal:
+    """Return the refusal of a body, or of a line of one, that does not arrive."""
+    message = f"{what} did not arrive within {seconds:g} seconds; send fewer texts at once"
+    return Refusal(408, message, code="timeout", headers={"Connection": "close"})
 
 
 def decode(body: bytes, kind: type[T]) -> T:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 
 from harrier_server.refusals import Refusal
 from harrier_server.settings import Settings
@@ -45,9 +46,11 @@ class Guard:
             headers_ = {"WWW-Authenticate": "Bearer"}
             raise Refusal(401, message, code="invalid_api_key", headers=headers_)
 
-    def caller(self, headers: Headers, address: str) -> str:
+    def caller(self, request: Request) -> str:
         """Return who takes turns with others: a key, or else an address."""
-        return _given(headers).decode("latin-1") if self._keys else address
+        if self._keys:
+            return _given(request.headers).decode("latin-1")
+        return request.client.host if request.client else ""
 
 
 def _given(headers: Headers) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -44,7 +44,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
             raise bad(f"offset must be at least 0, got {asked.offset}", "offset")
         if len(queries) * (asked.k + asked.offset) > _MOST_MATCHES:
             raise bad(f"queries times k and offset must be at most {_MOST_MATCHES:,}", "k")
-        async with state.service.turns.admitted(sum(map(_size, queries)), state.caller(request)):
+        with state.turns.admitted(sum(map(_size, queries)), state.caller(request)):
             found = await index_of(state, asked.index).asearch_many(
                 queries,
                 asked.k,
@@ -63,11 +63,10 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
         state.served.check_space(request.headers)
         name = request.query_params.get("index", "")
         index = index_of(state, name)
-        async with AsyncExitStack() as admitted:
-            turns, caller = state.service.turns, state.caller(request)
-            await admitted.enter_async_context(turns.admitted(_INGEST, caller))
+        with ExitStack() as admitted:
+            admitted.enter_context(state.turns.admitted(_INGEST, state.caller(request)))
             await asyncio.to_thread(lambda: index.store.open(index.encoder.space, create=True))  # raises what is wrong
-            return Ingesting(request, index, state.limits.body, admitted.pop_all())
+            return Ingesting(request, index, state.limits, state.under_way, admitted.pop_all())
 
     return [
         make.route("/v1/indexes", "GET", indexes),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,8 +12,10 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from harrier_core.records import IngestReport, Record, Skipped
-from harrier_server.bodies import dumped
+from harrier_server.bodies import dumped, too_late
 from harrier_server.refusals import Refusal, refusal_of
+from harrier_server.settings import Limits
+from harrier_server.under_way import UnderWay
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from harrier_core.index import Index
 
 _AHEAD = 16  # parts of the body that were read and not taken
+_FINISHING = 3.0  # seconds in which what was taken is written when the server ends
 _LISTED = 1_000  # records that the last line names, of each kind
 _COUNTS = ("records", "written", "unchanged", "deleted", "encoded", "tokens", "pending", "seconds")
 _LISTS = ("rejected", "repeated", "blank")
@@ -43,15 +46,20 @@ class Ingesting(Response):
     media_type = "application/x-ndjson"
 
     def __init__(
-        self, request: Request, index: Index, most_bytes_of_line: int, admitted: AsyncExitStack | None = None
+        self, request: Request, index: Index, limits: Limits, under_way: UnderWay, admitted: ExitStack | None = None
     ) -> None:
-        """Take a request whose body nobody has read. admitted: closed when the ingest has ended."""
+        """Take a request whose body nobody has read. A line of it has the limits of other bodies.
+
+        admitted: closed when the ingest has ended.
+        """
         super().__init__()
         del self.headers["content-length"]
         self._request = request
         self._index = index
-        self._most = most_bytes_of_line
-        self._admitted = admitted or AsyncExitStack()
+        self._limits = limits
+        self._under_way = under_way
+        self._admitted = admitted or ExitStack()
+        self._reading: asyncio.Future[None]
         self._parts: asyncio.Queue[Part | None] = asyncio.Queue(_AHEAD)
         self._latest = IngestReport()
         self._told = asyncio.Event()
@@ -61,32 +69,46 @@ class Ingesting(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # Starlette's
         """Read, ingest and report, all at once."""
-        async with self._admitted:
+        with self._admitted:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            reading = asyncio.ensure_future(self._read())
+            self._reading = asyncio.ensure_future(self._read())
             telling = asyncio.ensure_future(self._tell(send))
             try:
                 last = await self._ingest()
             finally:
-                reading.cancel()
-                await asyncio.gather(reading, return_exceptions=True)
-                self._end_records()
+                await self._end_records()
                 self._ended = True
                 self._told.set()
-            await asyncio.gather(telling, return_exceptions=True)
-            await send({"type": "http.response.body", "body": _line(last), "more_body": False})
+        await asyncio.gather(telling, return_exceptions=True)
+        await send({"type": "http.response.body", "body": _line(last), "more_body": False})
 
     async def _ingest(self) -> dict[str, Any]:
         """Return what the last line says."""
-        loop = asyncio.get_running_loop()
         try:
-            report = await self._index.aingest(self._records(loop), on_progress=self._progress)
+            report = await self._report()
         except Exception as error:
             return {"status": "failed", **_counts(self._latest), **refusal_of(error).for_openai()}
         said = {"status": "done" if self._whole else "incomplete", **_counts(report)}
         for name in _LISTS:
             said[name] = getattr(report, name)[:_LISTED]
         return said if self._failure is None else {**said, **self._failure.for_openai()}
+
+    async def _report(self) -> IngestReport:
+        """Return the report; if the server cuts it off, that of what was taken until then."""
+        records = self._records(asyncio.get_running_loop())
+        ingesting = asyncio.ensure_future(self._index.aingest(records, on_progress=self._progress))
+        try:
+            with self._under_way.going_on():
+                return await asyncio.shield(ingesting)
+        except Refusal as cut_off:
+            await self._end_records()
+            self._failure = None if self._whole else cut_off
+            await asyncio.wait({ingesting}, timeout=_FINISHING)
+            if not ingesting.done():
+                raise
+            return ingesting.result()
+        finally:
+            ingesting.cancel()
 
     def _progress(self, report: IngestReport) -> None:
         self._latest = report
@@ -116,17 +138,27 @@ class Ingesting(Response):
     async def _read_lines(self) -> None:
         """Cut the body into lines, and hand them on; slower than they come, the client waits."""
         begun = bytearray()  # a line whose end has not come; it is looked for in what comes alone
-        number = 0
-        async for part in self._request.stream():
+        number, left = 0, self._limits.arrival  # seconds, in which that line must come to its end
+        stream, clock = self._request.stream(), asyncio.get_running_loop().time
+        while True:
+            asked = clock()
+            try:
+                async with asyncio.timeout(left):
+                    part = await anext(stream, None)
+            except TimeoutError:
+                raise too_late(f"line {number + 1}", self._limits.arrival) from None
+            if part is None:
+                break
+            left -= clock() - asked
             first, *others = part.split(b"\n")
             begun += first
             if others:
                 lines = [bytes(begun), *others[:-1]]
                 begun = bytearray(others[-1])
                 await self._parts.put([_record(each, number + at) for at, each in enumerate(lines) if each.strip()])
-                number += len(lines)
-            if len(begun) > self._most:
-                raise Refusal(413, f"line {number + 1} has more than {self._most:,} bytes", code="too_large")
+                number, left = number + len(lines), self._limits.arrival
+            if len(begun) > self._limits.body:
+                raise Refusal(413, f"line {number + 1} has more than {self._limits.body:,} bytes", code="too_large")
         if begun.strip():
             await self._parts.put([_record(bytes(begun), number)])
 
@@ -135,10 +167,12 @@ class Ingesting(Response):
         while (part := asyncio.run_coroutine_threadsafe(self._parts.get(), loop).result()) is not None:
             yield from part
 
-    def _end_records(self) -> None:
-        """Wake a thread that waits for records that do not come any more."""
+    async def _end_records(self) -> None:
+        """Read no more, and wake a thread that waits for records that do not come any more."""
+        self._reading.cancel()
+        await asyncio.gather(self._reading, return_exceptions=True)
         while not self._parts.empty():
-            self._parts.get_nowait()
+            self._whole &= self._parts.get_nowait() is None
         self._parts.put_nowait(None)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from starlette.datastructures import Headers
 
     from harrier_core.space import EmbeddingSpace
+    from harrier_server.settings import Limits, Settings
 
 # The digest of the space that a client's vectors are of, and of the server's.
 SPACE_HEADER = "harrier-space"
@@ -32,13 +33,15 @@ class Served:
     encoder: Encoder
     names: Names
     space: EmbeddingSpace
+    limits: Limits
     _packed: bytes = b""
     _told: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, encoder: Encoder, name: str, *, instructions: bool) -> Served:
+    def of(cls, encoder: Encoder, settings: Settings) -> Served:
         """Read what an encoder says of its model."""
-        return cls(encoder, Names(name, encoder.tasks, instructions=instructions), encoder.space)
+        names = Names(settings.name, encoder.tasks, instructions=settings.instructions)
+        return cls(encoder, names, encoder.space, settings.limits)
 
     @property
     def digest(self) -> str:
@@ -64,6 +67,8 @@ class Served:
                 "space": json.loads(self.space.to_json()),
                 "digest": self.digest,
                 "max_tokens": encoder.max_tokens,
+                "max_bytes": self.limits.body,  # of a request
+                "max_texts": self.limits.texts,
                 "tasks": dict(encoder.tasks),
                 "template": _template(encoder),
             }

@@ -49,6 +49,7 @@ class Refusal(Exception):
         self.param = param
         self.headers = dict(headers or {})
         self.more = dict(more or {})
+        self.unread = False  # whether the client still sends its body
 
     def for_openai(self) -> dict[str, Any]:
         """Return the body as OpenAI's clients read it."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -17,11 +17,18 @@ from harrier_server.bodies import dumped, read
 from harrier_server.guarding import Guard
 from harrier_server.metrics import Metrics
 from harrier_server.refusals import Refusal, refusal_of
+from harrier_server.settings import Limits
+from harrier_server.turns import Turns
+from harrier_server.under_way import UnderWay
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 
 JSON = "application/json"
 _GONE = 499  # as nginx has it: nobody reads the answer
+_MORE, _LINGERING = 2, 5.0  # of what a body may have, and seconds in which that much of a refused one is read on
 
 Handler = Callable[[Request, bytes], Awaitable[Response]]
 
@@ -32,7 +39,9 @@ class Routes:
 
     guard: Guard
     metrics: Metrics
-    most_bytes: int
+    limits: Limits
+    turns: Turns
+    under_way: UnderWay
 
     def route(
         self,
@@ -56,20 +65,32 @@ class Routes:
             except ClientDisconnect:
                 response = Response(status_code=_GONE)
             except Exception as error:
-                response = _refused(refusal_of(error), tei=tei)
+                response = self._refused(refusal_of(error), tei=tei)
             self.metrics.answered(path, response.status_code)
             return response
 
         return Route(path, endpoint, methods=[method])
 
     async def _answered(self, request: Request, handler: Handler, *, open_: bool, streamed: bool) -> Response:
-        if not open_:
-            self.guard.check(request.headers)
-            self.guard.check_key(request.headers)
-        if streamed:
-            return await handler(request, b"")
-        body = await read(request, self.most_bytes) if request.method == "POST" else b""
-        return await _unless_gone(request, handler(request, body))
+        if open_:
+            return await _unless_gone(request, handler(request, b""))
+        self.guard.check(request.headers)
+        self.guard.check_key(request.headers)
+        with self.under_way.begun():
+            if streamed:
+                return await handler(request, b"")
+            body = await self._read(request) if request.method == "POST" else b""
+            return await _unless_gone(request, handler(request, body))
+
+    async def _read(self, request: Request) -> bytes:
+        with self.turns.arriving(self.guard.caller(request)) as count:
+            return await read(request, self.limits.body, self.limits.arrival, count)
+
+    def _refused(self, refusal: Refusal, *, tei: bool) -> Response:
+        body = refusal.for_tei() if tei else refusal.for_openai()
+        if refusal.unread:
+            return _Unread(dumped(body), refusal.status, refusal.headers, _MORE * self.limits.body)
+        return answer(body, refusal.status, refusal.headers)
 
 
 async def _unless_gone(request: Request, answering: Awaitable[Response]) -> Response:
@@ -94,9 +115,36 @@ async def _gone(request: Request) -> None:
         pass
 
 
-def _refused(refusal: Refusal, *, tei: bool) -> Response:
-    body = refusal.for_tei() if tei else refusal.for_openai()
-    return answer(body, refusal.status, refusal.headers)
+class _Unread(Response):
+    """An answer to a request whose body was not read.
+
+    Closing a connection whose client still sends resets it, and the answer is lost with it. So some of the rest is read
+    and dropped first; an endless body is cut off all the same.
+    """
+
+    media_type = JSON
+
+    def __init__(self, body: bytes, status: int, headers: Mapping[str, str], most: int) -> None:
+        """most: bytes of the rest that are read."""
+        super().__init__(body, status, {**headers, "Connection": "close"})
+        self._most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # Starlette's
+        """Answer, and read on for a while."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGERING):
+                await self._drop(receive)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _drop(self, receive: Receive) -> None:
+        dropped = 0
+        while dropped < self._most:
+            part = await receive()
+            if not part.get("more_body"):  # its end, or the client went away
+                return
+            dropped += len(part["body"])
 
 
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

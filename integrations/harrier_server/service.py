@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Parts of requests that the engine has at once, and seconds of work in each: a caller's documents wait for no more than
-# these before it is their turn, and the engine has its next pass ready.
-_AT_ONCE, _SECONDS = 4, 0.25
+# Seconds of work in a part of a request.
+_SECONDS = 0.25
 
 # Passes in a row that had too little memory, after which a server says that it is not well.
 _FAILURES = 3
@@ -40,10 +39,10 @@ _SUBMITTING = 8  # threads that tokenize
 class Service:
     """One model for all requests of an event loop."""
 
-    def __init__(self, encoder: Embedder, truncating: Encoder, most_waiting: int, metrics: Metrics) -> None:
+    def __init__(self, encoder: Embedder, truncating: Encoder, turns: Turns, metrics: Metrics) -> None:
         """Take an encoder that refuses texts that are too long, and one that cuts them."""
         self.encoder = encoder
-        self.turns = Turns(_AT_ONCE, most_waiting)
+        self._turns = turns
         self._truncating = truncating
         self._metrics = metrics
         self._pace = Pace(_SECONDS)
@@ -62,7 +61,7 @@ class Service:
         sizes = [len(each) if isinstance(each, str) else 0 for each in texts]
         encoder = self._truncating if truncate else self.encoder
         begun = perf_counter()
-        async with self.turns.admitted(sum(sizes), caller):
+        with self._turns.admitted(sum(sizes), caller):
             try:
                 if role.kind == "query" and sum(sizes) <= _QUICK:
                     # The engine lets queries overtake, and has a pass for those of all callers.
@@ -80,7 +79,7 @@ class Service:
         return encoded
 
     async def _part(self, encoder: Embedder, role: Role, caller: str, texts: Sequence[Any]) -> Encoded:
-        async with self.turns.turn(caller):
+        async with self._turns.turn(caller):
             begun = perf_counter()
             encoded = await self._result(encoder, texts, role)
             self._pace.encoded(sum(map(len, texts)), begun)

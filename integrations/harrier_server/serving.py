@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import socket
@@ -9,16 +10,21 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import ceil
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvicorn
 
+from harrier_server.connections import connections
 from harrier_server.state import State
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+log = logging.getLogger(__name__)
+
 _BACKLOG = 2_048
+_TAKING = 5.0  # seconds in which clients may take the answers that say that they were cut off
 _CONCURRENCY = 1_024  # connections and requests; what comes beyond them is told to come again
 
 
@@ -29,6 +35,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._state = state
         self._listening = listening
+        self._loop: asyncio.AbstractEventLoop | None = None
         state.give_up = self._give_up
 
     def _give_up(self) -> None:
@@ -49,16 +56,36 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen."""
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if self.servers:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             self._listening(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End; at a second SIGINT, at once."""
+        super().handle_exit(sig, frame)
+        if self.force_exit and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._state.under_way.cut_off)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Refuse what comes, and wait for what is under way."""
-        if self._state.loaded is not None:
-            self._state.loaded[1].turns.draining = True
-        await super().shutdown(sockets)
+        """Refuse what comes, and wait for what is under way, but not for ever."""
+        self._state.under_way.ending = True
+        cutting = asyncio.ensure_future(self._cut_off(self._state.limits.drain))
+        try:
+            await super().shutdown(sockets)
+        finally:
+            cutting.cancel()
+
+    async def _cut_off(self, seconds: float) -> None:
+        """End what has no answer by then. uvicorn would do so with a bare 500, and a traceback in the log for each."""
+        await asyncio.sleep(seconds)
+        number = self._state.under_way.cut_off()
+        if number:
+            log.warning("requests that had no answer after %g seconds were cut off: %d", seconds, number)
+        await asyncio.sleep(_TAKING)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
 
 def serve(app: Starlette, listening: Callable[[str], None]) -> bool:
@@ -79,7 +106,8 @@ def serve(app: Starlette, listening: Callable[[str], None]) -> bool:
         server_header=False,
         date_header=False,
         backlog=_BACKLOG,
-        timeout_graceful_shutdown=ceil(settings.limits.drain),
+        timeout_graceful_shutdown=ceil(settings.limits.drain + 2 * _TAKING),  # of which nothing should be left by then
+        http=connections(settings.limits.arrival),
         ws="none",
         proxy_headers=False,
         limit_concurrency=_CONCURRENCY,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from harrier_core.errors import SettingError
 
@@ -18,12 +18,13 @@ class Limits:
     body: int = 32 * 2**20  # bytes
     texts: int = 2_048  # of a request, as OpenAI has it
     waiting: int = 64 * 2**20  # characters of all requests that wait
+    arrival: float = 60.0  # seconds in which headers, a body or a line of an ingest arrive, and an answer is taken
     drain: float = 30.0  # seconds that requests under way get when the server ends
 
     def __post_init__(self) -> None:
-        for name in ("body", "texts", "waiting", "drain"):
-            if getattr(self, name) <= 0:
-                raise SettingError(f"{name} must be above 0, got {getattr(self, name)!r}")
+        for each in fields(self):
+            if getattr(self, each.name) <= 0:
+                raise SettingError(f"{each.name} must be above 0, got {getattr(self, each.name)!r}")
 
 
 @dataclass(frozen=True, slots=True)

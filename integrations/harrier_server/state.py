@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from harrier_server.model import Served
     from harrier_server.service import Service
     from harrier_server.settings import Limits, Settings
+    from harrier_server.turns import Turns
+    from harrier_server.under_way import UnderWay
 
 
 @dataclass(slots=True)
@@ -24,6 +26,8 @@ class State:
 
     settings: Settings
     guard: Guard
+    turns: Turns
+    under_way: UnderWay
     indexes: Mapping[str, Index]
     loaded: tuple[Served, Service] | None = field(default=None)
     failed: str | None = None  # what is told if the model could not be loaded; the log has the reason
@@ -49,10 +53,9 @@ class State:
         """Why the server is not ready, or None."""
         if self.loaded is None:
             return self.failed or "the model is being loaded"
-        service = self.loaded[1]
-        if service.turns.draining:
+        if self.under_way.ending:
             return "the server is ending"
-        return None if service.is_well else "the device has too little memory"
+        return None if self.service.is_well else "the device has too little memory"
 
     def _loaded(self) -> tuple[Served, Service]:
         if self.loaded is None:
@@ -62,4 +65,4 @@ class State:
 
     def caller(self, request: Request) -> str:
         """Return who takes turns with others."""
-        return self.guard.caller(request.headers, request.client.host if request.client else "")
+        return self.guard.caller(request)

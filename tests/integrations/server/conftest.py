@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from serving import Serving
+from serving import Serving, Within
 
 from harrier_core import Encoder
 
 Serve = Callable[..., Serving]
+ServeWithin = Callable[..., Within]
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +50,17 @@ def serve(folder: Path) -> Iterator[Serve]:
     yield start
     for each in started:
         each.kill()
+
+
+@pytest.fixture
+def serve_within(encoder: Encoder) -> Iterator[ServeWithin]:
+    """Starts servers in this process, which are ready and end with the test."""
+    started: list[Within] = []
+
+    def start(**options: Any) -> Within:
+        started.append(Within(encoder, **options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.end()

@@ -5,118 +5,145 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterable, Iterator
 from itertools import chain, pairwise
 from typing import Any
 
 import pytest
+from harrier_server import Limits
 from harrier_server.ingesting import Ingesting
+from harrier_server.under_way import UnderWay
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from harrier_core import IngestReport, StoreUnavailable
+from harrier_core import Encoder, Index, StoreUnavailable
+from harrier_core.store import Write, Written
+from harrier_core.testing import MemoryStore
+
+LIMITS = Limits(body=1_000, arrival=0.3)
 
 
-class _Index:
-    """Takes so many records and then fails, or takes all."""
+class _Gone(MemoryStore):
+    """A store that is away when something is to be written."""
 
-    def __init__(self, most: int | None) -> None:
-        self.most = most
-        self.taken: list[Any] = []
-
-    async def aingest(self, records: Iterator[Any], *, on_progress: Callable[[IngestReport], None]) -> IngestReport:
-        def run() -> IngestReport:
-            for record in records:
-                self.taken.append(record)
-                if len(self.taken) == self.most:
-                    raise StoreUnavailable("gone")
-            rejected = [("a", "is wrong")] * 2_000
-            return IngestReport(records=len(self.taken), rejected=rejected)
-
-        for number in range(100):
-            on_progress(IngestReport(records=number, rejected=[("a", "is wrong")]))
-        done: asyncio.Future[IngestReport] = asyncio.get_running_loop().create_future()
-        loop = asyncio.get_running_loop()
-
-        def thread() -> None:
-            try:
-                report = run()
-            except StoreUnavailable as error:
-                loop.call_soon_threadsafe(done.set_exception, error)
-            else:
-                loop.call_soon_threadsafe(done.set_result, report)
-
-        threading.Thread(target=thread).start()
-        return await done
+    def write(self, write: Write) -> Written:
+        raise StoreUnavailable("gone")
 
 
-def ingested(index: _Index, parts: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+class _Client:
+    """Sends parts of a body, and takes what is sent to it; the first report only when it is let."""
+
+    def __init__(self, parts: Iterable[dict[str, Any]], *, pause: float = 0.0) -> None:
+        self._parts = iter(parts)
+        self._pause = pause
+        self.takes = True
+        self.taken: list[dict[str, Any]] = []
+
+    async def receive(self) -> dict[str, Any]:
+        await asyncio.sleep(self._pause)
+        part = next(self._parts, None)
+        if part is None:
+            await asyncio.sleep(60)
+            raise AssertionError("nobody waits for so long")
+        return part
+
+    async def send(self, message: Any) -> None:
+        while not self.takes:
+            await asyncio.sleep(0.01)
+        if message["type"] == "http.response.body":
+            self.taken.append(json.loads(message["body"]))
+
+
+def ingested(index: Index, client: _Client) -> list[dict[str, Any]]:
     """What the lines of an answer say."""
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        await asyncio.sleep(0)
-        return next(parts)
-
-    async def send(message: Any) -> None:
-        sent.append(message)
 
     async def main() -> None:
         scope = {"type": "http", "method": "POST", "headers": []}
-        response = Ingesting(Request(scope, receive), index, 1_000)  # type: ignore[arg-type]
-        await asyncio.wait_for(response(scope, receive, send), 20)
+        response = Ingesting(Request(scope, client.receive), index, LIMITS, UnderWay())
+        await asyncio.wait_for(response(scope, client.receive, client.send), 60)
 
     asyncio.run(main())
-    return [json.loads(each["body"]) for each in sent if each["type"] == "http.response.body"]
+    return client.taken
 
 
-def parts(number: int, last: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def part(body: bytes, *, more: bool = True) -> dict[str, Any]:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+def lines(number: int) -> Iterator[dict[str, Any]]:
     for at in range(number):
-        body = json.dumps({"id": f"r{at}", "text": "a text"}).encode() + b"\n"
-        yield {"type": "http.request", "body": body, "more_body": True}
-    yield last
+        yield part(json.dumps({"id": f"r{at}", "text": f"text {at}"}).encode() + b"\n")
 
 
-END = {"type": "http.request", "body": b"", "more_body": False}
+END = part(b"", more=False)
 
 
-def test_one_that_fails_while_the_client_sends() -> None:
+def test_one_that_fails_while_the_client_sends(encoder: Encoder) -> None:
     """No thread is left waiting, however much the client would have sent."""
+    ingested(Index(MemoryStore(), encoder), _Client([*lines(1), END]))
     before = threading.active_count()
-    *_, last = ingested(_Index(1), parts(1_000_000, END))
-    assert (last["status"], last["error"]["code"]) == ("failed", "unavailable")
-    assert threading.active_count() == before
+    client = _Client(lines(1_000_000))
+    *_, last = ingested(Index(_Gone(), encoder), client)
+    assert (last["status"], last["error"]["code"], last["written"]) == ("failed", "unavailable", 0)
+    until = time.monotonic() + 20  # those of the pools end by themselves
+    while threading.active_count() > before:
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
-def test_progress() -> None:
-    """Only the latest report is told, and it holds counts; what was rejected is in the last line."""
-    first, *_, last = ingested(_Index(None), parts(100, END))
-    assert (first["status"], first["records"], first["rejected_total"]) == ("running", 99, 1)
-    assert "rejected" not in first
-    assert (last["status"], last["records"]) == ("done", 100)
+def test_progress(encoder: Encoder) -> None:
+    """Reports hold counts, and only the latest is told; what was rejected is in the last line."""
+    client = _Client([*lines(3_500), *(part(b"{}\n") for _ in range(2_000)), END])
+    index = Index(MemoryStore(), encoder)
+    ingest, latest = index.aingest, []
+
+    async def listening(records: Any, *, on_progress: Any) -> Any:
+        def tell(report: Any) -> None:
+            latest.append(report)
+            client.takes = len(latest) > 2
+            on_progress(report)
+
+        return await ingest(records, on_progress=tell)
+
+    index.aingest = listening  # type: ignore[method-assign, assignment]
+    first, *_, last = ingested(index, client)
+    assert len(client.taken[:-1]) < len(latest)
+    assert (first["status"], "rejected" in first) == ("running", False)
+    assert (last["status"], last["records"], last["written"]) == ("done", 3_500, 3_500)
     assert (len(last["rejected"]), last["rejected_total"]) == (1_000, 2_000)
 
 
 @pytest.mark.parametrize(
-    "last", [{"type": "http.disconnect"}, {"type": "http.request", "body": b"x" * 2_000, "more_body": True}]
+    ("last", "code"),
+    [([{"type": "http.disconnect"}], None), ([part(b"x" * 2_000)], "too_large"), ([], "timeout")],
 )
-def test_a_body_without_its_end(last: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
-    """What came is ingested; the last line says that it was not all."""
-    *_, told = ingested(_Index(None), parts(10, last))
-    assert (told["status"], told["records"]) == ("incomplete", 10)
-    assert ("error" in told) == (last["type"] == "http.request")
+def test_a_body_without_its_end(
+    encoder: Encoder, last: list[dict[str, Any]], code: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What came is ingested; the last line says that it was not all, and why if it was not the client who went away."""
+    index = Index(MemoryStore(), encoder)
+    *_, told = ingested(index, _Client([*lines(10), *last]))
+    assert (told["status"], told["records"], index.count()) == ("incomplete", 10, 10)
+    assert told.get("error", {"code": None})["code"] == code
     assert not caplog.records
 
 
+def test_a_line_that_comes_byte_by_byte(encoder: Encoder) -> None:
+    """Each byte is in time, and the line is not; before it each line has as much time as all others."""
+    slow = chain(lines(10), (part(b" ") for _ in range(1_000)), [END])
+    *_, told = ingested(Index(MemoryStore(), encoder), _Client(slow, pause=0.05))
+    assert (told["status"], told["records"]) == ("incomplete", 10)
+    assert told["error"]["message"] == "line 11 did not arrive within 0.3 seconds; send fewer texts at once"
+
+
 @given(cuts=st.lists(st.integers(0, 400)))
-def test_lines_that_come_in_pieces(cuts: list[int]) -> None:
+def test_lines_that_come_in_pieces(encoder: Encoder, cuts: list[int]) -> None:
     """Wherever the network cuts them, the records are the same."""
     whole = "".join(json.dumps({"id": f"r{at}", "text": f"text {at}"}) + "\n\n" for at in range(9)).encode()[:-2]
     at = [0, *sorted(cut for cut in cuts if cut < len(whole)), len(whole)]
-    pieces = [whole[begin:end] for begin, end in pairwise(at)]
-    sent = ({"type": "http.request", "body": piece, "more_body": True} for piece in pieces)
-    index = _Index(None)
-    *_, last = ingested(index, chain(sent, [END]))
-    assert [record.text for record in index.taken] == [f"text {number}" for number in range(9)]
+    index = Index(MemoryStore(), encoder)
+    *_, last = ingested(index, _Client([*(part(whole[begin:end]) for begin, end in pairwise(at)), END]))
+    assert sorted(each.chunk.text for each in index.read()) == [f"text {number}" for number in range(9)]
     assert (last["status"], last["records"]) == ("done", 9)

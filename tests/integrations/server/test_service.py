@@ -16,6 +16,7 @@ from harrier_server.metrics import Metrics
 from harrier_server.naming import Role
 from harrier_server.refusals import refusal_of
 from harrier_server.service import Service
+from harrier_server.turns import AT_ONCE, Turns
 from starlette.applications import Starlette
 
 from harrier_core import Encoder
@@ -44,7 +45,7 @@ class _Encoder:
 
 
 def service_of(encoder: Any) -> Service:
-    return Service(encoder, encoder, 1_000, Metrics())
+    return Service(encoder, encoder, Turns(AT_ONCE, 1_000_000), Metrics())
 
 
 def test_well_again() -> None:

@@ -73,34 +73,47 @@ def test_callers_that_go_away() -> None:
     assert asyncio.run(main()) == ["c", "a", "last"]
 
 
+MOST = 1_000_000
+
+
+def refused(turns: Turns, characters: int, caller: str) -> None:
+    with pytest.raises(Refusal) as caught, turns.admitted(characters, caller):
+        pass
+    assert (caught.value.status, caught.value.headers) == (429, {"Retry-After": "1"})
+
+
 def test_too_much_waits() -> None:
     """A caller has at most half of what may wait, unless it is alone; a small request of another one still fits."""
-    small, most = 1_000, 1_000_000
+    small = 1_000
+    turns = Turns(1, MOST)
+    with turns.admitted(10 * MOST, "a"):
+        refused(turns, 1, "a")
+        refused(turns, 1, "b")
+    with turns.admitted(MOST // 2, "a"):
+        refused(turns, 1, "a")
+        with turns.admitted(MOST // 2, "b"):
+            assert turns.waiting == MOST
+            refused(turns, 100_000, "c")
+            with turns.admitted(small, "c"):
+                refused(turns, small, "c")
+    assert turns.waiting == 0
 
-    async def main() -> None:
-        turns = Turns(1, most)
 
-        async def refused(characters: int, caller: str) -> None:
-            with pytest.raises(Refusal) as caught:
-                async with turns.admitted(characters, caller):
-                    pass
-            assert (caught.value.status, caught.value.headers) == (429, {"Retry-After": "1"})
-
-        async with turns.admitted(10 * most, "a"):
-            await refused(1, "a")
-            await refused(1, "b")
-        async with turns.admitted(most // 2, "a"):
-            await refused(1, "a")
-            async with turns.admitted(most // 2, "b"):
-                assert turns.waiting == most
-                await refused(100_000, "c")
-                async with turns.admitted(small, "c"):
-                    await refused(small, "c")
-        assert turns.waiting == 0
-        turns.draining = True
-        with pytest.raises(Refusal) as caught:
-            async with turns.admitted(1, "a"):
-                pass
-        assert caught.value.status == 503
-
-    asyncio.run(main())
+def test_what_arrives_waits_as_well() -> None:
+    """As much of it as has come, under the same rules; what does not come any more is given back."""
+    turns = Turns(1, MOST)
+    with turns.arriving("a") as count:
+        for _ in range(20):  # a single one always fits
+            count(MOST // 10)
+        refused(turns, 1, "b")
+    with turns.arriving("a") as first, turns.arriving("a") as second:
+        first(MOST // 4)
+        second(MOST // 4)
+        with pytest.raises(Refusal):
+            second(1)
+        assert turns.waiting == MOST // 2
+        with turns.arriving("b") as other:
+            other(MOST // 2)
+            with pytest.raises(Refusal):
+                other(1)
+    assert turns.waiting == 0

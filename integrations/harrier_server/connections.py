@@ -1,0 +1,82 @@
+"""Connections that wait for nobody: a request must come to an end of its headers, and its answer must be taken."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's connection, which is ended when its client keeps it waiting.
+
+    uvicorn itself waits for as long as a client likes: for the headers of a request that were begun, and for an answer
+    to be taken. So a few clients could hold all connections that a server allows, and the memory of their answers.
+    The bodies of requests are waited for where they are read.
+    """
+
+    patience: float  # seconds
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._waiting: asyncio.TimerHandle | None = None
+        self._is_paused = False  # what was written is not taken
+        self._is_whole = False  # the request has come to its end
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        super().connection_lost(exc)
+        self._stop_waiting()
+
+    def on_headers_complete(self) -> None:
+        """Leave the request to the application."""
+        self._stop_waiting()
+        self._is_whole = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """From now on the client has nothing to do but to take the answer."""
+        self._is_whole = True
+        super().on_message_complete()
+        if self._is_paused:
+            self._wait()
+
+    def on_response_complete(self) -> None:
+        """Wait for the answer to be taken, and for the next request."""
+        super().on_response_complete()
+        if self.cycle.response_complete:  # else another request is there already
+            self._wait()
+
+    def pause_writing(self) -> None:
+        """Wait for a client that takes no more of the answer, unless it is still sending its request."""
+        super().pause_writing()
+        self._is_paused = True
+        if self._is_whole:
+            self._wait()
+
+    def resume_writing(self) -> None:
+        """Stop waiting: it took some of it."""
+        super().resume_writing()
+        self._is_paused = False
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_waiting()
+
+    def _wait(self) -> None:
+        self._stop_waiting()
+        self._waiting = self.loop.call_later(self.patience, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+
+def connections(seconds: float) -> type[Connection]:
+    """Return the class of connections that are so patient."""
+    return type("Connection", (Connection,), {"patience": seconds})

@@ -1,0 +1,93 @@
+"""A server that ends: what it answers in time, and what it says of the rest."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from serving import Within
+
+from harrier_core import Encoder, Index
+from harrier_core.testing import MemoryStore
+
+ServeWithin = Callable[..., Within]
+LONG = {"model": "tiny-document", "input": [f"text {number} " + "word " * 300 for number in range(2_000)]}
+
+
+def asked(server: Within) -> httpx.Response:
+    """An answer to what takes a minute or so."""
+    return httpx.post(f"{server.url}/v1/embeddings", json=LONG, timeout=60)
+
+
+def test_what_takes_too_long(serve_within: ServeWithin, caplog: pytest.LogCaptureFixture) -> None:
+    """It is cut off: its client is told so, and the log has one line for all of them."""
+    server = serve_within(drain=0.3)
+    with ThreadPoolExecutor(3) as pool, socket.create_connection(("127.0.0.1", server.port)) as slow:
+        slow.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n[")
+        under_way = [pool.submit(asked, server) for _ in range(2)]
+        while server.state.turns.waiting < 2_000_000:
+            time.sleep(0.01)
+        server.end()
+        answers = [each.result() for each in under_way]
+        assert slow.recv(1_000).startswith(b"HTTP/1.1 503 ")
+    for answer in answers:
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert answer.json()["error"]["message"] == "the server ended before it had answered this request"
+    assert [(each.levelno, each.getMessage()) for each in caplog.records] == [
+        (logging.WARNING, "requests that had no answer after 0.3 seconds were cut off: 3")
+    ]
+
+
+def test_what_ends_in_time(serve_within: ServeWithin, caplog: pytest.LogCaptureFixture) -> None:
+    """It is answered, also if its body had not come to its end when the server was told to end."""
+    server = serve_within(drain=20)
+    body = json.dumps({"model": "tiny-query", "input": "a text"}).encode()
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        head = b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+        connection.sendall(head % len(body) + body[:10])
+        while server.state.turns.waiting != 10:
+            time.sleep(0.01)
+        server.tell_to_end()
+        while not server.state.under_way.ending:
+            time.sleep(0.01)
+        connection.sendall(body[10:])
+        assert connection.recv(1_000).startswith(b"HTTP/1.1 200 ")
+    server.end()
+    assert not caplog.records
+
+
+def test_an_ingest_that_takes_too_long(
+    serve_within: ServeWithin, encoder: Encoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It reads no more, and ends with what it has read: its last line says so."""
+    index = Index(MemoryStore(), encoder)
+    server, over = serve_within(drain=0.3, indexes={"notes": index}), threading.Event()
+
+    def lines() -> Iterator[bytes]:
+        for number in range(2_000):
+            yield json.dumps({"id": f"r{number}", "text": f"text {number}"}).encode() + b"\n"
+        while not over.wait(0.01):
+            yield b"\n"
+
+    with ThreadPoolExecutor(1) as pool:
+        url = f"{server.url}/v1/ingest"
+        ingesting = pool.submit(httpx.post, url, params={"index": "notes"}, content=lines(), timeout=60)
+        while not index.store.space() or not index.count():
+            time.sleep(0.01)
+        server.end()
+        over.set()
+        answer = ingesting.result()
+    last = json.loads(answer.text.splitlines()[-1])
+    assert (answer.status_code, last["status"]) == (200, "incomplete")
+    assert last["error"]["message"] == "the server ended before it had answered this request"
+    assert 0 < last["records"] == last["written"] == index.count()
+    assert [each.getMessage() for each in caplog.records] == [
+        "requests that had no answer after 0.3 seconds were cut off: 1"
+    ]

@@ -1,0 +1,109 @@
+"""Clients that keep a server waiting: each is waited for so long and no longer, and then holds nothing."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import httpx
+import pytest
+from serving import Within
+
+ServeWithin = Callable[..., Within]
+HEAD = b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+QUERY = {"model": "tiny-query", "input": "a text"}
+
+
+@pytest.fixture
+def server(serve_within: ServeWithin) -> Within:
+    """One that waits for half a second."""
+    return serve_within(arrival=0.5)
+
+
+def connected(server: Within) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", server.port))
+    connection.settimeout(30)
+    return connection
+
+
+def told(connection: socket.socket) -> bytes:
+    """All that comes, until the server closes the connection."""
+    parts = []
+    while part := connection.recv(2**16):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def test_a_body_that_does_not_come(server: Within) -> None:
+    """Meanwhile what has come counts as waiting, and nothing else; then it is a 408, and nothing waits any more."""
+    with connected(server) as connection:
+        connection.sendall(HEAD % 10_000 + b"[" * 4_000)
+        while server.state.turns.waiting != 4_000:
+            time.sleep(0.01)
+        assert httpx.post(f"{server.url}/v1/embeddings", json=QUERY).status_code == 200
+        answer = told(connection)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"the body did not arrive within 0.5 seconds; send fewer texts at once"' in answer
+    assert server.state.turns.waiting == 0
+
+
+def test_a_body_that_comes_byte_by_byte(server: Within) -> None:
+    """Each byte is in time, and the body is not."""
+    with connected(server) as connection:
+        connection.sendall(HEAD % 10_000)
+        connection.setblocking(False)
+        answer = b""
+        while not answer:
+            time.sleep(0.05)
+            connection.sendall(b"[")
+            try:
+                answer = connection.recv(2**16)
+            except BlockingIOError:
+                continue
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("begun", [b"", b"POST /v1/embeddings HTTP/1.1\r\nHost: loc"])
+def test_a_request_that_does_not_begin(server: Within, begun: bytes) -> None:
+    """Nor one that comes after another one on its connection."""
+    with connected(server) as connection:
+        connection.sendall(begun)
+        assert told(connection) == b""
+    with connected(server) as connection:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n" + begun)
+        assert told(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_answer_that_is_not_taken(server: Within) -> None:
+    """It is dropped, and its connection with it."""
+    body = json.dumps({"model": "tiny-document", "input": [f"text {number}" for number in range(2_000)]}).encode()
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        connection.connect(("127.0.0.1", server.port))
+        connection.sendall(HEAD % len(body) + body)
+        whole = len(httpx.post(f"{server.url}/v1/embeddings", content=body).content)
+        time.sleep(1.5)
+        taken = 0
+        with suppress(ConnectionResetError):
+            while part := connection.recv(2**20):
+                taken += len(part)
+    assert 0 < taken < whole
+
+
+def test_a_body_that_is_too_long_is_read_on(serve_within: ServeWithin) -> None:
+    """Up to twice of what it may have: a connection that is closed before is reset, and its client hears no reason."""
+    server = serve_within(body=5_000_000)
+    for size in (5_000_001, 9_900_000):
+        with connected(server) as connection:
+            connection.sendall(HEAD % size)
+            for begin in range(0, size, 100_000):  # it reads no answer before it has sent all
+                connection.sendall(b" " * min(100_000, size - begin))
+            assert told(connection).startswith(b"HTTP/1.1 413 ")
+    with connected(server) as connection, pytest.raises(ConnectionError):
+        connection.sendall(HEAD % 10**9)
+        for _ in range(1_000):
+            connection.sendall(b" " * 10**6)
