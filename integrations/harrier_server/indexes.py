@@ -21,6 +21,7 @@ from harrier_server.state import State
 
 if TYPE_CHECKING:
     from harrier_core.index import Index
+    from harrier_core.view import View
 
 _MOST_K = 1_000
 _MOST_MATCHES = 20_000  # of all queries of a request, those that are skipped included
@@ -32,7 +33,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
 
     async def indexes(request: Request, body: bytes) -> Response:  # noqa: ARG001  # a handler's
         found = [await asyncio.to_thread(_facts, name, index) for name, index in state.indexes.items()]
-        return answer({"object": "list", "data": found})
+        return answer({"object": "list", "data": [_seen(state, facts) for facts in found]})
 
     async def search(request: Request, body: bytes) -> Response:
         state.served.check_space(request.headers)
@@ -45,7 +46,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
         if len(queries) * (asked.k + asked.offset) > _MOST_MATCHES:
             raise bad(f"queries times k and offset must be at most {_MOST_MATCHES:,}", "k")
         with state.turns.admitted(sum(map(_size, queries)), state.caller(request)):
-            found = await index_of(state, asked.index).asearch_many(
+            found = await view_of(state, asked.index).asearch_many(
                 queries,
                 asked.k,
                 asked.where,
@@ -63,6 +64,10 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
         state.served.check_space(request.headers)
         name = request.query_params.get("index", "")
         index = index_of(state, name)
+        if state.views[name].fixed is not None:
+            raise Refusal(
+                403, "this server shows a part of the index, and does not write to it", code="ingest_not_allowed"
+            )
         with ExitStack() as admitted:
             admitted.enter_context(state.turns.admitted(_INGEST, state.caller(request)))
             await asyncio.to_thread(lambda: index.store.open(index.encoder.space, create=True))  # raises what is wrong
@@ -82,6 +87,19 @@ def index_of(state: State, name: str) -> Index:
         known = ", ".join(state.indexes) or "none"
         raise Refusal(404, f"there is no index {name[:100]!r}; this server has {known}", code="index_not_found")
     return index
+
+
+def view_of(state: State, name: str) -> View:
+    """Return what callers may see of the index of a name. Raise Refusal if the server has none."""
+    index_of(state, name)
+    return state.views[name]
+
+
+def _seen(state: State, facts: dict[str, Any]) -> dict[str, Any]:
+    """What a caller may know of an index, of which it may see a part only."""
+    if state.views[facts["id"]].fixed is None:
+        return facts
+    return {name: value for name, value in facts.items() if name not in ("chunks", "records")}
 
 
 def _facts(name: str, index: Index) -> dict[str, Any]:

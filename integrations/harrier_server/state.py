@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from harrier_core.index import Index
+    from harrier_core.view import View
     from harrier_server.guarding import Guard
     from harrier_server.model import Served
     from harrier_server.service import Service
@@ -29,6 +30,7 @@ class State:
     turns: Turns
     under_way: UnderWay
     indexes: Mapping[str, Index]
+    views: Mapping[str, View]  # of the same names: what callers may see
     loaded: tuple[Served, Service] | None = field(default=None)
     failed: str | None = None  # what is told if the model could not be loaded; the log has the reason
     give_up: Callable[[], None] = lambda: None  # ends the process's server

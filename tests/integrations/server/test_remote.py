@@ -189,8 +189,13 @@ def other(encoder: Encoder) -> Iterator[tuple[RemoteEncoder, type[_Answering]]]:
     """A RemoteEncoder of a server that answers as a test says."""
     space = encoder.space
     said = {
-        **{"name": "tiny", "space": json.loads(space.to_json()), "tasks": {}, "template": None},
-        **{"max_tokens": 99, "max_bytes": 100_000, "max_texts": 100},
+        "name": "tiny",
+        "space": json.loads(space.to_json()),
+        "tasks": {},
+        "template": None,
+        "max_tokens": 99,
+        "max_bytes": 100_000,
+        "max_texts": 100,
     }
 
     class Answering(_Answering):
