@@ -18,8 +18,8 @@ from starlette.responses import Response
 from harrier_core.encoder import Encoder
 from harrier_core.errors import HarrierError, SettingError
 from harrier_core.view import View
+from harrier_server import explaining, health, openai, operating, reading, tei
 from harrier_server import indexes as index_routes
-from harrier_server import openai, operating, tei
 from harrier_server.guarding import Guard
 from harrier_server.mcp import Assistants
 from harrier_server.metrics import Metrics
@@ -74,6 +74,9 @@ def create_app(
         *openai.routes(make, state),
         *tei.routes(make, state),
         *index_routes.routes(make, state),
+        *explaining.routes(make, state),
+        *reading.routes(make, state),
+        *health.routes(make, state),
         *assistants.routes(make),
         *operating.routes(make, state, metrics),
     ]

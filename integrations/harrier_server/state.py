@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harrier_server.refusals import Refusal
 
@@ -31,6 +31,7 @@ class State:
     under_way: UnderWay
     indexes: Mapping[str, Index]
     views: Mapping[str, View]  # of the same names: what callers may see
+    rejected: dict[str, dict[str, Any]] = field(default_factory=dict)  # by the last ingest into each index
     loaded: tuple[Served, Service] | None = field(default=None)
     failed: str | None = None  # what is told if the model could not be loaded; the log has the reason
     give_up: Callable[[], None] = lambda: None  # ends the process's server
