@@ -8,7 +8,7 @@ PIP = bin/python -m pip --quiet --disable-pip-version-check
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(8, 2 * (os.cpu_count() or 1)))")
 PYTEST = bin/pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: demo test test-slow coverage test-crash test-postgres test-upstream check format test-wheel bench-encode bench-pgvector bench-search bench-loaders bench-qdrant bench-files bench-filters bench-hybrid bench-hybrid-quality bench-sync bench-llama-index bench-gpu soak clean
+.PHONY: demo test test-slow test-page coverage test-crash test-postgres test-upstream check format test-wheel bench-encode bench-pgvector bench-search bench-loaders bench-qdrant bench-files bench-filters bench-hybrid bench-hybrid-quality bench-sync bench-llama-index bench-gpu soak clean
 .DEFAULT_GOAL := test
 
 test test-slow coverage test-crash test-postgres test-wheel: export OMP_NUM_THREADS = 1  # the tiny models gain nothing by more
@@ -27,6 +27,11 @@ coverage: .venv/installed
 	.venv/bin/pytest --timeout 400 --cov --cov-report= --cov-append tests/crash
 	.venv/bin/coverage html --quiet --directory .coverage-html
 	.venv/bin/coverage report
+
+# The page of `harrier serve`, in a real browser, which has to be there: apt-get install chromium
+test-page: .venv/installed
+	.venv/$(PIP) install --constraint constraints.txt --group page
+	.venv/bin/pytest -m slow tests/integrations/server/test_browser.py
 
 # All of it: 200 kills of each store, and half an hour of the live sync. The tests have a short form of it.
 test-crash: .venv/installed

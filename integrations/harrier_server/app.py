@@ -18,7 +18,7 @@ from starlette.responses import Response
 from harrier_core.encoder import Encoder
 from harrier_core.errors import HarrierError, SettingError
 from harrier_core.view import View
-from harrier_server import explaining, health, openai, operating, reading, tei
+from harrier_server import explaining, health, openai, operating, pages, reading, tei
 from harrier_server import indexes as index_routes
 from harrier_server.guarding import Guard
 from harrier_server.mcp import Assistants
@@ -79,6 +79,7 @@ def create_app(
         *health.routes(make, state),
         *assistants.routes(make),
         *operating.routes(make, state, metrics),
+        *(pages.routes(make) if settings.page else ()),
     ]
     app = Starlette(
         routes=routes, lifespan=lifespan, middleware=_of_pages(settings), exception_handlers={HTTPException: _unrouted}
