@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ class Card:
     records: int | None = None
     chunks: int | None = None
     keywords: bool | None = None
-    ingested: str | None = None
+    ingested: datetime | None = None
     fields: Sequence[Field] = ()
     tasks: Sequence[str] = ()
 
@@ -72,7 +73,7 @@ def read(view: View) -> Card:
         facts = view.index.describe()
         known["keywords"] = facts.keywords
         if view.fixed is None:
-            known |= {"records": facts.records, "chunks": facts.chunks}
+            known |= {"records": facts.records, "chunks": facts.chunks, "ingested": facts.ingested}
         known["fields"] = fields_of([match.metadata for match in view.sample(_SAMPLE)])
     except HarrierError as error:  # a search says more of it
         log.warning("the index cannot be described: %s", error)

@@ -7,6 +7,7 @@ or two.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC
 from typing import Any
 
 import mcp_types as types
@@ -76,10 +77,8 @@ def _search(card: Card, settings: Settings) -> types.Tool:
 def _contents(card: Card) -> Iterator[str]:
     counts = [f"{number:,} {what}" for number, what in ((card.records, "records"), (card.chunks, "passages")) if number]
     if counts:
-        ingested = f"; last ingested {card.ingested}" if card.ingested else ""
+        ingested = f"; last ingested {card.ingested.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if card.ingested else ""
         yield f"Contents: {' in '.join(counts)}{ingested}."
-    elif card.ingested:
-        yield f"Last ingested {card.ingested}."
     if fields := _fields(card):
         yield f"Metadata for where: {'; '.join(f'{each.name} ({_described(each)})' for each in fields)}."
 

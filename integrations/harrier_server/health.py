@@ -121,7 +121,8 @@ def _described(state: State, name: str, view: View) -> dict[str, Any]:
 
 def _counts(facts: Facts) -> dict[str, Any]:
     names = ("records", "chunks", "indexed", "keywords", "bytes", "health")
-    return {name: getattr(facts, name) for name in names}
+    ingested = facts.ingested.isoformat() if facts.ingested else None
+    return {"ingested": ingested, **{name: getattr(facts, name) for name in names}}
 
 
 def _field(field: Field) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,7 @@ def test_what_an_index_holds(server: Serving, encoder: Encoder) -> None:
     told = get(server, "/v1/indexes/docs")
     assert (told["records"], told["part"], told["differences"]) == (4, False, [])
     assert (told["digest"], told["health"], told["keywords"]) == (encoder.space.digest, "fine", True)
+    assert datetime.now(UTC) - datetime.fromisoformat(told["ingested"]) < timedelta(hours=1)
     fields = {each["name"]: each for each in told["fields"]}
     assert fields.keys() == {"topic", "year"}
     assert (fields["year"]["kinds"], fields["year"]["range"]) == (["number"], [2020, 2020])
