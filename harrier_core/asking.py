@@ -26,7 +26,7 @@ from harrier_core.errors import (
     TextTooLong,
     raise_problems,
 )
-from harrier_core.http import Server
+from harrier_core.http import Server, printable
 from harrier_core.space import EmbeddingSpace
 from harrier_core.tasks import Prompts
 
@@ -60,8 +60,8 @@ async def described_by(server: Server, model: str | None) -> Described:
         space = EmbeddingSpace.from_json(json.dumps(said["space"]))
         document = space.document_template.removesuffix("{text}")
         prompts = Prompts(said["tasks"], None if template is None else (template[0], template[1]), document)
-        limits = [int(said[name]) for name in ("max_tokens", "max_bytes", "max_texts")]
-        return Described(said["name"], space, *limits, prompts)
+        tokens, size, texts = (int(said[name]) for name in ("max_tokens", "max_bytes", "max_texts"))
+        return Described(said["name"], space, tokens, size, texts, prompts)
     except _MALFORMED:
         raise ServerRefused(
             f"the server at {server.url} does not say what its vectors are; it must be one that `harrier serve` runs"
@@ -136,7 +136,9 @@ def _translated(refused: ServerRefused, described: Described, texts: int) -> Har
     if refused.status == 409:
         return SpaceChanged(f"{refused}; the server made vectors of {described.space} when it was asked first")
     try:
-        found = [(int(str(each["position"])), str(each["kind"]), str(each["reason"])) for each in refused.problems]
+        found = [
+            (int(str(each["position"])), str(each["kind"]), printable(str(each["reason"]))) for each in refused.problems
+        ]
     except (KeyError, ValueError):
         return refused
     if not found or not all(0 <= at < texts for at, _, _ in found):

@@ -16,7 +16,6 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from harrier_core.embedder import Around, Encoded
-from harrier_core.encoder import Encoder
 from harrier_core.errors import positions_of_all
 from harrier_core.key_values import KeyValues
 from harrier_core.texts import listed
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from harrier_core.choosing import AnyEncoder
     from harrier_core.tasks import Task
     from harrier_core.types import Vectors
 
@@ -34,24 +34,24 @@ _NUMBER = "<f4"
 
 
 class CachedEncoder(Around):
-    """An Encoder that looks into a store before it encodes, for an Index as well as by itself.
+    """An Encoder, or a RemoteEncoder, that looks into a store before it encodes, for an Index as well as by itself.
 
     Anybody may share the store; nothing in it goes stale.
     """
 
-    def __init__(self, encoder: Encoder, store: KeyValues) -> None:
+    def __init__(self, encoder: AnyEncoder, store: KeyValues) -> None:
         super().__init__(encoder)
         self.encoder = encoder
         self.store = store
         self._model: str | None = None
 
     @property
-    def settings(self) -> Mapping[str, Any]:
-        """The arguments of the Encoder behind the store."""
+    def settings(self) -> Mapping[str, Any] | None:
+        """The arguments of the Encoder behind the store; None of a RemoteEncoder."""
         return self.encoder.settings
 
     @property
-    def uncached(self) -> Encoder:
+    def uncached(self) -> AnyEncoder:
         """What makes the vectors, for whoever doubts those that are stored."""
         return self.encoder
 

@@ -23,8 +23,8 @@ from harrier_core.foreign import unknown_keyword
 from harrier_core.light import Light
 from harrier_core.models import identify
 from harrier_core.shared import Lease, Shared
-from harrier_core.stats import span
 from harrier_core.texts import listed, unusable, usable_query
+from harrier_core.tracing import span
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder

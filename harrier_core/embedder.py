@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from harrier_core.errors import EncoderClosed, raise_problems, too_long
-from harrier_core.stats import span
+from harrier_core.tracing import span
 
 if TYPE_CHECKING:
     from harrier_core.space import EmbeddingSpace
@@ -99,14 +99,19 @@ class Embedder(ABC):
         """Return what `encode_documents` does, without holding up the event loop."""
         return await self._await("document", lambda: self.submit_documents(texts))
 
+    @property
+    def _traced_as(self) -> str:
+        """The model in traces: its name, unless finding that out takes long."""
+        return self.name
+
     def _wait(self, role: str, submit: Callable[[], Future[Encoded]]) -> Vectors:
-        with span(role, self.name) as tell:
+        with span(role, self._traced_as) as tell:
             encoded = wait_for(submit())
             tell(len(encoded))
         return encoded.vectors
 
     async def _await(self, role: str, submit: Callable[[], Future[Encoded]]) -> Vectors:
-        with span(role, self.name) as tell:
+        with span(role, self._traced_as) as tell:
             encoded = await _submitted(submit)
             tell(len(encoded))
         return encoded.vectors
@@ -145,6 +150,10 @@ class Around(Embedder):
     def uncached(self) -> Embedder:
         """What makes the vectors, for whoever doubts those that are stored."""
         return self._embedder.uncached
+
+    @property
+    def _traced_as(self) -> str:
+        return self._embedder._traced_as
 
     def count_tokens(self, texts: Iterable[str]) -> list[int]:
         """Return how many tokens each text has as a document, end token included."""

@@ -35,6 +35,7 @@ PACKAGES = {  # module: (extra, package)
     "mcp": ("mcp", "mcp"),
     "msgspec": ("server", "msgspec"),
     "prometheus_client": ("server", "prometheus-client"),
+    "pybase64": ("server", "pybase64"),
     "starlette": ("server", "starlette"),
     "uvicorn": ("server", "uvicorn"),
 }

@@ -30,6 +30,7 @@ _ARRAYS = "vectors are arrays of numpy in float32; leave it out"
 _PROGRESS = "use on_progress of Index.ingest"
 _TOKEN = "set HF_TOKEN in the environment, or run hf auth login"  # noqa: S105  # no token, but where to put one
 _CACHE = "set HF_HOME in the environment"
+_SERVER = "for the model of a server use url, or RemoteEncoder(url, api_key=...) in place of an Encoder"
 
 _KEYWORDS = {
     **dict.fromkeys(("model_name", "model_name_or_path", "model_id", "model_path"), "use model"),
@@ -57,6 +58,8 @@ _KEYWORDS = {
     "attn_implementation": "the kit has its own attention for each device; leave it out",
     **dict.fromkeys(("token", "use_auth_token", "hf_token", "huggingfacehub_api_token"), _TOKEN),
     **dict.fromkeys(("cache_folder", "cache_dir"), _CACHE),
+    **dict.fromkeys(("url", "base_url", "api_base", "endpoint_url", "server_url", "openai_api_base"), _SERVER),
+    **dict.fromkeys(("api_key", "openai_api_key"), _SERVER),
     "local_files_only": "set HF_HUB_OFFLINE=1 in the environment, or give a folder as the model",
 }
 

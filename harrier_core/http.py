@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
@@ -14,15 +15,20 @@ from harrier_core.embedder import closed
 from harrier_core.errors import ServerRefused, ServerUnavailable
 from harrier_core.retrying import Backoff
 from harrier_core.shared import Lease, Shared
+from harrier_core.tracing import with_trace
 
 if TYPE_CHECKING:
     import httpx
 
 T = TypeVar("T")
 
-_PASSING = frozenset([408, 429, 502, 503, 504])  # statuses after which the same request may succeed
+log = logging.getLogger(__name__)
+
+_BUSY = 429
+_PASSING = frozenset([408, _BUSY, 502, 503, 504])  # statuses after which the same request may succeed
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 _CONNECTIONS = 16  # kept open, of a server
+_LONGEST = 2_000  # characters of what a server says
 
 
 class Loop:
@@ -94,6 +100,7 @@ class Server:
         self._client: httpx.AsyncClient | None = None
         self._lock = threading.Lock()
         self._under_way: set[Future[Any]] = set()
+        self._away = False  # and that was logged
         self._closed = False
 
     def run(self, work: Coroutine[Any, Any, T]) -> Future[T]:
@@ -123,8 +130,9 @@ class Server:
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while True:
             pause: float | None = None
+            busy = False
             try:
-                response = await self._opened().request(method, path, content=body, headers=headers)
+                response = await self._opened().request(method, path, content=body, headers=with_trace(headers))
             except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
                 # Its message may hold a header, and so the key.
                 raise ServerUnavailable(
@@ -135,17 +143,21 @@ class Server:
                 failed = ServerUnavailable(f"the server at {self.url} cannot be reached ({said})")
             else:
                 if response.is_success:
+                    self._away = False
                     return response
                 refused = _refused(self.url, response)
                 if response.status_code not in _PASSING:
                     raise refused
-                failed = ServerUnavailable(str(refused))
+                failed, busy = ServerUnavailable(str(refused)), response.status_code == _BUSY
                 pause = _told_to_wait(response)
             wait = max(backoff.pause(), pause or 0.0)
             now = monotonic()
             until = now + self._retry_for if until is None else until
             if now + wait > until:
                 raise failed
+            if not (self._away or busy):
+                self._away = True
+                log.warning("%s; trying again for %.0f s", failed, until - now)
             await asyncio.sleep(wait)
 
     def _opened(self) -> httpx.AsyncClient:
@@ -190,7 +202,12 @@ def _refused(url: str, response: httpx.Response) -> ServerRefused:
         error, message, code = {}, f"HTTP status {response.status_code}", None
     problems = error.get("problems") if isinstance(error, dict) else None
     listed = [each for each in problems if isinstance(each, dict)] if isinstance(problems, list) else []
-    return ServerRefused(f"the server at {url} refused: {message}", response.status_code, code, listed)
+    return ServerRefused(f"the server at {url} refused: {printable(message)}", response.status_code, code, listed)
+
+
+def printable(said: str) -> str:
+    """Return what a server says, which may be anybody's, as it may stand in an error: it goes to terminals and logs."""
+    return "".join(each if each.isprintable() else " " for each in said[:_LONGEST])
 
 
 def _told_to_wait(response: httpx.Response) -> float | None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Never, Self
@@ -108,7 +109,7 @@ class Index(Searching, Contents):
             ingest = self._ingest(tell, memory)
             run = partial(self._run, ingest, records, vectors, prune=prune, build_indexes=build_indexes)
             try:
-                return await loop.run_in_executor(thread, run)
+                return await loop.run_in_executor(thread, copy_context().run, run)
             except asyncio.CancelledError:
                 ingest.stop()
                 raise

@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
+from contextvars import copy_context
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -94,9 +95,14 @@ class Ingest:
         self._store = store
         self._given = None if vectors is None else GivenVectors(self._embedder)
         self._intake = Intake(WINDOW_RECORDS, WINDOW_CHARACTERS, self._given, self._recollection.of)
+        context = copy_context()  # the caller's trace, for threads that submit texts; each needs a copy of its own
+
+        def submit(texts: Sequence[str], given: Sequence[Vector]) -> Future[Encoded]:
+            return context.copy().run(self._submit, texts, given)
+
         try:
             journal = Journal(self._memory, self._embedder)
-            with Finishing(store, self._submit, journal, in_slices=self._given is None) as finishing:
+            with Finishing(store, submit, journal, in_slices=self._given is None) as finishing:
                 self._finishing = finishing
                 self._finish_all(finishing, records, vectors)
         except BaseException as error:  # of the caller's records as well, and Ctrl-C

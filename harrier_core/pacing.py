@@ -10,7 +10,7 @@ from time import perf_counter
 SECONDS = 1.0
 _FIRST = 8_000  # characters, before anything is known: a second of the largest model on a slow CPU
 _LEAST, _MOST = 2_000, 2_000_000
-_KEPT = 0.5  # of what older slices say, with each new one
+_KEPT = 0.5  # of what older slices say, after as long as a slice should take; several may end at once
 
 
 class Pace:
@@ -37,8 +37,10 @@ class Pace:
             before, self._done = self._done, now
             if before is None or not characters:
                 return
-            self._sizes = _KEPT * self._sizes + characters
-            self._times = _KEPT * self._times + max(now - max(begun, before), 1e-6)
+            took = max(now - max(begun, before), 1e-6)
+            kept = _KEPT ** (took / self._seconds)
+            self._sizes = kept * self._sizes + characters
+            self._times = kept * self._times + took
 
 
 def parts(sizes: Sequence[int], most: int) -> Iterator[list[int]]:

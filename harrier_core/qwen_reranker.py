@@ -20,9 +20,9 @@ from harrier_core.foreign import unknown_keyword
 from harrier_core.model_user import ModelUser
 from harrier_core.purposes import check_reranker
 from harrier_core.shared import Shared
-from harrier_core.stats import span
 from harrier_core.tasks import Task
 from harrier_core.texts import usable_query
+from harrier_core.tracing import span
 
 if TYPE_CHECKING:
     from harrier_core.verdicts import Judge, Prompt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
@@ -41,14 +42,15 @@ T = TypeVar("T")
 _MOST_TEXTS, _SECONDS = 256, 10.0
 _AT_ONCE = 8  # requests of one call
 _KEY = re.compile("[!-~]+")  # a header takes no other
+KEY_VARIABLE = "HARRIER_API_KEY"
 
 
 class RemoteEncoder(Embedder, Closing):
     """An Embedder whose model is loaded by a server, `harrier serve`. Any number of threads and tasks may use it.
 
-    It is a handful of settings: making one connects to nothing, and it can be pickled, its key included. The server's
-    embedding space is read once, and goes with every request: a server that has another one by now refuses it, and that
-    is SpaceChanged. So an Index over it is as safe as over an Encoder.
+    It is a handful of settings: making one connects to nothing, and it can be pickled, its key included unless that is
+    the environment's. The server's embedding space is read once, and goes with every request: a server that has another
+    one by now refuses it, and that is SpaceChanged. So an Index over it is as safe as over an Encoder.
     """
 
     def __init__(
@@ -63,19 +65,23 @@ class RemoteEncoder(Embedder, Closing):
     ) -> None:
         """Take the address of a server, such as http://127.0.0.1:8000.
 
-        model: its name there, if the server must have this one. task: what queries are encoded for unless a call says
-        otherwise. timeout: seconds for one attempt. retry_for: seconds in which a request is repeated while the server
-        cannot be reached, is busy, or begins anew.
+        model: its name there, if the server must have this one. api_key: what opens the server, HARRIER_API_KEY of the
+        environment unless given. task: what queries are encoded for unless a call says otherwise. timeout: seconds for
+        one attempt. retry_for: seconds in which a request is repeated while the server cannot be reached, is busy, or
+        begins anew.
         """
         _refuse_address(url)
-        if api_key is not None and not (isinstance(api_key, str) and _KEY.fullmatch(api_key)):
-            raise SettingError("api_key must be printable ASCII characters without spaces")
+        key = (os.environ.get(KEY_VARIABLE) or None) if api_key is None else api_key
+        if key is not None and not (isinstance(key, str) and _KEY.fullmatch(key)):
+            said = KEY_VARIABLE if api_key is None else "api_key"
+            raise SettingError(f"{said} must be printable ASCII characters without spaces")
         for name, seconds in (("timeout", timeout), ("retry_for", retry_for)):
             if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
                 raise SettingError(f"{name} must be a number of at least 0, got {seconds!r}")
         self._url = url.rstrip("/").removesuffix("/v1")
         self._model = model
-        self._key = api_key
+        self._given_key = api_key
+        self._key = key
         self._task = task
         self._timeout = timeout
         self._retry_for = retry_for
@@ -167,6 +173,10 @@ class RemoteEncoder(Embedder, Closing):
         return self._model or self._description.name
 
     @property
+    def _traced_as(self) -> str:
+        return self._model or (self._described.name if self._described else self._url)  # and the server is not asked
+
+    @property
     def url(self) -> str:
         """The server's address."""
         return self._url
@@ -230,7 +240,7 @@ class RemoteEncoder(Embedder, Closing):
         self._held.release()
 
     def __getstate__(self) -> dict[str, Any]:
-        given = {"url": self._url, "model": self._model, "api_key": self._key, "task": self._task}
+        given = {"url": self._url, "model": self._model, "api_key": self._given_key, "task": self._task}
         return {**given, "timeout": self._timeout, "retry_for": self._retry_for}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

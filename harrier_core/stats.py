@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
 from harrier_core.token_rows import Row
 
 try:
-    from opentelemetry import metrics, trace
+    from opentelemetry import metrics
 
     _INSTALLED = True
 except ImportError:
@@ -75,17 +74,6 @@ class Meter:
             truncations=truncations,
             retries=self._retries,
         )
-
-
-@contextmanager
-def span(role: str, model: str) -> Iterator[Callable[[int], None]]:
-    """A span around one call, within whatever the caller traces; it takes the number of texts when that is known."""
-    if not _INSTALLED:
-        yield lambda _: None
-        return
-    attributes = {"harrier.model": model, "harrier.role": role}
-    with trace.get_tracer("harrier_core").start_as_current_span("harrier.encode", attributes=attributes) as current:
-        yield lambda texts: current.set_attribute("harrier.texts", texts)
 
 
 def _instruments(model: str) -> Callable[[str, float], None]:

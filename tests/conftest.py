@@ -20,7 +20,7 @@ import harrier_core
 from harrier_core import Encoder
 from harrier_core.testing import ARCHITECTURES, build_model
 
-pytest_plugins = ["databases", "syncs"]
+pytest_plugins = ["databases", "syncs", "telemetry"]
 pytest.register_assert_rewrite("killing")  # so that a failure shows what differs
 
 ROOT = Path(__file__).parents[1]

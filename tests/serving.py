@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -24,8 +24,10 @@ from harrier_core import Encoder, Index
 class Serving:
     """One process of `harrier serve`."""
 
-    def __init__(self, *arguments: str, model: Path | str, port: int = 0) -> None:
-        command = [sys.executable, "-X", "utf8", "-m", "harrier_cli", "serve", "--model", str(model), "--name", "tiny"]
+    def __init__(
+        self, *arguments: str, model: Path | str, port: int = 0, program: Sequence[str] = ("-m", "harrier_cli")
+    ) -> None:
+        command = [sys.executable, "-X", "utf8", *program, "serve", "--model", str(model), "--name", "tiny"]
         own = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             [*command, "--port", str(port), *arguments],
@@ -57,7 +59,7 @@ class Serving:
 
 
 class Within:
-    """A server in this process, on a thread and a socket of its own: with other limits, over an encoder that is here."""
+    """A server in this process, on a thread and a socket of its own: with other limits, over an encoder of ours."""
 
     def __init__(self, encoder: Encoder, *, indexes: Mapping[str, Index] | None = None, **limits: Any) -> None:
         app = create_app(encoder, Settings("tiny", port=0, ingest=True, limits=Limits(**limits)), indexes=indexes)

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
+from harrier_server import Limits
+from harrier_server.serving import TAKING
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -24,13 +26,14 @@ TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DATABASES = ("postgres", "qdrant")
-KIT = ("harrier", "harrier-gpu", "demo", "worker")
+SERVERS = ("serve", "serve-gpu")
+KIT = ("harrier", "harrier-gpu", *SERVERS, "demo", "worker")
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 # Of the Compose specification, what we use; a misspelt key would be an error there.
 KEYS = {
     *("build", "command", "depends_on", "deploy", "environment", "healthcheck", "image", "ports", "profiles"),
-    *("restart", "shm_size", "stop_grace_period", "volumes"),
+    *("restart", "secrets", "shm_size", "stop_grace_period", "volumes"),
 }
 CHECK_KEYS = {"test", "interval", "timeout", "retries", "start_period"}
 
@@ -44,10 +47,11 @@ def mounts() -> Iterator[tuple[str, str, str]]:
 
 def test_only_known_keys() -> None:
     """At the top, in each service and in each health check."""
-    assert set(COMPOSE) == {"name", "services", "volumes", "x-harrier"}
+    assert set(COMPOSE) == {"name", "secrets", "services", "volumes", "x-gpu", "x-harrier", "x-serve"}
     assert set(SERVICES) == {*DATABASES, *KIT}
     assert {key for settings in SERVICES.values() for key in settings} <= KEYS
-    assert {key for name in DATABASES for key in SERVICES[name]["healthcheck"]} <= CHECK_KEYS
+    checks = [settings["healthcheck"] for settings in SERVICES.values() if "healthcheck" in settings]
+    assert {key for check in checks for key in check} <= CHECK_KEYS
 
 
 @pytest.mark.parametrize(
@@ -64,9 +68,9 @@ def test_images_are_pinned(service: str, pattern: str, least: tuple[int, ...]) -
     assert tuple(map(int, found.groups())) >= least
 
 
-@pytest.mark.parametrize("service", DATABASES)
+@pytest.mark.parametrize("service", [*DATABASES, *SERVERS])
 def test_ports_are_of_this_machine_only(service: str) -> None:
-    """No database is open to the network, and the ports can be others."""
+    """No server is open to the network, and the ports can be others."""
     assert SERVICES[service]["ports"]
     for port in SERVICES[service]["ports"]:
         assert re.fullmatch(r"127\.0\.0\.1:\$\{[A-Z_]+_PORT:-(\d+)\}:\1", port), port
@@ -146,18 +150,22 @@ def test_profiles() -> None:
         "qdrant": None,
         "harrier": ["cli"],
         "harrier-gpu": ["gpu"],
+        "serve": ["serve"],
+        "serve-gpu": ["gpu"],
         "demo": ["demo"],
         "worker": ["worker"],
     }
-    [device] = SERVICES["harrier-gpu"]["deploy"]["resources"]["reservations"]["devices"]
-    assert device["capabilities"] == ["gpu"]
     assert "nvidia-container-toolkit" in TEXT
     built = {name: (SERVICES[name]["build"]["args"]["TORCH"], SERVICES[name]["image"]) for name in KIT}
-    assert built.pop("harrier-gpu") == ("cuda", "harrier-kit:cuda")
+    for name in ("harrier-gpu", "serve-gpu"):
+        [device] = SERVICES[name]["deploy"]["resources"]["reservations"]["devices"]
+        assert device["capabilities"] == ["gpu"]
+        assert built.pop(name) == ("cuda", "harrier-kit:cuda")
+    assert not any("deploy" in SERVICES[name] for name in built)
     assert set(built.values()) == {("cpu", "harrier-kit:cpu")}
 
 
-@pytest.mark.parametrize("service", ["demo", "worker"])
+@pytest.mark.parametrize("service", [*SERVERS, "demo", "worker"])
 def test_commands_are_those_of_the_kit(service: str) -> None:
     """Their words are known to the command line, which says so before it connects to anything."""
     words = SERVICES[service]["command"]
@@ -176,6 +184,43 @@ def test_the_worker_may_finish() -> None:
     assert worker["restart"] == "unless-stopped"
     assert worker["stop_grace_period"] == "2m"
     assert all("stop_grace_period" in SERVICES[name] for name in (*KIT, "postgres"))
+
+
+@pytest.mark.parametrize("service", SERVERS)
+def test_the_server_is_for_whoever_has_a_key(service: str) -> None:
+    """The keys are a secret of compose's; it waits for no database, and for what is under way when it is stopped."""
+    settings = SERVICES[service]
+    [secret] = settings["secrets"]
+    assert COMPOSE["secrets"][secret] == {"file": "${HARRIER_KEYS:-./keys}"}
+    words = settings["command"]
+    assert words[words.index("--api-key-file") + 1] == f"/run/secrets/{secret}"
+    assert settings["depends_on"] == []
+    assert settings["restart"] == "unless-stopped"
+    assert settings["stop_grace_period"] == "1m"
+    assert Limits().drain + 2 * TAKING < 60
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_the_servers_health_check(status: int) -> None:
+    """It fails until the model is loaded."""
+    asked: list[str] = []
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *args: Any) -> None:
+            """Nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        test = SERVICES["serve"]["healthcheck"]["test"]
+        check = [part.replace(":8000/", f":{server.server_port}/") for part in test]
+        done = subprocess.run([sys.executable, *check[2:]], check=False, capture_output=True, timeout=20)
+    assert (done.returncode == 0) == (status == 200)
+    assert asked == ["/health/ready"]
 
 
 # -- the image

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from agent_framework import BaseEmbeddingClient, Embedding, EmbeddingGenerationOptions, GeneratedEmbeddings
 
-from harrier_core import Embedder, Encoder, SettingError, Task
+from harrier_core import Embedder, SettingError, Task
+from harrier_core.choosing import Secret, encoder_of
 
 if TYPE_CHECKING:
     from harrier_core.types import Vectors
@@ -52,8 +53,10 @@ class HarrierEmbeddingClient(BaseEmbeddingClient[str, list[float], HarrierEmbedd
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | Embedder,
+        model: str | os.PathLike[str] | Embedder | None = None,
         *,
+        url: str | None = None,
+        api_key: str | Secret | None = None,
         role: Role | None = None,
         additional_properties: dict[str, Any] | None = None,
     ) -> None:
@@ -61,12 +64,16 @@ class HarrierEmbeddingClient(BaseEmbeddingClient[str, list[float], HarrierEmbedd
 
         model: a folder, a name on the hub, or an Embedder, such as an Encoder with settings of its own. An Embedder is
         left out of `to_dict`; give it to `from_dict` as the dependency `model`.
+        url: the address of a server that `harrier serve` runs: its model embeds, and `model`, if given, is its name
+        there. api_key: what opens the server, a str or a SecretString, HARRIER_API_KEY unless given. `to_dict` leaves
+        it out.
         role: of requests that do not say one. A vector collection's always do; see `with_roles`.
         """
         super().__init__(additional_properties=additional_properties)
-        self.model = model if isinstance(model, Embedder) else os.fspath(model)
+        self.model = model if isinstance(model, Embedder | None) else os.fspath(model)
+        self.url = url
         self.role = None if role is None else _checked(role)
-        self._embedder = model if isinstance(model, Embedder) else Encoder(model)
+        self._embedder = _embedder_of(self.model, url, api_key)
 
     @property
     def index_encoder(self) -> Embedder:
@@ -117,6 +124,16 @@ class HarrierEmbeddingClient(BaseEmbeddingClient[str, list[float], HarrierEmbedd
 
     def _embeddings(self, vectors: Vectors) -> list[Embedding[list[float]]]:
         return [Embedding(vector.tolist(), model=self._embedder.name) for vector in vectors]
+
+
+def _embedder_of(model: str | Embedder | None, url: str | None, api_key: str | Secret | None) -> Embedder:
+    if isinstance(model, Embedder):
+        if url is not None or api_key is not None:
+            raise SettingError(f"url and api_key are for {type(model).__name__} to decide; configure that one")
+        return model
+    if not (model or url):
+        raise SettingError("no model is named; pass model=, such as 'harrier-0.6b', or url= for the model of a server")
+    return encoder_of(model, url=url, api_key=api_key)
 
 
 def with_roles(collection: C) -> C:

@@ -20,16 +20,19 @@ from harrier_cli import (
     wording,
 )
 from harrier_cli.command import Command, Guarded, examples
+from harrier_cli.encoders import Choice, check_task
 from harrier_cli.ending import terminable
 from harrier_cli.options import (
+    ApiKeyFile,
     AsJson,
     Device,
     Dtype,
     Instruction,
     ModelName,
+    NoServer,
+    Server,
     TaskName,
-    check_task,
-    encoder_of,
+    refuse_server,
     task_of,
 )
 from harrier_cli.output import say, say_json
@@ -40,8 +43,9 @@ _HELP = f"""Search texts by what they mean, with Microsoft's Harrier embedding m
 
 A PLACE is {FORMS}. A password belongs into PGPASSWORD or ~/.pgpass, Qdrant's key into QDRANT_API_KEY.
 
-Defaults are HARRIER_INDEX, HARRIER_MODEL, HARRIER_TASK, HARRIER_DEVICE, HARRIER_DTYPE and HARRIER_MODE, or the keys
-index, model, task, device, dtype and mode in harrier.toml, in the current folder or the nearest one above it.
+Defaults are HARRIER_INDEX, HARRIER_MODEL, HARRIER_TASK, HARRIER_DEVICE, HARRIER_DTYPE, HARRIER_MODE and HARRIER_URL, or
+the keys index, model, task, device, dtype, mode and url in harrier.toml, in the current folder or the nearest one above
+it. With --server, HARRIER_URL or url, the model is one that 'harrier serve' has loaded; its key is in HARRIER_API_KEY.
 
 Exit codes: 0 fine; 1 nothing found, or something was rejected or is unsound; 2 wrong usage; 3 failed; 130 interrupted;
 141 the reader of the output is gone; 143 terminated. HARRIER_DEBUG=1 shows tracebacks.
@@ -100,6 +104,8 @@ def embed(
     model: ModelName = None,
     task: TaskName = None,
     instruction: Instruction = None,
+    server: Server = None,
+    api_key_file: ApiKeyFile = None,
     device: Device = None,
     dtype: Dtype = None,
 ) -> int:
@@ -113,7 +119,8 @@ def embed(
     if (task or instruction) and not query:
         raise SettingError("--task and --instruction are of queries, and documents carry none; add --query")
     chosen = task_of(task, instruction) if query else None
-    with encoder_of(model, device, dtype) as encoder:
+    choice = Choice(model=model, server=server, api_key_file=api_key_file, device=device, dtype=dtype)
+    with choice.encoder() as encoder:
         check_task(encoder, chosen)
         rejected = run(encoder, out, queries=query, task=chosen)
     return failures.UNSOUND if rejected else failures.FINE
@@ -125,11 +132,13 @@ def prompt(
     model: ModelName = None,
     task: TaskName = None,
     instruction: Instruction = None,
+    server: Server = None,
+    api_key_file: ApiKeyFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the exact string that the model reads for a query."""
     chosen = task_of(task, instruction)
-    with encoder_of(model) as encoder:
+    with Choice(model=model, server=server, api_key_file=api_key_file).encoder() as encoder:
         check_task(encoder, chosen)
         string = encoder.prompt(question, task=chosen)
     if as_json:
@@ -140,7 +149,7 @@ def prompt(
 
 def demo(
     model: ModelName = None,
-    server: Annotated[
+    postgres: Annotated[
         str | None,
         typer.Option(
             metavar="URL",
@@ -148,11 +157,13 @@ def demo(
             "harrier_demo_rows there, before it begins and when it ends.",
         ),
     ] = None,
+    server: NoServer = None,
 ) -> None:
     """Show what the kit does, by running its commands on sample texts. It takes about a minute."""
     from harrier_cli.demo import main as show
 
-    show(model, server)
+    refuse_server(server, "it loads its own models, to show one that is refused; --postgres names a Postgres")
+    show(model, postgres)
 
 
 _DAILY, _ADMIN, _MORE = "Every day", "Indexes", "Models"
@@ -168,6 +179,7 @@ _EXAMPLES = {
         "harrier search ERR_CONN_1042 --mode hybrid",
         'harrier search yeast -k 3 -C 1 --where \'{"format": "pdf"}\'',
         "harrier search --json < questions.txt > answers.jsonl",
+        "harrier search yeast --server http://gpu-host:8000",
     ),
     "info": ("harrier info 'pgvector:index?table=notes'",),
     "ls": ("harrier ls pgvector:index", "harrier ls postgresql://me@host/db"),

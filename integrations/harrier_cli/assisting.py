@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 from harrier_cli.defaults import setting
+from harrier_cli.encoders import Choice
 from harrier_cli.options import (
+    ApiKeyFile,
     Device,
     Dtype,
     Instruction,
     ModelName,
     Place,
+    Server,
     TaskName,
     WhereJson,
     place_of,
@@ -50,6 +53,8 @@ def mcp(
     model: ModelName = None,
     task: TaskName = None,
     instruction: Instruction = None,
+    server: Server = None,
+    api_key_file: ApiKeyFile = None,
     device: Device = None,
     dtype: Dtype = None,
 ) -> None:
@@ -59,7 +64,7 @@ def mcp(
     and output. They get the tools search and fetch, and each record as a resource. They read only what meets --where,
     and write nothing without --allow-writing.
 
-    An index in a folder is searched with the model that made it. Assistants start commands in folders of their own:
+    An index in a folder is searched with the model that made it; with --server, several editors share one. Assistants start commands in folders of their own:
     write the folder of an index from / on.
     """
     require("harrier mcp", "mcp")
@@ -76,12 +81,13 @@ def mcp(
         writing=allow_writing,
         local=True,
     )
-    with existing(url, model, device, dtype) as (found, encoder):
+    choice = Choice(model=model, server=server, api_key_file=api_key_file, device=device, dtype=dtype)
+    with existing(url, choice) as (found, encoder):
         index = Index(found.store, encoder, chunking=Chunking(tokens=_CHUNK_TOKENS)) if allow_writing else found
-        server = create_server(index, settings)
+        assistants = create_server(index, settings)
         check(index, settings.mode)
         warm(index)
-        run(server)
+        run(assistants)
 
 
 def _name(url: str) -> str:

@@ -5,6 +5,7 @@ model = "harrier-0.6b"                 # HARRIER_MODEL
 task = "web_search_query"              # HARRIER_TASK
 device = "cuda:1"                      # HARRIER_DEVICE
 dtype = "float32"                      # HARRIER_DTYPE
+url = "http://gpu-host:8000"           # HARRIER_URL; a server, whose model is used in place of one of here
 mode = "hybrid"                        # HARRIER_MODE
 """
 
@@ -13,16 +14,25 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, Literal
 
 from harrier_cli.output import tell
 from harrier_core import SettingError
 
-Name = Literal["index", "model", "task", "device", "dtype", "mode"]
+Name = Literal["index", "model", "task", "device", "dtype", "mode", "url"]
 
 FILE = "harrier.toml"
-NAMES: tuple[Name, ...] = ("index", "model", "task", "device", "dtype", "mode")
+NAMES: tuple[Name, ...] = ("index", "model", "task", "device", "dtype", "mode", "url")
+
+
+class Rank(IntEnum):
+    """Where a setting was found; what comes first wins."""
+
+    OPTION = 0
+    ENVIRONMENT = 1
+    FILE = 2
 
 
 def variable(name: Name) -> str:
@@ -35,12 +45,17 @@ def setting(name: Name, given: str | None = None) -> str | None:
 
     An empty option or variable is no default of its own: it turns the file's off.
     """
+    return found(name, given)[0]
+
+
+def found(name: Name, given: str | None = None) -> tuple[str | None, Rank]:
+    """Return what `setting` does, and where it was found or turned off."""
     if given is not None:
-        return given or None
+        return given or None, Rank.OPTION
     if (said := os.environ.get(variable(name))) is not None:
-        return said or None
+        return said or None, Rank.ENVIRONMENT
     file = _nearest(Path.cwd())
-    return None if file is None else _read(file).get(name)
+    return None if file is None else _read(file).get(name), Rank.FILE
 
 
 def _nearest(folder: Path) -> Path | None:

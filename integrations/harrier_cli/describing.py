@@ -11,7 +11,19 @@ import typer
 
 from harrier_cli import failures
 from harrier_cli.defaults import setting
-from harrier_cli.options import AsJson, Device, Dtype, ModelName, Place, place_of
+from harrier_cli.encoders import Choice
+from harrier_cli.options import (
+    ApiKeyFile,
+    AsJson,
+    Device,
+    Dtype,
+    ModelName,
+    NoServer,
+    Place,
+    Server,
+    place_of,
+    refuse_server,
+)
 from harrier_cli.output import report, say, say_json, shown, tell, tell_each
 from harrier_cli.places import existing
 from harrier_cli.progress import CountBar
@@ -123,6 +135,8 @@ def verify(
     sample: Annotated[int, typer.Option(metavar="N", help="About how many chunks to encode again.")] = 100,
     as_json: AsJson = False,
     model: ModelName = None,
+    server: Server = None,
+    api_key_file: ApiKeyFile = None,
     device: Device = None,
     dtype: Dtype = None,
 ) -> int:
@@ -130,8 +144,9 @@ def verify(
 
     The exit code is 1 if something is.
     """
+    choice = Choice(model=model, server=server, api_key_file=api_key_file, device=device, dtype=dtype)
     with (
-        existing(place_of(place, "a PLACE"), model, device, dtype) as (index, _),
+        existing(place_of(place, "a PLACE"), choice) as (index, _),
         CountBar("verifying", "chunks", index.count()) as bar,
     ):
         found = index.verify(sample, lambda found: bar.count(found.checked))
@@ -145,8 +160,9 @@ def verify(
     return failures.FINE if found.sound else failures.UNSOUND
 
 
-def models(*, model: ModelName = None, as_json: AsJson = False) -> None:
+def models(*, model: ModelName = None, server: NoServer = None, as_json: AsJson = False) -> None:
     """List the published models, what they need, and what this machine would run them on, and why."""
+    refuse_server(server, "it says what this machine would run, and asks no server")
     from harrier_cli.listing import listed
 
     found = listed(setting("model", model))

@@ -23,7 +23,8 @@ from harrier_files.tables import PostgresSource
 from harrier_files.walk import is_url
 
 from harrier_cli import failures, output
-from harrier_cli.options import AsJson, Device, Dtype, ModelName, encoder_of, place_of
+from harrier_cli.encoders import Choice
+from harrier_cli.options import ApiKeyFile, AsJson, Device, Dtype, ModelName, Server, place_of
 from harrier_cli.output import complain, say_json, shown, tell, tell_each
 from harrier_cli.progress import IngestBar
 from harrier_cli.wording import refuse_wordless
@@ -135,6 +136,8 @@ def ingest(
     allow_rejected: AllowRejected = 0,
     as_json: AsJson = False,
     model: ModelName = None,
+    server: Server = None,
+    api_key_file: ApiKeyFile = None,
     device: Device = None,
     dtype: Dtype = None,
 ) -> int:
@@ -168,7 +171,8 @@ def ingest(
     run = _Run(source=source, prune=prune, dry_run=dry_run, moved=moved, allowed=allow_rejected, reread=reread)
     place = place_of(to, "--to")
     store = open_store(place, keywords=keywords)
-    with encoder_of(model, device, dtype) as encoder, Index(store, encoder, chunking=chunking) as index:
+    choice = Choice(model=model, server=server, api_key_file=api_key_file, device=device, dtype=dtype)
+    with choice.encoder() as encoder, Index(store, encoder, chunking=chunking) as index:
         if keywords:
             refuse_wordless(store)
         report = run.into(index)

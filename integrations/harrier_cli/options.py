@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from harrier_cli.defaults import FILE, setting, variable
-from harrier_core import Encoder, SettingError, Task
+from harrier_core import SettingError, Task
 
 MODEL, QUERY, OUTPUT = "Model", "Query", "Output"  # panels of the help
 
@@ -22,6 +23,24 @@ ModelName = Annotated[
         "--model",
         metavar="NAME",
         help="harrier-270m, harrier-0.6b, harrier-27b, a hub name, or a folder (HARRIER_MODEL).",
+        rich_help_panel=MODEL,
+    ),
+]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        help="Use the model of a 'harrier serve', and load none; --model is its name there (HARRIER_URL).",
+        rich_help_panel=MODEL,
+    ),
+]
+ApiKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--api-key-file",
+        metavar="FILE",
+        help="A file whose first line is the server's key; HARRIER_API_KEY by default.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -51,11 +70,13 @@ Instruction = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+NoServer = Annotated[str | None, typer.Option("--server", metavar="URL", hidden=True)]
 WhereJson = Annotated[
     str | None,
     typer.Option("--where", metavar="JSON", help="""Conditions on metadata: '{"year": {"$gte": 2020}}'."""),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text.", rich_help_panel=OUTPUT)]
+
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -67,24 +88,6 @@ def place_of(given: str | None, option: str) -> str:
     return place
 
 
-def encoder_of(model: str | None, device: str | None = None, dtype: str | None = None) -> Encoder:
-    """Return an encoder of the model that is meant."""
-    named = setting("model", model)
-    if named is None:
-        raise no_model()
-    return encoder_named(named, device, dtype)
-
-
-def encoder_named(name: str, device: str | None, dtype: str | None, revision: str | None = None) -> Encoder:
-    """Return an encoder of a model, on the device and in the number format that are meant."""
-    return Encoder(name, revision=revision, device=setting("device", device), dtype=setting("dtype", dtype))
-
-
-def no_model(why: str = "no model is named") -> SettingError:
-    """Return the error of a command that needs a model."""
-    return SettingError(f"{why}; give --model, such as harrier-0.6b, or set {variable('model')}")
-
-
 def task_of(name: str | None, instruction: str | None) -> str | Task | None:
     """Return the task that is meant: an option, or the default; None stands for the model's own."""
     if name is not None and instruction is not None:
@@ -92,11 +95,10 @@ def task_of(name: str | None, instruction: str | None) -> str | Task | None:
     return setting("task", name) if instruction is None else Task(instruction)
 
 
-def check_task(encoder: Encoder, task: str | Task | None) -> None:
-    """Raise SettingError if the model has no task of this name."""
-    if isinstance(task, str) and task not in encoder.tasks:
-        known = ", ".join(sorted(encoder.tasks)) or "none by name"
-        raise SettingError(f"unknown task {task!r}; this model knows {known}; --instruction takes one of your own")
+def refuse_server(given: str | None, why: str) -> None:
+    """Raise SettingError if a command that cannot use a server was given one."""
+    if given is not None:
+        raise SettingError(f"--server does not go with this command: {why}")
 
 
 def where_of(said: str | None) -> dict[str, Any] | None:

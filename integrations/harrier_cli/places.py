@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 
 from harrier_cli.defaults import setting
-from harrier_cli.options import encoder_named, no_model
+from harrier_cli.encoders import Choice, no_model
 from harrier_core import Contents, EmbeddingSpace, Encoder, Index, ModelNotFound, VectorStore, open_store
+from harrier_core.choosing import AnyEncoder
 
 FORMS = (
     "postgresql://user@host/db?table=docs, pgvector:FOLDER?table=docs, qdrant://host:6334/docs or "
@@ -20,20 +21,19 @@ _SOON = 0.2  # seconds in which it is mostly known whether anything is there
 
 
 @contextmanager
-def existing(
-    url: str, model: str | None, device: str | None = None, dtype: str | None = None
-) -> Iterator[tuple[Index, Encoder]]:
-    """Open the index at a place, with the model that is named, or that made an index in a folder.
+def existing(url: str, choice: Choice) -> Iterator[tuple[Index, AnyEncoder]]:
+    """Open the index at a place, with the model that is meant, or that made an index in a folder.
 
     Raise StoreMissing if there is none, before any model is loaded to find that out.
     """
-    named = setting("model", model)
-    if named is None and (model is not None or not is_folder(url)):
+    remote = choice.remote()
+    named = setting("model", choice.model)
+    if remote is None and named is None and (choice.model is not None or not is_folder(url)):
         raise no_model()
     store = open_store(url)
     try:
-        space = _awake(store)
-        with _recorded(space, device, dtype) if named is None else encoder_named(named, device, dtype) as encoder:
+        space = _awake(store) if remote is None else _open(store)
+        with remote or (_recorded(space, choice) if named is None else choice.of(named)) as encoder:
             yield Index(store, encoder), encoder
     finally:
         store.close()
@@ -52,9 +52,9 @@ def is_folder(url: str) -> bool:
     return not url.partition(":")[2].startswith("//")
 
 
-def _recorded(space: EmbeddingSpace, device: str | None, dtype: str | None) -> Encoder:
+def _recorded(space: EmbeddingSpace, choice: Choice) -> Encoder:
     """Return an encoder of the model that an index was made with; the index itself refuses it if it is not the same."""
-    encoder = encoder_named(space.model, device, dtype, space.revision)
+    encoder = choice.of(space.model, space.revision)
     try:
         encoder.dimensions  # noqa: B018  # it looks for the model's files
     except ModelNotFound as error:

@@ -14,18 +14,20 @@ from harrier_files.waiting import waited_for
 
 from harrier_cli import failures
 from harrier_cli.defaults import setting
+from harrier_cli.encoders import Choice, check_task
 from harrier_cli.locating import heading_of, part_of, path_of
 from harrier_cli.options import (
     OUTPUT,
+    ApiKeyFile,
     AsJson,
     Device,
     Dtype,
     InPlace,
     Instruction,
     ModelName,
+    Server,
     TaskName,
     WhereJson,
-    check_task,
     place_of,
     task_of,
     where_of,
@@ -83,6 +85,8 @@ def search(
     model: ModelName = None,
     task: TaskName = None,
     instruction: Instruction = None,
+    server: Server = None,
+    api_key_file: ApiKeyFile = None,
     device: Device = None,
     dtype: Dtype = None,
 ) -> int:
@@ -103,7 +107,8 @@ def search(
         if how["mode"] == "keyword":
             find: Find = stack.enter_context(contents_of(url)).search_words
         else:
-            index, encoder = stack.enter_context(existing(url, model, device, dtype))
+            choice = Choice(model=model, server=server, api_key_file=api_key_file, device=device, dtype=dtype)
+            index, encoder = stack.enter_context(existing(url, choice))
             check_task(encoder, chosen)
             find = partial(index.search, task=chosen, exact=exact, **how)
         search = _Search(find, options, as_json=as_json, whole=full or context > 0, color=painted)

@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
+from harrier_cli.encoders import Choice
 from harrier_cli.failures import CANNOT
-from harrier_cli.options import Device, Dtype, ModelName, encoder_of, where_of
+from harrier_cli.keys import keys_of
+from harrier_cli.options import Device, Dtype, ModelName, NoServer, refuse_server, where_of
 from harrier_cli.output import report, tell
 from harrier_core import Index, SettingError
 from harrier_core.extras import require
@@ -22,6 +24,7 @@ def serve(
     model: ModelName = None,
     device: Device = None,
     dtype: Dtype = None,
+    server: NoServer = None,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="What clients call the model; its own name by default.")
     ] = None,
@@ -84,14 +87,15 @@ def serve(
     NAME-query-TASK. Clients of Text Embeddings Inference say it by prompt_name. In Python, RemoteEncoder(URL) takes the
     place of an Encoder.
     """
-    require("harrier serve", "starlette", "uvicorn", "msgspec", "prometheus_client")
+    refuse_server(server, "it loads the model itself, for others")
+    require("harrier serve", "starlette", "uvicorn", "msgspec", "prometheus_client", "pybase64")
     from harrier_server import Settings, create_app
     from harrier_server.app import name_of
     from harrier_server.serving import serve as run
 
-    keys = [key for file in api_key_file or [] for key in _keys(file)]
+    keys = [key for file in api_key_file or [] for key in keys_of(file)]
     with ExitStack() as closing:
-        encoder = closing.enter_context(encoder_of(model, device, dtype))
+        encoder = closing.enter_context(Choice(model=model, device=device, dtype=dtype).loaded_here())
         encoder.tasks  # noqa: B018  # it looks for the model's files, before anybody is told to come
         settings = Settings(
             name or name_of(encoder),
@@ -133,16 +137,3 @@ def _named(said: str) -> tuple[str, str]:
     if not equals or not rest.strip():
         raise SettingError(f"--where and --about must begin with NAME=, the name of an --index, got {name[:100]!r}")
     return name, rest
-
-
-def _keys(file: Path) -> list[str]:
-    """The keys in a file."""
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise SettingError(f"the keys of {file} cannot be read: {reason}") from None
-    keys = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
-    if not keys:
-        raise SettingError(f"there is no key in {file}")
-    return keys

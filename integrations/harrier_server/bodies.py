@@ -1,19 +1,19 @@
 """Requests as they are read, and answers as they are written.
 
 Answers are orjson's: vectors go in as arrays, whose numbers it writes as float32, or as base64, which is a quarter of
-the bytes and a sixth of the time.
+the bytes and a small part of the time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from base64 import b64encode
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 import orjson
+import pybase64
 
 from harrier_server.refusals import Refusal, bad
 
@@ -152,7 +152,7 @@ def cut(encoded: Encoded) -> dict[str, str]:
 def embeddings(encoded: Encoded, model: str, encoding: str | None, more: dict[str, Any] | None) -> bytes:
     """Return an answer in OpenAI's form; more: what a client of the kit's own reads beside it."""
     vectors = encoded.vectors.astype("<f4", copy=False)
-    rows: list[Any] = [b64encode(row).decode() for row in vectors] if encoding == "base64" else list(vectors)
+    rows: list[Any] = [pybase64.b64encode_as_string(row) for row in vectors] if encoding == "base64" else list(vectors)
     data = [{"object": "embedding", "index": at, "embedding": row} for at, row in enumerate(rows)]
     tokens = sum(encoded.tokens)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -27,15 +27,16 @@ if TYPE_CHECKING:
 _MOST_K = 1_000
 _MOST_MATCHES = 20_000  # of all queries of a request, those that are skipped included
 _KEPT = 200  # rejected records of the last ingest
+_PATIENCE = 5.0  # seconds in which a database says what is in it
 _INGEST = 2**20  # characters that an ingest counts as, while it runs: it reads no further ahead
 
 
 def routes(make: Routes, state: State) -> Sequence[Route]:
     """Return the routes of a server."""
+    listing = Listing(state.indexes)
 
     async def indexes(request: Request, body: bytes) -> Response:  # noqa: ARG001  # a handler's
-        found = [await asyncio.to_thread(_facts, name, index) for name, index in state.indexes.items()]
-        return answer({"object": "list", "data": [_seen(state, facts) for facts in found]})
+        return answer({"object": "list", "data": [_seen(state, facts) for facts in await listing.facts()]})
 
     async def search(request: Request, body: bytes) -> Response:
         state.served.check_space(request.headers)
@@ -113,15 +114,36 @@ def _seen(state: State, facts: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if name not in ("chunks", "records")}
 
 
-def _facts(name: str, index: Index) -> dict[str, Any]:
-    """What is known of an index; one that cannot be asked does not keep the others from being listed."""
-    listed = {"id": name, "object": "index"}
+class Listing:
+    """What is known of each index. One whose database is away, or does not answer, does not hold up the others."""
+
+    def __init__(self, indexes: Mapping[str, Index]) -> None:
+        self._indexes = indexes
+        self._asking: dict[str, asyncio.Future[dict[str, Any]]] = {}  # each of one thread, however often it is listed
+
+    async def facts(self) -> list[dict[str, Any]]:
+        """Return what is known by now, or in a few seconds."""
+        asked = {name: self._asked(name, index) for name, index in self._indexes.items()}
+        if asked:
+            await asyncio.wait(asked.values(), timeout=_PATIENCE)
+        away = {"status": "unavailable"}
+        found = {name: each.result() if each.done() else away for name, each in asked.items()}
+        return [{"id": name, "object": "index", **facts} for name, facts in found.items()]
+
+    def _asked(self, name: str, index: Index) -> asyncio.Future[dict[str, Any]]:
+        if name not in self._asking:
+            asking = self._asking[name] = asyncio.ensure_future(asyncio.to_thread(_facts, index))
+            asking.add_done_callback(lambda _: self._asking.pop(name))
+        return self._asking[name]
+
+
+def _facts(index: Index) -> dict[str, Any]:
     try:
         facts = index.describe()
     except HarrierError as error:
-        return {**listed, "status": refusal_of(error).code}
+        return {"status": refusal_of(error).code}
     counts = {"chunks": facts.chunks, "records": facts.records, "keywords": bool(facts.keywords)}
-    return {**listed, "status": "ready", **counts}
+    return {"status": "ready", **counts}
 
 
 def _size(query: object) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -25,18 +26,22 @@ class Metrics:
         waiting = "Characters of requests that are not answered yet"
         self._waiting = Gauge("harrier_waiting_characters", waiting, registry=own)
 
+        # Labels are looked up once: each time it takes longer than to count.
+        self._answered = cache(lambda route, status: self._requests.labels(route, str(status)))
+        self._by_role = cache(lambda counter, role: counter.labels(role))
+
     def answered(self, route: str, status: int) -> None:
         """Count an answer."""
-        self._requests.labels(route, str(status)).inc()
+        self._answered(route, status).inc()
 
     def encoded(self, role: str, texts: int, tokens: int) -> None:
         """Count texts of a request, or of a part of one."""
-        self._texts.labels(role).inc(texts)
-        self._tokens.labels(role).inc(tokens)
+        self._by_role(self._texts, role).inc(texts)
+        self._by_role(self._tokens, role).inc(tokens)
 
     def took(self, role: str, seconds: float) -> None:
         """Count the time of a whole request."""
-        self._seconds.labels(role).observe(seconds)
+        self._by_role(self._seconds, role).observe(seconds)
 
     def watch(self, waiting: Callable[[], float]) -> None:
         """Ask for what waits whenever the counters are read."""

@@ -33,6 +33,7 @@ class Served:
     encoder: Encoder
     names: Names
     space: EmbeddingSpace
+    digest: str  # of the space, for a header
     limits: Limits
     _packed: bytes = b""
     _told: dict[str, Any] = field(default_factory=dict)
@@ -41,12 +42,8 @@ class Served:
     def of(cls, encoder: Encoder, settings: Settings) -> Served:
         """Read what an encoder says of its model."""
         names = Names(settings.name, encoder.tasks, instructions=settings.instructions)
-        return cls(encoder, names, encoder.space, settings.limits)
-
-    @property
-    def digest(self) -> str:
-        """Of the space, for a header."""
-        return self.space.digest
+        space = encoder.space
+        return cls(encoder, names, space, space.digest, settings.limits)
 
     def described(self, name: str) -> dict[str, Any]:
         """Return a model as OpenAI lists it, with what a client of the kit's own needs of it."""

@@ -56,8 +56,8 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
         return Response(written, headers=headers, media_type=JSON)
 
     return [
+        make.route("/v1/embeddings", "POST", encode),  # the first is found first
         make.route("/v1/models", "GET", models),
         make.route("/v1/models/{name}/tokenizer", "GET", tokenizer),
         make.route("/v1/models/{name}", "GET", model),
-        make.route("/v1/embeddings", "POST", encode),
     ]

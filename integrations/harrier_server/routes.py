@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,6 +19,7 @@ from harrier_server.guarding import Guard
 from harrier_server.metrics import Metrics
 from harrier_server.refusals import Refusal, refusal_of
 from harrier_server.settings import Limits
+from harrier_server.tracing import Traced
 from harrier_server.turns import Turns
 from harrier_server.under_way import UnderWay
 
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 
 JSON = "application/json"
 _GONE = 499  # as nginx has it: nobody reads the answer
+_SOON = 0.05  # seconds; most answers are there by then, and need nobody to watch
 _MORE, _LINGERING = 2, 5.0  # of what a body may have, and seconds in which that much of a refused one is read on
 
 Handler = Callable[[Request, bytes], Awaitable[Response]]
@@ -52,11 +55,12 @@ class Routes:
         tei: bool = False,
         open_: bool = False,
         streamed: bool = False,
+        traced: bool = True,
     ) -> Route:
         """Return a route whose handler gets the request and its body.
 
         tei: errors have TEI's form and not OpenAI's. open_: anybody may ask, without a key and under any name.
-        streamed: the response reads the body.
+        streamed: the response reads the body. traced: each request is a span of its caller's trace.
         """
 
         async def endpoint(request: Request) -> Response:
@@ -69,7 +73,7 @@ class Routes:
             self.metrics.answered(path, response.status_code)
             return response
 
-        return Route(path, endpoint, methods=[method])
+        return Route(path, endpoint, methods=[method], middleware=[Middleware(Traced, path=path)] if traced else [])
 
     async def _answered(self, request: Request, handler: Handler, *, open_: bool, streamed: bool) -> Response:
         if open_:
@@ -95,24 +99,34 @@ class Routes:
 
 async def _unless_gone(request: Request, answering: Awaitable[Response]) -> Response:
     """Return an answer; if its caller goes away before it is there, nobody works on it any more."""
-    work = asyncio.ensure_future(answering)
-    gone = asyncio.ensure_future(_gone(request))
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None  # noqa: S101
+    watching: asyncio.Task[None] | None = None
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    def begin() -> None:
+        nonlocal watching
+        watching = loop.create_task(watch())
+
+    soon = loop.call_later(_SOON, begin)
     try:
-        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            raise ClientDisconnect
-        return work.result()
+        return await answering
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        task.uncancel()
+        raise ClientDisconnect from None
     finally:
-        for each in (work, gone):
-            if not each.done():
-                each.cancel()
-                with suppress(asyncio.CancelledError, Exception):
-                    await each
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        soon.cancel()
+        if watching is not None:
+            watching.cancel()
 
 
 class _Unread(Response):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import monotonic, perf_counter
@@ -14,6 +14,7 @@ from harrier_core.embedder import Embedder, Encoded
 from harrier_core.errors import DeviceError, HarrierError, OutOfMemory
 from harrier_core.pacing import Pace
 from harrier_core.portions import encoded_in_parts
+from harrier_core.tracing import span
 from harrier_server.metrics import Metrics
 from harrier_server.naming import Role
 from harrier_server.turns import Turns
@@ -33,6 +34,7 @@ _FAILURES = 3
 _TRY_EVERY = 10.0  # seconds after which one that is not well tries whether it is again
 
 _QUICK = 50_000  # characters of queries that overtake; more of them take turns as documents do
+_FEW, _SHORT = 16, 2_000  # texts and their characters that are tokenized sooner than another thread is woken
 _SUBMITTING = 8  # threads that tokenize
 
 
@@ -58,7 +60,7 @@ class Service:
 
     async def encode(self, texts: Sequence[Any], role: Role, caller: str, *, truncate: bool = False) -> Encoded:
         """Return the vectors of texts in their role. Cancelled, it drops what was not begun."""
-        sizes = [len(each) if isinstance(each, str) else 0 for each in texts]
+        sizes = _sizes(texts)
         encoder = self._truncating if truncate else self.encoder
         begun = perf_counter()
         with self._turns.admitted(sum(sizes), caller):
@@ -79,29 +81,35 @@ class Service:
         return encoded
 
     async def _part(self, encoder: Embedder, role: Role, caller: str, texts: Sequence[Any]) -> Encoded:
-        async with self._turns.turn(caller):
+        size = sum(_sizes(texts))
+        async with self._turns.turn(caller, size / self._pace.most):
             begun = perf_counter()
             encoded = await self._result(encoder, texts, role)
-            self._pace.encoded(sum(map(len, texts)), begun)
+            self._pace.encoded(size, begun)
         return encoded
 
     async def _result(self, encoder: Embedder, texts: Sequence[Any], role: Role) -> Encoded:
-        """Submit on a thread, for texts are tokenized there, and wait without one."""
-
         def submit() -> Future[Encoded]:
             if role.kind == "query":
                 return encoder.submit_queries(texts, task=role.task)
             return encoder.submit_documents(texts)
 
+        short = len(texts) <= _FEW and sum(_sizes(texts)) <= _SHORT
+        with span(role.kind, encoder.name) as tell:
+            future = submit() if short else await self._on_a_thread(submit)
+            encoded = await asyncio.wrap_future(future)
+            tell(len(texts))
+        self._metrics.encoded(role.kind, len(texts), sum(encoded.tokens))
+        return encoded
+
+    async def _on_a_thread(self, submit: Callable[[], Future[Encoded]]) -> Future[Encoded]:
+        """Submit on a thread, for texts are tokenized there."""
         submitting = asyncio.get_running_loop().run_in_executor(self._submitting, submit)
         try:
-            future = await asyncio.shield(submitting)
+            return await asyncio.shield(submitting)
         except asyncio.CancelledError:
             submitting.add_done_callback(_drop)
             raise
-        encoded = await asyncio.wrap_future(future)
-        self._metrics.encoded(role.kind, len(texts), sum(encoded.tokens))
-        return encoded
 
     async def try_again(self) -> None:
         """Encode a word if the device had too little memory, and not more often than every few seconds."""
@@ -120,6 +128,11 @@ class Service:
         """End its threads, and the encoder that was made for it."""
         self._submitting.shutdown(wait=False, cancel_futures=True)
         self._truncating.close()
+
+
+def _sizes(texts: Sequence[Any]) -> list[int]:
+    """Their characters; what is wrong with one that is no text the encoder says."""
+    return [len(each) if isinstance(each, str) else 0 for each in texts]
 
 
 def _drop(submitting: asyncio.Future[Future[Encoded]]) -> None:

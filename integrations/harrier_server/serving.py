@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BACKLOG = 2_048
-_TAKING = 5.0  # seconds in which clients may take the answers that say that they were cut off
+TAKING = 5.0  # seconds in which clients may take the answers that say that they were cut off
 _CONCURRENCY = 1_024  # connections and requests; what comes beyond them is told to come again
 
 
@@ -83,7 +83,7 @@ class _Server(uvicorn.Server):
         number = self._state.under_way.cut_off()
         if number:
             log.warning("requests that had no answer after %g seconds were cut off: %d", seconds, number)
-        await asyncio.sleep(_TAKING)
+        await asyncio.sleep(TAKING)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
 
@@ -106,7 +106,7 @@ def serve(app: Starlette, listening: Callable[[str], None]) -> bool:
         server_header=False,
         date_header=False,
         backlog=_BACKLOG,
-        timeout_graceful_shutdown=ceil(settings.limits.drain + 2 * _TAKING),  # of which nothing should be left by then
+        timeout_graceful_shutdown=ceil(settings.limits.drain + 2 * TAKING),  # of which nothing should be left by then
         http=connections(settings.limits.arrival),
         ws="none",
         proxy_headers=False,

@@ -10,12 +10,15 @@ import asyncio
 from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from math import ceil
+from typing import NamedTuple
 
 from harrier_server.refusals import Refusal
 
-# Parts of requests that the engine has at once: a caller's documents wait for no more than these before it is their
-# turn, and the engine has its next pass ready.
+# Whole parts of requests that the engine has at once, or as many smaller ones as are as much work: a caller's documents
+# wait for no more than these before it is their turn, and the engine can fill its passes.
 AT_ONCE = 4
+_WHOLE = 1_000  # of which a part's share is so many
 
 _SMALL = 64 * 2**10  # characters of a request that fits in where a larger one does not
 
@@ -25,11 +28,11 @@ class Turns:
 
     def __init__(self, at_once: int, most_waiting: int) -> None:
         """Let so many parts of requests in at once; refuse what comes while more characters than that wait."""
-        self._free = at_once
+        self._all = self._free = at_once * _WHOLE
         self._most_waiting = most_waiting
         self.waiting = 0  # characters of requests that are not answered yet, and bytes of those that arrive
         self._waiting_of: Counter[str] = Counter()  # those of each caller
-        self._callers: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._callers: OrderedDict[str, deque[_Turn]] = OrderedDict()
 
     @contextmanager
     def admitted(self, characters: int, caller: str) -> Iterator[None]:
@@ -77,37 +80,51 @@ class Turns:
         return beside + size <= most
 
     @asynccontextmanager
-    async def turn(self, caller: str) -> AsyncIterator[None]:
-        """Wait until a part of a caller's request may go in."""
-        if self._free:
-            self._free -= 1
+    async def turn(self, caller: str, share: float = 1.0) -> AsyncIterator[None]:
+        """Wait until a part of a caller's request may go in. share: how much work it is, beside a whole part."""
+        own = min(ceil(share * _WHOLE), self._all)
+        if not self._callers and own <= self._free:
+            self._free -= own
         else:
-            await self._wait(caller)
+            await self._wait(caller, own)
         try:
             yield
         finally:
-            self._pass_on()
+            self._give_back(own)
 
-    async def _wait(self, caller: str) -> None:
-        turn = asyncio.get_running_loop().create_future()
+    async def _wait(self, caller: str, own: int) -> None:
+        turn = _Turn(own, asyncio.get_running_loop().create_future())
         self._callers.setdefault(caller, deque()).append(turn)
         try:
-            await turn
+            await turn.come
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._pass_on()  # it was this one's, and somebody else may have it
+            if turn.come.done() and not turn.come.cancelled():
+                self._give_back(own)  # it was this one's, and others may have it
+            else:
+                self._let_in()  # others may have waited for it to go in first
             raise
 
-    def _pass_on(self) -> None:
-        """Give a turn to the caller whose last one is longest ago."""
+    def _give_back(self, own: int) -> None:
+        self._free += own
+        self._let_in()
+
+    def _let_in(self) -> None:
+        """Give turns to the callers whose last ones are longest ago; nobody overtakes one for whom there is no room."""
         while self._callers:
-            caller, turns = self._callers.popitem(last=False)
-            while turns:
+            caller, turns = next(iter(self._callers.items()))
+            while turns and turns[0].come.done():  # its caller went away
+                turns.popleft()
+            if turns:
+                if turns[0].own > self._free:
+                    return
                 turn = turns.popleft()
-                if turn.done():  # its caller went away
-                    continue
-                if turns:
-                    self._callers[caller] = turns  # behind all others
-                turn.set_result(None)
-                return
-        self._free += 1
+                self._free -= turn.own
+                turn.come.set_result(None)
+            del self._callers[caller]
+            if turns:
+                self._callers[caller] = turns  # behind all others
+
+
+class _Turn(NamedTuple):
+    own: int  # thousandths of a part
+    come: asyncio.Future[None]

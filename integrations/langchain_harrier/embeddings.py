@@ -1,4 +1,4 @@
-"""HarrierEmbeddings: an Encoder, or another Embedder, as LangChain's Embeddings."""
+"""HarrierEmbeddings: an Encoder, one behind a URL, or another Embedder, as LangChain's Embeddings."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any, Literal, Self, Unpack
 
 from langchain_core.stores import BaseStore, ByteStore
 from langchain_core.utils import from_env
-from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from harrier_core import CachedEncoder, Embedder, Encoder, SettingError, Task
 from harrier_core.blanks import BlanksLast
+from harrier_core.choosing import AnyEncoder, encoder_of, no_model
 from harrier_core.tasks import DEFAULT_TASK
-from langchain_harrier.given import Settings, settled
+from langchain_harrier.given import Settings, located, settled
 from langchain_harrier.verbs import InBothRoles, Verbs
 
 _HELD = ("cache", "embedder")  # fields that are no settings
 _OWN = ("on_blank", "show_progress")  # settings that are not the Encoder's
-_NO_MODEL = "no model is named; pass model=, such as 'harrier-0.6b', or set HARRIER_MODEL"
 
 
 def _setting(variable: str, **otherwise: str | None) -> Any:
@@ -54,6 +54,10 @@ class HarrierEmbeddings(BaseModel, Verbs):
         on_blank: What a document of nothing but white space is: an "error", or a text that is found "last": its vector
             points away from every query. A blank query is an error.
         token_budget: How many tokens run in one forward pass.
+        url: The address of a server that `harrier serve` runs. Its model embeds, and none is loaded here: `model`, if
+            given, is the server's name for it, and device, dtype and the like are the server's own. `HARRIER_URL` is
+            taken only if neither `url` nor `model` is given.
+        api_key: What opens that server, `HARRIER_API_KEY` unless given. No dump or pickle holds it.
         show_progress: Whether embedding documents shows a progress bar.
         cache: A ByteStore to look into before a text is embedded. It never mixes roles, tasks or models.
         embedder: The Embedder that makes the vectors, if it is not an Encoder of these settings; see `from_encoder`.
@@ -99,7 +103,9 @@ class HarrierEmbeddings(BaseModel, Verbs):
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, validate_default=True)
 
-    model: str = _setting("HARRIER_MODEL", error_message=_NO_MODEL)
+    model: str = _setting("HARRIER_MODEL", error_message=str(no_model("model=")))
+    url: str | None = None
+    api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)
     task: str | Task | None = _setting("HARRIER_TASK", default=DEFAULT_TASK)
     device: str | None = _setting("HARRIER_DEVICE", default=None)
     dtype: str | None = _setting("HARRIER_DTYPE", default=None)
@@ -115,7 +121,7 @@ class HarrierEmbeddings(BaseModel, Verbs):
     def __init__(self, model: str | os.PathLike[str] | None = None, **settings: Unpack[Settings]) -> None:
         """Take settings, also as HuggingFaceEmbeddings has them where that means one thing."""
         given = settings if model is None else {"model": model, **settings}
-        super().__init__(**settled(given, type(self).model_fields))
+        super().__init__(**located(settled(given, type(self).model_fields)))
 
     @property
     def model_name(self) -> str:
@@ -132,9 +138,9 @@ class HarrierEmbeddings(BaseModel, Verbs):
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
-        """Refuse invalid settings in the words of the Encoder, which loads nothing yet."""
+        """Refuse invalid settings in the words of the encoder, which loads nothing yet."""
         if self.embedder is None:
-            Encoder(**self._of_encoder())
+            self._an_encoder()
         elif self._settings() != {**_settings_of(self.embedder), **{name: getattr(self, name) for name in _OWN}}:
             raise SettingError(
                 "settings differ from those of the embedder; use HarrierEmbeddings.from_encoder(embedder)"
@@ -179,7 +185,7 @@ class HarrierEmbeddings(BaseModel, Verbs):
         """What to give an Index: what makes the vectors, behind the cache if there is one."""
         if self.embedder is not None:
             return self.embedder
-        encoder = Encoder(**self._of_encoder())
+        encoder = self._an_encoder()
         return encoder if self.cache is None else CachedEncoder(encoder, self.cache)
 
     @cached_property
@@ -191,9 +197,9 @@ class HarrierEmbeddings(BaseModel, Verbs):
     def _settings(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in type(self).model_fields if name not in _HELD}
 
-    def _of_encoder(self) -> dict[str, Any]:
-        """The arguments of the Encoder; what is None is its own to choose."""
-        return {name: value for name, value in self._settings().items() if name not in _OWN and value is not None}
+    def _an_encoder(self) -> AnyEncoder:
+        """An Encoder of the settings, or a RemoteEncoder; what is None is its own to choose."""
+        return encoder_of(**{name: value for name, value in self._settings().items() if name not in _OWN})
 
     def _stranger(self) -> Embedder | None:
         """The embedder, if no settings say how to make an equal one."""
@@ -216,14 +222,14 @@ class HarrierEmbeddings(BaseModel, Verbs):
         return self.__copy__()
 
     def __getstate__(self) -> dict[Any, Any]:
-        return {**super().__getstate__(), "__dict__": {**self._kept(), "cache": None}}
+        return {**super().__getstate__(), "__dict__": {**self._kept(), "cache": None, "api_key": None}}
 
 
 def _settings_of(embedder: Embedder) -> dict[str, Any]:
     """The settings of an embedder; of one that is not an Encoder those that it has in common with Encoders."""
-    names = set(HarrierEmbeddings.model_fields) - {*_HELD, *_OWN}
-    common = {"model": embedder.name, "on_overflow": embedder.on_overflow}
-    return dict(embedder.settings or {**dict.fromkeys(names), **common})
+    nothing = dict.fromkeys(set(HarrierEmbeddings.model_fields) - {*_HELD, *_OWN})
+    own = embedder.settings or {"model": embedder.name, "on_overflow": embedder.on_overflow}
+    return {**nothing, **own}
 
 
 def _encoder_of(embedder: Embedder, remedy: str) -> Encoder:

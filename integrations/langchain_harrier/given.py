@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, TypedDict
 
 from langchain_core.stores import ByteStore
+from pydantic import SecretStr
 
 from harrier_core import Embedder, SettingError, Task
+from harrier_core.choosing import LOCAL, meant
 from harrier_core.foreign import unknown_keyword
 
 
@@ -16,6 +18,8 @@ class Settings(TypedDict, total=False):
     """The keywords of HarrierEmbeddings."""
 
     model_name: str | os.PathLike[str]  # as HuggingFaceEmbeddings has it
+    url: str | None
+    api_key: str | SecretStr | None
     task: str | Task | None
     device: str | None
     dtype: str | None
@@ -59,6 +63,22 @@ def settled(given: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
             raise SettingError(f"{names[name]} and {said} are one setting, and differ; give one of them")
         settings[name], names[name] = value, said
     return settings
+
+
+def located(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with the model or the server that is meant; of a server, none of the environment's others count.
+
+    The Embedder that was given, if one was, is what is meant.
+    """
+    if isinstance(key := settings.get("api_key"), str):
+        settings = {**settings, "api_key": SecretStr(key)}  # or pydantic would quote it in errors
+    if settings.get("embedder") is not None:
+        return settings
+    model, url = meant(settings.get("model"), settings.get("url"))
+    if url is None:
+        named = {} if model is None else {"model": model}
+        return {**settings, **named, **dict.fromkeys(settings.keys() & {"url"})}  # an empty one is none
+    return {**dict.fromkeys(LOCAL), "on_overflow": "error", **settings, "model": model or "", "url": url}
 
 
 def _settings(given: Mapping[str, Any], known: list[str]) -> Iterator[tuple[str, str, object]]:

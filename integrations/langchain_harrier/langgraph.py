@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from langchain_core.embeddings import Embeddings
 
-from harrier_core import Embedder, EmptyText, Encoder, InvalidText, Problem, SettingError
+from harrier_core import Embedder, EmptyText, Encoder, InvalidText, Problem, RemoteEncoder, SettingError
 from harrier_core.blanks import blank
 from harrier_core.errors import positions_of_all, raise_problems, too_long
 from langchain_harrier.embeddings import HarrierEmbeddings
@@ -217,7 +217,8 @@ def _problem(at: int, text: str) -> Problem | None:
 
 def _refuse_long(embedder: Embedder, texts: Sequence[str], queries: bool) -> None:
     encoder, limit = embedder.uncached, embedder.max_tokens
-    if queries and isinstance(encoder, Encoder):  # no other embedder tells its prompt, which is counted as well
+    # No other embedder tells its prompt, which is counted as well.
+    if queries and isinstance(encoder, Encoder | RemoteEncoder):
         texts = [encoder.prompt(text) for text in texts]
     counts = embedder.count_tokens(texts)
     raise_problems([too_long(at, count, limit) for at, count in enumerate(counts) if count > limit])

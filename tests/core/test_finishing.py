@@ -83,6 +83,11 @@ def test_the_pace_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pace.most == 2_000
     pace.encoded(0, clock[0])
     assert pace.most == 2_000
+    for _ in range(20):  # of 50 that end at once, the first says how long all of them took
+        clock[0] += 1.0
+        for _ in range(50):
+            pace.encoded(1_000, clock[0] - 1.0)
+    assert 99_000 < pace.most <= 100_000
 
 
 # -- with a model that takes its time

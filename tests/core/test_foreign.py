@@ -31,6 +31,8 @@ from harrier_core.testing import MemoryStore
         ("batch_size", "use token_budget"),
         ("cache_folder", "set HF_HOME"),
         ("token", "set HF_TOKEN"),
+        ("base_url", r"for the model of a server use url, or RemoteEncoder.url"),
+        ("api_key", r"for the model of a server use url, or RemoteEncoder.url"),
         ("max_token", r"did you mean max_tokens\?"),
         ("colour", "it takes model, revision, device, dtype, max_tokens, on_overflow, task, token_budget$"),
     ],

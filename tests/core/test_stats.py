@@ -13,8 +13,6 @@ import pytest
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from harrier_core import Encoder, Stats
@@ -38,19 +36,15 @@ def test_counts(built: Callable[..., Path]) -> None:
 
 
 @pytest.fixture(scope="module")
-def telemetry() -> tuple[InMemoryMetricReader, InMemorySpanExporter]:
-    """OpenTelemetry of this process, which can be set up once."""
-    reader, spans = InMemoryMetricReader(), InMemorySpanExporter()
+def reader() -> InMemoryMetricReader:
+    """The metrics of this process, which can be set up once."""
+    reader = InMemoryMetricReader()
     metrics.set_meter_provider(MeterProvider([reader]))
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(spans))
-    trace.set_tracer_provider(provider)
-    return reader, spans
+    return reader
 
 
-def test_telemetry(telemetry: tuple[InMemoryMetricReader, InMemorySpanExporter], built: Callable[..., Path]) -> None:
+def test_telemetry(reader: InMemoryMetricReader, spans: InMemorySpanExporter, built: Callable[..., Path]) -> None:
     """A span a call, inside the caller's own; counters and durations by model."""
-    reader, spans = telemetry
     folder = built(seed=5)
     with Encoder(folder) as encoder, trace.get_tracer("test").start_as_current_span("the caller's"):
         encoder.encode_documents(["one", "two"])

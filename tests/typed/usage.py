@@ -57,6 +57,7 @@ from harrier_core import (
     Problem,
     Pruning,
     Record,
+    RemoteEncoder,
     Search,
     Skipped,
     Stats,
@@ -120,7 +121,7 @@ def caching(encoder: Encoder, values: dict[str, bytes]) -> None:
     cached = CachedEncoder(encoder, InMemory())
     assert_type(cached.encode_documents(["a text"]), Vectors)
     assert_type(cached.encode_queries(["a query"]), Vectors)
-    assert_type(cached.uncached, Encoder)
+    assert_type(cached.uncached, Encoder | RemoteEncoder)
     assert_type(Index(MemoryStore(), cached).count(), int)
 
 
@@ -294,6 +295,7 @@ def langchain_searches(made: HarrierLangChainStore) -> None:
 def langchain_made(embeddings: HarrierEmbeddings, encoder: Encoder) -> None:
     assert_type(HarrierEmbeddings("harrier-270m", show_progress=True).model_name, str)
     HarrierEmbeddings(model_name="harrier-270m", device="cpu")
+    HarrierEmbeddings(url="http://gpu-host:8000", api_key="a key of the server's")
     HarrierLangChainStore(embedding=encoder, store="postgresql://host/db", table_name="documents", positions=True)
     found = HarrierLangChainStore.from_existing_index(embeddings, connection="postgresql://host/db")
     assert_type(found, HarrierLangChainStore)
@@ -309,6 +311,7 @@ async def langchain_async(store: HarrierLangChainStore, embeddings: HarrierEmbed
 def llama_index(index: Index, nodes: list[TextNode]) -> None:
     embedding = HarrierEmbedding(model_name="harrier-270m", task=LAW, on_overflow="truncate")
     assert_type(HarrierEmbedding("harrier-270m", embed_batch_size=8), HarrierEmbedding)
+    assert_type(HarrierEmbedding(url="http://gpu-host:8000", api_key="a key of the server's"), HarrierEmbedding)
     assert_type(Index(MemoryStore(), HarrierEmbedding(model="harrier-270m")), Index)
     llama: BaseEmbedding = embedding
     assert_type(llama.get_query_embedding("a query"), list[float])

@@ -13,6 +13,7 @@ from harrier_core.errors import (
     EncoderClosed,
     HarrierError,
     ModelError,
+    ServerError,
     StoreFull,
     StoreMissing,
     StoreUnavailable,
@@ -38,7 +39,7 @@ _LONGEST_PAUSE = 300.0  # seconds between two attempts
 _REFUSED = "Postgres refused ("
 
 # Errors that no row is to blame for: rows are neither tried apart nor given up.
-_NOT_OF_THE_ROWS = (StoreUnsuitable, StoreFull, ModelError, DeviceError, EncoderClosed)
+_NOT_OF_THE_ROWS = (StoreUnsuitable, StoreFull, ModelError, DeviceError, ServerError, EncoderClosed)
 
 
 class RowsFailed(HarrierError):

@@ -29,7 +29,8 @@ class Shell:
     def __init__(self, console: Console, folder: Path, model: str) -> None:
         self._console = console
         self._folder = folder
-        self._environment = {**os.environ, "HARRIER_MODEL": model, "COLUMNS": str(console.width), "NO_COLOR": "1"}
+        own = {"HARRIER_MODEL": model, "HARRIER_URL": "", "COLUMNS": str(console.width), "NO_COLOR": "1"}
+        self._environment = {**os.environ, **own}
         self._environment.pop("FORCE_COLOR", None)  # the demo colours its own lines only
 
     def say(self, comment: str) -> None:

@@ -26,7 +26,7 @@ _OTHER = "other"
 _LOOK = 0.02  # seconds between two looks at what is stored
 
 
-def main(model: str | None = None, server: str | None = None) -> None:
+def main(model: str | None = None, postgres: str | None = None) -> None:
     """Run the demo on a model, or on what `open_encoder` finds; in a folder, or on a Postgres server by its URL."""
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory(prefix="harrier-demo-", ignore_cleanup_errors=True) as name:
@@ -39,7 +39,7 @@ def main(model: str | None = None, server: str | None = None) -> None:
         build_model(folder / _OTHER, "gemma3", vectors="words")
         write_notes(folder / "notes")
         write_rows(folder / "rows.jsonl", ROWS)
-        notes, rows = _places(server)
+        notes, rows = _places(postgres)
         shell = Shell(console, folder, STAND_IN if missing else named(model))
         try:
             _ingest_and_search(shell, folder, notes)
@@ -48,7 +48,7 @@ def main(model: str | None = None, server: str | None = None) -> None:
                 shell.python("harrier_cli.demo.comparison", notes)
             _kill_and_go_on(shell, rows)
         finally:
-            if server:
+            if postgres:
                 _drop(notes, rows)
 
 
@@ -59,12 +59,12 @@ def _about(model: str) -> str:
     return f"# The model is {model}, a download{size} if it is not here yet."
 
 
-def _places(server: str | None) -> tuple[str, str]:
+def _places(postgres: str | None) -> tuple[str, str]:
     """Return the places of the notes and of the rows. On a server, the tables of an earlier demo are dropped."""
-    if server is None:
+    if postgres is None:
         return _EMBEDDED, f"{_EMBEDDED}?table=rows"
-    join = "&" if "?" in server else "?"
-    notes, rows = (f"{server}{join}table=harrier_demo_{name}" for name in ("notes", "rows"))
+    join = "&" if "?" in postgres else "?"
+    notes, rows = (f"{postgres}{join}table=harrier_demo_{name}" for name in ("notes", "rows"))
     _drop(notes, rows)
     return notes, rows
 

@@ -14,7 +14,7 @@ from harrier_pgvector.sync.embedding import Embedding
 from ingesting import Hashing
 from syncs import Execute, opened
 
-from harrier_core import Encoded
+from harrier_core import Encoded, ServerError, ServerRefused, ServerUnavailable, SpaceChanged
 
 
 def batch(*record_ids: str) -> Batch:
@@ -108,4 +108,29 @@ def test_a_row_that_was_locked_when_it_was_to_be_written(
         monkeypatch.setattr(Embedding, "_put_aside", unlock)
         SyncWorker(database, Locking(), poll=0.2).drain()
     assert outcomes == [{"1": LOST}, {"1": DONE}]
+    assert execute("SELECT text FROM chunks") == [("body",)]
+
+
+@pytest.mark.parametrize("error", [ServerUnavailable("away"), ServerRefused("a wrong key", 401), SpaceChanged("other")])
+def test_a_server_that_encodes_nothing(
+    database: str, execute: Execute, monkeypatch: pytest.MonkeyPatch, error: ServerError
+) -> None:
+    """No row is to blame: none has lost an attempt when the model's server answers again."""
+    execute("CREATE TABLE articles (id int PRIMARY KEY, body text)")
+    execute("INSERT INTO articles VALUES (1, 'body')")
+    opened(database, table="chunks").create("articles", Hashing().space, text="body")
+    attempts: list[object] = []
+    errors = [error]
+
+    class Away(Hashing):
+        def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
+            if errors:
+                raise errors.pop()
+            return super().submit_documents(texts)
+
+    monkeypatch.setattr(Embedding, "_count_attempt", lambda *args: attempts.append(args))
+    worker = SyncWorker(database, Away(), poll=0.2)
+    worker.drain()
+    assert worker.troubles == {}
+    assert attempts == errors == []
     assert execute("SELECT text FROM chunks") == [("body",)]

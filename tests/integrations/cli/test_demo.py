@@ -250,7 +250,7 @@ def test_on_a_server(postgres: str, built: Callable[..., Path], tmp_path: Path) 
     places = [f"{postgres}&table=harrier_demo_{name}" for name in ("notes", "rows")]
     with Encoder(built("gemma3")) as encoder, Index(open_store(places[0]), encoder) as index:
         index.ingest([Record("1", "left by an earlier one, of another model")])
-    shown = shown_by(tmp_path, "--server", postgres, HARRIER_MODEL=str(built("qwen3")))
+    shown = shown_by(tmp_path, "--postgres", postgres, HARRIER_MODEL=str(built("qwen3")))
     assert "stand-in" not in shown
     assert [command.split()[0] for command, _ in steps(shown)].count("python") == 1
     assert re.search(r"^ with +\d\.\d\d", shown, re.MULTILINE)

@@ -19,7 +19,10 @@ import httpx
 import pytest
 from serving import Serving
 
+from harrier_core import RemoteEncoder, TextTooLong
+
 Serve = Callable[..., Serving]
+QUERY = {"model": "tiny-query", "input": "a text"}
 
 
 def texts_encoded(server: Serving, role: str) -> float:
@@ -47,51 +50,91 @@ def raw(body: bytes) -> bytes:
     return head.encode() + body
 
 
-def test_a_caller_that_goes_away(serve: Serve) -> None:
+def test_a_caller_that_goes_away(server: Serving) -> None:
     """Nobody works for it any more: what it asked for is dropped, long before it would be done."""
-    server = serve()
-    body = long_request(2_000)
+    before = texts_encoded(server, "document")
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.sendall(raw(body))
+        connection.sendall(raw(long_request(2_000)))
         while not waiting(server):
             time.sleep(0.01)
     while waiting(server):
         time.sleep(0.01)
     encoded = texts_encoded(server, "document")
-    assert encoded < 2_000
+    assert encoded - before < 2_000
     time.sleep(1)
     assert texts_encoded(server, "document") == encoded
-    assert httpx.post(f"{server.url}/v1/embeddings", json={"model": "tiny-query", "input": "a"}).status_code == 200
+    assert httpx.post(f"{server.url}/v1/embeddings", json=QUERY).status_code == 200
 
 
-def test_a_caller_that_never_ends(serve: Serve) -> None:
-    """One that sends a byte now and then holds up nobody, nor does it keep the server from ending."""
-    server = serve()
+def test_a_caller_that_never_ends(server: Serving) -> None:
+    """One that sends a byte now and then holds up nobody."""
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")
         for _ in range(20):
             connection.sendall(b" ")
-            answer = httpx.post(f"{server.url}/v1/embeddings", json={"model": "tiny-query", "input": "a"})
-            assert answer.status_code == 200
+            assert httpx.post(f"{server.url}/v1/embeddings", json=QUERY).status_code == 200
 
 
-def test_queries_beside_a_million_documents(serve: Serve) -> None:
+def test_many_callers_that_go_away(server: Serving) -> None:
+    """At any moment: before their body has come, while they wait, while they are answered. Nothing is left of them."""
+    body = raw(long_request(20, 20))
+    for cut in [*range(0, len(body), len(body) // 40), len(body)]:
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(body[:cut])
+            if cut == len(body):
+                connection.recv(10)
+    while waiting(server):
+        time.sleep(0.01)
+    assert httpx.post(f"{server.url}/v1/embeddings", json=QUERY).status_code == 200
+
+
+def test_a_full_queue(server: Serving) -> None:
+    """What does not fit in is a 429 that says when to come again, and RemoteEncoder does so until it fits in."""
+    texts = [
+        f"text {number} {'word ' * 20_000}" for number in range(2)
+    ]  # too long, which the server says if they fit in
+    with (
+        RemoteEncoder(server.url, retry_for=60) as remote,
+        socket.create_connection(("127.0.0.1", server.port)) as connection,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        assert remote.max_tokens < 20_000
+        connection.sendall(raw(b" " * (32 * 2**20))[:-100_000])  # half of what may wait, of this caller
+        while waiting(server) < 32 * 2**20 - 100_100:
+            time.sleep(0.01)
+        refused = httpx.post(f"{server.url}/v1/embeddings", json={"model": "tiny-query", "input": texts})
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert httpx.post(f"{server.url}/v1/embeddings", json=QUERY).status_code == 200
+        encoding = pool.submit(remote.encode_documents, texts)
+        while answered(server, 429) < 2:
+            time.sleep(0.01)
+        connection.close()
+        with pytest.raises(TextTooLong):
+            encoding.result()
+
+
+def answered(server: Serving, status: int) -> float:
+    """How many requests for vectors were answered so."""
+    said = httpx.get(f"{server.url}/metrics").text
+    found = re.search(rf'harrier_requests_total{{route="/v1/embeddings",status="{status}"}} (\S+)', said)
+    return float(found[1]) if found else 0.0
+
+
+def test_queries_beside_a_million_documents(server: Serving) -> None:
     """They overtake them, and other callers' documents take turns with them."""
-    server = serve()
     stop = threading.Event()
 
     def documents() -> None:
         while not stop.is_set():
             with httpx.Client(timeout=120) as client:
-                client.post(f"{server.url}/v1/embeddings", content=long_request(300))
+                client.post(f"{server.url}/v1/embeddings", content=long_request(300, 50))
 
     with ThreadPoolExecutor(4) as pool:
         busy = [pool.submit(documents) for _ in range(3)]
         while not waiting(server):
             time.sleep(0.01)
         before = texts_encoded(server, "document")
-        answer = httpx.post(f"{server.url}/v1/embeddings", json={"model": "tiny-query", "input": "a"}, timeout=60)
-        assert answer.status_code == 200
+        assert httpx.post(f"{server.url}/v1/embeddings", json=QUERY, timeout=60).status_code == 200
         assert texts_encoded(server, "document") - before < 300  # of those nine hundred
         stop.set()
         for each in busy:

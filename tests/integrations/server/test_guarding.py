@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import create_autospec
 
 import httpx
 import pytest
@@ -14,11 +15,13 @@ from harrier_server import Limits, Settings
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from serving import Serving
+from serving import Serving, Within
 
 from harrier_core import SettingError
+from harrier_core.tokens import Tokens
 
 Serve = Callable[..., Serving]
+ServeWithin = Callable[..., Within]
 BODY = {"model": "tiny-query", "input": "a text"}
 KEY, OTHER = "a-key-of-some-length", "another-key-of-some-length"
 
@@ -133,6 +136,26 @@ def test_a_body_that_is_too_long(server: Serving) -> None:
         pass
     assert sent < 256
     assert httpx.post(f"{server.url}/v1/embeddings", json=BODY).status_code == 200
+
+
+def test_limits_come_before_the_tokenizer(serve_within: ServeWithin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes, texts and what waits are counted; a token is a byte at least, so that tokens are limited with them."""
+    server = serve_within(body=10_000, texts=10, waiting=20_000)
+    tokenize = create_autospec(Tokens.tokenize, side_effect=Tokens.tokenize)
+    monkeypatch.setattr(Tokens, "tokenize", tokenize)
+    url = f"{server.url}/v1/embeddings"
+
+    def refused(texts: list[str]) -> tuple[int, str]:
+        answer = httpx.post(url, json={"model": "tiny-query", "input": texts})
+        return answer.status_code, answer.json()["error"]["code"]
+
+    assert refused(["a"] * 11) == (400, "too_many")
+    assert refused(["a" * 11_000]) == (413, "too_large")
+    with server.state.turns.admitted(20_000, "another"), server.state.turns.admitted(10_000, "127.0.0.1"):
+        assert refused(["a"]) == (429, "rate_limit_exceeded")
+    assert not tokenize.called
+    assert httpx.post(url, json=BODY).status_code == 200
+    assert tokenize.called
 
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text()

@@ -6,16 +6,21 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
-from serving import Serving
+from harrier_pgvector import PgVectorStore
+from serving import Serving, Within
 
-from harrier_core import Encoder, Index, Record
+from harrier_core import Contents, Encoder, Index, Record
+from harrier_core.testing import MemoryStore, build_model
 
 Serve = Callable[..., Serving]
+ServeWithin = Callable[..., Within]
 RECORDS = [
     Record("bread", "Bread rises because of yeast.", {"topic": "food", "year": 2021}),
     Record("river", "Rivers carry sand to the sea.", {"topic": "earth", "year": 2023}),
@@ -135,3 +140,42 @@ def test_ingest_refused(serve: Serve, place: str) -> None:
     server = serve("--allow-ingest")
     answer = httpx.post(f"{server.url}/v1/ingest", params={"index": "notes"}, content=b"")
     assert answer.status_code == 404
+
+
+def test_another_model_than_the_index_has(serve_within: ServeWithin, encoder: Encoder, tmp_path: Path) -> None:
+    """It is refused before the answer begins, whoever has the other one, and nothing is written."""
+    line = b'{"id": "new", "text": "a text"}\n'
+    store = MemoryStore()
+    with Encoder(build_model(tmp_path / "other", "qwen3", vectors="words", seed=7)) as other:
+        Index(store, other).ingest(RECORDS)
+        server = serve_within(indexes={"theirs": Index(store, encoder), "ours": Index(MemoryStore(), encoder)})
+        space = {"Harrier-Space": other.space.digest}
+    url = f"{server.url}/v1/ingest"
+    for index, headers in (("theirs", {}), ("ours", space)):
+        answer = httpx.post(url, params={"index": index}, content=line, headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "wrong_space")
+    assert Contents(store).count() == len(RECORDS)
+    assert server.state.indexes["ours"].store.space() is None
+    body = {"index": "theirs", "query": "a text"}
+    assert httpx.post(f"{server.url}/v1/search", json=body).status_code == 409
+
+
+def test_an_index_that_cannot_be_reached(
+    serve_within: ServeWithin, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is listed as such, and does not hold up the others; it is asked once, however many want the list."""
+    monkeypatch.setattr("harrier_server.indexes._PATIENCE", 0.5)
+    with ThreadPoolExecutor(20) as pool, socket.create_server(("127.0.0.1", 0)) as silent:
+        silent_too = f"postgresql://127.0.0.1:{silent.getsockname()[1]}/none"
+        stores = PgVectorStore(silent_too), PgVectorStore("postgresql://127.0.0.1:9/none", retry_for=0), MemoryStore()
+        waiting, failing, ready = (Index(store, encoder) for store in stores)
+        ready.ingest(RECORDS)
+        server = serve_within(indexes={"waiting": waiting, "failing": failing, "ready": ready})
+        describe = Mock(wraps=waiting.describe)
+        monkeypatch.setattr(waiting, "describe", describe)
+        asked = [pool.submit(httpx.get, f"{server.url}/v1/indexes") for _ in range(20)]
+        for listing in asked:
+            listed = {each["id"]: each["status"] for each in listing.result().json()["data"]}
+            assert listed == {"waiting": "unavailable", "failing": "unavailable", "ready": "ready"}
+        assert describe.call_count == 1
+    assert httpx.post(f"{server.url}/v1/search", json={"index": "failing", "query": "a"}).status_code == 503

@@ -28,7 +28,7 @@ LIMITS = Limits(body=1_000, arrival=0.3)
 class _Gone(MemoryStore):
     """A store that is away when something is to be written."""
 
-    def write(self, write: Write) -> Written:
+    def write(self, write: Write) -> Written:  # noqa: ARG002
         raise StoreUnavailable("gone")
 
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+import re
 import signal
 import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from harrier_pgvector import PgVectorStore
-from serving import Serving
+from serving import Serving, Within
 
 from harrier_core import (
     BadVectors,
@@ -42,6 +46,7 @@ from harrier_core.http import use_loop
 from harrier_core.testing import MemoryStore, build_model
 
 Serve = Callable[..., Serving]
+ServeWithin = Callable[..., Within]
 TEXTS = ["Bread rises because of yeast.", "Rivers carry sand.", "Über 漢字 and 🦅"]
 
 
@@ -163,8 +168,11 @@ class _Answering(BaseHTTPRequestHandler):
     answer: bytes
     asked: threading.Event
     held: threading.Event
+    described_at: threading.Event
+    in_time = False
 
     def do_GET(self) -> None:
+        type(self).in_time = self.described_at.wait(5)
         self._send(200, self.described)
 
     def do_POST(self) -> None:
@@ -188,29 +196,21 @@ class _Answering(BaseHTTPRequestHandler):
 def other(encoder: Encoder) -> Iterator[tuple[RemoteEncoder, type[_Answering]]]:
     """A RemoteEncoder of a server that answers as a test says."""
     space = encoder.space
-    said = {
-        "name": "tiny",
-        "space": json.loads(space.to_json()),
-        "tasks": {},
-        "template": None,
-        "max_tokens": 99,
-        "max_bytes": 100_000,
-        "max_texts": 100,
-    }
+    limits = {"max_tokens": 99, "max_bytes": 100_000, "max_texts": 100}
+    said = {"name": "tiny", "space": json.loads(space.to_json()), "tasks": {}, "template": None, **limits}
 
     class Answering(_Answering):
         described = json.dumps({"data": [{"harrier": said}]}).encode()
         digest = space.digest
         status = 200
-        asked, held = threading.Event(), threading.Event()
+        asked, held, described_at = threading.Event(), threading.Event(), threading.Event()
 
     Answering.held.set()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as http:
-        threading.Thread(target=http.serve_forever).start()
-        with RemoteEncoder(f"http://127.0.0.1:{http.server_port}", retry_for=5) as remote:
+    Answering.described_at.set()
+    with answering(Answering) as url:
+        with RemoteEncoder(url, retry_for=5) as remote:
             yield remote, Answering
         Answering.held.set()
-        http.shutdown()
 
 
 @pytest.mark.parametrize("wrong", ["json", "keys", "number", "width", "order", "tokens", "header"])
@@ -274,15 +274,111 @@ def test_closed_while_it_is_used(other: tuple[RemoteEncoder, type[_Answering]]) 
             remote.encode_documents(["a"])
 
 
-class _Busy(BaseHTTPRequestHandler):
-    """Says three times that it is busy, and then something that no server of the kit says."""
+def test_a_message_of_the_servers(other: tuple[RemoteEncoder, type[_Answering]]) -> None:
+    """It goes to terminals and logs: no longer than a page, and without what a terminal would obey."""
+    remote, answering = other
+    answering.status = 400
+    answering.answer = json.dumps({"error": {"message": "no\x1b[2J\n" + "x" * 10_000, "code": "x"}}).encode()
+    with pytest.raises(ServerRefused) as caught:
+        remote.encode_documents(["a"])
+    assert "refused: no [2J xxx" in str(caught.value)
+    assert len(str(caught.value)) < 3_000
 
-    asked: list[float] = []  # noqa: RUF012
+
+async def test_nothing_is_asked_on_the_event_loop(other: tuple[RemoteEncoder, type[_Answering]]) -> None:
+    """Neither for vectors nor for the model's name, which a span has: a server that is slow holds up nobody."""
+    remote, answering = other
+    answering.described_at.clear()
+    asyncio.get_running_loop().call_later(0.1, answering.described_at.set)
+    with pytest.raises(TaskError):  # of a model without tasks
+        await remote.aencode_queries(["a"])
+    assert answering.in_time
+
+
+def test_limits_of_the_server(serve_within: ServeWithin, encoder: Encoder) -> None:
+    """What it sends keeps to them; a text that cannot is refused before anything is sent."""
+    server = serve_within(body=5_000, texts=7)
+    texts = [f"text {number} {'語 ' * (number % 50)}" for number in range(300)]
+    with RemoteEncoder(server.url) as remote:
+        assert abs(remote.encode_documents(texts) - encoder.encode_documents(texts)).max() < 1e-6
+        asked = counted(server.url, 200)
+        with pytest.raises(
+            TextTooLong, match=r"has more bytes as JSON than the 4,\d\d\d that the server takes"
+        ) as caught:
+            remote.encode_documents(["a", "語" * 1_700, "b", "\n" * 9 + "a" * 4_990])
+        assert [each.position for each in caught.value.problems] == [1, 3]
+        assert counted(server.url, 200) == asked
+    assert counted(server.url, 413) == counted(server.url, 400) == 0
+
+
+def counted(url: str, status: int) -> int:
+    """How many requests for vectors the server has answered so."""
+    said = httpx.get(f"{url}/metrics").text
+    found = re.search(rf'harrier_requests_total{{route="/v1/embeddings",status="{status}"}} (\S+)', said)
+    return int(float(found[1])) if found else 0
+
+
+class _Proxy(BaseHTTPRequestHandler):
+    """Hands requests on, but for those with large bodies, as nginx does by default."""
+
+    to: str
+    sizes: list[int]
+
+    def do_GET(self) -> None:
+        self._send(httpx.get(self.to + self.path))
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.sizes.append(len(body))
+        if len(body) > 3_000:
+            self._send(httpx.Response(413, content=b"<html>413 Request Entity Too Large</html>"))
+        else:
+            own = {name: self.headers[name] for name in ("Content-Type", "Harrier-Space")}
+            self._send(httpx.post(self.to + self.path, content=body, headers=own))
+
+    def _send(self, response: httpx.Response) -> None:
+        self.send_response(response.status_code)
+        for name in ("Content-Type", "Harrier-Space"):
+            self.send_header(name, response.headers.get(name, ""))
+        self.send_header("Content-Length", str(len(response.content)))
+        self.end_headers()
+        self.wfile.write(response.content)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_a_proxy_that_takes_less(serve_within: ServeWithin, encoder: Encoder) -> None:
+    """Requests are halved until they get through, and smaller from then on; a text that does not is refused."""
+    texts = [f"text {number} {'word ' * 30}" for number in range(100)]
+
+    class Proxy(_Proxy):
+        to, sizes = serve_within().url, []
+
+    with answering(Proxy) as url, RemoteEncoder(url, retry_for=5) as remote:
+        assert abs(remote.encode_documents(texts) - encoder.encode_documents(texts)).max() < 1e-6
+        Proxy.sizes.clear()
+        assert abs(remote.encode_documents(texts) - encoder.encode_documents(texts)).max() < 1e-6
+        assert max(Proxy.sizes) <= 3_000
+        with pytest.raises(TextTooLong, match=r"for a proxy before it \(HTTP status 413\)") as caught:
+            remote.encode_documents(["a", "word " * 700, "b"])
+        assert [each.position for each in caught.value.problems] == [1]
+
+
+class _Busy(BaseHTTPRequestHandler):
+    """Says that it is busy, so many times, and then something that no server of the kit says."""
+
+    asked: list[float]
+    times: int
+    after: str | None = None  # what it says of when to come again
+    seconds: float = 0.0  # that each answer takes
 
     def do_GET(self) -> None:
         self.asked.append(time.monotonic())
-        self.send_response(429 if len(self.asked) < 4 else 200)
-        self.send_header("Retry-After", "1")
+        time.sleep(self.seconds)
+        self.send_response(429 if len(self.asked) <= self.times else 200)
+        if self.after is not None:
+            self.send_header("Retry-After", self.after)
         self.send_header("Content-Length", "2")
         self.end_headers()
         self.wfile.write(b"{}")
@@ -291,19 +387,57 @@ class _Busy(BaseHTTPRequestHandler):
         pass
 
 
+@contextmanager
+def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The address of a server."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as other:
+        threading.Thread(target=other.serve_forever, args=(0.01,)).start()
+        yield f"http://127.0.0.1:{other.server_port}"
+        other.shutdown()
+
+
 def test_a_busy_server() -> None:
     """It is asked again when it says so; and a server of another kind is refused."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Busy) as other:
-        threading.Thread(target=other.serve_forever).start()
-        with (
-            RemoteEncoder(f"http://127.0.0.1:{other.server_port}", retry_for=30) as remote,
-            pytest.raises(ServerRefused, match="it must be one that `harrier serve` runs"),
-        ):
-            remote.encode_documents(TEXTS)
-        other.shutdown()
-    gaps = [after - before for before, after in zip(_Busy.asked, _Busy.asked[1:], strict=False)]
-    assert len(gaps) == 3
+
+    class Busy(_Busy):
+        asked, times, after = [], 2, "1"
+
+    with (
+        answering(Busy) as url,
+        RemoteEncoder(url, retry_for=30) as remote,
+        pytest.raises(ServerRefused, match="it must be one that `harrier serve` runs"),
+    ):
+        remote.encode_documents(TEXTS)
+    gaps = [after - before for before, after in pairwise(Busy.asked)]
+    assert len(gaps) == 2
     assert min(gaps) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("retry_for", "after", "seconds", "attempts"),
+    [
+        (0, None, 0, 1),
+        (2, "30", 0, 1),  # which is past the time in which it is repeated
+        (0.6, "0", 0, 2),  # after a pause of at most 0.2 seconds
+        (0.5, "0", 0.8, 2),  # the time begins with the first failure, however long that took
+    ],
+)
+def test_how_long_it_is_asked(retry_for: float, after: str | None, seconds: float, attempts: int) -> None:
+    """At least so many times, and then it is told to be busy; exactly once where there is no time for a second."""
+
+    class Busy(_Busy):
+        asked: list[float] = []  # noqa: RUF012
+        times = 10**9
+
+    Busy.after, Busy.seconds = after, seconds
+    with (
+        answering(Busy) as url,
+        RemoteEncoder(url, retry_for=retry_for) as remote,
+        pytest.raises(ServerUnavailable, match="refused: HTTP status 429"),
+    ):
+        remote.encode_documents(TEXTS)
+    assert len(Busy.asked) >= attempts
+    assert attempts > 1 or len(Busy.asked) == 1
 
 
 def test_another_model(serve: Serve, tmp_path: Path) -> None:

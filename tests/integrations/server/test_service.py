@@ -27,9 +27,14 @@ from harrier_core.errors import BadVectors, DeviceError, HarrierError, InputErro
 class _Encoder:
     """Encodes unless it is told to fail; counts how often it was asked."""
 
+    name = "a model"
+
     def __init__(self) -> None:
         self.error: Exception | None = None
         self.asked = 0
+
+    def submit_queries(self, texts: Any, *, task: Any = None) -> Future[Encoded]:  # noqa: ARG002
+        return self.submit_documents(texts)
 
     def submit_documents(self, texts: Any) -> Future[Encoded]:
         self.asked += 1
@@ -97,6 +102,27 @@ def test_beside_slow_stores() -> None:
         return len(encoded.vectors)
 
     assert asyncio.run(main()) == 1
+
+
+def test_queries_take_turns_if_they_are_large() -> None:
+    """Small ones are handed to the model at once, whoever's turn it is."""
+
+    async def main() -> None:
+        turns = Turns(1, 10_000_000)
+        service = Service(_Encoder(), _Encoder(), turns, Metrics())  # type: ignore[arg-type]
+        large, small = ["word " * 100] * 101, ["word " * 100] * 100
+        async with turns.turn("another"):
+            waiting = [
+                asyncio.ensure_future(service.encode(texts, role, "caller"))
+                for texts, role in ((large, Role("query")), (["a"], Role("document")))
+            ]
+            encoded = await asyncio.wait_for(service.encode(small, Role("query"), "caller"), 20)
+            assert len(encoded) == 100
+            assert not any(each.done() for each in waiting)
+        assert [len(each) for each in await asyncio.gather(*waiting)] == [101, 1]
+        service.close()
+
+    asyncio.run(main())
 
 
 class _Loading(Encoder):

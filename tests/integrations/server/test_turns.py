@@ -9,8 +9,8 @@ from harrier_server.refusals import Refusal
 from harrier_server.turns import Turns
 
 
-async def part(turns: Turns, caller: str, done: list[str]) -> None:
-    async with turns.turn(caller):
+async def part(turns: Turns, caller: str, done: list[str], share: float = 1.0) -> None:
+    async with turns.turn(caller, share):
         await asyncio.sleep(0)
         done.append(caller)
 
@@ -53,6 +53,35 @@ def test_as_many_at_once() -> None:
     assert asyncio.run(main()) == 3
 
 
+def test_small_parts_share_the_place_of_a_whole_one() -> None:
+    """As many go in as are as much work; a large one waits for room, and nobody goes before it meanwhile."""
+
+    async def main() -> tuple[int, list[str]]:
+        turns, running, most = Turns(2, 1_000), 0, 0
+        order: list[str] = []
+
+        async def work(name: str, share: float) -> None:
+            nonlocal running, most
+            async with turns.turn(name, share):
+                order.append(name)
+                running += 1
+                most = max(most, running)
+                await asyncio.sleep(0.001)
+                running -= 1
+
+        small = [asyncio.ensure_future(work(f"small {number}", 0.1)) for number in range(30)]
+        await asyncio.sleep(0)
+        large = asyncio.ensure_future(work("large", 50))
+        later = [asyncio.ensure_future(work("later", 0.001)) for _ in range(5)]
+        await asyncio.gather(*small, large, *later)
+        return most, order
+
+    most, order = asyncio.run(main())
+    assert most == 20
+    assert order[30] == "large"
+    assert order[31:] == ["later"] * 5
+
+
 def test_callers_that_go_away() -> None:
     """Their turns are others', whenever they go."""
 
@@ -66,11 +95,18 @@ def test_callers_that_go_away() -> None:
             await asyncio.sleep(0)
         waiting[0].cancel()  # its turn has come, and it has not begun
         await asyncio.gather(*waiting, return_exceptions=True)
+        async with turns.turn("first", 0.5):
+            large = asyncio.ensure_future(part(turns, "large", done))
+            await asyncio.sleep(0)
+            small = asyncio.ensure_future(part(turns, "small", done, 0.5))
+            await asyncio.sleep(0)
+            large.cancel()  # for which the other one waited
+            await small
         async with turns.turn("last"):
             done.append("last")
         return done
 
-    assert asyncio.run(main()) == ["c", "a", "last"]
+    assert asyncio.run(main()) == ["c", "a", "small", "last"]
 
 
 MOST = 1_000_000

@@ -1,4 +1,4 @@
-"""HarrierEmbedding: an Encoder, or another Embedder, as LlamaIndex calls it."""
+"""HarrierEmbedding: an Encoder, one behind a URL, or another Embedder, as LlamaIndex calls it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,31 @@ import pickle
 from collections.abc import Iterator
 from typing import Any, Literal, Self, Unpack
 
-from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, field_serializer, field_validator
+from llama_index.core.bridge.pydantic import (
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    field_serializer,
+    field_validator,
+)
 from llama_index.embeddings.harrier.cache import KeyValues
-from llama_index.embeddings.harrier.settings import MODEL, OF_ENCODER, Settings, setting, settled
+from llama_index.embeddings.harrier.settings import OF_ENCODER, Settings, setting, settled
 from llama_index.embeddings.harrier.windows import BATCH, Windows
 
 from harrier_core import CachedEncoder, Embedder, Encoder, SettingError, Task
 from harrier_core.blanks import BlanksLast
+from harrier_core.choosing import MODEL_VARIABLE, encoder_of
 from harrier_core.tasks import DEFAULT_TASK
 
 # What a repr shows is what differs from these or, of other fields, from None.
-_SHOWN = {"task": DEFAULT_TASK, "on_overflow": "error", "on_blank": "error", "embed_batch_size": BATCH}
+_SHOWN = {
+    "model_name": "",
+    "task": DEFAULT_TASK,
+    "on_overflow": "error",
+    "on_blank": "error",
+    "embed_batch_size": BATCH,
+}
 
 
 class HarrierEmbedding(Windows):
@@ -30,6 +44,11 @@ class HarrierEmbedding(Windows):
     changed afterwards; an argument that nobody knows is refused, and so is one of another class that asks for something
     else than what is so anyway.
 
+    With `url`, the address of a server that `harrier serve` runs, the server's model embeds and none is loaded here.
+    `model_name`, if given, is the server's name for it, and device, dtype and the like are the server's own.
+    `HARRIER_URL` is taken only if neither is given. `api_key` opens the server, `HARRIER_API_KEY` unless given; no
+    dict, JSON or pickle holds it.
+
     ```python
     from llama_index.core import Settings
     from llama_index.embeddings.harrier import HarrierEmbedding
@@ -40,7 +59,13 @@ class HarrierEmbedding(Windows):
 
     model_config = ConfigDict(extra="forbid", validate_default=True)
 
-    model_name: str = setting(MODEL, None, "A folder, a name on the hub, or harrier-270m, -0.6b or -27b.")
+    model_name: str = setting(MODEL_VARIABLE, None, "A folder, a name on the hub, or harrier-270m, -0.6b or -27b.")
+    url: str | None = Field(
+        default=None, frozen=True, description="The address of a server whose model embeds, instead of one of here."
+    )
+    api_key: SecretStr | None = Field(
+        default=None, frozen=True, exclude=True, repr=False, description="What opens the server."
+    )
     revision: str | None = setting("HARRIER_REVISION", None, "Which revision of a model on the hub.")
     device: str | None = setting("HARRIER_DEVICE", None, "Chosen for this machine unless given.")
     dtype: str | None = setting("HARRIER_DTYPE", None, "The number format; chosen unless given.")
@@ -91,20 +116,22 @@ class HarrierEmbedding(Windows):
         return None if embedder is None else embedder.name
 
     def model_post_init(self, context: Any, /) -> None:
-        """Make the Encoder, which refuses what cannot be and loads nothing."""
+        """Make the encoder, which refuses what cannot be and loads nothing."""
         super().model_post_init(context)
         self._encode_by(self._an_encoder() if self.embedder is None else self._checked(self.embedder))
 
     def _an_encoder(self) -> Embedder:
-        given = {name: getattr(self, name) for name in OF_ENCODER if getattr(self, name) is not None}
-        encoder, values = Encoder(self.model_name, **given), self.embeddings_cache
+        given = {name: getattr(self, name) for name in ("url", "api_key", *OF_ENCODER)}
+        encoder, values = encoder_of(self.model_name, **given), self.embeddings_cache
         return encoder if values is None else CachedEncoder(encoder, KeyValues(values))
 
     def _checked(self, embedder: object) -> Embedder:
         """Return the embedder, unless settings say something else than it does."""
         if not isinstance(embedder, Embedder):
             raise SettingError(f"embedder must be an Embedder, got {type(embedder).__name__}")
-        named = [name for name in (*OF_ENCODER, "embeddings_cache") if getattr(self, name) is not None]
+        named = [
+            name for name in ("url", "api_key", *OF_ENCODER, "embeddings_cache") if getattr(self, name) is not None
+        ]
         if other := [name for name in named if name != "on_overflow"]:
             raise SettingError(f"{other[0]} is for embedder to decide; pass {other[0]}=None, or configure the embedder")
         return embedder
@@ -143,7 +170,7 @@ class HarrierEmbedding(Windows):
         return self._made_by
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        for name in ("model_name", *OF_ENCODER, "on_blank", "embed_batch_size", "num_workers", "embedder"):
+        for name in ("model_name", "url", *OF_ENCODER, "on_blank", "embed_batch_size", "num_workers", "embedder"):
             value = getattr(self, name)
             if value is not None and value != _SHOWN.get(name):
                 yield name, value
@@ -172,7 +199,8 @@ class HarrierEmbedding(Windows):
                 f"this HarrierEmbedding cannot be pickled: its embedder, {type(self.embedder).__name__}, cannot "
                 f"({error}); make it anew where it is needed"
             ) from error
-        copied = self.model_copy()  # LlamaIndex also takes what it leaves out from the object itself
+        # LlamaIndex also takes what it leaves out from the object itself.
+        copied = self.model_copy(update={"api_key": None})
         return super(HarrierEmbedding, copied).__getstate__()
 
     __hash__ = None  # type: ignore[assignment]  # as of every pydantic model that can be changed

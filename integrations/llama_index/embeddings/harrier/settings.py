@@ -6,13 +6,13 @@ import os
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, TypedDict
 
-from llama_index.core.bridge.pydantic import Field
+from llama_index.core.bridge.pydantic import Field, SecretStr
 from llama_index.core.callbacks import CallbackManager
 
 from harrier_core import Embedder, SettingError, Task
+from harrier_core.choosing import LOCAL, meant, no_model
 from harrier_core.foreign import unknown_keyword
 
-MODEL = "HARRIER_MODEL"
 # What of the fields is the Encoder's: all that a vector depends on, and where it is made.
 OF_ENCODER = ("revision", "device", "dtype", "max_tokens", "on_overflow", "task", "token_budget")
 
@@ -46,6 +46,8 @@ class Settings(TypedDict, total=False):
     """The keywords of a HarrierEmbedding."""
 
     model: str | os.PathLike[str]
+    url: str | None
+    api_key: str | SecretStr | None
     revision: str | None
     device: str | None
     dtype: str | None
@@ -80,11 +82,12 @@ def settled(known: Collection[str], name: object, given: Mapping[str, Any]) -> d
         if name is not None:
             raise SettingError("model_name and model are one setting; give one of them")
         name = other
+    if isinstance(key_of_server := fields.get("api_key"), str):
+        fields["api_key"] = SecretStr(key_of_server)  # or pydantic would quote it in errors
     embedder = fields.get("embedder")
     if isinstance(embedder, Embedder):
-        fields = {**_of(embedder), **fields}
-        name = embedder.name if name is None else name
-    return {**fields, "model_name": _named(name)}
+        return {**_of(embedder), **fields, "model_name": embedder.name if name is None else name}
+    return {**fields, **_located(name, fields)}
 
 
 def _as_it_is(key: str, value: object) -> bool:
@@ -102,8 +105,12 @@ def _of(embedder: Embedder) -> dict[str, Any]:
     return {**dict.fromkeys(OF_ENCODER), "on_overflow": embedder.on_overflow}
 
 
-def _named(name: object) -> object:
-    found = os.environ.get(MODEL) if name is None else name
-    if not found:
-        raise SettingError(f"no model is named; pass model_name, such as 'harrier-0.6b', or set {MODEL}")
-    return found
+def _located(name: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the model or the server that is meant; of a server, none of the environment's other settings count."""
+    model, url = meant(name, given.get("url"))
+    if url is None:
+        if model is None:
+            raise no_model("model_name")
+        return {"model_name": model, "url": None}
+    absent = {key: None for key in LOCAL if key not in given}
+    return {**absent, "on_overflow": given.get("on_overflow") or "error", "model_name": model or "", "url": url}

@@ -1,4 +1,4 @@
-"""HarrierTextEmbedder and HarrierDocumentEmbedder: an Encoder, or another Embedder, as Haystack calls it."""
+"""HarrierTextEmbedder and HarrierDocumentEmbedder: an Encoder, here or behind a URL, or another Embedder."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from inspect import signature
 from typing import Any, ParamSpec, Self, TypeVar
 
 from haystack import Document, component, default_from_dict, default_to_dict
+from haystack.utils import Secret
+from haystack.utils.auth import SecretType
 from tqdm import tqdm
 
-from harrier_core import Embedder, Encoder, SettingError, Task
+from harrier_core import Embedder, SettingError, Task
+from harrier_core.choosing import encoder_of, meant
 from harrier_core.errors import positions_of_all
 
 P = ParamSpec("P")
@@ -54,20 +57,31 @@ class Encoding(Configured):
     def __init__(self, model: Model = None, **settings: Any) -> None:
         """Take an Encoder's settings, which load nothing yet.
 
-        model: a folder, a name on the hub, harrier-270m, harrier-0.6b or harrier-27b, or an Embedder; if it is not
-        given, HARRIER_MODEL of the environment. settings: others of an Encoder: task, device, dtype, revision,
+        model: a folder, a name on the hub, harrier-270m, harrier-0.6b or harrier-27b, or an Embedder; if neither it nor
+        a url is given, HARRIER_MODEL of the environment. settings: others of an Encoder: task, device, dtype, revision,
         max_tokens, on_overflow, token_budget. A task of your own may be {"instruction": "..."}, as it is in YAML.
+
+        url: among the settings, the address of a server that `harrier serve` runs: its model embeds, `model` is its
+        name there, if it must be that one, and `api_key` opens it, HARRIER_API_KEY unless given: a Secret, or a str,
+        which no YAML is given. HARRIER_URL counts if neither a model nor a url is given.
         """
-        self.model = model if isinstance(model, Embedder) else os.fspath(model or os.environ.get("HARRIER_MODEL", ""))
-        if not self.model:
-            raise SettingError("no model is named; pass model=, such as 'harrier-0.6b', or set HARRIER_MODEL")
         if isinstance(model, Embedder) and settings:
             raise SettingError(f"{next(iter(settings))} is for {type(model).__name__} to decide; configure that one")
-        task = settings.get("task")
-        self.settings = {**settings, "task": asdict(task)} if isinstance(task, Task) else settings
-        given = {**settings, "task": Task(**task)} if isinstance(task, dict) else settings
-        self.index_encoder = self.model if isinstance(self.model, Embedder) else Encoder(self.model, **given)
+        if isinstance(model, Embedder):
+            self.model: str | Embedder = model
+            self.index_encoder: Embedder = model
+        else:
+            named, url = meant(model, settings.get("url"))
+            settings = settings if url is None else {**settings, "url": url}
+            self.model = os.fspath(named or "")
+            self.index_encoder = encoder_of(self.model, **_read(settings))
+        self.settings = _written(settings)
         self._warm = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        key = self.settings.get("api_key")
+        left_out = {"api_key"} if key is not None and key.type is SecretType.TOKEN else set()
+        return {**vars(self), "settings": {name: self.settings[name] for name in self.settings.keys() - left_out}}
 
     def warm_up(self) -> None:
         """Load the model, which otherwise the first text does."""
@@ -76,6 +90,23 @@ class Encoding(Configured):
         self._warm = True
 
     warm_up_async = in_thread(warm_up)
+
+
+def _read(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings as an encoder takes them."""
+    given = {"url": None, "api_key": None, **settings}
+    if isinstance(task := given.get("task"), dict):
+        given["task"] = Task(**task)
+    if isinstance(key := given["api_key"], Secret):
+        given["api_key"] = key.resolve_value()
+    return given
+
+
+def _written(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings as YAML has them."""
+    task, key = settings.get("task"), settings.get("api_key")
+    written = {**settings, "task": asdict(task)} if isinstance(task, Task) else dict(settings)
+    return {**written, "api_key": Secret.from_token(key)} if isinstance(key, str) else written
 
 
 @component

@@ -1,0 +1,79 @@
+"""What makes the vectors of a command: a model that is loaded here, or one that a server has loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harrier_cli.defaults import FILE, Rank, found, setting, variable
+from harrier_cli.keys import keys_of
+from harrier_core import Encoder, RemoteEncoder, SettingError, Task
+from harrier_core.choosing import AnyEncoder
+
+_SOURCES = {Rank.OPTION: "--server", Rank.ENVIRONMENT: variable("url"), Rank.FILE: FILE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The options that say which model is meant, as they were given. What was not is a default's."""
+
+    model: str | None
+    server: str | None = None
+    api_key_file: Path | None = None
+    device: str | None = None
+    dtype: str | None = None
+
+    def encoder(self) -> AnyEncoder:
+        """Return an encoder of the model that is meant."""
+        return self.remote() or self.loaded_here()
+
+    def remote(self) -> RemoteEncoder | None:
+        """Return an encoder behind the server that is meant, or None if none is."""
+        url, rank = found("url", self.server)
+        if url is None:
+            if self.api_key_file is not None:
+                raise SettingError(f"--api-key-file needs --server, or {variable('url')}")
+            return None
+        for option, given in (("--device", self.device), ("--dtype", self.dtype)):
+            if given:
+                raise SettingError(
+                    f"{option} is for a model that is loaded here, but {_SOURCES[rank]} names a server, which has "
+                    "loaded its own; leave one of them out (--server '' is for none)"
+                )
+        key = None if self.api_key_file is None else keys_of(self.api_key_file)[0]
+        return RemoteEncoder(url, self._name_there(rank), api_key=key)
+
+    def _name_there(self, rank: Rank) -> str | None:
+        """Return what the server must call its model.
+
+        A default of less weight than what names the server is that of commands without one.
+        """
+        name, of_name = found("model", self.model)
+        return name if of_name <= rank else None
+
+    def loaded_here(self) -> Encoder:
+        """Return an encoder of the model that is meant, whatever server the defaults name."""
+        name = setting("model", self.model)
+        if name is None:
+            raise no_model()
+        return self.of(name)
+
+    def of(self, name: str, revision: str | None = None) -> Encoder:
+        """Return an encoder of a model by its name, loaded here."""
+        device, dtype = setting("device", self.device), setting("dtype", self.dtype)
+        return Encoder(name, revision=revision, device=device, dtype=dtype)
+
+
+def no_model(why: str = "no model is named") -> SettingError:
+    """Return the error of a command that needs a model."""
+    return SettingError(
+        f"{why}; give --model, such as harrier-0.6b, or set {variable('model')}; --server or {variable('url')} name a "
+        "server that has loaded one"
+    )
+
+
+def check_task(encoder: AnyEncoder, task: str | Task | None) -> None:
+    """Raise SettingError if the model has no task of this name."""
+    if isinstance(task, str) and task not in encoder.tasks:
+        known = ", ".join(sorted(encoder.tasks)) or "none by name"
+        raise SettingError(f"unknown task {task!r}; this model knows {known}; --instruction takes one of your own")
