@@ -8,7 +8,7 @@ PIP = bin/python -m pip --quiet --disable-pip-version-check
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(8, 2 * (os.cpu_count() or 1)))")
 PYTEST = bin/pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: demo test test-slow coverage test-crash test-postgres test-upstream check format test-wheel bench-encode bench-pgvector bench-search bench-loaders bench-qdrant bench-files bench-filters bench-hybrid bench-hybrid-quality bench-sync bench-serve bench-llama-index bench-gpu soak soak-serve clean
+.PHONY: demo test test-slow test-page coverage test-crash test-postgres test-upstream check format test-wheel bench-encode bench-pgvector bench-search bench-loaders bench-qdrant bench-files bench-filters bench-hybrid bench-hybrid-quality bench-sync bench-serve bench-llama-index bench-gpu soak soak-serve clean
 .DEFAULT_GOAL := test
 
 test test-slow coverage test-crash test-postgres test-wheel: export OMP_NUM_THREADS = 1  # the tiny models gain nothing by more
@@ -27,6 +27,11 @@ coverage: .venv/installed
 	.venv/bin/pytest --timeout 400 --cov --cov-report= --cov-append tests/crash
 	.venv/bin/coverage html --quiet --directory .coverage-html
 	.venv/bin/coverage report
+
+# The page of `harrier serve`, in a real browser, which has to be there: apt-get install chromium
+test-page: .venv/installed
+	.venv/$(PIP) install --constraint constraints.txt --group page
+	.venv/bin/pytest -m slow tests/integrations/server/test_browser.py
 
 # All of it: 200 kills of each store, and half an hour of the live sync. The tests have a short form of it.
 test-crash: .venv/installed
@@ -126,7 +131,7 @@ soak-serve: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv
 	.venv/$(PIP) install --constraint constraints.txt --upgrade pip
-	.venv/$(PIP) install --constraint constraints.txt --group dev --editable '.[all]'
+	.venv/$(PIP) install --constraint constraints.txt --group dev --editable '.[all,mcp]'
 	touch $@
 
 # pip's own torch for Linux brings 3 GB for NVIDIA GPUs, which a machine without one can spare, if PyTorch's index can be
@@ -162,7 +167,7 @@ CPU_TORCH = --index-url https://download.pytorch.org/whl/cpu --no-deps --retries
 .venv-wheel/installed: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv --clear .venv-wheel
 	.venv-wheel/$(PIP) install --constraint constraints-oldest.txt --upgrade pip
-	.venv-wheel/$(PIP) install --constraint constraints-oldest.txt --group oldest '.[all]'
+	.venv-wheel/$(PIP) install --constraint constraints-oldest.txt --group oldest '.[all,mcp]'
 	touch $@
 
 clean:

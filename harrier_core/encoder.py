@@ -103,6 +103,14 @@ class Encoder(ModelUser, Embedder):
             raise NotText([Problem(0, NotText, f"is {type(text).__name__}, not str; pass its text")])
         return self._model.prompts.query(self._task(task)) + str.__str__(text)
 
+    def pieces(self, prompt: str) -> list[str]:
+        """Return what the model reads of a string from `prompt`, or of a document: a text for each of its tokens.
+
+        They are for people to look at: a token that is a part of a character has no text of its own.
+        """
+        raise_problems(list(unusable([prompt])))
+        return self._tokenizer.pieces(str.__str__(prompt))
+
     def count_tokens(self, texts: Iterable[str]) -> list[int]:
         """How many tokens each text has as a document, end token included, however long it is."""
         prompt = self._model.prompts.document  # before the tokenizer is imported, which may not be installed

@@ -32,6 +32,7 @@ PACKAGES = {  # module: (extra, package)
     "fsspec": ("files", "fsspec"),
     "httpx": ("files", "httpx"),
     "pathspec": ("files", "pathspec"),
+    "mcp": ("mcp", "mcp"),
     "msgspec": ("server", "msgspec"),
     "prometheus_client": ("server", "prometheus-client"),
     "pybase64": ("server", "pybase64"),

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Never, Self
 
@@ -17,6 +18,7 @@ from harrier_core.ingest import Ingest, Pruning
 from harrier_core.parts import embedder_of
 from harrier_core.progress import Progress, shown
 from harrier_core.searching import Searching
+from harrier_core.store import Dated
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -129,6 +131,8 @@ class Index(Searching, Contents):
         refuse_records(records)
         self._handle = self.store.open(self._encoder_space(), create=True)
         report = ingest.run(self._handle, records, vectors=vectors, prune=prune, build_indexes=build_indexes)
+        if (report.written or report.deleted) and isinstance(self.store, Dated):
+            self.store.note_ingest(datetime.now(UTC))
         log.info("ingest: %s", report)
         return report
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from harrier_core.filters import Condition
@@ -119,6 +120,7 @@ class Facts:
     health: str = "fine"
     records: int | None = None
     keywords: bool | None = None  # whether it can be searched by word
+    ingested: datetime | None = None  # when an ingest last changed what is there
 
 
 class IngestStore(Protocol):
@@ -197,6 +199,14 @@ class Neighbours(Protocol):
 
     def neighbours(self) -> list[VectorStore]:
         """Return the kit's stores that are there, in the order of their names; the store itself if it is there."""
+
+
+@runtime_checkable
+class Dated(Protocol):
+    """A store that can keep when an ingest last changed what is there, for `describe`."""
+
+    def note_ingest(self, when: datetime) -> None:
+        """Keep it; do nothing where that cannot be done: it is told to readers, and decides nothing."""
 
 
 Lists = tuple[Sequence[Match], Sequence[Match]]  # of one query: found by words, and by vector

@@ -113,6 +113,12 @@ class Tokens:
         short = iter(self._rows([text for text in texts if len(text) <= _PIECE]))
         return [self._long_row(text, 0)[1] if len(text) > _PIECE else len(next(short)) for text in texts]
 
+    def pieces(self, text: str) -> list[str]:
+        """Return what each id of a text stands for, its frame included; a part of a character is a replacement sign."""
+        [row] = self._rows([text])
+        is_bytes = self._tokenizer.token_to_id(_BLANK) is None
+        return [_piece(self._tokenizer.id_to_token(id_) or "", is_bytes=is_bytes) for id_ in row]
+
     def spent_on(self, prompt: str) -> int:
         """How many ids every text carries besides its own: a beginning, its prompt, an end."""
         return len(self._alone(prompt))
@@ -179,6 +185,27 @@ class Tokens:
     def frame(self) -> tuple[list[int], list[int]]:
         """The ids before and after every text."""
         return self._head, self._tail
+
+
+def _bytes_of_letters() -> dict[str, int]:
+    """Which byte each letter stands for in the vocabularies of byte-level tokenizers, as GPT-2 began it."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in plain]
+    return {chr(byte): byte for byte in plain} | {chr(256 + number): byte for number, byte in enumerate(others)}
+
+
+_BYTES = _bytes_of_letters()
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # in the vocabularies of SentencePiece
+_BLANK = "\u2581"  # a space there
+
+
+def _piece(token: str, *, is_bytes: bool) -> str:
+    """The text that a token of a vocabulary stands for. is_bytes: its letters are bytes."""
+    if byte := _BYTE.fullmatch(token):
+        return bytes([int(byte[1], 16)]).decode("utf-8", "replace")
+    if not is_bytes or not all(letter in _BYTES for letter in token):
+        return token.replace(_BLANK, " ")
+    return bytes(_BYTES[letter] for letter in token).decode("utf-8", "replace")
 
 
 def _boundary(encoding: Encoding, latest: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from psycopg import Connection, sql
@@ -25,6 +26,14 @@ _COMMENTED = """
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'embedding' AND NOT a.attisdropped
     WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND col_description(c.oid, a.attnum) IS NOT NULL
     ORDER BY 1, 2"""
+
+# What an ingest leaves behind for readers, in the comment on the column `hash`. Whoever builds an index or vacuums the
+# table would be waited for.
+_INGESTED, _PATIENCE = "harrier-kit: ingested ", "1s"
+_NOTE = """
+    SELECT max(col_description(c.oid, a.attnum)) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'hash' AND NOT a.attisdropped
+    WHERE n.nspname = %s AND c.relname = %s"""
 
 
 def describe(connection: Connection[Any], name: TableName) -> Facts:
@@ -53,7 +62,25 @@ def describe(connection: Connection[Any], name: TableName) -> Facts:
             health = "its searches by word use no index; run an ingest to its end, which builds it"
     if table.words is not None and not opened.has_words:
         health = opened.words_problem
-    return Facts(opened.space, chunks, indexed, size, health, records, opened.has_words)
+    [noted] = _row(connection, _NOTE, table.names)
+    return Facts(opened.space, chunks, indexed, size, health, records, opened.has_words, _time(noted))
+
+
+def note_ingest(connection: Connection[Any], name: TableName, when: datetime) -> None:
+    """Keep when an ingest changed the table, in a comment on a column; only the table's owner can."""
+    said = sql.Literal(f"{_INGESTED}{when.isoformat(timespec='seconds')}")
+    comment = sql.SQL("COMMENT ON COLUMN {}.hash IS {}").format(name.look(connection).table.name, said)
+    ask(connection, comment, [], settings={"lock_timeout": _PATIENCE})
+
+
+def _time(noted: str | None) -> datetime | None:
+    """The time in a comment, unless somebody else wrote it."""
+    if noted is None or not noted.startswith(_INGESTED):
+        return None
+    try:
+        return datetime.fromisoformat(noted.removeprefix(_INGESTED))
+    except ValueError:
+        return None
 
 
 def layout_of(connection: Connection[Any], name: TableName) -> StoreLayout:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, Unpack, cast
 
@@ -14,14 +15,14 @@ from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 from harrier_core.closing import Closing
-from harrier_core.errors import SettingError, StoreMissing, StoreUnavailable, StoreUnsuitable
+from harrier_core.errors import SettingError, StoreError, StoreMissing, StoreUnavailable, StoreUnsuitable
 from harrier_core.extras import require
 from harrier_core.indexes import Hnsw, IndexKind, checked_indexes
 from harrier_core.layout import StoreLayout
 from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Facts, VectorStore
 from harrier_pgvector.connections import CLOSED, Connections
-from harrier_pgvector.describing import describe, layout_of, tables
+from harrier_pgvector.describing import describe, layout_of, note_ingest, tables
 from harrier_pgvector.embedded import check_index, start
 from harrier_pgvector.given import DEFAULTS, KEYWORDS, Aliases, Database, Names, checked_database
 from harrier_pgvector.hnsw import checked
@@ -191,6 +192,11 @@ class PgVectorStore(Closing):
     def describe(self) -> Facts:
         """Return what the database says of the table. Raise StoreMissing if there is none."""
         return self._reach().run(lambda connection: describe(connection, self._name))
+
+    def note_ingest(self, when: datetime) -> None:
+        """Keep when an ingest changed the table, for `describe`; only the table's owner can."""
+        with suppress(StoreError):
+            self._reach().run(lambda connection: note_ingest(connection, self._name, when))
 
     def neighbours(self) -> list[VectorStore]:
         """Return a store for each of the kit's tables in the database, in the order of schemas and names."""

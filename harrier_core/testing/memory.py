@@ -6,6 +6,7 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -33,6 +34,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._space: EmbeddingSpace | None = None
         self._stored: dict[str, dict[int, tuple[Chunk, NDArray[np.float32]]]] = {}
+        self._ingested: datetime | None = None
 
     # -- the place
 
@@ -64,7 +66,12 @@ class MemoryStore:
         """Return its space and size."""
         if self._space is None:
             raise _missing()
-        return Facts(self._space, self.count(), records=len(list(self.record_ids())), keywords=bool(self._keywords))
+        records = len(list(self.record_ids()))
+        return Facts(self._space, self.count(), records=records, keywords=bool(self._keywords), ingested=self._ingested)
+
+    def note_ingest(self, when: datetime) -> None:
+        """Keep when an ingest changed something."""
+        self._ingested = when
 
     def drop(self) -> None:
         """Forget everything, the space as well."""

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from harrier_cli import copying, describing, failures, ingesting, removing, searching, serving, syncing, volume, wording
+from harrier_cli import (
+    assisting,
+    copying,
+    describing,
+    failures,
+    ingesting,
+    removing,
+    searching,
+    serving,
+    syncing,
+    volume,
+    wording,
+)
 from harrier_cli.command import Command, Guarded, examples
 from harrier_cli.encoders import Choice, check_task
 from harrier_cli.ending import terminable
@@ -194,6 +206,11 @@ _EXAMPLES = {
         "harrier serve --model harrier-270m --index 'notes=pgvector:index?table=notes'",
         "harrier serve --model harrier-270m --host 0.0.0.0 --api-key-file keys",
     ),
+    "mcp": (
+        "harrier mcp 'pgvector:/home/me/index?table=notes' --about 'my notes'",
+        "harrier mcp postgresql://me@host/db?table=docs --where '{\"public\": true}'",
+        "claude mcp add notes -- harrier mcp 'pgvector:/home/me/index?table=notes'",
+    ),
     "embed": ("harrier embed --query < questions.txt > vectors.jsonl", "harrier embed --out rows.npy < texts.txt"),
     "prompt": ('harrier prompt "how do vaccines work" --task sts_query',),
     "demo": ("harrier demo",),
@@ -212,7 +229,7 @@ def _add() -> None:
             removing.delete,
             removing.drop,
         ),
-        _MORE: (serving.serve, describing.models, prompt, embed, demo),
+        _MORE: (serving.serve, assisting.mcp, describing.models, prompt, embed, demo),
     }
     for panel, commands in panels.items():
         for command in commands:

@@ -51,6 +51,7 @@ def _as_json(named: str, facts: Facts) -> dict[str, Any]:
     space = json.loads(facts.space.to_json()) if facts.space else None
     said = {"place": named, "chunks": facts.chunks, "records": facts.records, "space": space}
     more = {"indexed": facts.indexed, "keywords": facts.keywords, "bytes": facts.bytes, "health": facts.health}
+    more["ingested"] = facts.ingested.isoformat() if facts.ingested else None
     return {**said, **more}
 
 
@@ -66,6 +67,7 @@ def _told(named: str, facts: Facts) -> list[tuple[str, str]]:
         "indexed": None if facts.indexed is None else "yes" if facts.indexed else "no, a search compares all chunks",
         "keywords": None if facts.keywords is None else "yes" if facts.keywords else "no, 'harrier keywords' adds them",
         "size": size_of(facts.bytes),
+        "ingested": f"{facts.ingested.astimezone():%Y-%m-%d %H:%M}" if facts.ingested else None,
         "health": facts.health,
     }
     return [(name, value) for name, value in found.items() if value is not None]

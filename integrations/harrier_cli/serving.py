@@ -11,7 +11,7 @@ import typer
 from harrier_cli.encoders import Choice
 from harrier_cli.failures import CANNOT
 from harrier_cli.keys import keys_of
-from harrier_cli.options import Device, Dtype, ModelName, NoServer, refuse_server
+from harrier_cli.options import Device, Dtype, ModelName, NoServer, refuse_server, where_of
 from harrier_cli.output import report, tell
 from harrier_core import Index, SettingError
 from harrier_core.extras import require
@@ -32,6 +32,21 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME=PLACE", help="An index to search in. May be repeated.", show_default=False),
     ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=JSON",
+            help="""What of an index may be seen: 'notes={"public": true}'. No request widens it.""",
+            show_default=False,
+        ),
+    ] = None,
+    about: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=SENTENCE", help="What an index's texts are, for assistants (/mcp).", show_default=False
+        ),
+    ] = None,
+    no_page: Annotated[bool, typer.Option("--no-page", help="Serve no page for people at /.")] = False,
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Address to bind.", rich_help_panel=_ACCESS)
     ] = "127.0.0.1",
@@ -91,6 +106,9 @@ def serve(
             origins=allow_origin or (),
             instructions=allow_instructions,
             ingest=allow_ingest,
+            where={called: where_of(said) or {} for called, said in map(_named, where or [])},
+            about=dict(map(_named, about or [])),
+            page=not no_page,
         )
         indexes = {}
         for each in index or []:
@@ -111,3 +129,11 @@ def _index(said: str) -> tuple[str, str]:
     if not (name.isidentifier() or name.replace("-", "_").isidentifier()) or not equals or not place:
         raise SettingError("--index must be NAME=PLACE, and a name has letters, digits, - and _")
     return name, place
+
+
+def _named(said: str) -> tuple[str, str]:
+    """The name of an index, and what is said of it."""
+    name, equals, rest = said.partition("=")
+    if not equals or not rest.strip():
+        raise SettingError(f"--where and --about must begin with NAME=, the name of an --index, got {name[:100]!r}")
+    return name, rest

@@ -16,10 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from harrier_core.encoder import Encoder
-from harrier_core.errors import HarrierError
+from harrier_core.errors import HarrierError, SettingError
+from harrier_core.view import View
+from harrier_server import explaining, health, openai, operating, pages, reading, tei
 from harrier_server import indexes as index_routes
-from harrier_server import openai, operating, tei
 from harrier_server.guarding import Guard
+from harrier_server.mcp import Assistants
 from harrier_server.metrics import Metrics
 from harrier_server.model import Served
 from harrier_server.refusals import Refusal
@@ -53,14 +55,16 @@ def create_app(
     limits, guard, metrics = settings.limits, Guard(settings), Metrics()
     turns, under_way = Turns(AT_ONCE, limits.waiting), UnderWay()
     metrics.watch(lambda: turns.waiting)
-    state = State(settings, guard, turns, under_way, dict(indexes or {}))
+    state = State(settings, guard, turns, under_way, dict(indexes or {}), _views(indexes or {}, settings))
+    assistants = Assistants(state)
     make = Routes(guard, metrics, limits, turns, under_way)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:  # noqa: ARG001  # Starlette's
         loading = asyncio.create_task(_load(state, encoder, metrics))
         try:
-            yield
+            async with assistants.running():
+                yield
         finally:
             loading.cancel()
             if state.loaded is not None:
@@ -70,13 +74,26 @@ def create_app(
         *openai.routes(make, state),
         *tei.routes(make, state),
         *index_routes.routes(make, state),
+        *explaining.routes(make, state),
+        *reading.routes(make, state),
+        *health.routes(make, state),
+        *assistants.routes(make),
         *operating.routes(make, state, metrics),
+        *(pages.routes(make) if settings.page else ()),
     ]
     app = Starlette(
         routes=routes, lifespan=lifespan, middleware=_of_pages(settings), exception_handlers={HTTPException: _unrouted}
     )
     app.state.harrier = state
     return app
+
+
+def _views(indexes: Mapping[str, Index], settings: Settings) -> dict[str, View]:
+    """What callers see of each index."""
+    for name in (*settings.where, *settings.about):
+        if name not in indexes:
+            raise SettingError(f"there is no index {name!r}; this server has {', '.join(indexes) or 'none'}")
+    return {name: View(index, settings.where.get(name)) for name, index in indexes.items()}
 
 
 def name_of(encoder: Encoder) -> str:

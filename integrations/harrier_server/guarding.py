@@ -36,7 +36,7 @@ class Guard:
                 code="wrong_host",
             )
         origin = headers.get("origin")
-        if origin is not None and origin not in self._origins:
+        if origin is not None and origin not in self._origins and not _is_own_page(origin, headers):
             raise Refusal(403, "pages of that origin may not call this server", code="wrong_origin")
 
     def check_key(self, headers: Headers) -> None:
@@ -51,6 +51,12 @@ class Guard:
         if self._keys:
             return _given(request.headers).decode("latin-1")
         return request.client.host if request.client else ""
+
+
+def _is_own_page(origin: str, headers: Headers) -> bool:
+    """Whether a browser says that a page of this server calls: of the name, by now known as its own, and the port."""
+    site = headers.get("sec-fetch-site", "same-origin")
+    return site == "same-origin" and origin in (f"{scheme}://{headers.get('host', '')}" for scheme in ("http", "https"))
 
 
 def _given(headers: Headers) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -12,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from harrier_core.errors import HarrierError
-from harrier_core.records import Match
+from harrier_core.records import IngestReport, Match
 from harrier_server.bodies import SearchRequest, decode, texts_of
 from harrier_server.ingesting import Ingesting
 from harrier_server.refusals import Refusal, bad, refusal_of
@@ -21,9 +22,11 @@ from harrier_server.state import State
 
 if TYPE_CHECKING:
     from harrier_core.index import Index
+    from harrier_core.view import View
 
 _MOST_K = 1_000
 _MOST_MATCHES = 20_000  # of all queries of a request, those that are skipped included
+_KEPT = 200  # rejected records of the last ingest
 _PATIENCE = 5.0  # seconds in which a database says what is in it
 _INGEST = 2**20  # characters that an ingest counts as, while it runs: it reads no further ahead
 
@@ -33,7 +36,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
     listing = Listing(state.indexes)
 
     async def indexes(request: Request, body: bytes) -> Response:  # noqa: ARG001  # a handler's
-        return answer({"object": "list", "data": await listing.facts()})
+        return answer({"object": "list", "data": [_seen(state, facts) for facts in await listing.facts()]})
 
     async def search(request: Request, body: bytes) -> Response:
         state.served.check_space(request.headers)
@@ -46,7 +49,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
         if len(queries) * (asked.k + asked.offset) > _MOST_MATCHES:
             raise bad(f"queries times k and offset must be at most {_MOST_MATCHES:,}", "k")
         with state.turns.admitted(sum(map(_size, queries)), state.caller(request)):
-            found = await index_of(state, asked.index).asearch_many(
+            found = await view_of(state, asked.index).asearch_many(
                 queries,
                 asked.k,
                 asked.where,
@@ -55,7 +58,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
                 min_score=asked.min_score,
                 offset=asked.offset,
             )
-        data = [{"query": at, "matches": [_told(match) for match in matches]} for at, matches in enumerate(found)]
+        data = [{"query": at, "matches": [told(match) for match in matches]} for at, matches in enumerate(found)]
         return answer({"object": "list", "index": asked.index, "data": data})
 
     async def ingest(request: Request, body: bytes) -> Response:  # noqa: ARG001  # it is read as it comes
@@ -64,10 +67,16 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
         state.served.check_space(request.headers)
         name = request.query_params.get("index", "")
         index = index_of(state, name)
+        if state.views[name].fixed is not None:
+            raise Refusal(
+                403, "this server shows a part of the index, and does not write to it", code="ingest_not_allowed"
+            )
         with ExitStack() as admitted:
             admitted.enter_context(state.turns.admitted(_INGEST, state.caller(request)))
             await asyncio.to_thread(lambda: index.store.open(index.encoder.space, create=True))  # raises what is wrong
-            return Ingesting(request, index, state.limits, state.under_way, admitted.pop_all())
+            ingesting = Ingesting(request, index, state.limits, state.under_way, admitted.pop_all())
+            ingesting.keep = lambda report: _keep(state, name, report)
+            return ingesting
 
     return [
         make.route("/v1/indexes", "GET", indexes),
@@ -83,6 +92,26 @@ def index_of(state: State, name: str) -> Index:
         known = ", ".join(state.indexes) or "none"
         raise Refusal(404, f"there is no index {name[:100]!r}; this server has {known}", code="index_not_found")
     return index
+
+
+def _keep(state: State, name: str, report: IngestReport) -> None:
+    """Keep what an ingest could not store, for whoever looks at the index."""
+    listed = [{"record_id": record_id, "reason": reason} for record_id, reason in report.rejected[:_KEPT]]
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    state.rejected[name] = {"at": when, "records": listed, "total": len(report.rejected)}
+
+
+def view_of(state: State, name: str) -> View:
+    """Return what callers may see of the index of a name. Raise Refusal if the server has none."""
+    index_of(state, name)
+    return state.views[name]
+
+
+def _seen(state: State, facts: dict[str, Any]) -> dict[str, Any]:
+    """What a caller may know of an index, of which it may see a part only."""
+    if state.views[facts["id"]].fixed is None:
+        return facts
+    return {name: value for name, value in facts.items() if name not in ("chunks", "records")}
 
 
 class Listing:
@@ -121,7 +150,8 @@ def _size(query: object) -> int:
     return len(query) if isinstance(query, str) else 0
 
 
-def _told(match: Match) -> dict[str, Any]:
+def told(match: Match) -> dict[str, Any]:
+    """Return a match as answers have it."""
     return {
         "id": match.id,
         "record_id": match.record_id,

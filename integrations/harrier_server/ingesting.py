@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,7 @@ class Ingesting(Response):
         self._ended = False
         self._failure: Refusal | None = None  # why the body was not read to its end
         self._whole = False
+        self.keep: Callable[[IngestReport], None] = lambda report: None  # noqa: ARG005  # whoever wants to see it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # Starlette's
         """Read, ingest and report, all at once."""
@@ -88,6 +89,7 @@ class Ingesting(Response):
             report = await self._report()
         except Exception as error:
             return {"status": "failed", **_counts(self._latest), **refusal_of(error).for_openai()}
+        self.keep(report)
         said = {"status": "done" if self._whole else "incomplete", **_counts(report)}
         for name in _LISTS:
             said[name] = getattr(report, name)[:_LISTED]

@@ -47,7 +47,7 @@ class Served:
 
     def described(self, name: str) -> dict[str, Any]:
         """Return a model as OpenAI lists it, with what a client of the kit's own needs of it."""
-        return {"id": name, "object": "model", "created": 0, "owned_by": "harrier-kit", "harrier": self._said}
+        return {"id": name, "object": "model", "created": 0, "owned_by": "harrier-kit", "harrier": self.told}
 
     def tokenizer(self) -> bytes:
         """Return the files of the model's tokenizer, packed; it reads them at the first call."""
@@ -56,7 +56,8 @@ class Served:
         return self._packed
 
     @property
-    def _said(self) -> dict[str, Any]:
+    def told(self) -> dict[str, Any]:
+        """What a client of the kit's own needs of it."""
         if not self._told:
             encoder = self.encoder
             self._told = {

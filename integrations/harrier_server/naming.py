@@ -88,6 +88,10 @@ class Names:
             raise bad(f"conflicting roles: {said_of}", "input_type", code="two_roles")
         return Role(next(iter(kinds.values())), self._task(task_of_name, task, said.instruction))
 
+    def query_role(self, task: str | None, instruction: str | None) -> Role:
+        """Return the role of queries, with their task or instruction. Raise Refusal if there is no such one."""
+        return Role("query", self._task(None, task, instruction))
+
     def _split(self, model: str) -> tuple[Kind | None, str | None]:
         """Return the role and the task that a model's name says."""
         rest = model.removeprefix(self.name)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from harrier_core.errors import SettingError
 
@@ -33,7 +34,9 @@ class Settings:
 
     name: what clients call the model; -query, -document and -query-TASK follow it. keys: any of them opens the server.
     hosts: names in a Host header besides those of `host`. origins: of pages that may call it. instructions: whether a
-    request may bring an instruction of its own. ingest: whether requests may write to indexes.
+    request may bring an instruction of its own. ingest: whether requests may write to indexes. where: conditions on
+    metadata, by the names of indexes, that no caller can widen. about: sentences that tell assistants what the texts
+    are, by the names of indexes. page: whether there is a page for people at /.
     """
 
     name: str
@@ -44,6 +47,9 @@ class Settings:
     origins: Sequence[str] = ()
     instructions: bool = False
     ingest: bool = False
+    where: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    about: Mapping[str, str] = field(default_factory=dict)
+    page: bool = True
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harrier_server.refusals import Refusal
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from harrier_core.index import Index
+    from harrier_core.view import View
     from harrier_server.guarding import Guard
     from harrier_server.model import Served
     from harrier_server.service import Service
@@ -29,6 +30,8 @@ class State:
     turns: Turns
     under_way: UnderWay
     indexes: Mapping[str, Index]
+    views: Mapping[str, View]  # of the same names: what callers may see
+    rejected: dict[str, dict[str, Any]] = field(default_factory=dict)  # by the last ingest into each index
     loaded: tuple[Served, Service] | None = field(default=None)
     failed: str | None = None  # what is told if the model could not be loaded; the log has the reason
     give_up: Callable[[], None] = lambda: None  # ends the process's server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -243,3 +244,19 @@ def test_a_damaged_tokenizer(folder: Path) -> None:
     path.unlink()
     with pytest.raises(ModelDamaged, match=r"lacks tokenizer\.json"):
         tokens_of(folder)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("text", ["why does bread rise", "Wörter, слова\n\tund  mehr <eos>", "x" * 3, "¡Ĝ"])
+def test_pieces_are_what_the_model_reads(built: Callable[..., Path], architecture: str, text: str) -> None:
+    """One for each token; together they are the text, between what the tokenizer puts around it."""
+    with Encoder(built(architecture)) as encoder:
+        prompt = encoder.prompt(text)
+        pieces = encoder.pieces(prompt)
+        assert len(pieces) == encoder.submit_queries([text]).result().tokens[0]
+        read = "".join(pieces)
+
+        def plain(string: str) -> str:  # a letter may be the bytes that it is made of
+            return re.sub("[^ -~\n\t]+", "?", string)
+
+        assert re.fullmatch("(<bos>)?" + re.escape(plain(prompt)) + "<[|a-z_]+>", plain(read))

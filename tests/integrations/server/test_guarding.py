@@ -60,8 +60,13 @@ def test_keys(serve: Serve, keys: Path) -> None:
 def test_other_pages_and_names(server: Serving) -> None:
     """A page in the user's browser may not call it, nor a name that somebody else has pointed here."""
     url = f"{server.url}/v1/embeddings"
-    for origin in ("https://evil.example", "null", server.url):
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:1", f"{server.url}.evil.example"):
         assert httpx.post(url, json=BODY, headers={"Origin": origin}).status_code == 403
+    for site, status in (("same-origin", 200), ("same-site", 403), ("cross-site", 403)):  # a page of its own
+        headers = {"Origin": server.url, "Sec-Fetch-Site": site}
+        assert httpx.post(url, json=BODY, headers=headers).status_code == status
+    rebound = {"Host": "evil.example", "Origin": "http://evil.example"}
+    assert httpx.post(url, json=BODY, headers=rebound).status_code == 421
     for host in ("evil.example", "evil.example:8000", "localhost.evil.example", "[", ""):
         assert httpx.post(url, json=BODY, headers={"Host": host}).status_code in (400, 421)
     for host in ("localhost", "LOCALHOST:1", f"127.0.0.1:{server.port}", "[::1]"):

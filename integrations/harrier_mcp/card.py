@@ -1,0 +1,80 @@
+"""What an index is about, as far as a description may say it: counts, fields and their commonest values."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from harrier_core import HarrierError
+from harrier_core.fields import Field, fields_of
+
+if TYPE_CHECKING:
+    from harrier_core.view import View
+
+log = logging.getLogger(__name__)
+
+_SAMPLE = 256  # chunks of which fields are read
+_PATIENCE = 10.0  # seconds that the first caller waits
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """An index at some time; what is not known is None or empty."""
+
+    records: int | None = None
+    chunks: int | None = None
+    keywords: bool | None = None
+    ingested: datetime | None = None
+    fields: Sequence[Field] = ()
+    tasks: Sequence[str] = ()
+
+
+class Cards:
+    """Reads an index's card now and then, and never keeps a caller waiting for a new one."""
+
+    def __init__(self, view: View, fresh: float) -> None:
+        """Take how many seconds a card is told again."""
+        self._view = view
+        self._fresh = fresh
+        self._card: Card | None = None
+        self._read_at = 0.0
+        self._reading: asyncio.Future[Card] | None = None
+
+    async def latest(self) -> Card:
+        """Return the card that is there, and have a new one read if it is old; at first, wait for it a while."""
+        if self._card is not None and monotonic() - self._read_at < self._fresh:
+            return self._card
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.ensure_future(self._renew())
+        if self._card is None:
+            await asyncio.wait({self._reading}, timeout=_PATIENCE)
+        return self._card or Card()
+
+    def forget(self) -> None:
+        """Have the next caller get a new one: something was written."""
+        self._read_at = 0.0
+
+    async def _renew(self) -> Card:
+        card = await asyncio.to_thread(read, self._view)
+        self._card, self._read_at = card, monotonic()
+        return card
+
+
+def read(view: View) -> Card:
+    """Return the card of what callers may see. Counts are told only if that is everything."""
+    known: dict[str, Any] = {}
+    try:
+        known["tasks"] = sorted(getattr(view.index.encoder, "tasks", None) or ())  # an Embedder of others' has none
+        facts = view.index.describe()
+        known["keywords"] = facts.keywords
+        if view.fixed is None:
+            known |= {"records": facts.records, "chunks": facts.chunks, "ingested": facts.ingested}
+        known["fields"] = fields_of([match.metadata for match in view.sample(_SAMPLE)])
+    except HarrierError as error:  # a search says more of it
+        log.warning("the index cannot be described: %s", error)
+    return Card(**known)

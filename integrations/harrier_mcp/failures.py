@@ -1,0 +1,35 @@
+"""What a caller is told of errors: what to do about those that are its own, and nothing of a machine's others."""
+
+from __future__ import annotations
+
+import logging
+
+from harrier_core import HarrierError, StoreMissing, StoreUnavailable, WrongSpace
+
+log = logging.getLogger(__name__)
+
+
+class Refused(Exception):
+    """A call that cannot be answered; the message says why, and what to do."""
+
+
+def told(error: Exception, *, local: bool) -> str:
+    """Return what a caller is told. local: whether it may know where the index is."""
+    if isinstance(error, Refused):
+        return str(error)
+    if isinstance(error, HarrierError) and (local or error.usage):
+        return str(error)
+    for kind, message in _ELSEWHERE:
+        if isinstance(error, kind):
+            log.warning("a call failed: %s", error)
+            return message
+    log.error("a call failed", exc_info=error)
+    return "the call failed; the server's log says more"
+
+
+_ELSEWHERE: tuple[tuple[type[HarrierError], str], ...] = (
+    (StoreMissing, "there is nothing in the index yet"),
+    (WrongSpace, "the index was made with another model than the server has; whoever runs it must name that one"),
+    (StoreUnavailable, "the index cannot be reached now; try again later"),
+    (HarrierError, "the index cannot answer; the server's log says more"),
+)

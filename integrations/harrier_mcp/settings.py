@@ -1,0 +1,65 @@
+"""How an Index is offered to assistants."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from harrier_core import Mode, SettingError, Task
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_MODES: tuple[str, ...] = get_args(Mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a call may ask for, and how much an answer holds. A client's model has to read all of it."""
+
+    k: int = 50  # results
+    query: int = 10_000  # characters
+    where: int = 10_000  # characters of its JSON
+    passage: int = 4_000  # characters of a result
+    answer: int = 60_000  # of all results of a search
+    fetched: int = 100_000  # of a record, at once
+    metadata: int = 2_000  # of one result's metadata
+    at_once: int = 8  # calls that are worked on
+    waiting: int = 256  # calls that wait for those
+    fresh: float = 60.0  # seconds in which what was read of the index is told again
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            if getattr(self, name) <= 0:
+                raise SettingError(f"{name} must be above 0, got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What is offered, and to whom.
+
+    name: what records' addresses begin with, harrier://NAME/. about: a sentence that tells a model what the texts are.
+    where: conditions on metadata that no caller can widen. mode, task: of searches that say nothing else. writing:
+    whether calls may add and delete records. local: whether the client runs for the user on this machine, so that a
+    file's path is worth telling.
+    """
+
+    name: str = "index"
+    about: str | None = None
+    where: Mapping[str, Any] | None = None
+    mode: Mode = "dense"
+    task: str | Task | None = None
+    writing: bool = False
+    local: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise SettingError(
+                f"name must have up to 63 letters, digits, - and _ of ASCII, and begin with one of the first two, got "
+                f"{self.name!r}"
+            )
+        if self.mode not in _MODES:
+            raise SettingError(f"mode must be one of {', '.join(map(repr, _MODES))}, got {self.mode!r}")
+        if self.about is not None and not self.about.strip():
+            raise SettingError("about must be a sentence, got nothing but white space")

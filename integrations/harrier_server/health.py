@@ -1,0 +1,205 @@
+"""Routes over the health of an index: /v1/indexes/NAME, /v1/verify and /v1/recall."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from harrier_core.fields import Field, fields_of
+from harrier_server.bodies import decode, dumped
+from harrier_server.indexes import index_of, view_of
+from harrier_server.naming import Role
+from harrier_server.refusals import Refusal, bad, refusal_of
+from harrier_server.routes import Routes, answer
+from harrier_server.state import State
+
+if TYPE_CHECKING:
+    from harrier_core.index import Index
+    from harrier_core.records import Match, VerifyReport
+    from harrier_core.store import Facts
+    from harrier_core.view import View
+
+_SAMPLE = 256  # chunks of which fields are read
+_VALUES = 12  # of a field
+_MOST_SAMPLED = 1_000  # chunks that are encoded again
+_MOST_ASKED = 200  # searches that are compared with exact ones
+_PROBLEMS = 200  # that are listed
+_EVERY = 0.25  # seconds between lines
+
+
+class VerifyRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of /v1/verify."""
+
+    index: str
+    sample: int = 100
+
+
+class RecallRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of /v1/recall. queries: without them, some of the index's own texts are looked for."""
+
+    index: str
+    queries: list[str] | None = None
+    k: int = 10
+    sample: int = 50
+    ef: int | None = None
+
+
+def routes(make: Routes, state: State) -> Sequence[Route]:
+    """Return the routes of a server."""
+    verifying: set[str] = set()
+
+    async def index(request: Request, body: bytes) -> Response:  # noqa: ARG001  # a handler's
+        name = request.path_params["name"]
+        return answer(await asyncio.to_thread(_described, state, name, view_of(state, name)))
+
+    async def verify(request: Request, body: bytes) -> Response:  # noqa: ARG001
+        asked = decode(body, VerifyRequest)
+        _check("sample", asked.sample, 0, _MOST_SAMPLED)
+        found = index_of(state, asked.index)
+        if state.views[asked.index].fixed is not None:
+            raise Refusal(403, "this server shows a part of the index, and does not verify it", code="not_allowed")
+        if asked.index in verifying:
+            raise Refusal(409, "the index is being verified already", code="busy")
+        await asyncio.to_thread(found.missing, ["ready"])  # raises what is wrong with the index
+        verifying.add(asked.index)
+        lines = _verified(found, asked.sample, lambda: verifying.discard(asked.index))
+        return StreamingResponse(lines, media_type="application/x-ndjson")
+
+    async def recall(request: Request, body: bytes) -> Response:
+        asked = decode(body, RecallRequest)
+        _check("k", asked.k, 1, 100)
+        _check("sample", asked.sample, 1, _MOST_ASKED)
+        if asked.queries is not None and not 1 <= len(asked.queries) <= _MOST_ASKED:
+            raise bad(f"queries must be from 1 to {_MOST_ASKED}, got {len(asked.queries)}", "queries")
+        view = view_of(state, asked.index)
+        vectors = None
+        if asked.queries is not None:
+            role, caller = Role("query"), state.caller(request)
+            vectors = (await state.service.encode(asked.queries, role, caller)).vectors
+        return answer(await asyncio.to_thread(_recall, view, asked, vectors))
+
+    return [
+        make.route("/v1/indexes/{name}", "GET", index),
+        make.route("/v1/verify", "POST", verify),
+        make.route("/v1/recall", "POST", recall),
+    ]
+
+
+def _check(name: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise bad(f"{name} must be from {least} to {most:,}, got {value}", name)
+
+
+def _described(state: State, name: str, view: View) -> dict[str, Any]:
+    """What is known of an index: the store's facts, whether it is of the model's space, its fields."""
+    facts = view.index.describe()
+    found = {
+        "id": name,
+        "part": view.fixed is not None,
+        "space": json.loads(facts.space.to_json()) if facts.space else None,
+        "digest": facts.space.digest if facts.space else None,
+        "differences": facts.space.differences(state.served.space) if facts.space else [],
+        "rejected": state.rejected.get(name),
+    }
+    if view.fixed is None:
+        found |= _counts(facts)
+    if not found["differences"]:
+        fields = fields_of([match.metadata for match in view.sample(_SAMPLE)])
+        found["fields"] = list(map(_field, fields))
+    return found
+
+
+def _counts(facts: Facts) -> dict[str, Any]:
+    names = ("records", "chunks", "indexed", "keywords", "bytes", "health")
+    ingested = facts.ingested.isoformat() if facts.ingested else None
+    return {"ingested": ingested, **{name: getattr(facts, name) for name in names}}
+
+
+def _field(field: Field) -> dict[str, Any]:
+    values = [{"value": value, "chunks": number} for value, number in field.values[:_VALUES]]
+    named = {"name": field.name, "kinds": field.kinds, "share": field.share, "range": field.range}
+    return {**named, "distinct": len(field.values), "values": values}
+
+
+class _Stopped(Exception):
+    """Nobody reads any more."""
+
+
+async def _verified(index: Index, sample: int, end: Any) -> AsyncIterator[bytes]:
+    """Yield a line now and then while an index is verified, and one with all problems at its end."""
+    latest: VerifyReport | None = None
+    stopped = False
+
+    def follow(report: VerifyReport) -> None:
+        nonlocal latest
+        latest = report
+        if stopped:
+            raise _Stopped
+
+    verifying = asyncio.ensure_future(asyncio.to_thread(index.verify, sample, follow))
+    try:
+        while not verifying.done():
+            await asyncio.wait({verifying}, timeout=_EVERY)
+            if latest is not None and not verifying.done():
+                yield _line("running", latest)
+        try:
+            yield _line("done", verifying.result())
+        except Exception as error:
+            yield dumped({"status": "failed", **refusal_of(error).for_openai()}) + b"\n"
+    finally:
+        stopped = True
+        with suppress(Exception):
+            await asyncio.shield(verifying)
+        end()
+
+
+def _line(status: str, report: VerifyReport) -> bytes:
+    problems = [{"record_id": name, "problem": problem} for name, problem in report.problems[:_PROBLEMS]]
+    counts = {"checked": report.checked, "encoded": report.encoded, "least_cosine": report.least_cosine}
+    more = {"problems": problems, "problems_total": len(report.problems)} if status == "done" else {}
+    return dumped({"status": status, **counts, **more}) + b"\n"
+
+
+def _recall(view: View, asked: RecallRequest, vectors: Any) -> dict[str, Any]:
+    """Compare searches as they are with searches that compare all chunks."""
+    named = asked.queries
+    if vectors is None:
+        sampled = view.sample(asked.sample)
+        if not sampled:
+            raise Refusal(404, "there is nothing in the index yet", code="index_not_found", param="index")
+        vectors = np.array([match.vector for match in sampled], dtype=np.float32)
+        named = [match.record_id for match in sampled]
+    begun = perf_counter()
+    found = view.search_vectors(vectors, asked.k, ef=asked.ef)
+    approximate = perf_counter() - begun
+    exact = view.search_vectors(vectors, asked.k, exact=True)
+    exactly = perf_counter() - begun - approximate
+    shares = [_share(own, right) for own, right in zip(found, exact, strict=True)]
+    worst = sorted(range(len(shares)), key=lambda at: shares[at])[:10]
+    return {
+        "k": asked.k,
+        "searches": len(shares),
+        "recall": float(np.mean(shares)),
+        "least": float(min(shares)),
+        "seconds": {"search": approximate / len(shares), "exact": exactly / len(shares)},
+        "worst": [{"query": (named or [])[at], "recall": shares[at]} for at in worst if shares[at] < 1],
+        "by": "records" if asked.queries is None else "queries",
+    }
+
+
+def _share(found: Sequence[Match], right: Sequence[Match]) -> float:
+    """How many of the right ones were found; one as near as the last of them is right as well."""
+    if not right:
+        return 1.0
+    least = min(match.score for match in right) - 1e-6
+    return min(1.0, sum(match.score >= least for match in found) / len(right))

@@ -1,0 +1,103 @@
+"""The Model Context Protocol over HTTP: /mcp/NAME is a server of the index NAME, and /mcp that of the only one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from harrier_core.errors import MissingExtra
+from harrier_server.indexes import index_of
+from harrier_server.refusals import Refusal
+from harrier_server.routes import Routes
+from harrier_server.state import State
+
+if TYPE_CHECKING:
+    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+    from starlette.types import Message
+
+_BODY = 2**20  # bytes of a call
+_CALL = 4_096  # characters that a call counts as, besides its own
+
+
+class Assistants:
+    """A server of the protocol for each index, if its package is installed. All of them only read."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._missing: MissingExtra | None = None
+        self._managers: Mapping[str, StreamableHTTPSessionManager] = {}
+        try:
+            self._managers = {name: _manager(state, name) for name in state.indexes}
+        except MissingExtra as error:
+            self._missing = error
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Have them run for as long as the application does."""
+        async with AsyncExitStack() as stack:
+            for each in self._managers.values():
+                await stack.enter_async_context(each.run())
+            yield
+
+    def routes(self, make: Routes) -> Sequence[Route]:
+        """Return the routes of a server."""
+
+        async def speak(request: Request, body: bytes) -> Response:
+            state = self._state
+            manager = self._of(request.path_params.get("name"))
+            _ = state.served  # raises while the model is being loaded
+            with state.turns.admitted(len(body) + _CALL, state.caller(request)):
+                return await _spoken(manager, request, body)
+
+        return [make.route("/mcp", "POST", speak), make.route("/mcp/{name}", "POST", speak)]
+
+    def _of(self, name: str | None) -> StreamableHTTPSessionManager:
+        if self._missing is not None:
+            raise Refusal(404, str(self._missing), code="mcp_not_installed")
+        if name is None and len(self._managers) != 1:
+            known = ", ".join(f"/mcp/{each}" for each in self._managers) or "none; begin it with --index NAME=PLACE"
+            raise Refusal(404, f"the path must name an index; this server has {known}", code="index_not_found")
+        index_of(self._state, name or next(iter(self._managers)))
+        return self._managers[name or next(iter(self._managers))]
+
+
+def _manager(state: State, name: str) -> StreamableHTTPSessionManager:
+    from harrier_mcp import Settings, create_server
+    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
+    settings = Settings(name=name, about=state.settings.about.get(name), where=state.views[name].fixed)
+    # Who may call was looked at before. Nothing is kept between requests, of older revisions either.
+    return StreamableHTTPSessionManager(
+        create_server(state.indexes[name], settings), json_response=True, stateless=True, max_request_body_size=_BODY
+    )
+
+
+async def _spoken(manager: StreamableHTTPSessionManager, request: Request, body: bytes) -> Response:
+    """Return what the SDK answers to a request that was read."""
+    parts: list[bytes] = []
+    begun: Message = {}
+    unread = [body]
+
+    async def receive() -> Message:
+        if not unread:
+            await asyncio.Event().wait()  # a caller that goes away ends this call as a whole
+        return {"type": "http.request", "body": unread.pop(), "more_body": False}
+
+    async def send(message: Message) -> None:
+        nonlocal begun
+        if message["type"] == "http.response.start":
+            begun = message
+        else:
+            parts.append(message.get("body", b""))
+
+    await manager.handle_request(request.scope, receive, send)
+    response = Response(b"".join(parts), begun.get("status", 500))
+    kept: Any = [each for each in begun.get("headers", ()) if each[0].lower() != b"content-length"]
+    response.raw_headers[:0] = kept
+    return response

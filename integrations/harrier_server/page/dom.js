@@ -1,0 +1,82 @@
+// Elements, and numbers and texts as people read them. Text is always text: nothing here makes markup of it.
+
+/** Return an element with attributes, listeners (onclick and its like) and children. */
+export function h(tag, attributes = {}, ...children) {
+  return filled(document.createElement(tag), attributes, children);
+}
+
+/** Return an element of a picture. */
+export function s(tag, attributes = {}, ...children) {
+  return filled(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+}
+
+function filled(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "value" && "value" in element) element.value = value;
+    else element.setAttribute(name, value === true ? "" : String(value));
+  }
+  element.append(...present(children));
+  return element;
+}
+
+const present = (children) => children.flat(Infinity).filter((each) => each !== null && each !== undefined && each !== false);
+
+/** Put these in the place of what an element has. */
+export function fill(element, ...children) {
+  element.replaceChildren(...present(children));
+  return element;
+}
+
+/** Return a select of [value, label] pairs, or of values. */
+export function choice(options, chosen, attributes = {}) {
+  const select = h("select", attributes);
+  for (const option of options) {
+    const [value, label, more] = Array.isArray(option) ? option : [option, option];
+    select.append(h("option", { value, selected: value === chosen, ...more }, label));
+  }
+  return select;
+}
+
+/** Tell those who listen to the page rather than look at it. */
+export function say(text) {
+  document.getElementById("said").textContent = text;
+}
+
+const whole = new Intl.NumberFormat("en");
+
+export const count = (number) => (number === null || number === undefined ? "unknown" : whole.format(number));
+export const counted = (number, what) => `${count(number)} ${what}${number === 1 ? "" : "s"}`;
+export const score = (number) => (Math.abs(number) >= 10 ? number.toFixed(1) : number.toFixed(3));
+export const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
+
+/** Return a time in milliseconds or seconds, with two or three digits. */
+export function duration(seconds) {
+  const ms = seconds * 1000;
+  if (ms < 10) return `${ms.toFixed(1)} ms`;
+  return ms < 1000 ? `${Math.round(ms)} ms` : `${seconds.toFixed(2)} s`;
+}
+
+/** Return a number of bytes. */
+export function size(bytes) {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let at = 0;
+  let left = bytes;
+  while (left >= 1000 && at < units.length - 1) [left, at] = [left / 1000, at + 1];
+  return `${left >= 100 || at === 0 ? Math.round(left) : left.toFixed(1)} ${units[at]}`;
+}
+
+/** Return a value of metadata as a text. */
+export const shown = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+
+/** Return an address that may be followed, or null: documents name others as well. */
+export function safeLink(value) {
+  if (typeof value !== "string" || !/^https?:\/\//i.test(value)) return null;
+  try {
+    const url = new URL(value);
+    return url.username || url.password ? null : url.href;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,90 @@
+"""A client of the Model Context Protocol's own SDK, on a thread of its own, for tests that are not asynchronous."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import httpx2
+from mcp import Client, StdioServerParameters
+from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp_types import CallToolResult
+
+T = TypeVar("T")
+
+
+class Assistant:
+    """One connection: to a command, or to an address. mode: "auto" takes the newest revision, "legacy" shakes hands."""
+
+    def __init__(
+        self, server: StdioServerParameters | str, mode: str = "auto", headers: Mapping[str, str] | None = None
+    ) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._ending: asyncio.Event = asyncio.Event()
+        connected: Future[Client] = Future()
+        self._life = asyncio.run_coroutine_threadsafe(self._live(server, mode, headers, connected), self._loop)
+        self._life.add_done_callback(lambda done: connected.done() or connected.set_exception(_reason(done)))
+        self.client = connected.result(60)
+
+    async def _live(self, server: Any, mode: str, headers: Mapping[str, str] | None, connected: Future[Client]) -> None:
+        async with httpx2.AsyncClient(headers=dict(headers or {})) as http:
+            at = streamable_http_client(server, http_client=http) if isinstance(server, str) else stdio_client(server)
+            async with Client(at, mode=mode) as client:
+                connected.set_result(client)
+                await self._ending.wait()
+
+    def run(self, work: Coroutine[Any, Any, T], timeout: float = 60) -> T:
+        """Wait for what the client does."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
+
+    def call(self, name: str, **arguments: Any) -> dict[str, Any]:
+        """Return what a tool answers; its text says the same as its structure."""
+        result = self.ask(name, **arguments)
+        assert not result.is_error, result.content
+        answer: dict[str, Any] = result.structured_content
+        assert json.loads(said(result)) == answer
+        return answer
+
+    def refused(self, name: str, **arguments: Any) -> str:
+        """Return why a tool does not answer."""
+        result = self.ask(name, **arguments)
+        assert result.is_error
+        return said(result)
+
+    def ask(self, name: str, **arguments: Any) -> CallToolResult:
+        """Return what comes of a call."""
+        result = self.run(self.client.call_tool(name, arguments))
+        assert isinstance(result, CallToolResult)
+        return result
+
+    def close(self) -> None:
+        """End the connection, and the command."""
+        if self._loop.is_closed():
+            return
+        self._loop.call_soon_threadsafe(self._ending.set)
+        self._life.result(60)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+def _reason(done: Future[None]) -> BaseException:
+    """The first of what went wrong, for the SDK tells it in groups."""
+    error = done.exception() or ConnectionError("the connection ended")
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def said(result: CallToolResult) -> str:
+    """Return the one text of a result."""
+    [content] = result.content
+    assert content.type == "text"
+    return content.text

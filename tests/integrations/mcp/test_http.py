@@ -1,0 +1,159 @@
+"""/mcp of `harrier serve`, asked by the SDK's own client, and by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from assistants import Assistant
+from mcp import MCPError
+from serving import Serving
+
+from harrier_core import Encoder, Index
+
+Assist = Callable[..., Assistant]
+KEY = "a-key-of-some-length"
+MODERN = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientCapabilities": {},
+    "io.modelcontextprotocol/clientInfo": {"name": "by hand", "version": "1"},
+}
+
+
+@pytest.fixture(scope="module")
+def server(weights: Path, place: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """It asks for a key, and shows one tenant's records of an index, and another index whole."""
+    keys = tmp_path_factory.mktemp("keys") / "keys"
+    keys.write_text(KEY, encoding="utf-8")
+    only = ("--index", f"notes={place}", "--where", 'notes={"tenant": "a"}', "--about", "notes=the notes of a baker")
+    serving = Serving(*only, "--index", f"all={place}", "--api-key-file", str(keys), model=weights)
+    serving.wait()
+    yield serving
+    serving.kill()
+
+
+@pytest.fixture(scope="module")
+def assistant(connect: Assist, server: Serving) -> Assistant:
+    return connect(f"{server.url}/mcp/notes", headers={"Authorization": f"Bearer {KEY}"})
+
+
+def post(server: Serving, path: str = "/mcp/notes", body: Any = None, **headers: str) -> httpx.Response:
+    """A call of the newest revision, written by hand."""
+    call = {"name": "fetch", "arguments": {"id": "bread"}, "_meta": MODERN}
+    asked = body or {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+    own = {
+        "Authorization": f"Bearer {KEY}",
+        "Accept": "application/json, text/event-stream",
+        "Content-Type": "application/json",
+        "MCP-Protocol-Version": "2026-07-28",
+        "Mcp-Method": "tools/call",
+        "Mcp-Name": "fetch",
+    }
+    content = asked if isinstance(asked, bytes) else json.dumps(asked).encode()
+    return httpx.post(server.url + path, content=content, headers={**own, **headers})
+
+
+def test_search_and_fetch(assistant: Assistant, place: str, encoder: Encoder) -> None:
+    """As over standard input and output, but for what only this machine's user should know."""
+    assert assistant.client.protocol_version == "2026-07-28"
+    with Index(place, encoder) as index:
+        expected = index.search("why does bread rise", 3, {"tenant": "a"})
+    results = assistant.call("search", query="why does bread rise", k=3)["results"]
+    assert [each["id"] for each in results] == [match.record_id for match in expected]
+    assert results[0]["url"] == "harrier://notes/bread"
+    assert assistant.call("fetch", id="bread")["text"] == "Bread rises because yeast turns sugar into gas."
+    [tool, _] = assistant.run(assistant.client.list_tools()).tools
+    assert "the notes of a baker" in tool.description
+
+
+def test_older_clients(connect: Assist, server: Serving) -> None:
+    older = connect(f"{server.url}/mcp/notes", mode="legacy", headers={"X-API-Key": KEY})
+    assert older.client.protocol_version == "2025-11-25"
+    assert older.call("fetch", id="pain")["metadata"]["lang"] == "fr"
+    [content] = older.run(older.client.read_resource("harrier://notes/bread")).contents
+    assert content.text.startswith("Bread rises")  # type: ignore[union-attr]
+
+
+def test_the_filter_holds_on_every_route(assistant: Assistant, connect: Assist, server: Serving) -> None:
+    """Of this index; another one over the same place has none."""
+    wide = {"$or": [{"tenant": "a"}, {"tenant": "b"}]}
+    for where in (wide, {"tenant": "b"}, {}):
+        found = assistant.call("search", query="the other tenant's secret bread", where=where, k=50)["results"]
+        assert "secret" not in [each["id"] for each in found]
+        body = {"index": "notes", "query": "the other tenant's secret bread", "where": where, "k": 50}
+        answer = httpx.post(f"{server.url}/v1/search", json=body, headers={"X-API-Key": KEY}).json()
+        assert "secret" not in [each["record_id"] for each in answer["data"][0]["matches"]]
+    assert "there is no record" in assistant.refused("fetch", id="secret")
+    listed = httpx.get(f"{server.url}/v1/indexes", headers={"X-API-Key": KEY}).json()["data"]
+    assert [("records" in each, each["id"]) for each in listed] == [(False, "notes"), (True, "all")]
+    everything = connect(f"{server.url}/mcp/all", headers={"X-API-Key": KEY})
+    assert everything.call("fetch", id="secret")["metadata"]["tenant"] == "b"
+
+
+def test_keys_hosts_and_pages(server: Serving, connect: Assist) -> None:
+    """The rules are those of all routes; a page of another origin gets nothing, nor does a forged name."""
+    assert post(server).json()["result"]["structuredContent"]["id"] == "bread"
+    for headers, status in (
+        ({"Authorization": "Bearer wrong-key-of-some-length"}, 401),
+        ({"Authorization": ""}, 401),
+        ({"Host": "evil.example"}, 421),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://127.0.0.1:1"}, 403),
+        ({"Origin": server.url, "Sec-Fetch-Site": "cross-site"}, 403),
+    ):
+        answer = post(server, **headers)
+        assert (answer.status_code, "bread" in answer.text) == (status, False), headers
+    assert post(server, Origin=server.url).status_code == 200
+    with pytest.raises(MCPError, match="Server returned an error response"):
+        connect(f"{server.url}/mcp/notes")
+
+
+def test_indexes_by_their_names(server: Serving) -> None:
+    for path in ("/mcp", "/mcp/nothing", "/mcp/notes/more"):
+        assert post(server, path).status_code == 404
+    assert "/mcp/notes, /mcp/all" in post(server, "/mcp").json()["error"]["message"]
+    for method in ("GET", "DELETE", "PUT"):
+        answer = httpx.request(method, f"{server.url}/mcp/notes", headers={"X-API-Key": KEY})
+        assert answer.status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"no JSON", 400),
+        (b"[" * 100_000, 400),
+        (b"[]", 400),
+        (b'{"jsonrpc": "2.0", "id": 1, "method": "no/such", "params": {}}', 400),
+        (b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": ["search"]}}', 400),
+        (b" " * (2**20 + 1), 413),
+    ],
+)
+def test_bodies_that_are_none(server: Serving, body: bytes, status: int) -> None:
+    """Of both kinds of revisions."""
+    assert post(server, body=body).status_code == status
+    older = post(server, body=body, **{"MCP-Protocol-Version": "2025-06-18"})
+    assert older.status_code in (200, 400, 413)
+    assert "error" in older.text or older.status_code == 413
+    assert "Traceback" not in older.text
+
+
+def test_nothing_writes(assistant: Assistant) -> None:
+    for name in ("add", "delete"):
+        with pytest.raises(MCPError, match="there is no such tool"):
+            assistant.run(assistant.client.call_tool(name, {"id": "bread", "ids": ["bread"]}))
+
+
+def test_where_that_means_nothing(weights: Path, place: str) -> None:
+    """It does not start."""
+    for option, message in (
+        (("--where", 'notes={"a": {"eq": 1}}'), "unknown operator 'eq'"),
+        (("--where", 'other={"a": 1}'), "there is no index 'other'; this server has notes"),
+        (("--about", "a sentence"), "must begin with NAME="),
+    ):
+        with pytest.raises(AssertionError, match=message):
+            Serving("--index", f"notes={place}", *option, model=weights)
