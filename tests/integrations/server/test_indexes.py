@@ -28,18 +28,31 @@ RECORDS = [
 ]
 
 
-@pytest.fixture
-def place(tmp_path: Path, encoder: Encoder) -> str:
-    """An index with three records."""
-    place = f"pgvector:{tmp_path}/index?table=docs"
+def filled(folder: Path, encoder: Encoder) -> str:
+    """Return the place of an index with three records."""
+    place = f"pgvector:{folder}/index?table=docs"
     with Index(place, encoder) as index:
         index.ingest(RECORDS)
     return place
 
 
 @pytest.fixture
+def place(tmp_path: Path, encoder: Encoder) -> str:
+    return filled(tmp_path, encoder)
+
+
+@pytest.fixture
 def server(serve: Serve, place: str) -> Serving:
     return serve("--index", f"notes={place}", "--allow-ingest")
+
+
+@pytest.fixture(scope="module")
+def read_only(folder: Path, encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A server for all tests that write nothing."""
+    serving = Serving("--index", f"notes={filled(tmp_path_factory.mktemp('notes'), encoder)}", model=folder)
+    serving.wait()
+    yield serving
+    serving.kill()
 
 
 def search(server: Serving, **body: Any) -> Any:
@@ -81,8 +94,8 @@ def test_search(server: Serving, place: str, encoder: Encoder) -> None:
         ({"query": "a", "limit": 3}, 400, "unknown field `limit`"),
     ],
 )
-def test_search_refused(server: Serving, body: dict[str, Any], status: int, message: str) -> None:
-    answer = search(server, **body)
+def test_search_refused(read_only: Serving, body: dict[str, Any], status: int, message: str) -> None:
+    answer = search(read_only, **body)
     assert answer.status_code == status
     assert message in answer.json()["error"]["message"]
 
