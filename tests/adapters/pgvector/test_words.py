@@ -44,6 +44,7 @@ class TestPgVectorStore(WordingContract):
         return lambda: PgVectorStore(postgres, table=f"{table} wordless")
 
 
+@pytest.mark.slow
 class TestFloat32(TestPgVectorStore):
     """The same with numbers of full precision."""
 

@@ -19,6 +19,7 @@ from harrier_qdrant.connection import Connection
 from harrier_qdrant.wire import Trouble
 from qdrant_client import models
 from qdrant_stub import Fault, Stub
+from slowly import quick
 
 from harrier_core import (
     Encoder,
@@ -40,7 +41,7 @@ from harrier_core.testing import build_model
 RECORDS = [Record(f"r{number}", f"text number {number}", {"n": number}) for number in range(600)]
 
 
-@pytest.fixture(params=["REST", "gRPC"])
+@pytest.fixture(params=quick(["REST", "gRPC"], "REST"))
 def way(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name

@@ -66,6 +66,7 @@ class TestGrpc(WordingContract):
 
 
 @OF_CLIENT_1_20
+@pytest.mark.slow
 class TestMemory(WordingContract):
     """The same on a client in memory."""
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from slowly import quick
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -31,7 +32,7 @@ def rows(number: int) -> bytes:
     )
 
 
-@pytest.mark.parametrize("place", ["postgres", "edge"], indirect=True)
+@pytest.mark.parametrize("place", quick(["postgres", "edge"], "postgres"), indirect=True)
 def test_ctrl_c(run: Run, command: list[str], environment: dict[str, str], place: str) -> None:
     """As a terminal sends it, to the whole group: what is stored is told, stays, and is not encoded again."""
     master, slave = pty.openpty()
@@ -84,7 +85,7 @@ def _write_until(pipe: IO[bytes], seen: threading.Event) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a signal is sent to one thread as only Linux lets one do it")
-@pytest.mark.parametrize("source", ["embed", "ingest -", "ingest pipe.jsonl"])
+@pytest.mark.parametrize("source", quick(["embed", "ingest -", "ingest pipe.jsonl"], "ingest -"))
 def test_ctrl_c_that_the_wait_for_input_misses(
     command: list[str], environment: dict[str, str], tmp_path: Path, source: str
 ) -> None:
