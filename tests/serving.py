@@ -61,8 +61,10 @@ class Serving:
 class Within:
     """A server in this process, on a thread and a socket of its own: with other limits, over an encoder of ours."""
 
-    def __init__(self, encoder: Encoder, *, indexes: Mapping[str, Index] | None = None, **limits: Any) -> None:
-        app = create_app(encoder, Settings("tiny", port=0, ingest=True, limits=Limits(**limits)), indexes=indexes)
+    def __init__(
+        self, encoder: Encoder, *, port: int = 0, indexes: Mapping[str, Index] | None = None, **limits: Any
+    ) -> None:
+        app = create_app(encoder, Settings("tiny", port=port, ingest=True, limits=Limits(**limits)), indexes=indexes)
         self.state = app.state.harrier
         listening: Queue[str] = Queue()
         self._thread = threading.Thread(target=serve, args=(app, listening.put))

@@ -57,7 +57,7 @@ def serve_within(encoder: Encoder) -> Iterator[ServeWithin]:
     """Starts servers in this process, which are ready and end with the test."""
     started: list[Within] = []
 
-    def start(**options: Any) -> Within:
+    def start(encoder: Encoder = encoder, **options: Any) -> Within:
         started.append(Within(encoder, **options))
         return started[-1]
 

@@ -17,7 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from serving import Serving, Within
 
-from harrier_core import SettingError
+from harrier_core import RemoteEncoder, ServerRefused, SettingError
 from harrier_core.tokens import Tokens
 
 Serve = Callable[..., Serving]
@@ -53,6 +53,15 @@ def test_keys(serve: Serve, keys: Path) -> None:
         assert httpx.get(server.url + path).status_code == 401
     for path in ("/health", "/health/live", "/health/ready"):
         assert httpx.get(server.url + path).status_code == 200
+    with RemoteEncoder(server.url, api_key=OTHER) as remote:
+        assert len(remote.encode_queries(["a text"])) == 1
+    with (
+        RemoteEncoder(server.url, api_key=f"{KEY}x", retry_for=10_000) as remote,
+        pytest.raises(ServerRefused, match="the key is missing or wrong") as caught,
+    ):
+        remote.encode_queries(["a text"])
+    assert (caught.value.status, caught.value.usage) == (401, True)
+    assert KEY not in str(caught.value)
     _, said = server.end()
     assert KEY not in said
 

@@ -440,29 +440,28 @@ def test_how_long_it_is_asked(retry_for: float, after: str | None, seconds: floa
     assert attempts > 1 or len(Busy.asked) == 1
 
 
-def test_another_model(serve: Serve, tmp_path: Path) -> None:
+def test_another_model(serve_within: ServeWithin, tmp_path: Path) -> None:
     """A server that comes back with other weights is refused by name, and nothing is written."""
-    before = serve()
+    before = serve_within()
     with RemoteEncoder(before.url, retry_for=30) as remote:
-        store = MemoryStore()
-        index = Index(store, remote)
+        index = Index(MemoryStore(), remote)
         index.ingest([Record("one", "text one")])
         before.end()
-        other = build_model(tmp_path / "other", "qwen3", vectors="words", seed=7)
-        after = serve(model=other, port=before.port)
-        with pytest.raises(SpaceChanged, match="embedding space mismatch: server "):
-            index.ingest([Record("two", "text two")])
-        with pytest.raises(SpaceChanged):
-            index.search("text")
-        assert index.count() == 1
-        after.end()
+        with Encoder(build_model(tmp_path / "other", "qwen3", vectors="words", seed=7)) as other:
+            after = serve_within(other, port=before.port)
+            with pytest.raises(SpaceChanged, match="embedding space mismatch: server "):
+                index.ingest([Record("two", "text two")])
+            with pytest.raises(SpaceChanged):
+                index.search("text")
+            assert index.count() == 1
+            after.end()
 
 
 def test_killed_and_started_again(serve: Serve, postgres: str, table: str) -> None:
-    """An ingest through it waits for the server, goes on, and ends as one that nothing interrupted."""
+    """Calls wait for the server and go on; an ingest through it ends as one that nothing interrupted."""
     records = [Record(f"r{number}", f"text {number} {'word ' * (number % 30)}") for number in range(2_000)]
     server = serve()
-    begun = threading.Event()
+    begun, over = threading.Event(), threading.Event()
 
     def torment() -> None:
         assert begun.wait(60)
@@ -471,10 +470,24 @@ def test_killed_and_started_again(serve: Serve, postgres: str, table: str) -> No
         serve(port=server.port)
 
     remote = RemoteEncoder(server.url, retry_for=100)
-    with remote, Index(PgVectorStore(postgres, table=table), remote) as index, ThreadPoolExecutor(1) as pool:
-        tormented = pool.submit(torment)
-        report = index.ingest(_until_begun(records, begun))
-        tormented.result()
+    expected = remote.encode_queries(TEXTS)
+
+    def ask() -> int:
+        """Without a pause, through all of it."""
+        asked = 0
+        while not over.is_set():
+            assert abs(remote.encode_queries(TEXTS) - expected).max() < 1e-6
+            asked += 1
+        return asked
+
+    with remote, Index(PgVectorStore(postgres, table=table), remote) as index, ThreadPoolExecutor(2) as pool:
+        tormented, asking = pool.submit(torment), pool.submit(ask)
+        try:
+            report = index.ingest(_until_begun(records, begun))
+            tormented.result()
+        finally:
+            over.set()
+        assert asking.result() > 1
         assert (report.written, report.rejected) == (len(records), [])
         assert index.ingest(records).unchanged == len(records)
         assert index.verify(sample=20).sound
