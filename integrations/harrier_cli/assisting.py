@@ -64,8 +64,8 @@ def mcp(
     and output. They get the tools search and fetch, and each record as a resource. They read only what meets --where,
     and write nothing without --allow-writing.
 
-    An index in a folder is searched with the model that made it; with --server, several editors share one. Assistants start commands in folders of their own:
-    write the folder of an index from / on.
+    An index in a folder is searched with the model that made it; with --server, several editors share one. Assistants
+    start commands in folders of their own: write the folder of an index from / on.
     """
     require("harrier mcp", "mcp")
     from harrier_mcp import Settings, create_server, run
