@@ -13,16 +13,23 @@ import httpx2
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.server import Server
 from mcp_types import CallToolResult
 
 T = TypeVar("T")
 
 
 class Assistant:
-    """One connection: to a command, or to an address. mode: "auto" takes the newest revision, "legacy" shakes hands."""
+    """One connection: to a command, an address or a server of this process.
+
+    mode: "auto" takes the newest revision, "legacy" shakes hands.
+    """
 
     def __init__(
-        self, server: StdioServerParameters | str, mode: str = "auto", headers: Mapping[str, str] | None = None
+        self,
+        server: StdioServerParameters | Server[Any] | str,
+        mode: str = "auto",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -35,7 +42,11 @@ class Assistant:
 
     async def _live(self, server: Any, mode: str, headers: Mapping[str, str] | None, connected: Future[Client]) -> None:
         async with httpx2.AsyncClient(headers=dict(headers or {})) as http:
-            at = streamable_http_client(server, http_client=http) if isinstance(server, str) else stdio_client(server)
+            at = server
+            if isinstance(server, str):
+                at = streamable_http_client(server, http_client=http)
+            elif isinstance(server, StdioServerParameters):
+                at = stdio_client(server)
             async with Client(at, mode=mode) as client:
                 connected.set_result(client)
                 await self._ending.wait()

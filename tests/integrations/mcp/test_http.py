@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from assistants import Assistant
-from mcp import MCPError
+from mcp import MCPError, StdioServerParameters
 from serving import Serving
 
 from harrier_core import Encoder, Index
@@ -157,3 +157,19 @@ def test_where_that_means_nothing(weights: Path, place: str) -> None:
     ):
         with pytest.raises(AssertionError, match=message):
             Serving("--index", f"notes={place}", *option, model=weights)
+
+
+def test_editors_that_share_a_model(
+    server: Serving, connect: Assist, command: Callable[..., StdioServerParameters], place: str, tmp_path: Path
+) -> None:
+    """Each runs a command of its own, which has the server encode its queries, and loads no model."""
+    keys = tmp_path / "keys"
+    keys.write_text(KEY, encoding="utf-8")
+    started = command(place, "--server", server.url, "--api-key-file", str(keys))
+    assert started.env is not None
+    started.env.pop("HARRIER_MODEL")
+    sharing = connect(started)
+    [first] = sharing.call("search", query="why does bread rise", k=1, where={"lang": "en", "tenant": "a"})["results"]
+    assert first["id"] == "bread"
+    [tool, _] = sharing.run(sharing.client.list_tools()).tools
+    assert tool.input_schema["properties"]["task"]["enum"] == ["bitext_query", "sts_query", "web_search_query"]

@@ -17,7 +17,8 @@ from harrier_mcp.stdio import check
 from mcp import MCPError, StdioServerParameters
 from slowly import quick
 
-from harrier_core import Encoder, FilterError, Index, Record, SettingError, StoreMissing, StoreUnsuitable
+from harrier_core import Encoder, FilterError, Index, Record, SettingError, StoreMissing, StoreUnsuitable, WrongSpace
+from harrier_core.testing import MemoryStore
 
 Command = Callable[..., StdioServerParameters]
 Assist = Callable[..., Assistant]
@@ -269,6 +270,7 @@ def test_the_oldest_revision_and_an_end_by_a_signal(raw: Callable[..., Raw], pla
     assert oldest.process.wait(30) == 0
 
 
+@pytest.mark.slow
 def test_an_index_of_another_space(raw: Callable[..., Raw], place: str, built: Callable[..., Path]) -> None:
     """It ends at once, and says why where nobody takes it for the protocol."""
     other = raw(place, "--model", str(built("gemma3")))
@@ -277,8 +279,10 @@ def test_an_index_of_another_space(raw: Callable[..., Raw], place: str, built: C
     assert "another space" in said
 
 
-def test_what_it_cannot_start_with(encoder: Encoder, tmp_path: Path) -> None:
+def test_what_it_cannot_start_with(place: str, encoder: Encoder, built: Callable[..., Path], tmp_path: Path) -> None:
     """Each is an error before anything is served."""
+    with Encoder(built("gemma3")) as other, Index(place, other) as index, pytest.raises(WrongSpace):
+        check(index, "dense")
     with Index(f"pgvector:{tmp_path}/nothing?table=docs", encoder) as empty, pytest.raises(StoreMissing):
         check(empty, "dense")
     wordless = f"qdrant:{tmp_path}/wordless?collection=docs"
@@ -300,12 +304,18 @@ def test_what_it_cannot_start_with(encoder: Encoder, tmp_path: Path) -> None:
         Limits(k=0)
 
 
-def test_writing_where_it_is_allowed(connect: Assist, command: Command, encoder: Encoder, tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", quick(["here", "process"], "here"))
+def test_writing_where_it_is_allowed(
+    connect: Assist, command: Command, encoder: Encoder, tmp_path: Path, where: str
+) -> None:
     """Within the operator's conditions: no record of others is replaced, hidden or removed."""
-    own = f"qdrant:{tmp_path}/index?collection=notes"
-    with Index(own, encoder) as index:
-        index.ingest([Record("b1", "another's note", {"tenant": "b"})])
-    writer = connect(command(own, "--where", TENANT, "--allow-writing"))
+    index = Index(MemoryStore() if where == "here" else f"qdrant:{tmp_path}/index?collection=notes", encoder)
+    index.ingest([Record("b1", "another's note", {"tenant": "b"})])
+    if where == "here":
+        writer = connect(create_server(index, Settings(where=json.loads(TENANT), writing=True)))
+    else:
+        index.close()
+        writer = connect(command(f"qdrant:{tmp_path}/index?collection=notes", "--where", TENANT, "--allow-writing"))
     assert listed(writer).keys() == {"search", "fetch", "add", "delete"}
     assert not listed(writer)["add"].annotations.read_only_hint
     added = {"id": "n1", "text": "Bake bread tomorrow.", "metadata": {"tenant": "a"}}
@@ -318,8 +328,10 @@ def test_writing_where_it_is_allowed(connect: Assist, command: Command, encoder:
     assert writer.refused("add", **{**added, "id": "n3", "text": " "}) == "the record has a text that is empty or blank"
     assert writer.call("delete", ids=["b1", "n1", "n9"]) == {"deleted": 1}
     writer.close()
-    with Index(own, encoder) as index:
-        assert list(index.record_ids()) == ["b1"]
+    if where == "process":
+        index = Index(f"qdrant:{tmp_path}/index?collection=notes", encoder)
+    assert list(index.record_ids()) == ["b1"]
+    index.close()
 
 
 @pytest.mark.slow
