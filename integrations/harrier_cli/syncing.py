@@ -137,7 +137,7 @@ def create(
     if database.target.table is None:
         raise SettingError("name the table of the chunks: --to '...?table=NAME'")
     chunking = Chunking(tokens=chunk_tokens, overlap=overlap)
-    words = keywords or database.target.keywords
+    words = keywords or bool(database.target.layout.keywords)
     with database.sync() as sync:
         with Choice(model=model, server=server, api_key_file=api_key_file).encoder() as encoder:
             said = sync.create(

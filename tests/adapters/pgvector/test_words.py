@@ -92,7 +92,7 @@ def from_metadata(opened: OpenTable, query: str, where: dict[str, Any]) -> int:
         with connection.transaction():
             for name, value in settings.items():
                 connection.execute("SELECT set_config(%s, %s, true)", [name, value])
-            [(plan,)] = connection.execute(sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) ") + statement, values).fetchall()
+            [(plan,)] = connection.execute(sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) {}").format(statement), values).fetchall()
         return plan[0]["Plan"]
 
     plans, rows = [opened._connections.run(explain)], 0
@@ -146,10 +146,10 @@ def test_a_large_table(database: str) -> None:
         found = [len({*ids(asked(opened, query))} & {*exact.best(query, 10)}) for query in queries]
         assert sum(found) >= 0.9 * sum(len(exact.best(query, 10)) for query in queries)
         for field, best in (("half", 0.9), ("few", 1.0)):
-            right = [exact.best(query, 10, itemgetter(field)) for query in queries]
-            found = [ids(asked(opened, query, 10, {field: True})) for query in queries]
-            both = [len({*some} & {*others}) for some, others in zip(found, right, strict=True)]
-            assert sum(both) >= best * sum(map(len, right)), field
+            expected = [exact.best(query, 10, itemgetter(field)) for query in queries]
+            those = [ids(asked(opened, query, 10, {field: True})) for query in queries]
+            both = [len({*some} & {*others}) for some, others in zip(those, expected, strict=True)]
+            assert sum(both) >= best * sum(map(len, expected)), field
         # By its index rows that meet a condition are found only where they are few.
         assert from_metadata(opened, queries[12], {"half": True}) == 0
         assert 0 < from_metadata(opened, queries[0], {"few": True}) <= 200
