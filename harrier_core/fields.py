@@ -63,6 +63,6 @@ def _flat(metadata: Mapping[str, Any], before: str, levels: int) -> Iterator[tup
                 yield from _flat(value, f"{name}.", levels - 1)
             continue
         values = value if isinstance(value, list | tuple) else [value]
-        scalars = [each for each in values if isinstance(each, str | int | float)]
+        scalars: list[Scalar] = [each for each in values if isinstance(each, str | int | float)]
         if scalars:
             yield name, scalars

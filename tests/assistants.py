@@ -37,7 +37,7 @@ class Assistant:
         self._ending: asyncio.Event = asyncio.Event()
         connected: Future[Client] = Future()
         self._life = asyncio.run_coroutine_threadsafe(self._live(server, mode, headers, connected), self._loop)
-        self._life.add_done_callback(lambda done: connected.done() or connected.set_exception(_reason(done)))
+        self._life.add_done_callback(lambda done: _fail(connected, done))
         self.client = connected.result(60)
 
     async def _live(self, server: Any, mode: str, headers: Mapping[str, str] | None, connected: Future[Client]) -> None:
@@ -86,12 +86,14 @@ class Assistant:
         self._loop.close()
 
 
-def _reason(done: Future[None]) -> BaseException:
-    """The first of what went wrong, for the SDK tells it in groups."""
+def _fail(connected: Future[Client], done: Future[None]) -> None:
+    """Tell the first of what went wrong, for the SDK tells it in groups, unless there was a connection."""
+    if connected.done():
+        return
     error = done.exception() or ConnectionError("the connection ended")
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return error
+    connected.set_exception(error)
 
 
 def said(result: CallToolResult) -> str:

@@ -30,7 +30,8 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
         whole = await view_of(state, name).arecord(record_id)
         if whole is None:
             raise _no_record()
-        shown, room = [], _TEXT
+        shown: list[dict[str, Any]] = []
+        room = _TEXT
         for chunk in whole.chunks:
             room -= len(chunk.text)
             if room < 0 and shown:

@@ -67,7 +67,7 @@ def test_search_and_fetch(assistant: Assistant, place: str, encoder: Encoder) ->
     assert results[0]["url"] == "harrier://notes/bread"
     assert assistant.call("fetch", id="bread")["text"] == "Bread rises because yeast turns sugar into gas."
     [tool, _] = assistant.run(assistant.client.list_tools()).tools
-    assert "the notes of a baker" in tool.description
+    assert "the notes of a baker" in (tool.description or "")
 
 
 def test_older_clients(connect: Assist, server: Serving) -> None:

@@ -64,7 +64,7 @@ def test_what_the_server_is(server: Serving, encoder: Encoder) -> None:
     [({}, None), ({"task": "sts_query"}, "sts_query"), ({"instruction": INSTRUCTION}, Task(INSTRUCTION))],
 )
 def test_the_prompt_and_what_it_finds(
-    server: Serving, place: str, encoder: Encoder, asked: dict[str, str], task: str | Task | None
+    server: Serving, place: str, encoder: Encoder, asked: dict[str, Any], task: str | Task | None
 ) -> None:
     """They are those of an Index, with the tokens that the model reads."""
     told = explain(server, query="why does bread rise", k=3, **asked)
@@ -148,7 +148,8 @@ def test_recall(server: Serving) -> None:
         told = httpx.post(f"{server.url}/v1/recall", json={"index": "docs", **asked}).json()
         assert (told["recall"], told["least"], told["worst"]) == (1.0, 1.0, [])
         assert told["searches"] == len(asked.get("queries", range(20)))  # type: ignore[arg-type]
-    for wrong in ({"k": 0}, {"sample": 0}, {"sample": 201}, {"queries": []}):
+    refused: list[dict[str, Any]] = [{"k": 0}, {"sample": 0}, {"sample": 201}, {"queries": []}]
+    for wrong in refused:
         assert httpx.post(f"{server.url}/v1/recall", json={"index": "docs", **wrong}).status_code == 400
 
 
