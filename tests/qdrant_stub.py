@@ -58,6 +58,7 @@ class Stub:
         self.keeps_metadata = metadata
         self.version = version
         self.lock = threading.RLock()
+        self._indexes: dict[str, dict[str, models.PayloadIndexInfo]] = {}  # of fields, which local mode has none of
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
@@ -160,12 +161,12 @@ class Stub:
             return "list", self.local.get_collections
         _, _, name, *rest = path.split("/")
         collection: dict[tuple[str, ...], tuple[str, Callable[[], Any]]] = {
-            ("GET",): ("get", lambda: self.local.get_collection(name)),
+            ("GET",): ("get", lambda: self._info(name)),
             ("GET", "exists"): ("exists", lambda: {"exists": self.local.collection_exists(name)}),
-            ("DELETE",): ("delete_collection", lambda: self.local.delete_collection(name)),
+            ("DELETE",): ("delete_collection", lambda: self._delete(name)),
             ("PUT",): ("create", lambda: self._create(name, models.CreateCollection.model_validate(said))),
             ("PATCH",): ("update", lambda: self.local.update_collection(name, metadata=said["metadata"])),
-            ("PUT", "index"): ("index", lambda: models.UpdateResult(status=models.UpdateStatus.COMPLETED)),
+            ("PUT", "index"): ("index", lambda: self._index(name, said["field_name"], said["field_schema"])),
         }
         if (method, *rest) in collection:
             return collection[method, *rest]
@@ -236,6 +237,18 @@ class Stub:
         return self.local.create_collection(
             name, asked.vectors, metadata=metadata, sparse_vectors_config=asked.sparse_vectors
         )
+
+    def _delete(self, name: str) -> bool:
+        self._indexes.pop(name, None)
+        return self.local.delete_collection(name)
+
+    def _info(self, name: str) -> models.CollectionInfo:
+        return self.local.get_collection(name).model_copy(update={"payload_schema": self._indexes.get(name, {})})
+
+    def _index(self, name: str, field: str, kind: str) -> models.UpdateResult:
+        made = models.PayloadIndexInfo(data_type=models.PayloadSchemaType(kind), points=0)
+        self._indexes.setdefault(name, {})[field] = made
+        return models.UpdateResult(status=models.UpdateStatus.COMPLETED)
 
     def _create_vector(self, name: str, vector: str, modifier: models.Modifier) -> Any:
         sparse = models.SparseVectorConfig(modifier=modifier)
@@ -452,14 +465,18 @@ class _Points(_Service, points_service.PointsServicer):
 
         return self.run("delete_vector", context, work)
 
-    def CreateFieldIndex(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
-        return self.run("index", context, _completed)
+    def CreateFieldIndex(self, request: Any, context: Any) -> Any:  # noqa: N802
+        def work() -> Any:
+            kind = messages.FieldType.Name(request.field_type).removeprefix("FieldType").lower()
+            return _completed(self.stub._index(request.collection_name, request.field_name, kind))
+
+        return self.run("index", context, work)
 
 
 class _Collections(_Service, collections_service.CollectionsServicer):
     def Get(self, request: Any, context: Any) -> Any:  # noqa: N802
         def work() -> Any:
-            info = RestToGrpc.convert_collection_info(self.stub.local.get_collection(request.collection_name))
+            info = RestToGrpc.convert_collection_info(self.stub._info(request.collection_name))
             return messages.GetCollectionInfoResponse(result=info)
 
         return self.run("get", context, work)
@@ -474,7 +491,7 @@ class _Collections(_Service, collections_service.CollectionsServicer):
 
     def Delete(self, request: Any, context: Any) -> Any:  # noqa: N802
         def work() -> Any:
-            result = self.stub.local.delete_collection(request.collection_name)
+            result = self.stub._delete(request.collection_name)
             return messages.CollectionOperationResponse(result=result)
 
         return self.run("delete_collection", context, work)

@@ -80,6 +80,7 @@ def test_the_error_has_the_command(module: str, monkeypatch: pytest.MonkeyPatch)
             "from harrier_core import CrossEncoderReranker; CrossEncoderReranker('a/b').scores('a', ['b'])",
             "sentence_transformers",
         ),
+        ("from harrier_core.migration import copy; copy('a.parquet', 'qdrant:q')", "pyarrow"),
         ("from harrier_files.rows import database_of; database_of('postgresql://host/db')", "psycopg"),
     ],
 )
