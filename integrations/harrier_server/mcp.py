@@ -1,4 +1,4 @@
-"""The Model Context Protocol over HTTP: /mcp/NAME is a server of the index NAME, and /mcp that of the only one."""
+"""The Model Context Protocol over HTTP: /NAME/mcp is a server of the index NAME, and /mcp that of the only one."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ class Assistants:
             with state.turns.admitted(len(body) + _CALL, state.caller(request)):
                 return await _spoken(manager, request, body)
 
-        return [make.route("/mcp", "POST", speak), make.route("/mcp/{name}", "POST", speak)]
+        return [make.route("/mcp", "POST", speak), make.route("/{name}/mcp", "POST", speak)]
 
     def _of(self, name: str | None) -> StreamableHTTPSessionManager:
         if self._missing is not None:
             raise Refusal(404, str(self._missing), code="mcp_not_installed")
         if name is None and len(self._managers) != 1:
-            known = ", ".join(f"/mcp/{each}" for each in self._managers) or "none; begin it with --index NAME=PLACE"
+            known = ", ".join(f"/{each}/mcp" for each in self._managers) or "none; begin it with --index NAME=PLACE"
             raise Refusal(404, f"the path must name an index; this server has {known}", code="index_not_found")
         index_of(self._state, name or next(iter(self._managers)))
         return self._managers[name or next(iter(self._managers))]

@@ -38,10 +38,10 @@ def server(weights: Path, place: str, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def assistant(connect: Assist, server: Serving) -> Assistant:
-    return connect(f"{server.url}/mcp/notes", headers={"Authorization": f"Bearer {KEY}"})
+    return connect(f"{server.url}/notes/mcp", headers={"Authorization": f"Bearer {KEY}"})
 
 
-def post(server: Serving, path: str = "/mcp/notes", body: Any = None, **headers: str) -> httpx.Response:
+def post(server: Serving, path: str = "/notes/mcp", body: Any = None, **headers: str) -> httpx.Response:
     """A call of the newest revision, written by hand."""
     call = {"name": "fetch", "arguments": {"id": "bread"}, "_meta": MODERN}
     asked = body or {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
@@ -71,7 +71,7 @@ def test_search_and_fetch(assistant: Assistant, place: str, encoder: Encoder) ->
 
 
 def test_older_clients(connect: Assist, server: Serving) -> None:
-    older = connect(f"{server.url}/mcp/notes", mode="legacy", headers={"X-API-Key": KEY})
+    older = connect(f"{server.url}/notes/mcp", mode="legacy", headers={"X-API-Key": KEY})
     assert older.client.protocol_version == "2025-11-25"
     assert older.call("fetch", id="pain")["metadata"]["lang"] == "fr"
     [content] = older.run(older.client.read_resource("harrier://notes/bread")).contents
@@ -90,7 +90,7 @@ def test_the_filter_holds_on_every_route(assistant: Assistant, connect: Assist, 
     assert "there is no record" in assistant.refused("fetch", id="secret")
     listed = httpx.get(f"{server.url}/v1/indexes", headers={"X-API-Key": KEY}).json()["data"]
     assert [("records" in each, each["id"]) for each in listed] == [(False, "notes"), (True, "all")]
-    everything = connect(f"{server.url}/mcp/all", headers={"X-API-Key": KEY})
+    everything = connect(f"{server.url}/all/mcp", headers={"X-API-Key": KEY})
     assert everything.call("fetch", id="secret")["metadata"]["tenant"] == "b"
 
 
@@ -110,15 +110,15 @@ def test_keys_hosts_and_pages(server: Serving, connect: Assist) -> None:
         assert (answer.status_code, "bread" in answer.text) == (status, False), headers
     assert post(server, Origin=server.url).status_code == 200
     with pytest.raises(MCPError, match="Server returned an error response"):
-        connect(f"{server.url}/mcp/notes")
+        connect(f"{server.url}/notes/mcp")
 
 
 def test_indexes_by_their_names(server: Serving) -> None:
-    for path in ("/mcp", "/mcp/nothing", "/mcp/notes/more"):
+    for path in ("/mcp", "/nothing/mcp", "/notes/mcp/more"):
         assert post(server, path).status_code == 404
-    assert "/mcp/notes, /mcp/all" in post(server, "/mcp").json()["error"]["message"]
+    assert "/notes/mcp, /all/mcp" in post(server, "/mcp").json()["error"]["message"]
     for method in ("GET", "DELETE", "PUT"):
-        answer = httpx.request(method, f"{server.url}/mcp/notes", headers={"X-API-Key": KEY})
+        answer = httpx.request(method, f"{server.url}/notes/mcp", headers={"X-API-Key": KEY})
         assert answer.status_code == 405
 
 
