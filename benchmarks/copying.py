@@ -1,23 +1,25 @@
 """How fast an index is copied, against how fast the slower of its two stores writes at all; and in how much memory.
 
 Made chunks, four to a record, are written into both stores by as many threads as a copy has: that is what each store's
-own write path gives. Then the first is copied into an empty place of the second, and back. Each size runs in a process
-of its own, whose greatest memory is read at the end; the servers and engines have theirs. The rate of a copy is that
-until all is written; the check at the end is told apart.
+own write path gives. Then the first is copied into an empty place of the second, and back. Rounds are interleaved; a
+ratio is the median of the rounds' ratios. The rate of a copy is that until all is written; the check at the end is told
+apart. Each size runs in a process of its own, whose greatest memory is read; the servers and engines have theirs.
 
     make bench-copy
-    .venv/bin/python benchmarks/copying.py --rows 1000000 --pair postgres edge
+    .venv/bin/python benchmarks/copying.py --rows 1000000 --rounds 1
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
@@ -30,10 +32,11 @@ from harrier_core.migration import CopyReport, copy
 
 SPACE = EmbeddingSpace("made", None, "w", "t", 640, "last token", "l2", "{text}")
 TEXT = " ".join(f"word{number}" for number in range(100))
+KINDS = ("postgres", "edge")
 WRITE, THREADS = 1_000, 4  # chunks at once, and threads, as a copy has them
 
 
-def store_of(kind: str, folder: Path, name: str) -> VectorStore:
+def store_of(kind: str, folder: Path, name: str) -> PgVectorStore | QdrantStore:
     """An embedded store, in float32, so that both sides write the same bytes."""
     if kind == "postgres":
         return PgVectorStore.embedded(folder / "postgres", table=name, precision="float32")
@@ -74,31 +77,36 @@ def own_rate(opened: OpenStore, rows: int) -> float:
     return rows / (time.perf_counter() - begin)
 
 
-def measure(rows: int, kinds: tuple[str, str]) -> None:
-    """One size, and one pair both ways."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        stores = [store_of(kind, folder, f"made{at}") for at, kind in enumerate(kinds)]
-        rates = [own_rate(store.open(SPACE, create=True), rows) for store in stores]
-        memory = peak()
-        print(f"{rows:,} chunks of {SPACE.dimensions} dimensions; {memory:.0f} MB before the copies")
-        for kind, rate in zip(kinds, rates, strict=True):
-            print(f"  {kind:<10} writes {rate:>8,.0f} chunks a second")
-        ways = [(0, 1), (1, 0)] if kinds[0] != kinds[1] else [(0, 1)]
-        for one, other in ways:
-            target = store_of(kinds[other], folder, f"copy{other}")
-            written, report = copied(stores[one], target)
-            rate = rows / written
-            print(
-                f"  {kinds[one]} -> {kinds[other]}: {rate:,.0f} chunks a second, {rate / min(rates):.2f} of the slower "
-                f"side's own; the check took {report.seconds - written:.1f} s more, {report.compared} vectors "
-                f"compared, {report.identical} identical; {peak():.0f} MB"
-            )
-            if not report.sound or report.copied != rows:
-                raise SystemExit(f"not a copy: {report}")
-            target.close()
-        for store in stores:
-            store.close()
+def measure(rows: int, rounds: int) -> None:
+    """One size: the stores' own rates, and both ways between them."""
+    ways = [(0, 1), (1, 0)]
+    ratios: dict[tuple[int, int], list[float]] = {way: [] for way in ways}
+    checks: dict[tuple[int, int], list[float]] = {way: [] for way in ways}
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(rounds):
+            with ExitStack() as closing:
+                made = [closing.enter_context(store_of(kind, Path(folder), f"made{number}")) for kind in KINDS]
+                rates = [own_rate(store.open(SPACE, create=True), rows) for store in made]
+                before = peak()
+                for one, other in ways:
+                    target = closing.enter_context(store_of(KINDS[other], Path(folder), f"copy{number}"))
+                    written, report = copied(made[one], target)
+                    if not report.sound or (report.copied, report.identical) != (rows, report.compared):
+                        raise SystemExit(f"not a copy: {report}")
+                    ratios[one, other].append(rows / written / min(rates))
+                    checks[one, other].append((report.seconds - written) / written)
+                    target.drop()
+                said = ", ".join(f"{kind} {rate:,.0f}" for kind, rate in zip(KINDS, rates, strict=True))
+                print(f"  round {number + 1}: {said} chunks a second of their own; {before:.0f} MB, then {peak():.0f}")
+                for store in made:
+                    store.drop()
+    print(f"{rows:,} chunks of {SPACE.dimensions} dimensions, {rounds} rounds, {peak():.0f} MB")
+    for one, other in ways:
+        own, check = ratios[one, other], statistics.median(checks[one, other])
+        print(
+            f"  {KINDS[one]} to {KINDS[other]}, copy / the slower side's own writes: {statistics.median(own):.2f} "
+            f"({min(own):.2f} to {max(own):.2f}); the check takes {check:.2f} of the time of the writing"
+        )
 
 
 def copied(source: VectorStore, target: VectorStore) -> tuple[float, CopyReport]:
@@ -124,14 +132,14 @@ def peak() -> float:
 def main() -> None:
     """Measure each size in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, nargs="+", default=[20_000, 100_000])
-    parser.add_argument("--pair", nargs=2, choices=["postgres", "edge"], default=["postgres", "edge"])
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     if len(options.rows) == 1:
-        measure(options.rows[0], tuple(options.pair))
+        measure(options.rows[0], options.rounds)
         return
     for rows in options.rows:
-        command = [sys.executable, __file__, "--rows", str(rows), "--pair", *options.pair]
+        command = [sys.executable, __file__, "--rows", str(rows), "--rounds", str(options.rounds)]
         subprocess.run(command, check=True)
 
 

@@ -201,8 +201,10 @@ class Shard:
             with_vector=[each for each in (name, words) if each is not None] or False,
         )
         found, following = self._opened.scroll(request)
+        vectors = [each.vector for each in found]  # once: each time it makes lists of all numbers
         points = [
-            (str(each.id), each.payload or {}, _own(each.vector, name), _words(each.vector, words)) for each in found
+            (str(each.id), each.payload or {}, _own(own, name), _words(own, words))
+            for each, own in zip(found, vectors, strict=True)
         ]
         # Points of other programs may have integer ids. A UUID is an object of Edge that cannot be pickled.
         return points, following if following is None or isinstance(following, int) else str(following)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Literal, cast, get_args
 
 from harrier_core.errors import SettingError, StoreUnsuitable
-from harrier_core.layout import Precision
+from harrier_core.layout import Precision, StoreLayout
 from harrier_core.migration.carrying import Carrying, Progress, Told
 from harrier_core.migration.comparing import not_among
 from harrier_core.migration.dumping import dump
@@ -127,17 +128,14 @@ def _plan_into(source: Source, name: str, store: VectorStore, report: CopyReport
     report.lost = _lost(source, store)
     seen = planned(source, target, report, _itemsize(store))
     if extra == "remove" and target is not None:
-        ids = list(not_among(seen, target.record_ids()))
-        if ids:
+        extras = not_among(seen, target.record_ids())
+        while ids := list(islice(extras, 1_000)):
             _refuse_nothing(report, name)
-        known = (target.known(ids[begin : begin + 1_000]) for begin in range(0, len(ids), 1_000))
-        report.deleted += sum(len(own) for part in known for own in part.values())
+            report.deleted += sum(map(len, target.known(ids).values()))
 
 
 def _lost(source: Source, store: VectorStore) -> list[str]:
-    if not isinstance(store, LaidOut):
-        return []
-    return source.layout.lost_in(store.layout())
+    return source.layout.lost_in(store.layout() if isinstance(store, LaidOut) else StoreLayout())
 
 
 def _itemsize(store: VectorStore) -> int:
@@ -160,11 +158,12 @@ def _refuse_followed(store: VectorStore) -> None:
 
 def _refuse_extras(source: Source, name: str, store: VectorStore, target: OpenStore) -> None:
     seen = array("Q", map(id_hash, source.record_ids()))
-    extras = list(not_among(seen, target.record_ids()))
-    if extras:
+    extras = not_among(seen, target.record_ids())
+    if (first := next(extras, None)) is not None:
+        number = 1 + sum(1 for _ in extras)
         raise StoreUnsuitable(
-            f"{store} has {counted(len(extras), 'record')} that {name} does not have, such as {extras[0]!r}; to remove "
-            "them pass extra='remove' (--prune), to keep them extra='keep' (--keep)"
+            f"{store} has {counted(number, 'record')} that {name} does not have, such as {first!r}; to remove them "
+            "pass extra='remove' (--prune), to keep them extra='keep' (--keep)"
         )
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from harrier_core.errors import SpaceError, StoreMissing, StoreUnsuitable
 from harrier_core.extras import require
 from harrier_core.layout import StoreLayout
-from harrier_core.migration.sources import Key, Window, key_of
+from harrier_core.migration.sources import MOST_BYTES, Key, Window, key_of
 from harrier_core.records import Chunk, id_hash
 from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Hashes, Stored
@@ -51,6 +51,9 @@ class Dump:
         with self._opened() as opened:
             said = _said(file, opened)
             self._rows = opened.metadata.num_rows
+            groups = range(opened.metadata.num_row_groups)
+            size = sum(opened.metadata.row_group(group).total_byte_size for group in groups)
+            self._most = max(1, min(_ROWS, MOST_BYTES * self._rows // max(1, size)))
             schema = opened.schema_arrow
         try:
             self.space = EmbeddingSpace.from_json(json.dumps(said.get("space")))
@@ -116,7 +119,7 @@ class Dump:
         wanted = set(keys)
         where = dataset.field("id").isin(pa.array({record_id for record_id, _ in keys}, pa.string()))
         scanned = dataset.dataset(str(self.file), format="parquet").to_batches(
-            columns=list(_COLUMNS), filter=where, batch_size=_ROWS, batch_readahead=1, fragment_readahead=1
+            columns=list(_COLUMNS), filter=where, batch_size=self._most, batch_readahead=1, fragment_readahead=1
         )
         found = (each for batch in scanned for each in self._stored(batch))
         return {key_of(each): each for each in found if key_of(each) in wanted}
@@ -149,7 +152,7 @@ class Dump:
 
     def _batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         with self._opened() as opened:
-            for batch in opened.iter_batches(_ROWS, columns=list(columns), use_threads=False):
+            for batch in opened.iter_batches(self._most, columns=list(columns), use_threads=False):
                 if batch.num_rows:
                     yield batch.select(list(columns))
 

@@ -79,7 +79,10 @@ class _Bars:
         if done.stage != self._stage:
             self._open.close()
             self._stage, self._bar = done.stage, self._open.enter_context(CountBar(done.stage, "chunks", done.total))
-        self._bar.count(done.copied + done.unchanged if done.stage == "copying" else done.checked)
+        if done.stage == "indexing":
+            self._bar.advance(None, counted(done.chunks, "chunk"))
+        else:
+            self._bar.count(done.copied + done.unchanged if done.stage == "copying" else done.checked)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -91,7 +91,11 @@ def check_ingest(store: VectorStore, records: Sequence[Record] = RECORDS) -> Non
 # -- what is there afterwards
 
 
-PAIRS = [*permutations(("memory", "postgres", "edge"), 2), ("memory", "sqlite"), ("sqlite", "memory")]
+PAIRS = [
+    *permutations(("memory", "postgres", "edge"), 2),
+    *(("postgres", "postgres"), ("edge", "edge")),  # of one database and of one folder
+    *(("memory", "sqlite"), ("sqlite", "memory")),  # of somebody who has never heard of copies
+]
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)
