@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from harrier_cli import describing, failures, ingesting, removing, searching, serving, syncing, volume, wording
+from harrier_cli import (
+    describing,
+    evaluating,
+    failures,
+    ingesting,
+    removing,
+    searching,
+    serving,
+    syncing,
+    volume,
+    wording,
+)
 from harrier_cli.command import Command, Guarded, examples
 from harrier_cli.ending import terminable
 from harrier_cli.options import (
@@ -161,6 +172,12 @@ _EXAMPLES = {
     "info": ("harrier info 'pgvector:index?table=notes'",),
     "ls": ("harrier ls pgvector:index", "harrier ls postgresql://me@host/db"),
     "verify": ("harrier verify 'pgvector:index?table=notes' --sample 500",),
+    "eval": (
+        "harrier eval 'pgvector:index?table=notes' --make-questions --judgements questions.jsonl",
+        "harrier eval 'pgvector:index?table=notes' --judgements questions.jsonl --compare no-instruction",
+        "harrier eval --judgements beir/scifact --compare exact --report report.html",
+        "harrier eval --judgements questions.jsonl --json --baseline last.json --fail-below ndcg@10=0.5 > now.json",
+    ),
     "keywords": (
         "harrier keywords 'pgvector:index?table=notes'",
         "harrier keywords postgresql://me@host/db?table=docs",
@@ -182,17 +199,27 @@ _EXAMPLES = {
     "demo": ("harrier demo",),
 }
 
+_NAMES = {"evaluate": "eval"}  # of commands that are not called as their functions are
+
 
 def _add() -> None:
     panels = {
         _DAILY: (ingesting.ingest, searching.search),
-        _ADMIN: (describing.info, describing.ls, describing.verify, wording.keywords, removing.delete, removing.drop),
+        _ADMIN: (
+            describing.info,
+            describing.ls,
+            describing.verify,
+            evaluating.evaluate,
+            wording.keywords,
+            removing.delete,
+            removing.drop,
+        ),
         _MORE: (serving.serve, describing.models, prompt, embed, demo),
     }
     for panel, commands in panels.items():
         for command in commands:
-            epilog = examples(*_EXAMPLES[command.__name__])
-            app.command(cls=Command, epilog=epilog, rich_help_panel=panel)(command)
+            name = _NAMES.get(command.__name__, command.__name__)
+            app.command(name, cls=Command, epilog=examples(*_EXAMPLES[name]), rich_help_panel=panel)(command)
     app.add_typer(syncing.app, name="sync", rich_help_panel=_ADMIN)
 
 
