@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harrier_core import Embedder, EmbeddingSpace, Encoded, Record, Task
 from harrier_core.evaluation import Judgements, Question
+from harrier_core.testing import PROSE
 
 DIMENSIONS = 64
 
@@ -59,10 +59,21 @@ def _direction(word: str) -> NDArray[np.float32]:
     return np.random.default_rng(number).standard_normal(DIMENSIONS, dtype=np.float32)
 
 
-def library(records: int = 300, questions: int = 60, seed: int = 0) -> tuple[list[Record], Judgements]:
+WORDS = [f"w{number}" for number in range(400)]
+WRONG = "w1 w2 w3 w4 w5 w6"  # an instruction that looks for something else
+
+# Those of prose, which tiny models can read, and an instruction of many of them.
+SPOKEN = sorted(
+    {word.strip(".,;?").lower() for text in PROSE for word in text.split() if len(word) > 4 and text.isascii()}
+)
+WRONGLY_SPOKEN = " ".join(SPOKEN[:30])
+
+
+def library(
+    records: int = 300, questions: int = 60, seed: int = 0, words: Sequence[str] = WORDS
+) -> tuple[list[Record], Judgements]:
     """Records of twelve words each, and questions with four words of a record and two of others."""
     chance = random.Random(seed)
-    words = [f"w{number}" for number in range(400)]
     made: list[Record] = []
     for number in range(records):
         text = " ".join(chance.sample(words, 12))
@@ -71,6 +82,6 @@ def library(records: int = 300, questions: int = 60, seed: int = 0) -> tuple[lis
     return made, Judgements(asked, "library")
 
 
-def _question(name: str, record: Record, chance: random.Random, words: list[str], **more: Any) -> Question:
+def _question(name: str, record: Record, chance: random.Random, words: Sequence[str]) -> Question:
     own = chance.sample(record.text.split(), 4)
-    return Question(name, " ".join([*own, *chance.sample(words, 2)]), {record.id: 1}, **more)
+    return Question(name, " ".join([*own, *chance.sample(words, 2)]), {record.id: 1})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harrier_core.evaluation.intervals import Estimate, Groups, estimates
+from harrier_core.evaluation.intervals import Estimate, Groups, Sample
 from harrier_core.evaluation.question import Question
 from harrier_core.index import Index
 
@@ -27,6 +27,7 @@ _NEAREST = 20  # chunks among which the best one without relation is looked for
 _LEAST = 10  # questions, of which fewer say nothing
 _BINS = 40
 _STEPS = 200  # floors that are tried
+_DRAWS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ def _rates(floors: Sequence[float], cosines: Sequence[_Cosines], groups: Groups)
             for floor, each in zip(floors, cosines, strict=True)
         ]
     )
-    return Rates(float(floors[0]), *estimates(values, groups, draws=2_000))
+    return Rates(float(floors[0]), *Sample.of(values, groups, draws=_DRAWS).estimates())
 
 
 def _steps(value: float, edges: Matrix) -> list[float]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from harrier_core.errors import SettingError
 from harrier_core.evaluation.findings import Comparison, Findings
-from harrier_core.evaluation.intervals import Groups, differences
+from harrier_core.evaluation.intervals import Sample
+from harrier_core.evaluation.measuring import groups_of
 from harrier_core.evaluation.metrics import parsed
 from harrier_core.evaluation.serial import FORMAT
 from harrier_core.evaluation.significance import detectable, holm, probabilities
@@ -83,11 +84,13 @@ class Baseline:
                 f"the baseline and this report have no {what} in common, so that they cannot be compared"
             )
         own = np.stack([np.asarray(report.results[0].values[each])[now] for each in metrics], axis=1)
-        changes = own - np.stack([np.asarray(self.values[each])[then] for each in metrics], axis=1)
-        changes[np.abs(changes) < _SAME] = 0
-        groups = Groups([(report.questions[at].group is None, report.questions[at].group or at) for at in now])
+        earlier = np.stack([np.asarray(self.values[each])[then] for each in metrics], axis=1)
+        earlier = np.where(np.abs(own - earlier) < _SAME, own, earlier)
+        changes = own - earlier
+        groups, number = groups_of([report.questions[at] for at in now]), len(metrics)
+        found = Sample.of(np.hstack([own, earlier]), groups).differences(range(number), range(number, 2 * number))
         ps = probabilities(changes, groups)
-        corrected, least, found = holm(ps), detectable(changes, groups, len(ps)), differences(changes, groups)
+        corrected, least = holm(ps), detectable(changes, groups, number)
         return [
             Comparison(
                 metric,

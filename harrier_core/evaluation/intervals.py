@@ -75,40 +75,49 @@ class Groups:
         return np.asarray(np.sqrt(squares) / self.questions)
 
 
-def estimates(values: Matrix, groups: Groups, *, seed: int = 0, draws: int = DRAWS) -> list[Estimate]:
-    """Return the mean of each column of metrics, which are between 0 and 1.
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """Values of questions, and their means in many draws of questions."""
 
-    A metric that only says yes or no, of questions that are alone, has Wilson's interval: the bootstrap's is too narrow
-    where nearly all say the same.
-    """
-    low, high = _ends(_drawn(values, groups, seed, draws), len(groups))
-    found = []
-    for column, mean in enumerate(values.mean(axis=0)):
-        own = values[:, column]
-        if len(groups) < 2:
-            found.append(Estimate(float(mean), 0.0, 1.0))
-        elif (groups.alone and np.isin(own, (0.0, 1.0)).all()) or (own == own[0]).all():
-            found.append(_wilson(float(mean), len(groups)))
-        else:
-            found.append(Estimate(float(mean), float(max(low[column], 0.0)), float(min(high[column], 1.0))))
-    return found
+    values: Matrix  # (questions, columns)
+    groups: Groups
+    drawn: Matrix  # (draws, columns)
 
+    @classmethod
+    def of(cls, values: Matrix, groups: Groups, *, seed: int = 0, draws: int = DRAWS) -> Sample:
+        """Draw the groups again and again."""
+        sums = groups.sums(values)
+        counts = _counts(len(groups), seed, draws)
+        return cls(values, groups, np.concatenate([(own @ sums) / (own @ groups.sizes)[:, None] for own in counts]))
 
-def differences(values: Matrix, groups: Groups, *, seed: int = 0, draws: int = DRAWS) -> list[Estimate]:
-    """Return the mean of each column of differences between two systems, question by question."""
-    low, high = _ends(_drawn(values, groups, seed, draws), len(groups))
-    if len(groups) < 2:
-        low, high = np.full(len(low), -1.0), np.full(len(high), 1.0)
-    means = values.mean(axis=0)
-    return [Estimate(*map(float, each)) for each in zip(means, low, high, strict=True)]
+    def estimates(self) -> list[Estimate]:
+        """Return the mean of each column of metrics, which are between 0 and 1.
 
+        A metric that only says yes or no, of questions that are alone, has Wilson's interval: the bootstrap's is too
+        narrow where nearly all say the same.
+        """
+        number = len(self.groups)
+        low, high = _ends(self.drawn, number)
+        found = []
+        for column, mean in enumerate(self.values.mean(axis=0)):
+            own = self.values[:, column]
+            if number < 2:
+                found.append(Estimate(float(mean), 0.0, 1.0))
+            elif (self.groups.alone and np.isin(own, (0.0, 1.0)).all()) or (own == own[0]).all():
+                found.append(_wilson(float(mean), number))
+            else:
+                found.append(Estimate(float(mean), float(max(low[column], 0.0)), float(min(high[column], 1.0))))
+        return found
 
-def _drawn(values: Matrix, groups: Groups, seed: int, draws: int) -> Matrix:
-    """Return the mean of each column in each draw, (draws, columns)."""
-    sums, number = groups.sums(values), len(groups)
-    return np.concatenate(
-        [(counts @ sums) / (counts @ groups.sizes)[:, None] for counts in _counts(number, seed, draws)]
-    )
+    def differences(self, columns: Sequence[int], to: Sequence[int]) -> list[Estimate]:
+        """Return the mean difference of columns to others, question by question."""
+        if not len(columns):
+            return []
+        means = (self.values[:, columns] - self.values[:, to]).mean(axis=0)
+        low, high = _ends(self.drawn[:, columns] - self.drawn[:, to], len(self.groups))
+        if len(self.groups) < 2:
+            low, high = np.full(len(low), -1.0), np.full(len(high), 1.0)
+        return [Estimate(*map(float, each)) for each in zip(means, low, high, strict=True)]
 
 
 def _counts(number: int, seed: int, draws: int) -> Iterator[Matrix]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harrier_core.evaluation.findings import Comparison
-from harrier_core.evaluation.intervals import Estimate, Groups, differences, estimates
+from harrier_core.evaluation.intervals import Estimate, Groups, Sample
 from harrier_core.evaluation.metrics import JUDGED, Values, graded, measured, middle_of, overlap
 from harrier_core.evaluation.question import Question
 from harrier_core.evaluation.runs import Run
@@ -32,9 +32,9 @@ class Measured:
     cutoffs: Sequence[int]
     metric: str
     seed: int
-    groups: Groups
     values: Sequence[Mapping[str, Values]]  # of each system, by metric
     judged: Sequence[Mapping[int, float]]
+    sample: Sample  # the values of all systems side by side
 
     @classmethod
     def of(
@@ -44,8 +44,14 @@ class Measured:
         every = [measured(graded(questions, run, cutoffs[-1]), cutoffs) for run in runs]
         values = [{name: own for name, own in each.items() if not name.startswith(JUDGED)} for each in every]
         judged = [{k: float(each[f"{JUDGED}@{k}"].mean()) for k in cutoffs} for each in every]
-        groups = Groups([(each.group is None, each.group or each.id) for each in questions])
-        return cls(questions, runs, cutoffs, metric, seed, groups, values, judged)
+        columns = np.stack([own for each in values for own in each.values()], axis=1)
+        sample = Sample.of(columns, groups_of(questions), seed=seed)
+        return cls(questions, runs, cutoffs, metric, seed, values, judged, sample)
+
+    @property
+    def groups(self) -> Groups:
+        """Which questions resemble each other."""
+        return self.sample.groups
 
     @property
     def metrics(self) -> list[str]:
@@ -54,18 +60,17 @@ class Measured:
 
     def estimates(self) -> list[dict[str, Estimate]]:
         """Return the estimates of each system."""
-        found = iter(estimates(np.hstack([self._matrix(each) for each in self.values]), self.groups, seed=self.seed))
-        return [{name: next(found) for name in each} for each in self.values]
+        found = iter(self.sample.estimates())
+        return [{name: next(found) for name in self.metrics} for _ in self.values]
 
     def comparisons(self) -> list[Comparison]:
         """Return each other system beside the first one."""
         others = self.values[1:]
         if not others:
             return []
-        first = self._matrix(self.values[0])
-        changes = [self._matrix(each) - first for each in others]
-        found = iter(differences(np.hstack(changes), self.groups, seed=self.seed))
-        decisive = np.stack([change[:, self.metrics.index(self.metric)] for change in changes], axis=1)
+        own = range(len(self.metrics), len(self.metrics) * len(self.values))
+        found = iter(self.sample.differences(own, [*range(len(self.metrics))] * len(others)))
+        decisive = np.stack([each[self.metric] - self.values[0][self.metric] for each in others], axis=1)
         ps = probabilities(decisive, self.groups, seed=self.seed)
         corrected, least = holm(ps), detectable(decisive, self.groups, len(ps))
         k = middle_of(self.cutoffs)
@@ -91,16 +96,16 @@ class Measured:
         return [self._slice(columns, *part) for part in parts(self.questions, fields, value_of)]
 
     def _slice(self, columns: Matrix, field: str, value: str, positions: Sequence[int]) -> Slice:
-        own = columns[positions]
-        groups = Groups([(self.questions[at].group is None, self.questions[at].group or at) for at in positions])
-        drawn = {"seed": self.seed, "draws": _SLICE_DRAWS}
-        changes: list[Estimate | None] = [None]
-        if own.shape[1] > 1:
-            changes += differences(own[:, 1:] - own[:, :1], groups, **drawn)
-        return Slice(field, value, len(positions), estimates(own, groups, **drawn), changes)
+        groups = groups_of([self.questions[at] for at in positions])
+        sample = Sample.of(columns[positions], groups, seed=self.seed, draws=_SLICE_DRAWS)
+        others = range(1, columns.shape[1])
+        changes = [None, *sample.differences(others, [0] * len(others))]
+        return Slice(field, value, len(positions), sample.estimates(), changes)
 
-    def _matrix(self, values: Mapping[str, Values]) -> Matrix:
-        return np.stack(list(values.values()), axis=1)
+
+def groups_of(questions: Sequence[Question]) -> Groups:
+    """Return which questions resemble each other: those of one group."""
+    return Groups([(each.group is None, each.group or each.id) for each in questions])
 
 
 def _extremes(changes: Values) -> tuple[list[int], list[int]]:

@@ -42,11 +42,9 @@ def graded(questions: Sequence[Question], run: Run, places: int) -> Graded:
         own = question.grades
         records = run[question.id].records[:places]
         found[row] = len(records)
-        for place, record in enumerate(records):
-            grade = own.get(record)
-            if grade is not None:
-                judged[row, place] = True
-                grades[row, place] = max(grade, 0)
+        for place, record in [(place, record) for place, record in enumerate(records) if record in own]:
+            judged[row, place] = True
+            grades[row, place] = max(own[record], 0)
         above = sorted((grade for grade in own.values() if grade > 0), reverse=True)
         relevant[row] = len(above)
         best[row, : len(above)] = above[:places]

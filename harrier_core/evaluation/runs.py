@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from harrier_core.errors import SettingError
 
-_DECIMALS = 6  # in which two scores are the same
+_DECIMALS = 6  # of a score
 _SPACES = re.compile(r"[\s%]")  # a field of a run has none; "%" marks what stands for them
 _MARKED = re.compile(r"%([0-9A-F]{2,6});")
 
@@ -25,19 +25,22 @@ class Ranking:
     numbers: Sequence[int] = ()  # of each record's best chunk, if that is known
 
     @classmethod
-    def of(cls, found: Iterable[tuple[str, float, int]]) -> Ranking:
+    def of(cls, records: Sequence[str], scores: Sequence[float], numbers: Sequence[int] | None = None) -> Ranking:
         """Put results in order: records by their best chunk, and of equal scores the greater id first, as in trec_eval.
 
-        found: record id, score, and the number of the chunk within its record.
+        Scores are compared in six decimals, as stores differ in those behind them, and in float32, as trec_eval does.
         """
-        best: dict[str, tuple[float, int]] = {}
-        for record, score, number in found:
-            rounded = comparable(score)
-            if record not in best or rounded > best[record][0]:
-                best[record] = rounded, number
-        order = sorted(best, reverse=True)
-        order.sort(key=lambda record: -best[record][0])
-        return cls(order, [best[each][0] for each in order], [best[each][1] for each in order])
+        numbers = [0] * len(records) if numbers is None else numbers
+        rounded = np.asarray(scores, np.float64).round(_DECIMALS).astype(np.float32)
+        own = rounded.tolist()
+        if bool((rounded[1:] < rounded[:-1]).all()) and len(set(records)) == len(records):
+            return cls(records, own, numbers)  # as it mostly is
+        order = sorted(range(len(records)), key=lambda at: (records[at], -numbers[at]), reverse=True)
+        order.sort(key=lambda at: -own[at])
+        best: dict[str, int] = {}
+        for at in order:
+            best.setdefault(records[at], at)
+        return cls(list(best), [own[at] for at in best.values()], [numbers[at] for at in best.values()])
 
     def first(self, k: int | None) -> Ranking:
         """Return the first k of them."""
@@ -62,7 +65,7 @@ class Run:
     def load(cls, path: str | Path) -> Run:
         """Read a file of TREC's form: question, Q0, record, rank, score and name. Scores decide, and ranks do not."""
         file = Path(path)
-        found: dict[str, list[tuple[str, float, int]]] = {}
+        found: dict[str, tuple[list[str], list[float]]] = {}
         name = file.stem
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
             parts = line.split()
@@ -70,12 +73,14 @@ class Run:
                 continue
             try:
                 question, _, record, _, score, name = parts
-                found.setdefault(_unmarked(question), []).append((_unmarked(record), float(score), 0))
+                records, scores = found.setdefault(_unmarked(question), ([], []))
+                scores.append(float(score))
+                records.append(_unmarked(record))
             except ValueError:
                 raise SettingError(
                     f"{file}, line {number}: a line of a run must have six fields, with a score"
                 ) from None
-        return cls({question: Ranking.of(each) for question, each in found.items()}, _unmarked(name))
+        return cls({question: Ranking.of(*each) for question, each in found.items()}, _unmarked(name))
 
     def save(self, path: str | Path) -> None:
         """Write it in TREC's form. White space in an id is written as %20; and the like, which `load` reads."""
@@ -86,11 +91,6 @@ class Run:
         for question, ranking in self.rankings.items():
             for place, (record, score) in enumerate(zip(ranking.records, ranking.scores, strict=True), 1):
                 yield f"{_marked(question)} Q0 {_marked(record)} {place} {score:.{_DECIMALS}f} {name}\n"
-
-
-def comparable(score: float) -> float:
-    """Return a score as it is compared: what stores differ in is left out, and trec_eval computes in float32."""
-    return float(np.float32(round(score, _DECIMALS)))
 
 
 def _marked(text: str) -> str:

@@ -154,7 +154,9 @@ def _search_one(index: Index, system: System, text: str, k: int) -> None:
 
 
 def _ranking(matches: Sequence[Match]) -> Ranking:
-    return Ranking.of((match.record_id, match.score, match.number) for match in matches)
+    chunks = [match.chunk for match in matches]
+    scores = [match.score for match in matches]
+    return Ranking.of([chunk.record_id for chunk in chunks], scores, [chunk.number for chunk in chunks])
 
 
 def _chunks_each(index: Index) -> int:

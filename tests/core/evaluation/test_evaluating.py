@@ -10,7 +10,7 @@ from concurrent.futures import Future
 
 import numpy as np
 import pytest
-from judging import Bag, library
+from judging import WRONG, Bag, library
 
 from harrier_core import Chunking, Encoded, Index, Record, SettingError, Task
 from harrier_core.embedder import refuse_too_long
@@ -21,7 +21,7 @@ UNJUDGED = (
     "of the first 10 results, {} were judged; the others count as wrong, so that a system that finds other right "
     "records may be better than it seems"
 )
-SPOILING = Task("w1 w2 w3 w4 w5 w6")
+SPOILING = Task(WRONG)
 
 
 @pytest.fixture(scope="module")

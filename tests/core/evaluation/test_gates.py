@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from harrier_pgvector import PgVectorStore
-from judging import Bag, library
+from judging import WRONG, Bag, library
 
 from harrier_core import Hnsw, Index, SettingError, Task
 from harrier_core.evaluation import Baseline, Judgements, Report, System, below, evaluate, in_words, limits_of, worse
 from harrier_core.testing import MemoryStore
 
-WRONG = System(task=Task("w1 w2 w3 w4 w5 w6"))
+WRONG = System(task=Task(WRONG))
 
 
 @pytest.fixture(scope="module")

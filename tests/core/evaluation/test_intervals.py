@@ -8,10 +8,23 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harrier_core.evaluation.intervals import Groups, differences, estimates
+from harrier_core.evaluation import Estimate
+from harrier_core.evaluation.intervals import Groups, Sample
 from harrier_core.evaluation.significance import detectable, holm, probabilities, questions_for
 
 Matrix = NDArray[np.float64]
+
+
+def estimates(drawn: Matrix, groups: Groups, **more: int) -> list[Estimate]:
+    return Sample.of(drawn, groups, **more).estimates()
+
+
+def differences(drawn: Matrix, groups: Groups, **more: int) -> list[Estimate]:
+    """Each column beside one of zeros."""
+    columns = range(drawn.shape[1])
+    return Sample.of(np.hstack([drawn, np.zeros_like(drawn)]), groups, **more).differences(
+        columns, [len(columns) + each for each in columns]
+    )
 
 
 def values(chance: np.random.Generator, questions: int, columns: int) -> Matrix:

@@ -34,7 +34,7 @@ def case(seed: int, digits: int = 1) -> tuple[list[Question], Run]:
         grades = {record: chance.choice([-1, 0, 0, 1, 1, 2, 3]) for record in own}
         questions.append(Question(f"q{number}", "text", grades))
         found = chance.sample(records, chance.choice([0, 2, 15, 30]))
-        rankings[f"q{number}"] = Ranking.of((record, round(chance.random(), digits), 0) for record in found)
+        rankings[f"q{number}"] = Ranking.of(found, [round(chance.random(), digits) for _ in found])
     return questions, Run(rankings)
 
 
@@ -97,7 +97,7 @@ def test_of_no_results_all_are_judged() -> None:
 
 def test_a_run_survives_a_file_and_other_tools_read_it(tmp_path: Path) -> None:
     """Ids with spaces and percent signs as well."""
-    ranking = Ranking.of([("my file.txt", 0.25, 0), ("100%20;", 0.5, 1), ("c", -0.1, 0)])
+    ranking = Ranking.of(["my file.txt", "100%20;", "c"], [0.25, 0.5, -0.1])
     run = Run({"a question": ranking}, "my system")
     run.save(tmp_path / "run.trec")
     loaded = Run.load(tmp_path / "run.trec")
@@ -116,10 +116,10 @@ def test_a_file_that_is_no_run(tmp_path: Path) -> None:
 
 def test_a_record_counts_once_and_ties_have_one_order() -> None:
     """By its best chunk; of equal scores the greater id is first, whatever the store's order was."""
-    found = [("a", 0.5, 0), ("b", 0.5, 3), ("a", 0.9, 2), ("c", 0.5000001, 1)]
-    ranking = Ranking.of(found)
+    records, scores, numbers = ["a", "b", "a", "c", "b"], [0.5, 0.5, 0.9, 0.5000001, 0.5], [0, 3, 2, 1, 7]
+    ranking = Ranking.of(records, scores, numbers)
     assert (ranking.records, ranking.numbers) == (["a", "c", "b"], [2, 1, 3])
-    assert Ranking.of(reversed(found)) == ranking
+    assert Ranking.of(records[::-1], scores[::-1], numbers[::-1]) == ranking
 
 
 def test_the_share_of_results_that_two_runs_have() -> None:
