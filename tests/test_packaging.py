@@ -247,7 +247,9 @@ ROOMS: dict[str, set[str]] = {
         *("evaluation.runs", "evaluation.slices"),
     },
     "evaluation.cards": {"evaluation.findings"},
-    "evaluation.changes": {"index", "evaluation.findings", "evaluation.question", "evaluation.runs"},
+    "evaluation.changes": {
+        *("index", "evaluation.findings", "evaluation.metrics", "evaluation.question", "evaluation.runs"),
+    },
     "evaluation.measuring": {
         *("evaluation.findings", "evaluation.intervals", "evaluation.metrics", "evaluation.question"),
         *("evaluation.runs", "evaluation.significance", "evaluation.slices", "numpy"),
@@ -271,8 +273,8 @@ ROOMS: dict[str, set[str]] = {
     },
     "evaluation.serial": {"evaluation.findings", "evaluation.intervals", "evaluation.wording"},
     "evaluation.gates": {
-        *("errors", "evaluation.findings", "evaluation.intervals", "evaluation.metrics", "evaluation.serial"),
-        *("evaluation.significance", "evaluation.wording", "numpy"),
+        *("errors", "evaluation.findings", "evaluation.intervals", "evaluation.measuring", "evaluation.metrics"),
+        *("evaluation.serial", "evaluation.significance", "evaluation.wording", "numpy"),
     },
     "evaluation.reports": {"evaluation.findings", "evaluation.page", "evaluation.serial", "evaluation.wording"},
     "evaluation.evaluating": {

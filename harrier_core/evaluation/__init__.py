@@ -7,7 +7,7 @@
 It needs numpy only, and asks the index's encoder for the vectors of the questions.
 """
 
-from harrier_core.evaluation.evaluating import evaluate
+from harrier_core.evaluation.evaluating import SLICES, evaluate
 from harrier_core.evaluation.findings import Changed, Comparison, Latency, Result, Shown
 from harrier_core.evaluation.floors import Floor, Rates
 from harrier_core.evaluation.gates import Baseline, below, in_words, limits_of, worse
@@ -21,6 +21,7 @@ from harrier_core.evaluation.slices import Slice
 from harrier_core.evaluation.systems import System
 
 __all__ = [
+    "SLICES",
     "Baseline",
     "Changed",
     "Comparison",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from harrier_core.evaluation.findings import Changed, Comparison, Shown
+from harrier_core.evaluation.metrics import Values
 from harrier_core.evaluation.question import Question
 from harrier_core.evaluation.runs import Ranking, Run
 from harrier_core.index import Index
@@ -19,7 +20,7 @@ def changes_of(
     runs: Sequence[Run],
     indexes: Sequence[Index | None],
     comparisons: Sequence[Comparison],
-    values: Sequence[Mapping[str, Sequence[float]]],
+    values: Sequence[Mapping[str, Values]],
 ) -> list[Changed]:
     """Return those of each comparison: runs, indexes and values are those of the systems, the first one first."""
     wanted = [

@@ -23,14 +23,14 @@ from harrier_core.evaluation.reports import Report
 from harrier_core.evaluation.runs import Run
 from harrier_core.evaluation.searches import Found, Searches
 from harrier_core.evaluation.slices import LENGTH, SCRIPT
-from harrier_core.evaluation.systems import Given, Open, System, system_of, systems_of
+from harrier_core.evaluation.systems import Given, Open, System, check, system_of, systems_of
 from harrier_core.index import Index
 
 if TYPE_CHECKING:
     from harrier_core.evaluation.floors import Floor
     from harrier_core.evaluation.slices import Slice
 
-_SLICES = ("lang", "language", SCRIPT, LENGTH)
+SLICES = ("lang", "language", SCRIPT, LENGTH)
 
 
 def evaluate(
@@ -41,7 +41,7 @@ def evaluate(
     compare: Iterable[Given] = (),
     system: System | str | None = None,
     metric: str | None = None,
-    slices: Sequence[str] = _SLICES,
+    slices: Sequence[str] = SLICES,
     floor: bool = True,
     latency: int = 50,
     seed: int = 0,
@@ -66,11 +66,10 @@ def evaluate(
     cutoffs, decisive = _cutoffs(k, metric)
     check_integer("latency", latency, 0)
     tell = on_progress or ignore
-    questions, unplaced = _questions(judgements, own_index, tell)
-    absent = (
-        missing(own_index, (record for each in questions for record in each.relevant)) if own_index is not None else []
-    )
     indexes = [_index_of(each, own_index) for each in systems]
+    questions, unplaced = _questions(judgements, own_index, tell)
+    answers = [record for each in questions for record in each.relevant]
+    absent = [] if own_index is None else missing(own_index, answers)
     searches = Searches(questions, tell)
     found = [searches.found(each, own, cutoffs[-1]) for each, own in zip(systems, indexes, strict=True)]
     tell("measuring", 0, 1)
@@ -123,9 +122,8 @@ def _headline(cutoffs: Sequence[int], decisive: str) -> tuple[str, ...]:
 
 def _questions(judgements: Judgements, index: Index | None, tell: Tell) -> tuple[list[Question], list[str]]:
     """Return the questions that have an answer, and the ids of those with a text that no record holds."""
-    questions, unplaced = list(judgements), []
-    if index is not None:
-        questions, unplaced = resolved(questions, index, tell)
+    every = list(judgements)
+    questions, unplaced = (every, []) if index is None else resolved(every, index, tell)
     kept = [each for each in questions if each.relevant]
     if not kept:
         raise SettingError(f"{judgements.name} has no question with a record that answers it")
@@ -138,6 +136,7 @@ def _index_of(system: System, index: Index | None) -> Index | None:
     found = system.index or index
     if found is None:
         raise SettingError(f"{system.title!r} has no index to search; give it one, System(index=...)")
+    check(system, found)
     return found
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harrier_core.embedder import Embedder, Encoded, wait_for
-from harrier_core.errors import InputError, StoreMissing
+from harrier_core.errors import InputError
 from harrier_core.evaluation.question import Question, Tell
 from harrier_core.evaluation.runs import Ranking, Run
 from harrier_core.evaluation.systems import BARE, System
@@ -73,7 +73,7 @@ class Searches:
         asked = None if system.mode == "keyword" else self.asked(index, system.task)
         places = range(len(self._questions)) if asked is None else sorted(asked.vectors)
         rankings: dict[str, Ranking] = {each.id: Ranking() for each in self._questions}
-        depth, most, what = wanted * _chunks_each(index), _count(index), f"searching: {system.name}"
+        depth, most, what = wanted * _chunks_each(index), index.count(), f"searching: {system.name}"
         left, done = list(places), 0
         while left:
             short: list[int] = []
@@ -165,13 +165,6 @@ def _chunks_each(index: Index) -> int:
     if not facts.records or not facts.chunks:
         return 1
     return min(_MOST_CHUNKS, -(-facts.chunks // facts.records))
-
-
-def _count(index: Index) -> int:
-    try:
-        return index.count()
-    except StoreMissing:
-        return 0
 
 
 def _windows(places: Sequence[int], size: int) -> Iterator[Sequence[int]]:

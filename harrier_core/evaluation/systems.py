@@ -138,7 +138,7 @@ def systems_of(
 
     open_index: opens another index by its URL; without it, its model is the one of `index`.
     """
-    known = dict(index.encoder.tasks) if index is not None and isinstance(index.encoder, _WithTasks) else {}
+    known = {} if index is None else _tasks(index)
     found: list[System] = []
     for each in given:
         if isinstance(each, str):
@@ -154,6 +154,22 @@ def systems_of(
         else:
             raise SettingError(f"compare takes a System, a Task, an Index, a Run or a str, got {type(each).__name__}")
     return list(_named([base, *found]))
+
+
+def check(system: System, index: Index) -> None:
+    """Raise SettingError if an index cannot be searched as a system wants, before all of it is searched."""
+    known = _tasks(index)
+    if isinstance(system.task, str) and system.task != BARE and known and system.task not in known:
+        raise SettingError(f"unknown task {system.task!r}; this model knows {', '.join(known)}")
+    if system.mode != "dense" and index.describe().keywords is False:
+        raise SettingError(
+            f"{system.title!r} searches by word, and {index.store} was made without keywords; give it its words with "
+            "add_keywords(), or `harrier keywords PLACE`"
+        )
+
+
+def _tasks(index: Index) -> dict[str, str]:
+    return dict(index.encoder.tasks) if isinstance(index.encoder, _WithTasks) else {}
 
 
 def system_of(said: str | System, index: Index | None) -> System:

@@ -106,7 +106,7 @@ def verdict(comparison: Comparison) -> str:
 
 def _round(number: int) -> int:
     """Return a number with two digits that count."""
-    step = 10 ** max(0, len(str(number)) - 2)
+    step: int = 10 ** max(0, len(str(number)) - 2)
     return -(-number // step) * step
 
 

@@ -43,8 +43,8 @@ A PLACE is {FORMS}. A password belongs into PGPASSWORD or ~/.pgpass, Qdrant's ke
 Defaults are HARRIER_INDEX, HARRIER_MODEL, HARRIER_TASK, HARRIER_DEVICE, HARRIER_DTYPE and HARRIER_MODE, or the keys
 index, model, task, device, dtype and mode in harrier.toml, in the current folder or the nearest one above it.
 
-Exit codes: 0 fine; 1 nothing found, or something was rejected or is unsound; 2 wrong usage; 3 failed; 130 interrupted;
-141 the reader of the output is gone; 143 terminated. HARRIER_DEBUG=1 shows tracebacks.
+Exit codes: 0 fine; 1 nothing found, or something was rejected, is unsound or is not good enough; 2 wrong usage; 3
+failed; 130 interrupted; 141 the reader of the output is gone; 143 terminated. HARRIER_DEBUG=1 shows tracebacks.
 """
 
 app = typer.Typer(

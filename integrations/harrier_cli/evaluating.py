@@ -142,7 +142,7 @@ def evaluate(
 
     The exit code is 1 if a limit of --fail-below or --baseline is not kept.
     """
-    from harrier_core.evaluation import Baseline, Judgements, System, below, in_words, limits_of, worse
+    from harrier_core.evaluation import SLICES, Baseline, Judgements, System, below, in_words, limits_of, worse
     from harrier_core.evaluation import evaluate as run
 
     url = place_of(place, "a PLACE")
@@ -167,7 +167,7 @@ def evaluate(
             compare=compare or (),
             system=base,
             metric=metric,
-            **({"slices": slices} if slices else {}),
+            slices=slices or SLICES,
             open_index=partial(_opened, stack, device, dtype),
             on_progress=partial(_follow, bar),
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.evaluation import InformationRetrievalEvaluator
+from sentence_transformers.evaluation import InformationRetrievalEvaluator  # type: ignore[import-not-found]
 
 from harrier_core import Encoder, Index, Record
 from harrier_core.evaluation import Judgements, Question, evaluate

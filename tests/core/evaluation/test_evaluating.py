@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from judging import WRONG, Bag, library
 
 from harrier_core import Chunking, Encoded, Index, Record, SettingError, Task
 from harrier_core.embedder import refuse_too_long
-from harrier_core.evaluation import Judgements, Question, evaluate
+from harrier_core.evaluation import Judgements, Question, System, evaluate
 from harrier_core.testing import MemoryStore
 
 UNJUDGED = (
@@ -34,7 +35,7 @@ def index() -> Iterator[Index]:
 def test_figures_intervals_and_verdicts(index: Index) -> None:
     """What is better is called so, what is worse as well, and what nobody can tell is said in words."""
     told: list[tuple[str, int, int]] = []
-    compare = ["keyword", SPOILING, "sts_query", "exact"]
+    compare: list[Any] = ["keyword", SPOILING, "sts_query", "exact"]
     report = evaluate(index, library()[1], compare=compare, on_progress=lambda *each: told.append(each))
     assert 0.7 < report["ndcg@10"].low < report["ndcg@10"].mean < report["ndcg@10"].high < 0.95
     assert report["success@10"].mean == report["recall@10"].mean >= report["success@1"].mean
@@ -132,6 +133,12 @@ def test_what_cannot_be_evaluated(index: Index) -> None:
     ]:
         with pytest.raises(SettingError, match=said):
             evaluate(index, judgements, **wanted)  # type: ignore[arg-type]
+    with Index(MemoryStore(), Bag()) as wordless:
+        wordless.ingest(library(20, 20)[0])
+        with pytest.raises(SettingError, match="'hybrid' searches by word, and MemoryStore"):
+            evaluate(wordless, judgements, compare=["hybrid"])
+    with pytest.raises(SettingError, match="unknown task 'nonsense'; this model knows web_search_query, sts_query"):
+        evaluate(index, judgements, compare=[System(task="nonsense")])
     with pytest.raises(SettingError, match="judgements has no question with a record that answers it"):
         evaluate(index, Judgements([Question("q", "text", {"r1": 0})]))
     report = evaluate(index, judgements, k=5, metric="mrr@7", latency=0)

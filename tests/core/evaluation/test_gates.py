@@ -17,7 +17,7 @@ from harrier_core import Hnsw, Index, SettingError, Task
 from harrier_core.evaluation import Baseline, Judgements, Report, System, below, evaluate, in_words, limits_of, worse
 from harrier_core.testing import MemoryStore
 
-WRONG = System(task=Task(WRONG))
+SPOILED = System(task=Task(WRONG))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_the_same_passes(index: Index, baseline: Baseline) -> None:
 
 
 def test_a_wrong_instruction_is_caught(index: Index, baseline: Baseline) -> None:
-    report = measured(index, system=WRONG)
+    report = measured(index, system=SPOILED)
     said = worse(baseline.compared(report))
     assert said[0].startswith("ndcg@10 is worse than the baseline's: -0.")
     assert below(report, limits_of(["ndcg@10=0.7", "recall@10=0.1"])) == [f"ndcg@10 is {report['ndcg@10']}, below 0.7"]
@@ -90,7 +90,7 @@ def test_a_spoiled_graph_is_caught(postgres: str, table: str, tmp_path: Path) ->
 
 def test_what_is_better_or_may_be_chance_passes(index: Index, baseline: Baseline, tmp_path: Path) -> None:
     """The baseline is not asked whether it is worse than the report."""
-    spoiled = Baseline.load(written(measured(index, system=WRONG), tmp_path))
+    spoiled = Baseline.load(written(measured(index, system=SPOILED), tmp_path))
     compared = spoiled.compared(measured(index))
     assert compared[0].significant
     assert in_words(compared)[0].startswith("ndcg@10: better, +0.")
@@ -113,7 +113,7 @@ def test_a_baseline_without_texts_and_ids(index: Index, tmp_path: Path) -> None:
     """It is compared by the places of the questions, as long as they are the same."""
     path = written(measured(index), tmp_path, aggregate_only=True)
     assert "w1" not in path.read_text(encoding="utf-8")
-    assert worse(Baseline.load(path).compared(measured(index, system=WRONG)))
+    assert worse(Baseline.load(path).compared(measured(index, system=SPOILED)))
     with pytest.raises(SettingError, match="the baseline is about other judgements, and was written without the ids"):
         Baseline.load(path).compared(measured(index, questions=40))
 

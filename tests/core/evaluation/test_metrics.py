@@ -104,7 +104,7 @@ def test_a_run_survives_a_file_and_other_tools_read_it(tmp_path: Path) -> None:
     assert loaded.name == "my system"
     assert loaded["a question"].records == ["100%20;", "my file.txt", "c"]
     assert loaded["a question"].scores == ranking.scores
-    [first, *_] = ir_measures.read_trec_run(str(tmp_path / "run.trec"))
+    [first, *_] = ir_measures.read_trec_run(str(tmp_path / "run.trec"))  # type: ignore[no-untyped-call]
     assert first == ScoredDoc("a%20;question", "100%25;20;", 0.5)
 
 

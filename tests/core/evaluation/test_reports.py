@@ -59,7 +59,7 @@ def report() -> Iterator[Report]:
     ]
     with Index(MemoryStore(keywords=True), Bag()) as index:
         index.ingest(marked)
-        compare = ["hybrid", Task(f"w1 w2 w3 {EVIL}"), "exact"]
+        compare: list[Any] = ["hybrid", Task(f"w1 w2 w3 {EVIL}"), "exact"]
         yield evaluate(index, Judgements(questions, EVIL), compare=compare, slices=["field"])
 
 

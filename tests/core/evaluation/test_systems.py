@@ -104,7 +104,14 @@ def test_each_asks_what_it_says(index: Index) -> None:
     encoder, store = index.encoder, index.store
     assert isinstance(encoder, Bag)
     assert isinstance(store, Noting)
-    compare = ["no-instruction", "exact", "ef=7", "keyword", "sts_query", System(name="french", where={"lang": "fr"})]
+    compare: list[Any] = [
+        "no-instruction",
+        "exact",
+        "ef=7",
+        "keyword",
+        "sts_query",
+        System(name="french", where={"lang": "fr"}),
+    ]
     report = evaluate(index, judgements, compare=compare, latency=0, floor=False)
     texts = [each.text for each in judgements]
     assert encoder.asked == [*((text, None) for text in texts), *((text, "sts_query") for text in texts)]
@@ -128,7 +135,7 @@ def test_another_index_and_a_run(index: Index, tmp_path: Path) -> None:
     )
     with Index(MemoryStore(), Bag()) as other:
         other.ingest(records[10:])
-        compare = [f"run={tmp_path}/r.trec", other, System(name="none", index=other, where={"number": -1})]
+        compare: list[Any] = [f"run={tmp_path}/r.trec", other, System(name="none", index=other, where={"number": -1})]
         report = evaluate(index, judgements, compare=compare, latency=3)
     half, others, none = report.results[1:]
     assert half["success@1"].mean == 0.5

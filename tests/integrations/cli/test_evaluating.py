@@ -7,10 +7,12 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
+from harrier_pgvector import PgVectorStore
 from judging import SPOKEN, WRONGLY_SPOKEN, library
 
-from harrier_core import Encoder, Index, Record
+from harrier_core import Encoder, Hnsw, Index, Record
 from harrier_core.evaluation import Run as Results
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -71,6 +73,37 @@ def test_a_release_that_got_worse_is_stopped(call: Run, place: str, folder: Path
     low = call(*arguments, "--json", "--fail-below", "ndcg@10=0.99", "--fail-below", "mrr@3=0.1", "-q", code=1)
     assert low.stderr.startswith("not good enough: ndcg@10 is 0.")
     assert "mrr@3" in json.loads(low.stdout)["systems"][0]["metrics"]
+
+
+@pytest.fixture(scope="module")
+def graph(postgres: str, built: Callable[..., Path]) -> str:
+    """An index of 1,100 records, whose HNSW index has few links."""
+    records, _ = library(1_100, words=SPOKEN)
+    store = PgVectorStore(postgres, table="graph", hnsw=Hnsw(m=2, ef_construction=4))
+    with Encoder(str(built("qwen3", vectors="words"))) as encoder, Index(store, encoder) as index:
+        index.ingest(records)
+        assert index.describe().indexed
+    return f"{postgres}&table=graph"
+
+
+def test_a_spoiled_index_is_stopped(call: Run, graph: str, tmp_path: Path) -> None:
+    """A wrong instruction, a graph that is hardly looked at, and shuffled vectors; a sound one passes."""
+    library(1_100, 60, words=SPOKEN)[1].save(tmp_path / "q.jsonl")
+    arguments = ["eval", graph, "--judgements", "q.jsonl", "-k", "10", "--json", "-q"]
+    (tmp_path / "last.json").write_text(call(*arguments, "--ef", "1000").stdout, encoding="utf-8")
+    gate = [*arguments, "--baseline", "last.json"]
+    assert call(*gate, "--ef", "1000").stderr == ""
+    for spoiled in (["--ef", "1000", "--instruction", WRONGLY_SPOKEN], ["--ef", "1"]):
+        told = call(*gate, *spoiled, code=1)
+        assert "not good enough: ndcg@10 is worse than the baseline's: -0." in told.stderr
+    with psycopg.connect(graph.partition("&table=")[0], autocommit=True) as connection:
+        connection.execute(
+            "WITH numbered AS (SELECT record_id, embedding, row_number() OVER (ORDER BY record_id) AS n FROM graph) "
+            "UPDATE graph SET embedding = other.embedding FROM numbered own, numbered other "
+            "WHERE graph.record_id = own.record_id AND other.n = own.n % 1100 + 1"
+        )
+    told = call(*gate, "--exact", code=1)
+    assert "not good enough: ndcg@10 is worse than the baseline's: -0." in told.stderr
 
 
 def test_questions_to_begin_with(
