@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from harrier_core.types import Vectors
 
 _ENCODED, _SEARCHED = 256, 64  # questions at once
-_DEEPER = 4  # times as many chunks, where they were of too few records
-_MOST_CHUNKS = 20  # of a record, for which a first search makes room
+_DEEPER = 2  # times as many chunks as records at first, where these have several; and again where those were too few
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,6 @@ class Found:
     run: Run
     failed: Mapping[str, str] = field(default_factory=dict)  # questions that could not be asked, and why
     truncated: int = 0
-    exhausted: int = 0  # questions with fewer records than were wanted, because there are no more
 
 
 class Searches:
@@ -69,26 +67,33 @@ class Searches:
         if index is None:
             made = system.run or Run({})
             return Found(Run({each.id: made[each.id].first(system.k) for each in self._questions}, str(system.name)))
-        wanted = min(records, system.k or records)
         asked = None if system.mode == "keyword" else self.asked(index, system.task)
-        places = range(len(self._questions)) if asked is None else sorted(asked.vectors)
-        rankings: dict[str, Ranking] = {each.id: Ranking() for each in self._questions}
-        depth, most, what = wanted * _chunks_each(index), index.count(), f"searching: {system.name}"
-        left, done = list(places), 0
+        places = list(range(len(self._questions))) if asked is None else sorted(asked.vectors)
+        rankings = {each.id: Ranking() for each in self._questions}
+        for at, ranking in self._ranked(system, index, asked, places, min(records, system.k or records)):
+            rankings[self._questions[at].id] = ranking
+        failed = {} if asked is None else {self._questions[at].id: why for at, why in asked.failed.items()}
+        return Found(Run(rankings, str(system.name)), failed, 0 if asked is None else asked.truncated)
+
+    def _ranked(
+        self, system: System, index: Index, asked: Asked | None, places: list[int], wanted: int
+    ) -> Iterator[tuple[int, Ranking]]:
+        """Yield the records of each question; those with chunks of too few records are asked for more chunks."""
+        depth, most, done, what = wanted * _chunks_each(index), index.count(), 0, f"searching: {system.name}"
+        left = places
         while left:
             short: list[int] = []
             for some in _windows(left, _SEARCHED):
                 found = _search(index, system, [self._questions[at] for at in some], asked, some, depth)
                 for at, matches in zip(some, found, strict=True):
-                    rankings[self._questions[at].id] = ranking = _ranking(matches).first(wanted)
+                    ranking = _ranking(matches).first(wanted)
                     if len(ranking.records) < wanted and len(matches) == depth < most:
                         short.append(at)
-                done += len(some)
-                self._tell(what, done - len(short), len(places))
-            left, done, depth = short, len(places) - len(short), min(depth * _DEEPER, max(most, 1))
-        exhausted = sum(len(each.records) < wanted for each in rankings.values())
-        failed = {} if asked is None else {self._questions[at].id: why for at, why in asked.failed.items()}
-        return Found(Run(rankings, str(system.name)), failed, 0 if asked is None else asked.truncated, exhausted)
+                    else:
+                        done += 1
+                        yield at, ranking
+                self._tell(what, done, len(places))
+            left, depth = short, min(depth * _DEEPER, most)
 
     def timed(self, systems: Sequence[tuple[System, Index]], number: int, k: int) -> list[list[float]]:
         """Return the seconds of up to so many single searches of each system, which take turns at going first."""
@@ -160,11 +165,9 @@ def _ranking(matches: Sequence[Match]) -> Ranking:
 
 
 def _chunks_each(index: Index) -> int:
-    """Return how many chunks a record has, rounded up, as far as the store can tell."""
+    """Return how many chunks to look for at first for each record that is wanted."""
     facts = index.describe()
-    if not facts.records or not facts.chunks:
-        return 1
-    return min(_MOST_CHUNKS, -(-facts.chunks // facts.records))
+    return 1 if facts.records == facts.chunks else _DEEPER
 
 
 def _windows(places: Sequence[int], size: int) -> Iterator[Sequence[int]]:
