@@ -75,15 +75,15 @@ def fewer(collection: Collection, passages: int, seed: int) -> Collection:
     )
 
 
-def fetch(corpus: Path) -> None:
-    """Unpack the packages into a folder, unless they are there."""
-    if (corpus / "fetched").exists():
+def fetch(corpus: Path, packages: Sequence[str] = PACKAGES, marker: str = "fetched") -> None:
+    """Unpack packages into a folder, unless a marker says that they are there."""
+    if (corpus / marker).exists():
         return
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["apt-get", "download", "-qq", *PACKAGES], cwd=folder, check=True, stderr=subprocess.DEVNULL)
+        subprocess.run(["apt-get", "download", "-qq", *packages], cwd=folder, check=True, stderr=subprocess.DEVNULL)
         for package in Path(folder).glob("*.deb"):
             subprocess.run(["dpkg", "-x", str(package), str(corpus)], check=True)
-    (corpus / "fetched").touch()
+    (corpus / marker).touch()
 
 
 def chunks(page: str, text: str, size: int = _CHUNK) -> Iterator[Passage]:

@@ -11,6 +11,7 @@ from harrier_cli import (
     assisting,
     copying,
     describing,
+    evaluating,
     failures,
     ingesting,
     removing,
@@ -48,8 +49,8 @@ Defaults are HARRIER_INDEX, HARRIER_MODEL, HARRIER_TASK, HARRIER_DEVICE, HARRIER
 the keys index, model, task, device, dtype, mode and url in harrier.toml, in the current folder or the nearest one above
 it. With --server, HARRIER_URL or url, the model is one that 'harrier serve' has loaded; its key is in HARRIER_API_KEY.
 
-Exit codes: 0 fine; 1 nothing found, or something was rejected or is unsound; 2 wrong usage; 3 failed; 130 interrupted;
-141 the reader of the output is gone; 143 terminated. HARRIER_DEBUG=1 shows tracebacks.
+Exit codes: 0 fine; 1 nothing found, or something was rejected, is unsound or is not good enough; 2 wrong usage; 3
+failed; 130 interrupted; 141 the reader of the output is gone; 143 terminated. HARRIER_DEBUG=1 shows tracebacks.
 """
 
 app = typer.Typer(
@@ -185,6 +186,12 @@ _EXAMPLES = {
     "info": ("harrier info 'pgvector:index?table=notes'",),
     "ls": ("harrier ls pgvector:index", "harrier ls postgresql://me@host/db"),
     "verify": ("harrier verify 'pgvector:index?table=notes' --sample 500",),
+    "eval": (
+        "harrier eval 'pgvector:index?table=notes' --make-questions --judgements questions.jsonl",
+        "harrier eval 'pgvector:index?table=notes' --judgements questions.jsonl --compare no-instruction",
+        "harrier eval --judgements beir/scifact --compare exact --report report.html",
+        "harrier eval --judgements questions.jsonl --json --baseline last.json --fail-below ndcg@10=0.5 > now.json",
+    ),
     "keywords": (
         "harrier keywords 'pgvector:index?table=notes'",
         "harrier keywords postgresql://me@host/db?table=docs",
@@ -216,6 +223,8 @@ _EXAMPLES = {
     "demo": ("harrier demo",),
 }
 
+_NAMES = {"evaluate": "eval"}  # of commands that are not called as their functions are
+
 
 def _add() -> None:
     panels = {
@@ -224,6 +233,7 @@ def _add() -> None:
             describing.info,
             describing.ls,
             describing.verify,
+            evaluating.evaluate,
             wording.keywords,
             copying.copy,
             removing.delete,
@@ -233,8 +243,8 @@ def _add() -> None:
     }
     for panel, commands in panels.items():
         for command in commands:
-            epilog = examples(*_EXAMPLES[command.__name__])
-            app.command(cls=Command, epilog=epilog, rich_help_panel=panel)(command)
+            name = _NAMES.get(command.__name__, command.__name__)
+            app.command(name, cls=Command, epilog=examples(*_EXAMPLES[name]), rich_help_panel=panel)(command)
     app.add_typer(syncing.app, name="sync", rich_help_panel=_ADMIN)
 
 

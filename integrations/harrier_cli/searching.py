@@ -101,7 +101,7 @@ def search(
     The exit code is 1 if nothing is found.
     """
     options = _options(k, offset, min_score, where_of(where), context)
-    how = _mode(mode, keyword_weight)
+    how = mode_of(mode, keyword_weight)
     chosen, url, painted = task_of(task, instruction), place_of(place, "--in"), _color(color)
     with ExitStack() as stack:
         if how["mode"] == "keyword":
@@ -126,7 +126,7 @@ def _options(
     return {"k": k, "offset": offset, "min_score": min_score, "where": where, "expand": context}
 
 
-def _mode(given: str | None, keyword_weight: float | None) -> dict[str, Any]:
+def mode_of(given: str | None, keyword_weight: float | None) -> dict[str, Any]:
     """Return how to search, or raise SettingError before anything is opened."""
     mode = setting("mode", given) or _MODES[0]
     if mode not in _MODES:

@@ -92,7 +92,9 @@ def from_metadata(opened: OpenTable, query: str, where: dict[str, Any]) -> int:
         with connection.transaction():
             for name, value in settings.items():
                 connection.execute("SELECT set_config(%s, %s, true)", [name, value])
-            [(plan,)] = connection.execute(sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) {}").format(statement), values).fetchall()
+            [(plan,)] = connection.execute(
+                sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) {}").format(statement), values
+            ).fetchall()
         return plan[0]["Plan"]
 
     plans, rows = [opened._connections.run(explain)], 0

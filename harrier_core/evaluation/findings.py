@@ -1,0 +1,140 @@
+"""What an evaluation found: estimates, comparisons, slices, the floor and where all of it is from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from harrier_core.errors import SettingError
+from harrier_core.evaluation.floors import Floor
+from harrier_core.evaluation.intervals import Estimate
+from harrier_core.evaluation.question import Question
+from harrier_core.evaluation.runs import Run
+from harrier_core.evaluation.slices import Slice
+
+if TYPE_CHECKING:
+    from harrier_core.evaluation.metrics import Values
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """The time of single searches, in seconds, encoding included."""
+
+    searches: int
+    median: float
+    slow: float  # what 95 % of them take at most
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """What one system is worth. `result["ndcg@10"]` is an Estimate."""
+
+    name: str
+    settings: Mapping[str, Any]
+    estimates: Mapping[str, Estimate]  # of each metric
+    values: Mapping[str, Values]  # of each question
+    run: Run
+    judged: Mapping[int, float]  # the share of the first k results that were judged, by k
+    failed: Mapping[str, str] = field(default_factory=dict)  # questions that could not be asked, and why
+    truncated: int = 0  # questions that were cut
+    empty: int = 0  # questions without any result
+    latency: Latency | None = None
+
+    def __getitem__(self, metric: str) -> Estimate:
+        if metric not in self.estimates:
+            raise SettingError(f"unknown metric {metric!r}; this report has {', '.join(self.estimates)}")
+        return self.estimates[metric]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """A system beside the first one, question by question.
+
+    The p-values are of the metric that decides, and `corrected` is so for all systems together.
+    """
+
+    name: str
+    metric: str  # the one that decides
+    differences: Mapping[str, Estimate]  # of each metric
+    p: float
+    corrected: float
+    detectable: float  # a difference that would have been found with a probability of 0.8
+    questions: int
+    changed: int  # questions whose value differs
+    overlap: float  # share of its first results that the first system has among its own
+    gained: Sequence[int] = ()  # the questions that gained most, by position
+    lost: Sequence[int] = ()
+
+    @property
+    def difference(self) -> Estimate:
+        """The difference of the metric that decides."""
+        return self.differences[self.metric]
+
+    @property
+    def significant(self) -> bool:
+        """Whether chance alone would hardly do: the corrected p-value is below 0.05."""
+        return self.corrected < 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A result of one question, with its text."""
+
+    record: str
+    score: float
+    grade: int | None  # None: not judged
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A question that gained or lost, with the first results of both systems."""
+
+    position: int
+    system: str
+    before: float
+    after: float
+    first: Sequence[Shown]  # of the first system
+    second: Sequence[Shown]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Findings:
+    """All that an evaluation found. `report["ndcg@10"].mean`, `.low` and `.high` are those of the first system.
+
+    metric: the one that decides. notes: what a reader has to know beside the numbers. provenance: where it is all from.
+    """
+
+    questions: Sequence[Question]
+    cutoffs: Sequence[int]
+    metric: str
+    headline: Sequence[str]
+    results: Sequence[Result]
+    comparisons: Sequence[Comparison]
+    slices: Sequence[Slice]
+    changed: Sequence[Changed]
+    floor: Floor | None
+    notes: Sequence[str]
+    provenance: Mapping[str, Any]
+    missing: Sequence[str] = ()  # records that answer questions, and are not in the index
+
+    def __getitem__(self, metric: str) -> Estimate:
+        return self.results[0][metric]
+
+    def result(self, name: str) -> Result:
+        """Return what the system of this name is worth."""
+        for each in self.results:
+            if each.name == name:
+                return each
+        raise SettingError(
+            f"unknown system {name!r}; this report has {', '.join(repr(each.name) for each in self.results)}"
+        )
+
+    def comparison(self, name: str) -> Comparison:
+        """Return how the system of this name compares with the first one."""
+        for each in self.comparisons:
+            if each.name == name:
+                return each
+        compared = ", ".join(repr(each.name) for each in self.comparisons) or "none"
+        raise SettingError(f"{name!r} was not compared; this report compares {compared}")

@@ -1,0 +1,41 @@
+"""A question, and what answers it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+Tell = Callable[[str, int, int], None]  # what is done, how much of it, and of how much
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question, and how well records answer it.
+
+    grades: of records by their ids: 0 means that a record was looked at and does not answer, higher is better. texts:
+    what answers, where it is not known in which records it stands. group: questions with the same one resemble each
+    other, such as those about one page, and count together when chance is judged.
+    """
+
+    id: str
+    text: str
+    grades: Mapping[str, int] = field(default_factory=dict)
+    texts: Sequence[str] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    group: str | None = None
+
+    @property
+    def relevant(self) -> list[str]:
+        """The ids of the records that answer it."""
+        return [record for record, grade in self.grades.items() if grade > 0]
+
+
+def question_id(text: str) -> str:
+    """Return an id for a question that has none: the same for the same text."""
+    return blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+
+
+def ignore(what: str, done: int, total: int) -> None:
+    """Tell nobody."""
