@@ -84,12 +84,15 @@ def measure(rows: int, rounds: int) -> None:
     checks: dict[tuple[int, int], list[float]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(rounds):
-            with ExitStack() as closing:
-                made = [closing.enter_context(store_of(kind, Path(folder), f"made{number}")) for kind in KINDS]
+            with ExitStack() as opened:
+                made = [store_of(kind, Path(folder), f"made{number}") for kind in KINDS]
+                for store in made:
+                    opened.callback(store.close)
                 rates = [own_rate(store.open(SPACE, create=True), rows) for store in made]
                 before = peak()
                 for one, other in ways:
-                    target = closing.enter_context(store_of(KINDS[other], Path(folder), f"copy{number}"))
+                    target = store_of(KINDS[other], Path(folder), f"copy{number}")
+                    opened.callback(target.close)
                     written, report = copied(made[one], target)
                     if not report.sound or (report.copied, report.identical) != (rows, report.compared):
                         raise SystemExit(f"not a copy: {report}")

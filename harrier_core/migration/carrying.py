@@ -82,12 +82,13 @@ class Carrying:
 
     def run(self, *, empty: bool) -> None:
         """Copy until nothing is left to be copied. empty: nothing is there, as far as it is known."""
+        changed = None
         for number in range(_PASSES):
             self._report.stage = "checking" if number else "copying"
             changed = self._pass(empty=empty and not number, first=not number)
             if changed is None:
                 break
-        else:
+        if changed is not None:
             problem = (
                 "was not the only one to change in the source again and again; copy once more for their last state"
             )

@@ -29,7 +29,7 @@ from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Hashes, Stored
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    import pyarrow as pa  # type: ignore[import-untyped]
     from pyarrow import parquet as pq
 
 FORMAT = 1  # a release that writes files otherwise has another number
@@ -50,7 +50,7 @@ class Dump:
         self.file = file
         with self._opened() as opened:
             said = _said(file, opened)
-            self._rows = opened.metadata.num_rows
+            self._rows = int(opened.metadata.num_rows)
             groups = range(opened.metadata.num_row_groups)
             size = sum(opened.metadata.row_group(group).total_byte_size for group in groups)
             self._most = max(1, min(_ROWS, MOST_BYTES * self._rows // max(1, size)))

@@ -112,7 +112,8 @@ class StoreSource:
 
 def chosen(store: IngestStore, keys: Sequence[Key]) -> dict[Key, Stored]:
     """Return the chunks of a store that have these keys, as far as they are there."""
-    wanted, found = set(keys), {}
+    wanted = set(keys)
+    found: dict[Key, Stored] = {}
     for begin in range(0, len(keys), _CHOSEN):
         some = keys[begin : begin + _CHOSEN]
         ids, numbers = list(dict.fromkeys(id_ for id_, _ in some)), sorted({number for _, number in some})

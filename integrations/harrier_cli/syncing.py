@@ -134,12 +134,16 @@ def create(
     if database.target.table is None:
         raise SettingError("name the table of the chunks: --to '...?table=NAME'")
     chunking = Chunking(tokens=chunk_tokens, overlap=overlap)
-    words = keywords or database.target.keywords
+    layout = database.target.layout
+    if layout.hnsw is not None or layout.indexes is not None:
+        raise SettingError("of a table that follows another one, a URL says precision and keywords only")
+    words, precision = keywords or bool(layout.keywords), layout.precision or "float16"
     with database.sync() as sync:
         with encoder_of(model) as encoder:
             said = sync.create(
                 source, encoder.space, text=text, metadata=metadata or (), chunking=chunking, wake=wake,
                 row_security=row_security, replace=replace, prune=prune, dry_run=dry_run, keywords=words,
+                precision=precision,
             )  # fmt: skip
         if dry_run:
             say(said)
