@@ -1,12 +1,13 @@
 """How fast an index is copied, against how fast the slower of its two stores writes at all; and in how much memory.
 
 Made chunks, four to a record, are written into both stores by as many threads as a copy has: that is what each store's
-own write path gives. Then the first is copied into an empty place of the second, and back. Rounds are interleaved; a
-ratio is the median of the rounds' ratios. The rate of a copy is that until all is written; the check at the end is told
-apart. Each size runs in a process of its own, whose greatest memory is read; the servers and engines have theirs.
+own write path gives. Then one is copied into an empty place of the other, and back, and into a Parquet file and back.
+Rounds are interleaved; a ratio is the median of the rounds' ratios. The rate of a copy is that until all is written;
+the check at the end is told apart. Each size runs in a process of its own, whose greatest memory is read; the servers
+and engines have theirs.
 
     make bench-copy
-    .venv/bin/python benchmarks/copying.py --rows 1000000 --rounds 1
+    .venv/bin/python benchmarks/copying.py --rows 1000000 --rounds 1 --ways postgres:file file:postgres
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from harrier_core.migration import CopyReport, copy
 
 SPACE = EmbeddingSpace("made", None, "w", "t", 640, "last token", "l2", "{text}")
 TEXT = " ".join(f"word{number}" for number in range(100))
-KINDS = ("postgres", "edge")
+STORES = ("postgres", "edge")
 WRITE, THREADS = 1_000, 4  # chunks at once, and threads, as a copy has them
 
 
@@ -77,39 +78,44 @@ def own_rate(opened: OpenStore, rows: int) -> float:
     return rows / (time.perf_counter() - begin)
 
 
-def measure(rows: int, rounds: int) -> None:
-    """One size: the stores' own rates, and both ways between them."""
-    ways = [(0, 1), (1, 0)]
-    ratios: dict[tuple[int, int], list[float]] = {way: [] for way in ways}
-    checks: dict[tuple[int, int], list[float]] = {way: [] for way in ways}
+def measure(rows: int, rounds: int, ways: list[tuple[str, str]]) -> None:
+    """One size: the stores' own rates, and all ways between them."""
+    ratios: dict[tuple[str, str], list[float]] = {way: [] for way in ways}
+    checks: dict[tuple[str, str], list[float]] = {way: [] for way in ways}
+    kinds = [kind for kind in STORES if any(kind in way for way in ways)]
     with tempfile.TemporaryDirectory() as folder:
         for number in range(rounds):
-            with ExitStack() as closing:
-                made = [closing.enter_context(store_of(kind, Path(folder), f"made{number}")) for kind in KINDS]
-                rates = [own_rate(store.open(SPACE, create=True), rows) for store in made]
-                before = peak()
+            with ExitStack() as opened:
+                made = {kind: store_of(kind, Path(folder), f"made{number}") for kind in kinds}
+                for store in made.values():
+                    opened.callback(store.close)
+                    opened.callback(store.drop)
+                rates = {kind: own_rate(store.open(SPACE, create=True), rows) for kind, store in made.items()}
+                own = ", ".join(f"{kind} {rate:,.0f}" for kind, rate in rates.items())
+                print(f"  round {number + 1}: {own} chunks a second of their own, {peak():.0f} MB", flush=True)
+                places: dict[str, VectorStore | Path] = {**made, "file": Path(folder, "copied.parquet")}
                 for one, other in ways:
-                    target = closing.enter_context(store_of(KINDS[other], Path(folder), f"copy{number}"))
-                    written, report = copied(made[one], target)
+                    target = places[other] if other == "file" else store_of(other, Path(folder), f"copy{number}")
+                    written, report = copied(places[one], target)
                     if not report.sound or (report.copied, report.identical) != (rows, report.compared):
                         raise SystemExit(f"not a copy: {report}")
-                    ratios[one, other].append(rows / written / min(rates))
+                    slower = min(rates[kind] for kind in (one, other) if kind in rates)
+                    ratios[one, other].append(rows / written / slower)
                     checks[one, other].append((report.seconds - written) / written)
-                    target.drop()
-                said = ", ".join(f"{kind} {rate:,.0f}" for kind, rate in zip(KINDS, rates, strict=True))
-                print(f"  round {number + 1}: {said} chunks a second of their own; {before:.0f} MB, then {peak():.0f}")
-                for store in made:
-                    store.drop()
+                    print(f"    {one} to {other}: {rows / written:,.0f} a second, {peak():.0f} MB", flush=True)
+                    if not isinstance(target, Path):
+                        target.drop()
+                        target.close()
     print(f"{rows:,} chunks of {SPACE.dimensions} dimensions, {rounds} rounds, {peak():.0f} MB")
-    for one, other in ways:
-        own, check = ratios[one, other], statistics.median(checks[one, other])
+    for way in ways:
+        found, check = ratios[way], statistics.median(checks[way])
         print(
-            f"  {KINDS[one]} to {KINDS[other]}, copy / the slower side's own writes: {statistics.median(own):.2f} "
-            f"({min(own):.2f} to {max(own):.2f}); the check takes {check:.2f} of the time of the writing"
+            f"  {way[0]} to {way[1]}, copy / the slower store's own writes: {statistics.median(found):.2f} "
+            f"({min(found):.2f} to {max(found):.2f}); the check takes {check:.2f} of the time of the writing"
         )
 
 
-def copied(source: VectorStore, target: VectorStore) -> tuple[float, CopyReport]:
+def copied(source: VectorStore | Path, target: VectorStore | Path) -> tuple[float, CopyReport]:
     """Return the seconds until all was written, and the report."""
     written = 0.0
 
@@ -134,13 +140,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--ways", nargs="+", default=["postgres:edge", "edge:postgres", "postgres:file", "file:postgres"]
+    )
     options = parser.parse_args()
     if len(options.rows) == 1:
-        measure(options.rows[0], options.rounds)
+        measure(options.rows[0], options.rounds, [tuple(way.split(":")) for way in options.ways])
         return
     for rows in options.rows:
-        command = [sys.executable, __file__, "--rows", str(rows), "--rounds", str(options.rounds)]
-        subprocess.run(command, check=True)
+        command = [sys.executable, __file__, "--rows", str(rows), "--rounds", str(options.rounds), "--ways"]
+        subprocess.run([*command, *options.ways], check=True)
 
 
 if __name__ == "__main__":

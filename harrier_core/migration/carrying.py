@@ -1,16 +1,16 @@
 """The records of a source into an open store: what is missing there or differs is read and written, window by window.
 
-A window is read while others are written. The source is gone through until there is nothing left to write: the last
-time is the check that all hashes are the same, and what was changed meanwhile is caught up with. After a crash, the
-next run begins with what is there.
+A window is read while others are written. Then all hashes are compared; what was changed meanwhile is copied once more.
+After a crash, the next run begins with what is there.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from time import perf_counter
 
@@ -55,11 +55,11 @@ class _Done:
     """What became of a window."""
 
     copied: int = 0
-    unchanged: int = 0
+    same: int = 0  # chunks of records that are as they should be
     deleted: int = 0
     bytes: int = 0
     rejected: dict[str, str] = field(default_factory=dict)
-    written: str | None = None  # the id of one of the records that were written
+    record_id: str | None = None  # of one of the records that were not
 
 
 class Carrying:
@@ -76,73 +76,94 @@ class Carrying:
         self._seen = array("Q")  # hashes of the ids of all records
         self._sample = Sample()
         self._rejected: dict[str, str] = {}
-        self._written: str | None = None
+        self._found: str | None = None
 
     # -- copying
 
     def run(self, *, empty: bool) -> None:
         """Copy until nothing is left to be copied. empty: nothing is there, as far as it is known."""
-        for number in range(_PASSES):
-            self._report.stage = "checking" if number else "copying"
-            changed = self._pass(empty=empty and not number, first=not number)
-            if changed is None:
+        changed = self._copy(empty=empty)
+        self._report.unchanged = self._report.checked
+        for again in range(_PASSES):
+            if changed is None:  # all hashes were the same
                 break
-        else:
-            problem = (
-                "was not the only one to change in the source again and again; copy once more for their last state"
-            )
+            if again:
+                self._copy(empty=False)
+            changed = self._check()
+        if changed is not None:
+            problem = "changed in the source again and again, as others may have; copy once more for their last state"
             self._report.problems.append((changed, problem))
         self._report.rejected = list(self._rejected.items())
 
-    def _pass(self, *, empty: bool, first: bool) -> str | None:
-        """Go through the source once, and return the id of one of the records that were written, if any was."""
+    def _copy(self, *, empty: bool) -> str | None:
+        """Write what differs, and return the id of a record that was written, if any was."""
+        self._report.stage = "copying"
+        windows = self._source.windows()
+        return self._go((window.hashes, partial(self._carry, window, empty=empty)) for window in windows)
+
+    def _check(self) -> str | None:
+        """Compare all hashes, and return the id of a record that differs, if any does."""
+        self._report.stage = "checking"
+        return self._go((hashes, partial(self._compare, hashes)) for hashes in self._source.hashes())
+
+    def _go(self, windows: Iterable[tuple[Mapping[str, Hashes], Callable[[], _Done]]]) -> str | None:
+        """Go through the source once: several windows at a time."""
         self._seen, self._sample = array("Q"), Sample()
         self._report.records = self._report.chunks = self._report.checked = 0
-        self._written = None
+        self._found = None
         with ThreadPoolExecutor(_WORKERS, thread_name_prefix="harrier-copy") as threads:
             under_way: set[Future[_Done]] = set()
             try:
-                for window in self._source.windows():
-                    self._see(window)
-                    under_way.add(threads.submit(self._carry, window, empty=empty))
+                for hashes, work in windows:
+                    self._see(hashes)
+                    under_way.add(threads.submit(work))
                     if len(under_way) >= _UNDER_WAY:
-                        under_way = self._wait(under_way, first=first)
+                        under_way = self._wait(under_way)
                 while under_way:
-                    under_way = self._wait(under_way, first=first)
+                    under_way = self._wait(under_way)
             except BaseException:  # Ctrl-C as well
                 threads.shutdown(cancel_futures=True)
                 raise
-        return self._written
+        return self._found
 
-    def _see(self, window: Window) -> None:
-        self._report.records += len(window.hashes)
-        self._report.chunks += window.chunks
-        self._seen.extend(map(id_hash, window.hashes))
-        self._sample.see(window.hashes)
+    def _see(self, hashes: Mapping[str, Hashes]) -> None:
+        self._report.records += len(hashes)
+        self._report.chunks += sum(map(len, hashes.values()))
+        self._seen.extend(map(id_hash, hashes))
+        self._sample.see(hashes)
 
-    def _wait(self, under_way: set[Future[_Done]], *, first: bool) -> set[Future[_Done]]:
+    def _wait(self, under_way: set[Future[_Done]]) -> set[Future[_Done]]:
         finished, rest = wait(under_way, return_when=FIRST_COMPLETED)
         for each in finished:
             done = each.result()
             self._report.copied += done.copied
             self._report.deleted += done.deleted
             self._report.bytes += done.bytes
-            if first:
-                self._report.unchanged += done.unchanged
-            self._report.checked += done.unchanged
+            self._report.checked += done.same
             self._rejected |= done.rejected
-            self._written = self._written or done.written
+            self._found = self._found or done.record_id
         self._told.tell()
         return rest
 
     # -- a window, on a thread of its own
 
+    def _compare(self, hashes: Mapping[str, Hashes]) -> _Done:
+        done = _Done()
+        self._differing(hashes, self._target.known([*hashes]), done)
+        return done
+
+    def _differing(self, hashes: Mapping[str, Hashes], known: Mapping[str, Hashes], done: _Done) -> list[str]:
+        """Return the records that are not as the source has them, but for those that cannot be copied."""
+        asked = {record_id: own for record_id, own in hashes.items() if record_id not in self._rejected}
+        differing = [record_id for record_id, own in asked.items() if known.get(record_id) != own]
+        done.same = sum(map(len, asked.values())) - sum(len(asked[record_id]) for record_id in differing)
+        done.record_id = next(iter(differing), None)
+        return differing
+
     def _carry(self, window: Window, *, empty: bool) -> _Done:
         done = _Done()
-        ids = [record_id for record_id in window.hashes if record_id not in self._rejected]
-        known: Mapping[str, Hashes] = {} if empty else self._target.known(ids)
-        differing = [record_id for record_id in ids if known.get(record_id) != window.hashes[record_id]]
-        done.unchanged = sum(len(window.hashes[each]) for each in set(ids) - set(differing))
+        known: Mapping[str, Hashes] = {} if empty else self._target.known([*window.hashes])
+        differing = self._differing(window.hashes, known, done)
         for _ in range(_ATTEMPTS):
             if not differing:
                 return done
@@ -167,7 +188,6 @@ class Carrying:
         done.copied += len(kept.encoded) + len(kept.described)
         done.deleted += written.deleted
         done.bytes += sum(self.bytes_of(chunk) for chunk in kept.encoded)
-        done.written = next(iter(kept.chunks), done.written)
         return list(written.changed)
 
     def bytes_of(self, chunk: Chunk) -> int:

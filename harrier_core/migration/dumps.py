@@ -23,20 +23,19 @@ import numpy as np
 from harrier_core.errors import SpaceError, StoreMissing, StoreUnsuitable
 from harrier_core.extras import require
 from harrier_core.layout import StoreLayout
-from harrier_core.migration.sources import MOST_BYTES, Key, Window, key_of
+from harrier_core.migration.sources import MOST_BYTES, MOST_CHUNKS, Key, Window, key_of
 from harrier_core.records import Chunk, id_hash
 from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Hashes, Stored
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    import pyarrow as pa  # type: ignore[import-untyped]
     from pyarrow import parquet as pq
 
 FORMAT = 1  # a release that writes files otherwise has another number
 _KEY = b"harrier"  # of the file's metadata
 
 _GROUP = 32 * 2**20  # bytes of a row group
-_ROWS = 1_000  # read at once
 _BUFFER = 2**20  # bytes of a column that are read at once
 _COLUMNS = ("id", "number", "text", "metadata", "start", "end", "hash", "vector")
 
@@ -50,10 +49,10 @@ class Dump:
         self.file = file
         with self._opened() as opened:
             said = _said(file, opened)
-            self._rows = opened.metadata.num_rows
+            self._rows = int(opened.metadata.num_rows)
             groups = range(opened.metadata.num_row_groups)
             size = sum(opened.metadata.row_group(group).total_byte_size for group in groups)
-            self._most = max(1, min(_ROWS, MOST_BYTES * self._rows // max(1, size)))
+            self._most = max(1, min(MOST_CHUNKS, MOST_BYTES * self._rows // max(1, size)))
             schema = opened.schema_arrow
         try:
             self.space = EmbeddingSpace.from_json(json.dumps(said.get("space")))
@@ -97,6 +96,19 @@ class Dump:
     def record_ids(self) -> Iterator[str]:
         """Yield the ids of all records, each once, in their order."""
         return (record_id for record_id, number in self._rows_of("id", "number") if number == 0)
+
+    def hashes(self) -> Iterator[Mapping[str, Hashes]]:
+        """Yield what the file says of all records, some at a time, without reading texts and vectors."""
+        held: dict[str, Hashes] = {}
+        chunks = 0
+        for record_id, number, hash_ in self._rows_of("id", "number", "hash"):
+            if number == 0 and chunks >= MOST_CHUNKS:
+                yield held
+                held, chunks = {}, 0
+            held.setdefault(record_id, {})[number] = bytes(hash_)
+            chunks += 1
+        if held:
+            yield held
 
     def windows(self) -> Iterator[Window]:
         """Yield all records, as they stand in the file."""

@@ -52,6 +52,9 @@ class Source(Protocol):
     def record_ids(self) -> Iterator[str]:
         """Yield the ids of all records, each once, in any order."""
 
+    def hashes(self) -> Iterator[Mapping[str, Hashes]]:
+        """Yield what is known of all records, some at a time, each once and whole."""
+
     def windows(self) -> Iterator[Window]:
         """Yield all records, each once. Windows may be read on any thread, in any order."""
 
@@ -79,7 +82,7 @@ class StoreSource:
 
     def windows(self) -> Iterator[Window]:
         """Yield all records; what is written meanwhile may be among them."""
-        for hashes in self._looked_up():
+        for hashes in self.hashes():
             window: dict[str, Hashes] = {}
             chunks = 0
             for record_id, own in hashes.items():
@@ -91,7 +94,8 @@ class StoreSource:
             if window:
                 yield Window(window, self._read)
 
-    def _looked_up(self) -> Iterator[dict[str, Hashes]]:
+    def hashes(self) -> Iterator[Mapping[str, Hashes]]:
+        """Yield what is known of all records, some at a time."""
         ids = self._opened.record_ids()
         most = _IDS
         while batch := list(islice(ids, most)):
@@ -112,7 +116,8 @@ class StoreSource:
 
 def chosen(store: IngestStore, keys: Sequence[Key]) -> dict[Key, Stored]:
     """Return the chunks of a store that have these keys, as far as they are there."""
-    wanted, found = set(keys), {}
+    wanted = set(keys)
+    found: dict[Key, Stored] = {}
     for begin in range(0, len(keys), _CHOSEN):
         some = keys[begin : begin + _CHOSEN]
         ids, numbers = list(dict.fromkeys(id_ for id_, _ in some)), sorted({number for _, number in some})

@@ -86,7 +86,7 @@ class MemoryStore:
         return "MemoryStore()"
 
     def __str__(self) -> str:
-        return object.__repr__(self)  # two of them are two places
+        return f"MemoryStore() at {id(self):#x}"  # two of them are two places
 
     def __reduce__(self) -> NoReturn:
         raise SettingError("a MemoryStore cannot be pickled: what is stored is in this process; use another store")

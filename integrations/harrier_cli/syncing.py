@@ -15,8 +15,7 @@ import typer
 
 from harrier_cli import failures
 from harrier_cli.command import Command, Group
-from harrier_cli.encoders import Choice
-from harrier_cli.options import ApiKeyFile, AsJson, ModelName, Server
+from harrier_cli.options import AsJson, ModelName, encoder_of
 from harrier_cli.output import say, say_json, shown, tell
 from harrier_core import Chunking, SettingError
 from harrier_core.plurals import counted
@@ -115,8 +114,6 @@ def create(
         typer.Option("--metadata", metavar="COLUMN", help="A column to keep beside the text; may come several times."),
     ] = None,
     model: ModelName = None,
-    server: Server = None,
-    api_key_file: ApiKeyFile = None,
     chunk_tokens: Annotated[int, typer.Option(help="The most tokens of a chunk.")] = 512,
     overlap: Annotated[int, typer.Option(help="How many tokens of a chunk the next one begins with.")] = 0,
     wake: Annotated[str, typer.Option(help="notify, or poll where NOTIFY is not wanted.")] = "notify",
@@ -137,12 +134,16 @@ def create(
     if database.target.table is None:
         raise SettingError("name the table of the chunks: --to '...?table=NAME'")
     chunking = Chunking(tokens=chunk_tokens, overlap=overlap)
-    words = keywords or bool(database.target.layout.keywords)
+    layout = database.target.layout
+    if layout.hnsw is not None or layout.indexes is not None:
+        raise SettingError("of a table that follows another one, a URL says precision and keywords only")
+    words, precision = keywords or bool(layout.keywords), layout.precision or "float16"
     with database.sync() as sync:
-        with Choice(model=model, server=server, api_key_file=api_key_file).encoder() as encoder:
+        with encoder_of(model) as encoder:
             said = sync.create(
                 source, encoder.space, text=text, metadata=metadata or (), chunking=chunking, wake=wake,
                 row_security=row_security, replace=replace, prune=prune, dry_run=dry_run, keywords=words,
+                precision=precision,
             )  # fmt: skip
         if dry_run:
             say(said)
@@ -155,8 +156,6 @@ def run(
     *,
     places: Annotated[list[str], typer.Argument(metavar="PLACE", help="Databases, which share the model.")],
     model: ModelName = None,
-    server: Server = None,
-    api_key_file: ApiKeyFile = None,
     once: Annotated[bool, typer.Option("--once", help="End when nothing is left, for cron.")] = False,
     lease: Annotated[float, typer.Option(help="Seconds after which a dead worker's rows are another's.")] = 60.0,
     poll: Annotated[float, typer.Option(help="Seconds between two looks for changes that nobody announced.")] = 5.0,
@@ -170,8 +169,8 @@ def run(
     from harrier_pgvector.sync.metrics import serve_metrics
 
     _log_in_lines()
-    choice = Choice(model=model, server=server, api_key_file=api_key_file)
-    with choice.encoder() as encoder, ExitStack() as stack:
+    with ExitStack() as stack:
+        encoder = stack.enter_context(encoder_of(model))
         said = str(encoder.space)  # a model that is not there is an error now, and not at the first change
         databases = [Database.of(place, trust) for place in places]
         trusted = databases[0].trust

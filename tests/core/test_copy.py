@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import psycopg
@@ -37,11 +37,12 @@ from harrier_core import (
     WrongSpace,
 )
 from harrier_core.migration import CopyReport, copy, plan
-from harrier_core.store import Stored
+from harrier_core.store import LaidOut, Stored
 from harrier_core.testing import MemoryStore
 from harrier_core.testing.contract import AWKWARD
 
 NewStore = Callable[[str], VectorStore]
+Store = TypeVar("Store", bound=VectorStore)
 
 RECORDS = [*list(before())[:60], *AWKWARD]
 
@@ -67,7 +68,7 @@ def new_store(postgres: str, table: str, tmp_path: Path) -> Iterator[NewStore]:
         store.close()
 
 
-def filled(store: VectorStore, records: Sequence[Record] = RECORDS, **more: Any) -> VectorStore:
+def filled(store: Store, records: Sequence[Record] = RECORDS, **more: Any) -> Store:
     Index(store, Hashing(), chunking=CHUNKING).ingest(records, **more)
     return store
 
@@ -121,6 +122,7 @@ def test_half_precision_comes_back(new_store: NewStore, postgres: str, table: st
     source = filled(PgVectorStore(postgres, table=f"{table} half"))  # float16, by default
     for precision in (None, "float32"):
         through = new_store("edge")
+        assert isinstance(through, LaidOut)
         if precision:
             through.adopt(replace(source.layout(), precision=precision))
         first = copy(source, through)
@@ -257,19 +259,28 @@ def test_an_empty_source_removes_nothing(new_store: NewStore) -> None:
 # -- what is refused
 
 
-def test_the_same_place(postgres: str, tmp_path: Path) -> None:
-    """However often it is named."""
+def test_the_same_place(postgres: str, table: str, tmp_path: Path) -> None:
+    """However often it is named; under another name that cannot be told, and nothing is changed."""
     memory = filled(MemoryStore())
-    for source, target in [
+    pairs: list[Any] = [
         (memory, memory),
         (f"qdrant:{tmp_path}?collection=a", QdrantStore.embedded(tmp_path, collection="a")),
-        (f"{postgres}&table=a", PgVectorStore(f"{postgres}&application_name=b", table="a")),
-    ][:2]:
-        with pytest.raises(SettingError, match="must be two places"):
-            copy(source, target)
+        (f"{postgres}&table=a", PgVectorStore(postgres, table="a")),
+    ]
+    for pair in pairs:
+        for call in (copy, plan):
+            with pytest.raises(SettingError, match="must be two places"):
+                call(*pair)
     with pytest.raises(SettingError, match=r"a copy is from an index or into one"):
         copy("a.parquet", tmp_path / "b.parquet")
     assert copy(memory, MemoryStore()).sound  # two are two places
+    with (
+        PgVectorStore(postgres, table=table) as one,
+        PgVectorStore(f"{postgres}&application_name=other", table=table) as other,
+    ):
+        held = content(filled(one))
+        report = copy(one, other, extra="remove")
+        assert (report.copied, report.deleted, content(one)) == (0, 0, held)
 
 
 def test_nothing_there(new_store: NewStore, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import pyarrow as pa  # type: ignore[import-untyped]
 import pytest
 from harrier_qdrant import QdrantStore
 from ingesting import CHUNKING, Hashing, before
@@ -138,7 +138,7 @@ def test_layout_is_kept(tmp_path: Path) -> None:
 def test_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file is written and read a part at a time; a record may go on from one part to the next."""
     monkeypatch.setattr(dumps, "_GROUP", 2_000)
-    monkeypatch.setattr(dumps, "_ROWS", 7)
+    monkeypatch.setattr(dumps, "MOST_CHUNKS", 7)
     store, space = MemoryStore(), Hashing.space
     opened = store.open(space, create=True)
     for number, size in enumerate((1, 30, 2, 100, 7, 7, 1)):

@@ -15,7 +15,7 @@ from typing import IO, Any, NamedTuple
 from urllib.parse import urlencode
 
 import pytest
-from copying import ONCE, STEPS, run
+from copies import ONCE, STEPS, run
 from databases import url_of
 from ingesting import CHUNKING, Hashing, after, before
 
@@ -24,7 +24,7 @@ from harrier_core.migration import copy, plan
 from harrier_core.migration.dumps import Dump
 from harrier_core.testing import MemoryStore
 
-COPYING = Path(__file__).with_name("copying.py")
+COPYING = Path(__file__).with_name("copies.py")
 
 # Of what a kill had made unreadable: the tests look at what is there after it.
 pytestmark = pytest.mark.filterwarnings("ignore::harrier_core.StoreWarning")
@@ -53,9 +53,9 @@ def place(kind: str, postgres: str, folder: Path) -> str:
 def fill(where: str, *, new: bool) -> str:
     """What the ingests of these tests begin with, or end with."""
     if where.endswith(".parquet"):
-        store = MemoryStore(keywords=True)
-        Index(store, Hashing(), chunking=CHUNKING).ingest(after() if new else before())
-        copy(store, where)
+        memory = MemoryStore(keywords=True)
+        Index(memory, Hashing(), chunking=CHUNKING).ingest(after() if new else before())
+        copy(memory, where)
         return where
     with closing(open_store(where, keywords=True)) as store:
         Index(store, Hashing(), chunking=CHUNKING).ingest(after() if new else before())
@@ -111,11 +111,11 @@ def way(request: pytest.FixtureRequest, postgres: str, tmp_path_factory: pytest.
 def converges(way: Way, target: str) -> bool:
     """The next run makes the same as a clean one, and writes only what was missing. Tell if anything was."""
     if way.kind == "file":
-        there = content(target)  # whole, whatever was killed
+        held = content(target)  # whole, whatever was killed
         run(way.source, target)
         assert content(target) == way.clean
         assert list(Path(target).parent.glob(f".{Path(target).name}*")) == []
-        return there != way.clean
+        return held != way.clean
     there = {row[:2]: row[6] for row in content(target)}
     missing = [row[:2] for row in way.clean if there.get(row[:2]) != row[6]]
     extra = len(there.keys() - {row[:2] for row in way.clean})

@@ -69,7 +69,7 @@ def test_what_cannot_be_copied(call: Run, tmp_path: Path) -> None:
 
 def test_what_was_left_out(call: Run, tmp_path: Path) -> None:
     """A row whose text was changed in a file is rejected, with exit code 1."""
-    import pyarrow as pa
+    import pyarrow as pa  # type: ignore[import-untyped]
     from pyarrow import parquet as pq
 
     call("ingest", "-", "--to", "qdrant:q", *ROWS_IN, given=ROWS)

@@ -74,9 +74,12 @@ def test_looking_after_it(call: Run, declared: str) -> None:
 
 @pytest.mark.parametrize(("option", "url"), [(["--keywords"], ""), ([], "&keywords=true")])
 def test_with_words(call: Run, place: str, option: list[str], url: str) -> None:
-    """A table that is declared so is found by word too, whichever way it was said."""
-    call("sync", "create", "--source", "articles", "--text", "title", "--to", f"{place}{url}", *option)
+    """A table that is declared so is found by word too, whichever way it was said; a URL says its precision too."""
+    to = f"{place}{url}&precision=float32"
+    call("sync", "create", "--source", "articles", "--text", "title", "--to", to, *option)
     call("sync", "run", place, "--once")
+    [(kind,)] = execute(place, "SELECT pg_typeof(embedding)::text FROM chunks LIMIT 1")
+    assert kind == "vector"
     assert "keywords yes\n" in call("info", place).stdout
     [found] = json.loads(call("search", "levure", "--in", place, "--mode", "keyword", "--json").stdout)
     assert found["record_id"] == "3"
@@ -99,6 +102,11 @@ def test_dry_run(call: Run, place: str) -> None:
             2,
             "the URL of a table must be postgresql://",
         ),
+        (
+            ["create", "--source", "articles", "--text", "title", "--to", "LAID OUT"],
+            2,
+            "says precision and keywords only",
+        ),
         (["drop", "DATABASE"], 2, "name the table with ?table=NAME; declared are: none"),
         (["retry", "PLACE"], 3, "table public.chunks follows no other table"),
         (["status", "PLACE"], 2, "table 'chunks' follows no other table"),
@@ -109,7 +117,7 @@ def test_dry_run(call: Run, place: str) -> None:
 )
 def test_errors(call: Run, place: str, arguments: list[str], code: int, said: str) -> None:
     """In a line, with a code of their own."""
-    places = {"PLACE": place, "DATABASE": place.removesuffix("&table=chunks")}
+    places = {"PLACE": place, "DATABASE": place.removesuffix("&table=chunks"), "LAID OUT": f"{place}&m=8"}
     told = call("sync", *(places.get(each, each) for each in arguments), code=code)
     assert said in told.stderr
     assert told.stderr.splitlines()[-1].startswith("error: ")

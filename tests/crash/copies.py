@@ -1,6 +1,6 @@
 """A copy to be killed: run as a program it does one, and may kill itself at a named step of it.
 
-python copying.py FROM TO STEP OCCURRENCE     a step of one of the lists here, or "none"; a place is a URL or a file
+python copies.py FROM TO STEP OCCURRENCE     a step of one of the lists here, or "none"; a place is a URL or a file
 """
 
 from __future__ import annotations
