@@ -63,7 +63,7 @@ function fields(index) {
   const rows = (index.fields ?? []).map((field) => {
     const range = field.range && field.kinds[0] === "number" && `${field.range[0]} to ${field.range[1]}`;
     const values = range || field.values.slice(0, 6).map(({ value, chunks }) => h("span", { class: "chip", title: counted(chunks, "chunk") }, shown(value).slice(0, 60)));
-    return h("tr", {}, h("th", { scope: "row" }, field.name), h("td", {}, field.kinds.join(", ")), h("td", { class: "number" }, percent(field.share)), h("td", {}, values));
+    return h("tr", {}, h("th", { scope: "row" }, field.name), h("td", {}, field.kinds.join(", ")), h("td", { class: "number" }, percent(field.share)), h("td", { class: "values" }, values));
   });
   const head = h("thead", {}, h("tr", {}, ["Field", "Kind", "Chunks", "Values"].map((name) => h("th", { scope: "col" }, name))));
   const table = h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Fields of metadata" }, h("table", {}, head, h("tbody", {}, rows)));
