@@ -15,7 +15,8 @@ import typer
 
 from harrier_cli import failures
 from harrier_cli.command import Command, Group
-from harrier_cli.options import AsJson, ModelName, encoder_of
+from harrier_cli.encoders import Choice
+from harrier_cli.options import ApiKeyFile, AsJson, ModelName, Server
 from harrier_cli.output import say, say_json, shown, tell
 from harrier_core import Chunking, SettingError
 from harrier_core.plurals import counted
@@ -114,6 +115,8 @@ def create(
         typer.Option("--metadata", metavar="COLUMN", help="A column to keep beside the text; may come several times."),
     ] = None,
     model: ModelName = None,
+    server: Server = None,
+    api_key_file: ApiKeyFile = None,
     chunk_tokens: Annotated[int, typer.Option(help="The most tokens of a chunk.")] = 512,
     overlap: Annotated[int, typer.Option(help="How many tokens of a chunk the next one begins with.")] = 0,
     wake: Annotated[str, typer.Option(help="notify, or poll where NOTIFY is not wanted.")] = "notify",
@@ -139,7 +142,7 @@ def create(
         raise SettingError("of a table that follows another one, a URL says precision and keywords only")
     words, precision = keywords or bool(layout.keywords), layout.precision or "float16"
     with database.sync() as sync:
-        with encoder_of(model) as encoder:
+        with Choice(model=model, server=server, api_key_file=api_key_file).encoder() as encoder:
             said = sync.create(
                 source, encoder.space, text=text, metadata=metadata or (), chunking=chunking, wake=wake,
                 row_security=row_security, replace=replace, prune=prune, dry_run=dry_run, keywords=words,
@@ -156,6 +159,8 @@ def run(
     *,
     places: Annotated[list[str], typer.Argument(metavar="PLACE", help="Databases, which share the model.")],
     model: ModelName = None,
+    server: Server = None,
+    api_key_file: ApiKeyFile = None,
     once: Annotated[bool, typer.Option("--once", help="End when nothing is left, for cron.")] = False,
     lease: Annotated[float, typer.Option(help="Seconds after which a dead worker's rows are another's.")] = 60.0,
     poll: Annotated[float, typer.Option(help="Seconds between two looks for changes that nobody announced.")] = 5.0,
@@ -169,8 +174,8 @@ def run(
     from harrier_pgvector.sync.metrics import serve_metrics
 
     _log_in_lines()
-    with ExitStack() as stack:
-        encoder = stack.enter_context(encoder_of(model))
+    choice = Choice(model=model, server=server, api_key_file=api_key_file)
+    with choice.encoder() as encoder, ExitStack() as stack:
         said = str(encoder.space)  # a model that is not there is an error now, and not at the first change
         databases = [Database.of(place, trust) for place in places]
         trusted = databases[0].trust

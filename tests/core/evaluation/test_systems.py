@@ -82,7 +82,7 @@ def test_names_are_told_apart(index: Index) -> None:
     given: list[Any] = ["tasks", "exact", "exact", Task("Find it"), Run({}, "theirs"), System(name="mine", ef=9), index]
     found = systems_of(given, base, index)
     *names, last = (each.name for each in found)
-    assert last.startswith("task sts_query, hybrid, MemoryStore() at ")
+    assert str(last).startswith("task sts_query, hybrid, MemoryStore() at ")
     assert names == [
         "task sts_query, hybrid",
         "task web_search_query, hybrid",
