@@ -43,7 +43,7 @@ def main() -> None:
     records, judgements = pages(options.corpus)
     store = PgVectorStore.embedded(options.corpus / "index", table="pages", keywords=True)
     with Index(store, Instructed(options.model, options.corpus), chunking=_CHUNKING) as index:
-        print(index.ingest(records, on_progress=True), flush=True)
+        print(index.ingest(records), flush=True)
         report = evaluate(index, judgements, compare=["hybrid", "keyword", "exact", _TASK], slices=["lang", "section"])
     report.to_html(options.corpus / "report.html")
     (options.corpus / "report.json").write_text(report.to_json(), encoding="utf-8")
