@@ -1,7 +1,7 @@
 """A worked case of `harrier_core.evaluation`: 2,800 manual pages in four languages, and a small trained model.
 
 The model is one of sentence-transformers, such as all-MiniLM-L6-v2. It is neither Harrier nor one that was trained with
-instructions. Debian's packages are fetched once, and vectors are kept. The tables of docs/evaluation.md are its output.
+instructions. Debian's packages are fetched once, and vectors are kept.
 
     make bench-eval CORPUS=folder MODEL=folder    # writes report.html and report.json to CORPUS
 """

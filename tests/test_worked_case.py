@@ -1,4 +1,4 @@
-"""The case of docs/evaluation.md in small, with a trained model: `pytest -m slow --retriever FOLDER`."""
+"""The case of benchmarks/evaluation.py in small, with a trained model: `pytest -m slow --retriever FOLDER`."""
 
 from __future__ import annotations
 
