@@ -1,7 +1,7 @@
 """A worked case of `harrier_core.evaluation`: 2,800 manual pages in four languages, and a small trained model.
 
 The model is one of sentence-transformers, such as all-MiniLM-L6-v2. It is neither Harrier nor one that was trained with
-instructions. Debian's packages are fetched once, and vectors are kept. The tables of docs/evaluation.md are its output.
+instructions. Debian's packages are fetched once, and vectors are kept.
 
     make bench-eval CORPUS=folder MODEL=folder    # writes report.html and report.json to CORPUS
 """
@@ -43,7 +43,7 @@ def main() -> None:
     records, judgements = pages(options.corpus)
     store = PgVectorStore.embedded(options.corpus / "index", table="pages", keywords=True)
     with Index(store, Instructed(options.model, options.corpus), chunking=_CHUNKING) as index:
-        print(index.ingest(records, on_progress=True), flush=True)
+        print(index.ingest(records), flush=True)
         report = evaluate(index, judgements, compare=["hybrid", "keyword", "exact", _TASK], slices=["lang", "section"])
     report.to_html(options.corpus / "report.html")
     (options.corpus / "report.json").write_text(report.to_json(), encoding="utf-8")

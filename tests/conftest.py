@@ -36,6 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--model", action="append", default=[], help="run the parity tests on this model too: a folder or a hub name"
     )
 
+    parser.addoption("--retriever", help="a trained model of sentence-transformers: a folder, for test_worked_case.py")
     parser.addoption("--slim", help="a Python with the kit and none of its extras; without it, imports are blocked")
     parser.addoption("--kills", type=int, default=4, help="how often the crash tests kill an ingest at random")
     parser.addoption("--sync-seconds", type=float, default=8.0, help="how long the live sync is tormented")

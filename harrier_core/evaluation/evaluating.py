@@ -1,4 +1,4 @@
-"""An index, questions with their answers, and other ways to search it: what each is worth, and whether they differ."""
+"""Evaluate an index, and other systems beside it, on questions whose answers are known."""
 
 from __future__ import annotations
 
@@ -48,17 +48,18 @@ def evaluate(
     open_index: Open | None = None,
     on_progress: Tell | None = None,
 ) -> Report:
-    """Ask an index all questions, and return what its results are worth, beside those of other systems.
+    """Ask an index all questions, and return a report of its results, beside those of other systems.
 
     index: an Index, or a Run that was made elsewhere. k: cut-offs. compare: systems, each a System, a Task, another
     Index, a Run, or a text: "no-instruction", "tasks" (each task of the model), a task's name, "dense", "keyword",
     "hybrid", "exact", or settings such as "mode=hybrid,ef=200", "instruction=Given a question, ..." or "index=URL".
-    What a text does not say is as in `system`, which says how the index itself is searched.
+    Everything else is as in `system`, which says how the index itself is searched.
 
     metric: the one that decides whether systems differ, by default nDCG at 10. slices: fields of the metadata of
-    questions or of the records that answer them, and "script" and "length". floor: look at what scores mean.
-    latency: the number of searches that are timed one by one. seed: of what is drawn by chance. open_index: opens what
-    "index=URL" or "model=NAME,index=URL" names. on_progress: called with what is done, how much of it and of how much.
+    questions or of the records that answer them, and "script" and "length". floor: suggest a floor for scores.
+    latency: the number of searches that are timed one by one. seed: of the random draws. open_index: opens the index
+    of "index=URL" or "model=NAME,index=URL". on_progress: called with the current step, the number of questions that
+    it has done, and of how many.
     """
     own_index = index if isinstance(index, Index) else None
     base = _base(index, system, own_index)

@@ -1,4 +1,4 @@
-"""What an evaluation found: estimates, comparisons, slices, the floor and where all of it is from."""
+"""The results of an evaluation: estimates, comparisons, slices, the floor and the provenance."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """What one system is worth. `result["ndcg@10"]` is an Estimate."""
+    """The results of one system. `result["ndcg@10"]` is an Estimate."""
 
     name: str
     settings: Mapping[str, Any]
@@ -73,7 +73,7 @@ class Comparison:
 
     @property
     def significant(self) -> bool:
-        """Whether chance alone would hardly do: the corrected p-value is below 0.05."""
+        """True if the corrected p-value is below 0.05."""
         return self.corrected < 0.05
 
 
@@ -101,9 +101,10 @@ class Changed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Findings:
-    """All that an evaluation found. `report["ndcg@10"].mean`, `.low` and `.high` are those of the first system.
+    """All results of an evaluation. `report["ndcg@10"].mean`, `.low` and `.high` are those of the first system.
 
-    metric: the one that decides. notes: what a reader has to know beside the numbers. provenance: where it is all from.
+    metric: the one that decides. notes: remarks that a reader needs beside the numbers. provenance: settings and
+    digests.
     """
 
     questions: Sequence[Question]
@@ -123,7 +124,7 @@ class Findings:
         return self.results[0][metric]
 
     def result(self, name: str) -> Result:
-        """Return what the system of this name is worth."""
+        """Return the results of the system with this name."""
         for each in self.results:
             if each.name == name:
                 return each
@@ -132,7 +133,7 @@ class Findings:
         )
 
     def comparison(self, name: str) -> Comparison:
-        """Return how the system of this name compares with the first one."""
+        """Return the comparison of the system with this name."""
         for each in self.comparisons:
             if each.name == name:
                 return each

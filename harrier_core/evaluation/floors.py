@@ -1,4 +1,4 @@
-"""What a score means: cosines of questions and their answers beside those of unrelated records, and a floor between."""
+"""A floor for cosines: those of questions and their answers beside those of unrelated records."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DRAWS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What a floor does: the share of answers that it loses, of unrelated records that pass, and of questions.
+    """The error rates of a floor: shares of answers that are lost, of unrelated records that pass, and of questions.
 
     misled: questions that something else would be found for if their answers were not in the index.
     """
@@ -45,7 +45,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """Where cosines of answers and of unrelated records lie, and the floor with the fewest errors between them.
+    """The cosines of answers and of unrelated records, and the floor with the fewest errors between them.
 
     The rates of the suggested floor are those for questions that had no part in choosing it.
     """
@@ -69,7 +69,7 @@ class _Cosines:
 
 
 def floor_of(index: Index, questions: Sequence[Question], vectors: Mapping[int, Vectors], seed: int) -> Floor | None:
-    """Return what scores mean for these questions, or None if too few of them can be looked at.
+    """Return the floor for these questions, or None if too few of them can be looked at.
 
     vectors: of the questions, by their positions.
     """
@@ -126,7 +126,7 @@ def _best(cosines: Sequence[_Cosines]) -> float:
 
 
 def _rates(floors: Sequence[float], cosines: Sequence[_Cosines], groups: Groups) -> Rates:
-    """Return what floors, one of each question, do."""
+    """Return the error rates of floors, one of each question."""
     values = np.array(
         [
             ((each.answers < floor).mean(), (each.unrelated >= floor).mean(), float(each.rival >= floor))

@@ -1,4 +1,4 @@
-"""Whether a report is good enough: above limits, and not worse than an earlier report."""
+"""Gates for releases: limits for metrics, and the comparison with an earlier report."""
 
 from __future__ import annotations
 

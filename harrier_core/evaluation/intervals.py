@@ -54,7 +54,7 @@ class Groups:
 
     @property
     def alone(self) -> bool:
-        """Whether each question is a group of its own."""
+        """True if each question is a group of its own."""
         return len(self) == self.questions
 
     def sums(self, values: Matrix) -> Matrix:

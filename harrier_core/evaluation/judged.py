@@ -1,4 +1,4 @@
-"""What an index holds of the records that answer questions: which are there, and where texts that answer stand."""
+"""Look up in an index which of the judged records are missing, and which records hold a text that answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers of a report from the runs of its systems: estimates, comparisons, slices. Pure."""
+"""Compute the numbers of a report from the runs of its systems: estimates, comparisons, slices. Pure."""
 
 from __future__ import annotations
 

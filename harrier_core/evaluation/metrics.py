@@ -1,4 +1,4 @@
-"""What each question's results are worth: recall, success, MRR, nDCG and MAP, each over the first k results. Pure.
+"""Metrics of each question: recall, success, MRR, nDCG and MAP, each over the first k results. Pure.
 
 The definitions are those of trec_eval, and tests compare them with ir-measures. A record is relevant if its grade is
 above 0. The gain of a record in nDCG is its grade.

@@ -1,4 +1,4 @@
-"""What a reader of a report has to know beside the numbers: what was left out or not judged, where it is from."""
+"""The notes of a report (questions left out, results not judged, losses of the index) and its provenance."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _JUDGED = 0.9  # share of results, of which fewer leave room for other right one
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What the judgements name and the evaluation had not."""
+    """Counts of questions and records that the judgements name and the evaluation could not use."""
 
     unanswered: int  # questions without a record that answers them
     unplaced: int  # questions with a text that no record holds
@@ -113,7 +113,7 @@ def _unjudged(measured: Measured) -> Iterator[str]:
 def provenance_of(
     judgements: Judgements, questions: Sequence[Question], index: Index | None, cutoffs: Sequence[int], seed: int
 ) -> dict[str, Any]:
-    """Return what it takes to do the same again, and to see whether two reports are about the same."""
+    """Return the settings and digests by which an evaluation can be repeated, and two reports be told apart."""
     relevant = sum(len(each.relevant) for each in questions)
     said: dict[str, Any] = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),

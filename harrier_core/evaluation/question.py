@@ -15,7 +15,7 @@ class Question:
     """A question, and how well records answer it.
 
     grades: of records by their ids: 0 means that a record was looked at and does not answer, higher is better. texts:
-    what answers, where it is not known in which records it stands. group: questions with the same one resemble each
+    passages that answer it, in records that are not known. group: questions with the same one resemble each
     other, such as those about one page, and count together when chance is judged.
     """
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TITLE, IDENTIFIER, ASKED = "title", "identifier", "asked"
-CAUTIONS = {  # what questions of a kind can show, and what they cannot
+CAUTIONS = {  # by the kind of the questions: what they can show and what they cannot
     TITLE: "titles show whether a record is found by its own title. Most words of a title stand in its record, so that "
     "they do not show whether paraphrases are understood, and flatter search by word",
     IDENTIFIER: "identifiers show whether a rare code finds the only record that has it. They say nothing about "
@@ -47,7 +47,7 @@ _EDGES = ".,;:!?()[]{}<>\"'`*"
 
 @dataclass(slots=True)
 class _Record:
-    """What is kept of a record while all are looked at."""
+    """The parts of a record that are kept while all records are read."""
 
     id: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -205,7 +205,7 @@ def _words(text: str) -> list[str]:
 
 
 def cautions(questions: Sequence[Question]) -> list[str]:
-    """Return what questions that were made can show and cannot; nothing for those of people."""
+    """Return what made questions can show and what they cannot; nothing for questions of people."""
     made = Counter(str(each.metadata["made"]) for each in questions if each.metadata.get("made") in CAUTIONS)
     notes = [
         f"{number:,} of {len(questions):,} questions were made of the records: {CAUTIONS[kind]}"

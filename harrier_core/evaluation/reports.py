@@ -1,4 +1,4 @@
-"""What an evaluation found, as an object that prints itself, and writes itself as JSON and as a page."""
+"""The report of an evaluation, which prints itself, and writes itself as JSON and as a page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harrier_core.evaluation.wording import text_of
 
 
 class Report(Findings):
-    """What an evaluation found. `report["ndcg@10"].mean`, `.low` and `.high` are those of the first system."""
+    """The results of an evaluation. `report["ndcg@10"].mean`, `.low` and `.high` are those of the first system."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""What a system found for each question, and the form in which other tools have it: TREC's runs. Pure."""
+"""The ranked results of a system for each question, and TREC's files of them. Pure."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a system found for the questions."""
+    """The results of a system, and the questions that it could not be asked."""
 
     run: Run
     failed: Mapping[str, str] = field(default_factory=dict)  # questions that could not be asked, and why

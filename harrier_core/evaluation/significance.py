@@ -1,4 +1,4 @@
-"""Whether two systems differ, or chance alone would do: a paired randomisation test, and what it can find. Pure."""
+"""Tell differences between systems from chance: a paired randomisation test, and the differences it can find. Pure."""
 
 from __future__ import annotations
 

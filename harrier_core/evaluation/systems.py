@@ -1,4 +1,4 @@
-"""What is compared: ways to search an index, other indexes, and runs of other tools."""
+"""Systems to compare: ways to search an index, other indexes, and runs of other tools."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LONGEST = 48  # characters of a name
 class System:
     """A way to answer questions. What is not given is as the evaluated index has it.
 
-    name: what a report calls it. task: a task of the model, a Task, or "no-instruction", which encodes questions as
+    name: its name in reports. task: a task of the model, a Task, or "no-instruction", which encodes questions as
     documents are encoded. mode, where, exact, ef, keyword_weight, rerank, among, min_score: as in `Index.search`. k:
     give no more records than so many. index: another Index, perhaps of another model. run: results that were made
     elsewhere, and nothing is searched.
@@ -60,7 +60,7 @@ class System:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Return what is not as it is without a word, in a form that can be printed."""
+        """Return the settings that are not the defaults, in a form that can be printed."""
         changed = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "name"}
         changed = {name: value for name, value in changed.items() if value not in (None, False, "dense")}
         return {name: _shown(value) for name, value in changed.items()}
@@ -134,7 +134,7 @@ class _WithTasks(Protocol):
 def systems_of(
     given: Iterable[Given], base: System, index: Index | None, open_index: Open | None = None
 ) -> list[System]:
-    """Return `base` and what it is compared with, each under a name of its own. index: what `base` searches.
+    """Return `base` and the systems that it is compared with, each under its own name. index: the one `base` searches.
 
     open_index: opens another index by its URL; without it, its model is the one of `index`.
     """
@@ -229,7 +229,7 @@ def _settings(said: str, known: Mapping[str, str]) -> dict[str, Any]:
             name, equals, value = part.strip().partition("=")
         settings |= _setting(name.strip(), value.strip() if equals else None, known)
     if not settings:
-        raise SettingError(f"what is compared must be {WORDS}; got an empty text")
+        raise SettingError(f"a system must be {WORDS}; got an empty text")
     return settings
 
 
@@ -248,7 +248,7 @@ def _setting(name: str, value: str | None, known: Mapping[str, str]) -> dict[str
     elif name in ("task", "mode", "model", "index", "run") and value:
         return {name: value}
     tasks = f"; the model's tasks are {', '.join(known)}" if known else ""
-    raise SettingError(f"what is compared must be {WORDS}; got {shortened(name)!r}{tasks}")
+    raise SettingError(f"a system must be {WORDS}; got {shortened(name)!r}{tasks}")
 
 
 def _number(name: str, value: str) -> float:

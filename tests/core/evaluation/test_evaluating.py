@@ -129,7 +129,7 @@ def test_what_cannot_be_evaluated(index: Index) -> None:
         ({"k": 0}, "k must be an integer of at least 1, got 0"),
         ({"metric": "ndcg"}, "a metric must be one of"),
         ({"latency": -1}, "latency must be an integer of at least 0, got -1"),
-        ({"compare": ["nonsense"]}, "what is compared must be"),
+        ({"compare": ["nonsense"]}, "a system must be"),
     ]:
         with pytest.raises(SettingError, match=said):
             evaluate(index, judgements, **wanted)  # type: ignore[arg-type]

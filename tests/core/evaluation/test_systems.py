@@ -61,7 +61,7 @@ def test_in_words(index: Index, said: str, system: System) -> None:
     [
         (
             "nonsense",
-            "what is compared must be no-instruction, tasks, .*; got 'nonsense'; the model's tasks are web_search",
+            "a system must be no-instruction, tasks, .*; got 'nonsense'; the model's tasks are web_search",
         ),
         ("", "got an empty text"),
         ("ef=many", "ef= takes a number, got 'many'"),

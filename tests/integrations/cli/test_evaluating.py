@@ -136,7 +136,7 @@ def test_questions_to_begin_with(
         (["--judgements", "nowhere"], "there are no judgements at nowhere"),
         (["--judgements", "{}", "-k", "1,ten"], "-k must be integers of at least 1, such as 1,10,100, got '1,ten'"),
         (["--judgements", "{}", "--fail-below", "ndcg@10"], "a limit must be a metric and a number from 0 to 1"),
-        (["--judgements", "{}", "--compare", "nonsense"], "what is compared must be no-instruction, tasks"),
+        (["--judgements", "{}", "--compare", "nonsense"], "a system must be no-instruction, tasks"),
         (["--judgements", "{}", "--baseline", "nowhere"], "the baseline nowhere cannot be read"),
         (["--judgements", "{}", "--report", "nowhere/page.html"], "--report: there is no folder nowhere"),
         (["--judgements", "{}", "--task", "nonsense"], "unknown task 'nonsense'"),
