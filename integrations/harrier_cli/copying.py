@@ -13,9 +13,8 @@ from harrier_cli.describing import size_of
 from harrier_cli.options import AsJson
 from harrier_cli.output import report, say, say_json, shown, tell, tell_each
 from harrier_cli.progress import CountBar
-from harrier_core import SettingError
-from harrier_core.migration import CopyReport, plan
-from harrier_core.migration import copy as copied
+from harrier_core import SettingError, migration
+from harrier_core.migration import CopyReport
 from harrier_core.plurals import counted
 
 
@@ -45,11 +44,11 @@ def copy(
         raise SettingError("--prune removes records and --keep leaves them; give only one of them")
     extra = "remove" if prune else "keep" if keep else "refuse"
     if planned:
-        _say_plan(plan(source, target, extra=extra), as_json=as_json)  # type: ignore[arg-type]
+        _say_plan(migration.plan(source, target, extra=extra), as_json=as_json)  # type: ignore[arg-type]
         return failures.FINE
     with _Bars() as bars:
         try:
-            done = copied(source, target, extra=extra, on_progress=bars.follow)  # type: ignore[arg-type]
+            done = migration.copy(source, target, extra=extra, on_progress=bars.follow)  # type: ignore[arg-type]
         except KeyboardInterrupt:
             raise KeyboardInterrupt("interrupted; the same command run again goes on from there") from None
     if as_json:
@@ -82,7 +81,8 @@ class _Bars:
         if done.stage == "indexing":
             self._bar.advance(None, counted(done.chunks, "chunk"))
         else:
-            self._bar.count(done.copied + done.unchanged if done.stage == "copying" else done.checked)
+            copied = done.copied if done.stage == "copying" else 0
+            self._bar.count(min(done.total, copied + done.checked))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
