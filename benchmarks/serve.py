@@ -41,7 +41,8 @@ T = TypeVar("T")
 
 PATH = "/v1/embeddings"
 CALLERS = (1, 16, 64)
-QUERY, DOCUMENT = "query", "document"
+QUERY, DOCUMENT = ROLES = "query", "document"
+PARTS = (*ROLES, "single", "beside", "free")
 DIMENSIONS = 1_024  # of the model that costs nothing: those of harrier-0.6b
 FREE = ((QUERY, 1, 1), (QUERY, 1, 16), (QUERY, 1, 64), (DOCUMENT, 64, 16))  # of that model: role, texts, callers
 _WORDS = sorted({word for text in PROSE for word in text.split()})
@@ -56,9 +57,6 @@ class Cell(NamedTuple):
     callers: int
 
 
-CELLS = [Cell(role, texts, callers) for role in (QUERY, DOCUMENT) for texts in (1, 16) for callers in CALLERS]
-
-
 def main() -> None:
     """Measure, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -68,16 +66,24 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=1_000, help="of the caller that is alone, and then is not")
     parser.add_argument("--documents", type=int, default=100_000, help="of the caller beside it")
     parser.add_argument("--free", type=int, default=20_000, help="requests to the model that costs nothing")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="of the benchmark; all by default")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         tiny = str(build_model(folder, "qwen3", vectors="words"))
         model = options.model or tiny
-        with bare(model) as engine, server_process(model) as (port, process):
-            check(engine, port)
-            throughput(engine, port, (process, wait(engine, os.getpid)), options.texts, options.rounds)
-            single(engine, port, options.queries, options.rounds)
-            beside(engine, port, options.queries, options.documents)
-        free(tiny, options.free, options.rounds)
+        if set(options.parts) != {"free"}:
+            with bare(model) as engine, server_process(model) as (port, process):
+                check(engine, port)
+                for role in ROLES:
+                    if role in options.parts:
+                        processes = process, wait(engine, os.getpid)
+                        throughput(engine, port, processes, role, options.texts, options.rounds)
+                if "single" in options.parts:
+                    single(engine, port, options.queries, options.rounds)
+                if "beside" in options.parts:
+                    beside(engine, port, options.queries, options.documents)
+        if "free" in options.parts:
+            free(tiny, options.free, options.rounds)
 
 
 # -- the bare engine, in a process of its own
@@ -156,15 +162,17 @@ def check(engine: ProcessPoolExecutor, port: int) -> None:
 # -- what is measured
 
 
-def throughput(engine: ProcessPoolExecutor, port: int, processes: tuple[int, int], texts: int, rounds: int) -> None:
+def throughput(
+    engine: ProcessPoolExecutor, port: int, processes: tuple[int, int], role: str, texts: int, rounds: int
+) -> None:
     """Texts a second beside the bare engine, and what CPU time a text costs on either side, without the callers'."""
     print("                               texts a second                                     CPU ms a text")
     print("                            server   Encoder   server / Encoder            server   Encoder")
-    for cell in CELLS:
+    for cell in (Cell(role, each, callers) for each in (1, 16) for callers in CALLERS):
         number = max(texts // cell.texts, cell.callers)
         sides: list[list[Side]] = []
-        for round_ in range(rounds + 1):
-            given = texts_of(cell.role, number * cell.texts, (cell, round_))
+        for round_ in range(rounds + 1):  # of which the first is a short one, and not counted
+            given = texts_of(cell.role, (number if round_ else 1) * cell.texts, (cell, round_))
             calls = [given[at : at + cell.texts] for at in range(0, len(given), cell.texts)]
             requests = [body_of(cell.role, each) for each in calls]
             by_server = partial(loaded, port, requests, cell.callers)
