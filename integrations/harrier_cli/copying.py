@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
@@ -13,9 +13,11 @@ from harrier_cli.describing import size_of
 from harrier_cli.options import AsJson
 from harrier_cli.output import report, say, say_json, shown, tell, tell_each
 from harrier_cli.progress import CountBar
-from harrier_core import SettingError, migration
-from harrier_core.migration import CopyReport
+from harrier_core import SettingError
 from harrier_core.plurals import counted
+
+if TYPE_CHECKING:
+    from harrier_core.migration import CopyReport
 
 
 def copy(
@@ -40,6 +42,8 @@ def copy(
 
     The exit code is 1 if something was not copied.
     """
+    from harrier_core import migration
+
     if prune and keep:
         raise SettingError("--prune removes records and --keep leaves them; give only one of them")
     extra = "remove" if prune else "keep" if keep else "refuse"

@@ -122,8 +122,8 @@ def test_a_store_as_python() -> None:
         PgVectorStore(URL): "PgVectorStore('user=me dbname=db host=host', table='documents', schema='public')",
         PgVectorStore(
             URL, table="t", precision="float32", retry_for=5.0, hnsw=Hnsw(m=8), indexes={"year": "integer"}
-        ): "PgVectorStore('user=me dbname=db host=host', table='t', schema='public', precision='float32', "
-        "retry_for=5.0, hnsw=Hnsw(m=8, ef_construction=None), indexes={'year': 'integer'})",
+        ): "PgVectorStore('user=me dbname=db host=host', table='t', schema='public', retry_for=5.0, "
+        "precision='float32', hnsw=Hnsw(m=8, ef_construction=None), indexes={'year': 'integer'})",
         PgVectorStore.embedded("/a"): "PgVectorStore('/a', table='documents', schema='public')",
         PgVectorStore(ConnectionPool(URL, open=False), table="t"): "PgVectorStore(a pool, table='t', schema='public')",
     }

@@ -177,7 +177,7 @@ WRONG = [
         "a store's URL must begin with one of pgvector:, postgres:, postgresql:, qdrant:",
     ),
     (["search", "x", "--in", "postgres//me:hunter2@host/db"], 2, "a store's URL must begin with one of"),
-    (["search", "x", "--in", "pgvector:d?tables=x"], 2, "takes nothing else"),
+    (["search", "x", "--in", "pgvector:d?tables=x"], 2, "and nothing else"),
     (["search", "x", "--in", "qdrant://key@host/docs"], 2, "its key is in QDRANT_API_KEY"),
     (["search", "x", "--in", "qdrant:d", "--where", "{lang}"], 2, "--where is no JSON"),
     (["search", "x", "--in", "qdrant:d", "--task", "a", "--instruction", "b"], 2, "give only one of them"),

@@ -120,8 +120,7 @@ def test_what_is_no_mode(call: Run, place: str, options: list[str], said: str) -
     assert said in call("search", "yeast", "--in", place, *options, code=2).stderr
 
 
-@pytest.mark.usefixtures("memory")
-def test_an_index_without_words(call: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_without_words(call: Run, memory: dict[str, VectorStore], monkeypatch: pytest.MonkeyPatch) -> None:
     """It says what to do; that needs no model, and a second time there is nothing to do."""
     call(*INGEST, "mem:b", given=GIVEN)
     assert "keywords no, 'harrier keywords' adds them\n" in call("info", "mem:b").stdout
@@ -131,13 +130,14 @@ def test_an_index_without_words(call: Run, monkeypatch: pytest.MonkeyPatch) -> N
     told = call(*INGEST, "mem:b", "--keywords", given=GIVEN, code=3).stderr
     assert "made without --keywords; `harrier keywords PLACE` gives it the words of its texts" in told
     monkeypatch.delenv("HARRIER_MODEL")
+    place = str(memory["mem:b"])
     done = call("keywords", "mem:b")
-    assert (done.stdout, done.stderr) == ("MemoryStore() has the words of its texts now: 3 chunks\n", "")
-    assert call("keywords", "mem:b").stdout == "MemoryStore() has the words of its texts already\n"
+    assert (done.stdout, done.stderr) == (f"{place} has the words of its texts now: 3 chunks\n", "")
+    assert call("keywords", "mem:b").stdout == f"{place} has the words of its texts already\n"
     assert "keywords yes\n" in call("info", "mem:b").stdout
     assert json.loads(call("info", "mem:b", "--json").stdout)["keywords"] is True
     again = json.loads(call("keywords", "mem:b", "--json").stdout)
-    assert again == {"place": "MemoryStore()", "chunks": 3, "added": False}
+    assert again == {"place": place, "chunks": 3, "added": False}
     assert ids(call("search", "yeast", "--in", "mem:b", "--mode", "keyword", "--json")) == ["bread"]
 
 

@@ -18,7 +18,8 @@ from harrier_core import Encoder, Index
 from harrier_core.testing import MemoryStore
 
 ServeWithin = Callable[..., Within]
-LONG = {"model": "tiny-document", "input": [f"text {number} " + "word " * 300 for number in range(2_000)]}
+TEXTS = [f"text {number} " + "word " * 300 for number in range(2_000)]
+LONG = {"model": "tiny-document", "input": TEXTS}
 
 
 def asked(server: Within) -> httpx.Response:
@@ -32,7 +33,7 @@ def test_what_takes_too_long(serve_within: ServeWithin, caplog: pytest.LogCaptur
     with ThreadPoolExecutor(3) as pool, socket.create_connection(("127.0.0.1", server.port)) as slow:
         slow.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n[")
         under_way = [pool.submit(asked, server) for _ in range(2)]
-        while server.state.turns.waiting < 2_000_000:
+        while server.state.turns.waiting != 2 * sum(map(len, TEXTS)) + 1:  # both have arrived, and a byte of the other
             time.sleep(0.01)
         server.end()
         answers = [each.result() for each in under_way]
