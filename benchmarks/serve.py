@@ -220,12 +220,17 @@ def single(engine: ProcessPoolExecutor, port: int, queries: int, rounds: int) ->
     added, whole = [], []
     for round_ in range(rounds + 1):
         given = texts_of(QUERY, queries // rounds, ("single", round_))
-        time.sleep(0.5)  # threads of the other process no longer spin
-        server = loaded(port, [body_of(QUERY, [text]) for text in given], 1)
-        time.sleep(0.5)
-        encoder = wait(engine, _bare_load, QUERY, [[text] for text in given], 1)
-        whole.append(statistics.median(encoder.latencies))
-        added.append(statistics.median(server.latencies) - whole[-1])
+        sides: list[Callable[[], Done]] = [
+            partial(loaded, port, [body_of(QUERY, [text]) for text in given], 1),
+            partial(wait, engine, _bare_load, QUERY, [[text] for text in given], 1),
+        ]
+        took = []
+        for side in sides if round_ % 2 else sides[::-1]:
+            time.sleep(0.5)  # threads of the other process no longer spin
+            took.append(statistics.median(side().latencies))
+        server, encoder = took if round_ % 2 else took[::-1]
+        whole.append(encoder)
+        added.append(server - encoder)
     own = f"{statistics.median(whole[1:]) * 1e3:.2f} ms"
     print(f"one query: {spread([each * 1e3 for each in added[1:]])} ms more than the Encoder's {own}; aim 1 ms at most")
 

@@ -32,9 +32,9 @@ BUDGET = 5_000  # rows with the rarest terms; a table of no more is searched exa
 _MOST = 4 * BUDGET  # rows that are looked at where the budget does not do
 _BYTES = 3_000  # of a row, in a table whose rows nobody has counted yet
 
-# Rows with the rarest terms come first. The second part is executed only if they are too few: where hardly any of them
-# meets the condition, or where hardly any has them. It looks at rows with other terms. Of a term that too many rows
-# have, some of them are taken.
+# `best` are rows with the rarest terms. If they are too few, because hardly any has these or meets the condition, rows
+# with the next terms are looked at (`nearby`), and with a condition at last rows that meet it and have any other term.
+# What is not needed is not executed. Of a term that too many rows have, some of them are taken.
 _SEARCH = """
     WITH asked (term, boost) AS MATERIALIZED (SELECT * FROM unnest(%s::int[], %s::float8[])),
     estimate (n) AS MATERIALIZED (
@@ -113,8 +113,8 @@ _RARE = {"only": "true", "terms": "rare", "upto": "upto"}
 _NEAR = {"only": "(SELECT few FROM few) AND NOT terms && (SELECT rare FROM query)", "terms": "near", "upto": "nearupto"}
 
 # With one, some rows with rare terms are tried, to learn what share meets it. If it is large, these rows are tried one
-# by one; if not, the rows that meet it are found by its own index, which takes longer the more they are. The same
-# decides how rows with other terms are found.
+# by one; if not, the rows that meet it are found by its own index, which takes longer the more they are. If `best` are
+# too few, the share of those that met it decides in the same way how the others are found (`wide`).
 _TRIED = """
     tried (share) AS MATERIALIZED (
         SELECT (count(*) FILTER (WHERE {where}) + 1)::float8 / (count(*) + 2)
