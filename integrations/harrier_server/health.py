@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -71,8 +70,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
         if asked.index in verifying:
             raise Refusal(409, "the index is being verified already", code="busy")
         await asyncio.to_thread(found.missing, ["ready"])  # raises what is wrong with the index
-        verifying.add(asked.index)
-        lines = _verified(found, asked.sample, lambda: verifying.discard(asked.index))
+        lines = _verified(found, asked.sample, verifying, asked.index)
         return StreamingResponse(lines, media_type="application/x-ndjson")
 
     async def recall(request: Request, body: bytes) -> Response:
@@ -135,8 +133,11 @@ class _Stopped(Exception):
     """Nobody reads any more."""
 
 
-async def _verified(index: Index, sample: int, end: Any) -> AsyncIterator[bytes]:
-    """Yield a line now and then while an index is verified, and one with all problems at its end."""
+async def _verified(index: Index, sample: int, under_way: set[str], name: str) -> AsyncIterator[bytes]:
+    """Yield a line now and then while an index is verified, and one with all problems at its end.
+
+    under_way: has the name until the thread has ended, which it does soon after the reader has left.
+    """
     latest: VerifyReport | None = None
     stopped = False
 
@@ -146,7 +147,14 @@ async def _verified(index: Index, sample: int, end: Any) -> AsyncIterator[bytes]
         if stopped:
             raise _Stopped
 
+    def ended(running: asyncio.Future[VerifyReport]) -> None:
+        under_way.discard(name)
+        if not running.cancelled():
+            running.exception()  # nobody else looks at it if the reader has left
+
+    under_way.add(name)
     verifying = asyncio.ensure_future(asyncio.to_thread(index.verify, sample, follow))
+    verifying.add_done_callback(ended)
     try:
         while not verifying.done():
             await asyncio.wait({verifying}, timeout=_EVERY)
@@ -158,9 +166,6 @@ async def _verified(index: Index, sample: int, end: Any) -> AsyncIterator[bytes]
             yield dumped({"status": "failed", **refusal_of(error).for_openai()}) + b"\n"
     finally:
         stopped = True
-        with suppress(Exception):
-            await asyncio.shield(verifying)
-        end()
 
 
 def _line(status: str, report: VerifyReport) -> bytes:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from serving import Serving
+from serving import Serving, Within
 
 from harrier_core import Chunking, Encoder, Index, Record, Task
+from harrier_core.records import VerifyReport
+from harrier_core.testing import MemoryStore
 
 TEXTS = {
     "bread": "Bread rises because yeast turns sugar into gas.",
@@ -188,3 +191,29 @@ def test_a_part_of_an_index(server: Serving) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "ingest_not_allowed")
     worst = httpx.post(f"{server.url}/v1/recall", json={"index": "part"}).json()
     assert worst["searches"] == 1
+
+
+class Endless(Index):
+    """An index whose verification begins anew each time it ends."""
+
+    def verify(self, sample: int = 100, on_progress: Callable[[VerifyReport], None] | None = None) -> VerifyReport:
+        while True:
+            super().verify(sample, on_progress)
+            time.sleep(0.01)
+
+
+def test_a_caller_that_leaves_a_verification(serve_within: Callable[..., Within], encoder: Encoder) -> None:
+    """It ends, and another one may begin."""
+    with Endless(MemoryStore(), encoder) as index:
+        index.ingest([Record("bread", "Bread rises because of yeast.")])
+        url = f"{serve_within(indexes={'docs': index}).url}/v1/verify"
+        with httpx.stream("POST", url, json={"index": "docs"}, timeout=60) as answer:
+            lines = answer.iter_lines()  # which closes the connection when nobody holds it any more
+            assert next(lines)
+            assert httpx.post(url, json={"index": "docs"}, timeout=60).status_code == 409
+        for _ in range(500):
+            with httpx.stream("POST", url, json={"index": "docs"}, timeout=60) as again:
+                if again.status_code == 200:
+                    return
+            time.sleep(0.02)
+        pytest.fail("the index is busy for ever")
