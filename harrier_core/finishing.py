@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -261,15 +261,17 @@ class Finishing:
         missing = [position for position in range(len(texts)) if position not in found]
         self._tell_encoded(slice_, len(found), ())
         with ExitStack() as under_way:
-            encoding = []
+            encoding: dict[Future[Encoded], list[int]] = {}
             for part in parts([len(texts[position]) for position in missing], most):
                 positions = [missing[number] for number in part]
                 with positions_of_all(positions.__getitem__):
-                    encoding.append((positions, self._submit([texts[position] for position in positions], [])))
-                under_way.callback(encoding[-1][1].cancel)  # where another one fails
-            for positions, part_ in encoding:
+                    submitted = self._submit([texts[position] for position in positions], [])
+                encoding[submitted] = positions
+                under_way.callback(submitted.cancel)  # where another one fails
+            for ended in as_completed(encoding):  # a server may answer the last part first
+                positions = encoding[ended]
                 with positions_of_all(positions.__getitem__):
-                    encoded = part_.result()
+                    encoded = ended.result()
                 self._journal.keep([texts[position] for position in positions], encoded.vectors)
                 found |= zip(positions, encoded.vectors, strict=True)
                 self._tell_encoded(slice_, len(positions), encoded.tokens)

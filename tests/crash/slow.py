@@ -6,10 +6,9 @@ python slow.py FILE     of SQLite's; the records are one long one and many short
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from harrier_files import FileMemory
@@ -25,27 +24,21 @@ NOTES = [Record(f"note{number:03}", f"note {number} " + "says a word or two " * 
 
 
 class Slow(Hashing):
-    """An embedder with one thread, which tells what it has encoded."""
+    """An embedder with one thread, which answers in the order of the requests and tells what it has encoded."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(1)
 
     def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
-        given = list(texts)
-        answer: Future[Encoded] = Future()
-        threading.Thread(target=self._answer, args=(given, answer)).start()
-        return answer
+        return self._thread.submit(self._answer, list(texts))
 
-    def _answer(self, texts: list[str], answer: Future[Encoded]) -> None:
-        with self._lock:
-            if not answer.set_running_or_notify_cancel():
-                return
-            for text in texts:
-                time.sleep(len(text) / SECOND)
-                sys.stdout.write(f"{len(text)}\n")
-                sys.stdout.flush()
-            answer.set_result(super().submit_documents(texts).result())
+    def _answer(self, texts: list[str]) -> Encoded:
+        for text in texts:
+            time.sleep(len(text) / SECOND)
+            sys.stdout.write(f"{len(text)}\n")
+            sys.stdout.flush()
+        return super().submit_documents(texts).result()
 
 
 def records() -> Iterator[Record]:
