@@ -8,7 +8,7 @@ PIP = bin/python -m pip --quiet --disable-pip-version-check
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(8, 2 * (os.cpu_count() or 1)))")
 PYTEST = bin/pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: demo test test-slow test-page coverage test-crash test-postgres test-upstream check format test-wheel bench-encode bench-pgvector bench-search bench-loaders bench-qdrant bench-files bench-eval bench-filters bench-hybrid bench-hybrid-quality bench-sync bench-serve bench-copy bench-llama-index bench-gpu soak soak-serve clean
+.PHONY: demo test test-slow test-page coverage test-crash test-postgres test-upstream check format test-wheel bench-encode bench-formats bench-pgvector bench-search bench-loaders bench-qdrant bench-files bench-eval bench-filters bench-hybrid bench-hybrid-quality bench-sync bench-serve bench-copy bench-llama-index bench-gpu soak soak-serve clean
 .DEFAULT_GOAL := test
 
 test test-slow coverage test-crash test-postgres test-wheel: export OMP_NUM_THREADS = 1  # the tiny models gain nothing by more
@@ -81,7 +81,11 @@ demo: .venv-demo/installed
 	@.venv-demo/bin/harrier demo
 
 bench-encode: .venv/installed
-	.venv/bin/python benchmarks/encode.py
+	.venv/bin/python benchmarks/encode.py $(if $(MODEL),--model $(MODEL))
+
+# What number formats cost, on trained weights: random ones hide it. And where the first query's seconds go.
+bench-formats: .venv/installed
+	.venv/bin/python benchmarks/formats.py $(MODEL)
 
 bench-pgvector: .venv-rivals/installed
 	.venv-rivals/bin/python benchmarks/postgres.py

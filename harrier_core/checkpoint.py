@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from harrier_core.errors import ModelDamaged
+from harrier_core.errors import ModelDamaged, ModelUnsupported
 
 # The head that a language model has and an embedding does without.
-_SPARE = ("lm_head.weight",)
+_SPARE = frozenset({"lm_head.weight"})
 
 
 class Checkpoint:
@@ -32,18 +32,27 @@ class Checkpoint:
 
     def _check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         findings = [f"{name} is missing" for name in shapes if name not in self._files]
-        findings += [f"nothing needs {name}" for name in self._files if name not in shapes and name not in _SPARE]
         for name in shapes.keys() & self._files.keys():
             file, stored = self._files[name]
             found = file.get_slice(stored).get_shape()
             if tuple(found) != shapes[name]:
                 findings.append(f"{name} has shape {found} where {list(shapes[name])} is needed")
-        if findings:
-            more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-            raise ModelDamaged(
-                f"the weights of {self._folder} do not fit its config.json: {min(findings)}{more}; "
-                "fetch the model again"
-            )
+        refuse_unfit(self._folder, sorted(findings), self._files.keys() - shapes.keys())
+
+
+def refuse_unfit(folder: Path, findings: Sequence[str], unknown: Iterable[str]) -> None:
+    """Raise if tensors are wrong, as `findings` say, or if there are tensors that the architecture does not have."""
+    if findings:
+        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        raise ModelDamaged(
+            f"the weights of {folder} do not fit its config.json: {findings[0]}{more}; fetch the model again"
+        )
+    if unknown := sorted(set(unknown) - _SPARE):
+        raise ModelUnsupported(
+            f"the weights of {folder} have tensors that its config.json does not call for, {len(unknown)} in all, such "
+            f"as {unknown[0]}; they are of another architecture under the same model_type, which this kit does not "
+            "compute"
+        )
 
 
 def read_rows(files: Sequence[Path], name: str, rows: Sequence[int]) -> Tensor | None:

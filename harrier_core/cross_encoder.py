@@ -77,8 +77,6 @@ class CrossEncoderReranker(Light):
         for name, number in (("max_length", max_length), ("batch_size", batch_size)):
             if not (type(number) is int and number > 0) and (name, number) != ("max_length", None):
                 raise SettingError(f"{name} must be a whole number above zero, got {number!r}")
-        if dtype is not None and str(dtype) == "int8":
-            raise SettingError("dtype must be float32, bfloat16 or float16 for a CrossEncoder, got 'int8'")
         settings: dict[str, Any] = {
             "model": os.fspath(model) if isinstance(model, str | os.PathLike) else model,
             "revision": revision,

@@ -24,7 +24,7 @@ from harrier_core.checkpoint import Checkpoint
 from harrier_core.device import Placement
 from harrier_core.errors import DeviceError
 from harrier_core.graphs import Graphs
-from harrier_core.linear import MOST_PACKED_BYTES, Linear, PackedLinear, QuantizedLinear, can_pack, refuse_without_int8
+from harrier_core.linear import MOST_PACKED_BYTES, Linear, PackedLinear, can_pack
 from harrier_core.token_rows import Row, by_length
 
 Matrix = Callable[[Tensor], Tensor]  # (rows, in) to (rows, out)
@@ -42,7 +42,7 @@ class Decoder:
         self._architecture = architecture
         self._scale = architecture.attention_scale
         self._device = torch.device(placement.device)
-        self._dtype = torch.float32 if placement.dtype == "int8" else getattr(torch, placement.dtype)
+        self._dtype = getattr(torch, placement.dtype)
         self._layout = Ragged if can_be_ragged(self._device, self._dtype, architecture.head) else Groups
         self._angles: dict[Rotary, Turns] = {}
         self._outgrown: list[Turns] = []  # angles that recordings may still read
@@ -258,9 +258,6 @@ def _steps(device: torch.device) -> Steps:
 
 def _matrix(architecture: Architecture, placement: Placement) -> Callable[[Tensor], Matrix]:
     """How the projections are stored."""
-    if placement.dtype == "int8":
-        refuse_without_int8()
-        return QuantizedLinear
     size = 4 * sum(prod(shape) for name, shape in architecture.weight_shapes().items() if name.endswith("proj.weight"))
     on_cpu = (placement.device, placement.dtype) == ("cpu", "float32")
     return PackedLinear if on_cpu and can_pack() and size <= MOST_PACKED_BYTES else Linear

@@ -17,7 +17,7 @@ FORKED = (
     "this process was forked from one that used the GPU, and GPU memory does not survive a fork; start processes with "
     "multiprocessing's 'spawn' method, or encode before forking on the CPU"
 )
-DTYPES = ("float32", "bfloat16", "float16", "int8")
+DTYPES = ("float32", "bfloat16", "float16")
 _KINDS = ("cpu", "cuda", "mps", "xpu")
 
 
@@ -45,8 +45,6 @@ def choose(architecture: str, device: str | None = None, dtype: str | None = Non
         raise DeviceError(
             f"float16 overflows in {architecture} models, whose activations pass 65,504; use bfloat16 or float32"
         )
-    if format_ == "int8" and chosen.type != "cpu":
-        raise DeviceError(f"int8 is for CPUs, and this is {chosen}; use bfloat16 there, or device='cpu'")
     return Placement(str(chosen), format_, f"{why_device}; {why_format}")
 
 

@@ -11,13 +11,11 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModel
 
+from harrier_core.checkpoint import refuse_unfit
 from harrier_core.device import Placement
 from harrier_core.errors import DeviceError, ModelDamaged, ModelUnsupported
 from harrier_core.shared import ProcessLock
 from harrier_core.token_rows import Row, by_length
-
-# What a checkpoint may hold beyond the decoder: the language-model head, which embeddings do not need.
-_SPARE = ("lm_head.weight",)
 
 
 class Fallback:
@@ -92,13 +90,8 @@ def _check(folder: Path, report: Mapping[str, Iterable[Any]]) -> None:
     findings = [
         *(f"{key} has another shape" for key in sorted(mismatched)),
         *(f"{key} is missing" for key in sorted(report["missing_keys"])),
-        *(f"nothing needs {key}" for key in sorted(report["unexpected_keys"]) if key not in _SPARE),
     ]
-    if findings:
-        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-        raise ModelDamaged(
-            f"the weights of {folder} do not fit its config.json: {findings[0]}{more}; fetch the model again"
-        )
+    refuse_unfit(folder, findings, report["unexpected_keys"])
 
 
 def _first_line(error: BaseException) -> str:

@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# One text in so many, and one at least of each window, is encoded again. Two devices or number formats of one model,
-# int8 included, agree to this cosine; another model, or an instruction before a document, does not.
-_SAMPLED, SIMILAR = 100, 0.99
+_SAMPLED = 100  # one text in so many, and one at least of each window, is encoded again
+
+# Two number formats of one model agree to this cosine for each text: of 650 on trained weights, bfloat16 and float32,
+# two were below 0.99, and none below 0.985. The vectors of another text are below it as a rule. An instruction before a
+# long document is not always: so of several texts, most must agree to more, as those of all number formats do.
+SIMILAR, _MOSTLY = 0.95, 0.99
+_SEVERAL = 3
 
 _NONE = object()
 
@@ -74,9 +78,8 @@ class GivenVectors:
 
     def compare(self, texts: Sequence[str], given: Vectors, made: Vectors) -> None:  # noqa: ARG002  # for subclasses
         """Raise WrongSpace unless the given vectors are like those that were made of the texts."""
-        cosine = least_cosine(given, made)
-        if not cosine >= SIMILAR:
-            raise self.wrong(f"have a cosine of {cosine:.3f} to its own for the same text")
+        if not are_alike(given, made):
+            raise self.wrong(f"have a cosine of {least_cosine(given, made):.3f} to its own for the same text")
 
     def wrong(self, how: str) -> WrongSpace:
         """Return the error that says how the vectors differ from the embedder's own."""
@@ -84,6 +87,12 @@ class GivenVectors:
             f"vectors that were given are not of this index's encoder: they {how}; make them with the encoder's "
             "encode_documents, in the order of the records, or leave vectors out"
         )
+
+
+def are_alike(given: Vectors, made: Vectors) -> bool:
+    """Return whether pairs of unit vectors, one a row, may be of the same texts and the same model."""
+    cosines = sorted((given * made).sum(axis=1).tolist())
+    return cosines[0] >= SIMILAR and (len(cosines) < _SEVERAL or cosines[len(cosines) // 2] >= _MOSTLY)
 
 
 def least_cosine(given: Vectors, made: Vectors) -> float:

@@ -19,7 +19,7 @@ from harrier_core.calls import bad_rows
 from harrier_core.checkpoint import Checkpoint
 from harrier_core.decoder import Decoder
 from harrier_core.device import Placement
-from harrier_core.errors import DeviceError, ModelUnsupported, ModelWarning
+from harrier_core.errors import ModelUnsupported, ModelWarning
 from harrier_core.models import Model, weight_files
 from harrier_core.stats import Meter
 from harrier_core.token_rows import Row
@@ -151,22 +151,10 @@ def load(model: Model, placement: Placement) -> Network:
         architecture = read_architecture(model.config)
     except ModelUnsupported as reason:
         return _load_fallback(model, placement, reason)
-    if placement.dtype == "int8":
-        warnings.warn(
-            f"vectors of {model.name} in int8 may be noise: on trained weights of harrier-270m's shape their median "
-            "cosine to float32 was 0.26; use dtype='float32', or compare the two on your own texts first",
-            ModelWarning,
-            stacklevel=2,
-        )
     return Decoder(architecture, Checkpoint(files, architecture.weight_shapes()), placement)
 
 
 def _load_fallback(model: Model, placement: Placement, reason: ModelUnsupported) -> Fallback:
-    if placement.dtype == "int8":
-        raise DeviceError(
-            f"int8 is for models that the kit's own forward pass knows, and not {model.name}, for "
-            f"{reason}; use dtype='float32'"
-        ) from None
     from harrier_core.fallback import Fallback  # transformers takes a second to import, and few models need it
 
     fallback = Fallback(model.folder, placement)

@@ -30,9 +30,7 @@ class EmbeddingSpace:
     normalization: str
     document_template: str
     task: str | None = field(default=None, compare=False)
-    dtype: str | None = field(
-        default=None, compare=False
-    )  # what it was computed in: int8 is near the others, not equal
+    dtype: str | None = field(default=None, compare=False)  # what it was computed in
 
     def differences(self, other: EmbeddingSpace) -> list[str]:
         """What keeps vectors of the two spaces apart, one phrase each; empty if they may be compared."""

@@ -11,14 +11,13 @@ import numpy as np
 
 from harrier_core.embedder import Embedder
 from harrier_core.errors import InputError
+from harrier_core.given import SIMILAR
 from harrier_core.records import VerifyReport, text_hash
 from harrier_core.store import Audited, OpenStore, Stored, Worded
 
 _WINDOW = 256  # chunks, of which as many as are in the sample are encoded together
 # Half precision, or int8 in a database, changes a vector's length by less.
 _LENGTH_TOLERANCE = 0.02
-# int8 and float32 vectors of one text have a higher cosine; vectors of two texts have a far lower one.
-_LEAST_COSINE = 0.99
 
 
 def verify(
@@ -82,7 +81,7 @@ def _encode(encoder: Embedder, sampled: Sequence[Stored], report: VerifyReport) 
     for stored, vector in zip(sampled, vectors, strict=True):
         cosine = float(stored.vector @ vector / np.linalg.norm(stored.vector))
         report.least_cosine = min(report.least_cosine, cosine)
-        if cosine < _LEAST_COSINE:
+        if cosine < SIMILAR:
             _add(report, stored, f"has a vector with a cosine of {cosine:.3f} to that of its text")
 
 

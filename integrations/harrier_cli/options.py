@@ -50,7 +50,7 @@ Device = Annotated[
 ]
 Dtype = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="float32, bfloat16, float16 or int8 (HARRIER_DTYPE).", rich_help_panel=MODEL),
+    typer.Option(metavar="NAME", help="float32, bfloat16 or float16 (HARRIER_DTYPE).", rich_help_panel=MODEL),
 ]
 TaskName = Annotated[
     str | None,

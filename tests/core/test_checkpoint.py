@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from harrier_core import ModelDamaged
+from harrier_core import ModelDamaged, ModelUnsupported
 from harrier_core.checkpoint import Checkpoint
 
 SHAPES = {"embed.weight": (4, 2), "norm.weight": (2,)}
@@ -59,7 +59,6 @@ def test_a_language_model_s_head_is_left_out(tmp_path: Path) -> None:
     [
         ({"norm.weight": None}, r"norm\.weight is missing; fetch"),
         ({"norm.weight": None, "embed.weight": None}, r"embed\.weight is missing \(and 1 more\); fetch"),
-        ({"extra.weight": torch.ones(1)}, r"nothing needs extra\.weight; fetch"),
         ({"norm.weight": torch.ones(3)}, r"norm\.weight has shape \[3\] where \[2\] is needed; fetch"),
         ({"norm.weight": torch.ones(2, 1)}, r"norm\.weight has shape \[2, 1\] where \[2\] is needed; fetch"),
         ({"embed.weight": torch.ones(2, 4)}, r"embed\.weight has shape \[2, 4\] where \[4, 2\] is needed; fetch"),
@@ -70,6 +69,13 @@ def test_tensors_that_do_not_fit(tmp_path: Path, changes: dict[str, Any], reason
     changed = {name: each for name, each in {**tensors(), **changes}.items() if each is not None}
     files = saved(tmp_path, changed or {"lm_head.weight": torch.ones(1)})
     with pytest.raises(ModelDamaged, match=rf"the weights of .*{tmp_path.name} do not fit its config\.json: {reason}"):
+        Checkpoint(files, SHAPES)
+
+
+def test_tensors_that_the_architecture_does_not_have(tmp_path: Path) -> None:
+    """Nothing is wrong with the files: another word than that for a damaged download."""
+    files = saved(tmp_path, {**tensors(), "extra.weight": torch.ones(1)})
+    with pytest.raises(ModelUnsupported, match=r"does not call for, 1 in all, such as extra\.weight; .* another archi"):
         Checkpoint(files, SHAPES)
 
 

@@ -83,7 +83,6 @@ def resize(tensors: Tensors) -> None:
     ("change", "reason"),
     [
         (lambda tensors: tensors.pop("norm.weight"), r"norm\.weight is missing; fetch the model again"),
-        (lambda tensors: tensors.update(odd=torch.ones(1)), r"nothing needs odd; fetch the model again"),
         (resize, r"norm\.weight has another shape; fetch the model again"),
         (lambda tensors: [tensors.pop(name) for name in [*tensors][:3]], r" is missing \(and 2 more\); fetch"),
     ],
@@ -92,6 +91,13 @@ def test_weights_that_do_not_fit(folder: Path, change: Callable[[Tensors], objec
     """transformers would fill the gaps with random numbers."""
     rewrite(folder, change)
     with pytest.raises(ModelDamaged, match=rf"the weights of .* do not fit its config\.json: .*{reason}"):
+        load(folder)
+
+
+def test_weights_of_another_architecture(folder: Path) -> None:
+    """transformers would leave them out."""
+    rewrite(folder, lambda tensors: tensors.update(odd=torch.ones(1)))
+    with pytest.raises(ModelUnsupported, match="does not call for, 1 in all, such as odd"):
         load(folder)
 
 

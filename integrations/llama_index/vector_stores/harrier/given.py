@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from harrier_core import Embedder, Encoded, InputError, Problem, WrongSpace
 from harrier_core.embedder import Around
 from harrier_core.errors import raise_problems
-from harrier_core.given import SIMILAR, GivenVectors, least_cosine
+from harrier_core.given import SIMILAR, GivenVectors, are_alike, least_cosine
 from harrier_core.records import Unstorable
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class _OfNodes(GivenVectors):
         own = self._cosine_of_own(texts, given)
         if own is not None and own >= SIMILAR and own > cosine + _BETTER:
             raise OfOwnTexts
-        if cosine < SIMILAR:
+        if not are_alike(given, made):
             also = "" if own is None else f" with its metadata, and {own:.3f} for the text alone"
             raise self.wrong(f"have a cosine of {cosine:.3f} to its own for a node's text{also}")
 

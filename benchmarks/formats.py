@@ -1,0 +1,159 @@
+"""What number formats cost on trained weights: the cosine of each vector to its own in float32.
+
+Eight bits are not offered, and this shows why: sentence-transformers' model with its weights rounded to them, by row
+and in groups of 32, and with the inputs of its products as well. Then, what it costs to search documents of one format
+by queries of another; and in a fresh process, how long the first query takes, and how much memory.
+
+    make bench-formats MODEL=folder
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+from workload import documents
+
+from harrier_core import Encoder
+from harrier_core.testing import AWKWARD, PROSE
+from harrier_core.types import Vectors
+
+FLOAT, HALF = "float32", "bfloat16"
+QUANTILES = {"least": 0.0, "5 %": 0.05, "25 %": 0.25, "median": 0.5}
+STEPS, GROUP = 127, 32
+
+
+def main() -> None:
+    """Measure, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="a folder with trained weights")
+    parser.add_argument("--device", help="for both sides; chosen by the Encoder unless given")
+    parser.add_argument("--tokens", type=int, default=6_000, help="of texts made of the sentences, for the search")
+    options = parser.parse_args()
+    with (
+        Encoder(options.model, device="cpu", dtype=FLOAT) as exact,
+        Encoder(options.model, device=options.device, dtype=HALF) as half,
+    ):
+        texts = [text.strip() for text in [*PROSE, *AWKWARD] if text.strip()]
+        print(f"{len(texts)} texts, {half.placement}")
+        formats(options.model, exact, half, texts)
+        mixing(exact, half, documents(exact, options.tokens))
+    first_query(options.model)
+
+
+def formats(model: str, exact: Encoder, half: Encoder, texts: list[str]) -> None:
+    """Each format's cosines to float32."""
+    own = {"documents": exact.encode_documents(texts), "queries": exact.encode_queries(texts)}
+    prompts = {"documents": "", "queries": exact.prompt("")}
+
+    def theirs(role: str, dtype: torch.dtype, alter: Callable[[torch.nn.Module], None] | None = None) -> Vectors:
+        device = half.placement.device if dtype == torch.bfloat16 else "cpu"
+        reference = SentenceTransformer(model, device=device, model_kwargs={"dtype": dtype})
+        if alter:
+            alter(reference)
+        found: Vectors = reference.encode(texts, prompt=prompts[role]).astype(np.float32)
+        return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+    print(f"\n{'':68}" + "".join(f"{name:>10}" for name in QUANTILES))
+    for role, expected in own.items():
+        beside = theirs(role, torch.float32)
+        print(f"{role}, float32: largest difference to sentence-transformers {np.abs(beside - expected).max():.0e}")
+        encode = half.encode_documents if role == "documents" else half.encode_queries
+        for name, vectors in (
+            ("bfloat16, Encoder", encode(texts)),
+            ("bfloat16, sentence-transformers", theirs(role, torch.bfloat16)),
+            ("weights of 8 bits, a scale a row", theirs(role, torch.float32, whole_weights(None))),
+            ("weights of 8 bits, a scale for 32", theirs(role, torch.float32, whole_weights(GROUP))),
+            ("weights and inputs of 8 bits, a scale for 32", theirs(role, torch.float32, whole_products)),
+        ):
+            kept = np.quantile((vectors * expected).sum(axis=1), list(QUANTILES.values()))
+            print(f"{role + ', ' + name:68}" + "".join(f"{each:10.5f}" for each in kept))
+
+
+def whole_weights(group: int | None) -> Callable[[torch.nn.Module], None]:
+    """Return what rounds the weights of all projections."""
+
+    @torch.inference_mode()
+    def alter(model: torch.nn.Module) -> None:
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.weight.copy_(whole(module.weight, group))
+
+    return alter
+
+
+def whole_products(model: torch.nn.Module) -> None:
+    """Round the weights of all projections, and what they are multiplied with."""
+    whole_weights(GROUP)(model)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_pre_hook(lambda _, given: (whole(given[0], GROUP),))
+
+
+def whole(numbers: Tensor, group: int | None) -> Tensor:
+    """Return the numbers as whole ones of eight bits give them, with a scale for each row or group."""
+    grouped = numbers.unflatten(-1, (-1, group or numbers.shape[-1]))
+    scales = (grouped.abs().amax(dim=-1, keepdim=True) / STEPS).clamp(min=1e-12)
+    return ((grouped / scales).round() * scales).flatten(-2)
+
+
+def mixing(exact: Encoder, half: Encoder, texts: list[str]) -> None:
+    """How many of the ten nearest documents stay, when queries or documents are in bfloat16."""
+    asked = [*PROSE]
+    found = {FLOAT: exact, HALF: half}
+    stored = {name: encoder.encode_documents(texts) for name, encoder in found.items()}
+    sought = {name: encoder.encode_queries(asked) for name, encoder in found.items()}
+    nearest = {(q, d): np.argsort(-(sought[q] @ stored[d].T), axis=1)[:, :10] for q in found for d in found}
+    print(f"\nof the ten nearest of {len(texts)} documents to {len(asked)} queries, all in float32, stay:")
+    for (q, d), rows in nearest.items():
+        same = [len({*row} & {*right}) / 10 for row, right in zip(rows, nearest[FLOAT, FLOAT], strict=True)]
+        if (q, d) != (FLOAT, FLOAT):
+            print(f"  queries in {q}, documents in {d}: {np.mean(same):.3f}")
+
+
+def first_query(model: str) -> None:
+    """Where the seconds of the first query go, each time in a fresh process; and its memory beside the files' size."""
+    weights = sum(file.stat().st_size for file in Path(model).glob("*.safetensors"))
+    begin = time.perf_counter()
+    for file in Path(model).glob("*.safetensors"):
+        with file.open("rb", buffering=0) as stream:
+            while stream.read(1 << 24):
+                pass
+    print(f"\nreading {weights / 1e6:,.0f} MB of weights, from the system's cache: {time.perf_counter() - begin:.2f} s")
+    for name, program in (("with float32", FLOAT), ("with bfloat16", HALF)):
+        for _ in range(2):  # files of a first one may come from the disk
+            told = subprocess.run(
+                [sys.executable, "-c", _FIRST, model, program], capture_output=True, check=True, text=True
+            )
+        print(f"the first query of a process, {name}: {told.stdout.strip()}")
+
+
+_FIRST = """
+import re, sys, time
+from pathlib import Path
+begin = time.perf_counter()
+import torch
+torch_there = time.perf_counter()
+from harrier_core import Encoder
+encoder = Encoder(sys.argv[1], dtype=sys.argv[2])
+encoder.count_tokens(["a text"])
+counted = time.perf_counter()
+encoder.encode_queries(["a query"])
+first = time.perf_counter()
+encoder.encode_queries(["another query"])
+second = time.perf_counter()
+print(f"{first - begin:.2f} s: import torch {torch_there - begin:.2f}, the tokenizer {counted - torch_there:.2f}, "
+      f"weights and pass {first - counted:.2f}; the second query {second - first:.3f} s; "
+      f"peak memory {int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024:,.0f} MiB")
+"""
+
+if __name__ == "__main__":
+    main()
