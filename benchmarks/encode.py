@@ -19,7 +19,6 @@ import statistics
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from sentence_transformers import SentenceTransformer
 from workload import GEMMA_270M, TASK, build, documents, own_tokens, products, queries, seconds
 
 from harrier_core import Encoder
+from harrier_core.device import multiplies_bfloat16
 
 THEIRS, SHIPPED, BARE = "sentence-transformers", "sentence-transformers as shipped", "matrix products alone"
 OURS, HALF = "Encoder", "Encoder, bfloat16"
@@ -149,14 +149,6 @@ def shape_of(folder: Path) -> dict[str, Any]:
     """The numbers of a model that decide its products."""
     shape: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return shape
-
-
-def multiplies_bfloat16() -> bool:
-    """Whether the CPU has units for it, as far as Linux says so."""
-    with suppress(OSError):
-        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
-        return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
-    return False
 
 
 def say(encoder: Encoder, shape: dict[str, Any], texts: list[str], asked: list[str]) -> int:

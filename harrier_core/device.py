@@ -89,7 +89,15 @@ def _best_dtype(device: torch.device) -> tuple[str, str]:
         if torch.cuda.get_device_capability(device) >= (8, 0) or torch.version.hip:
             return "bfloat16", "its GPU computes in bfloat16"
         return "float32", "its GPU has no bfloat16"
+    if device.type == "cpu" and multiplies_bfloat16():
+        return "float32", "float32 is the exact format; this CPU multiplies bfloat16 as well, which may be faster"
     return "float32", "float32 is the exact and, off a GPU, mostly the faster format"
+
+
+def multiplies_bfloat16() -> bool:
+    """Return whether the CPU has units for it (AVX512-BF16, AMX, Arm's BF16), as far as this torch knows."""
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any("bf16" in name and there is True for name, there in capabilities.items())
 
 
 def memory_of(device: str) -> int | None:

@@ -23,6 +23,17 @@ def test_a_cpu_computes_in_float32() -> None:
     assert str(placement).startswith(f"cpu, float32: no GPU that torch {torch.__version__} can use; float32 is")
 
 
+@NO_CUDA
+def test_a_cpu_with_units_for_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It computes in float32 all the same, and the reason says what else there is."""
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"cpu_name": "bf16", "avx2": True, "amx_bf16": True})
+    placement = choose("gemma3_text")
+    assert placement.dtype == "float32"
+    assert "this CPU multiplies bfloat16 as well" in placement.reason
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"cpu_name": "bf16", "avx512_bf16": False})
+    assert "multiplies bfloat16" not in choose("gemma3_text").reason
+
+
 def test_both_can_be_asked_for() -> None:
     """The reason says that somebody did."""
     assert str(choose("qwen3", "cpu", "bfloat16")) == "cpu, bfloat16: device as asked; as asked"
