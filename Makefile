@@ -8,7 +8,7 @@ PIP = bin/python -m pip --quiet --disable-pip-version-check
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(8, 2 * (os.cpu_count() or 1)))")
 PYTEST = bin/pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: demo test test-slow test-page coverage test-crash test-postgres test-upstream check format test-wheel bench-encode bench-formats bench-pgvector bench-search bench-loaders bench-qdrant bench-files bench-eval bench-filters bench-hybrid bench-hybrid-quality bench-sync bench-serve bench-copy bench-llama-index bench-gpu soak soak-serve clean
+.PHONY: demo docs test test-slow test-page coverage test-crash test-postgres test-upstream check format test-wheel bench-encode bench-formats bench-pgvector bench-search bench-loaders bench-qdrant bench-files bench-eval bench-filters bench-hybrid bench-hybrid-quality bench-sync bench-serve bench-copy bench-llama-index bench-gpu soak soak-serve clean
 .DEFAULT_GOAL := test
 
 test test-slow coverage test-crash test-postgres test-wheel: export OMP_NUM_THREADS = 1  # the tiny models gain nothing by more
@@ -63,7 +63,7 @@ format: .venv/installed
 
 # What users install, beside the oldest releases that we allow: the wheel, from outside the sources, by the tests that
 # those releases may decide. WHEEL_TESTS=tests runs all. And the wheel without an extra, asking an encoder elsewhere.
-WHEEL_TESTS ?= tests/test_packaging.py tests/test_readme.py tests/core/test_roles.py tests/core/test_parity.py \
+WHEEL_TESTS ?= tests/test_packaging.py tests/test_docs.py tests/core/test_roles.py tests/core/test_parity.py \
 	tests/core/test_extras.py tests/test_without_torch.py tests/adapters/pgvector/test_store.py \
 	tests/adapters/qdrant/test_packing.py tests/adapters/qdrant/test_neighbours.py \
 	tests/integrations/agent_framework/test_embedding.py tests/integrations/agent_framework/test_retrieval.py \
@@ -75,6 +75,10 @@ test-wheel: .venv-wheel/installed .venv-slim/installed
 	cd .venv-wheel && bin/python -c "import harrier_core as kit; assert 'site-packages' in kit.__file__, kit.__file__"
 	.venv-slim/$(PIP) install --force-reinstall --no-deps .
 	.venv-wheel/$(PYTEST) --slim .venv-slim/bin/python $(WHEEL_TESTS)
+
+# The documentation as a site, in site/; broken links and references fail. NO_MKDOCS_2_WARNING silences an advertisement.
+docs: .venv-docs/installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --site-dir site
 
 # What the kit does, shown in about a minute; the first time, what a user needs of it is installed in .venv-demo.
 demo: .venv-demo/installed

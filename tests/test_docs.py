@@ -1,0 +1,140 @@
+"""What the README and the documentation say holds: their examples run as they stand, and what they name is there."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from harrier_pgvector import PgVectorStore
+from loopback_hub import Hub
+
+from harrier_core import Encoder, Index, Record
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = ROOT / "docs"
+GUIDES = sorted((DOCS / "guides").glob("*.md"))
+
+# Runs each program in names of its own, in one process: all of them share one loaded model.
+_RUN = """
+import sys
+for path in sys.argv[1:]:
+    with open(path, encoding="utf-8") as file:
+        print("==", path)
+        exec(compile(file.read(), path, "exec"), {"__name__": "__main__"})
+"""
+
+
+def programs(text: str, *, joined: bool) -> list[str]:
+    """Return the programs of a page: each fence by itself, or all of them as one."""
+    fences = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    return ["\n".join(fences)] if joined and fences else fences
+
+
+@pytest.mark.timeout(500)
+def test_every_example_runs(hub: Hub, built: Callable[..., Path], tmp_path: Path) -> None:
+    """Each of the README is whole by itself, and so is each guide. Stand-ins take the places of published models."""
+    hub.push("microsoft/harrier-oss-v1-270m", built("gemma3", vectors="words"))
+    hub.push("microsoft/harrier-oss-v1-0.6b", built("qwen3", vectors="words"))
+    found = {f"readme{number}": each for number, each in enumerate(programs(README, joined=False))}
+    for guide in GUIDES:
+        [found[guide.stem]] = programs(guide.read_text(encoding="utf-8"), joined=True) or [""]
+    assert len(found) > 10
+    for name, program in found.items():
+        (tmp_path / f"{name}.py").write_text(program, encoding="utf-8")
+    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1"}
+    environment |= {"TMPDIR": str(tmp_path), "TOKENIZERS_PARALLELISM": "false"}
+    command = [sys.executable, "-X", "utf8", "-c", _RUN, *(str(tmp_path / f"{name}.py") for name in found)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=500)
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr
+    guide = (DOCS / "guides" / "encoder.md").read_text(encoding="utf-8")
+    [shown] = re.findall(r"\n((?:    Instruct: .*\n    Query: .*\n))", guide)
+    assert re.sub(r"^    ", "", shown, flags=re.MULTILINE) in done.stdout
+
+
+def test_a_table_in_partitions_is_filled_and_searched(postgres: str, encoder: Encoder) -> None:
+    """By the SQL of the guide, over a table that an ingest of nothing made."""
+    guide = (DOCS / "guides" / "postgres.md").read_text(encoding="utf-8")
+    [statements] = [sql for sql in re.findall(r"```sql\n(.*?)```", guide, re.DOTALL) if "PARTITION" in sql]
+    records = [Record(str(number), f"text {number}") for number in range(1_050)]
+    with Index(PgVectorStore(postgres), encoder) as index, psycopg.connect(postgres, autocommit=True) as connection:
+        index.ingest([])
+        connection.execute(statements)
+        assert index.ingest(records).written == 1_050
+        assert index.ingest([Record("0", "another text"), *records[1:]]).unchanged == 1_049
+        assert index.ingest(records[:1_040], prune=True).deleted == 10
+        assert len(index.search("text", k=30)) == 30
+        indexed = "SELECT tablename FROM pg_indexes WHERE tablename ~ '^documents(_.)?$' AND indexdef ~ 'hnsw'"
+        assert connection.execute(indexed).rowcount == 3  # the table's own, which is none, and one a partition
+        connection.execute("DROP TABLE documents")
+
+
+def test_links_lead_somewhere() -> None:
+    """PyPI shows the README as well, where a path would lead nowhere."""
+    defined = dict(re.findall(r"^\[(.*)\]: (.*)$", README, re.MULTILINE))
+    assert set(re.findall(r"\]\[([^]]+\.md)\]", README)) == set(defined)
+    for link in [*re.findall(r"\]\(([^)]*)\)", README), *defined.values()]:
+        path = re.sub(r"^https://(github\.com/(.*)/blob|raw\.githubusercontent\.com/(.*))/main/", r"\2\3:", link)
+        assert path.startswith("harrier-kit/harrier-kit:"), link
+        assert (ROOT / path.partition(":")[2]).is_file(), link
+
+
+def test_what_the_pages_name_is_there() -> None:
+    """Files, and targets of the Makefile; and every command for tests is described."""
+    targets = re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for page in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+        text = page.read_text(encoding="utf-8")
+        for path in re.findall(r"`((?:tests|harrier_core|notebooks|deploy)/[\w/.-]*|docker-compose.yml)`", text):
+            assert (ROOT / path).exists(), path
+        named = re.findall(r"(?:`|    )make ([a-z][\w-]*\w)`|`(bench-[\w-]+)`", text)
+        assert {one or other for one, other in named} <= {*targets}, page
+    development = (DOCS / "project" / "development.md").read_text(encoding="utf-8")
+    assert all(
+        f"make {target}" in development for target in targets if re.fullmatch(r"test[\w-]*|check|demo|docs", target)
+    )
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    """And nothing that is not there."""
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    pages = re.findall(r"[\w/-]+\.md", navigation)
+    assert sorted(pages) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+
+
+def test_figures_are_those_of_the_benchmarks() -> None:
+    """Every figure with a command stands in the notes of the benchmarks as well."""
+    notes = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    page = (DOCS / "explanation" / "measured.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .* \| ([\d. to]+) \|.*\| `bench-[\w-]+` \|$", page, re.MULTILINE)
+    assert len(rows) > 10
+    for figure in " ".join(rows).replace("to", "").split():
+        assert re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d.]*\d)", notes), figure
+
+
+def test_messages_are_those_that_the_kit_says() -> None:
+    """Whoever looks for an error finds the words that they saw."""
+    page = (DOCS / "reference" / "errors.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^\| `(.*?)` \|", page, re.MULTILINE)
+    assert len(messages) >= 10
+    said = list(_said())
+    for message in messages:
+        pattern = ".*".join(re.escape(part.strip()) for part in message.split("…"))
+        assert any(re.search(pattern, each) for each in said), message
+
+
+def _said() -> Iterator[str]:
+    """All strings of the kit's sources, with … for what is filled in."""
+    for folder in ("harrier_core", "adapters", "integrations"):
+        for file in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.JoinedStr):
+                    yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    yield node.value
