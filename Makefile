@@ -55,6 +55,7 @@ test-upstream: .venv/installed
 check: .venv/installed
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
+	.venv/bin/codespell
 	.venv/bin/mypy
 
 format: .venv/installed
@@ -166,6 +167,12 @@ CPU_TORCH = --index-url https://download.pytorch.org/whl/cpu --no-deps --retries
 	@.venv-demo/$(PIP) install --constraint constraints.txt --editable '.[cli,embedded,torch]'
 	@touch $@
 
+.venv-docs/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear .venv-docs
+	.venv-docs/$(PIP) install --constraint constraints.txt --upgrade pip
+	.venv-docs/$(PIP) install --constraint constraints.txt --group docs
+	touch $@
+
 .venv-slim/installed: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv --clear .venv-slim
 	.venv-slim/$(PIP) install --constraint constraints-oldest.txt --upgrade pip
@@ -185,4 +192,4 @@ CPU_TORCH = --index-url https://download.pytorch.org/whl/cpu --no-deps --retries
 	touch $@
 
 clean:
-	rm -rf .venv .venv-demo .venv-rivals .venv-slim .venv-wheel .coverage .coverage-html .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .venv-demo .venv-docs .venv-rivals .venv-slim .venv-wheel .coverage .coverage-html .mypy_cache .pytest_cache .ruff_cache .hypothesis dist site
