@@ -9,6 +9,9 @@ from typing import Any
 
 from harrier_core.conditions import Scalar, kind
 
+# Metadata about the machine that ingested, such as the folder that a file was in, are for programs on that machine.
+PRIVATE = frozenset({"harrier_root"})
+
 _LEVELS = 3  # of dicts in dicts
 _MOST_FIELDS = 100
 

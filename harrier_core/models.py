@@ -64,7 +64,7 @@ def open_model(name: str, revision: str | None = None, check: Check = check_embe
             raise SettingError(
                 f"revision={revision!r} is for a model on the hub, but {name!r} is a folder; leave it out"
             )
-        return _read(str(folder), None, folder.resolve(), _signature(folder.resolve()), check)
+        return _read(str(folder.absolute()), None, folder.resolve(), _signature(folder.resolve()), check)
     name = ALIASES.get(name, name)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelNotFound(

@@ -71,7 +71,7 @@ def _of_few(measured: Measured) -> Iterator[str]:
     if groups < questions:
         yield f"the questions are in {counted(groups, 'group')}, which count together where chance is judged"
     if groups < _FEW:
-        yield f"{groups} independent questions tell little: intervals are rough with fewer than {_FEW}"
+        yield f"{counted(groups, 'independent question')} tell little: intervals are rough with fewer than {_FEW}"
 
 
 def _of_systems(systems: Sequence[System], found: Sequence[Found]) -> Iterator[str]:

@@ -97,10 +97,10 @@ def verdict(comparison: Comparison) -> str:
     said = f"{signed(estimate)}, p = {p_in_words(comparison.corrected)}"
     if comparison.significant:
         return f"{'better' if estimate.mean > 0 else 'worse'}, {said}"
-    least = f"a difference of {comparison.detectable:.3f} could be"
+    least = f"a difference of {comparison.detectable:.3f} could have been found"
     more = questions_for(estimate.mean, comparison.detectable, comparison.questions)
     if more is not None and comparison.questions < more <= 100 * comparison.questions:
-        least += f", and one like this with about {_round(more):,} questions"
+        least += f", and to confirm this one takes about {_round(more):,} questions"
     return f"cannot be told apart with {questions}, {said}; {least}"
 
 

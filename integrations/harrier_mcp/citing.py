@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from harrier_core.fields import PRIVATE
 from harrier_mcp.cleaning import line
 
 SCHEME = "harrier"
@@ -70,4 +71,4 @@ def _file(record_id: str, metadata: Metadata) -> Path | None:
 
 def shared(metadata: Metadata, *, local: bool) -> dict[str, Any]:
     """Return metadata, without the folder that a record came from unless the client is on that machine."""
-    return {name: value for name, value in metadata.items() if local or name != ROOT}
+    return {name: value for name, value in metadata.items() if local or name not in PRIVATE}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +124,7 @@ class Desk:
                 "number": chunk.number,
                 "start": chunk.start,
                 "end": chunk.end,
-                "at": at - begin,
+                "at": max(at - begin, 0),
                 **self._part(whole, chunk),
             }
             for chunk, at in zip(whole.chunks, whole.at, strict=True)
@@ -155,11 +155,12 @@ class Desk:
         """Write a record that callers may see, over none that they may not."""
         asked = arguments(given, Add)
         fixed, index = parse(self.view.fixed), self.view.index
-        if not meets(asked.metadata, fixed):
-            raise Refused("metadata must meet the conditions of this server, which callers cannot change")
+        metadata = {**_equalities(self.view.fixed), **asked.metadata}
+        if not meets(metadata, fixed):
+            raise Refused("metadata must meet the conditions that this server was started with (--where)")
         if fixed is not None and await asyncio.to_thread(self._hides, asked.id):
             raise Refused("this id cannot be used; choose another one")
-        report = await index.aingest([Record(asked.id, asked.text, asked.metadata)])
+        report = await index.aingest([Record(asked.id, asked.text, metadata)])
         self.cards.forget()
         if report.rejected:
             raise Refused(f"the record {report.rejected[0][1]}")
@@ -176,6 +177,13 @@ class Desk:
         deleted = await self.view.index.adelete(asked.ids, where=self.view.fixed)
         self.cards.forget()
         return {"deleted": deleted}
+
+
+def _equalities(where: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the metadata that conditions ask for by value: what is added here has them, unless it says otherwise."""
+    plain = (str, int, float, bool)
+    given = (where or {}).items()
+    return {name: value for name, value in given if isinstance(value, plain) and name[:1] != "$" and "." not in name}
 
 
 def near(found: Sequence[Match], least: float | None) -> list[Match]:

@@ -12,9 +12,8 @@ from typing import Any
 
 import mcp_types as types
 
-from harrier_core.fields import Field
+from harrier_core.fields import PRIVATE, Field
 from harrier_mcp.card import Card
-from harrier_mcp.citing import ROOT
 from harrier_mcp.cleaning import is_field, is_plain, line
 from harrier_mcp.settings import Settings
 
@@ -84,7 +83,7 @@ def _contents(card: Card) -> Iterator[str]:
 
 
 def _fields(card: Card) -> Sequence[Field]:
-    return [each for each in card.fields if is_field(each.name) and each.name != ROOT][:_FIELDS]
+    return [each for each in card.fields if is_field(each.name) and each.name not in PRIVATE][:_FIELDS]
 
 
 def _described(field: Field) -> str:

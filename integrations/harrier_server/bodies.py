@@ -58,10 +58,10 @@ class EmbedRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SearchRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of /v1/search."""
+    """The body of /v1/search. index: may be left out where the server has one only."""
 
-    index: str
     query: str | list[str]
+    index: str = ""
     k: int = 5
     where: dict[str, Any] | None = None
     task: str | None = None

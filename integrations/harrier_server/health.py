@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from harrier_core.fields import Field, fields_of
+from harrier_core.fields import PRIVATE, Field, fields_of
 from harrier_server.bodies import decode, dumped
 from harrier_server.indexes import index_of, view_of
 from harrier_server.naming import Role
@@ -113,7 +113,7 @@ def _described(state: State, name: str, view: View) -> dict[str, Any]:
         found |= _counts(facts)
     if not found["differences"]:
         fields = fields_of([match.metadata for match in view.sample(_SAMPLE)])
-        found["fields"] = list(map(_field, fields))
+        found["fields"] = [_field(field) for field in fields if field.name not in PRIVATE]
     return found
 
 

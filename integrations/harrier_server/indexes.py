@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from harrier_core.errors import HarrierError
+from harrier_core.fields import PRIVATE
 from harrier_core.records import IngestReport, Match
 from harrier_server.bodies import SearchRequest, decode, texts_of
 from harrier_server.ingesting import Ingesting
@@ -43,13 +44,15 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
         asked = decode(body, SearchRequest)
         if not 1 <= asked.k <= _MOST_K:
             raise bad(f"k must be from 1 to {_MOST_K:,}, got {asked.k}", "k")
+        name = asked.index or _only(state)
+        index_of(state, name)
         queries = texts_of(asked.query, state.limits.texts, "query")
         if asked.offset < 0:
             raise bad(f"offset must be at least 0, got {asked.offset}", "offset")
         if len(queries) * (asked.k + asked.offset) > _MOST_MATCHES:
             raise bad(f"queries times k and offset must be at most {_MOST_MATCHES:,}", "k")
         with state.turns.admitted(sum(map(_size, queries)), state.caller(request)):
-            found = await view_of(state, asked.index).asearch_many(
+            found = await state.views[name].asearch_many(
                 queries,
                 asked.k,
                 asked.where,
@@ -59,7 +62,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
                 offset=asked.offset,
             )
         data = [{"query": at, "matches": [told(match) for match in matches]} for at, matches in enumerate(found)]
-        return answer({"object": "list", "index": asked.index, "data": data})
+        return answer({"object": "list", "index": name, "data": data})
 
     async def ingest(request: Request, body: bytes) -> Response:  # noqa: ARG001  # it is read as it comes
         if not state.settings.ingest:
@@ -92,6 +95,13 @@ def index_of(state: State, name: str) -> Index:
         known = ", ".join(state.indexes) or "none"
         raise Refusal(404, f"there is no index {name[:100]!r}; this server has {known}", code="index_not_found")
     return index
+
+
+def _only(state: State) -> str:
+    """Return the name of the only index. Raise Refusal if there are others."""
+    if len(state.indexes) != 1:
+        raise bad(f"index is missing; this server has {', '.join(state.indexes) or 'none'}", "index")
+    return next(iter(state.indexes))
 
 
 def _keep(state: State, name: str, report: IngestReport) -> None:
@@ -150,6 +160,11 @@ def _size(query: object) -> int:
     return len(query) if isinstance(query, str) else 0
 
 
+def shared(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata without what is about the machine that ingested."""
+    return {name: value for name, value in metadata.items() if name not in PRIVATE}
+
+
 def told(match: Match) -> dict[str, Any]:
     """Return a match as answers have it."""
     return {
@@ -159,7 +174,7 @@ def told(match: Match) -> dict[str, Any]:
         "score": match.score,
         "cosine": match.cosine,
         "text": match.text,
-        "metadata": match.metadata,
+        "metadata": shared(match.metadata),
         "start": match.start,
         "end": match.end,
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harrier_core.counting import packed
@@ -42,7 +43,7 @@ class Served:
     def of(cls, encoder: Encoder, settings: Settings) -> Served:
         """Read what an encoder says of its model."""
         names = Names(settings.name, encoder.tasks, instructions=settings.instructions)
-        space = encoder.space
+        space = _published(encoder.space)
         return cls(encoder, names, space, space.digest, settings.limits)
 
     def described(self, name: str) -> dict[str, Any]:
@@ -81,6 +82,12 @@ class Served:
                 f"embedding space mismatch: server {self.digest} ({self.space}), client {asked[:100]}",
                 code="wrong_space",
             )
+
+
+def _published(space: EmbeddingSpace) -> EmbeddingSpace:
+    """Return a space that names a folder's model by its last part: where it is on this machine concerns no caller."""
+    folder = Path(space.model)
+    return replace(space, model=folder.name) if folder.is_absolute() else space
 
 
 def _template(encoder: Encoder) -> list[str] | None:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from harrier_server.indexes import told, view_of
+from harrier_server.indexes import shared, told, view_of
 from harrier_server.refusals import Refusal, bad
 from harrier_server.routes import Routes, answer
 from harrier_server.state import State
@@ -38,7 +38,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
                 break
             shown.append(_chunk(chunk, whole.described(chunk)))
         left_out = len(whole.chunks) - len(shown)
-        return answer({"id": whole.id, "metadata": whole.metadata, "chunks": shown, "left_out": left_out})
+        return answer({"id": whole.id, "metadata": shared(whole.metadata), "chunks": shown, "left_out": left_out})
 
     async def near(request: Request, body: bytes) -> Response:  # noqa: ARG001
         name, record_id = _named(request, "index"), _named(request, "id")
@@ -59,7 +59,7 @@ def _chunk(chunk: Chunk, described: Mapping[str, Any]) -> dict[str, Any]:
         "start": chunk.start,
         "end": chunk.end,
         "text": chunk.text,
-        "metadata": described,
+        "metadata": shared(described),
     }
 
 

@@ -45,7 +45,7 @@ def test_figures_intervals_and_verdicts(index: Index) -> None:
     assert said["exact"] == "the same for all 60 questions"
     unsure = report.comparison("task sts_query")
     assert not unsure.significant
-    assert f"a difference of {unsure.detectable:.3f} could be" in said["task sts_query"]
+    assert f"a difference of {unsure.detectable:.3f} could have been found" in said["task sts_query"]
     assert unsure.difference.low < 0 < unsure.difference.high
     assert [each for each in told if each[0] == "searching: exact"][-1] == ("searching: exact", 60, 60)
     assert told[0] == ("encoding questions", 60, 60)

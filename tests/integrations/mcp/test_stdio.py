@@ -323,7 +323,7 @@ def test_writing_where_it_is_allowed(
     assert writer.call("add", **added) == {"written": 0, "unchanged": 1}
     assert writer.call("search", query="bake bread")["results"][0]["id"] == "n1"
     assert "must meet the conditions" in writer.refused("add", id="n2", text="a text", metadata={"tenant": "b"})
-    assert "must meet the conditions" in writer.refused("add", id="n2", text="a text")
+    assert "must meet the conditions" in writer.refused("add", id="n2", text="a text", metadata={"tenant": None})
     assert writer.refused("add", **{**added, "id": "b1"}) == "this id cannot be used; choose another one"
     assert writer.refused("add", **{**added, "id": "n3", "text": " "}) == "the record has a text that is empty or blank"
     assert writer.call("delete", ids=["b1", "n1", "n9"]) == {"deleted": 1}

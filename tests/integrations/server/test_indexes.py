@@ -55,6 +55,30 @@ def read_only(folder: Path, encoder: Encoder, tmp_path_factory: pytest.TempPathF
     serving.kill()
 
 
+def test_the_only_index_need_not_be_named(serve_within: ServeWithin, encoder: Encoder) -> None:
+    """Where there are several, the error lists them. What is about the machine that ingested is not told."""
+    index = Index(MemoryStore(), encoder)
+    index.ingest([Record("notes/a", "Bread rises.", {"harrier_root": "/home/me/notes", "harrier_source": "notes"})])
+    one, two = serve_within(indexes={"one": index}), serve_within(indexes={"one": index, "two": index})
+    answer = httpx.post(f"{one.url}/v1/search", json={"query": "bread"}).json()
+    assert answer["index"] == "one"
+    assert answer["data"][0]["matches"][0]["metadata"] == {"harrier_source": "notes"}
+    record = httpx.get(f"{one.url}/v1/records", params={"index": "one", "id": "notes/a"}).json()
+    assert record["metadata"] == {"harrier_source": "notes"}
+    assert "harrier_root" not in httpx.get(f"{one.url}/v1/indexes/one").text
+    refused = httpx.post(f"{two.url}/v1/search", json={"query": "bread"})
+    assert refused.status_code == 400
+    assert "this server has one, two" in refused.json()["error"]["message"]
+
+
+def test_a_folder_of_the_server_is_not_told(read_only: Serving, folder: Path) -> None:
+    """The model is named by its folder's last part."""
+    for route in ("/v1/models", "/v1/server"):
+        told = httpx.get(f"{read_only.url}{route}").text
+        assert str(folder) not in told
+        assert f'"model":"{folder.name}"' in told
+
+
 def search(server: Serving, **body: Any) -> Any:
     return httpx.post(f"{server.url}/v1/search", json={"index": "notes", **body})
 
@@ -177,7 +201,7 @@ def test_an_index_that_cannot_be_reached(
     serve_within: ServeWithin, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is listed as such, and does not hold up the others; it is asked once, however many want the list."""
-    monkeypatch.setattr("harrier_server.indexes._PATIENCE", 0.5)
+    monkeypatch.setattr("harrier_server.indexes._PATIENCE", 2.0)
     with ThreadPoolExecutor(20) as pool, socket.create_server(("127.0.0.1", 0)) as silent:
         silent_too = f"postgresql://127.0.0.1:{silent.getsockname()[1]}/none"
         stores = PgVectorStore(silent_too), PgVectorStore("postgresql://127.0.0.1:9/none", retry_for=0), MemoryStore()
