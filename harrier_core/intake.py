@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from harrier_core.foreign import as_record
 from harrier_core.given import GivenVectors, paired
 from harrier_core.records import Deferred, Ingestible, IngestReport, Record, Skipped, Unstorable, checked, id_hash
+from harrier_core.seen import Seen
 
 if TYPE_CHECKING:
     from harrier_core.store import Hashes
@@ -56,7 +57,7 @@ class Intake:
         self._given = given
         self._recall = recall
         self._first = True
-        self.seen: set[int] = set()  # hashes of record ids: some 70 bytes each
+        self.seen = Seen()
         self.nameless: list[str] = []  # why records without an id were rejected
 
     def windows(self, records: Iterable[Ingestible], vectors: object = None) -> Iterator[Arrived]:
@@ -67,6 +68,7 @@ class Intake:
             self._take(item, vector, number, arrived)
             if len(arrived.records) + len(arrived.recalled) >= most_records or arrived.characters >= most_characters:
                 yield arrived
+                self.seen.settle()
                 arrived = Arrived()
         if arrived.records or arrived.recalled or arrived.report != IngestReport():
             yield arrived
