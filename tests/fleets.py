@@ -68,12 +68,6 @@ def content(conninfo: str, table: str) -> list[Any]:
         return connection.execute(query).fetchall()
 
 
-def indexes(conninfo: str, table: str) -> int:
-    with psycopg.connect(conninfo) as connection:
-        row = connection.execute("SELECT count(*) FROM pg_indexes WHERE tablename = %s", [table]).fetchone()
-    return int(row[0]) if row else 0
-
-
 def workers_of(process: int | None = 0) -> list[int]:
     """Worker processes that a process started, this one if 0, or any if None."""
     said = subprocess.run(["ps", "-ewwo", "pid,ppid,stat,args"], capture_output=True, text=True, check=True).stdout

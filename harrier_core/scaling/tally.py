@@ -40,10 +40,7 @@ class Tally:
         self.number += len(hashes)
 
     def doubles(self) -> dict[int, bool]:
-        """Return the hashes that came more than once, and whether something else came under them each time.
-
-        What was rejected is nothing else.
-        """
+        """Return the hashes under which sound records came more than once, and whether those differed."""
         import numpy as np
 
         found: dict[int, bool] = {}
@@ -51,8 +48,8 @@ class Tally:
             hashes, said = np.frombuffer(ids, "<u8"), np.frombuffer(contents, f"<u{CONTENT_BYTES}")
             order = np.lexsort((said, hashes))
             hashes, said = hashes[order], said[order]
-            same = np.flatnonzero(hashes[1:] == hashes[:-1])
-            differs = (said[same] != said[same + 1]) & (said[same] != 0)
+            same = np.flatnonzero((hashes[1:] == hashes[:-1]) & (said[:-1] != 0))
+            differs = said[same] != said[same + 1]
             for hash_, differing in zip(hashes[same].tolist(), differs.tolist(), strict=True):
                 found[hash_] = found.get(hash_, False) or differing
         return found

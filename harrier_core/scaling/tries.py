@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Protocol
 
 from harrier_core.records import Ingestible
-from harrier_core.scaling.part import IngestPart, PartReport
+from harrier_core.scaling.part import PartReport
 
 _LIVES = 2  # of a whole block, and of a single record: something else may have been the reason
+
+Part = Callable[[Sequence[Ingestible]], PartReport]  # an IngestPart, called with records only
 
 
 class Step(Enum):
@@ -54,7 +56,7 @@ class Tries:
         del self._begun[block]
 
 
-def carefully(part: IngestPart, records: Sequence[Ingestible], block: str, tries: Counting) -> PartReport:
+def carefully(part: Part, records: Sequence[Ingestible], block: str, tries: Counting) -> PartReport:
     """Ingest a block that is tried again whenever its process dies; give up the record that kills it.
 
     block: a name that it has at every try. A block of n records, one of which kills, takes 2 log2(n) + 2 processes at
@@ -64,7 +66,7 @@ def carefully(part: IngestPart, records: Sequence[Ingestible], block: str, tries
 
 
 def _carefully(
-    part: IngestPart, records: Sequence[Ingestible], block: str, tries: Counting, *, suspected: bool
+    part: Part, records: Sequence[Ingestible], block: str, tries: Counting, *, suspected: bool
 ) -> PartReport:
     begun = tries.begin(block)
     step = next_step(len(records), begun, suspected=suspected)
