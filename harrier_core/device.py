@@ -94,6 +94,11 @@ def _best_dtype(device: torch.device) -> tuple[str, str]:
     return "float32", "float32 is the exact and, off a GPU, mostly the faster format"
 
 
+def gpus() -> int:
+    """Return how many GPUs of NVIDIA or AMD this process may use."""
+    return torch.cuda.device_count()
+
+
 def memory_of(device: str) -> int | None:
     """Return how many bytes of memory a device has for this process, or None if that cannot be told."""
     if device.startswith("cuda"):

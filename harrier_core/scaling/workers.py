@@ -176,6 +176,6 @@ def _gpus(encoder: Embedder) -> list[str]:
         return []
     if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
         return [each.strip() for each in visible.split(",")]
-    import torch
+    from harrier_core.device import gpus
 
-    return [str(number) for number in range(torch.cuda.device_count())]
+    return list(map(str, range(gpus())))
