@@ -140,7 +140,7 @@ soak-serve: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv
 	.venv/$(PIP) install --constraint constraints.txt --upgrade pip
-	.venv/$(PIP) install --constraint constraints.txt --group dev --editable '.[all,mcp]'
+	.venv/$(PIP) install --constraint constraints.txt --group dev --editable '.[all,mcp,ray]'
 	touch $@
 
 # pip's own torch for Linux brings 3 GB for NVIDIA GPUs, which a machine without one can spare, if PyTorch's index can be

@@ -35,6 +35,7 @@ SHIPPED = {  # package: its folder
     "harrier_cli": "integrations/harrier_cli",
     "harrier_files": "integrations/harrier_files",
     "harrier_mcp": "integrations/harrier_mcp",
+    "harrier_ray": "integrations/harrier_ray",
     "harrier_server": "integrations/harrier_server",
     "haystack_integrations": "integrations/haystack_integrations",
     "langchain_harrier": "integrations/langchain_harrier",
@@ -104,6 +105,7 @@ CLIENTS = {
         "harrier_pgvector",
     },
     "harrier_mcp": {"mcp", "mcp_types", "pydantic"},
+    "harrier_ray": {"ray", "checks", "scaling"},
     "harrier_server": {
         *("mcp", "msgspec", "numpy", "orjson", "prometheus_client", "pybase64", "starlette", "uvicorn"),
         "harrier_mcp",
@@ -191,6 +193,7 @@ ROOMS: dict[str, set[str]] = {
     "scaling.tally": {"scaling.part", "seen", "numpy"},
     "scaling.finish": {"errors", "index", "pruning", "records", "scaling.part", "scaling.tally", "store"},
     "scaling.tries": {"records", "scaling.part"},
+    "scaling.secrets": set(),
     "scaling.messages": {"records", "scaling.part"},
     "scaling.worker": {"errors", "records", "scaling.messages", "scaling.part"},
     "scaling.crew": {
@@ -423,6 +426,7 @@ def test_no_dependency_is_idle() -> None:
             asked |= {(extra, name) for name in names if requirement.name != "harrier-kit"}
     # A libpq for psycopg, which [pgvector] leaves to the user; what runs without a server should run at once.
     others = {("embedded", "psycopg"), ("embedded", "psycopg-binary")}
+    others |= {("ray", "ray-data")}  # ray's own extra
     others |= {("remote", "httpx"), ("remote", "tokenizers")}  # which belong to two
     others |= {("server", "httptools"), ("server", "uvloop")}  # uvicorn takes them if they are there
     assert asked - needed == others
@@ -575,7 +579,7 @@ def test_we_ask_for_none_of_their_contested_packages() -> None:
 def test_all_extras_are_in_all() -> None:
     """But for mcp, whose package langchain-mcp-adapters wants in an earlier release than we do."""
     [everything] = EXTRAS["all"]
-    assert everything.extras == set(EXTRAS) - {"all", "mcp"}
+    assert everything.extras == set(EXTRAS) - {"all", "mcp", "ray"}
 
 
 @pytest.mark.parametrize("file", ["constraints.txt", "constraints-oldest.txt"])

@@ -6,6 +6,7 @@ and builds the indexes. Correctness is the store's: a block that is ingested aga
 
 from harrier_core.scaling.finish import finish
 from harrier_core.scaling.part import IngestPart, PartReport, cut
-from harrier_core.scaling.tries import Step, Tries, carefully
+from harrier_core.scaling.secrets import secret_of
+from harrier_core.scaling.tries import Tries, carefully
 
-__all__ = ["IngestPart", "PartReport", "Step", "Tries", "carefully", "cut", "finish"]
+__all__ = ["IngestPart", "PartReport", "Tries", "carefully", "cut", "finish", "secret_of"]

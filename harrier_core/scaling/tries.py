@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from enum import Enum
 from typing import Protocol
 
@@ -56,28 +57,31 @@ class Tries:
         del self._begun[block]
 
 
-def carefully(part: Part, records: Sequence[Ingestible], block: str, tries: Counting) -> PartReport:
+def carefully(
+    part: Part,
+    records: Sequence[Ingestible],
+    block: str,
+    tries: Counting,
+    turn: Callable[[bool], AbstractContextManager[None]] = lambda _: nullcontext(),
+    *,
+    suspected: bool = False,
+) -> PartReport:
     """Ingest a block that is tried again whenever its process dies; give up the record that kills it.
 
-    block: a name that it has at every try. A block of n records, one of which kills, takes 2 log2(n) + 2 processes at
-    most.
+    block: a name that it has at every try. turn: waits for what else the process is at, if it is told True, so that no
+    other block dies of this one. A block of n records, one of which kills, takes 2 log2(n) + 2 processes at most.
     """
-    return _carefully(part, records, block, tries, suspected=False)
-
-
-def _carefully(
-    part: Part, records: Sequence[Ingestible], block: str, tries: Counting, *, suspected: bool
-) -> PartReport:
     begun = tries.begin(block)
     step = next_step(len(records), begun, suspected=suspected)
     if step is Step.RUN:
-        report = part(records)
+        with turn(suspected or begun > 0):
+            report = part(records)
     elif step is Step.GIVE_UP:
         report = given_up(records[0], begun)
     else:
         middle = len(records) // 2
         halves = (records[:middle], f"{block}.0"), (records[middle:], f"{block}.1")
-        one, other = (_carefully(part, half, name, tries, suspected=True) for half, name in halves)
+        one, other = (carefully(part, half, name, tries, turn, suspected=True) for half, name in halves)
         report = one + other
     if step is not Step.HALVE:
         tries.done(block)

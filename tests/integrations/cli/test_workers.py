@@ -1,4 +1,4 @@
-"""`harrier ingest --workers`: the command's own model, its memory of files, and its way to end, in several processes."""
+"""`harrier ingest --workers`: the command's own model, its memory of files, and its end, in several processes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fleets import workers_of
 
 from harrier_core.testing.sample import PROSE
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -24,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_files_by_two_workers(run, folder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_files_by_two_workers(run: Run, folder: Path, tmp_path: Path) -> None:
     """What they store, one process finds unchanged, and it reads no file again."""
     options = ["ingest", folder.name, "--to", f"pgvector:{tmp_path}/db?table=docs", "--json"]
     by_two = json.loads(run(*options, "--workers", "2").stdout)
@@ -33,7 +36,7 @@ def test_files_by_two_workers(run, folder: Path, tmp_path: Path) -> None:  # typ
     assert (again["written"], again["unchanged"], again["pruned"]) == (0, by_two["written"], True)
 
 
-def test_a_store_of_one_process(run, folder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_store_of_one_process(run: Run, folder: Path, tmp_path: Path) -> None:
     told = run("ingest", folder.name, "--to", f"qdrant:{tmp_path}/q?collection=c", "--workers", "2", code=2).stderr
     assert "Qdrant Edge lets one process at a time into its folder" in told
     assert "leave workers out" in told
@@ -41,8 +44,8 @@ def test_a_store_of_one_process(run, folder: Path, tmp_path: Path) -> None:  # t
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted(  # type: ignore[no-untyped-def]
-    command, environment, folder: Path, tmp_path: Path, number: signal.Signals
+def test_interrupted(
+    command: list[str], environment: dict[str, str], folder: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     """The workers end with the command, which says how to go on."""
     arguments = ["ingest", folder.name, "--to", f"pgvector:{tmp_path}/db?table=docs", "--workers", "2"]
