@@ -62,16 +62,20 @@ class Intake:
 
     def windows(self, records: Iterable[Ingestible], vectors: object = None) -> Iterator[Arrived]:
         """Yield windows, of which the last may have a report and no records."""
-        most_records, most_characters = self._most
         arrived = Arrived()
         for number, (item, vector) in enumerate(paired(records, vectors)):
             self._take(item, vector, number, arrived)
+            most_records, most_characters = self._most
             if len(arrived.records) + len(arrived.recalled) >= most_records or arrived.characters >= most_characters:
                 yield arrived
                 self.seen.settle()
                 arrived = Arrived()
         if arrived.records or arrived.recalled or arrived.report != IngestReport():
             yield arrived
+
+    def limit(self, most_records: int, most_characters: int) -> None:
+        """Make windows of so many records or characters from now on."""
+        self._most = most_records, most_characters
 
     def read(self, arrived: Arrived, record_ids: Collection[str]) -> None:
         """Read records of a window of which the store holds something else than is remembered."""

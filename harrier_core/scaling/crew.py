@@ -11,11 +11,12 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from math import ceil, log2
+from time import monotonic
 from types import TracebackType
 from typing import IO, Self, cast
 
@@ -46,6 +47,7 @@ class Block:
     records: Sequence[Ingestible]
     suspected: bool = False  # a part of one that was halved
     deaths: int = 0  # of processes that it was under way in
+    begun: float = field(default_factory=monotonic)
 
     def halves(self, number: Iterator[int]) -> list[Block]:
         """Return it in two."""
@@ -92,8 +94,14 @@ class _Process:
 class Crew:
     """The workers of one ingest. It is a context manager; one thread uses it."""
 
-    def __init__(self, begin: Begin, environments: Sequence[Mapping[str, str]]) -> None:
-        """Take what each worker is told first, and for each the environment that it is started with."""
+    def __init__(
+        self, begin: Begin, environments: Sequence[Mapping[str, str]], on_done: Callable[[int, float], None]
+    ) -> None:
+        """Take what each worker is told first, and for each the environment that it is started with.
+
+        on_done: called with the number of records of each block that is done, and the seconds that it took.
+        """
+        self._on_done = on_done
         self._begin = begin
         self._environments = environments
         self._processes: list[_Process] = []
@@ -159,7 +167,8 @@ class Crew:
             case Failed(error):
                 raise error
             case Done(number, report):
-                del process.blocks[number]
+                block = process.blocks.pop(number)
+                self._on_done(len(block.records), monotonic() - block.begun)
                 self._progress.pop(number, None)
                 process.alone, self._deaths = False, 0
                 return [report]

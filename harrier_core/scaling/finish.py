@@ -41,7 +41,8 @@ def finish(
     """
     begin = perf_counter()
     space = index.encoder.space
-    report, tally, given, missing, nameless = IngestReport(), Tally(), 0, 0, []
+    report, tally, given, missing = IngestReport(), Tally(), 0, 0
+    nameless: list[str] = []
     for part in parts:
         if part is None:
             missing += 1

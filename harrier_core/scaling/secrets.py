@@ -13,14 +13,11 @@ _NAMES = re.compile(r"(?:^|_)(?:api_?key|password|secret|token)$", re.IGNORECASE
 
 def secret_of(pickled: bytes) -> str | None:
     """Return what kind of secret a pickle holds, or None: a key or password by its name, or one within a URL."""
-    return _secret_of(pickled, "")
-
-
-def _secret_of(pickled: bytes, name: str) -> str | None:
+    name = ""
     for operation, value, _ in pickletools.genops(pickled):
-        if isinstance(value, bytes) and value[:1] == b"\x80":  # a pickle within it
-            if found := _secret_of(value, ""):
-                return found
+        within = secret_of(value) if isinstance(value, bytes) and value[:1] == b"\x80" else None  # a pickle
+        if within:
+            return within
         if isinstance(value, str) and "UNICODE" in operation.name:
             if _NAMES.search(name) and value:
                 return name

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import pickle
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harrier_core.checks import check_integer
 from harrier_core.errors import SettingError
@@ -31,11 +31,13 @@ if TYPE_CHECKING:
     from harrier_core.index import Index
     from harrier_core.key_values import KeyValues
     from harrier_core.progress import Progress
-    from harrier_core.records import Ingestible
+    from harrier_core.records import Deferred, Ingestible, Record
     from harrier_core.store import IngestStore
 
-# Of a block. With 2,000 records a model of 3,000 chunks a second is busy all the time; smaller ones pay for each start.
+# Of a block at most: with 2,000 records a model of 3,000 chunks a second is always busy, with fewer it waits.
+# A slow model gets blocks of about so many seconds, so that all workers have something to do to the end.
 BLOCK_RECORDS, BLOCK_CHARACTERS = 2_000, 4_000_000
+_FIRST, _SHORT, _LONG = 32, 4.0, 30.0
 _TELL = 1.0  # seconds between two looks at whether the ingest is to stop
 
 
@@ -56,7 +58,8 @@ class WorkerIngest:
         self._stopped = threading.Event()
         self._started = perf_counter()
         self._store: IngestStore
-        self._intake = Intake(BLOCK_RECORDS, BLOCK_CHARACTERS, recall=self._recollection.of)
+        self._intake = Intake(0, 0, recall=self._recollection.of)
+        self._limit(min(_FIRST, BLOCK_RECORDS))
         self.report = IngestReport()
 
     def run(
@@ -72,7 +75,7 @@ class WorkerIngest:
         if vectors is not None:
             raise SettingError("workers make vectors, and these records come with theirs; leave workers out")
         self._store = store
-        with Crew(self._begin, self._environments) as crew:
+        with Crew(self._begin, self._environments, self._learn) as crew:
             for arrived in self._intake.windows(records):
                 self._give(crew, arrived)
             self._wait(crew, until_idle=True)
@@ -99,13 +102,25 @@ class WorkerIngest:
             arrived.report.unchanged += sum(len(hashes) for _, hashes in arrived.recalled.values())
         self.report = self.report + arrived.report
         deferred = arrived.deferred
-        given = [held(deferred[id_], each) if id_ in deferred else each for id_, each in arrived.records.items()]
-        sendable = self._sendable(given)
+        sendable = self._sendable(
+            [held(deferred[id_], each) if id_ in deferred else each for id_, each in arrived.records.items()]
+        )
         if sendable:
             self._wait(crew, until_idle=False)
             crew.give(sendable)
 
-    def _sendable(self, records: list[Ingestible]) -> list[Ingestible]:
+    def _learn(self, records: int, seconds: float) -> None:
+        """Make larger blocks if one took little time, and smaller ones if it took long."""
+        if seconds < _SHORT and records >= self._most:
+            self._limit(min(2 * self._most, BLOCK_RECORDS))
+        elif seconds > _LONG and records <= self._most:
+            self._limit(max(self._most // 2, 1))
+
+    def _limit(self, records: int) -> None:
+        self._most = records
+        self._intake.limit(records, max(1, records * BLOCK_CHARACTERS // BLOCK_RECORDS))
+
+    def _sendable(self, records: Sequence[Record | Deferred]) -> Sequence[Record | Deferred]:
         """Those of the records that another process can have; the others are rejected."""
         try:
             pickled(records)
@@ -113,7 +128,7 @@ class WorkerIngest:
             return [each for each in records if self._is_sendable(each)]
         return records
 
-    def _is_sendable(self, record: Any) -> bool:  # noqa: ANN401
+    def _is_sendable(self, record: Record | Deferred) -> bool:
         try:
             pickled([record])
         except Exception as error:

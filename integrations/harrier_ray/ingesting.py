@@ -88,8 +88,8 @@ def _settings(part: IngestPart) -> bytes:
         raise SettingError(f"the workers must be able to open the index, but {error}") from None
     if secret := secret_of(settings):
         raise SettingError(
-            f"the index holds a secret, {secret}, and Ray keeps what is sent to workers; leave it out, and have PGPASSWORD "
-            "or PGPASSFILE, QDRANT_API_KEY or HARRIER_API_KEY in the environment of all workers"
+            f"the index holds a secret, {secret}, and Ray keeps what is sent to workers; leave a password of Postgres out "
+            "and have PGPASSWORD or PGPASSFILE in the environment of all workers; what needs another key cannot be used"
         )
     return settings
 

@@ -74,7 +74,7 @@ class Turns:
         self._alone = False
 
     @contextmanager
-    def turn(self, alone: bool) -> Iterator[None]:  # noqa: FBT001
+    def turn(self, alone: bool) -> Iterator[None]:
         """Wait for what may not run meanwhile."""
         with self._changed:
             self._changed.wait_for(lambda: not self._alone and not (alone and self._running))

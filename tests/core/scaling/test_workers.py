@@ -240,8 +240,21 @@ def test_what_is_read_is_bounded(postgres: str, table: str, tmp_path: Path) -> N
     assert max(ahead) <= (2 * 2 + 1) * 40 + 40
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_connections(postgres: str, table: str, tmp_path: Path, workers: int) -> None:
+def test_blocks_are_as_large_as_the_model_is_fast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few records at first, so that all workers have some; more if a block takes little time."""
+    monkeypatch.setattr(workers, "BLOCK_RECORDS", 2_000)
+    with index_of("host=nowhere", "t", Noting(tmp_path / "notes")) as index:
+        run = workers.WorkerIngest(index, 2)
+    sizes = []
+    for seconds in (9.0, 1.0, 1.0, 40.0, 9.0, *[1.0] * 9):
+        [first, *_] = run._intake.windows(records(4_000))
+        sizes.append(len(first.records))
+        run._learn(sizes[-1], seconds)
+    assert sizes == [32, 32, 64, 128, 64, 64, 128, 256, 512, 1024, 2000, 2000, 2000, 2000]
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_connections(postgres: str, table: str, tmp_path: Path, number: int) -> None:
     """At most two for each worker, and two of the process that reads."""
     name = f"fleet{next(_numbers)}"
     encoder = Noting(tmp_path / "notes", seconds=0.002)
@@ -256,8 +269,8 @@ def test_connections(postgres: str, table: str, tmp_path: Path, workers: int) ->
 
     conninfo = psycopg.conninfo.make_conninfo(postgres, application_name=name)
     with index_of(conninfo, table, encoder) as index:
-        index.ingest(records(500), workers=workers, on_progress=tell)
-    assert 0 < peak <= 2 * workers + 2
+        index.ingest(records(500), workers=number, on_progress=tell)
+    assert 0 < peak <= 2 * number + 2
 
 
 def test_what_cannot_be_shared(tmp_path: Path, noting: Noting) -> None:

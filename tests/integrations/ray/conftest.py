@@ -13,7 +13,7 @@ ray: Any = pytest.importorskip("ray", reason="ray is not installed: pip install 
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def cluster() -> Iterator[None]:
     """Of four CPUs, whatever the machine has: they are numbers to Ray."""
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     ray.init(
