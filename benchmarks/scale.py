@@ -30,8 +30,6 @@ from harrier_core.chunking import chunks
 from harrier_core.seen import Seen
 from harrier_core.testing.sample import PROSE
 
-ROUNDS = 3
-
 
 def records(number: int, sentences: int = 8) -> Iterator[Record]:
     """Texts of one chunk, no two the same."""
@@ -73,11 +71,11 @@ def ingest(
     return watch.rate, report.seconds
 
 
-def by_model(folder: Path, model: str, number: int, workers: int) -> None:
+def by_model(folder: Path, model: str, number: int, workers: int, rounds: int) -> None:
     """Real weights, in turns."""
     ratios, wholes = [], []
     with Encoder(model) as encoder:
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             one, seconds = ingest(folder, encoder, number, None)
             several, other = ingest(folder, encoder, number, workers)
             ratios.append(several / one)
@@ -97,15 +95,17 @@ def by_pace(folder: Path, pace: float, number: int, workers: int) -> None:
         print(f"paced at {pace:,.0f}/s, {who}: busy {encoder.busy():.1%}, {rate:,.0f} rows/s")
 
 
-def by_words(model: str) -> None:
+def by_words(model: str, rounds: int) -> None:
     """The cutter, against one that tokenizes each stretch whole."""
     text = "\n\n".join(f"{prose} {number}" for number in range(40) for prose in PROSE)
     with Encoder(model, device="cpu") as encoder:
         tokens = encoder._tokenizer
         count, total = encoder.count_tokens, encoder.count_tokens([text])[0]
+        count([text[:1_000]])  # it looks through the vocabulary, once
         ratios = []
-        for _ in range(ROUNDS):
-            took, made = [], []
+        for _ in range(rounds):
+            took: list[float] = []
+            made: list[list[bytes]] = []
             for each in (count, lambda texts: [len(row) for row in tokens.tokenize(texts, "", 10**9).rows]):
                 begin = time.process_time()
                 made.append([chunk.hash for chunk in chunks(Record("a", text), total, Chunking(512), each)])
@@ -139,6 +139,7 @@ def main() -> None:
     parser.add_argument("--model", help="a folder or name; without one only what needs no weights is measured")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--records", type=int, default=400, help="for the model")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pace", type=float, default=3_000, help="chunks a second of the paced embedder; 0: none")
     parser.add_argument("--paced-records", type=int, default=60_000, help="for each worker")
     parser.add_argument("--ids", type=int, default=10_000_000, help="simulated; 0: none")
@@ -146,12 +147,12 @@ def main() -> None:
     if options.ids:
         ids(options.ids)
     if options.model:
-        by_words(options.model)
+        by_words(options.model, options.rounds)
     with tempfile.TemporaryDirectory() as folder:
         if options.pace:
             by_pace(Path(folder), options.pace, options.paced_records, options.workers)
         if options.model:
-            by_model(Path(folder), options.model, options.records, options.workers)
+            by_model(Path(folder), options.model, options.records, options.workers, options.rounds)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def ingest(
         raise SettingError("prune=True needs all blocks, and max_errored_blocks lets Ray drop some; set it to 0")
     plan = Plan.of(workers, index.encoder, ray.cluster_resources())
     make = record or _columns(dataset, Columns(id, text, tuple(metadata)))
-    tries: Any = ray.remote(Tries).options(num_cpus=0, max_concurrency=1).remote()  # type: ignore[call-overload]
+    tries: Any = ray.remote(Tries).options(num_cpus=0, max_concurrency=1).remote()
     reports = dataset.repartition(target_num_rows_per_block=block).map_batches(
         worker_of(settings, part.space, make, tries),
         batch_size=block,
@@ -88,7 +88,7 @@ def _settings(part: IngestPart) -> bytes:
         raise SettingError(f"the workers must be able to open the index, but {error}") from None
     if secret := secret_of(settings):
         raise SettingError(
-            f"the index holds a secret, {secret}, and Ray keeps what is sent to workers; leave a password of Postgres out "
+            f"the index holds a secret, {secret}, and Ray keeps what is sent to workers; leave one of Postgres out "
             "and have PGPASSWORD or PGPASSFILE in the environment of all workers; what needs another key cannot be used"
         )
     return settings

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,9 @@ def test_workers_do_what_one_process_does(postgres: str, table: str, noting: Not
         Skipped("blank", "is blank", blank=True),
     ]
     reports = []
-    for name, options in ((f"{table}one", {}), (table, {"workers": 2})):
+    for name, number in ((f"{table}one", None), (table, 2)):
         with index_of(postgres, name, noting) as index:
-            made = [counts(index.ingest(each, prune=True, **options)) for each in (first, later, later)]
+            made = [counts(index.ingest(each, prune=True, workers=number)) for each in (first, later, later)]
             reports.append(made)
     assert content(postgres, table) == content(postgres, f"{table}one")
     assert reports[1] == reports[0]
@@ -88,7 +89,7 @@ def test_workers_that_are_killed(postgres: str, table: str, tmp_path: Path) -> N
     """At any time: what they were at is done again, and only that."""
     given = list(records(400))
     encoder = Noting(tmp_path / "notes", seconds=0.002)
-    killed = []
+    killed: list[int] = []
 
     def kill(report: IngestReport) -> None:
         alive = workers_of()
@@ -321,7 +322,11 @@ def test_what_has_not_changed_is_not_read(postgres: str, table: str, noting: Not
 
     def deferred(stamp: bytes) -> Iterator[Deferred]:
         for each in records(100):
-            yield Deferred(each.id, stamp, lambda each=each: read.append(each.id) or each)  # type: ignore[misc]
+            yield Deferred(each.id, stamp, partial(reading, each))
+
+    def reading(record: Record) -> Record:
+        read.append(record.id)
+        return record
 
     memory = Remembering()
     with index_of(postgres, table, noting) as index:
@@ -348,10 +353,13 @@ def test_a_record_that_cannot_be_sent(postgres: str, table: str, noting: Noting)
 async def test_a_cancelled_ingest(postgres: str, table: str, tmp_path: Path) -> None:
     encoder = Noting(tmp_path / "notes", seconds=0.01)
     begun = asyncio.Event()
+
+    def tell(report: IngestReport) -> None:
+        if report.encoded:
+            begun.set()
+
     with index_of(postgres, table, encoder) as index:
-        task = asyncio.ensure_future(
-            index.aingest(records(4000), workers=2, on_progress=lambda report: report.encoded and begun.set())
-        )
+        task = asyncio.ensure_future(index.aingest(records(4000), workers=2, on_progress=tell))
         await begun.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

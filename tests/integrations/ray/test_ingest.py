@@ -136,7 +136,8 @@ def test_vectors_for_other_sinks() -> None:
 def test_a_block_that_may_kill_runs_alone() -> None:
     from harrier_ray.working import Turns
 
-    turns, order = Turns(), []
+    turns = Turns()
+    order: list[str] = []
     with turns.turn(False), turns.turn(False):
         thread = threading.Thread(target=lambda: _noted(turns, order))
         thread.start()
