@@ -14,6 +14,7 @@ import numpy as np
 from harrier_core import Embedder, EmbeddingSpace, Encoded
 
 DIMENSIONS = 640
+_SETTLING = 2.0  # seconds: an ingest begins with small blocks
 
 
 class Paced(Embedder):
@@ -55,10 +56,12 @@ class Paced(Embedder):
         return Encoded(vectors, [1] * len(texts))
 
     def busy(self) -> float:
-        """Return the share of the time that the embedders of all processes were busy, between their first and last."""
+        """Return the share of the time that the embedders of all processes were busy, from their third second on."""
         noted: dict[str, list[tuple[float, float]]] = {}
+        first: dict[str, float] = {}
         for line in self.notes.read_text().splitlines():
             process, begin, end = line.split()
-            noted.setdefault(process, []).append((float(begin), float(end)))
+            if float(begin) - first.setdefault(process, float(begin)) > _SETTLING:
+                noted.setdefault(process, []).append((float(begin), float(end)))
         worked = sum(end - begin for spans in noted.values() for begin, end in spans)
         return worked / sum(spans[-1][1] - spans[0][0] for spans in noted.values())

@@ -58,9 +58,7 @@ class Watch:
         return (self.last[1] - self.first[1]) / max(self.last[0] - self.first[0], 1e-9)
 
 
-def ingest(
-    folder: Path, encoder: Embedder, number: int, workers: int | None, sentences: int = 8
-) -> tuple[float, float]:
+def ingest(folder: Path, encoder: Embedder, number: int, workers: int | None, sentences: int) -> tuple[float, float]:
     """Return the rate of an ingest into an empty table, and its seconds in all."""
     store = PgVectorStore.embedded(folder / "postgres", table="docs")
     with store, Index(store, encoder) as index:
@@ -71,13 +69,13 @@ def ingest(
     return watch.rate, report.seconds
 
 
-def by_model(folder: Path, model: str, number: int, workers: int, rounds: int) -> None:
+def by_model(folder: Path, model: str, number: int, workers: int, rounds: int, sentences: int) -> None:
     """Real weights, in turns."""
     ratios, wholes = [], []
     with Encoder(model) as encoder:
         for _ in range(rounds):
-            one, seconds = ingest(folder, encoder, number, None)
-            several, other = ingest(folder, encoder, number, workers)
+            one, seconds = ingest(folder, encoder, number, None, sentences)
+            several, other = ingest(folder, encoder, number, workers, sentences)
             ratios.append(several / one)
             wholes.append(seconds / other)
             print(f"  one process {one:,.1f}/s, {workers} workers {several:,.1f}/s")
@@ -139,6 +137,7 @@ def main() -> None:
     parser.add_argument("--model", help="a folder or name; without one only what needs no weights is measured")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--records", type=int, default=400, help="for the model")
+    parser.add_argument("--sentences", type=int, default=8, help="of a record")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pace", type=float, default=3_000, help="chunks a second of the paced embedder; 0: none")
     parser.add_argument("--paced-records", type=int, default=60_000, help="for each worker")
@@ -152,7 +151,8 @@ def main() -> None:
         if options.pace:
             by_pace(Path(folder), options.pace, options.paced_records, options.workers)
         if options.model:
-            by_model(Path(folder), options.model, options.records, options.workers, options.rounds)
+            how = options.records, options.workers, options.rounds, options.sentences
+            by_model(Path(folder), options.model, *how)
 
 
 if __name__ == "__main__":

@@ -247,11 +247,11 @@ def test_blocks_are_as_large_as_the_model_is_fast(tmp_path: Path, monkeypatch: p
     with index_of("host=nowhere", "t", Noting(tmp_path / "notes")) as index:
         run = workers.WorkerIngest(index, 2)
     sizes = []
-    for seconds in (9.0, 1.0, 1.0, 40.0, 9.0, *[1.0] * 9):
+    for seconds in (9.0, 1.0, 1.0, 40.0, 9.0, 0.5, *[1.0] * 6):
         [first, *_] = run._intake.windows(records(4_000))
         sizes.append(len(first.records))
         run._learn(sizes[-1], seconds)
-    assert sizes == [32, 32, 64, 128, 64, 64, 128, 256, 512, 1024, 2000, 2000, 2000, 2000]
+    assert sizes == [32, 32, 64, 128, 64, 64, 256, 512, 1024, 2000, 2000, 2000]
 
 
 @pytest.mark.parametrize("number", [1, 3])
