@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 # The process itself is none of the program's: a program that is imported once more would begin anew.
 _PROGRAM = (
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "  # Ctrl-C goes to all; who started them ends them
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
     "from harrier_core.scaling.worker import main; main()"
 )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,6 @@ AT_ONCE = 2  # blocks: while one of them is planned and written, the other one i
 
 def main() -> None:
     """Ingest what comes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the one that started us ends us
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
     _Worker(answers).run(sys.stdin.buffer)

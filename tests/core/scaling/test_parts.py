@@ -22,7 +22,7 @@ from harrier_core import Index, IngestReport, Pruning, Record, SettingError, Ski
 from harrier_core import seen as seen_module
 from harrier_core.chunking import chunks, chunks_at
 from harrier_core.records import id_hash
-from harrier_core.scaling import IngestPart, PartReport, Tries, carefully, cut, finish
+from harrier_core.scaling import IngestPart, PartReport, Tries, carefully, cut, finish, secret_of
 from harrier_core.scaling.tally import Tally
 from harrier_core.seen import Seen
 from harrier_core.testing import MemoryStore
@@ -285,3 +285,24 @@ def test_a_report_adds_up() -> None:
     assert (two.rows, two.report.records, two.report.rejected) == (2, 2, [("b", "was wrong")])
     assert two.ids == b"12345678" + id_hash("b").to_bytes(8)
     assert two.contents == b"1234\0\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("database", "secret"),
+    [
+        ("postgresql://me:hush@host/db", "a password"),
+        ("postgresql://me@host/db?sslpassword=hush", "a password"),
+        ("host=here password = hush", "a password"),
+        ("postgresql://me@host/db", None),
+        ("host=here user=me passfile=/etc/pass", None),
+    ],
+)
+def test_secrets_are_found(database: str, secret: str | None, tmp_path: Path) -> None:
+    """In a part, whose index is a pickle within a pickle."""
+    with index_of(database, "t", Noting(tmp_path / "notes")) as index:
+        assert secret_of(pickle.dumps(IngestPart(index))) == secret
+
+
+def test_keys_are_found() -> None:
+    assert secret_of(pickle.dumps({"url": "http://host", "api_key": "hush"})) == "api_key"
+    assert secret_of(pickle.dumps({"url": "http://host", "api_key": None, "max_tokens": 5, "token": ""})) is None

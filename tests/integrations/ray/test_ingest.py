@@ -133,6 +133,29 @@ def test_vectors_for_other_sinks() -> None:
     assert first.encoder is second.encoder
 
 
+class Loaded(Hashing):
+    """As if it were a model of this process."""
+
+    settings = {"device": None}  # noqa: RUF012
+
+
+def test_plans_for_gpus() -> None:
+    """A worker has a GPU and no CPU, which are left to what reads; a model behind HTTP needs no GPU."""
+    from harrier_ray.planning import Plan
+
+    cluster = {"GPU": 8.0, "CPU": 16.0}
+    assert Plan.of(None, Loaded(), cluster) == Plan(8, 8, cpus=0.0, gpus=1.0)
+    assert Plan.of((2, 64), Loaded(), cluster) == Plan(2, 64, cpus=0.0, gpus=1.0)
+    assert Plan.of(15, Hashing(), cluster) == Plan(15, 15, cpus=1.0, gpus=0.0)
+    for workers, embedder, there, why in (
+        (9, Loaded(), cluster, "need as many GPUs, and the cluster has 8"),
+        (None, Hashing(), cluster, "workers must be a number where no worker has a GPU"),
+        (2, Loaded(), {"GPU": 2.0, "CPU": 0.5}, "leave less than one"),
+    ):
+        with pytest.raises(SettingError, match=why):
+            Plan.of(workers, embedder, there)
+
+
 def test_a_block_that_may_kill_runs_alone() -> None:
     from harrier_ray.working import Turns
 
