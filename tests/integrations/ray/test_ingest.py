@@ -44,6 +44,7 @@ def clean(postgres: str, tmp_path: Path, given: list[Record]) -> list[Any]:
     return content(postgres, name)
 
 
+@pytest.mark.timeout(300)  # it starts ten processes, each of which imports much
 def test_workers_that_die_and_a_record_that_kills(postgres: str, table: str, tmp_path: Path) -> None:
     """All others are stored, it is named; run again, nothing is encoded that was stored."""
     pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow comes with ray")
