@@ -1,8 +1,8 @@
 """An ingest by several processes against one: how much faster, how busy each model is, and in how much memory.
 
 With a model, the same records are ingested by one process and by so many workers, in turns. A rate is that from
-the first report with vectors to the last; the start of processes and models is told apart. A paced embedder stands for
-a GPU of a pace, and says which share of its time it was busy. The cutter is compared with one that tokenizes each
+when texts wait for their vectors to the end; the start of processes is told apart. A paced embedder stands for a GPU
+of a pace, and says which share of its time it was busy. The cutter is compared with one that tokenizes each
 stretch that the splitter asks for. On a machine with several GPUs each worker has one: name as many workers.
 
     make bench-scale MODEL=/models/harrier-270m
@@ -40,7 +40,7 @@ def records(number: int, sentences: int = 8) -> Iterator[Record]:
 
 @dataclass
 class Watch:
-    """The rate of an ingest from its first report with vectors to its last."""
+    """The rate of an ingest from when texts wait for their vectors to its last report."""
 
     first: tuple[float, int] | None = None
     last: tuple[float, int] = (0.0, 0)
@@ -48,7 +48,7 @@ class Watch:
     def __call__(self, report: IngestReport) -> None:
         """Take a report."""
         self.last = (time.monotonic(), report.encoded)
-        if report.encoded and self.first is None:
+        if self.first is None and (report.pending or report.encoded):
             self.first = self.last
 
     @property
