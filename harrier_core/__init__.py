@@ -48,13 +48,14 @@ from harrier_core.errors import (
     StoreWarning,
     TaskError,
     TextTooLong,
+    WorkersDied,
     WrongSpace,
 )
 from harrier_core.index import Index
 from harrier_core.indexes import Hnsw, IndexKind
-from harrier_core.ingest import Pruning
 from harrier_core.lexical import Terms
 from harrier_core.opening import open_store, open_stores
+from harrier_core.pruning import Pruning
 from harrier_core.query import Mode, Search, WordSearch
 from harrier_core.qwen_reranker import QwenReranker
 from harrier_core.records import Chunk, Deferred, IngestReport, Match, Record, Skipped, VerifyReport
@@ -150,6 +151,7 @@ __all__ = [
     "VerifyReport",
     "WordSearch",
     "Worded",
+    "WorkersDied",
     "Write",
     "Written",
     "WrongSpace",

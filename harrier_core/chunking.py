@@ -10,6 +10,7 @@ from harrier_core.errors import SettingError
 from harrier_core.records import Chunk, Record, to_json
 
 Count = Callable[[Sequence[str]], list[int]]  # tokens of texts, as documents
+Cuts = Sequence[tuple[int, int]]  # where a record's chunks begin and end
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,18 @@ def chunks(record: Record, tokens: int, chunking: Chunking | None, count: Count)
         return [Chunk.of(record, 0, 0, record.text)]
     pieces, json = _split(record.text, chunking, count), to_json(record.metadata)
     return [Chunk.of(record, number, start, text, json) for number, (start, text) in enumerate(pieces)]
+
+
+def cut(record: Record, chunking: Chunking | None, count: Count) -> Cuts:
+    """Return where the chunks of a record begin and end, for `chunks_at` to make them elsewhere."""
+    tokens = 0 if chunking is None else count([record.text])[0]
+    return [(chunk.start, chunk.end) for chunk in chunks(record, tokens, chunking, count)]
+
+
+def chunks_at(record: Record, cuts: Cuts) -> list[Chunk]:
+    """The chunks of a record that was cut before."""
+    json = to_json(record.metadata)
+    return [Chunk.of(record, at, begin, record.text[begin:end], json) for at, (begin, end) in enumerate(cuts)]
 
 
 def _split(text: str, chunking: Chunking, count: Count) -> Iterator[tuple[int, str]]:

@@ -100,6 +100,11 @@ def multiplies_bfloat16() -> bool:
     return any("bf16" in name and there is True for name, there in capabilities.items())
 
 
+def gpus() -> int:
+    """Return how many GPUs of NVIDIA or AMD this process may use."""
+    return torch.cuda.device_count()
+
+
 def memory_of(device: str) -> int | None:
     """Return how many bytes of memory a device has for this process, or None if that cannot be told."""
     if device.startswith("cuda"):

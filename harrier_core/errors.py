@@ -31,6 +31,7 @@
     │   └── SpaceChanged             its vectors are of another embedding space by now
     ├── EncoderClosed                used after close()
     │   └── ProcessEnding            used after the end of the main thread
+    ├── WorkersDied                  the worker processes of an ingest end, whatever they are given
     └── MissingExtra (ImportError)   a package that is not installed; names the extra that installs it
 
     ModelWarning (UserWarning)       a model that works, but not as its own files promise
@@ -237,6 +238,10 @@ class EncoderClosed(HarrierError):
 
 class ProcessEnding(EncoderClosed):
     """The main thread has ended, and with it what other threads were encoding."""
+
+
+class WorkersDied(HarrierError):
+    """The worker processes of an ingest end before they have done anything, whatever they are given."""
 
 
 class MissingExtra(HarrierError, ImportError):

@@ -33,6 +33,7 @@ PACKAGES = {  # module: (extra, package)
     "httpx": ("files", "httpx"),
     "pathspec": ("files", "pathspec"),
     "mcp": ("mcp", "mcp"),
+    "ray": ("ray", "ray"),
     "msgspec": ("server", "msgspec"),
     "prometheus_client": ("server", "prometheus-client"),
     "pybase64": ("server", "pybase64"),

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Never, Self
 from harrier_core.contents import Contents
 from harrier_core.errors import StoreMissing
 from harrier_core.foreign import OF_INDEX, no_attribute, refuse_records
-from harrier_core.ingest import Ingest, Pruning
+from harrier_core.ingest import Ingest
 from harrier_core.parts import embedder_of
 from harrier_core.progress import Progress, shown
+from harrier_core.pruning import Pruning
 from harrier_core.searching import Searching
 from harrier_core.store import Dated
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from harrier_core.key_values import KeyValues
     from harrier_core.parts import HasIndexEncoder
     from harrier_core.records import Ingestible, IngestReport, VerifyReport
+    from harrier_core.scaling.workers import WorkerIngest
     from harrier_core.space import EmbeddingSpace
     from harrier_core.store import OpenStore, VectorStore
 
@@ -70,6 +72,7 @@ class Index(Searching, Contents):
         on_progress: Progress | bool | None = None,
         build_indexes: bool = True,
         memory: KeyValues | None = None,
+        workers: int | None = None,
     ) -> IngestReport:
         """Make the store hold these records as they are now: a second run changes nothing.
 
@@ -80,10 +83,11 @@ class Index(Searching, Contents):
         chunks are encoded and written; True shows a progress bar. build_indexes: at the end, build what searches need,
         unless somebody else loads or builds; with False, call `build_indexes` once all of several loads are done.
         memory: any store of bytes under names, kept from one run to the next. With it, a `Deferred` record that has not
-        changed is not read, and of a record that takes long to encode no vector is made twice after a crash.
+        changed is not read, and of a record that takes long to encode no vector is made twice after a crash. workers:
+        so many processes encode and write, one a GPU, or any number on CPUs; each opens the store and loads the model.
         """
         with shown(on_progress, records) as tell:
-            ingest = self._ingest(tell, memory)
+            ingest = self._ingest(tell, memory, workers)
             return self._run(ingest, records, vectors, prune=prune, build_indexes=build_indexes)
 
     async def aingest(
@@ -95,6 +99,7 @@ class Index(Searching, Contents):
         on_progress: Progress | bool | None = None,
         build_indexes: bool = True,
         memory: KeyValues | None = None,
+        workers: int | None = None,
     ) -> IngestReport:
         """Do what `ingest` does, reading records on another thread; cancelled, it ends after the pass under way."""
         loop = asyncio.get_running_loop()
@@ -106,7 +111,7 @@ class Index(Searching, Contents):
                 if told:
                     loop.call_soon_threadsafe(told, report)
 
-            ingest = self._ingest(tell, memory)
+            ingest = self._ingest(tell, memory, workers)
             run = partial(self._run, ingest, records, vectors, prune=prune, build_indexes=build_indexes)
             try:
                 return await loop.run_in_executor(thread, copy_context().run, run)
@@ -116,12 +121,18 @@ class Index(Searching, Contents):
             finally:
                 thread.shutdown(wait=False)
 
-    def _ingest(self, on_progress: Progress | None, memory: KeyValues | None) -> Ingest:
-        return Ingest(self.encoder, self.chunking, on_progress, memory)
+    def _ingest(
+        self, on_progress: Progress | None, memory: KeyValues | None, workers: int | None
+    ) -> Ingest | WorkerIngest:
+        if workers is None:
+            return Ingest(self.encoder, self.chunking, on_progress, memory)
+        from harrier_core.scaling.workers import WorkerIngest
+
+        return WorkerIngest(self, workers, on_progress, memory)
 
     def _run(
         self,
-        ingest: Ingest,
+        ingest: Ingest | WorkerIngest,
         records: Iterable[Ingestible],
         vectors: object,
         *,

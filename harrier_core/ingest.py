@@ -11,22 +11,23 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextvars import copy_context
-from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harrier_core.chunking import Chunking, chunks
+from harrier_core.chunking import Chunking, Cuts, chunks, chunks_at
 from harrier_core.embedder import Embedder, Encoded
 from harrier_core.ending import refuse_at_end
-from harrier_core.errors import ProcessEnding, SettingError
-from harrier_core.filters import parse
+from harrier_core.errors import ProcessEnding
 from harrier_core.finishing import Finishing
 from harrier_core.given import GivenVectors
 from harrier_core.intake import Arrived, Intake
 from harrier_core.memory import Journal, Recollection
 from harrier_core.planning import Plan, plan
 from harrier_core.progress import Progress
-from harrier_core.records import Chunk, Deferred, Ingestible, IngestReport, Metadata, Record, Unstorable, id_hash
+from harrier_core.pruning import Pruning
+from harrier_core.pruning import prune as remove_unseen
+from harrier_core.records import Chunk, Deferred, Ingestible, IngestReport, Record, Unstorable
+from harrier_core.seen import Seen
 from harrier_core.store import IngestStore
 
 if TYPE_CHECKING:
@@ -35,27 +36,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Gone = Callable[[str, Metadata], bool]
-
 # What is held at once: a transaction of the store, and enough texts of like length for full passes.
 WINDOW_RECORDS, WINDOW_CHARACTERS = 1_000, 2_000_000
 _UNDER_WAY = 5  # windows that were planned and are not finished: neither the model nor the store waits for the next one
 _TELL = 1.0  # seconds between two calls of `on_progress` at most, once something is under way
-
-
-@dataclass(frozen=True, slots=True)
-class Pruning:
-    """Which of the records that an ingest did not meet are to be removed.
-
-    where: only those that meet these conditions on metadata, as in `harrier_core.filters`. gone: and of which this says
-    so, by id and metadata; it is asked at the end.
-    """
-
-    where: Mapping[str, Any] | None = None
-    gone: Gone | None = None
-
-    def __post_init__(self) -> None:
-        parse(self.where)  # what is wrong with it shows before anything is written
 
 
 class Ingest:
@@ -67,18 +51,29 @@ class Ingest:
         chunking: Chunking | None = None,
         on_progress: Progress | None = None,
         memory: KeyValues | None = None,
+        *,
+        cuts: Mapping[str, Cuts] | None = None,
+        note: Callable[[Record], None] | None = None,
+        journal: bool = True,
     ) -> None:
+        """Take an index's settings.
+
+        cuts: where records are cut, by their ids, if that is known. note: called with each sound record. journal: keep
+        the vectors of long records in the memory until they are written.
+        """
         self._stopped = threading.Event()
         self._store: IngestStore
         self._embedder = embedder
         self._chunking = chunking
         self._on_progress = on_progress
-        self._memory = memory
+        self._journaled = memory if journal else None
+        self._cuts = cuts or {}
+        self._note = note
         self._recollection = Recollection(memory, embedder, chunking)
         self._unsure: dict[str, Deferred] = {}  # records that will be remembered once they are written
         self._begin = perf_counter()
         self._given: GivenVectors | None = None
-        self._intake: Intake
+        self._intake = Intake(WINDOW_RECORDS, WINDOW_CHARACTERS)
         self._finishing: Finishing | None = None
         self.report = IngestReport()
 
@@ -101,7 +96,7 @@ class Ingest:
             return context.copy().run(self._submit, texts, given)
 
         try:
-            journal = Journal(self._memory, self._embedder)
+            journal = Journal(self._journaled, self._embedder)
             with Finishing(store, submit, journal, in_slices=self._given is None) as finishing:
                 self._finishing = finishing
                 self._finish_all(finishing, records, vectors)
@@ -110,7 +105,8 @@ class Ingest:
                 log.warning("ingest cut short after %d chunks: %s; run it again", self.report.written, error)
             raise
         if prune:
-            self._prune(Pruning() if prune is True else prune)
+            pruning = Pruning() if prune is True else prune
+            self.report.deleted += remove_unseen(store, pruning, len(self.seen), self.nameless, self.seen.unseen)
         if build_indexes:
             self._store.build_indexes()
         self._tell()
@@ -131,6 +127,16 @@ class Ingest:
             self._wait(finishing, _UNDER_WAY - 1)
         self._wait(finishing, 0)
 
+    @property
+    def seen(self) -> Seen:
+        """The ids of the records that came."""
+        return self._intake.seen
+
+    @property
+    def nameless(self) -> list[str]:
+        """Why records without an id were rejected."""
+        return self._intake.nameless
+
     def stop(self) -> None:
         """End this run after the pass under way, without what has no vectors yet. Any thread may call it."""
         self._stopped.set()
@@ -146,8 +152,14 @@ class Ingest:
             arrived.leave_out_cut(counts, self._chunking.tokens)
         chunked = {}
         for record in arrived.records.values():
+            if self._note:
+                self._note(record)
             try:
-                chunked[record.id] = chunks(record, counts[record.id], self._chunking, self._embedder.count_tokens)
+                chunked[record.id] = (
+                    chunks_at(record, self._cuts[record.id])
+                    if record.id in self._cuts
+                    else chunks(record, counts[record.id], self._chunking, self._embedder.count_tokens)
+                )
             except Unstorable as error:
                 arrived.report.rejected.append((record.id, str(error)))
         return chunked
@@ -158,7 +170,8 @@ class Ingest:
         if self._chunking is not None and records:
             # A token is a byte at least: what has few of them needs no counting.
             room = self._chunking.tokens - self._embedder.count_tokens(["a"])[0]
-            long = [record for record in records if len(record.text.encode()) > room]
+            uncut = [record for record in records if record.id not in self._cuts]
+            long = [record for record in uncut if len(record.text.encode()) > room]
             texts = [record.text for record in long]
             counts |= zip((each.id for each in long), self._embedder.count_tokens(texts), strict=True)
         return counts
@@ -213,25 +226,3 @@ class Ingest:
         self.report.seconds = perf_counter() - self._begin
         if self._on_progress:
             self._on_progress(self.report + IngestReport())  # with lists of its own
-
-    # -- afterwards
-
-    def _prune(self, pruning: Pruning) -> None:
-        seen, nameless = self._intake.seen, self._intake.nameless
-        if not seen and pruning == Pruning():
-            raise SettingError(
-                "prune=True, and there was no record at all: that would remove everything; if it is meant, use delete"
-            )
-        if nameless:
-            raise SettingError(
-                f"prune=True, but records had no id, {len(nameless)} in all, and the first "
-                f"{nameless[0]}; nothing was removed, for they may stand for anything: mend them, and try again"
-            )
-        where = parse(pruning.where)
-        unseen = [record_id for record_id in self._store.record_ids() if id_hash(record_id) not in seen]
-        for begin in range(0, len(unseen), WINDOW_RECORDS):
-            ids = unseen[begin : begin + WINDOW_RECORDS]
-            if pruning != Pruning():
-                found = {each.chunk.record_id: each.chunk.metadata for each in self._store.read(ids, where)}
-                ids = [id_ for id_, metadata in found.items() if pruning.gone is None or pruning.gone(id_, metadata)]
-            self.report.deleted += self._store.delete(ids) if ids else 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from harrier_core.foreign import as_record
 from harrier_core.given import GivenVectors, paired
 from harrier_core.records import Deferred, Ingestible, IngestReport, Record, Skipped, Unstorable, checked, id_hash
+from harrier_core.seen import Seen
 
 if TYPE_CHECKING:
     from harrier_core.store import Hashes
@@ -56,20 +57,25 @@ class Intake:
         self._given = given
         self._recall = recall
         self._first = True
-        self.seen: set[int] = set()  # hashes of record ids: some 70 bytes each
+        self.seen = Seen()
         self.nameless: list[str] = []  # why records without an id were rejected
 
     def windows(self, records: Iterable[Ingestible], vectors: object = None) -> Iterator[Arrived]:
         """Yield windows, of which the last may have a report and no records."""
-        most_records, most_characters = self._most
         arrived = Arrived()
         for number, (item, vector) in enumerate(paired(records, vectors)):
             self._take(item, vector, number, arrived)
+            most_records, most_characters = self._most
             if len(arrived.records) + len(arrived.recalled) >= most_records or arrived.characters >= most_characters:
                 yield arrived
+                self.seen.settle()
                 arrived = Arrived()
         if arrived.records or arrived.recalled or arrived.report != IngestReport():
             yield arrived
+
+    def limit(self, most_records: int, most_characters: int) -> None:
+        """Make windows of so many records or characters from now on."""
+        self._most = most_records, most_characters
 
     def read(self, arrived: Arrived, record_ids: Collection[str]) -> None:
         """Read records of a window of which the store holds something else than is remembered."""

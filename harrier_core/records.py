@@ -225,12 +225,14 @@ class IngestReport:
     rejected: list[tuple[str, str]] = field(default_factory=list)  # (record id, reason)
     repeated: list[str] = field(default_factory=list)  # ids that came more than once; their last record counts
     blank: list[str] = field(default_factory=list)  # ids that a source has no text for, such as those of empty files
+    # Ids that came to several parts of an ingest with other texts or metadata each time: any of them may be stored.
+    differing: list[str] = field(default_factory=list)
 
     def __add__(self, other: IngestReport) -> IngestReport:
         """Return the report of two parts of an ingest, which ran beside each other or one within the other."""
         counts = (
             *("records", "written", "unchanged", "deleted", "encoded", "tokens", "pending", "rejected", "repeated"),
-            "blank",
+            *("blank", "differing"),
         )
         added = {name: getattr(self, name) + getattr(other, name) for name in counts}
         return IngestReport(**added, seconds=max(self.seconds, other.seconds))
@@ -246,6 +248,8 @@ class IngestReport:
             said.append(f"{counted(len(self.rejected), 'record')} rejected, {which} because it {reason}")
         if self.repeated:
             said.append(f"{counted(len(self.repeated), 'id')} came more than once")
+        if self.differing:
+            said.append(f"{len(self.differing):,} of them differing in several parts, the first {self.differing[0]!r}")
         if self.blank:
             said.append(f"{len(self.blank):,} without text")
         return "; ".join(said)

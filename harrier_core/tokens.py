@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,11 +20,13 @@ from tokenizers import Encoding, Tokenizer
 
 from harrier_core.errors import ModelDamaged, ModelUnsupported, ModelWarning, Problem, too_long
 from harrier_core.token_rows import windows
+from harrier_core.word_counts import WordCounts, has_words
 
 _KEPT_PROMPTS = 64  # every query asks for its prompt's ids
 # Longer texts are tokenized in pieces of so many characters, cut where one token ends and the next one begins; whether
 # it does depends on what follows, which is why so many of its last characters are left to the next piece.
 _PIECE, _RIGHT = 65_536, 1_024
+_WORDS = 100  # characters of a text that is worth being counted by its words
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Tokens:
         framed = copy.copy(self)
         framed._special = self._special.union(ids.values())
         framed._head, framed._tail = self._marked(before, ids), self._marked(after, ids)
+        framed._word_counts = None  # other tokens are special
         framed._keep_prompts()
         return framed
 
@@ -110,8 +113,22 @@ class Tokens:
         return [count for part in windows(texts) for count in self._counts([prompt + text for text in texts[part]])]
 
     def _counts(self, texts: list[str]) -> list[int]:
-        short = iter(self._rows([text for text in texts if len(text) <= _PIECE]))
-        return [self._long_row(text, 0)[1] if len(text) > _PIECE else len(next(short)) for text in texts]
+        frame = len(self._head) + len(self._tail)
+        if len(texts) == 1 and _WORDS < len(texts[0]) <= _PIECE and self._word_counts:  # of a splitter
+            return [frame + self._word_counts.of(texts[0])]
+        short = iter(self._ordinary_counts([text for text in texts if len(text) <= _PIECE]))
+        return [self._long_row(text, 0)[1] if len(text) > _PIECE else frame + next(short) for text in texts]
+
+    def _ordinary_counts(self, texts: list[str]) -> list[int]:
+        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)  # without offsets
+        return [
+            len(each.ids) if self._special.isdisjoint(each.ids) else len(self._encoded(text))
+            for text, each in zip(texts, encodings, strict=True)
+        ]
+
+    @cached_property
+    def _word_counts(self) -> WordCounts | None:
+        return WordCounts(self._ordinary_counts) if has_words(self._tokenizer) else None
 
     def pieces(self, text: str) -> list[str]:
         """Return what each id of a text stands for, its frame included; a part of a character is a replacement sign."""

@@ -35,6 +35,7 @@ SHIPPED = {  # package: its folder
     "harrier_cli": "integrations/harrier_cli",
     "harrier_files": "integrations/harrier_files",
     "harrier_mcp": "integrations/harrier_mcp",
+    "harrier_ray": "integrations/harrier_ray",
     "harrier_server": "integrations/harrier_server",
     "haystack_integrations": "integrations/haystack_integrations",
     "langchain_harrier": "integrations/langchain_harrier",
@@ -104,6 +105,7 @@ CLIENTS = {
         "harrier_pgvector",
     },
     "harrier_mcp": {"mcp", "mcp_types", "pydantic"},
+    "harrier_ray": {"ray", "checks", "scaling"},
     "harrier_server": {
         *("mcp", "msgspec", "numpy", "orjson", "prometheus_client", "pybase64", "starlette", "uvicorn"),
         "harrier_mcp",
@@ -153,7 +155,9 @@ ROOMS: dict[str, set[str]] = {
     "opening": {"errors", "store"},
     "planning": {"records", "store", "numpy"},
     "given": {"embedder", "errors", "records", "types", "numpy"},
-    "intake": {"foreign", "given", "records", "store", "types"},
+    "seen": {"records", "numpy"},
+    "intake": {"foreign", "given", "records", "seen", "store", "types"},
+    "pruning": {"errors", "filters", "records", "store"},
     "key_values": set(),
     "memory": {"chunking", "embedder", "key_values", "records", "store", "types", "numpy"},
     "closing": set(),
@@ -161,8 +165,8 @@ ROOMS: dict[str, set[str]] = {
     "progress": {"closing", "extras", "records", "huggingface_hub"},
     "finishing": {"embedder", "errors", "memory", "pacing", "planning", "records", "store", "types", "numpy"},
     "ingest": {
-        *("chunking", "embedder", "ending", "errors", "filters", "finishing", "given", "intake", "key_values"),
-        *("memory", "planning", "progress", "records", "store", "types"),
+        *("chunking", "embedder", "ending", "errors", "finishing", "given", "intake", "key_values"),
+        *("memory", "planning", "progress", "pruning", "records", "seen", "store", "types"),
     },
     "rehearsal": {"embedder", "errors", "filters", "key_values", "store", "texts", "numpy"},
     "diversity": {"checks", "errors", "records", "numpy"},
@@ -183,7 +187,21 @@ ROOMS: dict[str, set[str]] = {
     "verify": {"embedder", "errors", "records", "store", "numpy"},
     "index": {
         *("chunking", "contents", "embedder", "errors", "foreign", "ingest", "key_values", "parts", "records"),
-        *("progress", "rehearsal", "searching", "space", "store", "verify", "numpy"),
+        *("progress", "pruning", "rehearsal", "scaling.workers", "searching", "space", "store", "verify", "numpy"),
+    },
+    "scaling.part": {"checks", "chunking", "filters", "index", "ingest", "progress", "records", "space", "store"},
+    "scaling.tally": {"scaling.part", "seen", "numpy"},
+    "scaling.finish": {"errors", "index", "pruning", "records", "scaling.part", "scaling.tally", "store"},
+    "scaling.tries": {"records", "scaling.part"},
+    "scaling.secrets": set(),
+    "scaling.messages": {"records", "scaling.part"},
+    "scaling.worker": {"errors", "records", "scaling.messages", "scaling.part"},
+    "scaling.crew": {
+        *("errors", "plurals", "records", "scaling.messages", "scaling.part", "scaling.tries", "scaling.worker"),
+    },
+    "scaling.workers": {
+        *("checks", "device", "embedder", "errors", "index", "intake", "key_values", "memory", "progress", "pruning"),
+        *("records", "scaling.crew", "scaling.messages", "scaling.part", "store"),
     },
     "migration.report": {"plurals"},
     "migration.sources": {"contents", "layout", "space", "store"},
@@ -213,7 +231,8 @@ ROOMS: dict[str, set[str]] = {
     "architecture": {"errors"},
     "models": {"errors", "model_files", "purposes", "tasks", "huggingface_hub"},
     "digests": {"architecture", "errors"},
-    "tokens": {"errors", "token_rows", "tokenizers"},
+    "word_counts": {"tokenizers"},
+    "tokens": {"errors", "token_rows", "word_counts", "tokenizers"},
     "counting": {"digests", "errors", "extras", "space", "tokens"},
     "portions": {"embedder", "errors", "pacing", "types", "numpy"},
     "http": {"embedder", "errors", "retrying", "shared", "tracing", "httpx"},
@@ -328,7 +347,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "testing.places": {"encoder", "index", "store", "testing.models", "pytest"},
     "testing.contract": {
-        *("chunking", "contents", "encoder", "errors", "filters", "index", "ingest", "query", "records", "store"),
+        *("chunking", "contents", "encoder", "errors", "filters", "index", "pruning", "query", "records", "store"),
         *("testing.conditions", "testing.finding", "testing.models", "testing.places", "values"),
         "pytest",
     },
@@ -407,6 +426,7 @@ def test_no_dependency_is_idle() -> None:
             asked |= {(extra, name) for name in names if requirement.name != "harrier-kit"}
     # A libpq for psycopg, which [pgvector] leaves to the user; what runs without a server should run at once.
     others = {("embedded", "psycopg"), ("embedded", "psycopg-binary")}
+    others |= {("ray", "ray-data")}  # ray's own extra
     others |= {("remote", "httpx"), ("remote", "tokenizers")}  # which belong to two
     others |= {("server", "httptools"), ("server", "uvloop")}  # uvicorn takes them if they are there
     assert asked - needed == others
@@ -559,7 +579,7 @@ def test_we_ask_for_none_of_their_contested_packages() -> None:
 def test_all_extras_are_in_all() -> None:
     """But for mcp, whose package langchain-mcp-adapters wants in an earlier release than we do."""
     [everything] = EXTRAS["all"]
-    assert everything.extras == set(EXTRAS) - {"all", "mcp"}
+    assert everything.extras == set(EXTRAS) - {"all", "mcp", "ray"}
 
 
 @pytest.mark.parametrize("file", ["constraints.txt", "constraints-oldest.txt"])

@@ -29,7 +29,7 @@ from harrier_core.encoder import Encoder
 from harrier_core.errors import FilterError, SettingError, StoreMissing, WrongSpace
 from harrier_core.filters import meets, parse
 from harrier_core.index import Index
-from harrier_core.ingest import Pruning
+from harrier_core.pruning import Pruning
 from harrier_core.query import Search
 from harrier_core.records import Chunk, IngestReport, Record, Skipped
 from harrier_core.store import Neighbours, Write

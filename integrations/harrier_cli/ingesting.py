@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -98,6 +99,10 @@ Links = Annotated[
 ]
 Reread = Annotated[bool, typer.Option("--reread", help="Read files again that have not changed since an earlier run.")]
 Prune = Annotated[bool, typer.Option("--prune", help="Remove the source's records that are not in it any more.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Encode and write by so many processes: one a GPU, or any number on CPUs."),
+]
 Keywords = Annotated[
     bool, typer.Option("--keywords", help="Make a new index with the words of its texts: search --mode hybrid.")
 ]
@@ -132,6 +137,7 @@ def ingest(
     reread: Reread = False,
     prune: Prune = False,
     keywords: Keywords = False,
+    workers: Workers = None,
     dry_run: DryRun = False,
     allow_rejected: AllowRejected = 0,
     as_json: AsJson = False,
@@ -168,7 +174,9 @@ def ingest(
             readers=parse_commands(reader or []),
             piped=id_ if id_ is not None and _is_a_text(paths, format_) else STANDARD_INPUT,
         )
-    run = _Run(source=source, prune=prune, dry_run=dry_run, moved=moved, allowed=allow_rejected, reread=reread)
+    run = _Run(
+        source=source, prune=prune, dry_run=dry_run, moved=moved, allowed=allow_rejected, reread=reread, workers=workers
+    )
     place = place_of(to, "--to")
     store = open_store(place, keywords=keywords)
     choice = Choice(model=model, server=server, api_key_file=api_key_file, device=device, dtype=dtype)
@@ -224,6 +232,7 @@ class _Run:
     moved: bool
     allowed: int  # records that may be rejected
     reread: bool  # files that have not changed
+    workers: int | None  # processes
 
     def into(self, index: Index) -> IngestReport:
         """Make the index hold the source's records as they are now."""
@@ -237,7 +246,7 @@ class _Run:
                 stored = report.written
                 bar.follow(report, self.source.bytes_read / size if size else None)
 
-            ingest = index.plan if self.dry_run else index.ingest
+            ingest = index.plan if self.dry_run else partial(index.ingest, workers=self.workers)
             pruning = self.source.pruning if self.prune else False
             try:
                 with self.source.deferred() as records, closing(FileMemory.of_user()) as memory:

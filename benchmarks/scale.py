@@ -1,0 +1,159 @@
+"""An ingest by several processes against one: how much faster, how busy each model is, and in how much memory.
+
+With a model, the same records are ingested by one process and by so many workers, in turns. A rate is that from
+when texts wait for their vectors to the end; the start of processes is told apart. A paced embedder stands for a GPU
+of a pace, and says which share of its time it was busy. The cutter is compared with one that tokenizes each
+stretch that the splitter asks for. On a machine with several GPUs each worker has one: name as many workers.
+
+    make bench-scale MODEL=/models/harrier-270m
+    .venv/bin/python benchmarks/scale.py --model FOLDER --workers 8 --records 200000
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from harrier_pgvector import PgVectorStore
+from paced import Paced
+
+from harrier_core import Chunking, Embedder, Encoder, Index, IngestReport, Record
+from harrier_core.chunking import chunks
+from harrier_core.seen import Seen
+from harrier_core.testing.sample import PROSE
+
+
+def records(number: int, sentences: int = 8) -> Iterator[Record]:
+    """Texts of one chunk, no two the same."""
+    for at in range(number):
+        said = (PROSE[(at + each) % len(PROSE)] for each in range(sentences))
+        yield Record(f"record {at}", f"{at}: {' '.join(said)}", {"number": at})
+
+
+@dataclass
+class Watch:
+    """The rate of an ingest from when texts wait for their vectors to its last report."""
+
+    first: tuple[float, int] | None = None
+    last: tuple[float, int] = (0.0, 0)
+
+    def __call__(self, report: IngestReport) -> None:
+        """Take a report."""
+        self.last = (time.monotonic(), report.encoded)
+        if self.first is None and (report.pending or report.encoded):
+            self.first = self.last
+
+    @property
+    def rate(self) -> float:
+        """Chunks a second."""
+        assert self.first is not None
+        return (self.last[1] - self.first[1]) / max(self.last[0] - self.first[0], 1e-9)
+
+
+def ingest(folder: Path, encoder: Embedder, number: int, workers: int | None, sentences: int) -> tuple[float, float]:
+    """Return the rate of an ingest into an empty table, and its seconds in all."""
+    store = PgVectorStore.embedded(folder / "postgres", table="docs")
+    with store, Index(store, encoder) as index:
+        watch = Watch()
+        report = index.ingest(records(number, sentences), workers=workers, on_progress=watch, build_indexes=False)
+        assert report.encoded == number, report
+        index.drop()
+    return watch.rate, report.seconds
+
+
+def by_model(folder: Path, model: str, number: int, workers: int, rounds: int, sentences: int) -> None:
+    """Real weights, in turns."""
+    ratios, wholes = [], []
+    with Encoder(model) as encoder:
+        for _ in range(rounds):
+            one, seconds = ingest(folder, encoder, number, None, sentences)
+            several, other = ingest(folder, encoder, number, workers, sentences)
+            ratios.append(several / one)
+            wholes.append(seconds / other)
+            print(f"  one process {one:,.1f}/s, {workers} workers {several:,.1f}/s")
+    whole = f"with their start, {number:,} records: {statistics.median(wholes):.2f}"
+    print(f"{workers} workers / one process, steady: {statistics.median(ratios):.2f}; {whole}")
+
+
+def by_pace(folder: Path, pace: float, number: int, workers: int) -> None:
+    """How busy a model of this pace is: in one process, with one worker, and with several."""
+    for many in (None, 1, workers):
+        notes = folder / f"notes {many}"
+        encoder = Paced(pace, notes)
+        rate, _ = ingest(folder, encoder, number * (many or 1), many, sentences=1)
+        who = "one process" if many is None else f"{many} workers"
+        print(f"paced at {pace:,.0f}/s, {who}: busy {encoder.busy():.1%}, {rate:,.0f} rows/s")
+
+
+def by_words(model: str, rounds: int) -> None:
+    """The cutter, against one that tokenizes each stretch whole."""
+    text = "\n\n".join(f"{prose} {number}" for number in range(40) for prose in PROSE)
+    with Encoder(model, device="cpu") as encoder:
+        tokens = encoder._tokenizer
+        count, total = encoder.count_tokens, encoder.count_tokens([text])[0]
+        count([text[:1_000]])  # it looks through the vocabulary, once
+        ratios = []
+        for _ in range(rounds):
+            took: list[float] = []
+            made: list[list[bytes]] = []
+            for each in (count, lambda texts: [len(row) for row in tokens.tokenize(texts, "", 10**9).rows]):
+                begin = time.process_time()
+                made.append([chunk.hash for chunk in chunks(Record("a", text), total, Chunking(512), each)])
+                took.append(time.process_time() - begin)
+            assert made[0] == made[1]
+            ratios.append(took[1] / took[0])
+            print(f"  {total / took[0] / 1e6:.2f} against {total / took[1] / 1e6:.2f} million tokens a CPU second")
+    print(f"cutting by words / by tokenizing: {statistics.median(ratios):.1f} times as fast, the chunks equal")
+
+
+def ids(number: int) -> None:
+    """The memory of which ids came."""
+    begin, seen = _memory(), Seen()
+    chance = np.random.default_rng(0)
+    for _ in range(0, number, 2_000):
+        for each in chance.integers(0, 2**64, 2_000, np.uint64).tolist():
+            seen.add(each)
+        seen.settle()
+    grown = _memory() - begin
+    print(f"{len(seen):,} ids: {grown / 2**20:,.0f} MiB at most, {grown / len(seen):.1f} bytes each")
+
+
+def _memory() -> int:
+    """The most bytes that this process had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="a folder or name; without one only what needs no weights is measured")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--records", type=int, default=400, help="for the model")
+    parser.add_argument("--sentences", type=int, default=8, help="of a record")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pace", type=float, default=3_000, help="chunks a second of the paced embedder; 0: none")
+    parser.add_argument("--paced-records", type=int, default=60_000, help="for each worker")
+    parser.add_argument("--ids", type=int, default=10_000_000, help="simulated; 0: none")
+    options = parser.parse_args()
+    if options.ids:
+        ids(options.ids)
+    if options.model:
+        by_words(options.model, options.rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        if options.pace:
+            by_pace(Path(folder), options.pace, options.paced_records, options.workers)
+        if options.model:
+            how = options.records, options.workers, options.rounds, options.sentences
+            by_model(Path(folder), options.model, *how)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""What an ingest did not meet is removed from the store, once all of the source was read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harrier_core.errors import SettingError
+from harrier_core.filters import parse
+from harrier_core.records import Metadata
+from harrier_core.store import IngestStore
+
+Gone = Callable[[str, Metadata], bool]
+Unseen = Callable[[Iterable[str]], Sequence[str]]
+
+_AT_ONCE = 1_000  # records
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """Which of the records that an ingest did not meet are to be removed.
+
+    where: only those that meet these conditions on metadata, as in `harrier_core.filters`. gone: and of which this says
+    so, by id and metadata; it is asked at the end.
+    """
+
+    where: Mapping[str, Any] | None = None
+    gone: Gone | None = None
+
+    def __post_init__(self) -> None:
+        parse(self.where)  # what is wrong with it shows before anything is written
+
+
+def prune(store: IngestStore, pruning: Pruning, seen: int, nameless: Sequence[str], unseen: Unseen) -> int:
+    """Remove records that did not come, and return how many chunks those were.
+
+    seen: how many did. nameless: why others have no id. unseen: returns those of some ids that did not come.
+    """
+    if not seen and pruning == Pruning():
+        raise SettingError(
+            "prune=True, and there was no record at all: that would remove everything; if it is meant, use delete"
+        )
+    if nameless:
+        raise SettingError(
+            f"prune=True, but records had no id, {len(nameless)} in all, and the first "
+            f"{nameless[0]}; nothing was removed, for they may stand for anything: mend them, and try again"
+        )
+    where = parse(pruning.where)
+    gone = unseen(store.record_ids())
+    deleted = 0
+    for begin in range(0, len(gone), _AT_ONCE):
+        ids = gone[begin : begin + _AT_ONCE]
+        if pruning != Pruning():
+            found = {each.chunk.record_id: each.chunk.metadata for each in store.read(ids, where)}
+            ids = [id_ for id_, metadata in found.items() if pruning.gone is None or pruning.gone(id_, metadata)]
+        deleted += store.delete(ids) if ids else 0
+    return deleted

@@ -1,0 +1,197 @@
+"""An ingest by several processes of this machine: one reads the records, the others encode and write them.
+
+What came, what came twice and what is gone is decided here, as in an ingest of one process. A process that dies is
+replaced, and what it was at is done again.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import replace
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from harrier_core.checks import check_integer
+from harrier_core.errors import SettingError
+from harrier_core.intake import Arrived, Intake
+from harrier_core.memory import Recollection
+from harrier_core.pruning import Pruning
+from harrier_core.pruning import prune as remove_unseen
+from harrier_core.records import IngestReport
+from harrier_core.scaling.crew import Crew
+from harrier_core.scaling.messages import Begin, pickled
+from harrier_core.scaling.part import IngestPart, PartReport, held
+
+if TYPE_CHECKING:
+    from harrier_core.embedder import Embedder
+    from harrier_core.index import Index
+    from harrier_core.key_values import KeyValues
+    from harrier_core.progress import Progress
+    from harrier_core.records import Deferred, Ingestible, Record
+    from harrier_core.store import IngestStore
+
+# Of a block at most: with 2,000 records a model of 3,000 chunks a second is always busy, with fewer it waits.
+# A slow model gets blocks of about so many seconds, so that all workers have something to do to the end.
+BLOCK_RECORDS, BLOCK_CHARACTERS = 2_000, 4_000_000
+_FIRST, _SHORT, _LONG = 32, 4.0, 30.0
+_TELL = 1.0  # seconds between two looks at whether the ingest is to stop
+
+
+class WorkerIngest:
+    """One run, by worker processes. Another thread may stop it."""
+
+    def __init__(
+        self, index: Index, workers: int, on_progress: Progress | None = None, memory: KeyValues | None = None
+    ) -> None:
+        """Take an index, of which each worker opens a copy."""
+        check_integer("workers", workers, 1)
+        self._index = index
+        self._begin = Begin(_part(index, workers), remember=memory is not None)
+        self._environments = [_environment(number, workers, index.encoder) for number in range(workers)]
+        self._on_progress = on_progress
+        self._memory = memory
+        self._recollection = Recollection(memory, index.encoder, index.chunking)
+        self._stopped = threading.Event()
+        self._started = perf_counter()
+        self._store: IngestStore
+        self._intake = Intake(0, 0, recall=self._recollection.of)
+        self._limit(min(_FIRST, BLOCK_RECORDS))
+        self.report = IngestReport()
+
+    def run(
+        self,
+        store: IngestStore,
+        records: Iterable[Ingestible],
+        *,
+        vectors: object = None,
+        prune: bool | Pruning = False,
+        build_indexes: bool,
+    ) -> IngestReport:
+        """Do what `Ingest.run` does."""
+        if vectors is not None:
+            raise SettingError("workers make vectors, and these records come with theirs; leave workers out")
+        self._store = store
+        with Crew(self._begin, self._environments, self._learn) as crew:
+            for arrived in self._intake.windows(records):
+                self._give(crew, arrived)
+            self._wait(crew, until_idle=True)
+        if prune:
+            pruning, seen = Pruning() if prune is True else prune, self._intake.seen
+            self.report.deleted += remove_unseen(store, pruning, len(seen), self._intake.nameless, seen.unseen)
+        if build_indexes:
+            store.build_indexes()
+        self._tell(IngestReport())
+        return self.report
+
+    def stop(self) -> None:
+        """End this run, and the workers, without what is not written. Any thread may call it."""
+        self._stopped.set()
+
+    def _give(self, crew: Crew, arrived: Arrived) -> None:
+        """Have the records of a window ingested by the next worker that has room."""
+        if arrived.again:  # the last of the records with one id counts
+            self._wait(crew, until_idle=True)
+        if arrived.recalled:
+            known = self._store.known(list(arrived.recalled))
+            changed = [id_ for id_, (_, hashes) in arrived.recalled.items() if known.get(id_, {}) != hashes]
+            self._intake.read(arrived, changed)
+            arrived.report.unchanged += sum(len(hashes) for _, hashes in arrived.recalled.values())
+        self.report = self.report + arrived.report
+        deferred = arrived.deferred
+        sendable = self._sendable(
+            [held(deferred[id_], each) if id_ in deferred else each for id_, each in arrived.records.items()]
+        )
+        if sendable:
+            self._wait(crew, until_idle=False)
+            crew.give(sendable)
+
+    def _learn(self, records: int, seconds: float) -> None:
+        """Make larger blocks if one took little time, and smaller ones if it took long."""
+        if seconds < _SHORT and records >= self._most:
+            times = 4 if seconds < _SHORT / 4 else 2
+            self._limit(min(times * self._most, BLOCK_RECORDS))
+        elif seconds > _LONG and records <= self._most:
+            self._limit(max(self._most // 2, 1))
+
+    def _limit(self, records: int) -> None:
+        self._most = records
+        self._intake.limit(records, max(1, records * BLOCK_CHARACTERS // BLOCK_RECORDS))
+
+    def _sendable(self, records: Sequence[Record | Deferred]) -> Sequence[Record | Deferred]:
+        """Those of the records that another process can have; the others are rejected."""
+        try:
+            pickled(records)
+        except Exception:  # whatever an object of the caller's raises
+            return [each for each in records if self._is_sendable(each)]
+        return records
+
+    def _is_sendable(self, record: Record | Deferred) -> bool:
+        try:
+            pickled([record])
+        except Exception as error:
+            self.report.rejected.append((record.id, f"cannot be sent to a worker process: {type(error).__name__}"))
+            return False
+        return True
+
+    def _wait(self, crew: Crew, *, until_idle: bool) -> None:
+        """Wait for a worker that has room, or for all that was given."""
+        while not (crew.is_idle() if until_idle else crew.has_room()):
+            done = crew.wait(_TELL)
+            if self._stopped.is_set():
+                raise CancelledError("the ingest was stopped")
+            for part in done:
+                self._add(part)
+            self._tell(crew.under_way())
+
+    def _add(self, part: PartReport) -> None:
+        self.report = self.report + _without_records(part.report)
+        if self._memory is not None and part.remembered:
+            self._memory.mset(part.remembered)
+
+    def _tell(self, under_way: IngestReport) -> None:
+        self.report.seconds = perf_counter() - self._started
+        if self._on_progress:
+            self._on_progress(self.report + _without_records(under_way))
+
+
+def _without_records(report: IngestReport) -> IngestReport:
+    """A report of a worker, without the number of records, which were counted as they were read."""
+    return replace(report, records=0, seconds=0.0)
+
+
+def _part(index: Index, workers: int) -> bytes:
+    try:
+        return pickled(IngestPart(index))
+    except (SettingError, pickle.PicklingError, TypeError, AttributeError) as error:
+        raise SettingError(
+            f"workers={workers} needs an index that other processes can open, but {error}; leave workers out, or use a "
+            "store on a server, or an embedded Postgres, and an encoder that can be pickled"
+        ) from None
+
+
+def _environment(number: int, workers: int, encoder: Embedder) -> Mapping[str, str]:
+    """What the environment of a worker has besides: a GPU of its own, if there are some, and its share of the cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = str(max(1, cores // workers))
+    named = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")
+    environment = {name: threads for name in named if name not in os.environ}
+    gpus = _gpus(encoder)
+    if gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+    return environment
+
+
+def _gpus(encoder: Embedder) -> list[str]:
+    """The GPUs that workers are spread over: those of this process, if the model is to be loaded on any one of them."""
+    settings = encoder.settings
+    if settings is None or settings.get("device") not in (None, "cuda"):
+        return []
+    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        return [each.strip() for each in visible.split(",")]
+    from harrier_core.device import gpus
+
+    return list(map(str, range(gpus())))

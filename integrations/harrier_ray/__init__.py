@@ -1,0 +1,18 @@
+"""Ingests on Ray: the rows of a Ray dataset into an Index, by one worker for each GPU of a cluster.
+
+pip install 'harrier-kit[ray,torch]'
+
+Where this is imported before Ray is started, Ray sends no usage statistics, unless RAY_USAGE_STATS_ENABLED says so.
+"""
+
+import os as _os
+
+from harrier_core.extras import require
+
+require("harrier_ray", "ray")
+_os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+from harrier_ray.encoding import EncodeBatch
+from harrier_ray.ingesting import ingest
+
+__all__ = ["EncodeBatch", "ingest"]

@@ -1,0 +1,112 @@
+"""The rows of a Ray dataset into an Index: a block of rows is a part of the ingest, whichever worker has it."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+
+from harrier_core import Index, IngestReport, Pruning, SettingError
+from harrier_core.checks import check_integer
+from harrier_core.progress import Progress
+from harrier_core.scaling import IngestPart, PartReport, Tries, finish, secret_of
+from harrier_ray.planning import Plan
+from harrier_ray.rows import Columns, MakeRecord
+from harrier_ray.working import worker_of
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+_AT_ONCE = 2  # blocks of a worker: while one of them is planned and written, the other one is encoded
+
+
+def ingest(
+    dataset: Dataset,
+    index: Index,
+    *,
+    id: str = "id",  # noqa: A002  # as a user would say it
+    text: str = "text",
+    metadata: Sequence[str] = (),
+    record: MakeRecord | None = None,
+    workers: int | tuple[int, int] | None = None,
+    block: int = 2_000,
+    connections: int = 2,
+    prune: bool | Pruning = False,
+    build_indexes: bool = True,
+    on_progress: Progress | None = None,
+) -> IngestReport:
+    """Make the index hold these rows as they are now, as `Index.ingest` does, by the workers of a cluster.
+
+    id, text, metadata: columns; or record: a function of a row that returns a Record. workers: so many, from so many to
+    so many, or by default one for each GPU; each opens the store, by at most so many connections, and loads the model.
+    block: rows that are ingested together. on_progress: called with the report so far, each time a block is done. A row
+    that ends the process that ingests it is rejected, after two tries. An id that came in several blocks with other
+    texts is in the report's `differing`.
+    """
+    check_integer("block", block, 1)
+    begun = perf_counter()
+    part = IngestPart(index, connections=connections)
+    settings = _settings(part)
+    if not ray.is_initialized():
+        ray.init(include_dashboard=False)
+    if prune and DataContext.get_current().max_errored_blocks != 0:
+        raise SettingError("prune=True needs all blocks, and max_errored_blocks lets Ray drop some; set it to 0")
+    plan = Plan.of(workers, index.encoder, ray.cluster_resources())
+    make = record or _columns(dataset, Columns(id, text, tuple(metadata)))
+    tries: Any = ray.remote(Tries).options(num_cpus=0, max_concurrency=1).remote()
+    reports = dataset.repartition(target_num_rows_per_block=block).map_batches(
+        worker_of(settings, part.space, make, tries),
+        batch_size=block,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(
+            min_size=plan.least,
+            max_size=plan.most,
+            max_tasks_in_flight_per_actor=2 * _AT_ONCE,
+            max_concurrent_calls_per_actor=_AT_ONCE,
+            enable_true_multi_threading=True,
+        ),
+        num_cpus=plan.cpus,
+        num_gpus=plan.gpus,
+    )
+    report = finish(index, _told(reports, begun, on_progress), prune=prune, build_indexes=build_indexes)
+    report = replace(report, seconds=perf_counter() - begun)
+    if on_progress:
+        on_progress(report)
+    return report
+
+
+def _settings(part: IngestPart) -> bytes:
+    """The part, pickled, without a secret: what is sent to workers is kept by the cluster's head node."""
+    try:
+        settings = pickle.dumps(part)
+    except (SettingError, pickle.PicklingError, TypeError, AttributeError) as error:
+        raise SettingError(f"the workers must be able to open the index, but {error}") from None
+    if secret := secret_of(settings):
+        raise SettingError(
+            f"the index holds a secret, {secret}, and Ray keeps what is sent to workers; leave one of Postgres out "
+            "and have PGPASSWORD or PGPASSFILE in the environment of all workers; what needs another key cannot be used"
+        )
+    return settings
+
+
+def _columns(dataset: Dataset, columns: Columns) -> Columns:
+    schema = dataset.schema()
+    if schema is not None:
+        columns.check(schema.names)
+    return columns
+
+
+def _told(reports: Dataset, begun: float, on_progress: Progress | None) -> Iterator[PartReport]:
+    """The reports of the blocks, as they come."""
+    report = IngestReport()
+    for row in reports.iter_rows():
+        part: PartReport = pickle.loads(row["report"])  # noqa: S301  # a worker of ours made it
+        report = report + part.report
+        if on_progress:
+            on_progress(replace(report, seconds=perf_counter() - begun))
+        yield part

@@ -1,0 +1,89 @@
+"""A worker: an actor that ingests blocks of rows, two at a time."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+import harrier_core
+from harrier_core import EmbeddingSpace, SettingError, WrongSpace
+from harrier_core.scaling import carefully
+from harrier_ray.rows import MakeRecord, name_of
+
+if TYPE_CHECKING:
+    from harrier_core.scaling import IngestPart
+
+
+def worker_of(settings: bytes, space: EmbeddingSpace, make: MakeRecord, tries: Any) -> type:
+    """Return a class of actors for an IngestPart, pickled. Arguments of a constructor would be kept and logged by Ray.
+
+    space, and the kit's version here: those of each worker must be equal, before it writes. tries: an actor of Tries.
+    """
+    version = harrier_core.__version__
+
+    class HarrierWorker:
+        def __init__(self) -> None:
+            if harrier_core.__version__ != version:
+                raise SettingError(
+                    f"this worker has harrier-kit {harrier_core.__version__}, and the ingest was begun by {version}; "
+                    "install the same everywhere"
+                )
+            part: IngestPart = pickle.loads(settings)  # noqa: S301  # of our own making
+            if part.index.encoder.space != space:
+                raise WrongSpace(
+                    "the model of this worker is another one than where the ingest was begun: "
+                    f"{space.explain(part.index.encoder.space)}; give all of them the same"
+                )
+            self._part = part
+            self._tries = _Remote(tries)
+            self._turns = Turns()
+
+        def __call__(self, batch: Any) -> dict[str, list[bytes]]:
+            records = [make(row) for row in batch.to_pylist()]
+            report = carefully(self._part, records, name_of(records), self._tries, self._turns.turn)
+            return {"report": [pickle.dumps(report)]}
+
+    return HarrierWorker
+
+
+class _Remote:
+    """Tries that are counted by an actor, which outlives the workers."""
+
+    def __init__(self, tries: Any) -> None:
+        self._tries = tries
+
+    def begin(self, block: str) -> int:
+        begun: int = ray.get(self._tries.begin.remote(block))
+        return begun
+
+    def done(self, block: str) -> None:
+        ray.get(self._tries.done.remote(block))
+
+
+class Turns:
+    """Blocks run beside each other, but for one that may have killed its process, which runs alone."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._running = 0
+        self._alone = False
+
+    @contextmanager
+    def turn(self, alone: bool) -> Iterator[None]:
+        """Wait for what may not run meanwhile."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone and not (alone and self._running))
+            self._running += 1
+            self._alone = alone
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._alone = False
+                self._changed.notify_all()

@@ -1,0 +1,393 @@
+"""An ingest by several processes: what is stored is what one process would store, whatever dies meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from fleets import CHUNKING, Noting, content, index_of, records, workers_of
+from harrier_pgvector import PgVectorStore
+from harrier_qdrant import QdrantStore
+
+from harrier_core import Deferred, Index, IngestReport, Record, SettingError, Skipped, WorkersDied, ingest
+from harrier_core.scaling import workers
+from harrier_core.testing import MemoryStore
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a few records are many blocks, and as many windows of one process."""
+    monkeypatch.setattr(workers, "BLOCK_RECORDS", 40)
+    monkeypatch.setattr(ingest, "WINDOW_RECORDS", 40)
+
+
+@pytest.fixture
+def table() -> str:
+    return f"fleet{next(_numbers)}"
+
+
+@pytest.fixture
+def noting(tmp_path: Path) -> Noting:
+    return Noting(tmp_path / "notes")
+
+
+def counts(report: IngestReport) -> IngestReport:
+    return replace(report, seconds=0.0, pending=0)
+
+
+def test_workers_do_what_one_process_does(postgres: str, table: str, noting: Noting) -> None:
+    """Reports and all: what is changed, described anew, longer, shorter, rejected, repeated, gone, and pruned."""
+    first = [*records(120), Record("gone", "is gone later"), Record("kept", "stays")]
+    later: list[Any] = [
+        *records(30),
+        *records(60, 30, "second"),
+        {"id": "r00000", "text": "comes again, much later, as something else", "metadata": {"again": True}},
+        *records(200, 60),
+        Record("r00001", "in the same block"),
+        Record("r00001", "in the same block twice"),
+        Record("", "without an id that can be"),
+        Skipped("kept", "could not be read"),
+        Skipped("blank", "is blank", blank=True),
+    ]
+    reports = []
+    for name, number in ((f"{table}one", None), (table, 2)):
+        with index_of(postgres, name, noting) as index:
+            made = [counts(index.ingest(each, prune=True, workers=number)) for each in (first, later, later)]
+            reports.append(made)
+    assert content(postgres, table) == content(postgres, f"{table}one")
+    assert reports[1] == reports[0]
+    assert reports[0][1].rejected
+    assert reports[0][1].repeated
+    assert reports[0][1].deleted
+    assert len(noting.processes() - {os.getpid()}) >= 2
+
+
+def clean(postgres: str, tmp_path: Path, given: list[Record]) -> tuple[list[Any], list[str]]:
+    """What one process stores, and what it encodes."""
+    name, encoder = f"clean{next(_numbers)}", Noting(tmp_path / f"clean{next(_numbers)}")
+    with index_of(postgres, name, encoder) as index:
+        index.ingest(given)
+    return content(postgres, name), encoder.lines()
+
+
+def test_workers_that_are_killed(postgres: str, table: str, tmp_path: Path) -> None:
+    """At any time: what they were at is done again, and only that."""
+    given = list(records(400))
+    encoder = Noting(tmp_path / "notes", seconds=0.002)
+    killed: list[int] = []
+
+    def kill(report: IngestReport) -> None:
+        alive = workers_of()
+        if len(killed) < 3 and alive and report.encoded > 100 * (len(killed) + 1):
+            killed.append(alive[0])
+            os.kill(killed[-1], signal.SIGKILL)
+
+    with index_of(postgres, table, encoder) as index:
+        report = index.ingest(given, workers=2, on_progress=kill)
+        again = index.ingest(given, workers=2)
+    stored, encoded = clean(postgres, tmp_path, given)
+    assert len(killed) == 3
+    assert content(postgres, table) == stored
+    assert not report.rejected
+    assert report.records == len(given)
+    assert report.written + report.unchanged == again.unchanged == len(stored)
+    assert again.encoded == 0
+    assert set(encoder.lines()) == set(encoded)
+    assert len(encoder.lines()) <= len(encoded) + 3 * 4 * 40 * 4  # what was under way in three deaths
+
+
+DRIVER = """
+import sys, threading
+from pathlib import Path
+from fleets import Noting, index_of, records
+from harrier_core.scaling import workers
+workers.BLOCK_RECORDS = 40
+conninfo, table, notes = sys.argv[1:]
+with index_of(conninfo, table, Noting(Path(notes), seconds=0.002)) as index:
+    index.ingest(records(400), workers=2, on_progress=lambda report: print(report.encoded, flush=True))
+"""
+
+
+@pytest.fixture
+def driver(postgres: str, table: str, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that ingests by workers; some of it is written."""
+    command = [sys.executable, "-c", DRIVER, postgres, table, str(tmp_path / "notes")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) > 150:
+                break
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
+def test_a_driver_that_is_ended(
+    driver: subprocess.Popen[str], number: signal.Signals, postgres: str, table: str, tmp_path: Path
+) -> None:
+    """Its workers end with it; run again, it encodes what is not stored, and that only."""
+    own = workers_of(driver.pid)
+    assert len(own) == 2
+    driver.send_signal(number)
+    driver.wait(30)
+    until = time.monotonic() + 30
+    while left := set(own) & set(workers_of(None)):
+        assert time.monotonic() < until, left
+    before = len(content(postgres, table))
+    encoder = Noting(tmp_path / "again")
+    with index_of(postgres, table, encoder) as index:
+        report = index.ingest(records(400), workers=2)
+    stored, _ = clean(postgres, tmp_path, list(records(400)))
+    assert content(postgres, table) == stored
+    assert before > 0
+    assert report.encoded == len(encoder.lines()) == len(stored) - before
+
+
+def test_a_record_that_kills(postgres: str, table: str, tmp_path: Path) -> None:
+    """The others are stored, and it is named."""
+    given = list(records(200))
+    given[77] = Record("poison", "a text of which a process dies")
+    encoder = Noting(tmp_path / "notes", poison="process dies")
+    with index_of(postgres, table, encoder) as index:
+        report = index.ingest(given, workers=2, prune=True)
+    assert [name for name, _ in report.rejected] == ["poison"]
+    assert "ended the process that ingested it, 2 times" in report.rejected[0][1]
+    assert report.records == 200
+    assert content(postgres, table) == clean(postgres, tmp_path, [each for each in given if each.id != "poison"])[0]
+    assert (tmp_path / "deaths").stat().st_size <= 2 * 5.3 + 2  # of 40 records
+
+
+def test_workers_that_die_of_everything(
+    postgres: str, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "BLOCK_RECORDS", 2)
+    encoder = Noting(tmp_path / "notes", poison="record")
+    with index_of(postgres, table, encoder) as index, pytest.raises(WorkersDied, match="killed by SIGKILL"):
+        index.ingest(records(400), workers=1)
+    assert not workers_of()
+
+
+class Unloadable(Noting):
+    """Cannot be unpickled."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        os._exit(7)
+
+
+def test_workers_that_do_not_start(postgres: str, table: str, tmp_path: Path) -> None:
+    """The error is raised, and no worker is started for ever."""
+    encoder = Unloadable(tmp_path / "notes")
+    with index_of(postgres, table, encoder) as index, pytest.raises(WorkersDied, match="exit status"):
+        index.ingest(records(10), workers=2)
+
+
+class Broken(Noting):
+    """Fails for a reason that no second try removes."""
+
+    def submit_documents(self, texts: Any) -> Any:  # noqa: ARG002
+        raise ZeroDivisionError("in a worker")
+
+
+def test_an_error_of_a_worker_ends_the_ingest(postgres: str, table: str, tmp_path: Path) -> None:
+    with index_of(postgres, table, Broken(tmp_path / "notes")) as index:
+        with pytest.raises(ZeroDivisionError, match="in a worker"):
+            index.ingest(records(10), workers=2)
+        with pytest.raises(ZeroDivisionError, match="of the source"):
+            index.ingest(_failing(), workers=1)
+    assert not workers_of()
+
+
+def _failing() -> Iterator[Record]:
+    yield Record("a", "is fine")
+    raise ZeroDivisionError("of the source")
+
+
+def test_what_is_read_is_bounded(postgres: str, table: str, tmp_path: Path) -> None:
+    """Slow workers hold the reader back: two blocks each, and one that waits."""
+    encoder = Noting(tmp_path / "notes", seconds=0.003)
+    ahead = []
+    read = 0
+
+    def source() -> Iterator[Record]:
+        nonlocal read
+        for each in records(800):
+            read += 1
+            yield each
+
+    def tell(_: IngestReport) -> None:
+        done = len({line.split(" says")[0] for line in encoder.lines()})
+        ahead.append(read - done)
+
+    with index_of(postgres, table, encoder) as index:
+        index.ingest(source(), workers=2, on_progress=tell)
+    assert max(ahead) <= (2 * 2 + 1) * 40 + 40
+
+
+def test_blocks_are_as_large_as_the_model_is_fast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few records at first, so that all workers have some; more if a block takes little time."""
+    monkeypatch.setattr(workers, "BLOCK_RECORDS", 2_000)
+    with index_of("host=nowhere", "t", Noting(tmp_path / "notes")) as index:
+        run = workers.WorkerIngest(index, 2)
+    sizes = []
+    for seconds in (9.0, 1.0, 1.0, 40.0, 9.0, 0.5, *[1.0] * 6):
+        [first, *_] = run._intake.windows(records(4_000))
+        sizes.append(len(first.records))
+        run._learn(sizes[-1], seconds)
+    assert sizes == [32, 32, 64, 128, 64, 64, 256, 512, 1024, 2000, 2000, 2000]
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_connections(postgres: str, table: str, tmp_path: Path, number: int) -> None:
+    """At most two for each worker, and two of the process that reads."""
+    name = f"fleet{next(_numbers)}"
+    encoder = Noting(tmp_path / "notes", seconds=0.002)
+    peak = 0
+
+    def tell(_: IngestReport) -> None:
+        nonlocal peak
+        with psycopg.connect(postgres) as connection:
+            query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
+            row = connection.execute(query, [name]).fetchone()
+            peak = max(peak, row[0] if row else 0)
+
+    conninfo = psycopg.conninfo.make_conninfo(postgres, application_name=name)
+    with index_of(conninfo, table, encoder) as index:
+        index.ingest(records(500), workers=number, on_progress=tell)
+    assert 0 < peak <= 2 * number + 2
+
+
+def test_what_cannot_be_shared(tmp_path: Path, noting: Noting) -> None:
+    """The error says why, and what to do."""
+    for store, why in (
+        (MemoryStore(), "what is stored is in this process"),
+        (QdrantStore.embedded(tmp_path / "q", collection="c"), "lets one process at a time"),
+    ):
+        with Index(store, noting) as index, pytest.raises(SettingError, match=why) as raised:
+            index.ingest(records(3), workers=2)
+        assert "leave workers out, or use a store on a server" in str(raised.value)
+    local = Noting(tmp_path / "notes")
+    local.lock = threading.Lock()  # type: ignore[attr-defined]
+    with index_of("host=nowhere", "t", local) as index, pytest.raises(SettingError, match="cannot pickle"):
+        index.ingest(records(3), workers=2)
+
+
+@pytest.mark.parametrize("workers", [0, -1, True, 2.0, "2"])
+def test_numbers_of_workers(postgres: str, table: str, noting: Noting, workers: Any) -> None:
+    with index_of(postgres, table, noting) as index, pytest.raises(SettingError, match="workers must be an integer"):
+        index.ingest(records(3), workers=workers)
+
+
+def test_vectors_are_not_made_twice(postgres: str, table: str, noting: Noting) -> None:
+    with index_of(postgres, table, noting) as index, pytest.raises(SettingError, match="leave workers out"):
+        index.ingest(records(1), vectors=[[1.0] * 16], workers=2)
+
+
+def test_an_embedded_postgres(tmp_path: Path, noting: Noting) -> None:
+    """Several processes may open its folder."""
+    with Index(PgVectorStore.embedded(tmp_path / "db"), noting, chunking=CHUNKING) as index:
+        assert index.ingest(records(100), workers=2).records == 100
+        assert len(set(index.record_ids())) == 100
+
+
+class Remembering(dict[str, bytes]):
+    """A memory."""
+
+    def mget(self, keys: Any) -> list[bytes | None]:
+        return [self.get(key) for key in keys]
+
+    def mset(self, pairs: Any) -> None:
+        self.update(pairs)
+
+
+def test_what_has_not_changed_is_not_read(postgres: str, table: str, noting: Noting) -> None:
+    read: list[str] = []
+
+    def deferred(stamp: bytes) -> Iterator[Deferred]:
+        for each in records(100):
+            yield Deferred(each.id, stamp, partial(reading, each))
+
+    def reading(record: Record) -> Record:
+        read.append(record.id)
+        return record
+
+    memory = Remembering()
+    with index_of(postgres, table, noting) as index:
+        index.ingest(deferred(b"1"), workers=2, memory=memory)
+        assert len(read) == 100
+        assert index.ingest(deferred(b"1"), memory=memory).unchanged == len(noting.lines())
+        assert index.ingest(deferred(b"1"), workers=2, memory=memory).unchanged == len(noting.lines())
+        assert len(read) == 100
+        index.delete(["r00007"])
+        assert index.ingest(deferred(b"1"), workers=2, memory=memory).records == 100
+        assert read[100:] == ["r00007"]
+
+
+def test_a_record_that_cannot_be_sent(postgres: str, table: str, noting: Noting) -> None:
+    """Of a reader that describes pieces by a function of its own."""
+    local = Record("local", "says something", {}, lambda start, end: {"page": start})
+    with index_of(postgres, table, noting) as index:
+        report = index.ingest([*records(5), local], workers=2)
+    assert [name for name, _ in report.rejected] == ["local"]
+    assert "cannot be sent to a worker process" in report.rejected[0][1]
+    assert report.written > 5
+
+
+async def test_a_cancelled_ingest(postgres: str, table: str, tmp_path: Path) -> None:
+    encoder = Noting(tmp_path / "notes", seconds=0.01)
+    begun = asyncio.Event()
+
+    def tell(report: IngestReport) -> None:
+        if report.encoded:
+            begun.set()
+
+    with index_of(postgres, table, encoder) as index:
+        task = asyncio.ensure_future(index.aingest(records(4000), workers=2, on_progress=tell))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    until = time.monotonic() + 30
+    while workers_of() and time.monotonic() < until:
+        await asyncio.sleep(0.05)
+    assert not workers_of()
+
+
+class Settled(Noting):
+    """As if it loaded a model."""
+
+    settings = {"device": None}  # noqa: RUF012
+
+    def submit_documents(self, texts: Any) -> Any:
+        with self.notes.with_name("environments").open("a") as noted:
+            noted.write(f"{os.environ['CUDA_VISIBLE_DEVICES']} {os.environ['OMP_NUM_THREADS']}\n")
+        return super().submit_documents(texts)
+
+
+def test_each_worker_has_its_gpu_and_its_cores(
+    postgres: str, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-7")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with index_of(postgres, table, Settled(tmp_path / "notes", seconds=0.002)) as index:
+        index.ingest(records(400), workers=2)
+    noted = {tuple(line.split()) for line in (tmp_path / "environments").read_text().splitlines()}
+    threads = str(max(1, len(os.sched_getaffinity(0)) // 2))
+    assert noted == {("3", threads), ("GPU-7", threads)}

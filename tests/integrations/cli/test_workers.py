@@ -1,0 +1,62 @@
+"""`harrier ingest --workers`: the command's own model, its memory of files, and its end, in several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fleets import workers_of
+
+from harrier_core.testing.sample import PROSE
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    for number, text in enumerate(PROSE):
+        (folder / f"{number}.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_files_by_two_workers(run: Run, folder: Path, tmp_path: Path) -> None:
+    """What they store, one process finds unchanged, and it reads no file again."""
+    options = ["ingest", folder.name, "--to", f"pgvector:{tmp_path}/db?table=docs", "--json"]
+    by_two = json.loads(run(*options, "--workers", "2").stdout)
+    assert by_two["written"] >= by_two["records"] == len(PROSE)
+    again = json.loads(run(*options, "--prune").stdout)
+    assert (again["written"], again["unchanged"], again["pruned"]) == (0, by_two["written"], True)
+
+
+def test_a_store_of_one_process(run: Run, folder: Path, tmp_path: Path) -> None:
+    told = run("ingest", folder.name, "--to", f"qdrant:{tmp_path}/q?collection=c", "--workers", "2", code=2).stderr
+    assert "Qdrant Edge lets one process at a time into its folder" in told
+    assert "leave workers out" in told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(
+    command: list[str], environment: dict[str, str], folder: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """The workers end with the command, which says how to go on."""
+    arguments = ["ingest", folder.name, "--to", f"pgvector:{tmp_path}/db?table=docs", "--workers", "2"]
+    with subprocess.Popen(
+        [*command, *arguments], env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as process:
+        until = time.monotonic() + 60
+        while not (own := workers_of(process.pid)) and time.monotonic() < until:
+            time.sleep(0.05)
+        os.kill(process.pid, number)
+        _, told = process.communicate(timeout=60)
+    assert own
+    assert "the same command run again goes on from there" in told
+    assert not set(own) & set(workers_of(None))
