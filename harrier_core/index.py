@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Never, Self
+from typing import TYPE_CHECKING, Any, Never, Self, TypeVar
 
 from harrier_core.contents import Contents
-from harrier_core.errors import StoreMissing
+from harrier_core.errors import SettingError, StoreMissing
 from harrier_core.foreign import OF_INDEX, no_attribute, refuse_records
 from harrier_core.ingest import Ingest, Pruning
 from harrier_core.parts import embedder_of
 from harrier_core.progress import Progress, shown
 from harrier_core.searching import Searching
 from harrier_core.store import Dated
+from harrier_core.turning import Turning, TurningStore
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -26,10 +27,13 @@ if TYPE_CHECKING:
     from harrier_core.chunking import Chunking
     from harrier_core.embedder import Embedder
     from harrier_core.key_values import KeyValues
+    from harrier_core.options import Options
     from harrier_core.parts import HasIndexEncoder
-    from harrier_core.records import Ingestible, IngestReport, VerifyReport
+    from harrier_core.records import Ingestible, IngestReport, Match, VerifyReport
     from harrier_core.space import EmbeddingSpace
     from harrier_core.store import OpenStore, VectorStore
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -42,18 +46,31 @@ class Index(Searching, Contents):
     """
 
     def __init__(
-        self, store: VectorStore | str, encoder: Embedder | HasIndexEncoder, *, chunking: Chunking | None = None
+        self,
+        store: VectorStore | str,
+        encoder: Embedder | HasIndexEncoder | None = None,
+        *,
+        encoders: Sequence[Embedder | HasIndexEncoder] | None = None,
+        chunking: Chunking | None = None,
     ) -> None:
         """Put an index over a store. It opens nothing yet.
 
         store: a store, or its URL as `open_store` takes it. encoder: an Encoder or another Embedder, or what has one as
-        its `index_encoder`: LangChain's HarrierEmbeddings, LlamaIndex's HarrierEmbedding. chunking: how records that
-        are longer are cut; without it a record longer than the model takes is rejected.
+        its `index_encoder`: LangChain's HarrierEmbeddings, LlamaIndex's HarrierEmbedding. encoders: in its place
+        several, of different spaces, for a store whose model is about to change: the one of the space that is stored is
+        used, from one call to the next, and `encoder` is that one. The first makes a store that is not there.
+        chunking: how records that are longer are cut; without it a record longer than the model takes is rejected.
         """
         super().__init__(store)
-        self.encoder = embedder_of(encoder)
+        self._encoders = _encoders_of(encoder, encoders)
+        self.encoder = self._encoders[0]
         self.chunking = chunking
         self._space: EmbeddingSpace | None = None
+        several = len(self._encoders) > 1
+        self._turning = Turning(self.store, self._encoders, self._use) if several else None
+
+    def _use(self, encoder: Embedder) -> None:
+        self.encoder = encoder
 
     def using(self, encoder: Embedder | HasIndexEncoder) -> Index:
         """Return an index over the same store, with another encoder of the same space. Closing either closes both."""
@@ -83,8 +100,9 @@ class Index(Searching, Contents):
         changed is not read, and of a record that takes long to encode no vector is made twice after a crash.
         """
         with shown(on_progress, records) as tell:
-            ingest = self._ingest(tell, memory)
-            return self._run(ingest, records, vectors, prune=prune, build_indexes=build_indexes)
+            encoder = self._writer()
+            ingest = Ingest(encoder, self.chunking, tell, memory)
+            return self._run(ingest, encoder, records, vectors, prune=prune, build_indexes=build_indexes)
 
     async def aingest(
         self,
@@ -106,8 +124,9 @@ class Index(Searching, Contents):
                 if told:
                     loop.call_soon_threadsafe(told, report)
 
-            ingest = self._ingest(tell, memory)
-            run = partial(self._run, ingest, records, vectors, prune=prune, build_indexes=build_indexes)
+            encoder = self.encoder if self._turning is None else await asyncio.to_thread(self._writer)
+            ingest = Ingest(encoder, self.chunking, tell, memory)
+            run = partial(self._run, ingest, encoder, records, vectors, prune=prune, build_indexes=build_indexes)
             try:
                 return await loop.run_in_executor(thread, copy_context().run, run)
             except asyncio.CancelledError:
@@ -116,12 +135,17 @@ class Index(Searching, Contents):
             finally:
                 thread.shutdown(wait=False)
 
-    def _ingest(self, on_progress: Progress | None, memory: KeyValues | None) -> Ingest:
-        return Ingest(self.encoder, self.chunking, on_progress, memory)
+    def _writer(self) -> Embedder:
+        """Return the encoder of what is written; of several, that of the space that the store has now."""
+        if self._turning is not None:
+            self._turning.forget()
+            self._turning.bound(create=True)
+        return self.encoder
 
     def _run(
         self,
         ingest: Ingest,
+        encoder: Embedder,
         records: Iterable[Ingestible],
         vectors: object,
         *,
@@ -129,12 +153,20 @@ class Index(Searching, Contents):
         build_indexes: bool,
     ) -> IngestReport:
         refuse_records(records)
-        self._handle = self.store.open(self._encoder_space(), create=True)
-        report = ingest.run(self._handle, records, vectors=vectors, prune=prune, build_indexes=build_indexes)
+        opened = self._opened_to_write(encoder, vectors)
+        report = ingest.run(opened, records, vectors=vectors, prune=prune, build_indexes=build_indexes)
         if (report.written or report.deleted) and isinstance(self.store, Dated):
             self.store.note_ingest(datetime.now(UTC))
         log.info("ingest: %s", report)
         return report
+
+    def _opened_to_write(self, encoder: Embedder, vectors: object) -> OpenStore:
+        if self._turning is None:
+            self._handle = self.store.open(self._encoder_space(), create=True)
+            return self._handle
+        if vectors is not None:
+            raise SettingError("vectors do not tell which of several encoders made them; use an Index of that one")
+        return TurningStore(self._turning, encoder)
 
     def plan(
         self,
@@ -153,6 +185,8 @@ class Index(Searching, Contents):
         refuse_records(records)
         try:
             store = Untouched(self._opened())
+            if self._turning is not None:
+                self._turning.bound()  # is there anything at all
         except StoreMissing:
             store = Untouched(None)
         measuring, recalled = Measuring(self.encoder), Recalled(memory) if memory else None
@@ -164,6 +198,8 @@ class Index(Searching, Contents):
         """Remove the table or collection itself, with all that is in it; do nothing if there is none."""
         self.store.drop()
         self._handle = None
+        if self._turning is not None:
+            self._turning.forget()
 
     def verify(self, sample: int = 100, on_progress: Callable[[VerifyReport], None] | None = None) -> VerifyReport:
         """Tell whether what is stored is what belongs there: look at every chunk, and encode some `sample` of them.
@@ -173,7 +209,7 @@ class Index(Searching, Contents):
         """
         from harrier_core.verify import verify
 
-        return verify(self._opened(), self.encoder.uncached, sample, on_progress)
+        return self._with_store(lambda store, encoder: verify(store, encoder.uncached, sample, on_progress))
 
     # -- life
 
@@ -193,14 +229,16 @@ class Index(Searching, Contents):
             raise no_attribute(self, name, OF_INDEX)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"store": self.store, "encoder": self.encoder, "chunking": self.chunking}
+        made = {"encoder": self.encoder} if self._turning is None else {"encoders": self._encoders}
+        return {"store": self.store, **made, "chunking": self.chunking}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
     def __repr__(self) -> str:
         chunking = "" if self.chunking is None else f", chunking={self.chunking!r}"
-        return f"Index({self.store!r}, {self.encoder!r}{chunking})"
+        made = repr(self.encoder) if self._turning is None else f"encoders={self._encoders!r}"
+        return f"Index({self.store!r}, {made}{chunking})"
 
     def _encoder_space(self) -> EmbeddingSpace:
         if self._space is None:  # it does not change
@@ -208,6 +246,32 @@ class Index(Searching, Contents):
         return self._space
 
     def _opened(self) -> OpenStore:
+        if self._turning is not None:
+            return TurningStore(self._turning)
         if self._handle is None:
             self._handle = self.store.open(self._encoder_space())
         return self._handle
+
+    def _with_store(self, work: Callable[[OpenStore, Embedder], T]) -> T:
+        return work(self._opened(), self.encoder) if self._turning is None else self._turning.run(work)
+
+    async def _awith_store(self, work: Callable[[OpenStore, Embedder], Awaitable[T]]) -> T:
+        if self._turning is not None:
+            return await self._turning.arun(work)
+        return await work(self._handle or await asyncio.to_thread(self._opened), self.encoder)
+
+    def _near(self, vectors: ArrayLike, queries: Iterable[str] | None, options: Options) -> list[list[Match]]:
+        if self._turning is not None:
+            raise SettingError("vectors do not tell which of several encoders made them; use an Index of that one")
+        return super()._near(vectors, queries, options)
+
+
+def _encoders_of(
+    encoder: Embedder | HasIndexEncoder | None, encoders: Sequence[Embedder | HasIndexEncoder] | None
+) -> list[Embedder]:
+    if encoder is not None and encoders is not None:
+        raise SettingError("an Index takes an encoder or encoders, got both; put all of them into encoders")
+    found = [embedder_of(each) for each in ([encoder] if encoders is None else encoders)]
+    if not found:
+        raise SettingError("encoders must have at least one, got none")
+    return found

@@ -275,8 +275,11 @@ class Exchange(Protocol):
     def problem(self) -> str | None:
         """Return why it cannot be done and what to do, or None if it can be."""
 
-    def differing(self) -> Iterator[list[str]]:
-        """Yield the ids of the records whose chunks the two places do not both have, some at a time."""
+    def differing(self) -> Iterator[list[str]] | None:
+        """Yield the ids of the records whose chunks the two places do not both have, some at a time.
+
+        Return None if their hashes must be compared for that.
+        """
 
     def run(self, last: Callable[[], None]) -> None:
         """Call `last` while nobody else can write to the place, and then exchange the names.

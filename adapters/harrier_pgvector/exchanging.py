@@ -99,7 +99,9 @@ class TableExchange:
     def _page(self, connection: Connection[Any], after: str) -> tuple[list[str], str | None]:
         """Return those of the next records, and the last of these records unless none are left."""
         names = {"live": self._name(self._live), "new": self._name(self._new)}
-        ids = sql.SQL("SELECT record_id FROM {live} WHERE number = 0 AND record_id > %s ORDER BY record_id LIMIT 1 OFFSET %s")
+        ids = sql.SQL(
+            "SELECT record_id FROM {live} WHERE number = 0 AND record_id > %s ORDER BY record_id LIMIT 1 OFFSET %s"
+        )
         row = ask(connection, ids.format(**names), [after, _PAGE - 1]).fetchone()
         last = None if row is None else str(row[0])
         bounds = sql.SQL("record_id > %s" if last is None else "record_id > %s AND record_id <= %s")
@@ -114,7 +116,9 @@ class TableExchange:
 
     def run(self, last: Callable[[], None]) -> None:
         """Keep writers out, call `last`, and exchange the names: all in one transaction, or nothing."""
-        oids = self._connections.run(lambda connection: (self._oid(connection, self._live), self._oid(connection, self._new)))
+        oids = self._connections.run(
+            lambda connection: (self._oid(connection, self._live), self._oid(connection, self._new))
+        )
         self._connections.run(lambda connection: self._run(connection, oids, last), writes=True)
 
     def _run(self, connection: Connection[Any], oids: tuple[int, int], last: Callable[[], None]) -> None:

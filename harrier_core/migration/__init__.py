@@ -8,8 +8,22 @@ copy("postgresql://me@host/db?table=docs", "docs.parquet")
 A copy needs no model. What changes the model is in `harrier_core.migration.reembedding`.
 """
 
+from harrier_core.migration.checking import Check, check
 from harrier_core.migration.copying import copy, plan
 from harrier_core.migration.reembedding import back, drop_old, reembed, switch
+from harrier_core.migration.rehearsing import plan_reembedding
 from harrier_core.migration.report import CopyReport, ReembedReport
 
-__all__ = ["CopyReport", "ReembedReport", "back", "copy", "drop_old", "plan", "reembed", "switch"]
+__all__ = [
+    "Check",
+    "CopyReport",
+    "ReembedReport",
+    "back",
+    "check",
+    "copy",
+    "drop_old",
+    "plan",
+    "plan_reembedding",
+    "reembed",
+    "switch",
+]

@@ -7,18 +7,14 @@ what is there, and whatever others write, change or delete in the meantime is fo
 from __future__ import annotations
 
 import threading
-from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from itertools import islice
 
-from harrier_core.migration.comparing import not_among
 from harrier_core.migration.encoding import Encoding
 from harrier_core.migration.reading import Reader
 from harrier_core.migration.report import ReembedReport
 from harrier_core.migration.sources import MOST_CHUNKS, Window
 from harrier_core.planning import Plan, plan
-from harrier_core.records import id_hash
 from harrier_core.store import Hashes, OpenStore, Stored
 
 Differing = Callable[[], Iterator[list[str]]]
@@ -36,7 +32,7 @@ class Filling:
         self,
         old: OpenStore,
         new: OpenStore,
-        differing: Differing | None,
+        differing: Differing,
         encoding: Encoding,
         report: ReembedReport,
         tell: Callable[[], None],
@@ -46,12 +42,12 @@ class Filling:
     ) -> None:
         """Take two open places.
 
-        differing: yields the ids of records that differ, where a store can tell that by itself. most: chunks that are
-        written at once. itemsize: of a number of a vector in the new place.
+        differing: yields the ids of records that differ, some at a time. most: chunks that are written at once.
+        itemsize: of a number of a vector in the new place.
         """
         self._old = old
         self._new = new
-        self._differing = differing or self._compared
+        self._differing = differing
         self._encoding = encoding
         self._reader = Reader(None)
         self._report = report
@@ -101,20 +97,6 @@ class Filling:
             each.result()
         self._tell()
         return rest
-
-    # -- which records differ, by the hashes of both
-
-    def _compared(self) -> Iterator[list[str]]:
-        seen = array("Q")
-        ids = self._old.record_ids()
-        while batch := list(islice(ids, _RECORDS)):
-            seen.extend(map(id_hash, batch))
-            one, other = self._old.known(batch), self._new.known(batch)
-            if differing := [record_id for record_id in batch if one.get(record_id) != other.get(record_id)]:
-                yield differing
-        extras = not_among(seen, self._new.record_ids())
-        while batch := list(islice(extras, _RECORDS)):
-            yield batch
 
     # -- a window, on a thread of its own
 

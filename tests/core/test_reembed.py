@@ -12,7 +12,17 @@ from harrier_qdrant import QdrantStore
 from ingesting import CHUNKING, Hashing, after, before
 from reembeds import Other
 
-from harrier_core import Contents, Index, Record, SettingError, StoreMissing, StoreUnsuitable, VectorStore, WrongSpace
+from harrier_core import (
+    Contents,
+    Index,
+    Record,
+    SettingError,
+    StoreMissing,
+    StoreUnsuitable,
+    VectorStore,
+    WrongSpace,
+    ingest,
+)
 from harrier_core.migration import back, drop_old, reembed, switch
 from harrier_core.testing import MemoryStore
 
@@ -98,3 +108,42 @@ def test_there_and_back(store: Any, new_store: NewStore) -> None:
         drop_old(store)
     with pytest.raises(StoreMissing, match="nothing to go back to"):
         back(store, Hashing())
+
+
+def test_of_either_model(store: Any, new_store: NewStore) -> None:
+    """An Index of both encoders goes on over the switch and back, in whatever it is doing."""
+    index = Index(new_store(), encoders=[Hashing(), Other()], chunking=CHUNKING)
+    text = RECORDS[0].text
+    reembed(store, Other())
+    for turn, encoder, dimensions in ((switch, Other(), 24), (back, Hashing(), 16), (switch, Other(), 24)):
+        assert index.search(text, mode="hybrid")[0].record_id == RECORDS[0].id
+        turn(store, encoder)
+        assert index.search(text, expand="record")[0].record_id == RECORDS[0].id
+        assert index.encoder.dimensions == dimensions
+        assert {each.vector.size for each in index.read()} == {dimensions}
+        assert index.verify().sound
+        assert (index.count(), index.delete(["no such record"])) == (len(content(store)), 0)
+
+
+@pytest.mark.parametrize("turn", [switch, back])
+def test_an_ingest_over_the_switch(store: Any, new_store: NewStore, turn: Any) -> None:
+    """What the old model encoded is encoded again where it is written; nothing is lost and nothing is mixed."""
+    models: list[Hashing] = [Hashing(), Other()]
+    reembed(store, Other())
+    if turn is back:
+        switch(store, Other())
+        models.reverse()
+    index = Index(new_store(), encoders=[Hashing(), Other()], chunking=CHUNKING)
+
+    def records() -> Iterator[Record]:
+        for number, record in enumerate(after()):
+            if number == 100:
+                turn(store, models[1])
+            yield record
+
+    ingest.WINDOW_RECORDS, window = 20, ingest.WINDOW_RECORDS
+    try:
+        index.ingest(records(), prune=True)
+    finally:
+        ingest.WINDOW_RECORDS = window
+    assert content(store) == clean(after(), models[1], store.beside("_clean"))
