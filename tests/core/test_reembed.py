@@ -31,7 +31,7 @@ NewStore = Callable[[], Any]
 RECORDS = list(before())[:60]
 
 
-@pytest.fixture(params=["postgres"])
+@pytest.fixture(params=["postgres", "edge"])
 def new_store(request: pytest.FixtureRequest, postgres: str, table: str, tmp_path: Path) -> Iterator[NewStore]:
     """The same place at every call, empty at the first."""
     made: list[VectorStore] = []
