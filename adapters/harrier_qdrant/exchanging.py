@@ -27,7 +27,9 @@ class FolderExchange:
     def problem(self) -> str | None:
         """Return why it cannot be done and what to do, or None if it can be."""
         if not hasattr(ctypes.CDLL(None), "renamex_np" if sys.platform == "darwin" else "renameat2"):
-            return "this system cannot exchange two folders in one step, as Linux and macOS can; ingest into a new place"
+            return (
+                "this system cannot exchange two folders in one step, as Linux and macOS can; ingest into a new place"
+            )
         if self._kept.exists():
             return f"collection {self._kept} is there, from an earlier switch; drop it first"
         return None

@@ -8,6 +8,7 @@ copy("postgresql://me@host/db?table=docs", "docs.parquet")
 A copy needs no model. What changes the model is in `harrier_core.migration.reembedding`.
 """
 
+from harrier_core.migration.changing import Spaces, spaces
 from harrier_core.migration.checking import Check, check
 from harrier_core.migration.copying import copy, plan
 from harrier_core.migration.reembedding import back, drop_old, reembed, switch
@@ -18,6 +19,7 @@ __all__ = [
     "Check",
     "CopyReport",
     "ReembedReport",
+    "Spaces",
     "back",
     "check",
     "copy",
@@ -25,5 +27,6 @@ __all__ = [
     "plan",
     "plan_reembedding",
     "reembed",
+    "spaces",
     "switch",
 ]

@@ -47,6 +47,7 @@ class Told:
 
 @contextmanager
 def told_of(on_progress: Progress | None) -> Iterator[Told]:
+    """Yield a report that is begun, and tell of it at the end."""
     told = Told(ReembedReport(), on_progress, perf_counter())
     yield told
     told.tell()
@@ -158,3 +159,18 @@ def changing(place: VectorStore | str) -> Iterator[Changing]:
     finally:
         if isinstance(place, str):
             store.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Spaces:
+    """The spaces of an index and of the places beside it; None where nothing is."""
+
+    now: EmbeddingSpace
+    next: EmbeddingSpace | None
+    before: EmbeddingSpace | None
+
+
+def spaces(place: VectorStore | str) -> Spaces:
+    """Return the space that an index has, the one that is being filled, and the one that a switch kept."""
+    with changing(place) as index, index.beside(NEXT) as new, index.beside(BEFORE) as kept:
+        return Spaces(index.space, new.space(), kept.space())

@@ -139,8 +139,8 @@ def _refuse_rejected(report: ReembedReport) -> None:
     if report.rejected:
         record_id, reason = report.rejected[0]
         raise StoreUnsuitable(
-            f"{counted(len(report.rejected), 'record')} cannot be encoded by the model, such as {record_id!r}, which {reason}; "
-            "nothing was exchanged; delete or ingest them again, or let the encoder cut long texts"
+            f"{counted(len(report.rejected), 'record')} cannot be encoded by the model, such as {record_id!r}, which "
+            f"{reason}; nothing was exchanged; delete or ingest them again, or let the encoder cut long texts"
         )
 
 

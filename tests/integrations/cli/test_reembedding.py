@@ -1,0 +1,55 @@
+"""`harrier reembed`, from a plan to the end of the old model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+ROWS = "".join(json.dumps({"id": f"r{each}", "text": f"text number {each} of many"}) + "\n" for each in range(6))
+ROWS_IN = ("--format", "jsonl", "--id", "id")
+
+
+@pytest.fixture
+def other(built: Callable[..., Path]) -> str:
+    """Another model than that of the environment, which compares texts by their words as well."""
+    return str(built("gemma3", vectors="words"))
+
+
+def test_there_and_back(call: Run, place: str, other: str) -> None:
+    """All of it, as one types it; what was written in between is there in either model."""
+    call("ingest", "-", "--to", place, *ROWS_IN, given=ROWS)
+    plan = call("reembed", place, "--model", other, "--plan", "--rate", "2").stdout
+    assert plan.startswith("to encode: 6 of 6 chunks, about ")
+    assert "in about 3 s" in plan
+    assert "there is nothing to switch to" in call("reembed", place, "--model", other, "--switch", code=3).stderr
+    assert "6 chunks: 6 encoded (" in call("reembed", place, "--model", other, "--rate", "1000").stdout
+    call("delete", "r5", "--in", place)
+    checked = json.loads(call("reembed", place, "--model", other, "--check", "--json").stdout)
+    assert (checked["chunks"], checked["new_chunks"], checked["differing"], checked["sound"]) == (5, 6, 1, True)
+    assert 0 < checked["agreement"] <= 1
+    done = json.loads(call("reembed", place, "--model", other, "--switch", "--json").stdout)
+    assert (done["encoded"], done["deleted"], done["complete"]) == (0, 1, True)
+    assert "another space" in call("search", "number 3", "--in", place, code=3).stderr
+    call("ingest", "-", "--to", place, *ROWS_IN, "--model", other, given=ROWS)
+    assert "r5" in call("search", "text number 5", "--in", place, "--model", other, "-k", "6").stdout
+    assert "the old model again" in call("reembed", place, "--back").stderr
+    assert "r5" in call("search", "text number 5", "--in", place, "-k", "6").stdout
+    call("reembed", place, "--model", other, "--switch")
+    call("reembed", place, "--drop-old")
+    assert "nothing to drop" in call("reembed", place, "--drop-old", code=3).stderr
+    assert "nothing to go back to" in call("reembed", place, "--back", code=3).stderr
+
+
+def test_what_it_refuses(call: Run, place: str, tmp_path: Path) -> None:
+    """Each with a code that a script can trust."""
+    assert "there is no" in call("reembed", place, code=3).stderr
+    call("ingest", "-", "--to", place, *ROWS_IN, given=ROWS)
+    assert "holds vectors of this model already" in call("reembed", place, code=2).stderr
+    assert "give only one of them" in call("reembed", place, "--switch", "--back", code=2).stderr
+    assert "must be a positive number" in call("reembed", place, "--rate", "0", code=2).stderr
