@@ -27,7 +27,7 @@ NEXT, BEFORE = "_next", "_before"  # what the names of the two other places end 
 Progress = Callable[[ReembedReport], None]
 
 SIZES = {"float16": 2, "float32": 4}  # bytes of a number
-_SLOW = 10  # seconds of work that are lost at most where it is killed and must not go fast
+_SLOW = 1.0  # seconds of work that are written at once, where it must not go fast
 
 
 @dataclass
@@ -125,7 +125,7 @@ class Changing:
             told.report.tokens += tokens
             told.tell()
 
-        most = {} if pace.rate is None else {"most": max(16, int(_SLOW * pace.rate))}
+        most = None if pace.rate is None else max(1, int(_SLOW * pace.rate))
         itemsize = SIZES[self.layout.precision or "float32"]
         encoding = Encoding(embedder, pace, encoded)
         exchange = exchange or self.exchange()
@@ -137,7 +137,7 @@ class Changing:
             told.report,
             told.tell,
             itemsize=itemsize,
-            **most,
+            most=most,
         )
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ _WORKERS = 3  # windows that are read, encoded and written at once: the model wa
 _RECORDS = 100  # of a window
 _PASSES = 20  # over a place that others write to all the time
 _ATTEMPTS = 5  # at records that somebody else writes to the new place
+_EARLY = 2_000  # chunks after which an index is built that grows with what follows
 
 
 class Filling:
@@ -37,13 +38,14 @@ class Filling:
         report: ReembedReport,
         tell: Callable[[], None],
         *,
-        most: int = MOST_CHUNKS,
+        most: int | None = None,
         itemsize: int = 4,
     ) -> None:
         """Take two open places.
 
-        differing: yields the ids of records that differ, some at a time. most: chunks that are written at once.
-        itemsize: of a number of a vector in the new place.
+        differing: yields the ids of records that differ, some at a time. most: chunks that are written at once, where
+        it must not go fast; then indexes are built early, for a few chunks, and grow with what is written. itemsize: of
+        a number of a vector in the new place.
         """
         self._old = old
         self._new = new
@@ -52,7 +54,9 @@ class Filling:
         self._reader = Reader(None)
         self._report = report
         self._tell = tell
-        self._most = most
+        self._slow = most is not None
+        self._most = most or MOST_CHUNKS
+        self._written = 0  # until the indexes are built, where that is early
         self._itemsize = itemsize
         self._lock = threading.Lock()
         self._rejected: dict[str, str] = {}
@@ -70,13 +74,14 @@ class Filling:
         self._report.passes += 1
         rejected, self._rejected = self._rejected, {}
         number = 0
-        with ThreadPoolExecutor(_WORKERS, thread_name_prefix="harrier-reembed") as threads:
+        workers = 1 if self._slow else _WORKERS
+        with ThreadPoolExecutor(workers, thread_name_prefix="harrier-reembed") as threads:
             under_way: set[Future[None]] = set()
             try:
                 for window in self._windows():
                     number += sum(record_id not in rejected for record_id in window)
                     under_way.add(threads.submit(self._mend, window))
-                    if len(under_way) > _WORKERS:
+                    if len(under_way) > workers:
                         under_way = self._wait(under_way)
                 while under_way:
                     under_way = self._wait(under_way)
@@ -106,6 +111,10 @@ class Filling:
             self._add(deleted=self._new.delete(gone))
         for some in self._split(hashes):
             self._carry(some)
+            if self._slow and self._written < _EARLY:
+                self._written += sum(map(len, some.values()))
+                if self._written >= _EARLY:
+                    self._new.build_indexes()
 
     def _split(self, hashes: Mapping[str, Hashes]) -> Iterator[dict[str, Hashes]]:
         part: dict[str, Hashes] = {}

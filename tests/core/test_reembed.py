@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
+import pickle
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psycopg
 import pytest
-from harrier_pgvector import PgVectorStore
+from harrier_pgvector import PgVectorStore, exchanging
 from harrier_qdrant import QdrantStore
 from ingesting import CHUNKING, Hashing, after, before
+from psycopg import sql
+from qdrant_client import QdrantClient
 from reembeds import Other
 
 from harrier_core import (
     Contents,
+    Encoder,
     Index,
     Record,
     SettingError,
     StoreMissing,
+    StoreUnavailable,
     StoreUnsuitable,
     VectorStore,
     WrongSpace,
     ingest,
 )
-from harrier_core.migration import back, drop_old, reembed, switch
+from harrier_core.evaluation import Judgements, Question
+from harrier_core.migration import Spaces, back, check, drop_old, plan_reembedding, reembed, spaces, switch
 from harrier_core.testing import MemoryStore
 
 NewStore = Callable[[], Any]
@@ -147,3 +158,230 @@ def test_an_ingest_over_the_switch(store: Any, new_store: NewStore, turn: Any) -
     finally:
         ingest.WINDOW_RECORDS = window
     assert content(store) == clean(after(), models[1], store.beside("_clean"))
+
+
+# -- what is refused, before anything is done
+
+
+def test_nothing_to_change(store: Any) -> None:
+    """The same model, and no other precision; and what was not filled."""
+    with pytest.raises(SettingError, match="holds vectors of this model already"):
+        reembed(store, Hashing())
+    with pytest.raises(SettingError, match="rate must be a positive number"):
+        reembed(store, Other(), rate=-1)
+    for turn, encoder in ((switch, Other()), (back, Hashing())):
+        with pytest.raises(StoreMissing, match="there is nothing to"):
+            turn(store, encoder)
+    with pytest.raises(StoreMissing, match="there is nothing to check"):
+        check(store, Other())
+    assert spaces(store) == Spaces(Hashing.space, None, None)
+
+
+def test_a_place_of_another_model(store: Any) -> None:
+    """What another re-embedding began is not gone on with."""
+    reembed(store, Other())
+    third = Hashing()
+    third.space = replace(Hashing.space, weights="w3")
+    with pytest.raises(WrongSpace, match="holds what another re-embedding began"):
+        reembed(store, third)
+    with pytest.raises(WrongSpace, match="holds vectors of another space"):
+        switch(store, third)
+    assert spaces(store) == Spaces(Hashing.space, Other.space, None)
+    switch(store, Other())
+    assert spaces(store) == Spaces(Other.space, None, Hashing.space)
+    with pytest.raises(StoreUnsuitable, match="from an earlier switch"):
+        reembed(store, third)
+
+
+def test_stores_that_cannot() -> None:
+    """One that is not exchanged at all, and a server whose writers cannot be kept out."""
+    memory, server = MemoryStore(), QdrantStore(QdrantClient(":memory:"), collection="docs")
+    for place, message in ((memory, "cannot be exchanged"), (server, "a Qdrant server cannot keep writers out")):
+        Index(place, Hashing()).ingest(RECORDS[:3])
+        with pytest.raises(StoreUnsuitable, match=message):
+            reembed(place, Other())
+
+
+class Short(Other):
+    """A model that takes short texts only."""
+
+    max_tokens = 16
+
+
+def test_texts_that_the_model_cannot_take(store: Any) -> None:
+    """They are told, and nothing is exchanged until they are gone."""
+    long = Record("long", "and so on " * 6)
+    Index(store, Hashing()).ingest([long])
+    report = reembed(store, Short())
+    assert [id_ for id_, _ in report.rejected] == ["long"]
+    assert "has 18 tokens with its prompt, but the limit is 16" in report.rejected[0][1]
+    assert not report.sound
+    with pytest.raises(StoreUnsuitable, match="1 record cannot be encoded by the model, such as 'long'"):
+        switch(store, Short())
+    Index(store, Hashing()).delete(["long"])
+    assert switch(store, Short()).sound
+
+
+# -- what it would do, and how it looks
+
+
+def test_a_plan_and_a_check(store: Any, new_store: NewStore) -> None:
+    """Both write nothing. A check compares what both spaces find, with judgements or without."""
+    chunks = len(content(store))
+    would = plan_reembedding(store, Other(), rate=10)
+    assert (would.total, would.encoded, would.described, would.deleted) == (chunks, chunks, 0, 0)
+    assert would.seconds == pytest.approx(chunks / 10)
+    assert would.tokens == sum(Other().count_tokens([row[2] for row in content(store)]))
+    assert spaces(store).next is None
+
+    report = reembed(store, Other())
+    assert report.tokens == would.tokens
+    assert report.bytes == pytest.approx(would.bytes, rel=0.01)  # by a sample
+    index = Index(new_store(), Hashing(), chunking=CHUNKING)
+    index.ingest([Record("new", "a new text"), Record("r001", RECORDS[1].text, {"n": "described"})])
+    index.delete(["r000"])
+    would = plan_reembedding(store, Other())
+    assert (would.encoded, would.described, would.deleted) == (1, 2, 1)
+    found = check(store, Other(), Hashing())
+    assert (found.chunks, found.new_chunks, found.differing, found.sound) == (chunks, chunks, 3, True)
+    assert found.agreement is not None
+    assert 0 < found.agreement < 1
+    judgements = Judgements([Question("q", RECORDS[5].text, {"r005": 1})])
+    evaluated = check(store, Other(), Hashing(), judgements=judgements).evaluated
+    assert evaluated is not None
+    assert [each.name for each in evaluated.results][1:] == ["new"]
+
+
+def test_no_faster_than_the_rate(store: Any) -> None:
+    """The encoder gets few texts at once, and waits in between."""
+    sizes: list[int] = []
+
+    class Counting(Other):
+        def submit_documents(self, texts: Any) -> Any:
+            sizes.append(len(given := list(texts)))
+            return super().submit_documents(given)
+
+    begin = time.monotonic()
+    report = reembed(store, Counting(), rate=100)
+    assert time.monotonic() - begin >= (report.encoded - max(sizes)) / 100
+    assert max(sizes) <= 16
+
+
+# -- tables
+
+
+def test_another_precision(postgres: str, table: str) -> None:
+    """Of the same model: whoever uses the index goes on, and notices nothing."""
+    with PgVectorStore(postgres, table=table) as store:
+        index = Index(store, Hashing(), chunking=CHUNKING)
+        index.ingest(RECORDS)
+        reembed(store, Hashing(), precision="float32")
+        switch(store, Hashing())
+        assert store.layout().precision == "float32"
+        assert index.search(RECORDS[4].text)[0].record_id == RECORDS[4].id
+        assert index.ingest(RECORDS).written == 0
+        back(store, Hashing())
+        assert store.layout().precision == "float16"
+
+
+def test_who_may_read(postgres: str, table: str, new_role: Any) -> None:
+    """The grants of the table are those of the new one, and no others."""
+    reader, other = new_role("reader"), new_role("other")
+    with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres, autocommit=True) as connection:
+        Index(store, Hashing(), chunking=CHUNKING).ingest(RECORDS)
+        name, beside = sql.Identifier("public", table), sql.Identifier("public", f"{table}_next")
+        grant = sql.SQL("GRANT {} ON {} TO {}")
+        connection.execute(grant.format(sql.SQL("SELECT"), name, sql.Identifier(reader)))
+        reembed(store, Other())
+        connection.execute(grant.format(sql.SQL("ALL"), beside, sql.Identifier(other)))
+        switch(store, Other())
+        asked = "SELECT has_table_privilege(%s, %s, 'SELECT'), has_table_privilege(%s, %s, 'INSERT')"
+        for role, rights in ((reader, (True, False)), (other, (False, False))):
+            where = name.as_string(connection)
+            assert connection.execute(asked, [role, where] * 2).fetchone() == rights
+
+
+def test_what_hangs_on_a_table(postgres: str, table: str) -> None:
+    """Another table would lack it, so it is refused, before anything is filled."""
+    with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres, autocommit=True) as connection:
+        Index(store, Hashing(), chunking=CHUNKING).ingest(RECORDS)
+        name = sql.Identifier("public", table)
+        store.create_langchain_view("of langchain", as_owner=True)
+        with pytest.raises(StoreUnsuitable, match="has a view 'public.\"of langchain\"'"):
+            reembed(store, Other())
+        connection.execute('DROP VIEW "of langchain"')
+        connection.execute(sql.SQL("ALTER TABLE {} ADD COLUMN mine int").format(name))
+        with pytest.raises(StoreUnsuitable, match="has a column 'mine'"):
+            reembed(store, Other())
+        connection.execute(sql.SQL("ALTER TABLE {} DROP COLUMN mine").format(name))
+        connection.execute(sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(name))
+        with pytest.raises(StoreUnsuitable, match="has row-level security"):
+            reembed(store, Other())
+        assert spaces(store).next is None
+
+
+def test_whoever_reads_for_long(postgres: str, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is waited for in moments, in which others go on; and if it takes too long, nothing is exchanged."""
+    monkeypatch.setattr(exchanging, "_TRIES", 3)
+    with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres) as reading:
+        index = Index(store, Hashing(), chunking=CHUNKING)
+        index.ingest(RECORDS)
+        reembed(store, Other())
+        reading.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier("public", table)))
+        with pytest.raises(StoreUnavailable, match="a transaction that reads it has been running for long"):
+            switch(store, Other())
+        assert index.search(RECORDS[4].text)[0].record_id == RECORDS[4].id
+        reading.rollback()
+        switch(store, Other())
+
+
+# -- an Index of several encoders
+
+
+def test_what_an_index_of_either_refuses(store: Any, new_store: NewStore) -> None:
+    """Vectors do not tell which encoder made them; and a space of neither is the usual error."""
+    index = Index(new_store(), encoders=[Hashing(), Other()])
+    for call in (
+        lambda: index.search_vectors(np.ones((1, 16))),
+        lambda: index.ingest(RECORDS[:1], vectors=np.ones((1, 16))),
+    ):
+        with pytest.raises(SettingError, match="vectors do not tell which of several encoders made them"):
+            call()
+    with pytest.raises(SettingError, match="got both"):
+        Index(store, Hashing(), encoders=[Other()])
+    with pytest.raises(SettingError, match="must have at least one"):
+        Index(store, encoders=[])
+    third = Other()
+    third.space = replace(Other.space, weights="w3")
+    with pytest.raises(WrongSpace):
+        Index(new_store(), encoders=[third, Other()]).search("anything")
+
+
+def test_it_is_settings(tmp_path: Path) -> None:
+    """Pickled and shown with all of its encoders; the first makes a place that is not there."""
+    encoders = [Encoder("harrier-270m"), Encoder("harrier-0.6b")]
+    index = pickle.loads(pickle.dumps(Index("postgresql://host/db", encoders=encoders)))
+    assert "encoders=[Encoder('harrier-270m'" in repr(index)
+    assert "Encoder('harrier-0.6b'" in repr(index)
+    with QdrantStore.embedded(tmp_path) as place:
+        either = Index(place, encoders=[Other(), Hashing()])
+        with pytest.raises(StoreMissing):
+            either.search("anything")
+        assert either.plan(RECORDS[:2]).encoded == 2
+        either.ingest(RECORDS[:2])
+        assert place.space() == Other.space
+
+
+def test_asynchronously(store: Any, new_store: NewStore) -> None:
+    """As without `await`."""
+    index = Index(new_store(), encoders=[Hashing(), Other()], chunking=CHUNKING)
+
+    async def search() -> str:
+        [match, *_] = await index.asearch(RECORDS[8].text)
+        return match.record_id
+
+    reembed(store, Other())
+    assert asyncio.run(search()) == RECORDS[8].id
+    switch(store, Other())
+    assert asyncio.run(search()) == RECORDS[8].id
+    assert asyncio.run(index.aingest(RECORDS)).written == 0
