@@ -172,8 +172,8 @@ ROOMS: dict[str, set[str]] = {
     "ranking": {"errors", "fusion", "lexical", "options", "query", "records", "store", "types"},
     "answers": {"errors", "filters", "options", "passages", "ranking", "records", "store", "texts", "types"},
     "searching": {
-        *("answers", "embedder", "errors", "options", "query", "records", "reranking", "store", "tasks", "types"),
-        "numpy",
+        *("answers", "embedder", "errors", "options", "query", "records", "reranking", "store", "tasks", "texts"),
+        *("types", "numpy"),
     },
     "contents": {
         *("answers", "closing", "checks", "errors", "filters", "options", "parts", "records", "reranking", "space"),
@@ -181,9 +181,10 @@ ROOMS: dict[str, set[str]] = {
     },
     "parts": {"embedder", "errors", "foreign", "opening", "store"},
     "verify": {"embedder", "errors", "records", "store", "numpy"},
+    "turning": {"embedder", "errors", "filters", "query", "records", "space", "store"},
     "index": {
-        *("chunking", "contents", "embedder", "errors", "foreign", "ingest", "key_values", "parts", "records"),
-        *("progress", "rehearsal", "searching", "space", "store", "verify", "numpy"),
+        *("chunking", "contents", "embedder", "errors", "foreign", "ingest", "key_values", "options", "parts", "records"),
+        *("progress", "rehearsal", "searching", "space", "store", "turning", "verify", "numpy"),
     },
     "migration.report": {"plurals"},
     "migration.sources": {"contents", "layout", "space", "store"},
@@ -207,6 +208,26 @@ ROOMS: dict[str, set[str]] = {
         *("errors", "layout", "migration.carrying", "migration.comparing", "migration.dumping", "migration.dumps"),
         *("migration.files", "migration.planning", "migration.report", "migration.sources", "parts", "plurals"),
         *("records", "store"),
+    },
+    "migration.encoding": {"embedder", "errors", "planning", "numpy"},
+    "migration.filling": {
+        *("migration.encoding", "migration.reading", "migration.report", "migration.sources", "planning", "store"),
+    },
+    "migration.changing": {
+        *("embedder", "errors", "layout", "migration.comparing", "migration.encoding", "migration.filling"),
+        *("migration.report", "parts", "space", "store"),
+    },
+    "migration.reembedding": {
+        *("embedder", "errors", "layout", "migration.changing", "migration.encoding", "migration.filling"),
+        *("migration.report", "parts", "plurals", "store"),
+    },
+    "migration.rehearsing": {
+        *("embedder", "errors", "layout", "migration.changing", "migration.comparing", "migration.report"),
+        *("migration.sources", "parts", "store"),
+    },
+    "migration.checking": {
+        *("embedder", "errors", "evaluation", "index", "migration.changing", "migration.comparing"),
+        *("migration.sources", "parts", "plurals", "records", "store", "verify"),
     },
     "fields": {"conditions"},
     "view": {"errors", "filters", "index", "query", "records", "store", "tasks", "numpy"},

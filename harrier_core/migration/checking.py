@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harrier_core.errors import StoreMissing
-from harrier_core.evaluation import System, evaluate
 from harrier_core.index import Index
 from harrier_core.migration.changing import NEXT, changing
 from harrier_core.migration.comparing import Sample
@@ -79,6 +78,8 @@ def check(
             return checked
         both = Index(index.store, old), Index(store, new_encoder)
         if judgements is not None:
+            from harrier_core.evaluation import System, evaluate  # copies need none of it
+
             named = System(name="new", index=both[1])
             return replace(checked, evaluated=evaluate(both[0], judgements, compare=[named]))
         return _agreement(checked, *both, sample)
