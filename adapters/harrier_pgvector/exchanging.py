@@ -12,7 +12,7 @@ from psycopg import Connection, errors, sql
 from harrier_core.errors import StoreMissing, StoreUnavailable, StoreUnsuitable
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.opening import TableName
-from harrier_pgvector.schema import Name, written
+from harrier_pgvector.schema import COLUMNS, Name, written
 from harrier_pgvector.session import ask, transaction
 from harrier_pgvector.words import COLUMNS as WORDS
 
@@ -38,7 +38,7 @@ _HANGING = """
         JOIN pg_publication p ON p.oid = r.prpubid WHERE r.prrelid = %(oid)s
     UNION ALL SELECT DISTINCT 'a view', v.oid::regclass::text FROM pg_depend d JOIN pg_rewrite w ON w.oid = d.objid
         JOIN pg_class v ON v.oid = w.ev_class WHERE d.classid = 'pg_rewrite'::regclass
-        AND d.refclassid = 'pg_class'::regclass AND d.refobjid = %(oid)s AND v.oid <> %(oid)s
+        AND d.refclassid = 'pg_class'::regclass AND d.refobjid = %(oid)s AND v.oid NOT IN (%(oid)s, %(view)s)
     UNION ALL SELECT 'a column', attname::text FROM pg_attribute
         WHERE attrelid = %(oid)s AND attnum > 0 AND NOT attisdropped AND attname <> ALL (%(columns)s)
     UNION ALL SELECT 'privileges on a column', attname::text FROM pg_attribute
@@ -68,24 +68,39 @@ class TableExchange:
         return self._connections.run(self._problem)
 
     def _problem(self, connection: Connection[Any]) -> str | None:
-        from harrier_pgvector.dropping import followed
-
         if self._there(connection, self._kept) is not None:
             return f"table {self._kept} is there, from an earlier switch; drop it first, with --drop-old"
-        if (source := followed(connection, self._live)) is not None:
-            return (
-                f"a live sync of {source} writes to table {self._live}, and would go on with the old one; declare a "
-                "sync of the same source to another table with the new model, and drop the old sync once that one has "
-                "caught up"
-            )
+        followed = self._followed(connection)
+        if isinstance(followed, str):
+            return followed
         found = self._live.find(connection)
-        known = ["record_id", "number", "text", "metadata", "start_at", "end_at", "hash", "embedding", *WORDS]
-        bound: Any = {"oid": found.oid, "columns": known}
+        bound: Any = {"oid": found.oid, "columns": [*COLUMNS, *WORDS], "view": followed}
         row = ask(connection, _HANGING, bound).fetchone()
         if row is None:
             return None
         what = f"{row[0]} {row[1]!r}" if row[1] else row[0]
         return f"table {self._live} has {what}, which another table would lack; remove that first"
+
+    def _followed(self, connection: Connection[Any]) -> int | str:
+        """Return the oid of the view of a live sync, 0 if there is none, or why the sync is in the way."""
+        from harrier_pgvector.dropping import followed
+        from harrier_pgvector.sync.exchanging import lag, view_of
+
+        source = followed(connection, self._live)
+        new = None if self._there(connection, self._new) is None else followed(connection, self._new)
+        if source is None and new is None:
+            return 0
+        if source != new:
+            source, table = source or new, self._live if source else self._new
+            return (
+                f"a live sync of {source} writes to table {table}, and none of that source to the other one; declare one "
+                f"to table {self._new} with the new model, and switch once its workers have caught up"
+            )
+        if (left := lag(connection, (self._new.schema, self._new.name))) is not None:
+            return f"table {self._new} has not caught up: {left}; have a worker with its model run, and try again"
+        view = view_of((self._live.schema, self._live.name)).as_string(connection).replace("%%", "%")
+        [[oid]] = ask(connection, "SELECT coalesce(to_regclass(%s)::oid, 0)", [view]).fetchall()
+        return int(oid)
 
     def differing(self) -> Iterator[list[str]]:
         """Yield the ids of the records whose chunks the two tables do not both have."""
@@ -138,9 +153,11 @@ class TableExchange:
                 raise StoreUnavailable(f"table {self._live} or {self._new} was replaced in this moment; try again")
             last()
             self._take_rights(connection, live, new)
-            self._rename(connection)
+            self._rename(connection, views=bool(self._followed(connection)))
 
-    def _rename(self, connection: Connection[Any]) -> None:
+    def _rename(self, connection: Connection[Any], *, views: bool) -> None:
+        from harrier_pgvector.sync.exchanging import rename_views
+
         rename = sql.SQL("ALTER TABLE {} RENAME TO {}")
         for _ in range(_TRIES):
             with suppress(errors.LockNotAvailable), transaction(connection):  # a savepoint, whose locks end with it
@@ -149,6 +166,10 @@ class TableExchange:
                     connection.execute(sql.SQL(_ALL_OUT).format(self._name(each)), [])
                 connection.execute(rename.format(self._name(self._live), Name(self._kept.name)), [])
                 connection.execute(rename.format(self._name(self._new), Name(self._live.name)), [])
+                if views:
+                    rename_views(
+                        connection, *((each.schema, each.name) for each in (self._live, self._new, self._kept))
+                    )
                 return
             time.sleep(_PAUSE)
         raise self._busy("reads it")

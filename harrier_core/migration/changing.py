@@ -16,7 +16,7 @@ from harrier_core.migration.encoding import Encoding, Pace
 from harrier_core.migration.filling import Filling
 from harrier_core.migration.report import ReembedReport
 from harrier_core.parts import store_of
-from harrier_core.store import Dated, Exchange, Exchangeable, LaidOut, OpenStore, VectorStore
+from harrier_core.store import Dated, Exchange, Exchangeable, Followed, LaidOut, OpenStore, VectorStore
 
 if TYPE_CHECKING:
     from harrier_core.embedder import Embedder
@@ -81,6 +81,11 @@ class Changing:
             yield store
         finally:
             store.close()
+
+    @property
+    def followed(self) -> bool:
+        """Whether something else keeps it, and the places beside it, in step with a source."""
+        return isinstance(self.store, Followed) and self.store.follows() is not None
 
     def exchange(self, new: str = NEXT, kept: str = BEFORE) -> Exchange:
         """Return the way by which the names are exchanged."""

@@ -73,6 +73,9 @@ def switch(
     What was written to the index since the last pass is caught up first. Then writers wait while the rest is, and
     readers go on. From the next call on, readers and writers with the new encoder find the new space, and those with
     the old one get WrongSpace. Nothing happens if a record cannot be encoded, or where it was switched before.
+
+    Where a live sync keeps the index, another sync of the same source fills the place with "_next", by workers with the
+    new model. Nothing is caught up here; it is refused until that sync has caught up. Both go on afterwards.
     """
     return _exchange(place, encoder, NEXT, BEFORE, on_progress)
 
@@ -117,6 +120,10 @@ def _exchange(
                 raise StoreUnsuitable(problem)
             new = store.open(space)
             report.total = index.opened.count()
+            if index.followed:
+                report.complete = True
+                exchange.run(lambda: None)
+                return report
             filling = index.filling(new, embedder, told, Pace(None), exchange)
             filling.run()
             _refuse_rejected(report)
