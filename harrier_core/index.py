@@ -52,6 +52,7 @@ class Index(Searching, Contents):
         *,
         encoders: Sequence[Embedder | HasIndexEncoder] | None = None,
         chunking: Chunking | None = None,
+        grace: float | None = None,
     ) -> None:
         """Put an index over a store. It opens nothing yet.
 
@@ -60,14 +61,19 @@ class Index(Searching, Contents):
         several, of different spaces, for a store whose model is about to change: the one of the space that is stored is
         used, from one call to the next, and `encoder` is that one. The first makes a store that is not there.
         chunking: how records that are longer are cut; without it a record longer than the model takes is rejected.
+        grace: for how many seconds searches go on in the old space, as it was, once the store was switched to a model
+        that this Index does not have; without it they are refused at once.
         """
         super().__init__(store)
+        if grace is not None and not grace > 0:
+            raise SettingError(f"grace must be a number of seconds, got {grace!r}")
         self._encoders = _encoders_of(encoder, encoders)
         self.encoder = self._encoders[0]
         self.chunking = chunking
         self._space: EmbeddingSpace | None = None
-        several = len(self._encoders) > 1
-        self._turning = Turning(self.store, self._encoders, self._use) if several else None
+        self._grace = grace
+        turns = len(self._encoders) > 1 or grace is not None
+        self._turning = Turning(self.store, self._encoders, self._use, grace) if turns else None
 
     def _use(self, encoder: Embedder) -> None:
         self.encoder = encoder
@@ -164,7 +170,7 @@ class Index(Searching, Contents):
         if self._turning is None:
             self._handle = self.store.open(self._encoder_space(), create=True)
             return self._handle
-        if vectors is not None:
+        if vectors is not None and len(self._encoders) > 1:
             raise SettingError("vectors do not tell which of several encoders made them; use an Index of that one")
         return TurningStore(self._turning, encoder)
 
@@ -213,6 +219,12 @@ class Index(Searching, Contents):
 
     # -- life
 
+    def close(self) -> None:
+        """Close the store; what is stored stays."""
+        if self._turning is not None:
+            self._turning.close()
+        super().close()
+
     def __copy__(self) -> Self:
         """Return the Index itself: its settings do not change, and a store may be one of this process."""
         return self
@@ -229,15 +241,14 @@ class Index(Searching, Contents):
             raise no_attribute(self, name, OF_INDEX)
 
     def __getstate__(self) -> dict[str, Any]:
-        made = {"encoder": self.encoder} if self._turning is None else {"encoders": self._encoders}
-        return {"store": self.store, **made, "chunking": self.chunking}
+        return {"store": self.store, "encoders": self._encoders, "chunking": self.chunking, "grace": self._grace}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
     def __repr__(self) -> str:
         chunking = "" if self.chunking is None else f", chunking={self.chunking!r}"
-        made = repr(self.encoder) if self._turning is None else f"encoders={self._encoders!r}"
+        made = repr(self.encoder) if len(self._encoders) == 1 else f"encoders={self._encoders!r}"
         return f"Index({self.store!r}, {made}{chunking})"
 
     def _encoder_space(self) -> EmbeddingSpace:
@@ -261,7 +272,7 @@ class Index(Searching, Contents):
         return await work(self._handle or await asyncio.to_thread(self._opened), self.encoder)
 
     def _near(self, vectors: ArrayLike, queries: Iterable[str] | None, options: Options) -> list[list[Match]]:
-        if self._turning is not None:
+        if len(self._encoders) > 1:
             raise SettingError("vectors do not tell which of several encoders made them; use an Index of that one")
         return super()._near(vectors, queries, options)
 

@@ -269,6 +269,9 @@ class Followed(Protocol):
         """Return what the place is kept in step with, such as a table under live sync, or None."""
 
 
+BEFORE = "_before"  # behind the name of an index: what it was before its model changed
+
+
 class Exchange(Protocol):
     """How a place gives its name to another one beside it, in one step, and keeps what it held under a third name."""
 

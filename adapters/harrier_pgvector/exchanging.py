@@ -93,8 +93,8 @@ class TableExchange:
         if source != new:
             source, table = source or new, self._live if source else self._new
             return (
-                f"a live sync of {source} writes to table {table}, and none of that source to the other one; declare one "
-                f"to table {self._new} with the new model, and switch once its workers have caught up"
+                f"a live sync of {source} writes to table {table}, and none of that source to the other one; declare "
+                f"one to table {self._new} with the new model, and switch once its workers have caught up"
             )
         if (left := lag(connection, (self._new.schema, self._new.name))) is not None:
             return f"table {self._new} has not caught up: {left}; have a worker with its model run, and try again"

@@ -11,6 +11,7 @@ A copy needs no model. What changes the model is in `harrier_core.migration.reem
 from harrier_core.migration.changing import Spaces, spaces
 from harrier_core.migration.checking import Check, check
 from harrier_core.migration.copying import copy, plan
+from harrier_core.migration.recutting import recut
 from harrier_core.migration.reembedding import back, drop_old, reembed, switch
 from harrier_core.migration.rehearsing import plan_reembedding
 from harrier_core.migration.report import CopyReport, ReembedReport
@@ -26,6 +27,7 @@ __all__ = [
     "drop_old",
     "plan",
     "plan_reembedding",
+    "recut",
     "reembed",
     "spaces",
     "switch",

@@ -16,13 +16,14 @@ from harrier_core.migration.encoding import Encoding, Pace
 from harrier_core.migration.filling import Filling
 from harrier_core.migration.report import ReembedReport
 from harrier_core.parts import store_of
-from harrier_core.store import Dated, Exchange, Exchangeable, Followed, LaidOut, OpenStore, VectorStore
+from harrier_core.store import BEFORE, Dated, Exchange, Exchangeable, Followed, LaidOut, OpenStore, VectorStore
 
 if TYPE_CHECKING:
     from harrier_core.embedder import Embedder
     from harrier_core.space import EmbeddingSpace
 
-NEXT, BEFORE = "_next", "_before"  # what the names of the two other places end with
+NEXT = "_next"  # behind the name of an index: the place that is filled
+RECUT = "_recut"  # and one whose chunks are cut anew
 
 Progress = Callable[[ReembedReport], None]
 

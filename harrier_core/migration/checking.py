@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from harrier_core.errors import StoreMissing
 from harrier_core.index import Index
-from harrier_core.migration.changing import NEXT, changing
+from harrier_core.migration.changing import NEXT, RECUT, changing
 from harrier_core.migration.comparing import Sample
+from harrier_core.migration.recutting import Recut
 from harrier_core.migration.sources import chosen
 from harrier_core.parts import embedder_of
 from harrier_core.plurals import counted
@@ -59,20 +60,22 @@ def check(
     *,
     judgements: Judgements | None = None,
     sample: int = 100,
+    recut: bool = False,
 ) -> Check:
     """Look at the space that `reembed` filled, and search in it and in the one in use. It writes nothing.
 
     encoder, old: of the new space and of the one in use; without the latter nothing is searched. judgements: questions
     with the records that answer them, by which both are evaluated. Without them, beginnings of stored texts are
     searched for, and it is told how far both find the same; that tells of differences, and not which one is better.
-    sample: of the chunks that are encoded again, and of the searches.
+    sample: of the chunks that are encoded again, and of the searches. recut: look at the place that `recut` filled.
     """
     new_encoder = embedder_of(encoder)
-    with changing(place) as index, index.beside(NEXT) as store:
+    with changing(place) as index, index.beside(RECUT if recut else NEXT) as store:
         if store.space() is None:
             raise StoreMissing(f"there is nothing to check beside {index.store}; re-embed it first")
         new = store.open(new_encoder.space)
-        differing = sum(map(len, index.differing(new, index.exchange())))
+        found = Recut(index.opened, new).differing() if recut else index.differing(new, index.exchange())
+        differing = sum(map(len, found))
         checked = Check(index.opened.count(), new.count(), differing, verify(new, new_encoder.uncached, sample, None))
         if old is None:
             return checked

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 from harrier_core.errors import SettingError, StoreMissing, StoreUnsuitable, WrongSpace
 from harrier_core.layout import Precision
-from harrier_core.migration.changing import BEFORE, NEXT, Progress, changing, told_of
+from harrier_core.migration.changing import NEXT, RECUT, Progress, changing, told_of
 from harrier_core.migration.encoding import Pace
 from harrier_core.migration.filling import Filling
+from harrier_core.migration.recutting import Recut
 from harrier_core.migration.report import ReembedReport
 from harrier_core.parts import embedder_of
 from harrier_core.plurals import counted
-from harrier_core.store import VectorStore
+from harrier_core.store import BEFORE, Exchange, VectorStore
 
 if TYPE_CHECKING:
     from harrier_core.embedder import Embedder
@@ -66,7 +67,11 @@ def reembed(
 
 
 def switch(
-    place: VectorStore | str, encoder: Embedder | HasIndexEncoder, *, on_progress: Progress | None = None
+    place: VectorStore | str,
+    encoder: Embedder | HasIndexEncoder,
+    *,
+    recut: bool = False,
+    on_progress: Progress | None = None,
 ) -> ReembedReport:
     """Have an index go on in the new space, in one step; what it held is kept beside it, under its name and "_before".
 
@@ -74,10 +79,13 @@ def switch(
     readers go on. From the next call on, readers and writers with the new encoder find the new space, and those with
     the old one get WrongSpace. Nothing happens if a record cannot be encoded, or where it was switched before.
 
+    recut: switch to the place that `recut` filled. Nothing is caught up then: it is refused if the records are not the
+    same in both, and the source has to be ingested into both again.
+
     Where a live sync keeps the index, another sync of the same source fills the place with "_next", by workers with the
     new model. Nothing is caught up here; it is refused until that sync has caught up. Both go on afterwards.
     """
-    return _exchange(place, encoder, NEXT, BEFORE, on_progress)
+    return _exchange(place, encoder, RECUT if recut else NEXT, BEFORE, on_progress)
 
 
 def back(
@@ -120,9 +128,13 @@ def _exchange(
                 raise StoreUnsuitable(problem)
             new = store.open(space)
             report.total = index.opened.count()
-            if index.followed:
+            if taken == RECUT or index.followed:
+                if index.followed:
+                    exchange.run(lambda: None)
+                else:
+                    new.build_indexes()
+                    _exchange_same(Recut(index.opened, new), exchange, store)
                 report.complete = True
-                exchange.run(lambda: None)
                 return report
             filling = index.filling(new, embedder, told, Pace(None), exchange)
             filling.run()
@@ -132,6 +144,21 @@ def _exchange(
             told.tell()
             exchange.run(lambda: _catch_up(filling, report))
     return report
+
+
+def _exchange_same(compared: Recut, exchange: Exchange, store: VectorStore) -> None:
+    """Exchange two places whose records are the same; most of them are compared before writers have to wait."""
+
+    def refuse() -> None:
+        differing = [record_id for ids in compared.differing() for record_id in ids]
+        if differing:
+            raise StoreUnsuitable(
+                f"{store} does not have the same records: {counted(len(differing), 'record')} in all, such as "
+                f"{differing[0]!r}; ingest the source into both once more, and try again"
+            )
+
+    refuse()
+    exchange.run(refuse)
 
 
 def _catch_up(filling: Filling, report: ReembedReport) -> None:
@@ -152,6 +179,11 @@ def _refuse_rejected(report: ReembedReport) -> None:
 
 
 def _refuse_missing(store: VectorStore, suffix: str) -> NoReturn:
+    if suffix == RECUT:
+        raise StoreMissing(
+            f"there is nothing to switch to beside {store}; fill it with recut(), or ingest its "
+            f"source into the place with {RECUT!r} behind its name"
+        )
     if suffix == NEXT:
         raise StoreMissing(f"there is nothing to switch to beside {store}; re-embed it first")
     raise StoreMissing(f"there is nothing to go back to beside {store}: it was not switched, or the old was dropped")

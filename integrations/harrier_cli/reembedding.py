@@ -38,6 +38,14 @@ def reembed(
     ] = False,
     back: Annotated[bool, typer.Option("--back", help="Undo --switch, in one step.")] = False,
     drop_old: Annotated[bool, typer.Option("--drop-old", help="Remove what --switch kept.")] = False,
+    recut: Annotated[
+        bool,
+        typer.Option(
+            "--recut",
+            help="With --check and --switch: the new space has other chunks, and is the place with '_recut' behind its "
+            "name, into which 'harrier ingest' has brought the source.",
+        ),
+    ] = False,
     rate: Annotated[
         float | None, typer.Option(metavar="N", help="Encode no more than so many chunks a second.")
     ] = None,
@@ -79,13 +87,18 @@ def reembed(
     if len(chosen) > 1:
         raise SettingError(f"{chosen[0]} and {chosen[1]} do different things; give only one of them")
     choice = Choice(model=model, server=server, api_key_file=api_key_file, device=device, dtype=dtype)
+    if recut and not (check or switch):
+        raise SettingError(
+            "other chunks are cut from the source: ingest it, with the new model and --chunk-tokens, into the table or "
+            "collection with '_recut' behind its name, and give --recut with --check or --switch"
+        )
     if drop_old:
         return _drop(url, as_json=as_json)
     if check:
-        return _check(url, choice, old_model, judgements, sample, as_json=as_json)
+        return _check(url, choice, old_model, judgements, sample, recut=recut, as_json=as_json)
     if planned:
         return _plan(url, choice, rate, precision, as_json=as_json)
-    return _carry_out(url, choice, rate, precision, chosen[0] if chosen else None, as_json=as_json)
+    return _carry_out(url, choice, rate, precision, chosen[0] if chosen else None, recut=recut, as_json=as_json)
 
 
 def _carry_out(
@@ -95,6 +108,7 @@ def _carry_out(
     precision: Literal["float16", "float32"] | None,
     action: str | None,
     *,
+    recut: bool,
     as_json: bool,
 ) -> int:
     from harrier_core import migration
@@ -103,9 +117,10 @@ def _carry_out(
         try:
             if action is None:
                 done = migration.reembed(url, encoder, rate=rate, precision=precision, on_progress=bars.follow)
+            elif action == "--switch":
+                done = migration.switch(url, encoder, recut=recut, on_progress=bars.follow)
             else:
-                turn = migration.switch if action == "--switch" else migration.back
-                done = turn(url, encoder, on_progress=bars.follow)
+                done = migration.back(url, encoder, on_progress=bars.follow)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("interrupted; the same command run again goes on from there") from None
     if as_json:
@@ -135,14 +150,14 @@ def _plan(
 
 
 def _check(
-    url: str, choice: Choice, old_model: str | None, judgements: Path | None, sample: int, *, as_json: bool
+    url: str, choice: Choice, old_model: str | None, judgements: Path | None, sample: int, *, recut: bool, as_json: bool
 ) -> int:
     from harrier_core.evaluation import Judgements
     from harrier_core.migration import check, spaces
 
     questions = None if judgements is None else Judgements.load(judgements)
     with choice.encoder() as encoder, _of(choice, old_model, spaces(url).now) as old:
-        found = check(url, encoder, old, judgements=questions, sample=sample)
+        found = check(url, encoder, old, judgements=questions, sample=sample, recut=recut)
     if as_json:
         say_json(_check_as_json(found))
     else:

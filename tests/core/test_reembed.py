@@ -21,6 +21,7 @@ from qdrant_client import QdrantClient
 from reembeds import Other
 
 from harrier_core import (
+    Chunking,
     Contents,
     Encoder,
     Index,
@@ -32,9 +33,10 @@ from harrier_core import (
     VectorStore,
     WrongSpace,
     ingest,
+    turning,
 )
 from harrier_core.evaluation import Judgements, Question
-from harrier_core.migration import Spaces, back, check, drop_old, plan_reembedding, reembed, spaces, switch
+from harrier_core.migration import Spaces, back, check, drop_old, plan_reembedding, recut, reembed, spaces, switch
 from harrier_core.testing import MemoryStore
 
 NewStore = Callable[[], Any]
@@ -267,6 +269,32 @@ def test_no_faster_than_the_rate(store: Any) -> None:
     assert max(sizes) <= 16
 
 
+def test_other_chunks(store: Any, new_store: NewStore) -> None:
+    """From the source; and it is refused as long as both places do not have the same records."""
+    index, wider = Index(new_store(), encoders=[Hashing(), Other()], chunking=CHUNKING), Chunking(tokens=40)
+    with pytest.raises(StoreMissing, match="fill it with recut"):
+        switch(store, Other(), recut=True)
+    assert recut(store, Other(), RECORDS, chunking=wider).records == len(RECORDS)
+    for changed in (
+        Record("r003", "another text"),
+        Record("r003", RECORDS[3].text, {"n": "described"}),
+        Record("new", "a new text"),
+    ):
+        index.ingest([changed])
+        assert check(store, Other(), recut=True).differing == 1
+        with pytest.raises(StoreUnsuitable, match=f"1 record in all, such as '{changed.id}'"):
+            switch(store, Other(), recut=True)
+        index.ingest(RECORDS, prune=True)
+    index.delete(["r009"])
+    with pytest.raises(StoreUnsuitable, match="such as 'r009'"):
+        switch(store, Other(), recut=True)
+    recut(store, Other(), [each for each in RECORDS if each.id != "r009"], chunking=wider)
+    assert switch(store, Other(), recut=True).complete
+    assert index.search(RECORDS[1].text)[0].text == RECORDS[1].text  # of two sentences
+    assert back(store, Hashing()).sound
+    assert index.search(RECORDS[1].text)[0].record_id == "r001"
+
+
 # -- tables
 
 
@@ -385,3 +413,36 @@ def test_asynchronously(store: Any, new_store: NewStore) -> None:
     switch(store, Other())
     assert asyncio.run(search()) == RECORDS[8].id
     assert asyncio.run(index.aingest(RECORDS)).written == 0
+
+
+def test_a_grace_period(store: Any, new_store: NewStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has the old model goes on reading what was kept, for a while, and writes nothing there."""
+    old, strict = (Index(new_store(), Hashing(), chunking=CHUNKING, grace=each) for each in (60.0, None))
+    text = RECORDS[0].text
+    assert old.search(text)[0].record_id == "r000"
+    reembed(store, Other())
+    switch(store, Other())
+    with pytest.raises(WrongSpace):
+        strict.search(text)
+    assert old.search(text)[0].record_id == "r000"
+    assert old.count() == len(content(store))
+    for write in (lambda: old.ingest(RECORDS[:1]), lambda: old.delete(["r000"])):
+        with pytest.raises(WrongSpace):
+            write()
+    back(store, Hashing())
+    old.delete(["r000"])  # it is the index again
+    assert old.missing(["r000"]) == ["r000"]
+    switch(store, Other())
+    assert old.search(text)
+    now = time.monotonic()
+    monkeypatch.setattr(turning, "_now", lambda: now + 61)
+    with pytest.raises(WrongSpace):
+        old.search(text)
+    monkeypatch.undo()
+    other = Index(new_store(), Hashing(), grace=60.0)
+    assert other.search(text)
+    drop_old(store)
+    with pytest.raises(WrongSpace):
+        other.search(text)
+    with pytest.raises(SettingError, match="grace must be a number of seconds"):
+        Index(store, Hashing(), grace=-1)
