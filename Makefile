@@ -8,7 +8,7 @@ PIP = bin/python -m pip --quiet --disable-pip-version-check
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(8, 2 * (os.cpu_count() or 1)))")
 PYTEST = bin/pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: demo test test-slow test-page coverage test-crash test-postgres test-upstream check format test-wheel bench-encode bench-pgvector bench-search bench-loaders bench-qdrant bench-files bench-eval bench-filters bench-hybrid bench-hybrid-quality bench-sync bench-serve bench-copy bench-llama-index bench-gpu soak soak-serve clean
+.PHONY: demo test test-slow test-page coverage test-crash test-postgres test-upstream check format test-wheel bench-encode bench-pgvector bench-search bench-loaders bench-qdrant bench-files bench-eval bench-filters bench-hybrid bench-hybrid-quality bench-sync bench-serve bench-copy bench-reembed bench-llama-index bench-gpu soak soak-serve clean
 .DEFAULT_GOAL := test
 
 test test-slow coverage test-crash test-postgres test-wheel: export OMP_NUM_THREADS = 1  # the tiny models gain nothing by more
@@ -118,6 +118,9 @@ bench-serve: .venv/installed
 
 bench-copy: .venv/installed
 	.venv/bin/python benchmarks/copying.py
+
+bench-reembed: .venv/installed
+	.venv/bin/python benchmarks/reembedding.py
 
 bench-llama-index: .venv/installed
 	.venv/bin/python benchmarks/llama_index_overhead.py
