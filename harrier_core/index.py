@@ -269,7 +269,10 @@ class Index(Searching, Contents):
     async def _awith_store(self, work: Callable[[OpenStore, Embedder], Awaitable[T]]) -> T:
         if self._turning is not None:
             return await self._turning.arun(work)
-        return await work(self._handle or await asyncio.to_thread(self._opened), self.encoder)
+        opened = self._handle
+        if opened is None:
+            opened = await asyncio.to_thread(self._opened)
+        return await work(opened, self.encoder)
 
     def _near(self, vectors: ArrayLike, queries: Iterable[str] | None, options: Options) -> list[list[Match]]:
         if len(self._encoders) > 1:

@@ -278,6 +278,9 @@ class Exchange(Protocol):
     def problem(self) -> str | None:
         """Return why it cannot be done and what to do, or None if it can be."""
 
+    def share(self) -> None:
+        """Have the new place, which is empty, be open to those only to whom this one is."""
+
     def differing(self) -> Iterator[list[str]] | None:
         """Yield the ids of the records whose chunks the two places do not both have, some at a time.
 

@@ -228,9 +228,13 @@ ROOMS: dict[str, set[str]] = {
         *("embedder", "errors", "layout", "migration.comparing", "migration.encoding", "migration.filling"),
         *("migration.report", "parts", "space", "store"),
     },
+    "migration.recutting": {
+        *("chunking", "embedder", "index", "migration.changing", "migration.comparing", "parts", "progress", "records"),
+        *("store", "view"),
+    },
     "migration.reembedding": {
         *("embedder", "errors", "layout", "migration.changing", "migration.encoding", "migration.filling"),
-        *("migration.report", "parts", "plurals", "store"),
+        *("migration.recutting", "migration.report", "parts", "plurals", "store"),
     },
     "migration.rehearsing": {
         *("embedder", "errors", "layout", "migration.changing", "migration.comparing", "migration.report"),
@@ -238,7 +242,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "migration.checking": {
         *("embedder", "errors", "evaluation", "index", "migration.changing", "migration.comparing"),
-        *("migration.sources", "parts", "plurals", "records", "store", "verify"),
+        *("migration.recutting", "migration.sources", "parts", "plurals", "records", "store", "verify"),
     },
     "fields": {"conditions"},
     "view": {"errors", "filters", "index", "query", "records", "store", "tasks", "numpy"},

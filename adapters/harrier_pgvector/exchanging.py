@@ -102,6 +102,15 @@ class TableExchange:
         [[oid]] = ask(connection, "SELECT coalesce(to_regclass(%s)::oid, 0)", [view]).fetchall()
         return int(oid)
 
+    def share(self) -> None:
+        """Give the new table, which is empty, the owner and the grants of the other one."""
+
+        def take(connection: Connection[Any]) -> None:
+            with transaction(connection):
+                self._take_rights(connection, self._oid(connection, self._live), self._oid(connection, self._new))
+
+        self._connections.run(take, writes=True)
+
     def differing(self) -> Iterator[list[str]]:
         """Yield the ids of the records whose chunks the two tables do not both have."""
         last: str | None = ""

@@ -34,6 +34,9 @@ class FolderExchange:
             return f"collection {self._kept} is there, from an earlier switch; drop it first"
         return None
 
+    def share(self) -> None:
+        """Do nothing: files of both are private."""
+
     def differing(self) -> None:
         """Return None: the hashes of both are compared."""
 
@@ -61,6 +64,9 @@ class NoExchange:
             "what they write in that moment would be lost; ingest the source into a new collection with the new model "
             "while your writers write to both, and then have your readers use that one"
         )
+
+    def share(self) -> None:
+        """Do nothing."""
 
     def differing(self) -> None:
         """Return None: the hashes of both are compared."""

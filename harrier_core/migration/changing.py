@@ -117,6 +117,8 @@ class Changing:
             if precision not in (None, made := store.layout().precision):
                 raise SettingError(f"{store} was begun in {made}, not {precision}; go on with that, or drop it first")
         opened = store.open(space, create=True)
+        if there is None:
+            self.exchange().share()
         if isinstance(store, Dated):
             store.note_ingest(datetime.now(UTC))
         return opened

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from harrier_core.index import Index
 from harrier_core.migration.changing import RECUT, changing
 from harrier_core.migration.comparing import not_among
+from harrier_core.parts import embedder_of
 from harrier_core.records import id_hash
 from harrier_core.store import LaidOut
 from harrier_core.view import Whole
@@ -40,8 +41,11 @@ def recut(
     compares the texts and metadata of both places, and refuses if the source was not ingested into both.
     """
     with changing(place) as index, index.beside(RECUT) as store:
-        if isinstance(store, LaidOut):
-            store.adopt(index.layout)
+        if store.space() is None:
+            if isinstance(store, LaidOut):
+                store.adopt(index.layout)
+            store.open(embedder_of(encoder).space, create=True)
+            index.exchange(RECUT).share()
         return Index(store, encoder, chunking=chunking).ingest(records, prune=True, on_progress=on_progress)
 
 

@@ -320,8 +320,14 @@ def test_who_may_read(postgres: str, table: str, new_role: Any) -> None:
         name, beside = sql.Identifier("public", table), sql.Identifier("public", f"{table}_next")
         grant = sql.SQL("GRANT {} ON {} TO {}")
         connection.execute(grant.format(sql.SQL("SELECT"), name, sql.Identifier(reader)))
+        everybody = sql.SQL("ALTER DEFAULT PRIVILEGES IN SCHEMA public {} SELECT ON TABLES {} {}")
+        who = sql.Identifier(other)
+        connection.execute(everybody.format(sql.SQL("GRANT"), sql.SQL("TO"), who))
         reembed(store, Other())
-        connection.execute(grant.format(sql.SQL("ALL"), beside, sql.Identifier(other)))
+        connection.execute(everybody.format(sql.SQL("REVOKE"), sql.SQL("FROM"), who))
+        read = "SELECT has_table_privilege(%s, %s, 'SELECT')"
+        assert connection.execute(read, [other, beside.as_string(connection)]).fetchone() == (False,)
+        connection.execute(grant.format(sql.SQL("ALL"), beside, who))
         switch(store, Other())
         asked = "SELECT has_table_privilege(%s, %s, 'SELECT'), has_table_privilege(%s, %s, 'INSERT')"
         for role, rights in ((reader, (True, False)), (other, (False, False))):

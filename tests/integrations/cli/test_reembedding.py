@@ -49,7 +49,7 @@ def test_there_and_back(call: Run, place: str, other: str) -> None:
     assert "nothing to go back to" in call("reembed", place, "--back", code=3).stderr
 
 
-def test_what_it_refuses(call: Run, place: str, tmp_path: Path) -> None:
+def test_what_it_refuses(call: Run, place: str) -> None:
     """Each with a code that a script can trust."""
     assert "there is no" in call("reembed", place, code=3).stderr
     call("ingest", "-", "--to", place, *ROWS_IN, given=ROWS)
