@@ -36,7 +36,7 @@ def text(number: int, words: int) -> str:
 
 
 def measure(
-    index: Index, place: str, model: str, rate: float | None, seconds: float
+    index: Index, store: PgVectorStore, place: str, model: str, rate: float | None, seconds: float
 ) -> tuple[list[float], list[float]]:
     """Latencies of searches while a re-embedding stands, and while it goes on."""
     options = [] if rate is None else ["--rate", str(rate)]
@@ -45,7 +45,7 @@ def measure(
     )
     standing: list[float] = []
     going: list[float] = []
-    beside = index.store.beside("_next")
+    beside = store.beside("_next")
     while beside.space() is None:  # until it has loaded its model
         time.sleep(0.1)
     numbers = count(1_000_000)
@@ -84,7 +84,7 @@ def main() -> None:
             print(f"{options.rows:,} chunks of {encoder.dimensions} dimensions", flush=True)
             for rate in (options.rate, None):
                 place = f"pgvector:{folder}/postgres?table=docs"
-                standing, going = measure(index, place, new, rate, options.seconds)
+                standing, going = measure(index, store, place, new, rate, options.seconds)
                 said = "without a rate" if rate is None else f"at {rate:g} chunks a second"
                 for share in (50, 99):
                     one, other = (float(np.percentile(each, share)) * 1_000 for each in (standing, going))

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 _now = time.monotonic
 
-_TURNS = 3  # of a space that changes again and again
+_TURNS = 5  # of a space that changes again and again
 
 Bound = tuple["OpenStore", "Embedder"]  # a store, and the encoder of the space that it was opened for
 

@@ -84,7 +84,8 @@ class TableExchange:
     def _followed(self, connection: Connection[Any]) -> int | str:
         """Return the oid of the view of a live sync, 0 if there is none, or why the sync is in the way."""
         from harrier_pgvector.dropping import followed
-        from harrier_pgvector.sync.exchanging import lag, view_of
+        from harrier_pgvector.sync.exchanging import lag
+        from harrier_pgvector.sync.objects import view_of
 
         source = followed(connection, self._live)
         new = None if self._there(connection, self._new) is None else followed(connection, self._new)

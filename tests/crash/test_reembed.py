@@ -186,6 +186,7 @@ class Oracle:
         assert content(self._place) == clean(f"{self._place}_clean", self._traffic.records, model)
 
 
+@pytest.mark.timeout(400)  # it has a machine to itself rarely, and begins processes
 def test_beside_writers_and_readers_in_postgres(postgres: str) -> None:
     """In its short form: a kill of the filling, and one of the switch, when all of it is done but for the commit."""
     Oracle(f"{url_of(postgres)}&table=oracle", thorough=False).run()
