@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Literal, Self
@@ -15,13 +17,15 @@ from harrier_cli.encoders import Choice, no_model
 from harrier_cli.options import ApiKeyFile, AsJson, Device, Dtype, ModelName, Place, Server, place_of
 from harrier_cli.output import report, say, say_json, shown, tell, tell_each
 from harrier_cli.progress import CountBar, duration
-from harrier_core import ModelNotFound, SettingError
+from harrier_core import ModelNotFound, SettingError, open_store
 from harrier_core.plurals import counted
 
 if TYPE_CHECKING:
-    from harrier_core import EmbeddingSpace
+    from harrier_core import EmbeddingSpace, VectorStore
     from harrier_core.choosing import AnyEncoder
     from harrier_core.migration import Check, ReembedReport
+
+_NICE = 15  # with --rate
 
 _ACTIONS = ("--plan", "--check", "--switch", "--back", "--drop-old")
 
@@ -47,7 +51,8 @@ def reembed(
         ),
     ] = False,
     rate: Annotated[
-        float | None, typer.Option(metavar="N", help="Encode no more than so many chunks a second.")
+        float | None,
+        typer.Option(metavar="N", help="Encode no more than so many chunks a second, and let others go first."),
     ] = None,
     precision: Annotated[
         Literal["float16", "float32"] | None, typer.Option(help="Of the new vectors; as they are by default.")
@@ -116,7 +121,10 @@ def _carry_out(
     with _before(url, choice) if action == "--back" else choice.encoder() as encoder, _Bars() as bars:
         try:
             if action is None:
-                done = migration.reembed(url, encoder, rate=rate, precision=precision, on_progress=bars.follow)
+                with closing(open_store(url)) as store:
+                    if rate is not None:
+                        _give_way(store)
+                    done = migration.reembed(store, encoder, rate=rate, precision=precision, on_progress=bars.follow)
             elif action == "--switch":
                 done = migration.switch(url, encoder, recut=recut, on_progress=bars.follow)
             else:
@@ -131,6 +139,13 @@ def _carry_out(
         if action is not None:
             tell("the index has the new model now" if action == "--switch" else "the index has the old model again")
     return failures.UNSOUND if done.rejected else failures.FINE
+
+
+def _give_way(store: VectorStore) -> None:
+    """Have other processes of this machine go first, but not behind a server that this one starts for them."""
+    store.space()
+    if hasattr(os, "nice"):
+        os.nice(_NICE)
 
 
 def _plan(

@@ -21,8 +21,10 @@ def other(built: Callable[..., Path]) -> str:
     return str(built("gemma3", vectors="words"))
 
 
-def test_there_and_back(call: Run, place: str, other: str) -> None:
+def test_there_and_back(call: Run, place: str, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of it, as one types it; what was written in between is there in either model."""
+    niced: list[int] = []
+    monkeypatch.setattr("os.nice", niced.append)  # these are not processes of their own
     call("ingest", "-", "--to", place, *ROWS_IN, given=ROWS)
     if place.startswith("qdrant://"):
         assert "cannot keep writers out" in call("reembed", place, "--model", other, code=3).stderr
@@ -32,6 +34,7 @@ def test_there_and_back(call: Run, place: str, other: str) -> None:
     assert "in about 3 s" in plan
     assert "there is nothing to switch to" in call("reembed", place, "--model", other, "--switch", code=3).stderr
     assert "6 chunks: 6 encoded (" in call("reembed", place, "--model", other, "--rate", "1000").stdout
+    assert niced == [15]
     call("delete", "r5", "--in", place)
     checked = json.loads(call("reembed", place, "--model", other, "--check", "--json").stdout)
     assert (checked["chunks"], checked["new_chunks"], checked["differing"], checked["sound"]) == (5, 6, 1, True)
@@ -56,3 +59,19 @@ def test_what_it_refuses(call: Run, place: str) -> None:
     assert "holds vectors of this model already" in call("reembed", place, code=2).stderr
     assert "give only one of them" in call("reembed", place, "--switch", "--back", code=2).stderr
     assert "must be a positive number" in call("reembed", place, "--rate", "0", code=2).stderr
+
+
+def test_other_chunks(call: Run, place: str, other: str) -> None:
+    """The source is asked for, and ingested into a place of its own."""
+    call("ingest", "-", "--to", place, *ROWS_IN, given=ROWS)
+    assert "cut from the source: ingest it" in call("reembed", place, "--model", other, "--recut", code=2).stderr
+    if place.startswith("qdrant://"):
+        return
+    switch = "reembed", place, "--model", other, "--switch", "--recut"
+    assert "behind its name" in call(*switch, code=3).stderr
+    ingest = "ingest", "-", *ROWS_IN, "--to", f"{place}_recut", "--model", other, "--chunk-tokens", "8"
+    call(*ingest, given=ROWS.splitlines(keepends=True)[0])
+    assert "5 records in all, such as" in call(*switch, code=3).stderr
+    call(*ingest, given=ROWS)
+    assert json.loads(call(*switch, "--json").stdout)["complete"]
+    assert "text number 3" in call("search", "number 3", "--in", place, "--model", other).stdout
