@@ -97,6 +97,10 @@ def reembed(
             "other chunks are cut from the source: ingest it, with the new model and --chunk-tokens, into the table or "
             "collection with '_recut' behind its name, and give --recut with --check or --switch"
         )
+    if (rate is not None or precision is not None) and chosen not in ([], ["--plan"]):
+        raise SettingError(f"--rate and --precision are of the filling, and do not go with {chosen[0]}")
+    if (judgements is not None or old_model is not None) and not check:
+        raise SettingError("--judgements and --old-model are for --check")
     if drop_old:
         return _drop(url, as_json=as_json)
     if check:
