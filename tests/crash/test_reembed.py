@@ -224,7 +224,7 @@ def test_killed_in_a_folder(tmp_path: Path, made: list[Any], pytestconfig: pytes
     """At steps and at random; the next run ends where one that nobody killed would have, and back nothing is lost."""
     kills = pytestconfig.getoption("--kills")
     chance = random.Random(0)
-    steps: list[str | None] = [*(STEPS["edge"] if kills >= 50 else STEPS["edge"][3:]), *[None] * (kills // 4)]
+    steps: list[str | None] = [*(STEPS["edge"] if kills >= 50 else STEPS["edge"][4:]), *[None] * (kills // 8)]
     for number, step in enumerate(steps):
         place = f"qdrant:{tmp_path}/{number}?collection=docs"
         fill(place)
