@@ -8,7 +8,7 @@ PIP = bin/python -m pip --quiet --disable-pip-version-check
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(8, 2 * (os.cpu_count() or 1)))")
 PYTEST = bin/pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: demo docs test test-slow test-page coverage test-crash test-postgres test-upstream check format test-wheel bench-encode bench-formats bench-pgvector bench-search bench-loaders bench-qdrant bench-files bench-eval bench-filters bench-hybrid bench-hybrid-quality bench-sync bench-serve bench-copy bench-scale bench-llama-index bench-gpu soak soak-serve clean
+.PHONY: demo docs test test-slow test-page coverage test-crash test-postgres test-upstream check format test-wheel bench-encode bench-formats bench-pgvector bench-search bench-loaders bench-qdrant bench-files bench-eval bench-filters bench-hybrid bench-hybrid-quality bench-sync bench-serve bench-copy bench-reembed bench-scale bench-llama-index bench-gpu soak soak-serve clean
 .DEFAULT_GOAL := test
 
 test test-slow coverage test-crash test-postgres test-wheel: export OMP_NUM_THREADS = 1  # the tiny models gain nothing by more
@@ -130,6 +130,9 @@ bench-copy: .venv/installed
 
 bench-scale: .venv/installed
 	.venv/bin/python benchmarks/scale.py $(if $(MODEL),--model $(MODEL)) $(if $(SCALE_WORKERS),--workers $(SCALE_WORKERS))
+
+bench-reembed: .venv/installed
+	.venv/bin/python benchmarks/reembedding.py
 
 bench-llama-index: .venv/installed
 	.venv/bin/python benchmarks/llama_index_overhead.py

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Never, Self
+from typing import TYPE_CHECKING, Any, Never, Self, TypeVar
 
 from harrier_core.contents import Contents
-from harrier_core.errors import StoreMissing
+from harrier_core.errors import SettingError, StoreMissing
 from harrier_core.foreign import OF_INDEX, no_attribute, refuse_records
 from harrier_core.ingest import Ingest
 from harrier_core.parts import embedder_of
@@ -20,6 +20,7 @@ from harrier_core.progress import Progress, shown
 from harrier_core.pruning import Pruning
 from harrier_core.searching import Searching
 from harrier_core.store import Dated
+from harrier_core.turning import Turning, TurningStore
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -27,11 +28,14 @@ if TYPE_CHECKING:
     from harrier_core.chunking import Chunking
     from harrier_core.embedder import Embedder
     from harrier_core.key_values import KeyValues
+    from harrier_core.options import Options
     from harrier_core.parts import HasIndexEncoder
-    from harrier_core.records import Ingestible, IngestReport, VerifyReport
+    from harrier_core.records import Ingestible, IngestReport, Match, VerifyReport
     from harrier_core.scaling.workers import WorkerIngest
     from harrier_core.space import EmbeddingSpace
     from harrier_core.store import OpenStore, VectorStore
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -44,18 +48,37 @@ class Index(Searching, Contents):
     """
 
     def __init__(
-        self, store: VectorStore | str, encoder: Embedder | HasIndexEncoder, *, chunking: Chunking | None = None
+        self,
+        store: VectorStore | str,
+        encoder: Embedder | HasIndexEncoder | None = None,
+        *,
+        encoders: Sequence[Embedder | HasIndexEncoder] | None = None,
+        chunking: Chunking | None = None,
+        grace: float | None = None,
     ) -> None:
         """Put an index over a store. It opens nothing yet.
 
         store: a store, or its URL as `open_store` takes it. encoder: an Encoder or another Embedder, or what has one as
-        its `index_encoder`: LangChain's HarrierEmbeddings, LlamaIndex's HarrierEmbedding. chunking: how records that
-        are longer are cut; without it a record longer than the model takes is rejected.
+        its `index_encoder`: LangChain's HarrierEmbeddings, LlamaIndex's HarrierEmbedding. encoders: in its place
+        several, of different spaces, for a store whose model is about to change: the one of the space that is stored is
+        used, from one call to the next, and `encoder` is that one. The first makes a store that is not there.
+        chunking: how records that are longer are cut; without it a record longer than the model takes is rejected.
+        grace: for how many seconds searches go on in the old space, as it was, once the store was switched to a model
+        that this Index does not have; without it they are refused at once.
         """
         super().__init__(store)
-        self.encoder = embedder_of(encoder)
+        if grace is not None and not grace > 0:
+            raise SettingError(f"grace must be a number of seconds, got {grace!r}")
+        self._encoders = _encoders_of(encoder, encoders)
+        self.encoder = self._encoders[0]
         self.chunking = chunking
         self._space: EmbeddingSpace | None = None
+        self._grace = grace
+        turns = len(self._encoders) > 1 or grace is not None
+        self._turning = Turning(self.store, self._encoders, self._use, grace) if turns else None
+
+    def _use(self, encoder: Embedder) -> None:
+        self.encoder = encoder
 
     def using(self, encoder: Embedder | HasIndexEncoder) -> Index:
         """Return an index over the same store, with another encoder of the same space. Closing either closes both."""
@@ -87,8 +110,9 @@ class Index(Searching, Contents):
         so many processes encode and write, one a GPU, or any number on CPUs; each opens the store and loads the model.
         """
         with shown(on_progress, records) as tell:
-            ingest = self._ingest(tell, memory, workers)
-            return self._run(ingest, records, vectors, prune=prune, build_indexes=build_indexes)
+            encoder = self._writer()
+            ingest = self._ingest(encoder, tell, memory, workers)
+            return self._run(ingest, encoder, records, vectors, prune=prune, build_indexes=build_indexes)
 
     async def aingest(
         self,
@@ -111,8 +135,9 @@ class Index(Searching, Contents):
                 if told:
                     loop.call_soon_threadsafe(told, report)
 
-            ingest = self._ingest(tell, memory, workers)
-            run = partial(self._run, ingest, records, vectors, prune=prune, build_indexes=build_indexes)
+            encoder = self.encoder if self._turning is None else await asyncio.to_thread(self._writer)
+            ingest = self._ingest(encoder, tell, memory, workers)
+            run = partial(self._run, ingest, encoder, records, vectors, prune=prune, build_indexes=build_indexes)
             try:
                 return await loop.run_in_executor(thread, copy_context().run, run)
             except asyncio.CancelledError:
@@ -121,11 +146,20 @@ class Index(Searching, Contents):
             finally:
                 thread.shutdown(wait=False)
 
+    def _writer(self) -> Embedder:
+        """Return the encoder of what is written; of several, that of the space that the store has now."""
+        if self._turning is not None:
+            self._turning.forget()
+            self._turning.bound(create=True)
+        return self.encoder
+
     def _ingest(
-        self, on_progress: Progress | None, memory: KeyValues | None, workers: int | None
+        self, encoder: Embedder, on_progress: Progress | None, memory: KeyValues | None, workers: int | None
     ) -> Ingest | WorkerIngest:
         if workers is None:
-            return Ingest(self.encoder, self.chunking, on_progress, memory)
+            return Ingest(encoder, self.chunking, on_progress, memory)
+        if self._turning is not None:
+            raise SettingError("workers cannot follow a store that changes its model; use an Index of one encoder")
         from harrier_core.scaling.workers import WorkerIngest
 
         return WorkerIngest(self, workers, on_progress, memory)
@@ -133,6 +167,7 @@ class Index(Searching, Contents):
     def _run(
         self,
         ingest: Ingest | WorkerIngest,
+        encoder: Embedder,
         records: Iterable[Ingestible],
         vectors: object,
         *,
@@ -140,12 +175,20 @@ class Index(Searching, Contents):
         build_indexes: bool,
     ) -> IngestReport:
         refuse_records(records)
-        self._handle = self.store.open(self._encoder_space(), create=True)
-        report = ingest.run(self._handle, records, vectors=vectors, prune=prune, build_indexes=build_indexes)
+        opened = self._opened_to_write(encoder, vectors)
+        report = ingest.run(opened, records, vectors=vectors, prune=prune, build_indexes=build_indexes)
         if (report.written or report.deleted) and isinstance(self.store, Dated):
             self.store.note_ingest(datetime.now(UTC))
         log.info("ingest: %s", report)
         return report
+
+    def _opened_to_write(self, encoder: Embedder, vectors: object) -> OpenStore:
+        if self._turning is None:
+            self._handle = self.store.open(self._encoder_space(), create=True)
+            return self._handle
+        if vectors is not None and len(self._encoders) > 1:
+            raise SettingError("vectors do not tell which of several encoders made them; use an Index of that one")
+        return TurningStore(self._turning, encoder)
 
     def plan(
         self,
@@ -164,6 +207,8 @@ class Index(Searching, Contents):
         refuse_records(records)
         try:
             store = Untouched(self._opened())
+            if self._turning is not None:
+                self._turning.bound()  # is there anything at all
         except StoreMissing:
             store = Untouched(None)
         measuring, recalled = Measuring(self.encoder), Recalled(memory) if memory else None
@@ -175,6 +220,8 @@ class Index(Searching, Contents):
         """Remove the table or collection itself, with all that is in it; do nothing if there is none."""
         self.store.drop()
         self._handle = None
+        if self._turning is not None:
+            self._turning.forget()
 
     def verify(self, sample: int = 100, on_progress: Callable[[VerifyReport], None] | None = None) -> VerifyReport:
         """Tell whether what is stored is what belongs there: look at every chunk, and encode some `sample` of them.
@@ -184,9 +231,15 @@ class Index(Searching, Contents):
         """
         from harrier_core.verify import verify
 
-        return verify(self._opened(), self.encoder.uncached, sample, on_progress)
+        return self._with_store(lambda store, encoder: verify(store, encoder.uncached, sample, on_progress))
 
     # -- life
+
+    def close(self) -> None:
+        """Close the store; what is stored stays."""
+        if self._turning is not None:
+            self._turning.close()
+        super().close()
 
     def __copy__(self) -> Self:
         """Return the Index itself: its settings do not change, and a store may be one of this process."""
@@ -204,14 +257,15 @@ class Index(Searching, Contents):
             raise no_attribute(self, name, OF_INDEX)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"store": self.store, "encoder": self.encoder, "chunking": self.chunking}
+        return {"store": self.store, "encoders": self._encoders, "chunking": self.chunking, "grace": self._grace}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
     def __repr__(self) -> str:
         chunking = "" if self.chunking is None else f", chunking={self.chunking!r}"
-        return f"Index({self.store!r}, {self.encoder!r}{chunking})"
+        made = repr(self.encoder) if len(self._encoders) == 1 else f"encoders={self._encoders!r}"
+        return f"Index({self.store!r}, {made}{chunking})"
 
     def _encoder_space(self) -> EmbeddingSpace:
         if self._space is None:  # it does not change
@@ -219,6 +273,35 @@ class Index(Searching, Contents):
         return self._space
 
     def _opened(self) -> OpenStore:
+        if self._turning is not None:
+            return TurningStore(self._turning)
         if self._handle is None:
             self._handle = self.store.open(self._encoder_space())
         return self._handle
+
+    def _with_store(self, work: Callable[[OpenStore, Embedder], T]) -> T:
+        return work(self._opened(), self.encoder) if self._turning is None else self._turning.run(work)
+
+    async def _awith_store(self, work: Callable[[OpenStore, Embedder], Awaitable[T]]) -> T:
+        if self._turning is not None:
+            return await self._turning.arun(work)
+        opened = self._handle
+        if opened is None:
+            opened = await asyncio.to_thread(self._opened)
+        return await work(opened, self.encoder)
+
+    def _near(self, vectors: ArrayLike, queries: Iterable[str] | None, options: Options) -> list[list[Match]]:
+        if len(self._encoders) > 1:
+            raise SettingError("vectors do not tell which of several encoders made them; use an Index of that one")
+        return super()._near(vectors, queries, options)
+
+
+def _encoders_of(
+    encoder: Embedder | HasIndexEncoder | None, encoders: Sequence[Embedder | HasIndexEncoder] | None
+) -> list[Embedder]:
+    if encoder is not None and encoders is not None:
+        raise SettingError("an Index takes an encoder or encoders, got both; put all of them into encoders")
+    found = [embedder_of(each) for each in ([encoder] if encoders is None else encoders)]
+    if not found:
+        raise SettingError("encoders must have at least one, got none")
+    return found

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
 
 from harrier_core.answers import Where, matches_of, options_of, texts_of
 from harrier_core.errors import SettingError
 from harrier_core.options import Expand, Options
 from harrier_core.query import Mode
 from harrier_core.reranking import Diverse, Reranker
+from harrier_core.texts import listed
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from harrier_core.store import OpenStore
     from harrier_core.tasks import Task
     from harrier_core.types import Vectors
+
+T = TypeVar("T")
 
 
 class Near(TypedDict, total=False):
@@ -72,6 +75,14 @@ class Searching(ABC):
     @abstractmethod
     def _opened(self) -> OpenStore:
         """Return the store, open for the encoder's space; where it is open already, it costs nothing."""
+
+    @abstractmethod
+    def _with_store(self, work: Callable[[OpenStore, Embedder], T]) -> T:
+        """Return what `work` returns for the open store and the encoder of its space; it may be called again."""
+
+    @abstractmethod
+    async def _awith_store(self, work: Callable[[OpenStore, Embedder], Awaitable[T]]) -> T:
+        """Do what `_with_store` does, without holding up the event loop."""
 
     def search(
         self,
@@ -192,18 +203,24 @@ class Searching(ABC):
     # -- options were checked and the store is open before the model runs
 
     def _found(self, queries: Iterable[str], task: str | Task | None, options: Options) -> list[list[Match]]:
-        store, texts = self._begun(queries, options)
-        vectors = self.encoder.encode_queries(texts, task=task) if options.by_vector else None
-        return matches_of(store, texts, vectors, options)
+        given = listed(queries)
+
+        def found(store: OpenStore, encoder: Embedder) -> list[list[Match]]:
+            texts = texts_of(given, store, options)
+            vectors = encoder.encode_queries(texts, task=task) if options.by_vector else None
+            return matches_of(store, texts, vectors, options)
+
+        return self._with_store(found)
 
     async def _afound(self, queries: Iterable[str], task: str | Task | None, options: Options) -> list[list[Match]]:
-        store, texts = await asyncio.to_thread(self._begun, queries, options)
-        vectors = await self.encoder.aencode_queries(texts, task=task) if options.by_vector else None
-        return await asyncio.to_thread(matches_of, store, texts, vectors, options)
+        given = await asyncio.to_thread(listed, queries)
 
-    def _begun(self, queries: Iterable[str], options: Options) -> tuple[OpenStore, Sequence[str]]:
-        store = self._opened()
-        return store, texts_of(queries, store, options)
+        async def found(store: OpenStore, encoder: Embedder) -> list[list[Match]]:
+            texts = await asyncio.to_thread(texts_of, given, store, options)
+            vectors = await encoder.aencode_queries(texts, task=task) if options.by_vector else None
+            return await asyncio.to_thread(matches_of, store, texts, vectors, options)
+
+        return await self._awith_store(found)
 
     def _near(self, vectors: ArrayLike, queries: Iterable[str] | None, options: Options) -> list[list[Match]]:
         _check_by_vector(options, queries)

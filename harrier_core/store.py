@@ -267,3 +267,39 @@ class Followed(Protocol):
 
     def follows(self) -> str | None:
         """Return what the place is kept in step with, such as a table under live sync, or None."""
+
+
+BEFORE = "_before"  # behind the name of an index: what it was before its model changed
+
+
+class Exchange(Protocol):
+    """How a place gives its name to another one beside it, in one step, and keeps what it held under a third name."""
+
+    def problem(self) -> str | None:
+        """Return why it cannot be done and what to do, or None if it can be."""
+
+    def share(self) -> None:
+        """Have the new place, which is empty, be open to those only to whom this one is."""
+
+    def differing(self) -> Iterator[list[str]] | None:
+        """Yield the ids of the records whose chunks the two places do not both have, some at a time.
+
+        Return None if their hashes must be compared for that.
+        """
+
+    def run(self, last: Callable[[], None]) -> None:
+        """Call `last` while nobody else can write to the place, and then exchange the names.
+
+        If `last` raises an error, or this process ends at any instant, everything keeps its name.
+        """
+
+
+@runtime_checkable
+class Exchangeable(Protocol):
+    """A store whose place can be exchanged, in one step, for another one beside it."""
+
+    def beside(self, suffix: str) -> VectorStore:
+        """Return a store for the place whose name is this one's with a suffix, which need not be there."""
+
+    def exchange(self, new: str, kept: str) -> Exchange:
+        """Return the way by which the place with the suffix `new` takes this name, and this one the suffix `kept`."""

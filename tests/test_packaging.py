@@ -176,8 +176,8 @@ ROOMS: dict[str, set[str]] = {
     "ranking": {"errors", "fusion", "lexical", "options", "query", "records", "store", "types"},
     "answers": {"errors", "filters", "options", "passages", "ranking", "records", "store", "texts", "types"},
     "searching": {
-        *("answers", "embedder", "errors", "options", "query", "records", "reranking", "store", "tasks", "types"),
-        "numpy",
+        *("answers", "embedder", "errors", "options", "query", "records", "reranking", "store", "tasks", "texts"),
+        *("types", "numpy"),
     },
     "contents": {
         *("answers", "closing", "checks", "errors", "filters", "options", "parts", "records", "reranking", "space"),
@@ -185,9 +185,11 @@ ROOMS: dict[str, set[str]] = {
     },
     "parts": {"embedder", "errors", "foreign", "opening", "store"},
     "verify": {"embedder", "errors", "records", "store", "numpy"},
+    "turning": {"embedder", "errors", "filters", "query", "records", "space", "store"},
     "index": {
         *("chunking", "contents", "embedder", "errors", "foreign", "ingest", "key_values", "parts", "records"),
         *("progress", "pruning", "rehearsal", "scaling.workers", "searching", "space", "store", "verify", "numpy"),
+        *("options", "turning"),
     },
     "scaling.part": {"checks", "chunking", "filters", "index", "ingest", "progress", "records", "space", "store"},
     "scaling.tally": {"scaling.part", "seen", "numpy"},
@@ -225,6 +227,30 @@ ROOMS: dict[str, set[str]] = {
         *("errors", "layout", "migration.carrying", "migration.comparing", "migration.dumping", "migration.dumps"),
         *("migration.files", "migration.planning", "migration.report", "migration.sources", "parts", "plurals"),
         *("records", "store"),
+    },
+    "migration.encoding": {"embedder", "errors", "planning", "numpy"},
+    "migration.filling": {
+        *("migration.encoding", "migration.reading", "migration.report", "migration.sources", "planning", "store"),
+    },
+    "migration.changing": {
+        *("embedder", "errors", "layout", "migration.comparing", "migration.encoding", "migration.filling"),
+        *("migration.report", "parts", "space", "store"),
+    },
+    "migration.recutting": {
+        *("chunking", "embedder", "index", "migration.changing", "migration.comparing", "parts", "progress", "records"),
+        *("store", "view"),
+    },
+    "migration.reembedding": {
+        *("embedder", "errors", "layout", "migration.changing", "migration.encoding", "migration.filling"),
+        *("migration.recutting", "migration.report", "parts", "plurals", "store"),
+    },
+    "migration.rehearsing": {
+        *("embedder", "errors", "layout", "migration.changing", "migration.comparing", "migration.report"),
+        *("migration.sources", "parts", "store"),
+    },
+    "migration.checking": {
+        *("embedder", "errors", "evaluation", "index", "migration.changing", "migration.comparing"),
+        *("migration.recutting", "migration.sources", "parts", "plurals", "records", "store", "verify"),
     },
     "fields": {"conditions"},
     "view": {"errors", "filters", "index", "query", "records", "store", "tasks", "numpy"},

@@ -24,6 +24,7 @@ from harrier_core.store import Facts, VectorStore
 from harrier_pgvector.connections import CLOSED, Connections
 from harrier_pgvector.describing import describe, layout_of, note_ingest, tables
 from harrier_pgvector.embedded import check_index, start
+from harrier_pgvector.exchanging import TableExchange
 from harrier_pgvector.given import DEFAULTS, KEYWORDS, Aliases, Database, Names, checked_database
 from harrier_pgvector.hnsw import checked
 from harrier_pgvector.naming import SCHEMA, SERVER_URLS, TABLE, shown, without_password
@@ -206,6 +207,15 @@ class PgVectorStore(Closing):
         store = PgVectorStore.__new__(PgVectorStore)
         store._set(self._where, **{**self._settings, "schema": schema, "table": table})
         return store
+
+    def beside(self, suffix: str) -> PgVectorStore:
+        """Return a store for the table whose name is this one's with a suffix, which need not be there."""
+        return self._beside(self._settings["schema"], f"{self._settings['table']}{suffix}")
+
+    def exchange(self, new: str, kept: str) -> TableExchange:
+        """Return the way by which the table with the suffix `new` takes this name, and this one the suffix `kept`."""
+        live, *others = (self, self.beside(new), self.beside(kept))
+        return TableExchange(self._reach(), live._name, *(each._name for each in others))
 
     def create_langchain_view(self, name: str, *, as_owner: bool = False) -> None:
         """Make a view, in the same schema, that langchain-postgres's PGVectorStore can search, and not write to.

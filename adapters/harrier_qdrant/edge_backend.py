@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -95,6 +95,15 @@ class EdgeBackend:
     def create(self, space: EmbeddingSpace, layout: Layout) -> None:
         """Create the collection, unless another process was faster."""
         self._process.create(space, layout)
+
+    def settle(self) -> None:
+        """Finish an exchange of the folder that was killed in the midst of it."""
+        self._process.settle()
+
+    def give_folder(self, new: Path, kept: Path) -> None:
+        """Have another folder's collection get the folder in one step, and this one `kept`; `writing` is held."""
+        with closing(EdgeBackend(new, self._layout)) as other:
+            self._process.exchange(other._process, kept)
 
     def drop(self) -> None:
         """Remove the collection, which is one of the kit's; where there is none, do nothing."""

@@ -6,6 +6,8 @@ stop everything. It is run as a file, without the rest of the kit, so that it st
 
 from __future__ import annotations
 
+import ctypes
+import json
 import os
 import pickle
 import shutil
@@ -26,6 +28,7 @@ _UNINDEXED = 50_000
 _LOOKED_AT = 500  # points at once
 
 _DROPPED = "dropped"  # where a collection is while it is being removed
+_EXCHANGE = "exchange"  # what two folders are being exchanged, until it is done
 
 # What Edge chooses for an index, which takes all of them or none.
 _M, _EF_CONSTRUCT, _FULL_SCAN_KB = 16, 100, 10_000
@@ -84,6 +87,7 @@ class Shard:
         except Timeout:
             raise BusyError from None
         shutil.rmtree(Path(beside, _DROPPED), ignore_errors=True)  # by who was killed while it removed a collection
+        _finish_exchange(Path(beside, _EXCHANGE), Path(folder))
         if new is not None and not Path(folder, engine).exists():
             _make(Path(beside, "making"), engine, **new).replace(folder)
         self._mark = Path(folder, mark)
@@ -257,6 +261,20 @@ class Shard:
         Path(folder).replace(Path(beside, _DROPPED))
         shutil.rmtree(Path(beside, _DROPPED))
 
+    def exchange(self, beside: str, new: str, kept: str, told_by: str) -> None:
+        """Give the collection's folder to the new collection, and its own files to `kept`; the lock is held until then.
+
+        At each instant one of the two has the folder. Killed in between, it is finished by who opens the folder next.
+        told_by: a file of each collection that tells it from others.
+        """
+        folder = self._mark.parent
+        self.close()
+        self._shard = None
+        file = Path(beside, _EXCHANGE)
+        _write(file, json.dumps({"new": new, "kept": kept, "told_by": told_by, "id": _identity(Path(new, told_by))}))
+        _swap(folder, Path(new))
+        _finish_exchange(file, folder)
+
     def close(self) -> None:
         """Write out what is in memory, and let go; a folder that is another one by now gets nothing of it."""
         if self._shard is None:
@@ -274,6 +292,32 @@ def _identity(mark: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns
+
+
+def _finish_exchange(file: Path, folder: Path) -> None:
+    """Give the files that had a folder their new name, if the folder was exchanged."""
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # there is none, or it was killed while it was written, before anything was done
+        file.unlink(missing_ok=True)
+        return
+    new, kept = Path(said["new"]), Path(said["kept"])
+    if _identity(folder / said["told_by"]) == tuple(said["id"]) and new.exists() and not kept.exists():
+        new.rename(kept)
+    file.unlink()
+
+
+def _swap(one: Path, other: Path) -> None:
+    """Exchange two folders in one step."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(one), os.fsencode(other)
+    if sys.platform == "darwin":
+        failed = libc.renamex_np(*names, 2)  # RENAME_SWAP
+    else:
+        failed = libc.renameat2(-100, names[0], -100, names[1], 2)  # AT_FDCWD, RENAME_EXCHANGE
+    if failed:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(one))
 
 
 def _make(

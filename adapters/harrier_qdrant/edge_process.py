@@ -26,6 +26,7 @@ from harrier_qdrant.backend import CLOSED
 from harrier_qdrant.folder import (
     CONFIG,
     ENGINE,
+    EXCHANGE,
     MARK,
     SPACE_FILE,
     WORDS_FILE,
@@ -63,6 +64,7 @@ class EdgeProcess:
         self._writing = threading.RLock()
         self._writer: tuple[int, Pin] | None = None  # the thread that holds `writing`
         self._lock = threading.Lock()
+        self._moving = threading.Lock()  # held while another collection gets the folder
         self._closed = False
         self._process: subprocess.Popen[bytes] | None = None
         self._opened_as: Identity | None = None  # the mark of this opening
@@ -83,6 +85,10 @@ class EdgeProcess:
 
     def shape(self) -> Shape | None:
         """Return the collection as it is now, which may be another one than the process has open."""
+        with self._moving:
+            return self._shape()
+
+    def _shape(self) -> Shape | None:
         text = self._space()
         if text is None:
             return None
@@ -169,6 +175,29 @@ class EdgeProcess:
                 self.ask("drop", str(self.folder), str(beside(self.folder)))
                 with self._lock:
                     self._end()
+
+    def settle(self) -> None:
+        """Finish an exchange that was killed in the midst of it."""
+        if (beside(self.folder) / EXCHANGE).exists():
+            self.ask("count", None)  # whoever opens the folder finishes it
+
+    def exchange(self, new: EdgeProcess, kept: Path) -> None:
+        """Have the collection of another process get this folder, and this one the folder `kept`, in one step.
+
+        `writing` is held. Requests wait meanwhile, and go to what has the folder afterwards.
+        """
+        with self._lock, new._lock, self._moving:
+            new._end()  # it writes out what it has
+            self._open(self.pin())
+            try:
+                names = str(beside(self.folder)), str(new.folder), str(kept)
+                self._exchange("exchange", (*names, SPACE_FILE))
+            except (EOFError, OSError, pickle.UnpicklingError):
+                raise StoreUnavailable(
+                    f"the process of Qdrant Edge for {self.folder} died while it exchanged the folder; try again"
+                ) from None
+            finally:
+                self._end()
 
     # -- requests
 

@@ -6,6 +6,7 @@ FOLDER/NAME/harrier_words.json  the version of the words of its chunks, once all
 FOLDER/NAME/harrier_open      exists while a process has the collection open
 FOLDER/NAME/edge              the engine's own folder
 FOLDER/.harrier/NAME          its lock, and the collection while it is being created; kept when it is removed
+FOLDER/.harrier/NAME/exchange  exists while another collection gets the folder
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from harrier_core.errors import SettingError, StoreError, StoreFull, StoreUnsuitable
 
 SPACE_FILE, WORDS_FILE = "harrier_space.json", "harrier_words.json"
-MARK, BESIDE = "harrier_open", ".harrier"
+MARK, BESIDE, EXCHANGE = "harrier_open", ".harrier", "exchange"
 ENGINE, CONFIG = "edge", "edge_config.json"
 
 # In the root of a file system.

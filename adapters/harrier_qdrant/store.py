@@ -16,6 +16,7 @@ from harrier_core.space import EmbeddingSpace
 from harrier_core.store import Facts, VectorStore
 from harrier_qdrant.backend import Backend
 from harrier_qdrant.edge_backend import EdgeBackend
+from harrier_qdrant.exchanging import FolderExchange, NoExchange
 from harrier_qdrant.filters import CHUNKS, both, of_numbers
 from harrier_qdrant.folder import resolved
 from harrier_qdrant.given import COLLECTION, DEFAULTS, KEYWORDS, MEMORY, Aliases, Names, with_port
@@ -32,6 +33,7 @@ class QdrantStore(Closing):
     A store of a URL can be pickled: it carries its settings, the API key included, and connects anew.
     """
 
+    _collection: str
     _settings: dict[str, Any]  # of a server's, but for the layout
     _unpicklable: str | None  # the reason
 
@@ -88,6 +90,7 @@ class QdrantStore(Closing):
         )
         connection = Connection(url, api_key=api_key, grpc_port=grpc_port, retry_for=retry_for, timeout=timeout)
         self._use(ServerBackend(connection, collection, layout), layout)
+        self._collection = collection
         self._settings = {"url": url, "collection": collection, "api_key": api_key}
         self._settings |= {"grpc_port": grpc_port, "retry_for": retry_for, "timeout": timeout}
         self._unpicklable = _why_unpicklable(url)
@@ -117,6 +120,7 @@ class QdrantStore(Closing):
         store = cls.__new__(cls)
         store._use(EdgeBackend(place / collection, layout), layout)
         store._folder = place
+        store._collection = collection
         store._name = f"qdrant:{place}?{urlencode({'collection': collection})}"
         store._unpicklable = "Qdrant Edge lets one process at a time into its folder; use a Qdrant server"
         return store
@@ -210,6 +214,18 @@ class QdrantStore(Closing):
         if self._settings["url"] == MEMORY:
             raise SettingError("what a ':memory:' store holds cannot be opened by another one; give a QdrantClient")
         return QdrantStore(**{**self._settings, "collection": collection}, vector=self._layout.vector)
+
+    def beside(self, suffix: str) -> QdrantStore:
+        """Return a store for the collection whose name is this one's with a suffix, which need not be there."""
+        if isinstance(self._backend, EdgeBackend):
+            self._backend.settle()
+        return self._beside(f"{self._collection}{suffix}")
+
+    def exchange(self, new: str, kept: str) -> FolderExchange | NoExchange:
+        """Return the way by which the collection with the suffix `new` takes this name, and this one `kept`."""
+        if not isinstance(self._backend, EdgeBackend) or self._folder is None:
+            return NoExchange(self._backend)
+        return FolderExchange(self._backend, *(self._folder / f"{self._collection}{each}" for each in (new, kept)))
 
     # -- life
 

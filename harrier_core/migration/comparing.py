@@ -12,10 +12,11 @@ import numpy as np
 from harrier_core.migration.report import CopyReport
 from harrier_core.migration.sources import Key
 from harrier_core.records import id_hash
-from harrier_core.store import Hashes, Stored
+from harrier_core.store import Hashes, IngestStore, Stored
 
 _SAMPLE = 100  # chunks that are compared in full
 _IDS = 1_000  # looked up at once
+_COMPARED = 100  # records whose hashes are
 # Between a vector and its copy in half precision, or one that a database brought to unit length, it is far higher.
 _LEAST_COSINE = 0.999
 
@@ -45,6 +46,20 @@ def not_among(seen: array[int], record_ids: Iterator[str]) -> Iterator[str]:
         places = np.searchsorted(known, hashes).clip(max=max(0, len(known) - 1))
         there = known[places] == hashes if len(known) else np.zeros(len(batch), bool)
         yield from (batch[at] for at in np.flatnonzero(~there).tolist())
+
+
+def differing(one: IngestStore, other: IngestStore) -> Iterator[list[str]]:
+    """Yield the ids of the records whose chunks two stores do not both have, some at a time, by their hashes."""
+    seen = array("Q")
+    ids = one.record_ids()
+    while batch := list(islice(ids, _COMPARED)):
+        seen.extend(map(id_hash, batch))
+        own, theirs = one.known(batch), other.known(batch)
+        if found := [record_id for record_id in batch if own.get(record_id) != theirs.get(record_id)]:
+            yield found
+    extras = not_among(seen, other.record_ids())
+    while batch := list(islice(extras, _COMPARED)):
+        yield batch
 
 
 def compare(stored: Stored, copied: Stored | None, report: CopyReport) -> None:

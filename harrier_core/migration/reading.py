@@ -21,7 +21,8 @@ Records = dict[str, list[Stored]]  # by their ids, each with its chunks in order
 class Reader:
     """Reads windows. Any thread may use it."""
 
-    def __init__(self, dimensions: int) -> None:
+    def __init__(self, dimensions: int | None) -> None:
+        """Take the length of sound vectors, or None where they are not looked at."""
         self._dimensions = dimensions
 
     def read(self, window: Window, record_ids: Sequence[str]) -> tuple[Records, dict[str, str]]:
@@ -45,10 +46,11 @@ class Reader:
     def _damage(self, record: Sequence[Stored]) -> str | None:
         """Return what is wrong with a record that no store should be given."""
         for each in record:
-            if each.vector.shape != (self._dimensions,):
-                return f"a vector of {each.vector.size} dimensions, not {self._dimensions},"
-            if not np.isfinite(each.vector @ each.vector):
-                return "a vector that is not finite"
+            if self._dimensions is not None:
+                if each.vector.shape != (self._dimensions,):
+                    return f"a vector of {each.vector.size} dimensions, not {self._dimensions},"
+                if not np.isfinite(each.vector @ each.vector):
+                    return "a vector that is not finite"
             if text_hash(each.chunk.text) != each.chunk.text_hash:
                 return "a text that is not the one that was encoded"
         return None

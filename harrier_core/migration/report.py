@@ -52,3 +52,42 @@ class CopyReport:
                 said.append(f"{counted(len(pairs), 'record')} {name}, the first {pairs[0][0]!r}, which {pairs[0][1]}")
         rate = f" ({self.copied / self.seconds:,.0f} chunks a second)" if self.copied and self.seconds else ""
         return f"{'; '.join(said)}; {self.seconds:.1f} s{rate}"
+
+
+@dataclass(slots=True)
+class ReembedReport:
+    """What a re-embedding did, or, of a plan, what it would do; in chunks unless it says otherwise."""
+
+    total: int = 0  # that the index has
+    encoded: int = 0
+    described: int = 0  # that got other metadata, and kept their vectors
+    deleted: int = 0  # that the index does not have any more
+    tokens: int = 0  # of those encoded
+    bytes: int = 0  # of the texts and vectors that were written
+    passes: int = 0  # over the whole index, of which the last found nothing to do
+    seconds: float = 0.0
+    stage: Literal["encoding", "indexing", "switching"] = "encoding"
+    complete: bool = False  # whether the last pass found nothing to do
+    rejected: list[tuple[str, str]] = field(default_factory=list)  # (record id, why it has no vectors of the new model)
+
+    @property
+    def sound(self) -> bool:
+        """Whether the new space has all that the old one has."""
+        return self.complete and not self.rejected
+
+    def snapshot(self) -> ReembedReport:
+        """Return the report as it is now."""
+        return replace(self, rejected=self.rejected.copy())
+
+    def __str__(self) -> str:
+        said = [f"{counted(self.total, 'chunk')}: {self.encoded:,} encoded ({self.tokens:,} tokens)"]
+        said[0] += f", {self.described:,} described anew, {self.deleted:,} deleted"
+        if self.rejected:
+            said.append(
+                f"{counted(len(self.rejected), 'record')} rejected, the first {self.rejected[0][0]!r}, which "
+                f"{self.rejected[0][1]}"
+            )
+        if not self.complete:
+            said.append("others go on writing, and the rest is caught up at the switch")
+        rate = f" ({self.encoded / self.seconds:,.0f} chunks a second)" if self.encoded and self.seconds else ""
+        return f"{'; '.join(said)}; {self.seconds:.1f} s{rate}"

@@ -67,6 +67,7 @@ from harrier_core import (
     VerifyReport,
     open_store,
 )
+from harrier_core.migration import ReembedReport, back, check, reembed, switch
 from harrier_core.testing import MemoryStore, build_model
 
 Vectors = NDArray[np.float32]
@@ -214,6 +215,15 @@ def parts(lang: HarrierEmbeddings, llama: HarrierEmbedding) -> None:
     assert_type(Index(MemoryStore(), lang).encoder, Embedder)
     assert_type(Index(MemoryStore(), llama).using(lang), Index)
     assert_type(llama.index_encoder, Embedder)
+    assert_type(Index(MemoryStore(), encoders=[Encoder("harrier-270m"), lang], grace=60), Index)
+
+
+def migrating(old: Encoder, new: HarrierEmbeddings) -> None:
+    place = "postgresql://host/db?table=docs"
+    assert_type(reembed(place, new, rate=50, precision="float16"), ReembedReport)
+    assert_type(check(place, new, old).agreement, float | None)
+    assert_type(switch(place, new), ReembedReport)
+    assert_type(back(place, old), ReembedReport)
 
 
 def opening(encoder: Encoder) -> None:

@@ -1,0 +1,76 @@
+"""One collection gets the name of another: how an index changes its model while it is in use."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harrier_core.errors import StoreMissing, StoreUnsuitable
+
+if TYPE_CHECKING:
+    from harrier_qdrant.backend import Backend
+    from harrier_qdrant.edge_backend import EdgeBackend
+
+
+class FolderExchange:
+    """The exchange of a collection in a folder, whose readers and writers are all of this process."""
+
+    def __init__(self, live: EdgeBackend, new: Path, kept: Path) -> None:
+        """Take a collection, and the folders of two others beside it."""
+        self._live = live
+        self._new = new
+        self._kept = kept
+
+    def problem(self) -> str | None:
+        """Return why it cannot be done and what to do, or None if it can be."""
+        if not hasattr(ctypes.CDLL(None), "renamex_np" if sys.platform == "darwin" else "renameat2"):
+            return (
+                "this system cannot exchange two folders in one step, as Linux and macOS can; ingest into a new place"
+            )
+        if self._kept.exists():
+            return f"collection {self._kept} is there, from an earlier switch; drop it first"
+        return None
+
+    def share(self) -> None:
+        """Do nothing: files of both are private."""
+
+    def differing(self) -> None:
+        """Return None: the hashes of both are compared."""
+
+    def run(self, last: Callable[[], None]) -> None:
+        """Keep writers out, call `last`, and exchange the folders."""
+        with self._live.writing():
+            if (problem := self.problem()) is not None:
+                raise StoreUnsuitable(problem)
+            if not self._new.exists():
+                raise StoreMissing(f"there is no collection {self._new}")
+            last()
+            self._live.give_folder(self._new, self._kept)
+
+
+class NoExchange:
+    """What stands for an exchange on a server, and says why there is none."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def problem(self) -> str:
+        """Return why it cannot be done and what to do."""
+        return (
+            f"a Qdrant server cannot keep writers out of collection {self._backend} while another takes its name, and "
+            "what they write in that moment would be lost; ingest the source into a new collection with the new model "
+            "while your writers write to both, and then have your readers use that one"
+        )
+
+    def share(self) -> None:
+        """Do nothing."""
+
+    def differing(self) -> None:
+        """Return None: the hashes of both are compared."""
+
+    def run(self, last: Callable[[], None]) -> None:  # noqa: ARG002
+        """Raise StoreUnsuitable."""
+        raise StoreUnsuitable(self.problem())

@@ -1,0 +1,184 @@
+"""An index whose model is to change, and the two places beside it: the one that is filled, and the one that is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import TYPE_CHECKING, cast
+
+from harrier_core.errors import SettingError, StoreMissing, StoreUnsuitable, WrongSpace
+from harrier_core.layout import Precision, StoreLayout
+from harrier_core.migration.comparing import differing
+from harrier_core.migration.encoding import Encoding, Pace
+from harrier_core.migration.filling import Filling
+from harrier_core.migration.report import ReembedReport
+from harrier_core.parts import store_of
+from harrier_core.store import BEFORE, Dated, Exchange, Exchangeable, Followed, LaidOut, OpenStore, VectorStore
+
+if TYPE_CHECKING:
+    from harrier_core.embedder import Embedder
+    from harrier_core.space import EmbeddingSpace
+
+NEXT = "_next"  # behind the name of an index: the place that is filled
+RECUT = "_recut"  # and one whose chunks are cut anew
+
+Progress = Callable[[ReembedReport], None]
+
+SIZES = {"float16": 2, "float32": 4}  # bytes of a number
+_SLOW = 1.0  # seconds of work that are written at once, where it must not go fast
+
+
+@dataclass
+class Told:
+    """A report, and whoever is to be told of it."""
+
+    report: ReembedReport
+    on_progress: Progress | None
+    begun: float
+
+    def tell(self) -> None:
+        """Say how far it is."""
+        self.report.seconds = perf_counter() - self.begun
+        if self.on_progress:
+            self.on_progress(self.report.snapshot())
+
+
+@contextmanager
+def told_of(on_progress: Progress | None) -> Iterator[Told]:
+    """Yield a report that is begun, and tell of it at the end."""
+    told = Told(ReembedReport(), on_progress, perf_counter())
+    yield told
+    told.tell()
+
+
+class Changing:
+    """An index whose model is to change, and the places beside it."""
+
+    def __init__(self, store: VectorStore) -> None:
+        if not isinstance(store, Exchangeable):
+            raise StoreUnsuitable(
+                f"{store} cannot be exchanged for another place in one step; ingest into a new place, and have readers "
+                "use that one"
+            )
+        self.store: VectorStore = store
+        self._exchangeable = cast("Exchangeable", store)
+        space = store.space()
+        if space is None:
+            store.describe()  # it raises StoreMissing, in the store's own words
+            raise StoreMissing(f"there is nothing in {store}; ingest something into it first")
+        self.space = space
+        self.opened = store.open(space)
+        self.layout = store.layout() if isinstance(store, LaidOut) else StoreLayout()
+        self._beside: list[VectorStore] = []
+
+    @contextmanager
+    def beside(self, suffix: str) -> Iterator[VectorStore]:
+        """Yield the store for a place beside it."""
+        store = self._exchangeable.beside(suffix)
+        try:
+            yield store
+        finally:
+            store.close()
+
+    @property
+    def followed(self) -> bool:
+        """Whether something else keeps it, and the places beside it, in step with a source."""
+        return isinstance(self.store, Followed) and self.store.follows() is not None
+
+    def exchange(self, new: str = NEXT, kept: str = BEFORE) -> Exchange:
+        """Return the way by which the names are exchanged."""
+        return self._exchangeable.exchange(new, kept)
+
+    def differing(self, new: OpenStore, exchange: Exchange) -> Iterator[list[str]]:
+        """Yield the ids of the records whose chunks it and a place beside it do not both have."""
+        found = exchange.differing()
+        return differing(self.opened, new) if found is None else found
+
+    def refuse_same(self, space: EmbeddingSpace, precision: Precision | None) -> None:
+        """Raise SettingError if there is nothing to change."""
+        if space == self.space and precision in (None, self.layout.precision):
+            raise SettingError(f"{self.store} holds vectors of this model already; name another one, or a precision")
+
+    def opened_next(self, space: EmbeddingSpace, precision: Precision | None) -> OpenStore:
+        """Return the new place, made like the index if it is not there."""
+        store = self._exchangeable.beside(NEXT)
+        self._beside.append(store)
+        there = store.space()
+        if there is not None and there != space:
+            raise WrongSpace(
+                f"{store} holds what another re-embedding began: {there.explain(space)}; name that model, or drop it "
+                "first"
+            )
+        if isinstance(store, LaidOut):
+            store.adopt(replace(self.layout, precision=precision or self.layout.precision))
+            if precision not in (None, made := store.layout().precision):
+                raise SettingError(f"{store} was begun in {made}, not {precision}; go on with that, or drop it first")
+        opened = store.open(space, create=True)
+        if there is None:
+            self.exchange().share()
+        if isinstance(store, Dated):
+            store.note_ingest(datetime.now(UTC))
+        return opened
+
+    def filling(
+        self, new: OpenStore, embedder: Embedder, told: Told, pace: Pace, exchange: Exchange | None = None
+    ) -> Filling:
+        """Return what makes a place beside it hold what it holds."""
+
+        def encoded(texts: int, tokens: int) -> None:
+            told.report.encoded += texts
+            told.report.tokens += tokens
+            told.tell()
+
+        most = None if pace.rate is None else max(1, int(_SLOW * pace.rate))
+        itemsize = SIZES[self.layout.precision or "float32"]
+        encoding = Encoding(embedder, pace, encoded)
+        exchange = exchange or self.exchange()
+        return Filling(
+            self.opened,
+            new,
+            lambda: self.differing(new, exchange),
+            encoding,
+            told.report,
+            told.tell,
+            itemsize=itemsize,
+            most=most,
+        )
+
+    def close(self) -> None:
+        """Close the places beside it."""
+        for each in self._beside:
+            each.close()
+
+
+@contextmanager
+def changing(place: VectorStore | str) -> Iterator[Changing]:
+    """Yield an index whose model is to change. A store that was given stays open."""
+    store = store_of(place)
+    try:
+        found = Changing(store)
+        try:
+            yield found
+        finally:
+            found.close()
+    finally:
+        if isinstance(place, str):
+            store.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Spaces:
+    """The spaces of an index and of the places beside it; None where nothing is."""
+
+    now: EmbeddingSpace
+    next: EmbeddingSpace | None
+    before: EmbeddingSpace | None
+
+
+def spaces(place: VectorStore | str) -> Spaces:
+    """Return the space that an index has, the one that is being filled, and the one that a switch kept."""
+    with changing(place) as index, index.beside(NEXT) as new, index.beside(BEFORE) as kept:
+        return Spaces(index.space, new.space(), kept.space())

@@ -1,0 +1,189 @@
+"""Another model for an index that is in use: a second place beside it is filled, and takes its name in one step.
+
+    from harrier_core.migration import back, check, drop_old, reembed, switch
+
+    reembed(place, new)         # as often as one likes; it goes on from what is there
+    print(check(place, new, old))
+    switch(place, new)          # and `back(place, old)`, until `drop_old(place)`
+
+Readers and writers go on with the index meanwhile. What was written to it since the last pass is caught up while
+writers wait, right before the names are exchanged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+from harrier_core.errors import SettingError, StoreMissing, StoreUnsuitable, WrongSpace
+from harrier_core.layout import Precision
+from harrier_core.migration.changing import NEXT, RECUT, Progress, changing, told_of
+from harrier_core.migration.encoding import Pace
+from harrier_core.migration.filling import Filling
+from harrier_core.migration.recutting import Recut
+from harrier_core.migration.report import ReembedReport
+from harrier_core.parts import embedder_of
+from harrier_core.plurals import counted
+from harrier_core.store import BEFORE, Exchange, VectorStore
+
+if TYPE_CHECKING:
+    from harrier_core.embedder import Embedder
+    from harrier_core.parts import HasIndexEncoder
+
+
+def reembed(
+    place: VectorStore | str,
+    encoder: Embedder | HasIndexEncoder,
+    *,
+    rate: float | None = None,
+    precision: Precision | None = None,
+    build_indexes: bool = True,
+    on_progress: Progress | None = None,
+) -> ReembedReport:
+    """Fill a place beside an index with its chunks in another encoder's space, and change nothing of the index.
+
+    place: a store, or its URL as `open_store` takes it; the new place has its name and "_next", and is made like it. It
+    is filled from the stored texts. A run that was interrupted is repeated, and goes on from there; one that is
+    repeated catches up what others wrote meanwhile.
+
+    rate: encode no more chunks a second, so that searches come first. precision: of the new place's vectors, where it
+    is to be another one. build_indexes: at the end, build what searches need. on_progress: called with the report so
+    far.
+    """
+    if rate is not None and not rate > 0:
+        raise SettingError(f"rate must be a positive number of chunks a second, got {rate!r}")
+    with changing(place) as index, told_of(on_progress) as told:
+        embedder = embedder_of(encoder)
+        index.refuse_same(embedder.space, precision)
+        if (problem := index.exchange().problem()) is not None:
+            raise StoreUnsuitable(problem)
+        new = index.opened_next(embedder.space, precision)
+        told.report.total = index.opened.count()
+        index.filling(new, embedder, told, Pace(rate)).run()
+        if build_indexes:
+            told.report.stage = "indexing"
+            told.tell()
+            new.build_indexes()
+    return told.report
+
+
+def switch(
+    place: VectorStore | str,
+    encoder: Embedder | HasIndexEncoder,
+    *,
+    recut: bool = False,
+    on_progress: Progress | None = None,
+) -> ReembedReport:
+    """Have an index go on in the new space, in one step; what it held is kept beside it, under its name and "_before".
+
+    What was written to the index since the last pass is caught up first. Then writers wait while the rest is, and
+    readers go on. From the next call on, readers and writers with the new encoder find the new space, and those with
+    the old one get WrongSpace. Nothing happens if a record cannot be encoded, or where it was switched before.
+
+    recut: switch to the place that `recut` filled. Nothing is caught up then: it is refused if the records are not the
+    same in both, and the source has to be ingested into both again.
+
+    Where a live sync keeps the index, another sync of the same source fills the place with "_next", by workers with the
+    new model. Nothing is caught up here; it is refused until that sync has caught up. Both go on afterwards.
+    """
+    return _exchange(place, encoder, RECUT if recut else NEXT, BEFORE, on_progress)
+
+
+def back(
+    place: VectorStore | str, encoder: Embedder | HasIndexEncoder, *, on_progress: Progress | None = None
+) -> ReembedReport:
+    """Undo `switch`, in one step; `encoder`, of the old space, encodes what was written since.
+
+    The new space is kept as it was before the switch, so that `switch` can be called again.
+    """
+    return _exchange(place, encoder, BEFORE, NEXT, on_progress)
+
+
+def drop_old(place: VectorStore | str) -> None:
+    """Remove what `switch` kept. Raise StoreMissing if there is nothing."""
+    with changing(place) as index, index.beside(BEFORE) as old:
+        if old.space() is None:
+            raise StoreMissing(f"there is nothing to drop: {old} is not there")
+        old.drop()
+
+
+def _exchange(
+    place: VectorStore | str,
+    encoder: Embedder | HasIndexEncoder,
+    taken: str,
+    kept: str,
+    on_progress: Progress | None,
+) -> ReembedReport:
+    with changing(place) as index, told_of(on_progress) as told:
+        embedder, report = embedder_of(encoder), told.report
+        with index.beside(taken) as store, index.beside(kept) as other:
+            if (space := store.space()) is None:
+                if index.space == embedder.space and other.space() is not None:
+                    report.complete = True  # a run that was killed right after it, or a second one
+                    return report
+                _refuse_missing(index.store, taken)
+            if space != embedder.space:
+                raise WrongSpace(f"{store} holds vectors of another space: {space.explain(embedder.space)}")
+            exchange = index.exchange(taken, kept)
+            if (problem := exchange.problem()) is not None:
+                raise StoreUnsuitable(problem)
+            new = store.open(space)
+            report.total = index.opened.count()
+            if taken == RECUT or index.followed:
+                if index.followed:
+                    exchange.run(lambda: None)
+                else:
+                    new.build_indexes()
+                    _exchange_same(Recut(index.opened, new), exchange, store)
+                report.complete = True
+                return report
+            filling = index.filling(new, embedder, told, Pace(None), exchange)
+            filling.run()
+            _refuse_rejected(report)
+            new.build_indexes()
+            report.stage = "switching"
+            told.tell()
+            exchange.run(lambda: _catch_up(filling, report))
+    return report
+
+
+def _exchange_same(compared: Recut, exchange: Exchange, store: VectorStore) -> None:
+    """Exchange two places whose records are the same; most of them are compared before writers have to wait."""
+
+    def refuse() -> None:
+        differing = [record_id for ids in compared.differing() for record_id in ids]
+        if differing:
+            raise StoreUnsuitable(
+                f"{store} does not have the same records: {counted(len(differing), 'record')} in all, such as "
+                f"{differing[0]!r}; ingest the source into both once more, and try again"
+            )
+
+    refuse()
+    exchange.run(refuse)
+
+
+def _catch_up(filling: Filling, report: ReembedReport) -> None:
+    """Take over what was written since, while nobody can write."""
+    filling.run()
+    _refuse_rejected(report)
+    if not report.complete:
+        raise StoreUnsuitable("the index was written to while its writers were kept out; nothing was exchanged")
+
+
+def _refuse_rejected(report: ReembedReport) -> None:
+    if report.rejected:
+        record_id, reason = report.rejected[0]
+        raise StoreUnsuitable(
+            f"{counted(len(report.rejected), 'record')} cannot be encoded by the model, such as {record_id!r}, which "
+            f"{reason}; nothing was exchanged; delete or ingest them again, or let the encoder cut long texts"
+        )
+
+
+def _refuse_missing(store: VectorStore, suffix: str) -> NoReturn:
+    if suffix == RECUT:
+        raise StoreMissing(
+            f"there is nothing to switch to beside {store}; fill it with recut(), or ingest its "
+            f"source into the place with {RECUT!r} behind its name"
+        )
+    if suffix == NEXT:
+        raise StoreMissing(f"there is nothing to switch to beside {store}; re-embed it first")
+    raise StoreMissing(f"there is nothing to go back to beside {store}: it was not switched, or the old was dropped")

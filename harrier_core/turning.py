@@ -1,0 +1,255 @@
+"""A store whose space may change while an Index has it open, and the encoders of the spaces that it may have."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import TYPE_CHECKING, TypeVar
+
+from harrier_core.errors import StoreError, StoreMissing, StoreUnsuitable, WrongSpace
+from harrier_core.store import BEFORE, Audited, Exchangeable, Worded
+
+if TYPE_CHECKING:
+    from harrier_core.embedder import Embedder
+    from harrier_core.filters import Condition
+    from harrier_core.query import Search, WordSearch
+    from harrier_core.records import Chunk, Match
+    from harrier_core.space import EmbeddingSpace
+    from harrier_core.store import Hashes, Lists, OpenStore, Stored, VectorStore, Write, Written
+
+T = TypeVar("T")
+
+_now = time.monotonic
+
+_TURNS = 5  # of a space that changes again and again
+
+Bound = tuple["OpenStore", "Embedder"]  # a store, and the encoder of the space that it was opened for
+
+
+class Turning:
+    """The store, open for the space that it has now. Any number of threads may use it at once.
+
+    An open store raises WrongSpace once its place has another space. What was asked is then asked again, of the store
+    as it is now and with the encoder of its space.
+    """
+
+    def __init__(
+        self,
+        store: VectorStore,
+        encoders: Sequence[Embedder],
+        tell: Callable[[Embedder], None] = lambda _: None,
+        grace: float | None = None,
+    ) -> None:
+        """Open nothing yet.
+
+        tell: called with the encoder of the space that the store has. grace: for how many seconds what a switch kept is
+        read on, once the store has a space of none of the encoders.
+        """
+        self._store = store
+        self._encoders = encoders
+        self._tell = tell
+        self._grace = grace
+        self._spaces: dict[int, EmbeddingSpace] = {}  # of the encoders, by their places: reading one takes long
+        self._bound: Bound | None = None
+        self._kept: VectorStore | None = None  # what is read in the grace period
+        self._read: list[VectorStore] = []  # what was; another thread may be at it still
+        self._until: float | None = None  # the end of that, once it has begun
+        self._lock = threading.Lock()
+
+    def bound(self, *, create: bool = False, writes: bool = False) -> Bound:
+        """Return the store and its encoder; with `create`, a place that is not there is made for the first encoder.
+
+        writes: raise WrongSpace in a grace period, in which the store is read only.
+        """
+        with self._lock:
+            over = self._kept is not None and (writes or create or (self._until is not None and _now() > self._until))
+            if self._bound is None or over:
+                self._bound = None
+                self._bound = self._open(create=create, writes=writes or create)
+                self._tell(self._bound[1])
+            return self._bound
+
+    def _open(self, *, create: bool, writes: bool) -> Bound:
+        self._let_go()
+        for _ in range(_TURNS - 1):
+            stored = self._store.space()
+            at = next((at for at in range(len(self._encoders)) if self._space(at) == stored), 0)
+            try:
+                bound = self._store.open(self._space(at), create=create), self._encoders[at]
+            except WrongSpace:
+                if self._space(at) == stored:
+                    continue  # it changed in between
+                if writes or (kept := self._open_kept()) is None:
+                    raise
+                return kept
+            self._until = None
+            return bound
+        return self._store.open(self._space(0), create=create), self._encoders[0]
+
+    def _open_kept(self) -> Bound | None:
+        """Return what a switch kept, if it is of one of the encoders' spaces and there is time left to read it."""
+        if self._grace is None or not isinstance(self._store, Exchangeable):
+            return None
+        self._until = _now() + self._grace if self._until is None else self._until
+        if _now() > self._until:
+            return None
+        self._kept = self._store.beside(BEFORE)
+        stored = self._kept.space()
+        at = next((at for at in range(len(self._encoders)) if self._space(at) == stored), None)
+        if at is not None:
+            return self._kept.open(self._space(at)), self._encoders[at]
+        self._let_go()
+        return None
+
+    def _let_go(self) -> None:
+        if self._kept is not None:
+            self._read.append(self._kept)
+        self._kept = None
+
+    def _space(self, at: int) -> EmbeddingSpace:
+        if at not in self._spaces:
+            self._spaces[at] = self._encoders[at].space
+        return self._spaces[at]
+
+    def forget(self, bound: Bound | None = None) -> None:
+        """Open the store anew at the next call, unless another thread has done that since."""
+        with self._lock:
+            if bound is None or self._bound is bound:
+                self._bound = None
+
+    def run(self, work: Callable[[OpenStore, Embedder], T], *, writes: bool = False) -> T:
+        """Return what `work` returns for the store and the encoder of its space."""
+        for _ in range(_TURNS - 1):
+            bound = self.bound(writes=writes)
+            try:
+                return work(*bound)
+            except (WrongSpace, StoreMissing) as error:
+                self._turn(bound, error)
+        return work(*self.bound(writes=writes))
+
+    async def arun(self, work: Callable[[OpenStore, Embedder], Awaitable[T]]) -> T:
+        """Do what `run` does, without holding up the event loop."""
+        for _ in range(_TURNS - 1):
+            bound = await asyncio.to_thread(self.bound)
+            try:
+                return await work(*bound)
+            except (WrongSpace, StoreMissing) as error:
+                self._turn(bound, error)
+        return await work(*await asyncio.to_thread(self.bound))
+
+    def _turn(self, bound: Bound, error: StoreError) -> None:
+        """Open the store anew, or raise the error of a store that is not there; what was kept may be gone by now."""
+        if isinstance(error, StoreMissing) and self._kept is None:
+            raise error
+        self.forget(bound)
+
+    def close(self) -> None:
+        """Close what was kept."""
+        with self._lock:
+            self._bound = None
+            self._let_go()
+            for each in self._read:
+                each.close()
+
+
+class TurningStore:
+    """A Turning as an open store, which takes and gives vectors of one encoder."""
+
+    def __init__(self, turning: Turning, encoder: Embedder | None = None) -> None:
+        """encoder: whose vectors are written; without one nothing is."""
+        self._turning = turning
+        self._encoder = encoder
+
+    # -- what has to do with no space
+
+    def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
+        """Return the hashes of the chunks of those records that are there."""
+        return self._turning.run(lambda store, _: store.known(record_ids))
+
+    def delete(self, record_ids: Sequence[str]) -> int:
+        """Remove records, and return how many chunks those were."""
+        return self._turning.run(lambda store, _: store.delete(record_ids), writes=True)
+
+    def count(self) -> int:
+        """Return how many chunks there are."""
+        return self._turning.run(lambda store, _: store.count())
+
+    def record_ids(self) -> Iterator[str]:
+        """Yield the ids of all records, each once, in any order."""
+        yield from self._turning.run(lambda store, _: list(store.record_ids()))
+
+    def build_indexes(self) -> None:
+        """Build what searches need, unless somebody else loads or builds."""
+        self._turning.run(lambda store, _: store.build_indexes(), writes=True)
+
+    def read(
+        self,
+        record_ids: Sequence[str] | None = None,
+        where: Condition | None = None,
+        numbers: Sequence[int] | None = None,
+    ) -> Iterator[Stored]:
+        """Yield chunks. Raise WrongSpace if the space changes in the middle, for vectors of two would be a mixture."""
+        yield from self._turning.run(lambda store, _: _begun(store.read(record_ids, where, numbers)))
+
+    def audit(self, tell: Callable[[tuple[str, str]], None]) -> Iterator[Stored]:
+        """Read all chunks, and tell what else is there."""
+        store, _ = self._turning.bound()
+        return store.audit(tell) if isinstance(store, Audited) else store.read()
+
+    # -- words
+
+    def keywords_problem(self) -> str | None:
+        """Return why chunks cannot be found by their words, or None if they can be."""
+        return self._turning.run(lambda store, _: _worded(store).keywords_problem())
+
+    def add_keywords(self, tell: Callable[[int], None]) -> None:
+        """Give all chunks their words."""
+        self._turning.run(lambda store, _: _worded(store).add_keywords(tell), writes=True)
+
+    def wrong_keywords(self) -> Iterator[Chunk]:
+        """Yield the chunks whose words are not those of their texts."""
+        return self._turning.run(lambda store, _: _worded(store).wrong_keywords())
+
+    def search_words(self, search: WordSearch) -> list[Lists]:
+        """Return what words find; what vectors find as well, in the space that they are of."""
+        if search.near is not None:
+            return _worded(self._turning.bound()[0]).search_words(search)
+        return self._turning.run(lambda store, _: _worded(store).search_words(search))
+
+    # -- vectors
+
+    def search(self, search: Search) -> list[list[Match]]:
+        """Return the k nearest chunks. Raise WrongSpace if the space changed: vectors are of the one that was."""
+        bound = self._turning.bound()
+        try:
+            return bound[0].search(search)
+        except WrongSpace:
+            self._turning.forget(bound)
+            raise
+
+    def write(self, write: Write) -> Written:
+        """Write records. What another encoder than the stored space's made vectors of is encoded again."""
+
+        def carry_out(store: OpenStore, encoder: Embedder) -> Written:
+            if encoder is self._encoder or not write.encoded:
+                return store.write(write)
+            vectors = encoder.submit_documents([chunk.text for chunk in write.encoded]).result().vectors
+            return store.write(replace(write, vectors=vectors))
+
+        return self._turning.run(carry_out, writes=True)
+
+
+def _worded(store: OpenStore) -> Worded:
+    if not isinstance(store, Worded):
+        raise StoreUnsuitable("the store cannot hold the words of its chunks")
+    return store
+
+
+def _begun(stored: Iterator[Stored]) -> Iterator[Stored]:
+    """Return the same, of which the first was fetched."""
+    first = next(stored, None)
+    return iter(()) if first is None else chain([first], stored)

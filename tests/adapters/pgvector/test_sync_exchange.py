@@ -1,0 +1,55 @@
+"""Another model for a table under live sync: a second sync fills a second table, and takes its name."""
+
+from __future__ import annotations
+
+import pytest
+from harrier_pgvector import PgVectorStore
+from harrier_pgvector.sync import SyncWorker
+from ingesting import Hashing
+from reembeds import Other, models
+from syncs import Execute, opened
+
+from harrier_core import Index, StoreUnsuitable, WrongSpace
+from harrier_core.migration import back, check, drop_old, reembed, switch
+
+
+@pytest.mark.usefixtures("execute")
+def test_there_and_back(database: str, execute: Execute) -> None:
+    """Its workers embed it anew; rows that change at any time are in both, and in neither once they are gone."""
+    execute("CREATE TABLE notes (id int PRIMARY KEY, body text NOT NULL)")
+    execute("INSERT INTO notes SELECT n, 'note number ' || n FROM generate_series(1, 20) AS n")
+
+    def drain(*encoders: Hashing) -> None:
+        for encoder in encoders:
+            SyncWorker(database, encoder).drain()
+
+    opened(database, table="docs").create("notes", Hashing.space, text="body")
+    drain(Hashing())
+    with PgVectorStore(database, table="docs") as store:
+        with pytest.raises(
+            StoreUnsuitable, match="a live sync of .*notes writes to .*; declare one to table public.docs_next"
+        ):
+            reembed(store, Other())
+        opened(database, table="docs_next").create("notes", Other.space, text="body")
+        with pytest.raises(StoreUnsuitable, match="has not caught up: its sync has about [0-9,]+ rows left"):
+            switch(store, Other())
+        drain(Other())
+        assert check(store, Other(), Hashing()).differing == 0
+        index = Index(store, encoders=models())
+        assert index.search("note number 7")[0].text == "note number 7"
+        assert switch(store, Other()).complete
+        with pytest.raises(WrongSpace):
+            Index(store, Hashing()).search("note number 7")
+        execute("UPDATE notes SET body = 'another note' WHERE id = 3")
+        execute("DELETE FROM notes WHERE id = 4")
+        drain(*models())
+        for turn, model in ((back, Hashing()), (switch, Other())):
+            assert index.search("another note")[0].text == "another note"
+            assert execute("SELECT count(*) FROM docs_by_key WHERE id = 4") == [(0,)]
+            assert execute("SELECT chunk_text FROM docs_by_key WHERE id = 3") == [("another note",)]
+            turn(store, model)
+        assert (index.count(), index.encoder.dimensions) == (19, 24)
+        with pytest.raises(StoreUnsuitable, match="a live sync keeps the chunks"):
+            drop_old(store)
+        opened(database, table="docs_before").drop(chunks=True)
+        assert execute("SELECT to_regclass('docs_before_by_key') IS NULL") == [(True,)]

@@ -1,0 +1,454 @@
+"""Another model for an index in use: what the new space holds, who finds what, and what is never lost."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from harrier_pgvector import PgVectorStore, exchanging
+from harrier_qdrant import QdrantStore
+from ingesting import CHUNKING, Hashing, after, before
+from psycopg import sql
+from qdrant_client import QdrantClient
+from reembeds import Other
+
+from harrier_core import (
+    Chunking,
+    Contents,
+    Encoder,
+    Index,
+    Record,
+    SettingError,
+    StoreMissing,
+    StoreUnavailable,
+    StoreUnsuitable,
+    VectorStore,
+    WrongSpace,
+    ingest,
+    turning,
+)
+from harrier_core.evaluation import Judgements, Question
+from harrier_core.migration import Spaces, back, check, drop_old, plan_reembedding, recut, reembed, spaces, switch
+from harrier_core.testing import MemoryStore
+
+NewStore = Callable[[], Any]
+
+RECORDS = list(before())[:60]
+
+
+@pytest.fixture(params=["postgres", "edge"])
+def new_store(request: pytest.FixtureRequest, postgres: str, table: str, tmp_path: Path) -> Iterator[NewStore]:
+    """The same place at every call, empty at the first."""
+    made: list[VectorStore] = []
+
+    def new() -> VectorStore:
+        if request.param == "postgres":
+            made.append(PgVectorStore(postgres, table=table, keywords=True))
+        else:
+            made.append(QdrantStore.embedded(tmp_path / "edge", collection="docs", keywords=True))
+        return made[-1]
+
+    yield new
+    for store in made:
+        store.close()
+
+
+@pytest.fixture
+def store(new_store: NewStore) -> Any:
+    """A place with some records of the old model."""
+    made = new_store()
+    Index(made, Hashing(), chunking=CHUNKING).ingest(RECORDS)
+    return made
+
+
+def content(store: VectorStore) -> list[Any]:
+    found = []
+    for each in Contents(store).read():
+        c = each.chunk
+        found.append((c.record_id, c.number, c.text, dict(c.metadata), c.start, c.end, c.hash, each.vector.tobytes()))
+    return sorted(found, key=lambda row: row[:2])
+
+
+def clean(records: Any, encoder: Hashing, store: VectorStore) -> list[Any]:
+    """What an ingest of these records into an empty place makes."""
+    store.drop()
+    Index(store, encoder, chunking=CHUNKING).ingest(records)
+    made = content(store)
+    store.drop()
+    return made
+
+
+def test_there_and_back(store: Any, new_store: NewStore) -> None:
+    """The new space is what a clean ingest makes; back, and with what was written since, it is so of the old one."""
+    old, new = Index(store, Hashing(), chunking=CHUNKING), Index(new_store(), Other(), chunking=CHUNKING)
+    had = content(store)
+    report = reembed(store, Other())
+    assert report.sound
+    assert (report.total, report.encoded, report.deleted) == (len(had), len(had), 0)
+    assert content(store) == had
+    assert old.search(RECORDS[0].text)[0].record_id == RECORDS[0].id
+    again = reembed(store, Other())
+    assert (again.encoded, again.passes, again.sound) == (0, 1, True)
+
+    old.ingest(after(), prune=True)  # and some of it again, and gone
+    assert switch(store, Other()).sound
+    made = content(new_store())
+    assert made == clean(after(), Other(), store.beside("_clean"))
+    with pytest.raises(WrongSpace):
+        old.search("anything")
+    with pytest.raises(WrongSpace):
+        old.ingest(RECORDS)
+    assert new.search(made[0][2])[0].record_id == made[0][0]
+    assert switch(store, Other()).encoded == 0  # it is done
+
+    new.ingest(RECORDS, prune=True)
+    assert back(store, Hashing()).sound
+    assert content(new_store()) == had
+    assert old.search(RECORDS[0].text)[0].record_id == RECORDS[0].id
+    with pytest.raises(WrongSpace):
+        new.search("anything")
+    switch(store, Other())
+    drop_old(store)
+    with pytest.raises(StoreMissing, match="nothing to drop"):
+        drop_old(store)
+    with pytest.raises(StoreMissing, match="nothing to go back to"):
+        back(store, Hashing())
+
+
+def test_of_either_model(store: Any, new_store: NewStore) -> None:
+    """An Index of both encoders goes on over the switch and back, in whatever it is doing."""
+    index = Index(new_store(), encoders=[Hashing(), Other()], chunking=CHUNKING)
+    text = RECORDS[0].text
+    reembed(store, Other())
+    for turn, encoder, dimensions in ((switch, Other(), 24), (back, Hashing(), 16), (switch, Other(), 24)):
+        assert index.search(text, mode="hybrid")[0].record_id == RECORDS[0].id
+        turn(store, encoder)
+        assert index.search(text, expand="record")[0].record_id == RECORDS[0].id
+        assert index.encoder.dimensions == dimensions
+        assert {each.vector.size for each in index.read()} == {dimensions}
+        assert index.verify().sound
+        assert (index.count(), index.delete(["no such record"])) == (len(content(store)), 0)
+
+
+@pytest.mark.parametrize("turn", [switch, back])
+def test_an_ingest_over_the_switch(store: Any, new_store: NewStore, turn: Any) -> None:
+    """What the old model encoded is encoded again where it is written; nothing is lost and nothing is mixed."""
+    models: list[Hashing] = [Hashing(), Other()]
+    reembed(store, Other())
+    if turn is back:
+        switch(store, Other())
+        models.reverse()
+    index = Index(new_store(), encoders=[Hashing(), Other()], chunking=CHUNKING)
+
+    def records() -> Iterator[Record]:
+        for number, record in enumerate(after()):
+            if number == 100:
+                turn(store, models[1])
+            yield record
+
+    ingest.WINDOW_RECORDS, window = 20, ingest.WINDOW_RECORDS
+    try:
+        index.ingest(records(), prune=True)
+    finally:
+        ingest.WINDOW_RECORDS = window
+    assert content(store) == clean(after(), models[1], store.beside("_clean"))
+
+
+# -- what is refused, before anything is done
+
+
+def test_nothing_to_change(store: Any) -> None:
+    """The same model, and no other precision; and what was not filled."""
+    with pytest.raises(SettingError, match="holds vectors of this model already"):
+        reembed(store, Hashing())
+    with pytest.raises(SettingError, match="rate must be a positive number"):
+        reembed(store, Other(), rate=-1)
+    for turn, encoder in ((switch, Other()), (back, Hashing())):
+        with pytest.raises(StoreMissing, match="there is nothing to"):
+            turn(store, encoder)
+    with pytest.raises(StoreMissing, match="there is nothing to check"):
+        check(store, Other())
+    assert spaces(store) == Spaces(Hashing.space, None, None)
+
+
+def test_a_place_of_another_model(store: Any) -> None:
+    """What another re-embedding began is not gone on with."""
+    reembed(store, Other())
+    third = Hashing()
+    third.space = replace(Hashing.space, weights="w3")
+    with pytest.raises(WrongSpace, match="holds what another re-embedding began"):
+        reembed(store, third)
+    with pytest.raises(WrongSpace, match="holds vectors of another space"):
+        switch(store, third)
+    assert spaces(store) == Spaces(Hashing.space, Other.space, None)
+    switch(store, Other())
+    assert spaces(store) == Spaces(Other.space, None, Hashing.space)
+    with pytest.raises(StoreUnsuitable, match="from an earlier switch"):
+        reembed(store, third)
+
+
+def test_stores_that_cannot() -> None:
+    """One that is not exchanged at all, and a server whose writers cannot be kept out."""
+    memory, server = MemoryStore(), QdrantStore(QdrantClient(":memory:"), collection="docs")
+    for place, message in ((memory, "cannot be exchanged"), (server, "a Qdrant server cannot keep writers out")):
+        Index(place, Hashing()).ingest(RECORDS[:3])
+        with pytest.raises(StoreUnsuitable, match=message):
+            reembed(place, Other())
+
+
+class Short(Other):
+    """A model that takes short texts only."""
+
+    max_tokens = 16
+
+
+def test_texts_that_the_model_cannot_take(store: Any) -> None:
+    """They are told, and nothing is exchanged until they are gone."""
+    long = Record("long", "and so on " * 6)
+    Index(store, Hashing()).ingest([long])
+    report = reembed(store, Short())
+    assert [id_ for id_, _ in report.rejected] == ["long"]
+    assert "has 18 tokens with its prompt, but the limit is 16" in report.rejected[0][1]
+    assert not report.sound
+    with pytest.raises(StoreUnsuitable, match="1 record cannot be encoded by the model, such as 'long'"):
+        switch(store, Short())
+    Index(store, Hashing()).delete(["long"])
+    assert switch(store, Short()).sound
+
+
+# -- what it would do, and how it looks
+
+
+def test_a_plan_and_a_check(store: Any, new_store: NewStore) -> None:
+    """Both write nothing. A check compares what both spaces find, with judgements or without."""
+    chunks = len(content(store))
+    would = plan_reembedding(store, Other(), rate=10)
+    assert (would.total, would.encoded, would.described, would.deleted) == (chunks, chunks, 0, 0)
+    assert would.seconds == pytest.approx(chunks / 10)
+    assert would.tokens == sum(Other().count_tokens([row[2] for row in content(store)]))
+    assert spaces(store).next is None
+
+    report = reembed(store, Other())
+    assert report.tokens == would.tokens
+    assert report.bytes == pytest.approx(would.bytes, rel=0.01)  # by a sample
+    index = Index(new_store(), Hashing(), chunking=CHUNKING)
+    index.ingest([Record("new", "a new text"), Record("r001", RECORDS[1].text, {"n": "described"})])
+    index.delete(["r000"])
+    would = plan_reembedding(store, Other())
+    assert (would.encoded, would.described, would.deleted) == (1, 2, 1)
+    found = check(store, Other(), Hashing())
+    assert (found.chunks, found.new_chunks, found.differing, found.sound) == (chunks, chunks, 3, True)
+    assert found.agreement is not None
+    assert 0 < found.agreement < 1
+    judgements = Judgements([Question("q", RECORDS[5].text, {"r005": 1})])
+    evaluated = check(store, Other(), Hashing(), judgements=judgements).evaluated
+    assert evaluated is not None
+    assert [each.name for each in evaluated.results][1:] == ["new"]
+
+
+def test_no_faster_than_the_rate(store: Any) -> None:
+    """The encoder gets few texts at once, and waits in between."""
+    sizes: list[int] = []
+
+    class Counting(Other):
+        def submit_documents(self, texts: Any) -> Any:
+            sizes.append(len(given := list(texts)))
+            return super().submit_documents(given)
+
+    begin = time.monotonic()
+    report = reembed(store, Counting(), rate=100)
+    assert time.monotonic() - begin >= (report.encoded - max(sizes)) / 100
+    assert max(sizes) <= 16
+
+
+def test_other_chunks(store: Any, new_store: NewStore) -> None:
+    """From the source; and it is refused as long as both places do not have the same records."""
+    index, wider = Index(new_store(), encoders=[Hashing(), Other()], chunking=CHUNKING), Chunking(tokens=40)
+    with pytest.raises(StoreMissing, match="fill it with recut"):
+        switch(store, Other(), recut=True)
+    assert recut(store, Other(), RECORDS, chunking=wider).records == len(RECORDS)
+    for changed in (
+        Record("r003", "another text"),
+        Record("r003", RECORDS[3].text, {"n": "described"}),
+        Record("new", "a new text"),
+    ):
+        index.ingest([changed])
+        assert check(store, Other(), recut=True).differing == 1
+        with pytest.raises(StoreUnsuitable, match=f"1 record in all, such as '{changed.id}'"):
+            switch(store, Other(), recut=True)
+        index.ingest(RECORDS, prune=True)
+    index.delete(["r009"])
+    with pytest.raises(StoreUnsuitable, match="such as 'r009'"):
+        switch(store, Other(), recut=True)
+    recut(store, Other(), [each for each in RECORDS if each.id != "r009"], chunking=wider)
+    assert switch(store, Other(), recut=True).complete
+    assert index.search(RECORDS[1].text)[0].text == RECORDS[1].text  # of two sentences
+    assert back(store, Hashing()).sound
+    assert index.search(RECORDS[1].text)[0].record_id == "r001"
+
+
+# -- tables
+
+
+def test_another_precision(postgres: str, table: str) -> None:
+    """Of the same model: whoever uses the index goes on, and notices nothing."""
+    with PgVectorStore(postgres, table=table) as store:
+        index = Index(store, Hashing(), chunking=CHUNKING)
+        index.ingest(RECORDS)
+        reembed(store, Hashing(), precision="float32")
+        switch(store, Hashing())
+        assert store.layout().precision == "float32"
+        assert index.search(RECORDS[4].text)[0].record_id == RECORDS[4].id
+        assert index.ingest(RECORDS).written == 0
+        back(store, Hashing())
+        assert store.layout().precision == "float16"
+
+
+def test_who_may_read(postgres: str, table: str, new_role: Any) -> None:
+    """The grants of the table are those of the new one, and no others."""
+    reader, other = new_role("reader"), new_role("other")
+    with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres, autocommit=True) as connection:
+        Index(store, Hashing(), chunking=CHUNKING).ingest(RECORDS)
+        name, beside = sql.Identifier("public", table), sql.Identifier("public", f"{table}_next")
+        grant = sql.SQL("GRANT {} ON {} TO {}")
+        connection.execute(grant.format(sql.SQL("SELECT"), name, sql.Identifier(reader)))
+        everybody = sql.SQL("ALTER DEFAULT PRIVILEGES IN SCHEMA public {} SELECT ON TABLES {} {}")
+        who = sql.Identifier(other)
+        connection.execute(everybody.format(sql.SQL("GRANT"), sql.SQL("TO"), who))
+        reembed(store, Other())
+        connection.execute(everybody.format(sql.SQL("REVOKE"), sql.SQL("FROM"), who))
+        read = "SELECT has_table_privilege(%s, %s, 'SELECT')"
+        assert connection.execute(read, [other, beside.as_string(connection)]).fetchone() == (False,)
+        connection.execute(grant.format(sql.SQL("ALL"), beside, who))
+        switch(store, Other())
+        asked = "SELECT has_table_privilege(%s, %s, 'SELECT'), has_table_privilege(%s, %s, 'INSERT')"
+        for role, rights in ((reader, (True, False)), (other, (False, False))):
+            where = name.as_string(connection)
+            assert connection.execute(asked, [role, where] * 2).fetchone() == rights
+
+
+def test_what_hangs_on_a_table(postgres: str, table: str) -> None:
+    """Another table would lack it, so it is refused, before anything is filled."""
+    with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres, autocommit=True) as connection:
+        Index(store, Hashing(), chunking=CHUNKING).ingest(RECORDS)
+        name = sql.Identifier("public", table)
+        store.create_langchain_view("of langchain", as_owner=True)
+        with pytest.raises(StoreUnsuitable, match="has a view 'public.\"of langchain\"'"):
+            reembed(store, Other())
+        connection.execute('DROP VIEW "of langchain"')
+        connection.execute(sql.SQL("ALTER TABLE {} ADD COLUMN mine int").format(name))
+        with pytest.raises(StoreUnsuitable, match="has a column 'mine'"):
+            reembed(store, Other())
+        connection.execute(sql.SQL("ALTER TABLE {} DROP COLUMN mine").format(name))
+        connection.execute(sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(name))
+        with pytest.raises(StoreUnsuitable, match="has row-level security"):
+            reembed(store, Other())
+        assert spaces(store).next is None
+
+
+def test_whoever_reads_for_long(postgres: str, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is waited for in moments, in which others go on; and if it takes too long, nothing is exchanged."""
+    monkeypatch.setattr(exchanging, "_TRIES", 3)
+    with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres) as reading:
+        index = Index(store, Hashing(), chunking=CHUNKING)
+        index.ingest(RECORDS)
+        reembed(store, Other())
+        reading.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier("public", table)))
+        with pytest.raises(StoreUnavailable, match="a transaction that reads it has been running for long"):
+            switch(store, Other())
+        assert index.search(RECORDS[4].text)[0].record_id == RECORDS[4].id
+        reading.rollback()
+        switch(store, Other())
+
+
+# -- an Index of several encoders
+
+
+def test_what_an_index_of_either_refuses(store: Any, new_store: NewStore) -> None:
+    """Vectors do not tell which encoder made them; and a space of neither is the usual error."""
+    index = Index(new_store(), encoders=[Hashing(), Other()])
+    for call in (
+        lambda: index.search_vectors(np.ones((1, 16))),
+        lambda: index.ingest(RECORDS[:1], vectors=np.ones((1, 16))),
+    ):
+        with pytest.raises(SettingError, match="vectors do not tell which of several encoders made them"):
+            call()
+    with pytest.raises(SettingError, match="got both"):
+        Index(store, Hashing(), encoders=[Other()])
+    with pytest.raises(SettingError, match="must have at least one"):
+        Index(store, encoders=[])
+    third = Other()
+    third.space = replace(Other.space, weights="w3")
+    with pytest.raises(WrongSpace):
+        Index(new_store(), encoders=[third, Other()]).search("anything")
+
+
+def test_it_is_settings(tmp_path: Path) -> None:
+    """Pickled and shown with all of its encoders; the first makes a place that is not there."""
+    encoders = [Encoder("harrier-270m"), Encoder("harrier-0.6b")]
+    index = pickle.loads(pickle.dumps(Index("postgresql://host/db", encoders=encoders)))
+    assert "encoders=[Encoder('harrier-270m'" in repr(index)
+    assert "Encoder('harrier-0.6b'" in repr(index)
+    with QdrantStore.embedded(tmp_path) as place:
+        either = Index(place, encoders=[Other(), Hashing()])
+        with pytest.raises(StoreMissing):
+            either.search("anything")
+        assert either.plan(RECORDS[:2]).encoded == 2
+        either.ingest(RECORDS[:2])
+        assert place.space() == Other.space
+
+
+def test_asynchronously(store: Any, new_store: NewStore) -> None:
+    """As without `await`."""
+    index = Index(new_store(), encoders=[Hashing(), Other()], chunking=CHUNKING)
+
+    async def search() -> str:
+        [match, *_] = await index.asearch(RECORDS[8].text)
+        return match.record_id
+
+    reembed(store, Other())
+    assert asyncio.run(search()) == RECORDS[8].id
+    switch(store, Other())
+    assert asyncio.run(search()) == RECORDS[8].id
+    assert asyncio.run(index.aingest(RECORDS)).written == 0
+
+
+def test_a_grace_period(store: Any, new_store: NewStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has the old model goes on reading what was kept, for a while, and writes nothing there."""
+    old, strict = (Index(new_store(), Hashing(), chunking=CHUNKING, grace=each) for each in (60.0, None))
+    text = RECORDS[0].text
+    assert old.search(text)[0].record_id == "r000"
+    reembed(store, Other())
+    switch(store, Other())
+    with pytest.raises(WrongSpace):
+        strict.search(text)
+    assert old.search(text)[0].record_id == "r000"
+    assert old.count() == len(content(store))
+    for write in (lambda: old.ingest(RECORDS[:1]), lambda: old.delete(["r000"])):
+        with pytest.raises(WrongSpace):
+            write()
+    back(store, Hashing())
+    old.delete(["r000"])  # it is the index again
+    assert old.missing(["r000"]) == ["r000"]
+    switch(store, Other())
+    assert old.search(text)
+    now = time.monotonic()
+    monkeypatch.setattr(turning, "_now", lambda: now + 61)
+    with pytest.raises(WrongSpace):
+        old.search(text)
+    monkeypatch.undo()
+    other = Index(new_store(), Hashing(), grace=60.0)
+    assert other.search(text)
+    drop_old(store)
+    with pytest.raises(WrongSpace):
+        other.search(text)
+    with pytest.raises(SettingError, match="grace must be a number of seconds"):
+        Index(store, Hashing(), grace=-1)

@@ -1,0 +1,137 @@
+"""A re-embedding to be killed: run as a program it does one, and may kill itself at a named step of it.
+
+python reembeds.py PLACE ACTION STEP OCCURRENCE     a step of STEPS, or "none"
+
+ACTION is "reembed", "switch" or "back"; or "all": re-embed and switch, with an ingest and searches beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import closing, suppress
+from functools import partial
+from typing import Any
+
+import numpy as np
+from harrier_pgvector.exchanging import TableExchange
+from harrier_pgvector.opened import OpenTable
+from harrier_pgvector.writing import Writing
+from harrier_qdrant.edge_backend import EdgeBackend
+from ingesting import CHUNKING, Hashing, after, before, die_at
+from numpy.typing import NDArray
+
+from harrier_core import EmbeddingSpace, Encoded, Index, Match, open_store
+from harrier_core.migration import back, filling, reembed, switch
+
+# Of what is done to a table while a place is filled, and while names are exchanged; and of what Qdrant Edge is asked.
+STEPS = {
+    "reembed": ["after _copy", "before write_on", "after known", "after write_on", "before try_to_build"],
+    "switch": ["before _take_rights", "before _rename", "after _rename", "after run"],
+    "edge": ["after upsert", "before upsert", "after delete_where", "before give_folder", "after give_folder"],
+}
+_KINDS = (TableExchange, OpenTable, Writing)
+
+
+class Other(Hashing):
+    """Another model: of other weights and dimensions, and of other vectors for the same texts."""
+
+    name = "other"
+    space = EmbeddingSpace("other", None, "w2", "t", 24, "last token", "l2", "{text}")
+
+    def _done(self, texts: list[str]) -> Future[Encoded]:
+        vectors = np.stack([_vector(text) for text in texts]) if texts else np.empty((0, 24), np.float32)
+        done: Future[Encoded] = Future()
+        done.set_result(Encoded(vectors, self.count_tokens(texts)))
+        return done
+
+
+def _vector(text: str) -> NDArray[np.float32]:
+    seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, key=b"other").digest(), "big")
+    vector = np.random.default_rng(seed).normal(size=24).astype(np.float32)
+    return vector / np.float32(np.linalg.norm(vector))
+
+
+def models() -> list[Hashing]:
+    """Both, for an Index of either."""
+    return [Hashing(), Other()]
+
+
+def check_found(matches: list[Match], k: int) -> None:
+    """All k, and each vector is that of its text, of one model."""
+    assert len(matches) == k, f"{len(matches)} of {k}"
+    sizes = {each.vector.size for each in matches if each.vector is not None}
+    assert len(sizes) == 1, sizes
+    [model] = [each for each in models() if each.dimensions in sizes]
+    made = model.encode_documents([each.text for each in matches])
+    stored = np.stack([each.vector for each in matches if each.vector is not None])
+    assert (made * stored).sum(axis=1).min() > 0.99
+
+
+TURNS: dict[str, tuple[Callable[..., Any], type[Hashing]]] = {
+    "reembed": (reembed, Other),
+    "switch": (switch, Other),
+    "back": (back, Hashing),
+}
+
+
+def run(place: str, action: str) -> None:
+    turn, model = TURNS[action]
+    turn(place, model())
+
+
+def run_all(place: str) -> None:
+    """In one process, as Qdrant Edge has it: the ingest goes on over the switch, and no search fails."""
+    over = threading.Event()
+
+    def guarded(work: Callable[[Index], None]) -> None:
+        try:
+            with Index(place, encoders=models(), chunking=CHUNKING) as index:
+                work(index)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+
+    def read(index: Index) -> None:
+        while not over.is_set():
+            check_found(index.search("The old record number 7", 5, with_vectors=True), 5)
+
+    def write(index: Index) -> None:
+        index.ingest(after(), prune=True)
+
+    with closing(open_store(place)):  # so that the engine does not end in between
+        threads = [threading.Thread(target=guarded, args=[each]) for each in (read, write)]
+        for each in threads:
+            each.start()
+        reembed(place, Other())
+        switch(place, Other())
+        threads[1].join()
+        over.set()
+        threads[0].join()
+
+
+def fill(place: str) -> None:
+    """What the ingest of a re-embedding begins with."""
+    with Index(open_store(place, keywords=True), Hashing(), chunking=CHUNKING) as index:
+        index.ingest(before())
+
+
+if __name__ == "__main__":
+    place_, action_, step_, occurrence_ = sys.argv[1:]
+    filling._RECORDS = 10  # so that there are many instants between windows
+    from harrier_core import ingest
+
+    ingest.WINDOW_RECORDS = 20
+    if step_ != "none":
+        kinds = [EdgeBackend] if place_.startswith("qdrant:") else _KINDS
+        die_at(next(kind for kind in kinds if hasattr(kind, step_.split()[1])), step_, int(occurrence_))
+    sys.stdout.write("begin\n")
+    sys.stdout.flush()
+    (run_all if action_ == "all" else partial(run, action=action_))(place_)
+    with suppress(BrokenPipeError):
+        os.write(1, b"end\n")
