@@ -4,7 +4,7 @@
     report = evaluate(index, judgements, compare=["no-instruction", "hybrid", "exact"])
     print(report); report["ndcg@10"].mean; report.to_html("report.html")
 
-It needs numpy only, and asks the index's encoder for the vectors of the questions.
+It needs only numpy, and asks the index's encoder for the vectors of the questions.
 """
 
 from harrier_core.evaluation.evaluating import SLICES, evaluate
