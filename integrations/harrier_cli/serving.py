@@ -124,7 +124,7 @@ def serve(
 
 
 def _index(said: str) -> tuple[str, str]:
-    """The name of an index and its place."""
+    """Return the name of an index and its URL."""
     name, equals, place = said.partition("=")
     if not (name.isidentifier() or name.replace("-", "_").isidentifier()) or not equals or not place:
         raise SettingError("--index must be NAME=PLACE, and a name has letters, digits, - and _")
@@ -132,7 +132,7 @@ def _index(said: str) -> tuple[str, str]:
 
 
 def _named(said: str) -> tuple[str, str]:
-    """The name of an index, and what is said of it."""
+    """Return the name of an index, and its value."""
     name, equals, rest = said.partition("=")
     if not equals or not rest.strip():
         raise SettingError(f"--where and --about must begin with NAME=, the name of an --index, got {name[:100]!r}")
