@@ -44,7 +44,7 @@ class Described:
     name: str
     space: EmbeddingSpace
     max_tokens: int
-    max_bytes: int  # of a request
+    max_bytes: int  # limit of a request
     max_texts: int
     prompts: Prompts
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from harrier_core.types import Vectors
 
-_LEAST_LENGTH = 1e-12  # of a hidden state, as in torch's normalize
+_LEAST_LENGTH = 1e-12  # smallest length of a hidden state, as in torch's normalize
 
 Reading = Callable[["Vectors"], "Vectors"]  # final hidden states, a row per text, to what the caller wants of them
 
@@ -43,7 +43,7 @@ class Call:
     windows: Iterator[Sequence[Row]]  # all rows, the texts in their order
     places: Sequence[int]  # for each of the caller's texts, the number of its row
     vectors: Vectors  # (rows, dimensions), or whatever else `read` makes of hidden states
-    tokens: NDArray[np.int32]  # of each row, known once its window has been fetched
+    tokens: NDArray[np.int32]  # one count per row, known once its window has been fetched
     cut: set[int]  # rows of texts that were too long
     token_budget: int | None
     urgent: bool

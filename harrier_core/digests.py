@@ -17,7 +17,7 @@ from harrier_core.errors import ModelDamaged, ModelUnsupported
 # Four samples per tensor: training changes every value, and 54 GB become 3 MB of reading.
 _SAMPLES = 4
 _SAMPLE_BYTES = 1024
-_LENGTH = 32  # of a digest in hexadecimal: 128 bits
+_LENGTH = 32  # hexadecimal digits: 128 bits
 _MAX_HEADER = 100_000_000  # safetensors' own limit
 
 # A tokenizer file keeps its last padding and truncation settings, and saving it changes them.

@@ -23,7 +23,7 @@ class Encoded:
     """The vectors of some texts, and the tokens they took."""
 
     vectors: Vectors  # (texts, dimensions), of unit length
-    tokens: Sequence[int]  # of each text, its prompt and end included; 0 if it was found in a cache instead of encoded
+    tokens: Sequence[int]  # one count per text, prompt and end included; 0 if found in a cache
     truncated: Sequence[int] = ()  # the positions of texts that were cut
 
     def __len__(self) -> int:

@@ -19,7 +19,7 @@ class Field:
 
     name: str
     kinds: tuple[str, ...]  # of its values, or of the elements of its lists: text, number, bool; most frequent first
-    share: float  # of the chunks that have it
+    share: float  # the share of chunks that have it
     values: tuple[tuple[Scalar, int], ...]  # with the number of chunks that have each, most frequent first
 
     @property

@@ -24,7 +24,7 @@ _PATIENCE = 8
 # How many passes' worth of tokenized rows may wait, plus one window: enough that no pass waits for the tokenizer.
 _AHEAD = 4
 
-TokenLimit = Callable[[int | None], int]  # of a pass, from the token budget that its first call asked for
+TokenLimit = Callable[[int | None], int]  # the limit of a pass, given the token budget that its first call asked for
 
 
 @dataclass(slots=True)

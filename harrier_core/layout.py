@@ -63,7 +63,7 @@ class StoreLayout:
         return lost
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return the layout as JSON values."""
         hnsw = None if self.hnsw is None else _numbers(self.hnsw)
         indexes = None if self.indexes is None else dict(self.indexes)
         return {"precision": self.precision, "hnsw": hnsw, "indexes": indexes, "keywords": self.keywords}

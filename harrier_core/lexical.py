@@ -20,10 +20,10 @@ from typing import TypeVar
 
 from harrier_core.scripts import UNSEPARATED, folded
 
-VERSION = 1  # of the terms made from texts: an index of another version has other terms
+VERSION = 1  # version of the terms made from texts: an index of another version has other terms
 
 _K1, _B, _AVERAGE = 1.2, 0.75, 256  # BM25's constants; words of a document
-_MOST_ID = 2**31 - 1  # of a term
+_MOST_ID = 2**31 - 1  # the highest id of a term
 _PREFIX_OF, _PREFIX = 6, 5  # a word of at least the first number of letters gets a prefix of the second
 _PARTS = 3  # at most, for a field of letters and digits to be split into: 512GB is split, a UUID is not
 _JOINED = 8  # at most, for fields to be joined into one term: a code is joined, a URL is not

@@ -21,7 +21,7 @@ from harrier_core.store import Hashes
 if TYPE_CHECKING:
     from harrier_core.types import Vector, Vectors
 
-_FORMAT = 1  # of the values, and of how texts are chunked
+_FORMAT = 1  # version of the values, and of how texts are chunked
 _NUMBER, _BYTES = "<f4", 4
 
 

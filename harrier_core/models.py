@@ -49,7 +49,7 @@ class Model:
     vocabulary: int  # token ids that have embeddings
     prompts: Prompts
     config: Mapping[str, Any]
-    signature: tuple[tuple[str, int, int], ...]  # of a folder's files; a commit needs none
+    signature: tuple[tuple[str, int, int], ...]  # state of a folder's files; a commit needs none
     pooling: str = "last token"
 
 

@@ -43,7 +43,7 @@ class Options:
     expand: Expand = 0
     with_vectors: bool = False
     mode: Mode = "dense"
-    keyword_weight: float | None = None  # of the list of words relative to that of vectors; None depends on the query
+    keyword_weight: float | None = None  # of the word list, relative to the vector list; None depends on the query
     rerank: Reranker | Diverse | None = None
     among: int | None = None  # how many `rerank` chooses from
 

@@ -14,7 +14,7 @@ from harrier_core.records import IngestReport
 
 Progress = Callable[[IngestReport], None]
 
-_LEAST_READ = 1e-4  # of a source: less says nothing about the rest
+_LEAST_READ = 1e-4  # share of a source: less says nothing about the rest
 _WINDOW = 30.0  # seconds over which the speed is measured
 
 
@@ -31,7 +31,7 @@ class Pulse:
         self.done = 0  # chunks
         self.planned = 0  # chunks of what has been read so far
         self.total: int | None = None  # the total number of chunks, as far as it is known
-        self.share: float | None = None  # of the work that is done
+        self.share: float | None = None  # share of the work that is done
 
     def follow(self, report: IngestReport, read: float | None = None) -> None:
         """Take the next report. read: the share of the source that had been read by then, if known."""

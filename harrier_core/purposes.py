@@ -12,7 +12,7 @@ from typing import Any
 from harrier_core.errors import ModelDamaged, ModelUnsupported
 from harrier_core.model_files import of_kind, read_json, read_object
 
-Check = Callable[[Path, Mapping[str, Any]], None]  # of a model's folder and its config.json
+Check = Callable[[Path, Mapping[str, Any]], None]  # takes a model's folder and its config.json
 
 # The modules of sentence-transformers that this kit implements: the decoder, its last token, the unit length.
 _OF_EMBEDDING = {"Transformer", "Pooling", "Normalize"}

@@ -33,7 +33,7 @@ class Search:
 class WordSearch:
     """Queries that are answered together, by their words and possibly also by their vectors."""
 
-    terms: Sequence[Terms]  # of each query
+    terms: Sequence[Terms]  # one per query
     k: int
     where: Condition | None = None
     with_vectors: bool = False

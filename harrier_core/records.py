@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _CHUNKS = UUID("7f1c9a52-5c0e-5b43-9d38-2f6b1c9e4a10")  # the namespace of chunk ids, forever
 
 _HALF = 16  # bytes of either hash: two different texts never have the same one
-HASH_BYTES = 2 * _HALF  # of a chunk's
+HASH_BYTES = 2 * _HALF  # length of a chunk's hash
 
 Metadata = Mapping[str, Any]
 
@@ -57,7 +57,7 @@ class Chunk:
     metadata: Metadata
     start: int  # its offset in the record's text
     end: int
-    hash: bytes = b""  # of the text, and of everything else: chunks with an equal hash need not be written again
+    hash: bytes = b""  # hash of the text and of everything else: chunks with an equal hash need not be written again
     json: bytes = field(default=b"", compare=False, repr=False)  # the record's metadata in JSON, if already made
 
     @classmethod
@@ -128,7 +128,7 @@ class Match:
 
     chunk: Chunk
     score: float  # matches are ordered by it; higher is better
-    cosine: float | None = None  # of the query's vector and the chunk's; None if they were not compared
+    cosine: float | None = None  # between the query's vector and the chunk's; None if they were not compared
     vector: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)  # if it was requested
     # With `expand`: the chunk and those around it in its record, ordered by number; otherwise empty.
     around: tuple[Chunk, ...] = field(default=(), compare=False, repr=False)
@@ -218,7 +218,7 @@ class IngestReport:
     written: int = 0
     unchanged: int = 0
     deleted: int = 0
-    encoded: int = 0  # of the written ones; the others came with vectors, or only had their metadata changed
+    encoded: int = 0  # part of the written ones; the others came with vectors, or only had their metadata changed
     tokens: int = 0  # that were encoded
     pending: int = 0  # waiting for their vectors while an ingest runs; 0 at its end
     seconds: float = 0.0

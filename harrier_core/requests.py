@@ -26,7 +26,7 @@ class Terms:
 
     tokens: Tokens
     dimensions: int
-    limit: int  # of a text, its prompt included
+    limit: int  # tokens of a text, its prompt included
     truncate: bool
     token_budget: int | None
     cut: Callable[[int], None]  # called with the number of texts that were truncated

@@ -132,7 +132,7 @@ class Lease(Generic[T]):
 
     def release(self) -> None:
         """Release it, once; further calls do nothing, nor does a forked child whose parent took the lease."""
-        with suppress(IndexError):  # of the empty deque
+        with suppress(IndexError):  # the deque is empty
             self._once.pop()
             self._shared.let_go(self._key, self._entry)
 
@@ -164,6 +164,6 @@ class Held:
     def release(self) -> None:
         """Release all of them."""
         self._leases = {}
-        with suppress(IndexError):  # of an empty deque: another thread may be closing it too
+        with suppress(IndexError):  # the deque is empty: another thread may be closing it too
             while True:
                 self._releases.pop()()

@@ -20,8 +20,8 @@ except ImportError:
 class Stats:
     """Statistics since the model was loaded, of all encoders that share it; truncations are the encoder's own."""
 
-    texts: int = 0  # that ran; equal texts of a call run once
-    tokens: int = 0  # that ran; those of an instruction run once
+    texts: int = 0  # texts that ran; equal texts of a call run once
+    tokens: int = 0  # tokens that ran; those of an instruction run once
     passes: int = 0
     padding_avoided: int = 0  # how many more it would be if each pass were padded to its longest text
     queue_wait: float = 0.0  # seconds from a call to its first pass, on average

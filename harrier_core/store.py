@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from harrier_core.types import Vectors
 
-Hashes = dict[int, bytes]  # of one record's chunks, by number
+Hashes = dict[int, bytes]  # those of one record's chunks, by number
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Write:
 class Split:
     """A write, divided into what a store has to do and what it must leave."""
 
-    write: Write  # of the records that no other writer changed
+    write: Write  # the part for records that no other writer changed
     changed: Sequence[str]  # the others
     stale: Sequence[tuple[str, int]]  # chunks, by their records and numbers, that the records no longer have
 
@@ -208,7 +208,7 @@ class Dated(Protocol):
         """Record the time; do nothing if that is not possible: it is only informative."""
 
 
-Lists = tuple[Sequence[Match], Sequence[Match]]  # of one query: found by words, and by vector
+Lists = tuple[Sequence[Match], Sequence[Match]]  # the matches of one query: found by words, and by vector
 
 
 @runtime_checkable

@@ -108,10 +108,10 @@ class TableName:
 
     schema: str
     name: str
-    precision: Precision  # of a new one
+    precision: Precision  # that of a new table
     hnsw: Hnsw | None = None  # for indexes that are built
     keys: tuple[Key, ...] = ()  # that should have an index
-    keywords: bool = False  # whether a new one can be searched by word
+    keywords: bool = False  # whether a new table can be searched by word
 
     def __post_init__(self) -> None:
         checked_name("schema", self.schema)

@@ -40,7 +40,7 @@ COLUMNS = ("record_id", "number", "text", "metadata", "start_at", "end_at", "has
 
 BY_WORD = "gin", "terms"  # the access method and the column of the index that finds words
 
-LAYOUT = 1  # of a table, in the comment
+LAYOUT = 1  # version of a table's layout, in the comment
 
 # A page has 8,160 bytes for a row, of which the other columns need only some tens once they are moved out.
 _MOST_INLINE_BYTES = 7_800

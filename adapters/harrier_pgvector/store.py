@@ -48,8 +48,8 @@ _INVOKER = 150_000  # the first version whose views can have the rights of their
 class PgVectorStore(Closing):
     """A table of chunks in Postgres. Making one does not connect; any number of threads may use it at once.
 
-    A store pickles as its settings, including the connection string with its password. A store over a pool cannot be
-    pickled.
+    A pickle of a store contains its settings, including the connection string with its password. A store over a pool
+    cannot be pickled.
     """
 
     def __init__(

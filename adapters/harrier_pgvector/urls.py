@@ -38,7 +38,7 @@ class Target:
     database: str | Path  # a connection string for libpq, or the folder of an embedded server
     table: str | None = None  # if it names one
     schema: str = SCHEMA
-    layout: StoreLayout = field(default_factory=StoreLayout)  # of a new table
+    layout: StoreLayout = field(default_factory=StoreLayout)  # that of a new table
 
     @classmethod
     def of(cls, url: str) -> Target:

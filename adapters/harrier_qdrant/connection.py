@@ -59,13 +59,13 @@ class Connection:
         self.grpc = False  # known once there is a client
         self._api_key = api_key
         self._patience = Patience(self.where, retry_for)
-        self._caller = threading.local()  # of the work on this thread: the event that ends it
+        self._caller = threading.local()  # for work on this thread: the event that ends it
         self._lock = threading.Lock()
         self._client: QdrantClient | None = None
         self._uploads: ThreadPoolExecutor | None = None
         self._looks: ThreadPoolExecutor | None = None
-        self._process: int | None = None  # that connected
-        self._version: tuple[int, int] | None = None  # of the server, once it has been asked
+        self._process: int | None = None  # the process that connected
+        self._version: tuple[int, int] | None = None  # the server's version, once it has been asked
 
     # -- connecting
 

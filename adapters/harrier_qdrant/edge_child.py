@@ -388,7 +388,8 @@ _Truth.__module__, _Truth.__name__, _Truth.__qualname__ = "numpy", "bool", "bool
 def main() -> None:
     """Answer requests from standard input until it ends."""
     os.umask(0o077)  # the files hold texts: no other user may read them
-    # Signals that end a whole service at once are ignored: our parent ends us, after we have written everything out.
+    # SIGTERM, which ends all processes of a service at once, is ignored: our parent ends us, after we have written
+    # everything out.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # The parent must not read anything else that is printed in this process.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")

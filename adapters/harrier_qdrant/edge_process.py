@@ -45,7 +45,7 @@ _LIVES = 3
 _CHILD = Path(__file__).with_name("edge_child.py")
 
 
-Identity = tuple[int, int]  # of a file
+Identity = tuple[int, int]  # identifies a file
 
 
 class Pin:
@@ -66,7 +66,7 @@ class EdgeProcess:
         self._closed = False
         self._process: subprocess.Popen[bytes] | None = None
         self._opened_as: Identity | None = None  # the mark of this opening
-        self._collection: Identity | None = None  # that was opened
+        self._collection: Identity | None = None  # the collection that was opened
         self._new: dict[str, Any] | None = None  # how to create the collection, while it is being created
         _started.add(self)
 

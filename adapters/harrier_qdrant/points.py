@@ -124,7 +124,7 @@ def described(chunk: Chunk) -> Payload:
 
 
 def redescribed(chunk: Chunk) -> Payload:
-    """Return that part for an existing point: fields that are left out stay as they were."""
+    """Return the changeable part for an existing point, which keeps omitted fields: so EXACT is always set."""
     return {EXACT: None, **described(chunk)}
 
 

@@ -53,7 +53,7 @@ def evaluate(
     index: an Index, or a Run that was made elsewhere. k: cut-offs. compare: systems, each a System, a Task, another
     Index, a Run, or a text: "no-instruction", "tasks" (each task of the model), a task's name, "dense", "keyword",
     "hybrid", "exact", or settings such as "mode=hybrid,ef=200", "instruction=Given a question, ..." or "index=URL".
-    Whatever they leave out is taken from `system`, which says how the index itself is searched.
+    Settings that they leave out are those of `system`, which says how the index itself is searched.
 
     metric: the one that decides whether systems differ, nDCG at 10 by default. slices: fields of the metadata of
     questions or of the records that answer them, and "script" and "length". floor: suggest a floor for scores.

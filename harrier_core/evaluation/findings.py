@@ -32,8 +32,8 @@ class Result:
 
     name: str
     settings: Mapping[str, Any]
-    estimates: Mapping[str, Estimate]  # of each metric
-    values: Mapping[str, Values]  # of each question
+    estimates: Mapping[str, Estimate]  # by metric
+    values: Mapping[str, Values]  # by metric, one value per question
     run: Run
     judged: Mapping[int, float]  # the share of the first k results that were judged, by k
     failed: Mapping[str, str] = field(default_factory=dict)  # questions that could not be asked, and why
@@ -56,7 +56,7 @@ class Comparison:
 
     name: str
     metric: str  # the deciding one
-    differences: Mapping[str, Estimate]  # of each metric
+    differences: Mapping[str, Estimate]  # by metric
     p: float
     corrected: float
     detectable: float  # a difference that would have been found with a probability of 0.8
@@ -95,7 +95,7 @@ class Changed:
     system: str
     before: float
     after: float
-    first: Sequence[Shown]  # of the first system
+    first: Sequence[Shown]  # those of the first system
     second: Sequence[Shown]
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _QUESTIONS, _ANSWERS, _UNRELATED = 500, 20, 1_000  # numbers of questions, of answers to each, and of unrelated records
 _SEEN = 1_000_000  # records from which the unrelated ones are drawn
 _NEAREST = 20  # chunks among which the best unrelated one is looked for
-_LEAST = 10  # with fewer questions, a floor would mean nothing
+_LEAST = 10  # number of questions; a floor for fewer would mean nothing
 _BINS = 40
 _STEPS = 200  # floors that are tried
 _DRAWS = 2_000
@@ -53,7 +53,7 @@ class Floor:
     suggested: Rates
     others: Sequence[Rates]  # for comparison
     questions: int
-    edges: Sequence[float]  # of the bins of three histograms, each a share of its pairs
+    edges: Sequence[float]  # bin edges of three histograms, each of which shows shares of its pairs
     answers: Sequence[float]
     rivals: Sequence[float]  # for each question, the best record that does not answer it
     unrelated: Sequence[float]

@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"<num>\s*(?:Number:)?\s*([^\s<]+)", re.IGNORECASE)
 _TITLE = re.compile(r"<title>\s*(?:Topic:)?(.*?)(?=<|\Z)", re.DOTALL | re.IGNORECASE)
 _KEYS = ("id", "question", "answers", "texts", "metadata", "group")
 
-Grades = dict[str, dict[str, int]]  # of records, by the ids of the questions
+Grades = dict[str, dict[str, int]]  # by the ids of questions, and then of records
 
 
 def load(path: Path, split: str) -> tuple[list[Question], str]:

@@ -49,9 +49,9 @@ def below(report: Findings, limits: Mapping[str, float]) -> list[str]:
 class Baseline:
     """An earlier report, reduced to what a later one is compared with."""
 
-    values: Mapping[str, Sequence[float]]  # of each question, by metric
-    digest: str  # of the judgements
-    ids: Sequence[str] | None  # of the questions; None if the report was written without ids
+    values: Mapping[str, Sequence[float]]  # by metric, one value per question
+    digest: str  # identifies the judgements
+    ids: Sequence[str] | None  # those of the questions; None if the report was written without ids
 
     @classmethod
     def load(cls, path: str | Path) -> Baseline:

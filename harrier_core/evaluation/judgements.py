@@ -52,7 +52,7 @@ class Judgements(Sequence[Question]):
         save(self, Path(path), split)
 
     def to_jsonl(self) -> str:
-        """Return them as JSON lines, as `load` reads them."""
+        """Return the questions as JSON lines, as `load` reads them."""
         return "".join(map(line_of, self))
 
     @property

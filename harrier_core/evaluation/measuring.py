@@ -32,7 +32,7 @@ class Measured:
     cutoffs: Sequence[int]
     metric: str
     seed: int
-    values: Sequence[Mapping[str, Values]]  # of each system, by metric
+    values: Sequence[Mapping[str, Values]]  # one mapping per system, by metric
     judged: Sequence[Mapping[int, float]]
     sample: Sample  # the values of all systems side by side
 

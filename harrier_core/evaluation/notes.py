@@ -21,8 +21,8 @@ from harrier_core.evaluation.systems import System
 from harrier_core.index import Index
 from harrier_core.plurals import counted
 
-_FEW = 50  # with fewer questions, a report tells little
-_JUDGED = 0.9  # if fewer results were judged, others may be right, too
+_FEW = 50  # number of questions; a report with fewer tells little
+_JUDGED = 0.9  # share of results; if fewer were judged, unjudged ones may be right, too
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from harrier_core.errors import SettingError
 
-_DECIMALS = 6  # of a score
+_DECIMALS = 6  # decimals of a score
 _SPACES = re.compile(r"[\s%]")  # a field of a run has none; "%" begins their escapes
 _MARKED = re.compile(r"%([0-9A-F]{2,6});")
 
@@ -22,7 +22,7 @@ class Ranking:
 
     records: Sequence[str] = ()
     scores: Sequence[float] = ()
-    numbers: Sequence[int] = ()  # of each record's best chunk, if that is known
+    numbers: Sequence[int] = ()  # the number of each record's best chunk, if known
 
     @classmethod
     def of(cls, records: Sequence[str], scores: Sequence[float], numbers: Sequence[int] | None = None) -> Ranking:
@@ -43,7 +43,7 @@ class Ranking:
         return cls(list(best), [own[at] for at in best.values()], [numbers[at] for at in best.values()])
 
     def first(self, k: int | None) -> Ranking:
-        """Return the first k of them."""
+        """Return the first k of the records."""
         return self if k is None else Ranking(self.records[:k], self.scores[:k], self.numbers[:k])
 
 
@@ -83,7 +83,7 @@ class Run:
         return cls({question: Ranking.of(*each) for question, each in found.items()}, _unmarked(name))
 
     def save(self, path: str | Path) -> None:
-        """Write it in TREC's form. White space in an id is percent-encoded (%20;), which `load` decodes."""
+        """Write the run in TREC's form. White space in an id is percent-encoded (%20;), which `load` decodes."""
         Path(path).write_text("".join(self._lines()), encoding="utf-8")
 
     def _lines(self) -> Iterator[str]:

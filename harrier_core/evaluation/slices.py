@@ -29,7 +29,7 @@ class Slice:
     field: str
     value: str
     questions: int
-    estimates: Sequence[Estimate]  # of each system
+    estimates: Sequence[Estimate]  # one per system
     differences: Sequence[Estimate | None]
 
 

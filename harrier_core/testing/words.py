@@ -136,8 +136,7 @@ def _embeddings(config: Mapping[str, Any], tokenizer: Tokenizer, seed: int) -> N
         word = "" if id_ in special else _word(tokenizer, id_)
         if id_ not in special:
             table[id_, :-2] = _direction(word or f"id {id_}", hidden - 2, seed)
-        # Normalised, a key (c, 1) scores sqrt(head) * c
-        # sqrt(c² + 1) against the query (1, 0): solved for c.
+        # Normalised, a key (c, 1) scores sqrt(head) * c / sqrt(c² + 1) against the query (1, 0): solved for c.
         score = _score(word)
         table[id_, -2] = score / np.sqrt(head - score**2)
     return table

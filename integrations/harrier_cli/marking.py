@@ -15,7 +15,7 @@ from math import log
 
 from harrier_core.lexical import document_terms, query_terms
 
-Span = tuple[int, int]  # of a text: where it begins and ends
+Span = tuple[int, int]  # where a part of a text begins and ends
 
 # Letters, including the vowel signs of Arabic and Indic scripts, which Python does not count as letters.
 _LETTERS = r"[\w\u0610-\u061a\u064b-\u0670\u0900-\u0963\u0966-\u0dff]+"

@@ -96,7 +96,7 @@ def serve(
     keys = [key for file in api_key_file or [] for key in keys_of(file)]
     with ExitStack() as closing:
         encoder = closing.enter_context(Choice(model=model, device=device, dtype=dtype).loaded_here())
-        encoder.tasks  # noqa: B018  # it looks for the model's files, before anybody is told to come
+        encoder.tasks  # noqa: B018  # looks for the model's files, before clients are invited
         settings = Settings(
             name or name_of(encoder),
             host=host,

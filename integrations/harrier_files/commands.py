@@ -19,7 +19,7 @@ from harrier_files.limits import Unreadable, read_at_most
 
 _FILE = "{}"
 _SUFFIX = re.compile(r"\.?([\w.+-]*\w)=(.+)", re.DOTALL)
-_TOLD = 4_096  # of a command's standard error, from its end
+_TOLD = 4_096  # bytes from the end of a command's standard error
 _LINE = 200  # characters of it that are repeated
 SECONDS = 60.0
 

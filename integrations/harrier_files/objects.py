@@ -96,8 +96,8 @@ class _Prefix:
     """A URL that was named."""
 
     system: Any
-    top: str  # of the source, in the file system
-    path: str  # of the part that is meant: the same, or a file in it
+    top: str  # path of the source, in the file system
+    path: str  # path of the part that is meant: the same, or a file in it
     origin: Origin
     alone: bool  # whether it is a file
 

@@ -117,11 +117,11 @@ class Page(File):
     web: Web
     wanted: frozenset[str] | None = None  # suffixes of the kinds that are read; None for all
     listed: bool = False  # in a sitemap, which may be outdated: a listed page that is gone is no error
-    status: int | None = None  # of the last answer
+    status: int | None = None  # status of the last answer
     _told: httpx.Response | None = field(default=None, repr=False)  # the last answer that is not an error
     _open: httpx.Response | None = field(default=None, repr=False)  # an answer whose body has not been read yet
     _error: Unreadable | None = None
-    _method: str | None = None  # that of the last request
+    _method: str | None = None  # method of the last request
 
     @property
     def name(self) -> str:

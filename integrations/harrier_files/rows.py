@@ -115,7 +115,7 @@ class _RowLines:
         self.long = False  # whether the last row was too long
         self._text = text
         self._most = most
-        self._size = 0  # of the current row
+        self._size = 0  # size of the current row so far
         self._first: str | None = None  # a line that was peeked at
 
     def first(self) -> str:

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from harrier_core.view import View
 
 _SAMPLE = 256  # chunks from which fields are read
-_VALUES = 12  # of a field
+_VALUES = 12  # values of a field
 _MOST_SAMPLED = 1_000  # chunks that are encoded again
 _MOST_ASKED = 200  # searches that are compared with exact ones
-_PROBLEMS = 200  # that are listed
+_PROBLEMS = 200  # problems that are listed
 _EVERY = 0.25  # seconds between lines
 
 

@@ -66,7 +66,7 @@ class Ingesting(Response):
         self._ended = False
         self._failure: Refusal | None = None  # why the body was not read to its end
         self._whole = False
-        self.keep: Callable[[IngestReport], None] = lambda report: None  # noqa: ARG005  # whoever wants to see it
+        self.keep: Callable[[IngestReport], None] = lambda report: None  # noqa: ARG005  # set by callers that want it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # Starlette's
         """Read, ingest and report, all at the same time."""

@@ -33,7 +33,7 @@ class Served:
     encoder: Encoder
     names: Names
     space: EmbeddingSpace
-    digest: str  # of the space, for a header
+    digest: str  # digest of the space, for a header
     limits: Limits
     _packed: bytes = b""
     _told: dict[str, Any] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Served:
                 "space": json.loads(self.space.to_json()),
                 "digest": self.digest,
                 "max_tokens": encoder.max_tokens,
-                "max_bytes": self.limits.body,  # of a request
+                "max_bytes": self.limits.body,  # limit of a request
                 "max_texts": self.limits.texts,
                 "tasks": dict(encoder.tasks),
                 "template": _template(encoder),

@@ -16,7 +16,7 @@ class Lease:
     key: tuple[str, ...]
     version: int
     attempts: int  # including this one
-    error: str | None  # that ended the last one
+    error: str | None  # the error that ended the last attempt
 
 
 class Fate(Enum):

@@ -30,7 +30,7 @@ _WRITTEN: dict[str, LiteralString] = {
     "timestamp with time zone": _time("{0} AT TIME ZONE 'UTC'", 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
 }
 
-_PAIRS = 50  # of a function's arguments, of which Postgres allows a hundred
+_PAIRS = 50  # per function call: Postgres allows a hundred arguments
 
 _PATH = "SELECT pg_catalog.current_setting('search_path'), pg_catalog.current_schemas(true)"
 
@@ -237,7 +237,7 @@ class Path:
 
     @classmethod
     def of(cls, connection: Connection[Any]) -> Path:
-        """Return that of a connection, before a transaction pins it."""
+        """Return the search path of a connection, before a transaction pins it."""
         setting, schemas = connection.execute(_PATH).fetchone() or ("", [])
         return cls(setting, schemas)
 

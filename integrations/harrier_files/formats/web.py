@@ -42,7 +42,7 @@ class _Page:
     def __init__(self) -> None:
         self.title: list[str] | None = None
         self.lines: list[tuple[str, int, bool]] = []  # a text, the level of a heading or 0, and whether it is in a menu
-        self._parts: list[str] = []  # of the current line
+        self._parts: list[str] = []  # parts of the current line
         self._unseen: list[str] = []  # open elements that show no text
         self._level = 0
         self._menu: list[str] = []  # an open menu, and the elements of its kind in it

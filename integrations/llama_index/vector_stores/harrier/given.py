@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SAME, _BETTER = 0.9995, 0.001
 
 
-class OfOwnTexts(Exception):  # no error: whoever adds nodes does it again
+class OfOwnTexts(Exception):  # not an error: the caller adds the nodes again
     """The vectors are of the nodes' own texts, without the metadata that LlamaIndex usually embeds with them."""
 
 

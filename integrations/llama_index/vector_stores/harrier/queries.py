@@ -59,7 +59,7 @@ class Asked:
     vector: Sequence[float] | None  # without it the Index encodes the text
     node_ids: Sequence[str] | None  # only these; a VectorStoreIndex sends an empty list with every query
     where: Where | None
-    options: dict[str, Any]  # of a search, under the Index's own names
+    options: dict[str, Any]  # options of a search, under the Index's own names
 
     @classmethod
     def of(cls, query: VectorStoreQuery, wanted: Wanted, *, with_embeddings: bool) -> Self:
