@@ -24,7 +24,7 @@ _FIXED: Mapping[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """How one layer attends."""
+    """The attention settings of one layer."""
 
     window: int | None  # how many tokens it sees, the token itself included; None: all before it
     rope_base: float
@@ -33,7 +33,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What distinguishes one decoder from another.
+    """The properties that distinguish one decoder from another.
 
     Gemma 3 scales its embeddings, also norms what each branch adds, and stores its norm weights minus one.
     """

@@ -39,7 +39,7 @@ _MALFORMED = (ValueError, KeyError, IndexError, TypeError, AttributeError, Recur
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What a server reports about its model."""
+    """A server's description of its model."""
 
     name: str
     space: EmbeddingSpace

@@ -1,4 +1,4 @@
-"""Which tokens see which: texts of any length in one pass, after beginnings that were computed earlier.
+"""Attention between tokens: texts of any length in one pass, after beginnings that were computed earlier.
 
 There are two ways to lay out a pass. `Groups` takes texts of equal length together, as a small batch without padding,
 for scaled_dot_product_attention: any device. `Ragged` hands all texts at once to torch's kernel for variable lengths:

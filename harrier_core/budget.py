@@ -1,4 +1,4 @@
-"""How many tokens one pass takes. Pure: statistics of passes in, a number out."""
+"""The number of tokens that one pass takes. Pure: statistics of passes in, a number out."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def unit_vectors(hidden: Vectors) -> Vectors:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """What one caller asked for. Rows arrive in windows, each tokenized when the ones before it have nearly run.
+    """One caller's request. Rows arrive in windows, each tokenized when the ones before it have nearly run.
 
     Other threads than the engine's may use only `future` and `fetch`, unless they hold its lock.
     """

@@ -1,4 +1,4 @@
-"""Which encoder the settings of an integration mean: one with a model loaded here, or a server's, by its URL."""
+"""The choice of an encoder by an integration's settings: one with a model loaded here, or a server's, by its URL."""
 
 from __future__ import annotations
 

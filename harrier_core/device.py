@@ -1,4 +1,4 @@
-"""Where a model runs, in which dtype, and why. This module must not load anything."""
+"""The choice of a device and a dtype for a model, with the reasons. This module must not load anything."""
 
 from __future__ import annotations
 

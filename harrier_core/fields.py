@@ -1,4 +1,4 @@
-"""Which metadata fields chunks have, of which kinds, and with which values. Pure."""
+"""The metadata fields of chunks, with their kinds and values. Pure."""
 
 from __future__ import annotations
 

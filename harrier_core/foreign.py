@@ -1,4 +1,4 @@
-"""What other libraries call things, and what to write here instead. Pure: it knows their names and imports none.
+"""Other libraries' names for things, and what to write here instead. Pure: it knows their names and imports none.
 
 Users come with code for sentence-transformers, LangChain, LlamaIndex, Qdrant and Postgres. Their first attempt should
 get an error that says how the kit spells it.

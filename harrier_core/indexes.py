@@ -1,4 +1,4 @@
-"""How a store builds its indexes: settings that all adapters call by the same names. Pure."""
+"""Settings for a store's indexes, which all adapters call by the same names. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KINDS = get_args(IndexKind)
 
 @dataclass(frozen=True, slots=True)
 class Hnsw:
-    """How an HNSW index is built. None leaves a number to the database; an existing index keeps its own.
+    """Settings of an HNSW index. None leaves a number to the database; an existing index keeps its own.
 
     m: how many neighbours each vector is linked to. ef_construction: how many candidates are considered while these are
     looked for. Raising either makes searches more accurate, but the index larger and slower to build.

@@ -1,4 +1,4 @@
-"""How a store's place is laid out, as far as stores have that in common: what a copy of it preserves. Pure."""
+"""The layout of a store's place, as far as stores have that in common: what a copy of it preserves. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NUMBERS: tuple[IndexKind, ...] = ("integer", "float")  # some databases have a 
 
 @dataclass(frozen=True, slots=True)
 class StoreLayout:
-    """How vectors are kept, and what is indexed. None means not specified: the database decides."""
+    """The way vectors are kept, and the fields that are indexed. None means not specified: the database decides."""
 
     precision: Precision | None = None
     hnsw: Hnsw | None = None

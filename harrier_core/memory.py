@@ -1,4 +1,4 @@
-"""What an ingest remembers from one run to the next, in any key-value store.
+"""The memory of an ingest from one run to the next, in any key-value store.
 
 It is never trusted on its own: what is remembered of a record is compared with what the store holds of it. Losing the
 memory only costs time.

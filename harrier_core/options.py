@@ -1,4 +1,4 @@
-"""What a caller wants of a search: checked before the model runs, and applied to the store's results."""
+"""A caller's options for a search: checked before the model runs, and applied to the store's results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MODES: tuple[str, ...] = get_args(Mode)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How each query of a search is answered."""
+    """The options for answering each query of a search."""
 
     k: int
     where: Condition | None

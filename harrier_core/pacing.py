@@ -1,4 +1,4 @@
-"""How much an ingest encodes before it writes: a second's work at any speed. Pure except for its clock."""
+"""The amount an ingest encodes before it writes: a second's work at any speed. Pure except for its clock."""
 
 from __future__ import annotations
 

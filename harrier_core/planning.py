@@ -1,4 +1,4 @@
-"""What an ingest has to do for some records, given what is stored of them. Pure."""
+"""The work of an ingest for some records, given what is stored of them. Pure."""
 
 from __future__ import annotations
 

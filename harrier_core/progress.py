@@ -1,4 +1,4 @@
-"""How far an ingest is, and how fast, from its reports; and a progress bar for users of Python."""
+"""The progress and speed of an ingest, from its reports; and a progress bar for users of Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model is for, according to its files: to make vectors, or to score a query and a text.
+"""The purpose of a model, according to its files: to make vectors, or to score a query and a text.
 
 Each is refused as the other: the decoder is the same for both, and would return meaningless numbers.
 """

@@ -1,4 +1,4 @@
-"""What a search asks a store for. Pure."""
+"""The request of a search to a store. Pure."""
 
 from __future__ import annotations
 

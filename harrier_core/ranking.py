@@ -1,4 +1,4 @@
-"""What a store found for some queries, by vectors, by words or by both, as one list for each query."""
+"""Ranking of what a store found by vectors, by words or by both, as one list for each query."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ Describe = Callable[[int, int], Metadata]  # a piece of a text, by its start and
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a user wants to find again: a text under an id of the user's choice, and its metadata.
+    """A text that a user wants to find again, under an id of the user's choice, and its metadata.
 
     describe: returns more metadata for the piece of the text from one offset to another, such as its page. They are
     added to the metadata of each chunk.
@@ -237,7 +237,7 @@ class IngestReport:
 
     @property
     def changes(self) -> str:
-        """What it changed, or would change, without the time that it took."""
+        """A summary of what it changed, or would change, without the time that it took."""
         written = f"{counted(self.written, 'chunk')} written ({self.encoded:,} encoded)"
         said = [written, f"{self.unchanged:,} unchanged, {self.deleted:,} deleted"]
         if self.rejected:

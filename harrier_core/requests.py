@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How an encoder encodes, independently of the texts."""
+    """The settings of an encoder that do not depend on the texts."""
 
     tokens: Tokens
     dimensions: int

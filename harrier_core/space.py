@@ -1,4 +1,4 @@
-"""What makes two vectors comparable. Pure: it knows no model, only what a model reported about itself."""
+"""The identity that makes two vectors comparable. Pure: it knows no model, only what a model reported about itself."""
 
 from __future__ import annotations
 

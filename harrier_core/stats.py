@@ -1,4 +1,4 @@
-"""What an engine did: counted as it runs, readable at any time, and reported to OpenTelemetry if that is installed."""
+"""Statistics of an engine: counted as it runs, readable at any time, and reported to OpenTelemetry if installed."""
 
 from __future__ import annotations
 

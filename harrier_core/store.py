@@ -1,4 +1,4 @@
-"""What a database has to implement to be searched and written through an Index.
+"""The protocols that a database has to implement to be searched and written through an Index.
 
 A VectorStore holds the settings of a place; what its `open` returns is the place itself, checked against the space.
 """
@@ -111,7 +111,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a store reports about itself, whichever model it belongs to; None means unknown."""
+    """A store's report about itself, whichever model it belongs to; None means unknown."""
 
     space: EmbeddingSpace | None
     chunks: int | None = None

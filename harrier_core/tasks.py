@@ -1,4 +1,4 @@
-"""What a query becomes before the model reads it; documents pass through unchanged. Pure: strings in, strings out.
+"""The prompts that queries get before the model reads them; documents get none. Pure: strings in, strings out.
 
 A prompt is always a prefix of the text, in every family that was examined (Harrier, Qwen3-Embedding, E5,
 EmbeddingGemma), so a task comes down to one string, and a document's prompt is simply the empty one.

@@ -48,7 +48,7 @@ class Prompt:
 
 
 class Judge:
-    """What reads one reranker's hidden states, and the tokenizer that builds its input."""
+    """A reader of one reranker's hidden states, with the tokenizer that builds its input."""
 
     def __init__(self, model: Model, tokens: Tokens) -> None:
         try:

@@ -1,4 +1,4 @@
-"""What callers may see of an Index: searches and records within conditions that none of them can widen."""
+"""A restricted view of an Index: searches and records within conditions that callers cannot widen."""
 
 from __future__ import annotations
 

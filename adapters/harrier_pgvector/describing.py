@@ -1,4 +1,4 @@
-"""What a database reports about a table of chunks, whichever model it belongs to."""
+"""The database's description of a table of chunks, whichever model it belongs to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which errors of Postgres are transient, and how the others are reported. No message quotes a row or a password."""
+"""Transient errors of Postgres, and the reporting of all others. No message quotes a row or a password."""
 
 from __future__ import annotations
 

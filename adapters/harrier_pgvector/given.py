@@ -1,4 +1,4 @@
-"""What newcomers pass to a store: other libraries' class names, URLs and objects."""
+"""Arguments that newcomers pass to a store: other libraries' class names, URLs and objects."""
 
 from __future__ import annotations
 

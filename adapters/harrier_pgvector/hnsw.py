@@ -1,4 +1,4 @@
-"""How pgvector builds an HNSW index. Pure."""
+"""pgvector's settings for an HNSW index. Pure."""
 
 from __future__ import annotations
 

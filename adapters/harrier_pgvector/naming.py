@@ -1,4 +1,4 @@
-"""How a table is shown to people: where it is, and never a password."""
+"""The name of a table for people: where it is, and never a password."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How this package uses a connection: its rows, its search path, its transactions.
+"""The use of a connection by this package: its rows, its search path, its transactions.
 
 Every statement runs with the search path `pg_catalog, pg_temp`. With any other path, a function or an operator that
 someone created in a schema of that path can match a call more closely than Postgres's own, and would run with our

@@ -1,4 +1,4 @@
-"""What a store needs of the backend that has its collection: a server, or an engine in a folder."""
+"""The backend of a store, which has its collection: a server, or an engine in a folder."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Backend(Protocol):
 
     @property
     def words(self) -> Words:
-        """What changes the words of all chunks."""
+        """The object that changes the words of all chunks."""
 
     def writing(self) -> AbstractContextManager[Any]:
         """Return a context to hold while records are compared and written."""

@@ -1,4 +1,4 @@
-"""What newcomers pass to a store: names of qdrant-client's arguments, and of other libraries' classes."""
+"""Arguments that newcomers pass to a store: names of qdrant-client's arguments, and of other libraries' classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a collection is created, and the description of an existing one."""
+"""The settings for creating a collection, and the description of an existing one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Damaged(StoreUnsuitable):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a collection is created. For an existing one, only the vector's name and quantization matter.
+    """Settings for creating a collection. For an existing one, only the vector's name and quantization matter.
 
     hnsw: for the index of the vectors; Qdrant requires an ef_construction of at least 4. indexes: those of metadata
     fields, for conditions on them. An "integer" index holds 64-bit integers, and a condition finds no other numbers in

@@ -1,4 +1,4 @@
-"""How well an index answers questions, and whether another model, task, mode or setting does better.
+"""Evaluation of how well an index answers questions, and whether other models, tasks, modes or settings do better.
 
     judgements = Judgements.load("folder")                          # BEIR's, TREC's, or a file of JSON lines
     report = evaluate(index, judgements, compare=["no-instruction", "hybrid", "exact"])

@@ -36,7 +36,7 @@ class Estimate:
 
 
 class Groups:
-    """Which questions resemble each other: sums of values by group."""
+    """Groups of questions that resemble each other: sums of values by group."""
 
     def __init__(self, names: Sequence[object]) -> None:
         """Take the name of each question's group."""

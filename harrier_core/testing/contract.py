@@ -1,4 +1,4 @@
-"""What every VectorStore must do, as tests: subclass StoreContract, give it a `new_store` fixture, and run pytest.
+"""The contract of every VectorStore, as tests: subclass StoreContract, give it a `new_store` fixture, and run pytest.
 
 class TestMyStore(StoreContract):
     @pytest.fixture
@@ -494,7 +494,7 @@ class StoreContract(InAPlace, FindingContract):
             assert facts.records in (2, None)
 
     def test_contents_without_a_model(self, new_store: NewStore, index: Index, encoder: Encoder) -> None:
-        """What is stored can be counted, read and removed, whichever model made the vectors."""
+        """Stored chunks can be counted, read and removed, whichever model made the vectors."""
         with Contents(new_store()) as contents:
             for use in (contents.space, contents.count, lambda: contents.missing(["bread"])):
                 with pytest.raises(StoreMissing, match="ingest something"):

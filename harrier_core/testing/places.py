@@ -1,4 +1,4 @@
-"""What the contracts of stores have in common: a model, and an index over the place of each test."""
+"""The common part of the stores' contracts: a model, and an index over the place of each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a store that finds chunks by their words must do, as tests: subclass WordingContract, give it two fixtures.
+"""The contract of a store that finds chunks by their words, as tests: subclass WordingContract, give it two fixtures.
 
 class TestMyStoresWords(WordingContract):
     @pytest.fixture

@@ -28,7 +28,7 @@ NAMES: tuple[Name, ...] = ("index", "model", "task", "device", "dtype", "mode", 
 
 
 class Rank(IntEnum):
-    """Where a setting was found; the first one wins."""
+    """The place where a setting was found; the first one wins."""
 
     OPTION = 0
     ENVIRONMENT = 1

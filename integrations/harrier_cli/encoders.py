@@ -1,4 +1,4 @@
-"""What makes the vectors of a command: a model that is loaded here, or a server's."""
+"""The source of a command's vectors: a model that is loaded here, or a server's."""
 
 from __future__ import annotations
 

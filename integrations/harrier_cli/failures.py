@@ -1,4 +1,4 @@
-"""How errors are reported: one line with the remedy on standard error, and an exit code that a script can trust."""
+"""Reporting of errors: one line with the remedy on standard error, and an exit code that a script can trust."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def sentences(text: str) -> list[Span]:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How distinctive each term of a query is: one that is in most sentences says little."""
+    """The weight of each term of a query: one that is in most sentences says little."""
 
     weights: dict[str, float]
 

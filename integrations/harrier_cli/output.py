@@ -1,4 +1,4 @@
-"""What is printed: results on standard output, as text or as JSON, and messages about them."""
+"""Printed output: results on standard output, as text or as JSON, and messages about them."""
 
 from __future__ import annotations
 

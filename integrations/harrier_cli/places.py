@@ -1,4 +1,4 @@
-"""Where an index is: a URL, which only its store's adapter understands."""
+"""The place of an index: a URL, which only its store's adapter understands."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def _color(said: str) -> Color:
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """How questions are answered, and how the answers are printed."""
+    """The way questions are answered, and the answers printed."""
 
     find: Find  # searches for a question with these options
     options: dict[str, Any]

@@ -1,4 +1,4 @@
-"""How much is printed on standard error: --quiet and --verbose, which every command accepts."""
+"""The amount of output on standard error: --quiet and --verbose, which every command accepts."""
 
 from __future__ import annotations
 

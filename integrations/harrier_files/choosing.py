@@ -1,4 +1,4 @@
-"""Which files of a folder are read: what the user includes and excludes, hidden files, and other kinds."""
+"""The choice of files in a folder: what the user includes and excludes, hidden files, and other kinds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which columns of a row make a record."""
+"""The columns of a row that make a record."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harrier_files.rows import plain
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which columns of a row make the record."""
+    """The columns of a row that make the record."""
 
     id: str | None = None  # by default file:line is the id
     text: str = "text"

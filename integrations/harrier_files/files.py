@@ -149,7 +149,7 @@ def stamp_of(*facts: object) -> bytes:
 
 @dataclass(slots=True)
 class Account:
-    """What else was found while looking for files."""
+    """Other findings from looking for files."""
 
     unreadable: list[tuple[str, str]] = field(default_factory=list)  # (folder or page, reason)
     links: list[tuple[str, str]] = field(default_factory=list)  # (link, why it is skipped)

@@ -36,7 +36,7 @@ class _Patterns:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a folder ignores, by its own files and those of the folders above it.
+    """The ignore rules of a folder, from its own files and those of the folders above it.
 
     The last matching pattern decides, and those of a deeper folder come last; `.harrierignore` takes precedence over
     `.gitignore`. The contents of an ignored folder cannot be included again: it is not searched.

@@ -1,4 +1,4 @@
-"""How large a file, a line or a text may be, and the messages for what is not read."""
+"""Limits on the size of a file, a line or a text, and the messages for what is not read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an ingest of files remembers from one run to the next, in an SQLite file that processes share."""
+"""The memory of an ingest of files from one run to the next, in an SQLite file that processes share."""
 
 from __future__ import annotations
 

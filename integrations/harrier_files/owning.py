@@ -1,4 +1,4 @@
-"""Which records of an index belong to a source, and so which of them an ingest may overwrite."""
+"""The records of an index that belong to a source, and that an ingest may therefore overwrite."""
 
 from __future__ import annotations
 

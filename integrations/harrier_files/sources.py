@@ -152,7 +152,7 @@ class Source:
 
     @property
     def pruning(self) -> Pruning:
-        """Which stored records are no longer in this source, known once all of it was read."""
+        """The selection of stored records that are no longer in this source, known once all of it was read."""
         return Pruning({SOURCE: {"$in": sorted({origin.name for origin in self.origins})}}, self.gone)
 
     def gone(self, record_id: str, metadata: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""What an index is about, as far as a description may reveal it: counts, fields and their commonest values."""
+"""The subject of an index, as far as a description may reveal it: counts, fields and their commonest values."""
 
 from __future__ import annotations
 

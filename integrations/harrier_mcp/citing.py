@@ -1,4 +1,4 @@
-"""How a record is cited: by its title and its address."""
+"""The citation of a record: its title and its address."""
 
 from __future__ import annotations
 

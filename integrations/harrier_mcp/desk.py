@@ -1,4 +1,4 @@
-"""What the tools do: searches and records within an operator's conditions, with bounded answers."""
+"""The work of the tools: searches and records within an operator's conditions, with bounded answers."""
 
 from __future__ import annotations
 

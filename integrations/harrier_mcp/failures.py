@@ -1,4 +1,4 @@
-"""What a caller is told about errors: remedies for its own, and nothing about the machine for others."""
+"""Error messages for callers: remedies for their own errors, and nothing about the machine for others."""
 
 from __future__ import annotations
 

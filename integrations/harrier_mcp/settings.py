@@ -1,4 +1,4 @@
-"""How an Index is offered to assistants."""
+"""Settings for offering an Index to assistants."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MODES: tuple[str, ...] = get_args(Mode)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a call may ask for, and how long an answer may be. A client's model has to read all of it."""
+    """Limits on the arguments of a call, and on the length of an answer. A client's model has to read all of it."""
 
     k: int = 50  # results
     query: int = 10_000  # characters
@@ -36,7 +36,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What is offered, and to whom.
+    """The settings of a server: what is offered, and to whom.
 
     name: part of the addresses of records, harrier://NAME/. about: a sentence that tells a model what the texts are.
     where: conditions on metadata that no caller can widen. mode, task: defaults for searches. writing: whether calls

@@ -1,4 +1,4 @@
-"""Who may call: by the name in the Host header, the page that a browser shows, and a key."""
+"""Access rules: by the name in the Host header, the page that a browser shows, and a key."""
 
 from __future__ import annotations
 

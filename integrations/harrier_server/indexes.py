@@ -115,7 +115,7 @@ def _seen(state: State, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 class Listing:
-    """What is known of each index. One whose database is away, or does not answer, does not delay the others."""
+    """The known facts of each index. One whose database is away, or does not answer, does not delay the others."""
 
     def __init__(self, indexes: Mapping[str, Index]) -> None:
         self._indexes = indexes

@@ -1,4 +1,4 @@
-"""What a server reports about its model: names with their roles, limits, and the space of its vectors."""
+"""A server's description of its model: names with their roles, limits, and the space of its vectors."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a request says about the role of its texts; any of it may be missing."""
+    """A request's statements about the role of its texts; any of them may be missing."""
 
     model: str
     input_type: str | None = None

@@ -1,4 +1,4 @@
-"""What a server answers instead of a result, for OpenAI's and TEI's clients. No answer contains a text."""
+"""Error answers of a server, for OpenAI's and TEI's clients. No answer contains a text."""
 
 from __future__ import annotations
 

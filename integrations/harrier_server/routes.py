@@ -1,4 +1,4 @@
-"""What all routes share: access checks, answers to errors, and callers that go away."""
+"""The common part of all routes: access checks, answers to errors, and callers that go away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a server is configured; checked before anything is loaded."""
+"""The configuration of a server, checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a server offers, and to whom.
+    """The settings of a server: what it offers, and to whom.
 
     name: the clients' name for the model, to which -query, -document and -query-TASK are added. keys: any of them
     grants access.

@@ -1,4 +1,4 @@
-"""Who is next: requests of one caller wait for each other before they wait for anyone else's.
+"""Turn-taking between callers: requests of one caller wait for each other before they wait for anyone else's.
 
 The model's engine runs documents in the order in which they arrived. A caller with a million of them would delay all
 others, so the engine gets only a few at once, and callers take turns.
@@ -38,9 +38,8 @@ class Turns:
     def admitted(self, characters: int, caller: str) -> Iterator[None]:
         """Count a caller's request as waiting. Raise Refusal if too much waits already.
 
-        A single request always fits. A caller gets at most half of the limit next to others, or next to its own; and a
-        small request of a caller with nothing waiting fits into twice the limit, so that one caller cannot shut out
-        others.
+        A single request always fits. A caller with other requests waiting gets at most half of the limit; a small
+        request of a caller without any fits into twice the limit, so that one caller cannot shut out others.
         """
         with self.arriving(caller) as count:
             count(characters)

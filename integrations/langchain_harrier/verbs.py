@@ -28,7 +28,7 @@ class Verbs(Embeddings):
     @property
     @abstractmethod
     def _source(self) -> InBothRoles:
-        """What makes the vectors."""
+        """The embedder that makes the vectors."""
 
     def embed_documents(self, texts: Iterable[str]) -> list[list[float]]:
         """Return vectors of documents, each embedded as it is."""

@@ -1,4 +1,4 @@
-"""How a process uses the server in a folder: it starts or joins it, and leaves it."""
+"""A process's use of the server in a folder: it starts or joins it, and leaves it."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class Lease:
 
 
 class Fate(Enum):
-    """How a row's part in a batch ended."""
+    """The end of a row's part in a batch."""
 
     DONE = "its chunks are those of its text"
     NO_TEXT = "it has no text, or is gone, and so are its chunks"

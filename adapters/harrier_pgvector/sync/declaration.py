@@ -70,7 +70,7 @@ for name, part in {
 
 
 class Seen(TypedDict):
-    """What the source consisted of when all of its rows were last to be read."""
+    """The structure of the source when all of its rows were last to be read."""
 
     columns: Columns  # those from which its texts and metadata are made
     family: list[int]  # itself and its partitions
@@ -78,7 +78,7 @@ class Seen(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the database now reports about a declared table."""
+    """The database's current report about a declared table."""
 
     columns: Columns
     family: list[int]
@@ -90,7 +90,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What is kept in sync with what, and how."""
+    """A declared table: its source, its chunks, and the way they are kept in sync."""
 
     number: int
     source: Source

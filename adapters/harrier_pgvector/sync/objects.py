@@ -1,4 +1,4 @@
-"""What a declared table has in the database: a queue, triggers that append to a list of changes, and a view.
+"""The database objects of a declared table: a queue, triggers that append to a list of changes, and a view.
 
 Everything is in the schema harrier_sync, except the triggers, which belong to the source, and the view, which is next
 to the chunks. Writers of the source only ever append: they never wait for a worker, nor a worker for them.

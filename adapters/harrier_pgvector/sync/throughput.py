@@ -1,4 +1,4 @@
-"""How many rows a table's batches have, and how many rows per second are embedded."""
+"""The batch size of a table, and the number of rows embedded per second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which roles' tables a worker works for.
+"""The roles whose tables a worker works for.
 
 SQL code of a table's owner runs with the rights of any reader or writer of the table: triggers, defaults, and the
 functions of index expressions, which Postgres evaluates when it plans a query. SET ROLE does not confine such code,

@@ -1,4 +1,4 @@
-"""What questions find with and without their instruction: `python -m harrier_cli.demo.comparison PLACE`."""
+"""The results of questions with and without their instruction: `python -m harrier_cli.demo.comparison PLACE`."""
 
 from __future__ import annotations
 
