@@ -30,7 +30,7 @@ class FindingContract:
 
     @pytest.fixture
     def library(self, index: Index) -> Index:
-        """An index that cuts records, with a book of many chunks and notes of one each."""
+        """Return an index that splits records, with a book of many chunks and notes of one each."""
         index.chunking = Chunking(tokens=48)
         index.ingest([BOOK, *NOTES])
         assert index.count() >= len(NOTES) + 5

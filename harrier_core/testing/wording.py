@@ -59,7 +59,7 @@ class WordingContract(InAPlace):
 
     @pytest.fixture
     def wordless(self, wordless_store: NewStore, encoder: Encoder) -> Iterator[Index]:
-        """An index over a place without words."""
+        """Yield an index over a place without words."""
         with Index(wordless_store(), encoder) as index:
             yield index
 
