@@ -1,4 +1,4 @@
-"""The searches of an open store: what is checked before, and what becomes of what is found."""
+"""Searches of an open store: checks before the search, and the processing of its results."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Where = Mapping[str, Any]
 
 
 def options_of(k: int, where: Where | None, given: Mapping[str, Any], taken: type, **own: Any) -> Options:  # noqa: ANN401
-    """Return the options of a search that takes the keywords of a TypedDict, and those of its own."""
+    """Return the options of a search: the keywords of the TypedDict `taken`, plus its own."""
     if unknown := given.keys() - taken.__annotations__:
         raise TypeError(f"a search got an unexpected keyword argument {min(unknown)!r}")
     return Options(k, parse(where), **given, **own)
 
 
 def texts_of(queries: Iterable[str], store: OpenStore, options: Options) -> Sequence[str]:
-    """Return the queries; what is wrong with them an encoder finds, if one is asked."""
+    """Return the queries, checked unless the search is dense: then the encoder checks them."""
     texts = listed(queries)
     if options.mode != "dense":
         raise_problems(list(unusable(texts)))
@@ -40,7 +40,7 @@ def texts_of(queries: Iterable[str], store: OpenStore, options: Options) -> Sequ
 
 
 def matches_of(store: OpenStore, texts: Sequence[str], vectors: Vectors | None, options: Options) -> list[list[Match]]:
-    """Return for each query the matches that the options want, best first."""
+    """Return each query's matches, best first, as the options ask."""
     found = [
         options.chosen(query, each) for query, each in zip(texts, ranked(store, texts, vectors, options), strict=True)
     ]

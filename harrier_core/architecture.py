@@ -1,6 +1,6 @@
-"""A decoder's shapes and habits, from its config.json. Pure.
+"""A decoder's shapes and other properties, read from its config.json. Pure.
 
-It knows Qwen3 and Gemma 3. Whatever it meets in a config that it does not know is an error: nothing is passed over.
+It knows Qwen3 and Gemma 3. Any setting in a config that it does not know is an error: nothing is ignored.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from harrier_core.errors import ModelDamaged, ModelUnsupported
 
-# What changes the numbers, and is computed for these values only.
+# Settings that change the result, and the only values for which it is computed.
 _FIXED: Mapping[str, tuple[Any, ...]] = {
     "model_type": ("qwen3", "gemma3_text"),
     "attention_bias": (None, False),
@@ -24,7 +24,7 @@ _FIXED: Mapping[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """How one layer attends."""
+    """The attention settings of one layer."""
 
     window: int | None  # how many tokens it sees, the token itself included; None: all before it
     rope_base: float
@@ -33,7 +33,10 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """Gemma 3 scales its embeddings, norms what each branch adds as well, and stores its norms less one."""
+    """The properties that distinguish one decoder from another.
+
+    Gemma 3 scales its embeddings, also norms what each branch adds, and stores its norm weights minus one.
+    """
 
     gemma: bool
     vocabulary: int
@@ -47,7 +50,7 @@ class Architecture:
     layers: tuple[Layer, ...]
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor of such a decoder, by the name it has in a checkpoint."""
+        """Return the shape of every tensor of such a decoder, by its name in a checkpoint."""
         queries, keys = self.heads * self.head, self.key_heads * self.head
         layer: dict[str, tuple[int, ...]] = {
             "self_attn.q_proj.weight": (queries, self.hidden),
@@ -72,7 +75,7 @@ class Architecture:
 
 
 def read_architecture(config: Mapping[str, Any]) -> Architecture:
-    """The architecture of a config.json, as either transformers 4 or 5 writes it."""
+    """Return the architecture of a config.json, as written by transformers 4 or 5."""
     for key, known in _FIXED.items():
         if config.get(key) not in known:
             raise ModelUnsupported(f"its config.json says {key}={config.get(key)!r}")
@@ -111,10 +114,10 @@ def _layer(config: Mapping[str, Any], kind: str) -> Layer:
 
 
 def _rope(config: Mapping[str, Any], kind: str) -> tuple[float, Mapping[str, Any]]:
-    """The base of a layer's rotary positions, and how they are scaled."""
+    """Return the base of a layer's rotary positions, and their scaling."""
     if "rope_parameters" in config:  # transformers 5: one set for all layers, or one for each kind
         parameters = config["rope_parameters"].get(kind, config["rope_parameters"])
         return float(parameters["rope_theta"]), parameters
     if config["model_type"] == "gemma3_text" and kind == "sliding_attention":
-        return float(config["rope_local_base_freq"]), {}  # Gemma scales the others only
+        return float(config["rope_local_base_freq"]), {}  # Gemma scales only the others
     return float(config["rope_theta"]), config.get("rope_scaling") or {}

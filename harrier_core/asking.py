@@ -1,4 +1,4 @@
-"""What is asked of a server of vectors: what it serves, its tokenizer, and vectors; each answer is checked."""
+"""Requests to an embedding server: what it serves, its tokenizer, and vectors. Each answer is checked."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ from harrier_core.tasks import Prompts
 if TYPE_CHECKING:
     import httpx
 
-# What reading an answer raises that is not as it must be; SpaceError and binascii's Error are ValueErrors.
+# Raised while reading a malformed answer. SpaceError and binascii.Error are ValueErrors.
 _MALFORMED = (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What a server says of its model."""
+    """A server's description of its model."""
 
     name: str
     space: EmbeddingSpace
     max_tokens: int
-    max_bytes: int  # of a request
+    max_bytes: int  # limit of a request
     max_texts: int
     prompts: Prompts
 
 
 async def described_by(server: Server, model: str | None) -> Described:
-    """Return what a server says of its model, or of the one with this name."""
+    """Return what a server reports about its model, or about the one with this name."""
     path = "/v1/models" if model is None else f"/v1/models/{quote(model, safe='')}"
     response = await server.ask("GET", path)
     try:
@@ -106,7 +106,7 @@ def _body(described: Described, texts: Sequence[str], role: Mapping[str, str]) -
 
 
 def _read(response: httpx.Response, texts: int, space: EmbeddingSpace) -> Encoded:
-    """The vectors in an answer. Raise ValueError, KeyError or the like if it is not as it must be."""
+    """Return the vectors in an answer. Raise ValueError, KeyError or the like if it is malformed."""
     import numpy as np
 
     answer = response.json()
@@ -132,7 +132,7 @@ _KINDS = {kind.__name__: kind for kind in (EmptyText, InvalidText, NotText, Text
 
 
 def _translated(refused: ServerRefused, described: Described, texts: int) -> HarrierError:
-    """The error that an Encoder of this process would have raised."""
+    """Return the error that an Encoder in this process would have raised."""
     if refused.status == 409:
         return SpaceChanged(f"{refused}; the server made vectors of {described.space} when it was asked first")
     try:

@@ -1,8 +1,8 @@
-"""Which tokens see which: texts of all lengths in one pass, behind beginnings that were computed before.
+"""Attention between tokens: texts of any length in one pass, after beginnings that were computed earlier.
 
-Two ways to lay out a pass. `Groups` takes texts of equal length together, as a small batch without padding, for
-scaled_dot_product_attention: any device. `Ragged` hands all texts at once to torch's kernel for variable lengths: a
-GPU with flash attention.
+There are two ways to lay out a pass. `Groups` takes texts of equal length together, as a small batch without padding,
+for scaled_dot_product_attention: any device. `Ragged` hands all texts at once to torch's kernel for variable lengths:
+a GPU with flash attention.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 _BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 KeysValues = tuple[Tensor, Tensor]  # each (tokens, key heads, head)
-Beginnings = Mapping[tuple[int, ...], list[KeysValues]]  # by their ids, a pair a layer
+Beginnings = Mapping[tuple[int, ...], list[KeysValues]]  # by their token ids, one pair per layer
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
     """One text of a pass."""
 
-    tokens: int  # its own, the beginning apart
+    tokens: int  # its own, without the beginning
     beginning: tuple[int, ...] = ()  # the ids of the tokens before
 
     @property
     def offset(self) -> int:
-        """Its first token's position."""
+        """The position of its first token."""
         return len(self.beginning)
 
 
 class Layout(ABC):
-    """The texts of one pass, one behind the other."""
+    """The texts of one pass, one after the other."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Layout(ABC):
         scale: float,
         device: torch.device,
     ) -> None:
-        """`beginnings` are those that the texts have."""
+        """`beginnings` are those of the texts."""
         self._texts = texts
         self._beginnings = beginnings
         self._scale = scale
@@ -62,16 +62,16 @@ class Layout(ABC):
 
     @abstractmethod
     def attend(self, number: int, window: int | None, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """What each query sees in layer `number`, (queries, heads, head).
+        """Return what each query sees in layer `number`, (queries, heads, head).
 
-        Keys and values are of all tokens, (tokens, key heads, head); queries as well, or of the last tokens only.
-        A window is how many tokens one sees, itself included; None: all before it.
+        Keys and values are those of all tokens, (tokens, key heads, head). Queries are those of all tokens, or of the
+        last tokens only. A window is how many tokens one sees, itself included; None: all before it.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Neighbours of one length behind one beginning: which tokens of the pass are theirs."""
+    """Adjacent texts of one length after one beginning, and which tokens of the pass are theirs."""
 
     begin: int
     texts: int
@@ -83,7 +83,7 @@ class _Group:
 
 
 class Groups(Layout):
-    """Texts of one length and one beginning, standing together, as a batch."""
+    """Adjacent texts of equal length and beginning, attended to as a batch."""
 
     def __init__(self, texts: Sequence[Text], beginnings: Beginnings, scale: float, device: torch.device) -> None:
         super().__init__(texts, beginnings, scale, device)
@@ -93,7 +93,7 @@ class Groups(Layout):
             self._groups.append(_Group(begin, len(list(same)), text))
 
     def attend(self, number: int, window: int | None, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """One group at a time."""
+        """Attend to one group at a time."""
         attended = []
         begin = 0
         final = len(queries) < len(keys)
@@ -123,7 +123,7 @@ class Groups(Layout):
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor, window: int | None, scale: float) -> Tensor:
-    """The last tokens of (texts, key heads, tokens, head) ask, (texts, heads, asking, head)."""
+    """Attend from the last tokens to all of (texts, key heads, tokens, head), giving (texts, heads, asking, head)."""
     asking, total = queries.shape[2], keys.shape[2]
     local = window is not None and window < total
     mask = None
@@ -134,7 +134,7 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor, window: int | None, s
         return _attend_blocks(queries, keys, values, window, scale)
     elif local or asking < total:
         mask = _mask(total - asking, total, 0, total, window, keys.device)
-    # Copies: an expanded view gives a wrong last row on some GPUs at lengths 33, 65, 97 (pytorch 191937).
+    # Copies, because an expanded view gives a wrong last row on some GPUs at lengths 33, 65, 97 (pytorch 191937).
     keys, values = (each.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1) for each in (keys, values))
     return _attend_with_sdpa(queries, keys, values, mask, scale, causal=mask is None and asking > 1)
 
@@ -142,13 +142,13 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor, window: int | None, s
 def _attend_with_sdpa(
     queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float, *, causal: bool = False
 ) -> Tensor:
-    """Call torch's attention without cuDNN's kernels, which make a plan for each new shape."""
+    """Call torch's attention without cuDNN's kernels, which compute a plan for each new shape."""
     with sdpa_kernel(_BACKENDS) if queries.is_cuda else nullcontext():
         return F.scaled_dot_product_attention(queries, keys, values, mask, is_causal=causal, scale=scale)
 
 
 def _attend_blocks(queries: Tensor, keys: Tensor, values: Tensor, window: int, scale: float) -> Tensor:
-    """A window's worth of queries at a time, with only the keys and values that they can see."""
+    """Attend to a window's worth of queries at a time, with only the keys and values that they can see."""
     asking, total = queries.shape[2], keys.shape[2]
     repeats = queries.shape[1] // keys.shape[1]
     attended = []
@@ -163,7 +163,7 @@ def _attend_blocks(queries: Tensor, keys: Tensor, values: Tensor, window: int, s
 
 
 def _mask(begin: int, end: int, first: int, last: int, window: int | None, device: torch.device) -> Tensor:
-    """Whether tokens begin to end see tokens first to last, (end - begin, last - first)."""
+    """Return whether tokens `begin` to `end` see tokens `first` to `last`, (end - begin, last - first)."""
     rows = torch.arange(begin, end, device=device)[:, None]
     columns = torch.arange(first, last, device=device)
     seen = columns <= rows
@@ -189,7 +189,7 @@ def varlen() -> Varlen | None:
 
 
 def can_be_ragged(device: torch.device, dtype: torch.dtype, head: int) -> bool:
-    """Whether torch's kernel for variable lengths exists and takes this."""
+    """Return whether torch's kernel for variable lengths exists and accepts these arguments."""
     return (
         device.type == "cuda"
         and dtype in (torch.bfloat16, torch.float16)
@@ -204,7 +204,7 @@ class Ragged(Layout):
 
     def __init__(self, texts: Sequence[Text], beginnings: Beginnings, scale: float, device: torch.device) -> None:
         super().__init__(texts, beginnings, scale, device)
-        self._kernel = cast("Varlen", varlen())  # `can_be_ragged` said so
+        self._kernel = cast("Varlen", varlen())  # `can_be_ragged` checked that it exists
         self._asked = _bounds((text.tokens for text in texts), device)
         self._asked_last = _bounds((1 for _ in texts), device)
         self._seen = _bounds((text.offset + text.tokens for text in texts), device)
@@ -212,19 +212,19 @@ class Ragged(Layout):
         self._order = torch.tensor(self._sources(), device=device) if self._beginnings else None
 
     def widen(self, tokens: int) -> None:
-        """Make room for texts of so many tokens, before it becomes other layouts."""
+        """Make room for texts of the given number of tokens, before taking over other layouts."""
         self.length += tokens - self._longest
         self._longest = tokens
 
     def become(self, other: Ragged) -> None:
-        """Take over, in place, another layout of as many texts and tokens behind the same beginning."""
+        """Take over, in place, another layout of as many texts and tokens after the same beginning."""
         for name in ("positions", "last", "_asked", "_seen"):
             getattr(self, name).copy_(getattr(other, name), non_blocking=True)
         if self._order is not None and other._order is not None:
             self._order.copy_(other._order, non_blocking=True)
 
     def _sources(self) -> list[int]:
-        """Where the keys that each text sees are, if those of all beginnings stand before those of the tokens."""
+        """Return where the keys that each text sees are, with the keys of all beginnings before those of the tokens."""
         starts = dict(zip(self._beginnings, accumulate(map(len, self._beginnings), initial=0), strict=False))
         own = sum(map(len, self._beginnings))
         sources: list[int] = []
@@ -236,7 +236,7 @@ class Ragged(Layout):
         return sources
 
     def attend(self, number: int, window: int | None, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """All at once."""
+        """Attend to all texts at once."""
         final = len(queries) < len(keys)
         if self._order is not None:
             before = [kept[number] for kept in self._beginnings.values()]
@@ -265,5 +265,5 @@ class Ragged(Layout):
 
 
 def _bounds(lengths: Iterable[int], device: torch.device) -> Tensor:
-    """Where each begins, and where the last ends."""
+    """Return where each text begins, and where the last one ends."""
     return torch.tensor(list(accumulate(lengths, initial=0)), dtype=torch.int32).to(device, non_blocking=True)

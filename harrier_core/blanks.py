@@ -1,8 +1,9 @@
-"""Blank documents that are found last, for callers whose texts come in batches of many people's.
+"""Blank documents that are ranked last, for callers whose batches mix texts of many people.
 
 A blank text has no meaning to embed. A zero vector in its place has no cosine either: some databases answer with NaN
-and sort it first. The vector of the bare prompt is like that of any short text, so it is found among the good ones.
-This one points away from all queries: every query begins with the same instruction, and this is the opposite of one.
+and sort it first. The vector of the bare prompt resembles that of any short text, so it ranks among the good ones.
+The vector used here points away from all queries: every query begins with the same instruction, and this is the
+opposite of a query.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ class BlanksLast:
         self._encoder = encoder
 
     def encode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
-        """What `Encoder.encode_queries` returns."""
+        """Return what `Encoder.encode_queries` returns."""
         return self._encoder.encode_queries(texts, task=task)
 
     async def aencode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
-        """What `Encoder.aencode_queries` returns."""
+        """Return what `Encoder.aencode_queries` returns."""
         return await self._encoder.aencode_queries(texts, task=task)
 
     def encode_documents(self, texts: Iterable[str]) -> Vectors:
-        """What `Encoder.encode_documents` returns, and for each blank text a vector that is found last."""
+        """Return what `Encoder.encode_documents` returns, and for each blank text a vector that ranks last."""
         given = listed(texts)
         kept = _not_blank(given)
         with positions_of_all(kept.__getitem__):
@@ -44,7 +45,7 @@ class BlanksLast:
         return made if len(kept) == len(given) else _filled(made, kept, self.encode_queries([_ANY]), len(given))
 
     async def aencode_documents(self, texts: Iterable[str]) -> Vectors:
-        """What `encode_documents` returns, without holding up the event loop."""
+        """Return what `encode_documents` returns, without holding up the event loop."""
         given = listed(texts)
         kept = _not_blank(given)
         with positions_of_all(kept.__getitem__):
@@ -53,7 +54,7 @@ class BlanksLast:
 
 
 def blank(text: object) -> bool:
-    """Whether it is a text without any meaning to embed."""
+    """Return whether it is a text without any meaning to embed."""
     return isinstance(text, str) and not text.strip()
 
 
@@ -62,7 +63,7 @@ def _not_blank(texts: Sequence[Any]) -> list[int]:
 
 
 def _filled(made: Vectors, kept: Sequence[int], query: Vectors, count: int) -> Vectors:
-    """Vectors in the callers' order: those that were made, and the opposite of the query everywhere else."""
+    """Return vectors in the callers' order: those that were made, and the opposite of the query everywhere else."""
     import numpy as np
 
     vectors = np.repeat(-query, count, axis=0)  # (count, dimensions)

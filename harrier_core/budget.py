@@ -1,4 +1,4 @@
-"""How many tokens one pass takes. Pure: passes in, a number out."""
+"""The number of tokens that one pass takes. Pure: statistics of passes in, a number out."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from statistics import median
 # On a CPU more gains no speed: activations leave the caches, and a query that arrives waits for the pass to end.
 _ON_CPU = 1_024
 
-# A GPU is asked: twice as many as long as that pays.
+# On a GPU it is measured: doubled as long as that pays.
 _FIRST_ON_GPU, _MOST_ON_GPU = 4_096, 131_072
 _PAYS = 1.05
 _SAMPLES = 4  # full passes; the first of them may compile or allocate, the median does not mind
 
 
 class Budget:
-    """The budget of one engine: what was asked for, or what this device does fastest, and never what did not fit."""
+    """The token budget of one engine: the one asked for, or the fastest on this device, but none that did not fit."""
 
     def __init__(self, *, on_cpu: bool) -> None:
         self._found = _ON_CPU if on_cpu else _FIRST_ON_GPU
@@ -27,15 +27,15 @@ class Budget:
 
     @property
     def longest(self) -> int:
-        """The most tokens of one text that ran."""
+        """The token count of the longest text that ran."""
         return self._longest
 
     def tokens(self, asked: int | None) -> int:
-        """For a pass of a call that asked for this many, or for none in particular."""
+        """Return the budget of a pass, given the one that its call asked for, if any."""
         return min(asked or self._found, self._fits)
 
     def ran(self, lengths: Sequence[int], seconds: float) -> None:
-        """A pass of texts of these lengths ran."""
+        """Take note that a pass with texts of these lengths ran."""
         self._longest = max(self._longest, *lengths)
         tokens = sum(lengths)
         full = 0.9 * self._found <= tokens <= self._found
@@ -54,5 +54,5 @@ class Budget:
         self._rate_before, self._rates = rate, []
 
     def did_not_fit(self, tokens: int) -> None:
-        """A pass of so many tokens ran out of memory: no later one is more than half of it."""
+        """Take note that a pass of this many tokens ran out of memory: no later one is more than half its size."""
         self._fits = max(1, min(self._fits, tokens // 2))

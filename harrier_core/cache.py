@@ -1,7 +1,7 @@
-"""Vectors that were made before, from any key-value store; a key holds all that a vector depends on.
+"""Vectors that were made before, kept in any key-value store; a key covers all that a vector depends on.
 
 The role, the instruction and the model are part of it: a query never gets the vector of a document, nor that of another
-model, task or limit, whoever else uses the same store.
+model, task or limit, no matter who else uses the same store.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from harrier_core.types import Vectors
 
 _FORMAT = 2
-_CUT = b"\1"  # behind the vector of a text that was cut
+_CUT = b"\1"  # after the vector of a text that was cut
 _NUMBER = "<f4"
 
 
 class CachedEncoder(Around):
-    """An Encoder, or a RemoteEncoder, that looks into a store before it encodes, for an Index as well as by itself.
+    """An Encoder, or a RemoteEncoder, that looks into a store before it encodes. It works in an Index and by itself.
 
-    Anybody may share the store; nothing in it goes stale.
+    Any number of users may share the store; nothing in it goes stale.
     """
 
     def __init__(self, encoder: AnyEncoder, store: KeyValues) -> None:
@@ -47,12 +47,12 @@ class CachedEncoder(Around):
 
     @property
     def settings(self) -> Mapping[str, Any] | None:
-        """The arguments of the Encoder behind the store; None of a RemoteEncoder."""
+        """The arguments of the Encoder behind the store, or None if it is a RemoteEncoder."""
         return self.encoder.settings
 
     @property
     def uncached(self) -> AnyEncoder:
-        """What makes the vectors, for whoever doubts those that are stored."""
+        """The encoder behind the store, for callers who need fresh vectors."""
         return self.encoder
 
     def submit_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Future[Encoded]:
@@ -70,21 +70,21 @@ class CachedEncoder(Around):
         return self._submitted(call, making)
 
     def encode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
-        """Return what `Encoder.encode_queries` does; only what is not stored is encoded."""
+        """Return what `Encoder.encode_queries` does; only texts that are not stored are encoded."""
         call = self._look_up(listed(texts), self.encoder.prompt("", task=task))
         with positions_of_all(call.place):
             made = self.encoder.encode_queries(call.missing, task=task)
-        return self._complete(call, Encoded(made, ())).vectors  # on this thread: some stores have one
+        return self._complete(call, Encoded(made, ())).vectors  # on this thread: some stores are bound to one
 
     def encode_documents(self, texts: Iterable[str]) -> Vectors:
-        """Return what `Encoder.encode_documents` does; only what is not stored is encoded."""
+        """Return what `Encoder.encode_documents` does; only texts that are not stored are encoded."""
         call = self._look_up(listed(texts), None)
         with positions_of_all(call.place):
             made = self.encoder.encode_documents(call.missing)
         return self._complete(call, Encoded(made, ())).vectors
 
     def _submitted(self, call: _Call, making: Future[Encoded]) -> Future[Encoded]:
-        """Store what is made on a thread of the call's own: a slow store holds up neither the model nor the caller."""
+        """Store new vectors on a thread of the call's own: a slow store holds up neither the model nor the caller."""
         made: Future[Encoded] = Future()
         if not call.missing:
             made.set_result(self._complete(call, making.result()))
@@ -94,14 +94,14 @@ class CachedEncoder(Around):
         return made
 
     def _finish(self, call: _Call, making: Future[Encoded], made: Future[Encoded]) -> None:
-        """Answer a submission; the caller may have cancelled it meanwhile."""
+        """Answer a submission; the caller may have cancelled it in the meantime."""
         try:
             with positions_of_all(call.place):
                 encoded = self._complete(call, making.result())
         except CancelledError:  # the encoder was closed
             made.cancel()
             made.set_running_or_notify_cancel()
-        except BaseException as error:  # of the store as well: who waits for the vectors has to know
+        except BaseException as error:  # including the store's: the caller waiting for the vectors has to know
             with suppress(InvalidStateError):
                 made.set_exception(error)
         else:
@@ -109,9 +109,9 @@ class CachedEncoder(Around):
                 made.set_result(encoded)
 
     def _look_up(self, texts: list[Any], prompt: str | None) -> _Call:
-        """What is stored of these texts; prompt: of queries, None: they are documents."""
+        """Look up these texts in the store. prompt: that of queries; None if they are documents."""
         if self._model is None:
-            space = {**asdict(self.encoder.space), "task": None}  # which is the default one: each key has its own
+            space = {**asdict(self.encoder.space), "task": None}  # the default one: each key has its own
             limits = [self.encoder.max_tokens, self.encoder.on_overflow]
             self._model = json.dumps([_FORMAT, space, limits])
         before = json.dumps([self._model, prompt])
@@ -119,7 +119,7 @@ class CachedEncoder(Around):
         asked = list(dict.fromkeys(key for key in keys if key is not None))
         size = 4 * self.encoder.dimensions
         stored = zip(asked, self.store.mget(asked) if asked else (), strict=True)
-        # Half a value, which a crash may leave in some stores, is none.
+        # A truncated value, which a crash may leave in some stores, does not count.
         sound = (size, size + len(_CUT))
         return _Call(texts, keys, {key: value for key, value in stored if value is not None and len(value) in sound})
 
@@ -148,26 +148,26 @@ class CachedEncoder(Around):
 
 
 class _Call:
-    """The texts of one call: what is stored of them, and where the others stand."""
+    """The texts of one call: which of them are stored, and where the others stand."""
 
     def __init__(self, texts: Sequence[Any], keys: Sequence[str | None], stored: dict[str | None, bytes]) -> None:
         self.keys = keys
         self.stored = stored
         places = {key or place: place for place, key in reversed(list(enumerate(keys))) if key not in stored}
-        self._places = sorted(places.values())  # of equal texts the first
+        self._places = sorted(places.values())  # the first of equal texts
         self.missing = [texts[place] for place in self._places]
 
     def new(self, made: Vectors) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Each vector that was made, and where its text stands."""
+        """Return each vector that was made, with the position of its text."""
         return zip(self._places, made, strict=True)
 
     def place(self, missing: int) -> int:
-        """Where the text stands that is at this place among the missing ones."""
+        """Return the position of the text that is at this place among the missing ones."""
         return self._places[missing]
 
 
 def _key(before: str, text: object) -> str | None:
-    """None for what is no text: the encoder refuses it."""
+    """Return the key of a text, or None for anything that is not a str: the encoder rejects it."""
     if not isinstance(text, str):
         return None
     return blake2b(f"{before}\0{text}".encode(errors="surrogatepass"), digest_size=24).hexdigest()

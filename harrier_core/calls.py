@@ -1,4 +1,4 @@
-"""One caller's texts on their way through the engine: the rows that wait, and what came of the others so far."""
+"""One caller's texts on their way through the engine: the rows that wait, and the results so far."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from harrier_core.types import Vectors
 
-_LEAST_LENGTH = 1e-12  # of a hidden state, as torch's normalize has it
+_LEAST_LENGTH = 1e-12  # smallest length of a hidden state, as in torch's normalize
 
-Reading = Callable[["Vectors"], "Vectors"]  # of final hidden states, a row for each text: what its caller wants of them
+Reading = Callable[["Vectors"], "Vectors"]  # final hidden states, a row per text, to what the caller wants of them
 
 
 def unit_vectors(hidden: Vectors) -> Vectors:
@@ -35,15 +35,15 @@ def unit_vectors(hidden: Vectors) -> Vectors:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """What one caller asked for. Rows come in by windows, each tokenized when the ones before it have nearly run.
+    """One caller's request. Rows arrive in windows, each tokenized when the ones before it have nearly run.
 
-    Only `future` and `fetch` are for other threads than the engine's, or for one that has its lock.
+    Other threads than the engine's may use only `future` and `fetch`, unless they hold its lock.
     """
 
     windows: Iterator[Sequence[Row]]  # all rows, the texts in their order
-    places: Sequence[int]  # for each of the caller's texts, which row is its own
-    vectors: Vectors  # (rows, dimensions), or what else `read` makes of hidden states
-    tokens: NDArray[np.int32]  # of each row, known once its window was fetched
+    places: Sequence[int]  # for each of the caller's texts, the number of its row
+    vectors: Vectors  # (rows, dimensions), or whatever else `read` makes of hidden states
+    tokens: NDArray[np.int32]  # one count per row, known once its window has been fetched
     cut: set[int]  # rows of texts that were too long
     token_budget: int | None
     urgent: bool
@@ -61,7 +61,7 @@ class Call:
 
     @property
     def waiting(self) -> bool:
-        """Whether rows are there to run."""
+        """Whether there are rows to run."""
         return bool(self._waiting)
 
     @property
@@ -70,18 +70,18 @@ class Call:
         return self._fetched == len(self.vectors)
 
     def fetch(self) -> Sequence[Row]:
-        """The next window; it takes its time, and raises what is wrong with the texts."""
+        """Return the next window. It takes a while, and raises what is wrong with the texts."""
         return next(self.windows, ())
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Rows of a window that was fetched; the longest of them wait first, so that a pass is of like lengths."""
+        """Add the rows of a fetched window, the longest first, so that the texts of a pass have similar lengths."""
         numbered = list(enumerate(rows, self._fetched))
         self._waiting += sorted(numbered, key=lambda row: -len(row[1].rest))
         self._fetched += len(rows)
         self.waiting_tokens += sum(len(row.rest) for row in rows)
 
     def take(self, room: int, *, even_if_too_long: bool) -> list[tuple[int, Row]]:
-        """Rows to run now, and their numbers: as many as fit; at least one if it may be too long."""
+        """Take rows to run now, with their numbers: as many as fit, or at least one if it may be too long."""
         taken: list[tuple[int, Row]] = []
         while self._waiting:
             length = len(self._waiting[0][1].rest)
@@ -93,12 +93,12 @@ class Call:
         return taken
 
     def begins(self) -> bool:
-        """Whether these are its first rows to run."""
+        """Return whether these are its first rows to run."""
         first, self._begun = not self._begun, True
         return first
 
     def put(self, numbers: Sequence[int], hidden: Vectors) -> None:
-        """Take in the hidden states of rows that ran; with the last of them, answer the caller."""
+        """Store the hidden states of rows that ran, and answer the caller once the last of them are in."""
         self.vectors[numbers] = self.read(hidden)
         bad = bad_rows(hidden)
         self._bad += [numbers[row] for row in bad]
@@ -109,28 +109,28 @@ class Call:
         if self._bad:
             self.fail(_bad_vectors(self.positions(self._bad), len(self.places), infinite=self._infinite))
             return
-        with suppress(InvalidStateError):  # cancelled meanwhile
+        with suppress(InvalidStateError):  # cancelled in the meantime
             self.future.set_result(self._encoded())
 
     def _encoded(self) -> Encoded:
-        """The answer, in the caller's order."""
+        """Return the answer, in the caller's order."""
         cut = self.positions(list(self.cut)) if self.cut else ()
         if len(self.places) == len(self.vectors):
             return Encoded(self.vectors, self.tokens.tolist(), cut)
         return Encoded(self.vectors[self.places], self.tokens[self.places].tolist(), cut)
 
     def positions(self, numbers: Sequence[int]) -> list[int]:
-        """Where in the caller's list the texts of these rows stand."""
+        """Return where in the caller's list the texts of these rows stand."""
         return np.flatnonzero(np.isin(self.places, numbers)).tolist()
 
     def fail(self, error: BaseException) -> None:
         """Answer the caller with an error."""
-        with suppress(InvalidStateError):  # cancelled meanwhile
+        with suppress(InvalidStateError):  # cancelled in the meantime
             self.future.set_exception(error)
 
 
 def bad_rows(hidden: Vectors) -> list[int]:
-    """The hidden states that have no unit vector: not finite, or of no length; NaN fails the comparisons as well."""
+    """Return the rows that have no unit vector: not finite, or of zero length. NaN fails both comparisons."""
     with np.errstate(over="ignore"):
         lengths = np.linalg.norm(hidden, axis=1)
     return np.flatnonzero(~((lengths > _LEAST_LENGTH) & (lengths < np.inf))).tolist()

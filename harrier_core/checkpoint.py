@@ -1,4 +1,4 @@
-"""The tensors of a safetensors checkpoint, by name, once all of them are known to be there and to fit."""
+"""The tensors of a safetensors checkpoint, by name, once they are all known to be present and to fit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harrier_core.errors import ModelDamaged, ModelUnsupported
 
-# The head that a language model has and an embedding does without.
+# The head that a language model has and an embedding model does not need.
 _SPARE = frozenset({"lm_head.weight"})
 
 
@@ -25,7 +25,7 @@ class Checkpoint:
         self._check(shapes)
 
     def tensor(self, name: str) -> Tensor:
-        """One tensor, in the format it is stored in."""
+        """Return one tensor, in the dtype in which it is stored."""
         file, stored = self._files[name]
         tensor: Tensor = file.get_tensor(stored)
         return tensor
@@ -41,7 +41,7 @@ class Checkpoint:
 
 
 def refuse_unfit(folder: Path, findings: Sequence[str], unknown: Iterable[str]) -> None:
-    """Raise if tensors are wrong, as `findings` say, or if there are tensors that the architecture does not have."""
+    """Raise if tensors are wrong, as listed in `findings`, or if some are not part of the architecture."""
     if findings:
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
         raise ModelDamaged(
@@ -74,5 +74,5 @@ def _tensors(files: Sequence[Path]) -> Iterator[tuple[str, Any, str]]:
         except (SafetensorError, OSError) as error:
             raise ModelDamaged(f"the weights of {path} cannot be loaded: {error}; fetch the model again") from None
         for stored in file.keys():  # noqa: SIM118
-            # Saved from a language model, a decoder's names begin with "model.".
+            # The names of a decoder that was saved from a language model begin with "model.".
             yield stored.removeprefix("model."), file, stored

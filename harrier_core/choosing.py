@@ -1,4 +1,4 @@
-"""Which encoder the settings of a surface mean: one whose model is loaded here, or one of a server, by its URL."""
+"""The choice of an encoder by an integration's settings: one with a model loaded here, or a server's, by its URL."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ MODEL_VARIABLE, URL_VARIABLE = "HARRIER_MODEL", "HARRIER_URL"
 
 @runtime_checkable
 class Secret(Protocol):
-    """A key in the wrapping of pydantic, or of another framework."""
+    """A key wrapped by pydantic or another framework."""
 
     def get_secret_value(self) -> str:
         """Return the key."""
 
 
 class KeylessEncoder(RemoteEncoder):
-    """A RemoteEncoder whose pickle leaves the key out: where it is loaded, HARRIER_API_KEY takes its place."""
+    """A RemoteEncoder whose pickle omits the key: HARRIER_API_KEY takes its place where it is unpickled."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "api_key": None}
@@ -42,10 +42,10 @@ class KeylessEncoder(RemoteEncoder):
 
 
 def meant(model: Model | None, url: str | None) -> tuple[Model | None, str | None]:
-    """Return the model and the URL of a server that are meant.
+    """Return the model and the URL of a server that apply.
 
-    HARRIER_MODEL and HARRIER_URL of the environment count only if neither is given: a program that names a model gets
-    that, whatever the environment says.
+    HARRIER_MODEL and HARRIER_URL in the environment count only if neither is given: a program that names a model gets
+    that model, whatever the environment says.
     """
     if model or url:
         return model or None, url or None
@@ -53,7 +53,7 @@ def meant(model: Model | None, url: str | None) -> tuple[Model | None, str | Non
 
 
 def no_model(argument: str) -> SettingError:
-    """Return the error of a surface that was told neither a model nor a server. argument: what it calls the model."""
+    """Return the error for settings without a model or a server. argument: the name of the model's argument."""
     return SettingError(
         f"no model is named; pass {argument}, such as 'harrier-0.6b', or set {MODEL_VARIABLE}; for the model of a "
         f"server pass url=, or set {URL_VARIABLE}"
@@ -61,10 +61,10 @@ def no_model(argument: str) -> SettingError:
 
 
 def encoder_of(model: Model | None, *, url: str | None, api_key: str | Secret | None, **settings: Any) -> AnyEncoder:  # noqa: ANN401
-    """Return an Encoder, or with the URL of a server a RemoteEncoder; neither loads anything.
+    """Return an Encoder or, given the URL of a server, a RemoteEncoder; neither loads anything.
 
-    model: with a URL, the name that the server has for it, if it must be this one. settings: those of an Encoder, or
-    with a URL of a RemoteEncoder; what is None was not given.
+    model: with a URL, the server's name for the model, if it must be a particular one. settings: those of an Encoder
+    or, with a URL, of a RemoteEncoder; None means not given.
     """
     given = {name: value for name, value in settings.items() if value is not None}
     if url is None:

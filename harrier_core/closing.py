@@ -1,4 +1,4 @@
-"""What is closed at the end of a `with`: stores, encoders, indexes."""
+"""The base class of what a `with` closes: stores, encoders, indexes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Closing(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of what is held."""
+        """Release what is held."""
 
     def __enter__(self) -> Self:
         return self

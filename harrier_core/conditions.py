@@ -10,14 +10,14 @@ from typing import Any
 from harrier_core.patterns import Pattern, fits
 
 Scalar = str | int | float | bool | None
-Path = tuple[str, ...]  # the names that lead to a field: of the dicts on the way, and in the end its own
+Path = tuple[str, ...]  # the names that lead to a field: those of the enclosing dicts, then its own
 
 ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {"$gt": gt, "$gte": ge, "$lt": lt, "$lte": le}
 
 
 @dataclass(frozen=True, slots=True)
 class Equal:
-    """The field has this value, or a list with it."""
+    """The field has this value, or is a list that contains it."""
 
     path: Path
     value: Scalar
@@ -25,7 +25,7 @@ class Equal:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The field's value, or one in its list, is above or below."""
+    """The field's value, or one in its list, is above or below a bound."""
 
     path: Path
     operator: str  # $gt, $gte, $lt, $lte
@@ -34,7 +34,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """The field's value, or one in its list, is neither below `low` nor above `high`, which are of one kind."""
+    """The field's value, or one in its list, is neither below `low` nor above `high`; both bounds are of one kind."""
 
     path: Path
     low: str | int | float
@@ -43,7 +43,7 @@ class Between:
 
 @dataclass(frozen=True, slots=True)
 class Contains:
-    """The field's text, or one in its list, has this text in it."""
+    """The field's text, or one in its list, contains this text."""
 
     path: Path
     value: str
@@ -51,7 +51,7 @@ class Contains:
 
 @dataclass(frozen=True, slots=True)
 class Like:
-    """The field's text, or one in its list, is as the pattern says."""
+    """The field's text, or one in its list, matches the pattern."""
 
     path: Path
     pattern: Pattern
@@ -59,21 +59,21 @@ class Like:
 
 @dataclass(frozen=True, slots=True)
 class Exists:
-    """The field is there, be it null."""
+    """The field is present, even if its value is null."""
 
     path: Path
 
 
 @dataclass(frozen=True, slots=True)
 class All:
-    """Every part is met; without parts, always."""
+    """Every part is met; with no parts, it is always met."""
 
     parts: tuple[Condition, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """One part is met; without parts, never."""
+    """At least one part is met; with no parts, it is never met."""
 
     parts: tuple[Condition, ...]
 
@@ -89,7 +89,7 @@ Condition = Equal | Order | Between | Contains | Like | Exists | All | AnyOf | N
 
 
 def meets(metadata: Mapping[str, Any], condition: Condition | None) -> bool:
-    """Return whether a chunk with this metadata is meant: what every store must agree with."""
+    """Return whether a chunk with this metadata meets the condition. Every store must agree with it."""
     match condition:
         case Exists(path):
             met = any(True for _ in _found(metadata, path))
@@ -136,7 +136,7 @@ def _values(metadata: Mapping[str, Any], path: Path) -> Iterator[Any]:
 
 
 def kind(value: object) -> str:
-    """Return what a value is compared with: a number with numbers, a text with texts."""
+    """Return the kind of a value: numbers are compared only with numbers, texts only with texts."""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, str):
@@ -145,7 +145,7 @@ def kind(value: object) -> str:
 
 
 def decided(condition: Condition) -> bool | None:
-    """Return whether a condition is met by everything, or by nothing; None if that depends on the metadata."""
+    """Return whether a condition is met by everything (True) or nothing (False); None if it depends on the metadata."""
     match condition:
         case Not(part):
             inner = decided(part)

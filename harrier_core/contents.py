@@ -1,4 +1,4 @@
-"""What an Index holds: counted, read, checked and removed."""
+"""The contents of an Index: counted, read, checked and removed."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from harrier_core.space import EmbeddingSpace
     from harrier_core.store import Facts, OpenStore, Stored, VectorStore
 
-_REMOVED = 10_000  # records that are removed at once, where there may be any number
+_REMOVED = 10_000  # records that are removed at once, where there may be any number of them
 
 
 class ByWord(TypedDict, total=False):
-    """The keywords of a search by word; `Searching` says what they mean."""
+    """The keywords of a search by word. `Searching` explains them."""
 
     offset: int
     min_score: float | None
@@ -38,18 +38,18 @@ class ByWord(TypedDict, total=False):
 
 
 class Contents(Closing):
-    """The records of a store, as they are stored, whichever model their vectors are of: no model is needed.
+    """The records of a store, as they are stored, whichever model made their vectors: no model is needed.
 
-    An Index is its Contents as well. Any number of threads may use one at once.
+    Every Index is also a Contents. Any number of threads may use one at once.
     """
 
     def __init__(self, store: VectorStore | str) -> None:
-        """Take a store, or its URL as `open_store` takes it. It opens nothing yet."""
+        """Take a store, or its URL as accepted by `open_store`. Nothing is opened yet."""
         self.store = store_of(store)
         self._handle: OpenStore | None = None
 
     def _opened(self) -> OpenStore:
-        """Return the store, open for the space that it has; where it is open already, it costs nothing."""
+        """Return the store, open for the space that it has. It costs nothing if it is open already."""
         if self._handle is None:
             self._handle = self.store.open(self.space())
         return self._handle
@@ -57,15 +57,15 @@ class Contents(Closing):
     # -- reading
 
     def space(self) -> EmbeddingSpace:
-        """Return the space of the vectors that are there. Raise StoreMissing if there is nothing."""
+        """Return the space of the stored vectors. Raise StoreMissing if there are none."""
         space = self.store.space()
         if space is None:
-            self.store.describe()  # it raises StoreMissing, in the store's own words
+            self.store.describe()  # raises StoreMissing, with the store's own message
             raise StoreMissing(f"there is nothing in {self.store}; ingest something into it first")
         return space
 
     def describe(self) -> Facts:
-        """Return what the store says of itself: its space, size and health. Raise StoreMissing if there is nothing."""
+        """Return what the store reports: its space, size and health. Raise StoreMissing if there is nothing."""
         return self.store.describe()
 
     def count(self) -> int:
@@ -94,8 +94,8 @@ class Contents(Closing):
     ) -> Iterator[Stored]:
         """Yield the chunks of those records, or of all, that meet `where`, with their vectors, as they are needed.
 
-        The order is the store's own, and the same each time while nothing is written. offset: leave out the first so
-        many; limit: end after so many.
+        The order is the store's own, and stays the same as long as nothing is written. offset: how many chunks to skip.
+        limit: how many to yield at most.
         """
         check_integer("offset", offset, 0)
         if limit is not None:
@@ -117,17 +117,17 @@ class Contents(Closing):
         return await asyncio.to_thread(lambda: list(self.read(record_ids, where, limit=limit, offset=offset)))
 
     def missing(self, record_ids: Iterable[str]) -> list[str]:
-        """Return those of these ids that no record has, each once, in their order."""
+        """Return those of these ids that belong to no record, each once, in their order."""
         asked = list(dict.fromkeys(record_ids))
         storable = _listed(asked)
         known = self._opened().known(storable) if storable else {}
-        # What cannot be stored has no plain form either.
+        # An id that cannot be stored has no plain form either.
         return [each for each in asked if unstorable(each) or plain(each) not in known]
 
     # -- searching
 
     def search_words(self, query: str, k: int = 5, where: Where | None = None, **wanted: Unpack[ByWord]) -> list[Match]:
-        """Return the k chunks that a query's words find best, as `Index.search` does with mode="keyword".
+        """Return the k chunks that best match a query's words, as `Index.search` does with mode="keyword".
 
         No model is needed. See `Searching` for the keywords.
         """
@@ -145,11 +145,11 @@ class Contents(Closing):
     # -- removing
 
     def delete(self, record_ids: Iterable[str] | None = None, *, where: Where | None = None) -> int:
-        """Remove records, and return how many chunks those were: none where there is nothing.
+        """Remove records, and return how many chunks they had: 0 if there is nothing stored.
 
-        Remove the records of these ids, those of which a chunk meets conditions on metadata, or, given both, those of
-        these ids that meet them. A record that is ingested with other metadata while its removal is under way is
-        removed as well.
+        Remove the records with these ids, those with a chunk that meets conditions on metadata or, given both, those
+        with these ids that meet them. A record that is ingested with other metadata while its removal is under way is
+        removed too.
         """
         condition = parse(where)
         if record_ids is None and (condition is None or decided(condition)):
@@ -170,7 +170,7 @@ class Contents(Closing):
         return await asyncio.to_thread(lambda: self.delete(record_ids, where=where))
 
     def clear(self) -> int:
-        """Remove all records, and return how many chunks those were: none where there is nothing."""
+        """Remove all records, and return how many chunks they had: 0 if there is nothing stored."""
         try:
             store = self._opened()
             ids = list(store.record_ids())
@@ -183,13 +183,13 @@ class Contents(Closing):
         return await asyncio.to_thread(self.clear)
 
     def build_indexes(self) -> None:
-        """Build what searches need, once loads are over, unless somebody else loads or builds."""
+        """Build the indexes that searches need, once loads are over, unless another process is loading or building."""
         self._opened().build_indexes()
 
     def add_keywords(self, on_progress: Callable[[int], None] | None = None) -> None:
-        """Give all chunks their words, for searches with mode="keyword" or "hybrid"; where they have them, do nothing.
+        """Store the words of all chunks, for searches with mode="keyword" or "hybrid"; do nothing if they are there.
 
-        It needs no model, and others may search and write meanwhile. After a crash the next call goes on from there.
+        It needs no model, and others may search and write in the meantime. After a crash, the next call resumes.
         on_progress: called with the number of chunks that have their words so far.
         """
         store = self._opened()
@@ -206,7 +206,7 @@ class Contents(Closing):
 
 
 def _ignore(chunks: int) -> None:
-    """Tell nobody."""
+    """Ignore progress."""
 
 
 def _removed(store: OpenStore, ids: Sequence[str]) -> int:
@@ -214,7 +214,7 @@ def _removed(store: OpenStore, ids: Sequence[str]) -> int:
 
 
 def _listed(record_ids: Iterable[str]) -> list[str]:
-    """Those that can be stored at all."""
+    """Return the ids that can be stored at all."""
     if isinstance(record_ids, str):
         raise SettingError("record_ids is a list of ids; put a single one in a list")
     ids = list(record_ids)

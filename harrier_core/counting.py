@@ -1,4 +1,4 @@
-"""Tokens counted without a model: by its tokenizer's files, which a server packs and a client unpacks."""
+"""Token counts without a model: from its tokenizer's files, which a server packs and a client unpacks."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def packed(folder: Path) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """A tokenizer's folder, in place of a model's."""
+    """A tokenizer's folder, standing in for a model's."""
 
     name: str
     folder: Path
-    vocabulary: int = 2**31  # whose size the server has checked
+    vocabulary: int = 2**31  # the server has checked the real size
 
 
 class Counter:
     """Counts tokens as the model of an embedding space does."""
 
     def __init__(self, archive: bytes, space: EmbeddingSpace, prompt: str) -> None:
-        """Take what `packed` returned, on whatever machine. prompt: what stands before a document.
+        """Take the result of `packed`, from any machine. prompt: what stands before a document.
 
         Raise ServerRefused if the files are not those of the space.
         """

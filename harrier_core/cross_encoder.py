@@ -3,7 +3,7 @@
     reranker = CrossEncoderReranker("BAAI/bge-reranker-v2-m3")
     matches = index.search("how do I reset my password", k=5, rerank=reranker, among=50)
 
-sentence-transformers is imported when a score is first asked for, never with this module.
+sentence-transformers is imported when the first score is needed, never with this module.
 """
 
 from __future__ import annotations
@@ -36,15 +36,14 @@ _SAID = {"batch_size": 32}
 
 
 class CrossEncoderReranker(Light):
-    """How well texts answer a query, by a CrossEncoder of sentence-transformers.
+    """Scores texts by how well they answer a query, with a CrossEncoder of sentence-transformers.
 
-    A score is whatever the model's own activation makes of its output, as a rule between 0 and 1. A query and a text
-    that are longer together than the model takes are cut by it, without a word: give it chunks that fit, or a model
-    that takes more.
+    A score is the output of the model's own activation, usually between 0 and 1. The model silently truncates a query
+    and a text that are together longer than its limit: use chunks that fit, or a model with a higher limit.
 
-    It is a handful of settings: making one loads nothing, pickling or copying one carries the settings only, and
-    rerankers of equal settings share one loaded model, which goes when the last of them is closed or collected. A
-    CrossEncoder that was given as such is used, and pickled, as it is. Any number of threads may use one, in turns.
+    It holds only settings: making one loads nothing, pickling or copying one carries only the settings, and rerankers
+    with equal settings share one loaded model, which is released when the last of them is closed or collected. A
+    CrossEncoder passed as an object is used, and pickled, as it is. Any number of threads may use one, in turns.
 
         with Encoder("harrier-0.6b") as encoder, CrossEncoderReranker("BAAI/bge-reranker-v2-m3") as reranker:
             index = Index(store, encoder)
@@ -65,11 +64,11 @@ class CrossEncoderReranker(Light):
         batch_size: int = 32,
         **foreign: Never,
     ) -> None:
-        """A reranker for a folder, a name on the hub, or a CrossEncoder that is there already.
+        """Create a reranker for a folder, a name on the hub, or an existing CrossEncoder.
 
-        device: chosen for this machine unless given, as an Encoder's. dtype: float32 unless given, for scores that are
-        rounded have many ties. max_length: tokens of query and text together, beyond which the model cuts; its own
-        limit unless given. batch_size: texts that go through at once, of like lengths.
+        device: chosen for this machine unless given, as an Encoder's. dtype: float32 unless given, because rounded
+        scores have many ties. max_length: the number of tokens of query and text together, beyond which the model
+        truncates; its own limit unless given. batch_size: how many texts of similar lengths go through at once.
         """
         named = isinstance(model, str | os.PathLike)
         if not named and not callable(getattr(model, "predict", None)):
@@ -104,7 +103,7 @@ class CrossEncoderReranker(Light):
 
     @property
     def name(self) -> str:
-        """The model's folder or name, as it was given; of a CrossEncoder, its class."""
+        """The model's folder or name, as it was given; for a CrossEncoder object, its class."""
         model = self._settings["model"]
         return model if isinstance(model, str) else type(model).__name__
 
@@ -132,7 +131,7 @@ class CrossEncoderReranker(Light):
 
 
 class _Loaded:
-    """A model, for one thread at a time: its tokenizer is set anew in each call."""
+    """A model, for one thread at a time: each call reconfigures its tokenizer."""
 
     def __init__(self, model: CrossEncoder, name: str, placement: Placement | None) -> None:
         self._model: CrossEncoder | None = model
@@ -161,7 +160,7 @@ class _Loaded:
         return scores
 
     def close(self) -> None:
-        """Drop the model; a call under way still has it."""
+        """Drop the model; a call under way keeps its own reference."""
         self._model = None
         if self._placement is not None:
             from harrier_core.device import release_memory
@@ -189,7 +188,7 @@ def _load(name: str, revision: str | None, placement: Placement, max_length: int
 
 
 def _check(model: CrossEncoder, name: str, revision: str | None) -> None:
-    """Refuse a model whose head is not its own: sentence-transformers makes one of random numbers, or guesses."""
+    """Refuse a model without a trained head: sentence-transformers adds one with random weights, or guesses."""
     kinds = model.model.config.architectures or ["no known architecture"]
     if kinds[0].endswith("ForSequenceClassification") or _was_saved_as_such(name, revision):
         return
@@ -201,7 +200,7 @@ def _check(model: CrossEncoder, name: str, revision: str | None) -> None:
 
 
 def _was_saved_as_such(name: str, revision: str | None) -> bool:
-    """Whether a modules.json puts LogitScore behind a language model."""
+    """Return whether a modules.json puts LogitScore after a language model."""
     from huggingface_hub import try_to_load_from_cache
 
     path = Path(name) / "modules.json"

@@ -1,8 +1,8 @@
-"""The forward pass of Qwen3 and Gemma 3 over packed tokens, to the last token of each text and no further.
+"""The forward pass of Qwen3 and Gemma 3 over packed tokens, computing no more than the last token of each text needs.
 
-Texts lie one behind the other, without padding. Projections see them as one matrix, and only attention knows where
-one ends. What texts begin with alike (a task's instruction) goes through once, and its keys and values are kept,
-which is exact, because a decoder never looks ahead.
+Texts lie one after the other, without padding. Projections see them as one matrix, and only attention knows where one
+ends. The beginning that texts share (a task's instruction) is computed once, and its keys and values are kept, which
+is exact, because a decoder never looks ahead.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ Matrix = Callable[[Tensor], Tensor]  # (rows, in) to (rows, out)
 Turns = tuple[Tensor, Tensor]  # cosines and sines, each (tokens, 1, head / 2)
 Rotary = tuple[float, float]  # a layer's rope base and stretch
 
-_KEPT_BEGINNINGS = 16  # tasks in use at once; 20 tokens of the 270m model are 0.7 MB
+_KEPT_BEGINNINGS = 16  # tasks in use at once; 20 tokens of the 270m model take 0.7 MB
 _LEAST_ANGLES = 512
 
 
 class Decoder:
-    """A loaded model. It is not for two threads at once."""
+    """A loaded model. It must not be used by two threads at once."""
 
     def __init__(self, architecture: Architecture, checkpoint: Checkpoint, placement: Placement) -> None:
         self._architecture = architecture
@@ -61,7 +61,7 @@ class Decoder:
         def linear(weight: Tensor) -> Matrix:
             return matrix(weight.to(self._dtype))
 
-        # Looked up, never multiplied: a checkpoint's bfloat16 is exact, and half of float32.
+        # Looked up, never multiplied: a checkpoint's bfloat16 is exact, and half the size of float32.
         embeddings = checkpoint.tensor("embed_tokens.weight")  # (vocabulary, hidden)
         smaller = embeddings.itemsize <= self._dtype.itemsize
         self._embeddings = embeddings.to(self._device, embeddings.dtype if smaller else self._dtype)
@@ -73,12 +73,12 @@ class Decoder:
 
     @torch.inference_mode()
     def launch(self, rows: Sequence[Row], *, precise: bool = False) -> Callable[[], Tensor]:
-        """Begin a pass; what comes back waits for its end.
+        """Begin a pass, and return a function that waits for its result.
 
-        It gives the final hidden state of each row's last token, (rows, hidden), float32, on the host, in their
-        order. A precise pass computes in float32, whatever the weights are stored in.
+        The result is the final hidden state of each row's last token, (rows, hidden), float32, on the host, in their
+        order. A precise pass computes in float32, whatever dtype the weights are stored in.
         """
-        if precise:  # what is kept of beginnings is not
+        if precise:  # what is kept of beginnings is not precise
             rows = [Row(row.ids) for row in rows]
         beginnings = {row.shared: self._beginning(row.shared) for row in rows if row.shared}
         if self._graphs and not precise:
@@ -97,7 +97,7 @@ class Decoder:
         return torch.tensor(ids).to(self._device, non_blocking=True)
 
     def _beginning(self, ids: tuple[int, ...]) -> list[KeysValues]:
-        """The keys and values of a beginning in every layer, computed at its first use."""
+        """Return the keys and values of a beginning in every layer, computed when it is first used."""
         if ids not in self._beginnings:
             kept: list[KeysValues] = []
             layout = self._layout([Text(len(ids))], {}, self._scale, self._device)
@@ -109,10 +109,10 @@ class Decoder:
         return self._beginnings[ids]
 
     def _forward(self, ids: Tensor, layout: Layout, dtype: torch.dtype, keep: list[KeysValues] | None = None) -> Tensor:
-        """Final hidden states of the last tokens, (texts, hidden), float32; `keep` collects keys and values.
+        """Return final hidden states of the last tokens, (texts, hidden), float32. `keep` collects keys and values.
 
-        `dtype` is what the products take. What lies between them is float32: rounded to bfloat16 there as well, a
-        trained model's vectors lose three times as much.
+        `dtype` is that of the inputs of the products. Everything between them is float32: with rounding to bfloat16
+        there as well, a trained model's vectors lose three times as much.
         """
         hidden = F.embedding(ids, self._embeddings).float()  # (tokens, hidden)
         if self._architecture.gemma:
@@ -124,11 +124,11 @@ class Decoder:
         return _norm(hidden, self._epsilon, self._norm)
 
     def _turns(self, layer: Rotary, layout: Layout) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of the rotary angles at each token's position, each (tokens, 1, head / 2)."""
+        """Return the cosines and sines of the rotary angles at each token's position, each (tokens, 1, head / 2)."""
         base, stretch = layer
         if layer not in self._angles or len(self._angles[layer][0]) < layout.length:
             head = self._architecture.head
-            # In float32 and in this order, as transformers computes them: at position 30,000 the last bits show.
+            # In float32 and in this order, as in transformers: at position 30,000 the last bits make a difference.
             speeds = 1.0 / (base ** (torch.arange(0, head, 2).float() / head)) / stretch
             positions = torch.arange(max(_LEAST_ANGLES, 2 ** (layout.length - 1).bit_length())).float()
             angles = (positions[:, None] * speeds)[:, None]
@@ -165,7 +165,7 @@ class Block:
         self._epsilon = torch.tensor(architecture.epsilon, device=device)
         self._steps = steps
         queries, *keys_values = (tensor(f"self_attn.{each}_proj") * norm("input_layernorm") for each in "qkv")
-        if self._final:  # nobody needs what the other tokens ask for
+        if self._final:  # the other tokens' queries are not needed
             self._queries = linear(queries)  # (query heads * head, hidden)
             self._keys_values = linear(torch.cat(keys_values))  # (2 key heads * head, hidden)
         else:
@@ -184,7 +184,7 @@ class Block:
     def __call__(
         self, hidden: Tensor, normed: Tensor, layout: Layout, turns: Turns, keep: list[KeysValues] | None
     ) -> tuple[Tensor, Tensor]:
-        """Hidden states and the same normed, (tokens, hidden); out of the final layer come the last tokens' only."""
+        """Return hidden states, and the same normed, (tokens, hidden); the final layer's are of last tokens only."""
         steps = self._steps
         queries, keys, values = self._project(normed, layout, turns)
         if keep is not None:
@@ -197,7 +197,7 @@ class Block:
         return steps.join(hidden, self._down(gated), self._after_mlp, self._epsilon)
 
     def _project(self, normed: Tensor, layout: Layout, turns: Turns) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each (tokens, heads, head), normed and turned to their positions."""
+        """Return queries, keys and values, each (tokens, heads, head), normed and rotated to their positions."""
         heads, steps, weights = self._heads, self._steps, self._query_key_norms
         if self._final:
             last = turns[0][layout.last], turns[1][layout.last]
@@ -212,36 +212,36 @@ class Block:
 
 
 def _norm(hidden: Tensor, epsilon: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Each row divided by its root mean square, float32; without weight where the next projection has it in it."""
+    """Divide each row by its root mean square, in float32. There is no weight if the next projection includes it."""
     length = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True, dtype=torch.float32)
-    scale = torch.addcmul(epsilon, length, length, value=1 / hidden.shape[-1]).rsqrt_()  # two thirds of rms_norm's time
+    scale = torch.addcmul(epsilon, length, length, value=1 / hidden.shape[-1]).rsqrt_()  # takes 2/3 of rms_norm's time
     normed = hidden * scale
     return normed if weight is None else normed.mul_(weight)
 
 
 def _join(hidden: Tensor, added: Tensor, weight: Tensor | None, epsilon: Tensor) -> tuple[Tensor, Tensor]:
-    """Join what a branch adds, normed once more if the architecture does so, to the rest; and norm that."""
+    """Add a branch's output, first normed if the architecture does so; return the sum, and the sum normed."""
     dtype = added.dtype
     joined = (added.float() if weight is None else _norm(added, epsilon, weight)).add_(hidden)
     return joined, _norm(joined, epsilon).to(dtype)
 
 
 def _gate(gate_up: Tensor, gemma: bool) -> Tensor:
-    """(tokens, 2 inner) to (tokens, inner)."""
+    """Apply the gate: (tokens, 2 inner) to (tokens, inner)."""
     gate, up = gate_up.chunk(2, dim=1)
     gate = gate.float()
     return (F.gelu(gate, approximate="tanh") if gemma else F.silu(gate)).mul_(up).to(up.dtype)
 
 
 def _turn(heads: Tensor, weight: Tensor, epsilon: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """(tokens, heads, head), normed, and each pair of coordinates turned by the angle of the token's position."""
+    """Norm (tokens, heads, head), and rotate each pair of coordinates by the angle of the token's position."""
     one, two = _norm(heads, epsilon, weight).chunk(2, dim=-1)
     turned = (one * cosines).addcmul_(two, sines, value=-1), (two * cosines).addcmul_(one, sines)
     return torch.cat(turned, dim=-1).to(heads.dtype)
 
 
 class Steps(NamedTuple):
-    """What lies between the products, each one pass through memory where it can be compiled."""
+    """The steps between the products, each a single pass through memory where it can be compiled."""
 
     join: Callable[[Tensor, Tensor, Tensor | None, Tensor], tuple[Tensor, Tensor]] = _join
     gate: Callable[[Tensor, bool], Tensor] = _gate
@@ -249,7 +249,7 @@ class Steps(NamedTuple):
 
 
 def _steps(device: torch.device) -> Steps:
-    """Compiled on a GPU whose torch came with a compiler. On a CPU they are a tenth of the time, compiled or not."""
+    """Return the steps, compiled on a GPU if Triton is installed. On a CPU they take a tenth of the time either way."""
     if device.type == "cuda" and importlib.util.find_spec("triton"):
         compiled = partial(torch.compile, dynamic=True)
         return Steps(compiled(_join), compiled(_gate), compiled(_turn))
@@ -257,7 +257,7 @@ def _steps(device: torch.device) -> Steps:
 
 
 def _matrix(architecture: Architecture, placement: Placement) -> Callable[[Tensor], Matrix]:
-    """How the projections are stored."""
+    """Return the class that stores the projections."""
     size = 4 * sum(prod(shape) for name, shape in architecture.weight_shapes().items() if name.endswith("proj.weight"))
     on_cpu = (placement.device, placement.dtype) == ("cpu", "float32")
     return PackedLinear if on_cpu and can_pack() and size <= MOST_PACKED_BYTES else Linear
@@ -268,13 +268,13 @@ def _rotary(layer: Layer) -> Rotary:
 
 
 def _norm_weight(architecture: Architecture, checkpoint: Checkpoint, name: str) -> Tensor:
-    """A norm's weight in float32; Gemma stores it less one."""
+    """Return a norm's weight in float32. Gemma stores it minus one."""
     weight = checkpoint.tensor(name).float()
     return weight + 1 if architecture.gemma else weight
 
 
 def _fetch(result: Tensor) -> Callable[[], Tensor]:
-    """Copy to the host behind the pass, so that the next one can begin meanwhile."""
+    """Copy a result to the host after the pass, so that the next pass can begin meanwhile."""
     if result.device.type != "cuda":
         on_host = result.cpu()
         return lambda: on_host

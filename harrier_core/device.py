@@ -1,4 +1,4 @@
-"""Where a model runs and in which number format, and why. It must not load anything."""
+"""The choice of a device and a dtype for a model, with the reasons. This module must not load anything."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KINDS = ("cpu", "cuda", "mps", "xpu")
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A device, a number format, and the reason for both; `print` it to read them."""
+    """A device, a dtype, and the reasons for both; `print` it to read them."""
 
     device: str
     dtype: str
@@ -34,8 +34,8 @@ class Placement:
 
 
 def choose(architecture: str, device: str | None = None, dtype: str | None = None) -> Placement:
-    """The best place for this architecture here, or the one asked for."""
-    if device != "cpu" and torch.cuda._is_in_bad_fork():  # what torch itself asks before it refuses
+    """Return the best placement of this architecture here, or the one asked for."""
+    if device != "cpu" and torch.cuda._is_in_bad_fork():  # the check that torch itself makes before it refuses
         raise ForkedModel(FORKED)
     chosen, why_device = _asked_device(device) if device is not None else _best_device()
     format_, why_format = (dtype, "as asked") if dtype is not None else _best_dtype(chosen)
@@ -77,7 +77,7 @@ def _best_device() -> tuple[torch.device, str]:
 
 
 def _numbered(device: torch.device) -> torch.device:
-    """The device "cuda" with its number, so that it shares a model with "cuda:0"."""
+    """Return the device "cuda" with its number, so that it shares a model with "cuda:0"."""
     if str(device) == "cuda":
         return torch.device("cuda", torch.cuda.current_device())
     return device
@@ -95,7 +95,7 @@ def _best_dtype(device: torch.device) -> tuple[str, str]:
 
 
 def multiplies_bfloat16() -> bool:
-    """Return whether the CPU has units for it (AVX512-BF16, AMX, Arm's BF16), as far as this torch knows."""
+    """Return whether the CPU has instructions for it (AVX512-BF16, AMX, Arm's BF16), as far as this torch can tell."""
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return any("bf16" in name and there is True for name, there in capabilities.items())
 
@@ -106,7 +106,7 @@ def gpus() -> int:
 
 
 def memory_of(device: str) -> int | None:
-    """Return how many bytes of memory a device has for this process, or None if that cannot be told."""
+    """Return how many bytes of memory a device has for this process, or None if that is unknown."""
     if device.startswith("cuda"):
         return int(torch.cuda.get_device_properties(device).total_memory)
     if device == "mps":
@@ -125,7 +125,7 @@ def _physical_memory() -> int | None:
 
 
 def _container_memory() -> int | None:
-    """Return the limit that Linux sets to a container, if there is one."""
+    """Return the memory limit that Linux sets for a container, if there is one."""
     for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with suppress(OSError, ValueError):  # another system; "max"
             return int(Path(file).read_text(encoding="ascii"))
@@ -133,9 +133,9 @@ def _container_memory() -> int | None:
 
 
 def release_memory(device: str) -> None:
-    """Return freed memory to the driver or the operating system; glibc keeps gigabytes of it for later use."""
+    """Return freed memory to the driver or the operating system. glibc would keep gigabytes of it for later use."""
     if device.startswith("cuda"):
         torch.cuda.empty_cache()
     elif sys.platform == "linux":
-        with suppress(AttributeError):  # of another C library, such as musl
+        with suppress(AttributeError):  # another C library, such as musl
             ctypes.CDLL(None).malloc_trim(0)

@@ -1,6 +1,6 @@
-"""Short names for what a model is, from its files: the same for a copy, another for a fine-tune.
+"""Short identifiers of a model, computed from its files: equal for a copy, different for a fine-tune.
 
-They tell checkpoints apart; they are no proof against somebody who forges one, since they read samples.
+They tell checkpoints apart. They are no protection against deliberate forgery, since they read samples.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Any, BinaryIO
 from harrier_core.architecture import read_architecture
 from harrier_core.errors import ModelDamaged, ModelUnsupported
 
-# Four samples a tensor: training moves every value, and 54 GB become 3 MB of reading.
+# Four samples per tensor: training changes every value, and 54 GB become 3 MB of reading.
 _SAMPLES = 4
 _SAMPLE_BYTES = 1024
-_LENGTH = 32  # of a digest in hexadecimal: 128 bits
+_LENGTH = 32  # hexadecimal digits: 128 bits
 _MAX_HEADER = 100_000_000  # safetensors' own limit
 
-# A tokenizer file keeps padding and truncation as they last were, and whoever saves it changes them.
+# A tokenizer file keeps its last padding and truncation settings, and saving it changes them.
 _RUNTIME_KEYS = ("version", "truncation", "padding")
 _BOOKKEEPING = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
 
 
 def weights_digest(files: Iterable[Path], config: Mapping[str, Any]) -> str:
-    """A digest of all tensors by name, however they are cut into files, and of how config.json computes with them."""
+    """Return a digest of all tensors by name, however split into files, and of how config.json computes with them."""
     tensors: dict[str, bytes] = {"config": _config_digest(config)}
     for file in files:
         with file.open("rb") as stream:
@@ -35,10 +35,10 @@ def weights_digest(files: Iterable[Path], config: Mapping[str, Any]) -> str:
 
 
 def tokenizer_digest(file: Path, frame: tuple[list[int], list[int]]) -> str:
-    """A digest of what turns text into ids, however the file is laid out, and of the ids around every text."""
+    """Return a digest of what turns text into ids, however the file is laid out, and of the ids around every text."""
     content = json.loads(file.read_text(encoding="utf-8"))
     kept = {key: value for key, value in content.items() if key not in _RUNTIME_KEYS}
-    # Releases write merges as pairs or as strings, and nothing as null or as "".
+    # Releases write merges as pairs or as strings, and an absent value as null or "".
     merges = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in content["model"].get("merges", [])]
     model = {key: value for key, value in content["model"].items() if value not in (None, "")}
     kept["model"] = {**model, "merges": merges, "frame": frame}
@@ -46,7 +46,7 @@ def tokenizer_digest(file: Path, frame: tuple[list[int], list[int]]) -> str:
 
 
 def _config_digest(config: Mapping[str, Any]) -> bytes:
-    """What the config says of the forward pass: as we understand it, or else word for word."""
+    """Return a digest of what the config says about the forward pass: parsed if we know it, or else verbatim."""
     try:
         said = repr(read_architecture(config))
     except ModelUnsupported:

@@ -1,4 +1,4 @@
-"""Matches that are near the query and not near each other: maximal marginal relevance. Pure."""
+"""Matches that are near the query but not near each other: maximal marginal relevance. Pure."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def diverse(matches: Sequence[Match], k: int, relevance: float) -> list[Match]:
-    """The k of these matches, which carry their vectors, in the order in which they were chosen.
+    """Return k of these matches, which carry their vectors, in the order in which they were chosen.
 
-    Each is the one with the most of `relevance` * its score - (1 - `relevance`) * its cosine to the nearest of those
-    that were chosen before. Scores above 1 are made shares of the highest. A relevance of 1 is an ordinary search; 0
-    looks for difference only, once the nearest is chosen.
+    Each is the one with the highest `relevance` * its score - (1 - `relevance`) * its cosine to the nearest of those
+    chosen before. If there are scores above 1, all are divided by the highest. A relevance of 1 is an ordinary search;
+    0 looks only for difference, once the nearest is chosen.
     """
     check_relevance(relevance)
     if k < 1:
@@ -30,7 +30,7 @@ def diverse(matches: Sequence[Match], k: int, relevance: float) -> list[Match]:
 
     vectors = np.stack([_unit(match) for match in matches])  # (matches, dimensions)
     scores = np.array([match.score for match in matches])
-    scores /= max(1.0, scores.max())  # a BM25 would count more than any difference
+    scores /= max(1.0, scores.max())  # BM25 scores would outweigh any difference
     nearest = np.full(len(matches), -1.0)  # of those chosen, to each
     left = np.ones(len(matches), dtype=bool)
     chosen = [int(scores.argmax())]

@@ -1,4 +1,4 @@
-"""What makes vectors, whatever it is: a model of this process, a cache before one, or a server."""
+"""Anything that makes vectors: a model in this process, a cache in front of one, or a server."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """The vectors of some texts, and what they cost."""
+    """The vectors of some texts, and the tokens they took."""
 
     vectors: Vectors  # (texts, dimensions), of unit length
-    tokens: Sequence[int]  # of each text, its prompt and end included; 0 of one that was not encoded but found
+    tokens: Sequence[int]  # one count per text, prompt and end included; 0 if found in a cache
     truncated: Sequence[int] = ()  # the positions of texts that were cut
 
     def __len__(self) -> int:
@@ -31,32 +31,32 @@ class Encoded:
 
 
 class Embedder(ABC):
-    """Texts to vectors of one embedding space, each in its role. Any number of threads and tasks may use it at once."""
+    """Turns texts into vectors of one embedding space, by role. Any number of threads and tasks may use it at once."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """The model, as the user called it."""
+        """The model's name, as given by the user."""
 
     @property
     @abstractmethod
     def space(self) -> EmbeddingSpace:
-        """What the vectors may be compared with."""
+        """The embedding space: which other vectors these may be compared with."""
 
     @property
     @abstractmethod
     def max_tokens(self) -> int:
-        """The most tokens that a text may have with its prompt."""
+        """The highest number of tokens that a text may have, its prompt included."""
 
     @abstractmethod
     def submit_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Future[Encoded]:
-        """Begin to encode queries, each behind the task's instruction; the future can be cancelled."""
+        """Begin to encode queries, each after the task's instruction; the future can be cancelled."""
 
     @abstractmethod
     def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
         """Begin to encode documents, each as it is; the future can be cancelled.
 
-        What is wrong with the texts is raised here, or by the future.
+        Errors about the texts are raised here, or by the future.
         """
 
     @abstractmethod
@@ -70,21 +70,21 @@ class Embedder(ABC):
 
     @property
     def on_overflow(self) -> Literal["error", "truncate"]:
-        """What a text with more than `max_tokens` is: an error, or a text to cut."""
+        """What to do with a text of more than `max_tokens`: "error" or "truncate" it."""
         return "error"
 
     @property
     def settings(self) -> Mapping[str, Any] | None:
-        """The arguments that make an equal Encoder, or None where no Encoder can stand in for this embedder."""
+        """The arguments that make an equal Encoder, or None if no Encoder can stand in for this embedder."""
         return None
 
     @property
     def uncached(self) -> Embedder:
-        """What makes the vectors, for whoever doubts those that are stored."""
+        """The embedder that makes the vectors, for callers who need fresh ones rather than stored ones."""
         return self
 
     def encode_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Vectors:
-        """Return unit vectors of queries, float32 (texts, dimensions), each encoded behind the task's instruction."""
+        """Return unit vectors of queries, float32 (texts, dimensions), each encoded after the task's instruction."""
         return self._wait("query", lambda: self.submit_queries(texts, task=task))
 
     def encode_documents(self, texts: Iterable[str]) -> Vectors:
@@ -101,7 +101,7 @@ class Embedder(ABC):
 
     @property
     def _traced_as(self) -> str:
-        """The model in traces: its name, unless finding that out takes long."""
+        """The model's name in traces, unless finding it out takes long."""
         return self.name
 
     def _wait(self, role: str, submit: Callable[[], Future[Encoded]]) -> Vectors:
@@ -118,7 +118,7 @@ class Embedder(ABC):
 
 
 class Around(Embedder):
-    """An Embedder around another one: what is not overridden is the other's."""
+    """An Embedder that wraps another one: whatever is not overridden is passed on to it."""
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
@@ -128,27 +128,27 @@ class Around(Embedder):
 
     @property
     def name(self) -> str:
-        """The model, as the user called it."""
+        """The model's name, as given by the user."""
         return self._embedder.name
 
     @property
     def space(self) -> EmbeddingSpace:
-        """What the vectors may be compared with."""
+        """The embedding space: which other vectors these may be compared with."""
         return self._embedder.space
 
     @property
     def max_tokens(self) -> int:
-        """The most tokens that a text may have with its prompt."""
+        """The highest number of tokens that a text may have, its prompt included."""
         return self._embedder.max_tokens
 
     @property
     def on_overflow(self) -> Literal["error", "truncate"]:
-        """What a text with more tokens is."""
+        """What to do with a text of more than `max_tokens`: "error" or "truncate" it."""
         return self._embedder.on_overflow
 
     @property
     def uncached(self) -> Embedder:
-        """What makes the vectors, for whoever doubts those that are stored."""
+        """The embedder that makes the vectors, for callers who need fresh ones rather than stored ones."""
         return self._embedder.uncached
 
     @property
@@ -165,7 +165,7 @@ class Around(Embedder):
 
 
 async def _submitted(submit: Callable[[], Future[Encoded]]) -> Encoded:
-    """Loading and tokenizing run on a thread; if the caller is cancelled meanwhile, so is what comes of them."""
+    """Submit on a thread, which loads and tokenizes. If the caller is cancelled meanwhile, so is the future."""
     submitting = asyncio.ensure_future(asyncio.to_thread(submit))
     try:
         future = await asyncio.shield(submitting)
@@ -187,27 +187,27 @@ def _cancel_submitted(submitting: asyncio.Future[Future[Encoded]]) -> None:
 
 
 def wait_for(future: Future[Encoded], kind: str = "encoder") -> Encoded:
-    """Return what was submitted to an encoder, or to another kind of user of a model."""
+    """Return the result of a submission to an encoder, or to another kind of user of a model."""
     try:
         return future.result()
     except CancelledError:
         raise closed(kind) from None
-    except BaseException:  # Ctrl-C must not leave the rest of the work to the end of the process
+    except BaseException:  # Ctrl-C must not leave the rest of the work running until the process ends
         future.cancel()
         raise
 
 
 def closed(kind: str = "encoder") -> EncoderClosed:
-    """Return the error of whoever uses what was closed."""
+    """Return the error for using something that is closed."""
     return EncoderClosed(f"this {kind} is closed; make another one with the same settings, which costs nothing")
 
 
 def refuse_too_long(embedder: Embedder, texts: Sequence[str]) -> None:
-    """Raise TextTooLong if texts have more tokens as documents than the embedder takes, unless it cuts them."""
+    """Raise TextTooLong if texts have more tokens as documents than the embedder takes, unless it truncates them."""
     if embedder.on_overflow == "truncate" or not texts:
         return
     most = embedder.max_tokens
     room = most - embedder.count_tokens(["a"])[0]
-    long = [at for at, text in enumerate(texts) if len(text.encode()) > room]  # a token is a byte at least
+    long = [at for at, text in enumerate(texts) if len(text.encode()) > room]  # a token is at least a byte
     counts = zip(long, embedder.count_tokens([texts[at] for at in long]), strict=True)
     raise_problems([too_long(at, tokens, most) for at, tokens in counts if tokens > most])

@@ -1,4 +1,4 @@
-"""Encoder: what users hold. Queries in with their instruction, documents in plain, unit vectors out.
+"""The Encoder: queries in with their instruction, documents in as they are, unit vectors out.
 
 torch and the tokenizer are imported when they are first needed, never with this module.
 """
@@ -27,11 +27,11 @@ _digests: Shared[tuple[str, str]] = Shared()
 
 
 class Encoder(ModelUser, Embedder):
-    """Text to vectors with one model, the roles kept apart: a query gets its instruction, a document none.
+    """Turns texts into vectors with one model. A query gets its instruction, a document none.
 
-    It is a handful of settings: making one loads nothing, pickling or copying one carries the settings only, and
-    encoders of equal settings share one loaded model, which goes when the last of them is closed or collected.
-    Any number of threads and event loops may use one at once.
+    It holds only settings: making one loads nothing, pickling or copying one carries only the settings, and encoders
+    with equal settings share one loaded model, which is released when the last of them is closed or collected. Any
+    number of threads and event loops may use one at once.
     """
 
     _called = "encoder"
@@ -52,12 +52,12 @@ class Encoder(ModelUser, Embedder):
         token_budget: int | None = None,
         **foreign: Never,
     ) -> None:
-        """An encoder for a folder, a name on the hub, or harrier-270m, harrier-0.6b or harrier-27b.
+        """Create an encoder for a folder, a name on the hub, or harrier-270m, harrier-0.6b or harrier-27b.
 
         device, dtype: chosen for this machine unless given; `placement` says what and why.
-        max_tokens: a limit below the model's own. on_overflow: what a longer text is, an error or a text to cut.
-        task: what queries are encoded for unless a call says otherwise; token_budget: tokens in one forward pass.
-        foreign: there are no others; a name that another library has for one of these is an error that says so.
+        max_tokens: a limit below the model's own. on_overflow: whether a longer text is an error or is truncated.
+        task: what queries are encoded for unless a call says otherwise. token_budget: tokens in one forward pass.
+        foreign: none are accepted; for a name that another library uses, the error names the kit's own.
         """
         super().__init__(
             model,
@@ -79,9 +79,9 @@ class Encoder(ModelUser, Embedder):
         return self._submit(texts, self._model.prompts.query(self._task(task)), urgent=True)
 
     def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
-        """Begin to encode documents, for whoever has something to do meanwhile; the future can be cancelled.
+        """Begin to encode documents, while the caller does something else; the future can be cancelled.
 
-        What is wrong with the texts is raised here, or by the future. Closing the encoder cancels it.
+        Errors about the texts are raised here, or by the future. Closing the encoder cancels it.
         """
         return self._submit(texts, self._model.prompts.document, urgent=False)
 
@@ -98,22 +98,22 @@ class Encoder(ModelUser, Embedder):
     # -- looking inside
 
     def prompt(self, text: str, *, task: str | Task | None = None) -> str:
-        """The exact string that the tokenizer gets for this query."""
+        """Return the exact string that the tokenizer gets for this query."""
         if not isinstance(text, str):
             raise NotText([Problem(0, NotText, f"is {type(text).__name__}, not str; pass its text")])
         return self._model.prompts.query(self._task(task)) + str.__str__(text)
 
     def pieces(self, prompt: str) -> list[str]:
-        """Return what the model reads of a string from `prompt`, or of a document: a text for each of its tokens.
+        """Return what the model reads of a string from `prompt`, or of a document: one string for each of its tokens.
 
-        They are for people to look at: a token that is a part of a character has no text of its own.
+        They are meant for display: a token that is only part of a character has no readable form.
         """
         raise_problems(list(unusable([prompt])))
         return self._tokenizer.pieces(str.__str__(prompt))
 
     def count_tokens(self, texts: Iterable[str]) -> list[int]:
-        """How many tokens each text has as a document, end token included, however long it is."""
-        prompt = self._model.prompts.document  # before the tokenizer is imported, which may not be installed
+        """Return how many tokens each text has as a document, end token included, however long it is."""
+        prompt = self._model.prompts.document  # before importing the tokenizer, which may not be installed
         given = listed(texts)
         raise_problems(list(unusable(given)))
         return self._tokenizer.count([str.__str__(text) for text in given], prompt)
@@ -125,15 +125,15 @@ class Encoder(ModelUser, Embedder):
 
     @property
     def tasks(self) -> Mapping[str, str]:
-        """The model's own tasks: a name, and what stands before the text of a query with it."""
+        """The model's own tasks: each name with the prefix that it puts before a query."""
         return MappingProxyType(dict(self._model.prompts.tasks))
 
     @property
     def space(self) -> EmbeddingSpace:
-        """What the vectors of this encoder may be compared with. It reads samples of the weights, not all of them."""
+        """The embedding space of this encoder. Finding it out reads samples of the weights, not all of them."""
         model, task = self._model, self._task(None)
         weights, tokenizer = self._digests
-        refuse_changed(model)  # the digests would be of other files than the vectors
+        refuse_changed(model)  # or the digests would be of other files than the vectors
         return EmbeddingSpace(
             model=model.name,
             revision=model.revision,
@@ -150,7 +150,7 @@ class Encoder(ModelUser, Embedder):
     if not TYPE_CHECKING:  # it would hide a misspelt name from type checkers
 
         def __getattr__(self, name: str) -> Never:
-            if hasattr(type(self), name):  # a property failed by an AttributeError of its own, which this raises again
+            if hasattr(type(self), name):  # a property raised an AttributeError, which this raises again
                 return object.__getattribute__(self, name)
             raise no_attribute(self, name, OF_ENCODER)
 
@@ -160,7 +160,7 @@ class Encoder(ModelUser, Embedder):
 
     @property
     def _digests(self) -> tuple[str, str]:
-        """Of the weights and of the tokenizer, which take longer to read than a short text to encode."""
+        """The digests of the weights and of the tokenizer; reading them takes longer than encoding a short text."""
         from harrier_core.digests import tokenizer_digest, weights_digest
 
         model = self._model

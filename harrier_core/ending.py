@@ -1,7 +1,7 @@
-"""The end of the process: work under way when the main thread ends is finished soon, or fails and says why.
+"""The end of the process: work under way when the main thread ends is finished soon, or fails with a reason.
 
-Python joins the threads of executors and all threads that are no daemons before it exits, and starts nothing new
-meanwhile. A thread that waited for vectors then would wait for ever, and the process with it.
+Python joins the threads of executors and all non-daemon threads before it exits, and starts nothing new in the
+meantime. A thread that waited for vectors then would wait forever, and the process with it.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ class Worker(Protocol):
     """Something that other threads wait for."""
 
     def waited_for(self) -> Iterable[Future[Any]]:
-        """Results that somebody waits for; nothing is added to them once the process ends."""
+        """Return the results that other threads wait for; nothing is added to them once the process ends."""
 
 
 class _Process:
-    """Whether this process ends, and who works in it; a forked child has neither."""
+    """Whether this process is ending, and which workers it has; both are reset in a forked child."""
 
     def __init__(self) -> None:
         self._reset()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._reset)
-        # `atexit` is too late: its functions run once all threads have been joined. The last to register here runs
-        # first, and executors, which join their threads, registered when their module was imported.
+        # `atexit` is too late: its functions run once all threads have been joined. The last function registered here
+        # runs first, and executors, which join their threads, registered theirs when their module was imported.
         try:
             threading._register_atexit(self._end)  # type: ignore[attr-defined]
-        except RuntimeError:  # a thread that outlives the main one has imported this
+        except RuntimeError:  # imported by a thread that outlives the main one
             self.ends = True
 
     def _reset(self) -> None:
@@ -52,7 +52,7 @@ class _Process:
         self.ends = True
         waited_for = [future for worker in list(self.workers) for future in worker.waited_for()]
         for future in wait(waited_for, _GRACE).not_done:
-            with suppress(Exception):  # it was answered at this very moment
+            with suppress(Exception):  # it was just answered
                 future.set_exception(ProcessEnding(_ENDING))
 
 
@@ -60,11 +60,11 @@ _process = _Process()
 
 
 def watch(worker: Worker) -> None:
-    """Have what waits for this worker end with the process."""
+    """End the futures that wait for this worker when the process ends."""
     _process.workers.add(worker)
 
 
 def refuse_at_end() -> None:
-    """Raise if this process is ending: what is begun now would never be finished."""
+    """Raise if this process is ending: work begun now would never be finished."""
     if _process.ends:
         raise ProcessEnding(_ENDING)

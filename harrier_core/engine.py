@@ -1,7 +1,7 @@
 """The loaded models of this process, each with the threads that run it.
 
-One thread runs passes, in turns: `lanes` says which rows are next, and `runner` computes their hidden states. While a
-pass runs, a second thread tokenizes what comes after, and no more than that.
+One thread runs passes, one at a time: `lanes` says which rows are next, and `runner` computes their hidden states.
+While a pass runs, a second thread tokenizes what comes next, and no more than that.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from harrier_core.shared import Lease, Shared
 from harrier_core.stats import Meter, Stats
 from harrier_core.token_rows import Row
 
-# Where memory lives in a driver that a forked child cannot use.
+# Devices whose memory lives in a driver that a forked child cannot use.
 _LOST_IN_FORK = ("cuda", "xpu", "mps")
 
 
@@ -46,11 +46,11 @@ class Engine:
         self._lanes = Lanes()
         self._turning = False
         self._closed = False
-        self._starting: Pass | None = None  # a pass that is being begun: no lane has its calls any more
+        self._starting: Pass | None = None  # a pass that is being started: its calls are no longer in any lane
         self._under_way: _UnderWay | None = None
         self._tokenizing: ThreadPoolExecutor | None = ThreadPoolExecutor(1, thread_name_prefix="harrier-tokenizer")
-        # Loading is this thread's as well. Were it the caller's, the caller would keep a pool of OpenMP threads, and
-        # a child that it forks would wait for them for ever.
+        # This thread also loads the model. If the caller did, it would keep a pool of OpenMP threads, and a child that
+        # it forks would wait for them forever.
         self._thread: ThreadPoolExecutor | None = ThreadPoolExecutor(1, thread_name_prefix="harrier-engine")
         network = self._thread.submit(load, model, placement).result()
         self._meter = Meter(model.name)
@@ -60,37 +60,37 @@ class Engine:
     def submit(self, call: Call) -> Future[Encoded]:
         """Return a future of what the call reads from the hidden states of its texts, in their order.
 
-        The first window of texts comes with the call. The future can be cancelled at any time, also while its passes
-        run: it ends after the one under way.
+        The first window of texts comes with the call. The future can be cancelled at any time, even while its passes
+        run: it then ends after the one under way.
         """
         with self._lock:
             if self._closed:
                 raise EncoderClosed("the model was closed while this call was on its way")
             refuse_at_end()
             self._lanes.add(call)
-            if not call.waiting:  # a text of the first window is wrong, and no pass will fetch the next one
+            if not call.waiting:  # a text of the first window is wrong, and no pass will fetch the next window
                 self._tokenize_ahead()
             self._keep_turning()
-        if self._thread is None:  # closed meanwhile, and close may have looked before this call was there
+        if self._thread is None:  # closed meanwhile; close may have looked before this call was added
             call.future.cancel()
         return call.future
 
     def waited_for(self) -> list[Future[Encoded]]:
-        """Return the results of all calls that were not answered yet."""
+        """Return the results of all calls that have not been answered yet."""
         with self._lock:
-            starting = self._starting  # read before what is under way: it becomes that without a lock
+            starting = self._starting  # read before `_under_way`, which it becomes without a lock
             waiting = [*self._lanes.calls, *(starting.calls if starting else []), *self._calls_under_way()]
         return [call.future for call in waiting]
 
     def stats(self, truncations: int) -> Stats:
-        """Return what was done since the model was loaded."""
+        """Return statistics of the work done since the model was loaded."""
         return self._meter.read(truncations)
 
     def close(self) -> None:
-        """Drop the model once the pass under way is over; whoever waits has its call cancelled.
+        """Drop the model once the pass under way is over; pending calls are cancelled.
 
-        It takes no lock, neither ours nor the executors', because the garbage collector may call it, on a thread that
-        holds them. An executor that nobody refers to ends its thread by itself.
+        It takes no lock, neither ours nor the executors', because the garbage collector may call it on a thread that
+        holds them. An executor that is no longer referenced ends its own thread.
         """
         self._closed = True
         for call in self._lanes.calls:
@@ -105,7 +105,7 @@ class Engine:
     # -- turns of the engine's thread
 
     def _keep_turning(self) -> None:
-        """See to it that the thread takes a turn; one a pass, so that the executor can end between two of them."""
+        """Make sure that the thread takes a turn. Each pass is a turn, so the executor can end between two of them."""
         thread = self._thread
         if thread is None or self._turning:
             return
@@ -115,7 +115,7 @@ class Engine:
 
     def _turn(self) -> None:
         runner = self._runner
-        if runner is None:  # closed; a call that came at that very moment is nobody else's to end
+        if runner is None:  # closed; no one else will cancel a call that arrived at this very moment
             for call in [*self._lanes.calls, *self._calls_under_way()]:
                 call.future.cancel()
             self._under_way = None
@@ -124,18 +124,18 @@ class Engine:
         self._run_next_pass(runner)
         with self._lock:
             self._turning = False
-            with suppress(RuntimeError):  # the process is ending, and nobody waits for the rest
+            with suppress(RuntimeError):  # the process is ending, and no one waits for the rest
                 self._keep_turning()
         if self._thread is None:  # closed meanwhile: there will be no other turn
             before, self._under_way = self._under_way, None
             if before:
                 self._finish(runner, before)
-        del runner  # whoever drops the last reference looks, or releases, afterwards: `close` if it comes later
+        del runner  # whichever drops the last reference looks, or releases, afterwards: `close` if it comes later
         if self._thread is None:
             release_memory(self.placement.device)
 
     def _run_next_pass(self, runner: Runner) -> None:
-        """Begin the next pass and finish the one before; without overlap, finish both."""
+        """Begin the next pass and finish the previous one; without overlap, finish both."""
         with self._lock:
             pass_ = self._starting = self._lanes.next_pass(runner.token_limit)
             self._tokenize_ahead()
@@ -199,7 +199,7 @@ class Engine:
             rows = ()
         with self._lock:
             self._lanes.end_fetch(call, rows)
-            if not call.waiting:  # a window of texts that turned out to be unusable: the next one may say more
+            if not call.waiting:  # the texts of that window were unusable: the next one may be of use
                 self._tokenize_ahead()
             with suppress(RuntimeError):
                 self._keep_turning()
@@ -209,14 +209,14 @@ _engines: Shared[Engine] = Shared(Engine.close)
 
 
 def use_engine(model: Model, device: str | None, dtype: str | None) -> Lease[Engine]:
-    """Return a lease on the engine for this model, device and format; the first to ask loads it."""
+    """Return a lease on the engine for this model, device and dtype; the first caller loads it."""
     placement = choose(model.architecture, device, dtype)
     key = (model.folder, model.signature, placement.device, placement.dtype)
     return _engines.use(key, lambda: Engine(model, placement))
 
 
 def refuse_inherited(lease: Lease[Engine]) -> None:
-    """Raise if the engine was loaded before a fork and its memory did not come along."""
+    """Raise if the engine was loaded before a fork, and its memory was not inherited."""
     device = lease.value.placement.device
     if lease.inherited and device.startswith(_LOST_IN_FORK):
         raise ForkedModel(FORKED)

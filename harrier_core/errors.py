@@ -6,38 +6,38 @@
     │   ├── EmptyText                nothing but white space
     │   ├── InvalidText              a lone surrogate: no UTF-8 for it
     │   └── TextTooLong              more tokens than the limit
-    ├── SettingError (ValueError)    an argument of Encoder that cannot be
-    ├── TaskError (ValueError)       a task that this model does not know, or an instruction it cannot take
+    ├── SettingError (ValueError)    an argument or setting that is not valid
+    ├── TaskError (ValueError)       a task that this model does not have, or an instruction it cannot take
     ├── SpaceError (ValueError)      stored text that is not an EmbeddingSpace
-    ├── FilterError (ValueError)     a `where` that means nothing
-    ├── StoreError                   something about a database
+    ├── FilterError (ValueError)     a `where` that is not a valid filter
+    ├── StoreError                   an error of a database
     │   ├── WrongSpace               it holds vectors of another embedding space
-    │   ├── StoreUnsuitable          it is there, and not as it has to be: another shape, no extension, no rights
+    │   ├── StoreUnsuitable          it exists, but not as it has to be: another shape, no extension, no rights
     │   │   └── StoreMissing         there is no such table or collection yet
-    │   ├── StoreUnavailable         it cannot be reached, now or any more
+    │   ├── StoreUnavailable         it cannot be reached, or no longer
     │   └── StoreFull                it has no room left
     ├── ModelError
     │   ├── ModelNotFound            no such model, or no way to reach it
     │   ├── ModelDamaged             a file is missing, unreadable, or does not fit the others
     │   ├── ModelUnsafe              weights that only pickle can read
     │   ├── ModelUnsupported         a model whose vectors this kit cannot make
-    │   └── BadVectors               the model answered with NaN or with a vector of no length
-    ├── DeviceError                  a device or number format that is not to be had
+    │   └── BadVectors               the model returned NaN or a zero-length vector
+    ├── DeviceError                  a device or dtype that is not available
     │   ├── ForkedModel              a forked process inherited a model that lives on a GPU
     │   └── OutOfMemory              a text that even by itself needs more memory than there is
-    ├── ServerError                  something about a server that encodes for a RemoteEncoder
-    │   ├── ServerUnavailable        it cannot be reached, or is busy, for longer than one waits
-    │   ├── ServerRefused            it refuses what it was asked: a wrong key, another kind of server
-    │   └── SpaceChanged             its vectors are of another embedding space by now
+    ├── ServerError                  an error of a server that encodes for a RemoteEncoder
+    │   ├── ServerUnavailable        it cannot be reached, or is busy, for longer than the client waits
+    │   ├── ServerRefused            it refuses the request: a wrong key, another kind of server
+    │   └── SpaceChanged             its vectors now belong to another embedding space
     ├── EncoderClosed                used after close()
     │   └── ProcessEnding            used after the end of the main thread
     ├── WorkersDied                  the worker processes of an ingest end, whatever they are given
     └── MissingExtra (ImportError)   a package that is not installed; names the extra that installs it
 
     ModelWarning (UserWarning)       a model that works, but not as its own files promise
-    StoreWarning (UserWarning)       a database that works, and should be looked after
-    RoleWarning (UserWarning)        a query that is embedded as a document, which nobody but its host can change
-    InputWarning (UserWarning)       a text that was left out, where the caller chose that over an error
+    StoreWarning (UserWarning)       a database that works, but needs attention
+    RoleWarning (UserWarning)        a query that is embedded as a document, which only its framework can change
+    InputWarning (UserWarning)       a text that was left out, because the caller chose that over an error
 
 No message holds a text, a vector or a secret: positions, lengths and names only.
 """
@@ -51,10 +51,10 @@ from typing import ClassVar
 
 
 class HarrierError(Exception):
-    """The root: `except HarrierError` catches what the kit raises on purpose, and nothing else.
+    """The root: `except HarrierError` catches the errors that the kit raises on purpose, and no others.
 
-    usage: whether the caller asked for something wrong, so that the same call can never succeed; otherwise something
-    failed, and may succeed elsewhere or later.
+    usage: whether the caller asked for something wrong, so that the same call can never succeed. Otherwise something
+    failed that may succeed elsewhere or later.
     """
 
     usage: ClassVar[bool] = False
@@ -70,7 +70,7 @@ class Problem:
 
 
 class InputError(HarrierError, ValueError):
-    """Texts that cannot be encoded; `problems` holds every one of the call, in the caller's order."""
+    """Texts that cannot be encoded; `problems` holds all of those in the call, in the caller's order."""
 
     usage = True
 
@@ -80,7 +80,7 @@ class InputError(HarrierError, ValueError):
 
     @property
     def position(self) -> int:
-        """Where the first such text stands in the caller's list."""
+        """The position of the first such text in the caller's list."""
         return self.problems[0].position
 
     def __str__(self) -> str:
@@ -98,21 +98,21 @@ class EmptyText(InputError):
 
 
 class InvalidText(InputError):
-    """A str that UTF-8 cannot write."""
+    """A str that UTF-8 cannot encode."""
 
 
 class TextTooLong(InputError):
-    """More tokens than the limit, and nobody asked for truncation."""
+    """A text with more tokens than the limit, where truncation was not asked for."""
 
 
 class SettingError(HarrierError, ValueError):
-    """An argument of Encoder that cannot be."""
+    """An argument or setting that is not valid."""
 
     usage = True
 
 
 class TaskError(HarrierError, ValueError):
-    """A task that this model does not know, or an instruction that it cannot take."""
+    """A task that this model does not have, or an instruction that it cannot take."""
 
     usage = True
 
@@ -122,13 +122,13 @@ class SpaceError(HarrierError, ValueError):
 
 
 class FilterError(HarrierError, ValueError):
-    """A `where` that means nothing."""
+    """A `where` that is not a valid filter."""
 
     usage = True
 
 
 class StoreError(HarrierError):
-    """Something about a database."""
+    """An error of a database."""
 
 
 class WrongSpace(StoreError):
@@ -136,27 +136,27 @@ class WrongSpace(StoreError):
 
 
 class StoreUnsuitable(StoreError):
-    """The store is there, and not as it has to be: another shape, no extension, no rights."""
+    """The store exists, but not as it has to be: another shape, no extension, no rights."""
 
 
 class StoreMissing(StoreUnsuitable):
-    """There is no such table or collection yet: nothing was ever ingested, or its name is another."""
+    """There is no such table or collection yet: nothing was ingested, or the name is wrong."""
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot be reached, now or any more."""
+    """The store cannot be reached, or no longer."""
 
 
 class StoreFull(StoreError):
-    """There is no room left; what is stored stays."""
+    """There is no room left; what is stored remains."""
 
 
 class ModelError(HarrierError):
-    """Something about the model itself."""
+    """An error of the model itself."""
 
 
 class ModelNotFound(ModelError):
-    """No such model, or no way to reach it from here."""
+    """There is no such model, or it cannot be reached from here."""
 
 
 class ModelDamaged(ModelError):
@@ -164,7 +164,7 @@ class ModelDamaged(ModelError):
 
 
 class ModelUnsafe(ModelError):
-    """Weights that only pickle can read: reading them may run anybody's code."""
+    """Weights that only pickle can read: reading them may run arbitrary code."""
 
 
 class ModelUnsupported(ModelError):
@@ -172,7 +172,7 @@ class ModelUnsupported(ModelError):
 
 
 class BadVectors(ModelError):
-    """The model answered with NaN, infinity or a vector of no length, for the texts at `positions`."""
+    """The model returned NaN, infinity or a zero-length vector for the texts at `positions`."""
 
     def __init__(self, message: str, positions: Sequence[int]) -> None:
         super().__init__(message, positions)  # args rebuild the error after pickling
@@ -183,7 +183,7 @@ class BadVectors(ModelError):
 
 
 class DeviceError(HarrierError):
-    """A device or number format that is not to be had here."""
+    """A device or dtype that is not available here."""
 
 
 class ForkedModel(DeviceError):
@@ -191,7 +191,7 @@ class ForkedModel(DeviceError):
 
 
 class OutOfMemory(DeviceError):
-    """A text, the one at `position`, that even by itself needs more memory than there is."""
+    """The text at `position` needs more memory than there is, even by itself."""
 
     def __init__(self, message: str, position: int) -> None:
         super().__init__(message, position)  # args rebuild the error after pickling
@@ -202,17 +202,17 @@ class OutOfMemory(DeviceError):
 
 
 class ServerError(HarrierError):
-    """Something about a server that encodes for a RemoteEncoder."""
+    """An error of a server that encodes for a RemoteEncoder."""
 
 
 class ServerUnavailable(ServerError):
-    """The server cannot be reached, or is busy, for longer than one waits."""
+    """The server cannot be reached, or is busy, for longer than the client waits."""
 
 
 class ServerRefused(ServerError):
-    """The server refuses what it was asked, or answers what nobody can read.
+    """The server refuses the request, or sends an answer that cannot be read.
 
-    The same request can never succeed if its status is one of 4xx.
+    The same request can never succeed if its status is a 4xx.
     """
 
     def __init__(
@@ -221,7 +221,7 @@ class ServerRefused(ServerError):
         super().__init__(message, status, code, problems)  # args rebuild the error after pickling
         self.status = status
         self.code = code
-        self.problems = problems  # of texts, as the server lists them
+        self.problems = problems  # of texts, as listed by the server
         self.usage = 400 <= status < 500  # type: ignore[misc]  # the class's says what is so without a status
 
     def __str__(self) -> str:
@@ -229,15 +229,15 @@ class ServerRefused(ServerError):
 
 
 class SpaceChanged(ServerError):
-    """The server's vectors are of another embedding space by now than when it was asked first."""
+    """The server's vectors now belong to another embedding space than when it was first asked."""
 
 
 class EncoderClosed(HarrierError):
-    """The encoder was closed before, or while, it was used."""
+    """The encoder was closed before it was used, or while it was in use."""
 
 
 class ProcessEnding(EncoderClosed):
-    """The main thread has ended, and with it what other threads were encoding."""
+    """The main thread has ended, so other threads can no longer encode."""
 
 
 class WorkersDied(HarrierError):
@@ -245,7 +245,7 @@ class WorkersDied(HarrierError):
 
 
 class MissingExtra(HarrierError, ImportError):
-    """`package` is not installed. `extra` is the extra of harrier-kit that installs it, None if none does."""
+    """`package` is not installed. `extra` is the extra of harrier-kit that installs it, or None if none does."""
 
     def __init__(self, needed_by: str, package: str, extra: str | None) -> None:
         super().__init__(needed_by, package, extra)  # args rebuild the error after pickling
@@ -263,15 +263,15 @@ class ModelWarning(UserWarning):
 
 
 class StoreWarning(UserWarning):
-    """A database that works, and should be looked after."""
+    """A database that works, but needs attention."""
 
 
 class RoleWarning(UserWarning):
-    """A framework embeds its queries as documents, so without the task's instruction."""
+    """A framework embeds its queries as documents, and so without the task's instruction."""
 
 
 class InputWarning(UserWarning):
-    """A text was left out, where the caller chose a warning over an error."""
+    """A text was left out, because the caller chose a warning over an error."""
 
 
 def raise_problems(problems: Sequence[Problem]) -> None:
@@ -283,7 +283,7 @@ def raise_problems(problems: Sequence[Problem]) -> None:
 
 @contextmanager
 def positions_of_all(place: Callable[[int], int]) -> Iterator[None]:
-    """Make an error about some of a caller's texts count all of them: `place` maps its positions to the caller's."""
+    """Make an error about some of a caller's texts refer to all of them: `place` maps its positions to the caller's."""
     try:
         yield
     except InputError as error:

@@ -1,4 +1,4 @@
-"""The packages that only some uses of the kit need, and the extra of `harrier-kit` that installs each."""
+"""The packages that only some uses of the kit need, each with the extra of `harrier-kit` that installs it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PACKAGES = {  # module: (extra, package)
 def require(needed_by: str, *modules: str, extra: str | None = None) -> None:
     """Raise MissingExtra unless all modules are installed. None of them is imported.
 
-    extra: which one to name, where several install a module.
+    extra: the one to name if several install a module.
     """
     for module in modules:
         if not _is_installed(module):
@@ -66,5 +66,5 @@ def require_encoding(needed_by: str = "an Encoder") -> None:
 def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # of the package above it
+    except ModuleNotFoundError:  # the package that contains it is missing
         return False

@@ -19,7 +19,7 @@ from harrier_core.token_rows import Row, by_length
 
 
 class Fallback:
-    """A model loaded by transformers. It is not for two threads at once."""
+    """A model loaded by transformers. It must not be used by two threads at once."""
 
     def __init__(self, folder: Path, placement: Placement) -> None:
         self._device = torch.device(placement.device)
@@ -32,11 +32,11 @@ class Fallback:
 
     @torch.inference_mode()
     def launch(self, rows: Sequence[Row], *, precise: bool = False) -> Callable[[], torch.Tensor]:
-        """The final hidden state of each row's last token, (rows, dimensions), float32, on the host.
+        """Return the final hidden state of each row's last token, (rows, dimensions), float32, on the host.
 
-        One length at a time, so without padding and without a mask. That keeps a vector independent of its
-        neighbours, and out of reach of an attention kernel that is wrong with masks at lengths 33, 65, 97 (pytorch
-        issue 191937). A precise pass computes in float32, with a copy of the model that lasts as long.
+        Texts of one length run together, so without padding and without a mask. That keeps a vector independent of its
+        neighbours, and avoids attention kernels that are wrong with masks at lengths 33, 65, 97 (pytorch issue 191937).
+        A precise pass computes in float32, with a copy of the model that exists only during the pass.
         """
         module = deepcopy(self._module).float() if precise else self._module
         hidden = torch.empty(0)
@@ -49,16 +49,16 @@ class Fallback:
         return lambda: hidden
 
 
-# One load at a time: while it loads, transformers sets the default dtype of the whole process.
+# One load at a time: while loading, transformers changes the default dtype of the whole process.
 _loading = ProcessLock()
 
 
 def _load(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
-    """The model of a folder, or an error; left to itself, transformers fills gaps with random weights and a warning."""
+    """Return the model of a folder, or raise; by default, transformers fills gaps with random weights and a warning."""
     trusted = {"trust_remote_code": False, "local_files_only": True}
     try:
         config = AutoConfig.from_pretrained(folder, **trusted)
-    except Exception as error:  # its validators raise errors of their own kind
+    except Exception as error:  # its validators raise errors of their own kinds
         raise ModelUnsupported(
             f"transformers {transformers.__version__} cannot read config.json of {folder}: {_first_line(error)}"
         ) from error
@@ -69,7 +69,7 @@ def _load(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
             dtype=dtype,
             attn_implementation="sdpa",
             use_safetensors=True,
-            ignore_mismatched_sizes=True,  # they are in the report, which says more than the error would
+            ignore_mismatched_sizes=True,  # they are in the report, which is more precise than the error would be
             output_loading_info=True,
             **trusted,
         )
@@ -85,7 +85,7 @@ def _load(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
 
 
 def _check(folder: Path, report: Mapping[str, Iterable[Any]]) -> None:
-    # transformers 5 reports a mismatch with both shapes, transformers 4 as a name.
+    # transformers 5 reports a mismatch with both shapes, transformers 4 by name only.
     mismatched = [each if isinstance(each, str) else each[0] for each in report["mismatched_keys"]]
     findings = [
         *(f"{key} has another shape" for key in sorted(mismatched)),

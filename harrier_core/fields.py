@@ -1,4 +1,4 @@
-"""Which fields chunks have in their metadata, of what kind they are, and what is in them. Pure."""
+"""The metadata fields of chunks, with their kinds and values. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harrier_core.conditions import Scalar, kind
 # Metadata about the machine that ingested, such as the folder that a file was in, are for programs on that machine.
 PRIVATE = frozenset({"harrier_root"})
 
-_LEVELS = 3  # of dicts in dicts
+_LEVELS = 3  # of nested dicts
 _MOST_FIELDS = 100
 
 
@@ -22,8 +22,8 @@ class Field:
 
     name: str
     kinds: tuple[str, ...]  # of its values, or of the elements of its lists: text, number, bool; most frequent first
-    share: float  # of the chunks that have it
-    values: tuple[tuple[Scalar, int], ...]  # that it has, and in how many chunks, most frequent first
+    share: float  # the share of chunks that have it
+    values: tuple[tuple[Scalar, int], ...]  # with the number of chunks that have each, most frequent first
 
     @property
     def range(self) -> tuple[float, float] | None:
@@ -34,7 +34,7 @@ class Field:
 
 
 def fields_of(chunks: Iterable[Mapping[str, Any]]) -> list[Field]:
-    """Return the fields of some chunks' metadata, those that most chunks have first."""
+    """Return the fields of the given chunks' metadata, the most common first."""
     number = 0
     found: dict[str, Counter[tuple[str, Scalar]]] = {}
     having: Counter[str] = Counter()
@@ -58,7 +58,7 @@ def _field(name: str, values: Counter[tuple[str, Scalar]], share: float) -> Fiel
 
 
 def _flat(metadata: Mapping[str, Any], before: str, levels: int) -> Iterator[tuple[str, list[Scalar]]]:
-    """Yield the scalars at each name, those of a list together."""
+    """Yield each name with its scalars; those of a list together."""
     for key, value in metadata.items():
         name = f"{before}{key}"
         if isinstance(value, Mapping):

@@ -6,18 +6,18 @@
     where={"author.name": "Ada"}                          the field "name" in the dict at "author"
     where={"$or": [{"lang": "fr"}, {"$not": {"year": 1999}}]}    $and $or $not; several keys are joined by and
 
-A condition on a field is met by a list if one of its elements meets it. A field that is not there meets no condition,
-and so meets every `$ne`, `$nin` and `$not`. Only like is compared with like: 2 equals 2.0 but neither "2" nor true, and
-$gt and its kin order numbers with numbers and texts, by code points, with texts. `$between` takes [low, high] and
-includes both. Dates, UUIDs, paths and so on are the texts and numbers that they are in metadata, harrier_core.values; a
-date comes before every time of its day.
+A condition on a field is met by a list if one of its elements meets it. An absent field meets no condition, and so
+meets every `$ne`, `$nin` and `$not`. Values are compared only with values of their own kind: 2 equals 2.0 but neither
+"2" nor true. $gt and the like compare numbers with numbers, and texts with texts by code points. `$between` takes [low,
+high] and includes both. Dates, UUIDs, paths and so on are compared as the texts and numbers that stand for them in
+metadata, see harrier_core.values; a date comes before every time of its day.
 
 `$contains` finds a text inside a text. `$like` and `$ilike` compare the whole text with a pattern, in which % stands
-for any text, _ for any one character, and a backslash makes the next character an ordinary one. `$ilike` takes
-characters for the same that Unicode folds to the same, whatever the language: harrier_core.patterns.
+for any text, _ for any one character, and a backslash makes the next character an ordinary one. `$ilike` treats
+characters as equal if Unicode case folding makes them equal, in any language: harrier_core.patterns.
 
-A dot in a field's name is part of a name, or a step into a dict: "a.b" is the field "a.b" and the field "b" in the dict
-at "a", whichever is there, and both where both are. Lists on the way are not entered. `Key("a.b")` is the name only.
+A dot in a field's name is part of a name, or a step into a dict: "a.b" means the field "a.b", the field "b" in the dict
+at "a", or both, whichever exist. Lists on the way are not searched. `Key("a.b")` is only the name.
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ __all__ = [
     "parse",
 ]
 
-# Each level is two of the hundred that a gRPC message of Qdrant may have.
+# Each level takes two of the hundred that a gRPC message of Qdrant may have.
 _DEEPEST = 32
 _MOST_DOTS = 6  # each doubles the ways to read a name
 
 
 class Key(str):
-    """A field's name, whatever is in it: no dot leads into a dict, and a $ at its beginning is no operator's."""
+    """A field's name, taken literally: no dot leads into a dict, and a leading $ does not make it an operator."""
 
     __slots__ = ()
 
@@ -82,7 +82,7 @@ class Key(str):
 
 
 def parse(where: Mapping[str, Any] | None) -> Condition | None:
-    """Return the tree for `where`, or None where everything is meant."""
+    """Return the tree for `where`, or None if it matches everything."""
     if where is None or where == {}:
         return None
     return _all(where, 0)
@@ -91,7 +91,7 @@ def parse(where: Mapping[str, Any] | None) -> Condition | None:
 def _all(where: object, depth: int) -> Condition:
     if not isinstance(where, Mapping):
         raise FilterError(f"a filter must be a dict of fields and their values, got {type(where).__name__}")
-    several = len(where) > 1  # which are joined by and: a level like any other
+    several = len(where) > 1  # joined by and, which is a level like any other
     if depth + several > _DEEPEST:
         raise FilterError(f"a filter has more than {_DEEPEST} levels of $and, $or and $not, one in another")
     parts = tuple(_part(key, value, depth + several) for key, value in where.items())
@@ -135,7 +135,7 @@ def _operator(key: str, operator: object, operand: object) -> Condition:
 
 
 def _anywhere(key: str, condition: Callable[[Path], Condition]) -> Condition:
-    """Return a condition on a field, wherever its name leads."""
+    """Return a condition on a field, wherever its name may lead."""
     parts = tuple(condition(path) for path in _paths(key))
     return parts[0] if len(parts) == 1 else AnyOf(parts)
 
@@ -154,7 +154,7 @@ def _paths(key: str) -> Iterator[Path]:
 
 
 def _ways(steps: Sequence[str]) -> Iterator[Path]:
-    """Yield every way to read dots, as they are in the name first."""
+    """Yield every way to read the dots in a name, the literal name first."""
     first, *rest = steps
     if not rest:
         yield (first,)

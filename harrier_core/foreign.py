@@ -1,7 +1,7 @@
-"""What other libraries call things, and what to write here instead. Pure: it knows their names and imports none.
+"""Other libraries' names for things, and what to write here instead. Pure: it knows their names and imports none.
 
-Users come with code for sentence-transformers, LangChain, LlamaIndex, Qdrant and Postgres. What they try first should
-be an error that says how the kit spells it.
+Users come with code for sentence-transformers, LangChain, LlamaIndex, Qdrant and Postgres. Their first attempt should
+get an error that says how the kit spells it.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ _KEYWORDS = {
 
 
 def unknown_keyword(surface: str, name: str, known: Iterable[str]) -> SettingError:
-    """Return the error for a keyword that a class or function does not take, with the kit's word for it if it has one.
+    """Return the error for a keyword that a class or function does not accept, with the kit's name for it if any.
 
-    surface: what was called. known: the keywords that it takes.
+    surface: what was called. known: the keywords that it accepts.
     """
     taken = list(known)
     if name in _KEYWORDS and name not in taken:
@@ -106,7 +106,7 @@ OF_INDEX = {
 
 
 def no_attribute(owner: object, name: str, words: Mapping[str, str]) -> AttributeError:
-    """Return the error for an attribute that an object does not have, with the kit's word for it if it has one."""
+    """Return the error for an attribute that an object does not have, with the kit's name for it if there is one."""
     said = f"; {words[name]}" if name in words else ""
     return AttributeError(f"{type(owner).__name__!r} object has no attribute {name!r}{said}", name=name, obj=owner)
 
@@ -134,12 +134,12 @@ _EMBEDDERS = {
 
 
 def in_place_of_store(given: object) -> str:
-    """Return what to write in place of something that is no store."""
+    """Return what to write instead of something that is not a store."""
     return _named(given, _STORES) or f"{_POSTGRES} or {_QDRANT}, for example"
 
 
 def in_place_of_embedder(given: object) -> str:
-    """Return what to write in place of something that makes no vectors for an Index."""
+    """Return what to write instead of something that cannot make vectors for an Index."""
     if isinstance(given, str):
         return "Encoder('...') with that name or folder"
     if said := _named(given, _EMBEDDERS):
@@ -157,7 +157,7 @@ def _named(given: object, table: Mapping[str, str]) -> str | None:
 
 _ITERABLE = "records must be an iterable of Record(id=..., text=..., metadata=...)"
 _FIELDS = {"id", "text", "metadata"}
-# What an object has that is not a Record, and what to do with it.
+# Attributes of objects that are not Records, and what to do with such objects.
 _DOCUMENTS = (
     ({"page_content", "metadata"}, "LangChain's documents go to HarrierVectorStore(index).add_documents"),
     ({"node_id", "get_content"}, "LlamaIndex's nodes go to HarrierVectorStore(index).add, or through records_of"),
@@ -179,10 +179,10 @@ def refuse_records(records: object) -> None:
 
 
 def as_record(item: object, *, first: bool) -> object:
-    """Return a dict of a record's fields as a Record, and anything else as it is.
+    """Return a dict of a record's fields as a Record, and anything else unchanged.
 
-    first: whether it is the first of all. If that is no record, the call is wrong rather than the item: SettingError is
-    raised.
+    first: whether it is the first of all. If that one is not a record, the whole call is wrong rather than the item,
+    and SettingError is raised.
     """
     if isinstance(item, Record):
         return item

@@ -1,4 +1,4 @@
-"""Two ranked lists to one, by their ranks: what is at the top of either comes first. Pure."""
+"""Merge two ranked lists by rank: what is at the top of either comes first. Pure."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 
-# The smaller it is, the more the first places of a list count. Larger ones, such as the 60 of the first paper, drown an
-# identifier that only one list can find.
+# The smaller it is, the more the first places of a list count. Larger values, such as the 60 of the original paper,
+# drown an identifier that only one list can find.
 _CONSTANT = 2
 
 
 def fused(dense: Sequence[Key], words: Sequence[Key], weight: float) -> list[tuple[Key, float]]:
-    """Return all keys, the best first, each with its share of the highest possible score, from 0 to 1.
+    """Return all keys, best first, each with its share of the highest possible score, from 0 to 1.
 
-    weight: of the list of words, which is left out at 0; the dense list's is 1. Of equal scores the better dense one
-    comes first, then the better one of words: the order is the same in every run.
+    weight: that of the list `words`, which is ignored at 0; the weight of `dense` is 1. Ties are broken by the rank in
+    `dense`, then by that in `words`, so the order is the same in every run.
     """
     in_dense, in_words = _places(dense), _places(words if weight else ())
     best = (1 + weight) / _CONSTANT

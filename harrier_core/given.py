@@ -1,4 +1,4 @@
-"""Vectors that were made before, in place of those that an embedder would make now."""
+"""Vectors that were made before, used instead of those that an embedder would make now."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_SAMPLED = 100  # one text in so many, and one at least of each window, is encoded again
+_SAMPLED = 100  # one text in this many, and at least one per window, is encoded again
 
-# Two number formats of one model agree to this cosine for each text: of 650 on trained weights, bfloat16 and float32,
-# two were below 0.99, and none below 0.985. The vectors of another text are below it as a rule. An instruction before a
-# long document is not always: so of several texts, most must agree to more, as those of all number formats do.
+# Two dtypes of one model agree to this cosine for each text: of 650 on trained weights, bfloat16 against float32, two
+# were below 0.99, and none below 0.985. The vectors of a different text are usually below it. An instruction before a
+# long document is not always: so among several texts, most must agree more closely, as they do between all dtypes.
 SIMILAR, _MOSTLY = 0.95, 0.99
 _SEVERAL = 3
 
@@ -27,18 +27,18 @@ _NONE = object()
 
 
 class GivenVectors:
-    """Take vectors for those of documents, once a sample has turned out to be what an embedder makes of the texts."""
+    """Accepts vectors as those of documents, once a sample has proved to match what an embedder makes of the texts."""
 
     def __init__(self, embedder: Embedder) -> None:
         self.embedder = embedder
         self._dimensions = embedder.dimensions
-        self._fits = False  # one of the vectors had as many
+        self._fits = False  # one of the vectors had the right dimensions
 
     def sound(self, vector: object) -> Vector:
-        """Return one vector at unit length: Harrier compares directions, and half precision alters lengths.
+        """Return a vector at unit length: Harrier compares directions, and half precision changes lengths.
 
-        Raise Unstorable if it has no direction, or another number of dimensions than those before it; WrongSpace if
-        already the first one has.
+        Raise Unstorable if it has no direction, or another number of dimensions than those before it, and WrongSpace if
+        the very first one does.
         """
         import numpy as np
 
@@ -60,9 +60,10 @@ class GivenVectors:
         return np.asarray(row.astype(np.float64) / length, dtype=np.float32)
 
     def submit(self, texts: Sequence[str], vectors: Sequence[Vector]) -> Future[Encoded]:
-        """Answer as an embedder's `submit_documents` would, with these vectors, each as `sound` returned it.
+        """Answer as an embedder's `submit_documents` would, with these vectors, each as returned by `sound`.
 
-        Raise WrongSpace if the sample is not alike, and what the embedder raises of texts that cannot be encoded.
+        Raise WrongSpace if the sample does not match, and whatever the embedder raises for texts that cannot be
+        encoded.
         """
         import numpy as np
 
@@ -77,7 +78,7 @@ class GivenVectors:
         return done
 
     def compare(self, texts: Sequence[str], given: Vectors, made: Vectors) -> None:  # noqa: ARG002  # for subclasses
-        """Raise WrongSpace unless the given vectors are like those that were made of the texts."""
+        """Raise WrongSpace unless the given vectors match those that were made from the texts."""
         if not are_alike(given, made):
             raise self.wrong(f"have a cosine of {least_cosine(given, made):.3f} to its own for the same text")
 
@@ -90,18 +91,18 @@ class GivenVectors:
 
 
 def are_alike(given: Vectors, made: Vectors) -> bool:
-    """Return whether pairs of unit vectors, one a row, may be of the same texts and the same model."""
+    """Return whether pairs of unit vectors, one per row, may belong to the same texts and the same model."""
     cosines = sorted((given * made).sum(axis=1).tolist())
     return cosines[0] >= SIMILAR and (len(cosines) < _SEVERAL or cosines[len(cosines) // 2] >= _MOSTLY)
 
 
 def least_cosine(given: Vectors, made: Vectors) -> float:
-    """Return the cosine of the pair of unit vectors that are the least alike."""
+    """Return the cosine of the least similar pair of unit vectors."""
     return float((given * made).sum(axis=1).min())
 
 
 def paired(items: Iterable[T], vectors: object) -> Iterator[tuple[T, object]]:
-    """Yield each item with its vector. Raise SettingError once there turn out to be more of either."""
+    """Yield each item with its vector. Raise SettingError if either of the two runs out first."""
     if vectors is None:
         return ((item, None) for item in items)
     rows = _rows(vectors)

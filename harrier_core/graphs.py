@@ -1,7 +1,7 @@
-"""Small passes on a GPU, recorded once and replayed: to launch their kernels takes longer than to run them.
+"""Small passes on a GPU, recorded once and replayed, because launching their kernels takes longer than running them.
 
-A recording is of one shape, so a pass is filled up to the next shape with texts that nobody asked for. It is of one
-beginning too, whose keys and values it reads where they were when it was made.
+A recording has a fixed shape, so a pass is padded to the next shape with dummy texts. It also belongs to one
+beginning, whose keys and values it reads from where they were when it was recorded.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from harrier_core.attention import Beginnings, Ragged, Text
 from harrier_core.errors import ModelWarning
 from harrier_core.token_rows import Row
 
-# Of a recording. There is room for one text less, because one takes what remains of the tokens.
+# Sizes of recordings. There is room for one text less, because a dummy text takes the remaining tokens.
 _TEXTS = (2, 5, 17, 65)
 _TOKENS = (16, 32, 64, 128, 256, 512, 1_024)
 
-_KEPT = 64  # shapes; all recordings have what lies between the first product and the last in the same memory
+_KEPT = 64  # shapes; all recordings share the memory between the first product and the last
 _FILLING = 0  # any token will do
 
-_one_at_a_time = threading.Lock()  # of all models: a process may record one thing at a time
+_one_at_a_time = threading.Lock()  # across all models: a process may record one thing at a time
 
 Forward = Callable[[Tensor, Ragged], Tensor]  # ids, (tokens,), and their layout to hidden states, (texts, hidden)
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What one recording is for."""
+    """The size of one recording."""
 
     texts: int
     tokens: int
     beginning: tuple[int, ...]
 
     def fill(self, rows: Sequence[Row]) -> list[Row]:
-        """These rows, and behind them what makes up the shape."""
+        """Return these rows, followed by dummy rows that fill the shape."""
         texts = self.texts - len(rows)
         tokens = self.tokens - sum(len(row.rest) for row in rows)
         lengths = [1] * (texts - 1) + [tokens - texts + 1]
@@ -49,7 +49,7 @@ class Shape:
 
 
 def shape_of(rows: Sequence[Row]) -> Shape | None:
-    """The smallest that these rows fit into, if there is one."""
+    """Return the smallest shape that these rows fit into, if there is one."""
     beginnings = {row.shared for row in rows}
     texts = next((texts for texts in _TEXTS if texts > len(rows)), 0)
     needed = sum(len(row.rest) for row in rows) + texts - len(rows)
@@ -70,15 +70,15 @@ class Graphs:
     def __init__(self, scale: float, device: torch.device) -> None:
         self._scale = scale
         self._device = device
-        self._shapes: OrderedDict[Shape, _Recording | None] = OrderedDict()  # those that came once have none yet
+        self._shapes: OrderedDict[Shape, _Recording | None] = OrderedDict()  # shapes seen only once have none yet
         self._stream: Any = None
         self._pool: Any = None
         self._works = True
 
     def run(self, rows: Sequence[Row], beginnings: Beginnings, forward: Forward) -> Tensor | None:
-        """Hidden states of the rows' last tokens, (rows, hidden), until the next run, or None if this is no such pass.
+        """Return the hidden states of the rows' last tokens, (rows, hidden), until the next run; None if not replayed.
 
-        A shape is recorded when it comes for the second time: most of those that come once do not come again.
+        A shape is recorded when it is seen for the second time: most of those that are seen once are not seen again.
         """
         shape = shape_of(rows)
         if shape is None or not self._works:
@@ -107,7 +107,7 @@ class Graphs:
         try:
             return _Recording(ids, layout, self._record(lambda: forward(ids, layout)))
         except torch.OutOfMemoryError:
-            return None  # there may be more another time
+            return None  # there may be more memory another time
         except RuntimeError as error:
             self._works = False
             said = str(error).partition("\n")[0]
@@ -117,9 +117,9 @@ class Graphs:
             return None
 
     def _record(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """What does that work again, on the same memory."""
+        """Return a function that repeats that work on the same memory."""
         with _one_at_a_time, torch.cuda.device(self._device):
-            # A stream of our own: torch's for recordings belongs to the device that recorded first.
+            # A stream of our own, because torch's stream for recordings belongs to the device that recorded first.
             self._stream = self._stream or torch.cuda.Stream()  # type: ignore[no-untyped-call]
             self._pool = self._pool or torch.cuda.graph_pool_handle()
             before = torch.cuda.current_stream()
@@ -127,12 +127,12 @@ class Graphs:
             graph = torch.cuda.CUDAGraph()
             try:
                 with torch.cuda.stream(self._stream):
-                    work()  # once for what cannot be recorded: kernels are compiled, tables grow
-                # Other threads may launch on the GPU meanwhile.
+                    work()  # a first time, for what cannot be recorded: kernels are compiled, tables grow
+                # Other threads may launch on the GPU in the meantime.
                 with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
                     result = work()
             finally:
-                torch.cuda.set_stream(before)  # which torch does not, where recording fails
+                torch.cuda.set_stream(before)  # torch does not do so if recording fails
                 before.wait_stream(self._stream)
 
         def replay() -> Tensor:

@@ -1,9 +1,9 @@
-"""Operators of other filter languages, and what to write in their place: for errors. Pure."""
+"""Operators of other filter languages, and what to write instead: for error messages. Pure."""
 
 from __future__ import annotations
 
 # As written in MongoDB, Chroma, Pinecone, Qdrant, LangChain, LlamaIndex and SQL, without $, spaces and underscores, in
-# lower case. FIELD stands for the field's name.
+# lowercase. FIELD stands for the field's name.
 _OF_FIELDS = {
     **dict.fromkeys(("eq", "=", "==", "is", "term", "value"), "$eq"),
     **dict.fromkeys(("ne", "neq", "!=", "<>", "isnot"), "$ne"),
@@ -41,12 +41,12 @@ _OF_FILTERS = {
 
 
 def for_field(operator: object, field: str) -> str:
-    """Return what to write for an operator on a field, as a sentence's end that begins with "; "; or nothing."""
+    """Return what to write instead of an operator on a field, as a sentence's end after "; "; or an empty string."""
     return _write(_OF_FIELDS.get(_bare(operator), "").replace("FIELD", repr(field)))
 
 
 def for_filter(key: str) -> str:
-    """Return the same for what joins filters, and for an operator that lacks its field."""
+    """Return what to write instead of an operator that joins filters, or that lacks its field."""
     bare = _bare(key)
     if key.startswith("$") and bare in _OF_FIELDS and bare not in _OF_FILTERS:
         return _write(f"the field first, {{field: {{{key!r}: ...}}}}")

@@ -1,4 +1,4 @@
-"""Requests to a server of vectors, on one thread of the process that all RemoteEncoders share."""
+"""Requests to an embedding server, on one thread that all RemoteEncoders of the process share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BUSY = 429
 _PASSING = frozenset([408, _BUSY, 502, 503, 504])  # statuses after which the same request may succeed
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 _CONNECTIONS = 16  # kept open, of a server
-_LONGEST = 2_000  # characters of what a server says
+_LONGEST = 2_000  # characters of a server's message
 
 
 class Loop:
@@ -43,12 +43,12 @@ class Loop:
         self._loop = self._running.result()
 
     def run(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Begin something; cancelling the future cancels it."""
+        """Start a coroutine; cancelling the future cancels it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def let_go(self, take: Callable[[], httpx.AsyncClient | None]) -> None:
-        """Close the client that `take` returns, on this loop, on which it was opened."""
-        with suppress(RuntimeError):  # another user that was closed meanwhile was the last one
+        """Close the client that `take` returns on this loop, because that is where it was opened."""
+        with suppress(RuntimeError):  # another user, closed meanwhile, was the last one
             self._loop.call_soon_threadsafe(self._let_go, take)
 
     def _let_go(self, take: Callable[[], httpx.AsyncClient | None]) -> None:
@@ -61,7 +61,7 @@ class Loop:
         closing.add_done_callback(self._letting_go.discard)
 
     def close(self) -> None:
-        """End the thread, once what was begun has seen that it is cancelled. It waits for nothing."""
+        """End the thread, once the pending work has been cancelled. It waits for nothing."""
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._ending.set)
 
@@ -91,7 +91,7 @@ class Server:
     """A server by its URL. Its coroutines run on its loop."""
 
     def __init__(self, loop: Loop, url: str, api_key: str | None, timeout: float, retry_for: float) -> None:
-        """timeout: seconds for one attempt. retry_for: seconds in which attempts are repeated."""
+        """Create it. timeout: seconds per attempt. retry_for: seconds for which attempts are repeated."""
         self.url = url
         self.loop = loop
         self._key = api_key
@@ -104,7 +104,7 @@ class Server:
         self._closed = False
 
     def run(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Begin something that asks this server; closing it cancels the future."""
+        """Start a coroutine that asks this server; closing it cancels the future."""
         with self._lock:
             if self._closed:
                 work.close()
@@ -122,11 +122,11 @@ class Server:
     ) -> httpx.Response:
         """Return a successful response.
 
-        Raise ServerUnavailable if there is none in time, and ServerRefused if the server refuses what it was asked.
+        Raise ServerUnavailable if there is none in time, and ServerRefused if the server refuses the request.
         """
         import httpx
 
-        until: float | None = None  # known at the first failure: the attempt itself may take long
+        until: float | None = None  # set at the first failure, because the attempt itself may take long
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         while True:
             pause: float | None = None
@@ -134,7 +134,7 @@ class Server:
             try:
                 response = await self._opened().request(method, path, content=body, headers=with_trace(headers))
             except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-                # Its message may hold a header, and so the key.
+                # Its message may contain a header, and so the key.
                 raise ServerUnavailable(
                     f"the server at {self.url} cannot be asked ({type(error).__name__}); see its address and key"
                 ) from None
@@ -179,7 +179,7 @@ class Server:
         return self._client
 
     def close(self) -> None:
-        """Cancel what is under way, and close its connections."""
+        """Cancel the pending requests, and close the connections."""
         with self._lock:
             self._closed = True
             under_way = list(self._under_way)
@@ -188,13 +188,13 @@ class Server:
         self.loop.let_go(self._let_go)
 
     def _let_go(self) -> httpx.AsyncClient | None:
-        """On the loop, where clients are opened: none can be while this one is taken."""
+        """Take the client, on the loop, where clients are opened: no new one can appear meanwhile."""
         client, self._client = self._client, None
         return client
 
 
 def _refused(url: str, response: httpx.Response) -> ServerRefused:
-    """Return what a server that answers in OpenAI's form says."""
+    """Return the error for a refusal, with the message of a server that answers in OpenAI's form."""
     try:
         error = response.json()["error"]
         message, code = str(error["message"]), error.get("code")
@@ -206,7 +206,7 @@ def _refused(url: str, response: httpx.Response) -> ServerRefused:
 
 
 def printable(said: str) -> str:
-    """Return what a server says, which may be anybody's, as it may stand in an error: it goes to terminals and logs."""
+    """Return a server's message, which may be anyone's, made safe for an error: it goes to terminals and logs."""
     return "".join(each if each.isprintable() else " " for each in said[:_LONGEST])
 
 

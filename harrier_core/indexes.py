@@ -1,4 +1,4 @@
-"""How a store makes its indexes: settings that adapters take by the same names. Pure."""
+"""Settings for a store's indexes, which all adapters call by the same names. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harrier_core.errors import SettingError
 from harrier_core.filters import Key
 from harrier_core.values import unstorable
 
-# Of a field in metadata: texts; whole numbers; all numbers; true and false.
+# The kind of a metadata field: texts; integers; all numbers; booleans.
 IndexKind = Literal["keyword", "integer", "float", "bool"]
 
 _KINDS = get_args(IndexKind)
@@ -18,10 +18,10 @@ _KINDS = get_args(IndexKind)
 
 @dataclass(frozen=True, slots=True)
 class Hnsw:
-    """How an HNSW index is made. None leaves a number to the database; an index that is there keeps its own.
+    """Settings of an HNSW index. None leaves a number to the database; an existing index keeps its own.
 
-    m: how many neighbours a vector is linked with. ef_construction: how many candidates are kept in sight while these
-    are looked for. More of either makes searches more accurate, the index larger and its building slower.
+    m: how many neighbours each vector is linked to. ef_construction: how many candidates are considered while these are
+    looked for. Raising either makes searches more accurate, but the index larger and slower to build.
     """
 
     m: int | None = None
@@ -35,7 +35,7 @@ class Hnsw:
 
 
 def checked_hnsw(hnsw: Hnsw | None, **bounds: tuple[int, int | None]) -> Hnsw | None:
-    """Return the same; raise an error if a number is out of a database's bounds, each given by the number's name."""
+    """Return it unchanged. Raise an error if a number is outside the database's bounds, given by its name."""
     if hnsw is not None and not isinstance(hnsw, Hnsw):
         raise SettingError(f"hnsw must be Hnsw(m=..., ef_construction=...), got {type(hnsw).__name__}")
     for name, (least, most) in bounds.items():
@@ -47,7 +47,7 @@ def checked_hnsw(hnsw: Hnsw | None, **bounds: tuple[int, int | None]) -> Hnsw | 
 
 
 def checked_indexes(indexes: Mapping[str, IndexKind] | None) -> dict[str, IndexKind]:
-    """Return the fields of metadata to be indexed, with their kinds."""
+    """Return the metadata fields to index, with their kinds."""
     if not isinstance(indexes, Mapping | None):
         raise SettingError(f"indexes must be a dict of fields and kinds, got {type(indexes).__name__}")
     own = dict(indexes or {})

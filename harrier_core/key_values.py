@@ -1,4 +1,4 @@
-"""What keeps bytes under names between runs: LangChain's ByteStore, and others with the same two methods."""
+"""A store that keeps bytes under names between runs: LangChain's ByteStore, or another with the same two methods."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Protocol
 
 
 class KeyValues(Protocol):
-    """A store of bytes under names, as LangChain's ByteStore is one."""
+    """A store of bytes under names, such as LangChain's ByteStore."""
 
     def mget(self, keys: Sequence[str]) -> Sequence[bytes | None]:
-        """What is stored under each key, or None."""
+        """Return what is stored under each key, or None."""
 
     def mset(self, key_value_pairs: Sequence[tuple[str, bytes]]) -> None:
-        """Store these."""
+        """Store these values under their keys."""

@@ -1,4 +1,4 @@
-"""Keywords that newcomers know from other libraries: taken if they mean one thing, refused by name if not. Pure."""
+"""Keywords that newcomers know from other libraries: accepted if unambiguous, refused with advice if not. Pure."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from harrier_core.errors import SettingError
 
 @dataclass(frozen=True, slots=True)
 class Keywords:
-    """What a class takes beside its own settings, and what it refuses with a word of advice."""
+    """The keywords that a class accepts besides its own settings, and those that it refuses with advice."""
 
     of: str  # the class
     aliases: Mapping[str, str]  # to the names of its own settings
     hints: Mapping[str, str]  # the kit's word for each keyword that is refused
 
     def settled(self, given: Mapping[str, Any], own: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the class's own settings, with those that were given by other names.
+        """Return the class's own settings, including those that were given by other names.
 
         Raise a SettingError for a keyword that has a hint, or for a setting that was given twice, and a TypeError, as
-        Python does, for any other keyword. No value is quoted: it may hold a password.
+        Python does, for any other keyword. No value is quoted: it may contain a password.
         """
         settings = dict(own)
         names = {name: name for name in own if own[name] != defaults[name]}

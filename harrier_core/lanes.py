@@ -1,7 +1,7 @@
 """The scheduler: which rows run in the next pass, and which texts are tokenized next. Pure: no model, thread or clock.
 
-Queries overtake documents between passes, and small calls share a pass. Whoever uses `Lanes` holds a lock of its own
-around it, except for `Lanes.calls`.
+Queries overtake documents between passes, and small calls share a pass. Callers of `Lanes` must hold a lock of their
+own, except for `Lanes.calls`.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from harrier_core.token_rows import Row
 if TYPE_CHECKING:
     from harrier_core.types import Vectors
 
-# Passes of queries in a row while documents wait: they overtake, but do not starve them.
+# Consecutive passes of queries while documents wait: queries overtake documents, but do not starve them.
 _PATIENCE = 8
 
-# Passes' worth of tokenized rows that wait, at most and one window more: enough that no pass waits for the tokenizer.
+# How many passes' worth of tokenized rows may wait, plus one window: enough that no pass waits for the tokenizer.
 _AHEAD = 4
 
-TokenLimit = Callable[[int | None], int]  # of a pass, from the token budget that its first call asked for
+TokenLimit = Callable[[int | None], int]  # the limit of a pass, given the token budget that its first call asked for
 
 
 @dataclass(slots=True)
 class Pass:
-    """The rows of one forward pass: what each of its calls has in it, as row numbers and rows."""
+    """The rows of one forward pass: what each of its calls contributes, as row numbers and rows."""
 
     shares: list[tuple[Call, list[tuple[int, Row]]]] = field(default_factory=list)
     room: int = 0  # tokens that can be added
@@ -54,7 +54,7 @@ class Pass:
             self.shares.append((call, taken))
 
     def entry(self, position: int) -> tuple[Call, int, Row]:
-        """Return the row at a position in `rows`, with its call and its number there."""
+        """Return the row at a position in `rows`, with its call and its number in that call."""
         entries = [(call, number, row) for call, taken in self.shares for number, row in taken]
         return entries[position]
 
@@ -72,16 +72,16 @@ class Pass:
 
 
 class Lanes:
-    """The calls that wait, queries and documents apart."""
+    """The waiting calls, queries and documents apart."""
 
     def __init__(self) -> None:
         self._queries: deque[Call] = deque()
         self._documents: deque[Call] = deque()
-        self._overtaken = 0  # passes of queries in a row for which documents waited
+        self._overtaken = 0  # consecutive passes of queries for which documents waited
 
     @property
     def calls(self) -> list[Call]:
-        """Return all calls that wait. Each lane is copied atomically, so that this needs no lock."""
+        """Return all waiting calls. Each lane is copied atomically, so no lock is needed."""
         return [*self._queries, *self._documents]
 
     def has_work(self) -> bool:
@@ -105,11 +105,11 @@ class Lanes:
                 if call.complete and not call.waiting:
                     lane.remove(call)
             if pass_.shares and overtaking:
-                break  # what documents could add to a pass of queries, the queries would have to wait for
+                break  # queries would have to wait for any documents added to their pass
         return pass_ if pass_.shares else None
 
     def _decide_overtaking(self) -> bool:
-        """Return whether the next pass is one of queries, and count those in a row for which documents wait."""
+        """Return whether the next pass is one of queries, and count consecutive ones for which documents wait."""
         queries = any(call.waiting for call in self._queries)
         documents = any(call.waiting for call in self._documents)
         overtaking = queries and (not documents or self._overtaken < _PATIENCE)

@@ -1,4 +1,4 @@
-"""How a store's place is made, as far as several stores have that in common: what a copy of it takes along. Pure."""
+"""The layout of a store's place, as far as stores have that in common: what a copy of it preserves. Pure."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from harrier_core.indexes import Hnsw, IndexKind
 
 Precision = Literal["float16", "float32"]
 
-# Of a URL, beside the place itself.
+# Options of a URL besides the place itself.
 OPTIONS = ("precision", "m", "ef_construction", "indexes", "keywords")
 
-_NUMBERS: tuple[IndexKind, ...] = ("integer", "float")  # some databases have one index for both
+_NUMBERS: tuple[IndexKind, ...] = ("integer", "float")  # some databases have a single index type for both
 
 
 @dataclass(frozen=True, slots=True)
 class StoreLayout:
-    """How vectors are kept, and what is indexed. None is what is not said: a database's own choice."""
+    """The way vectors are kept, and the fields that are indexed. None means not specified: the database decides."""
 
     precision: Precision | None = None
     hnsw: Hnsw | None = None
-    indexes: Mapping[str, IndexKind] | None = None  # of fields of metadata
-    keywords: bool | None = None  # whether chunks have their words
+    indexes: Mapping[str, IndexKind] | None = None  # of metadata fields
+    keywords: bool | None = None  # whether the words of chunks are stored
 
     @classmethod
     def of_options(cls, options: Mapping[str, str]) -> Self:
-        """Return what the options of a URL say: precision=float32&m=32&indexes=year:integer,lang:keyword, and so on."""
+        """Return the layout in a URL's options, such as precision=float32&m=32&indexes=year:integer,lang:keyword."""
         m, ef_construction = (_number(name, options.get(name)) for name in ("m", "ef_construction"))
         return cls(
-            cast("Precision | None", options.get("precision")),  # whoever takes it checks it
+            cast("Precision | None", options.get("precision")),  # checked by its user
             None if m is ef_construction is None else Hnsw(m, ef_construction),
             _indexes(options.get("indexes")),
             _flag("keywords", options.get("keywords")),
         )
 
     def over(self, other: StoreLayout) -> StoreLayout:
-        """Return this layout, with what the other one says where this one says nothing."""
+        """Return this layout, with unspecified values taken from the other one."""
         return StoreLayout(
             other.precision if self.precision is None else self.precision,
             other.hnsw if self.hnsw is None else self.hnsw,
@@ -48,7 +48,7 @@ class StoreLayout:
         )
 
     def lost_in(self, made: StoreLayout) -> list[str]:
-        """Return what a place that was made for this layout does not have of it, a phrase each."""
+        """Return what a place that was made for this layout lacks, one phrase each."""
         lost = []
         if self.precision is not None and made.precision not in (None, self.precision):
             lost.append(f"vectors in {made.precision}, not {self.precision}")
@@ -63,14 +63,14 @@ class StoreLayout:
         return lost
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
+        """Return the layout as JSON values."""
         hnsw = None if self.hnsw is None else _numbers(self.hnsw)
         indexes = None if self.indexes is None else dict(self.indexes)
         return {"precision": self.precision, "hnsw": hnsw, "indexes": indexes, "keywords": self.keywords}
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> Self:
-        """Return what `as_json` returned, of this release or a later one."""
+        """Return the layout from a result of `as_json`, of this release or a later one."""
         hnsw, indexes = said.get("hnsw"), said.get("indexes")
         return cls(
             said.get("precision"),
@@ -81,7 +81,7 @@ class StoreLayout:
 
 
 def field_name(name: str) -> str:
-    """Return the name of a field at the top of the metadata as `indexes` takes it."""
+    """Return the name of a top-level metadata field in the form that `indexes` takes."""
     return Key(name) if "." in name else name
 
 
@@ -112,11 +112,11 @@ def _indexes(value: str | None) -> dict[str, IndexKind] | None:
     pairs = [each.rpartition(":") for each in value.split(",")] if value else []
     if not all(name and kind for name, _, kind in pairs):
         raise SettingError("indexes in a URL must be fields and kinds, such as indexes=year:integer,lang:keyword")
-    return {name: cast("IndexKind", kind) for name, _, kind in pairs}  # whoever takes them checks them
+    return {name: cast("IndexKind", kind) for name, _, kind in pairs}  # checked by their user
 
 
 def _flag(name: str, value: str | None) -> bool | None:
-    """Return what an option says that is either true or false."""
+    """Return the value of a boolean option."""
     if value not in (None, "true", "false"):
         raise SettingError(f"{name} in a URL must be true or false, such as {name}=true")
     return None if value is None else value == "true"

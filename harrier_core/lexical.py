@@ -1,8 +1,8 @@
 """Words of any script to numbered terms, for search by word. Pure, and the same for every language.
 
-Scripts that separate words give words, the others give pairs of neighbouring letters. Codes are kept whole and in
-parts, and long words have their beginning as well, which finds other forms of them. A document's weights are those of
-BM25 with a fixed average length, so that no statistics are kept; how rare a term is, a store knows when it is asked.
+Scripts that separate words yield words, the others pairs of adjacent letters. Codes are kept whole and in parts, and
+long words also yield their beginning, which finds their other forms. A document's weights are those of BM25 with a
+fixed average length, so no statistics are kept; a store computes how rare a term is when it is searched.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from typing import TypeVar
 
 from harrier_core.scripts import UNSEPARATED, folded
 
-VERSION = 1  # of what texts become: an index of another version has other terms
+VERSION = 1  # version of the terms made from texts: an index of another version has other terms
 
 _K1, _B, _AVERAGE = 1.2, 0.75, 256  # BM25's constants; words of a document
-_MOST_ID = 2**31 - 1  # of a term
-_PREFIX_OF, _PREFIX = 6, 5  # a word of so many letters has a prefix of so many
-_PARTS = 3  # of letters and digits, into which a field is split at most: 512GB is, and a UUID is not
-_JOINED = 8  # fields that are joined to one term at most: a code is, and a URL is not
-_CODE_WORDS, _CODE_LETTERS = 32, 256  # a longer query is prose, whatever it holds; where a code begins in a token
+_MOST_ID = 2**31 - 1  # the highest id of a term
+_PREFIX_OF, _PREFIX = 6, 5  # a word of at least the first number of letters gets a prefix of the second
+_PARTS = 3  # at most, for a field of letters and digits to be split into: 512GB is split, a UUID is not
+_JOINED = 8  # at most, for fields to be joined into one term: a code is joined, a URL is not
+_CODE_WORDS, _CODE_LETTERS = 32, 256  # a longer query is prose, whatever it contains; where in a token a code begins
 _CODE_BOOST = 2.0
-_MOST_ASKED = 256  # terms of a query: a longer one is a text, and each term has its price in a database
-_CACHED, _SHORT = 1 << 16, 32  # so many tokens and terms are remembered, if they have no more letters
+_MOST_ASKED = 256  # terms of a query: a longer one is a document, and each term has its price in a database
+_CACHED, _SHORT = 1 << 16, 32  # how many tokens and terms are cached, and how many letters these may have
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a text is found by: the ids of its terms, in ascending order, and the weight of each."""
+    """The terms by which a text is found: their ids, in ascending order, and the weight of each."""
 
     ids: tuple[int, ...] = ()
     weights: tuple[float, ...] = ()
@@ -45,7 +45,7 @@ class Terms:
 
 
 def document_terms(text: str) -> Terms:
-    """Return the terms of a stored text, with the part of BM25 that is the document's own."""
+    """Return the terms of a stored text, with the document's share of their BM25 weights."""
     found = [*map(_TERMS.__getitem__, text.split())]
     counts = Counter(chain.from_iterable(map(itemgetter(0), found)))
     longer = _K1 * (1 - _B + _B * sum(map(itemgetter(1), found)) / _AVERAGE)
@@ -55,23 +55,23 @@ def document_terms(text: str) -> Terms:
 
 
 def query_terms(text: str) -> Terms:
-    """Return the terms of a query. Those of codes weigh more: their neighbours in the alphabet are something else."""
+    """Return the terms of a query. Codes weigh more, because a code with a similar spelling means something else."""
     weights: dict[int, float] = {}
     for token in text.split():
         for spelled in _spelled(token)[0]:
             boost = _CODE_BOOST if len(spelled) >= 4 and any(map(str.isdigit, spelled)) else 1.0
             weights[_IDS[spelled]] = boost
-    kept = sorted(weights, key=lambda term: -weights[term])[:_MOST_ASKED]  # of equal ones the first
+    kept = sorted(weights, key=lambda term: -weights[term])[:_MOST_ASKED]  # the first of equal ones
     ordered = sorted(kept)
     return Terms(tuple(ordered), tuple(weights[term] for term in ordered))
 
 
 def has_code(text: str) -> bool:
-    """Return whether a query holds what may be a code: letters with digits, digits with points, or five digits.
+    """Return whether a query may contain a code: letters with digits, digits with points, or five digits.
 
-    Ordinals, years and times are none: 20th, 3D, 1990s, 30-day, 24/7, 2019-2020. Some quantities look like one, 1.5 or
-    100000: whoever asks has to see whether a text has it. Nor does a number beside
-    letters of a script that does not separate words, where it is a word by itself.
+    Ordinals, years and times do not count: 20th, 3D, 1990s, 30-day, 24/7, 2019-2020. Some quantities look like codes,
+    such as 1.5 or 100000, so the caller has to check whether a text contains them. Nor does a number count next to
+    letters of a script that does not separate words, because it is a word by itself there.
     """
     tokens = text.split()
     if len(tokens) > _CODE_WORDS:
@@ -88,13 +88,13 @@ _CODE = re.compile(
     r"|\d\.\d|\d[-_/:]\d+[-_/:]\d|\d{5}".replace("@", r"[^\W\d_]")  # v1.2, 2024-01-15, 10042
 )
 
-# -- what is remembered: most words of a text were in others before
+# -- cache: most words of a text occurred in earlier ones
 
 _Made = TypeVar("_Made")
 
 
 class _Remembered(dict[str, _Made]):
-    """What a function makes of short texts, of which it forgets all once they are many."""
+    """A function's results for short texts. When there are too many, all of them are dropped."""
 
     def __init__(self, make: Callable[[str], _Made]) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class _Remembered(dict[str, _Made]):
 
 
 def _terms(token: str) -> tuple[tuple[int, ...], int]:
-    """The ids of a token's terms, each as often as it occurs, and how many words the token is."""
+    """Return the ids of a token's terms, each as often as it occurs, and the number of the token's words."""
     bare = token.strip(_PUNCTUATION)
     if bare != token:
         return _TERMS[bare]
@@ -118,7 +118,7 @@ def _terms(token: str) -> tuple[tuple[int, ...], int]:
     return tuple(map(_IDS.__getitem__, spelled)), words
 
 
-_PUNCTUATION = string.punctuation  # at a token's ends it is nothing
+_PUNCTUATION = string.punctuation  # ignored at the ends of a token
 
 # -- spelling
 
@@ -129,8 +129,8 @@ _ALONE = re.compile("(?<!h)hm*(?!h)")
 
 
 def _spelled(token: str) -> tuple[list[str], int]:
-    """The terms of what stands between two blanks, and how many of them are its words."""
-    if token.isascii() and token.isalpha():  # the short way to the same, for most tokens of many languages
+    """Return the terms of a token, and how many of them are its words."""
+    if token.isascii() and token.isalpha():  # a shortcut to the same result, for most tokens of many languages
         word = token.lower()
         return [word, *_prefix(word, "l" * len(word))], 1
     text, kinds = folded(token)
@@ -152,14 +152,14 @@ def _spelled(token: str) -> tuple[list[str], int]:
 
 
 def _letters(field: str, kinds: str) -> Sequence[str]:
-    """Each letter with its marks."""
+    """Return each letter with its marks."""
     if "m" not in kinds:
         return field
     return [field[letter.start() : letter.end()] for letter in _LETTER.finditer(kinds)]
 
 
 def _pairs(letters: Sequence[str]) -> list[str]:
-    """Neighbouring letters; a single one is by itself."""
+    """Return pairs of adjacent letters, or the letter itself if there is only one."""
     return [first + second for first, second in pairwise(letters)] or [*letters]
 
 
@@ -167,7 +167,7 @@ _BORDER = re.compile(r"(?<=\d)(?=\D)|(?<=\D)(?=\d)")
 
 
 def _derived(field: str, kinds: str) -> Sequence[str]:
-    """The parts of a field of letters and digits, and the beginning of a long word."""
+    """Return the parts of a field of letters and digits, or the beginning of a long word."""
     parts = (field,) if field.isalpha() else _BORDER.split(field)
     if 1 < len(parts) <= _PARTS:
         return parts
@@ -175,7 +175,7 @@ def _derived(field: str, kinds: str) -> Sequence[str]:
 
 
 def _prefix(word: str, kinds: str) -> Sequence[str]:
-    """The beginning of a word, if it is long."""
+    """Return the beginning of a word, if it is long."""
     if len(word) < _PREFIX_OF:
         return ()
     letters = _letters(word, kinds)
@@ -183,7 +183,7 @@ def _prefix(word: str, kinds: str) -> Sequence[str]:
 
 
 def _joined(text: str, runs: Sequence[tuple[int, int]]) -> str:
-    """All fields as one; between two digits the joint stays, for 1.23 is not 12.3."""
+    """Return all fields as one. Between two digits the separator stays, because 1.23 is not 12.3."""
     whole = text[slice(*runs[0])]
     for (_, end), (start, next_end) in pairwise(runs):
         joint = text[end] if text[end - 1].isdigit() and text[start].isdigit() else ""
@@ -195,13 +195,13 @@ def _joined(text: str, runs: Sequence[tuple[int, int]]) -> str:
 
 
 def term_id(term: str) -> int:
-    """Return a term's number: the absolute value of its MurmurHash3, which other clients of Qdrant use as well."""
+    """Return a term's number: the absolute value of its MurmurHash3, which other Qdrant clients use as well."""
     hash_ = _murmur3(term.encode())
     return min(hash_ if hash_ < 2**31 else 2**32 - hash_, _MOST_ID)
 
 
 def _murmur3(data: bytes) -> int:
-    """MurmurHash3, x86, 32 bits, seed 0."""
+    """Return the MurmurHash3 (x86, 32 bits, seed 0)."""
     hash_ = 0
     blocks = len(data) >> 2
     for number in unpack_from(f"<{blocks}I", data):

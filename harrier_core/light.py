@@ -1,6 +1,6 @@
-"""What users hold of something that is loaded once: a handful of settings, and leases on it.
+"""The base class of objects whose model is loaded once and shared: settings, and leases on what is loaded.
 
-Making one loads nothing, and pickling or copying one carries the settings only.
+Making one loads nothing, and pickling or copying one carries only the settings.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 class Light(Closing):
     """Settings and leases. Any number of threads may use one at once."""
 
-    _called: ClassVar[str]  # in an error about it
+    _called: ClassVar[str]  # its name in errors
 
     def __init__(self, settings: dict[str, Any]) -> None:
         """Take the arguments that make an equal one."""
@@ -29,13 +29,13 @@ class Light(Closing):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What this was made with; the same settings make another one that is equal."""
+        """The arguments that this was made with; the same arguments make an equal one."""
         return MappingProxyType(dict(self._settings))
 
     def close(self) -> None:
-        """Let go of the model, which leaves memory with its last user; calls under way end in EncoderClosed.
+        """Release the model, which leaves memory with its last user; calls under way end in EncoderClosed.
 
-        It waits for nothing: if a forward pass is running, the model goes when that is over.
+        It waits for nothing: if a forward pass is running, the model is released once that is over.
         """
         self._closed = True
         self._held.release()

@@ -1,4 +1,4 @@
-"""Multiplication by a weight matrix, in the layout that is fastest for the format and the number of rows."""
+"""Multiplication by a weight matrix, in the layout that is fastest for the dtype and the number of rows."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-# Up to here the packed copy wins: twice as fast for a query's ten rows, as fast at 256, and 8 % slower at 1,024.
+# Up to here the packed copy wins: twice as fast for a query's ten rows, on a par at 256, and 8 % slower at 1,024.
 _FEW_ROWS = 256
 
-# A packed copy of more than this is too much memory for the gain; harrier-0.6b has 1.8 GB of float32 projections.
+# A packed copy larger than this takes too much memory for the gain; harrier-0.6b has 1.8 GB of float32 projections.
 MOST_PACKED_BYTES = 4_000_000_000
 
 
 class Linear:
-    """A matrix as it is stored, multiplied in the format of what it is multiplied with."""
+    """A matrix as it is stored, multiplied in the dtype of the other factor."""
 
     def __init__(self, weight: Tensor) -> None:
         self._weight = weight  # (out, in)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """(rows, in) to (rows, out)."""
+        """Multiply: (rows, in) to (rows, out)."""
         return F.linear(rows, self._weight.to(rows.dtype))
 
 
 class PackedLinear(Linear):
-    """Beside it a copy in oneDNN's own layout, for few rows: MKL lays the matrix out anew at every call."""
+    """A matrix with a second copy in oneDNN's own layout, for few rows: MKL repacks the matrix at every call."""
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__(weight)
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """(rows, in) to (rows, out)."""
+        """Multiply: (rows, in) to (rows, out)."""
         if len(rows) > _FEW_ROWS:
             return super().__call__(rows)
         product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self._packed, None, "none", [], "")
@@ -40,5 +40,5 @@ class PackedLinear(Linear):
 
 
 def can_pack() -> bool:
-    """Whether this torch has oneDNN and its operators for prepacked weights."""
+    """Return whether this torch has oneDNN and its operators for prepacked weights."""
     return bool(torch.backends.mkldnn.is_available()) and hasattr(torch.ops.mkldnn, "_linear_pointwise")

@@ -1,7 +1,7 @@
-"""What an ingest remembers from one run to the next, in any key-value store.
+"""The memory of an ingest from one run to the next, in any key-value store.
 
-It is never believed by itself: what is remembered of a record is compared with what the store holds of it. Losing the
-memory costs time and nothing else.
+It is never trusted on its own: what is remembered of a record is compared with what the store holds of it. Losing the
+memory only costs time.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from harrier_core.store import Hashes
 if TYPE_CHECKING:
     from harrier_core.types import Vector, Vectors
 
-_FORMAT = 1  # of the values, and of how texts are cut
+_FORMAT = 1  # version of the values, and of how texts are chunked
 _NUMBER, _BYTES = "<f4", 4
 
 
 class Recollection:
-    """What became of records that are read only when they may have changed: the hashes of their chunks."""
+    """The hashes of the chunks of deferred records, which are read only if they may have changed."""
 
     def __init__(self, memory: KeyValues | None, embedder: Embedder, chunking: Chunking | None) -> None:
         self._memory = memory
         self._settings = b"" if memory is None else _digest(_space(embedder), embedder.max_tokens, chunking)
 
     def of(self, record: Deferred) -> Hashes | None:
-        """Return the hashes of a record's chunks if it is what it was when they were made."""
+        """Return the hashes of a record's chunks if the record has not changed since they were made."""
         if self._memory is None:
             return None
         [value] = self._memory.mget([self._key(record)])
@@ -43,18 +43,18 @@ class Recollection:
         return {number: value[begin : begin + HASH_BYTES] for number, begin in enumerate(begins)}
 
     def remember(self, records: Sequence[tuple[Deferred, Sequence[Chunk]]]) -> None:
-        """Remember records that are stored, by all of their chunks."""
+        """Remember stored records, by all of their chunks."""
         if self._memory is not None and records:
             joined = [(self._key(record), b"".join(chunk.hash for chunk in own)) for record, own in records]
             self._memory.mset(joined)
 
     def _key(self, record: Deferred) -> str:
-        name = record.id.encode(errors="surrogatepass")  # an id that no store takes is rejected later
+        name = record.id.encode(errors="surrogatepass")  # an id that no store accepts is rejected later
         return blake2b(b"".join([self._settings, record.stamp, name]), digest_size=24).hexdigest()
 
 
 class Journal:
-    """Vectors of records that take long to encode, from when they are made until the record is written."""
+    """Vectors of records that take long to encode, kept from their encoding until the record is written."""
 
     def __init__(self, memory: KeyValues | None, embedder: Embedder) -> None:
         self._memory = memory
@@ -62,7 +62,7 @@ class Journal:
         self._size = _BYTES * embedder.dimensions
 
     def vectors(self, texts: Sequence[str]) -> dict[int, Vector]:
-        """Return the vectors of texts that were encoded before, by their positions."""
+        """Return the vectors of texts that were encoded earlier, by position."""
         if self._memory is None:
             return {}
         import numpy as np
@@ -72,7 +72,7 @@ class Journal:
         return {position: np.frombuffer(value, _NUMBER).astype(np.float32) for position, value in found.items()}
 
     def keep(self, texts: Sequence[str], vectors: Vectors) -> None:
-        """Keep vectors for a run after a crash."""
+        """Keep vectors for the next run, in case this one crashes."""
         if self._memory is not None:
             values = [vector.astype(_NUMBER).tobytes() for vector in vectors]
             self._memory.mset(list(zip(map(self._key, texts), values, strict=True)))
@@ -82,7 +82,7 @@ class Journal:
 
 
 def _space(embedder: Embedder) -> dict[str, object]:
-    """What decides a vector, and how many tokens a text has."""
+    """Return everything that determines a vector, and a text's number of tokens."""
     return {**asdict(embedder.space), "task": None, "model": None, "revision": None}
 
 

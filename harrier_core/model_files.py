@@ -1,4 +1,4 @@
-"""The JSON files of a model's folder, read and found to hold what they have to."""
+"""The JSON files of a model's folder, read and checked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def read_object(folder: Path, file: str, *, required: bool = True) -> dict[str, Any]:
-    """Return the object that a file holds, or an empty one if it is not there and need not be."""
+    """Return the object in a file, or an empty one if the file is absent and not required."""
     content = read_json(folder, file)
     if content is None and required:
         raise ModelDamaged(f"{folder} lacks {file}; fetch the model again")
@@ -21,7 +21,7 @@ def read_object(folder: Path, file: str, *, required: bool = True) -> dict[str, 
 
 
 def read_json(folder: Path, file: str) -> object:
-    """Return what a file holds, or None if it is not there."""
+    """Return the content of a file, or None if it is absent."""
     path = folder / file
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -39,7 +39,7 @@ def of_kind(content: object, kind: type[T], path: Path) -> T:
 
 
 def get(content: Mapping[str, Any], key: str, kind: type[T], file: str, folder: Path) -> T:
-    """Return what an object says under a key, which must be of this kind."""
+    """Return an object's value for a key, which must be of this kind."""
     value = content.get(key)
     if not isinstance(value, kind):
         raise ModelDamaged(f"{folder / file} says {key} is {value!r}; this kit needs a model that names it")

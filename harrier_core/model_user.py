@@ -1,4 +1,4 @@
-"""What users hold of a model that runs on our engine: those of equal settings share one loaded model."""
+"""The base class of what runs a model on the kit's engine: users with equal settings share one loaded model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _counting = ProcessLock()
 class ModelUser(Light):
     """A user of one model on one device. Any number of threads and event loops may use it at once."""
 
-    _needs: ClassVar[str]  # in an error about a package
+    _needs: ClassVar[str]  # in errors about a missing package
     _unsaid: ClassVar[Mapping[str, Any]]  # settings that a repr leaves out
 
     def __init__(
@@ -73,7 +73,7 @@ class ModelUser(Light):
 
     @property
     def max_tokens(self) -> int:
-        """The most tokens a text may have with its prompt."""
+        """The highest number of tokens that a text may have, its prompt included."""
         limit = self._model.max_tokens
         asked = self._settings["max_tokens"]
         if asked is not None and asked > limit:
@@ -82,21 +82,21 @@ class ModelUser(Light):
 
     @property
     def on_overflow(self) -> Literal["error", "truncate"]:
-        """What a text with more tokens is."""
+        """What to do with a text of more than `max_tokens`: "error" or "truncate" it."""
         chosen: Literal["error", "truncate"] = self._settings["on_overflow"]
         return chosen
 
     @property
     def placement(self) -> Placement:
-        """The device and number format that this computes on, and why; it loads no model."""
-        architecture = self._model.architecture  # before torch is imported, which may not be installed
+        """The device and dtype that this computes on, and why. It loads no model."""
+        architecture = self._model.architecture  # before importing torch, which may not be installed
         from harrier_core.device import choose
 
         return choose(architecture, self._settings["device"], self._settings["dtype"])
 
     @property
     def stats(self) -> Stats:
-        """What the loaded model has done so far, for all that share it; it loads nothing."""
+        """Statistics of the loaded model, for all that share it. It loads nothing."""
         from harrier_core.stats import Stats
 
         lease = self._held.lease("engine")
@@ -107,7 +107,7 @@ class ModelUser(Light):
 
     @property
     def truncations(self) -> int:
-        """How many texts were cut; always zero unless on_overflow='truncate'."""
+        """How many texts were truncated; always 0 unless on_overflow='truncate'."""
         return self._truncations
 
     def __repr__(self) -> str:
@@ -122,7 +122,7 @@ class ModelUser(Light):
     @staticmethod
     @abstractmethod
     def _check(folder: Path, config: Mapping[str, Any]) -> None:
-        """Refuse a model that is for something else."""
+        """Refuse a model that was made for another purpose."""
 
     @property
     def _model(self) -> Model:

@@ -1,6 +1,6 @@
 """A model on the hub or in a folder: its shapes, limits, prompts and weights, all read from its own files.
 
-Nothing about a model is written down here but the short names of the three published ones.
+Nothing about any model is hard-coded here except the short names of the three published ones.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _TEXT_FILES = [
     _INDEX,
 ]
 _WEIGHT_FILES = ["model*.safetensors"]
-# What the hub's client speaks HTTP with, over its releases. It lets their errors through, of a proxy for one.
+# The HTTP libraries that huggingface_hub has used over its releases. It lets their errors through, such as a proxy's.
 _HTTP_LIBRARIES = ("requests", "httpx", "httpx2")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What a model's files say of it, weights apart."""
+    """The contents of a model's files, except the weights."""
 
     name: str
     revision: str | None  # the hub's commit; None for a folder
@@ -46,17 +46,17 @@ class Model:
     architecture: str
     dimensions: int
     max_tokens: int
-    vocabulary: int  # token ids that the weights know
+    vocabulary: int  # token ids that have embeddings
     prompts: Prompts
     config: Mapping[str, Any]
-    signature: tuple[tuple[str, int, int], ...]  # of a folder's files; a commit needs none
+    signature: tuple[tuple[str, int, int], ...]  # state of a folder's files; a commit needs none
     pooling: str = "last token"
 
 
 def open_model(name: str, revision: str | None = None, check: Check = check_embedding) -> Model:
-    """The model of a folder, an alias, or a hub name, fetched as far as its configuration.
+    """Return the model of a folder, an alias, or a hub name, with only its configuration fetched.
 
-    check: refuses a model that is for something else.
+    check: refuses a model that was made for another purpose.
     """
     folder = _folder(name)
     if folder is not None:
@@ -75,13 +75,13 @@ def open_model(name: str, revision: str | None = None, check: Check = check_embe
 
 
 def identify(name: str, revision: str | None) -> Hashable:
-    """What tells this model from others now: where it is, and for a folder how its files stand."""
+    """Return what identifies this model at present: its location and, for a folder, the state of its files."""
     folder = _folder(name)
     return (folder.resolve(), _signature(folder.resolve())) if folder else (ALIASES.get(name, name), revision)
 
 
 def refuse_changed(model: Model) -> None:
-    """Raise if a folder's files are not those any more that the model was opened from."""
+    """Raise if a folder's files have changed since the model was opened."""
     if model.revision is None and _signature(model.folder) != model.signature:
         raise ModelDamaged(
             f"the files of {model.folder} have changed since the model was opened; make a new Encoder, after closing "
@@ -93,22 +93,22 @@ def _folder(name: str) -> Path | None:
     try:
         folder = Path(name).expanduser()
         return folder if name and folder.is_dir() else None
-    except (OSError, RuntimeError, ValueError):  # too long a name, no such user, a NUL
+    except (OSError, RuntimeError, ValueError):  # a name that is too long, an unknown user, a NUL
         return None
 
 
 def _signature(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """Names, sizes and times of what a model is read from."""
+    """Return names, sizes and times of the files that a model is read from."""
     files = sorted(path for pattern in ("*.json", "*.safetensors", "*/config.json") for path in folder.glob(pattern))
     return tuple((str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
 
 def weight_files(model: Model) -> list[Path]:
-    """The model's safetensors files, fetched if they are still on the hub."""
+    """Return the model's safetensors files, fetched if they are still on the hub."""
     if model.revision is not None:
         _fetch(model.name, model.revision, _WEIGHT_FILES)
     folder = model.folder
-    names = ["model.safetensors"]  # which transformers prefers as well, should both be there
+    names = ["model.safetensors"]  # transformers prefers it too, if both are there
     if not (folder / names[0]).is_file() and (folder / _INDEX).is_file():
         names = sorted(set(map(str, get(read_object(folder, _INDEX), "weight_map", dict, _INDEX, folder).values())))
     missing = [name for name in names if not (folder / name).is_file()]
@@ -123,20 +123,20 @@ def weight_files(model: Model) -> list[Path]:
 
 
 def _is_pickled(model: Model) -> bool:
-    """Whether there are weights that only pickle reads, here or on the hub, whence they are never fetched."""
+    """Return whether there are weights that only pickle reads, here or on the hub; those are never fetched."""
     if model.revision is None:
         return any(any(model.folder.glob(pattern)) for pattern in _PICKLES)
     from huggingface_hub import list_repo_files
 
     try:
         files = list_repo_files(model.name, revision=model.revision)
-    except Exception:  # it is out of reach, and the missing file is what is known
+    except Exception:  # unreachable: all we know is that a file is missing
         return False
     return any(fnmatch(file, pattern) for file in files for pattern in _PICKLES)
 
 
 def _fetch(name: str, revision: str | None, files: list[str]) -> Path:
-    """The hub's snapshot folder with these files in it, from the cache where nothing new is to be had."""
+    """Return the hub's snapshot folder with these files, from the cache if nothing new is available."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -201,7 +201,7 @@ def _read(
 
 
 def _max_tokens(folder: Path, config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> int:
-    """The lowest of the limits that the files name, as sentence-transformers takes it."""
+    """Return the lowest of the limits that the files name, as sentence-transformers does."""
     limits = {
         "max_position_embeddings": get(config, "max_position_embeddings", int, "config.json", folder),
         "model_max_length": tokenizer.get("model_max_length"),

@@ -1,7 +1,7 @@
-"""A URL to a store, by what adapters declare as entry points: the kit's own and others' alike.
+"""A URL to a store, by what adapters declare as entry points: the kit's own adapters and others'.
 
-An adapter's distribution declares, for each scheme of its URLs, a function that takes the whole URL and returns a
-VectorStore. It connects to nothing. Its store is made with words if `keywords=true` is among the URL's options, or the
+For each URL scheme, an adapter's distribution declares a function that takes the whole URL and returns a VectorStore.
+The function does not connect to anything. If `keywords=true` is among the URL's options, its store keeps words, or the
 function raises SettingError.
 
     [project.entry-points."harrier.stores"]
@@ -27,8 +27,8 @@ _DRIVER = re.compile(r"\A(\w+)\+\w+(?=://)")
 def open_stores(url: str) -> list[VectorStore]:
     """Return a store for each of the kit's tables or collections in the database or folder that a URL names.
 
-    Which one of them the URL names makes no difference. Close each of the stores. Raise StoreMissing if there is no
-    such folder, and SettingError if the adapter cannot list its stores.
+    It makes no difference which of them the URL names. Close each of the stores. Raise StoreMissing if there is no such
+    folder, and SettingError if the adapter cannot list its stores.
     """
     store = open_store(url)
     try:
@@ -42,11 +42,11 @@ def open_stores(url: str) -> list[VectorStore]:
 def open_store(url: str, *, keywords: bool = False) -> VectorStore:
     """Return the store that a URL names: postgresql://user@host/db?table=docs, pgvector:FOLDER?table=docs, and more.
 
-    It connects to nothing yet. What schemes there are depends on the installed adapters. A driver in the scheme, as in
-    SQLAlchemy's postgresql+psycopg://, is left out: an adapter has its own.
+    It does not connect yet. The available schemes depend on the installed adapters. A driver in the scheme, as in
+    SQLAlchemy's postgresql+psycopg://, is ignored: an adapter has its own.
 
-    keywords: make a store that is not there yet with the words of its chunks, for mode="keyword" and "hybrid"; a URL
-    with the option keywords=true says the same.
+    keywords: if the store does not exist yet, create it with the words of its chunks, for mode="keyword" and "hybrid";
+    the option keywords=true in a URL does the same.
     """
     found = {each.name: each for each in entry_points(group=_GROUP)}
     if url.partition(":")[0] not in found:
@@ -54,12 +54,12 @@ def open_store(url: str, *, keywords: bool = False) -> VectorStore:
     scheme = url.partition(":")[0]
     if ":" not in url or scheme not in found:
         known = ", ".join(f"{name}:" for name in sorted(found)) or "none, for no adapter is installed"
-        raise SettingError(f"a store's URL must begin with one of {known}")  # the URL may hold a password: not shown
+        raise SettingError(f"a store's URL must begin with one of {known}")  # not shown: the URL may contain a password
     opener = found[scheme].load()
     store: VectorStore = opener(with_keywords(url) if keywords else url)
     return store
 
 
 def with_keywords(url: str) -> str:
-    """Return the URL of a store whose chunks get their words."""
+    """Return the URL of a store that keeps the words of its chunks."""
     return f"{url}{'&' if '?' in url else '?'}keywords=true"

@@ -1,4 +1,4 @@
-"""What a caller wants of a search, checked before the model runs, and applied to what the store found."""
+"""A caller's options for a search: checked before the model runs, and applied to the store's results."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 Expand = int | Literal["record"]
 
-_MOST = 2**31  # beyond it the stores have errors of their own
+_MOST = 2**31  # the stores have errors of their own beyond it
 
-# How many each of two lists has for one of k: what is in a middle place of both may be in a front place of one. They
-# grow by steps, so that the pages of a search are mostly those of one list.
+# How many matches each of two lists has for one of k: what is in the middle of both lists may be near the front of the
+# merged one. They grow in steps, so that the pages of a search are mostly cut from the same list.
 _DEPTH, _LEAST_DEPTH, _STEP = 4, 50, 4
-_AMONG = 50  # by default, of which a reranker chooses
+_AMONG = 50  # by default, for a reranker to choose from
 
 _MODES: tuple[str, ...] = get_args(Mode)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How each query of a search is answered."""
+    """The options for answering each query of a search."""
 
     k: int
     where: Condition | None
@@ -43,9 +43,9 @@ class Options:
     expand: Expand = 0
     with_vectors: bool = False
     mode: Mode = "dense"
-    keyword_weight: float | None = None  # of the list of words beside that of vectors; None depends on the query
+    keyword_weight: float | None = None  # of the word list, relative to the vector list; None depends on the query
     rerank: Reranker | Diverse | None = None
-    among: int | None = None  # of how many `rerank` chooses
+    among: int | None = None  # how many `rerank` chooses from
 
     def __post_init__(self) -> None:
         if type(self.k) is not int or self.k < 1:
@@ -90,17 +90,17 @@ class Options:
 
     @property
     def by_vector(self) -> bool:
-        """Return whether queries need their vectors."""
+        """Whether queries need their vectors."""
         return self.mode != "keyword"
 
     @property
     def wants_vectors(self) -> bool:
-        """Return whether matches must carry their vectors."""
+        """Whether matches must carry their vectors."""
         return self.with_vectors or isinstance(self.rerank, Diverse)
 
     @property
     def depth(self) -> int:
-        """Return how many matches to ask of a store, of each list."""
+        """How many matches to ask the store for, in each list."""
         among = 0 if self.rerank is None else _AMONG if self.among is None else self.among
         last = self.k + self.offset
         if self.mode != "hybrid":
@@ -115,7 +115,7 @@ class Options:
         return Search(vectors, self.depth, self.where, self.exact, self.wants_vectors, self.ef)
 
     def chosen(self, query: str, found: Sequence[Match]) -> list[Match]:
-        """Return those of one query's matches, best first, that the caller wants."""
+        """Return the matches of one query that the caller wants, best first."""
         last = self.offset + self.k
         if self.rerank is None:
             return self._good(found)[self.offset : last]
@@ -125,6 +125,6 @@ class Options:
         return self._good(reranked(query, among, last, self.rerank))[self.offset :]
 
     def _good(self, found: Sequence[Match]) -> list[Match]:
-        """Those with a score that is high enough."""
+        """Return the matches with a high enough score."""
         least = self.min_score
         return [match for match in found if least is None or match.score >= least]

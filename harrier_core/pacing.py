@@ -1,4 +1,4 @@
-"""How much an ingest encodes before it writes: seconds of work, however fast the model is. Pure but for its clock."""
+"""The amount an ingest encodes before it writes: a second's work at any speed. Pure except for its clock."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import threading
 from collections.abc import Iterator, Sequence
 from time import perf_counter
 
-# Of encoding, in a slice: what a crash costs is the slice under way. A few passes on a CPU, and many on a GPU.
+# The encoding time of a slice: a crash costs the slice under way. This is a few passes on a CPU, and many on a GPU.
 SECONDS = 1.0
-_FIRST = 8_000  # characters, before anything is known: a second of the largest model on a slow CPU
+_FIRST = 8_000  # characters, before the speed is known: a second of the largest model on a slow CPU
 _LEAST, _MOST = 2_000, 2_000_000
-_KEPT = 0.5  # of what older slices say, after as long as a slice should take; several may end at once
+_KEPT = 0.5  # the weight of older slices after the time that a slice should take; several may end at once
 
 
 class Pace:
-    """Learns how many characters are encoded in a second. Any thread may use it."""
+    """Learns how many characters are encoded per second. Any thread may use it."""
 
     def __init__(self, seconds: float = SECONDS) -> None:
         self._seconds = seconds
@@ -31,7 +31,7 @@ class Pace:
             return round(min(max(self._sizes / self._times * self._seconds, _LEAST), _MOST))
 
     def encoded(self, characters: int, begun: float) -> None:
-        """Learn from a slice that was submitted at this time, by `perf_counter`, and is encoded now."""
+        """Learn from a slice that was submitted at this time, by `perf_counter`, and has now been encoded."""
         now = perf_counter()
         with self._lock:
             before, self._done = self._done, now
@@ -44,7 +44,7 @@ class Pace:
 
 
 def parts(sizes: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Yield the positions of texts of these sizes, up to so much in all at a time, or one that is larger."""
+    """Yield positions of texts, in parts of at most the given total size each, or of one text if it is larger."""
     part: list[int] = []
     size = 0
     for position, each in enumerate(sizes):

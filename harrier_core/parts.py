@@ -1,4 +1,4 @@
-"""The parts of an Index, as users give them: a store or its URL, and what makes vectors or what has that."""
+"""The parts of an Index, as users give them: a store or its URL, and an Embedder or something that has one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from harrier_core.store import VectorStore
 
 
 class HasIndexEncoder(Protocol):
-    """A framework's embeddings over an Embedder, such as HarrierEmbeddings."""
+    """A framework's embeddings that wrap an Embedder, such as HarrierEmbeddings."""
 
     @property
     def index_encoder(self) -> Embedder:
-        """What to give an Index."""
+        """The Embedder to pass to an Index."""
 
 
 def store_of(given: object) -> VectorStore:
@@ -34,7 +34,7 @@ def store_of(given: object) -> VectorStore:
 
 
 def embedder_of(given: object) -> Embedder:
-    """Return the Embedder that was given or that a framework's embeddings have. Raise SettingError if there is none."""
+    """Return the Embedder that was given, or that of a framework's embeddings. Raise SettingError if there is none."""
     must = "encoder must be an Encoder or another Embedder"
     if isinstance(given, type):
         raise SettingError(f"{must}, got the class {given.__name__}; make one of it")

@@ -1,4 +1,4 @@
-"""Matches with the chunks around them in their records, read together for all matches of a search."""
+"""Matches with the adjacent chunks of their records, read together for all matches of a search."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from harrier_core.options import Expand
 from harrier_core.records import Chunk, Match
 from harrier_core.store import OpenStore
 
-# A store is asked for chunks of so many different numbers at most. Beyond it reading whole records costs less.
+# A store is asked for at most this many different chunk numbers. Beyond that, reading whole records costs less.
 _MOST_NUMBERS = 1_000
 
 
 def expanded(found: Sequence[list[Match]], expand: Expand, store: OpenStore) -> list[list[Match]]:
-    """Return the matches of each query with the chunks around them: so many on either side, or all of the record."""
+    """Return the matches of each query with the chunks around them: `expand` on either side, or the whole record."""
     matches = [match for own in found for match in own]
     if expand == 0 or not matches:
         return list(found)
@@ -26,7 +26,7 @@ def expanded(found: Sequence[list[Match]], expand: Expand, store: OpenStore) -> 
 
 
 def _numbers(found: Collection[int], expand: int) -> list[int] | None:
-    """Return the numbers of chunks that may be around these, in whichever record; None stands for all."""
+    """Return the numbers of chunks that may be around these, in any record; None stands for all."""
     if len(found) * (2 * expand + 1) > _MOST_NUMBERS:
         return None
     near = (range(max(0, number - expand), number + expand + 1) for number in found)
@@ -37,6 +37,6 @@ def _expanded(match: Match, expand: Expand, chunks: Mapping[int, Chunk]) -> Matc
     own = match.chunk
     now = chunks.get(own.number)
     if now is None or (now.text, now.start) != (own.text, own.start):
-        return replace(match, around=(own,))  # the record was changed after the search: these are others' neighbours
+        return replace(match, around=(own,))  # the record changed after the search: these chunks are not its neighbours
     near = [number for number in chunks if expand == "record" or abs(number - own.number) <= expand]
     return replace(match, around=tuple(own if number == own.number else chunks[number] for number in sorted(near)))

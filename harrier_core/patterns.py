@@ -1,4 +1,4 @@
-"""Patterns of $like and $ilike: what each of their characters stands for, and whether a text fits. Pure."""
+"""Patterns of $like and $ilike: what each of their characters stands for, and whether a text matches. Pure."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from functools import lru_cache
 
 
 class Wild(Enum):
-    """What stands for any text, also an empty one, and for any one character."""
+    """A wildcard: for any text, including an empty one, or for any single character."""
 
     ANY = "%"
     ONE = "_"
 
 
-# Each part is a wildcard, or the characters of which one has to be there: several where case does not matter.
+# Each part is a wildcard, or the characters of which one must be there: several if case does not matter.
 Pattern = tuple[str | Wild, ...]
 
 
 def pattern_of(text: str, *, any_case: bool = False) -> Pattern:
     """Return the parts of a pattern. Raise ValueError if it ends with a backslash that nothing follows.
 
-    any_case: a character also stands for each that Unicode's case folding makes the same: É for é, ẞ for ß but not for
-    ss. The rules of no language apply: the Turkish i with and without a dot are two letters.
+    any_case: a character also matches those that are equal to it under Unicode case folding: É for é, ẞ for ß but not
+    for ss. No language's own rules apply: the Turkish dotted and dotless i are two letters.
     """
     parts: list[str | Wild] = []
     letters = iter(text)
@@ -42,13 +42,13 @@ def pattern_of(text: str, *, any_case: bool = False) -> Pattern:
 
 
 def alike(letter: str) -> str:
-    """Return the characters that Unicode folds to the same as this one, which is the first of them."""
+    """Return the characters that are equal to this one under Unicode case folding. It comes first itself."""
     return letter + "".join(each for each in _folded().get(letter.casefold(), letter) if each != letter)
 
 
 @lru_cache(maxsize=1)
 def _folded() -> Mapping[str, str]:
-    """Return the characters of each folding that several have."""
+    """Return the characters of each folding that several of them share."""
     letters: dict[str, str] = {}
     for letter in map(chr, range(sys.maxunicode + 1)):
         folded = letter.casefold()
@@ -58,16 +58,16 @@ def _folded() -> Mapping[str, str]:
 
 
 def fits(pattern: Pattern, text: str) -> bool:
-    """Return whether all of a text is as the pattern says."""
+    """Return whether the whole text matches the pattern."""
     return _compiled(pattern).fullmatch(text) is not None
 
 
 @lru_cache(maxsize=256)
 def _compiled(pattern: Pattern) -> re.Pattern[str]:
-    """Return a regular expression that takes time in proportion to the text's length times the pattern's.
+    """Return a regular expression whose time is proportional to the text's length times the pattern's.
 
-    What stands between two % is taken where it comes first, and for good: no later place leaves more for the rest. The
-    last part is taken at the end.
+    Each part between two % is matched at its first occurrence, without backtracking: no later one leaves more for the
+    rest. The last part is matched at the end.
     """
     first, *others = _between(pattern)
     middle = "".join(f"(?>.*?{each})" for each in others[:-1])
@@ -76,7 +76,7 @@ def _compiled(pattern: Pattern) -> re.Pattern[str]:
 
 
 def _between(pattern: Pattern) -> Iterator[str]:
-    """Yield the expressions for what stands between two %."""
+    """Yield the expressions for the parts between two %."""
     part = ""
     for each in pattern:
         if each is Wild.ANY:

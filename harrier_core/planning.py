@@ -1,4 +1,4 @@
-"""What an ingest has to do for some records, given what is stored of them. Pure."""
+"""The work of an ingest for some records, given what is stored of them. Pure."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to become of some records. Those that are stored as they are have no part in it."""
+    """The changes to make to some records. Those that are stored as they are have no part in it."""
 
-    chunks: Mapping[str, Sequence[Chunk]]  # all of a record's, whether they changed or not
-    known: Mapping[str, Hashes]  # what is stored of it
+    chunks: Mapping[str, Sequence[Chunk]]  # all chunks of each record, changed or not
+    known: Mapping[str, Hashes]  # what is stored of each record
     encoded: Sequence[Chunk]  # chunks that need a vector
-    described: Sequence[Chunk]  # chunks of which all but the text changed, and so not the vector
-    unchanged: int = 0  # chunks, of all records that were planned
+    described: Sequence[Chunk]  # chunks whose text, and so their vector, is unchanged, but not the rest
+    unchanged: int = 0  # chunks, of all planned records
 
     @property
     def texts(self) -> list[str]:
-        """Those that need a vector."""
+        """The texts that need a vector."""
         return [chunk.text for chunk in self.encoded]
 
     def without(self, record_ids: Collection[str]) -> Plan:
@@ -42,13 +42,13 @@ class Plan:
         )
 
     def write(self, vectors: NDArray[np.float32]) -> Write:
-        """Return what the store is to do, with the vectors of `texts`."""
+        """Return the Write for the store, given the vectors of `texts`."""
         sizes = {record_id: len(chunks) for record_id, chunks in self.chunks.items()}
         return Write(sizes, self.encoded, vectors, self.described, self.known)
 
 
 class Portions:
-    """A plan, to be taken some records at a time. It is true while any are left."""
+    """A plan that is taken in portions of some records each. It is truthy while any are left."""
 
     def __init__(self, planned: Plan) -> None:
         self._plan = planned
@@ -60,7 +60,7 @@ class Portions:
         return bool(self._left)
 
     def take(self, most: int | None = None) -> Plan:
-        """Return the next records whose new texts have so many characters in all, one record at least, or all."""
+        """Return the next records, with at most `most` characters of new texts, but at least one record; None: all."""
         taken: list[str] = []
         room = most
         while self._left:
@@ -85,7 +85,7 @@ def _by_record(chunks: Sequence[Chunk]) -> dict[str, list[Chunk]]:
 
 
 def plan(chunks: Mapping[str, Sequence[Chunk]], known: Mapping[str, Hashes]) -> Plan:
-    """Return what records, given by all of their chunks, need where this is known of them."""
+    """Return what has to be done for records, given all of their chunks and what is known to be stored of them."""
     needed: dict[str, Sequence[Chunk]] = {}
     encoded: list[Chunk] = []
     described: list[Chunk] = []

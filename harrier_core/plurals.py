@@ -4,5 +4,5 @@ from __future__ import annotations
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number and a noun that takes an s for more than one."""
+    """Return a number with a noun, which gets an s unless the number is 1."""
     return f"{number:,} {noun if number == 1 else f'{noun}s'}"

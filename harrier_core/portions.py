@@ -1,4 +1,4 @@
-"""The texts of one call in several parts, and their vectors as one answer."""
+"""The texts of one call, encoded in several parts, with their vectors as one answer."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Encode = Callable[[Sequence[Any]], Awaitable[Encoded]]
 
 
 async def encoded_in_parts(texts: Sequence[Any], sizes: Sequence[int], most: int, encode: Encode) -> Encoded:
-    """Return the vectors of texts, encoded in parts of up to so much in all, which are begun together.
+    """Return the vectors of texts, encoded in parts of at most the given total size, all begun at once.
 
-    What is wrong with texts is raised for all parts together. Cancelled, or after another error, it drops the rest.
+    Errors about texts are raised for all parts together. After a cancellation or another error, the rest is dropped.
     """
     portions = list(parts(sizes, most))
     if len(portions) == 1:
@@ -30,7 +30,7 @@ async def encoded_in_parts(texts: Sequence[Any], sizes: Sequence[int], most: int
         with positions_of_all(portion.__getitem__):
             try:
                 return await encode([texts[at] for at in portion])
-            except InputError as error:  # the other parts may have such texts as well
+            except InputError as error:  # the other parts may contain such texts as well
                 return type(error)([replace(each, position=portion[each.position]) for each in error.problems])
 
     jobs = [asyncio.ensure_future(part(portion)) for portion in portions]
@@ -44,7 +44,7 @@ async def encoded_in_parts(texts: Sequence[Any], sizes: Sequence[int], most: int
 
 
 def _joined(encoded: Sequence[Encoded], portions: Sequence[Sequence[int]]) -> Encoded:
-    """The parts as one, in the order of the texts: parts are runs of them."""
+    """Return the parts as one, in the order of the texts: each part is a run of adjacent ones."""
     import numpy as np
 
     vectors: Vectors = np.concatenate([each.vectors for each in encoded])

@@ -1,4 +1,4 @@
-"""How far an ingest is, and how fast, from its reports; and a bar that shows it to users of Python."""
+"""The progress and speed of an ingest, from its reports; and a progress bar for users of Python."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from harrier_core.records import IngestReport
 
 Progress = Callable[[IngestReport], None]
 
-_LEAST_READ = 1e-4  # of a source: less says nothing of the rest
-_WINDOW = 30.0  # seconds of which the speed is that
+_LEAST_READ = 1e-4  # share of a source: less says nothing about the rest
+_WINDOW = 30.0  # seconds over which the speed is measured
 
 
 class Pulse:
     """Follows the reports of one ingest.
 
-    A chunk is done when it is found unchanged, or encoded. How many there will be is estimated from the share of the
-    source that was read, and known once all of it was.
+    A chunk is done when it is found unchanged, or encoded. The total number of chunks is estimated from the share of
+    the source read so far, and exact once all of it was read.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._points: deque[tuple[float, float, int]] = deque([(clock(), 0.0, 0)])  # when: share done, tokens
         self.done = 0  # chunks
-        self.planned = 0  # chunks of what was read so far
-        self.total: int | None = None  # chunks there will be, as far as that can be told
-        self.share: float | None = None  # of the work that is done
+        self.planned = 0  # chunks of what has been read so far
+        self.total: int | None = None  # the total number of chunks, as far as it is known
+        self.share: float | None = None  # share of the work that is done
 
     def follow(self, report: IngestReport, read: float | None = None) -> None:
-        """Take the next report. read: the share of the source that was read by then, if that is known."""
+        """Take the next report. read: the share of the source that had been read by then, if known."""
         self.planned = max(self.planned, report.unchanged + report.written + report.pending)
         self.done = self.planned - report.pending
         if read is not None:
@@ -49,13 +49,13 @@ class Pulse:
 
     @property
     def tokens_a_second(self) -> float:
-        """How fast tokens were encoded, lately."""
+        """The recent encoding speed in tokens."""
         (begin, _, before), (end, _, after) = self._points[0], self._points[-1]
         return (after - before) / (end - begin) if end > begin else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """How long the rest takes at the speed of late, if that can be told."""
+        """The time that the rest takes at the recent speed, if it can be estimated."""
         (begin, before, _), (end, after, _) = self._points[0], self._points[-1]
         if self.share is None or after <= before:
             return None
@@ -70,13 +70,13 @@ class Pulse:
 
 
 class ProgressBar(Closing):
-    """A bar of tqdm's, in a terminal or a notebook, for the `on_progress` of an ingest. It is a context manager.
+    """A tqdm bar, in a terminal or a notebook, for the `on_progress` of an ingest. It is a context manager.
 
     The environment variable HF_HUB_DISABLE_PROGRESS_BARS turns it off.
     """
 
     def __init__(self, records: int | None = None, on_progress: Progress | None = None) -> None:
-        """Show a bar. records: how many there will be, if that is known. on_progress: is called as well."""
+        """Show a bar. records: how many there will be, if known. on_progress: called as well."""
         require("a progress bar", "huggingface_hub")
         from huggingface_hub.utils import tqdm
 
@@ -86,7 +86,7 @@ class ProgressBar(Closing):
         self._bar: Any = tqdm(total=None, unit=" chunks")
 
     def __call__(self, report: IngestReport) -> None:
-        """Show what a report says."""
+        """Show a report."""
         self._pulse.follow(report, report.records / self._records if self._records else None)
         self._bar.total = self._pulse.total or self._pulse.planned
         self._bar.set_postfix_str(f"{self._pulse.tokens_a_second:,.0f} tokens/s", refresh=False)
@@ -95,13 +95,13 @@ class ProgressBar(Closing):
             self._on_progress(report)
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Close the bar, and leave it visible as it is."""
         self._bar.close()
 
 
 @contextmanager
 def shown(on_progress: Progress | bool | None, records: object) -> Iterator[Progress | None]:
-    """Yield what to call with reports: with True, a bar for these records."""
+    """Yield a function to call with reports: if `on_progress` is True, a bar for these records."""
     if on_progress is True:
         with ProgressBar(len(records) if isinstance(records, Sized) else None) as bar:
             yield bar

@@ -1,6 +1,6 @@
-"""What a model is for, as its files have it: vectors, or a verdict on a query and a text. Each is refused as the other.
+"""The purpose of a model, according to its files: to make vectors, or to score a query and a text.
 
-A decoder is the same for both, and would give numbers without a meaning.
+Each is refused as the other: the decoder is the same for both, and would return meaningless numbers.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any
 from harrier_core.errors import ModelDamaged, ModelUnsupported
 from harrier_core.model_files import of_kind, read_json, read_object
 
-Check = Callable[[Path, Mapping[str, Any]], None]  # of a model's folder and its config.json
+Check = Callable[[Path, Mapping[str, Any]], None]  # takes a model's folder and its config.json
 
-# Modules of sentence-transformers that this kit does as well: the decoder, its last token, the unit length.
+# The modules of sentence-transformers that this kit implements: the decoder, its last token, the unit length.
 _OF_EMBEDDING = {"Transformer", "Pooling", "Normalize"}
-# And of a reranker: the decoder, and the difference of two logits.
+# The same for a reranker: the decoder, and the difference of two logits.
 _OF_RERANKER = {"Transformer", "LogitScore"}
 
 
 def check_embedding(folder: Path, config: Mapping[str, Any]) -> None:
-    """Refuse what makes no vectors, or makes them otherwise than this kit would."""
+    """Refuse a model that makes no vectors, or makes them in another way than this kit would."""
     modules = _modules(folder)
     if "LogitScore" in modules:
         raise ModelUnsupported(f"{folder} is a reranker (modules.json has LogitScore); give it to QwenReranker")
@@ -38,7 +38,7 @@ def check_embedding(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def check_reranker(folder: Path, config: Mapping[str, Any]) -> None:
-    """Refuse what has no language-model head whose "yes" and "no" were trained to be a verdict."""
+    """Refuse a model without a language-model head whose "yes" and "no" were trained to score relevance."""
     modules = _modules(folder)
     if "Pooling" in modules:
         raise ModelUnsupported(
@@ -59,7 +59,7 @@ def check_reranker(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def _modules(folder: Path) -> dict[str, str]:
-    """The modules that sentence-transformers would put together, and the folder of each."""
+    """Return the modules that sentence-transformers would assemble, with the folder of each."""
     path = folder / "modules.json"
     modules: list[Any] = of_kind(read_json(folder, "modules.json") or [], list, path)
     if not all(isinstance(module, dict) for module in modules):
@@ -68,7 +68,7 @@ def _modules(folder: Path) -> dict[str, str]:
 
 
 def _architecture(config: Mapping[str, Any]) -> str:
-    """The class of transformers that a checkpoint was saved from, or nothing."""
+    """Return the transformers class that a checkpoint was saved from, or an empty string."""
     named = config.get("architectures")
     return str(named[0]) if isinstance(named, list) and named else ""
 
@@ -89,7 +89,7 @@ def _check_pooling(folder: Path, pooling: str, dimensions: int) -> None:
 
 
 def _pooling_modes(config: Mapping[str, Any]) -> list[str]:
-    """The pooling modes in either of the two forms that sentence-transformers has written."""
+    """Return the pooling modes from either of the two forms that sentence-transformers has written."""
     named = config.get("pooling_mode")
     if named:
         return list(map(str, named)) if isinstance(named, list) else [str(named)]

@@ -1,4 +1,4 @@
-"""What a search asks of a store. Pure."""
+"""The request of a search to a store. Pure."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ Mode = Literal["dense", "keyword", "hybrid"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Search:
-    """Queries that are answered together, in the same way."""
+    """Queries that are answered together, with the same options."""
 
     vectors: NDArray[np.float32]  # (queries, dimensions), of unit length
     k: int
     where: Condition | None = None
-    exact: bool = False  # compare all chunks, also where there is an index
-    with_vectors: bool = False  # matches carry their own
-    ef: int | None = None  # how many candidates an HNSW index keeps in sight; None: the store's own choice
+    exact: bool = False  # compare all chunks, even if there is an index
+    with_vectors: bool = False  # matches carry their own vectors
+    ef: int | None = None  # how many candidates an HNSW index considers; None: the store's default
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WordSearch:
-    """Queries that are answered together, by their words and perhaps by their vectors as well."""
+    """Queries that are answered together, by their words and possibly also by their vectors."""
 
-    terms: Sequence[Terms]  # of each query
+    terms: Sequence[Terms]  # one per query
     k: int
     where: Condition | None = None
     with_vectors: bool = False
-    near: Search | None = None  # as many queries, to be answered by their vectors in the same round trip
+    near: Search | None = None  # the same queries, to be answered by their vectors in the same round trip

@@ -1,4 +1,4 @@
-"""QwenReranker: Qwen3-Reranker on the kit's own decoder, beside the encoders of a process.
+"""QwenReranker: Qwen3-Reranker on the kit's own decoder, alongside the encoders of a process.
 
     reranker = QwenReranker("Qwen/Qwen3-Reranker-0.6B")
     matches = index.search("how do I reset my password", k=5, rerank=reranker, among=50)
@@ -33,15 +33,15 @@ _judges: Shared[Judge] = Shared()
 
 
 class QwenReranker(ModelUser):
-    """How well texts answer a query, by a Qwen3-Reranker, which reads the two together.
+    """Scores texts by how well they answer a query, with a Qwen3-Reranker, which reads the two together.
 
     A score is the model's probability of "yes", between 0 and 1. It runs as an Encoder does: without padding, the texts
-    of several callers together, each caller's as documents. No query to embed waits for them: an Encoder of another
-    model has a queue of its own, and one of the same model goes first.
+    of several callers together, with the priority of documents. Queries to embed never wait for them: an Encoder of
+    another model has its own queue, and one of the same model takes precedence.
 
-    It is a handful of settings: making one loads nothing, pickling or copying one carries the settings only, and
-    rerankers of equal settings share one loaded model, which goes when the last of them is closed or collected.
-    Any number of threads may use one at once; `index.asearch` runs it on a thread of its own.
+    It holds only settings: making one loads nothing, pickling or copying one carries only the settings, and rerankers
+    with equal settings share one loaded model, which is released when the last of them is closed or collected. Any
+    number of threads may use one at once; `index.asearch` runs it on a separate thread.
 
         with Encoder("harrier-0.6b") as encoder, QwenReranker("Qwen/Qwen3-Reranker-0.6B") as reranker:
             index = Index(store, encoder)
@@ -70,13 +70,13 @@ class QwenReranker(ModelUser):
         token_budget: int | None = None,
         **foreign: Never,
     ) -> None:
-        """A reranker for a folder, or a name on the hub: Qwen/Qwen3-Reranker-0.6B, -4B or -8B.
+        """Create a reranker for a folder, or a name on the hub: Qwen/Qwen3-Reranker-0.6B, -4B or -8B.
 
         device, dtype: chosen for this machine unless given; `placement` says what and why.
-        max_tokens: a limit below the model's own, for query, document and prompt together. on_overflow: what a document
-        is that makes them longer, an error or a text to cut at its end.
-        task: what a document has to be for a query; token_budget: tokens in one forward pass.
-        foreign: there are no others; a name that another library has for one of these is an error that says so.
+        max_tokens: a limit below the model's own, for query, document and prompt together. on_overflow: whether a
+        document that exceeds it is an error or is truncated at its end.
+        task: what a document has to be for a query. token_budget: tokens in one forward pass.
+        foreign: none are accepted; for a name that another library uses, the error names the kit's own.
         """
         super().__init__(
             model,
@@ -98,12 +98,12 @@ class QwenReranker(ModelUser):
         with span("rerank", self.name) as tell:
             encoded = wait_for(self._submit(query, texts), self._called)
             tell(len(encoded))
-        from harrier_core.verdicts import probabilities  # once it is known that the tokenizer and torch are there
+        from harrier_core.verdicts import probabilities  # once the tokenizer and torch are known to be there
 
         return probabilities(encoded.vectors)
 
     def _submit(self, query: str, texts: Iterable[str]) -> Future[Encoded]:
-        judge = self._judge  # before its rooms are imported, which need the tokenizer
+        judge = self._judge  # before importing modules that need the tokenizer
         from harrier_core.requests import Terms
         from harrier_core.verdicts import Prompt
 
@@ -118,7 +118,7 @@ class QwenReranker(ModelUser):
         return request if isinstance(request, Future) else self._engine.submit(request)
 
     def _refuse_long(self, judge: Judge, prompt: Prompt) -> None:
-        """Raise TextTooLong if a query leaves no room for a document: all documents would have the same score."""
+        """Raise TextTooLong if a query leaves no room for a document: all documents would get the same score."""
         spent, most = judge.tokens.spent_on(prompt.whole), self.max_tokens
         if spent >= most:
             reason = f"(the query) has {spent:,} tokens with its prompt, which leave no room for a document in {most:,}"

@@ -1,4 +1,4 @@
-"""What a store found for some queries, by vectors, by words or by both, as one list for each of them."""
+"""Ranking of what a store found by vectors, by words or by both, as one list for each query."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from harrier_core.store import OpenStore, Worded
 if TYPE_CHECKING:
     from harrier_core.types import Vectors
 
-# What the list of words counts beside that of vectors: half as much, as most queries are better understood than
-# spelled; four times as much where a query has a code, of which vectors know little. With three times, a near miss that
-# is first by vector and second by word would come before the code itself.
+# The weight of the list of words relative to that of vectors: half, as most queries are better matched by meaning than
+# by spelling; four times for a query with a code, which vectors represent poorly. At three times, a near miss that is
+# first by vector and second by word would rank above the code itself.
 _WORDS, _CODES = 0.5, 4.0
 
-_SCORED = 4  # decimals in which the scores of two stores are the same
+_SCORED = 4  # decimals to which the scores of two stores agree
 
 Key = tuple[str, int]
 
 
 def ranked(store: OpenStore, queries: Sequence[str], vectors: Vectors | None, options: Options) -> list[list[Match]]:
-    """Return the matches of each query, best first, of which `options` has not chosen yet.
+    """Return the matches of each query, best first, before `options` selects from them.
 
-    vectors: of the queries, where the mode needs them.
+    vectors: those of the queries, if the mode needs them.
     """
     near = None if vectors is None else options.search(vectors)
     if options.mode == "dense":
@@ -57,7 +57,7 @@ def worded(store: OpenStore) -> Worded:
 
 
 def _weight(query: str, terms: Terms, by_word: Sequence[Match]) -> float:
-    """What words count: much if the query has a code that the best match by word has as well."""
+    """Return the weight of words: high if the query has a code that the best match by word has as well."""
     if not by_word or not has_code(query):
         return _WORDS
     coded = {term for term, boost in zip(terms.ids, terms.weights, strict=True) if boost > 1}
@@ -66,15 +66,15 @@ def _weight(query: str, terms: Terms, by_word: Sequence[Match]) -> float:
 
 
 def _fused(near: Sequence[Match], by_word: Sequence[Match], weight: float) -> list[Match]:
-    """One list of two; a match's score is its share of the highest possible one."""
+    """Merge two lists; a match's score is its share of the highest possible one."""
     dense, words = _ordered(near), _ordered(by_word)
-    found = {_key(match): match for match in [*words, *dense]}  # a dense one knows its cosine
+    found = {_key(match): match for match in [*words, *dense]}  # a dense match has its cosine
     order = fused([_key(match) for match in dense], [_key(match) for match in words], weight)
     return [replace(found[key], score=share) for key, share in order]
 
 
 def _ordered(matches: Sequence[Match]) -> list[Match]:
-    """Best first, and what is as good in the order of its key, as stores have their own for it."""
+    """Sort best first, and equal scores by key, because each store has its own order for them."""
     return sorted(matches, key=lambda match: (-round(match.score, _SCORED), _key(match)))
 
 

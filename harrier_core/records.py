@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_CHUNKS = UUID("7f1c9a52-5c0e-5b43-9d38-2f6b1c9e4a10")  # the namespace of chunk ids, for ever
+_CHUNKS = UUID("7f1c9a52-5c0e-5b43-9d38-2f6b1c9e4a10")  # the namespace of chunk ids, forever
 
-_HALF = 16  # bytes of either hash: two different texts have the same one never
-HASH_BYTES = 2 * _HALF  # of a chunk's
+_HALF = 16  # bytes of either hash: two different texts never have the same one
+HASH_BYTES = 2 * _HALF  # length of a chunk's hash
 
 Metadata = Mapping[str, Any]
 
-MOST_ID_BYTES = 2_000  # an index of Postgres takes 2,704 bytes a row
-# Dates have a form of their own here, and what is refused of metadata is not written either.
+MOST_ID_BYTES = 2_000  # an index of Postgres takes 2,704 bytes per row
+# Dates have their own form here, and metadata that is refused is not written either.
 _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
-Describe = Callable[[int, int], Metadata]  # a piece of a text, by its start and end, to what is known of it
+Describe = Callable[[int, int], Metadata]  # a piece of a text, by its start and end, to the metadata of that piece
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a user wants to find again: a text under an id of the user's own, and what is known of it.
+    """A text that a user wants to find again, under an id of the user's choice, and its metadata.
 
-    describe: what is also known of the piece of the text from one offset to another, such as its page. It is added to
-    the metadata of each chunk.
+    describe: returns more metadata for the piece of the text from one offset to another, such as its page. They are
+    added to the metadata of each chunk.
     """
 
     id: str
@@ -55,16 +55,16 @@ class Chunk:
     number: int  # within its record, from 0
     text: str
     metadata: Metadata
-    start: int  # where in the record's text it begins
+    start: int  # its offset in the record's text
     end: int
-    hash: bytes = b""  # of the text, and of all the rest: what is equal need not be written again
-    json: bytes = field(default=b"", compare=False, repr=False)  # its metadata's, if it was made already
+    hash: bytes = b""  # hash of the text and of everything else: chunks with an equal hash need not be written again
+    json: bytes = field(default=b"", compare=False, repr=False)  # the record's metadata in JSON, if already made
 
     @classmethod
     def of(cls, record: Record, number: int, start: int, text: str, json: bytes = b"") -> Chunk:
-        """Make a piece of a record, with its hash. json: of the record's metadata, the same for all of its chunks.
+        """Make a piece of a record, with its hash. json: the record's metadata in JSON, the same for all its chunks.
 
-        Raise Unstorable if no store can hold what the record says of this piece.
+        Raise Unstorable if no store can hold the record's metadata for this piece.
         """
         metadata, end = record.metadata, start + len(text)
         if record.describe is not None:
@@ -76,49 +76,49 @@ class Chunk:
 
     @property
     def metadata_json(self) -> bytes:
-        """Its metadata as they are hashed and stored."""
+        """Its metadata in the form that is hashed and stored."""
         return self.json or to_json(self.metadata)
 
     @property
     def id(self) -> str:
-        """The same for the same record and number, everywhere and always."""
+        """The chunk's id: the same for the same record and number, everywhere and always."""
         return chunk_id(self.record_id, self.number)
 
     @property
     def text_hash(self) -> bytes:
-        """Equal for equal texts, whose vectors need not be computed again."""
+        """The hash of the text: equal for equal texts, whose vectors need not be computed again."""
         return self.hash[:_HALF]
 
 
 def to_json(metadata: Metadata) -> bytes:
-    """Return metadata as they are hashed and stored: the same for equal metadata, in whatever order they were made."""
+    """Return metadata in the form that is hashed and stored: the same for equal metadata, in any order of keys."""
     try:
         return _dumped(metadata)
-    except TypeError:  # something that is not JSON's own
+    except TypeError:  # not one of JSON's own types
         metadata = plain(metadata)
     try:
         return _dumped(metadata)
-    except TypeError:  # numbers of more than 64 bits
+    except TypeError:  # integers of more than 64 bits
         return json.dumps(metadata, sort_keys=True, ensure_ascii=False).encode()
 
 
 def _dumped(metadata: Metadata) -> bytes:
-    # A copy: orjson makes its bytes in a kilobyte, the rest of which would be held as well.
+    # A copy, because orjson allocates a kilobyte, and the rest of it would be kept as well.
     return b"%b" % orjson.dumps(metadata, option=_OPTIONS)
 
 
 def text_hash(text: str) -> bytes:
-    """The half of a chunk's hash that is about its text."""
+    """Return the half of a chunk's hash that depends on its text."""
     return blake2b(text.encode(), digest_size=_HALF).digest()
 
 
 def id_hash(record_id: str) -> int:
-    """Return a number that stands for a record's id, the same in every process; two ids have the same one never."""
+    """Return a number that stands for a record's id, the same in every process; two ids never have the same one."""
     return int.from_bytes(blake2b(record_id.encode(errors="surrogatepass"), digest_size=8).digest())
 
 
 def chunk_id(record_id: str, number: int) -> str:
-    """The id of a record's chunk, a UUID."""
+    """Return the id of a record's chunk, a UUID."""
     return str(uuid5(_CHUNKS, f"{record_id}\0{number}"))
 
 
@@ -127,10 +127,10 @@ class Match:
     """A chunk that was found."""
 
     chunk: Chunk
-    score: float  # what matches are ordered by; higher is better
-    cosine: float | None = None  # of the query's vector and the chunk's; None if they were not compared
-    vector: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)  # where it was asked for
-    # With `expand`: the chunk and those around it in its record, by their numbers; otherwise empty.
+    score: float  # matches are ordered by it; higher is better
+    cosine: float | None = None  # between the query's vector and the chunk's; None if they were not compared
+    vector: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)  # if it was requested
+    # With `expand`: the chunk and those around it in its record, ordered by number; otherwise empty.
     around: tuple[Chunk, ...] = field(default=(), compare=False, repr=False)
 
     @property
@@ -145,7 +145,7 @@ class Match:
 
     @property
     def number(self) -> int:
-        """Which of its record's chunks it is, from 0."""
+        """The chunk's number within its record, from 0."""
         return self.chunk.number
 
     @property
@@ -160,17 +160,17 @@ class Match:
 
     @property
     def start(self) -> int:
-        """Where in the record's text the chunk begins."""
+        """The chunk's offset in the record's text."""
         return self.chunk.start
 
     @property
     def end(self) -> int:
-        """Where in the record's text the chunk ends."""
+        """The offset of the chunk's end in the record's text."""
         return self.chunk.end
 
     @property
     def passage(self) -> str:
-        """The text of `around` without overlaps, or the chunk's own; a line break where the chunking left a gap."""
+        """The text of `around` without overlaps, or the chunk's own; line breaks mark gaps between the chunks."""
         first, *others = self.around or (self.chunk,)
         parts, end = [first.text], first.end
         for chunk in others:
@@ -181,10 +181,10 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A record that a source could not give. It may stand among records: it is reported as rejected, and not pruned.
+    """A record that a source could not provide. It may stand among records: it is reported as rejected, and not pruned.
 
-    gone: nothing is left of it in the source: what is stored of it is pruned. blank: it is there, and is empty or
-    blank, which is no error: it is reported as blank instead, and what is stored of it is pruned.
+    gone: nothing is left of it in the source, so what is stored of it is pruned. blank: it exists but is empty or
+    blank, which is not an error: it is reported as blank instead, and what is stored of it is pruned.
     """
 
     id: str
@@ -195,10 +195,10 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """A record that is read only when it may have changed. It may stand among records.
+    """A record that is read only if it may have changed. It may stand among records.
 
-    stamp: bytes that change whenever what would be read may. read: called at most once in an ingest. Where an ingest
-    has a memory of a record with this id and stamp, and the store holds just that record, it is not read.
+    stamp: bytes that change whenever the content may have changed. read: called at most once per ingest. It is not
+    called if the ingest's memory has this id and stamp, and the store holds exactly that record.
     """
 
     id: str
@@ -206,30 +206,30 @@ class Deferred:
     read: Callable[[], Record | Skipped]
 
 
-# A mapping has "id" and "text", and "metadata" perhaps.
+# A mapping has "id" and "text", and optionally "metadata".
 Ingestible = Record | Skipped | Deferred | Mapping[str, Any]
 
 
 @dataclass(slots=True)
 class IngestReport:
-    """What an ingest did, in chunks unless it says otherwise."""
+    """The results of an ingest, counted in chunks unless stated otherwise."""
 
     records: int = 0  # read
     written: int = 0
     unchanged: int = 0
     deleted: int = 0
-    encoded: int = 0  # of the written ones; the others were given vectors, or had their metadata changed only
+    encoded: int = 0  # part of the written ones; the others came with vectors, or only had their metadata changed
     tokens: int = 0  # that were encoded
-    pending: int = 0  # that wait for their vectors, while an ingest runs; none at its end
+    pending: int = 0  # waiting for their vectors while an ingest runs; 0 at its end
     seconds: float = 0.0
     rejected: list[tuple[str, str]] = field(default_factory=list)  # (record id, reason)
-    repeated: list[str] = field(default_factory=list)  # ids that came more than once; their last record counts
-    blank: list[str] = field(default_factory=list)  # ids that a source has no text for, such as those of empty files
+    repeated: list[str] = field(default_factory=list)  # ids that occurred more than once; their last record counts
+    blank: list[str] = field(default_factory=list)  # ids without any text in the source, such as those of empty files
     # Ids that came to several parts of an ingest with other texts or metadata each time: any of them may be stored.
     differing: list[str] = field(default_factory=list)
 
     def __add__(self, other: IngestReport) -> IngestReport:
-        """Return the report of two parts of an ingest, which ran beside each other or one within the other."""
+        """Return the report of two parts of an ingest, which ran concurrently or one within the other."""
         counts = (
             *("records", "written", "unchanged", "deleted", "encoded", "tokens", "pending", "rejected", "repeated"),
             *("blank", "differing"),
@@ -239,7 +239,7 @@ class IngestReport:
 
     @property
     def changes(self) -> str:
-        """What it did, or would do, without the time that it took."""
+        """A summary of what it changed, or would change, without the time that it took."""
         written = f"{counted(self.written, 'chunk')} written ({self.encoded:,} encoded)"
         said = [written, f"{self.unchanged:,} unchanged, {self.deleted:,} deleted"]
         if self.rejected:
@@ -261,11 +261,11 @@ class IngestReport:
 
 @dataclass(slots=True)
 class VerifyReport:
-    """What was found; an ingest of the same records mends whatever has to do with their texts."""
+    """The findings of a check; ingesting the same records again fixes any that concern their texts."""
 
     checked: int = 0  # chunks
-    encoded: int = 0  # of them again
-    least_cosine: float = 1.0  # between a stored vector and the one that its text has now
+    encoded: int = 0  # of them, encoded again
+    least_cosine: float = 1.0  # between a stored vector and the one that its text gets now
     problems: list[tuple[str, str]] = field(default_factory=list)  # (record id, what is wrong)
 
     @property
@@ -284,11 +284,11 @@ class VerifyReport:
 
 
 class Unstorable(Exception):
-    """A record that no store can hold; the message is the reason, and goes on where the record was named."""
+    """A record that no store can hold. The message is the reason, and continues a sentence that names the record."""
 
 
 def checked(record: object) -> Record:
-    """Return the record with metadata as JSON has them. Raise Unstorable if no store can hold it."""
+    """Return the record with its metadata as JSON values. Raise Unstorable if no store can hold it."""
     if not isinstance(record, Record):
         raise Unstorable(f"is {type(record).__name__}, not Record")
     if _plainly_sound(record):
@@ -302,7 +302,7 @@ def checked(record: object) -> Record:
 
 
 def _plainly_sound(record: Record) -> bool:
-    """Whether it is what most records are: looked at in a tenth of the time that the reasons take."""
+    """Return whether a record is of the usual kind: this takes a tenth of the time of a full check."""
     id_, text, metadata = record.id, record.text, record.metadata
     if not (type(id_) is type(text) is str and type(metadata) is dict and 4 * len(id_) <= MOST_ID_BYTES):
         return False
@@ -314,7 +314,7 @@ def _plainly_sound(record: Record) -> bool:
         if kind is str:
             texts.append(value)
         elif kind is int or kind is float:
-            if not -1e308 < value < 1e308:  # nor is NaN
+            if not -1e308 < value < 1e308:  # NaN fails this, too
                 return False
         elif not (kind is bool or value is None):
             return False

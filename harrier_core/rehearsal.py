@@ -1,4 +1,4 @@
-"""An ingest that counts what it would do: it plans as ever, but encodes nothing and writes nothing."""
+"""A dry-run ingest: it plans as usual, but encodes nothing and writes nothing."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from harrier_core.texts import listed
 
 
 class Measuring(Around):
-    """An Embedder that measures documents, and gives vectors of no worth."""
+    """An Embedder that counts the tokens of documents, and returns placeholder vectors."""
 
     def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
-        """Return zeros, or raise what a text that is too long would raise."""
+        """Return zeros, or raise for a text that is too long."""
         import numpy as np
 
         given = listed(texts)
@@ -29,7 +29,7 @@ class Measuring(Around):
 
 
 class Recalled:
-    """A memory that is asked and keeps nothing new."""
+    """A memory that can be read but keeps nothing new."""
 
     def __init__(self, memory: KeyValues) -> None:
         self.mget = memory.mget
@@ -39,7 +39,7 @@ class Recalled:
 
 
 class Untouched:
-    """An open store, or none where there is nothing yet, that is looked at and not written."""
+    """An open store, or none if there is nothing yet, that is read but not written."""
 
     def __init__(self, store: IngestStore | None) -> None:
         self._store = store
@@ -51,11 +51,11 @@ class Untouched:
         return {}
 
     def write(self, write: Write) -> Written:
-        """Return how many chunks would go."""
+        """Return how many chunks would be removed."""
         return Written(len(write.split(write.known).stale), [])
 
     def delete(self, record_ids: Sequence[str]) -> int:
-        """Return how many chunks would go."""
+        """Return how many chunks would be removed."""
         return sum(map(len, self.known(record_ids).values())) if record_ids else 0
 
     def record_ids(self) -> Iterator[str]:
@@ -70,7 +70,7 @@ class Untouched:
         where: Condition | None = None,
         numbers: Sequence[int] | None = None,
     ) -> Iterator[Stored]:
-        """Yield what is there."""
+        """Yield the stored chunks."""
         with suppress(StoreMissing):
             if self._store is not None:
                 yield from self._store.read(record_ids, where, numbers)

@@ -38,19 +38,19 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Of one request, so that an answer does not take long.
+# Seconds of work in one request, so that an answer does not take long.
 _MOST_TEXTS, _SECONDS = 256, 10.0
-_AT_ONCE = 8  # requests of one call
-_KEY = re.compile("[!-~]+")  # a header takes no other
+_AT_ONCE = 8  # concurrent requests of one call
+_KEY = re.compile("[!-~]+")  # no other characters are allowed in a header
 KEY_VARIABLE = "HARRIER_API_KEY"
 
 
 class RemoteEncoder(Embedder, Closing):
     """An Embedder whose model is loaded by a server, `harrier serve`. Any number of threads and tasks may use it.
 
-    It is a handful of settings: making one connects to nothing, and it can be pickled, its key included unless that is
-    the environment's. The server's embedding space is read once, and goes with every request: a server that has another
-    one by now refuses it, and that is SpaceChanged. So an Index over it is as safe as over an Encoder.
+    It holds only settings: making one connects to nothing, and it can be pickled, including its key unless that is from
+    the environment. The server's embedding space is read once, and sent with every request: a server that has another
+    one by then refuses it, which raises SpaceChanged. So an Index is as safe with it as with an Encoder.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class RemoteEncoder(Embedder, Closing):
     ) -> None:
         """Take the address of a server, such as http://127.0.0.1:8000.
 
-        model: its name there, if the server must have this one. api_key: what opens the server, HARRIER_API_KEY of the
-        environment unless given. task: what queries are encoded for unless a call says otherwise. timeout: seconds for
-        one attempt. retry_for: seconds in which a request is repeated while the server cannot be reached, is busy, or
-        begins anew.
+        model: its name there, if the server must have this one. api_key: the server's key, by default HARRIER_API_KEY
+        from the environment. task: what queries are encoded for unless a call says otherwise. timeout: seconds per
+        attempt. retry_for: seconds for which a request is repeated while the server cannot be reached, is busy, or
+        restarts.
         """
         _refuse_address(url)
         key = (os.environ.get(KEY_VARIABLE) or None) if api_key is None else api_key
@@ -86,7 +86,7 @@ class RemoteEncoder(Embedder, Closing):
         self._timeout = timeout
         self._retry_for = retry_for
         self._pace = Pace(_SECONDS)
-        self._most_bytes = sys.maxsize  # of texts in a request, where less than the server's limit gets through
+        self._most_bytes = sys.maxsize  # of texts in a request, if less than the server's limit gets through
         self._held = Held()
         self._server: Server | None = None
         self._described: Described | None = None
@@ -98,7 +98,7 @@ class RemoteEncoder(Embedder, Closing):
     def submit_queries(self, texts: Iterable[str], *, task: str | Task | None = None) -> Future[Encoded]:
         """Begin to encode queries on the server; the future can be cancelled."""
         chosen = self._task if task is None else task
-        self._description.prompts.query(chosen)  # raises what is wrong with it
+        self._description.prompts.query(chosen)  # raises if the task is invalid
         told = {"instruction": chosen.instruction} if isinstance(chosen, Task) else {"task": chosen}
         return self._submit(texts, {"input_type": "query", **told})
 
@@ -116,7 +116,7 @@ class RemoteEncoder(Embedder, Closing):
     async def _encode(
         self, texts: Sequence[str], sizes: Sequence[int], role: Mapping[str, str], described: Described, server: Server
     ) -> Encoded:
-        """In requests, a few of them at once."""
+        """Encode in several requests, a few of them at once."""
         import numpy as np
 
         if not texts:
@@ -138,7 +138,7 @@ class RemoteEncoder(Embedder, Closing):
             if len(given) == 1:
                 reason = f"is too long for the server at {self._url}, or for a proxy before it (HTTP status 413)"
                 raise TextTooLong([Problem(0, TextTooLong, reason)])
-            # The server or a proxy takes less than was said, now and from now on.
+            # The server or a proxy accepts less than it announced, now and from now on.
             self._most_bytes = min(self._most_bytes, size // 2)
             return await encoded_in_parts(given, [1] * len(given), -(-len(given) // 2), part)
 
@@ -169,12 +169,12 @@ class RemoteEncoder(Embedder, Closing):
 
     @property
     def name(self) -> str:
-        """The model, as the server calls it."""
+        """The model's name on the server."""
         return self._model or self._description.name
 
     @property
     def _traced_as(self) -> str:
-        return self._model or (self._described.name if self._described else self._url)  # and the server is not asked
+        return self._model or (self._described.name if self._described else self._url)  # without asking the server
 
     @property
     def url(self) -> str:
@@ -183,17 +183,17 @@ class RemoteEncoder(Embedder, Closing):
 
     @property
     def tasks(self) -> Mapping[str, str]:
-        """The model's own tasks: a name, and what stands before the text of a query with it."""
+        """The model's own tasks: each name with the prefix that it puts before a query."""
         return MappingProxyType(dict(self._description.prompts.tasks))
 
     @property
     def space(self) -> EmbeddingSpace:
-        """What the server's vectors may be compared with, as it was when the server was asked first."""
+        """The embedding space of the server's vectors, as of the first request."""
         return self._description.space
 
     @property
     def max_tokens(self) -> int:
-        """The most tokens that a text may have with its prompt."""
+        """The highest number of tokens that a text may have, its prompt included."""
         return self._description.max_tokens
 
     @property
@@ -204,7 +204,7 @@ class RemoteEncoder(Embedder, Closing):
 
     def _opened(self) -> Server:
         lease = self._held.lease("loop")
-        if self._server is None or lease is None or lease.inherited:  # a child has connections of its own
+        if self._server is None or lease is None or lease.inherited:  # a forked child gets connections of its own
             require("a RemoteEncoder", "httpx", extra="remote")
             self._refuse_if_closed()
             loop = self._held.take("loop", use_loop)
@@ -221,7 +221,7 @@ class RemoteEncoder(Embedder, Closing):
             self._refuse_if_closed()
             return self._opened().run(work)
         except BaseException:
-            work.close()  # it was not begun, and would warn of that
+            work.close()  # it was never started, which would cause a warning
             raise
 
     def _refuse_if_closed(self) -> None:
@@ -252,7 +252,7 @@ class RemoteEncoder(Embedder, Closing):
 
 
 def _result(future: Future[T]) -> T:
-    """What was asked of the server; one that was closed meanwhile is that."""
+    """Return the server's answer. Raise EncoderClosed if the request was cancelled by closing."""
     try:
         return future.result()
     except CancelledError:
@@ -263,7 +263,7 @@ def _result(future: Future[T]) -> T:
 
 
 def _refuse_address(url: object) -> None:
-    """Raise SettingError unless it is that of a server, and holds no password."""
+    """Raise SettingError unless it is the address of a server, without a password."""
     said = "url must be the address of a server, such as http://127.0.0.1:8000"
     if not isinstance(url, str) or not url.startswith(("http://", "https://")):
         raise SettingError(said)

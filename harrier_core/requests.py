@@ -1,4 +1,4 @@
-"""What a caller asked an encoder for: its texts, checked and counted, to rows of tokens for the engine."""
+"""A caller's request to an encoder: its texts, checked and counted, turned into rows of tokens for the engine."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How an encoder encodes, whatever the texts are."""
+    """The settings of an encoder that do not depend on the texts."""
 
     tokens: Tokens
     dimensions: int
-    limit: int  # tokens of a text with its prompt
+    limit: int  # tokens of a text, its prompt included
     truncate: bool
     token_budget: int | None
-    cut: Callable[[int], None]  # is told how many texts were cut
+    cut: Callable[[int], None]  # called with the number of texts that were truncated
     read: Reading = unit_vectors
 
     def request(
@@ -37,11 +37,11 @@ class Terms:
     ) -> Call | Future[Encoded]:
         """Return a call for the engine with its first window, or the answer if there is nothing to encode.
 
-        lasting: the beginning of the prompt that other calls have as well, if that is not all of it.
-        What is wrong with a few texts is raised here, before the model is loaded.
+        lasting: the beginning of the prompt that other calls share, if that is not all of it.
+        Errors in a small number of texts are raised here, before the model is loaded.
         """
         spent = self.tokens.spent_on(prompt)
-        if self.limit <= spent:  # or truncation would make all queries the same
+        if self.limit <= spent:  # otherwise truncation would make all queries equal
             raise SettingError(
                 f"max_tokens={self.limit} leaves no room for a text, whose prompt and end take {spent} of them"
             )
@@ -61,7 +61,7 @@ class Terms:
     def _rows(
         self, texts: _Texts, prompt: str, beginning: tuple[int, ...], counts: NDArray[np.int32], cut: set[int]
     ) -> Iterator[Sequence[Row]]:
-        """Rows of ids, a window of texts at a time; none once a text is wrong, and at the end the error of all."""
+        """Yield rows of ids, a window of texts at a time; none after an invalid text. At the end, raise for all."""
         too_long: list[Problem] = []
         for window in windows(texts.distinct):
             tokenized = self.tokens.tokenize(texts.distinct[window], prompt, self.limit, truncate=self.truncate)
@@ -79,12 +79,12 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class _Texts:
-    """The texts of one call: equal ones once, and where in the caller's list they stand."""
+    """The texts of one call without repetitions, and their positions in the caller's list."""
 
     distinct: list[str]
-    rows: list[int]  # for each usable text, which of the distinct ones it is
+    rows: list[int]  # for each usable text, the number of the distinct one
     positions: list[int]  # and its position in the caller's list
-    problems: list[Problem]  # those of the unusable ones
+    problems: list[Problem]  # those with the unusable ones
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> _Texts:
@@ -95,7 +95,7 @@ class _Texts:
         return cls(distinct, rows, list(usable), list(problems.values()))
 
     def problems_with(self, found: Iterable[Problem]) -> list[Problem]:
-        """All problems of the call, with those of distinct texts wherever such a text stands."""
+        """Return all problems of the call; those of a distinct text are listed for each of its positions."""
         by_row = {problem.position: problem for problem in found}
         return self.problems + [
             replace(by_row[row], position=position)

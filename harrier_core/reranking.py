@@ -1,4 +1,4 @@
-"""A second look at what a search found: by a model that reads query and text together, or for difference. Pure."""
+"""A second look at the results of a search: by a model that reads query and text together, or for diversity. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Reranker(Protocol):
-    """Whatever can tell how well texts answer a query."""
+    """Anything that can tell how well texts answer a query."""
 
     def scores(self, query: str, texts: Sequence[str]) -> Sequence[float]:
         """Return a number for each text; higher is better."""
@@ -27,7 +27,7 @@ class Reranker(Protocol):
 class Diverse:
     """Chooses matches that say different things (maximal marginal relevance).
 
-    relevance: 1 looks at a match's score only, 0 at difference only.
+    relevance: 1 considers only a match's score, 0 only its difference.
     """
 
     relevance: float = 0.5
@@ -37,7 +37,7 @@ class Diverse:
 
 
 def as_reranker(given: object, name: str = "reranker") -> Reranker:
-    """Return what was given as a Reranker. Raise SettingError if it is none; a class is not yet one."""
+    """Return the argument as a Reranker. Raise SettingError if it is not one, including if it is only a class."""
     if isinstance(given, type) or not isinstance(given, Reranker):
         kind = f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
         raise SettingError(f"{name} must be an object with scores(query, texts), got {kind}")
@@ -47,7 +47,7 @@ def as_reranker(given: object, name: str = "reranker") -> Reranker:
 
 
 def reranked(query: str, matches: Sequence[Match], k: int, chooser: Reranker | Diverse) -> list[Match]:
-    """Return the best k of these matches in the chooser's order; a Reranker's number is then a match's score."""
+    """Return the best k of these matches in the chooser's order; a Reranker's number becomes a match's score."""
     if isinstance(chooser, Diverse):
         return diverse(matches, k, chooser.relevance)
     order = best_texts(query, [match.text for match in matches], k, chooser)
@@ -55,7 +55,7 @@ def reranked(query: str, matches: Sequence[Match], k: int, chooser: Reranker | D
 
 
 def best_texts(query: str, texts: Sequence[str], k: int, reranker: Reranker) -> list[tuple[int, float]]:
-    """Return the positions of the best k texts, best first, and their scores; of equal ones the first stays first.
+    """Return the positions of the best k texts, best first, and their scores; equal ones keep their order.
 
     Blank texts, which other libraries' retrievers find, are left out.
     """

@@ -1,4 +1,4 @@
-"""Pauses between attempts. Pure, but for chance."""
+"""Pauses between attempts. Pure except for randomness."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import random
 
 
 class Backoff:
-    """Pauses that grow: each is up to twice as long as the one before, from the first to the longest.
+    """Pauses that grow: each is up to twice as long as the previous one, from the first to the longest.
 
-    A part of each is chance, so that those who were in each other's way are not so again.
+    A part of each is random, so that clients that collided do not collide again.
     """
 
     def __init__(self, first: float, longest: float) -> None:
@@ -24,5 +24,5 @@ class Backoff:
         return seconds
 
     def reset(self) -> None:
-        """Begin anew, after an attempt that succeeded."""
+        """Begin again, after an attempt that succeeded."""
         self._next = self._first

@@ -32,7 +32,7 @@ Hidden = Callable[[], torch.Tensor]  # waits for final hidden states, (rows, dim
 
 
 class Network(Protocol):
-    """A loaded model: `Decoder`, or `Fallback`."""
+    """A loaded model: `Decoder` or `Fallback`."""
 
     def launch(self, rows: Sequence[Row], *, precise: bool = False) -> Hidden:
         """Begin a pass, in float32 if it has to be precise."""
@@ -45,7 +45,7 @@ class Launched:
     rows: Sequence[Row]
     begun: float = field(default_factory=perf_counter)
     parts: list[tuple[Sequence[int], Hidden]] = field(default_factory=list)  # each with the positions of its rows
-    too_large: set[int] = field(default_factory=set)  # positions of rows that do not fit into memory by themselves
+    too_large: set[int] = field(default_factory=set)  # positions of rows that do not fit into memory even alone
 
     def write(self, states: torch.Tensor) -> None:
         """Wait for all parts, and write their hidden states to the positions of their rows."""
@@ -54,12 +54,12 @@ class Launched:
         self.parts.clear()
 
     def bad_rows(self, states: torch.Tensor) -> list[int]:
-        """Return the positions of the rows that ran and still have no hidden state to use."""
+        """Return the positions of the rows that ran but have no usable hidden state."""
         return [position for position in bad_rows(states.numpy()) if position not in self.too_large]
 
 
 class Runner:
-    """One device's model. It is not for two threads at once; a process may have several, each on its own thread."""
+    """One device's model. It must not be used by two threads at once; several may each run on their own thread."""
 
     def __init__(self, network: Network, placement: Placement, dimensions: int, meter: Meter) -> None:
         self._network = network
@@ -68,16 +68,16 @@ class Runner:
         self._meter = meter
         self._budget = Budget(on_cpu=placement.device == "cpu")
         self._busy_until = perf_counter()
-        # A GPU takes the next pass before the last one is waited for. A CPU has nothing to do meanwhile.
+        # A GPU takes the next pass before the last one is awaited. A CPU has nothing to do in the meantime.
         self.overlaps = placement.device != "cpu"
 
     @property
     def longest(self) -> int:
-        """Return the most tokens of one text that ran."""
+        """The token count of the longest text that ran."""
         return self._budget.longest
 
     def token_limit(self, asked: int | None) -> int:
-        """Return how many tokens a pass may have here, of a call that asked for this many or for none."""
+        """Return how many tokens a pass may have here, for a call that asked for this many, or did not say."""
         return self._budget.tokens(asked)
 
     def launch(self, rows: Sequence[Row]) -> Launched:
@@ -87,7 +87,7 @@ class Runner:
         return launched
 
     def _launch(self, launched: Launched, positions: Sequence[int], *, precise: bool = False) -> None:
-        """Begin to run some rows of a pass; if memory is not enough, in halves, down to single rows."""
+        """Begin to run some rows of a pass; if memory runs out, in halves, down to single rows."""
         hidden = _try_to_launch(self._network, [launched.rows[position] for position in positions], precise)
         if hidden:
             launched.parts.append((positions, hidden))
@@ -116,7 +116,7 @@ class Runner:
         return states.numpy()
 
     def _measure(self, launched: Launched) -> None:
-        """Note how long a pass kept the device busy, which may have been busy when the pass was begun."""
+        """Record how long a pass kept the device busy; the device may already have been busy when the pass began."""
         now = perf_counter()
         seconds = now - max(launched.begun, self._busy_until)
         self._busy_until = now
@@ -137,7 +137,7 @@ def _try_to_launch(network: Network, rows: Sequence[Row], precise: bool) -> Hidd
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """GPUs have a class for it, Apple's and the CPU a RuntimeError with words."""
+    """Return whether an error means out of memory: CUDA has a class for it, Apple's GPUs and CPUs a RuntimeError."""
     said = str(error)
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         words in said for words in ("out of memory", "can't allocate memory", "not enough memory")

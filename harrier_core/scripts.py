@@ -1,4 +1,4 @@
-"""Letters of any script: what each is to a search by word, and the one form in which it is compared."""
+"""Letters of any script: how a search by word treats each, and the one form in which it is compared."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import unicodedata
 from bisect import bisect_right
 
 # A text's kinds are a string of the same length, in which regular expressions find runs. "l" is a letter or digit whose
-# accents are left out, "w" another one, "m" a mark, "h" a Han letter, "s" another one of a script that does not
+# accents are dropped, "w" another one, "m" a mark, "h" a Han letter, "s" another letter of a script that does not
 # separate words, and "-" is anything else.
 _Blocks = tuple[tuple[int, int], ...]
 
-# First and last letters of blocks. Words are not separated: Han, Kana, Hangul, Thai, Lao, Myanmar, Khmer.
+# First and last letters of blocks in which words are not separated: Han, Kana, Hangul, Thai, Lao, Myanmar, Khmer.
 _UNSEPARATED: _Blocks = (
     *((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1100, 0x11FF), (0x1780, 0x17FF), (0x3005, 0x3007), (0x3021, 0x3029)),
     *((0x3040, 0x30FF), (0x3130, 0x318F), (0x31F0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xA960, 0xA97F)),
@@ -26,17 +26,17 @@ _UNACCENTED: _Blocks = (
     *((0x2DE0, 0x2DFF), (0xA640, 0xA69F), (0xA720, 0xA7FF)),
 )
 _FIRSTS = {blocks: [first for first, _ in blocks] for blocks in (_UNSEPARATED, _HAN, _UNACCENTED)}
-UNSEPARATED = "".join(f"{chr(first)}-{chr(last)}" for first, last in _UNSEPARATED)  # of a regular expression's class
+UNSEPARATED = "".join(f"{chr(first)}-{chr(last)}" for first, last in _UNSEPARATED)  # for a character class
 _REMEMBERED = 1 << 16  # letters
-_TATWEEL = "\u0640"  # stretches an Arabic word, and is no part of it
+_TATWEEL = "\u0640"  # stretches an Arabic word, and is not part of it
 _VARIATIONS = re.compile("[\u180b-\u180d\ufe00-\ufe0f\U000e0100-\U000e01ef]")  # the same letter in another shape
-_MARKS = 30  # a letter has no more (Unicode's stream-safe form)
+_MARKS = 30  # a letter has at most this many (Unicode's stream-safe form)
 _FEW_MARKS = re.compile(f"[^m]m{{0,{_MARKS}}}|^m{{1,{_MARKS}}}")
 _ACCENTED = re.compile("lm+")
 
 
 def folded(text: str) -> tuple[str, str]:
-    """Return a text in one case, one width, and without accents where words are found without them; and its kinds."""
+    """Return a text in one case, one width, and without accents if words are found without them; and its kinds."""
     if text.isascii():
         text = text.lower()
         return text, text.translate(_KINDS)
@@ -53,7 +53,7 @@ def folded(text: str) -> tuple[str, str]:
 
 
 def _few_marks(text: str) -> str:
-    """Leave out marks beyond those that a letter has in any language: to bring many into order takes quadratic time."""
+    """Remove marks in excess of those that a letter has in any language: sorting many takes quadratic time."""
     if len(text) <= _MARKS or "m" * _MARKS not in (kinds := text.translate(_KINDS)):
         return text
     return "".join(text[slice(*kept.span())] for kept in _FEW_MARKS.finditer(kinds))
@@ -69,7 +69,7 @@ def _without_accents(text: str, kinds: str) -> str:
 
 
 class _Kinds(dict[int, str]):
-    """The kind of each letter, found when it is first met."""
+    """The kind of each letter, determined when it is first seen."""
 
     def __missing__(self, number: int) -> str:
         kind = _kind(number)
@@ -79,7 +79,7 @@ class _Kinds(dict[int, str]):
 
 
 class _Plain(dict[int, str]):
-    """Each letter without what is written above or below it, if its script's words are found without."""
+    """Each letter without what is written above or below it, if words of its script are found without that."""
 
     def __missing__(self, number: int) -> str:
         letter = chr(number)

@@ -1,4 +1,4 @@
-"""What an Index finds: queries to vectors and words, those to matches."""
+"""The searches of an Index: queries to vectors and words, and those to matches."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Near(TypedDict, total=False):
-    """The keywords of every search; `Searching` says what they mean."""
+    """The keywords of every search. `Searching` explains them."""
 
     offset: int
     min_score: float | None
@@ -38,43 +38,44 @@ class Near(TypedDict, total=False):
 
 
 class Asked(Near, total=False):
-    """Those of a search by text."""
+    """The keywords of a search by text."""
 
     mode: Mode
     keyword_weight: float | None
 
 
 class Wanted(Asked, total=False):
-    """Those of a search by text whose matches may be put in another order."""
+    """The keywords of a search by text whose matches may be reordered."""
 
     rerank: Reranker | Diverse | None
     among: int | None
 
 
 class Searching(ABC):
-    """The searches of an Index. The instruction is on every query.
+    """The searches of an Index. Every query gets the instruction.
 
-    All of them take these keywords. where: conditions on metadata, as in `harrier_core.filters`: {"lang": "fr",
-    "year": {"$gte": 2020}}. offset: leave out the first so many, for a second page (in "hybrid" each page is cut from
-    lists of its own depth, so that the end of one may come again in the next). min_score: leave out matches with a
-    lower score. exact: compare all chunks, also where there is an index. ef: how many candidates the HNSW index keeps
-    in sight; more find more, and take longer. expand: give each match the chunks around it in `around` and `passage`,
-    so many on either side, or "record" for all of its record. with_vectors: give each match its own, in `vector`.
-    `exact` and `ef` are about vectors: words have no such choice.
+    All of them take these keywords. where: conditions on metadata, as in `harrier_core.filters`: {"lang": "fr", "year":
+    {"$gte": 2020}}. offset: how many matches to skip, for a second page (in "hybrid" each page is cut from lists of its
+    own depth, so that the end of one may appear again in the next). min_score: leave out matches with a lower score.
+    exact: compare all chunks, even if there is an index. ef: how many candidates the HNSW index considers; more of them
+    find more, and take longer. expand: give each match the chunks around it in `around` and `passage`, the given number
+    on either side, or "record" for all of its record. with_vectors: give each match its own, in `vector`. `exact` and
+    `ef` only concern vectors, not words.
 
     Searches by text take these as well. mode: "dense" finds by meaning, "keyword" by word and without the model, and
     "hybrid" by both; the last two need a store made with `keywords=True`, or `add_keywords`. A match's score is its
-    cosine in "dense", BM25 in "keyword", and in "hybrid" its share of the best possible places in both lists, from 0
-    to 1. keyword_weight: how much the list of words counts in "hybrid", where that of vectors counts 1; without it 0.5,
-    and 4 if the query has a code, such as a part number. rerank: what puts the `among` (50) best in another order: a
-    `Reranker`, whose number is then a match's score, or `Diverse`.
+    cosine in "dense", BM25 in "keyword", and in "hybrid" its share of the best possible places in both lists, from 0 to
+    1.
+    keyword_weight: how much the list of words counts in "hybrid", relative to that of vectors; by default 0.5, and 4 if
+    the query has a code, such as a part number. rerank: what reorders the `among` (50) best: a `Reranker`, whose number
+    is then a match's score, or `Diverse`.
     """
 
     encoder: Embedder
 
     @abstractmethod
     def _opened(self) -> OpenStore:
-        """Return the store, open for the encoder's space; where it is open already, it costs nothing."""
+        """Return the store, open for the encoder's space. It costs nothing if it is open already."""
 
     @abstractmethod
     def _with_store(self, work: Callable[[OpenStore, Embedder], T]) -> T:
@@ -93,7 +94,7 @@ class Searching(ABC):
         task: str | Task | None = None,
         **wanted: Unpack[Wanted],
     ) -> list[Match]:
-        """Return the k chunks that answer a query best, best first; it is encoded for `task` or the encoder's own.
+        """Return the k chunks that best answer a query, best first; it is encoded for `task` or the encoder's own.
 
         See `Searching` for the other keywords.
         """
@@ -125,8 +126,8 @@ class Searching(ABC):
     ) -> list[Match]:
         """Return k of the `among` best chunks, chosen so that they say different things.
 
-        It is `search` with `rerank=Diverse(relevance)`: 1 looks at scores only, 0 at difference only. See `Searching`
-        for the other keywords.
+        It is `search` with `rerank=Diverse(relevance)`: 1 considers only scores, 0 only difference. See `Searching` for
+        the other keywords.
         """
         diverse = options_of(k, where, asked, Asked, rerank=Diverse(relevance), among=among)
         [matches] = self._found([query], task, diverse)
@@ -141,7 +142,7 @@ class Searching(ABC):
         queries: Iterable[str] | None = None,
         **wanted: Unpack[Wanted],
     ) -> list[list[Match]]:
-        """Return what `search` does for queries that were encoded before, one a row, by an encoder of the same space.
+        """Return what `search` does for queries that were encoded before, one per row, by an encoder of the same space.
 
         queries: their texts, which mode="hybrid" and a Reranker need. See `Searching` for the other keywords.
         """
@@ -200,7 +201,7 @@ class Searching(ABC):
         """Return what `search_vectors` does, without holding up the event loop."""
         return await asyncio.to_thread(self._near, vectors, queries, options_of(k, where, wanted, Wanted))
 
-    # -- options were checked and the store is open before the model runs
+    # -- options are checked and the store is opened before the model runs
 
     def _found(self, queries: Iterable[str], task: str | Task | None, options: Options) -> list[list[Match]]:
         given = listed(queries)
@@ -242,7 +243,7 @@ def _check_by_vector(options: Options, queries: Iterable[str] | None) -> None:
 
 
 def _rows(vectors: ArrayLike, dimensions: int) -> Vectors:
-    """Vectors of a caller's, at unit length."""
+    """Return a caller's vectors at unit length."""
     import numpy as np
 
     rows = np.array(vectors, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Things that are costly to make and the same for equal settings: made once, counted, closed by the last user."""
+"""Objects that are costly to make and the same for equal settings: made once, counted, closed by the last user."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class ProcessLock:
-    """A lock of this process: a forked child has a fresh one, whoever held the parent's."""
+    """A lock of this process: a forked child has a fresh one, no matter who held the parent's."""
 
     def __init__(self) -> None:
         self._reset()
@@ -33,7 +33,7 @@ class ProcessLock:
 
 
 class _Entry(Generic[T]):
-    """One shared thing: how many use it, and the thing itself once it is made."""
+    """One shared object: how many use it, and the object itself once it is made."""
 
     def __init__(self) -> None:
         self.users = 0
@@ -41,9 +41,9 @@ class _Entry(Generic[T]):
 
 
 class Shared(Generic[T]):
-    """The process's things of one kind, by their settings.
+    """The process's objects of one kind, by their settings.
 
-    A slow `make` holds up only those who want the same thing. Letting go takes no lock by force, because it may
+    A slow `make` holds up only callers that want the same object. Releasing never waits for the lock, because it may
     run in the garbage collector, on a thread that holds the lock at that very moment.
     """
 
@@ -59,7 +59,7 @@ class Shared(Generic[T]):
         self._let_go: deque[tuple[Hashable, _Entry[T]]] = deque()
 
     def use(self, key: Hashable, make: Callable[[], T]) -> Lease[T]:
-        """A lease on the thing for this key, which `make` builds if nobody has it yet."""
+        """Return a lease on the object for this key, which `make` builds if no one has it yet."""
         while True:
             fresh: _Entry[T] = _Entry()
             with self._lock:
@@ -77,24 +77,25 @@ class Shared(Generic[T]):
                 return Lease(self, key, entry)
             if entry is fresh or isinstance(failure, Exception):
                 raise failure
-            # Another thread was interrupted while it made the thing: that was meant for that thread, not for us.
+            # Another thread was interrupted while it made the object: the interrupt was meant for that thread, not for
+            # ours.
 
     def _make(self, key: Hashable, entry: _Entry[T], make: Callable[[], T]) -> None:
         try:
             entry.made.set_result(make())
-        except BaseException as error:  # an interrupt too: whoever waits must wake
+        except BaseException as error:  # including interrupts: any waiter must wake
             with self._lock:
                 if self._entries.get(key) is entry:
                     del self._entries[key]
             entry.made.set_exception(error)
 
     def let_go(self, key: Hashable, entry: _Entry[T]) -> None:
-        """One user fewer; the last one closes the thing."""
+        """Remove one user; the last one closes the object."""
         self._let_go.append((key, entry))
         self._close_unused()
 
     def _close_unused(self) -> None:
-        # Whoever finds the lock taken leaves the rest to its holder, who looks again after releasing it.
+        # If the lock is taken, its holder does the rest: it looks again after releasing it.
         while self._let_go and self._lock.acquire(blocking=False):
             unused = []
             try:
@@ -107,7 +108,7 @@ class Shared(Generic[T]):
             finally:
                 self._lock.release()
             for entry in unused:
-                # Interrupted waiters may be the last to let go of what is still being made.
+                # Interrupted waiters may be the last to release what is still being made.
                 entry.made.add_done_callback(self._close_made)
 
     def _close_made(self, made: Future[T]) -> None:
@@ -116,7 +117,7 @@ class Shared(Generic[T]):
 
 
 class Lease(Generic[T]):
-    """One user's hold on a shared thing."""
+    """One user's hold on a shared object."""
 
     def __init__(self, shared: Shared[T], key: Hashable, entry: _Entry[T]) -> None:
         self._shared, self._key, self._entry = shared, key, entry
@@ -130,18 +131,18 @@ class Lease(Generic[T]):
         return self._process != os.getpid()
 
     def release(self) -> None:
-        """Let go, once; releasing again does nothing, nor does a forked child whose parent took the lease."""
-        with suppress(IndexError):  # of the empty deque
+        """Release it, once; further calls do nothing, nor does a forked child whose parent took the lease."""
+        with suppress(IndexError):  # the deque is empty
             self._once.pop()
             self._shared.let_go(self._key, self._entry)
 
 
 class Held:
-    """The leases of one owner, a thing of each kind; they are let go together, when it is closed or collected."""
+    """The leases of one owner, one object of each kind; they are released together, when it is closed or collected."""
 
     def __init__(self) -> None:
         self._leases: dict[str, Lease[Any]] = {}  # the one in use of each kind
-        # Of all that were taken, also before a fork. Two threads may let go of them at once.
+        # All that were taken, even before a fork. Two threads may release them at once.
         self._releases: deque[weakref.finalize[Any, Held]] = deque()
 
     def lease(self, kind: str) -> Lease[Any] | None:
@@ -149,7 +150,7 @@ class Held:
         return self._leases.get(kind)
 
     def take(self, kind: str, use: Callable[[], Lease[T]]) -> T:
-        """Return the shared thing of a kind, taken at first use, and again in a forked child."""
+        """Return the shared object of a kind, taken at first use, and again in a forked child."""
         lease = self._leases.get(kind)
         if lease is None or lease.inherited:
             lease = use()
@@ -161,8 +162,8 @@ class Held:
         return value
 
     def release(self) -> None:
-        """Let go of all of them."""
+        """Release all of them."""
         self._leases = {}
-        with suppress(IndexError):  # of an empty deque: another thread may be closing it too
+        with suppress(IndexError):  # the deque is empty: another thread may be closing it too
             while True:
                 self._releases.pop()()

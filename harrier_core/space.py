@@ -1,4 +1,4 @@
-"""What makes two vectors comparable. Pure: it knows no model, only what a model said of itself."""
+"""The identity that makes two vectors comparable. Pure: it knows no model, only what a model reported about itself."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ _OPTIONAL = ("task", "dtype")
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingSpace:
-    """Two spaces are equal if, and only if, vectors made in one may be compared with vectors made in the other.
+    """Identifies which vectors may be compared: those whose spaces are equal, and no others.
 
-    Names do not decide that, weights do: a copied folder is the same space, a fine-tune under an old name is not.
-    So `model`, `revision`, `task` (the query task by default, which documents never carry) and `dtype` are there to be
-    read, and are not compared.
+    Names do not decide that, weights do: a copied folder is the same space, a fine-tune under an old name is not. So
+    `model`, `revision`, `task` (the query task by default, which documents never carry) and `dtype` are for
+    information, and are not compared.
     """
 
     model: str = field(compare=False)
     revision: str | None = field(compare=False)
-    weights: str  # a digest of the weights, however they are cut into files
+    weights: str  # a digest of the weights, however they are split into files
     tokenizer: str  # a digest of what turns text into token ids
     dimensions: int
     pooling: str
     normalization: str
     document_template: str
     task: str | None = field(default=None, compare=False)
-    dtype: str | None = field(default=None, compare=False)  # what it was computed in
+    dtype: str | None = field(default=None, compare=False)  # what the vectors were computed in
 
     def differences(self, other: EmbeddingSpace) -> list[str]:
-        """What keeps vectors of the two spaces apart, one phrase each; empty if they may be compared."""
+        """Return what keeps vectors of the two spaces apart, one phrase each; empty if they may be compared."""
         return [
             _PHRASES[name].format(ours=getattr(self, name), theirs=getattr(other, name))
             for name in (each.name for each in fields(self) if each.compare)
@@ -41,7 +41,7 @@ class EmbeddingSpace:
         ]
 
     def explain(self, other: EmbeddingSpace) -> str:
-        """In one sentence: whether vectors of the two spaces may be compared, and what differs if not."""
+        """Return a sentence that says whether vectors of the two spaces may be compared, and what differs if not."""
         differences = self.differences(other)
         if not differences:
             return f"vectors of {self} and of {other} may be compared"
@@ -49,7 +49,7 @@ class EmbeddingSpace:
 
     @property
     def digest(self) -> str:
-        """A short text that is the same for spaces whose vectors may be compared, and for no others."""
+        """A short string that is the same for spaces whose vectors may be compared, and for no others."""
         compared = {each.name: getattr(self, each.name) for each in fields(self) if each.compare}
         return blake2b(json.dumps([_FORMAT, compared]).encode(), digest_size=16).hexdigest()
 
@@ -57,12 +57,12 @@ class EmbeddingSpace:
         return f"{self.model}@{self.revision}" if self.revision else self.model
 
     def to_json(self) -> str:
-        """The space as text, to be stored beside the vectors."""
+        """Return the space as a string, to be stored with the vectors."""
         return json.dumps({"format": _FORMAT, **asdict(self)}, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> EmbeddingSpace:
-        """The space that `to_json` wrote."""
+        """Return the space that `to_json` wrote."""
         try:
             stored = json.loads(text)
         except (TypeError, ValueError):
@@ -70,7 +70,7 @@ class EmbeddingSpace:
         found = stored.get("format") if isinstance(stored, dict) else None
         if found != _FORMAT:
             raise SpaceError(f"not an embedding space of format {_FORMAT}: found {found!r}; update harrier-kit")
-        # A newer kit may add things to be read; whatever changes what is comparable takes a new format number.
+        # A newer kit may add fields for information; whatever changes what is comparable requires a new format number.
         known = {each.name: stored[each.name] for each in fields(cls) if each.name in stored}
         missing = [each.name for each in fields(cls) if each.name not in stored and each.name not in _OPTIONAL]
         if missing:
@@ -91,7 +91,7 @@ _PHRASES = {
 
 
 def _check_types(space: EmbeddingSpace) -> None:
-    """A wrong type would compare as a difference for ever after, and nobody would know why."""
+    """Raise if a type is wrong: it would compare as a difference ever after, with no hint as to why."""
     for each in fields(space):
         value = getattr(space, each.name)
         kind = int if each.name == "dimensions" else str

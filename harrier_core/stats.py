@@ -1,4 +1,4 @@
-"""What an engine did: counted as it goes, to be read any time, and told to OpenTelemetry where that is installed."""
+"""Statistics of an engine: counted as it runs, readable at any time, and reported to OpenTelemetry if installed."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ except ImportError:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Since the model was loaded, by all encoders that share it; truncations are the encoder's own."""
+    """Statistics since the model was loaded, of all encoders that share it; truncations are the encoder's own."""
 
-    texts: int = 0  # that ran; equal texts of a call run once
-    tokens: int = 0  # that ran; those of an instruction run once
+    texts: int = 0  # texts that ran; equal texts of a call run once
+    tokens: int = 0  # tokens that ran; those of an instruction run once
     passes: int = 0
-    padding_avoided: int = 0  # tokens more if each pass had been padded to its longest text
+    padding_avoided: int = 0  # how many more it would be if each pass were padded to its longest text
     queue_wait: float = 0.0  # seconds from a call to its first pass, on average
-    busy: float = 0.0  # share of the time since loading in which a pass was under way
+    busy: float = 0.0  # share of the time since loading during which a pass was under way
     truncations: int = 0
-    retries: int = 0  # passes run again: in halves for want of memory, or in float32 for NaN
+    retries: int = 0  # passes run again: in halves for lack of memory, or in float32 after NaN
 
 
 class Meter:
-    """The counters of one engine. Its thread writes, anybody reads."""
+    """The counters of one engine. Its thread writes them, any thread may read them."""
 
     def __init__(self, model: str) -> None:
         self._loaded = perf_counter()
@@ -40,7 +40,7 @@ class Meter:
         self._tell = _instruments(model)
 
     def ran(self, rows: Sequence[Row], seconds: float) -> None:
-        """Count a pass that is over, and for how long it kept its device busy."""
+        """Count a finished pass, and how long it kept its device busy."""
         lengths = [len(row.rest) for row in rows]
         self._texts += len(rows)
         self._tokens += sum(lengths)
@@ -52,18 +52,18 @@ class Meter:
         self._tell("pass.duration", seconds)
 
     def waited(self, seconds: float) -> None:
-        """A call's first rows run now."""
+        """Count a call whose first rows run now, and how long it waited."""
         self._calls += 1
         self._waited += seconds
         self._tell("queue.wait", seconds)
 
     def retried(self) -> None:
-        """A pass has to run again."""
+        """Count a pass that has to run again."""
         self._retries += 1
         self._tell("retries", 1)
 
     def read(self, truncations: int) -> Stats:
-        """The counters now."""
+        """Return the current counters."""
         return Stats(
             texts=self._texts,
             tokens=self._tokens,
@@ -77,7 +77,7 @@ class Meter:
 
 
 def _instruments(model: str) -> Callable[[str, float], None]:
-    """Where counts and durations go."""
+    """Return a function that reports counts and durations to OpenTelemetry, if that is installed."""
     if not _INSTALLED:
         return lambda _name, _amount: None
     meter = metrics.get_meter("harrier_core")

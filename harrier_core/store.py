@@ -1,6 +1,6 @@
-"""What a database implements to be searched and written through an Index.
+"""The protocols that a database has to implement to be searched and written through an Index.
 
-A VectorStore is a place by its settings; what its `open` returns is the place itself, checked against the space.
+A VectorStore holds the settings of a place; what its `open` returns is the place itself, checked against the space.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 
     from harrier_core.types import Vectors
 
-Hashes = dict[int, bytes]  # of one record's chunks, by their number
+Hashes = dict[int, bytes]  # those of one record's chunks, by number
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """What is to become of some records, all of it at once.
+    """The changes to some records, all at once.
 
-    Afterwards a record has `sizes` of its chunks, numbered from 0: those in `encoded` with these vectors, those in
-    `described` with the vectors that they have, and the others as they are.
+    Afterwards a record has the first `sizes` of its chunks, numbered from 0: those in `encoded` with these vectors,
+    those in `described` with the vectors that they have, and the others as they are.
     """
 
     sizes: Mapping[str, int]
     encoded: Sequence[Chunk]
     vectors: Vectors  # (encoded, dimensions)
     described: Sequence[Chunk]
-    known: Mapping[str, Hashes]  # what the plan was made on: if a record is not so any more, it must not be written
+    known: Mapping[str, Hashes]  # the basis of the plan: a record that is no longer as it says must not be written
 
     def after(self) -> dict[str, Hashes]:
-        """What will be known of the records when it is written."""
+        """Return what will be known of the records once it is written."""
         hashes = {
             record_id: {number: hash_ for number, hash_ in known.items() if number < self.sizes[record_id]}
             for record_id, known in self.known.items()
@@ -50,9 +50,9 @@ class Write:
         return hashes
 
     def split(self, stored: Mapping[str, Hashes]) -> Split:
-        """Compare what the plan was made on with what is stored now.
+        """Compare the basis of the plan with what is stored now.
 
-        A record that is neither as it was nor as it is to be was changed by somebody else, and is not written.
+        A record that is neither in its old nor in its new state was changed by another writer, and is not written.
         """
         after = self.after()
         changed = [
@@ -71,7 +71,7 @@ class Write:
         return Split(kept, changed, stale)
 
     def only(self, record_ids: Collection[str]) -> Write:
-        """The part of it that is about these records."""
+        """Return the part of it that concerns these records."""
         rows = [row for row, chunk in enumerate(self.encoded) if chunk.record_id in record_ids]
         return Write(
             {record_id: size for record_id, size in self.sizes.items() if record_id in record_ids},
@@ -84,21 +84,21 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A write, and what of it a store has to do."""
+    """A write, divided into what a store has to do and what it must leave."""
 
-    write: Write  # of the records that nobody else changed
+    write: Write  # the part for records that no other writer changed
     changed: Sequence[str]  # the others
     stale: Sequence[tuple[str, int]]  # chunks, by their records and numbers, that the records no longer have
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of it."""
+    """The result of a write."""
 
     deleted: int  # chunks that their records no longer have
-    changed: Sequence[str]  # records that somebody else changed meanwhile, left as they are
+    changed: Sequence[str]  # records that another writer changed meanwhile, left as they are
     rejected: Mapping[str, str] = field(default_factory=dict)  # records that the database refuses, and why
-    lost: Collection[str] = ()  # records that were not written because they are somebody else's to write by now
+    lost: Collection[str] = ()  # records that were not written because another writer owns them by now
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a store says of itself, whichever model it belongs to; None is what it cannot tell."""
+    """A store's report about itself, whichever model it belongs to; None means unknown."""
 
     space: EmbeddingSpace | None
     chunks: int | None = None
@@ -120,20 +120,20 @@ class Facts:
     health: str = "fine"
     records: int | None = None
     keywords: bool | None = None  # whether it can be searched by word
-    ingested: datetime | None = None  # when an ingest last changed what is there
+    ingested: datetime | None = None  # when an ingest last changed the contents
 
 
 class IngestStore(Protocol):
-    """What an ingest needs of an open store."""
+    """The part of an open store that an ingest needs."""
 
     def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
-        """Return the hashes of the chunks of those records that are there."""
+        """Return the hashes of the chunks of those of the records that are stored."""
 
     def write(self, write: Write) -> Written:
-        """Write some records so that they are safe, and only then remove what they no longer have."""
+        """Write some records durably, and only then remove the chunks that they no longer have."""
 
     def delete(self, record_ids: Sequence[str]) -> int:
-        """Remove records, and return how many chunks those were."""
+        """Remove records, and return how many chunks they had."""
 
     def record_ids(self) -> Iterator[str]:
         """Yield the ids of all records, each once, in any order."""
@@ -151,14 +151,13 @@ class IngestStore(Protocol):
         """
 
     def build_indexes(self) -> None:
-        """Build what searches need and a load should not wait for, unless somebody else loads or builds."""
+        """Build the indexes for searches, which would slow a load down, unless another process loads or builds."""
 
 
 class OpenStore(IngestStore, Protocol):
     """A store that was opened for the vectors of one embedding space. Any number of threads may use it at once.
 
-    It finds out when what it was opened on was replaced: each call goes to what is there now, or raises WrongSpace or
-    StoreMissing.
+    It notices if its place is replaced: each call goes to what is there now, or raises WrongSpace or StoreMissing.
     """
 
     def search(self, search: Search) -> list[list[Match]]:
@@ -169,7 +168,7 @@ class OpenStore(IngestStore, Protocol):
 
 
 class VectorStore(Protocol):
-    """A place for chunks and their vectors: settings, which can be pickled if the place is not in this process."""
+    """A place for chunks and their vectors: settings, which can be pickled unless the place is in this process."""
 
     def open(self, space: EmbeddingSpace, *, create: bool = False) -> OpenStore:
         """Open the place for vectors of this space; with `create`, make it if there is none.
@@ -178,43 +177,43 @@ class VectorStore(Protocol):
         """
 
     def space(self) -> EmbeddingSpace | None:
-        """Return the space of the vectors that are there, or None if there is nothing yet."""
+        """Return the space of the stored vectors, or None if there is nothing yet."""
 
     def describe(self) -> Facts:
-        """Return what the place says of itself. Raise StoreMissing if there is nothing."""
+        """Return what the place reports about itself. Raise StoreMissing if there is nothing."""
 
     def drop(self) -> None:
-        """Remove the place itself, with all that it holds and what belongs to it; where nothing is, do nothing.
+        """Remove the place itself, with its contents and all that belongs to it; do nothing if there is none.
 
-        Raise StoreUnsuitable if what is there was not made by the kit, or if something else lives on it.
+        Raise StoreUnsuitable if it was not made by the kit, or if something else depends on it.
         """
 
     def close(self) -> None:
-        """Let go of connections; what is stored stays."""
+        """Release connections; what is stored stays."""
 
 
 @runtime_checkable
 class Neighbours(Protocol):
-    """A store of a database or folder that can have others beside it."""
+    """A store in a database or folder that can contain others."""
 
     def neighbours(self) -> list[VectorStore]:
-        """Return the kit's stores that are there, in the order of their names; the store itself if it is there."""
+        """Return the kit's stores in the same database or folder, in the order of their names, including this one."""
 
 
 @runtime_checkable
 class Dated(Protocol):
-    """A store that can keep when an ingest last changed what is there, for `describe`."""
+    """A store that can record when an ingest last changed its contents, for `describe`."""
 
     def note_ingest(self, when: datetime) -> None:
-        """Keep it; do nothing where that cannot be done: it is told to readers, and decides nothing."""
+        """Record the time; do nothing if that is not possible: it is only informative."""
 
 
-Lists = tuple[Sequence[Match], Sequence[Match]]  # of one query: found by words, and by vector
+Lists = tuple[Sequence[Match], Sequence[Match]]  # the matches of one query: found by words, and by vector
 
 
 @runtime_checkable
 class Worded(Protocol):
-    """An open store that can hold the words of its chunks beside their vectors, if it was made with `keywords=True`.
+    """An open store that can hold the words of its chunks next to their vectors, if it was made with `keywords=True`.
 
     Words are a function of a chunk's text (`harrier_core.lexical`), and are written with it.
     """
@@ -225,18 +224,18 @@ class Worded(Protocol):
     def search_words(self, search: WordSearch) -> list[Lists]:
         """Return for each query the k chunks with the highest BM25 of its terms, and those that `near` asks for.
 
-        A match by words has that for its score, and no cosine. How rare a term is, is that of the whole store, whatever
-        the condition. Raise StoreUnsuitable if chunks do not have their words.
+        The score of a match by words is its BM25, and it has no cosine. The rarity of a term is that in the whole
+        store, whatever the condition. Raise StoreUnsuitable if chunks do not have their words.
         """
 
     def add_keywords(self, tell: Callable[[int], None]) -> None:
-        """Give all chunks their words, beside readers and writers; begun again after a crash, it goes on.
+        """Store the words of all chunks, while others read and write; after a crash, a new call resumes.
 
         Call `tell` with the number of chunks that have them so far.
         """
 
     def wrong_keywords(self) -> Iterator[Chunk]:
-        """Yield the chunks whose words are not those of their texts."""
+        """Yield the chunks whose words do not match their texts."""
 
 
 @runtime_checkable
@@ -244,26 +243,26 @@ class Audited(Protocol):
     """A store that other programs can write to as well; `verify` reports their entries."""
 
     def audit(self, tell: Callable[[tuple[str, str]], None]) -> Iterator[Stored]:
-        """Read all chunks; call `tell` with the id of each other entry, and the reason why it is not a chunk."""
+        """Yield all chunks; call `tell` with the id of each other entry, and the reason why it is not a chunk."""
 
 
 @runtime_checkable
 class LaidOut(Protocol):
-    """A store that tells how its place is made, and can be told how to make a new one."""
+    """A store that reports its layout, and accepts one for a new place."""
 
     def layout(self) -> StoreLayout:
-        """Return how the place is made, or, where there is nothing, how it would be."""
+        """Return the layout of the place or, if there is none, that of a new one."""
 
     def adopt(self, layout: StoreLayout) -> None:
-        """Have a new place made with this layout, as far as it can be, where the store's settings say nothing.
+        """Use this layout for a new place, as far as possible, where the store's settings leave it open.
 
-        A place that is there stays as it is, but for indexes that are missing.
+        An existing place stays as it is, except for missing indexes.
         """
 
 
 @runtime_checkable
 class Followed(Protocol):
-    """A store whose place may be kept by something that writes to it whenever its source changes."""
+    """A store whose place may be kept up to date by something that writes to it whenever its source changes."""
 
     def follows(self) -> str | None:
         """Return what the place is kept in step with, such as a table under live sync, or None."""

@@ -1,7 +1,7 @@
-"""What a query becomes before the model reads it; documents pass through. Pure: strings in, strings out.
+"""The prompts that queries get before the model reads them; documents get none. Pure: strings in, strings out.
 
-A prompt is always something put *before* the text, in every family that was looked at (Harrier, Qwen3-Embedding,
-E5, EmbeddingGemma), so a task comes down to one string, and a document's prompt is simply the empty one.
+A prompt is always a prefix of the text, in every family that was examined (Harrier, Qwen3-Embedding, E5,
+EmbeddingGemma), so a task comes down to one string, and a document's prompt is simply the empty one.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from harrier_core.errors import TaskError
 
 DEFAULT_TASK = "web_search_query"
 
-# What these families say for a document, where they say anything. They are not tasks of a query.
+# The names that these families use for documents, if any. They are not tasks of a query.
 _DOCUMENT_NAMES = ("document", "passage")
 
-# Families differ in the white space alone ("Query: ", "Query:", " \n Query: "), and it must stay byte for byte.
+# Families differ only in white space ("Query: ", "Query:", " \n Query: "), which must be kept byte for byte.
 _INSTRUCTED = re.compile(r"(Instruct:\s*)(\S.*?)(\s*\n\s*Query:\s*)")
 _HARRIER_TEMPLATE = ("Instruct: ", "\nQuery: ")
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task of your own: one sentence that tells the model what a query is looking for."""
+    """A custom task: one sentence that tells the model what a query is looking for."""
 
     instruction: str
 
@@ -44,16 +44,16 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """What a model puts before its texts, read from the model's own files."""
+    """The prompts that a model puts before its texts, read from the model's own files."""
 
-    tasks: Mapping[str, str]  # a task's name -> all that stands before the query's text
-    template: tuple[str, str] | None  # what stands around an instruction; None: the model takes no instruction
-    document: str  # all that stands before a document's text: nothing, for Harrier
+    tasks: Mapping[str, str]  # a task's name -> the whole prefix of a query
+    template: tuple[str, str] | None  # what surrounds an instruction; None: the model takes no instruction
+    document: str  # the whole prefix of a document: empty for Harrier
 
     @classmethod
     def of(cls, named: Mapping[str, str]) -> Prompts:
-        """The prompts of a model whose files name these; the template is the one that its own prompts follow."""
-        # sentence-transformers saves an empty "query" prompt with any model; as a task it would be a silent no.
+        """Return the prompts of a model whose files name these; the template is the one that its own prompts follow."""
+        # sentence-transformers saves an empty "query" prompt with any model; as a task it would silently do nothing.
         tasks = {name: prompt for name, prompt in named.items() if prompt and name not in _DOCUMENT_NAMES}
         document = next((named[name] for name in _DOCUMENT_NAMES if named.get(name)), "")
         matches = [_INSTRUCTED.fullmatch(prompt) for prompt in tasks.values()]
@@ -62,7 +62,7 @@ class Prompts:
         return cls(tasks, template, document)
 
     def query(self, task: str | Task) -> str:
-        """All that stands before the text of a query with this task."""
+        """Return the whole prefix of a query with this task."""
         if isinstance(task, Task):
             return self._instructed(task)
         if isinstance(task, str) and task in self.tasks:

@@ -1,4 +1,4 @@
-"""Texts as they are given: listed, and looked at before anything is done with them. Pure."""
+"""Texts as they are given: listed, and checked before anything is done with them. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harrier_core.errors import EmptyText, InvalidText, NotText, Problem, raise_
 
 
 def listed(texts: object) -> list[Any]:
-    """Return the texts as a list; one string is refused, for it would be taken for a list of letters."""
+    """Return the texts as a list; a single string is refused, because it would be read as a list of letters."""
     if isinstance(texts, Iterable) and not isinstance(texts, str | bytes):
         return list(texts)
     reason = f"is missing: a list of texts belongs here, not {type(texts).__name__}; put a single text in a list"
@@ -18,7 +18,7 @@ def listed(texts: object) -> list[Any]:
 
 
 def unusable(texts: Sequence[object]) -> Iterator[Problem]:
-    """What is wrong with texts that nothing can be made of."""
+    """Yield the problems of texts that cannot be used at all."""
     for position, text in enumerate(texts):
         if not isinstance(text, str):
             yield Problem(position, NotText, f"is {type(text).__name__}, not str; pass its text")
@@ -36,6 +36,6 @@ def unusable(texts: Sequence[object]) -> Iterator[Problem]:
 
 
 def usable_query(query: object) -> str:
-    """Return a query as plain text, or raise what is wrong with it; texts have the same positions, so it says which."""
+    """Return a query as a plain str, or raise an error that says what is wrong with the query."""
     raise_problems([replace(problem, reason=f"(the query) {problem.reason}") for problem in unusable([query])])
     return str.__str__(query)

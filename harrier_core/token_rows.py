@@ -18,14 +18,14 @@ class Row:
 
     @property
     def ids(self) -> list[int]:
-        """All of them."""
+        """All ids of the text."""
         return [*self.shared, *self.rest]
 
 
 def split(ids: Sequence[int], shared: tuple[int, ...]) -> Row:
-    """The row of these ids, sharing that beginning if it has it.
+    """Return the row of these ids, sharing that beginning if it has it.
 
-    Ids decide, not text: a tokenizer may merge the last of an instruction with the first of a query.
+    Ids decide, not text: a tokenizer may merge the end of an instruction with the beginning of a query.
     """
     if shared and len(ids) > len(shared) and tuple(ids[: len(shared)]) == shared:
         return Row(ids[len(shared) :], shared)
@@ -33,14 +33,14 @@ def split(ids: Sequence[int], shared: tuple[int, ...]) -> Row:
 
 
 def unique(texts: Iterable[str]) -> tuple[list[str], list[int]]:
-    """The texts without their repetitions, and for each its place among those."""
+    """Return the texts without repetitions, and for each given text its place among those."""
     place: dict[str, int] = {}
     places = [place.setdefault(text, len(place)) for text in texts]
     return list(place), places
 
 
 def windows(texts: Sequence[str]) -> Iterator[slice]:
-    """Texts that are tokenized at once: enough for all cores, few enough that what the tokenizer notes stays small."""
+    """Yield windows of texts to tokenize at once: enough for all cores, few enough that the encodings stay small."""
     begin = size = 0
     for number, text in enumerate(texts):
         if number > begin and (number - begin == _WINDOW_TEXTS or size + len(text) > _WINDOW_CHARACTERS):
@@ -51,7 +51,7 @@ def windows(texts: Sequence[str]) -> Iterator[slice]:
 
 
 def by_length(rows: Sequence[Row]) -> Iterator[list[int]]:
-    """Row numbers, those together that have the same number of own tokens behind the same beginning."""
+    """Yield row numbers, grouping rows with the same number of own tokens after the same beginning."""
 
     def key(number: int) -> tuple[int, tuple[int, ...]]:
         return len(rows[number].rest), rows[number].shared

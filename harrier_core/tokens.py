@@ -1,7 +1,7 @@
-"""Text to token ids, exactly those of the model's own tokenizer, with one difference that is meant.
+"""Text to token ids, exactly those of the model's own tokenizer, with one deliberate difference.
 
-Text that spells a special token ("<eos>", "<|im_end|>") becomes ordinary ids: what a user writes must not end,
-split or steer a prompt.
+Text that spells a special token ("<eos>", "<|im_end|>") becomes ordinary ids: user input must not end, split or steer a
+prompt.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from harrier_core.errors import ModelDamaged, ModelUnsupported, ModelWarning, Pr
 from harrier_core.token_rows import windows
 from harrier_core.word_counts import WordCounts, has_words
 
-_KEPT_PROMPTS = 64  # every query asks for its prompt's ids
-# Longer texts are tokenized in pieces of so many characters, cut where one token ends and the next one begins; whether
-# it does depends on what follows, which is why so many of its last characters are left to the next piece.
+_KEPT_PROMPTS = 64  # every query needs its prompt's ids
+# Longer texts are tokenized in pieces of this many characters, cut where one token ends and the next one begins.
+# Whether one does depends on what follows, so the last characters are left to the next piece: this many of them.
 _PIECE, _RIGHT = 65_536, 1_024
 _WORDS = 100  # characters of a text that is worth being counted by its words
 
 
 @dataclass(frozen=True, slots=True)
 class Tokenized:
-    """Rows of ids in the caller's order; which of the texts are too long, and which were cut."""
+    """Rows of ids in the caller's order; which of the texts are too long, and which were truncated."""
 
     rows: list[list[int]]
     problems: list[Problem]
@@ -47,11 +47,11 @@ class HasTokenizer(Protocol):
 
     @property
     def folder(self) -> Path:
-        """Where tokenizer.json and tokenizer_config.json are."""
+        """The folder of tokenizer.json and tokenizer_config.json."""
 
     @property
     def vocabulary(self) -> int:
-        """How many ids the model has embeddings for."""
+        """The number of ids for which the model has embeddings."""
 
 
 class Tokens:
@@ -69,9 +69,9 @@ class Tokens:
         self._alone = lru_cache(_KEPT_PROMPTS)(lambda prompt: self._rows([prompt])[0])
 
     def framed(self, before: str, after: str, markers: Sequence[str]) -> Tokens:
-        """Return a tokenizer that puts these two around every text, in place of its own frame.
+        """Return a tokenizer that puts these two around every text, instead of its own frame.
 
-        markers: tokens that the two spell. What a text spells is none of them, but ordinary text.
+        markers: special tokens that the two spell. In a text, they remain ordinary text.
         """
         ids = {marker: self.id_of(marker) for marker in markers}
         framed = copy.copy(self)
@@ -82,19 +82,19 @@ class Tokens:
         return framed
 
     def id_of(self, token: str) -> int:
-        """Return the id of a token that has to be there."""
+        """Return the id of a token that must exist."""
         id_: int | None = self._tokenizer.token_to_id(token)
         if id_ is None:
             raise ModelUnsupported(f"its tokenizer.json has no token {token!r}")
         return id_
 
     def _marked(self, text: str, ids: Mapping[str, int]) -> list[int]:
-        """The ids of a text in which markers are tokens."""
+        """Return the ids of a text in which markers are tokens."""
         parts = re.split(f"({'|'.join(map(re.escape, ids))})", text)
         return [id_ for part in parts if part for id_ in ([ids[part]] if part in ids else self._encoded(part))]
 
     def tokenize(self, texts: Sequence[str], prompt: str, limit: int, *, truncate: bool = False) -> Tokenized:
-        """Ids of `prompt + text` for each text; one that is longer than the limit is a problem, or is cut."""
+        """Return the ids of `prompt + text` for each text; one that exceeds the limit is a problem, or is truncated."""
         given = [prompt + text for text in texts]
         rows = self._rows(["" if len(text) > _PIECE else text for text in given])
         counts = [len(row) for row in rows]
@@ -109,7 +109,7 @@ class Tokens:
         return Tokenized(rows, [], long)
 
     def count(self, texts: Sequence[str], prompt: str) -> list[int]:
-        """How many ids each text has with this prompt."""
+        """Return how many ids each text has with this prompt."""
         return [count for part in windows(texts) for count in self._counts([prompt + text for text in texts[part]])]
 
     def _counts(self, texts: list[str]) -> list[int]:
@@ -131,17 +131,17 @@ class Tokens:
         return WordCounts(self._ordinary_counts) if has_words(self._tokenizer) else None
 
     def pieces(self, text: str) -> list[str]:
-        """Return what each id of a text stands for, its frame included; a part of a character is a replacement sign."""
+        """Return what each id of a text stands for, its frame included; a partial character becomes U+FFFD."""
         [row] = self._rows([text])
         is_bytes = self._tokenizer.token_to_id(_BLANK) is None
         return [_piece(self._tokenizer.id_to_token(id_) or "", is_bytes=is_bytes) for id_ in row]
 
     def spent_on(self, prompt: str) -> int:
-        """How many ids every text carries besides its own: a beginning, its prompt, an end."""
+        """Return how many ids every text carries besides its own: a beginning, its prompt, an end."""
         return len(self._alone(prompt))
 
     def beginning(self, prompt: str) -> tuple[int, ...]:
-        """The ids that texts with this prompt begin with, as a rule: its last token may merge with a text's first."""
+        """Return the ids that texts with this prompt begin with; its last token may merge with a text's first."""
         if not prompt:
             return ()
         row = self._alone(prompt)
@@ -155,7 +155,7 @@ class Tokens:
         ]
 
     def _long_row(self, text: str, most: int) -> tuple[list[int], int]:
-        """The ids of a long text, at least so many if it has them, and how many it has; it never holds all of them."""
+        """Return at least the first `most` ids of a long text, and their total number; it never holds all of them."""
         row, count = [*self._head], len(self._head) + len(self._tail)
         for ids in self._pieces(text):
             count += len(ids)
@@ -164,7 +164,7 @@ class Tokens:
         return (row if len(row) >= most else [*row, *self._tail]), count
 
     def _pieces(self, text: str) -> Iterator[list[int]]:
-        """The ids of a long text, some at a time: the tokenizer takes more than a hundred bytes for each of them."""
+        """Yield the ids of a long text in parts: the tokenizer takes more than a hundred bytes for each id."""
         begin = 0
         while len(text) - begin > _PIECE:
             piece = text[begin : begin + _PIECE]
@@ -181,11 +181,11 @@ class Tokens:
         return self._ordinary(text, self._tokenizer.encode(text, add_special_tokens=False))
 
     def _ordinary(self, text: str, encoding: Encoding) -> list[int]:
-        """The ids of a text without those of special tokens, should its merges have spelled one after all."""
+        """Return the ids of a text without those of special tokens, in case its merges spelled one after all."""
         ids: list[int] = encoding.ids
         if self._special.isdisjoint(ids):
             return ids
-        # Cut inside the first such spelling, over and over: neither half can spell it any more.
+        # Cut inside the first such spelling, repeatedly: neither half can spell it any more.
         ordinary: list[int] = []
         while not self._special.isdisjoint(ids):
             spelled = next(number for number, id_ in enumerate(ids) if id_ in self._special)
@@ -205,7 +205,7 @@ class Tokens:
 
 
 def _bytes_of_letters() -> dict[str, int]:
-    """Which byte each letter stands for in the vocabularies of byte-level tokenizers, as GPT-2 began it."""
+    """Return the byte that each letter stands for in byte-level vocabularies, as introduced by GPT-2."""
     plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in plain]
     return {chr(byte): byte for byte in plain} | {chr(256 + number): byte for number, byte in enumerate(others)}
@@ -217,7 +217,7 @@ _BLANK = "\u2581"  # a space there
 
 
 def _piece(token: str, *, is_bytes: bool) -> str:
-    """The text that a token of a vocabulary stands for. is_bytes: its letters are bytes."""
+    """Return the text that a token of a vocabulary stands for. is_bytes: its letters are bytes."""
     if byte := _BYTE.fullmatch(token):
         return bytes([int(byte[1], 16)]).decode("utf-8", "replace")
     if not is_bytes or not all(letter in _BYTES for letter in token):
@@ -226,9 +226,9 @@ def _piece(token: str, *, is_bytes: bool) -> str:
 
 
 def _boundary(encoding: Encoding, latest: int) -> tuple[int, int]:
-    """The number of tokens before a character where a word begins, or a token, and that character.
+    """Return the number of tokens before a character at which a word, or a token, begins, and that character.
 
-    No merge reached over a boundary between tokens, so that both sides have the same tokens without each other.
+    No merge reached over a boundary between tokens, so both sides have the same tokens without each other.
     """
     for at in range(latest, latest // 2, -1):
         token = encoding.char_to_token(at)
@@ -237,7 +237,7 @@ def _boundary(encoding: Encoding, latest: int) -> tuple[int, int]:
         for first in (word_tokens[0] if word_tokens else 0, token):
             if first:
                 before, after = encoding.token_to_chars(first - 1), encoding.token_to_chars(first)
-                # Where they do not touch, what is between them belongs to one of them.
+                # If they do not touch, the characters between them belong to one of them.
                 if before and after and latest // 2 < before[1] == after[0]:
                     return first, before[1]
     return 0, latest + _RIGHT
@@ -253,19 +253,19 @@ def _load(model: HasTokenizer) -> Tokenizer:
         raise ModelDamaged(f"{path} cannot be read: {error}; fetch the model again") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True  # as if they were any text
+    tokenizer.encode_special_tokens = True  # they become ordinary text
     return tokenizer
 
 
 def _special_ids(tokenizer: Tokenizer) -> frozenset[int]:
-    """Ids that no text may produce. The unknown token is special too, but stands for text that has no other id."""
+    """Return the ids that no text may produce: the special tokens, except the one for unknown characters."""
     unknown = getattr(tokenizer.model, "unk_token", None)
     added = tokenizer.get_added_tokens_decoder()
     return frozenset(id_ for id_, token in added.items() if token.special and token.content != unknown)
 
 
 def _check_vocabulary(model: HasTokenizer, tokenizer: Tokenizer, special: frozenset[int]) -> None:
-    """An id beyond the embedding table would be a crash on a CPU and worse on a GPU.
+    """Raise if an id is beyond the embedding table, which would crash on a CPU and do worse on a GPU.
 
     Special ids may lie beyond it, and do in Gemma 3 (its image token): no text reaches them.
     """
@@ -278,7 +278,7 @@ def _check_vocabulary(model: HasTokenizer, tokenizer: Tokenizer, special: frozen
 
 
 def _frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """The ids that the tokenizer puts before and after every text."""
+    """Return the ids that the tokenizer puts before and after every text."""
     probe = tokenizer.encode("a")
     inside = [number for number, special in enumerate(probe.special_tokens_mask) if not special]
     if not inside:
@@ -289,10 +289,10 @@ def _frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
 def _as_promised(
     model: HasTokenizer, tokenizer: Tokenizer, head: list[int], tail: list[int]
 ) -> tuple[list[int], list[int]]:
-    """The frame with the tokens that tokenizer_config.json promises, and a loud word if they had to be put back.
+    """Return the frame with the tokens that tokenizer_config.json promises, with a warning if they had to be restored.
 
-    transformers 4 took the promise for the truth (for Gemma) and transformers 5 takes tokenizer.json for it, so a
-    model whose two files disagree gets other vectors from each, pooled from a token it was not trained on in one.
+    transformers 4 followed the promise (for Gemma), transformers 5 follows tokenizer.json, so a model whose two files
+    disagree gets other vectors from each, and from one of them vectors pooled from a token it was not trained on.
     """
     config = json.loads((model.folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     begin = _promised_id(tokenizer, config, "bos_token")

@@ -1,4 +1,4 @@
-"""Spans for OpenTelemetry, where that is installed, and traces that go on in another process."""
+"""Spans for OpenTelemetry, if it is installed, and traces that continue in another process."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _NAME = "harrier_core"
 
 
 def _is_set_up() -> bool:
-    """Return whether anybody gets the spans; those that nobody gets take 50 microseconds of a request."""
+    """Return whether spans are exported; making them takes 50 microseconds of a request."""
     return _INSTALLED and not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 @contextmanager
 def span(role: str, model: str) -> Iterator[Callable[[int], None]]:
-    """A span around one call, within whatever the caller traces; it takes the number of texts when that is known."""
+    """Open a span around one call, within the caller's trace, and yield a function that takes the number of texts."""
     if not _is_set_up():
         yield lambda _: None
         return
@@ -32,7 +32,7 @@ def span(role: str, model: str) -> Iterator[Callable[[int], None]]:
 
 
 def with_trace(headers: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the headers of a request, with those by which a server continues the current trace."""
+    """Return the headers of a request, plus those by which a server continues the current trace."""
     sent = dict(headers or {})
     if _INSTALLED:
         from opentelemetry import propagate  # it looks for plugins, which takes a while
@@ -43,10 +43,10 @@ def with_trace(headers: Mapping[str, str] | None = None) -> dict[str, str]:
 
 @contextmanager
 def served(method: str, route: str, headers: Mapping[str, str]) -> Iterator[Callable[[int], None]]:
-    """A span around one request to a server, within its caller's trace; it takes the status of the answer.
+    """Open a span around one request to a server, within its caller's trace; yield a function that takes the status.
 
-    headers: those of the request, with names in lower case. If something else traces the server's requests already, the
-    span belongs to that.
+    headers: those of the request, with names in lowercase. If something else already traces the server's requests, the
+    span belongs to that trace.
     """
     if not _is_set_up():
         yield lambda _: None

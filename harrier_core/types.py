@@ -1,4 +1,4 @@
-"""Types that many rooms name; imported by type checkers only."""
+"""Types that many modules name; imported only by type checkers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values in metadata and in conditions on it, as JSON has them: one form each, in every surface and store. Pure.
+"""Values in metadata and in conditions on it, as JSON values: one form each, in every integration and store. Pure.
 
 datetime with a time zone      ISO 8601 text in UTC, such as 2024-05-01T12:00:00+00:00: texts order as their times do
 other datetime, date, time     ISO 8601 text as it is; a date comes before every time of its day
@@ -10,7 +10,7 @@ tuple                          a list
 Enum                           its value
 numpy scalar                   the bool, int, float or str that it is
 
-A subclass of one of JSON's own types becomes that type. Keys must be str. Nothing else has a form.
+A subclass of one of JSON's own types becomes that type. Keys must be str. No other value is accepted.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
-_DEEPEST = 24  # a level of JSON is three of the hundred that a gRPC message of Qdrant may have
+_DEEPEST = 24  # a level of JSON takes three of the hundred that a gRPC message of Qdrant may have
 _MOST_NUMBER = int(sys.float_info.max)
 _MOST_EXPONENT = sys.float_info.max_10_exp
 _NUMPY_KINDS = "biufU"  # bool, int, unsigned int, float, str: the others are dates, durations, bytes and records
 
 
 class NoForm(ValueError):
-    """A value that JSON, or a database's JSON, cannot hold. The message names it and goes on where a sentence ends."""
+    """A value that JSON, or a database's JSON, cannot hold. The message names it, and continues a sentence."""
 
 
 def plain(value: object, depth: int = 0) -> Any:  # noqa: ANN401
-    """Return the value as JSON has it, of JSON's own types all the way down. Raise NoForm if there is no such form."""
+    """Return the value as JSON has it, of JSON's own types all the way down. Raise NoForm if that is impossible."""
     if value is None or isinstance(value, str | int | float):
         return _scalar(value)
     if isinstance(value, Mapping | list | tuple | set | frozenset):
@@ -49,7 +49,7 @@ def plain(value: object, depth: int = 0) -> Any:  # noqa: ANN401
 
 
 def unstorable(text: str) -> str | None:
-    """Return what in a text no database stores, or None."""
+    """Return what in a text no database can store, or None."""
     if "\0" in text:
         return "a NUL character"
     if not text.isascii():
@@ -61,7 +61,7 @@ def unstorable(text: str) -> str | None:
 
 
 def too_large(number: float) -> bool:
-    """Return whether it is beyond all floats: nothing compares it with them."""
+    """Return whether it is beyond all floats: nothing can compare it with them."""
     return abs(number) > _MOST_NUMBER
 
 
@@ -100,7 +100,7 @@ def _key(key: object) -> str:
     return _text(key)
 
 
-# -- what has a form that is not its own
+# -- values that have a form other than their own
 
 
 def _moment(value: datetime) -> str:
@@ -132,8 +132,8 @@ _FORMS: Mapping[type, Callable[[Any], object]] = {  # a datetime is a date
 
 
 def _of_numpy(value: object) -> object:
-    """Return what a scalar of numpy is. Where numpy was not imported, there is none."""
+    """Return the Python value of a numpy scalar. There can be none if numpy was not imported."""
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(value, numpy.generic) or value.dtype.kind not in _NUMPY_KINDS:
         raise NoForm(f"a value that JSON does not have: {type(value).__name__}")
-    return float(value) if value.dtype.kind == "f" else value.item()  # item() of a longdouble is another one
+    return float(value) if value.dtype.kind == "f" else value.item()  # item() of a longdouble is another longdouble

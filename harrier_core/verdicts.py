@@ -1,7 +1,7 @@
-"""A Qwen3-Reranker's verdict: what it is asked about a query and a text, and what its answer comes to.
+"""A Qwen3-Reranker's verdict: what it is asked about a query and a text, and how its answer is scored.
 
-It is asked for one word, and the score is how much more its last token leans to "yes" than to "no": two rows of the
-language-model head, of which the kit needs no other.
+It is asked for one word, and the score is how much more its last token leans to "yes" than to "no". That takes two rows
+of the language-model head; the kit does not need the others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from harrier_core.tokens import Tokens
 if TYPE_CHECKING:
     from harrier_core.types import Vector, Vectors
 
-# Byte for byte those of the model's card.
+# Byte for byte as in the model card.
 _BEFORE = (
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
     'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
@@ -31,7 +31,7 @@ _MARKERS = ("<|im_start|>", "<|im_end|>", "<think>", "</think>")
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What stands before a document."""
+    """The prompt that comes before a document."""
 
     lasting: str  # the same for all queries of one instruction
     query: str
@@ -43,12 +43,12 @@ class Prompt:
 
     @property
     def whole(self) -> str:
-        """All of it."""
+        """The whole prompt."""
         return self.lasting + self.query
 
 
 class Judge:
-    """What one reranker's hidden states are read with, and the tokenizer that asks for them."""
+    """A reader of one reranker's hidden states, with the tokenizer that builds its input."""
 
     def __init__(self, model: Model, tokens: Tokens) -> None:
         try:
@@ -65,7 +65,7 @@ class Judge:
 
 
 def _difference(model: Model, answers: Sequence[int]) -> Vector:
-    """The head's row for "yes" less that for "no", (hidden,)."""
+    """Return the head's row for "yes" minus that for "no", (hidden,)."""
     head = "embed_tokens.weight" if model.config.get("tie_word_embeddings") else "lm_head.weight"
     rows = read_rows(weight_files(model), head, answers)
     if rows is None:
@@ -78,5 +78,5 @@ def _difference(model: Model, answers: Sequence[int]) -> Vector:
 
 
 def probabilities(log_odds: Vectors) -> list[float]:
-    """Return the share of "yes" in the softmax over both answers, in float64: near 1 float32 has many ties."""
+    """Return the share of "yes" in the softmax over both answers, in float64: near 1, float32 has many ties."""
     return [float(share) for share in np.exp(-np.logaddexp(0.0, -log_odds[:, 0].astype(np.float64)))]

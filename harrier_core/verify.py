@@ -15,7 +15,7 @@ from harrier_core.given import SIMILAR
 from harrier_core.records import VerifyReport, text_hash
 from harrier_core.store import Audited, OpenStore, Stored, Worded
 
-_WINDOW = 256  # chunks, of which as many as are in the sample are encoded together
+_WINDOW = 256  # chunks, or as many as are in the sample, that are encoded together
 # Half precision, or int8 in a database, changes a vector's length by less.
 _LENGTH_TOLERANCE = 0.02
 
@@ -35,7 +35,7 @@ def verify(
     for window in _windows(stored):
         sampled = []
         for each in window:
-            drawn = chance.random() < share  # for a damaged chunk as well, which moves no other into the sample
+            drawn = chance.random() < share  # also drawn for a damaged chunk, so that it moves no other into the sample
             if problem := _damage(each, dimensions):
                 _add(report, each, problem)
             elif drawn:
@@ -57,7 +57,7 @@ def _windows(stored: Iterator[Stored]) -> Iterator[list[Stored]]:
 
 
 def _damage(stored: Stored, dimensions: int) -> str | None:
-    """Return what is wrong with a chunk, as far as a look at it shows."""
+    """Return what is wrong with a chunk, as far as can be seen without encoding it."""
     if stored.vector.shape != (dimensions,):
         return f"has a vector of {stored.vector.size} dimensions, not {dimensions}"
     length = float(np.linalg.norm(stored.vector))
@@ -71,7 +71,7 @@ def _damage(stored: Stored, dimensions: int) -> str | None:
 
 
 def _encode(encoder: Embedder, sampled: Sequence[Stored], report: VerifyReport) -> None:
-    """Compare the sampled vectors with those that the encoder makes of their texts now."""
+    """Compare the sampled vectors with those that the encoder now makes of their texts."""
     try:
         vectors = encoder.encode_documents([each.chunk.text for each in sampled])
     except InputError as error:  # such as a text that was ingested with a higher max_tokens
@@ -86,7 +86,7 @@ def _encode(encoder: Embedder, sampled: Sequence[Stored], report: VerifyReport) 
 
 
 def _fit(sampled: Sequence[Stored], error: InputError, report: VerifyReport) -> list[Stored]:
-    """Return the chunks that the error is not about, and report the others."""
+    """Return the chunks that the error does not concern, and report the others."""
     reasons = {problem.position: problem.reason for problem in error.problems}
     for position, reason in reasons.items():
         _add(report, sampled[position], f"has a text that cannot be encoded again, which {reason}")

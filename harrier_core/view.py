@@ -1,4 +1,4 @@
-"""What callers may see of an Index: searches and records within conditions that none of them can widen."""
+"""A restricted view of an Index: searches and records within conditions that callers cannot widen."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 Where = Mapping[str, Any]
 
-_FILLED = 200  # characters between two chunks; what is missing beyond them is no white space that a chunking trimmed
-# Chunks that stand for all are looked for in so many directions; several find the same ones, so each finds more.
+_FILLED = 200  # characters between two chunks; a larger gap is not just white space trimmed by chunking
+# Representative chunks are looked for in this many directions; several find the same ones, so each looks for more.
 _DIRECTIONS, _MORE = 16, 4
 
 
 class Seen(TypedDict, total=False):
-    """The keywords of a View's searches; `Searching` says what they mean.
+    """The keywords of a View's searches. `Searching` explains them.
 
-    There is no `expand`: the chunks around a match may be none that a caller may see.
+    There is no `expand`: a caller may not be allowed to see the chunks around a match.
     """
 
     offset: int
@@ -54,13 +54,13 @@ class Whole:
     def text(self) -> str:
         """The chunks' text without overlaps, with white space for what the chunking left out between them.
 
-        A gap of more than 200 characters is a line break: chunks are missing there.
+        A gap of more than 200 characters becomes a line break: chunks are missing there.
         """
         return self._joined[0]
 
     @property
     def at(self) -> tuple[int, ...]:
-        """Where in `text` each chunk begins."""
+        """The position in `text` at which each chunk begins."""
         return self._joined[1]
 
     @cached_property
@@ -85,12 +85,12 @@ class Whole:
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
-        """What all of the chunks have in common."""
+        """The metadata that all of the chunks have in common."""
         first, *others = (chunk.metadata for chunk in self.chunks)
         return {name: value for name, value in first.items() if all(_has(each, name, value) for each in others)}
 
     def described(self, chunk: Chunk) -> dict[str, Any]:
-        """Return what metadata say of this chunk, and not of all, such as its page."""
+        """Return the metadata of this chunk that not all have in common, such as its page."""
         return {name: value for name, value in chunk.metadata.items() if name not in self.metadata}
 
 
@@ -99,29 +99,29 @@ def _has(metadata: Mapping[str, Any], name: str, value: object) -> bool:
 
 
 class View:
-    """An Index as callers see it who are not its owner: within fixed conditions, and to be read only.
+    """An Index as seen by callers who do not own it: read-only, and within fixed conditions.
 
     A caller's conditions are joined with the fixed ones by and. Any number of threads and tasks may use it at once.
     """
 
     def __init__(self, index: Index, where: Where | None = None) -> None:
-        """Take an Index, and conditions that everything meets which may be seen; without them it is everything."""
+        """Take an Index, and conditions that limit what may be seen; without them, everything may be."""
         self._fixed = None if parse(where) is None else where
         self._index = index
 
     @property
     def index(self) -> Index:
-        """The Index itself, which knows no such conditions."""
+        """The Index itself, without any such conditions."""
         return self._index
 
     @property
     def fixed(self) -> Where | None:
-        """The conditions that hold for everybody, None if there are none."""
+        """The conditions that apply to everyone, or None if there are none."""
         return self._fixed
 
     def within(self, where: Where | None) -> Where | None:
-        """Return a caller's conditions together with the fixed ones. Raise FilterError if they mean nothing."""
-        parse(where)  # by itself, so that an error is about what the caller wrote
+        """Return a caller's conditions together with the fixed ones. Raise FilterError if they are not valid."""
+        parse(where)  # separately, so that an error is about what the caller wrote
         if self._fixed is None:
             return where
         return {"$and": [self._fixed, where]} if where else self._fixed
@@ -137,7 +137,7 @@ class View:
         task: str | Task | None = None,
         **seen: Unpack[Seen],
     ) -> list[Match]:
-        """Return the k chunks that answer a query best, as `Index.search` does."""
+        """Return the k chunks that best answer a query, as `Index.search` does."""
         return self._index.search(query, k, self.within(where), task=task, **seen)
 
     async def asearch(
@@ -188,7 +188,7 @@ class View:
         return await asyncio.to_thread(self.record, record_id)
 
     def near(self, record_id: str, number: int, k: int = 5) -> list[Match] | None:
-        """Return the k chunks whose vectors are nearest to that of a chunk, but for itself; None if there is none."""
+        """Return the k chunks with vectors nearest to that of a chunk, except itself; None if there is none."""
         own = next((each for each in self._read(record_id) if each.chunk.number == number), None)
         if own is None:
             return None
@@ -199,10 +199,10 @@ class View:
         return self._index.read([record_id], self._fixed)
 
     def sample(self, most: int = 256) -> list[Match]:
-        """Return chunks that stand for all, with their vectors: the same ones each time while nothing is written.
+        """Return representative chunks, with their vectors: the same ones each time while nothing is written.
 
-        They are found by searches in directions that mean nothing, which costs as much as a search, however large the
-        index is. There are none where there is nothing.
+        They are found by searches in random directions, which costs as much as a search, however large the index is.
+        There are none if there is nothing stored.
         """
         import numpy as np
 

@@ -1,4 +1,4 @@
-"""Harrier Kit's Postgres: a VectorStore over psycopg and the `vector` extension, and nothing else.
+"""Harrier Kit for Postgres: a VectorStore that needs only psycopg and the `vector` extension.
 
 store = PgVectorStore("postgresql://user@host/db", table="documents")
 store = PgVectorStore.embedded("folder", table="documents")     # a real PostgreSQL 18, without a server to install

@@ -1,11 +1,11 @@
-"""Giving the chunks of a table that was made without words their words, beside readers and writers.
+"""Add words to the chunks of a table that was made without them, while others read and write.
 
-Each step looks at what there is, so that after a crash the next call goes on where the last one stopped:
+Each step checks what is there, so that after a crash the next call resumes where the last one stopped:
 
-1. the columns are added, empty, which takes a moment; whoever writes from then on writes words
+1. the columns are added, empty, which takes a moment; from then on, all writers write words
 2. chunks without words get theirs, some at a time
-3. a constraint refuses rows without words; chunks that came without, by a transaction that began before, get theirs
-4. the index is built, without holding up anybody
+3. a constraint refuses rows without words; those written by transactions that began before get theirs
+4. the index is built, without blocking anyone
 5. the comment on the weights says that all rows have their words, and searches begin to use them
 """
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from harrier_pgvector.opening import Opened, TableName
     from harrier_pgvector.schema import Table
 
-_ROWS = 200  # of one transaction, which holds their locks for some hundredths of a second
-# A statement that changes the table waits for all transactions that use it, and all that come later wait for it.
+_ROWS = 200  # per transaction, which holds their locks for some hundredths of a second
+# A statement that changes the table waits for all transactions that use it, and all later ones wait for it.
 _LOCK_TIMEOUT, _LOCK_ATTEMPTS, _LOCK_PAUSE = "2s", 15, 0.5
 
 _REQUIRED = """
@@ -65,7 +65,7 @@ def add_words(connections: Connections, name: TableName, space: EmbeddingSpace, 
 
 
 class _Adding:
-    """The steps."""
+    """The steps of adding words."""
 
     def __init__(
         self, connections: Connections, name: TableName, space: EmbeddingSpace, tell: Callable[[int], None]
@@ -77,7 +77,7 @@ class _Adding:
         self._told = 0
 
     def add_columns(self) -> None:
-        """Unless they are there; those of an older version are made again."""
+        """Add the columns unless they are there; recreate those of an older version."""
         self._change(self._add_columns)
 
     def _add_columns(self, connection: Connection[Any]) -> None:
@@ -96,11 +96,11 @@ class _Adding:
         connection.execute(table.add_words(), [])
 
     def fill(self) -> None:
-        """Until no chunk is without words."""
+        """Add words until no chunk is without them."""
         worded = self._connections.run(lambda connection: self._number(connection, "count(lex)"))
         self._say(worded)
         last, found = ("", -1), True
-        while found:  # in a pass over all keys, of which the last one finds none
+        while found:  # in a pass over all keys, which ends when a step finds none
             found = False
             while keys := self._connections.run(partial(self._fill, last=last), writes=True):
                 last, found = keys[-1], True
@@ -109,10 +109,10 @@ class _Adding:
             last = ("", -1)
 
     def _fill(self, connection: Connection[Any], last: tuple[str, int]) -> list[tuple[str, int]]:
-        """Give the next chunks by their keys their words, and return those keys."""
+        """Add words to the next chunks by their keys, and return those keys."""
         with transaction(connection):
-            take_time(connection)  # to find that no chunk is without words, all are looked at
-            connection.execute("SET LOCAL row_security = off")  # an error, if some rows cannot be seen
+            take_time(connection)  # finding that no chunk is without words takes a look at all of them
+            connection.execute("SET LOCAL row_security = off")  # raises an error if some rows cannot be seen
             table = self._open(connection).table
             rows = connection.execute(table.format(_UNWORDED), [*last, _ROWS]).fetchall()
             if rows:
@@ -121,7 +121,7 @@ class _Adding:
         return [(record_id, number) for record_id, number, _ in rows]
 
     def require(self) -> None:
-        """Have rows without words refused from now on, and give those that came until now theirs."""
+        """Refuse rows without words from now on, and add words to those written until now."""
         if self._connections.run(self._is_required):
             return
         self._change(lambda connection: self._run(connection, self._open(connection).table.format(_REQUIRE)))
@@ -144,7 +144,7 @@ class _Adding:
         self._run(connection, table.format("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS harrier_words"))
 
     def build(self) -> None:
-        """The index, unless the table has so few rows that it needs none."""
+        """Build the index, unless the table has so few rows that it needs none."""
         self._connections.run(self._build)
 
     def _build(self, connection: Connection[Any]) -> None:
@@ -156,7 +156,7 @@ class _Adding:
             return
         create = table.indexes()[BY_WORD]
         if connection.autocommit:
-            with suppress(errors.FeatureNotSupported):  # of partitioned tables
+            with suppress(errors.FeatureNotSupported):  # partitioned tables do not support it
                 self._create_beside_writers(connection, table)
                 return
         with transaction(connection):
@@ -167,7 +167,7 @@ class _Adding:
                 self._run(connection, create)
 
     def _create_beside_writers(self, connection: Connection[Any], table: Table) -> None:
-        """It runs in no transaction, whose settings could give it time."""
+        """Build the index while others write. It runs in no transaction, whose settings could give it time."""
         try:
             connection.execute(table.format("CREATE INDEX CONCURRENTLY ON {table} USING gin (terms)"), [])
         except (errors.QueryCanceled, errors.LockNotAvailable):
@@ -180,7 +180,7 @@ class _Adding:
         return BY_WORD in ask(connection, INDEXES, self._names).fetchall()
 
     def _drop_invalid(self, connection: Connection[Any]) -> None:
-        """What a build left that was killed. One that is under way holds the lock, and is waited for."""
+        """Drop what a killed build left behind. A build under way holds the lock, and is waited for."""
         if not ask(connection, _INVALID, self._names).fetchall():
             return
         with transaction(connection):
@@ -191,7 +191,7 @@ class _Adding:
                 self._run(connection, sql.SQL("DROP INDEX {}").format(Name(self._name.schema, index)))
 
     def finish(self) -> None:
-        """Say that all rows have their words, if that is so of the table that has the name by now."""
+        """Record that all rows have their words, if that is true of the table that now has the name."""
         self._connections.run(self._finish)
 
     def _finish(self, connection: Connection[Any]) -> None:
@@ -206,7 +206,7 @@ class _Adding:
             number = self._number(connection, "count(*)")
         self._say(number)
 
-    # -- what the steps share
+    # -- shared by the steps
 
     @property
     def _names(self) -> Sequence[str]:
@@ -216,7 +216,7 @@ class _Adding:
         return self._name.open(connection, self._space, create=False)
 
     def _change(self, change: Callable[[Connection[Any]], None]) -> None:
-        """Change the table, in a transaction that does not let others wait for long for those who use it."""
+        """Change the table in a transaction that does not make others wait long for the table's current users."""
         for attempt in range(_LOCK_ATTEMPTS):
             if attempt:
                 time.sleep(_LOCK_PAUSE)
@@ -246,6 +246,6 @@ class _Adding:
         connection.execute(statement, [])
 
     def _say(self, number: int) -> None:
-        """Tell a number, which never becomes less: others may remove chunks meanwhile."""
+        """Report a number, which never decreases, although others may remove chunks in the meantime."""
         self._told = max(self._told, number)
         self._tell(self._told)

@@ -1,4 +1,4 @@
-"""Building the indexes of a table, once a load is over."""
+"""Build the indexes of a table once a load is over."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from harrier_pgvector.schema import Table, are_few
 from harrier_pgvector.session import ask, transaction
 from harrier_pgvector.typed import create_index
 
-# CREATE INDEX waits for all who write to the table, and all who come later to write wait for it.
+# CREATE INDEX waits for all writers of the table, and all later writers wait for it.
 _LOCK_TIMEOUT = "10s"
-# Another builder is waited for longer, so that an ingest ends when the indexes are there.
+# Another builder is waited for longer, so that the indexes are there when an ingest ends.
 _BUILDER_TIMEOUT = "10min"
-# How often, and seconds between, it is looked for other writers.
+# How often to check for other writers, and seconds between two checks.
 _LOOKS, _BETWEEN_LOOKS = 10, 0.05
-_TRANSACTION_TIMEOUT = 170_000  # the first version that has one
+_TRANSACTION_TIMEOUT = 170_000  # the first version that has this setting
 
 
 def is_small(connection: Connection[Any], table: Table) -> bool:
-    """Whether it has so few rows that it needs no index."""
+    """Return whether it has so few rows that it needs no index."""
     return ask(connection, are_few(table.name), []).fetchone() == (True,)
 
 
 def build(connection: Connection[Any], table: Table, name: TableName) -> None:
-    """Build the indexes that are missing, unless there are few rows or somebody else writes; one builder at a time."""
+    """Build the missing indexes, unless there are few rows or another session writes; one builder at a time."""
     if not _missing(connection, table, name) or is_small(connection, table):
         return
     if _is_written_to(connection, table):
         raise StoreError("another session is writing to it; the last of several loads builds them")
     with transaction(connection):
         take_time(connection)
-        # Only those who may change the table can hold it, unlike an advisory lock.
+        # Unlike an advisory lock, only roles that may change the table can hold it.
         connection.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(table.name), [])
         ask(connection, BUILD_MEMORY, table.names, settings={"lock_timeout": _LOCK_TIMEOUT})
         for statements in _missing(connection, table, name):
@@ -46,14 +46,14 @@ def build(connection: Connection[Any], table: Table, name: TableName) -> None:
 
 
 def _missing(connection: Connection[Any], table: Table, name: TableName) -> list[list[sql.Composed]]:
-    """The statements that create each of them."""
+    """Return the statements that create each missing index."""
     there = ask(connection, INDEXES, table.names).fetchall()
     missing = [[statement] for index, statement in table.indexes(name.hnsw).items() if index not in there]
     return missing + [create_index(table.name, name.schema, key) for key in name.missing_keys(connection)]
 
 
 def _is_written_to(connection: Connection[Any], table: Table) -> bool:
-    """Whether another session is seen writing. Between two writes a loader waits for vectors, and is not seen."""
+    """Return whether another session is seen writing. A loader that waits for vectors between writes is not seen."""
     for look in range(_LOOKS):
         if look:
             time.sleep(_BETWEEN_LOOKS)
@@ -63,7 +63,7 @@ def _is_written_to(connection: Connection[Any], table: Table) -> bool:
 
 
 def take_time(connection: Connection[Any]) -> None:
-    """A build takes longer than any search, whatever the user's statements are limited to."""
+    """Lift the limits on statements for a build, which takes longer than any search."""
     limits = ["statement_timeout"]
     if connection.info.server_version >= _TRANSACTION_TIMEOUT:
         limits.append("transaction_timeout")
@@ -77,7 +77,7 @@ def _build(connection: Connection[Any], statements: Sequence[sql.Composed]) -> N
             for statement in statements:
                 connection.execute(statement, [])
     except errors.DiskFull:
-        # Of shared memory: a container has 64 MB of it by default, in which workers find no room.
+        # Shared memory is full: containers have 64 MB of it by default, which is too little for parallel workers.
         connection.execute("SET LOCAL max_parallel_maintenance_workers = 0")
         for statement in statements:
             connection.execute(statement, [])

@@ -1,10 +1,10 @@
 """The statement that finds chunks by their words: BM25, with the rarity of each term as the table has it now.
 
-No statistics are kept. How many rows have a term is counted by the index, up to a bound; of more frequent ones
-ANALYZE knows it. Rows that have one of the rarest terms are candidates, as many terms as the budget allows, and all
-terms score them. Frequent terms alone hardly ever decide, and there are too many rows with them to look at.
+No statistics are kept. The index counts how many rows have a term, up to a bound; for more frequent terms, ANALYZE
+knows the number. Candidates are the rows with one of the rarest terms, as many terms as the budget allows, and all
+terms score them. Frequent terms alone hardly ever decide, and too many rows have them.
 
-Row-level security hides what ANALYZE knows, and a new table has none of it: then frequent terms are counted to the
+Row-level security hides the results of ANALYZE, and a new table has none: then frequent terms are counted up to the
 bound, which takes longer.
 """
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from harrier_pgvector.schema import Table
     from harrier_pgvector.session import Request
 
-_EXACT = 5_000  # rows of a table that is searched exactly; so far, rows with a term are counted
-_BUDGET = 2_000  # rows with the rarest terms: of 100,000, they hold 98 % of the ten best, and a page is read for each
-_MOST = 4 * _BUDGET  # rows that are looked at where the budget does not do
-_BYTES = 3_000  # of a row, in a table whose rows nobody has counted yet
+_EXACT = 5_000  # rows of a table that is searched exactly; also the limit for counting the rows that have a term
+_BUDGET = 2_000  # rows with the rarest terms: of 100,000, they include 98 % of the ten best; each costs reading a page
+_MOST = 4 * _BUDGET  # rows that are looked at if the budget is not enough
+_BYTES = 3_000  # size of a row, in a table whose rows have not been counted yet
 
-# `best` are rows with the rarest terms. If they are too few, because hardly any has these or meets the condition, rows
-# with the next terms are looked at (`nearby`), and with a condition at last rows that meet it and have any other term.
-# What is not needed is not executed. Of a term that too many rows have, some of them are taken.
+# `best` are rows with the rarest terms. If they are too few, because hardly any row has these or meets the condition,
+# rows with the next terms are looked at (`nearby`) and, with a condition, finally rows that meet it and have any other
+# term. Parts that are not needed are not executed. If too many rows have a term, only some of them are taken.
 _SEARCH = """
     WITH asked (term, boost) AS MATERIALIZED (SELECT * FROM unnest(%s::int[], %s::float8[])),
     estimate (n) AS MATERIALIZED (
@@ -102,7 +102,7 @@ _ROWS = """
     record_id, number, text, metadata, start_at, end_at, {stored} AS stored,
     lex {unlike} (SELECT lex FROM query) AS far"""
 
-# Without a condition, rows with a term that half of the table has are found sooner without an index.
+# Without a condition, rows with a term that half of the table has are found faster without an index.
 _HAVING = """
     SELECT * FROM {table} WHERE {only} AND terms && (SELECT {terms} FROM query)
         AND (SELECT {upto} <= greatest({most}::float8, (SELECT n FROM size) / 2) FROM query)
@@ -113,9 +113,10 @@ _SEEN = "(SELECT CASE WHEN {upto} <= {most}::float8 THEN {most} ELSE {exact} END
 _RARE = {"only": "true", "terms": "rare", "upto": "upto"}
 _NEAR = {"only": "(SELECT few FROM few) AND NOT terms && (SELECT rare FROM query)", "terms": "near", "upto": "nearupto"}
 
-# With one, some rows with rare terms are tried, to learn what share meets it. If it is large, these rows are tried one
-# by one; if not, the rows that meet it are found by its own index, which takes longer the more they are. If `best` are
-# too few, the share of those that met it decides in the same way how the others are found (`wide`).
+# With a condition, some rows with rare terms are tested first, to estimate what share meets it. If it is large, all
+# such rows are tested one by one; if not, the condition's own index finds the rows that meet it, which takes longer the
+# more there are. If `best` are too few, the share of those that met it decides how the others are found in the same way
+# (`wide`).
 _TRIED = """
     tried (share) AS MATERIALIZED (
         SELECT (count(*) FILTER (WHERE {where}) + 1)::float8 / (count(*) + 2)
@@ -124,7 +125,7 @@ _TRIED = """
     choice (testing) AS MATERIALIZED (
         SELECT {row} * least(upto, {most}::float8 / share) * (1 - share) < n * share FROM query, tried, size
     ),"""
-_ROW = 40  # what it takes to read and try a row, beside finding one in an index
+_ROW = 40  # the cost of reading and testing a row, relative to finding one in an index
 _RARE_AND = """
     SELECT * FROM {table} WHERE terms && (SELECT rare FROM query) AND ({where}) IS TRUE
         AND (SELECT testing FROM choice)
@@ -141,15 +142,15 @@ _OTHERS_AND = """
         AND NOT terms && (SELECT rare FROM query) AND NOT ((SELECT wide FROM few) AND terms && (SELECT near FROM query))
         AND {others} AND {where}"""
 _OTHERS = "terms && (SELECT others FROM query)"
-_OTHERS_TESTED = f"({_OTHERS}) IS TRUE"  # rows that meet the condition are found, and no others
+_OTHERS_TESTED = f"({_OTHERS}) IS TRUE"  # when the condition's index is used, and only that
 
 
-# Else a scan would begin anywhere, and find something else each time.
+# Otherwise a scan would begin anywhere, and find something else each time.
 _SETTINGS = UNPLANNED | {"synchronize_seqscans": "off"}
 
 
 def request(opened: Opened, search: WordSearch, rows: Sequence[int]) -> Request:
-    """What is asked for the queries in some of the rows, and the settings for it."""
+    """Return the request for the queries in some of the rows, with its settings."""
     where = search.where
     condition = None if where is None else compile_where(where, opened.typed)
     options = {"served": opened.serves(where), "with_vectors": search.with_vectors}
@@ -160,7 +161,7 @@ def request(opened: Opened, search: WordSearch, rows: Sequence[int]) -> Request:
 def statement(
     table: Table, terms: Terms, k: int, condition: Compiled | None, *, served: bool, with_vectors: bool
 ) -> tuple[sql.Composed, list[object]]:
-    """The k that meet the condition and have the highest scores, best first, and what is bound in it.
+    """Return the statement for the k best chunks that meet the condition, best first, and its parameters.
 
     served: indexes find the rows that meet the condition, and no others.
     """
@@ -203,7 +204,7 @@ def statement(
 
 
 def read(table: Table, after: tuple[str, int]) -> tuple[sql.Composed, list[object]]:
-    """The next chunks by their keys, with their words as they are sent, and what is bound in it."""
+    """Return the statement for the next chunks by their keys, with their words in binary form, and its parameters."""
     query = """
         SELECT record_id, number, text, metadata, start_at, end_at, hash, array_send(terms), {sent}(lex) FROM {table}
         WHERE (record_id, number) > (%s::text, %s::int) ORDER BY record_id, number LIMIT 500"""

@@ -1,9 +1,9 @@
-"""What the catalog is asked about a table and the extension; bound, all of it."""
+"""Catalog queries about a table and the extension; all values are bound."""
 
 from __future__ import annotations
 
-# The type comes with the schema that it is in. With the vectors come the indexes: of each its access method, the column
-# that it begins with if it is no expression, and, after a blank, the comment on it, which says which field it is on
+# The type comes with its schema. The vectors' row includes the indexes: for each one its access method, the column that
+# it begins with unless it is an expression, and, after a blank, its comment, which says which field it is on
 # (typed.py).
 LOOK_UP = """
     SELECT c.oid, a.attname, format_type(a.atttypid, a.atttypmod), col_description(c.oid, a.attnum),
@@ -17,21 +17,21 @@ LOOK_UP = """
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p')"""
 
-# Of each index its access method and its first column, which is null for an expression.
+# For each index its access method and its first column, which is null for an expression.
 INDEXES = """
     SELECT m.amname, a.attname FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_class x ON x.oid = i.indexrelid
     JOIN pg_am m ON m.oid = x.relam LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
     WHERE i.indisvalid AND n.nspname = %s AND c.relname = %s"""
 
-# How the index of the vectors was made, where it was not by default.
+# How the index of the vectors was made, if not by default.
 HNSW = """
     SELECT x.reloptions FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_class x ON x.oid = i.indexrelid
     JOIN pg_am m ON m.oid = x.relam
     WHERE i.indisvalid AND m.amname = 'hnsw' AND n.nspname = %s AND c.relname = %s LIMIT 1"""
 
-# Whether another session writes to the table, or to a partition of it, at this moment.
+# Whether another session is currently writing to the table, or to one of its partitions.
 WRITERS = """
     SELECT EXISTS (
         SELECT FROM pg_locks l WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted
@@ -48,14 +48,14 @@ SIZE = """
     JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN LATERAL pg_partition_tree(c.oid) p ON p.isleaf
     WHERE n.nspname = %s AND c.relname = %s"""
 
-# The extension, its type of that name, and the one of sparse vectors.
+# The extension, its type of that name, and its type for sparse vectors.
 EXTENSION = """
     SELECT e.extversion, n.nspname, t.oid, s.oid FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
     LEFT JOIN pg_type t ON t.typnamespace = e.extnamespace AND t.typname = %s
     LEFT JOIN pg_type s ON s.typnamespace = e.extnamespace AND s.typname = 'sparsevec' WHERE e.extname = 'vector'"""
 
-# An index that does not fit into this while it is built takes three times as long. It is never more than the server's
-# own setting, or else than what the index needs, what the server has for all its tables' pages, and a gigabyte.
+# An index that does not fit into this memory while it is built takes three times as long. Unless the server's own
+# setting is higher, it is no more than the index needs, than the server's shared buffers, and than a gigabyte.
 BUILD_MEMORY = """
     SELECT set_config('maintenance_work_mem', (greatest(
         pg_size_bytes(current_setting('maintenance_work_mem')),

@@ -1,4 +1,4 @@
-"""Connections to Postgres: patience while a server is away, and errors that tell no text and no password."""
+"""Connections to Postgres: patience while a server is away, and errors that reveal no text and no password."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ CLOSED = "this store is closed; make another one"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 _STANDBY_WAIT = 5.0  # seconds for a standby to become the primary, if no primary was ever seen
 
-# What a repr may show of a connection string. Others may be secrets, or hold one.
+# The parts of a connection string that a repr may show. Others may be secrets, or contain one.
 _SHOWN = ("user", "host", "hostaddr", "port", "dbname", "service")
 
 
 class Connections:
-    """A pool of our own to a connection string, or somebody else's."""
+    """A pool of our own for a connection string, or one that the caller owns."""
 
     def __init__(self, place: str | ConnectionPool[Any], retry_for: float) -> None:
         self._conninfo = checked_conninfo(place) if isinstance(place, str) else ""
         self._own: Pool | None = None
         self._theirs = None if isinstance(place, str) else place
         self._retry_for = retry_for
-        # Whose the connections are: none of them survives a fork.
+        # The process that owns the connections: none of them survives a fork.
         self._process = os.getpid() if self._theirs is not None and not self._theirs.closed else None
         self._locks: dict[int, threading.Lock] = {}
         self._closed = threading.Event()
         self._seen_writable = False  # whether a server that takes writes was reached before
 
     def run(self, work: Callable[[Connection[Any]], T], *, writes: bool = False) -> T:
-        """What `work` returns; it runs again, from its beginning, if the connection was lost or the server is away.
+        """Return the result of `work`, which runs again from its beginning if the connection or the server is lost.
 
-        writes: where it succeeds, the server is one that takes writes, and is waited for while it takes none.
+        writes: if it succeeds, the server is known to take writes, and later read-only states are waited out.
         """
         begin, backoff = time.monotonic(), Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._check_usable()
@@ -68,7 +68,7 @@ class Connections:
                 lost = is_lost(error, sound=state.sound)
             if lost and self._own:
                 self._own.forget()
-            # In somebody else's pool one lost connection comes after the other, and none of them need be waited for.
+            # In a caller's pool, many connections in a row may be lost, and no pause is needed between them.
             unpaused -= 1
             if lost and unpaused >= 0:
                 continue
@@ -76,9 +76,9 @@ class Connections:
                 raise StoreUnavailable("this store was closed while it waited for its server") from None
 
     def _patience(self, error: Exception, state: _State) -> float:
-        """Return for how many seconds an operation that ends so is tried again."""
+        """Return for how many seconds an operation that ends in this error is retried."""
         if isinstance(error, errors.ReadOnlySqlTransaction):
-            # A switch-over lasts some seconds. A server or a user that may never write is not waited for.
+            # A switch-over takes some seconds. A server or a user that may never write is not waited for.
             return self._retry_for if self._seen_writable else _STANDBY_WAIT * state.standby
         if not is_transient(error, sound=state.sound) or (self._own is not None and not self._own.reached):
             return 0.0
@@ -91,7 +91,7 @@ class Connections:
 
     @property
     def _lock(self) -> threading.Lock:
-        """Of each process its own: that of a parent may be held, by a thread that is not here."""
+        """The lock of this process: the parent's may be held, by a thread that does not exist here."""
         return self._locks.setdefault(os.getpid(), threading.Lock())
 
     def _check_usable(self) -> None:
@@ -132,14 +132,14 @@ class Connections:
 
 
 class _State:
-    """What a connection was when an operation failed."""
+    """The state of a connection when an operation failed."""
 
     sound = False
     standby = True  # or unknown: servers before 14 do not report it, and some poolers do not pass it on
 
     @contextmanager
     def watching(self, connection: Connection[Any]) -> Iterator[None]:
-        """Take a connection as this package does, and note what it is after an error."""
+        """Use a connection as this package does, and record its state after an error."""
         with as_ours(connection):
             try:
                 yield
@@ -147,12 +147,12 @@ class _State:
                 self.sound = not connection.closed
                 if self.sound and isinstance(error, errors.ReadOnlySqlTransaction):
                     self.standby = _reported(connection, "in_hot_standby") != "off"
-                    connection.close()  # another session may be on another server, or be allowed more
+                    connection.close()  # another session may be on another server, or have more privileges
                 raise
 
 
 def _is_writable(connection: Connection[Any]) -> bool:
-    """Whether the server says that it takes writes."""
+    """Return whether the server says that it takes writes."""
     return _reported(connection, "in_hot_standby") == _reported(connection, "default_transaction_read_only") == "off"
 
 
@@ -161,16 +161,16 @@ def _reported(connection: Connection[Any], setting: str) -> str:
 
 
 def checked_conninfo(conninfo: str) -> str:
-    """The same, if libpq can read it, whose own error would quote it."""
+    """Return it unchanged if libpq can read it; libpq's own error would quote it."""
     try:
         given = conninfo_to_dict(conninfo)
     except psycopg.ProgrammingError:
         raise SettingError(
             "the connection string is neither a URL, postgresql://user@host/database, nor a list of settings, "
-            "host=... dbname=..."  # and it may hold a password: it is not shown
+            "host=... dbname=..."  # not shown: it may contain a password
         ) from None
     if not all(each.strip().isdecimal() for each in str(given.get("port") or "").split(",") if each):
-        raise SettingError(  # libpq would quote it, and it is part of a password that has an unescaped colon or slash
+        raise SettingError(  # libpq would quote it, although it is part of a password with an unescaped colon or slash
             "the port in the connection string is no number; in a URL, escape what is special in a password"
         )
     return conninfo

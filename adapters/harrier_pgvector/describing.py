@@ -1,4 +1,4 @@
-"""What a database says of a table of chunks, whichever model it belongs to."""
+"""The database's description of a table of chunks, whichever model it belongs to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harrier_pgvector.schema import BY_WORD
 from harrier_pgvector.session import ask
 from harrier_pgvector.typed import kinds_of
 
-# Tables whose vectors have a comment; a partition is a part of another table.
+# Tables whose vectors have a comment; a partition is part of another table.
 _COMMENTED = """
     SELECT n.nspname, c.relname, col_description(c.oid, a.attnum) FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -27,8 +27,8 @@ _COMMENTED = """
     WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND col_description(c.oid, a.attnum) IS NOT NULL
     ORDER BY 1, 2"""
 
-# What an ingest leaves behind for readers, in the comment on the column `hash`. Whoever builds an index or vacuums the
-# table would be waited for.
+# What an ingest leaves for readers, in the comment on the column `hash`. It would have to wait for anyone who is
+# building an index or vacuuming the table.
 _INGESTED, _PATIENCE = "harrier-kit: ingested ", "1s"
 _NOTE = """
     SELECT max(col_description(c.oid, a.attnum)) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -42,7 +42,7 @@ def describe(connection: Connection[Any], name: TableName) -> Facts:
         opened = name.look(connection)
     except StoreMissing:
         raise
-    except StoreError as error:  # a table that is not one of the kit's, or a newer kit's
+    except StoreError as error:  # a table that is not one of the kit's, or that of a newer kit
         return Facts(None, health=str(error))
     table = opened.table
     [chunks, records] = _row(
@@ -67,14 +67,14 @@ def describe(connection: Connection[Any], name: TableName) -> Facts:
 
 
 def note_ingest(connection: Connection[Any], name: TableName, when: datetime) -> None:
-    """Keep when an ingest changed the table, in a comment on a column; only the table's owner can."""
+    """Record when an ingest changed the table, in a comment on a column; only the table's owner can."""
     said = sql.Literal(f"{_INGESTED}{when.isoformat(timespec='seconds')}")
     comment = sql.SQL("COMMENT ON COLUMN {}.hash IS {}").format(name.look(connection).table.name, said)
     ask(connection, comment, [], settings={"lock_timeout": _PATIENCE})
 
 
 def _time(noted: str | None) -> datetime | None:
-    """The time in a comment, unless somebody else wrote it."""
+    """Return the time in a comment, or None if it was not written by the kit."""
     if noted is None or not noted.startswith(_INGESTED):
         return None
     try:
@@ -84,7 +84,7 @@ def _time(noted: str | None) -> datetime | None:
 
 
 def layout_of(connection: Connection[Any], name: TableName) -> StoreLayout:
-    """Return how a table is made, by what is there. Raise StoreMissing if there is none."""
+    """Return the layout of an existing table. Raise StoreMissing if there is none."""
     opened = name.look(connection)
     precision: Precision = "float16" if opened.table.precision == "halfvec" else "float32"
     [settings] = _row(connection, HNSW, opened.table.names)
@@ -95,7 +95,7 @@ def layout_of(connection: Connection[Any], name: TableName) -> StoreLayout:
 
 
 def tables(connection: Connection[Any]) -> list[tuple[str, str]]:
-    """Return the schemas and names of the tables whose vectors have a space, as those of the kit do."""
+    """Return the schemas and names of the tables whose vectors have a space, as the kit's tables do."""
     found = ask(connection, _COMMENTED, []).fetchall()
     return [(schema, name) for schema, name, comment in found if _is_space(comment)]
 

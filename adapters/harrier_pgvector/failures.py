@@ -1,4 +1,4 @@
-"""Which errors of Postgres are transient, and how the others are reported. No message quotes a row or a password."""
+"""Transient errors of Postgres, and the reporting of all others. No message quotes a row or a password."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from psycopg import InterfaceError, OperationalError, errors
 
 from harrier_core.errors import StoreError, StoreFull, StoreUnavailable, StoreUnsuitable
 
-# The server is going down, or coming up: the session is lost, whatever the driver says of the connection.
+# The server is going down, or coming up: the session is lost, whatever the driver reports about the connection.
 _RESTARTING = (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow)
-# What passes by itself on a sound connection: too many guests, two writers in each other's way.
+# Errors that pass by themselves on a sound connection: too many clients, two writers in conflict.
 _PASSING = (errors.TooManyConnections, errors.DeadlockDetected, errors.SerializationFailure)
 _CONNECTION = "08"  # the class of states that mean a lost connection; one that was never made has no state
 
-# Errors that a function raises have a state of this class unless it says otherwise, and name its language's code.
+# Errors that a function raises have a state of this class unless it sets another, and contain its language's code.
 _RAISED, _LANGUAGE = "P0", "PL/"
-_DATA = "22"  # errors of values, which the message quotes: of expression indexes and generated columns, for example
+_DATA = "22"  # errors about values, which the message quotes: from generated columns, for example
 
-# Text that the encoding of the database cannot hold, as UTF-8 that is converted and as an escape in JSON.
+# Text that the encoding of the database cannot represent, as converted UTF-8 and as an escape in JSON.
 UNTRANSLATABLE = (errors.UntranslatableCharacter, errors.CharacterNotInRepertoire)
 
 
 def is_lost(error: Exception, *, sound: bool) -> bool:
-    """Return whether the session is gone; what the driver refuses on a sound connection is not such an error."""
+    """Return whether the session is lost; errors that the driver raises on a sound connection do not count."""
     state = getattr(error, "sqlstate", None)
     lost = not sound if state is None else state.startswith(_CONNECTION)
     return (lost and isinstance(error, OperationalError | InterfaceError)) or isinstance(error, _RESTARTING)
 
 
 def is_transient(error: Exception, *, sound: bool) -> bool:
-    """Return whether the same may succeed a little later."""
+    """Return whether the same operation may succeed a little later."""
     return is_lost(error, sound=sound) or isinstance(error, _PASSING)
 
 
 def translate(error: Exception, *, sound: bool = False) -> NoReturn:
-    """Raise the kit's error for one of psycopg's; the server's own detail may quote a row, and is left out."""
+    """Raise the kit's error for one of psycopg's. The server's own detail may quote a row, and is left out."""
     state = getattr(error, "sqlstate", None)
     said = message(error)
     if isinstance(error, errors.InsufficientPrivilege):

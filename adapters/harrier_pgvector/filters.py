@@ -27,18 +27,18 @@ from harrier_core.patterns import Pattern, Wild
 
 _OPERATORS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 
-# Postgres hashes a list of more than eight values. Of more than a thousand it knows that no index pays, but would take
-# seconds to find that out.
+# Postgres hashes a list of more than eight values. For more than a thousand it finds that no index pays, but takes
+# seconds to do so.
 _UNHASHED, _INDEXED = 8, 1_000
 
-Compiled = tuple[sql.Composable, Sequence[str | list[str]]]  # and what is bound in it
+Compiled = tuple[sql.Composable, Sequence[str | list[str]]]  # SQL, and its parameters
 
 
 def compile_condition(condition: Condition | None) -> Compiled:
     """Return SQL over the column `metadata`.
 
     Equality is containment, which a GIN index serves. Order and patterns are JSON paths, whose lax mode looks into
-    lists as Harrier Kit's filters do, and which compare like with like only.
+    lists as Harrier Kit's filters do, and which compare only values of the same kind.
     """
     compiled: Compiled
     match condition:
@@ -66,34 +66,34 @@ def compile_condition(condition: Condition | None) -> Compiled:
 
 
 def _tested(condition: Order | Between | Contains | Like) -> Compiled:
-    """That a value, or an element of a list, passes a test of a JSON path."""
+    """Return SQL for a value, or an element of a list, that passes a test in a JSON path."""
     variables: dict[str, Any] = {}
     match condition:
         case Order(_, operator, value):
-            # A comparison would look into lists of lists as well, which is deeper than our filters do.
+            # A comparison would also look into lists of lists, which is deeper than our filters go.
             test, variables = f'@.type() != "array" && @ {_OPERATORS[operator]} $value', {"value": value}
         case Between(_, low, high):
             test, variables = '@.type() != "array" && @ >= $low && @ <= $high', {"low": low, "high": high}
-        case Contains(_, text):  # "q": the text is no pattern
+        case Contains(_, text):  # "q": the text is not a pattern
             test = f'@.type() == "string" && @ like_regex {json.dumps(text)} flag "q"'
-        case Like(_, pattern):  # "s": a line's end is a character like any other
+        case Like(_, pattern):  # "s": a line break is a character like any other
             test = f'@.type() == "string" && @ like_regex {json.dumps(_regex(pattern))} flag "s"'
     path, bound = condition.path, json.dumps(variables)
     if len(path) == 1:
         found = sql.SQL("jsonb_path_exists(metadata, %s::jsonpath, %s::jsonb)")
         return found, [f"$.{json.dumps(path[0])} ? ({test})", bound]
-    value_, names = _value(path)  # a JSON path would enter lists on the way
+    value_, names = _value(path)  # a JSON path would look into lists on the way
     nested = sql.SQL("coalesce(jsonb_path_exists({}, %s::jsonpath, %s::jsonb), false)").format(value_)
     return nested, [*names, f"$ ? ({test})", bound]
 
 
 def _value(path: Path) -> tuple[sql.Composable, list[str]]:
-    """The value at the end of a path through objects, or null; of a list, `-> text` has nothing."""
+    """Return the value at the end of a path through objects, or null; `-> text` yields nothing for a list."""
     return sql.SQL("metadata{}").format(sql.SQL(" -> %s::text") * len(path)), list(path)
 
 
 def _at(path: Path, value: Scalar | list[Scalar]) -> str:
-    """The smallest metadata that have a value there."""
+    """Return the smallest metadata that have a value at the path."""
     found: Any = value
     for name in reversed(path):
         found = {name: found}
@@ -109,17 +109,17 @@ def _regex_part(part: str | Wild) -> str:
         return ".*" if part is Wild.ANY else "."
     if len(part) == 1:
         return re.sub(r"[!-/:-@\[-`{-~]", r"\\\g<0>", part)
-    # The other case as itself. What else is alike, such as the sign of the unit Kelvin, many encodings do not have:
-    # written by its number it is no error there, and not found.
+    # The other case is written as itself. Other equal letters, such as the Kelvin sign, do not exist in many encodings:
+    # as an escape they cause no error there, and are just not found.
     cases = (part[0], part[0].lower(), part[0].upper())
     letters = (each if each in cases else rf"\U{ord(each):08x}" for each in part)
     return f"[{''.join(letters)}]"
 
 
 def _one_of(path: Path, wanted: Sequence[Scalar]) -> Compiled:
-    """That a field has one of many values, bound as lists: a value each would soon be more than Postgres takes.
+    """Return SQL for a field with one of many values, bound as lists: one parameter each would exceed Postgres's limit.
 
-    Containment compares a row with one value after the other, so a hash decides before it where there are many.
+    Containment compares a row with one value after the other, so with many values a hash decides first.
     """
     contained = sql.SQL("metadata @> ANY(%s::jsonb[])")
     either = [_at(path, each) for value in wanted for each in (value, [value])]
@@ -130,7 +130,7 @@ def _one_of(path: Path, wanted: Sequence[Scalar]) -> Compiled:
     if len(wanted) <= _UNHASHED:
         return sql.SQL("({})").format(contained), [either]
     if len(wanted) <= _INDEXED:
-        # For the planner that knows containment only, a coalesce is as likely as not; without it all would seem rare.
+        # The planner knows only containment. A coalesce has even odds for it; without one, all would seem rare.
         first = sql.SQL("({} AND coalesce({} OR {}, false))").format(contained, hashed, listed)
         return first, [either, *names, values, *names]
     element = sql.SQL("EXISTS (SELECT FROM jsonb_array_elements({}) AS e (v) WHERE v = ANY(%s::jsonb[]))")

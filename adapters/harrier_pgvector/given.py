@@ -1,4 +1,4 @@
-"""What newcomers give to a store: names of other libraries' classes, their URLs and their objects."""
+"""Arguments that newcomers pass to a store: other libraries' class names, URLs and objects."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Names(TypedDict, total=False):
 
 
 class Aliases(Names, total=False):
-    """Other names for `database` as well."""
+    """Other names for `table`, `schema`, `keywords` and `database`."""
 
     connection: str | ConnectionPool[Any]
     connection_string: str
@@ -70,12 +70,12 @@ _FORMS = (
 )
 _OF_SQLALCHEMY = ("sqlalchemy", "langchain_postgres")
 
-# As SQLAlchemy's URLs name it.
+# As SQLAlchemy's URLs call it.
 _DRIVER = re.compile(r"(postgres|postgresql)\+\w+(?=://)")
 
 
 def checked_database(given: object) -> Database:
-    """Return it, a URL without the driver that SQLAlchemy's have; raise an error that says what to give instead."""
+    """Return it, a URL without SQLAlchemy's driver; raise an error that says what to pass instead."""
     if isinstance(given, str):
         return without_driver(given)
     if isinstance(given, ConnectionPool | Connections):
@@ -97,6 +97,6 @@ def checked_database(given: object) -> Database:
 
 
 def without_driver(url: str) -> str:
-    """Return a URL without the driver that SQLAlchemy's have: libpq's is the one that is used."""
+    """Return a URL without SQLAlchemy's driver: libpq's is used."""
     found = _DRIVER.match(url)
     return f"{found[1]}{url[found.end() :]}" if found else url

@@ -1,4 +1,4 @@
-"""How pgvector makes an HNSW index. Pure."""
+"""pgvector's settings for an HNSW index. Pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from psycopg import sql
 from harrier_core.errors import SettingError
 from harrier_core.indexes import Hnsw, checked_hnsw
 
-_M, _EF_CONSTRUCTION = 16, 64  # what pgvector chooses
+_M, _EF_CONSTRUCTION = 16, 64  # pgvector's defaults
 
 
 def checked(hnsw: Hnsw | None) -> Hnsw | None:
-    """Return the same, if pgvector makes such an index."""
+    """Return it unchanged if pgvector can build such an index, or raise."""
     checked_hnsw(hnsw, m=(2, 100), ef_construction=(4, 1_000))
     if hnsw is not None:
         m, ef = hnsw.m or _M, hnsw.ef_construction or _EF_CONSTRUCTION
@@ -24,7 +24,7 @@ def checked(hnsw: Hnsw | None) -> Hnsw | None:
 
 
 def settings(hnsw: Hnsw | None) -> sql.SQL:
-    """Return what CREATE INDEX says of it: only what was given."""
+    """Return the options for CREATE INDEX: only those that were given."""
     named = {} if hnsw is None else {"m": hnsw.m, "ef_construction": hnsw.ef_construction}
     given = ", ".join(f"{name} = {value:d}" for name, value in named.items() if value is not None)
     return sql.SQL(f" WITH ({given})" if given else "")

@@ -1,4 +1,4 @@
-"""How a table is shown to people: where it is, and never a password."""
+"""The name of a table for people: where it is, and never a password."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 TABLE, SCHEMA = "documents", "public"  # by default
-SERVER_URLS = ("postgresql://", "postgres://")  # what libpq takes for a URL
+SERVER_URLS = ("postgresql://", "postgres://")  # prefixes that libpq accepts for a URL
 
 
 def shown(database: str | Path, table: str | None, schema: str) -> str:
-    """Return the URL of a folder, or what a server is called by, with the table and its schema."""
+    """Return the URL of a folder, or the name of a server, with the table and its schema."""
     if isinstance(database, Path):
         named = {"table": table, "schema": None if schema == SCHEMA else schema}
         query = urlencode({name: value for name, value in named.items() if value is not None})
@@ -22,7 +22,7 @@ def shown(database: str | Path, table: str | None, schema: str) -> str:
 
 
 def without_password(url: str) -> str:
-    """Return the URL of a server as it may be shown; one that only libpq can split is not shown."""
+    """Return the URL of a server in a form that may be shown; one that only libpq can parse is not shown."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -34,10 +34,10 @@ def without_password(url: str) -> str:
 
 
 def joined(scheme: str, host: str, path: str, query: str) -> str:
-    """Return what urlunsplit would, but for a URL without a host, whose slashes it takes away."""
+    """Return what urlunsplit would, but keep the slashes of a URL without a host."""
     return f"{scheme}://{host}{path}{'?' if query else ''}{query}"
 
 
 def query_of(options: Iterable[tuple[str, str]]) -> str:
-    """Return the query of a URL for libpq, to which a + is no blank."""
+    """Return the query of a URL for libpq, which does not read + as a blank."""
     return urlencode(list(options), quote_via=quote)

@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from harrier_pgvector.schema import Table
     from harrier_pgvector.session import Request
 
-# A recall above 0.99 wants a list of at least a hundred; pgvector allows a thousand.
+# A recall above 0.99 takes a list of at least a hundred candidates; pgvector allows a thousand.
 _LEAST_WIDTH, _MOST_WIDTH = 100, 1_000
 
-# Rows, and rows for each of the k that are looked for, that an index looks at before those that meet a condition are
-# all compared. An index that has given up hands out what it has seen, of which many are not the nearest: so it must
-# find more than k, and only then are its first k taken.
+# How many rows, and how many rows for each of the k, an index looks at before all rows that meet a condition are
+# compared. An index that has given up returns what it has seen, much of which is not the nearest: so it must find more
+# than k, of which only the first k are taken.
 _LEAST_SCANNED, _SCANNED = 1_000, 80
 _MORE, _TIMES = 10, 2
 
-# The planner counts what is hardly ever executed, such as the comparison of all rows, and would compile it and start
-# workers.
+# The planner includes parts that are hardly ever executed, such as the comparison of all rows, in its estimate, and
+# would compile the statement and start workers.
 UNPLANNED = {"jit": "off", "max_parallel_workers_per_gather": "0"}
 
-# The rows of a search. No index has the sum, so that none is used for the order of all.
+# The rows of a search. No index contains the sum, so none is used to order all rows.
 _ROWS = "record_id, number, text, metadata, start_at, end_at, {stored} AS stored, {far} AS far"
 _NEAR = "SELECT {rows} FROM {table} WHERE {where} ORDER BY {far} LIMIT %s"
 _NEAR_BY_SIGN = """
@@ -47,7 +47,7 @@ _NEAR_OR_ALL = """
 
 
 def request(opened: Opened, search: Search) -> Request:
-    """What is asked for some queries, and the settings for it."""
+    """Return the request for some queries, with its settings."""
     condition = compile_where(search.where, opened.typed)
     exact = search.exact or not opened.is_indexed
     options = {"exact": exact, "with_vectors": search.with_vectors, "bounded": is_bounded(opened, search)}
@@ -56,7 +56,7 @@ def request(opened: Opened, search: Search) -> Request:
 
 
 def _settings(opened: Opened, search: Search) -> dict[str, str]:
-    """What a search by an index wants."""
+    """Return the settings for a search by an index."""
     width = _width(opened.table, search.k, search.ef)
     settings = {"hnsw.ef_search": str(width)} | UNPLANNED
     if not opened.iterative:
@@ -70,8 +70,8 @@ def _settings(opened: Opened, search: Search) -> dict[str, str]:
 def is_bounded(opened: Opened, search: Search) -> bool:
     """Return whether the index of the vectors gives up early, because an index finds the rows that meet the condition.
 
-    The fewer these are, the longer it would look for k of them, and the sooner they are all compared. By signs more
-    than k are looked for anyway.
+    The fewer these are, the longer it would look for k of them, and the faster it is to compare them all. By signs,
+    more than k are looked for anyway.
     """
     return opened.iterative and not opened.table.by_sign and opened.serves(search.where)
 
@@ -86,14 +86,14 @@ def statement(
     with_vectors: bool,
     bounded: bool = False,
 ) -> tuple[sql.Composed, list[object]]:
-    """The k nearest that meet the condition, nearest first, and what is bound in it.
+    """Return the statement for the k nearest chunks that meet the condition, nearest first, and its parameters.
 
     An index may give up before it has found enough. Then all rows are compared, which is decided in the same statement:
-    a part whose condition is false before any row was read is not executed. bounded: it gives up early, and k are not
-    enough.
+    a part whose condition is false before any row is read is not executed. bounded: the index gives up early, and must
+    find more than k.
     """
     where, values = condition
-    written = "[" + ",".join(map(str, vector)) + "]"  # each in the shortest form that float32 has
+    written = "[" + ",".join(map(str, vector)) + "]"  # each in the shortest form of a float32
     stored = table.stored if with_vectors else sql.SQL("NULL::bytea")
     far = table.format("(embedding {distance} %s::{type})")
     parts: dict[str, sql.Composable] = {
@@ -115,11 +115,11 @@ def statement(
 
 
 def _width(table: Table, k: int, ef: int | None = None) -> int:
-    """How many an index keeps in sight while it looks for k; ef: as many as the caller wants."""
+    """Return how many candidates an index keeps while it looks for k; ef: the number that the caller wants."""
     wanted = _candidates(k) if table.by_sign else 2 * k
     return min(max(_LEAST_WIDTH, wanted) if ef is None else max(ef, k), _MOST_WIDTH)
 
 
 def _candidates(k: int) -> int:
-    """How many are found by their signs and ranked by their vectors."""
+    """Return how many chunks are found by their signs and ranked by their vectors."""
     return max(100, 10 * k)

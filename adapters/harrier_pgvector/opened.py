@@ -1,4 +1,4 @@
-"""OpenTable: a table that was opened for one embedding space, and what is written, searched and read in it."""
+"""OpenTable: a table that was opened for one embedding space, and the writes, searches and reads on it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from harrier_pgvector.writing import HASHES, Writing, by_record
 
 T = TypeVar("T")
 
-_ATTEMPTS = 5  # at a table that is replaced again and again
+_ATTEMPTS = 5  # on a table that keeps being replaced
 
 
 class _ReplacedError(Exception):
@@ -39,7 +39,7 @@ class _ReplacedError(Exception):
 
 
 class OpenTable:
-    """A table of chunks. Each call looks at it, and goes to what is there now; to read, in the same round trip."""
+    """A table of chunks. Each call goes to the table that has the name now; reads check that in the same round trip."""
 
     def __init__(self, connections: Connections, name: TableName, opened: Opened) -> None:
         self._connections = connections
@@ -48,7 +48,7 @@ class OpenTable:
 
     @property
     def space(self) -> EmbeddingSpace:
-        """The space of its vectors."""
+        """The embedding space of its vectors."""
         return self._opened.space
 
     def __repr__(self) -> str:
@@ -57,13 +57,13 @@ class OpenTable:
     # -- writing
 
     def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
-        """Return the hashes of the chunks of those records that are there."""
+        """Return the hashes of the chunks of those of the records that are stored."""
         return self._connections.run(lambda connection: self._known(connection, record_ids))
 
     def _known(self, connection: Connection[Any], record_ids: Sequence[str]) -> dict[str, Hashes]:
         try:
             [found], _ = self._ask(connection, lambda opened: _one(opened, HASHES, [ids(record_ids)]))
-        except UNTRANSLATABLE:  # ids that the encoding of the database cannot hold are not there
+        except UNTRANSLATABLE:  # ids that the database's encoding cannot represent cannot be stored
             if len(record_ids) == 1:
                 return {}
         else:
@@ -72,11 +72,11 @@ class OpenTable:
         return self._known(connection, record_ids[:half]) | self._known(connection, record_ids[half:])
 
     def write(self, write: Write) -> Written:
-        """Write all of it in one transaction: a reader sees a record's old chunks or its new ones, and never a mix."""
+        """Write everything in one transaction: a reader sees a record's old chunks or its new ones, never a mix."""
         return self._connections.run(lambda connection: self.write_on(connection, write), writes=True)
 
     def write_on(self, connection: Connection[Any], write: Write) -> Written:
-        """Do the same on a connection of the caller's, as part of its transaction if there is one.
+        """Write on a connection of the caller's, as part of its transaction if there is one.
 
         That transaction must not be REPEATABLE READ, in which a record could become a mix of two writers' chunks.
         """
@@ -87,25 +87,25 @@ class OpenTable:
                 return self._hold(connection, lambda writing: writing.write_apart(write))
 
     def delete(self, record_ids: Sequence[str]) -> int:
-        """Remove records, and return how many chunks those were."""
+        """Remove records, and return how many chunks they had."""
         return self._connections.run(lambda connection: self.delete_on(connection, record_ids), writes=True)
 
     def delete_on(self, connection: Connection[Any], record_ids: Sequence[str]) -> int:
-        """Do the same on a connection of the caller's, as part of its transaction if there is one."""
+        """Remove records on a connection of the caller's, as part of its transaction if there is one."""
         with as_ours(connection):
             return self._hold(connection, lambda writing: writing.delete(record_ids), adds=False)
 
     def build_indexes(self) -> None:
-        """Build the indexes that are missing, which takes a fraction of the time that a load into them would.
+        """Build the missing indexes, which takes a fraction of the time that loading into them would.
 
-        Not for a few rows, which are compared as fast, all of them: what is tried out first should not make the load
-        that follows one into an index. Nor while somebody else writes, who would wait: the last of several loads
-        builds them. If they cannot be built, that is a StoreWarning: everything is stored.
+        None is built for few rows, which are compared as fast: a first trial should not make the following load write
+        into an index. Nor while another session writes, because it would have to wait: the last of several loads builds
+        them. If they cannot be built, a StoreWarning is issued: everything is stored.
         """
         self.try_to_build()
 
     def try_to_build(self) -> bool:
-        """Do the same, and return whether nothing is left to be built."""
+        """Build the missing indexes as `build_indexes` does, and return whether none is left to build."""
         self._opened = self._connections.run(self._look_again)
         try:
             self._connections.run(lambda connection: build(connection, self._opened.table, self._name))
@@ -132,7 +132,7 @@ class OpenTable:
     def search(self, search: Search) -> list[list[Match]]:
         """Return for each vector the k nearest chunks that meet the condition, best first; all in one round trip.
 
-        pgvector's index keeps up to 1,000 candidates in sight: a larger `ef` is 1,000, and one below k is k.
+        pgvector's index considers up to 1,000 candidates: a larger `ef` becomes 1,000, and one below k becomes k.
         """
         found, opened = self._connections.run(
             lambda connection: self._ask(connection, lambda opened: near.request(opened, search))
@@ -141,14 +141,14 @@ class OpenTable:
 
     def keywords_problem(self) -> str | None:
         """Return why its chunks cannot be found by their words and what to do, or None if they can be."""
-        if not self._opened.has_words:  # somebody may have added them
+        if not self._opened.has_words:  # someone may have added them
             self._opened = self._connections.run(self._look_again)
         return None if self._opened.has_words else self._opened.words_problem
 
     def search_words(self, search: WordSearch) -> list[Lists]:
         """Return for each query the k chunks with the highest BM25, and those near its vector, in one round trip.
 
-        Of a table of more than some thousand rows, frequent terms score the chunks that rarer ones find.
+        In a table of more than some thousand rows, frequent terms only score chunks that rarer terms find.
         """
         if problem := self.keywords_problem():
             raise StoreUnsuitable(problem)
@@ -172,16 +172,16 @@ class OpenTable:
         ]
 
     def add_keywords(self, tell: Callable[[int], None]) -> None:
-        """Give all chunks their words, beside readers and writers; begun again after a crash, it goes on.
+        """Store the words of all chunks, while others read and write; after a crash, a new call resumes.
 
-        It waits for transactions that use the table, twice and for moments only, and for all transactions of the
-        database once, while their index is built, which does not hold up anybody.
+        It waits for transactions that use the table, twice and only for moments, and once for all transactions of the
+        database, while their index is built, which does not block anyone.
         """
         adding.add_words(self._connections, self._name, self.space, tell)
         self._opened = self._connections.run(self._look_again)
 
     def wrong_keywords(self) -> Iterator[Chunk]:
-        """Yield the chunks whose words are not those of their texts."""
+        """Yield the chunks whose words do not match their texts."""
 
         def page(last: tuple[str, int]) -> list[Any]:
             return self._rows(lambda opened: ([(*by_word.read(opened.table, last), True)], {}))[0]
@@ -233,7 +233,7 @@ class OpenTable:
         [[number]], _ = self._rows(lambda opened: _one(opened, "SELECT count(*) FROM {table}", []))
         return int(number)
 
-    # -- whatever happens to the table meanwhile
+    # -- handling changes to the table
 
     def _rows(self, request: Callable[[Opened], Request]) -> tuple[list[Any], Opened]:
         def rows(connection: Connection[Any]) -> tuple[list[Any], Opened]:
@@ -260,7 +260,7 @@ class OpenTable:
     def _hold(self, connection: Connection[Any], work: Callable[[Writing], T], *, adds: bool = True) -> T:
         """Write in a transaction that keeps the table under its name; if it was replaced, open what is there.
 
-        adds: chunks are written, and not only removed.
+        adds: chunks are written, not just removed.
         """
         for _ in range(_ATTEMPTS):
             opened = self._opened
@@ -273,7 +273,7 @@ class OpenTable:
                 if not opened.was(look.fetchall()):
                     raise _ReplacedError
                 if adds and opened.table.words is not None and opened.words_version not in (None, VERSION):
-                    raise StoreUnsuitable(opened.words_problem)  # of two versions nobody could tell which row has which
+                    raise StoreUnsuitable(opened.words_problem)  # no one could tell which row has which version
                 return work(Writing(connection, opened.table, str(self._name)))
             self._opened = self._look_again(connection)
         raise self._replaced()
@@ -301,6 +301,6 @@ def _match(row: Sequence[Any], opened: Opened) -> Match:
 
 
 def _scored(found: Cursor[Any] | None, opened: Opened) -> list[Match]:
-    """Those found by their words, of which the distance is the negative score."""
+    """Return the matches found by words, whose distance is the negative score."""
     rows = [] if found is None else found.fetchall()
     return [replace(_match(row, opened), score=-row[-1], cosine=None) for row in rows]

@@ -1,4 +1,4 @@
-"""Finding a table and the extension, making them where they are missing, and what they have to be."""
+"""Find a table and the extension, create them if they are missing, and check that they are as required."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from harrier_pgvector.words import are_there, problem, version_in
 
 _NEEDED, _ITERATIVE, _SOUND = (0, 7, 0), (0, 8, 0), (0, 8, 4)  # halfvec; iterative scans; no damaged HNSW
 
-# In the schema where the user's own CREATE EXTENSION would put it: the first one of the path that the session began
-# with. It is one round trip, and in a transaction that has our path again afterwards.
+# In the schema in which the user's own CREATE EXTENSION would put it: the first one of the session's initial search
+# path. It is one round trip, and a transaction has our path again afterwards.
 _CREATE_EXTENSION = (
     "SET LOCAL search_path TO DEFAULT; CREATE EXTENSION vector; SET LOCAL search_path = pg_catalog, pg_temp"
 )
 
 
 class Found(NamedTuple):
-    """A table as the catalog has it."""
+    """A table as described by the catalog."""
 
     oid: int
     columns: dict[str, str]  # with their types
-    comment: str | None  # on the one with the vectors
-    is_indexed: bool  # whether that one is
-    keys: frozenset[Key] = frozenset()  # of fields that are
-    by_containment: bool = False  # whether metadata are
-    words: str | None = None  # the comment on the column with the weights of words
+    comment: str | None  # on the vectors' column
+    is_indexed: bool  # whether the vectors are indexed
+    keys: frozenset[Key] = frozenset()  # of metadata fields that are indexed
+    by_containment: bool = False  # whether metadata have an index for containment
+    words: str | None = None  # the comment on the column of word weights
 
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """The extension as a database has it."""
+    """The extension as installed in a database."""
 
     said: str  # its version
     schema: str
@@ -54,18 +54,18 @@ class Extension:
 
     @property
     def version(self) -> tuple[int, ...]:
-        """Its version, to be compared."""
+        """Its version, in comparable form."""
         return tuple(int(part) for part in self.said.split(".")[:3] if part.isdigit())
 
     @property
     def iterative(self) -> bool:
-        """Whether a scan of an index goes on until it has found enough."""
+        """Whether an index scan continues until it has found enough."""
         return self.version >= _ITERATIVE
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A table that was looked at."""
+    """A table that was looked up."""
 
     found: Found
     space: EmbeddingSpace
@@ -75,7 +75,7 @@ class Opened:
 
     @property
     def is_indexed(self) -> bool:
-        """Return whether searches have an index."""
+        """Whether searches have an index."""
         return self.found.is_indexed
 
     def serves(self, condition: Condition | None) -> bool:
@@ -84,34 +84,34 @@ class Opened:
 
     @property
     def has_words(self) -> bool:
-        """Return whether all rows have the words that this release makes of their texts."""
+        """Whether all rows have the words that this release makes of their texts."""
         return self.table.words is not None and self.words_version == VERSION
 
     @property
     def words_version(self) -> int | None:
-        """Return the version of the words that all rows have, or None if not all have any."""
+        """The version of the words that all rows have, or None if some have none."""
         return version_in(self.found.words)
 
     @property
     def words_problem(self) -> str:
-        """Return why it cannot be searched by word, and what to do."""
+        """Why it cannot be searched by word, and what to do."""
         return problem(".".join(self.table.names), self.table.words, self.words_version)
 
     def was(self, rows: list[Any]) -> bool:
-        """Return whether LOOK_UP finds the same now."""
+        """Return whether LOOK_UP still finds the same."""
         return found_in(rows) == self.found
 
 
 @dataclass(frozen=True, slots=True)
 class TableName:
-    """Where a table of chunks is, or is to be."""
+    """The location of a table of chunks, whether it exists or not."""
 
     schema: str
     name: str
-    precision: Precision  # of a new one
-    hnsw: Hnsw | None = None  # of an index that is built
-    keys: tuple[Key, ...] = ()  # that are to have an index
-    keywords: bool = False  # whether a new one can be searched by word
+    precision: Precision  # that of a new table
+    hnsw: Hnsw | None = None  # for indexes that are built
+    keys: tuple[Key, ...] = ()  # that should have an index
+    keywords: bool = False  # whether a new table can be searched by word
 
     def __post_init__(self) -> None:
         checked_name("schema", self.schema)
@@ -121,7 +121,7 @@ class TableName:
         return f"{self.schema}.{self.name}"
 
     def open(self, connection: Connection[Any], space: EmbeddingSpace, *, create: bool) -> Opened:
-        """Look at the table, and with `create` make it if there is none."""
+        """Look up the table and, with `create`, make it if there is none."""
         found = self._look_up(connection)
         if found is None:
             if not create:
@@ -136,11 +136,11 @@ class TableName:
         return opened
 
     def look(self, connection: Connection[Any]) -> Opened:
-        """Look at the table, of whatever space it is."""
+        """Look up the table, whatever its space."""
         return self._opened(connection, self.find(connection))
 
     def find(self, connection: Connection[Any]) -> Found:
-        """Return what the catalog has of the table. Raise StoreMissing, or StoreUnsuitable if it is not the kit's."""
+        """Return the catalog's description of the table. Raise StoreMissing, or StoreUnsuitable if not the kit's."""
         found = self._look_up(connection)
         if found is None:
             raise self.missing()
@@ -159,16 +159,16 @@ class TableName:
         return Table(*at, words=(extension.sparse or 0) if words else None)
 
     def missing(self) -> StoreMissing:
-        """Return the error for a table that is not there."""
+        """Return the error for a table that does not exist."""
         return StoreMissing(f"there is no table {self}; ingest something into it first")
 
     def space(self, connection: Connection[Any]) -> EmbeddingSpace | None:
-        """Return the space of the vectors that are there, or None if there is no table."""
+        """Return the space of the stored vectors, or None if there is no table."""
         found = self._look_up(connection)
         return self._stored(found)[0] if found else None
 
     def missing_keys(self, connection: Connection[Any]) -> list[Key]:
-        """Return the keys that are to have an index, and have none."""
+        """Return the keys that should have an index, but have none."""
         found = self._look_up(connection)
         return [key for key in self.keys if found is not None and key not in found.keys]
 
@@ -197,7 +197,7 @@ class TableName:
         return space, "vector" if kind and kind[1] == "vector" else "halfvec"
 
     def _create(self, connection: Connection[Any], space: EmbeddingSpace) -> Found:
-        """Make it, all of it or nothing; another one may do the same at once, and then it is there."""
+        """Create it, all of it or nothing. If another session does so at the same time, that one is used."""
         with transaction(connection):
             extension = _extension(connection, self.precision) or self._create_extension(connection)
             table = self._table(space, self.precision, self._checked(extension), words=self.keywords)
@@ -217,7 +217,7 @@ class TableName:
             with transaction(connection):
                 connection.execute(_CREATE_EXTENSION)
         except (errors.UniqueViolation, errors.DuplicateObject):
-            pass  # somebody else created it at once, and was faster
+            pass  # another session created it first
         except (
             errors.InsufficientPrivilege,
             errors.FeatureNotSupported,
@@ -249,7 +249,7 @@ class TableName:
 
 
 def found_in(rows: list[Any]) -> Found | None:
-    """Return what LOOK_UP found."""
+    """Return the result of LOOK_UP."""
     if not rows:
         return None
     columns = {name: kind for _, name, kind, *_ in rows}
@@ -268,7 +268,7 @@ def _extension(connection: Connection[Any], precision: Precision) -> Extension |
 
 
 def checked_name(what: str, name: str) -> str:
-    """The same, if it can be a name in Postgres."""
+    """Return it unchanged if it is a valid name in Postgres, or raise."""
     if not name or "\0" in name or len(name.encode()) > 63:
         raise SettingError(f"{what} is a name of 1 to 63 bytes, not {name!r}")
     return name

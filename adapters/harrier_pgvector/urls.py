@@ -1,7 +1,7 @@
 """URLs of tables: postgresql://user@host/db?table=docs on a server, pgvector:FOLDER?table=docs in a folder.
 
-Both take &schema=NAME as well, for another one than public, and how a new table is made: &keywords=true, with the words
-of its chunks, &precision=float32, &m=32, &ef_construction=128, &indexes=year:integer,lang:keyword.
+Both also accept &schema=NAME, for a schema other than public, and options for a new table: &keywords=true, with the
+words of its chunks, &precision=float32, &m=32, &ef_construction=128, &indexes=year:integer,lang:keyword.
 `harrier_core.open_store` finds `open_url`.
 """
 
@@ -27,22 +27,22 @@ _ESCAPED = "with %23 for a #, %2F for a /, %3F for a ?, %5B for a [ and %25 for 
 
 
 def open_url(url: str) -> PgVectorStore:
-    """Return the store that a URL names. It connects to nothing yet."""
+    """Return the store that a URL names. It does not connect yet."""
     return Target.of(url).store()
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The parts of a URL. As text it holds no password."""
+    """The parts of a URL. Its string form contains no password."""
 
     database: str | Path  # a connection string for libpq, or the folder of an embedded server
     table: str | None = None  # if it names one
     schema: str = SCHEMA
-    layout: StoreLayout = field(default_factory=StoreLayout)  # of a new table
+    layout: StoreLayout = field(default_factory=StoreLayout)  # that of a new table
 
     @classmethod
     def of(cls, url: str) -> Target:
-        """Split a URL. No error quotes it, for it may hold a password."""
+        """Split a URL. No error quotes it, because it may contain a password."""
         url = without_driver(url)
         if url.startswith(SERVER_URLS):
             return cls(*_server(url))
@@ -52,7 +52,7 @@ class Target:
         raise SettingError(f"the URL of a table must be {_FORMS}")
 
     def store(self) -> PgVectorStore:
-        """Return the store of the table. It connects to nothing yet."""
+        """Return the store of the table. It does not connect yet."""
         settings: dict[str, Any] = {
             "table": TABLE if self.table is None else self.table,
             "schema": self.schema,
@@ -67,7 +67,7 @@ class Target:
 
     @contextmanager
     def conninfo(self) -> Iterator[str]:
-        """Yield what libpq connects by; an embedded server runs meanwhile. Raise StoreMissing if it has no folder."""
+        """Yield a connection string; an embedded server runs meanwhile. Raise StoreMissing if it has no folder."""
         if not isinstance(self.database, Path):
             yield self.database
             return
@@ -84,10 +84,10 @@ class Target:
 
 
 def _server(url: str) -> tuple[str, str | None, str, StoreLayout]:
-    """Take the options that are not libpq's out of a URL."""
+    """Return a URL without the options that are not libpq's, and those options."""
     try:
         parts = urlsplit(url)
-    except ValueError:  # of brackets that hold no address, and it may quote them
+    except ValueError:  # brackets without an address; the error may quote them
         raise SettingError(f"the URL has no valid host; it must be {_FORMS}, {_ESCAPED}") from None
     if parts.fragment:
         raise SettingError(f"a URL must have no part behind a #; it is written {_ESCAPED}")

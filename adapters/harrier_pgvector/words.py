@@ -1,10 +1,10 @@
-"""The words of chunks as columns beside the others, for search by word. Pure.
+"""The words of chunks as additional columns, for search by word. Pure.
 
 terms int4[]                     the ids of a text's terms, ascending; a GIN index finds rows by them
 lex sparsevec(1000000000)        the weight of each, whose inner product with a query's is the score of a row
 
-The comment on `lex` says which words all rows have, as {"words": 1}. Without it, a table is being given its words:
-those who write to it write them, and nobody searches by them yet.
+The comment on `lex` says which words all rows have, as {"words": 1}. Without it, words are still being added: all
+writers write them, and no one searches by them yet.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 COLUMNS = ("terms", "lex")
 
 DIMENSIONS = 1_000_000_000  # as many as a sparsevec can have; ids beyond are taken modulo this
-_MOST = 16_000  # numbers that a sparsevec can have that are no zeros
+_MOST = 16_000  # non-zero numbers that a sparsevec can have
 
 STAMP = json.dumps({"words": VERSION})
 
 
 def words_of(text: str) -> Words:
-    """Return what is stored of a text. Of one with more terms than can be, those that weigh most are."""
+    """Return what is stored of a text. If it has too many terms, those with the highest weights are kept."""
     import numpy as np
 
     terms = document_terms(text)
@@ -44,7 +44,7 @@ def words_of(text: str) -> Words:
     new = stored[1:] != stored[:-1]
     if new.all():
         return stored, weights
-    first = np.flatnonzero(np.concatenate(([True], new)))  # ids that fall together are one
+    first = np.flatnonzero(np.concatenate(([True], new)))  # ids that coincide become one
     return stored[first], np.add.reduceat(weights, first)
 
 
@@ -62,7 +62,7 @@ def are_there(columns: Mapping[str, str]) -> bool:
 
 
 def version_in(comment: str | None) -> int | None:
-    """Return the version of the words that all rows have, or None if they do not all have any."""
+    """Return the version of the words that all rows have, or None if some have none."""
     try:
         version = json.loads(comment or "null")["words"]
     except (ValueError, TypeError, KeyError):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # How often other writers may add chunks to our records while we write them.
 _ATTEMPTS = 5
 
-_ROWS = 1_000  # of one statement: some megabytes, which the server holds in memory
+_ROWS = 1_000  # per statement: some megabytes, which the server holds in memory
 
 
 class _OvertakenError(Exception):
@@ -34,12 +34,12 @@ class _OvertakenError(Exception):
 
 
 class _SentDumper(Dumper):
-    """Of a type that the statement says."""
+    """Dumps bytes whose type is named by the statement."""
 
     format = Format.BINARY
 
     def dump(self, obj: Buffer) -> Buffer:
-        """The same."""
+        """Return the bytes unchanged."""
         return obj
 
 
@@ -52,7 +52,7 @@ class Writing:
         self._name = name  # for errors
 
     def write(self, write: Write) -> Written:
-        """All of it."""
+        """Do all of a write, and return its result."""
         if not any(write.known.values()) and self._copied(write):
             return Written(0, [])
         for _ in range(_ATTEMPTS):
@@ -61,12 +61,12 @@ class Writing:
         raise StoreError(f"records of {self._name} were written by somebody else {_ATTEMPTS} times in a row; try again")
 
     def delete(self, record_ids: Sequence[str]) -> int:
-        """Remove records, and return how many chunks those were."""
+        """Remove records, and return how many chunks they had."""
         delete = self._sql("DELETE FROM {table} WHERE record_id = {any_of}")
         return self._connection.execute(delete, [ids(record_ids)]).rowcount
 
     def write_apart(self, write: Write) -> Written:
-        """The records that the encoding of the database can hold; the others are found by halves, and rejected."""
+        """Write the records that the database's encoding can represent; bisect to find and reject the others."""
         try:
             with transaction(self._connection):
                 return self.write(write)
@@ -83,9 +83,9 @@ class Writing:
         )
 
     def _copied(self, write: Write) -> bool:
-        """Put records that nobody knew straight into the table, unless another writer was faster.
+        """Copy new records straight into the table, unless another writer was faster; return whether that was done.
 
-        Writers to whom row-level security applies may not copy, and insert.
+        Writers to whom row-level security applies may not copy, and insert instead.
         """
         try:
             with transaction(self._connection):
@@ -100,13 +100,13 @@ class Writing:
         self._put(kept.encoded, kept.vectors)
         self._describe(kept.described)
         self._remove(split.stale)
-        # No lock keeps another writer from adding chunks. Those it added while we waited for it are seen by now.
+        # No lock keeps another writer from adding chunks. Those it added while we waited for it are visible by now.
         if self._number(kept.sizes) != sum(map(len, kept.after().values())):
             raise _OvertakenError
         return Written(len(split.stale), split.changed)
 
     def _locked(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
-        """The hashes of these records' chunks, which nobody else changes or removes until the transaction ends."""
+        """Return the hashes of these records' chunks, and lock the chunks until the transaction ends."""
         lock = self._sql(
             "SELECT record_id, number, hash FROM {table} WHERE record_id = {any_of} "
             "ORDER BY record_id, number FOR UPDATE"
@@ -114,14 +114,14 @@ class Writing:
         return by_record(self._connection.execute(lock, [ids(record_ids)], binary=True).fetchall())
 
     def _number(self, record_ids: Iterable[str]) -> int:
-        """How many chunks these records have."""
+        """Return how many chunks these records have."""
         count = self._sql("SELECT count(*) FROM {table} WHERE record_id = {any_of}")
         [[number]] = self._connection.execute(count, [ids(record_ids)]).fetchall()
         return int(number)
 
     def _put(self, chunks: Sequence[Chunk], vectors: Vectors) -> None:
-        """Chunks that may replace others."""
-        # Sorted, as the locks are: two writers of the same records wait for each other in the same order.
+        """Write chunks, which may replace others."""
+        # Sorted like the locks, so that two writers of the same records wait for each other in the same order.
         order = sorted(range(len(chunks)), key=lambda row: (chunks[row].record_id, chunks[row].number))
         for begin in range(0, len(order), _ROWS):
             rows = order[begin : begin + _ROWS]
@@ -129,14 +129,14 @@ class Writing:
 
     def _copy(self, chunks: Sequence[Chunk], vectors: Vectors) -> None:
         columns = sql.SQL(", ").join(map(sql.Identifier, self._table.columns))
-        # Without parameters a per cent sign is one.
+        # Without parameters, a percent sign is just that.
         copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(self._table.identifier, columns)
         with self._connection.cursor() as cursor, cursor.copy(copy) as copying:
             for block in copy_blocks(chunks, vectors, self._table.precision, words=self._table.words is not None):
                 copying.write(block)
 
     def _describe(self, chunks: Sequence[Chunk]) -> None:
-        """Metadata of chunks whose texts, and so whose vectors, are those that are there."""
+        """Update the metadata of chunks whose texts, and so whose vectors, are unchanged."""
         if not chunks:
             return
         update = self._sql(
@@ -171,7 +171,7 @@ HASHES: LiteralString = "SELECT record_id, number, hash FROM {table} WHERE recor
 
 
 def by_record(rows: Sequence[tuple[str, int, bytes]]) -> dict[str, Hashes]:
-    """Return the hashes of chunks by their records and numbers."""
+    """Return the hashes of chunks, by record and number."""
     found: dict[str, Hashes] = {}
     for record_id, number, hash_ in rows:
         found.setdefault(record_id, {})[number] = bytes(hash_)

@@ -1,4 +1,4 @@
-"""Harrier Kit's Qdrant: a VectorStore over a server, through qdrant-client, or over Qdrant Edge in a folder.
+"""Harrier Kit for Qdrant: a VectorStore on a server, through qdrant-client, or in a folder, through Qdrant Edge.
 
 store = QdrantStore("http://localhost:6333", collection="documents")
 store = QdrantStore.embedded("folder", collection="documents")     # the engine itself, without a server to install

@@ -1,4 +1,4 @@
-"""Work that is done on another thread, or when its result is asked for."""
+"""Work that is done on another thread, or when its result is requested."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Work(Protocol[T_co]):
         """Return the result, or raise what the work raised."""
 
     def stop(self) -> None:
-        """Give the work up, because nobody will ask for its result; work that is done stays done."""
+        """Give the work up, because its result will not be needed; finished work stays finished."""
 
 
 class Later(Generic[T]):
-    """Work that is done when its result is asked for."""
+    """Work that is done when its result is requested."""
 
     def __init__(self, work: Callable[[], T]) -> None:
         self._work = work
@@ -31,7 +31,7 @@ class Later(Generic[T]):
         return self._work()
 
     def stop(self) -> None:
-        """Do nothing: it has not begun."""
+        """Do nothing: the work has not begun."""
 
 
 class Begun(Generic[T]):
@@ -46,7 +46,7 @@ class Begun(Generic[T]):
         return self._future.result()
 
     def stop(self) -> None:
-        """Give it up, if it is not done."""
+        """Give the work up, if it is not finished."""
         if not self._future.done():
             self._stop()
             self._future.cancel()

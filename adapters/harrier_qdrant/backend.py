@@ -1,4 +1,4 @@
-"""What a store needs of whatever has its collection: a server, or an engine in a folder."""
+"""The backend of a store, which has its collection: a server, or an engine in a folder."""
 
 from __future__ import annotations
 
@@ -39,37 +39,37 @@ class Query:
 
     @property
     def numbers(self) -> int:
-        """Return of how many numbers the vector is."""
+        """The number of dimensions of the vector."""
         return 2 * len(self.vector.ids) if isinstance(self.vector, Terms) else len(self.vector)
 
 
 class Words(Protocol):
-    """The words of one collection's chunks: a sparse vector beside the dense one."""
+    """The words of one collection's chunks: a sparse vector next to the dense one."""
 
     def create(self) -> None:
-        """Give the collection that is there the vector.
+        """Add the vector to the existing collection.
 
-        Raise StoreUnsuitable if that cannot be done with a collection that is there.
+        Raise StoreUnsuitable if that is not possible for an existing collection.
         """
 
     def remove(self) -> None:
-        """Remove the vector, of all points."""
+        """Remove the vector from all points."""
 
     def mark(self, version: int | None) -> None:
-        """Have the collection say that all chunks have their words, or that they may lack them."""
+        """Record in the collection that all chunks have their words or, with None, that they may lack them."""
 
     def write(self, chunks: Sequence[Chunk]) -> None:
-        """Give stored chunks their words, but those that have some, have changed or are gone."""
+        """Add the words of stored chunks, except those that have some, have changed or are gone."""
 
 
 class Backend(Protocol):
-    """One collection. Every request may be made twice: after a lost answer it is."""
+    """One collection. Every request may be made twice: after a lost answer it is repeated."""
 
     may_race: bool  # whether others may write between a look and a write
 
     @property
     def words(self) -> Words:
-        """Return what changes the words of all chunks."""
+        """The object that changes the words of all chunks."""
 
     def writing(self) -> AbstractContextManager[Any]:
         """Return a context to hold while records are compared and written."""
@@ -78,25 +78,25 @@ class Backend(Protocol):
         """Return the collection as it is, or None if there is none."""
 
     def look(self) -> Work[Shape | None]:
-        """Return what `shape` does, as work: a server's begins at once, any other when its result is asked for."""
+        """Return `shape` as work: a server's begins at once, any other when its result is requested."""
 
     def bytes(self) -> int | None:
-        """Return the size of the collection on disk, or None if it cannot be told."""
+        """Return the size of the collection on disk, or None if it is unknown."""
 
     def names(self) -> list[str]:
         """Return the names of the kit's collections in the same folder or on the same server."""
 
     def layout(self) -> StoreLayout:
-        """Return how the collection is made. Raise StoreMissing if there is none."""
+        """Return the layout of the collection. Raise StoreMissing if there is none."""
 
     def create(self, space: EmbeddingSpace, layout: Layout) -> None:
-        """Create the collection, unless somebody else was faster."""
+        """Create the collection, unless another process was faster."""
 
     def drop(self) -> None:
-        """Remove the collection, which is one of the kit's; where there is none, do nothing."""
+        """Remove the collection, which must be one of the kit's; do nothing if there is none."""
 
     def upsert(self, chunks: Sequence[Chunk], vectors: Vectors, *, words: bool) -> Mapping[str, str]:
-        """Write chunks, with their words perhaps, so that they are safe.
+        """Write chunks durably, with their words if requested.
 
         Return the ids of refused records with the reasons.
         """
@@ -108,24 +108,24 @@ class Backend(Protocol):
         """Remove points."""
 
     def delete_where(self, where: Filter) -> None:
-        """Remove the points that a filter finds."""
+        """Remove the points that match a filter."""
 
     def scroll(
         self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool, with_words: bool = False
     ) -> Iterator[Callable[[], list[Found]]]:
-        """Yield requests, each to be made before the next is taken, for the pages of the points that a filter finds.
+        """Yield requests for the pages of the points that match a filter, each to be made before the next is taken.
 
-        fields: of the payload, or None for all of it. with_words: only where there is a vector of them.
+        fields: those of the payload, or None for all of it. with_words: only allowed if there is a vector for them.
         """
 
     def search(self, queries: Sequence[Query]) -> list[list[Found]]:
         """Return the nearest points for each query, best first; terms need a vector of words."""
 
     def count(self, where: Filter | None) -> int:
-        """Return how many points a filter finds."""
+        """Return how many points match a filter."""
 
     def build_indexes(self, layout: Layout) -> None:
-        """Build what searches need and a load should not wait for."""
+        """Build the indexes that searches need, which would slow down a load."""
 
     def close(self) -> None:
         """Release connections; what is stored stays."""

@@ -1,4 +1,4 @@
-"""What an open collection has in common: each request is checked against the collection that is there."""
+"""The base of an open collection: each request is checked against the collection that is there."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ T = TypeVar("T")
 
 
 class CheckedCollection:
-    """A collection that is opened for the vectors of one space, and looked at with each request."""
+    """A collection that is opened for the vectors of one space, and checked with each request."""
 
     def __init__(self, backend: Backend, layout: Layout, space: EmbeddingSpace) -> None:
         self._backend = backend
         self._layout = layout
         self._vector = layout.vector
         self._space = space
-        self._has_words = False  # when it was last looked at
-        self._seen = threading.local()  # of a thread: the collection when it last looked
+        self._has_words = False  # as of the last check
+        self._seen = threading.local()  # per thread: the collection as of its last check
 
     def check(self, shape: Shape | None) -> None:
-        """Raise StoreMissing, WrongSpace or StoreUnsuitable if a collection found is not one of this space."""
+        """Raise StoreMissing, WrongSpace or StoreUnsuitable if the collection found does not fit this space."""
         if shape is None:
             raise missing(str(self._backend))
         shape.check(str(self._backend), self._vector, self._space)
@@ -44,28 +44,28 @@ class CheckedCollection:
 
     @property
     def _last(self) -> Shape:
-        """The collection as this thread's last check found it."""
+        """The collection as of this thread's last check."""
         shape: Shape | None = getattr(self._seen, "shape", None)
         return self._check_now() if shape is None else shape
 
     def _checked(self, request: Callable[[], T], check: Callable[[Shape | None], None] | None = None) -> T:
-        """Make one request, and raise if the collection was replaced or removed; the request's own error comes second.
+        """Make one request, and raise if the collection was replaced or removed, or else the request's own error.
 
-        check: what to use in place of the method. See the class for what a look at a server's collection can miss.
+        check: used instead of the method. See the class for what a check of a server's collection can miss.
         """
         check = check or self.check
         looking = self._backend.look()
         try:
             answer = request()
         except StoreError as error:
-            # A server that answers is asked again: the first look may have been too early.
+            # If the server answers, it is checked again: the first check may have been too early.
             check(looking.result() if isinstance(error, StoreUnavailable) else self._backend.shape())
             raise
         else:
             check(looking.result())
             return answer
         finally:
-            looking.stop()  # an interrupted call must not leave it retrying
+            looking.stop()  # it must not keep retrying after an interrupted call
 
     def _scrolled(
         self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool, with_words: bool = False

@@ -30,9 +30,9 @@ T = TypeVar("T")
 Part = TypeVar("Part")
 
 _UPLOADS = 4  # requests in flight of one write
-_LOOKS = 16  # requests in flight beside those of callers' threads
+_LOOKS = 16  # requests in flight besides those of callers' threads
 _PROBE = 3.0  # seconds after which a gRPC port counts as closed
-_PORT, _GRPC_PORT = 6333, 6334  # of a server, unless its administrator chose others
+_PORT, _GRPC_PORT = 6333, 6334  # a server's ports, unless its administrator chose others
 _HOST_AND_PORT = re.compile(r"(?:[\w.-]+|\[[\da-fA-F:.]+\]):\d{1,5}", re.ASCII)
 
 
@@ -56,16 +56,16 @@ class Connection:
         self.local = self._url == MEMORY or (self._given is not None and _is_local(self._given))
         self.grpc_port = _grpc_port(self._url, grpc_port)
         self.timeout = timeout
-        self.grpc = False  # known when there is a client
+        self.grpc = False  # known once there is a client
         self._api_key = api_key
         self._patience = Patience(self.where, retry_for)
-        self._caller = threading.local()  # of the work on this thread: the event of its end
+        self._caller = threading.local()  # for work on this thread: the event that ends it
         self._lock = threading.Lock()
         self._client: QdrantClient | None = None
         self._uploads: ThreadPoolExecutor | None = None
         self._looks: ThreadPoolExecutor | None = None
-        self._process: int | None = None  # which connected
-        self._version: tuple[int, int] | None = None  # of the server, once it was asked
+        self._process: int | None = None  # the process that connected
+        self._version: tuple[int, int] | None = None  # the server's version, once it has been asked
 
     # -- connecting
 
@@ -97,9 +97,9 @@ class Connection:
             "url": self._url,
             "api_key": self._api_key,
             "timeout": max(1, round(self.timeout)),
-            "check_compatibility": False,  # it asks, and warns, where we have words of our own
+            "check_compatibility": False,  # it makes a request, and issues a warning instead of the kit's own error
         }
-        with warnings.catch_warnings():  # of a key on an insecure way: it was said before
+        with warnings.catch_warnings():  # about a key on an insecure connection: already reported
             warnings.filterwarnings("ignore", "Api key is used with an insecure connection", UserWarning)
             if self.grpc_port is not None:
                 client = QdrantClient(**settings, grpc_port=self.grpc_port, prefer_grpc=True)
@@ -109,12 +109,12 @@ class Connection:
             return QdrantClient(**settings), False
 
     def is_at_least(self, version: tuple[int, int]) -> bool:
-        """Return whether the server says that it is of this release or a later one; it is asked once."""
+        """Return whether the server reports this release or a later one. It is asked only once."""
         if self._version is None:
             try:
                 said = self._attempt(self.connected(), lambda client: client.info()).version
             except ERRORS as error:
-                if Trouble.of(error).passes:  # it is asked again at the next time
+                if Trouble.of(error).passes:  # ask again next time
                     return False
                 said = ""
             found = re.match(r"v?(\d+)\.(\d+)", said)
@@ -139,7 +139,7 @@ class Connection:
             raise refused.trouble.error(self.where) from None
 
     def uploaded(self, upload: Callable[[Part], T], parts: Iterable[Part]) -> list[T]:
-        """Upload parts concurrently, and return the result of each. If one fails, none goes on when this raises."""
+        """Upload parts concurrently, and return the result of each. If one fails, all have stopped when this raises."""
         self.connected()
         assert self._uploads is not None  # noqa: S101  # made together with the client
         own, futures, stopped = list(parts), list[Future[T]](), threading.Event()
@@ -147,9 +147,9 @@ class Connection:
             for part in own:
                 futures.append(self._uploads.submit(self._until, stopped, partial(upload, part)))
         except RuntimeError:
-            if self._patience.closed.is_set():  # in this very moment
+            if self._patience.closed.is_set():  # at this very moment
                 raise StoreUnavailable(CLOSED) from None
-            # The interpreter is shutting down: pools take no more work, but this thread may finish its own.
+            # The interpreter is shutting down: pools accept no more work, but this thread may finish its own.
             return [upload(part) for part in own]
         try:
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
@@ -164,7 +164,7 @@ class Connection:
     def beside(self, work: Callable[[], T]) -> Work[T]:
         """Begin work that makes requests, on another thread: the caller's own requests need not wait for it.
 
-        In local mode, which takes one request at a time, it is done when its result is asked for.
+        In local mode, which takes one request at a time, the work is done when its result is requested.
         """
         self.connected()
         assert self._looks is not None  # noqa: S101  # made together with the client
@@ -172,7 +172,7 @@ class Connection:
             stopped = threading.Event()
             try:
                 future = self._looks.submit(self._until, stopped, work)
-            except RuntimeError:  # closed in this very moment, which `work` finds out; or the interpreter shuts down
+            except RuntimeError:  # just closed, which `work` will notice; or the interpreter is shutting down
                 pass
             else:
                 return Begun(future, partial(self._patience.end, stopped))
@@ -216,11 +216,11 @@ class Connection:
         return StoreUnavailable("the QdrantClient that this store was given is closed; give the store an open one")
 
     def close(self) -> None:
-        """Close our own client; somebody else's stays open."""
+        """Close the client if it is our own; a caller's client stays open."""
         if self._inherited:
             return
         self._patience.end(self._patience.closed)
-        with self._lock:  # and not while it waits for uploads, which look for their client
+        with self._lock:  # but not while it waits for uploads, which need their client
             pools, client = (self._uploads, self._looks), self._client
         for pool in pools:
             if pool is not None:
@@ -260,7 +260,7 @@ def _where(client: QdrantClient) -> str:
 
 
 def _answers(client: QdrantClient) -> bool:
-    """Whether the server's gRPC port can be reached; what it answers does not matter."""
+    """Return whether the server's gRPC port can be reached; what it answers does not matter."""
     try:
         client.grpc_collections.List(messages.ListCollectionsRequest(), timeout=_PROBE)
     except grpc.RpcError as error:
@@ -278,7 +278,7 @@ def _answers(client: QdrantClient) -> bool:
 
 
 def _shown(url: str) -> str:
-    """Without a user's name and password, should it have them."""
+    """Return a URL without a user name and password."""
     if url == MEMORY:
         return url
     parts = urlsplit(url)
@@ -317,8 +317,8 @@ def _checked(server: object, api_key: str | None) -> str:
 def _grpc_port(url: str | None, given: int | None) -> int | None:
     """Return the port of the gRPC interface, or None if it is not known.
 
-    It is known where the REST interface has its usual port. Behind any other port nothing tells which server the usual
-    gRPC port, or the next one, belongs to: on one host there may be several.
+    It is known if the REST interface has its usual port. Otherwise, there is no telling which server the usual gRPC
+    port, or the next one, belongs to: there may be several on one host.
     """
     if given is None:
         return _GRPC_PORT if url not in (None, MEMORY) and urlsplit(url).port in (None, _PORT) else None

@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from harrier_core.types import Vectors
 
 _PAGE = 500
-_PROCESS = "process"  # what is held
+_PROCESS = "process"  # the name of the lease
 
 
 class EdgeBackend:
     """A collection in a folder, for all stores of this process that have it open."""
 
-    may_race = False  # what writes to the folder is in this process, and waits for `writing`
+    may_race = False  # all writers to the folder are in this process, and wait for `writing`
 
     def __init__(self, folder: Path, layout: Layout) -> None:
         """Take the collection's folder, whose path must be resolved, and touch nothing yet."""
@@ -71,7 +71,7 @@ class EdgeBackend:
         return self._process.shape()
 
     def look(self) -> Later[Shape | None]:
-        """Return what `shape` does, from two small files, when it is asked for."""
+        """Return `shape` as work: it reads two small files when its result is requested."""
         return Later(self.shape)
 
     def bytes(self) -> int:
@@ -87,7 +87,7 @@ class EdgeBackend:
         return names
 
     def layout(self) -> StoreLayout:
-        """Return how the collection is made. Raise StoreMissing if there is none."""
+        """Return the layout of the collection. Raise StoreMissing if there is none."""
         precision, hnsw = self._process.made(self._layout.vector)
         kinds, shape = kinds_in(self._ask("payload_schema")), self.shape()
         return StoreLayout(precision, hnsw, kinds, shape is not None and shape.has_words)
@@ -106,11 +106,11 @@ class EdgeBackend:
             self._process.exchange(other._process, kept)
 
     def drop(self) -> None:
-        """Remove the collection, which is one of the kit's; where there is none, do nothing."""
+        """Remove the collection, which must be one of the kit's; do nothing if there is none."""
         self._process.drop()
 
     def upsert(self, chunks: Sequence[Chunk], vectors: Vectors, *, words: bool) -> dict[str, str]:
-        """Write chunks; when it returns they are safe. Edge refuses no single records."""
+        """Write chunks durably. Edge never refuses single records."""
         for batch in batches(chunks, vectors.itemsize * vectors.shape[1]):
             own = [chunks[place] for place in batch]
             rows = vectors[batch.start : batch.stop]
@@ -128,13 +128,13 @@ class EdgeBackend:
         self._ask("delete", list(ids))
 
     def delete_where(self, where: Filter) -> None:
-        """Remove the points that a filter finds."""
+        """Remove the points that match a filter."""
         self._ask("delete_where", where)
 
     def scroll(
         self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool, with_words: bool = False
     ) -> Iterator[Callable[[], list[Found]]]:
-        """Yield requests for the pages of the points that a filter finds."""
+        """Yield requests for the pages of the points that match a filter."""
         listed = None if fields is None else list(fields)
         name = self._layout.vector if with_vectors else None
         words = WORDS if with_words else None
@@ -159,12 +159,12 @@ class EdgeBackend:
         return [[Found(*each) for each in found] for found in answers]
 
     def count(self, where: Filter | None) -> int:
-        """Return how many points a filter finds."""
+        """Return how many points match a filter."""
         number: int = self._ask("count", where)
         return number
 
     def build_indexes(self, layout: Layout) -> None:  # noqa: ARG002  # those of fields were made with the collection
-        """Build an index where there is much to search."""
+        """Build an index if there is much to search."""
         self._ask("build_indexes")
 
     def close(self) -> None:
@@ -181,30 +181,30 @@ class _Ask(Protocol):
 
 
 class EdgeWords:
-    """The sparse vector of a collection in a folder; `writing` is held while any of this is done."""
+    """The sparse vector of a collection in a folder. The caller holds `writing` during any of these calls."""
 
     def __init__(self, ask: _Ask) -> None:
         self._ask = ask
 
     def create(self) -> None:
-        """Give the collection that is there the vector."""
+        """Add the vector to the existing collection."""
         self._ask("add_words", WORDS)
 
     def remove(self) -> None:
-        """Remove the vector, of all points."""
+        """Remove the vector from all points."""
         self._ask("remove_words", WORDS)
 
     def mark(self, version: int | None) -> None:
-        """Have the collection say that all chunks have their words, or that they may lack them."""
+        """Record in the collection that all chunks have their words or, with None, that they may lack them."""
         self._ask("mark_words", WORDS_FILE, None if version is None else json.dumps({WORDS_VERSION: version}))
 
     def write(self, chunks: Sequence[Chunk]) -> None:
-        """Give stored chunks their words; nobody can have changed or removed them meanwhile."""
+        """Add the words of stored chunks; no one can have changed or removed these meanwhile."""
         self._ask("write_words", WORDS, [chunk.id for chunk in chunks], _packed(chunks))
 
 
 def _packed(chunks: Sequence[Chunk]) -> list[tuple[list[int], list[float]]]:
-    """The words of chunks as the child takes them, which knows no class of ours."""
+    """Return the words of chunks in the form for the child process, which knows none of our classes."""
     terms = (document_terms(chunk.text) for chunk in chunks)
     return [(list(each.ids), list(each.weights)) for each in terms]
 

@@ -1,7 +1,7 @@
 """The process in which Qdrant Edge runs: a loop that answers its parent, and ends with it.
 
-Edge holds the interpreter's lock for as long as a call takes, up to minutes: in the process that feeds a GPU it would
-stop everything. It is run as a file, without the rest of the kit, so that it starts in a moment.
+Edge holds the GIL for as long as a call takes, up to minutes: in the process that feeds a GPU it would stop everything.
+This file is run directly, without the rest of the kit, so that it starts in a moment.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ import numpy as np
 import qdrant_edge as edge
 from filelock import FileLock, Timeout
 
-# Below it a search that compares all takes some ten milliseconds, and building an index takes minutes.
+# With fewer points, a search that compares all takes some ten milliseconds, and building an index takes minutes.
 _UNINDEXED = 50_000
 
-_LOOKED_AT = 500  # points at once
+_LOOKED_AT = 500  # points per request
 
 _DROPPED = "dropped"  # where a collection is while it is being removed
 _EXCHANGE = "exchange"  # what two folders are being exchanged, until it is done
 
-# What Edge chooses for an index, which takes all of them or none.
+# Edge's defaults for an index, which takes all of them or none.
 _M, _EF_CONSTRUCT, _FULL_SCAN_KB = 16, 100, 10_000
 
 
@@ -38,15 +38,15 @@ _Words = tuple[list[int], list[float]]  # the ids of terms, and their weights
 
 
 class BusyError(Exception):
-    """Another process has the collection."""
+    """Another process has the collection open."""
 
 
 class Shard:
-    """What the parent may ask for; each method is a request."""
+    """The requests that the parent can make; each method is one."""
 
     def __init__(self) -> None:
         self._shard: edge.EdgeShard | None = None
-        self._lock: FileLock | None = None  # let go of when the process has ended, however it ends
+        self._lock: FileLock | None = None  # released when the process ends, for whatever reason
         self._mark = Path()
         self._opened_as: tuple[int, int] | None = None
         self._whole = False
@@ -66,17 +66,17 @@ class Shard:
         new: dict[str, Any] | None,
         rights: tuple[int, int] | None,
     ) -> tuple[tuple[int, int] | None, int]:
-        """A collection, which is made if it is not there and `new` says how.
+        """Open a collection; create it if there is none and `new` says how.
 
-        beside: a folder for what there is of one before it is there, and stays when it is removed; engine: Edge's
-        folder in the collection's own; mark: a file that is there while a process has the collection open, so that who
-        finds it comes after one that was killed; rights: the user and group to become, for root.
-        Returns how this opening's mark is told from others, and how many points could not be read.
+        beside: a folder for a collection before it exists, which stays when that is removed. engine: Edge's own folder
+        inside the collection's. mark: a file that exists while a process has the collection open; if it already exists,
+        the previous process was killed. rights: the user and group to become, for root.
+        Return the identity of this opening's mark, and how many points could not be read.
 
-        Edge has a lock, but reads the segments before it takes it: whoever waits for that gets them as they were
-        before the last one wrote out what it had. So nothing of a collection is touched before a lock of our own.
+        Edge has a lock, but reads the segments before it takes it: a process that waits for it sees them as they were
+        before the previous one wrote out its data. So nothing of a collection is touched before our own lock is held.
         """
-        if rights is not None:  # not at the start: they may not include reading the interpreter's own files
+        if rights is not None:  # not at the start, because they may not include reading the interpreter's own files
             os.setgroups([])
             os.setgid(rights[1])
             os.setuid(rights[0])
@@ -86,30 +86,30 @@ class Shard:
             self._lock.acquire(patience)
         except Timeout:
             raise BusyError from None
-        shutil.rmtree(Path(beside, _DROPPED), ignore_errors=True)  # by who was killed while it removed a collection
+        shutil.rmtree(Path(beside, _DROPPED), ignore_errors=True)  # left by a process killed while removing it
         _finish_exchange(Path(beside, _EXCHANGE), Path(folder))
         if new is not None and not Path(folder, engine).exists():
             _make(Path(beside, "making"), engine, **new).replace(folder)
         self._mark = Path(folder, mark)
         killed = self._mark.exists()
-        self._mark.touch()  # first: also while it loads, Edge writes
+        self._mark.touch()  # before loading, because that writes as well
         self._opened_as = _identity(self._mark)
         try:
             self._shard = edge.EdgeShard.load(str(Path(folder, engine)))
-        except Exception as error:  # Edge raises nothing more precise
+        except Exception as error:  # Edge raises nothing more specific
             if "WAL" not in str(error) or "WouldBlock" not in str(error):
                 raise
             if not killed:
                 self._mark.unlink()
-            raise BusyError from None  # something that is not of this kit has it open
+            raise BusyError from None  # a program other than this kit has it open
         lost = self._mend() if killed else 0
         self._whole = True
         return self._opened_as, lost
 
     def _mend(self) -> int:
-        """Remove the points that a kill in the midst of a write has left unreadable; an ingest writes them again."""
+        """Remove the points that a kill during a write has left unreadable; an ingest writes them again."""
         if lost := list(self._unreadable()):
-            # To remove a point Edge reads it: so they get something that can be read.
+            # Edge reads a point to remove it, so the points first get a readable payload.
             self._opened.update(edge.UpdateOperation.overwrite_payload(lost, {}))
             self.delete(lost)
             self._opened.flush()
@@ -125,10 +125,10 @@ class Shard:
                 return
 
     def _unreadable_of(self, ids: list[Any]) -> Iterator[Any]:
-        """By halves: one that cannot be read fails all that are asked for with it."""
+        """Find unreadable points by bisection: one of them makes any request that includes it fail."""
         try:
             self._opened.retrieve(ids, True, True)
-        except Exception:  # Edge raises nothing more precise
+        except Exception:  # Edge raises nothing more specific
             if len(ids) == 1:
                 yield ids[0]
             else:
@@ -144,7 +144,7 @@ class Shard:
         sparse: str,
         words: Sequence[_Words] | None,
     ) -> None:
-        """Write points, with their words in the vector `sparse`; when it returns they are in the log on disk."""
+        """Write points, with their words in the vector `sparse`; when it returns, they are in the log on disk."""
         named: list[dict[str, Any]] = [{name: vector} for vector in vectors.tolist()]
         if words is not None:
             named = [{**each, sparse: edge.SparseVector(*own)} for each, own in zip(named, words, strict=True)]
@@ -156,16 +156,16 @@ class Shard:
         self._opened.update(edge.UpdateOperation.create_sparse_vector(name, edge.Modifier.Idf))
 
     def remove_words(self, name: str) -> None:
-        """Remove a vector of all points."""
+        """Remove a vector from all points."""
         self._opened.update(edge.UpdateOperation.delete_vector_name(name))
 
     def write_words(self, name: str, ids: Sequence[str], words: Sequence[_Words]) -> None:
-        """Write the words of points that are there."""
+        """Write the words of existing points."""
         vectors = [edge.PointVectors(id_, {name: edge.SparseVector(*own)}) for id_, own in zip(ids, words, strict=True)]
         self._opened.update(edge.UpdateOperation.update_vectors(vectors))
 
     def mark_words(self, name: str, text: str | None) -> None:
-        """Write a file beside the engine's folder, whole, once all that was written before is on disk; or remove it."""
+        """Write a file next to the engine's folder, atomically, after flushing all earlier writes; None removes it."""
         file = self._mark.with_name(name)
         if text is None:
             file.unlink(missing_ok=True)
@@ -175,7 +175,7 @@ class Shard:
         file.with_name(f"{name}.new").replace(file)
 
     def set_payloads(self, payloads: dict[str, dict[str, Any]]) -> None:
-        """Change payloads of points that are there."""
+        """Change payloads of existing points."""
         for id_, payload in payloads.items():
             self._opened.update(edge.UpdateOperation.set_payload([id_], payload))
 
@@ -184,7 +184,7 @@ class Shard:
         self._opened.update(edge.UpdateOperation.delete_points(list(ids)))
 
     def delete_where(self, where: dict[str, Any]) -> None:
-        """Remove points that a filter finds."""
+        """Remove the points that match a filter."""
         self._opened.update(edge.UpdateOperation.delete_points_by_filter(_filter(where)))
 
     def scroll(
@@ -196,7 +196,7 @@ class Shard:
         name: str | None,
         words: str | None,
     ) -> tuple[list[tuple[str, dict[str, Any], Any, _Words | None]], str | int | None]:
-        """A page of points by their ids, with the vectors of these names, and where the next one begins."""
+        """Return a page of points by their ids, with the vectors of these names, and where the next page begins."""
         request = edge.ScrollRequest(
             offset=offset,
             limit=limit,
@@ -205,12 +205,12 @@ class Shard:
             with_vector=[each for each in (name, words) if each is not None] or False,
         )
         found, following = self._opened.scroll(request)
-        vectors = [each.vector for each in found]  # once: each time it makes lists of all numbers
+        vectors = [each.vector for each in found]  # once, because each access makes lists of all numbers
         points = [
             (str(each.id), each.payload or {}, _own(own, name), _words(own, words))
             for each, own in zip(found, vectors, strict=True)
         ]
-        # Points of other programs may have integer ids. A UUID is an object of Edge that cannot be pickled.
+        # Points of other programs may have integer ids. Edge's UUIDs cannot be pickled.
         return points, following if following is None or isinstance(following, int) else str(following)
 
     def search(
@@ -219,7 +219,7 @@ class Shard:
         words: str,
         queries: list[tuple[list[float] | _Words, int, dict[str, Any] | None, bool, int | None, bool]],
     ) -> list[list[tuple[str, dict[str, Any], Any, float]]]:
-        """The best points for each query: vector or terms, limit, filter, exact, candidates, whether with vectors."""
+        """Return the best points for each query: vector or terms, limit, filter, exact, candidates, with vectors."""
         requests = [
             edge.QueryRequest(
                 limit=limit,
@@ -239,23 +239,23 @@ class Shard:
         ]
 
     def count(self, where: dict[str, Any] | None) -> int:
-        """How many points a filter finds."""
+        """Return how many points match a filter."""
         return self._opened.count(edge.CountRequest(exact=True, filter=None if where is None else _filter(where)))
 
     def payload_schema(self) -> dict[str, str]:
-        """The paths that have an index, and the kind of each."""
+        """Return the paths that have an index, and the kind of each."""
         found = self._opened.info().payload_schema.items()
         return {path: str(each.data_type).rpartition(".")[2].lower() for path, each in found}
 
     def build_indexes(self) -> None:
-        """Build an index where it is worth its time."""
+        """Build an index if it is worth the time."""
         info = self._opened.info()
         if info.points_count - info.indexed_vectors_count > _UNINDEXED:
             self._opened.optimize()
         self._opened.flush()
 
     def drop(self, folder: str, beside: str) -> None:
-        """Remove the collection: for everybody else it goes at once, and the lock is held until this process ends."""
+        """Remove the collection: for others it disappears at once, and the lock is held until this process ends."""
         self._opened.close()
         self._shard = None
         Path(folder).replace(Path(beside, _DROPPED))
@@ -276,11 +276,11 @@ class Shard:
         _finish_exchange(file, folder)
 
     def close(self) -> None:
-        """Write out what is in memory, and let go; a folder that is another one by now gets nothing of it."""
+        """Write out what is in memory, and release it; if the folder has been replaced, it gets nothing of it."""
         if self._shard is None:
             return
         if _identity(self._mark) != self._opened_as:
-            os._exit(0)  # Edge would write even while it is forgotten
+            os._exit(0)  # Edge would write even when it is deleted
         self._shard.close()
         if self._whole:
             self._mark.unlink()
@@ -332,7 +332,7 @@ def _make(
     indexes: dict[str, str],
     hnsw: tuple[int | None, int | None] | None,
 ) -> Path:
-    """To be put in place whole: killed in the midst, it is not there."""
+    """Create a collection to be moved into place as a whole, so that a killed process leaves nothing there."""
     shutil.rmtree(making, ignore_errors=True)
     (making / engine).mkdir(parents=True)
     for name, text in files.items():
@@ -372,7 +372,7 @@ def _params(exact: bool, ef: int | None) -> edge.SearchParams | None:
 
 
 def _of_living() -> edge.SearchParams:
-    """How rare a term is, counted among the points that are there; by default Edge counts deleted ones as well."""
+    """Return parameters that count a term's rarity among existing points; by default Edge includes deleted ones."""
     return edge.SearchParams(idf=edge.IdfParams(corpus=edge.Filter()))
 
 
@@ -387,7 +387,7 @@ def _own(vectors: Any, name: str | None) -> np.ndarray[Any, Any] | None:  # noqa
 
 
 def _filter(where: dict[str, Any]) -> edge.Filter:
-    """From the JSON of Qdrant's REST interface."""
+    """Return a filter from the JSON of Qdrant's REST interface."""
     parts: dict[str, Any] = {clause: [_condition(each) for each in conditions] for clause, conditions in where.items()}
     return edge.Filter(**parts)
 
@@ -415,8 +415,8 @@ class _Truth:
     """A bool that Edge takes for a bool.
 
     Its MatchValue tries an integer before a bool, and in Python True is one: MatchValue(True) finds the number 1, and
-    not true. What is no integer and is called numpy.bool, it takes for a bool (PyO3 accepts numpy's, and tells it by
-    its name alone). A test notices when Edge needs this no more.
+    not true. A value that is not an integer and whose type is called numpy.bool, it takes for a bool (PyO3 accepts
+    numpy's, and recognizes it by its name alone). A test will show when Edge no longer needs this.
     """
 
     def __init__(self, value: bool) -> None:
@@ -432,16 +432,17 @@ _Truth.__module__, _Truth.__name__, _Truth.__qualname__ = "numpy", "bool", "bool
 def main() -> None:
     """Answer requests from standard input until it ends."""
     os.umask(0o077)  # the files hold texts: no other user may read them
-    # What ends all of a service at once leaves it to our parent to end us, when we have written out what we have.
+    # SIGTERM, which ends all processes of a service at once, is ignored: our parent ends us, after we have written
+    # everything out.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # Whatever else in this process prints, the parent must not read.
+    # The parent must not read anything else that is printed in this process.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     shard = Shard()
     while True:
         try:
-            name, arguments = pickle.load(sys.stdin.buffer)  # its own parent wrote it
-        except (EOFError, pickle.UnpicklingError):  # the parent has closed it, was interrupted, or was killed
+            name, arguments = pickle.load(sys.stdin.buffer)  # written by its own parent
+        except (EOFError, pickle.UnpicklingError):  # the parent closed it, was interrupted, or was killed
             break
         method: Callable[..., Any] = getattr(shard, name)
         try:
@@ -451,7 +452,7 @@ def main() -> None:
         except OSError as error:
             user = os.geteuid() if hasattr(os, "geteuid") else None
             answer = "denied", (error.errno, error.strerror, error.filename, user)
-        except Exception as error:  # Edge raises nothing more precise
+        except Exception as error:  # Edge raises nothing more specific
             answer = "error", str(error)
         try:
             pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)

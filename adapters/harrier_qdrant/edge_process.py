@@ -39,24 +39,24 @@ from harrier_qdrant.folder import (
 )
 from harrier_qdrant.schema import LAYOUT, LAYOUT_VERSION, WORDS, WORDS_VERSION, Damaged, Layout, Shape, missing
 
-# When the process that had a folder was killed, its engine still finishes what it is at, and writes out what it has.
+# When a process that had a folder open is killed, its engine still finishes its current work, and writes out its data.
 _PATIENCE = 10.0
-# How often in a row the process may die of one request before that is an error.
+# How often in a row the process may die from one request before that is an error.
 _LIVES = 3
 _CHILD = Path(__file__).with_name("edge_child.py")
 
 
-Identity = tuple[int, int]  # of a file
+Identity = tuple[int, int]  # identifies a file
 
 
 class Pin:
-    """The collection that several requests must go to: the one that the first of them went to."""
+    """The collection that several requests must go to: the one that the first of them used."""
 
     collection: Identity | None = None
 
 
 class EdgeProcess:
-    """The process that has a collection open; it is started when it is needed, and again when it was killed."""
+    """The process that has a collection open; it is started on demand, and again if it was killed."""
 
     def __init__(self, folder: Path) -> None:
         """Start nothing yet. folder: the collection's, resolved."""
@@ -68,12 +68,12 @@ class EdgeProcess:
         self._closed = False
         self._process: subprocess.Popen[bytes] | None = None
         self._opened_as: Identity | None = None  # the mark of this opening
-        self._collection: Identity | None = None  # which was opened
+        self._collection: Identity | None = None  # the collection that was opened
         self._new: dict[str, Any] | None = None  # how to create the collection, while it is being created
         _started.add(self)
 
     def drop_pipes(self) -> None:
-        """Close the pipes in a forked process: otherwise Edge would wait for this one too before it ends."""
+        """Close the pipes in a forked process: otherwise Edge would wait for this one, too, before it ends."""
         if self._process is not None:
             nothing = os.open(os.devnull, os.O_RDWR)
             for pipe in (self._process.stdin, self._process.stdout):
@@ -81,7 +81,7 @@ class EdgeProcess:
                     os.dup2(nothing, pipe.fileno(), inheritable=False)
             os.close(nothing)
 
-    # -- the collection: the engine's folder, and the space in a file beside it
+    # -- the collection: the engine's folder, and the space in a file next to it
 
     def shape(self) -> Shape | None:
         """Return the collection as it is now, which may be another one than the process has open."""
@@ -101,7 +101,7 @@ class EdgeProcess:
         return Shape(vectors, text, layout, sparse=sparse, words=self._words())
 
     def made(self, vector: str) -> tuple[Precision, Hnsw | None]:
-        """Return the precision of a vector, and how its index is made where that was said."""
+        """Return the precision of a vector, and its index's settings, if any were given."""
         if self._space() is None:
             raise missing(str(self.folder))
         with self._damage(f"{ENGINE}/{CONFIG}"):
@@ -134,7 +134,7 @@ class EdgeProcess:
                 return None
 
     def _words(self) -> Any:  # noqa: ANN401
-        """The version of the words that all chunks have. Not in the file of the space, which is never written again."""
+        """Return the version of the words that all chunks have, from its own file: the space's is never rewritten."""
         with self._damage(WORDS_FILE):
             try:
                 return json.loads((self.folder / WORDS_FILE).read_text(encoding="utf-8")).get(WORDS_VERSION)
@@ -168,7 +168,7 @@ class EdgeProcess:
 
     def drop(self) -> None:
         """Have Edge's process remove the collection, if there is one."""
-        with self.writing(), suppress(StoreMissing):  # another one of this process removed it in this very moment
+        with self.writing(), suppress(StoreMissing):  # another thread of this process has just removed it
             if self.folder.is_symlink():
                 raise StoreUnsuitable(f"{self.folder} is a symbolic link; remove it, and what it leads to, by hand")
             if self._space() is not None:
@@ -203,7 +203,7 @@ class EdgeProcess:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the one lock of all writers; what this thread asks meanwhile goes to one collection, or fails."""
+        """Hold the lock for all writers; requests of this thread go to a single collection meanwhile, or fail."""
         with self._writing:
             outer, self._writer = self._writer, (threading.get_ident(), Pin())
             try:
@@ -217,9 +217,9 @@ class EdgeProcess:
         return writer[1] if writer is not None and writer[0] == threading.get_ident() else Pin()
 
     def ask(self, name: str, *arguments: Any, pin: Pin | None = None) -> Any:  # noqa: ANN401
-        """Return the answer to one request; a process that died is started again, and asked again.
+        """Return the answer to one request; if the process died, it is started again, and the request repeated.
 
-        It goes to the collection that is there now. With a pin it fails if that is not the pinned one.
+        The request goes to the collection that is there now. With a pin, it fails if that is not the pinned one.
         """
         pin = pin or self.pin()
         with self._lock:
@@ -242,7 +242,7 @@ class EdgeProcess:
         )
 
     def _open(self, pin: Pin) -> None:
-        """Have a process that has open what is there now; one that has something else ends, and writes nothing."""
+        """Make sure that the process has the current collection open; if it has another, it ends without writing."""
         if self._running and self._is_replaced():
             self._end()
         if not self._running:
@@ -260,7 +260,7 @@ class EdgeProcess:
         return process is not None and process.stdin is not None and not process.stdin.closed
 
     def _found(self) -> Identity | None:
-        """Return what tells the collection that is there from others: the file is written once, when it is created."""
+        """Return what identifies the current collection: its file is written once, when the collection is created."""
         return _identity(self.folder / SPACE_FILE)
 
     def _is_replaced(self) -> bool:
@@ -274,12 +274,12 @@ class EdgeProcess:
         if self._new is None and self._space() is None:  # reading must not create anything
             raise missing(str(self.folder))
         rights = rights_for(self.folder)
-        if rights is None:  # root does not change files of others
+        if rights is None:  # root does not change others' files
             make_private(self.folder)
-        # -P: the kit's own modules are not to be found by their bare names.
+        # -P: the kit's own modules must not be importable by their bare names.
         command = [sys.executable, "-P", str(_CHILD)]
         try:
-            # In a session of its own: a terminal's Ctrl-C is for us, and it ends when we do.
+            # In its own session: a terminal's Ctrl-C is meant for us, and the process ends when we do.
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
             )
@@ -323,10 +323,10 @@ class EdgeProcess:
         return answer
 
     def _end(self) -> str:
-        """End the process's input, so that it writes out what it has and exits. Return what it died of, if it did."""
+        """End the process's input, so that it writes out its data and exits. Return what it died of, if it did."""
         if self._process is None:
             return ""
-        with suppress(OSError), self._process:  # which waits; if that is interrupted, the next one waits on
+        with suppress(OSError), self._process:  # closing waits; after an interrupt, the next call goes on
             pass
         status, self._process = self._process.returncode, None
         return signal.Signals(-status).name if status < 0 else f"exit status {status}"
@@ -339,7 +339,7 @@ class EdgeProcess:
 
 
 def _identity(file: Path) -> Identity | None:
-    """Return what tells a file from others at the same path, as `edge_child.py` does of its mark."""
+    """Return what distinguishes a file from others at the same path, as `edge_child.py` does for its mark."""
     try:
         found = file.stat()
     except OSError:

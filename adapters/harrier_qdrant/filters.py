@@ -1,8 +1,8 @@
 """Conditions to Qdrant's filters, as the JSON of its REST interface. Pure.
 
-Qdrant cannot say everything that our filters mean: it does not order texts or look into them, its paths know no key
-with a quotation mark, and it takes an empty list inside a dict for none at all. Such a condition becomes a wider one,
-and `exact` says that what is found has to be looked at again.
+Qdrant cannot express everything that our filters mean: it does not order texts or look into them, its paths allow no
+key with a quotation mark, and it treats an empty list inside a dict as absent. Such a condition becomes a wider one,
+and `exact` says that the results have to be checked again.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from harrier_qdrant.schema import WORDS
 
 Filter = dict[str, Any]
 
-# Up to here an integer is compared as itself, beyond as its nearest float.
+# Up to here an integer is compared exactly, beyond it as its nearest float.
 _EXACT = 2**53
 _MOST = sys.float_info.max
 
-# What is true of every chunk, and of none: an empty list of conditions is not taken for the same everywhere.
+# Filters that match every chunk, and none: an empty list of conditions does not mean the same everywhere.
 _ALL: Filter = {"key": NUMBER, "range": {"gte": 0}}
 _NONE: Filter = {"key": NUMBER, "range": {"lt": 0}}
 
 
-# Chunks, without the points of other programs. The server answers it from the index of this field.
+# Chunks, without the points of other programs. The server answers it from this field's index.
 CHUNKS: Filter = {"must_not": [{"is_empty": {"key": RECORD}}]}
 
 WITH_WORDS: Filter = {"must": [{"has_vector": WORDS}]}
@@ -49,35 +49,35 @@ WITHOUT_WORDS: Filter = {"must_not": [{"has_vector": WORDS}]}
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A filter, and whether it finds what the condition means and nothing else."""
+    """A filter, and whether it finds exactly what the condition means."""
 
     filter: Filter | None
     exact: bool
 
 
 def of_records(record_ids: Sequence[str]) -> Filter:
-    """The chunks of these records."""
+    """Return a filter for the chunks of these records."""
     return {"must": [{"key": RECORD, "match": {"any": list(record_ids)}}]}
 
 
 def of_hashes(hashes: Sequence[str]) -> Filter:
-    """The chunks that have one of these."""
+    """Return a filter for the chunks that have one of these hashes."""
     return {"must": [{"key": HASH, "match": {"any": list(hashes)}}]}
 
 
 def of_numbers(numbers: Sequence[int] | None) -> Filter | None:
-    """The chunks that have one of these numbers within their records, or all."""
+    """Return a filter for the chunks with one of these numbers within their records, or None for all."""
     return None if numbers is None else {"must": [{"key": NUMBER, "match": {"any": list(numbers)}}]}
 
 
 def both(one: Filter | None, other: Filter | None) -> Filter | None:
-    """What both find."""
+    """Return a filter for what both find."""
     parts = [part for part in (one, other) if part is not None]
     return {"must": parts} if len(parts) > 1 else next(iter(parts), None)
 
 
 def compile_condition(condition: Condition | None) -> Compiled:
-    """The narrowest filter that finds everything that meets the condition."""
+    """Return the narrowest filter that finds everything that meets the condition."""
     if condition is None:
         return Compiled(None, exact=True)
     wide, narrow = _compile(condition, wide=True), _compile(condition, wide=False)
@@ -85,7 +85,7 @@ def compile_condition(condition: Condition | None) -> Compiled:
 
 
 def _compile(condition: Condition, *, wide: bool) -> Filter:
-    """A filter for all that meets the condition, and maybe more; or, not `wide`, for nothing else, and maybe less."""
+    """Return a filter for all that meets the condition, and maybe more; or, not `wide`, for only that, maybe less."""
     match condition:
         case Exists(path):
             return _exists(path, wide=wide)
@@ -100,7 +100,7 @@ def _compile(condition: Condition, *, wide: bool) -> Filter:
 
 
 def _named(path: Path) -> Filter:
-    """That the first name of a path is there: Qdrant takes an empty list for none, so a chunk carries these names."""
+    """Return a filter for chunks that list the first name of a path, because Qdrant treats empty lists as absent."""
     return {"key": FIELDS, "match": {"value": path[0]}}
 
 
@@ -113,7 +113,7 @@ def _exists(path: Path, *, wide: bool) -> Filter:
 
 def _leaf(path: Path, test: tuple[Filter, bool] | None, *, wide: bool) -> Filter:
     key = _key(path)
-    if test is None or key is None:  # not to be said, or not by a path
+    if test is None or key is None:  # it cannot be expressed, or has no path
         return _named(path) if wide else _NONE
     said, exact = test
     if not (exact or wide):
@@ -122,7 +122,7 @@ def _leaf(path: Path, test: tuple[Filter, bool] | None, *, wide: bool) -> Filter
 
 
 def _key(path: Path) -> str | None:
-    """The path in Qdrant's words, or None where it has none for a name."""
+    """Return the path in Qdrant's notation, or None if a name cannot be written in it."""
     if any('"' in name or "\\" in name for name in path):
         return None
     return ".".join([METADATA, *(f'"{name}"' for name in path)])
@@ -136,7 +136,7 @@ def _test(condition: Equal | Order | Between | Contains | Like) -> tuple[Filter,
             return _order(operator, bound)
         case Between(_, low, high):
             return _between(low, high)
-        case Contains() | Like():  # what "match": {"text": ...} means changes with the indexes of the field
+        case Contains() | Like():  # the meaning of "match": {"text": ...} depends on the field's indexes
             return None
 
 
@@ -164,5 +164,5 @@ def _range(**bounds: float) -> tuple[Filter, bool]:
 
 
 def _outside(name: str, value: float) -> tuple[str, float]:
-    """A bound that keeps in what is as near to the given one as floats are to each other: local mode rounds no int."""
+    """Return a bound that includes everything within a float's precision, because local mode rounds no integers."""
     return ("gte", nextafter(value, -_MOST)) if name in ("gt", "gte") else ("lte", nextafter(value, _MOST))

@@ -24,7 +24,7 @@ SPACE_FILE, WORDS_FILE = "harrier_space.json", "harrier_words.json"
 MARK, BESIDE, EXCHANGE = "harrier_open", ".harrier", "exchange"
 ENGINE, CONFIG = "edge", "edge_config.json"
 
-# In the root of a file system.
+# At the root of a file system.
 _OF_A_DISK = "lost+found"
 _OF_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -76,11 +76,11 @@ def error_of(
     return StoreError(f"{path} cannot be used: {said}")
 
 
-# -- what is ours
+# -- the kit's own files
 
 
 def check_place(collection: Path) -> None:
-    """Raise StoreUnsuitable if a new collection would lie among files that are not of this kit."""
+    """Raise StoreUnsuitable if a new collection would be created among files that are not this kit's."""
     place = collection.parent
     with errors_of(place):
         if not place.exists():
@@ -100,12 +100,12 @@ def collections(place: Path) -> list[str]:
 
 
 def _is_collection(folder: Path) -> bool:
-    with suppress(OSError):  # it may not be entered
+    with suppress(OSError):  # access denied
         return (folder / SPACE_FILE).is_file()
     return False
 
 
-# -- its owner
+# -- the owner
 
 
 def _user() -> int:
@@ -114,7 +114,7 @@ def _user() -> int:
 
 def _owner(path: Path) -> int | None:
     for each in (path, *path.parents):
-        with suppress(OSError):  # it does not exist, or its folder may not be entered
+        with suppress(OSError):  # it does not exist, or its folder is not accessible
             return each.stat().st_uid
     return None
 
@@ -138,18 +138,18 @@ def rights_for(collection: Path) -> tuple[int, int] | None:
     for each in (collection, place / BESIDE, place):
         with errors_of(each), suppress(FileNotFoundError):
             found = each.lstat()
-            if stat.S_ISLNK(found.st_mode) and each != place:  # whose maker may lead root to files of root's
+            if stat.S_ISLNK(found.st_mode) and each != place:  # its maker may lead root to root's own files
                 raise StoreUnsuitable(f"{each} is a symbolic link, which root does not follow; remove it")
             if found.st_uid:
                 return found.st_uid, found.st_gid
     return None
 
 
-# -- its permissions
+# -- permissions
 
 
 def make_private(collection: Path) -> None:
-    """Remove the permissions of other users, which earlier releases left to the umask, from files that we own."""
+    """Remove other users' permissions, which earlier releases left to the umask, from the files that we own."""
     if not hasattr(os, "fwalk"):  # Windows
         return
     for folder in (beside(collection), collection, collection.parent / BESIDE):

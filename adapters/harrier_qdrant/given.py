@@ -1,4 +1,4 @@
-"""What newcomers give to a store: names of qdrant-client's arguments, and of other libraries' classes."""
+"""Arguments that newcomers pass to a store: names of qdrant-client's arguments, and of other libraries' classes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Names(TypedDict, total=False):
 
 
 class Aliases(Names, total=False):
-    """Other names for `url` as well; a host has its port."""
+    """Other names for `url` and `collection`; a host has its port."""
 
     client: QdrantClient
     location: str
@@ -69,7 +69,7 @@ KEYWORDS = Keywords(
 
 
 def with_port(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments with the port as a part of the host, as in an address."""
+    """Return the arguments with the port as part of the host, as in an address."""
     if "port" not in given:
         return {**given, "host": _address(given["host"], _PORT)} if "host" in given else given
     if "host" not in given:

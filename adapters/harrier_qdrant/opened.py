@@ -1,4 +1,4 @@
-"""OpenCollection: what an Index writes to and searches in, checked at each call against what is there."""
+"""OpenCollection: what an Index writes to and searches, checked at each call against what is there."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_RECORDS = 1_000  # of one look-up: a filter that names them all
-_SAME = 0.999  # the cosine of a vector and of itself as it is stored, in half precision perhaps
+_RECORDS = 1_000  # per look-up: a filter names them all
+_SAME = 0.999  # the cosine of a vector and the same one as stored, possibly in half precision
 
 
 class OpenCollection(WordedCollection):
     """A collection, opened for the vectors of one space. Any number of threads may use it at once.
 
-    Each request is checked for whether the collection is still one of that space. Qdrant has no transactions, so the
-    check is a request of its own. In a folder and in local mode it follows the request: an answer that is returned is
-    one of this space. A server is asked both at once, so that a search takes one round trip: what was replaced before
-    the call is always noticed, and what is replaced while the call runs only if the server looks later than that; the
-    next call notices it then. A write is checked before it begins, before it changes or removes what was there, and
-    when it is compared at the end.
+    Each request is checked for whether the collection still belongs to that space. Qdrant has no transactions, so the
+    check is a separate request. In a folder and in local mode it follows the request: an answer that is returned
+    belongs to this space. A server gets both at once, so that a search takes one round trip: a replacement before the
+    call is always noticed, one during the call only if the server makes the check later than that; the next call
+    notices it then. A write is checked before it begins, before it changes or removes existing points, and when it is
+    compared at the end.
     """
 
     # -- writing
 
     def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
-        """Return the hashes of the chunks of those records that are there."""
+        """Return the hashes of the chunks of those of the records that are stored."""
         found: dict[str, Hashes] = {}
         for ids in _parts(record_ids):
             for each in self._scrolled(of_records(ids), TOLD_BY, with_vectors=False):
@@ -48,11 +48,11 @@ class OpenCollection(WordedCollection):
         return found
 
     def write(self, write: Write) -> Written:
-        """Write the new chunks until they are safe, and only then remove what their records no longer have.
+        """Write the new chunks durably, and only then remove those that their records no longer have.
 
-        Qdrant has no transactions. Where others may write at the same time, the records are compared once more
-        afterwards: whoever finds a mixture plans anew, so the last one leaves each record whole. If the collection was
-        replaced by one of another space meanwhile, what was written into that is removed again.
+        Qdrant has no transactions. If others may write at the same time, the records are compared once more afterwards:
+        a writer that finds a mixture plans again, so the last one leaves each record whole. If the collection was
+        replaced by one of another space in the meantime, what was written into that is removed again.
         """
         with self._backend.writing():
             split = write.split(self._stored(write))
@@ -67,7 +67,7 @@ class OpenCollection(WordedCollection):
 
     def _stored(self, write: Write) -> dict[str, Hashes]:
         if self._backend.may_race and not any(write.known.values()):
-            self._check_now()  # what others wrote of these records is found by the comparison at the end
+            self._check_now()  # others' writes to these records are found by the comparison at the end
             return {}
         return self.known(list(write.sizes))
 
@@ -84,7 +84,7 @@ class OpenCollection(WordedCollection):
         if stale:
             self._checked(lambda: backend.delete(stale))
         mixed = self._mixed(written.after()) if backend.may_race and written.sizes else []
-        if written.encoded and not words and self._last.sparse:  # words are being added, and missed these
+        if written.encoded and not words and self._last.sparse:  # words are being added, and these chunks were missed
             self._checked(lambda: backend.words.write(written.encoded))
         return Written(len(stale), [*split.changed, *mixed], rejected)
 
@@ -108,7 +108,7 @@ class OpenCollection(WordedCollection):
         return refused
 
     def _take_back(self, write: Write) -> None:
-        """Remove what was written into a collection of another space, which its vectors tell from that one's own."""
+        """Remove what was written into a collection of another space, identified by its vectors."""
         if not self._backend.may_race or not write.encoded:  # a folder's engine goes with its collection
             return
         shape = self._backend.shape()
@@ -123,7 +123,7 @@ class OpenCollection(WordedCollection):
                     self._backend.delete(ours)
 
     def _mixed(self, after: dict[str, Hashes]) -> list[str]:
-        """Return the records that are not as they were just written: mostly none, which two counts can tell."""
+        """Return the records that are not as they were just written: usually none, which two counts can tell."""
         where = of_records(list(after))
         hashes = sorted({hash_.hex() for own in after.values() for hash_ in own.values()})
         number = sum(map(len, after.values()))
@@ -137,7 +137,7 @@ class OpenCollection(WordedCollection):
         return [record_id for record_id, own in after.items() if now.get(record_id, {}) != own]
 
     def delete(self, record_ids: Sequence[str]) -> int:
-        """Remove records, and return how many chunks those were."""
+        """Remove records, and return how many chunks they had."""
         number = 0
         with self._backend.writing():
             for ids in _parts(record_ids):
@@ -151,7 +151,7 @@ class OpenCollection(WordedCollection):
         return found
 
     def build_indexes(self) -> None:
-        """Build what searches need and a load should not wait for; a server does most of it by itself."""
+        """Build the indexes for searches, which would slow down a load; a server builds most of them by itself."""
         self._check_now()
         self._checked(lambda: self._backend.build_indexes(self._layout))
 
@@ -160,7 +160,7 @@ class OpenCollection(WordedCollection):
     def search(self, search: Search) -> list[list[Match]]:
         """Return for each vector the k nearest chunks that meet the condition, best first.
 
-        Only those queries are repeated whose answers hold too many points that are not to be found.
+        Only queries whose answers contain too many other points are repeated.
         """
         loop = SearchLoop(search)
         while loop.goes_on(self._checked(lambda: self._backend.search(loop.queries))):
@@ -189,7 +189,7 @@ class OpenCollection(WordedCollection):
                     yield each.stored()
 
     def audit(self, tell: Callable[[tuple[str, str]], None]) -> Iterator[Stored]:
-        """Read all chunks; call `tell` with the id of each point that another program wrote, and the reason."""
+        """Yield all chunks; call `tell` with the id of each point that another program wrote, and the reason."""
         for each in self._scrolled(None, None, with_vectors=True):
             why = each.alien() or (f"no vector {self._vector!r}" if each.vector is None else None)
             if why:
@@ -199,7 +199,7 @@ class OpenCollection(WordedCollection):
 
     def record_ids(self) -> Iterator[str]:
         """Yield the ids of all records, each once, in any order."""
-        seen: set[int] = set()  # hashes: some 70 bytes a record
+        seen: set[int] = set()  # hashes: some 70 bytes per record
         for each in self._scrolled(None, TOLD_BY, with_vectors=False):
             if each.alien(TOLD_BY):
                 continue

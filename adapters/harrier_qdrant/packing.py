@@ -1,7 +1,7 @@
-"""Points to the bytes of Qdrant's gRPC interface. Pure.
+"""Points as the bytes of Qdrant's gRPC interface. Pure.
 
 Written by hand because it is the client's whole cost of a load: the client's own objects take three times as long, and
-its fast way for arrays is in its newest release only. Field numbers are those of Qdrant's points.proto.
+its fast path for arrays is only in its newest release. Field numbers are those of Qdrant's points.proto.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def upsert_request(
     payloads: Sequence[Mapping[str, Any]],
     words: Sequence[tuple[str, bytes]] | None = None,
 ) -> bytes:
-    """An UpsertPoints that is answered when it is done; words: a second vector of each, its name and SparseVector."""
+    """Return an UpsertPoints that waits for completion; words: a second vector per point, its name and SparseVector."""
     size = 4 * vectors.shape[1]
     dense = b"\x0a" + _varint(size)  # DenseVector.data, packed
     named = b"\x0a" + _text(vector) + b"\x12"  # an entry of NamedVectors: its key, and the tag of its value
@@ -48,14 +48,14 @@ def upsert_request(
 
 
 def _sparse(name: str, vector: bytes) -> bytes:
-    """An entry of NamedVectors."""
+    """Return an entry of NamedVectors."""
     inner = b"\xb2\x06" + _size(len(vector)) + vector  # Vector.sparse
     entry = b"\x0a" + _text(name) + b"\x12" + _size(len(inner)) + inner
     return b"\x0a" + _size(len(entry)) + entry
 
 
 def _entry(key: str, value: Any) -> bytes:  # noqa: ANN401
-    """An entry of a map of Values, with its length."""
+    """Return an entry of a map of Values, with its length."""
     said, name = _value(value), _key(key)
     size = _size(len(said))
     return b"".join((_size(len(name) + len(size) + len(said)), name, size, said))
@@ -63,12 +63,12 @@ def _entry(key: str, value: Any) -> bytes:  # noqa: ANN401
 
 @lru_cache(10_000)
 def _key(key: str) -> bytes:
-    """The key of an entry, and the tag of its value: names come over and over."""
+    """Return the key of an entry, and the tag of its value; cached, because the same names are used repeatedly."""
     return b"\x0a" + _text(key) + b"\x12"
 
 
 def _value(value: Any) -> bytes:  # noqa: ANN401, PLR0911  # a kind a line
-    """A JSON value as a Value message."""
+    """Return a JSON value as a Value message."""
     kind = type(value)
     if kind is str:
         return b"\x22" + _text(value)
@@ -106,7 +106,7 @@ def _text(text: str) -> bytes:
 
 
 def _size(number: int) -> bytes:
-    """A varint."""
+    """Return a number as a varint."""
     return _SIZES[number] if number < _SIZED else _varint(number)
 
 

@@ -1,6 +1,6 @@
 """Chunks to points and back. Pure.
 
-id            the chunk's, a UUID that follows from the record's id and the chunk's number
+id            the chunk's, a UUID derived from the record's id and the chunk's number
 vector        named: Qdrant can change the vectors of a collection in place only where they have names; in a collection
               with keywords a second one, sparse, of the text's terms and their weights
 page_content  the text, and
@@ -35,13 +35,13 @@ FIELDS, EXACT = "fields", "exact"
 
 Payload = dict[str, Any]
 
-# Every chunk's payload has these; the first three tell a chunk from a point that another program wrote.
+# Every chunk's payload has these; the first three distinguish a chunk from a point of another program.
 _KINDS: dict[str, type] = {RECORD: str, NUMBER: int, HASH: str, TEXT: str, METADATA: dict, START: int, END: int}
 TOLD_BY = (RECORD, NUMBER, HASH)
 _HEXADECIMAL = re.compile(r"(?:[0-9a-f]{2})*")
 
-# Qdrant's guide says 64 to 256 points a request; its REST interface takes 32 MiB, where a point of 5,376 numbers has
-# 104 KB.
+# Qdrant's guide recommends 64 to 256 points per request; its REST interface takes 32 MiB, and a point of 5,376 numbers
+# has / 104 KB.
 _MOST_POINTS, _MOST_BYTES = 256, 4 * 2**20
 
 _MOST_NUMBER = int(sys.float_info.max)
@@ -49,16 +49,16 @@ _MOST_NUMBER = int(sys.float_info.max)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A point as a search or a scroll gives it."""
+    """A point as returned by a search or a scroll."""
 
     id: str
     payload: Payload
     vector: Vector | None = None
     score: float = 0.0
-    words: Terms | None = None  # None also where they were not asked for
+    words: Terms | None = None  # None also if they were not requested
 
     def alien(self, fields: Iterable[str] = tuple(_KINDS)) -> str | None:
-        """How it differs from a chunk that an Index wrote, or None; fields: those that were read, TOLD_BY at least."""
+        """Return how it differs from an Index's chunk, or None; fields: those that were read, TOLD_BY at least."""
         for name in fields:
             value = self.payload.get(name)
             if not isinstance(value, _KINDS[name]):
@@ -70,11 +70,11 @@ class Found:
         return None
 
     def match(self) -> Match:
-        """Return the chunk as a search gives it to users: under the distance Cosine, Qdrant's score is the cosine."""
+        """Return the chunk as a search returns it to users: with Cosine distance, Qdrant's score is the cosine."""
         return Match(self.chunk(), self.score, self.score, self.vector)
 
     def match_by_words(self) -> Match:
-        """Return the chunk as a search by word gives it to users: its score is BM25."""
+        """Return the chunk as a search by word returns it to users: its score is BM25."""
         return Match(self.chunk(), self.score, None, self.vector)
 
     def stored(self) -> Stored:
@@ -104,12 +104,12 @@ class Found:
 
 
 def payload_of(chunk: Chunk) -> Payload:
-    """All of a point but its vector."""
+    """Return all of a point except its vectors."""
     return {TEXT: chunk.text, **described(chunk)}
 
 
 def described(chunk: Chunk) -> Payload:
-    """What of a point may change while its text, and so its vector, does not."""
+    """Return the part of a payload that may change while its text, and so its vector, does not."""
     plain = _plain(chunk.metadata)
     payload = {
         METADATA: plain,
@@ -124,12 +124,12 @@ def described(chunk: Chunk) -> Payload:
 
 
 def redescribed(chunk: Chunk) -> Payload:
-    """The same for a point that is there: what is not said stays as it was."""
+    """Return the changeable part for an existing point, which keeps omitted fields: so EXACT is always set."""
     return {EXACT: None, **described(chunk)}
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
-    """With numbers beyond 64 bits as floats, which Qdrant can compare."""
+    """Return the value with integers beyond 64 bits as floats, which Qdrant can compare."""
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -140,15 +140,15 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
 
 
 def nearest_float(value: float) -> float:
-    """Of any number, however large."""
+    """Return the nearest float of any number, however large."""
     return float(max(-_MOST_NUMBER, min(value, _MOST_NUMBER)))
 
 
 def batches(chunks: Sequence[Chunk], bytes_a_vector: int) -> Iterator[range]:
-    """Which chunks go into one request: bounded by count and by bytes."""
+    """Yield the chunks that go into each request: bounded by count and by bytes."""
     begin = size = 0
     for place, chunk in enumerate(chunks):
-        own = bytes_a_vector + 4 * len(chunk.text) + 500  # a character has four bytes at most
+        own = bytes_a_vector + 4 * len(chunk.text) + 500  # a character has at most four bytes
         if place > begin and (place - begin == _MOST_POINTS or size + own > _MOST_BYTES):
             yield range(begin, place)
             begin, size = place, 0

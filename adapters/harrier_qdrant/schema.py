@@ -1,4 +1,4 @@
-"""How a collection is created, and what is found of one that is there."""
+"""The settings for creating a collection, and the description of an existing one."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from harrier_qdrant.points import METADATA, RECORD
 
 # The names under which LlamaIndex's own store looks for vectors, and for those of words.
 VECTOR, WORDS = "text-dense", "text-sparse-new"
-# In the collection's metadata, or in the file beside an engine's folder.
+# In the collection's metadata, or in the file next to an engine's folder.
 SPACE, LAYOUT = "harrier_space", "harrier_layout"
-# The same of the words of chunks: the version of their terms, once all chunks have them.
+# The same for the words of chunks: the version of their terms, once all chunks have them.
 WORDS_VERSION = "harrier_words"
-# How points are written. A release that writes them otherwise has another number.
+# How points are written. A release that writes them differently has another number.
 LAYOUT_VERSION = 1
 
-_LEAST_EF = 4  # of an index that Qdrant makes
+_LEAST_EF = 4  # the lowest that Qdrant accepts for an index
 
 Quantization = Literal["int8", "binary"]
 
 
 class Damaged(StoreUnsuitable):
-    """A collection is there, and its own files cannot be read."""
+    """A collection exists, but its own files cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a collection is made; of one that is there its vector's name counts, and whether it is quantized.
+    """Settings for creating a collection. For an existing one, only the vector's name and quantization matter.
 
-    hnsw: of the index of the vectors; Qdrant takes an ef_construction of at least 4. indexes: of fields in metadata,
-    for conditions on them. An "integer" index holds whole numbers of 64 bits, and a condition finds no others in its
-    field; a "float" index holds all numbers. keywords: whether points get a second, sparse vector, of their words.
-    None is Qdrant's own choice: float32, no indexes, no words.
+    hnsw: for the index of the vectors; Qdrant requires an ef_construction of at least 4. indexes: those of metadata
+    fields, for conditions on them. An "integer" index holds 64-bit integers, and a condition finds no other numbers in
+    its field; a "float" index holds all numbers. keywords: whether points get a second, sparse vector, for their words.
+    None is Qdrant's own default: float32, no indexes, no words.
     """
 
     vector: str = VECTOR
@@ -71,19 +71,19 @@ class Layout:
 
     @property
     def shared(self) -> StoreLayout:
-        """What of it other stores have as well."""
+        """The part of it that other stores have as well."""
         precision, indexes = self.precision or "float32", self.indexes or {}
         return StoreLayout(precision, self.hnsw, indexes, bool(self.keywords))
 
     def over(self, other: StoreLayout) -> Layout:
-        """Return this layout, and where it says nothing, what the other one says, as far as Qdrant can make that."""
+        """Return this layout, with unspecified values taken from the other one, as far as Qdrant supports them."""
         merged = StoreLayout(self.precision, self.hnsw, self.indexes, self.keywords).over(_possible(other))
         shared = {each.name: getattr(merged, each.name) for each in fields(merged)}
         return replace(self, **shared)
 
 
 def _possible(layout: StoreLayout) -> StoreLayout:
-    """Return the part of a layout that Qdrant can make."""
+    """Return the part of a layout that Qdrant supports."""
     hnsw, indexes = layout.hnsw, layout.indexes
     if hnsw is not None and (hnsw.ef_construction or _LEAST_EF) < _LEAST_EF:
         hnsw = None
@@ -93,7 +93,7 @@ def _possible(layout: StoreLayout) -> StoreLayout:
 
 
 def kinds_in(payload_schema: Mapping[str, str]) -> dict[str, IndexKind]:
-    """Return the fields of metadata that have an index, by the paths and kinds of all indexes of a collection."""
+    """Return the metadata fields that have an index, from the paths and kinds of all indexes of a collection."""
     found = {}
     for path, kind in payload_schema.items():
         head, dot, name = path.partition(".")
@@ -104,7 +104,7 @@ def kinds_in(payload_schema: Mapping[str, str]) -> dict[str, IndexKind]:
 
 
 def _path(name: str) -> str:
-    """Return a field's path as a server shows it: with quotation marks only where it needs them."""
+    """Return a field's path as a server shows it: with quotation marks only if they are needed."""
     return f"{METADATA}.{name}" if re.fullmatch(r"[A-Za-z0-9_-]+", name) else f'{METADATA}."{name}"'
 
 
@@ -113,21 +113,21 @@ class Shape:
     """A collection as it was found."""
 
     vectors: Mapping[str, tuple[int, str]]  # dimensions and distance by name; a single nameless vector is ""
-    space: str | None  # as JSON
-    layout: Any  # a number in collections of this kit
+    space: str | None  # in JSON
+    layout: Any  # an int in collections of this kit
     indexed: bool | None = None
     health: str = "fine"
-    sparse: bool = False  # whether points have a vector of their words
+    sparse: bool = False  # whether points have a vector for their words
     words: Any = None  # the version of the words that all chunks have; None: they may lack them
 
     @property
     def has_words(self) -> bool:
-        """Return whether all chunks have their words, of this release's version."""
+        """Whether all chunks have their words, in this release's version."""
         return self.sparse and type(self.words) is int and self.words == VERSION
 
     @property
     def has_later_words(self) -> bool:
-        """Return whether a later release wrote the words."""
+        """Whether a later release wrote the words."""
         return type(self.words) is int and self.words > VERSION
 
     def words_problem(self, where: str) -> str | None:
@@ -155,7 +155,7 @@ class Shape:
             raise StoreUnsuitable(problem)
 
     def stored_space(self, where: str) -> EmbeddingSpace:
-        """Return the space of the vectors that are there. Raise StoreUnsuitable if this release cannot tell it."""
+        """Return the space of the stored vectors. Raise StoreUnsuitable if this release cannot read it."""
         if self.space is None or type(self.layout) is not int:
             missing = SPACE if self.space is None else LAYOUT
             raise StoreUnsuitable(
@@ -173,7 +173,7 @@ class Shape:
             raise StoreUnsuitable(f"collection {where}: {SPACE!r} in its metadata is {error}") from None
 
     def check(self, where: str, vector: str, space: EmbeddingSpace) -> None:
-        """Raise WrongSpace or StoreUnsuitable if vectors of this space do not belong there."""
+        """Raise WrongSpace or StoreUnsuitable if vectors of this space do not belong here."""
         stored = self.stored_space(where)
         if vector not in self.vectors:
             names = ", ".join(repr(name) if name else "one without a name" for name in self.vectors) or "none"

@@ -1,4 +1,4 @@
-"""A search under way: what to ask next, as answers may hold points that are not to be found, and what was found."""
+"""A search in progress: the next queries, as answers may contain points that do not count, and the results so far."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from harrier_qdrant.backend import Query
 from harrier_qdrant.filters import CHUNKS, Compiled, both, compile_condition
 from harrier_qdrant.points import Found
 
-# Qdrant returns equal scores in changing order, and any of them at the cut. So more are asked for than are wanted,
-# until the last score is a lower one, or so many are equal.
-_SCORED = 4  # decimals in which scores are equal
+# Qdrant returns equal scores in varying order, and any of them at the cut-off. So more are requested than are wanted,
+# until the last score is lower, or too many are equal.
+_SCORED = 4  # decimals to which scores are compared
 _SPARE, _MOST_EQUAL = 10, 250
 
 
 class _Loop(ABC):
-    """Queries that are answered together. Those are repeated whose answers hold too many points that do not count."""
+    """Queries that are answered together. Those whose answers contain too many other points are repeated."""
 
     def __init__(self, queries: Mapping[int, Query], number: int, k: int, where: Condition | None) -> None:
-        """Take queries by the places of their matches, of which there are so many; their filters are made here."""
+        """Take queries by the positions of their matches, `number` in all; their filters are made here."""
         self._k = k
         self._where = where
         self._compiled: Compiled = compile_condition(where)
-        self._rows = list(queries)  # of what is still searched for
+        self._rows = list(queries)  # those still being searched for
         self.matches: list[list[Match]] = [[] for _ in range(number)]
         self.queries = [replace(each, filter=self._compiled.filter) for each in queries.values()]
 
     @abstractmethod
     def _is_done(self, query: Query, found: Sequence[Found], met: Sequence[Found]) -> bool:
-        """Return whether enough was found, though there may be more."""
+        """Return whether enough was found, although there may be more."""
 
     @abstractmethod
     def _best(self, met: Sequence[Found]) -> list[Match]:
         """Return the best of the chunks that meet the condition."""
 
     def goes_on(self, answers: Sequence[Sequence[Found]]) -> bool:
-        """Take the answers to `queries`, and return whether `queries` has others now."""
+        """Take the answers to `queries`, and return whether there are more in `queries` now."""
         rows: list[int] = []
         queries: list[Query] = []
         for row, query, found in zip(self._rows, self.queries, answers, strict=True):
@@ -52,14 +52,14 @@ class _Loop(ABC):
         return bool(queries)
 
     def _taken(self, row: int, query: Query, found: Sequence[Found]) -> Query | None:
-        """Take the answer to one query, and return the query to make next, if one is needed."""
+        """Take the answer to one query, and return the next query to make, if one is needed."""
         compiled = self._compiled
         chunks = [each for each in found if not each.alien()]
         met = chunks if compiled.exact else [each for each in chunks if meets(each.metadata, self._where)]
         if len(found) < query.limit or self._is_done(query, found, met):
             self.matches[row] = self._best(met)
             return None
-        if len(chunks) < len(found) and query.filter is compiled.filter:  # only then: the filter has a cost
+        if len(chunks) < len(found) and query.filter is compiled.filter:  # only then, because the filter has a cost
             return replace(query, filter=both(compiled.filter, CHUNKS))
         return replace(query, limit=self._next(query.limit))
 
@@ -85,7 +85,7 @@ class SearchLoop(_Loop):
 
 
 class WordLoop(_Loop):
-    """A search by word; a query without terms finds nothing, and is not asked."""
+    """A search by word; a query without terms finds nothing, and is not sent."""
 
     def __init__(self, search: WordSearch) -> None:
         limit = search.k + _SPARE
@@ -102,7 +102,7 @@ class WordLoop(_Loop):
         return _scored(found[-1]) < _scored(met[self._k - 1]) or query.limit >= self._k + _MOST_EQUAL
 
     def _next(self, limit: int) -> int:
-        """No more than is needed to end: each brings its text."""
+        """Return a limit no higher than needed to finish, because each point brings its text."""
         most = self._k + _MOST_EQUAL
         return min(4 * limit, most) if limit < most else 4 * limit
 

@@ -40,14 +40,14 @@ if TYPE_CHECKING:
     from harrier_core.types import Vectors
 
 _PAGE = 1_000
-# Of one request for several searches: what it sends and what it asks for.
+# The limits of one request for several searches: on what it sends and what it asks for.
 _MOST_BYTES, _MOST_FOUND = 4 * 2**20, 10_000
-# How many more candidates than asked for are compared by their own vectors where the stored ones are quantized.
+# How many times more candidates are compared by their own vectors if the stored ones are quantized.
 _OVERSAMPLING = 3.0
 
 
 class ServerBackend:
-    """A collection, found by a URL or through somebody's client."""
+    """A collection, found by a URL or through a caller's client."""
 
     may_race = True
 
@@ -68,7 +68,7 @@ class ServerBackend:
     # -- the collection
 
     def writing(self) -> AbstractContextManager[Any]:
-        """Return a context that holds nothing: a server takes writes of everybody."""
+        """Return a context that holds nothing: a server accepts writes from anyone."""
         return nullcontext()
 
     def shape(self) -> Shape | None:
@@ -82,20 +82,20 @@ class ServerBackend:
         return _shape(info)
 
     def _missing(self, refused: Refused) -> StoreError:
-        """Return StoreMissing if there is no collection, and what went wrong otherwise."""
+        """Return StoreMissing if there is no collection, and the original error otherwise."""
         if refused.trouble.status == 404 or "doesn't exist" in refused.trouble.said:
             return missing(str(self))
         return refused.trouble.error(self._connection.where)
 
     def look(self) -> Work[Shape | None]:
-        """Begin to find out what `shape` returns, on another thread; in local mode, when it is asked for."""
+        """Begin `shape` on another thread or, in local mode, when its result is requested."""
         return self._connection.beside(self.shape)
 
     def bytes(self) -> None:
-        """Return None: a server does not tell."""
+        """Return None: a server does not report it."""
 
     def names(self) -> list[str]:
-        """Return the names of the collections that say what their vectors are, as those of the kit do."""
+        """Return the names of the collections with a recorded space, as those of the kit have."""
         listed = self._connection.run(lambda client: client.get_collections()).collections
         found = {
             each.name: self._connection.run(partial(QdrantClient.get_collection, collection_name=each.name))
@@ -104,7 +104,7 @@ class ServerBackend:
         return [name for name, info in found.items() if _shape(info).space is not None]
 
     def layout(self) -> StoreLayout:
-        """Return how the collection is made. Raise StoreMissing if there is none."""
+        """Return the layout of the collection. Raise StoreMissing if there is none."""
         try:
             info = self._connection.ask(lambda client: client.get_collection(self._collection))
         except Refused as refused:
@@ -112,7 +112,7 @@ class ServerBackend:
         return _layout(info, self._layout.vector)
 
     def create(self, space: EmbeddingSpace, layout: Layout) -> None:
-        """Create the collection with its indexes, which a load into it then maintains."""
+        """Create the collection with its indexes, which a load then maintains."""
         settings = _settings(space, layout)
         try:
             self._connection.ask(lambda client: client.create_collection(self._collection, **settings))
@@ -130,7 +130,7 @@ class ServerBackend:
         self.build_indexes(layout)
 
     def drop(self) -> None:
-        """Remove the collection, which is one of the kit's; where there is none, do nothing."""
+        """Remove the collection, which must be one of the kit's; do nothing if there is none."""
         removed = self._connection.run(lambda client: client.delete_collection(self._collection))
         if not removed and self.shape() is not None:
             raise StoreUnsuitable(
@@ -140,7 +140,7 @@ class ServerBackend:
     # -- writing
 
     def upsert(self, chunks: Sequence[Chunk], vectors: Vectors, *, words: bool) -> dict[str, str]:
-        """Write chunks in several requests at once, and return the ids of refused records with the reasons."""
+        """Write chunks in several concurrent requests, and return the ids of refused records with the reasons."""
         return self._uploads.run(chunks, vectors, words=words)
 
     def set_payloads(self, chunks: Sequence[Chunk]) -> None:
@@ -156,7 +156,7 @@ class ServerBackend:
                 self._connection.ask(partial(_change, self._collection, changes))
             except Refused as refused:
                 if refused.trouble.status == 404 and "No point" in refused.trouble.said:
-                    continue  # somebody removed it: `may_race`, so the store compares the records once more
+                    continue  # removed by another writer: with `may_race`, the store compares the records again
                 raise refused.trouble.error(self._connection.where) from None
 
     def delete(self, ids: Sequence[str]) -> None:
@@ -165,13 +165,13 @@ class ServerBackend:
         self._connection.run(lambda client: check_done(client.delete(self._collection, selector, wait=True)))
 
     def delete_where(self, where: Filter) -> None:
-        """Remove the points that a filter finds."""
+        """Remove the points that match a filter."""
         selector = models.FilterSelector(filter=models.Filter.model_validate(where))
         self._connection.run(lambda client: check_done(client.delete(self._collection, selector, wait=True)))
 
     def build_indexes(self, layout: Layout) -> None:
         """Create the payload indexes that are missing, as after a crash; the server itself builds all of them."""
-        if self._connection.local:  # which has no indexes, and warns about them
+        if self._connection.local:  # it has no indexes, and warns about them
             return
         there = self._connection.run(lambda client: client.get_collection(self._collection)).payload_schema
         for path, kind in layout.payload_indexes().items():
@@ -185,7 +185,7 @@ class ServerBackend:
     def scroll(
         self, where: Filter | None, fields: Sequence[str] | None, *, with_vectors: bool, with_words: bool = False
     ) -> Iterator[Callable[[], list[Found]]]:
-        """Yield requests for the pages of the points that a filter finds."""
+        """Yield requests for the pages of the points that match a filter."""
         name = self._layout.vector
         vectors = [*([name] if with_vectors else ()), *([WORDS] if with_words else ())]
         settings: dict[str, Any] = {
@@ -206,7 +206,7 @@ class ServerBackend:
             yield request
 
     def search(self, queries: Sequence[Query]) -> list[list[Found]]:
-        """Return the nearest points for each query, best first. Queries share a request as far as it stays small."""
+        """Return the nearest points for each query, best first. Queries share a request as long as it stays small."""
         found: list[list[Found]] = []
         idf = self.words.params() if any(isinstance(each.vector, Terms) for each in queries) else None
         for begin, end in _batches(queries):
@@ -229,13 +229,13 @@ class ServerBackend:
         return models.QueryRequest(query=query.vector.tolist(), using=name, params=params, **shared)
 
     def count(self, where: Filter | None) -> int:
-        """Return how many points a filter finds."""
+        """Return how many points match a filter."""
         return self._connection.run(lambda client: client.count(self._collection, _filter(where), exact=True)).count
 
     # -- life
 
     def close(self) -> None:
-        """Close our own client; somebody else's stays open."""
+        """Close the client if it is our own; a caller's client stays open."""
         self._connection.close()
 
 
@@ -269,7 +269,7 @@ _EXACT = models.SearchParams(exact=True, quantization=models.QuantizationSearchP
 
 
 def _params(query: Query) -> models.SearchParams:
-    """Not for local mode, which searches exactly, and warns about parameters that it ignores."""
+    """Return the parameters of a search; not for local mode, which is exact, and warns about parameters."""
     return _EXACT if query.exact else models.SearchParams(hnsw_ef=query.ef, quantization=_RESCORED)
 
 

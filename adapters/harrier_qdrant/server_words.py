@@ -17,8 +17,8 @@ from harrier_qdrant.schema import WORDS, WORDS_VERSION
 from harrier_qdrant.uploads import check_done, sparse_vector
 from harrier_qdrant.wire import Refused
 
-_IDF_OF_LIVING = (1, 19)  # of a server, and of a client
-_NOT_SPOKEN = (404, 405, 501)  # where a server does not know a request
+_IDF_OF_LIVING = (1, 19)  # for a server, and for a client
+_NOT_SPOKEN = (404, 405, 501)  # statuses of a server that does not know a request
 
 
 class ServerWords:
@@ -29,7 +29,7 @@ class ServerWords:
         self._collection = collection
 
     def create(self) -> None:
-        """Give the collection that is there the vector."""
+        """Add the vector to the existing collection."""
         if not hasattr(QdrantClient, "create_vector_name"):
             raise self._too_old("qdrant-client")
         config = models.SparseVectorNameConfig(sparse=models.SparseVectorConfig(modifier=models.Modifier.IDF))
@@ -51,19 +51,19 @@ class ServerWords:
         )
 
     def remove(self) -> None:
-        """Remove the vector, of all points."""
+        """Remove the vector from all points."""
         if not hasattr(QdrantClient, "delete_vector_name"):
             raise self._too_old("qdrant-client")
         self._connection.run(lambda client: check_done(client.delete_vector_name(self._collection, WORDS, wait=True)))
 
     def mark(self, version: int | None) -> None:
-        """Have the collection say that all chunks have their words, or that they may lack them."""
+        """Record in the collection that all chunks have their words or, with None, that they may lack them."""
         info = self._connection.run(lambda client: client.get_collection(self._collection))
         metadata = {**(info.config.metadata or {}), WORDS_VERSION: version}
         self._connection.run(lambda client: client.update_collection(self._collection, metadata=metadata))
 
     def write(self, chunks: Sequence[Chunk]) -> None:
-        """Give stored chunks their words, but those that have some, have changed or are gone."""
+        """Add the words of stored chunks, except those that have some, have changed or are gone."""
         for part in batches(chunks, 0):
             self._write([chunks[place] for place in part])
 
@@ -85,9 +85,9 @@ class ServerWords:
                 self._write(chunks[half:])
 
     def params(self) -> models.SearchParams | None:
-        """Return how rare terms are to be: among the points that are there, where client and server can tell.
+        """Return how to count the rarity of terms: among existing points, if client and server support that.
 
-        A server counts deleted points as well for a while. Raise StoreUnsuitable where local mode counts wrongly.
+        Otherwise a server includes deleted points for a while. Raise StoreUnsuitable if local mode counts wrongly.
         """
         if hasattr(models, "IdfCorpusParams"):
             if self._connection.local or self._connection.is_at_least(_IDF_OF_LIVING):

@@ -1,4 +1,4 @@
-"""QdrantStore: the settings of one collection of Qdrant, where chunks and vectors are kept."""
+"""QdrantStore: the settings of one collection of Qdrant, which holds chunks and vectors."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 
 class QdrantStore(Closing):
-    """A collection of chunks in Qdrant. Making one connects to nothing; any number of threads may use it at once.
+    """A collection of chunks in Qdrant. Making one does not connect; any number of threads may use it at once.
 
-    A store of a URL can be pickled: it carries its settings, the API key included, and connects anew.
+    A store with a URL can be pickled: the pickle contains its settings, including the API key, and connects again.
     """
 
     _collection: str
-    _settings: dict[str, Any]  # of a server's, but for the layout
+    _settings: dict[str, Any]  # those of a server's collection, except the layout
     _unpicklable: str | None  # the reason
 
     def __init__(
@@ -58,16 +58,16 @@ class QdrantStore(Closing):
         keywords: bool | None = None,
         **others: Unpack[Aliases],
     ) -> None:
-        """Take a collection on the server at a URL, or of a client, which stays its owner's.
+        """Take a collection on the server at a URL, or of a client, which its owner has to close.
 
         url: http://host:6333, host:6333, a QdrantClient (of a server or in local mode), or ":memory:" for a client in
         local mode that is closed with the store. For a collection in a folder, use `QdrantStore.embedded(folder)`.
-        grpc_port: of the same server. Without it, gRPC is used on port 6334 if the URL's port is 6333 or not given, and
-        REST alone for any other port. Where gRPC does not answer, REST is used.
-        retry_for: how many seconds a server may be away before a request is given up; timeout: of one request.
+        grpc_port: that of the same server. By default, gRPC is used on port 6334 if the URL's port is 6333 or not
+        given, and only REST for any other port. If gRPC does not answer, REST is used.
+        retry_for: for how many seconds a request is retried while the server is away. timeout: that of one request.
         vector: the name of the vector; keywords: whether a new collection can be searched by word as well; the others
-        say how a new collection is created (`harrier_qdrant.Layout`), and one that is there keeps its own.
-        Other libraries' names are taken too: client or location for the URL, host and port, and collection_name.
+        say how a new collection is created (`harrier_qdrant.Layout`); an existing one keeps its own. Other libraries'
+        names are accepted too: client or location for the URL, host and port, and collection_name.
         """
         # qdrant-client takes more than a second to import, and an embedded collection does not need it.
         from harrier_qdrant.connection import Connection
@@ -151,26 +151,26 @@ class QdrantStore(Closing):
         return opened
 
     def layout(self) -> StoreLayout:
-        """Return how the collection is made, or would be."""
+        """Return the layout of the collection, or of a new one."""
         try:
             return self._backend.layout()
         except StoreMissing:
             return self._layout.shared
 
     def adopt(self, layout: StoreLayout) -> None:
-        """Have a new collection made with this layout, as far as Qdrant can, where this store's settings say nothing.
+        """Use this layout for a new collection, as far as Qdrant can, where this store's settings leave it open.
 
-        A collection that is there stays as it is. A server's gets indexes of fields that it lacks by `build_indexes`.
+        An existing collection stays as it is. On a server, `build_indexes` adds the field indexes that it lacks.
         """
         self._layout = self._layout.over(layout)
 
     def space(self) -> EmbeddingSpace | None:
-        """Return the space of the vectors that are there, or None if there is no collection yet."""
+        """Return the space of the stored vectors, or None if there is no collection yet."""
         shape = self._backend.shape()
         return None if shape is None else shape.stored_space(str(self._backend))
 
     def describe(self) -> Facts:
-        """Return what the collection says of itself; its health is "fine", or the reason why it cannot be used.
+        """Return what the collection reports about itself; its health is "fine", or the reason why it cannot be used.
 
         Raise StoreMissing if there is none, and StoreUnavailable if it cannot be reached, or is open elsewhere.
         """
@@ -192,7 +192,7 @@ class QdrantStore(Closing):
             return replace(facts, health=str(error))
 
     def drop(self) -> None:
-        """Remove the collection, with its indexes; where there is none, do nothing.
+        """Remove the collection, with its indexes; do nothing if there is none.
 
         Raise StoreUnsuitable if it is not one of the kit's, and StoreUnavailable if an embedded one is open elsewhere.
         """
@@ -204,7 +204,8 @@ class QdrantStore(Closing):
     def neighbours(self) -> list[VectorStore]:
         """Return a store for each of the kit's collections in the same folder or on the same server, by their names.
 
-        One over somebody's client or in local mode shares it. Closing the others closes nothing of this one.
+        With a caller's client or in local mode, they share the client. Closing them does not close anything of this
+        one.
         """
         return [self._beside(name) for name in sorted(self._backend.names())]
 
@@ -251,7 +252,7 @@ class QdrantStore(Closing):
         return f"QdrantStore({self}{said})"
 
 
-_USUAL = Layout()  # what a repr need not show
+_USUAL = Layout()  # defaults, which a repr need not show
 
 
 def _why_unpicklable(url: str | QdrantClient) -> str | None:

@@ -1,4 +1,4 @@
-"""Chunks to a Qdrant server: several requests at once, halved where the server refuses one."""
+"""Chunks to a Qdrant server: several concurrent requests, halved if the server refuses one."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from harrier_qdrant.wire import NotDone, Refused
 if TYPE_CHECKING:
     from harrier_core.types import Vectors
 
-# Of a number of a vector: as JSON a sign, a point and some ten digits.
+# For each number of a vector: in JSON a sign, a point and some ten digits.
 JSON_BYTES, PACKED_BYTES = 13, 4
 
 
 class Uploads:
-    """The writing of points into one collection."""
+    """Writes points into one collection."""
 
     def __init__(self, connection: Connection, collection: str, vector: str) -> None:
         self._connection = connection
@@ -42,7 +42,7 @@ class Uploads:
         return refused
 
     def _upsert(self, chunks: Sequence[Chunk], vectors: Vectors, part: range, *, words: bool) -> dict[str, str]:
-        """Write a part; halve one that is too large or holds a point that is refused, down to that point."""
+        """Write a part; bisect one that is too large or contains a refused point, down to that point."""
         make = self._packed if self._connection.grpc else self._listed
         try:
             own = [chunks[at] for at in part]
@@ -94,7 +94,7 @@ class Uploads:
 
 
 def sparse_vector(terms: Terms) -> models.SparseVector:
-    """Return terms as the client has them."""
+    """Return terms as an object of the client."""
     return models.SparseVector(indices=list(terms.ids), values=list(terms.weights))
 
 
@@ -104,6 +104,6 @@ def _packed_terms(terms: Terms) -> bytes:
 
 
 def check_done(result: models.UpdateResult) -> None:
-    """Raise NotDone if a request was taken and not carried out."""
+    """Raise NotDone if a request was accepted but not carried out."""
     if result.status != models.UpdateStatus.COMPLETED:
         raise NotDone

@@ -1,6 +1,6 @@
 """URLs of collections: qdrant://host:6334/docs on a server, qdrant:FOLDER?collection=docs in a folder.
 
-Both take how a new collection is made as well: keywords=true, with the words of its chunks, precision=float16, m=32,
+Both also accept options for a new collection: keywords=true, with the words of its chunks, precision=float16, m=32,
 ef_construction=128, indexes=year:integer,lang:keyword.
 """
 
@@ -21,7 +21,7 @@ _SERVER = "a Qdrant server is qdrant://host:6334/collection, and ?tls=true for h
 
 
 def open_url(url: str) -> QdrantStore:
-    """Return the store that a URL names. It connects to nothing yet.
+    """Return the store that a URL names. It does not connect yet.
 
     qdrant://host:6334/docs?tls=true: a port of 6334, the gRPC interface, 6333, or none means a server with these two
     ports; any other port is that of a REST interface, and gRPC is not used. The API key is read from the environment

@@ -1,6 +1,6 @@
-"""Patience with a server: what passes is tried again, what does not is said in our words.
+"""Patience with a server: transient failures are retried, others are reported in the kit's words.
 
-REST and gRPC tell the same things differently; `Trouble.of` is the one place that knows both.
+REST and gRPC say the same things differently; `Trouble.of` is the only place that knows both.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ STOPPED = "the call that this request belonged to has ended"
 ERRORS = (QdrantException, ApiException, grpc.RpcError)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
-_MOST_SHOWN = 300  # characters of what a server says
+_MOST_SHOWN = 300  # characters of a server's message
 
-# As local mode, the client, httpx and gRPC say it.
+# As worded by local mode, the client, httpx and gRPC.
 _OF_CLOSED = re.compile(r"QdrantLocal instance is closed|Client was closed|client has been closed|closed channel")
 
 _Code = grpc.StatusCode
-_STATUS = {  # what a gRPC code would have been over REST
+_STATUS = {  # the REST status that corresponds to a gRPC code
     _Code.INVALID_ARGUMENT: 400,
     _Code.FAILED_PRECONDITION: 400,
     _Code.OUT_OF_RANGE: 413,  # a message beyond the limit
@@ -47,12 +47,12 @@ _STATUS = {  # what a gRPC code would have been over REST
 
 
 class NotDone(Exception):
-    """A server took a request, and says that it has not carried it out yet."""
+    """A server accepted a request, and says that it has not carried it out yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What a server, or the way to it, answered instead."""
+    """The failure of a server, or of the connection to it."""
 
     status: int | None  # as over REST; None: there was no answer
     said: str
@@ -60,7 +60,7 @@ class Trouble:
 
     @classmethod
     def of(cls, error: Exception) -> Trouble:
-        """From an error of the client or of gRPC."""
+        """Return the trouble in an error of the client or of gRPC."""
         if isinstance(error, NotDone):
             return cls(None, "it took the request and did not carry it out in time")
         if isinstance(error, ResourceExhaustedResponse):
@@ -85,7 +85,7 @@ class Trouble:
 
     @classmethod
     def of_local_mode(cls, error: Exception) -> Trouble:
-        """From an exception of local mode: the status that a server would have returned."""
+        """Return the trouble in an exception of local mode, with the status that a server would have returned."""
         said = str(error)
         if isinstance(error, LookupError):  # an update of a point that does not exist
             return cls(404, f"Not found: No point with id {said} found")
@@ -100,21 +100,21 @@ class Trouble:
 
     @property
     def too_large(self) -> bool:
-        """Whether a part of the request might be taken."""
+        """Whether a part of the request might be accepted."""
         return self.status == 413 or (self.status == 400 and "larger than allowed" in self.said)
 
     @property
     def refused(self) -> bool:
-        """Whether it is about what the request holds."""
+        """Whether it concerns the content of the request."""
         return self.status in (400, 422)
 
     @property
     def shown(self) -> str:
-        """Cut short: it may quote what was sent."""
+        """The message, shortened: it may quote what was sent."""
         return self.said[:_MOST_SHOWN]
 
     def error(self, where: str) -> StoreError:
-        """In our words."""
+        """Return the kit's error for it."""
         said = self.shown
         if self.passes:
             return StoreUnavailable(f"Qdrant at {where} cannot be reached, or does not get to it: {said}")
@@ -132,13 +132,13 @@ def _detail(error: UnexpectedResponse) -> str:
 
 
 def is_closed(error: Exception) -> bool:
-    """Whether the error means that the client is closed."""
+    """Return whether the error means that the client is closed."""
     source = error.source if isinstance(error, ResponseHandlingException) else error
     return isinstance(source, RuntimeError | ValueError) and _OF_CLOSED.search(str(source)) is not None
 
 
 def _seconds(text: str) -> float | None:
-    """A Retry-After: whole or broken seconds, or a date; also at the end of a sentence about it."""
+    """Return a Retry-After in seconds: integral or fractional, or a date; also at the end of a sentence."""
     value = text.rpartition("integer: ")[2].strip()
     try:
         return max(0.0, float(value))
@@ -151,7 +151,7 @@ def _seconds(text: str) -> float | None:
 
 
 class Patience:
-    """Retries requests, each for a number of seconds."""
+    """Retries requests, each for a limited number of seconds."""
 
     def __init__(self, where: str, retry_for: float) -> None:
         self._where = where
@@ -160,7 +160,7 @@ class Patience:
         self.closed = threading.Event()
 
     def end(self, event: threading.Event) -> None:
-        """Set an event, `closed` or one that was given to `run`, and wake what waits for it."""
+        """Set an event, `closed` or one that was passed to `run`, and wake what waits for it."""
         with self._ended:
             event.set()
             self._ended.notify_all()
@@ -192,7 +192,7 @@ class Patience:
 
 
 class Refused(StoreError):
-    """A request that was given up, for the adapter to look at; users see it as the error that it becomes."""
+    """A request that was given up, for the adapter to examine; users see the error that it becomes."""
 
     def __init__(self, trouble: Trouble, where: str) -> None:
         super().__init__(str(trouble.error(where)))

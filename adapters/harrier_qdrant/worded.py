@@ -1,4 +1,4 @@
-"""The words of an open collection's chunks: searched, added to what is there, and compared with the texts."""
+"""The words of an open collection's chunks: searched, added to existing chunks, and compared with the texts."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from harrier_qdrant.filters import CHUNKS, WITH_WORDS, WITHOUT_WORDS, both
 from harrier_qdrant.schema import WORDS, Shape
 from harrier_qdrant.search_loop import SearchLoop, WordLoop
 
-_SAME = 1e-3  # of a weight and of itself as it is stored
+_SAME = 1e-3  # the tolerance for a weight and the same one as stored
 
 
 class WordedCollection(CheckedCollection):
-    """What an open collection does with words."""
+    """An open collection's operations on words."""
 
     def keywords_problem(self) -> str | None:
-        """Return why its chunks cannot be found by their words, or None; if they had none before, look again."""
+        """Return why its chunks cannot be found by their words, or None; if they had none before, check again."""
         return None if self._has_words else self._check_now().words_problem(str(self._backend))
 
     def search_words(self, search: WordSearch) -> list[Lists]:
@@ -49,11 +49,11 @@ class WordedCollection(CheckedCollection):
     # -- adding them
 
     def add_keywords(self, tell: Callable[[int], None]) -> None:
-        """Give all chunks their words, beside readers and writers; begun again after a crash, it goes on.
+        """Store the words of all chunks, while others read and write; after a crash, a new call resumes.
 
-        Who writes from now on writes words as well. So what lacks them was there before, or is on its way from a writer
-        that has looked before, which looks once more when it has written. The collection says that it has words in the
-        end, and only then it is searched.
+        From now on, writers write words as well. So chunks without words were there before, or are being written by a
+        writer that checked earlier, and that checks once more after writing. The collection is marked as having words
+        at the end, and can be searched by word only then.
         """
         self._prepare()
         self._fill(tell)
@@ -63,7 +63,7 @@ class WordedCollection(CheckedCollection):
         self._check_now()
 
     def _prepare(self) -> None:
-        """Have an empty vector of words, or the one that an earlier call has begun to fill."""
+        """Prepare an empty vector for words, or the one that an earlier call has begun to fill."""
         words = self._backend.words
         with self._backend.writing():
             shape = self._check_now()

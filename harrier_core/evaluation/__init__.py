@@ -1,10 +1,10 @@
-"""How well an index answers questions, and whether another model, task, mode or setting does better.
+"""Evaluation of how well an index answers questions, and whether other models, tasks, modes or settings do better.
 
     judgements = Judgements.load("folder")                          # BEIR's, TREC's, or a file of JSON lines
     report = evaluate(index, judgements, compare=["no-instruction", "hybrid", "exact"])
     print(report); report["ndcg@10"].mean; report.to_html("report.html")
 
-It needs numpy only, and asks the index's encoder for the vectors of the questions.
+It needs only numpy, and asks the index's encoder for the vectors of the questions.
 """
 
 from harrier_core.evaluation.evaluating import SLICES, evaluate

@@ -11,7 +11,7 @@ _EXCERPT = 240  # characters of a result's text
 
 
 def changed_questions(report: Findings, *, aggregate_only: bool) -> str:
-    """Return the section of a page. aggregate_only: without texts and ids, so without the questions."""
+    """Return the section of a page on the questions that changed. aggregate_only: omit texts and ids."""
     if not report.comparisons:
         return ""
     lines = ["<h2>Questions that changed</h2>"]

@@ -22,7 +22,7 @@ def changes_of(
     comparisons: Sequence[Comparison],
     values: Sequence[Mapping[str, Values]],
 ) -> list[Changed]:
-    """Return those of each comparison: runs, indexes and values are those of the systems, the first one first."""
+    """Return the changes of each comparison. `runs`, `indexes` and `values` are by system, the first one first."""
     wanted = [
         (position, at, comparison)
         for at, comparison in enumerate(comparisons, 1)

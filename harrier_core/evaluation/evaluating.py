@@ -1,4 +1,4 @@
-"""Evaluate an index, and other systems beside it, on questions whose answers are known."""
+"""Evaluate an index, and compare it with other systems, on questions whose answers are known."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ def evaluate(
     open_index: Open | None = None,
     on_progress: Tell | None = None,
 ) -> Report:
-    """Ask an index all questions, and return a report of its results, beside those of other systems.
+    """Ask an index all questions, and report its results next to those of other systems.
 
     index: an Index, or a Run that was made elsewhere. k: cut-offs. compare: systems, each a System, a Task, another
     Index, a Run, or a text: "no-instruction", "tasks" (each task of the model), a task's name, "dense", "keyword",
     "hybrid", "exact", or settings such as "mode=hybrid,ef=200", "instruction=Given a question, ..." or "index=URL".
-    Everything else is as in `system`, which says how the index itself is searched.
+    Settings that they leave out are those of `system`, which says how the index itself is searched.
 
-    metric: the one that decides whether systems differ, by default nDCG at 10. slices: fields of the metadata of
+    metric: the one that decides whether systems differ, nDCG at 10 by default. slices: fields of the metadata of
     questions or of the records that answer them, and "script" and "length". floor: suggest a floor for scores.
-    latency: the number of searches that are timed one by one. seed: of the random draws. open_index: opens the index
-    of "index=URL" or "model=NAME,index=URL". on_progress: called with the current step, the number of questions that
-    it has done, and of how many.
+    latency: how many searches are timed one by one. seed: that of the random draws. open_index: opens the index
+    of "index=URL" or "model=NAME,index=URL". on_progress: called with the current step, the number of questions done,
+    and their total.
     """
     own_index = index if isinstance(index, Index) else None
     base = _base(index, system, own_index)
@@ -105,7 +105,7 @@ def _base(index: Index | Run, system: System | str | None, own_index: Index | No
 
 
 def _cutoffs(k: int | Iterable[int], metric: str | None) -> tuple[list[int], str]:
-    """Return the cut-offs in their order, and the metric that decides."""
+    """Return the cut-offs in ascending order, and the metric that decides."""
     wanted = {k} if isinstance(k, int) else set(k)
     for each in wanted:
         check_integer("k", each, 1)
@@ -122,7 +122,7 @@ def _headline(cutoffs: Sequence[int], decisive: str) -> tuple[str, ...]:
 
 
 def _questions(judgements: Judgements, index: Index | None, tell: Tell) -> tuple[list[Question], list[str]]:
-    """Return the questions that have an answer, and the ids of those with a text that no record holds."""
+    """Return the questions that have an answer, and the ids of those with a text that no record contains."""
     every = list(judgements)
     questions, unplaced = (every, []) if index is None else resolved(every, index, tell)
     kept = [each for each in questions if each.relevant]
@@ -142,7 +142,7 @@ def _index_of(system: System, index: Index | None) -> Index | None:
 
 
 def _readable(indexes: Sequence[Index | None], index: Index | None) -> list[Index | None]:
-    """Return where the texts of each system's results are read: those of a run in the evaluated index."""
+    """Return where the texts of each system's results are read: for a run, in the evaluated index."""
     return [each or index for each in indexes]
 
 

@@ -32,8 +32,8 @@ class Result:
 
     name: str
     settings: Mapping[str, Any]
-    estimates: Mapping[str, Estimate]  # of each metric
-    values: Mapping[str, Values]  # of each question
+    estimates: Mapping[str, Estimate]  # by metric
+    values: Mapping[str, Values]  # by metric, one value per question
     run: Run
     judged: Mapping[int, float]  # the share of the first k results that were judged, by k
     failed: Mapping[str, str] = field(default_factory=dict)  # questions that could not be asked, and why
@@ -49,31 +49,31 @@ class Result:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """A system beside the first one, question by question.
+    """A system compared with the first one, question by question.
 
-    The p-values are of the metric that decides, and `corrected` is so for all systems together.
+    The p-values are those of the deciding metric; `corrected` accounts for all systems together.
     """
 
     name: str
-    metric: str  # the one that decides
-    differences: Mapping[str, Estimate]  # of each metric
+    metric: str  # the deciding one
+    differences: Mapping[str, Estimate]  # by metric
     p: float
     corrected: float
     detectable: float  # a difference that would have been found with a probability of 0.8
     questions: int
     changed: int  # questions whose value differs
-    overlap: float  # share of its first results that the first system has among its own
+    overlap: float  # the share of its first results that are also among the first system's
     gained: Sequence[int] = ()  # the questions that gained most, by position
     lost: Sequence[int] = ()
 
     @property
     def difference(self) -> Estimate:
-        """The difference of the metric that decides."""
+        """The difference in the deciding metric."""
         return self.differences[self.metric]
 
     @property
     def significant(self) -> bool:
-        """True if the corrected p-value is below 0.05."""
+        """Whether the corrected p-value is below 0.05."""
         return self.corrected < 0.05
 
 
@@ -95,7 +95,7 @@ class Changed:
     system: str
     before: float
     after: float
-    first: Sequence[Shown]  # of the first system
+    first: Sequence[Shown]  # those of the first system
     second: Sequence[Shown]
 
 
@@ -103,7 +103,7 @@ class Changed:
 class Findings:
     """All results of an evaluation. `report["ndcg@10"].mean`, `.low` and `.high` are those of the first system.
 
-    metric: the one that decides. notes: remarks that a reader needs beside the numbers. provenance: settings and
+    metric: the deciding one. notes: remarks that a reader needs alongside the numbers. provenance: settings and
     digests.
     """
 
@@ -118,7 +118,7 @@ class Findings:
     floor: Floor | None
     notes: Sequence[str]
     provenance: Mapping[str, Any]
-    missing: Sequence[str] = ()  # records that answer questions, and are not in the index
+    missing: Sequence[str] = ()  # records that answer questions but are not in the index
 
     def __getitem__(self, metric: str) -> Estimate:
         return self.results[0][metric]

@@ -1,4 +1,4 @@
-"""A floor for cosines: those of questions and their answers beside those of unrelated records."""
+"""A floor for cosines: those of questions with their answers, compared with those of unrelated records."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     Matrix = NDArray[np.float64]
 
-_QUESTIONS, _ANSWERS, _UNRELATED = 500, 20, 1_000  # looked at: questions, answers of each, records without relation
-_SEEN = 1_000_000  # records of which the unrelated ones are drawn
-_NEAREST = 20  # chunks among which the best one without relation is looked for
-_LEAST = 10  # questions, of which fewer say nothing
+_QUESTIONS, _ANSWERS, _UNRELATED = 500, 20, 1_000  # numbers of questions, of answers to each, and of unrelated records
+_SEEN = 1_000_000  # records from which the unrelated ones are drawn
+_NEAREST = 20  # chunks among which the best unrelated one is looked for
+_LEAST = 10  # number of questions; a floor for fewer would mean nothing
 _BINS = 40
 _STEPS = 200  # floors that are tried
 _DRAWS = 2_000
@@ -32,9 +32,9 @@ _DRAWS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """The error rates of a floor: shares of answers that are lost, of unrelated records that pass, and of questions.
+    """The error rates of a floor: shares of answers lost, of unrelated records that pass, and of misled questions.
 
-    misled: questions that something else would be found for if their answers were not in the index.
+    misled: questions for which something else would be found if their answers were not in the index.
     """
 
     floor: float
@@ -47,31 +47,31 @@ class Rates:
 class Floor:
     """The cosines of answers and of unrelated records, and the floor with the fewest errors between them.
 
-    The rates of the suggested floor are those for questions that had no part in choosing it.
+    The rates of the suggested floor are those of questions that had no part in choosing it.
     """
 
     suggested: Rates
     others: Sequence[Rates]  # for comparison
     questions: int
-    edges: Sequence[float]  # of the bins of three histograms, each a share of its pairs
+    edges: Sequence[float]  # bin edges of three histograms, each of which shows shares of its pairs
     answers: Sequence[float]
-    rivals: Sequence[float]  # the best record of each question that does not answer it
+    rivals: Sequence[float]  # for each question, the best record that does not answer it
     unrelated: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Cosines:
-    """Of one question."""
+    """The cosines of one question."""
 
-    answers: Matrix  # with its answers, each with its best chunk
+    answers: Matrix  # with its answers, each by its best chunk
     rival: float  # with the best record that does not answer it
     unrelated: Matrix  # with chunks drawn at random
 
 
 def floor_of(index: Index, questions: Sequence[Question], vectors: Mapping[int, Vectors], seed: int) -> Floor | None:
-    """Return the floor for these questions, or None if too few of them can be looked at.
+    """Return the floor for these questions, or None if too few of them are usable.
 
-    vectors: of the questions, by their positions.
+    vectors: those of the questions, by position.
     """
     chance = random.Random(seed)  # noqa: S311  # the same sample every time
     places = [at for at in vectors if questions[at].relevant]
@@ -114,7 +114,7 @@ def _halves(names: Sequence[str]) -> list[int]:
 
 
 def _best(cosines: Sequence[_Cosines]) -> float:
-    """Return the floor with the fewest errors: answers that are lost and unrelated records that pass, as shares."""
+    """Return the floor with the fewest errors: the shares of answers lost and of unrelated records that pass."""
     answers = np.sort(np.concatenate([each.answers for each in cosines]))
     unrelated = np.sort(np.concatenate([each.unrelated for each in cosines]))
     tried = np.linspace(unrelated[0], answers[-1], _STEPS)
@@ -126,7 +126,7 @@ def _best(cosines: Sequence[_Cosines]) -> float:
 
 
 def _rates(floors: Sequence[float], cosines: Sequence[_Cosines], groups: Groups) -> Rates:
-    """Return the error rates of floors, one of each question."""
+    """Return the error rates, given a floor for each question."""
     values = np.array(
         [
             ((each.answers < floor).mean(), (each.unrelated >= floor).mean(), float(each.rival >= floor))
@@ -137,7 +137,7 @@ def _rates(floors: Sequence[float], cosines: Sequence[_Cosines], groups: Groups)
 
 
 def _steps(value: float, edges: Matrix) -> list[float]:
-    """Return round floors around one."""
+    """Return round floors around a value."""
     low, high = float(edges[0]), float(edges[-1])
     steps = np.arange(np.ceil(low * 20) / 20, high, 0.05)
     return [round(float(each), 2) for each in steps if abs(each - value) < 0.21]
@@ -160,7 +160,7 @@ def _histogram(values: Matrix, edges: Matrix) -> list[float]:
 def _cosines(
     index: Index, questions: Sequence[Question], vectors: Vectors, chance: random.Random
 ) -> list[_Cosines | None]:
-    """Return the cosines of each question, or None where none of its answers is in the index."""
+    """Return the cosines of each question, or None for a question with none of its answers in the index."""
     answers = _answers(index, questions)
     drawn = _drawn(index, chance)
     unrelated = vectors @ np.stack([vector for _, vector in drawn]).T  # (questions, records)
@@ -188,7 +188,7 @@ def _answers(index: Index, questions: Sequence[Question]) -> dict[str, Vectors]:
 
 
 def _drawn(index: Index, chance: random.Random) -> list[tuple[str, NDArray[np.float32]]]:
-    """Return chunks drawn at random, one of a record, with their vectors."""
+    """Return chunks drawn at random, one per record, with their vectors."""
     seen = list(islice(index.record_ids(), _SEEN))
     ids = chance.sample(sorted(seen), min(_UNRELATED, len(seen)))
     found: dict[str, dict[int, NDArray[np.float32]]] = {}

@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"<num>\s*(?:Number:)?\s*([^\s<]+)", re.IGNORECASE)
 _TITLE = re.compile(r"<title>\s*(?:Topic:)?(.*?)(?=<|\Z)", re.DOTALL | re.IGNORECASE)
 _KEYS = ("id", "question", "answers", "texts", "metadata", "group")
 
-Grades = dict[str, dict[str, int]]  # of records, by the ids of the questions
+Grades = dict[str, dict[str, int]]  # by the ids of questions, and then of records
 
 
 def load(path: Path, split: str) -> tuple[list[Question], str]:
@@ -186,7 +186,7 @@ def _rows(path: Path, text: str) -> Iterator[Question]:
 
 
 def _grades(path: Path, form: str) -> Grades:
-    """Read the grades of a file: of BEIR's three columns, or of TREC's four."""
+    """Read the grades in a file with BEIR's three columns or TREC's four."""
     split: Callable[[str], list[str]] = (lambda line: line.split("\t")) if form == "BEIR" else str.split
     found: Grades = {}
     for number, line in enumerate(_text(path).split("\n"), 1):
@@ -204,7 +204,7 @@ def _grades(path: Path, form: str) -> Grades:
 
 
 def _joined(questions: Iterable[Question], grades: Grades, qrels: Path) -> list[Question]:
-    """The questions that were judged; others belong to another split."""
+    """Return the questions that were judged; others belong to another split."""
     kept = [
         Question(each.id, each.text, grades[each.id], metadata=each.metadata, group=each.group)
         for each in questions

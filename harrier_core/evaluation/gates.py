@@ -21,7 +21,7 @@ from harrier_core.evaluation.wording import verdict
 
 
 def limits_of(said: Iterable[str]) -> dict[str, float]:
-    """Return limits from texts such as "ndcg@10=0.5"."""
+    """Return limits from strings such as "ndcg@10=0.5"."""
     limits: dict[str, float] = {}
     for each in said:
         metric, equals, value = each.partition("=")
@@ -47,11 +47,11 @@ def below(report: Findings, limits: Mapping[str, float]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """An earlier report, as far as a later one is compared with it."""
+    """An earlier report, reduced to what a later one is compared with."""
 
-    values: Mapping[str, Sequence[float]]  # of each question, by metric
-    digest: str  # of the judgements
-    ids: Sequence[str] | None  # of the questions; None if the report was written without them
+    values: Mapping[str, Sequence[float]]  # by metric, one value per question
+    digest: str  # identifies the judgements
+    ids: Sequence[str] | None  # those of the questions; None if the report was written without ids
 
     @classmethod
     def load(cls, path: str | Path) -> Baseline:
@@ -71,7 +71,7 @@ class Baseline:
         return cls(said["values"], said["provenance"]["judgements"]["digest"], ids)
 
     def compared(self, report: Findings) -> list[Comparison]:
-        """Return how the report compares with this one, for each metric of its headline that both have.
+        """Return how the report compares with this one, for each headline metric that both have.
 
         The p-values are corrected for the number of metrics. Raise SettingError if the reports have no question in
         common.
@@ -134,5 +134,5 @@ def worse(compared: Iterable[Comparison]) -> list[str]:
 
 
 def in_words(compared: Iterable[Comparison]) -> list[str]:
-    """Return how a report compares with its baseline, a line for each metric."""
+    """Return how a report compares with its baseline, one line per metric."""
     return [f"{each.name}: {verdict(each)}" for each in compared]

@@ -1,6 +1,6 @@
-"""Means over questions with their intervals, by drawing questions again and again (the bootstrap). Pure.
+"""Means over questions with their intervals, by drawing questions repeatedly (the bootstrap). Pure.
 
-Questions of one group resemble each other, so that groups are drawn, and all questions of a group come with it.
+Questions of one group resemble each other. So groups are drawn, and each brings all its questions with it.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Estimate:
 
 
 class Groups:
-    """Which questions resemble each other: sums of values by group."""
+    """Groups of questions that resemble each other: sums of values by group."""
 
     def __init__(self, names: Sequence[object]) -> None:
-        """Take the group of each question."""
+        """Take the name of each question's group."""
         numbers: dict[object, int] = {}
         self._rows = np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
         self.sizes = np.bincount(self._rows, minlength=len(numbers)).astype(np.float64)
@@ -54,7 +54,7 @@ class Groups:
 
     @property
     def alone(self) -> bool:
-        """True if each question is a group of its own."""
+        """Whether each question is a group of its own."""
         return len(self) == self.questions
 
     def sums(self, values: Matrix) -> Matrix:
@@ -77,7 +77,7 @@ class Groups:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """Values of questions, and their means in many draws of questions."""
+    """Values of questions, and their means over many draws of questions."""
 
     values: Matrix  # (questions, columns)
     groups: Groups
@@ -85,7 +85,7 @@ class Sample:
 
     @classmethod
     def of(cls, values: Matrix, groups: Groups, *, seed: int = 0, draws: int = DRAWS) -> Sample:
-        """Draw the groups again and again."""
+        """Draw the groups repeatedly."""
         sums = groups.sums(values)
         counts = _counts(len(groups), seed, draws)
         return cls(values, groups, np.concatenate([(own @ sums) / (own @ groups.sizes)[:, None] for own in counts]))
@@ -93,8 +93,8 @@ class Sample:
     def estimates(self) -> list[Estimate]:
         """Return the mean of each column of metrics, which are between 0 and 1.
 
-        A metric that only says yes or no, of questions that are alone, has Wilson's interval: the bootstrap's is too
-        narrow where nearly all say the same.
+        A binary metric of ungrouped questions gets Wilson's interval: the bootstrap's is too narrow where nearly all
+        values are the same.
         """
         number = len(self.groups)
         low, high = _ends(self.drawn, number)
@@ -133,8 +133,8 @@ def _counts(number: int, seed: int, draws: int) -> Iterator[Matrix]:
 def _ends(drawn: Matrix, groups: int) -> tuple[Matrix, Matrix]:
     """Return both ends of each column's interval.
 
-    Quantiles of the draws, further out for few groups: the spread of draws is that of a sample around its own mean, and
-    so it is too small, as if Student's t were not known.
+    They are quantiles of the draws, further out for few groups: the spread of the draws is that around the sample's own
+    mean, and so too small, as if Student's t were unknown.
     """
     if groups < 2:
         return np.zeros(drawn.shape[1]), np.ones(drawn.shape[1])

@@ -11,18 +11,18 @@ from harrier_core.index import Index
 from harrier_core.records import Chunk, Match, Metadata
 
 _TOGETHER = 5_000  # records that are asked for at once
-_PROBE = 24  # letters of a text by which chunks are found that may hold it
-_SAID = 1_000  # chunks between two reports of how far it is
+_PROBE = 24  # characters of a text by which chunks that may contain it are found
+_SAID = 1_000  # chunks between two progress reports
 
 
 def missing(index: Index, records: Iterable[str]) -> list[str]:
-    """Return those of these records that the index does not hold."""
+    """Return those of these records that are not in the index."""
     ids = list(dict.fromkeys(records))
     return [each for some in _windows(ids) for each in index.missing(some)]
 
 
 def metadata_of(index: Index, records: Iterable[str]) -> dict[str, Metadata]:
-    """Return the metadata of records, as their first chunks have them."""
+    """Return the metadata of records, taken from their first chunks."""
     found: dict[str, tuple[int, Metadata]] = {}
     for some in _windows(list(dict.fromkeys(records))):
         for stored in index.read(some):
@@ -33,9 +33,9 @@ def metadata_of(index: Index, records: Iterable[str]) -> dict[str, Metadata]:
 
 
 def resolved(questions: Sequence[Question], index: Index, tell: Tell) -> tuple[list[Question], list[str]]:
-    """Return questions whose answers are records, and the ids of questions with a text that no record holds.
+    """Return questions whose answers are records, and the ids of questions with a text that no record contains.
 
-    A record answers a question if its text holds one of the question's texts; case and white space do not count.
+    A record answers a question if it contains one of the question's texts; case and white space do not count.
     """
     wanted = {_plain(text) for each in questions for text in each.texts} - {""}
     if not wanted:
@@ -53,16 +53,16 @@ def resolved(questions: Sequence[Question], index: Index, tell: Tell) -> tuple[l
 
 
 def _holders(index: Index, wanted: set[str], tell: Tell) -> dict[str, set[str]]:
-    """Return the records that hold each text.
+    """Return the records that contain each text.
 
-    A text may stand in several chunks: so records are found by parts of texts, and then looked at as a whole.
+    A text may span several chunks, so records are found by parts of texts, and then checked as a whole.
     """
     size = min(_PROBE, *map(len, wanted))
     probes: dict[str, set[str]] = {}
     for text in wanted:
         for begin in (0, (len(text) - size) // 2, len(text) - size):
             probes.setdefault(text[begin : begin + size], set()).add(text)
-    candidates: dict[str, set[str]] = {}  # texts that a record may hold
+    candidates: dict[str, set[str]] = {}  # texts that a record may contain
     total = index.count()
     for number, stored in enumerate(index.read(), 1):
         plain = _plain(stored.chunk.text)
@@ -81,7 +81,7 @@ def _holders(index: Index, wanted: set[str], tell: Tell) -> dict[str, set[str]]:
 
 
 def _whole(index: Index, records: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield the texts of records."""
+    """Yield the whole texts of records."""
     for some in _windows(records):
         chunks: dict[str, list[Chunk]] = {}
         for stored in index.read(some):
@@ -92,7 +92,7 @@ def _whole(index: Index, records: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def value_of(question: Question, field: str, metadata: Mapping[str, Metadata]) -> str | None:
-    """Return a field of a question's metadata, or else that of the first record that answers it."""
+    """Return a field of a question's metadata, or else of the first record that answers it."""
     value: Any = question.metadata.get(field)
     for record in question.relevant:
         if value is not None:

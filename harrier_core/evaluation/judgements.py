@@ -1,4 +1,4 @@
-"""Questions, and the records that answer them."""
+"""Questions, with the records that answer them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Judgements(Sequence[Question]):
     """Questions with their answers."""
 
     def __init__(self, questions: Iterable[Question], name: str = "judgements") -> None:
-        """Take questions, each with an id of its own. name: their name in reports."""
+        """Take questions, each with its own id. name: how reports call them."""
         self._questions = tuple(questions)
         self.name = name
         _check(self._questions)
@@ -38,26 +38,26 @@ class Judgements(Sequence[Question]):
 
     @classmethod
     def load(cls, path: str | Path, *, split: str = "test") -> Self:
-        """Read a folder of BEIR's form or of TREC's, or a file of JSON lines.
+        """Read a folder in BEIR's or TREC's form, or a file of JSON lines.
 
         BEIR: queries.jsonl and qrels/SPLIT.tsv. TREC: a file topics* or queries* and a file qrels*. JSON lines:
-        {"question": ..., "answers": [ids] or {id: grade}}, or "texts" that answer instead; "id", "metadata" and "group"
-        may be there.
+        {"question": ..., "answers": [ids] or {id: grade}}, or "texts" that answer instead of "answers"; "id",
+        "metadata" and "group" are optional.
         """
         questions, name = load(Path(path), split)
         return cls(questions, name)
 
     def save(self, path: str | Path, *, split: str = "test") -> None:
-        """Write them as JSON lines if the path ends in .jsonl, else as a folder of BEIR's form, without a corpus."""
+        """Write them as JSON lines if the path ends in .jsonl, else as a folder in BEIR's form, without a corpus."""
         save(self, Path(path), split)
 
     def to_jsonl(self) -> str:
-        """Return them as JSON lines, as `load` reads them."""
+        """Return the questions as JSON lines, as `load` reads them."""
         return "".join(map(line_of, self))
 
     @property
     def digest(self) -> str:
-        """A short text that is the same for the same questions and grades in the same order."""
+        """A short string that is the same for the same questions and grades in the same order."""
         own = [[each.id, each.text, sorted(each.grades.items()), list(each.texts), each.group] for each in self]
         return blake2b(json.dumps(own).encode(), digest_size=16).hexdigest()
 

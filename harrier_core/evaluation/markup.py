@@ -1,4 +1,4 @@
-"""Parts of a page: rows of plots, tables, and names as they are written there."""
+"""Parts of a page: rows of plots, tables, and the way names are written there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def figure(caption: str, rows: Iterable[str], scale: Scale) -> str:
 
 
 def row(name: str, plot: str, value: str, below: str = "") -> str:
-    """Return a plot between its name and its value. below: what stands small below the name."""
+    """Return a plot between its name and its value. below: small text under the name."""
     small = f"<small>{escape(below)}</small>" if below else ""
     return (
         f'<div class="row"><div class="name">{escape(name)}{small}</div><div class="plot">{plot}</div>'
@@ -50,12 +50,12 @@ def change(estimate: Estimate | None) -> str:
 
 
 def soft(text: str) -> str:
-    """Return a paragraph that explains."""
+    """Return an explanatory paragraph."""
     return f'<p class="soft">{escape(text)}</p>'
 
 
 def written(metric: str) -> str:
-    """Return a metric's name as it is written."""
+    """Return a metric's name as reports spell it."""
     kind, _, k = metric.partition("@")
     return f"{_WRITTEN.get(kind, kind)}@{k}"
 

@@ -32,7 +32,7 @@ class Measured:
     cutoffs: Sequence[int]
     metric: str
     seed: int
-    values: Sequence[Mapping[str, Values]]  # of each system, by metric
+    values: Sequence[Mapping[str, Values]]  # one mapping per system, by metric
     judged: Sequence[Mapping[int, float]]
     sample: Sample  # the values of all systems side by side
 
@@ -50,7 +50,7 @@ class Measured:
 
     @property
     def groups(self) -> Groups:
-        """Which questions resemble each other."""
+        """The groups of questions that resemble each other."""
         return self.sample.groups
 
     @property
@@ -64,7 +64,7 @@ class Measured:
         return [{name: next(found) for name in self.metrics} for _ in self.values]
 
     def comparisons(self) -> list[Comparison]:
-        """Return each other system beside the first one."""
+        """Return the comparison of each other system with the first one."""
         others = self.values[1:]
         if not others:
             return []
@@ -91,7 +91,7 @@ class Measured:
         ]
 
     def slices(self, fields: Sequence[str], value_of: Callable[[Question, str], str | None]) -> list[Slice]:
-        """Return the parts of the questions, with the metric that decides."""
+        """Return the slices of the questions, measured by the deciding metric."""
         columns = np.stack([each[self.metric] for each in self.values], axis=1)
         return [self._slice(columns, *part) for part in parts(self.questions, fields, value_of)]
 
@@ -104,7 +104,7 @@ class Measured:
 
 
 def groups_of(questions: Sequence[Question]) -> Groups:
-    """Return which questions resemble each other: those of one group."""
+    """Return the groups of questions that resemble each other."""
     return Groups([(each.group is None, each.group or each.id) for each in questions])
 
 

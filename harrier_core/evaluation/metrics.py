@@ -19,14 +19,14 @@ from harrier_core.evaluation.runs import Run
 Values = NDArray[np.float64]  # (questions,)
 
 KINDS = ("success", "mrr", "ndcg", "map", "recall")
-JUDGED = "judged"  # the share of results that were judged at all: no measure of quality
+JUDGED = "judged"  # the share of results that were judged at all; it does not measure quality
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Graded:
-    """The first results of each question by their places, with the grades that they were given."""
+    """The first results of each question by rank, with their grades."""
 
-    grades: NDArray[np.int64]  # (questions, places): 0 for what is not relevant, not judged or not there
+    grades: NDArray[np.int64]  # (questions, places): 0 for what is not relevant, not judged or absent
     judged: NDArray[np.bool_]  # (questions, places)
     found: NDArray[np.int64]  # (questions,): the number of results
     relevant: NDArray[np.int64]  # (questions,): the number of relevant records
@@ -54,7 +54,7 @@ def graded(questions: Sequence[Question], run: Run, places: int) -> Graded:
 def measured(of: Graded, cutoffs: Sequence[int]) -> dict[str, Values]:
     """Return the values of all metrics by their names, such as "ndcg@10".
 
-    The share of judged results is that of the results that are there: of no results all are judged.
+    The share of judged results counts only the results that are there: with no results, it is 1.
     """
     hits = of.grades > 0
     ranks = np.arange(1, hits.shape[1] + 1)
@@ -89,18 +89,18 @@ def parsed(metric: str) -> tuple[str, int]:
 
 
 def headline(cutoffs: Sequence[int]) -> tuple[str, ...]:
-    """Return the metrics that a short table has, and a gate looks at."""
+    """Return the metrics that a short table shows and a gate checks."""
     middle, most = middle_of(cutoffs), cutoffs[-1]
     return tuple(dict.fromkeys((f"ndcg@{middle}", f"mrr@{middle}", f"recall@{middle}", f"recall@{most}")))
 
 
 def middle_of(cutoffs: Sequence[int]) -> int:
-    """Return the cut-off that stands for what a user reads: 10, or else the middle one."""
+    """Return the cut-off that represents what a user reads: 10, or else the middle one."""
     return 10 if 10 in cutoffs else cutoffs[len(cutoffs) // 2]
 
 
 def overlap(questions: Sequence[Question], one: Run, other: Run, k: int) -> Values:
-    """Return the share of the first k results of `other` that are among those of `one` as well, for each question."""
+    """Return, for each question, the share of the first k results of `other` that are also among those of `one`."""
     shares = np.ones(len(questions))
     for row, question in enumerate(questions):
         wanted = other[question.id].records[:k]

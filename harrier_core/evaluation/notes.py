@@ -21,17 +21,17 @@ from harrier_core.evaluation.systems import System
 from harrier_core.index import Index
 from harrier_core.plurals import counted
 
-_FEW = 50  # questions, of which fewer tell little
-_JUDGED = 0.9  # share of results, of which fewer leave room for other right ones
+_FEW = 50  # number of questions; a report with fewer tells little
+_JUDGED = 0.9  # share of results; if fewer were judged, unjudged ones may be right, too
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Counts of questions and records that the judgements name and the evaluation could not use."""
+    """Counts of questions and records that the judgements name but the evaluation could not use."""
 
     unanswered: int  # questions without a record that answers them
-    unplaced: int  # questions with a text that no record holds
-    missing: int  # records that answer a question, and are not in the index
+    unplaced: int  # questions with a text that no record contains
+    missing: int  # records that answer a question but are not in the index
 
 
 def notes_of(
@@ -87,7 +87,7 @@ def _of_systems(systems: Sequence[System], found: Sequence[Found]) -> Iterator[s
 
 
 def _of_index(systems: Sequence[System], comparisons: Sequence[Comparison], k: int) -> Iterator[str]:
-    """Say how much an index loses, which is no fault of the model."""
+    """Yield a note of how much an approximate index loses, which is not the model's fault."""
     for system, comparison in zip(systems[1:], comparisons, strict=True):
         if system.exact and not systems[0].exact and system.index is systems[0].index:
             found = f"{100 * comparison.overlap:.1f} %"
@@ -113,7 +113,7 @@ def _unjudged(measured: Measured) -> Iterator[str]:
 def provenance_of(
     judgements: Judgements, questions: Sequence[Question], index: Index | None, cutoffs: Sequence[int], seed: int
 ) -> dict[str, Any]:
-    """Return the settings and digests by which an evaluation can be repeated, and two reports be told apart."""
+    """Return the settings and digests that are needed to repeat an evaluation, and to tell two reports apart."""
     relevant = sum(len(each.relevant) for each in questions)
     said: dict[str, Any] = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,4 +1,4 @@
-"""A report as a page: one file without scripts or anything from elsewhere. All that a user gave is escaped."""
+"""A report as a page: one file without scripts or external resources. All user input is escaped."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _GLOSSARY = {
 
 
 def page_of(report: Findings, *, aggregate_only: bool) -> str:
-    """Return the page of a report. aggregate_only: without texts and ids of questions and records."""
+    """Return the page of a report. aggregate_only: omit texts and ids of questions and records."""
     sections = [
         _head(report),
         _systems(report),

@@ -1,4 +1,4 @@
-"""Dots with intervals, and histograms, as SVG that is as wide as its place: lengths are shares of the width. Pure."""
+"""Dots with intervals, and histograms, as SVG that fills its container: lengths are shares of the width. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROW, _AXIS, _BARS = 24, 20, 56  # pixels: heights
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Numbers to places along an axis."""
+    """A mapping of numbers to places along an axis."""
 
     low: float
     high: float
@@ -45,7 +45,7 @@ class Scale:
 
     @property
     def ticks(self) -> Iterator[tuple[float, str]]:
-        """Yield round numbers and how they are written."""
+        """Yield round numbers and their labels."""
         decimals = max(0, -math.floor(math.log10(self.step) + 1e-9))
         decimals += (self.step * 10**decimals) % 1 > 1e-6
         for number in range(round((self.high - self.low) / self.step) + 1):
@@ -54,7 +54,7 @@ class Scale:
 
 
 def interval(estimate: Estimate, scale: Scale, kind: str, zero: float | None = None) -> str:
-    """Return a dot on its interval. kind: a class of the style sheet. zero: where a line stands for no difference."""
+    """Return a dot on its interval. kind: a class of the style sheet. zero: where a line marks no difference."""
     middle = _ROW // 2
     parts = [
         f'<line class="grid" x1="{scale.at(value)}" x2="{scale.at(value)}" y2="{_ROW}"/>' for value, _ in scale.ticks
@@ -69,7 +69,7 @@ def interval(estimate: Estimate, scale: Scale, kind: str, zero: float | None = N
 
 
 def axis(scale: Scale) -> str:
-    """Return the numbers below rows of one scale."""
+    """Return the labels below rows that share a scale."""
     ticks = list(scale.ticks)
     parts = []
     for number, (value, said) in enumerate(ticks):

@@ -1,4 +1,4 @@
-"""A question, and what answers it. Pure."""
+"""A question, and its answers. Pure."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
-Tell = Callable[[str, int, int], None]  # what is done, how much of it, and of how much
+Tell = Callable[[str, int, int], None]  # called with the current step, how much of it is done, and the total
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """A question, and how well records answer it.
 
-    grades: of records by their ids: 0 means that a record was looked at and does not answer, higher is better. texts:
-    passages that answer it, in records that are not known. group: questions with the same one resemble each
-    other, such as those about one page, and count together when chance is judged.
+    grades: those of records by id. 0 means that a record was judged and does not answer; higher is better. texts:
+    passages that answer it, in records that are not known. group: questions of one group resemble each other, such as
+    those about one page, and count together when chance is assessed.
     """
 
     id: str
@@ -38,4 +38,4 @@ def question_id(text: str) -> str:
 
 
 def ignore(what: str, done: int, total: int) -> None:
-    """Tell nobody."""
+    """Ignore progress."""

@@ -1,4 +1,4 @@
-"""Questions made of an index's own records, to begin with: by their titles and their rare codes, without a model."""
+"""Questions generated from an index's own records, as a start: from titles and rare codes, without a model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TITLE, IDENTIFIER, ASKED = "title", "identifier", "asked"
-CAUTIONS = {  # by the kind of the questions: what they can show and what they cannot
+CAUTIONS = {  # by the kind of the questions: what they can and cannot show
     TITLE: "titles show whether a record is found by its own title. Most words of a title stand in its record, so that "
     "they do not show whether paraphrases are understood, and flatter search by word",
     IDENTIFIER: "identifiers show whether a rare code finds the only record that has it. They say nothing about "
@@ -34,10 +34,10 @@ CAUTIONS = {  # by the kind of the questions: what they can show and what they c
 
 Ask = Callable[[str], str | Iterable[str] | None]  # a record's text to a question that it answers, or several, or none
 
-_CHUNKS = 100_000  # that are looked at
-_SAID = 1_000  # chunks between two reports of how far it is
-_SHINGLE, _SKETCH = 4, 24  # words that are compared together, and how many of them stand for a record
-_ALIKE = 0.5  # of a sketch, which two records share that are nearly the same
+_CHUNKS = 100_000  # chunks that are looked at
+_SAID = 1_000  # chunks between two progress reports
+_SHINGLE, _SKETCH = 4, 24  # words that are compared together, and how many shingles represent a record
+_ALIKE = 0.5  # the share of a sketch that near-duplicate records have in common
 _LEAST_TITLE, _MOST_TITLE, _LEAST_BODY = 8, 120, 120  # characters
 _LEAST_CODE, _MOST_CODE = 5, 60  # characters
 _KEPT = 4_000  # characters of a record
@@ -57,7 +57,7 @@ class _Record:
 
     @property
     def text(self) -> str:
-        """Its beginning."""
+        """The beginning of its text."""
         return "\n".join(self.parts[number] for number in sorted(self.parts))
 
 
@@ -69,14 +69,14 @@ def make_questions(
     seed: int = 0,
     on_progress: Tell | None = None,
 ) -> Judgements:
-    """Make questions of records, each answered by the one that it was made of, to be read and corrected by people.
+    """Make questions from records, each answered by the one that it was made from. People should review them.
 
-    Half of them are titles: of the metadata, or first lines. Half are codes that only one record has. Records that are
-    nearly the same as others are left out, because these would be right as well. A question's metadata say how it was
-    "made", and the "overlap": the share of its words that its record has.
+    Half of them are titles: from the metadata, or first lines. Half are codes that only one record has. Near-duplicate
+    records are left out, because they would be right as well. A question's metadata say how it was "made", and the
+    "overlap": the share of its words that its record has.
 
-    contents: an Index, or Contents, which need no model. ask: makes questions of a record's text instead, such as a
-    call of a language model. on_progress: called with what is done, how much of it and of how much.
+    contents: an Index, or Contents, which need no model. ask: makes questions from a record's text instead, such as a
+    call of a language model. on_progress: called with the current step, how much of it is done, and the total.
     """
     check_integer("number", number, 1)
     survey = _Survey(contents, on_progress or ignore)
@@ -94,7 +94,7 @@ def make_questions(
 
 
 class _Survey:
-    """The records of an index, the codes that they have, and which of them are nearly the same."""
+    """The records of an index, the codes that they have, and which of them are near-duplicates."""
 
     def __init__(self, contents: Contents, tell: Tell) -> None:
         self.records: dict[str, _Record] = {}
@@ -126,17 +126,17 @@ class _Survey:
                     self.codes[code] = None
 
     def is_alike(self, record: _Record) -> bool:
-        """Return whether another record is nearly the same."""
+        """Return whether another record is a near-duplicate of this one."""
         begins = np.searchsorted(self._values, record.sketch, "left")
         ends = np.searchsorted(self._values, record.sketch, "right")
         shared = Counter(
             owner for begin, end in zip(begins, ends, strict=True) for owner in self._owners[begin:end].tolist()
         )
-        most = [times for _, times in shared.most_common(2)]  # the first is the record itself, or as alike as that
+        most = [times for _, times in shared.most_common(2)]  # the first is the record itself, or just as similar
         return len(most) > 1 and most[1] >= max(1, _ALIKE * len(record.sketch))
 
     def shuffled(self, chance: random.Random) -> Iterator[_Record]:
-        """Yield the records that no other is nearly the same as, in a random order."""
+        """Yield the records that have no near-duplicate, in a random order."""
         ids = sorted(self.records)
         chance.shuffle(ids)
         return (self.records[each] for each in ids if not self.is_alike(self.records[each]))
@@ -205,7 +205,7 @@ def _words(text: str) -> list[str]:
 
 
 def cautions(questions: Sequence[Question]) -> list[str]:
-    """Return what made questions can show and what they cannot; nothing for questions of people."""
+    """Return what generated questions can and cannot show; nothing for questions that people asked."""
     made = Counter(str(each.metadata["made"]) for each in questions if each.metadata.get("made") in CAUTIONS)
     notes = [
         f"{number:,} of {len(questions):,} questions were made of the records: {CAUTIONS[kind]}"

@@ -1,4 +1,4 @@
-"""The report of an evaluation, which prints itself, and writes itself as JSON and as a page."""
+"""The report of an evaluation, which can be printed, or written as JSON or as a page."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Report(Findings):
     __slots__ = ()
 
     def to_json(self, *, aggregate_only: bool = False) -> str:
-        """Return it as JSON. aggregate_only: without texts and ids of questions and records."""
+        """Return the report as JSON. aggregate_only: omit texts and ids of questions and records."""
         return json_of(self, aggregate_only=aggregate_only)
 
     def to_html(self, path: str | Path, *, aggregate_only: bool = False) -> None:
-        """Write it as a page, one file that needs no other. aggregate_only: without texts and ids."""
+        """Write the report as a page, a single self-contained file. aggregate_only: omit texts and ids."""
         Path(path).write_text(page_of(self, aggregate_only=aggregate_only), encoding="utf-8")
 
     def __str__(self) -> str:

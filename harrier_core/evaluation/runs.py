@@ -11,30 +11,30 @@ import numpy as np
 
 from harrier_core.errors import SettingError
 
-_DECIMALS = 6  # of a score
-_SPACES = re.compile(r"[\s%]")  # a field of a run has none; "%" marks what stands for them
+_DECIMALS = 6  # decimals of a score
+_SPACES = re.compile(r"[\s%]")  # a field of a run has none; "%" begins their escapes
 _MARKED = re.compile(r"%([0-9A-F]{2,6});")
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The records that were found for one question, best first, each once."""
+    """The records found for one question, best first, each once."""
 
     records: Sequence[str] = ()
     scores: Sequence[float] = ()
-    numbers: Sequence[int] = ()  # of each record's best chunk, if that is known
+    numbers: Sequence[int] = ()  # the number of each record's best chunk, if known
 
     @classmethod
     def of(cls, records: Sequence[str], scores: Sequence[float], numbers: Sequence[int] | None = None) -> Ranking:
-        """Put results in order: records by their best chunk, and of equal scores the greater id first, as in trec_eval.
+        """Put results in order: records by their best chunk; among equal scores the greater id first, as in trec_eval.
 
-        Scores are compared in six decimals, as stores differ in those behind them, and in float32, as trec_eval does.
+        Scores are compared in float32, as in trec_eval, and with six decimals, because stores differ in the later ones.
         """
         numbers = [0] * len(records) if numbers is None else numbers
         rounded = np.asarray(scores, np.float64).round(_DECIMALS).astype(np.float32)
         own = rounded.tolist()
         if bool((rounded[1:] < rounded[:-1]).all()) and len(set(records)) == len(records):
-            return cls(records, own, numbers)  # as it mostly is
+            return cls(records, own, numbers)  # as they usually are
         order = sorted(range(len(records)), key=lambda at: (records[at], -numbers[at]), reverse=True)
         order.sort(key=lambda at: -own[at])
         best: dict[str, int] = {}
@@ -43,13 +43,13 @@ class Ranking:
         return cls(list(best), [own[at] for at in best.values()], [numbers[at] for at in best.values()])
 
     def first(self, k: int | None) -> Ranking:
-        """Return the first k of them."""
+        """Return the first k of the records."""
         return self if k is None else Ranking(self.records[:k], self.scores[:k], self.numbers[:k])
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A system's rankings by the ids of the questions. A question without results has an empty one."""
+    """A system's rankings by the ids of the questions. A question without results has an empty ranking."""
 
     rankings: Mapping[str, Ranking]
     name: str = "run"
@@ -63,7 +63,7 @@ class Run:
 
     @classmethod
     def load(cls, path: str | Path) -> Run:
-        """Read a file of TREC's form: question, Q0, record, rank, score and name. Scores decide, and ranks do not."""
+        """Read a file in TREC's form: question, Q0, record, rank, score and name. The ranks are ignored."""
         file = Path(path)
         found: dict[str, tuple[list[str], list[float]]] = {}
         name = file.stem
@@ -83,7 +83,7 @@ class Run:
         return cls({question: Ranking.of(*each) for question, each in found.items()}, _unmarked(name))
 
     def save(self, path: str | Path) -> None:
-        """Write it in TREC's form. White space in an id is written as %20; and the like, which `load` reads."""
+        """Write the run in TREC's form. White space in an id is percent-encoded (%20;), which `load` decodes."""
         Path(path).write_text("".join(self._lines()), encoding="utf-8")
 
     def _lines(self) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The questions asked of an index: each encoded once for each task, searched together, and some timed one by one."""
+"""The questions asked of an index: each encoded once per task, searched together, and some timed one by one."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from harrier_core.types import Vectors
 
 _ENCODED, _SEARCHED = 256, 64  # questions at once
-_DEEPER = 2  # times as many chunks as records at first, where these have several; and again where those were too few
+_DEEPER = 2  # how many times as many chunks as records to ask for where records have several; again if too few
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The vectors of the questions that could be encoded, and why others could not be."""
+    """The vectors of the questions that could be encoded, and why the others could not be."""
 
     vectors: Mapping[int, NDArray[np.float32]]  # by the questions' positions
     failed: Mapping[int, str]
@@ -48,11 +48,11 @@ class Searches:
     """The questions of an evaluation, asked of one system after another."""
 
     def __init__(self, questions: Sequence[Question], tell: Tell) -> None:
-        """Take the questions. tell: called with what is done, how much of it and of how much."""
+        """Take the questions. tell: called with the current step, how much of it is done, and the total."""
         self._questions = questions
         self._tell = tell
         self._asked: dict[tuple[int, object], Asked] = {}
-        self._encoders: list[Embedder] = []  # alive as long as their identities are keys
+        self._encoders: list[Embedder] = []  # kept alive as long as their identities are keys
 
     def asked(self, index: Index, task: object) -> Asked:
         """Return the questions' vectors, made by the encoder of an index for a task."""
@@ -63,7 +63,7 @@ class Searches:
         return self._asked[key]
 
     def found(self, system: System, index: Index | None, records: int) -> Found:
-        """Return what a system finds, up to so many records for each question. index: None for one that is a run."""
+        """Return what a system finds, at most `records` for each question. index: None if the system is a run."""
         if index is None:
             made = system.run or Run({})
             return Found(Run({each.id: made[each.id].first(system.k) for each in self._questions}, str(system.name)))
@@ -78,7 +78,7 @@ class Searches:
     def _ranked(
         self, system: System, index: Index, asked: Asked | None, places: list[int], wanted: int
     ) -> Iterator[tuple[int, Ranking]]:
-        """Yield the records of each question; those with chunks of too few records are asked for more chunks."""
+        """Yield the records of each question. Where the chunks cover too few records, more chunks are asked for."""
         depth, most, done, what = wanted * _chunks_each(index), index.count(), 0, f"searching: {system.name}"
         left = places
         while left:
@@ -96,7 +96,7 @@ class Searches:
             left, depth = short, min(depth * _DEEPER, most)
 
     def timed(self, systems: Sequence[tuple[System, Index]], number: int, k: int) -> list[list[float]]:
-        """Return the seconds of up to so many single searches of each system, which take turns at going first."""
+        """Return the seconds of at most `number` single searches per system. The systems take turns at going first."""
         places = np.linspace(0, len(self._questions) - 1, min(number, len(self._questions))).astype(int)
         seconds: list[list[float]] = [[] for _ in systems]
         for turn, at in enumerate(dict.fromkeys(places.tolist())):
@@ -106,7 +106,7 @@ class Searches:
                 begin = time.perf_counter()
                 try:
                     _search_one(index, system, self._questions[at].text, system.k or k)
-                except InputError:  # it was counted where all were searched
+                except InputError:  # it was counted when all questions were searched
                     continue
                 seconds[which].append(time.perf_counter() - begin)
             self._tell("timing", turn + 1, len(places))
@@ -165,7 +165,7 @@ def _ranking(matches: Sequence[Match]) -> Ranking:
 
 
 def _chunks_each(index: Index) -> int:
-    """Return how many chunks to look for at first for each record that is wanted."""
+    """Return how many chunks to ask for at first for each record wanted."""
     facts = index.describe()
     return 1 if facts.records == facts.chunks else _DEEPER
 

@@ -1,4 +1,4 @@
-"""A report as JSON, which a later one is compared with."""
+"""A report as JSON, with which a later one is compared."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _DECIMALS = 6
 
 
 def json_of(report: Findings, *, aggregate_only: bool) -> str:
-    """Return a report as JSON. aggregate_only: without texts and ids of questions and records.
+    """Return a report as JSON. aggregate_only: omit texts and ids of questions and records.
 
-    The values of the first system, one for each question in the order of the judgements, are always there.
+    The values of the first system, one per question in the order of the judgements, are always included.
     """
     said: dict[str, Any] = {
         "format": FORMAT,

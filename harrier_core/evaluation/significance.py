@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 ALPHA = 0.05  # of false alarms, in all comparisons of a report together
 POWER = 0.8
 _TOGETHER = 1 << 20  # signs that are drawn at once
-_EQUAL = 1e-9  # a sum of the same differences in another order
+_EQUAL = 1e-9  # two sums of the same differences in another order
 
 
 def probabilities(differences: Matrix, groups: Groups, *, seed: int = 0, draws: int = DRAWS) -> list[float]:
-    """Return the p-value of each column of differences between two systems, two-sided.
+    """Return the two-sided p-value of each column of differences between two systems.
 
-    If the systems do not differ, the names of the two might be exchanged in any group of questions. The p-value is the
-    share of such exchanges whose mean is as far from 0 as the observed one. For few groups all are tried.
+    If the systems do not differ, their names may be swapped in any group of questions. The p-value is the share of such
+    swaps whose mean is as far from 0 as the observed one. For few groups, all swaps are tried.
     """
     sums = groups.sums(differences)
     observed = np.abs(sums.sum(axis=0)) - _EQUAL
@@ -45,13 +45,13 @@ def probabilities(differences: Matrix, groups: Groups, *, seed: int = 0, draws: 
 
 
 def _every(number: int) -> Matrix:
-    """All rows of so many signs."""
+    """Return all rows of the given number of signs."""
     rows = np.arange(2**number)[:, None] >> np.arange(number) & 1
     return np.asarray(2.0 * rows - 1)
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Return p-values corrected for the number of tests: the chance of any false alarm stays below ALPHA (Holm)."""
+    """Return p-values corrected for the number of tests (Holm): the chance of any false alarm stays below ALPHA."""
     corrected = [1.0] * len(ps)
     least = 0.0
     for rank, at in enumerate(sorted(range(len(ps)), key=lambda at: ps[at])):
@@ -61,13 +61,13 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def detectable(differences: Matrix, groups: Groups, tests: int = 1) -> list[float]:
-    """Return for each column the difference that would be found with a probability of POWER, as one of `tests`."""
+    """Return, for each column, the difference that would be found with a probability of POWER as one of `tests`."""
     wanted = NormalDist().inv_cdf(1 - ALPHA / max(1, tests) / 2) + NormalDist().inv_cdf(POWER)
     return [min(1.0, wanted * float(error)) if math.isfinite(error) else 1.0 for error in groups.errors(differences)]
 
 
 def questions_for(difference: float, detectable_now: float, questions: int) -> int | None:
-    """Return how many questions it would take to find such a difference, or None if no number would do."""
+    """Return how many questions it would take to find such a difference, or None if no number would suffice."""
     if not difference:
         return None
     return math.ceil(questions * (detectable_now / abs(difference)) ** 2)

@@ -1,4 +1,4 @@
-"""The questions in parts: by a field of metadata, by script and by length. Pure."""
+"""Slices of the questions: by a metadata field, by script and by length. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harrier_core.evaluation.intervals import Estimate
 from harrier_core.evaluation.question import Question
 
 LENGTH, SCRIPT = "length", "script"
-_MOST = 12  # parts of one kind; the rest is one part
+_MOST = 12  # parts of one kind; all others form one more part
 _OTHERS = "others"
 _THIRDS = (1 / 3, 2 / 3)
 _NAMES = {"CJK": "Han", "HIRAGANA": "Kana", "KATAKANA": "Kana", "HALFWIDTH": "Kana"}
@@ -21,24 +21,24 @@ _NAMES = {"CJK": "Han", "HIRAGANA": "Kana", "KATAKANA": "Kana", "HALFWIDTH": "Ka
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Questions that have something in common, and what each system is worth for them.
+    """Questions that have something in common, and each system's results for them.
 
-    differences: to the first system, whose own is None.
+    differences: from the first system, whose own is None.
     """
 
     field: str
     value: str
     questions: int
-    estimates: Sequence[Estimate]  # of each system
+    estimates: Sequence[Estimate]  # one per system
     differences: Sequence[Estimate | None]
 
 
 def parts(
     questions: Sequence[Question], fields: Sequence[str], value_of: Callable[[Question, str], str | None]
 ) -> list[tuple[str, str, list[int]]]:
-    """Return field, value and the questions' positions of each part, in an order to read them in.
+    """Return the field, the value and the questions' positions of each part, in a readable order.
 
-    A field that all questions have in common has no parts.
+    A field whose value all questions share has no parts.
     """
     found: list[tuple[str, str, list[int]]] = []
     for field in dict.fromkeys(fields):

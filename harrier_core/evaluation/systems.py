@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harrier_core.answers import Where
 
 AS_IT_IS = "as it is"
-BARE: Literal["no-instruction"] = "no-instruction"  # queries are encoded as documents are
+BARE: Literal["no-instruction"] = "no-instruction"  # queries are encoded like documents
 ALL_TASKS = "tasks"
 _MODES: tuple[str, ...] = get_args(Mode)
 _LONGEST = 48  # characters of a name
@@ -26,12 +26,12 @@ _LONGEST = 48  # characters of a name
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A way to answer questions. What is not given is as the evaluated index has it.
+    """A way to answer questions. Settings that are not given are those of the evaluated index.
 
-    name: its name in reports. task: a task of the model, a Task, or "no-instruction", which encodes questions as
-    documents are encoded. mode, where, exact, ef, keyword_weight, rerank, among, min_score: as in `Index.search`. k:
-    give no more records than so many. index: another Index, perhaps of another model. run: results that were made
-    elsewhere, and nothing is searched.
+    name: its name in reports. task: a task of the model, a Task, or "no-instruction", which encodes questions like
+    documents. mode, where, exact, ef, keyword_weight, rerank, among, min_score: as in `Index.search`. k: how many
+    records to return at most. index: another Index, perhaps with another model. run: results that were made elsewhere;
+    nothing is searched.
     """
 
     name: str | None = None
@@ -73,7 +73,7 @@ class System:
 
     @property
     def title(self) -> str:
-        """Return its name, or one that is made of its settings."""
+        """Return its name, or one that is composed of its settings."""
         if self.name is not None:
             return self.name
         parts = [_titled(name, value) for name, value in self.settings.items()]
@@ -99,7 +99,7 @@ def _titled(name: str, value: object) -> str:
 
 
 def shortened(text: str, most: int = _LONGEST) -> str:
-    """Return a text of at most so many characters."""
+    """Return a text shortened to at most `most` characters."""
     return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
 
 
@@ -115,7 +115,7 @@ _NUMBERS: dict[str, Callable[[str], Any]] = {
     "keyword_weight": float,
     "min_score": float,
 }
-_REST = ("instruction", "index")  # whose values may hold a comma
+_REST = ("instruction", "index")  # settings whose values may contain a comma
 WORDS = (
     "no-instruction, tasks, a task of the model, dense, keyword, hybrid, exact, or comma-separated task=, mode=, ef=, "
     "k=, keyword_weight=, min_score=, and last instruction=SENTENCE, index=URL or run=FILE"
@@ -134,9 +134,9 @@ class _WithTasks(Protocol):
 def systems_of(
     given: Iterable[Given], base: System, index: Index | None, open_index: Open | None = None
 ) -> list[System]:
-    """Return `base` and the systems that it is compared with, each under its own name. index: the one `base` searches.
+    """Return `base` and the systems that it is compared with, each with its own name. index: the one `base` searches.
 
-    open_index: opens another index by its URL; without it, its model is the one of `index`.
+    open_index: opens another index by its URL. Without it, the other index uses the model of `index`.
     """
     known = {} if index is None else _tasks(index)
     found: list[System] = []
@@ -157,7 +157,7 @@ def systems_of(
 
 
 def check(system: System, index: Index) -> None:
-    """Raise SettingError if an index cannot be searched as a system wants, before all of it is searched."""
+    """Raise SettingError if an index cannot be searched as a system asks, before any search of it begins."""
     known = _tasks(index)
     if isinstance(system.task, str) and system.task != BARE and known and system.task not in known:
         raise SettingError(f"unknown task {system.task!r}; this model knows {', '.join(known)}")
@@ -173,7 +173,7 @@ def _tasks(index: Index) -> dict[str, str]:
 
 
 def system_of(said: str | System, index: Index | None) -> System:
-    """Return the system that is meant, by itself."""
+    """Return the system that is meant, on its own."""
     return said if isinstance(said, System) else systems_of([said], System(), index)[1]
 
 
@@ -198,7 +198,7 @@ def _with_encoder_of(index: Index | None) -> Open:
 
 
 def _said(said: str, known: Mapping[str, str], base: System, open_index: Open) -> list[System]:
-    """Return the system, or systems, that a text names; the rest is as in `base`."""
+    """Return the system, or systems, that a string names; everything else is as in `base`."""
     if said == ALL_TASKS:
         if not known:
             raise SettingError("'tasks' compares the tasks of the model, and this one names none")
@@ -217,7 +217,7 @@ def _said(said: str, known: Mapping[str, str], base: System, open_index: Open) -
 
 
 def _settings(said: str, known: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings that a text names."""
+    """Return the settings that a string names."""
     settings: dict[str, Any] = {}
     rest = said.strip()
     while rest:

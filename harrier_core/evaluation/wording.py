@@ -11,11 +11,11 @@ from harrier_core.evaluation.significance import questions_for
 from harrier_core.plurals import counted
 
 _NAME = 24  # characters of a system's name in a table
-_SLICES = 24  # parts that a table in a terminal has
+_SLICES = 24  # slices that a table in a terminal shows
 
 
 def text_of(report: Findings) -> str:
-    """Return what a terminal shows."""
+    """Return the text that a terminal shows."""
     lines = [title_of(report), "", *_table(report)]
     if report.comparisons:
         lines += ["", f"Compared with {report.results[0].name!r}, by {report.metric}:"]
@@ -32,7 +32,7 @@ def text_of(report: Findings) -> str:
 
 
 def title_of(report: Findings) -> str:
-    """Return what was asked of what."""
+    """Return a title: what was asked, and of which index."""
     where = report.provenance.get("place")
     asked = counted(len(report.questions), "question")
     return f"{asked} asked of {where}" if where else f"{asked} of {report.provenance['judgements']['name']}"
@@ -76,7 +76,7 @@ def _latencies(results: Sequence[Result]) -> Iterator[str]:
 
 
 def milliseconds(seconds: float) -> str:
-    """Return a time with two digits or so."""
+    """Return a time with about two significant digits."""
     value = 1000 * seconds
     return f"{value:.1f} ms" if value < 10 else f"{value:,.0f} ms"
 
@@ -89,7 +89,7 @@ def signed(estimate: Estimate) -> str:
 
 
 def verdict(comparison: Comparison) -> str:
-    """Return in words whether a system is better, worse, or not to be told apart."""
+    """Return in words whether a system is better, worse, or indistinguishable."""
     estimate = comparison.difference
     questions = counted(comparison.questions, "question")
     if not comparison.changed:
@@ -105,13 +105,13 @@ def verdict(comparison: Comparison) -> str:
 
 
 def _round(number: int) -> int:
-    """Return a number with two digits that count."""
+    """Return a number with two significant digits."""
     step: int = 10 ** max(0, len(str(number)) - 2)
     return -(-number // step) * step
 
 
 def p_in_words(p: float) -> str:
-    """Return a p-value as one writes it."""
+    """Return a p-value in the usual notation."""
     return "0.0001 or less" if p < 0.00015 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
 
 

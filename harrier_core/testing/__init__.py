@@ -1,7 +1,7 @@
 """For tests, here and in your own code: tiny real models that need no hub, and texts that break careless code.
 
-`harrier_core.testing.contract` has the tests that every VectorStore must pass; it needs pytest. Models are made by the
-packages of `harrier-kit[torch]`, which are imported when the first one is; the rest needs none of them.
+`harrier_core.testing.contract` has the tests that every VectorStore must pass; it needs pytest. Models are built with
+the packages of `harrier-kit[torch]`, which are imported when the first one is built; the rest needs none of them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Metadata and conditions by chance, for the contract: what every store must mean by a `where`."""
+"""Random metadata and conditions for the contract: how every store must interpret a `where`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harrier_core.filters import Key
 
 
 def random_metadata(chance: random.Random) -> dict[str, Any]:
-    """Return metadata with fields that may be taken for each other, of every kind."""
+    """Return metadata with fields of every kind that are easily confused."""
     fields = ["a", "b", "c d", 'q"\\', "é", "x.y", "x", "x.y", "x", "$z"]
     return {field: _value(chance, inside=2) for field in chance.sample(fields, chance.randint(0, 6))}
 
@@ -31,7 +31,7 @@ def _value(chance: random.Random, *, inside: int = 0) -> object:
 
 
 def random_where(chance: random.Random, depth: int) -> dict[str, Any]:
-    """Return conditions on such fields, one in another to a depth, with every operator."""
+    """Return conditions on such fields, nested up to a depth, with every operator."""
     fields = ["a", "b", "c d", 'q"\\', "é", "x", "x.y", "x.y.z", "x.z", "a.y", 'b.q"\\', Key("x.y"), "missing"]
     kind = chance.choice(["field", "field", "$and", "$or", "$not"]) if depth else "field"
     if kind in ("$and", "$or"):

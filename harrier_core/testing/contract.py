@@ -1,4 +1,4 @@
-"""What every VectorStore must do, as tests: subclass StoreContract, give it a `new_store` fixture, and run pytest.
+"""The contract of every VectorStore, as tests: subclass StoreContract, give it a `new_store` fixture, and run pytest.
 
 class TestMyStore(StoreContract):
     @pytest.fixture
@@ -46,7 +46,7 @@ RIVER = Record(
 )
 RECORDS = [BREAD, VIRUS, RIVER]
 
-# Ids, texts and metadata that something between here and a disk may take for something else.
+# Ids, texts and metadata that something between here and a disk may misinterpret.
 AWKWARD = [
     Record("a b/c#1'\";--%s{}\\", "quotes ' \" and \\ and %s and {braces} and \t tabs", {"k'\"\\": "v'\"\\"}),
     Record(
@@ -61,12 +61,12 @@ AWKWARD = [
 
 
 class StoreContract(InAPlace, FindingContract):
-    """A store's tests. Each gets a place of its own."""
+    """The tests of a store. Each gets a place of its own."""
 
     # -- what is stored
 
     def test_found_by_meaning(self, index: Index, encoder: Encoder) -> None:
-        """The nearest first, with everything that was stored, and a cosine for a score."""
+        """The nearest chunks come first, with everything that was stored, and their cosine as the score."""
         report = index.ingest(RECORDS)
         assert (report.records, report.written, report.encoded, report.unchanged, report.deleted) == (3, 3, 3, 0, 0)
         matches = index.search("why does bread rise with yeast", k=3)
@@ -79,7 +79,7 @@ class StoreContract(InAPlace, FindingContract):
         assert index.count() == 3
 
     def test_a_second_run_changes_nothing(self, new_store: NewStore, index: Index, encoder: Encoder) -> None:
-        """Nor does it encode anything, also through another store object."""
+        """A second run neither writes nor encodes anything, even through another store object."""
         index.ingest(RECORDS)
         before = encoder.stats.texts
         with Index(new_store(), encoder) as again:
@@ -88,7 +88,7 @@ class StoreContract(InAPlace, FindingContract):
         assert encoder.stats.texts == before
 
     def test_changes_are_taken_over(self, index: Index, encoder: Encoder) -> None:
-        """A new text is encoded; new metadata is written beside the old vector."""
+        """A new text is encoded; new metadata is written next to the old vector."""
         index.ingest(RECORDS)
         before = encoder.stats.texts
         changed = [replace(BREAD, text="Bread is baked in an oven."), replace(VIRUS, metadata={"year": 1999}), RIVER]
@@ -101,7 +101,7 @@ class StoreContract(InAPlace, FindingContract):
         assert index.count() == 3
 
     def test_chunks(self, new_store: NewStore, encoder: Encoder) -> None:
-        """Each in its limit, with its place in the record; a record that shrinks loses those that it no longer has."""
+        """Each chunk is within its limit, and has its offset; a record that shrinks loses its surplus chunks."""
         text = "\n\n".join(record.text for record in RECORDS * 5)
         with Index(new_store(), encoder, chunking=Chunking(tokens=32)) as index:
             report = index.ingest([Record("all", text), BREAD])
@@ -117,7 +117,7 @@ class StoreContract(InAPlace, FindingContract):
             assert index.count() == 2
 
     def test_awkward_records(self, index: Index) -> None:
-        """They come back as they were."""
+        """Awkward records come back as they were."""
         assert index.ingest(AWKWARD).rejected == []
         found = {match.record_id: match for match in index.search("anything", k=10)}
         assert {id_: (match.text, match.metadata) for id_, match in found.items()} == {
@@ -127,7 +127,7 @@ class StoreContract(InAPlace, FindingContract):
         assert index.delete([record.id for record in AWKWARD]) == len(AWKWARD)
 
     def test_bad_records_are_reported(self, index: Index) -> None:
-        """Each with its reason; the others are stored, and what was stored of a bad one stays."""
+        """Each bad record is reported with its reason; others are stored, and what was stored of a bad one stays."""
         index.ingest([BREAD])
         bad: list[Any] = [
             Record("nul", "a \0 b"),
@@ -144,7 +144,7 @@ class StoreContract(InAPlace, FindingContract):
         assert index.search("bread yeast", k=1)[0].text == BREAD.text
 
     def test_as_deep_as_may_be(self, new_store: NewStore, encoder: Encoder) -> None:
-        """And as large: it comes back from a place that was closed meanwhile."""
+        """The deepest and largest metadata allowed come back from a place that was closed in the meantime."""
         metadata = {**_nested(22), "large": 10**300, "list": [[[1]]]}
         with Index(new_store(), encoder) as index:
             index.ingest([Record("deep", "a text", metadata), *RECORDS])
@@ -154,7 +154,7 @@ class StoreContract(InAPlace, FindingContract):
             assert index.count() == 3
 
     def test_subclasses_of_what_json_has(self, index: Index) -> None:
-        """Members of an enumeration and their like are the texts and numbers that they stand for."""
+        """Members of an enumeration and the like are stored as the strings and numbers that they stand for."""
 
         class Topic(StrEnum):
             FOOD = "food"
@@ -176,7 +176,7 @@ class StoreContract(InAPlace, FindingContract):
         assert index.delete([Text("bread")]) == 1
 
     def test_the_last_of_equal_ids_wins(self, index: Index) -> None:
-        """In one window and across windows, and the report names them."""
+        """The last record counts, within one window and across windows, and the report names the repeated ids."""
         many = [Record(f"r{number}", f"text number {number}") for number in range(1_100)]
         report = index.ingest([replace(BREAD, text="first"), *many, replace(BREAD, text="second"), BREAD])
         assert report.repeated == ["bread", "bread"]
@@ -186,7 +186,7 @@ class StoreContract(InAPlace, FindingContract):
         assert (back.repeated, index.search("bread yeast", k=1)[0].text) == (["bread"], BREAD.text)
 
     def test_delete_and_prune(self, index: Index) -> None:
-        """By id; or whatever the source no longer has, unless it has nothing at all."""
+        """Records are removed by id, or if the source no longer has them, unless it has none at all."""
         index.ingest(RECORDS)
         assert index.delete(["bread", "unknown"]) == 1
         assert index.count() == 2
@@ -195,7 +195,7 @@ class StoreContract(InAPlace, FindingContract):
         assert {match.record_id for match in index.search("a", k=9)} == {"bread", "river"}
         assert (
             index.ingest([replace(BREAD, text=" "), RIVER], prune=True).deleted == 0
-        )  # a bad record is not a gone one
+        )  # a bad record does not count as gone
         with pytest.raises(SettingError, match="no record at all"):
             index.ingest([], prune=True)
         with pytest.raises(SettingError, match="put a single one in a list"):
@@ -203,7 +203,7 @@ class StoreContract(InAPlace, FindingContract):
         assert index.count() == 2
 
     def test_prune_and_records_without_an_id(self, index: Index) -> None:
-        """What cannot be told may stand for anything: nothing is removed."""
+        """A record without an id may be any of those stored: nothing is removed."""
         index.ingest(RECORDS)
         nameless: list[Any] = [{"id": "virus", "body": VIRUS.text}, Record(7, "a text")]  # type: ignore[arg-type]
         for bad in nameless:
@@ -216,7 +216,7 @@ class StoreContract(InAPlace, FindingContract):
         assert index.ingest([BREAD, Record("virus", "")], prune=True).deleted == 1
 
     def test_ids_that_are_none(self, index: Index) -> None:
-        """An error if they are no texts; if no store can hold them, nothing is there."""
+        """Something that is not a str is an error; an id that no store can hold belongs to no record."""
         index.ingest([*RECORDS, Record("7", "seven")])
         for wrong in ([7], [None], [uuid4()]):
             with pytest.raises(SettingError, match="a record's id is a str, not "):
@@ -228,7 +228,7 @@ class StoreContract(InAPlace, FindingContract):
         assert index.count() == 3
 
     def test_progress(self, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Again and again, from a generator that is read as it goes."""
+        """Progress is reported repeatedly, from a generator that is read as it goes."""
         monkeypatch.setattr("harrier_core.ingest.WINDOW_RECORDS", 100)
         read: list[int] = []
         seen: list[tuple[int, int]] = []
@@ -248,7 +248,7 @@ class StoreContract(InAPlace, FindingContract):
         assert seen[-1][0] == 1_000
 
     def test_an_error_of_the_source(self, index: Index) -> None:
-        """It reaches the caller, and a run over the whole source converges."""
+        """An error of the source reaches the caller, and a run over the whole source then converges."""
 
         def failing() -> Iterator[Record]:
             yield from (Record(str(number), f"text {number}") for number in range(2_500))
@@ -261,10 +261,10 @@ class StoreContract(InAPlace, FindingContract):
         assert report.written >= 100
         assert index.count() == 2_600
 
-    # -- looking at what is stored
+    # -- inspecting what is stored
 
     def test_read(self, index: Index, encoder: Encoder) -> None:
-        """All of it, or some records, or what meets a condition: each chunk as it was given, and its vector."""
+        """Reading all, some records, or what meets a condition yields each chunk as it was given, and its vector."""
         index.ingest([*RECORDS, *AWKWARD])
         stored = {each.chunk.record_id: each for each in index.read()}
         assert stored.keys() == {record.id for record in [*RECORDS, *AWKWARD]}
@@ -290,7 +290,7 @@ class StoreContract(InAPlace, FindingContract):
         ]
 
     def test_verify(self, new_store: NewStore, index: Index, encoder: Encoder) -> None:
-        """A sound index is; a vector of something else, and a text that was changed by hand, are found."""
+        """A sound index passes; the vector of something else, and a text that was changed by hand, are found."""
         index.ingest([Record(f"r{number}", f"text {number} of many") for number in range(300)])
         seen: list[int] = []
         report = index.verify(sample=50, on_progress=lambda report: seen.append(report.checked))
@@ -316,7 +316,7 @@ class StoreContract(InAPlace, FindingContract):
     # -- searching
 
     def test_where(self, index: Index) -> None:
-        """Each operator, in a form that users write."""
+        """Each operator works, in a form that users write."""
         index.ingest(RECORDS)
 
         def found(where: dict[str, Any]) -> set[str]:
@@ -342,7 +342,7 @@ class StoreContract(InAPlace, FindingContract):
             index.search("anything", where={"$nor": []})
 
     def test_where_with_dates_and_fields_of_dicts(self, index: Index) -> None:
-        """As users write them: values have in a condition the form that they have in metadata."""
+        """As users write them, values have the same form in a condition as in metadata."""
         id_, early, late = uuid4(), datetime(2024, 5, 1, 23, tzinfo=timezone(timedelta(hours=2))), date(2024, 6, 1)
         records = [
             Record("a", "a", {"when": early, "id": id_, "by": {"ada", "bob"}}),
@@ -366,7 +366,7 @@ class StoreContract(InAPlace, FindingContract):
         assert found({"$not": {"a.when": {"$exists": True}}}) == {"a", "b", "e"}
 
     def test_the_deepest_where(self, index: Index) -> None:
-        """A filter of as many levels as `parse` takes is one that the store takes."""
+        """A filter with as many levels as `parse` accepts is accepted by the store."""
         index.ingest(RECORDS)
         deep: dict[str, Any] = {"a.b.c": {"$in": ["x", None], "$ne": 1}}
         wide: dict[str, Any] = deep
@@ -380,7 +380,7 @@ class StoreContract(InAPlace, FindingContract):
             assert found == {record.id for record in RECORDS if meets(record.metadata, parse(where))}
 
     def test_where_means_the_same_everywhere(self, index: Index, encoder: Encoder) -> None:
-        """Thousands of conditions by chance over awkward metadata: what is found is what they mean."""
+        """Thousands of random conditions on awkward metadata find exactly what they mean."""
         chance = random.Random(0)
         records = [Record(f"r{number}", f"text {number}", plain(random_metadata(chance))) for number in range(60)]
         index.ingest(records)
@@ -394,7 +394,7 @@ class StoreContract(InAPlace, FindingContract):
             }, condition
 
     def test_many_queries(self, index: Index) -> None:
-        """Together what they are singly; more than there is are all that there is; tasks are taken."""
+        """Many queries find what single ones find; asking for too many finds all there are; tasks apply."""
         index.ingest(RECORDS)
         queries = ["bread yeast", "virus vaccine", "sand sea"]
         together = index.search_many(queries, k=2)
@@ -410,7 +410,7 @@ class StoreContract(InAPlace, FindingContract):
                 index.search("bread", k=k)  # type: ignore[arg-type]
 
     def test_queries_that_were_encoded_before(self, index: Index, encoder: Encoder) -> None:
-        """They find what their texts find, at whatever length; what is no vector of this space is refused."""
+        """Encoded queries find what their texts find, at any length; what is not a vector of this space is refused."""
         index.ingest(RECORDS)
         queries = ["bread yeast", "sand sea"]
         vectors = encoder.encode_queries(queries)
@@ -428,7 +428,7 @@ class StoreContract(InAPlace, FindingContract):
                 index.search_vectors(wrong)
 
     def test_diverse(self, index: Index) -> None:
-        """Of three that say the same one is enough."""
+        """Of three matches that say the same, one is enough."""
         again = [replace(BREAD, id=f"bread {number}") for number in range(3)]
         index.ingest([*again, VIRUS, RIVER])
         query = "bread rises because yeast turns sugar into gas, rivers carry sand"
@@ -443,7 +443,7 @@ class StoreContract(InAPlace, FindingContract):
             index.search_diverse(query, relevance=2)
 
     def test_async(self, index: Index) -> None:
-        """The same, and the loop goes on meanwhile."""
+        """Async searches find the same, and do not hold up the event loop."""
 
         async def main() -> None:
             seen: list[int] = []
@@ -459,7 +459,7 @@ class StoreContract(InAPlace, FindingContract):
     # -- spaces, other users
 
     def test_another_space_is_refused(self, new_store: NewStore, index: Index, tmp_path: Path) -> None:
-        """By searches and by ingests, before anything is encoded; the error says what differs."""
+        """Searches and ingests refuse it before anything is encoded; the error says what differs."""
         index.ingest(RECORDS)
         with (
             Encoder(build_model(tmp_path, "gemma3", vectors="words", seed=1)) as other,
@@ -472,7 +472,7 @@ class StoreContract(InAPlace, FindingContract):
         assert index.count() == 3
 
     def test_what_a_store_says_of_itself(self, new_store: NewStore, index: Index, encoder: Encoder) -> None:
-        """Whichever model it belongs to: nothing until something is ingested, then its space and size."""
+        """A store, whichever model it belongs to, reports nothing before an ingest, and then its space and size."""
         store = new_store()
         assert store.space() is None
         with pytest.raises(StoreMissing, match="ingest something"):
@@ -485,7 +485,7 @@ class StoreContract(InAPlace, FindingContract):
         store.close()
 
     def test_records_of_several_chunks(self, new_store: NewStore, encoder: Encoder) -> None:
-        """A store that can tell how many records it has counts each once."""
+        """A store that can count its records counts each once."""
         text = "".join(f"Sentence {number} says something about bread. " for number in range(40))
         with Index(new_store(), encoder, chunking=Chunking(tokens=30)) as index:
             index.ingest([Record("long", text), BREAD])
@@ -494,7 +494,7 @@ class StoreContract(InAPlace, FindingContract):
             assert facts.records in (2, None)
 
     def test_contents_without_a_model(self, new_store: NewStore, index: Index, encoder: Encoder) -> None:
-        """Whichever model the vectors are of, what is stored is counted, read and removed."""
+        """Stored chunks can be counted, read and removed, whichever model made the vectors."""
         with Contents(new_store()) as contents:
             for use in (contents.space, contents.count, lambda: contents.missing(["bread"])):
                 with pytest.raises(StoreMissing, match="ingest something"):
@@ -511,7 +511,7 @@ class StoreContract(InAPlace, FindingContract):
         assert index.count() == 0
 
     def test_the_kit_s_stores_beside_it(self, new_store: NewStore, index: Index) -> None:
-        """Those that are there, by their names: a store that can tell tells of itself as well."""
+        """Existing stores are listed by name: a store that can list others lists itself as well."""
         store = new_store()
         if isinstance(store, Neighbours):
             index.ingest(RECORDS)
@@ -523,7 +523,7 @@ class StoreContract(InAPlace, FindingContract):
         store.close()
 
     def test_an_exact_search(self, index: Index, encoder: Encoder) -> None:
-        """It finds what any search of a few chunks finds."""
+        """An exact search finds what any search of a few chunks finds."""
         index.ingest(RECORDS)
         vectors = encoder.encode_queries(["bread yeast"])
         assert index.search_vectors(vectors, k=3, exact=True) == index.search_vectors(vectors, k=3)
@@ -532,7 +532,7 @@ class StoreContract(InAPlace, FindingContract):
         assert match.cosine == match.score
 
     def test_a_plan(self, index: Index, encoder: Encoder) -> None:
-        """It reports what an ingest would do, also where there is nothing yet, and does none of it."""
+        """A plan reports what an ingest would do, even if there is nothing yet, and does none of it."""
         first = index.plan(RECORDS)
         assert (first.records, first.written, first.encoded) == (3, 3, 3)
         with pytest.raises(StoreMissing):
@@ -548,7 +548,7 @@ class StoreContract(InAPlace, FindingContract):
         assert done.deleted == 1
 
     def test_records_that_could_not_be_read(self, index: Index) -> None:
-        """They are reported, and what is stored of them stays."""
+        """Records that could not be read are reported, and what is stored of them stays."""
         index.ingest(RECORDS)
         report = index.ingest([BREAD, Skipped("virus", "cannot be read")], prune=True)
         assert (report.records, report.unchanged, report.deleted) == (1, 1, 1)
@@ -559,7 +559,7 @@ class StoreContract(InAPlace, FindingContract):
         assert set(index.record_ids()) == {"bread"}
 
     def test_records_that_are_blank(self, index: Index) -> None:
-        """They are no error, and what is stored of them is pruned, where pruning is asked for."""
+        """Blank records are not errors, and what is stored of them is removed if pruning was asked for."""
         index.ingest(RECORDS)
         for prune, left in ((False, {"bread", "river", "virus"}), (True, {"bread"})):
             report = index.ingest([BREAD, Skipped("virus", "is empty", blank=True)], prune=prune)
@@ -567,7 +567,7 @@ class StoreContract(InAPlace, FindingContract):
             assert set(index.record_ids()) == left
 
     def test_prune_some(self, index: Index) -> None:
-        """Only what meets a condition, and of which a function says that it is gone."""
+        """Only records that meet a condition, and that a function reports as gone, are removed."""
         index.ingest(RECORDS)
         assert index.ingest([BREAD], prune=Pruning({"topic": "health"}, lambda id_, _: id_ == "river")).deleted == 0
         report = index.ingest([BREAD], prune=Pruning(gone=lambda _, metadata: metadata["topic"] == "earth"))
@@ -578,7 +578,7 @@ class StoreContract(InAPlace, FindingContract):
             index.ingest([BREAD], prune=Pruning({"$nor": []}))
 
     def test_clear(self, index: Index) -> None:
-        """Of all records; where there is nothing, nothing is made."""
+        """All records are removed; if there is no place, none is made."""
         assert index.clear() == index.delete(["bread"]) == 0
         with pytest.raises(StoreMissing):
             index.count()
@@ -587,7 +587,7 @@ class StoreContract(InAPlace, FindingContract):
         assert (index.count(), list(index.record_ids()), index.search("bread")) == (0, [], [])
 
     def test_drop(self, new_store: NewStore, index: Index, encoder: Encoder) -> None:
-        """Nothing is there afterwards, for whoever had it open as well, until something is ingested again."""
+        """Nothing is left after a drop, even for others that had it open, until something is ingested again."""
         store = new_store()
         store.drop()
         index.ingest(RECORDS)
@@ -610,7 +610,7 @@ class StoreContract(InAPlace, FindingContract):
         store.close()
 
     def test_a_list_of_candidates(self, index: Index, encoder: Encoder) -> None:
-        """Its size is taken, whatever the store does with it; a few chunks are found all the same."""
+        """The number of candidates is accepted, whatever the store does with it; few chunks are found anyway."""
         index.ingest(RECORDS)
         vectors = encoder.encode_queries(["bread yeast", "sand sea"])
         opened = index.store.open(encoder.space)
@@ -618,20 +618,20 @@ class StoreContract(InAPlace, FindingContract):
             assert opened.search(Search(vectors, 2, ef=ef)) == opened.search(Search(vectors, 2))
 
     def test_indexes_apart(self, index: Index) -> None:
-        """They are built when they are asked for, and the searches are right before and after."""
+        """Indexes are built on request, and searches are right before and after."""
         index.ingest(RECORDS, build_indexes=False)
         assert index.search("bread yeast", k=1)[0].record_id == "bread"
         index.build_indexes()
         assert index.search("bread yeast", k=1)[0].record_id == "bread"
 
     def test_nothing_there(self, index: Index) -> None:
-        """A search where nothing was ever ingested is more likely a wrong name than an empty index."""
+        """A search where nothing was ever ingested more likely has a wrong name than an empty index."""
         for use in (lambda: index.search("bread"), index.count):
             with pytest.raises(StoreMissing, match="ingest something"):
                 use()
 
     def test_a_record_that_changed_meanwhile(self, new_store: NewStore, index: Index, encoder: Encoder) -> None:
-        """A plan that was made on what is no longer there is not carried out; the other records of it are."""
+        """A plan for a record that has changed since is not carried out; its other records are written."""
         index.ingest(RECORDS)
         store = new_store()
         opened = store.open(encoder.space, create=True)
@@ -648,7 +648,7 @@ class StoreContract(InAPlace, FindingContract):
         store.close()
 
     def test_two_writers(self, new_store: NewStore, encoder: Encoder) -> None:
-        """Of the same records at once: each record is of one of them, whole."""
+        """Two writers write the same records at once: each record ends up as one of them wrote it, whole."""
         start = threading.Barrier(2)
 
         def run(name: str) -> IngestReport:

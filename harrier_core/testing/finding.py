@@ -1,6 +1,6 @@
-"""The part of the contract of stores that is about pages, neighbours, conditions on what is removed, and given vectors.
+"""The part of the contract of stores on pages, neighbours, conditions for removal, and given vectors.
 
-StoreContract has these tests and their fixtures.
+StoreContract includes these tests and their fixtures.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ NOTES = [Record(f"note {number}", f"a note on bread, number {number}", {"kind": 
 
 
 class FindingContract:
-    """Searches with options, and what is read or removed in part."""
+    """Searches with options, and partial reads and removals."""
 
     @pytest.fixture
     def library(self, index: Index) -> Index:
-        """An index that cuts records, with a book of many chunks and notes of one each."""
+        """Return an index that splits records, with a book of many chunks and notes of one each."""
         index.chunking = Chunking(tokens=48)
         index.ingest([BOOK, *NOTES])
         assert index.count() >= len(NOTES) + 5
         return index
 
     def test_chunks_by_their_numbers(self, library: Index, encoder: Encoder) -> None:
-        """Of all records, or of some, or of those that meet a condition."""
+        """Chunks are read by number: of all records, of some, or of those that meet a condition."""
 
         def read(*arguments: Any, **options: Any) -> list[tuple[str, int]]:
             opened = library.store.open(encoder.space)
@@ -48,9 +48,9 @@ class FindingContract:
         assert read(["book"], numbers=[]) == read(None, None, []) == []
 
     def test_pages_of_matches(self, library: Index) -> None:
-        """One after the other they are the whole list, which ends; a least score ends it earlier."""
+        """Pages in sequence make up the whole list, which ends; a minimum score ends it earlier."""
         found = library.search("bread", k=50)
-        whole = [match.id for match in found]  # scores of two searches may differ in the last place
+        whole = [match.id for match in found]  # scores of two searches may differ in the last digit
         assert len(whole) == library.count()
         pages = [library.search("bread", k=4, offset=offset) for offset in range(0, 50, 4)]
         assert [match.id for page in pages for match in page] == whole
@@ -61,7 +61,7 @@ class FindingContract:
         assert [match.id for match in many] == whole[2:5]
 
     def test_neighbours(self, library: Index) -> None:
-        """Before and after a match in its record, as far as there are any; or all of the record."""
+        """A match gets the chunks before and after it in its record, as far as there are any, or the whole record."""
         chunks = sorted((each.chunk for each in library.read(["book"])), key=lambda each: each.number)
         for number in (0, 2, len(chunks) - 1):
             [match] = library.search(chunks[number].text, k=1, expand=1)
@@ -81,7 +81,7 @@ class FindingContract:
             assert [each.number for each in match.around] == [each.number for each in whole]
 
     def test_neighbours_in_every_search(self, library: Index, encoder: Encoder) -> None:
-        """Sync and async, by text or vector, the same; without `expand` there are none."""
+        """Sync and async searches, by text or vector, find the same; without `expand` there are no neighbours."""
         [plain] = library.search("glaciers", k=1)
         assert (plain.around, plain.passage) == ((), plain.text)
         vectors = encoder.encode_queries(["glaciers"])
@@ -107,7 +107,7 @@ class FindingContract:
         assert len(numbers.pop()) > 2
 
     def test_delete_by_metadata(self, library: Index) -> None:
-        """What meets a condition, of all or of certain records; never everything by mistake."""
+        """Removal affects what meets a condition, among all or certain records; never everything by mistake."""
         before = library.count()
         assert library.delete(["note 1", "book"], where={"kind": "note"}) == 1
         assert library.delete([], where={"kind": "note"}) == library.delete(where={"kind": "letter"}) == 0
@@ -122,7 +122,7 @@ class FindingContract:
         assert library.count() == len(NOTES)
 
     def test_read_in_parts(self, library: Index) -> None:
-        """They are the whole, in the same order."""
+        """Parts in sequence make up the whole, in the same order."""
         whole = [each.chunk.id for each in library.read()]
         parts = [[each.chunk.id for each in library.read(limit=3, offset=offset)] for offset in range(0, 100, 3)]
         assert [id_ for part in parts for id_ in part] == whole
@@ -132,7 +132,7 @@ class FindingContract:
         assert note.chunk.metadata == {"kind": "note"}
 
     def test_the_rest_of_async(self, library: Index) -> None:
-        """Counts, ids and chunks, and everything removed."""
+        """Counts, ids and chunks are read, and everything is removed."""
 
         async def main() -> None:
             assert await library.acount() == library.count()
@@ -145,7 +145,7 @@ class FindingContract:
         asyncio.run(main())
 
     def test_given_vectors(self, index: Index, encoder: Encoder) -> None:
-        """They are stored in place of those of the encoder, of which a sample is made; what is unchanged needs none."""
+        """Given vectors are stored instead of the encoder's, of which a sample is made; unchanged records need none."""
         vectors = encoder.encode_documents([note.text for note in NOTES])
         before = encoder.stats.texts
         report = index.ingest(NOTES, vectors=3 * vectors)
@@ -160,7 +160,7 @@ class FindingContract:
         assert index.verify().sound
 
     def test_given_vectors_of_something_else(self, index: Index, encoder: Encoder) -> None:
-        """They are refused, and nothing is stored."""
+        """Vectors of something else are refused, and nothing is stored."""
         others = encoder.encode_documents(["something else", *(note.text for note in NOTES[1:])])
         with pytest.raises(WrongSpace, match="to its own for the same text"):
             index.ingest(NOTES, vectors=others)

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 class MemoryStore:
-    """A VectorStore without a database. There is nothing between it and what is stored: it opens itself."""
+    """A VectorStore without a database. Its place is the object itself, so `open` returns it."""
 
     def __init__(self, *, keywords: bool | None = None) -> None:
-        """Take the settings of a new one. keywords: keep the words of chunks, to find them by."""
+        """Take the settings of a new one. keywords: whether to keep the words of chunks for search."""
         self._keywords = keywords
         self._words: dict[bytes, Terms] = {}  # of texts, by their hashes
         self._lock = threading.Lock()
@@ -50,11 +50,11 @@ class MemoryStore:
         return self
 
     def layout(self) -> StoreLayout:
-        """Return what there is to be said of it."""
+        """Return the layout, as far as it has one."""
         return StoreLayout("float32", keywords=bool(self._keywords))
 
     def adopt(self, layout: StoreLayout) -> None:
-        """If it is new and was not told whether to keep words, the layout says so."""
+        """Take over from the layout whether to keep words, if the store is new and its settings do not say."""
         if self._space is None and self._keywords is None:
             self._keywords = layout.keywords
 
@@ -70,17 +70,17 @@ class MemoryStore:
         return Facts(self._space, self.count(), records=records, keywords=bool(self._keywords), ingested=self._ingested)
 
     def note_ingest(self, when: datetime) -> None:
-        """Keep when an ingest changed something."""
+        """Record when an ingest last changed something."""
         self._ingested = when
 
     def drop(self) -> None:
-        """Forget everything, the space as well."""
+        """Forget everything, including the space."""
         with self._lock:
             self._space = None
             self._stored = {}
 
     def close(self) -> None:
-        """Do nothing: another Index may go on with it."""
+        """Do nothing: another Index may continue to use it."""
 
     def __repr__(self) -> str:
         return "MemoryStore()"
@@ -93,7 +93,7 @@ class MemoryStore:
 
     @property
     def _records(self) -> dict[str, dict[int, tuple[Chunk, NDArray[np.float32]]]]:
-        """What is stored; it was opened, and may have been dropped since."""
+        """The stored records. Raise if the store was dropped since it was opened."""
         if self._space is None:
             raise _missing()
         return self._stored
@@ -113,7 +113,7 @@ class MemoryStore:
         }
 
     def write(self, write: Write) -> Written:
-        """Write all of it under one lock."""
+        """Write everything under one lock."""
         with self._lock:
             split = write.split(self._known(list(write.sizes)))
             for chunk, vector in zip(split.write.encoded, split.write.vectors, strict=True):
@@ -126,17 +126,17 @@ class MemoryStore:
         return Written(len(split.stale), split.changed)
 
     def delete(self, record_ids: Sequence[str]) -> int:
-        """Remove records, and return how many chunks those were."""
+        """Remove records, and return how many chunks they had."""
         with self._lock:
             return sum(len(self._records.pop(record_id, ())) for record_id in set(record_ids))
 
     def build_indexes(self) -> None:
-        """Do nothing: there are none."""
+        """Do nothing: there are no indexes."""
 
     # -- reading
 
     def search(self, search: Search) -> list[list[Match]]:
-        """Compare all of them."""
+        """Compare the queries with all chunks."""
         stored = list(self.read(None, search.where))
         if not stored:
             return [[] for _ in search.vectors]
@@ -148,7 +148,7 @@ class MemoryStore:
         ]
 
     def keywords_problem(self) -> str | None:
-        """Return None if it keeps the words of chunks."""
+        """Return None if it keeps the words of chunks, or else what to do."""
         if self._keywords:
             return None
         return (
@@ -162,11 +162,11 @@ class MemoryStore:
         tell(self.count())
 
     def wrong_keywords(self) -> Iterator[Chunk]:
-        """Yield none: they are made of the texts when they are asked for."""
+        """Yield nothing: words are computed from the texts on demand."""
         return iter(())
 
     def search_words(self, search: WordSearch) -> list[Lists]:
-        """Compare all of them."""
+        """Compare the queries with all chunks."""
         if problem := self.keywords_problem():
             raise StoreUnsuitable(problem)
         near = [[] for _ in search.terms] if search.near is None else self.search(search.near)
@@ -193,7 +193,7 @@ class MemoryStore:
         where: Condition | None = None,
         numbers: Sequence[int] | None = None,
     ) -> Iterator[Stored]:
-        """Yield those of now."""
+        """Yield the chunks that are stored now."""
         with self._lock:
             ids = self._records if record_ids is None else dict.fromkeys(record_ids)
             stored = [each for id_ in ids for each in self._records.get(id_, {}).values()]
@@ -204,7 +204,7 @@ class MemoryStore:
         )
 
     def record_ids(self) -> Iterator[str]:
-        """Yield those of now."""
+        """Yield the ids that are stored now."""
         with self._lock:
             return iter(list(self._records))
 
@@ -219,7 +219,7 @@ def _missing() -> StoreMissing:
 
 
 def _rarity(terms: Sequence[Mapping[int, float]]) -> Mapping[int, float]:
-    """The inverse document frequency of each term, as Lucene and Qdrant have it."""
+    """Return the inverse document frequency of each term, as defined by Lucene and Qdrant."""
     number = len(terms)
     chunks = Counter(term for own in terms for term in own)
     return {term: math.log(1 + (number - with_it + 0.5) / (with_it + 0.5)) for term, with_it in chunks.items()}

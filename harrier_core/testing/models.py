@@ -1,6 +1,6 @@
 """Tiny real models, built by code in about a second: genuine Qwen3 and Gemma 3 decoders with their companion files.
 
-They are made of numpy and the tokenizers library alone, so building one loads neither torch nor transformers.
+They are made with numpy and the tokenizers library alone, so building one loads neither torch nor transformers.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _GEMMA3: dict[str, Any] = {
     "use_bidirectional_attention": False,
 }
 
-# Layers, and heads of queries and of keys and values: one of the latter in Gemma 3 270m, several in the others.
+# Layers, query heads, and key-value heads: one of the latter in Gemma 3 270m, several in the others.
 _SHAPES: dict[str, tuple[dict[str, Any], list[str], int, int]] = {
     "qwen3": (_QWEN3, ["full_attention"] * 3, 4, 2),
     "gemma3": (_GEMMA3, ["full_attention"] * 3, 4, 1),
@@ -74,11 +74,11 @@ def build_model(
 ) -> Path:
     """Write a tiny model into a folder and return the folder; the same arguments give the same model.
 
-    vectors="random" has random weights: its numbers are as sensitive to every token as a real model's, and mean
-    nothing. vectors="words" compares texts by the words they share, so that retrieval makes sense to a reader. It
-    is a stand-in: it knows no meaning and no second language, and an instruction hardly moves its vectors.
+    vectors="random" has random weights: its numbers are as sensitive to every token as a real model's, but meaningless.
+    vectors="words" compares texts by the words they share, so that results make sense to a reader. It is a stand-in: it
+    knows no meaning and no second language, and an instruction hardly changes its vectors.
 
-    config: keys of config.json to set otherwise, as the sizes of a real model where speed is to be measured.
+    config: overrides for config.json, such as the sizes of a real model for measuring speed.
     """
     folder = Path(folder)
     tokenizer, tokenizer_config = qwen_tokenizer() if architecture == "qwen3" else gemma_tokenizer()
@@ -91,9 +91,10 @@ def build_model(
 
 
 def write_weights(file: str | Path, weights: Mapping[str, NDArray[np.float32]]) -> None:
-    """Save tensors as bfloat16, the format of the released checkpoints.
+    """Save tensors as bfloat16, the dtype of the released checkpoints.
 
-    By hand, because numpy has no bfloat16: a safetensors file is a length, a JSON header of that length, and the data.
+    This is done by hand, because numpy has no bfloat16: a safetensors file is a length, a JSON header of that length,
+    and the data.
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -110,7 +111,7 @@ def write_weights(file: str | Path, weights: Mapping[str, NDArray[np.float32]]) 
 
 def _config(architecture: Architecture, tokenizer: Tokenizer, vectors: str) -> dict[str, Any]:
     family, layers, heads, key_heads = _SHAPES[architecture]
-    if vectors == "words":  # one layer that averages, wide enough to tell some thousand words apart
+    if vectors == "words":  # one averaging layer, wide enough to tell some thousand words apart
         sizes = {"hidden_size": 256, "head_dim": 64, "intermediate_size": 16}
         layers, heads, key_heads = ["full_attention"], 4, 4
     else:
@@ -131,7 +132,7 @@ def _config(architecture: Architecture, tokenizer: Tokenizer, vectors: str) -> d
 
 
 def _random_weights(config: Mapping[str, Any], seed: int) -> dict[str, NDArray[np.float32]]:
-    """Projections that keep a signal's size, and norms near one (which Gemma stores less one)."""
+    """Return projections that keep a signal's size, and norms near one (which Gemma stores minus one)."""
     random = np.random.default_rng(seed)
     centre = 0.0 if config["model_type"] == "gemma3_text" else 1.0
     weights = {}
@@ -142,7 +143,7 @@ def _random_weights(config: Mapping[str, Any], seed: int) -> dict[str, NDArray[n
 
 
 def _write_companions(folder: Path, config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) -> None:
-    """The files that stand beside weights and tokenizer in the released repositories."""
+    """Write the files that accompany weights and tokenizer in the released repositories."""
     pooling = {f"pooling_mode_{mode}": False for mode in ("cls_token", "mean_tokens", "max_tokens")}
     names = ("", "1_Pooling", "2_Normalize")
     files: dict[str, Any] = {
@@ -176,7 +177,7 @@ def _write_companions(folder: Path, config: Mapping[str, Any], tokenizer_config:
 
 
 def _bfloat16(values: NDArray[np.float32]) -> bytes:
-    """The upper half of each float32, rounded to the nearest, ties to even."""
+    """Return the upper half of each float32, rounded to the nearest, ties to even."""
     bits = np.ascontiguousarray(values, dtype="<f4").view("<u4")
     rounded: NDArray[np.uint16] = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
     return rounded.tobytes()

@@ -1,4 +1,4 @@
-"""What the contracts of stores have in common: a model, and an index over the place of each test."""
+"""The common part of the stores' contracts: a model, and an index over the place of each test."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class InAPlace:
 
     @pytest.fixture(scope="class")
     def encoder(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encoder]:
-        """A model that compares texts by their words."""
+        """Yield an encoder that compares texts by their words."""
         with Encoder(build_model(tmp_path_factory.mktemp("words"), "gemma3", vectors="words")) as encoder:
             yield encoder
 
     @pytest.fixture
     def index(self, new_store: NewStore, encoder: Encoder) -> Iterator[Index]:
-        """An index over the test's place."""
+        """Yield an index over the test's place."""
         with Index(new_store(), encoder) as index:
             yield index

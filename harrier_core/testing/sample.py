@@ -41,7 +41,7 @@ PROSE = (
     "ክትባት የበሽታ መከላከያ ስርዓት ቫይረሱን እንዲያውቅ ያስተምራል።",
 )
 
-# What careless handling changes or breaks: white space, composition, invisible characters, several code points each.
+# Texts that careless handling changes or breaks: white space, composition, invisible characters, several code points.
 AWKWARD = (
     "def encode(texts):\n\tfor text in texts:\n\t\tyield model(text)  # tabs, and a newline at the end\n",
     "SELECT id, body\nFROM documents\nWHERE lang = 'fr'\n  AND year >= 2020;\r\n",

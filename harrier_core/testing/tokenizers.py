@@ -20,14 +20,14 @@ _QWEN_WORDS = (
 
 
 def gemma_tokenizer() -> tuple[Tokenizer, dict[str, Any]]:
-    """A BPE over code points with byte fallback, texts between <bos> and <eos>, and its tokenizer_config.json."""
+    """Return a BPE over code points with byte fallback and <bos>, <eos> around texts, and its tokenizer_config.json."""
     learner = Tokenizer(models.BPE())
     learner.normalizer = normalizers.Replace(" ", "▁")
     learner.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split("▁", "merged_with_next"), pre_tokenizers.Split("\n", "isolated")]
     )
     letters, merges = _learn(learner, alphabet=[])
-    # As in Gemma's vocabulary: special tokens first, runs of line breaks as tokens that are not special, then bytes.
+    # As in Gemma's vocabulary: special tokens first, then runs of line breaks, which are not special, then bytes.
     breaks = ["\n" * length for length in range(2, 5)]
     vocabulary = _numbered([*_GEMMA_SPECIAL, *breaks, *_BYTES, *letters, *("".join(pair) for pair in merges)])
     tokenizer = Tokenizer(
@@ -49,7 +49,7 @@ def gemma_tokenizer() -> tuple[Tokenizer, dict[str, Any]]:
 
 
 def qwen_tokenizer() -> tuple[Tokenizer, dict[str, Any]]:
-    """A byte-level BPE, texts ending with <|im_end|>, and its tokenizer_config.json."""
+    """Return a byte-level BPE whose texts end with <|im_end|>, and its tokenizer_config.json."""
     words = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_QWEN_WORDS), "isolated"),
@@ -75,12 +75,12 @@ def qwen_tokenizer() -> tuple[Tokenizer, dict[str, Any]]:
 
 
 def _learn(learner: Tokenizer, alphabet: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """The letters and the merges of a BPE trained on the sample, both in a settled order."""
+    """Return the letters and the merges of a BPE trained on the sample, both in a fixed order."""
     trainer = trainers.BpeTrainer(
         vocab_size=1_000_000, min_frequency=1, initial_alphabet=sorted(alphabet), show_progress=False
     )
-    # In small letters and behind a space as well, so that a word is one token wherever it stands; and the letters of
-    # all scripts by themselves, often enough to be learned first, so that none is left in bytes.
+    # In lowercase and after a space as well, so that a word is one token wherever it stands; and the letters of all
+    # scripts by themselves, often enough to be learned first, so that none is left in bytes.
     behind_a_space = [f" {text.casefold()}" for text in PROSE]
     letters = sorted({letter for text in PROSE for letter in text if not letter.isascii()})
     learner.train_from_iterator([*PROSE, *behind_a_space, *PROMPTS.values(), *letters * 100], trainer)

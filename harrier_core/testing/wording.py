@@ -1,4 +1,4 @@
-"""What a store that finds chunks by their words must do, as tests: subclass WordingContract, give it two fixtures.
+"""The contract of a store that finds chunks by their words, as tests: subclass WordingContract, give it two fixtures.
 
 class TestMyStoresWords(WordingContract):
     @pytest.fixture
@@ -36,7 +36,7 @@ NOTES = [
     Record("cafe", "Das Café am Fluß öffnet um acht.", {"kind": "note"}),
 ]
 
-# Words of several scripts, of which records are made: a few are frequent, and most are rare.
+# Words of several scripts, from which records are made: a few are frequent, and most are rare.
 _WORDS = (
     *("bread", "river", "engine", "violin", "harbour", "glacier", "lantern", "orchard", "vaccine", "bridge", "signal"),
     *("мост", "река", "сигнал", "ποτάμι", "γέφυρα", "جسر", "نهر", "נהר", "पुल", "नदी", "東京都", "大阪府", "สะพาน"),
@@ -45,8 +45,8 @@ _WORDS = (
 
 
 def made(number: int, seed: int) -> list[Record]:
-    """Return so many records of words of several scripts, and of any length."""
-    rng = random.Random(seed)  # the same at every run
+    """Return the given number of records with words of several scripts, of any length."""
+    rng = random.Random(seed)  # the same in every run
     records = []
     for at in range(number):
         words = [_WORDS[min(int(rng.expovariate(0.12)), len(_WORDS) - 1)] for _ in range(rng.randint(3, 60))]
@@ -55,11 +55,11 @@ def made(number: int, seed: int) -> list[Record]:
 
 
 class WordingContract(InAPlace):
-    """The tests. Each gets two places of its own."""
+    """The tests of a store with words. Each gets two places of its own."""
 
     @pytest.fixture
     def wordless(self, wordless_store: NewStore, encoder: Encoder) -> Iterator[Index]:
-        """An index over a place without words."""
+        """Yield an index over a place without words."""
         with Index(wordless_store(), encoder) as index:
             yield index
 
@@ -75,7 +75,7 @@ class WordingContract(InAPlace):
         ],
     )
     def test_found_by_word(self, index: Index, query: str, first: str) -> None:
-        """However it is written, and without the model; and by both ways together."""
+        """Words are found however they are written, without the model; and by both ways together."""
         index.ingest(NOTES)
         texts = _texts_of(index)
         [best, *_] = index.search(query, mode="keyword")
@@ -85,7 +85,7 @@ class WordingContract(InAPlace):
         assert first in [match.record_id for match in index.search(query, 2, mode="hybrid")]
 
     def test_nothing_has_the_word(self, index: Index) -> None:
-        """By word nothing is found; by both what is near is."""
+        """Nothing is found by word; by both, the nearest chunks are."""
         index.ingest(NOTES)
         for query in ("zeppelin", "?!"):
             assert index.search(query, mode="keyword") == []
@@ -95,7 +95,7 @@ class WordingContract(InAPlace):
         assert index.search("refused", mode="keyword", where={"kind": "note"}) == []
 
     def test_its_scores(self, index: Index) -> None:
-        """In "hybrid" a share of the best possible, and the cosine beside it; least scores are of the mode's scores."""
+        """In "hybrid" a score is a share of the best possible, next to the cosine; a minimum is in that scale."""
         index.ingest(NOTES)
         query = NOTES[2].text
         best, *others = index.search(query, mode="hybrid")
@@ -110,7 +110,7 @@ class WordingContract(InAPlace):
         ]
 
     def test_the_weight_of_words(self, index: Index) -> None:
-        """Nothing, and the order is that of vectors; very much, and it is that of words."""
+        """With no weight, the order is that of vectors; with a very high one, it is that of words."""
         index.ingest(made(60, 1))
         query = "bread AB-1234 мост"
         near, words = index.search(query, k=8), index.search(query, k=8, mode="keyword")
@@ -120,7 +120,7 @@ class WordingContract(InAPlace):
 
     @pytest.mark.parametrize("mode", ["keyword", "hybrid"])
     def test_as_in_memory(self, index: Index, mode: Mode) -> None:
-        """The same first ten in the same order, with conditions and without; and fifty times the same."""
+        """The first ten are those of the memory store, in the same order, with and without conditions, fifty times."""
         records = made(400, 2)
         index.ingest(records)
         memory = Index(MemoryStore(keywords=True), index.encoder)
@@ -135,7 +135,7 @@ class WordingContract(InAPlace):
             assert _ids(index.search("bread river signal", 20, mode=mode)) == once
 
     def test_every_search(self, index: Index) -> None:
-        """One, many, diverse and async, with pages and neighbours, find the same."""
+        """Single, multiple, diverse and async searches, with pages and neighbours, find the same."""
         index.ingest(made(80, 3))
         queries = ["bread", "AB-1235", "мост"]
         modes: tuple[Mode, ...] = ("keyword", "hybrid")
@@ -155,7 +155,7 @@ class WordingContract(InAPlace):
             assert index.search_many([], mode=mode) == []
 
     def test_words_follow_the_texts(self, index: Index) -> None:
-        """Of a record that is changed, described anew or removed."""
+        """The words of a record follow when it is changed, gets new metadata or is removed."""
         index.ingest(NOTES)
         changed = replace(NOTES[2], text="Install KB5034442 instead.")
         index.ingest([changed, replace(NOTES[0], metadata={"kind": "moved"})])
@@ -170,14 +170,14 @@ class WordingContract(InAPlace):
         assert index.verify().sound
 
     def test_a_code_that_nobody_has(self, index: Index) -> None:
-        """Words count no more for it than for any other question."""
+        """A code that is not in the index gives words no more weight than any other query."""
         index.ingest(NOTES)
         query = "why was the connection refused ERR_9999"
         weighed = index.search(query, 3, mode="hybrid", keyword_weight=0.5)
         assert index.search(query, 3, mode="hybrid") == weighed
 
     def test_refused_before_the_model_runs(self, wordless: Index) -> None:
-        """Where chunks have no words, the cure is told; and a query that is none is refused in every mode."""
+        """If chunks have no words, the error says what to do; an invalid query is refused in every mode."""
         wordless.ingest(NOTES)
         assert wordless.store.describe().keywords is False
         texts = _texts_of(wordless)
@@ -192,7 +192,7 @@ class WordingContract(InAPlace):
             wordless.search("bread", mode="sparse")  # type: ignore[arg-type]
 
     def test_words_are_added(self, wordless: Index, wordless_store: NewStore, index: Index) -> None:
-        """To what is there, without a model: then it is as an index that was made with them."""
+        """Words can be added to an existing index without a model; it is then like one that was made with them."""
         records = made(700, 4)
         for each in (wordless, index):
             each.ingest(records)
@@ -212,7 +212,7 @@ class WordingContract(InAPlace):
 
 
 def _texts_of(index: Index) -> int:
-    """How many texts its encoder has encoded."""
+    """Return how many texts its encoder has encoded."""
     encoder = index.encoder
     assert isinstance(encoder, Encoder)
     return encoder.stats.texts

@@ -104,15 +104,15 @@ _SEEN, _ALMOST_UNSEEN = 0.0, -7.5  # attention scores: shares of 1 and of e^-7.5
 
 
 def word_weights(config: Mapping[str, Any], tokenizer: Tokenizer, seed: int) -> Weights:
-    """The tensors of such a decoder, for a config of one layer whose heads add up to its hidden size."""
-    one = 0.0 if config["model_type"] == "gemma3_text" else 1.0  # Gemma stores its norms less one
+    """Return the tensors of such a decoder, for a config of one layer whose heads add up to its hidden size."""
+    one = 0.0 if config["model_type"] == "gemma3_text" else 1.0  # Gemma stores its norms minus one
     weights: Weights = {
         name: np.full(shape, one if len(shape) == 1 else 0.0, dtype=np.float32)
         for name, shape in read_architecture(config).weight_shapes().items()
     }
     hidden, head = config["hidden_size"], config["head_dim"]
     counts, constant = hidden - 2, hidden - 1
-    # The slowest of the rotary pairs turn by less than a thousandth over the whole context.
+    # The slowest rotary pairs turn by less than a thousandth over the whole context.
     shown, steady = head // 2 - 1, head // 2 - 2
     for first in range(0, config["num_attention_heads"] * head, head):
         weights["layers.0.self_attn.q_proj.weight"][first + shown, constant] = 1
@@ -143,9 +143,9 @@ def _embeddings(config: Mapping[str, Any], tokenizer: Tokenizer, seed: int) -> N
 
 
 def _word(tokenizer: Tokenizer, id_: int) -> str:
-    """What a token spells, without white space, punctuation and the difference between small and capital letters."""
+    """Return what a token spells, without white space and punctuation, and in one case."""
     text = tokenizer.decode([id_], skip_special_tokens=False)
-    if "\ufffd" in text:  # some bytes of a letter: they spell nothing, but the same letter has the same ones
+    if "\ufffd" in text:  # some bytes of a letter: they spell nothing, but the same letter always has the same ones
         return str(tokenizer.id_to_token(id_))
     return "".join(letter for letter in text.casefold() if unicodedata.category(letter)[0] in "LMN")
 
@@ -157,7 +157,7 @@ def _direction(word: str, dimensions: int, seed: int) -> NDArray[np.float32]:
 
 
 def _groups(word: str) -> list[str]:
-    """The word, and the runs of letters that it shares with its relatives: three or four, or one ideograph."""
+    """Return the word, and the runs of letters that it shares with related words: three or four, or one ideograph."""
     sizes = (1,) if any(letter >= _IDEOGRAPHS for letter in word) else (3, 4)
     runs = [word[start : start + size] for size in sizes for start in range(len(word) - size + 1)]
     return [f"<{word}>", *runs]
@@ -170,7 +170,7 @@ def _random_direction(group: str, dimensions: int, seed: int) -> NDArray[np.floa
 
 
 def _score(word: str) -> float:
-    """How much attention a piece of a word gets: the longer the more, in letters that spell sounds."""
+    """Return how much attention a piece of a word gets: the longer, the more, counted in letters that spell sounds."""
     if not word or word in _COMMON:
         return _ALMOST_UNSEEN
     letters = sum(3 if letter >= _IDEOGRAPHS else 1 for letter in word)  # one ideograph says as much as a few letters

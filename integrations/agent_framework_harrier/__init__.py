@@ -1,4 +1,4 @@
-"""Harrier for Microsoft Agent Framework: embeddings in their roles, and an Index as an agent's context or tool.
+"""Harrier for Microsoft Agent Framework: embeddings by role, and an Index as an agent's context or tool.
 
 pip install 'harrier-kit[agent-framework,torch]'
 """

@@ -23,7 +23,7 @@ Role = Literal["query", "document"]
 
 _ROLES: dict[str, Role] = {"upsert": "document", "search": "query"}  # what each method of a vector collection embeds
 
-# What the vector collection that is calling embeds. A context variable: each thread and each task has its own.
+# The role of what the calling vector collection embeds. A context variable: each thread and each task has its own.
 _of_collection: ContextVar[Role | None] = ContextVar("_of_collection", default=None)
 
 
@@ -35,18 +35,18 @@ class HarrierEmbeddingOptions(EmbeddingGenerationOptions, total=False):
 
 
 class HarrierEmbeddingClient(BaseEmbeddingClient[str, list[float], HarrierEmbeddingOptions]):
-    """An embedding client: a query is embedded behind its task's instruction, a document as it is.
+    """An embedding client: a query is embedded after its task's instruction, a document as it is.
 
-    Agent Framework does not say what it embeds, so a request without a role is an error. Say the role
+    Agent Framework does not say what it embeds, so a request without a role is an error. Set the role
 
     * in a request: `options={"role": "query"}` or `{"role": "document"}`;
     * once, by `with_roles(collection)`, for a vector collection that has the client as its `embedding_generator`;
     * by `role=`, for what only ever embeds one of the two, such as `AzureAISearchContextProvider(embedding_function=)`.
 
-    A VectorStoreHistoryProvider embeds messages and the queries of its search tool by the same options. Use it without
-    that tool, with `embedding_options={"dimensions": ..., "role": "document"}`.
+    A VectorStoreHistoryProvider embeds messages and the queries of its search tool with the same options. Use it
+    without that tool, with `embedding_options={"dimensions": ..., "role": "document"}`.
 
-    Making a client loads nothing; clients and Encoders of equal settings share one loaded model.
+    Making a client loads nothing; clients and Encoders with equal settings share one loaded model.
     """
 
     OTEL_PROVIDER_NAME: ClassVar[str] = "harrier"
@@ -60,14 +60,13 @@ class HarrierEmbeddingClient(BaseEmbeddingClient[str, list[float], HarrierEmbedd
         role: Role | None = None,
         additional_properties: dict[str, Any] | None = None,
     ) -> None:
-        """Make a client of a model or of an Embedder.
+        """Make a client for a model or an Embedder.
 
         model: a folder, a name on the hub, or an Embedder, such as an Encoder with settings of its own. An Embedder is
-        left out of `to_dict`; give it to `from_dict` as the dependency `model`.
-        url: the address of a server that `harrier serve` runs: its model embeds, and `model`, if given, is its name
-        there. api_key: what opens the server, a str or a SecretString, HARRIER_API_KEY unless given. `to_dict` leaves
-        it out.
-        role: of requests that do not say one. A vector collection's always do; see `with_roles`.
+        omitted from `to_dict`; pass it to `from_dict` as the dependency `model`.
+        url: the address of a server run by `harrier serve`: its model embeds, and `model`, if given, is its name there.
+        api_key: the server's key, a str or a SecretString, by default HARRIER_API_KEY. `to_dict` omits it.
+        role: that of requests without one. A vector collection's always have one; see `with_roles`.
         """
         super().__init__(additional_properties=additional_properties)
         self.model = model if isinstance(model, Embedder | None) else os.fspath(model)
@@ -77,7 +76,7 @@ class HarrierEmbeddingClient(BaseEmbeddingClient[str, list[float], HarrierEmbedd
 
     @property
     def index_encoder(self) -> Embedder:
-        """What makes the vectors; an Index takes it."""
+        """The embedder that makes the vectors, to pass to an Index."""
         return self._embedder
 
     async def get_embeddings(
@@ -96,7 +95,8 @@ class HarrierEmbeddingClient(BaseEmbeddingClient[str, list[float], HarrierEmbedd
 
     def _role(self, given: Mapping[str, Any]) -> Role:
         role = given.get("role") or _of_collection.get()
-        # A vector collection embeds both by one client, and sends the dimensions of its field: no one role fits it.
+        # A vector collection embeds both through one client, and sends the dimensions of its field: no single role fits
+        # it.
         if role is None and given.get("dimensions") is None:
             role = self.role
         if role is None:
@@ -107,7 +107,7 @@ class HarrierEmbeddingClient(BaseEmbeddingClient[str, list[float], HarrierEmbedd
         return _checked(role)
 
     def _refuse_others(self, given: Mapping[str, Any], role: Role) -> None:
-        """Refuse what this client cannot do, before the model runs. It may read the model's configuration."""
+        """Refuse options that this client does not support, before the model runs. It may read the model's config."""
         if unknown := sorted(set(given) - {"role", "task", "model", "dimensions"}):
             raise SettingError(f"options must be role, task, model or dimensions, got {', '.join(unknown)}")
         if role == "document" and given.get("task") is not None:
@@ -137,10 +137,10 @@ def _embedder_of(model: str | Embedder | None, url: str | None, api_key: str | S
 
 
 def with_roles(collection: C) -> C:
-    """Have a vector collection embed as documents what it upserts, and as queries what it searches for.
+    """Make a vector collection embed what it upserts as documents, and what it searches for as queries.
 
-    It is changed in place and returned. Tools and context providers that are made of it have the roles right as well.
-    A role in `embeddings_options` comes first: {"role": "document"} searches for what is like a document.
+    It is changed in place and returned. Tools and context providers made from it use the right roles as well. A role in
+    `embeddings_options` takes precedence: {"role": "document"} searches for what resembles a document.
     """
     methods = {name: getattr(collection, name, None) for name in _ROLES}
     if isinstance(collection, type) or not any(map(callable, methods.values())):

@@ -20,14 +20,14 @@ Where = Mapping[str, Any]
 
 
 def _source_and_text(match: Match) -> str:
-    """Return what a model reads of a match, unless it is told otherwise."""
+    """Return what a model reads of a match, by default."""
     return f"[Source: {match.record_id}] {match.passage}"
 
 
 class HarrierContextProvider(ContextProvider):
     """Adds what an Index finds for the user's messages to an agent's context, before each run.
 
-    The query is what the user has written since the agent's last answer. Each match is a message of its own, with a
+    The query is what the user has written since the agent's last answer. Each match becomes a separate message, with a
     citation among its annotations: record, chunk, score and metadata.
     """
 
@@ -46,10 +46,10 @@ class HarrierContextProvider(ContextProvider):
         result_mapper: Callable[[Match], str] = _source_and_text,
         **search: Unpack[Wanted],
     ) -> None:
-        """Make a provider of an index; nothing is opened yet.
+        """Make a provider for an index; nothing is opened yet.
 
-        k, where, task, search: as in `Index.search`; mode="hybrid" finds by word as well. context_prompt: stands before
-        the matches. result_mapper: makes of a match the text that the model reads.
+        k, where, task, search: as in `Index.search`; mode="hybrid" finds by word as well. context_prompt: comes before
+        the matches. result_mapper: turns a match into the text that the model reads.
         """
         super().__init__(source_id)
         self.index = index
@@ -60,7 +60,7 @@ class HarrierContextProvider(ContextProvider):
     async def before_run(
         self, *, agent: SupportsAgentRun, session: AgentSession, context: SessionContext, state: dict[str, Any]
     ) -> None:
-        """Search for what the user has written, and add what is found to the context."""
+        """Search for what the user has written, and add the results to the context."""
         query = _asked(context.input_messages)
         matches = await self._find(query) if query else []
         if matches:
@@ -80,9 +80,9 @@ def index_tool(
     result_mapper: Callable[[Match], str] = _source_and_text,
     **search: Unpack[Wanted],
 ) -> FunctionTool:
-    """Return a tool with which an agent searches an index. The model chooses the query, and nothing else.
+    """Return a tool with which an agent searches an index. The model chooses only the query.
 
-    k, where, task, search: as in `Index.search`; mode="hybrid" finds by word as well. result_mapper: makes of a match
+    k, where, task, search: as in `Index.search`; mode="hybrid" finds by word as well. result_mapper: turns a match into
     the text that the model reads.
     """
     find = _find(index, k, where, task, search)
@@ -94,7 +94,7 @@ def index_tool(
 
 
 def _find(index: Index, k: int, where: Where | None, task: str | Task | None, search: Mapping[str, Any]) -> Find:
-    """Return the search; a keyword that it does not take is a TypeError now, not in the middle of a conversation."""
+    """Return the search; an unknown keyword is a TypeError now, not in the middle of a conversation."""
     if unknown := search.keys() - Wanted.__annotations__:
         raise TypeError(f"a search got an unexpected keyword argument {min(unknown)!r}")
     return partial(index.asearch, k=k, where=where, task=task, **search)
@@ -116,7 +116,7 @@ def _content(match: Match, text_of: Callable[[Match], str]) -> Content:
 
 
 def _citation(match: Match) -> Annotation:
-    """Return what the framework and its user interfaces know of a source; all of it has a form in JSON."""
+    """Return what the framework and its user interfaces show of a source; all of it can be written as JSON."""
     title, url = match.metadata.get("title"), match.metadata.get("url")
     about = {"record_id": match.record_id, "chunk_id": match.id, "start": match.start, "end": match.end}
     citation = Annotation(

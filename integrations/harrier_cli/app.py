@@ -1,4 +1,4 @@
-"""The commands, and what they have in common. Each translates its arguments to calls of the core."""
+"""The commands, and what they share. Each translates its arguments into calls of the core."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ _EXAMPLES = {
     "demo": ("harrier demo",),
 }
 
-_NAMES = {"evaluate": "eval"}  # of commands that are not called as their functions are
+_NAMES = {"evaluate": "eval"}  # of commands whose names differ from their functions'
 
 
 def _add() -> None:

@@ -28,7 +28,7 @@ from harrier_core import Chunking, Index
 from harrier_core.extras import require
 
 _ACCESS = "Access"  # a panel of the help
-_CHUNK_TOKENS = 512  # of what is added, as an ingest has it
+_CHUNK_TOKENS = 512  # of added records, as in an ingest
 
 
 def mcp(
@@ -91,7 +91,7 @@ def mcp(
 
 
 def _name(url: str) -> str:
-    """The name of a table, a collection or a folder, as far as it can stand in an address."""
+    """Return the name of a table, a collection or a folder, as far as it may appear in an address."""
     path, _, query = url.partition("?")
     named = re.search(r"(?:^|&)(?:table|collection)=([^&]+)", query)
     last = named[1] if named else path.rstrip("/").rpartition("/")[2].rpartition(":")[2]

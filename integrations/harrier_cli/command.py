@@ -1,4 +1,4 @@
-"""Commands and groups of them, with what all have: --quiet and --verbose, and a help that fits a terminal."""
+"""Commands and groups of them, with what they share: --quiet and --verbose, and a help that fits a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OUTPUT = "Output"  # the panel of the help
 
 
 class Command(TyperCommand):
-    """Typer's command, with the options that all commands have; its epilog is examples, a line each."""
+    """Typer's command, with the options that all commands have; its epilog is examples, one per line."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         settings["help"] = _help(settings.get("help"), settings.pop("epilog", None))
@@ -40,20 +40,20 @@ class Group(TyperGroup):
         _show_no_types_of_flags(self.params)
 
     def get_params(self, ctx: Any) -> Any:
-        """Return the options, those of completion and --help included, without the types of flags."""
+        """Return the options, including --help and those of completion, without the types of flags."""
         params = super().get_params(ctx)
         _show_no_types_of_flags(params)
         return params
 
 
 class Guarded(Group):
-    """A group of commands whose errors are explained before Typer makes codes of its own of them."""
+    """A group of commands whose errors are explained before Typer turns them into its own exit codes."""
 
     def invoke(self, ctx: Any) -> Any:
         """Return the exit code of a command."""
         try:
             code = super().invoke(ctx)
-            sys.stdout.flush()  # here, and not on the way out, where nobody could catch a reader that is gone
+            sys.stdout.flush()  # here rather than at exit, where no one could catch that the reader is gone
         except typer.Exit:
             raise
         except (Exception, KeyboardInterrupt) as error:
@@ -63,16 +63,16 @@ class Guarded(Group):
 
 def examples(*lines: str) -> str:
     """Return lines of a shell for the help of a command."""
-    return "\n".join(lines).replace("[", "\\[")  # which would be Rich's markup
+    return "\n".join(lines).replace("[", "\\[")  # otherwise it would be Rich's markup
 
 
 def _help(text: str | None, epilog: str | None) -> str | None:
-    """Return a text whose paragraphs are lines, for a terminal breaks them again, and its examples below."""
+    """Return a text with each paragraph on one line, because a terminal wraps them itself, and its examples below."""
     if text is None:
         return None
     paragraphs = [" ".join(each.split()) for each in inspect.cleandoc(text).split("\n\n")]
     if epilog is not None:
-        # A line that begins with markup keeps its indent.
+        # A line that begins with markup keeps its indentation.
         lines = [f"[cyan]  {line}[/cyan]" for line in epilog.splitlines()]
         paragraphs.append("\n".join(["[bold]Examples[/bold]", *lines]))
     return "\n\n".join(paragraphs)
@@ -110,7 +110,7 @@ def _with_volume(
         ),
     ] = False,
 ) -> None:  # fmt: skip
-    """Stand for a command whose options every other one gets."""
+    """Hold the options that every other command gets."""
 
 
 def _volume_options() -> list[Any]:

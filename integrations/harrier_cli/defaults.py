@@ -1,11 +1,11 @@
-"""What an option is when it is not given: an environment variable, or a line of the nearest `harrier.toml`.
+"""Defaults of options: an environment variable, or a line of the nearest `harrier.toml`.
 
 index = "pgvector:index?table=docs"    # HARRIER_INDEX; a relative folder is relative to the file
 model = "harrier-0.6b"                 # HARRIER_MODEL
 task = "web_search_query"              # HARRIER_TASK
 device = "cuda:1"                      # HARRIER_DEVICE
 dtype = "float32"                      # HARRIER_DTYPE
-url = "http://gpu-host:8000"           # HARRIER_URL; a server, whose model is used in place of one of here
+url = "http://gpu-host:8000"           # HARRIER_URL; a server, whose model is used instead of a local one
 mode = "hybrid"                        # HARRIER_MODE
 """
 
@@ -28,7 +28,7 @@ NAMES: tuple[Name, ...] = ("index", "model", "task", "device", "dtype", "mode", 
 
 
 class Rank(IntEnum):
-    """Where a setting was found; what comes first wins."""
+    """The place where a setting was found; the first one wins."""
 
     OPTION = 0
     ENVIRONMENT = 1
@@ -41,15 +41,15 @@ def variable(name: Name) -> str:
 
 
 def setting(name: Name, given: str | None = None) -> str | None:
-    """Return what was given as an option, or the environment's, or the file's, in this order; None if none is set.
+    """Return the value of the option, or else the environment's, or else the file's; None if none is set.
 
-    An empty option or variable is no default of its own: it turns the file's off.
+    An empty option or variable is not a default: it turns the file's off.
     """
     return found(name, given)[0]
 
 
 def found(name: Name, given: str | None = None) -> tuple[str | None, Rank]:
-    """Return what `setting` does, and where it was found or turned off."""
+    """Return the value of `setting`, and where it was found or turned off."""
     if given is not None:
         return given or None, Rank.OPTION
     if (said := os.environ.get(variable(name))) is not None:
@@ -59,7 +59,7 @@ def found(name: Name, given: str | None = None) -> tuple[str | None, Rank]:
 
 
 def _nearest(folder: Path) -> Path | None:
-    """Return the file of a folder or of the nearest one above it, unless another user could have put it there."""
+    """Return the file in a folder or the nearest one above it, unless another user could have put it there."""
     for each in (folder, *folder.parents):
         file = each / FILE
         if file.is_file():
@@ -74,7 +74,7 @@ def _is_own(file: Path) -> bool:
 
 
 def _read(file: Path) -> dict[str, str]:
-    """Return the settings of a file, with absolute folders. Raise SettingError if it has others, or is no TOML."""
+    """Return the settings of a file, with absolute folders. Raise SettingError for other settings, or invalid TOML."""
     try:
         settings = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -98,7 +98,7 @@ def _check(file: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _index_from(folder: Path, url: str) -> str:
-    """Return the URL of an index, one in a folder with the folder's absolute path."""
+    """Return the URL of an index, with the absolute path if it is in a folder."""
     scheme, colon, rest = url.partition(":")
     if not colon or rest.startswith("//"):
         return url

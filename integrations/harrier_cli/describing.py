@@ -56,7 +56,7 @@ def _as_json(named: str, facts: Facts) -> dict[str, Any]:
 
 
 def _told(named: str, facts: Facts) -> list[tuple[str, str]]:
-    """Return names and values, but for those that the store cannot tell."""
+    """Return names and values, except those that are unknown to the store."""
     space = facts.space
     dimensions = f", {space.dimensions:,} dimensions" if space else ""
     found = {
@@ -78,7 +78,7 @@ def _number(number: int | None) -> str | None:
 
 
 def size_of(number: int | None) -> str | None:
-    """Return a number of bytes with three digits or so."""
+    """Return a number of bytes with about three significant digits."""
     if number is None:
         return None
     size, unit = float(number), _BYTES[0]
@@ -118,7 +118,7 @@ def _row(named: str, facts: Facts) -> list[str]:
 
 
 def _say_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows in columns, with numbers at their right; nothing is cut, so that a place can be copied."""
+    """Print rows in columns, with numbers right-aligned; nothing is truncated, so that a place can be copied."""
     lines = [head, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     for line in lines:

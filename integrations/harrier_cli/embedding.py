@@ -1,4 +1,4 @@
-"""Lines of standard input to vectors: JSON lines as they come, or an array in a file, whole or not at all."""
+"""Lines of standard input to vectors: JSON lines as they come, or an array in a file, complete or not at all."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Encode = Callable[[list[str]], "Vectors"]
 
 
 def embed(encoder: Embedder, out: str | None, *, queries: bool, task: str | Task | None) -> int:
-    """Encode all lines; how many could not be."""
+    """Encode all lines, and return how many could not be encoded."""
 
     def encode(texts: list[str]) -> Vectors:
         return encoder.encode_queries(texts, task=task) if queries else encoder.encode_documents(texts)
@@ -41,14 +41,14 @@ def embed(encoder: Embedder, out: str | None, *, queries: bool, task: str | Task
 
 
 def _windows() -> Iterator[tuple[int, list[str]]]:
-    """Lines, and the number of the first of them; only a line's end is taken off."""
+    """Yield windows of lines, each with the number of its first one; only line ends are removed."""
     lines = enumerate(waited_for(sys.stdin.buffer), 1)
     while window := list(islice(lines, _WINDOW)):
         yield window[0][0], [_text(line) for _, line in window]
 
 
 def _text(line: bytes) -> str:
-    """What is not UTF-8 becomes what the encoder refuses, by its place."""
+    """Return a line as text. Invalid UTF-8 becomes something that the encoder refuses, by position."""
     return line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "surrogateescape")
 
 
@@ -67,7 +67,7 @@ def _to_json_lines(encode: Encode, bar: CountBar) -> int:
 
 
 def _encoded(encode: Encode, texts: list[str]) -> tuple[dict[int, NDArray[np.float32]], dict[int, str]]:
-    """Vectors by position, and reasons by position for the texts that have none."""
+    """Return vectors by position, and reasons by position for the texts that have none."""
     reasons: dict[int, str] = {}
     while True:
         positions = [position for position in range(len(texts)) if position not in reasons]
@@ -79,7 +79,7 @@ def _encoded(encode: Encode, texts: list[str]) -> tuple[dict[int, NDArray[np.flo
 
 
 def _to_array(encode: Encode, path: Path, dimensions: int, bar: CountBar) -> None:
-    """A window at a time; the header, which has room for any number of rows, is written again at the end."""
+    """Write a window at a time; the header, which has room for any number of rows, is rewritten at the end."""
     if path.suffix != ".npy":
         raise SettingError(f"--out is the name of an .npy file, not {path.name!r}")
     beside = path.with_name(f".{path.name}.partial")

@@ -1,4 +1,4 @@
-"""What makes the vectors of a command: a model that is loaded here, or one that a server has loaded."""
+"""The source of a command's vectors: a model that is loaded here, or a server's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SOURCES = {Rank.OPTION: "--server", Rank.ENVIRONMENT: variable("url"), Rank.FIL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The options that say which model is meant, as they were given. What was not is a default's."""
+    """The options that choose a model, as they were given. Those that were not given have defaults."""
 
     model: str | None
     server: str | None = None
@@ -24,11 +24,11 @@ class Choice:
     dtype: str | None = None
 
     def encoder(self) -> AnyEncoder:
-        """Return an encoder of the model that is meant."""
+        """Return an encoder of the chosen model."""
         return self.remote() or self.loaded_here()
 
     def remote(self) -> RemoteEncoder | None:
-        """Return an encoder behind the server that is meant, or None if none is."""
+        """Return an encoder on the chosen server, or None if there is none."""
         url, rank = found("url", self.server)
         if url is None:
             if self.api_key_file is not None:
@@ -44,15 +44,15 @@ class Choice:
         return RemoteEncoder(url, self._name_there(rank), api_key=key)
 
     def _name_there(self, rank: Rank) -> str | None:
-        """Return what the server must call its model.
+        """Return the name that the server's model must have.
 
-        A default of less weight than what names the server is that of commands without one.
+        A default that ranks below the source of the server's URL is meant for commands without a server.
         """
         name, of_name = found("model", self.model)
         return name if of_name <= rank else None
 
     def loaded_here(self) -> Encoder:
-        """Return an encoder of the model that is meant, whatever server the defaults name."""
+        """Return an encoder of the chosen model, ignoring any server among the defaults."""
         name = setting("model", self.model)
         if name is None:
             raise no_model()
@@ -65,7 +65,7 @@ class Choice:
 
 
 def no_model(why: str = "no model is named") -> SettingError:
-    """Return the error of a command that needs a model."""
+    """Return the error for a command that needs a model."""
     return SettingError(
         f"{why}; give --model, such as harrier-0.6b, or set {variable('model')}; --server or {variable('url')} name a "
         "server that has loaded one"

@@ -1,4 +1,4 @@
-"""SIGTERM, as `docker stop`, `systemctl stop` and `timeout` send it, ends a command as Ctrl-C does."""
+"""SIGTERM, as sent by `docker stop`, `systemctl stop` and `timeout`, ends a command like Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 class _Received:
-    """Whether SIGTERM has come. A command may catch the exception, and raise its own with a better message."""
+    """Whether SIGTERM has arrived. A command may catch the exception, and raise its own with a better message."""
 
     terminated = False
 
@@ -20,8 +20,8 @@ class _Received:
 def terminable() -> Iterator[None]:
     """Raise KeyboardInterrupt in the main thread at the first SIGTERM.
 
-    Without a handler the process would die with its embedded server still running; as PID 1 of a container it would
-    not even die. Further ones change nothing: `timeout` sends two, and the second must not interrupt the cleaning up.
+    Without a handler the process would die with its embedded server still running; as PID 1 of a container it would not
+    even die. Further signals are ignored: `timeout` sends two, and the second must not interrupt the cleanup.
     """
     _Received.terminated = False
     before = signal.signal(signal.SIGTERM, _interrupt)
@@ -38,5 +38,5 @@ def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  #
 
 
 def code_of_interrupt(interrupted: int) -> int:
-    """Return the exit code of a KeyboardInterrupt: that of SIGTERM if one has come, else `interrupted`."""
+    """Return the exit code of a KeyboardInterrupt: that of SIGTERM if one has arrived, else `interrupted`."""
     return TERMINATED if _Received.terminated else interrupted

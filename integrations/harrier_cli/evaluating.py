@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from harrier_core.evaluation import Report
 
 _GATE = "Gate"  # a panel of the help
-_QUESTIONS = 200  # that are made
+_QUESTIONS = 200  # the default number of generated questions
 
 
 def evaluate(

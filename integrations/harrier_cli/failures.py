@@ -1,4 +1,4 @@
-"""What becomes of errors: one line with the remedy on standard error, and an exit code that a script can trust."""
+"""Reporting of errors: one line with the remedy on standard error, and an exit code that a script can trust."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ FINE, UNSOUND, WRONG_USAGE, CANNOT, INTERRUPTED, READER_GONE = 0, 1, 2, 3, 130, 
 
 @runtime_checkable
 class _BadUsage(Protocol):
-    """An error about the command line itself: of click, or, in later releases, of a copy of it within Typer."""
+    """An error about the command line itself: click's or, in later releases, that of Typer's copy of click."""
 
-    ctx: Any  # of the command, if one was found
+    ctx: Any  # that of the command, if one was found
     message: str
 
     def format_message(self) -> str:
@@ -30,7 +30,7 @@ class _BadUsage(Protocol):
 
 
 def explain(error: BaseException) -> int:
-    """Say in one line what went wrong; the exit code that goes with it."""
+    """Explain in one line what went wrong, and return the exit code for it."""
     if isinstance(error, BrokenPipeError):
         _leave_reader()
         return READER_GONE
@@ -42,7 +42,7 @@ def explain(error: BaseException) -> int:
 
 
 def _leave_reader() -> None:
-    """Send what is left in the buffer nowhere: the interpreter flushes it on its way out."""
+    """Discard the rest of the buffer, which the interpreter would otherwise flush at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -56,7 +56,7 @@ def _line(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename else ""
         return f"{name}{error.strerror.lower()}", CANNOT
-    # Its message may hold a text or a password.
+    # Its message may contain a text or a password.
     return f"unexpected {type(error).__name__}; run it again with HARRIER_DEBUG=1 to see where", CANNOT
 
 
@@ -66,7 +66,7 @@ def _bad_usage(error: _BadUsage) -> str:
 
 
 def warn_in_a_line() -> None:
-    """Show warnings of the kit, and of what it uses, without a place in the code."""
+    """Show warnings of the kit, and of its dependencies, without a location in the code."""
 
     def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:  # noqa: ARG001
         if not is_quiet():
@@ -76,6 +76,6 @@ def warn_in_a_line() -> None:
 
 
 def _say(line: str) -> None:
-    """On standard error, if there is anybody."""
+    """Print a line on standard error, if that is open."""
     with suppress(OSError):
         typer.echo(" ".join(line.split()), err=True)

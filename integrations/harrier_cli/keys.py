@@ -1,4 +1,4 @@
-"""Files of keys that open a server: `harrier serve` takes all of one's lines, its clients the first."""
+"""Files of API keys: `harrier serve` accepts every line of one, and its clients use the first."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from harrier_core import SettingError
 
 
 def keys_of(file: Path) -> list[str]:
-    """Return the keys in a file, one a line; there is one at least."""
+    """Return the keys in a file, one per line; at least one."""
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

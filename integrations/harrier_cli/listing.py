@@ -1,4 +1,4 @@
-"""The published models: their needs, and where they would run here. It fetches nothing."""
+"""The published models: their requirements, and where they would run here. Nothing is fetched."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from harrier_core import Encoder
 from harrier_core.extras import require_encoding
 from harrier_core.models import ALIASES
 
-# Of the published weights, as the model cards say: dimensions, and billions of parameters. Whatever computes reads
-# the model's own files.
+# Of the published weights, according to the model cards: dimensions, and billions of parameters. Computations use the
+# model's own files.
 _CARDS = {"harrier-270m": (640, 0.27), "harrier-0.6b": (1_024, 0.6), "harrier-27b": (5_376, 27.0)}
 _BYTES = {"float32": 4, "bfloat16": 2}
 
 
 def listed(model: str | None) -> list[dict[str, Any]]:
-    """The three, and the one that is named if it is another one, which says of itself what it needs."""
+    """Return the three, and the named model if it is another one, which describes its own requirements."""
     require_encoding()
     from harrier_core.device import choose, memory_of
 
-    here = choose("")  # what a model would run on, whichever it is
+    here = choose("")  # what any model would run on
     memory = memory_of(here.device)
     has = None if memory is None else round(memory / 1e9, 1)
     found = [

@@ -1,4 +1,4 @@
-"""Where a match stands: the file and line to open, the page of a PDF, the title and heading above it."""
+"""The location of a match: the file and line to open, the page of a PDF, the title and heading above it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 from harrier_core import Match
 
 _LINE = re.compile(r"(?P<path>.+):(?P<line>\d+)")
-_PARTS = ("page", "slide", "sheet")  # what metadata say of a part of a document
+_PARTS = ("page", "slide", "sheet")  # metadata that identify a part of a document
 
 
 def path_of(record_id: str, metadata: Mapping[str, Any]) -> str:
     """Return the path of a record's file as one would open it from the current folder, or else the record's id.
 
-    It is known of records of a folder: its name and its place are in their metadata.
+    The path is known for records of a folder: its name and location are in their metadata.
     """
     source, root = metadata.get("harrier_source"), metadata.get("harrier_root")
     if not isinstance(root, str) or not isinstance(source, str) or not record_id.startswith(f"{source}/"):
@@ -32,7 +32,7 @@ def path_of(record_id: str, metadata: Mapping[str, Any]) -> str:
 def _exists(file: Path) -> bool:
     try:
         return file.exists()
-    except (OSError, ValueError):  # too long a name, a NUL
+    except (OSError, ValueError):  # a name that is too long, a NUL
         return False
 
 
@@ -40,7 +40,7 @@ def _shortest(file: Path) -> str:
     """Return the path from the current folder, unless that is longer than the absolute one."""
     try:
         relative = os.path.relpath(file)
-    except (OSError, ValueError):  # another drive of Windows; a folder that was removed
+    except (OSError, ValueError):  # another drive on Windows; a folder that was removed
         return str(file)
     return min(relative, str(file), key=len)
 

@@ -1,8 +1,8 @@
-"""A query's words in a text: where they stand, and which sentences have most of them. Pure.
+"""The words of a query in a text: where they are, and which sentences have most of them. Pure.
 
-Words are compared without case and accents, and with or without an ending: "vaccine" is found in "Vaccines"; and as
-search by word compares them: "vaccination" is found by its beginning, and KB5034441 by 5034441. Scripts that do not
-part words (Chinese, Japanese, Thai and so on) are compared by pairs of characters.
+Words are compared without case and accents, and with or without an ending: "vaccine" is found in "Vaccines". They are
+also compared as in search by word: "vaccination" is found by its beginning, and KB5034441 by 5034441. Scripts that do
+not separate words (Chinese, Japanese, Thai and so on) are compared by pairs of characters.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from math import log
 
 from harrier_core.lexical import document_terms, query_terms
 
-Span = tuple[int, int]  # of a text: where it begins and ends
+Span = tuple[int, int]  # where a part of a text begins and ends
 
-# Letters, and the vowel signs of Arabic and Indic scripts, which Python counts as none.
+# Letters, including the vowel signs of Arabic and Indic scripts, which Python does not count as letters.
 _LETTERS = r"[\w\u0610-\u061a\u064b-\u0670\u0900-\u0963\u0966-\u0dff]+"
-# A code is one with its joints: v1.2.3, AB-1234.
+# A code is one word, including its separators: v1.2.3, AB-1234.
 _WORD = re.compile(rf"(?=[\w.:/-]*\d){_LETTERS}(?:[.:/-]{_LETTERS})+|{_LETTERS}")
 # Han, kana, bopomofo; Thai, Lao, Khmer, Myanmar.
 _UNPARTED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3100-\u312f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
     "\uf900-\ufaff\U00020000-\U0003ffff]+"
 )
-# A sentence ends with a mark and a blank, with a mark of East Asia, or with its line.
+# A sentence ends with a mark and a blank, with an East Asian mark, or with its line.
 _END = re.compile(r"(?<=[.!?…])[\"'»”’)\]]*\s+|(?<=[。！？｡])|\n+")
-_LONG_ENDING = 3  # letters by which two forms of a word differ at most
+_LONG_ENDING = 3  # letters by which two forms of a word may differ
 _LEAST_STEM = 4
 
 
@@ -37,8 +37,8 @@ class Query:
     """The words of a query, folded."""
 
     words: frozenset[str]
-    pairs: frozenset[str]  # of scripts that do not part words
-    terms: Mapping[int, str]  # of search by word, by which one of the words is found in another form
+    pairs: frozenset[str]  # from scripts that do not separate words
+    terms: Mapping[int, str]  # the terms for search by word, with the word that each finds in another form
 
     @classmethod
     def of(cls, text: str) -> Query:
@@ -53,7 +53,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A part of a text that has a query's word."""
+    """A part of a text that has a word of the query."""
 
     begin: int
     end: int
@@ -61,7 +61,7 @@ class Found:
 
 
 def fold(text: str) -> tuple[str, list[int]]:
-    """Return a text without case and accents, and for each of its characters the place of the one that it was."""
+    """Return a text without case and accents, and for each of its characters the position of the original one."""
     folded: list[str] = []
     places: list[int] = []
     for place, character in enumerate(text):
@@ -93,14 +93,14 @@ def found_in(text: str, query: Query) -> list[Found]:
 
 
 def _with_marks(text: str, end: int) -> int:
-    """Return where a part ends whose last character has its accents behind it."""
+    """Return where a part ends if accents follow its last character."""
     while end < len(text) and unicodedata.combining(text[end]):
         end += 1
     return end
 
 
 def _telling(word: str) -> Iterator[int]:
-    """Yield the terms of a query's word; of a code only those that are no chance, which weigh more."""
+    """Yield the terms of a query's word; for a code only the distinctive ones, which weigh more."""
     terms = query_terms(word)
     code = any(map(str.isdigit, word))
     return (id_ for id_, weight in zip(terms.ids, terms.weights, strict=True) if weight > 1 or not code)
@@ -118,7 +118,7 @@ def _term(word: str, query: Query) -> str | None:
 
 
 def merged(spans: Iterable[Span]) -> list[Span]:
-    """Return the same parts, those that touch or overlap as one."""
+    """Return the same parts, with those that touch or overlap merged."""
     done: list[Span] = []
     for begin, end in sorted(spans):
         if done and begin <= done[-1][1]:
@@ -129,7 +129,7 @@ def merged(spans: Iterable[Span]) -> list[Span]:
 
 
 def sentences(text: str) -> list[Span]:
-    """Return where the sentences of a text stand: those that have anything but blanks."""
+    """Return the positions of a text's sentences: those with anything but blanks."""
     found, begin = [], 0
     for end in [*(match.span() for match in _END.finditer(text)), (len(text), len(text))]:
         if text[begin : end[0]].strip():
@@ -140,13 +140,13 @@ def sentences(text: str) -> list[Span]:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How much each term of a query tells: one that stands in most sentences tells little."""
+    """The weight of each term of a query: one that is in most sentences says little."""
 
     weights: dict[str, float]
 
     @classmethod
     def of(cls, query: Query, texts: Sequence[str]) -> Weights:
-        """Count in how many sentences of some texts each term stands."""
+        """Count in how many sentences of the given texts each term occurs."""
         counts = dict.fromkeys([*query.words, *query.pairs], 0)
         number = 0
         for text in texts:
@@ -157,20 +157,20 @@ class Weights:
         return cls({term: log((1 + number) / (1 + count)) + 0.1 for term, count in counts.items()})
 
     def of_terms(self, found: Iterable[Found]) -> float:
-        """Add up the weights of the terms that were found, each once."""
+        """Return the sum of the weights of the terms found, each counted once."""
         return sum(self.weights[term] for term in {each.term for each in found})
 
     def telling(self, found: Iterable[Found]) -> list[Found]:
-        """Leave out the terms that stand in about every second sentence, unless there are no others."""
+        """Leave out the terms that occur in about every second sentence, unless there are no others."""
         found = list(found)
         most = max((self.weights[each.term] for each in found), default=0.0)
         return [each for each in found if self.weights[each.term] >= min(most, 0.8)]
 
 
 def best_part(text: str, query: Query, weights: Weights, room: int) -> Span:
-    """Return the neighbouring sentences that have most of the query, in at most so many characters if one is shorter.
+    """Return adjacent sentences with most of the query's words, within the given number of characters if possible.
 
-    Where none has any, these are the first ones.
+    If none has any, return the first ones.
     """
     spans = sentences(text) or [(0, len(text))]
     found = [found_in(text[begin:end], query) for begin, end in spans]
@@ -185,7 +185,7 @@ def best_part(text: str, query: Query, weights: Weights, room: int) -> Span:
 
 
 def _last_within(spans: Sequence[Span], first: int, room: int) -> int:
-    """Return the last sentence that has room behind the first one."""
+    """Return the last sentence that still fits after the first one."""
     last = first
     while last + 1 < len(spans) and spans[last + 1][1] - spans[first][0] <= room:
         last += 1

@@ -81,7 +81,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def place_of(given: str | None, option: str) -> str:
-    """Return the URL of the index that is meant. option: how the command calls it."""
+    """Return the URL of the chosen index. option: the command's name for it."""
     place = setting("index", given)
     if place is None:
         raise SettingError(f"no index is named; give {option}, set {variable('index')}, or name it in {FILE}")
@@ -89,7 +89,7 @@ def place_of(given: str | None, option: str) -> str:
 
 
 def task_of(name: str | None, instruction: str | None) -> str | Task | None:
-    """Return the task that is meant: an option, or the default; None stands for the model's own."""
+    """Return the chosen task: an option, or the default; None stands for the model's own."""
     if name is not None and instruction is not None:
         raise SettingError("--task names an instruction, and --instruction is one; give only one of them")
     return setting("task", name) if instruction is None else Task(instruction)
@@ -102,7 +102,7 @@ def refuse_server(given: str | None, why: str) -> None:
 
 
 def where_of(said: str | None) -> dict[str, Any] | None:
-    """Return conditions that were given as JSON."""
+    """Return the conditions that were given as JSON."""
     try:
         where: dict[str, Any] | None = None if said is None else json.loads(said)
     except (ValueError, RecursionError):

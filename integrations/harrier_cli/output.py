@@ -1,4 +1,4 @@
-"""What is printed: results on standard output, as text or as JSON, and what is said beside them."""
+"""Printed output: results on standard output, as text or as JSON, and messages about them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Color = Literal["auto", "always", "never"]
 
-_LISTED = 100  # lines of what was rejected; --json has them all
+_LISTED = 100  # lines of rejected items; --json has them all
 
 
 def say(text: str) -> None:
@@ -27,7 +27,7 @@ def say(text: str) -> None:
 
 
 def say_json(value: object) -> None:
-    """Print a result as a line of JSON, in ASCII, which every terminal takes, and which has lone surrogates as well."""
+    """Print a result as a line of JSON, in ASCII, which every terminal accepts, even with lone surrogates."""
     typer.echo(json.dumps(value))
 
 
@@ -38,7 +38,7 @@ def report(text: str) -> None:
 
 
 def tell(text: str) -> None:
-    """Print a line that is no result, unless only results and errors are wanted."""
+    """Print a line that is not a result, unless only results and errors are wanted."""
     if not is_quiet():
         typer.echo(text, err=True)
 
@@ -49,7 +49,7 @@ def complain(text: str) -> None:
 
 
 def tell_each(what: str, pairs: list[tuple[str, str]], *, wrong: bool = True) -> None:
-    """Print a line for each thing, and why. wrong: whether it should be mended."""
+    """Print a line for each item, with the reason. wrong: whether it should be fixed."""
     print_line = complain if wrong else tell
     for name, reason in pairs[:_LISTED]:
         print_line(f"{what}: {shown(name)}: {shown(reason)}")
@@ -58,12 +58,12 @@ def tell_each(what: str, pairs: list[tuple[str, str]], *, wrong: bool = True) ->
 
 
 def shown(text: str) -> str:
-    """Return a text in one line, without what a terminal would obey."""
+    """Return a text in one line, without control characters that a terminal would obey."""
     return "".join(each if each.isprintable() else " " for each in text)
 
 
 def confirmed(question: str, *, yes: bool) -> bool:
-    """Return whether the user agrees. Raise SettingError if nobody can be asked. yes: they did before."""
+    """Return whether the user agrees. Raise SettingError if there is no one to ask. yes: they agreed beforehand."""
     if yes:
         return True
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -74,14 +74,14 @@ def confirmed(question: str, *, yes: bool) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """Where results with colours go: standard output. Only a terminal has lines to be wrapped and cut for."""
+    """The destination of coloured results: standard output. Lines are wrapped and cut only for a terminal."""
 
     console: Console
     wraps: bool
 
     @classmethod
     def of(cls, color: Color) -> Screen:
-        """Take colours always, never, or if standard output is a terminal and NO_COLOR is not set."""
+        """Use colours always, never, or if standard output is a terminal and NO_COLOR is not set."""
         from rich.console import Console
 
         wraps = sys.stdout.isatty()
@@ -94,11 +94,11 @@ class Screen:
 
     @property
     def width(self) -> int:
-        """Return how many cells a line has."""
+        """The number of cells in a line."""
         return self.console.width
 
     def line(self, text: Text | str = "", indent: int = 0) -> None:
-        """Print a line, which only a terminal wraps."""
+        """Print a line, wrapped only on a terminal."""
         from rich.padding import Padding
         from rich.text import Text
 

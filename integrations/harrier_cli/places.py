@@ -1,4 +1,4 @@
-"""Where an index is: a URL, which only the adapter of its store understands."""
+"""The place of an index: a URL, which only its store's adapter understands."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ FORMS = (
     "qdrant:FOLDER?collection=docs"
 )
 
-_SOON = 0.2  # seconds in which it is mostly known whether anything is there
+_SOON = 0.2  # seconds in which it is usually known whether there is an index
 
 
 @contextmanager
 def existing(url: str, choice: Choice) -> Iterator[tuple[Index, AnyEncoder]]:
-    """Open the index at a place, with the model that is meant, or that made an index in a folder.
+    """Open the index at a URL, with the chosen model, or with the one that made it if it is in a folder.
 
-    Raise StoreMissing if there is none, before any model is loaded to find that out.
+    Raise StoreMissing if there is none, before any model is loaded.
     """
     remote = choice.remote()
     named = setting("model", choice.model)
@@ -41,19 +41,19 @@ def existing(url: str, choice: Choice) -> Iterator[tuple[Index, AnyEncoder]]:
 
 @contextmanager
 def contents_of(url: str) -> Iterator[Contents]:
-    """Open what is at a place, which needs no model. Raise StoreMissing if there is nothing."""
+    """Open the contents of an index, which needs no model. Raise StoreMissing if there is none."""
     with Contents(url) as contents:
         _space_of(contents.store)
         yield contents
 
 
 def is_folder(url: str) -> bool:
-    """Return whether a URL names an index in a folder of this machine, and not on a server."""
+    """Return whether a URL names an index in a folder of this machine, not on a server."""
     return not url.partition(":")[2].startswith("//")
 
 
 def _recorded(space: EmbeddingSpace, choice: Choice) -> Encoder:
-    """Return an encoder of the model that an index was made with; the index itself refuses it if it is not the same."""
+    """Return an encoder of the model that an index was made with; the index itself refuses it if it has changed."""
     encoder = choice.of(space.model, space.revision)
     try:
         encoder.dimensions  # noqa: B018  # it looks for the model's files
@@ -67,7 +67,7 @@ def _awake(store: VectorStore) -> EmbeddingSpace:
     with ThreadPoolExecutor(1, thread_name_prefix="harrier-opening") as aside:
         opening = aside.submit(_open, store)
         if not wait([opening], timeout=_SOON).done:
-            with suppress(ImportError):  # whoever needs it says which extra is missing
+            with suppress(ImportError):  # code that needs it says which extra is missing
                 importlib.import_module("torch")
         return opening.result()
 

@@ -1,4 +1,4 @@
-"""Progress of a command: a bar on a terminal, and a line every ten seconds where there is none."""
+"""Progress of a command: a bar on a terminal, and otherwise a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from harrier_core.progress import Pulse
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-_AFTER = 1.0  # seconds: what is done by then needs no bar
+_AFTER = 1.0  # seconds: shorter work needs no bar
 _EVERY = 10.0  # seconds between two lines in a log
 
 
 class Bar:
-    """What `what` has done, on standard error: shown from the first second on, or told every ten."""
+    """The progress of `what`, on standard error: shown from the first second on, or reported every ten."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -38,7 +38,7 @@ class Bar:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
-        bar = BarColumn(bar_width=10)  # all of it fits 80 columns
+        bar = BarColumn(bar_width=10)  # everything fits into 80 columns
         columns = TextColumn("{task.description}"), bar, TextColumn("{task.fields[said]}", markup=False)
         self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
         self._progress.add_task(self._what, total=None, said="")
@@ -47,7 +47,7 @@ class Bar:
         self._timer.start()
 
     def advance(self, share: float | None, said: str) -> None:
-        """Show what share of the work is done, if that is known, and more about it."""
+        """Show what share of the work is done, if that is known, with a description."""
         percent = "" if share is None else f"{100 * share:.0f} %, "
         if self._progress is not None:
             task = self._progress.task_ids[0]
@@ -75,7 +75,7 @@ class IngestBar(Bar):
         self._pulse = Pulse()
 
     def follow(self, report: IngestReport, read: float | None) -> None:
-        """Show a report. read: the share of the source that was read, if that can be known."""
+        """Show a report. read: the share of the source that has been read, if known."""
         self._pulse.follow(report, read)
         left = self._pulse.seconds_left
         said = str(self._pulse)
@@ -83,7 +83,7 @@ class IngestBar(Bar):
 
 
 class CountBar(Bar):
-    """The bar of what counts things, of which there are so many."""
+    """The bar of a command that counts items, whose total is known."""
 
     def __init__(self, what: str, unit: str, total: int | None = None) -> None:
         super().__init__(what)
@@ -92,7 +92,7 @@ class CountBar(Bar):
         self._begun = time.monotonic()
 
     def count(self, number: int) -> None:
-        """Show that so many are done."""
+        """Show that the given number is done."""
         rate = number / max(time.monotonic() - self._begun, 1e-9)
         of = "" if self._total is None else f" of {self._total:,}"
         said = f"{number:,}{of} {self._unit}, {rate:,.0f}/s"
@@ -102,7 +102,7 @@ class CountBar(Bar):
 
 
 def duration(seconds: float) -> str:
-    """Return a time as one reads it: 40 s, 12 min, 3 h 05 min."""
+    """Return a time in readable form: 40 s, 12 min, 3 h 05 min."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

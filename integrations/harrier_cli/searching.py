@@ -1,4 +1,4 @@
-"""`harrier search`: one question, or one after the other with the model loaded once."""
+"""`harrier search`: one question, or several in sequence with the model loaded once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from harrier_cli.places import contents_of, existing
 from harrier_core import HarrierError, InputError, Match, Mode, SettingError
 
 _PROMPT = "> "
-_CHUNKS = 5  # of a record, which are looked for so that as many records are found as are wanted
+_CHUNKS = 5  # per record, to look for so that as many records are found as are wanted
 _COLORS = ("auto", "always", "never")
 _MODES: tuple[str, ...] = get_args(Mode)  # the first is the default
 
@@ -145,9 +145,9 @@ def _color(said: str) -> Color:
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """How questions are answered, and how the answers are printed."""
+    """The way questions are answered, and the answers printed."""
 
-    find: Find  # what a question finds, with these options
+    find: Find  # searches for a question with these options
     options: dict[str, Any]
     as_json: bool
     whole: bool
@@ -176,7 +176,7 @@ class _Search:
         return False
 
     def answer_all(self, questions: Iterator[str]) -> int:
-        """Answer questions as they come; the exit code is that of all of them."""
+        """Answer questions as they come, and return a common exit code."""
         asked, answered = 0, 0
         for question in questions:
             asked += 1
@@ -200,7 +200,7 @@ class _Search:
             sys.stdout.flush()
         except HarrierError as error:
             if not (isinstance(error, InputError) or sys.stdin.isatty()):
-                raise  # a pipe's other questions would fare no better
+                raise  # a pipe's other questions would fail as well
             if self.as_json:
                 say_json({"question": question, "error": str(error)})
             else:
@@ -210,12 +210,12 @@ class _Search:
 
 
 class _Unanswered(Exception):
-    """A question that cannot be answered, as was told; the next one may be."""
+    """A question that cannot be answered, as already reported; the next one may be."""
 
 
 def _typed() -> Iterator[str]:
     """Yield questions as they are typed, until Ctrl-D."""
-    with suppress(ImportError):  # Windows has none
+    with suppress(ImportError):  # not available on Windows
         import readline  # noqa: F401  # input() edits lines with it, and remembers them
     while True:
         try:
@@ -228,7 +228,7 @@ def _typed() -> Iterator[str]:
 
 
 def _asked_aside() -> str:
-    """Return a line that is typed while the answers go to a file, where no prompt belongs."""
+    """Return a line typed while the answers go to a file, which must not contain the prompt."""
     tell(_PROMPT)
     line = sys.stdin.readline()
     if not line:

@@ -96,7 +96,7 @@ def serve(
     keys = [key for file in api_key_file or [] for key in keys_of(file)]
     with ExitStack() as closing:
         encoder = closing.enter_context(Choice(model=model, device=device, dtype=dtype).loaded_here())
-        encoder.tasks  # noqa: B018  # it looks for the model's files, before anybody is told to come
+        encoder.tasks  # noqa: B018  # looks for the model's files, before clients are invited
         settings = Settings(
             name or name_of(encoder),
             host=host,
@@ -124,7 +124,7 @@ def serve(
 
 
 def _index(said: str) -> tuple[str, str]:
-    """The name of an index and its place."""
+    """Return the name of an index and its URL."""
     name, equals, place = said.partition("=")
     if not (name.isidentifier() or name.replace("-", "_").isidentifier()) or not equals or not place:
         raise SettingError("--index must be NAME=PLACE, and a name has letters, digits, - and _")
@@ -132,7 +132,7 @@ def _index(said: str) -> tuple[str, str]:
 
 
 def _named(said: str) -> tuple[str, str]:
-    """The name of an index, and what is said of it."""
+    """Return the name of an index, and its value."""
     name, equals, rest = said.partition("=")
     if not equals or not rest.strip():
         raise SettingError(f"--where and --about must begin with NAME=, the name of an --index, got {name[:100]!r}")

@@ -1,4 +1,4 @@
-"""Matches as a person reads them: an entry for each record, the sentences that match best, the query's words marked."""
+"""Matches in readable form: an entry for each record, the sentences that match best, the query's words marked."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from harrier_cli.output import Screen, shown
 from harrier_core import Match
 
 _INDENT = 4
-_LINES = 3  # of a terminal that an entry's sentences take
-_PIPED = 300  # characters of sentences where there is no terminal
-_LISTED = 4  # places of the other chunks of a record
+_LINES = 3  # on a terminal, taken by an entry's sentences
+_PIPED = 300  # characters of sentences if there is no terminal
+_LISTED = 4  # locations of a record's other chunks
 _LEAST_ROOM = 20
 
 _PATH, _PLACE, _SCORE, _HEADING, _MARK = "bold magenta", "green", "dim", "italic", "bold red"
@@ -24,7 +24,7 @@ _PATH, _PLACE, _SCORE, _HEADING, _MARK = "bold magenta", "green", "dim", "italic
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A record that was found: its best chunk, and its others that were found as well."""
+    """A record that was found: its best chunk, and the others that were found."""
 
     best: Match
     others: Sequence[Match] = ()
@@ -39,7 +39,7 @@ def entries_of(matches: Sequence[Match]) -> list[Entry]:
 
 
 def show(screen: Screen, question: str, entries: Sequence[Entry], *, whole: bool) -> None:
-    """Print entries. whole: all of the text, the chunks around it included, and not only the best sentences."""
+    """Print entries. whole: print the whole text, including the chunks around it, not just the best sentences."""
     query = Query.of(question)
     weights = Weights.of(query, [entry.best.passage for entry in entries])
     for number, entry in enumerate(entries):
@@ -63,7 +63,7 @@ def _head(match: Match) -> Text:
 
 
 def _more(entry: Entry) -> str:
-    """Say how many other chunks of the record were found, and where the first of them are."""
+    """Return how many other chunks of the record were found, and where the first of them are."""
     parts = [part_of(each).removeprefix(":") or "chunk 0" for each in entry.others]
     label = "line " if part_of(entry.others[0]).startswith(":") else ""
     places = ", ".join(dict.fromkeys(f"{label}{part}" for part in parts[:_LISTED]))
@@ -75,7 +75,7 @@ def _whole(match: Match) -> list[str]:
 
 
 def _sentences(screen: Screen, match: Match, query: Query, weights: Weights) -> str:
-    """Return the sentences of a chunk that match best; on a terminal at most as much as three lines hold."""
+    """Return the sentences of a chunk that match best; on a terminal at most as much as fits into three lines."""
     text = match.text
     room = max(_LEAST_ROOM, screen.width - _INDENT) * _LINES if screen.wraps else _PIPED
     begin, end = best_part(text, query, weights, room)
@@ -85,7 +85,7 @@ def _sentences(screen: Screen, match: Match, query: Query, weights: Weights) -> 
 
 
 def _cut(line: str, query: Query, room: int) -> str:
-    """Return what fits into so many cells, around the first word of the query."""
+    """Return what fits into the given number of cells, around the first word of the query."""
     if cell_len(line) <= room:
         return line
     first = next((each.begin for each in found_in(line, query)), 0)

@@ -49,21 +49,21 @@ _SECOND = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A Postgres, and the table that a URL named in it."""
+    """A Postgres, and the table named in its URL."""
 
     target: Target
     trust: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, url: str, trust: list[str] | None = None) -> Database:
-        """Return what a URL names. trust: other roles that tables may belong to."""
+        """Return the parts of a URL. trust: other roles that may own tables."""
         from harrier_pgvector.urls import Target
 
         return cls(Target.of(url), tuple(trust or ()))
 
     @contextmanager
     def sync(self) -> Iterator[TableSync]:
-        """The declared table that is meant: the named one, or the only one."""
+        """Yield the chosen declared table: the named one, or the only one."""
         from harrier_pgvector.sync import TableSync
 
         with self.target.conninfo() as conninfo:
@@ -77,7 +77,7 @@ class Database:
                 yield sync
 
     def statuses(self, conninfo: str) -> list[SyncStatus]:
-        """How declared tables stand: the named one, or all."""
+        """Return the status of declared tables: the named one, or all."""
         from harrier_pgvector.sync import sync_statuses
 
         found = sync_statuses(conninfo, trust=self.trust)
@@ -91,7 +91,7 @@ class Database:
         return found
 
     def failures(self, conninfo: str, status: SyncStatus, most: int) -> list[SyncFailure]:
-        """The rows of a table that were put aside."""
+        """Return the rows of a table that were set aside."""
         from harrier_pgvector.sync import TableSync
 
         if not status.failed:
@@ -176,7 +176,7 @@ def run(
     _log_in_lines()
     choice = Choice(model=model, server=server, api_key_file=api_key_file)
     with choice.encoder() as encoder, ExitStack() as stack:
-        said = str(encoder.space)  # a model that is not there is an error now, and not at the first change
+        said = str(encoder.space)  # a missing model is an error now, and not at the first change
         databases = [Database.of(place, trust) for place in places]
         trusted = databases[0].trust
         conninfos = [stack.enter_context(each.target.conninfo()) for each in databases]
@@ -198,7 +198,7 @@ def run(
 
 
 def _work(workers: list[SyncWorker], *, once: bool) -> None:
-    """Until they are done, or told to end; the rows in hand are written then."""
+    """Work until the workers are done, or told to end; rows in progress are then written."""
     asked: list[int] = []
 
     def stop(number: int, _: object) -> None:
@@ -273,7 +273,7 @@ def _duration(seconds: float | None) -> str:
 
 
 def _watch(database: Database, conninfo: str) -> int:
-    """A table that is drawn anew every second."""
+    """Show a table that is redrawn every second."""
     from rich.live import Live
 
     with Live(_drawn(database.statuses(conninfo)), auto_refresh=False) as live:
@@ -286,7 +286,7 @@ def _watch(database: Database, conninfo: str) -> int:
 
 
 def _drawn(statuses: list[SyncStatus]) -> Any:  # Rich's table
-    """Narrow enough for eighty columns."""
+    """Return the table, narrow enough for eighty columns."""
     from rich.table import Table
 
     drawn = Table(box=None, padding=(0, 1, 0, 0))
@@ -302,7 +302,7 @@ def _drawn(statuses: list[SyncStatus]) -> Any:  # Rich's table
 
 
 def _rounded(number: float) -> str:
-    """In at most five characters."""
+    """Return a number in at most five characters."""
     for unit in ("", "k", "M"):
         if number < 9_999.5:
             return f"{number:.0f}{unit}"
@@ -366,7 +366,7 @@ def _address(said: str) -> tuple[str, int]:
 
 
 def _log_in_lines() -> None:
-    """What a worker has to say goes to standard error, a line each."""
+    """Send the workers' log to standard error, one line per message."""
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

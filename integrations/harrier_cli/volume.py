@@ -1,4 +1,4 @@
-"""How much is said on standard error: --quiet and --verbose, which every command takes."""
+"""The amount of output on standard error: --quiet and --verbose, which every command accepts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 
 _LOGGERS = ("harrier_core", "harrier_pgvector", "harrier_qdrant", "harrier_files")
-_HANDLER = "harrier"  # the name of the one that is added
+_HANDLER = "harrier"  # the name of the handler that is added
 
 
 @dataclass(slots=True)
@@ -23,7 +23,7 @@ def is_quiet() -> bool:
 
 
 def be_quiet() -> None:
-    """Print results and errors only."""
+    """Print only results and errors."""
     _volume.quiet = True
 
 
@@ -39,7 +39,7 @@ def be_verbose() -> None:
 
 
 def reset() -> None:
-    """Return to what is printed without the options: a process may run several commands."""
+    """Return to the output without these options: a process may run several commands."""
     _volume.quiet = False
     for name in _LOGGERS:
         logger = logging.getLogger(name)

@@ -1,4 +1,4 @@
-"""`harrier keywords`: the words of what is there already, for search by word and by both."""
+"""`harrier keywords`: add the words of existing texts, for search by word and by both."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def keywords(*, place: Place = None, as_json: AsJson = False) -> None:
 
 
 def refuse_wordless(store: VectorStore) -> None:
-    """Raise StoreUnsuitable if there is an index that was made without words: an ingest gives it none."""
+    """Raise StoreUnsuitable if there is an index that was made without words: an ingest adds none."""
     with suppress(StoreMissing):
         if store.describe().keywords is False:
             raise StoreUnsuitable(

@@ -9,7 +9,7 @@
         report = index.ingest(source, prune=source.pruning)
     print(report.rejected, report.blank, dict(source.walk.left_out))
 
-Importing it loads no parser, and nothing for places beyond this machine; what is met loads its own.
+Importing it loads no parser, and nothing for remote sources; each is loaded when it is first needed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The content of pages, as it comes in."""
+"""The content of pages, as it arrives."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import httpx
 from harrier_files.limits import Unreadable
 
 BUFFER = 1 << 16
-_WHOLE = 600.0  # seconds for all of a page, should a server send a byte now and then
+_WHOLE = 600.0  # seconds for a whole page, in case a server sends only a byte now and then
 
 
 class Body(io.RawIOBase):
-    """The content of an answer, unpacked, as it comes in."""
+    """The content of an answer, unpacked as it arrives."""
 
     def __init__(self, response: httpx.Response) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Body(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read the next part, or what fits into the buffer of it."""
+        """Read the next part, or as much of it as fits into the buffer."""
         try:
             while not self._part:
                 if time.monotonic() > self._until:
@@ -48,7 +48,7 @@ class Body(io.RawIOBase):
 
 
 def _recoded(response: httpx.Response) -> Iterator[bytes]:
-    """Yield the body; that of a text in an encoding that the server names as UTF-8, with a mark that says so."""
+    """Yield the body. A text in an encoding named by the server becomes UTF-8 with a byte order mark."""
     charset = response.charset_encoding or "utf-8"
     try:
         known = codecs.lookup(charset).name
@@ -66,7 +66,7 @@ def _as_utf8(parts: Iterator[bytes], encoding: str) -> Iterator[bytes]:
 
 
 def media_type(response: httpx.Response) -> str:
-    """Return what the server says that it sends, without parameters."""
+    """Return the media type in the server's answer, without parameters."""
     return str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
 
 

@@ -1,4 +1,4 @@
-"""Which files of a folder are read: what the user includes and excludes, hidden files, and other kinds."""
+"""The choice of files in a folder: what the user includes and excludes, hidden files, and other kinds."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ HIDDEN, EXCLUDED, NOT_INCLUDED, NO_SUFFIX = "hidden", "excluded", "not included"
 class Choice:
     """Patterns of what to read, in the syntax of .gitignore, by paths within the source."""
 
-    suffixes: frozenset[str] | None = None  # of files that are read if no pattern says so; None for all
-    include: Sequence[str] = ()  # if there are any, only what matches is read
+    suffixes: frozenset[str] | None = None  # those of files that are read if no pattern applies; None for all
+    include: Sequence[str] = ()  # if there are any, only matching files are read
     exclude: Sequence[str] = ()
     ignore: bool = True  # as .gitignore and .harrierignore say
     _include: GitIgnoreSpec | None = field(init=False)
@@ -37,7 +37,7 @@ class Choice:
         self._dotted = tuple(part for part in parts if part.startswith("."))
 
     def leaves_out(self, inside: str) -> str | None:
-        """Return why a file is not read, in a word, if it is not."""
+        """Return in a word why a file is not read, or None if it is."""
         if self._is_hidden(inside):
             return HIDDEN
         if self._exclude and self._exclude.match_file(inside):
@@ -47,13 +47,13 @@ class Choice:
         return self.of_other_kind(PurePosixPath(inside).suffix.lower())
 
     def leaves_out_folder(self, inside: str) -> str | None:
-        """Return why a folder is not looked into, in a word, if it is not."""
+        """Return in a word why a folder is not searched, or None if it is."""
         if self._is_hidden(inside):
             return HIDDEN
         return EXCLUDED if self._exclude and self._exclude.match_file(f"{inside}/") else None
 
     def leaves_out_page(self, inside: str) -> str | None:
-        """Return why a page is not read, as far as its URL tells; nothing on the web is hidden by a dot."""
+        """Return why a page is not read, as far as its URL shows; on the web, a leading dot does not hide anything."""
         if self._exclude and self._exclude.match_file(inside):
             return EXCLUDED
         return NOT_INCLUDED if self._include and not self._include.match_file(inside) else None
@@ -63,7 +63,7 @@ class Choice:
         return None if self.suffixes is None or suffix in self.suffixes else suffix or NO_SUFFIX
 
     def _is_hidden(self, inside: str) -> bool:
-        """Return whether its name begins with a dot, unless a pattern does so too, as in shells."""
+        """Return whether its name begins with a dot, unless a pattern's does too, as in shells."""
         name = PurePosixPath(inside).name
         return name.startswith(".") and not any(fnmatchcase(name, each) for each in self._dotted)
 

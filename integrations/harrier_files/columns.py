@@ -1,4 +1,4 @@
-"""Which columns of a row make a record."""
+"""The columns of a row that make a record."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from harrier_files.rows import plain
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which columns of a row make the record."""
+    """The columns of a row that make the record."""
 
-    id: str | None = None  # without it file:line is the id
+    id: str | None = None  # by default file:line is the id
     text: str = "text"
     metadata: Sequence[str] = ()
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """All of them."""
+        """All columns that are needed."""
         return (*([] if self.id is None else [self.id]), self.text, *self.metadata)
 
     def record(self, name: str, row: Any, most: int) -> Record:  # a mapping of anything
-        """The record of a row, whose text has at most so many characters."""
+        """Return the record of a row, whose text must not exceed the given number of characters."""
         if missing := [each for each in self.wanted if each not in row]:
             raise Unreadable(f"has no column {missing[0]!r}; it has {', '.join(map(str, row)) or 'none'}")
         values = {each: _plain(each, row[each]) for each in self.wanted}

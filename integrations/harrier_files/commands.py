@@ -19,20 +19,20 @@ from harrier_files.limits import Unreadable, read_at_most
 
 _FILE = "{}"
 _SUFFIX = re.compile(r"\.?([\w.+-]*\w)=(.+)", re.DOTALL)
-_TOLD = 4_096  # bytes at the end of what a command says of its errors
+_TOLD = 4_096  # bytes from the end of a command's standard error
 _LINE = 200  # characters of it that are repeated
 SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command that prints the text of a file, and the suffix of the files that are meant; None for all."""
+    """A command that prints the text of a file, and the suffix of the files that it is for; None for all."""
 
     arguments: tuple[str, ...]
     suffix: str | None = None
 
     def text(self, path: str, most: int, seconds: float = SECONDS) -> bytes:
-        """Return what the command prints for a file. No shell is involved: a file's name is one argument."""
+        """Return what the command prints for a file. There is no shell: a file's name is one argument."""
         arguments = [each.replace(_FILE, path) for each in self.arguments]
         try:
             process = subprocess.Popen(  # noqa: S603  # the user's own command
@@ -48,7 +48,7 @@ class Command:
 
 
 class _Running:
-    """A command that runs, and is killed with what it started when it is late or of no more use."""
+    """A running command, which is killed with its children if it is late or no longer needed."""
 
     def __init__(self, process: subprocess.Popen[bytes], name: str, seconds: float) -> None:
         self._process, self._name, self._seconds = process, name, seconds
@@ -91,7 +91,7 @@ class _Running:
         self._kill()
 
     def _kill(self) -> None:
-        """Kill it and all that it started."""
+        """Kill it and everything that it started."""
         with suppress(OSError):
             if hasattr(os, "killpg"):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -116,7 +116,7 @@ def _last_line(said: bytes) -> str:
 
 
 def parse_commands(said: Sequence[str]) -> tuple[Command, ...]:
-    """Return the commands of "rtf=unrtf --text {}", or of "COMMAND {}" for all files."""
+    """Return the commands in "rtf=unrtf --text {}", or in "COMMAND {}" for all files."""
     return tuple(_parsed(each) for each in said)
 
 

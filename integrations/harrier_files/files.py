@@ -1,4 +1,4 @@
-"""Files of any place: on this machine, on the web, in a bucket or an archive."""
+"""Files anywhere: on this machine, on the web, in a bucket or an archive."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from harrier_files.limits import Unreadable
 from harrier_files.waiting import waited_for
 
 STANDARD_INPUT = "-"
-# Clocks of file systems tick: a second change within the same tick leaves no trace. Linux ticks every 10 ms at most,
-# FAT every 2 s, and a time without fractions of a second is likely to be of such a system.
+# File systems have a limited time resolution: a second change within the same tick leaves no trace. Linux ticks every
+# 10 ms at most, FAT every 2 s, and a time without fractions of a second is likely to be from such a system.
 _TICK, _COARSE_TICK = 0.02, 2.0
 _SECOND = 10**9  # nanoseconds
 
 
 class Gone(Unreadable):
-    """A file that is known not to be there any more: what is stored of it is gone from the source."""
+    """A file that is known to be gone: what is stored of it is no longer in the source."""
 
 
 class NotWanted(Unreadable):
-    """A file of a kind that is not read, which shows only when it is opened."""
+    """A file of a kind that is not read, which turns out only when it is opened."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(f"is {kind}, which is not read")
@@ -39,17 +39,17 @@ class NotWanted(Unreadable):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What owns records: a source by its name, and what it is made from, if that has a place."""
+    """The owner of records: a source by its name, and where it is, if it has a location."""
 
     name: str
     root: str | None = None
-    named: bool = False  # by the user: then it may lie anywhere, and records do not say where it was
-    begins: str | None = None  # what the ids of its files begin with, if that is not the name
-    listing: str | None = None  # the sitemap that its files were found in
+    named: bool = False  # by the user: then it may be anywhere, and records do not say where it was
+    begins: str | None = None  # the prefix of its files' ids, if that is not the name
+    listing: str | None = None  # the sitemap in which its files were found
 
     @property
     def prefix(self) -> str:
-        """What the ids of its files, and of their rows, begin with."""
+        """The prefix of the ids of its files, and of their rows."""
         return f"{self.name}/" if self.begins is None else self.begins
 
 
@@ -59,41 +59,42 @@ class File(ABC):
 
     origin: Origin
     inside: str  # its path within the source
-    path: str  # where it is, for messages
+    path: str  # its location, for messages
 
     @property
     def name(self) -> str:
-        """The id of its record, or what the ids of its rows begin with."""
+        """The id of its record, or the prefix of the ids of its rows."""
         return f"{self.origin.prefix}{self.inside}"
 
     @property
     def suffix(self) -> str:
-        """What its name ends in, in lower case, such as ".md"; it tells the format."""
+        """The ending of its name, in lowercase, such as ".md"; it determines the format."""
         return PurePosixPath(self.inside).suffix.lower()
 
     @property
     def size(self) -> int | None:
-        """Its bytes, as far as they are known before it is read."""
+        """Its size in bytes, if known before it is read."""
         return None
 
     @property
     def stamp(self) -> bytes | None:
-        """A fingerprint that is different whenever the content may be; None where nobody can tell.
+        """A fingerprint that differs whenever the content may; None if that cannot be known.
 
         Equal stamps of one file mean that its content is the same, and that it need not be read again. Different stamps
-        mean nothing: a file that was copied or touched has another. A stamp is of no use for comparing two files.
+        mean
+        nothing: a file that was copied or touched has another. Stamps cannot be used to compare two files.
 
-        Ask for the stamp before you open the file, and keep it if all of the file was read: a change in between then
-        makes the next stamp different. It costs a look at the file's metadata, on the web a request (HEAD), and
-        nothing where the listing told it. A file that was changed just now has no stamp: a second change within the
-        same tick of the clock could not be seen. Windows keeps no time of the last change beside the one that programs
-        may set; there, new content of the same size under an old modification time goes unnoticed.
+        Get the stamp before you open the file, and keep it if all of the file was read: a change in between then makes
+        the next stamp different. It takes a look at the file's metadata, on the web a request (HEAD), and nothing if
+        the listing included it. A file that was changed just now has no stamp: a second change within the same tick of
+        the clock could not be seen. Windows keeps no time of the last change besides the one that programs may set;
+        there, new content of the same size under an old modification time goes unnoticed.
         """
         return None
 
     @abstractmethod
     def open(self) -> AbstractContextManager[IO[bytes]]:
-        """Open it for reading, from its beginning. Raise OSError or Unreadable if that cannot be."""
+        """Open it for reading, from its beginning. Raise OSError or Unreadable if that fails."""
 
 
 @dataclass(slots=True)
@@ -102,13 +103,13 @@ class LocalFile(File):
 
     @property
     def size(self) -> int | None:
-        """Its bytes, unless it is a pipe or the like."""
+        """Its size in bytes, unless it is a pipe or the like."""
         found = self._stat()
         return found.st_size if found and S_ISREG(found.st_mode) else None
 
     @property
     def stamp(self) -> bytes | None:
-        """Device, inode, size, and the times of the last change of content and of anything."""
+        """Device, inode, size, and the times of the last changes of content and of metadata."""
         found = self._stat()
         if found is None or not S_ISREG(found.st_mode):
             return None
@@ -126,32 +127,32 @@ class LocalFile(File):
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """Open it, and a pipe so that Ctrl-C ends the wait for it."""
+        """Open it; for a pipe, Ctrl-C ends the wait."""
         with Path(self.path).open("rb") as content:
             yield content if S_ISREG(os.fstat(content.fileno()).st_mode) else waited_for(content)
 
 
 @dataclass(slots=True)
 class StandardInput(File):
-    """What comes through standard input, which is left open."""
+    """The content of standard input, which is left open."""
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """Read it so that Ctrl-C ends the wait for it."""
+        """Read it so that Ctrl-C ends the wait."""
         yield waited_for(sys.stdin.buffer)
 
 
 def stamp_of(*facts: object) -> bytes:
-    """Return a stamp of 16 bytes made of what is known of a file."""
+    """Return a stamp of 16 bytes made from facts about a file."""
     return blake2b(repr(facts).encode(errors="surrogatepass"), digest_size=16).digest()
 
 
 @dataclass(slots=True)
 class Account:
-    """What else was found where files were looked for."""
+    """Other findings from looking for files."""
 
     unreadable: list[tuple[str, str]] = field(default_factory=list)  # (folder or page, reason)
-    links: list[tuple[str, str]] = field(default_factory=list)  # (link, why it is left out)
+    links: list[tuple[str, str]] = field(default_factory=list)  # (link, why it is skipped)
     left_out: Counter[str] = field(default_factory=Counter)  # files that are not read, by their kind: ".gz", "hidden"
-    unknown: list[str] = field(default_factory=list)  # what ids begin with of which nobody knows whether they are gone
-    unlisted: set[str] = field(default_factory=set)  # URLs that may be sitemaps, and gave no list of their pages
+    unknown: list[str] = field(default_factory=list)  # prefixes of ids of which it is unknown whether they are gone
+    unlisted: set[str] = field(default_factory=set)  # URLs that may be sitemaps, but did not list their pages

@@ -1,8 +1,8 @@
-"""The files of local PATHs: where each belongs, and under which id it is a record.
+"""The files of local PATHs: which source each belongs to, and under which id it is a record.
 
 A folder is a source, named after the folder, and its files are records NAME/path/in/it. A file that is named by itself
-belongs to the folder that it is in, unless that is within a folder that is named as well. So an id depends on neither
-how a path was spelled nor where the folder lies, and no two sources share one.
+belongs to the folder that it is in, unless that is within a folder that is named as well. So an id depends neither on
+how a path was spelled nor on where the folder is, and no two sources share one.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ IGNORED, SPECIAL, LINKS = "ignored", "special", "links"
 
 @dataclass(frozen=True, slots=True)
 class _Path:
-    """A PATH: the folder that is its source, where that really is, and what of it is meant."""
+    """A PATH: the folder that is its source, the real location of that, and the part that is meant."""
 
     root: Path
     real: Path
-    inside: str  # of the root; "" or "." is all of it
+    inside: str  # relative to the root; "" or "." is all of it
     folder: bool
 
 
@@ -63,17 +63,17 @@ class Folders:
 
     @property
     def whole(self) -> set[str]:
-        """Names of the sources of which a folder was named."""
+        """The names of the sources of which a folder was named."""
         return {self._named[each.root].name for each in self._paths if each.folder}
 
     @property
     def alone(self) -> list[File]:
-        """The files that were named by themselves, of sources of which nothing else was."""
+        """The files that were named by themselves, from sources of which nothing else was."""
         named = [(self._named[path.root], path) for path in self._paths if not path.folder]
         return [_file(origin, path.real, path.inside) for origin, path in named if origin.name not in self.whole]
 
     def __iter__(self) -> Iterator[File]:
-        seen: set[Path] = set()  # files that are named, and in a folder that is named, too; folders behind links
+        seen: set[Path] = set()  # files that are named and also in a named folder; folders behind links
         for path in self._paths:
             origin = self._named[path.root]
             if path.folder:
@@ -95,7 +95,7 @@ class Folders:
 
 @dataclass(slots=True)
 class _Folder:
-    """The files of one folder that is named."""
+    """The files of one named folder."""
 
     folders: Folders
     origin: Origin
@@ -112,7 +112,7 @@ class _Folder:
         yield from self._files(start, rules)
 
     def _files(self, folder: Path, rules: Rules) -> Iterator[File]:
-        """Yield the files in a folder, and then those of the folders in it, without recursion: paths may be deep."""
+        """Yield the files in a folder, and then those of its subfolders, without recursion: paths may be deep."""
         waiting = [(folder, rules)]
         while waiting:
             folder, rules = waiting.pop()
@@ -132,7 +132,7 @@ class _Folder:
             waiting += [(each, rules) for each in reversed(inner) if self._is_entered(each, rules)]
 
     def _is_wanted(self, file: Path, rules: Rules) -> bool:
-        """Return whether a file is read. A pipe might never end; a broken link is told of by who opens it."""
+        """Return whether a file is read. A pipe might never end; a broken link is reported when it is opened."""
         left_out = self.folders.choice.leaves_out(self._inside(file))
         if left_out is None and rules.ignore(file):
             left_out = IGNORED
@@ -148,19 +148,19 @@ class _Folder:
         return left_out is None
 
     def _is_entered(self, folder: Path, rules: Rules) -> bool:
-        """Return whether a folder is looked into."""
+        """Return whether a folder is searched."""
         left_out = self.folders.choice.leaves_out_folder(self._inside(folder))
         if left_out is None and rules.ignore(folder, folder=True):
             left_out = IGNORED
         target = _target(folder)
         if left_out is None and folder.is_symlink():
             if self.folders.are_to_be_read(target):
-                return False  # it is read where it is
+                return False  # it is read at its own location
             if not self.folders.follow:
                 left_out = self._link(folder, LINK_TO_FOLDER)
         if left_out is not None:
             self.folders.account.left_out[left_out] += 1
-        elif self.folders.follow:  # then the same folder may be met on several ways, or be around itself
+        elif self.folders.follow:  # then the same folder may be reached in several ways, or contain itself
             known = len(self.seen)
             self.seen.add(target)
             return len(self.seen) > known
@@ -171,14 +171,14 @@ class _Folder:
         return LINKS
 
     def _look_behind(self, link: Path, *, wanted: bool) -> None:
-        """Of a followed link that leads nowhere now, nobody knows whether a folder was behind it, and what in it."""
+        """Check a followed link that leads nowhere: it is unknown whether it led to a folder, and to which files."""
         if not link.exists():
             self.folders.account.unknown.append(f"{self._name(link)}/")
-            if not wanted:  # or else who opens it tells
+            if not wanted:  # otherwise opening it reports that
                 self.folders.account.links.append((self._name(link), LINK_TO_NOTHING))
 
     def _unreadable(self, folder: Path, error: OSError) -> None:
-        """Nobody knows what is in a folder that cannot be listed, or what of it is ignored."""
+        """Note that it is unknown what is in a folder that cannot be listed, or what of it is ignored."""
         where = Path(str(error.filename)) if error.filename else folder
         self.folders.account.unreadable.append((str(where), f"cannot be read: {error.strerror}"))
         inside = self._inside(folder)
@@ -209,14 +209,14 @@ def _placed(path: str) -> _Path:
 
 
 def _located(path: str | Path) -> Path:
-    """Where a folder is, whatever links lead there; if it is a link itself, its name is the link's."""
+    """Return where a folder is, with links resolved; if it is a link itself, its name is the link's."""
     if Path(path).name in ("", ".."):
         return Path(path).resolve()
     return Path(path).parent.resolve() / Path(path).name
 
 
 def _within(path: _Path, folders: Sequence[_Path]) -> _Path:
-    """The same as a part of the largest of the folders that it is in."""
+    """Return it as part of the outermost of the folders that it is in."""
     whole = path.real / path.inside
     around = min(
         (each for each in folders if whole.is_relative_to(each.real)),
@@ -228,7 +228,7 @@ def _within(path: _Path, folders: Sequence[_Path]) -> _Path:
 
 
 def _target(link: Path) -> Path:
-    """Where a link leads to; `Path.resolve` raises for one that leads to itself, before Python 3.13."""
+    """Return where a link leads; `Path.resolve` raises for one that leads to itself, before Python 3.13."""
     return Path(os.path.realpath(link))
 
 

@@ -1,4 +1,4 @@
-"""What `.gitignore` and `.harrierignore` say, as git reads them."""
+"""The rules in `.gitignore` and `.harrierignore`, as git reads them."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ if TYPE_CHECKING:
     from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 OWN, GIT = ".harrierignore", ".gitignore"
-_MARK = "ps_d"  # the group of pathspec's regular expressions that matches the slash after a folder's name
-_MOST = 1 << 20  # bytes of such a file; more is no list of patterns
+_MARK = "ps_d"  # the group of pathspec's regular expressions for the slash after a folder's name
+_MOST = 1 << 20  # bytes of such a file; a larger one is not a list of patterns
 
 
 @dataclass(frozen=True, slots=True)
 class _Patterns:
-    """The patterns of one file, for what is in its folder."""
+    """The patterns of one file, which apply to its folder."""
 
     folder: str
-    patterns: tuple[GitIgnoreSpecPattern, ...]  # the last one first
+    patterns: tuple[GitIgnoreSpecPattern, ...]  # in reverse order
 
     def say(self, path: str) -> bool | None:
-        """Return whether a path is ignored, or None if no pattern matches. A folder's path ends in a slash."""
+        """Return whether a path is ignored, or None if no pattern matches. A folder's path must end in a slash."""
         inside = path[len(self.folder) :]
         return next((pattern.include for pattern in self.patterns if _matches(pattern, inside)), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a folder ignores, by its own files and those of the folders above it.
+    """The ignore rules of a folder, from its own files and those of the folders above it.
 
-    The last pattern that matches decides, and those of a deeper folder come last; `.harrierignore` counts more than
-    `.gitignore`. What is in an ignored folder cannot be named again: nobody looks into it.
+    The last matching pattern decides, and those of a deeper folder come last; `.harrierignore` takes precedence over
+    `.gitignore`. The contents of an ignored folder cannot be included again: it is not searched.
     """
 
     own: tuple[_Patterns, ...] = ()
@@ -47,7 +47,7 @@ class Rules:
 
     @classmethod
     def above(cls, top: Path, folder: Path) -> Rules:
-        """Return those that hold in a folder, its own excepted: from `top` or the repository's own folder on down.
+        """Return the rules that apply in a folder, without its own: from `top` or the repository's root on down.
 
         Raise OSError if one of their files cannot be read.
         """
@@ -61,12 +61,12 @@ class Rules:
         return rules
 
     def within(self, folder: Path) -> Rules:
-        """Return those that hold in a folder of the one that these are of. Raise OSError if they cannot be read."""
+        """Return the rules that apply in a subfolder of this folder. Raise OSError if they cannot be read."""
         own, git = _read(folder / OWN, folder), _read(folder / GIT, folder)
         return Rules(self.own + own, self.git + git) if own or git else self
 
     def ignore(self, path: Path, *, folder: bool = False) -> bool:
-        """Return whether what is in the folder under this path is ignored."""
+        """Return whether the item with this path in the folder is ignored."""
         if not self.own and not self.git:
             return False
         said = f"{path.as_posix()}/" if folder else path.as_posix()
@@ -77,10 +77,10 @@ class Rules:
 
 
 def _matches(pattern: GitIgnoreSpecPattern, path: str) -> bool:
-    """Return whether a pattern is of this very path.
+    """Return whether a pattern matches exactly this path.
 
-    pathspec's also match all that is in a folder, at the mark that they have after its name. Here folders are asked
-    about before what is in them, and one that was named again by a later file of rules must not be matched again.
+    pathspec's patterns also match everything in a folder, at a marker after its name. Here folders are checked before
+    their contents, and a folder that a later rule file includes again must not match once more.
     """
     regex = pattern.regex
     if regex is None:  # a comment
@@ -93,7 +93,7 @@ def _matches(pattern: GitIgnoreSpecPattern, path: str) -> bool:
 
 
 def _read(file: Path, folder: Path) -> tuple[_Patterns, ...]:
-    """Return the patterns of a file, if it is there; git follows no link here either."""
+    """Return the patterns of a file, if it exists; like git, follow no link here."""
     try:
         found = file.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -115,6 +115,6 @@ def _patterns(file: Path, lines: Iterable[str]) -> tuple[GitIgnoreSpecPattern, .
 
     patterns = []
     for line in lines:
-        with suppress(ValueError, re.error):  # of a line that means nothing, which git passes over
+        with suppress(ValueError, re.error):  # for a meaningless line, which git ignores
             patterns.append(GitIgnoreSpecPattern(line))
     return tuple(reversed(patterns))

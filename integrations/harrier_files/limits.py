@@ -1,4 +1,4 @@
-"""How large a file, a line or a text may be, and what is said of those that are not read."""
+"""Limits on the size of a file, a line or a text, and the messages for what is not read."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _READ = 1 << 20
 
 
 class Unreadable(Exception):
-    """A file, or a row of one, that yields no record; its message says why."""
+    """A file, or one of its rows, that yields no record; the message says why."""
 
 
 def parse_size(said: str) -> int:
-    """Return the bytes of "100MB", "1.5 GB" or "4096"."""
+    """Return the bytes in "100MB", "1.5 GB" or "4096"."""
     found = _SIZE.fullmatch(said)
     size = int(float(found[1]) * _UNITS[found[2].lower()]) if found else 0
     if not size:
@@ -27,13 +27,13 @@ def parse_size(said: str) -> int:
 
 
 def shown_size(size: int) -> str:
-    """Return a size in the largest unit of which there is at least one."""
+    """Return a size in the largest unit of which it has at least one."""
     unit = next((unit for unit in "gmk" if size >= _UNITS[unit]), "")
     return f"{size / _UNITS[unit]:,.4g} {unit.upper()}B".replace("KB", "kB")
 
 
 def too_large(what: str, most: int) -> str:
-    """Say why something is rejected; `what` is "text", "a line" and the like."""
+    """Return why something is rejected; `what` is "text", "a line" and the like."""
     return f"has {what} of more than {shown_size(most)}; split it, or raise --max-size"
 
 

@@ -1,4 +1,4 @@
-"""What an ingest of files remembers from one run to the next, in a file of SQLite's that processes share."""
+"""The memory of an ingest of files from one run to the next, in an SQLite file that processes share."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 _FILE = "files.sqlite"
-_DAYS = 90  # that an entry is kept after it was asked for last
-_AT_ONCE = 500  # parameters of a statement, of which old releases of SQLite take 999
-_WAIT = 5.0  # seconds, for another process that writes
+_DAYS = 90  # for which an entry is kept after its last use
+_AT_ONCE = 500  # parameters of a statement, of which old releases of SQLite accept 999
+_WAIT = 5.0  # seconds to wait for another writing process
 _DAY = 86_400
 
 _TABLE = "CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value BLOB, day INTEGER) WITHOUT ROWID"
 
 
 class Anew:
-    """A memory that recalls nothing of before, and keeps what comes."""
+    """A memory that recalls nothing from earlier runs, and keeps new entries."""
 
     def __init__(self, memory: FileMemory) -> None:
         self.mset = memory.mset
@@ -36,12 +36,12 @@ class Anew:
 class FileMemory:
     """A store of bytes under names, for `Index.ingest(memory=...)`.
 
-    Threads and processes may share its file. It loses things rather than raise: what is not remembered is done again.
-    Entries that nobody asked for in 90 days are removed.
+    Threads and processes may share its file. It loses entries rather than raise: what is not remembered is done again.
+    Entries that were not used in 90 days are removed.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Open a file, or make it. Only its owner can read it."""
+        """Open a file, or create it. Only its owner can read it."""
         self.path = Path(path)
         self._lock = threading.Lock()
         self._day = int(time.time()) // _DAY
@@ -50,7 +50,7 @@ class FileMemory:
 
     @classmethod
     def of_user(cls) -> FileMemory:
-        """Open the user's own, in HARRIER_CACHE, or else in harrier-kit below XDG_CACHE_HOME or ~/.cache."""
+        """Open the user's own file, in HARRIER_CACHE, or else in harrier-kit in XDG_CACHE_HOME or ~/.cache."""
         if own := os.environ.get("HARRIER_CACHE"):
             return cls(Path(own, _FILE))
         try:
@@ -101,7 +101,7 @@ class FileMemory:
         return {key: value for key, value, _ in rows}
 
     def mset(self, key_value_pairs: Sequence[tuple[str, bytes]]) -> None:
-        """Remember these."""
+        """Remember these entries."""
         rows = [(key, value, self._day) for key, value in key_value_pairs]
         with self._lock:
             if self._connection is None:
@@ -126,7 +126,7 @@ class FileMemory:
                 connection.execute("PRAGMA optimize")
 
     def _tell(self, error: Exception) -> None:
-        """Say once that nothing is remembered, and why."""
+        """Report once that nothing is remembered, and why."""
         if not self._told:
             self._told = True
             log.warning("nothing is remembered of files in %s (%s); each run reads them all", self.path, error)

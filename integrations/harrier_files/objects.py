@@ -1,4 +1,4 @@
-"""Files of whatever fsspec opens: a prefix of a bucket, an archive, a server."""
+"""Files of anything that fsspec opens: a prefix in a bucket, an archive, a server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harrier_core.extras import require
 from harrier_files.choosing import Choice
 from harrier_files.files import Account, File, Origin, stamp_of
 
-# What listings of file systems say that is another when a file's content is: without one of them nobody can tell.
+# Listing fields that differ if a file's content does: without any of them, changes cannot be detected.
 _CHANGING = (
     *("ETag", "etag", "e_tag", "VersionId", "version_id", "generation", "sha", "checksum", "md5", "md5Hash", "CRC"),
     *("content_md5", "LastModified", "last_modified", "mtime", "modified", "modify", "updated", "created", "date_time"),
@@ -25,26 +25,26 @@ _BUFFER = 1 << 16
 
 @dataclass(slots=True)
 class StoredFile(File):
-    """A file of a file system of fsspec's."""
+    """A file in one of fsspec's file systems."""
 
     system: Any  # fsspec's
-    info: Mapping[str, Any]  # what the listing says of it
+    info: Mapping[str, Any]  # its entry in the listing
 
     @property
     def size(self) -> int | None:
-        """Its bytes, if the listing says so."""
+        """Its size in bytes, if the listing has it."""
         size = self.info.get("size")
         return size if isinstance(size, int) else None
 
     @property
     def stamp(self) -> bytes | None:
-        """What the listing says of it: its size, and its ETag, version, checksum or time."""
+        """Facts from the listing: its size, and its ETag, version, checksum or time."""
         facts = {key: str(self.info[key]) for key in _CHANGING if self.info.get(key) is not None}
         return stamp_of(self.size, sorted(facts.items())) if facts else None
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """Open it. Each package has errors of its own: they become OSError."""
+        """Open it. Each package has its own errors, which become OSError."""
         try:
             content = self.system.open(self.info["name"], "rb")
         except Exception as error:
@@ -85,7 +85,7 @@ class _Guarded(io.RawIOBase):
 
 
 def _as_os_error(error: Exception) -> OSError:
-    """Return an OSError that says why, in a line and without the URL, which may hold a key."""
+    """Return an OSError with the reason, in one line and without the URL, which may contain a key."""
     if isinstance(error, OSError) and error.strerror:
         return error
     return OSError(0, type(error).__name__)
@@ -96,13 +96,13 @@ class _Prefix:
     """A URL that was named."""
 
     system: Any
-    top: str  # of the source, in the file system
-    path: str  # of what is meant: the same, or a file in it
+    top: str  # path of the source, in the file system
+    path: str  # path of the part that is meant: the same, or a file in it
     origin: Origin
     alone: bool  # whether it is a file
 
     def listed(self) -> dict[str, Any]:
-        """Return its files, with what the file system says of each."""
+        """Return its files, each with its entry in the listing."""
         found: dict[str, Any] = (
             {self.path: self.system.info(self.path)} if self.alone else self.system.find(self.path, detail=True)
         )
@@ -111,7 +111,7 @@ class _Prefix:
 
 @dataclass(slots=True)
 class Prefixes:
-    """The files of URLs: a prefix is a source, as a folder is."""
+    """The files of URLs: a prefix is a source, like a folder."""
 
     urls: Sequence[str]
     source: str | None
@@ -135,17 +135,17 @@ class Prefixes:
 
     @property
     def whole(self) -> set[str]:
-        """Names of the sources of which a prefix was named."""
+        """The names of the sources of which a prefix was named."""
         return {each.origin.name for each in self._prefixes if not each.alone}
 
     @property
     def alone(self) -> list[File]:
-        """Files that were named by themselves, of sources of which nothing else was."""
+        """The files that were named by themselves, from sources of which nothing else was."""
         named = [each for each in self._prefixes if each.origin.name not in self.whole]
         return [self._file(each, each.path, {"name": each.path}) for each in named]
 
     def __iter__(self) -> Iterator[File]:
-        seen: set[str] = set()  # files that are named, and below a prefix that is named, too
+        seen: set[str] = set()  # files that are named and also below a named prefix
         for prefix in self._prefixes:
             for file in self._files(prefix):
                 if file.name not in seen:
@@ -173,7 +173,7 @@ class Prefixes:
                 self.account.left_out[left_out] += 1
 
     def _leaves_out(self, inside: str) -> str | None:
-        """Return why a file is not read, or one of the folders that it is in not looked into."""
+        """Return why a file is not read, or one of its parent folders not searched."""
         parts = inside.split("/")
         folders = ("/".join(parts[:end]) for end in range(1, len(parts)))
         why = (self.choice.leaves_out_folder(each) for each in folders)
@@ -185,7 +185,7 @@ class Prefixes:
 
 
 def _within(prefix: _Prefix, named: Sequence[_Prefix]) -> _Prefix:
-    """Return the same as a part of the largest of the prefixes that it is in, with the id that it has there."""
+    """Return it as part of the outermost of the prefixes that it is in, with its id there."""
     around = [
         each
         for each in named
@@ -220,7 +220,7 @@ def _opened(url: str) -> tuple[Any, str]:
 
 
 def _rooted(url: str, path: str, top: str) -> str:
-    """Return a URL of the source, wherever it was called from, and without keys."""
+    """Return a URL of the source, independent of the current folder, and without keys."""
     first, *around = url.split("::")
     first = first.partition("?")[0].rstrip("/")
     if path != top:
@@ -243,7 +243,7 @@ def _without_user(rest: str) -> str:
 
 
 def _container(root: str) -> str:
-    """Return the name of the bucket or archive of which all is meant."""
+    """Return the name of the bucket or archive if all of it is meant."""
     last = root.rpartition("::")[2]
     name = urlsplit(last).path.strip("/").rpartition("/")[2] or urlsplit(last).hostname
     if not name:

@@ -1,4 +1,4 @@
-"""Which records of an index belong to a source, and so which of them an ingest may overwrite."""
+"""The records of an index that belong to a source, and that an ingest may therefore overwrite."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from harrier_files.sources import ROOT, SOURCE
 def refuse_other_roots(index: Index, origins: Iterable[Origin], *, moved: bool) -> None:
     """Refuse to write records of a source that was made from something else: they would replace one another.
 
-    A source that the index has from the same place is the same, also when the user names it. moved: the user says that
-    it is the same, elsewhere now; then it must not be where it was any more.
+    A source that the index has from the same location is the same, even if the user names it. moved: the user says that
+    it is the same, but has moved; then it must no longer be in the old location.
     """
     for origin in origins:
         if origin.root is not None and _any(index, {SOURCE: origin.name, ROOT: origin.root}):
-            continue  # what is there was made from this, however it is named
+            continue  # existing records were made from this, whatever its name
         if moved:
             _refuse_if_not_moved(index, origin)
         elif origin.named or origin.root is None:
@@ -29,7 +29,7 @@ def refuse_other_roots(index: Index, origins: Iterable[Origin], *, moved: bool) 
 
 
 def _refuse_taken_name(index: Index, origin: Origin) -> None:
-    """Refuse a name given by --source that the records of a folder or a table have already."""
+    """Refuse a name given by --source that records of a folder or a table already have."""
     other = _any(index, {SOURCE: origin.name, ROOT: {"$exists": True}})
     if other is not None:
         raise SettingError(
@@ -39,7 +39,7 @@ def _refuse_taken_name(index: Index, origin: Origin) -> None:
 
 
 def _refuse_other_root(index: Index, origin: Origin) -> None:
-    """Refuse a source of the same name that was made from something else."""
+    """Refuse a source with the same name that was made from something else."""
     other = _any(index, {SOURCE: origin.name})
     if other is None:
         return
@@ -72,5 +72,5 @@ def _any(index: Index, where: Mapping[str, Any]) -> Mapping[str, Any] | None:
     try:
         return next((stored.chunk.metadata for stored in found), None)
     finally:
-        if isinstance(found, Generator):  # which holds a cursor open
+        if isinstance(found, Generator):  # it holds a cursor open
             found.close()

@@ -1,4 +1,4 @@
-"""Files that hold files: gzip and zip, unpacked as they are read, and no further than is allowed."""
+"""Files that contain files: gzip and zip, unpacked as they are read, and only within limits."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from zipfile import BadZipFile, ZipFile
 
 from harrier_files.limits import Unreadable, shown_size
 
-_MEMBERS = 100_000  # of an archive
-_ENTRY = b"PK\x01\x02"  # of its table of contents
+_MEMBERS = 100_000  # in an archive
+_ENTRY = b"PK\x01\x02"  # an entry in its table of contents
 _UNPACKED = 10  # bytes of all members together, for each that a file may have
 _BROKEN = (EOFError, BadGzipFile, BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError)
 
@@ -41,12 +41,12 @@ class _Unpacked(io.RawIOBase):
 
 
 def gunzipped(stream: IO[bytes]) -> io.BufferedReader:
-    """Return a stream of what was compressed."""
+    """Return a stream of the uncompressed content."""
     return io.BufferedReader(_Unpacked(cast("IO[bytes]", GzipFile(fileobj=stream)), "gzip"))
 
 
 def members(content: bytes, most: int) -> Iterator[tuple[str, IO[bytes] | None]]:
-    """Return the files in a zip by their names, without hidden ones; one that is encrypted has no content."""
+    """Yield the files in a zip by their names, without hidden ones; an encrypted one has no content."""
     if content.count(_ENTRY) > _MEMBERS:
         raise Unreadable(f"has more than {_MEMBERS:,} members; split it")
     try:
@@ -54,7 +54,7 @@ def members(content: bytes, most: int) -> Iterator[tuple[str, IO[bytes] | None]]
     except _BROKEN as error:
         raise Unreadable(f"is no zip that can be read ({type(error).__name__})") from None
     total = _UNPACKED * most
-    budget = [total, total]  # what is left of it, and all of it
+    budget = [total, total]  # what is left of it, and the total
     for entry in archive.infolist():
         folders = entry.filename.split("/")
         if entry.is_dir() or any(each.startswith(".") and each != ".." for each in folders) or "__MACOSX" in folders:

@@ -1,4 +1,4 @@
-"""A page of the web, asked for as a polite guest does: one at a time, with pauses where a server wants them."""
+"""A web page, requested politely: one at a time, with pauses if a server wants them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from harrier_files.limits import Unreadable
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)  # seconds of silence
 _ATTEMPTS = 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds
-_LONGEST_WAIT = 120.0  # seconds that a server may ask for
+_LONGEST_WAIT = 120.0  # seconds that a server may ask to wait
 _REDIRECTS = 10
-_DOWN = 3  # pages in a row that failed in spite of all attempts: the others get one attempt each
+_DOWN = 3  # consecutive pages that failed after all attempts: the others get one attempt each
 _PASSING = frozenset([408, 425, 429, 500, 502, 503, 504])
 _GONE = (404, 410)
-# What the table of types, which machines have in part, need not know.
+# Types that the type table, of which machines have only a part, need not know.
 _TYPES = {
     "text/html": ".html",
     "application/xhtml+xml": ".html",
@@ -41,12 +41,12 @@ _TYPES = {
     "application/jsonl": ".jsonl",
     "application/vnd.apache.parquet": ".parquet",
 }
-_UNTOLD = ("", "application/octet-stream", "binary/octet-stream", "text/plain")  # then the URL may tell more
+_UNTOLD = ("", "application/octet-stream", "binary/octet-stream", "text/plain")  # for these, the URL may say more
 _XML = ("text/xml", "application/xml", "application/gzip", "application/x-gzip")
 
 
 class Web:
-    """Requests, one at a time, over connections that are kept."""
+    """Requests, one at a time, over persistent connections."""
 
     def __init__(self) -> None:
         self.agent = f"harrier-kit/{version('harrier-kit')}"
@@ -56,11 +56,11 @@ class Web:
         self._down = 0
 
     def page(self, origin: Origin, url: str) -> Page:
-        """Return a page, which is not asked for yet. `url` is normal."""
+        """Return a page, without requesting it yet. `url` must be normal."""
         return Page(origin, url.removeprefix(origin.prefix), url, self)
 
     def ask(self, method: str, url: str) -> httpx.Response:
-        """Return an answer whose body was not read yet, after redirects within the host. Raise Unreadable."""
+        """Return an answer with an unread body, after redirects within the host. Raise Unreadable."""
         for _ in range(_REDIRECTS):
             response = self._persist(method, url)
             if not response.has_redirect_location:
@@ -70,12 +70,12 @@ class Web:
         raise Unreadable(f"redirects more than {_REDIRECTS} times")
 
     def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         if self._client is not None:
             self._client.close()
 
     def _persist(self, method: str, url: str) -> httpx.Response:
-        """Return the answer to one request, made again while that may help."""
+        """Return the answer to one request, repeated as long as that may help."""
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         attempts = 1 if method == "HEAD" or self._down >= _DOWN else _ATTEMPTS
         for left in range(attempts - 1, -1, -1):
@@ -101,7 +101,7 @@ class Web:
     def _once(self, method: str, url: str) -> httpx.Response:
         if self._client is None:
             auth = None
-            with suppress(OSError, ValueError):  # no ~/.netrc, or none that can be read
+            with suppress(OSError, ValueError):  # no ~/.netrc, or no readable one
                 auth = httpx.NetRCAuth()
             about = f"{self.agent} (+https://github.com/harrier-kit/harrier-kit)"
             self._client = httpx.Client(headers={"User-Agent": about}, timeout=_TIMEOUT, auth=auth)
@@ -112,25 +112,25 @@ class Web:
 
 @dataclass(slots=True)
 class Page(File):
-    """A page. It is asked for when something of it is wanted, and at most twice: by HEAD for its stamp, and by GET."""
+    """A page. It is requested on demand, and at most twice: by HEAD for its stamp, and by GET."""
 
     web: Web
     wanted: frozenset[str] | None = None  # suffixes of the kinds that are read; None for all
-    listed: bool = False  # in a sitemap, which may be behind the times: one that is gone is no error
-    status: int | None = None  # of the last answer
+    listed: bool = False  # in a sitemap, which may be outdated: a listed page that is gone is no error
+    status: int | None = None  # status of the last answer
     _told: httpx.Response | None = field(default=None, repr=False)  # the last answer that is not an error
-    _open: httpx.Response | None = field(default=None, repr=False)  # one whose body was not read yet
+    _open: httpx.Response | None = field(default=None, repr=False)  # an answer whose body has not been read yet
     _error: Unreadable | None = None
-    _method: str | None = None  # of the last request
+    _method: str | None = None  # method of the last request
 
     @property
     def name(self) -> str:
-        """The URL."""
+        """The page's URL."""
         return self.path
 
     @property
     def suffix(self) -> str:
-        """What a file of its kind is called: by its type, or, where that says little, by its URL."""
+        """The suffix of files of its kind: by its type or, if that says little, by its URL."""
         said = PurePosixPath(httpx.URL(self.path).path).suffix.lower()
         response = self._headers("GET")
         if response is None:
@@ -144,12 +144,12 @@ class Page(File):
 
     @property
     def size(self) -> int | None:
-        """Return None, for a server may tell the size of what it sends packed."""
+        """Return None, because a server may report the compressed size."""
         return None
 
     @property
     def stamp(self) -> bytes | None:
-        """Its ETag, the time of its last change, and its length. Weak ETags count: they are of equivalent pages."""
+        """Its ETag, the time of its last change, and its length. Weak ETags count: they identify equivalent pages."""
         response = self._headers("HEAD")
         if response is None:
             return None
@@ -160,7 +160,7 @@ class Page(File):
 
     @property
     def may_be_sitemap(self) -> bool:
-        """Whether it is XML, or a packed file, by its type or its URL; also one that cannot be read now."""
+        """Whether it is XML or compressed, by its type or its URL; it may be unreadable now."""
         url = httpx.URL(self.path).path.lower()
         if url.endswith((".xml", ".xml.gz")):
             return True
@@ -184,13 +184,13 @@ class Page(File):
             self.close()
 
     def close(self) -> None:
-        """Leave what was not read yet."""
+        """Discard what has not been read yet."""
         if self._open is not None:
             self._open.close()
             self._open = None
 
     def _headers(self, method: str) -> httpx.Response | None:
-        """Return what the server says of the page, if it does. What it says to HEAD does; its errors may be of HEAD."""
+        """Return the answer about the page, if any. A successful HEAD suffices; its errors may concern only HEAD."""
         if self._told is None and self._method not in (method, "GET"):
             self._ask(method)
         return self._told
@@ -211,7 +211,7 @@ class Page(File):
         if method == "GET":
             self._open = response
         else:
-            with suppress(httpx.HTTPError):  # of nothing, so that the connection is kept
+            with suppress(httpx.HTTPError):  # the body is empty, and this keeps the connection open
                 response.read()
 
     def _failed(self, response: httpx.Response) -> Unreadable:
@@ -222,7 +222,7 @@ class Page(File):
 
 
 def normal(url: str) -> str:
-    """Return the one spelling of a URL. Raise SettingError if it is none of a page."""
+    """Return the only spelling of a URL. Raise SettingError if it is not that of a page."""
     try:
         parts = httpx.URL(url)
         found = parts.copy_with(fragment=None, raw_path=parts.raw_path)  # with a slash, if it has no path
@@ -238,14 +238,14 @@ def normal(url: str) -> str:
 
 
 def root_of(url: str) -> tuple[str, str]:
-    """Return what all URLs of the host begin with, but for the slash, and the name of the host."""
+    """Return the prefix of all URLs of the host, without the slash, and the host's name."""
     parts = httpx.URL(url)
     place = parts.netloc.decode("ascii")
     return f"{parts.scheme}://{place}", place
 
 
 def _redirected(url: str, location: str) -> str:
-    """Return where a redirect leads, within the host."""
+    """Return the target of a redirect within the host."""
     try:
         before, after = httpx.URL(url), httpx.URL(url).join(location)
     except (httpx.InvalidURL, ValueError):
@@ -257,7 +257,7 @@ def _redirected(url: str, location: str) -> str:
 
 
 def _is_past(changed: str | None, date: str | None) -> bool:
-    """Return whether a page was changed at least a second before it was asked for: then times tell of later changes."""
+    """Return whether a page changed at least a second before the request: then its times reveal later changes."""
     try:
         return bool(changed and date) and (
             parsedate_to_datetime(str(date)) - parsedate_to_datetime(str(changed)) > timedelta(seconds=1)
@@ -267,7 +267,7 @@ def _is_past(changed: str | None, date: str | None) -> bool:
 
 
 def _asked_pause(response: httpx.Response) -> float:
-    """Return the seconds that a server asks to wait, as a number or as a time."""
+    """Return the seconds that a server asks to wait, given as a number or as a time."""
     said = str(response.headers.get("retry-after", "")).strip()
     if said.isdecimal():
         return float(said[:9])

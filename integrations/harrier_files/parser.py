@@ -1,7 +1,7 @@
-"""Formats that are hard to read, read in a process that can be killed: one file of a stranger's must not stop the rest.
+"""Complex formats, read in a process that can be killed, so that one hostile file cannot stop the rest.
 
-The process is started for the first such file and stays for the others. It has a limit of memory, and of time for
-each file; where it runs into one, the file is unreadable, and the next one gets a new process.
+The process is started for the first such file and stays for the others. It has a memory limit, and a time limit per
+file; a file that exceeds one is unreadable, and the next file gets a new process.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import Any
 from harrier_files.formats import Document, Given, check_installed
 from harrier_files.limits import Unreadable
 
-# For a file, and the seconds once more for each so many bytes of it.
+# For a file, and the same number of seconds again for each of this many bytes.
 SECONDS, MEMORY = 60.0, 2 * 10**9
 _BYTES = 50 * 10**6
 _TO_DIE = 5.0
-_TO_START = 120.0  # seconds for the process, on a machine that has other things to do
+_TO_START = 120.0  # seconds for the process to start, on a busy machine
 
 
 class Parser:
-    """The process, as the one that reads files sees it."""
+    """The process, from the point of view of the reader."""
 
     def __init__(self, seconds: float = SECONDS, memory: int = MEMORY) -> None:
         self._seconds = seconds
@@ -35,7 +35,7 @@ class Parser:
         self._process: subprocess.Popen[bytes] | None = None
 
     def read(self, kind: str, given: Given) -> Document:
-        """Return the text of a file's content, and what is known of it."""
+        """Return the text and the metadata of a file's content."""
         check_installed(kind)
         if self._process is None or self._process.poll() is not None:
             self._start()
@@ -53,7 +53,7 @@ class Parser:
             with _killed_after(seconds, process) as late:
                 answer = _exchange(process, request, given.content)
         except (OSError, EOFError, ValueError):
-            with suppress(subprocess.TimeoutExpired):  # it is about to die of something that is worth telling
+            with suppress(subprocess.TimeoutExpired):  # it is about to die, for a reason worth reporting
                 process.wait(_TO_DIE)
             raise Unreadable(_why(self._end(), seconds, late=late.is_set())) from None
         except BaseException:  # interrupted: the next file must not get this one's answer
@@ -68,8 +68,8 @@ class Parser:
     def _start(self) -> None:
         self._end()
         command = [sys.executable, "-P", "-m", "harrier_files.parsing", str(self._memory)]
-        # It finds the modules that this process finds, and none in the folder that it is started in. In a session of
-        # its own: a terminal's Ctrl-C is for us, and it ends when its standard input does.
+        # It finds the same modules as this process, but none in the folder in which it is started. In its own session:
+        # a terminal's Ctrl-C is meant for us, and it ends with its standard input.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._process = subprocess.Popen(  # noqa: S603
             command,
@@ -81,7 +81,7 @@ class Parser:
         )
         assert self._process.stdout is not None  # noqa: S101
         with _killed_after(_TO_START, self._process):
-            self._process.stdout.readline()  # which it writes when it is there: a file's time begins then
+            self._process.stdout.readline()  # written once it has started: a file's time begins then
 
     def _end(self) -> int:
         """End the process, and return its exit code."""
@@ -96,13 +96,13 @@ class Parser:
         return process.wait()
 
     def close(self) -> None:
-        """End the process; the next file would start another one."""
+        """End the process; the next file starts another one."""
         self._end()
 
 
 @contextmanager
 def _killed_after(seconds: float, process: subprocess.Popen[bytes]) -> Iterator[threading.Event]:
-    """Kill the process when it is late, which the event tells."""
+    """Kill the process if it is late, which is signalled by the event."""
     late = threading.Event()
 
     def kill() -> None:
@@ -120,7 +120,7 @@ def _killed_after(seconds: float, process: subprocess.Popen[bytes]) -> Iterator[
 
 
 def _exchange(process: subprocess.Popen[bytes], request: dict[str, Any], content: bytes) -> Document | str:
-    """Return the text, or why there is none."""
+    """Return the document, or why there is none."""
     stdin, stdout = process.stdin, process.stdout
     assert stdin is not None and stdout is not None  # noqa: S101, PT018
     stdin.write(json.dumps(request).encode() + b"\n" + content)

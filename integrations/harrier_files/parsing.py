@@ -1,4 +1,4 @@
-"""The process that `parser.py` starts: it reads files that standard input holds, within limits, and answers."""
+"""The process started by `parser.py`: it reads files from standard input, within limits, and answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _serve(requests: IO[bytes], answers: IO[bytes], memory: int) -> None:
             reason = f"needs more than {shown_size(memory)} of memory to read; convert it to text"
             answers.write(json.dumps({"reason": reason, "spent": True}).encode() + b"\n")
         answers.flush()
-        gc.collect()  # a parser and its target hold each other, and a page of strings makes the collector not wake
+        gc.collect()  # a parser and its target refer to each other, and a page of strings triggers no collection
 
 
 def _answer(answers: IO[bytes], document: Document) -> None:
@@ -38,7 +38,7 @@ def _answer(answers: IO[bytes], document: Document) -> None:
 
 
 def _limit_memory(memory: int) -> None:
-    """Where the operating system can; the limit of time is there everywhere."""
+    """Limit memory if the operating system can; the time limit applies everywhere."""
     with suppress(ImportError, ValueError, OSError):
         import resource
 
@@ -47,7 +47,7 @@ def _limit_memory(memory: int) -> None:
 
 
 def _limit_time(seconds: float) -> None:
-    """Of the processor, should the one that waits for this process be killed while it is in an endless loop."""
+    """Limit CPU time, in case the waiting process is killed while this one is in an endless loop."""
     with suppress(ImportError, ValueError, OSError):
         import resource
 
@@ -57,10 +57,10 @@ def _limit_time(seconds: float) -> None:
 
 
 def main() -> None:
-    """Read what standard input holds, until it ends."""
+    """Answer requests on standard input until it ends."""
     memory = int(sys.argv[1])
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # a library that prints something does not answer
+    os.dup2(2, 1)  # output of libraries must not reach the answers
     _limit_memory(memory)
     answers.write(b"\n")
     answers.flush()

@@ -1,4 +1,4 @@
-"""The content of a file to records, rows, or why there are none: whatever the file is, and whatever is in it."""
+"""The content of a file as records, rows, or the reason why there are none: whatever the file is."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A file, or a member of one, that yields no record, and why."""
+    """A file, or a member of one, that yields no record, with the reason."""
 
     name: str
     reason: str
     many: bool = False  # whether it may have rows
-    packed: bool = False  # whether files may be in it
+    packed: bool = False  # whether it may contain files
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A file of another kind, which nobody named."""
+    """A file of another kind, which was not named by the user."""
 
     name: str
 
@@ -62,10 +62,10 @@ Part = Record | Skipped | Rows | Unread | LeftOut
 
 @dataclass(slots=True)
 class Reader:
-    """Reads files of all formats."""
+    """Reads files of any format."""
 
     wanted: tuple[str, ...] = ("text",)  # columns of rows
-    format: str | None = None  # of all files, whatever they say
+    format: str | None = None  # of all files, whatever their names say
     encoding: str | None = None
     commands: Sequence[Command] = ()
     most: int = DEFAULT_SIZE
@@ -79,14 +79,14 @@ class Reader:
         return frozenset(KINDS) | {each.suffix for each in self.commands if each.suffix}
 
     def is_one_record(self, called: str) -> bool:
-        """Return whether a file that is called so is one record, if it is read at all."""
+        """Return whether a file with this name is one record, if it is read at all."""
         suffix = suffix_of(called)
         if self._command(called):
             return True
         return suffix not in VAGUE and (self.format or KINDS.get(suffix)) in DOCUMENTS
 
     def parts(self, name: str, path: str, content: IO[bytes], *, named: bool = True) -> Iterator[Part]:
-        """Return what a file holds. named: by the user; another one whose kind its name does not tell is left out."""
+        """Yield the parts of a file. named: by the user; otherwise a file with a vague suffix is skipped."""
         vague = not named and suffix_of(path) in VAGUE
         yield from self._caught(name, path, self._given(name, path, content), vague=vague)
 
@@ -98,7 +98,7 @@ class Reader:
             yield from self._opened(name, path, content)
 
     def _caught(self, name: str, called: str, parts: Iterator[Part], *, vague: bool) -> Iterator[Part]:
-        """Return parts, and in the end why there are no more of them."""
+        """Yield parts, and finally the reason why there are no more, if any."""
         try:
             yield from parts
         except OtherKind as error:
@@ -113,7 +113,7 @@ class Reader:
         return next(iter([*fit, *(each for each in self.commands if each.suffix is None)]), None)
 
     def unread(self, name: str, called: str, reason: str) -> Unread:
-        """Return why a file is not read, and whether several records may have come of it before."""
+        """Return why a file is not read, and whether it may have yielded several records before."""
         suffix = suffix_of(called)
         if suffix == ".gz":
             suffix = suffix_of(called[: -len(suffix)])
@@ -151,7 +151,7 @@ class Reader:
         if kind != ZIP:
             yield self._document(name, called, kind, content)
             return
-        if self.is_one_record(called):  # by its name, which others rely on
+        if self.is_one_record(called):  # by its name, on which others rely
             raise Unreadable("is a zip archive, whatever its name says; rename it to .zip")
         suffixes = self.suffixes
         for member, stream in members(content, self.most):

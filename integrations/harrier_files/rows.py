@@ -18,12 +18,12 @@ from harrier_files.formats.decoding import REMEDY, as_utf8
 from harrier_files.limits import Unreadable, read_at_most, shown_size, too_large
 
 Row = Mapping[str, Any]
-# A row, or why there is none, and the number of the line that it begins on.
+# A row, or why there is none, and the number of its first line.
 Numbered = tuple[int, Row | Unreadable]
 
-_FETCHED = 1_000  # rows of a server's cursor at once
-_SKIPPED = 1 << 20  # of a line that is too long, at once
-_UNHELD = "that Python cannot hold"  # a value in the place of which that is said
+_FETCHED = 1_000  # rows fetched at once from a server's cursor
+_SKIPPED = 1 << 20  # bytes of a line that is too long, skipped at once
+_UNHELD = "that Python cannot hold"  # replaces the value in a message
 
 
 def jsonl_rows(
@@ -32,7 +32,7 @@ def jsonl_rows(
     most: int,
     encoding: str | None = None,
 ) -> Iterator[Numbered]:
-    """Return an object of each line; blank lines are skipped."""
+    """Yield an object for each line; blank lines are skipped."""
     stream, _ = as_utf8(file, encoding)
     for number, line in _lines(stream, most):
         if line is None:
@@ -42,7 +42,7 @@ def jsonl_rows(
 
 
 def _lines(file: IO[bytes], most: int) -> Iterator[tuple[int, bytes | None]]:
-    """Lines and their numbers; one that is too long is not held, and is None."""
+    """Yield lines and their numbers; one that is too long is not kept, and becomes None."""
     number = 1
     while line := file.readline(most + 1):
         long = len(line) > most and not line.endswith(b"\n")
@@ -65,10 +65,10 @@ def _object(line: bytes) -> Row | Unreadable:
 
 
 def csv_rows(file: IO[bytes], wanted: Collection[str], most: int, encoding: str | None = None) -> Iterator[Numbered]:
-    """Return the rows of a CSV, whose first line names the columns; all values are texts.
+    """Yield the rows of a CSV, whose first line names the columns; all values are strings.
 
-    Semicolons, tabs or bars separate the columns where the first line has the wanted ones only then.
-    Strict: a quote too many would otherwise make one value of the lines behind it, and hide their records.
+    The delimiter is a semicolon, tab or bar if the first line has the wanted columns only then. Parsing is strict: an
+    unbalanced quote would otherwise swallow the following lines, and hide their records.
     """
     csv.field_size_limit(sys.maxsize)
     stream, _ = as_utf8(file, encoding)
@@ -96,7 +96,7 @@ def csv_rows(file: IO[bytes], wanted: Collection[str], most: int, encoding: str 
 
 
 def _delimiter(header: str, wanted: Collection[str]) -> str:
-    """Return what separates the columns: a comma, unless only another character gives those that are wanted."""
+    """Return the delimiter: a comma, unless only another character yields the wanted columns."""
     for each in (",", ";", "\t", "|"):
         with suppress(csv.Error, StopIteration):
             if set(wanted) <= set(next(csv.reader([header], strict=True, delimiter=each))):
@@ -105,18 +105,18 @@ def _delimiter(header: str, wanted: Collection[str]) -> str:
 
 
 class _RowTooLong(Exception):
-    """A row whose end is not known, and so not where the next one begins."""
+    """A row whose end is unknown, and so is the beginning of the next one."""
 
 
 class _RowLines:
-    """Lines for a CSV reader. One that is too long, and a row by itself, becomes an empty one."""
+    """Lines for a CSV reader. One that is too long, and is a whole row, becomes an empty one."""
 
     def __init__(self, text: io.TextIOWrapper, most: int) -> None:
-        self.long = False  # whether the last row was
+        self.long = False  # whether the last row was too long
         self._text = text
         self._most = most
-        self._size = 0  # of a row so far
-        self._first: str | None = None  # a line that was looked at
+        self._size = 0  # size of the current row so far
+        self._first: str | None = None  # a line that was peeked at
 
     def first(self) -> str:
         """Return the first line, which the reader gets as well."""
@@ -124,7 +124,7 @@ class _RowLines:
         return self._first
 
     def row(self, reader: Iterator[list[str]]) -> Iterator[list[str]]:
-        """The reader, whose next line begins a row."""
+        """Return the reader, whose next line begins a row."""
         self.long, self._size = False, 0
         return reader
 
@@ -150,7 +150,7 @@ class _RowLines:
 
 
 def _check_names(names: Sequence[str], wanted: Collection[str]) -> None:
-    """Of two columns of one name nobody knows which is meant; those that nobody asked for may have one."""
+    """Refuse two wanted columns with the same name, because it is unclear which is meant; others may share one."""
     if twice := [name for name in names if name in wanted and names.count(name) > 1]:
         raise Unreadable(f"has {names.count(twice[0])} columns {twice[0]!r}; give them names of their own")
 
@@ -167,11 +167,11 @@ def parquet_rows(
     most: int,
     encoding: str | None = None,  # noqa: ARG001
 ) -> Iterator[Numbered]:
-    """Return the rows of a table that pyarrow reads, a batch at a time."""
+    """Yield the rows of a table that pyarrow reads, a batch at a time."""
     try:
         from pyarrow import ArrowException  # type: ignore[import-untyped]
         from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
-    except ImportError:  # the other files may be read
+    except ImportError:  # the other files may still be read
         raise Unreadable(f"is not read: {missing_extra('Parquet', 'pyarrow')}") from None
     try:
         table = ParquetFile(file if file.seekable() else io.BytesIO(read_at_most(file, most)))
@@ -186,7 +186,7 @@ def parquet_rows(
 
 
 def _of_batch(batch: Any) -> Iterator[Row]:  # pyarrow's
-    """All at once, or, where a value is none of Python's, each value by itself."""
+    """Yield all rows at once or, if Python cannot represent a value, each value on its own."""
     try:
         yield from batch.to_pylist()
     except (ValueError, OverflowError):
@@ -202,7 +202,7 @@ def _value(scalar: Any) -> Any:  # pyarrow's
 
 
 def postgres_rows(url: str, query: str | None, table: str | None, wanted: Collection[str]) -> Iterator[Numbered]:
-    """What a query, or a table, holds, by a cursor on the server in a transaction that may only read."""
+    """Yield the rows of a query or table, by a server-side cursor in a read-only transaction."""
     import harrier_pgvector  # noqa: F401  # first, for it says what to install where psycopg is missing
     import psycopg
     from harrier_pgvector.connections import checked_conninfo
@@ -234,7 +234,7 @@ def postgres_rows(url: str, query: str | None, table: str | None, wanted: Collec
 
 
 def _hold_what_can_be_held(connection: Any) -> None:  # psycopg's
-    """Infinite times, and those beyond the year 9999, become what says so; psycopg's error would quote them."""
+    """Replace infinite times, and those beyond the year 9999, by a marker; psycopg's error would quote them."""
     from psycopg import Error
     from psycopg.adapt import Loader
     from psycopg.pq import Format
@@ -260,7 +260,7 @@ def _hold_what_can_be_held(connection: Any) -> None:  # psycopg's
 
 
 def database_of(url: str) -> str:
-    """The server and database of a connection string, without a user or a password."""
+    """Return the server and database of a connection string, without a user or a password."""
     from harrier_pgvector.connections import checked_conninfo  # first, as above
     from psycopg.conninfo import conninfo_to_dict
 
@@ -270,7 +270,7 @@ def database_of(url: str) -> str:
 
 
 def plain(value: object) -> object:
-    """Return a value of a database as metadata have it; what has no such form stays, and the ingest says of what."""
+    """Return a database value as JSON metadata; one without such a form stays, and the ingest reports it."""
     if isinstance(value, Unreadable):
         raise value
     if isinstance(value, list | tuple):
@@ -281,8 +281,8 @@ def plain(value: object) -> object:
         return value
 
 
-# Each takes the names of the columns that are of use, and may leave out the others, the most bytes of a row, and the
-# encoding of a text that is not UTF-8.
+# Each takes the wanted columns (others may be left out), the maximum bytes of a row, and the encoding of a text that is
+# not UTF-8.
 ROWS: Mapping[str, Callable[[IO[bytes], Collection[str], int, str | None], Iterator[Numbered]]] = {
     "jsonl": jsonl_rows,
     "csv": csv_rows,

@@ -1,4 +1,4 @@
-"""Lists of pages, as https://www.sitemaps.org describes them."""
+"""Lists of pages, as specified at https://www.sitemaps.org."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from harrier_files.limits import Unreadable, read_at_most
 
 _GZIP = b"\x1f\x8b"
 _LARGEST = 64 * 10**6  # bytes, unpacked; the protocol allows 50 MB
-_MOST = 50_000  # URLs, as the protocol has it
+_MOST = 50_000  # URLs, as in the protocol
 _NO_SITEMAP = "is XML, and no sitemap"
 
 
 @dataclass(frozen=True, slots=True)
 class Sitemap:
-    """What a sitemap lists."""
+    """The contents of a sitemap."""
 
     urls: tuple[str, ...]
-    of_sitemaps: bool  # or else of pages
+    of_sitemaps: bool  # False: of pages
 
 
 def parsed(content: bytes) -> Sitemap:
-    """Return what a sitemap lists, packed or not. Raise Unreadable if it is none."""
+    """Return what a sitemap lists, compressed or not. Raise Unreadable if it is not one."""
     try:
         from lxml import etree
     except ImportError:
@@ -34,7 +34,7 @@ def parsed(content: bytes) -> Sitemap:
     if content.startswith(_GZIP):
         content = _unpacked(content)
     try:
-        # Neither entities nor files are looked up, and a page that is huge or deep is refused.
+        # Neither entities nor files are resolved, and a huge or deeply nested page is refused.
         events = etree.iterparse(
             BytesIO(content), events=("start", "end"), resolve_entities=False, no_network=True, huge_tree=False
         )
@@ -63,7 +63,7 @@ def _listed(events: Iterator[tuple[str, object]]) -> Sitemap:
 
 
 def _name(element: object) -> tuple[str, str]:
-    """Return the name space of an element and its name; comments have neither."""
+    """Return the namespace of an element and its name; comments have neither."""
     tag = getattr(element, "tag", "")
     space, _, name = tag.rpartition("}") if isinstance(tag, str) else ("", "", "")
     return space, name

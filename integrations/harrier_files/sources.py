@@ -1,4 +1,4 @@
-"""Files, folders, pages, standard input and tables to records, and to what says which of them could not be read."""
+"""Files, folders, pages, standard input and tables as records, with reports of those that could not be read."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from harrier_files.reading import LeftOut, Part, Reader, Rows, Unread
 from harrier_files.rows import Numbered
 from harrier_files.walk import Walk
 
-# What a record's metadata say of where it comes from: the source's name; what it was made from, unless the user named
-# the source; the file of a row that has an id of its own; and the sitemap that a page was found by.
+# What a record's metadata say about its origin: the source's name; its location, unless the user named the source; the
+# file of a row with its own id; and the sitemap in which a page was found.
 SOURCE, ROOT, FILE, LISTING = OWN_METADATA = ("harrier_source", "harrier_root", "harrier_file", "harrier_sitemap")
 
 
@@ -33,36 +33,36 @@ Given = str | PathLike[str]  # a path or a URL
 
 @dataclass(slots=True)
 class Source:
-    """Records of files, for `Index.ingest`; and which stored records are gone from where the files are.
+    """Records of files, for `Index.ingest`, and which stored records no longer have a file.
 
         source = Source("handbook", exclude=["drafts/"])
         report = index.ingest(source, prune=source.pruning)
 
-    It is iterable, any number of times: files are read as their records are needed. Among the Records are Skipped, one
+    It is iterable, any number of times: files are read as their records are needed. Among the Records are Skipped ones,
     for each file or row that could not be read, with the reason; an ingest puts them into its report.
 
     A record's id does not depend on how a path was spelled: a file of a folder is FOLDER/PATH/IN/IT, and one that is
-    named by itself belongs to the folder that it is in; a page is its URL; a row without an id of its own is FILE:LINE.
+    named by itself belongs to the folder that it is in; a page's id is its URL; that of a row without one is FILE:LINE.
 
     Attributes:
         paths: Files, folders, URLs, or "-" for standard input; one, or several. A URL is a page or a sitemap
             (https://), or whatever fsspec opens (s3://bucket/prefix).
         columns: Which columns of a row make a record.
-        format: The format of all files, whatever they are called; one of FORMATS.
-        name: What the ids of files begin with, in place of the folder's name, so that it may lie anywhere.
+        format: The format of all files, whatever their names; one of FORMATS.
+        name: The prefix of the files' ids, instead of the folder's name, so that the folder may be anywhere.
         most: The largest file that is read, in bytes, and the largest row.
-        encoding: Of texts that are neither UTF-8 nor say what they are.
-        readers: Commands of the user's that read files, as `harrier_files.commands` parses them.
-        include: Read only files in folders that match one of these patterns, which are those of .gitignore; hidden ones
-            whose dot the pattern has, and files of any suffix.
+        encoding: That of texts that are not UTF-8 and do not declare one.
+        readers: User commands that read files, as parsed by `harrier_files.commands`.
+        include: Read only files in folders that match one of these .gitignore patterns, including files of any suffix,
+            and hidden ones if the pattern has their dot.
         exclude: Do not read what matches one of these.
-        ignore: Whether .gitignore and .harrierignore are heard.
-        links: What to do with links in folders to files and folders that are not among `paths`: "skip" leaves them out,
-            and what is stored of them is gone; "follow" reads them.
-        piped: What the text of standard input is called.
-        complete: After a run: whether all ids were given, or begin with one of `walk.unknown`.
-        bytes_read: So far.
-        walk: What was found besides records: `walk.left_out` counts files that are not read, by their kind.
+        ignore: Whether .gitignore and .harrierignore are respected.
+        links: What to do with links in folders to files and folders that are not among `paths`: "skip" ignores them,
+            and what is stored of them counts as gone; "follow" reads them.
+        piped: The id of the text from standard input.
+        complete: After a run: whether all ids were yielded, or begin with one of `walk.unknown`.
+        bytes_read: How many bytes have been read so far.
+        walk: What else was found: `walk.left_out` counts the files that are not read, by kind.
 
     """
 
@@ -121,7 +121,7 @@ class Source:
 
     @contextmanager
     def deferred(self) -> Iterator[Iterator[Record | Skipped | Deferred]]:
-        """Return the same records, but for files that an ingest with a memory reads only if they may have changed.
+        """Yield the same records, except that an ingest with a memory reads files only if they may have changed.
 
         with source.deferred() as records:
             report = index.ingest(records, memory=FileMemory.of_user(), prune=source.pruning)
@@ -146,29 +146,29 @@ class Source:
             self.complete = False
 
     def size(self) -> int | None:
-        """Return how many bytes there are to read, where that is soon known."""
+        """Return how many bytes there are to read, if that is quickly known."""
         walk = self._walk()
         return sum(file.size or 0 for file in walk) if walk.is_local else None
 
     @property
     def pruning(self) -> Pruning:
-        """Which stored records are not in this source any more, known once all of it was read."""
+        """The selection of stored records that are no longer in this source, known once all of it was read."""
         return Pruning({SOURCE: {"$in": sorted({origin.name for origin in self.origins})}}, self.gone)
 
     def gone(self, record_id: str, metadata: Mapping[str, Any]) -> bool:
-        """Return whether a stored record that was not given is one of this source's that is not in it any more."""
-        if metadata.get(LISTING) in self.walk.account.unlisted:  # what that sitemap lists is not known
+        """Return whether a stored record that was not yielded belongs to this source but is no longer in it."""
+        if metadata.get(LISTING) in self.walk.account.unlisted:  # it is unknown what that sitemap lists
             return False
         return self.complete and self._may_own(record_id) and self._owns(record_id, metadata)
 
     def _may_own(self, record_id: str) -> bool:
-        """Return whether a record may be one of these PATHs, by its id, and is not one that could not be read."""
+        """Return whether a record may belong to these PATHs, by its id, and is not one that could not be read."""
         if any(map(record_id.startswith, self.walk.unknown)):
             return False
         return self.columns.id is not None or any(record_id.startswith(each.prefix) for each in self.origins)
 
     def _owns(self, record_id: str, metadata: Mapping[str, Any]) -> bool:
-        """Return whether such a record is one: of a file that was named by itself, only what came from it."""
+        """Return whether such a record belongs here: for a file that was named by itself, only what came from it."""
         if metadata.get(SOURCE) in self.walk.whole:
             return True
         return any(
@@ -196,8 +196,8 @@ class Source:
             yield self._unread(self._reader.unread(file.name, called, reason))
 
     def _deferred(self, file: File) -> Deferred | None:
-        """Return a file that is one record, if it can be told whether it has changed."""
-        stamp = file.stamp  # before anything else is asked of it
+        """Return a file that is one record, if changes of it can be detected."""
+        stamp = file.stamp  # before any other access to it
         if stamp is None or not self._reader.is_one_record(_called(file)):
             return None
         settings = (self.format, self.encoding, self.readers, self.most, file.origin, __version__)
@@ -207,7 +207,7 @@ class Source:
         return next(self._read(file), Skipped(file.name, "is not there any more", gone=True))
 
     def _records(self, part: Part, file: File) -> Iterator[Record | Skipped]:
-        """The records of a part of a file, each with what it belongs to."""
+        """Yield the records of a part of a file, each with its origin."""
         match part:
             case Record():
                 yield _owned(part, file.origin, None if part.id == file.name else file.name)
@@ -244,13 +244,13 @@ class Source:
                     self.complete = False
                 yield Skipped(f"{name}:{number}", str(error))
                 continue
-            if isinstance(record.text, str) and not record.text.strip():  # as in files without text
+            if isinstance(record.text, str) and not record.text.strip():  # as for files without text
                 yield Skipped(record.id, "has a text that is empty or blank", blank=True)
             else:
                 yield _owned(record, origin, file)
 
     def _unread(self, part: Unread) -> Skipped:
-        """Report a file. What is stored of it is not gone; of rows, which those are is known by their ids at best."""
+        """Report a file. What is stored of it is not gone; which stored rows are its own shows in their ids at best."""
         if part.many and self.columns.id is None:
             self.walk.unknown.append(f"{part.name}:")
         elif part.many:
@@ -261,12 +261,12 @@ class Source:
 
 
 def _called(file: File) -> str:
-    """Return a path that ends as the names of files of its kind do: that of a page need not."""
+    """Return a path with the suffix of the file's kind, which a page's path need not have."""
     return file.path if file.path.lower().endswith(file.suffix) else f"{file.path}_{file.suffix}"
 
 
 def _owned(record: Record, origin: Origin, file: str | None = None) -> Record:
-    """The same, with what it belongs to."""
+    """Return the record with its origin in its metadata."""
     owner = {SOURCE: origin.name, ROOT: None if origin.named else origin.root, FILE: file, LISTING: origin.listing}
     known = {name: value for name, value in owner.items() if value is not None}
     return replace(record, metadata={**record.metadata, **known})

@@ -1,4 +1,4 @@
-"""The rows of a Postgres as a Source."""
+"""The rows of a Postgres query or table as a Source."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PostgresSource(Source):
 
     @property
     def origins(self) -> list[Origin]:
-        """The table, or the query, of this database."""
+        """The table or query in this database."""
         return [self._origin]
 
     @property
@@ -40,7 +40,7 @@ class PostgresSource(Source):
         yield from self._rows(self._origin.name, rows, self._origin, file)
 
     def size(self) -> int | None:
-        """Return None: only a second look at all of it would tell."""
+        """Return None: finding out would take a second look at all of it."""
         return None
 
     def _may_own(self, record_id: str) -> bool:
@@ -48,5 +48,5 @@ class PostgresSource(Source):
         return self.columns.id is not None or record_id.startswith(f"{self._origin.name}:")
 
     def _owns(self, record_id: str, metadata: Mapping[str, Any]) -> bool:
-        """Return whether it is one."""
+        """Return whether a record is a row of this source."""
         return metadata.get(SOURCE) == self._origin.name

@@ -1,7 +1,8 @@
-"""Pipes and terminals, read so that Ctrl-C ends the wait for what comes through them.
+"""Pipes and terminals, read so that Ctrl-C ends the wait for their input.
 
-A system call is ended by a signal only if it has begun, and only on the thread that gets the signal. One that comes a
-moment before a read would be seen when the read is over, and from a pipe that stays open and silent that is never.
+A signal interrupts a system call only if that has already begun, and only on the thread that gets the signal. A signal
+that comes a moment before a read would be noticed when the read is over, which is never for a pipe that stays open and
+silent.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import os
 import select
 from typing import IO, Any
 
-_TURN = 0.1  # seconds, after which Python looks for signals
+_TURN = 0.1  # seconds after which Python checks for signals
 
 
 def waited_for(stream: IO[bytes]) -> io.BufferedReader:
-    """Return a reader of a stream of which nothing was read yet, and which stays open when the reader is closed."""
+    """Return a reader of an unread stream, which stays open when the reader is closed."""
     return io.BufferedReader(_InTurns(stream))
 
 
@@ -23,7 +24,7 @@ class _InTurns(io.RawIOBase):
     def __init__(self, stream: IO[bytes]) -> None:
         super().__init__()
         self._stream = stream
-        # Below the stream's buffer, of whose content `select` knows nothing. Windows has it for sockets only.
+        # Below the stream's buffer, which `select` does not know. On Windows it supports only sockets.
         self._raw = getattr(stream, "raw", None) if os.name == "posix" else None
 
     def readable(self) -> bool:

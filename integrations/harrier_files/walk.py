@@ -1,4 +1,4 @@
-"""All files of a Source, whatever kinds of place its PATHs are."""
+"""All files of a Source, wherever its PATHs are."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from harrier_files.choosing import Choice
 from harrier_files.files import STANDARD_INPUT, Account, File, Origin, StandardInput
 from harrier_files.folders import Folders
 
-_PIPED = "stdin"  # the source of what comes through standard input
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")  # of two letters at least: Windows has drives
+_PIPED = "stdin"  # the source of standard input
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")  # at least two letters, because Windows has drives
 
 
 class Place(Protocol):
-    """A kind of place with files."""
+    """A kind of location with files."""
 
     @property
     def origins(self) -> list[Origin]:
@@ -28,14 +28,14 @@ class Place(Protocol):
 
     @property
     def whole(self) -> set[str]:
-        """Names of those of which all was named."""
+        """The names of the sources that were named as a whole."""
 
     @property
     def alone(self) -> list[File]:
-        """Files that were named by themselves, of the others."""
+        """The files of the other sources that were named by themselves."""
 
     def __iter__(self) -> Iterator[File]:
-        """Yield the files. Each is to be opened before the next one is asked for."""
+        """Yield the files. Each is to be opened before the next one is requested."""
 
 
 @dataclass(slots=True)
@@ -46,12 +46,12 @@ class Walk:
     source: str | None = None  # the name of all of them
     choice: Choice = field(default_factory=Choice)
     follow: bool = False  # links to files and folders elsewhere
-    piped: str = STANDARD_INPUT  # what the text of standard input is called
-    most: int = 0  # bytes of a list of pages; 0 is no limit
+    piped: str = STANDARD_INPUT  # the id of the text from standard input
+    most: int = 0  # bytes of a list of pages; 0 means no limit
     account: Account = field(default_factory=Account)
     origins: list[Origin] = field(init=False)
-    whole: set[str] = field(init=False)  # names of the sources of which all was named
-    alone: list[File] = field(init=False)  # files that were named by themselves, of the other sources
+    whole: set[str] = field(init=False)  # names of the sources that were named as a whole
+    alone: list[File] = field(init=False)  # files of the other sources that were named by themselves
     _places: list[Place] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -84,17 +84,17 @@ class Walk:
 
     @property
     def is_local(self) -> bool:
-        """Whether looking at all files twice costs little."""
+        """Whether it is cheap to look at all files twice."""
         return all(isinstance(place, Folders) for place in self._places)
 
     @property
     def unreadable(self) -> list[tuple[str, str]]:
-        """Folders and lists that could not be read, and why."""
+        """Folders and lists that could not be read, with the reasons."""
         return self.account.unreadable
 
     @property
     def links(self) -> list[tuple[str, str]]:
-        """Links that were left out, and why."""
+        """Links that were skipped, with the reasons."""
         return self.account.links
 
     @property
@@ -104,7 +104,7 @@ class Walk:
 
     @property
     def unknown(self) -> list[str]:
-        """What the ids begin with of which nobody knows whether they are gone."""
+        """The prefixes of ids of which it is unknown whether they are gone."""
         return self.account.unknown
 
     def __iter__(self) -> Iterator[File]:
@@ -121,17 +121,17 @@ class _Pipe:
 
     @property
     def origins(self) -> list[Origin]:
-        """The one that it is."""
+        """The source of standard input."""
         return [Origin(self.source or _PIPED)]
 
     @property
     def whole(self) -> set[str]:
-        """None: what was piped under another name is not gone."""
+        """None: text piped under another name is not gone."""
         return set()
 
     @property
     def alone(self) -> list[File]:
-        """Its one file."""
+        """The file of standard input."""
         return [StandardInput(self.origins[0], self.piped, STANDARD_INPUT)]
 
     def __iter__(self) -> Iterator[File]:

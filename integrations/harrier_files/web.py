@@ -1,4 +1,4 @@
-"""Pages of the web: those that are named, and those that a sitemap lists."""
+"""Web pages: those that are named, and those that a sitemap lists."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ELSEWHERE, ROBOTS = "pages of other hosts", "pages that robots.txt disallows"
 _LONGEST_DELAY = 10.0  # seconds between two pages, whatever robots.txt asks for
 _DEEPEST = 3  # lists of lists of pages; the protocol has two
 _LARGEST = 64 * 10**6  # bytes of a sitemap; the protocol allows 50 MB
-_LARGEST_ROBOTS = 512_000  # bytes, as RFC 9309 has it
+_LARGEST_ROBOTS = 512_000  # bytes, according to RFC 9309
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class Pages:
 
     @property
     def alone(self) -> list[File]:
-        """What was named, pages and sitemaps."""
+        """The named pages and sitemaps."""
         from harrier_files.pages import Web
 
         return [Web().page(origin, url) for url, origin in self._named.items()]
@@ -70,7 +70,7 @@ class Pages:
                 yield from self._named_page(web, web.page(origin, url))
 
     def _named_page(self, web: Web, page: Page) -> Iterator[File]:
-        """Yield the page, or those that it lists."""
+        """Yield the page, or the pages that it lists."""
         sitemap = None
         with closing(page):
             if page.may_be_sitemap:
@@ -80,26 +80,26 @@ class Pages:
                     self.tell_unlisted(page.name, error, page.name)
                     return
             else:
-                self.account.unlisted.add(page.name)  # should it have been a sitemap before
+                self.account.unlisted.add(page.name)  # it may have been a sitemap before
                 page.wanted = self.choice.suffixes
                 yield page
         if sitemap is not None:
             yield from _Listed(self, web, replace(page.origin, listing=page.name)).pages(sitemap)
 
     def sitemap(self, page: Page) -> Sitemap:
-        """Return what a page lists. Raise Unreadable if it is no sitemap."""
+        """Return what a page lists. Raise Unreadable if it is not a sitemap."""
         with page.open() as content:
             return parsed(read_at_most(content, min(self.most or _LARGEST, _LARGEST)))
 
     def tell_unlisted(self, url: str, error: Unreadable, listing: str) -> None:
-        """Tell of a list of pages that is missing. What was stored of its pages is not known to be gone."""
+        """Report that a list of pages is missing. It is then unknown whether its stored pages are gone."""
         self.account.unlisted.add(listing)
         self.account.unreadable.append((url, str(error)))
 
 
 @dataclass(slots=True)
 class _Listed:
-    """The pages of a sitemap and of those that it lists, all of one host."""
+    """The pages of a sitemap and of those that it lists, all on one host."""
 
     source: Pages
     web: Web
@@ -147,7 +147,7 @@ class _Listed:
             return None
 
     def _normal(self, url: str) -> str | None:
-        """Return the id of a listed page; what is none counts as one of another host."""
+        """Return the id of a listed page; an invalid URL counts as another host's."""
         from harrier_files.pages import normal
 
         try:
@@ -157,7 +157,7 @@ class _Listed:
             return None
 
     def _leaves_out(self, url: str, robots: RobotFileParser, *, sitemap: bool) -> str | None:
-        """Return why a URL is not asked for: no sitemap leads away from its host, where it could reach any machine."""
+        """Return why a URL is not requested: no sitemap leads off its host, where it could reach any machine."""
         if not url.startswith(self.origin.prefix):
             return ELSEWHERE
         if not robots.can_fetch(self.web.agent, url):
@@ -166,7 +166,7 @@ class _Listed:
         return None if sitemap or not inside else self.source.choice.leaves_out_page(inside)
 
     def _robots(self) -> RobotFileParser:
-        """Return what the host allows. As RFC 9309 has it, all is allowed where there is no robots.txt."""
+        """Return what the host allows. According to RFC 9309, everything is allowed without a robots.txt."""
         robots, lines = RobotFileParser(), []
         with closing(self.web.page(self.origin, f"{self.origin.prefix}robots.txt")) as page:
             try:

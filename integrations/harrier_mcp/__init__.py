@@ -1,4 +1,4 @@
-"""An Index as a server of the Model Context Protocol: tools with which assistants search it, read on, and cite.
+"""An Index as a server of the Model Context Protocol: tools with which assistants search, read and cite it.
 
 pip install 'harrier-kit[mcp,torch]'
 """

@@ -1,4 +1,4 @@
-"""The arguments of calls, as they must be. An error names the argument and quotes no value."""
+"""The arguments of calls, validated. An error names the argument and quotes no value."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Arguments(BaseModel):
 
 
 class Search(_Arguments):
-    """Those of `search`."""
+    """The arguments of `search`."""
 
     query: str
     k: int = 5
@@ -31,14 +31,14 @@ class Search(_Arguments):
 
 
 class Fetch(_Arguments):
-    """Those of `fetch`."""
+    """The arguments of `fetch`."""
 
     id: _ID
     start: Annotated[int, Field(ge=0)] = 0
 
 
 class Add(_Arguments):
-    """Those of `add`."""
+    """The arguments of `add`."""
 
     id: _ID
     text: str
@@ -46,13 +46,13 @@ class Add(_Arguments):
 
 
 class Delete(_Arguments):
-    """Those of `delete`."""
+    """The arguments of `delete`."""
 
     ids: Annotated[list[_ID], Field(min_length=1, max_length=100)]
 
 
 def arguments(given: dict[str, Any] | None, kind: type[T]) -> T:
-    """Return the arguments of a call. Raise Refused if they are not what they must be."""
+    """Return the arguments of a call. Raise Refused if they are invalid."""
     try:
         return kind.model_validate(given or {})
     except ValidationError as error:
@@ -67,7 +67,7 @@ def _place(loc: tuple[int | str, ...]) -> str:
 
 
 def size_of(value: object) -> int:
-    """Return how many characters a value has as JSON."""
+    """Return how many characters a value has in JSON."""
     try:
         return len(json.dumps(value, ensure_ascii=False))
     except RecursionError:

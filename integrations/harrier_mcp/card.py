@@ -1,4 +1,4 @@
-"""What an index is about, as far as a description may say it: counts, fields and their commonest values."""
+"""The subject of an index, as far as a description may reveal it: counts, fields and their commonest values."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SAMPLE = 256  # chunks of which fields are read
+_SAMPLE = 256  # chunks from which fields are read
 _PATIENCE = 10.0  # seconds that the first caller waits
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """An index at some time; what is not known is None or empty."""
+    """An index at a point in time; unknown values are None or empty."""
 
     records: int | None = None
     chunks: int | None = None
@@ -35,10 +35,10 @@ class Card:
 
 
 class Cards:
-    """Reads an index's card now and then, and never keeps a caller waiting for a new one."""
+    """Reads an index's card now and then, and never makes a caller wait for a new one."""
 
     def __init__(self, view: View, fresh: float) -> None:
-        """Take how many seconds a card is told again."""
+        """Take the view, and for how many seconds a card is reused."""
         self._view = view
         self._fresh = fresh
         self._card: Card | None = None
@@ -46,7 +46,7 @@ class Cards:
         self._reading: asyncio.Future[Card] | None = None
 
     async def latest(self) -> Card:
-        """Return the card that is there, and have a new one read if it is old; at first, wait for it a while."""
+        """Return the current card, and have a new one read if it is old; at first, wait for it a while."""
         if self._card is not None and monotonic() - self._read_at < self._fresh:
             return self._card
         if self._reading is None or self._reading.done():
@@ -56,7 +56,7 @@ class Cards:
         return self._card or Card()
 
     def forget(self) -> None:
-        """Have the next caller get a new one: something was written."""
+        """Have the next caller get a new one, because something was written."""
         self._read_at = 0.0
 
     async def _renew(self) -> Card:
@@ -66,15 +66,15 @@ class Cards:
 
 
 def read(view: View) -> Card:
-    """Return the card of what callers may see. Counts are told only if that is everything."""
+    """Return the card of what callers may see. Counts are included only if that is everything."""
     known: dict[str, Any] = {}
     try:
-        known["tasks"] = sorted(getattr(view.index.encoder, "tasks", None) or ())  # an Embedder of others' has none
+        known["tasks"] = sorted(getattr(view.index.encoder, "tasks", None) or ())  # a third-party Embedder has none
         facts = view.index.describe()
         known["keywords"] = facts.keywords
         if view.fixed is None:
             known |= {"records": facts.records, "chunks": facts.chunks, "ingested": facts.ingested}
         known["fields"] = fields_of([match.metadata for match in view.sample(_SAMPLE)])
-    except HarrierError as error:  # a search says more of it
+    except HarrierError as error:  # a search reports more about it
         log.warning("the index cannot be described: %s", error)
     return Card(**known)

@@ -1,4 +1,4 @@
-"""What a record is cited by: its title and its address."""
+"""The citation of a record: its title and its address."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harrier_mcp.cleaning import line
 SCHEME = "harrier"
 _TITLE, _URL = 200, 2_000
 _TITLES, _URLS = ("title", "subject", "name", "heading"), ("url", "link", "source", "href")
-SOURCE, ROOT = "harrier_source", "harrier_root"  # as the command line's ingest writes them
+SOURCE, ROOT = "harrier_source", "harrier_root"  # as written by the command line's ingest
 
 Metadata = Mapping[str, Any]
 
@@ -42,7 +42,7 @@ def resource_of(record_id: str, index: str) -> str:
 
 
 def record_of(uri: str, index: str) -> str | None:
-    """Return the id of the record that a resource's address names, if it is one of this index."""
+    """Return the id of the record that a resource's address names, if it belongs to this index."""
     begin = f"{SCHEME}://{index}/"
     return unquote(uri[len(begin) :]) or None if uri.startswith(begin) else None
 
@@ -58,17 +58,17 @@ def _is_page(value: str) -> bool:
 
 
 def _file(record_id: str, metadata: Metadata) -> Path | None:
-    """Return the file of a record that an ingest of a folder made, if it is there."""
+    """Return the file of a record from an ingested folder, if it exists."""
     root, source = metadata.get(ROOT), metadata.get(SOURCE)
     if not isinstance(root, str) or not isinstance(source, str) or not record_id.startswith(f"{source}/"):
         return None
     file = Path(root, record_id.removeprefix(f"{source}/"))
     try:
         return file if file.is_absolute() and ".." not in file.parts and file.is_file() else None
-    except (OSError, ValueError):  # too long a name, a NUL
+    except (OSError, ValueError):  # a name that is too long, a NUL
         return None
 
 
 def shared(metadata: Metadata, *, local: bool) -> dict[str, Any]:
-    """Return metadata, without the folder that a record came from unless the client is on that machine."""
+    """Return metadata, without the folder that a record came from unless the client is on the same machine."""
     return {name: value for name, value in metadata.items() if local or name not in PRIVATE}

@@ -1,7 +1,7 @@
-"""Text of documents, made fit to be told: bounded, in one line, without what a reader cannot see. Pure.
+"""Text of documents, made safe to pass on: bounded, in one line, without invisible characters. Pure.
 
-Texts themselves are told as they are, as JSON strings. What stands around them is read by a model as the server's own
-words, and must not carry sentences of a document's.
+Texts themselves are passed on as they are, as JSON strings. A model reads whatever surrounds them as the server's own
+words, so that must not contain sentences from a document.
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ from typing import Any
 
 _MORE = "…"
 _KEYS, _ELEMENTS, _DEPTH, _TEXT = 40, 20, 3, 500  # of metadata
-# A word or two, a date or a version: too little for a sentence.
+# A word or two, a date or a version: too short for a sentence.
 _WORD = re.compile(r"[^\W_]{1,20}([-_./+ ][^\W_]{1,20})?")
 _NUMERIC = re.compile(r"v?[\d.:+TZ-]{1,32}")
 _FIELD = re.compile(r"[^\W\d][\w-]{0,31}(\.[^\W\d][\w-]{0,31}){0,2}")
 
 
 def line(text: str, most: int) -> str:
-    """Return a text in one line, of at most so many characters, all of which can be seen."""
+    """Return a text in one line, with at most the given number of characters, all of them visible."""
     seen = " ".join("".join(each if each.isprintable() else " " for each in text[: 4 * most]).split())
     return seen if len(seen) <= most else f"{seen[: most - 1].rstrip()}{_MORE}"
 
 
 def cut(text: str, most: int) -> str:
-    """Return the beginning of a text, of at most so many characters."""
+    """Return the beginning of a text, with at most the given number of characters."""
     return text if len(text) <= most else text[:most]
 
 
 def is_field(name: str) -> bool:
-    """Return whether a field's name is one that people choose, and no sentence."""
+    """Return whether a field's name is one that people choose, not a sentence."""
     return name.isprintable() and _FIELD.fullmatch(name) is not None
 
 
 def is_plain(value: str) -> bool:
-    """Return whether a value of metadata is so short a word that it may stand in a description."""
+    """Return whether a metadata value is short and simple enough to appear in a description."""
     return value.isprintable() and (_WORD.fullmatch(value) or _NUMERIC.fullmatch(value)) is not None
 
 
 def bounded(metadata: Mapping[str, Any], most: int) -> dict[str, Any]:
-    """Return metadata of which each value is bounded, and as many of them as there is room for."""
+    """Return metadata with bounded values, as many of them as there is room for."""
     told: dict[str, Any] = {}
     room = most
     for name, value in list(metadata.items())[:_KEYS]:
@@ -53,7 +53,7 @@ def bounded(metadata: Mapping[str, Any], most: int) -> dict[str, Any]:
     return told
 
 
-def _bounded(value: Any, depth: int) -> Any:  # whatever JSON has
+def _bounded(value: Any, depth: int) -> Any:  # any JSON value
     if isinstance(value, str):
         return value if len(value) <= _TEXT else f"{value[:_TEXT]}{_MORE}"
     if isinstance(value, Mapping):

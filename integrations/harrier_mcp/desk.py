@@ -1,4 +1,4 @@
-"""What the tools do: searches and records within an operator's conditions, and bounded answers."""
+"""The work of the tools: searches and records within an operator's conditions, with bounded answers."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 Answer = dict[str, Any]
 Given = dict[str, Any] | None
 
-_LEAST = 200  # characters of a result, however many there are
+_LEAST = 200  # characters of a result, however many results there are
 
 
 class Desk:
-    """The tools of one index. Any number of calls may be under way; few of them are worked on at once."""
+    """The tools of one index. Any number of calls may be pending; only a few are processed at once."""
 
     def __init__(self, index: Index, settings: Settings) -> None:
-        """Take an index and how it is offered."""
+        """Take an index and its settings."""
         self.settings = settings
         self.view = View(index, settings.where)
         self.cards = Cards(self.view, settings.limits.fresh)
@@ -41,7 +41,7 @@ class Desk:
         self._waiting = 0
 
     async def call(self, name: str, given: Given) -> Answer | None:
-        """Return what a tool answers, or None if there is no such tool."""
+        """Return a tool's answer, or None if there is no such tool."""
         tool = self._tools.get(name)
         if tool is None:
             return None
@@ -50,7 +50,7 @@ class Desk:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait until a call may be worked on. Raise Refused if too many wait."""
+        """Wait until a call may be processed. Raise Refused if too many wait."""
         if self._waiting >= self.settings.limits.waiting:
             raise Refused("too many calls wait; try again when others are answered")
         self._waiting += 1
@@ -63,7 +63,7 @@ class Desk:
     # -- reading
 
     async def search(self, given: Given) -> Answer:
-        """Return the passages that answer a query best."""
+        """Return the passages that best answer a query."""
         asked = arguments(given, Search)
         limits = self.settings.limits
         if not 1 <= asked.k <= limits.k:
@@ -79,7 +79,7 @@ class Desk:
         return {"results": self._results(near(found, asked.min_score))}
 
     async def _task(self, name: str | None) -> str | Task | None:
-        """The task that a caller names, or the operator's."""
+        """Return the task that a caller names, or the operator's."""
         if name is None:
             return self.settings.task
         known = (await self.cards.latest()).tasks
@@ -143,7 +143,7 @@ class Desk:
         return {"metadata": own} if own else {}
 
     async def whole(self, record_id: str) -> Whole:
-        """Return a record. Raise Refused if there is none, or none that callers may see."""
+        """Return a record. Raise Refused if there is none that callers may see."""
         whole = await self.view.arecord(record_id)
         if whole is None:
             raise Refused("there is no record with this id; take the id of a result of search")
@@ -152,7 +152,7 @@ class Desk:
     # -- writing
 
     async def add(self, given: Given) -> Answer:
-        """Write a record that callers may see, over none that they may not."""
+        """Write a record that callers may see; never overwrite one that they may not."""
         asked = arguments(given, Add)
         fixed, index = parse(self.view.fixed), self.view.index
         metadata = {**_equalities(self.view.fixed), **asked.metadata}
@@ -167,7 +167,7 @@ class Desk:
         return {"written": report.written, "unchanged": report.unchanged}
 
     def _hides(self, record_id: str) -> bool:
-        """Whether there is such a record with chunks that callers may not see."""
+        """Return whether there is such a record with chunks that callers may not see."""
         seen, there = self.view.record(record_id), View(self.view.index).record(record_id)
         return there is not None and (seen is None or len(seen.chunks) != len(there.chunks))
 
@@ -187,12 +187,12 @@ def _equalities(where: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def near(found: Sequence[Match], least: float | None) -> list[Match]:
-    """Return the matches whose cosine is high enough; what was found by word has none, and stays."""
+    """Return the matches with a high enough cosine; those found by word have none, and stay."""
     return [match for match in found if least is None or match.cosine is None or match.cosine >= least]
 
 
 def position(whole: Whole, start: int) -> int:
-    """Return where in a record's text an offset of the record stands."""
+    """Return the position in a record's text of one of the record's offsets."""
     before = [(chunk, at) for chunk, at in zip(whole.chunks, whole.at, strict=True) if chunk.start <= start]
     if not before:
         return 0
@@ -201,7 +201,7 @@ def position(whole: Whole, start: int) -> int:
 
 
 def offset(whole: Whole, place: int) -> int:
-    """Return the record's offset of a place in its text."""
+    """Return the record's offset of a position in its text."""
     before = [(chunk, at) for chunk, at in zip(whole.chunks, whole.at, strict=True) if at <= place]
     chunk, at = before[-1] if before else (whole.chunks[0], 0)
     return chunk.start + place - at

@@ -1,4 +1,4 @@
-"""What a caller is told of errors: what to do about those that are its own, and nothing of a machine's others."""
+"""Error messages for callers: remedies for their own errors, and nothing about the machine for others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Refused(Exception):
 
 
 def told(error: Exception, *, local: bool) -> str:
-    """Return what a caller is told. local: whether it may know where the index is."""
+    """Return the message for a caller. local: whether it may know where the index is."""
     if isinstance(error, Refused):
         return str(error)
     if isinstance(error, HarrierError) and (local or error.usage):

@@ -1,7 +1,7 @@
-"""The tools as clients list them: descriptions and schemas, made of what is known of the index.
+"""The tools as clients list them: descriptions and schemas, built from what is known of the index.
 
-A model reads them as the server's own words. Of documents there are counts, the names of fields, and values of a word
-or two.
+A model reads them as the server's own words. From documents they contain only counts, the names of fields, and values
+of a word or two.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harrier_mcp.cleaning import is_field, is_plain, line
 from harrier_mcp.settings import Settings
 
 _FIELDS, _VALUES = 15, 6
-_REPEATED = 2  # a value that one chunk has says nothing of the others
+_REPEATED = 2  # a value of a single chunk says nothing about the others
 
 Schema = dict[str, Any]
 
@@ -39,12 +39,12 @@ _MODES = {
 
 
 def instructions(settings: Settings) -> str:
-    """Return what the server says of itself."""
+    """Return the server's description of itself."""
     return f"Search {_about(settings)}: use search, then fetch to read on. {_DATA}"
 
 
 def tools(card: Card, settings: Settings) -> list[types.Tool]:
-    """Return the tools, of which those that write are there only if that is allowed."""
+    """Return the tools; those that write are included only if that is allowed."""
     listed = [_search(card, settings), _fetch(settings)]
     return [*listed, _add(card), _delete()] if settings.writing else listed
 

@@ -1,4 +1,4 @@
-"""The server of an index, on the protocol's own SDK: tools, and a resource for each record."""
+"""The server of an index, built on the protocol's own SDK: tools, and a resource for each record."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _MOST = 1_000_000  # characters of a resource, which cannot be read in parts
 
 
 def create_server(index: Index, settings: Settings | None = None) -> Server[Any]:
-    """Return a server that offers an Index to assistants; `run` serves it, or any transport of the SDK's.
+    """Return a server that offers an Index to assistants; `run` serves it, or any transport of the SDK.
 
-    Whoever made the Index closes it.
+    The owner of the Index has to close it.
     """
     chosen = settings or Settings()
     desk = Desk(index, chosen)

@@ -1,4 +1,4 @@
-"""How an Index is offered to assistants."""
+"""Settings for offering an Index to assistants."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _MODES: tuple[str, ...] = get_args(Mode)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a call may ask for, and how much an answer holds. A client's model has to read all of it."""
+    """Limits on the arguments of a call, and on the length of an answer. A client's model has to read all of it."""
 
     k: int = 50  # results
     query: int = 10_000  # characters
     where: int = 10_000  # characters of its JSON
     passage: int = 4_000  # characters of a result
-    answer: int = 60_000  # of all results of a search
-    fetched: int = 100_000  # of a record, at once
-    metadata: int = 2_000  # of one result's metadata
-    at_once: int = 8  # calls that are worked on
-    waiting: int = 256  # calls that wait for those
-    fresh: float = 60.0  # seconds in which what was read of the index is told again
+    answer: int = 60_000  # characters of all results of a search
+    fetched: int = 100_000  # characters of a record, per call
+    metadata: int = 2_000  # characters of one result's metadata
+    at_once: int = 8  # calls that are processed
+    waiting: int = 256  # further calls that wait
+    fresh: float = 60.0  # seconds for which data read from the index is reused
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
@@ -36,12 +36,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What is offered, and to whom.
+    """The settings of a server: what is offered, and to whom.
 
-    name: what records' addresses begin with, harrier://NAME/. about: a sentence that tells a model what the texts are.
-    where: conditions on metadata that no caller can widen. mode, task: of searches that say nothing else. writing:
-    whether calls may add and delete records. local: whether the client runs for the user on this machine, so that a
-    file's path is worth telling.
+    name: part of the addresses of records, harrier://NAME/. about: a sentence that tells a model what the texts are.
+    where: conditions on metadata that no caller can widen. mode, task: defaults for searches. writing: whether calls
+    may add and delete records. local: whether the client runs for the user on this machine, so that a file's path is
+    useful to it.
     """
 
     name: str = "index"

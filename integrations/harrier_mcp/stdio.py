@@ -1,4 +1,4 @@
-"""A server over standard input and output, as editors and desktop assistants start it."""
+"""A server over standard input and output, as started by editors and desktop assistants."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PART = 65_536  # bytes, as many as a pipe holds
+_PART = 65_536  # bytes, the capacity of a pipe
 
 
 def run(server: Server[Any]) -> None:
-    """Serve until standard input ends, or SIGINT or SIGTERM comes. What else is printed goes to standard error."""
+    """Serve until standard input ends, or SIGINT or SIGTERM arrives. Other output goes to standard error."""
     asyncio.run(_serve(server))
 
 
@@ -39,9 +39,9 @@ async def _serve(server: Server[Any]) -> None:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Put a pipe in the place of standard input, which ends when a signal comes.
+    """Replace standard input by a pipe, which ends when a signal arrives.
 
-    The SDK reads on a thread, and nothing but the end of its input ends that thread, nor therefore the process.
+    The SDK reads on a thread, and nothing but the end of its input ends that thread, and so the process.
     """
     if os.name != "posix":
         yield
@@ -70,7 +70,7 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def _copy(own: int, writing: int, woken: int) -> None:
-    """Copy to a pipe until there is no more, the pipe's reader is gone, or something comes on `woken`."""
+    """Copy to a pipe until there is no more, the pipe's reader is gone, or something arrives on `woken`."""
     waits: bytes = b""
     try:
         while True:
@@ -95,7 +95,7 @@ def warm(index: Index) -> None:
             index.encoder.encode_queries(["ready"])
         except EncoderClosed:  # the client went away before it asked anything
             pass
-        except HarrierError as error:  # a search says it as well
+        except HarrierError as error:  # a search reports it as well
             log.warning("the model could not be loaded: %s", error)
 
     threading.Thread(target=load, name="harrier-warming", daemon=True).start()
@@ -104,7 +104,7 @@ def warm(index: Index) -> None:
 def check(index: Index, mode: Mode, seconds: float = 10.0) -> None:
     """Raise an error if the index cannot be searched with this model in this mode, unless that takes long to find out.
 
-    A model that has to be fetched first takes minutes, and clients wait for seconds: then the tools say what is wrong.
+    Fetching a model first takes minutes, and clients wait for seconds: then the tools report what is wrong.
     """
     failed: list[HarrierError] = []
 

@@ -1,4 +1,4 @@
-"""An Encoder and Indexes behind HTTP: `harrier serve`, or `create_app` for an ASGI server of one's own."""
+"""An Encoder and Indexes over HTTP: `harrier serve`, or `create_app` for any ASGI server."""
 
 from harrier_server.app import create_app
 from harrier_server.settings import Limits, Settings

@@ -1,4 +1,4 @@
-"""The ASGI application: its routes, and a model that is loaded beside them."""
+"""The ASGI application: its routes, and a model that is loaded in the background."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def create_app(
 ) -> Starlette:
     """Return the application that serves an encoder, and searches in indexes over it.
 
-    The model is loaded when the application starts, while it answers that it is not ready. An Index must be over an
-    encoder of the same settings: it shares the loaded model. Whoever made encoder and indexes closes them.
+    The model is loaded when the application starts, while it answers that it is not ready. An Index must use an encoder
+    with the same settings: it shares the loaded model. The owner of encoder and indexes has to close them.
     """
     settings = settings or Settings(name_of(encoder))
     limits, guard, metrics = settings.limits, Guard(settings), Metrics()
@@ -89,7 +89,7 @@ def create_app(
 
 
 def _views(indexes: Mapping[str, Index], settings: Settings) -> dict[str, View]:
-    """What callers see of each index."""
+    """Return what callers see of each index."""
     for name in (*settings.where, *settings.about):
         if name not in indexes:
             raise SettingError(f"there is no index {name!r}; this server has {', '.join(indexes) or 'none'}")
@@ -102,7 +102,7 @@ def name_of(encoder: Encoder) -> str:
 
 
 def _of_pages(settings: Settings) -> list[Middleware]:
-    """What tells browsers that pages of the allowed origins may call."""
+    """Return the middleware that tells browsers that pages of the allowed origins may call."""
     if not settings.origins:
         return []
     return [
@@ -117,7 +117,7 @@ def _of_pages(settings: Settings) -> list[Middleware]:
 
 
 async def _unrouted(request: Request, error: Exception) -> Response:  # noqa: ARG001  # Starlette's
-    """Answer a path that there is not, or another method than it takes, as OpenAI's clients read it."""
+    """Answer an unknown path, or a wrong method, as OpenAI's clients expect."""
     status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (500, None)
     message, code = _UNROUTED.get(status, ("the request cannot be answered", "invalid_request"))
     return answer(Refusal(status, message, code=code).for_openai(), status, dict(headers or {}))

@@ -1,7 +1,7 @@
 """Requests as they are read, and answers as they are written.
 
-Answers are orjson's: vectors go in as arrays, whose numbers it writes as float32, or as base64, which is a quarter of
-the bytes and a small part of the time.
+Answers are written by orjson: vectors are passed as arrays, whose numbers it writes as float32, or as base64, which
+takes a quarter of the bytes and a small part of the time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TOKENS = (
 
 
 class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of /v1/embeddings: OpenAI's fields, and those that say what the texts are."""
+    """The body of /v1/embeddings: OpenAI's fields, and those for the role of the texts."""
 
     model: str
     input: Any
@@ -73,7 +73,7 @@ class SearchRequest(msgspec.Struct, forbid_unknown_fields=True):
 async def read(request: Request, most: int, seconds: float, count: Callable[[int], None]) -> bytes:
     """Return a body. Raise Refusal if it is too long, or does not arrive in time.
 
-    count: called with the bytes of each part; it may refuse them.
+    count: called with the number of bytes in each part; it may refuse them.
     """
     try:
         told = request.headers.get("content-length", "")
@@ -101,28 +101,28 @@ async def _read(request: Request, most: int, count: Callable[[int], None]) -> by
 
 
 def too_long(most: int) -> Refusal:
-    """Return the refusal of a body, whose rest nobody reads."""
+    """Return the refusal of a body that is too long, the rest of which is not read."""
     return Refusal(413, f"the body has more than {most:,} bytes; send fewer texts at once", code="too_large")
 
 
 def too_late(what: str, seconds: float) -> Refusal:
-    """Return the refusal of a body, or of a line of one, that does not arrive."""
+    """Return the refusal of a body, or of a line of one, that does not arrive in time."""
     message = f"{what} did not arrive within {seconds:g} seconds; send fewer texts at once"
     return Refusal(408, message, code="timeout", headers={"Connection": "close"})
 
 
 def decode(body: bytes, kind: type[T]) -> T:
-    """Return a body as it must be. Raise Refusal if it is not."""
+    """Return a decoded body. Raise Refusal if it is invalid."""
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.ValidationError as error:  # it quotes names of fields, and no values
+    except msgspec.ValidationError as error:  # it quotes names of fields, but no values
         raise bad(f"invalid request body: {error}") from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise bad("invalid request body: it is not JSON", code="invalid_json") from None
 
 
 def texts_of(given: object, most: int, param: str) -> list[Any]:
-    """Return the texts of a request: one, or a list of them. What is wrong with each of them the core says."""
+    """Return the texts of a request: one, or a list of them. The core checks each of them."""
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, list):
         raise bad(f"{param} must be a text or a list of texts", param)
@@ -136,7 +136,7 @@ def texts_of(given: object, most: int, param: str) -> list[Any]:
 
 
 def truncates(given: bool | str | None) -> bool:
-    """Return whether texts that are too long are to be cut."""
+    """Return whether texts that are too long are to be truncated."""
     if given == "START":
         raise bad(
             'a text that is too long is cut at its end; truncate must be true, "END", false or "NONE"', "truncate"
@@ -145,12 +145,12 @@ def truncates(given: bool | str | None) -> bool:
 
 
 def cut(encoded: Encoded) -> dict[str, str]:
-    """Return the header that tells the positions of texts that were cut, if any were."""
+    """Return the header with the positions of truncated texts, if there are any."""
     return {_CUT_HEADER: ",".join(map(str, encoded.truncated))} if encoded.truncated else {}
 
 
 def embeddings(encoded: Encoded, model: str, encoding: str | None, more: dict[str, Any] | None) -> bytes:
-    """Return an answer in OpenAI's form; more: what a client of the kit's own reads beside it."""
+    """Return an answer in OpenAI's form; more: additional data for the kit's own clients."""
     vectors = encoded.vectors.astype("<f4", copy=False)
     rows: list[Any] = [pybase64.b64encode_as_string(row) for row in vectors] if encoding == "base64" else list(vectors)
     data = [{"object": "embedding", "index": at, "embedding": row} for at, row in enumerate(rows)]
@@ -164,5 +164,5 @@ def dumped(answer: Any) -> bytes:
     """Return an answer as JSON."""
     try:
         return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
-    except TypeError:  # metadata may hold integers of more than 64 bits
+    except TypeError:  # metadata may contain integers of more than 64 bits
         return json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,4 +1,4 @@
-"""Connections that wait for nobody: a request must come to an end of its headers, and its answer must be taken."""
+"""Connections with time limits: for a request to complete its headers, and for its answer to be taken."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's connection, which is ended when its client keeps it waiting.
+    """uvicorn's connection, which is closed if its client keeps it waiting.
 
-    uvicorn itself waits for as long as a client likes: for the headers of a request that were begun, and for an answer
-    to be taken. So a few clients could hold all connections that a server allows, and the memory of their answers.
-    The bodies of requests are waited for where they are read.
+    uvicorn itself waits for as long as a client likes: for the headers of a request that has begun, and for an answer
+    to be taken. So a few clients could hold all connections that a server allows, and the memory of their answers. The
+    time limit for the bodies of requests is applied where they are read.
     """
 
     patience: float  # seconds
@@ -21,8 +21,8 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._waiting: asyncio.TimerHandle | None = None
-        self._is_paused = False  # what was written is not taken
-        self._is_whole = False  # the request has come to its end
+        self._is_paused = False  # the client does not read what was written
+        self._is_whole = False  # the request is complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Wait for the first request."""
@@ -30,7 +30,7 @@ class Connection(HttpToolsProtocol):
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
+        """Stop all timers."""
         super().connection_lost(exc)
         self._stop_waiting()
 
@@ -41,7 +41,7 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """From now on the client has nothing to do but to take the answer."""
+        """Note that from now on the client only has to take the answer."""
         self._is_whole = True
         super().on_message_complete()
         if self._is_paused:
@@ -50,18 +50,18 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Wait for the answer to be taken, and for the next request."""
         super().on_response_complete()
-        if self.cycle.response_complete:  # else another request is there already
+        if self.cycle.response_complete:  # otherwise there is another request already
             self._wait()
 
     def pause_writing(self) -> None:
-        """Wait for a client that takes no more of the answer, unless it is still sending its request."""
+        """Wait for a client that does not take the answer, unless it is still sending its request."""
         super().pause_writing()
         self._is_paused = True
         if self._is_whole:
             self._wait()
 
     def resume_writing(self) -> None:
-        """Stop waiting: it took some of it."""
+        """Stop waiting, because the client took some of the answer."""
         super().resume_writing()
         self._is_paused = False
         if self.cycle is not None and not self.cycle.response_complete:
@@ -78,5 +78,5 @@ class Connection(HttpToolsProtocol):
 
 
 def connections(seconds: float) -> type[Connection]:
-    """Return the class of connections that are so patient."""
+    """Return the class of connections with this time limit."""
     return type("Connection", (Connection,), {"patience": seconds})

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from harrier_core.view import View
 
 _MOST_K = 200
-_SAMPLE = 256  # chunks that stand for all
-_FRESH = 300.0  # seconds in which they do
+_SAMPLE = 256  # representative chunks
+_FRESH = 300.0  # seconds for which they are reused
 _QUANTILES = (0.05, 0.5, 0.95)
 
 
@@ -55,7 +55,7 @@ class Backgrounds:
         self._kept: dict[str, tuple[float, NDArray[np.float32]]] = {}
 
     def cosines(self, name: str, vector: NDArray[np.float32]) -> dict[str, Any] | None:
-        """Return how the cosines of a query and some chunks are spread, or None if there are too few."""
+        """Return the distribution of cosines between a query and some chunks, or None if there are too few."""
         read_at, vectors = self._kept.get(name, (0.0, None))
         if vectors is None or monotonic() - read_at > _FRESH:
             found = [match.vector for match in self._views[name].sample(_SAMPLE) if match.vector is not None]
@@ -101,7 +101,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
 
 
 def _role(state: State, asked: ExplainRequest) -> Role:
-    """The role of the query, by the rules that hold for all requests."""
+    """Return the role of the query, by the rules that apply to all requests."""
     if asked.role == "document":
         if asked.task is not None or asked.instruction is not None:
             raise bad("a document carries no instruction; leave task and instruction out", "role", code="two_roles")
@@ -119,7 +119,7 @@ async def _by_word(view: View, asked: ExplainRequest) -> dict[str, Any]:
 async def _by_vector(
     state: State, view: View, asked: ExplainRequest, caller: str, backgrounds: Backgrounds
 ) -> dict[str, Any]:
-    """Search, and tell what the model read, how long it took, and what unrelated texts score."""
+    """Search, and report what the model read, how long it took, and what unrelated texts score."""
     role, begun = _role(state, asked), perf_counter()
     [vector] = (await state.service.encode([asked.query], role, caller)).vectors
     encoded = perf_counter()

@@ -1,4 +1,4 @@
-"""Who may call: by the name in the Host header, the page that a browser is on, and a key."""
+"""Access rules: by the name in the Host header, the page that a browser shows, and a key."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _LOCAL = ("localhost", "127.0.0.1", "::1")
 class Guard:
     """The rules of one server.
 
-    A page in a browser can reach a server on this machine, and a name that somebody else owns can lead to it. So a
-    request must name the server by a name that is its own, and a page must be one that was allowed.
+    A page in a browser can reach a server on this machine, and a name that someone else owns can lead to it. So a
+    request must address the server by one of its own names, and a page must be one that is allowed.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._keys = [key.encode() for key in settings.keys]
         self._hosts = {*map(_own, settings.hosts), _own(settings.host), *(_LOCAL if settings.is_local else ())}
-        self._any_host = not settings.is_local and not settings.hosts  # behind a proxy, under whatever name; by key
+        self._any_host = not settings.is_local and not settings.hosts  # behind a proxy, under any name, by key
         self._origins = set(settings.origins)
 
     def check(self, headers: Headers) -> None:
-        """Raise Refusal unless the request comes from where it may."""
+        """Raise Refusal unless the origin of the request is allowed."""
         if not self._any_host and _name(headers.get("host", "")) not in self._hosts:
             raise Refusal(
                 *(421, "Host header not allowed; add it with --allow-host"),
@@ -47,14 +47,14 @@ class Guard:
             raise Refusal(401, message, code="invalid_api_key", headers=headers_)
 
     def caller(self, request: Request) -> str:
-        """Return who takes turns with others: a key, or else an address."""
+        """Return the caller, for fair queueing: a key, or else an address."""
         if self._keys:
             return _given(request.headers).decode("latin-1")
         return request.client.host if request.client else ""
 
 
 def _is_own_page(origin: str, headers: Headers) -> bool:
-    """Whether a browser says that a page of this server calls: of the name, by now known as its own, and the port."""
+    """Return whether a browser reports a page of this server: of its name, already known as its own, and its port."""
     site = headers.get("sec-fetch-site", "same-origin")
     return site == "same-origin" and origin in (f"{scheme}://{headers.get('host', '')}" for scheme in ("http", "https"))
 
@@ -67,19 +67,19 @@ def _given(headers: Headers) -> bytes:
 
 
 def _is_among(given: bytes, keys: Sequence[bytes]) -> bool:
-    """Compare with every key, in a time that tells nothing of them."""
+    """Compare with every key, in a time that reveals nothing about them."""
     same = [hmac.compare_digest(given, key) for key in keys]
     return True in same
 
 
 def _own(host: str) -> str:
-    """A name as it was set, as `_name` finds it in a header."""
-    address = host.count(":") > 1 and not host.startswith("[")  # IPv6, which headers have in brackets
+    """Return a configured name in the form that `_name` returns for a header."""
+    address = host.count(":") > 1 and not host.startswith("[")  # IPv6, which has brackets in headers
     return host.lower() if address else _name(host) or host.lower()
 
 
 def _name(host: str) -> str | None:
-    """The host without its port."""
+    """Return the host without its port."""
     try:
         return urlsplit(f"//{host}").hostname
     except ValueError:

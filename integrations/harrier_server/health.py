@@ -1,4 +1,4 @@
-"""Routes over the health of an index: /v1/indexes/NAME, /v1/verify and /v1/recall."""
+"""Routes about the health of an index: /v1/indexes/NAME, /v1/verify and /v1/recall."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from harrier_core.store import Facts
     from harrier_core.view import View
 
-_SAMPLE = 256  # chunks of which fields are read
-_VALUES = 12  # of a field
+_SAMPLE = 256  # chunks from which fields are read
+_VALUES = 12  # values of a field
 _MOST_SAMPLED = 1_000  # chunks that are encoded again
 _MOST_ASKED = 200  # searches that are compared with exact ones
-_PROBLEMS = 200  # that are listed
+_PROBLEMS = 200  # problems that are listed
 _EVERY = 0.25  # seconds between lines
 
 
@@ -44,7 +44,7 @@ class VerifyRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RecallRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of /v1/recall. queries: without them, some of the index's own texts are looked for."""
+    """The body of /v1/recall. queries: by default, some of the index's own texts."""
 
     index: str
     queries: list[str] | None = None
@@ -69,7 +69,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
             raise Refusal(403, "this server shows a part of the index, and does not verify it", code="not_allowed")
         if asked.index in verifying:
             raise Refusal(409, "the index is being verified already", code="busy")
-        await asyncio.to_thread(found.missing, ["ready"])  # raises what is wrong with the index
+        await asyncio.to_thread(found.missing, ["ready"])  # raises if something is wrong with the index
         lines = _verified(found, asked.sample, verifying, asked.index)
         return StreamingResponse(lines, media_type="application/x-ndjson")
 
@@ -99,7 +99,7 @@ def _check(name: str, value: int, least: int, most: int) -> None:
 
 
 def _described(state: State, name: str, view: View) -> dict[str, Any]:
-    """What is known of an index: the store's facts, whether it is of the model's space, its fields."""
+    """Return what is known of an index: the store's facts, whether it has the model's space, its fields."""
     facts = view.index.describe()
     found = {
         "id": name,
@@ -130,13 +130,13 @@ def _field(field: Field) -> dict[str, Any]:
 
 
 class _Stopped(Exception):
-    """Nobody reads any more."""
+    """The reader is gone."""
 
 
 async def _verified(index: Index, sample: int, under_way: set[str], name: str) -> AsyncIterator[bytes]:
-    """Yield a line now and then while an index is verified, and one with all problems at its end.
+    """Yield a line now and then while an index is verified, and finally one with all problems.
 
-    under_way: has the name until the thread has ended, which it does soon after the reader has left.
+    under_way: contains the name until the thread has ended, which is soon after the reader has left.
     """
     latest: VerifyReport | None = None
     stopped = False
@@ -150,7 +150,7 @@ async def _verified(index: Index, sample: int, under_way: set[str], name: str) -
     def ended(running: asyncio.Future[VerifyReport]) -> None:
         under_way.discard(name)
         if not running.cancelled():
-            running.exception()  # nobody else looks at it if the reader has left
+            running.exception()  # no one else retrieves it if the reader has left
 
     under_way.add(name)
     verifying = asyncio.ensure_future(asyncio.to_thread(index.verify, sample, follow))
@@ -176,7 +176,7 @@ def _line(status: str, report: VerifyReport) -> bytes:
 
 
 def _recall(view: View, asked: RecallRequest, vectors: Any) -> dict[str, Any]:
-    """Compare searches as they are with searches that compare all chunks."""
+    """Compare ordinary searches with searches that compare all chunks."""
     named = asked.queries
     if vectors is None:
         sampled = view.sample(asked.sample)
@@ -203,7 +203,7 @@ def _recall(view: View, asked: RecallRequest, vectors: Any) -> dict[str, Any]:
 
 
 def _share(found: Sequence[Match], right: Sequence[Match]) -> float:
-    """How many of the right ones were found; one as near as the last of them is right as well."""
+    """Return the share of the right matches that were found; one as near as the last of them counts as right, too."""
     if not right:
         return 1.0
     least = min(match.score for match in right) - 1e-6

@@ -1,4 +1,4 @@
-"""Routes over indexes: /v1/indexes, /v1/search and, where it is allowed, /v1/ingest."""
+"""Routes for indexes: /v1/indexes, /v1/search and, if allowed, /v1/ingest."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from harrier_core.view import View
 
 _MOST_K = 1_000
-_MOST_MATCHES = 20_000  # of all queries of a request, those that are skipped included
+_MOST_MATCHES = 20_000  # of all queries of a request, including those that are skipped
 _KEPT = 200  # rejected records of the last ingest
-_PATIENCE = 5.0  # seconds in which a database says what is in it
-_INGEST = 2**20  # characters that an ingest counts as, while it runs: it reads no further ahead
+_PATIENCE = 5.0  # seconds in which a database has to report its contents
+_INGEST = 2**20  # characters that a running ingest counts as: it reads no further ahead
 
 
 def routes(make: Routes, state: State) -> Sequence[Route]:
@@ -76,7 +76,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
             )
         with ExitStack() as admitted:
             admitted.enter_context(state.turns.admitted(_INGEST, state.caller(request)))
-            await asyncio.to_thread(lambda: index.store.open(index.encoder.space, create=True))  # raises what is wrong
+            await asyncio.to_thread(lambda: index.store.open(index.encoder.space, create=True))  # raises if it fails
             ingesting = Ingesting(request, index, state.limits, state.under_way, admitted.pop_all())
             ingesting.keep = lambda report: _keep(state, name, report)
             return ingesting
@@ -89,7 +89,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
 
 
 def index_of(state: State, name: str) -> Index:
-    """Return the index of a name. Raise Refusal if the server has none."""
+    """Return the index with a name. Raise Refusal if the server has none."""
     index = state.indexes.get(name)
     if index is None:
         known = ", ".join(state.indexes) or "none"
@@ -105,34 +105,34 @@ def _only(state: State) -> str:
 
 
 def _keep(state: State, name: str, report: IngestReport) -> None:
-    """Keep what an ingest could not store, for whoever looks at the index."""
+    """Keep what an ingest could not store, for people who look at the index."""
     listed = [{"record_id": record_id, "reason": reason} for record_id, reason in report.rejected[:_KEPT]]
     when = datetime.now(UTC).isoformat(timespec="seconds")
     state.rejected[name] = {"at": when, "records": listed, "total": len(report.rejected)}
 
 
 def view_of(state: State, name: str) -> View:
-    """Return what callers may see of the index of a name. Raise Refusal if the server has none."""
+    """Return what callers may see of the index with a name. Raise Refusal if the server has none."""
     index_of(state, name)
     return state.views[name]
 
 
 def _seen(state: State, facts: dict[str, Any]) -> dict[str, Any]:
-    """What a caller may know of an index, of which it may see a part only."""
+    """Return what a caller may know of an index of which it may see only a part."""
     if state.views[facts["id"]].fixed is None:
         return facts
     return {name: value for name, value in facts.items() if name not in ("chunks", "records")}
 
 
 class Listing:
-    """What is known of each index. One whose database is away, or does not answer, does not hold up the others."""
+    """The known facts of each index. One whose database is away, or does not answer, does not delay the others."""
 
     def __init__(self, indexes: Mapping[str, Index]) -> None:
         self._indexes = indexes
-        self._asking: dict[str, asyncio.Future[dict[str, Any]]] = {}  # each of one thread, however often it is listed
+        self._asking: dict[str, asyncio.Future[dict[str, Any]]] = {}  # one thread for each, however often it is listed
 
     async def facts(self) -> list[dict[str, Any]]:
-        """Return what is known by now, or in a few seconds."""
+        """Return what is known now, or in a few seconds."""
         asked = {name: self._asked(name, index) for name, index in self._indexes.items()}
         if asked:
             await asyncio.wait(asked.values(), timeout=_PATIENCE)
@@ -166,7 +166,7 @@ def shared(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def told(match: Match) -> dict[str, Any]:
-    """Return a match as answers have it."""
+    """Return a match in the form for answers."""
     return {
         "id": match.id,
         "record_id": match.record_id,

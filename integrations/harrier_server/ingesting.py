@@ -1,4 +1,4 @@
-"""An ingest over HTTP: records come in as lines of JSON, and reports of what became of them go out as lines of JSON."""
+"""An ingest over HTTP: records arrive as JSON lines, and reports of the results are sent as JSON lines."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from harrier_core.index import Index
 
-_AHEAD = 16  # parts of the body that were read and not taken
-_FINISHING = 3.0  # seconds in which what was taken is written when the server ends
+_AHEAD = 16  # parts of the body that were read but not yet consumed
+_FINISHING = 3.0  # seconds to write what was consumed when the server ends
 _LISTED = 1_000  # records that the last line names, of each kind
 _COUNTS = ("records", "written", "unchanged", "deleted", "encoded", "tokens", "pending", "seconds")
 _LISTS = ("rejected", "repeated", "blank")
@@ -41,14 +41,14 @@ class RecordLine(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Ingesting(Response):
-    """Answers while the request is still being read; an ASGI server lets a response do so."""
+    """Answers while the request is still being read, which ASGI servers allow."""
 
     media_type = "application/x-ndjson"
 
     def __init__(
         self, request: Request, index: Index, limits: Limits, under_way: UnderWay, admitted: ExitStack | None = None
     ) -> None:
-        """Take a request whose body nobody has read. A line of it has the limits of other bodies.
+        """Take a request whose body is unread. A line of it has the limits of other bodies.
 
         admitted: closed when the ingest has ended.
         """
@@ -66,10 +66,10 @@ class Ingesting(Response):
         self._ended = False
         self._failure: Refusal | None = None  # why the body was not read to its end
         self._whole = False
-        self.keep: Callable[[IngestReport], None] = lambda report: None  # noqa: ARG005  # whoever wants to see it
+        self.keep: Callable[[IngestReport], None] = lambda report: None  # noqa: ARG005  # set by callers that want it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # Starlette's
-        """Read, ingest and report, all at once."""
+        """Read, ingest and report, all at the same time."""
         with self._admitted:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             self._reading = asyncio.ensure_future(self._read())
@@ -84,7 +84,7 @@ class Ingesting(Response):
         await send({"type": "http.response.body", "body": _line(last), "more_body": False})
 
     async def _ingest(self) -> dict[str, Any]:
-        """Return what the last line says."""
+        """Return the content of the last line."""
         try:
             report = await self._report()
         except Exception as error:
@@ -96,7 +96,7 @@ class Ingesting(Response):
         return said if self._failure is None else {**said, **self._failure.for_openai()}
 
     async def _report(self) -> IngestReport:
-        """Return the report; if the server cuts it off, that of what was taken until then."""
+        """Return the report; if the server cuts the ingest off, that of what was consumed until then."""
         records = self._records(asyncio.get_running_loop())
         ingesting = asyncio.ensure_future(self._index.aingest(records, on_progress=self._progress))
         try:
@@ -117,7 +117,7 @@ class Ingesting(Response):
         self._told.set()
 
     async def _tell(self, send: Send) -> None:
-        """Send the latest report, whenever there is one and the client has taken the one before."""
+        """Send the latest report, whenever there is one and the client has taken the previous one."""
         while True:
             await self._told.wait()
             if self._ended:
@@ -127,7 +127,7 @@ class Ingesting(Response):
             await send({"type": "http.response.body", "body": line, "more_body": True})
 
     async def _read(self) -> None:
-        """Read to the end of the body, or as far as it can be read; then the records end."""
+        """Read to the end of the body, or as far as it is readable; then end the records."""
         try:
             await self._read_lines()
             self._whole = True
@@ -138,9 +138,9 @@ class Ingesting(Response):
         await self._parts.put(None)
 
     async def _read_lines(self) -> None:
-        """Cut the body into lines, and hand them on; slower than they come, the client waits."""
-        begun = bytearray()  # a line whose end has not come; it is looked for in what comes alone
-        number, left = 0, self._limits.arrival  # seconds, in which that line must come to its end
+        """Cut the body into lines, and hand them on; if they come too fast, the client has to wait."""
+        begun = bytearray()  # an incomplete line; only new data is searched for its end
+        number, left = 0, self._limits.arrival  # seconds in which that line must be completed
         stream, clock = self._request.stream(), asyncio.get_running_loop().time
         while True:
             asked = clock()
@@ -165,12 +165,12 @@ class Ingesting(Response):
             await self._parts.put([_record(bytes(begun), number)])
 
     def _records(self, loop: asyncio.AbstractEventLoop) -> Iterator[Record | Skipped]:
-        """Yield records, on a thread of the ingest's."""
+        """Yield records, on the ingest's thread."""
         while (part := asyncio.run_coroutine_threadsafe(self._parts.get(), loop).result()) is not None:
             yield from part
 
     async def _end_records(self) -> None:
-        """Read no more, and wake a thread that waits for records that do not come any more."""
+        """Stop reading, and wake a thread that waits for records that will not arrive."""
         self._reading.cancel()
         await asyncio.gather(self._reading, return_exceptions=True)
         while not self._parts.empty():
@@ -179,7 +179,7 @@ class Ingesting(Response):
 
 
 def _record(line: bytes, number: int) -> Record | Skipped:
-    """The record of a line, or why there is none."""
+    """Return the record of a line, or why there is none."""
     try:
         read = msgspec.json.decode(line, type=RecordLine)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""The Model Context Protocol over HTTP: /NAME/mcp is a server of the index NAME, and /mcp that of the only one."""
+"""The Model Context Protocol over HTTP: /NAME/mcp is a server for the index NAME, and /mcp for the only one."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from starlette.types import Message
 
 _BODY = 2**20  # bytes of a call
-_CALL = 4_096  # characters that a call counts as, besides its own
+_CALL = 4_096  # characters that a call counts as, in addition to its own
 
 
 class Assistants:
-    """A server of the protocol for each index, if its package is installed. All of them only read."""
+    """A protocol server for each index, if the package is installed. All of them are read-only."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -39,7 +39,7 @@ class Assistants:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Have them run for as long as the application does."""
+        """Keep them running for as long as the application does."""
         async with AsyncExitStack() as stack:
             for each in self._managers.values():
                 await stack.enter_async_context(each.run())
@@ -72,21 +72,21 @@ def _manager(state: State, name: str) -> StreamableHTTPSessionManager:
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
     settings = Settings(name=name, about=state.settings.about.get(name), where=state.views[name].fixed)
-    # Who may call was looked at before. Nothing is kept between requests, of older revisions either.
+    # Access was checked before. Nothing is kept between requests, not even for older revisions.
     return StreamableHTTPSessionManager(
         create_server(state.indexes[name], settings), json_response=True, stateless=True, max_request_body_size=_BODY
     )
 
 
 async def _spoken(manager: StreamableHTTPSessionManager, request: Request, body: bytes) -> Response:
-    """Return what the SDK answers to a request that was read."""
+    """Return the SDK's answer to a request that was already read."""
     parts: list[bytes] = []
     begun: Message = {}
     unread = [body]
 
     async def receive() -> Message:
         if not unread:
-            await asyncio.Event().wait()  # a caller that goes away ends this call as a whole
+            await asyncio.Event().wait()  # a caller that goes away ends this whole call
         return {"type": "http.request", "body": unread.pop(), "more_body": False}
 
     async def send(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""What a server counts, for Prometheus: requests and texts by their role, times, and what waits."""
+"""A server's counters for Prometheus: requests and texts by role, times, and pending work."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Metrics:
         waiting = "Characters of requests that are not answered yet"
         self._waiting = Gauge("harrier_waiting_characters", waiting, registry=own)
 
-        # Labels are looked up once: each time it takes longer than to count.
+        # Labels are looked up once, because that takes longer than counting.
         self._answered = cache(lambda route, status: self._requests.labels(route, str(status)))
         self._by_role = cache(lambda counter, role: counter.labels(role))
 
@@ -44,9 +44,9 @@ class Metrics:
         self._by_role(self._seconds, role).observe(seconds)
 
     def watch(self, waiting: Callable[[], float]) -> None:
-        """Ask for what waits whenever the counters are read."""
+        """Query the pending work whenever the counters are read."""
         self._waiting.set_function(waiting)
 
     def written(self) -> bytes:
-        """Return all of them in Prometheus's text form."""
+        """Return all of them in Prometheus's text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""What a server tells of its model: names with their roles, limits, and the space of its vectors."""
+"""A server's description of its model: names with their roles, limits, and the space of its vectors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harrier_core.space import EmbeddingSpace
     from harrier_server.settings import Limits, Settings
 
-# The digest of the space that a client's vectors are of, and of the server's.
+# The digests of the spaces of a client's vectors, and of the server's.
 SPACE_HEADER = "harrier-space"
 
 _MARK = "instruction-goes-here"
@@ -29,36 +29,36 @@ _MARK = "instruction-goes-here"
 
 @dataclass(slots=True)
 class Served:
-    """A model, once its files were read."""
+    """A model whose files have been read."""
 
     encoder: Encoder
     names: Names
     space: EmbeddingSpace
-    digest: str  # of the space, for a header
+    digest: str  # digest of the space, for a header
     limits: Limits
     _packed: bytes = b""
     _told: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, encoder: Encoder, settings: Settings) -> Served:
-        """Read what an encoder says of its model."""
+        """Read what an encoder reports about its model."""
         names = Names(settings.name, encoder.tasks, instructions=settings.instructions)
         space = _published(encoder.space)
         return cls(encoder, names, space, space.digest, settings.limits)
 
     def described(self, name: str) -> dict[str, Any]:
-        """Return a model as OpenAI lists it, with what a client of the kit's own needs of it."""
+        """Return a model as OpenAI lists it, with additional data for the kit's own clients."""
         return {"id": name, "object": "model", "created": 0, "owned_by": "harrier-kit", "harrier": self.told}
 
     def tokenizer(self) -> bytes:
-        """Return the files of the model's tokenizer, packed; it reads them at the first call."""
+        """Return the packed files of the model's tokenizer; they are read at the first call."""
         if not self._packed:
             self._packed = packed(open_model(self.encoder.settings["model"], self.space.revision).folder)
         return self._packed
 
     @property
     def told(self) -> dict[str, Any]:
-        """What a client of the kit's own needs of it."""
+        """The additional data for the kit's own clients."""
         if not self._told:
             encoder = self.encoder
             self._told = {
@@ -66,7 +66,7 @@ class Served:
                 "space": json.loads(self.space.to_json()),
                 "digest": self.digest,
                 "max_tokens": encoder.max_tokens,
-                "max_bytes": self.limits.body,  # of a request
+                "max_bytes": self.limits.body,  # limit of a request
                 "max_texts": self.limits.texts,
                 "tasks": dict(encoder.tasks),
                 "template": _template(encoder),
@@ -74,7 +74,7 @@ class Served:
         return self._told
 
     def check_space(self, headers: Headers) -> None:
-        """Raise Refusal if a client's vectors are of another space than this server's."""
+        """Raise Refusal if a client's vectors have another space than this server's."""
         asked = headers.get(SPACE_HEADER)
         if asked is not None and asked != self.digest:
             raise Refusal(
@@ -91,7 +91,7 @@ def _published(space: EmbeddingSpace) -> EmbeddingSpace:
 
 
 def _template(encoder: Encoder) -> list[str] | None:
-    """What stands around an instruction before a query, or None if the model takes no instruction but its own."""
+    """Return what surrounds an instruction before a query, or None if the model takes only its own instructions."""
     try:
         before, _, after = encoder.prompt("", task=Task(_MARK)).partition(_MARK)
     except TaskError:

@@ -1,6 +1,6 @@
-"""Which role a request's texts have: by the model's name, by a field, or by both if they agree. Pure.
+"""The role of a request's texts: from the model's name, from a field, or from both if they agree. Pure.
 
-Clients that can say nothing but a model's name say the role with it: NAME-query, NAME-document, NAME-query-TASK.
+Clients that can set nothing but a model's name set the role with it: NAME-query, NAME-document, NAME-query-TASK.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from harrier_server.refusals import Refusal, bad
 
 Kind = Literal["query", "document"]
 
-# The words of OpenAI-like services for the two roles: Cohere's, Voyage's, NVIDIA's, Jina's and this kit's.
+# How OpenAI-like services name the two roles: Cohere, Voyage, NVIDIA, Jina and this kit.
 _WORDS: dict[str, Kind] = {
     **dict.fromkeys(("query", "search_query", "retrieval.query"), "query"),
     **dict.fromkeys(("document", "passage", "search_document", "retrieval.passage"), "document"),
@@ -24,7 +24,7 @@ _SUFFIXES: dict[str, Kind] = {"query": "query", "document": "document", "passage
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What texts are; task: of queries, None for the server's own."""
+    """The role of texts; task: that of queries, None for the server's own."""
 
     kind: Kind
     task: str | Task | None = None
@@ -32,7 +32,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a request says of the role of its texts; any of it may be missing."""
+    """A request's statements about the role of its texts; any of them may be missing."""
 
     model: str
     input_type: str | None = None
@@ -44,7 +44,7 @@ class Names:
     """The names of one model."""
 
     def __init__(self, name: str, tasks: Iterable[str], *, instructions: bool) -> None:
-        """Take what clients call the model, its tasks, and whether requests may bring an instruction of their own."""
+        """Take the clients' name for the model, its tasks, and whether requests may bring their own instruction."""
         self.name = name
         self.tasks = sorted(tasks)
         self._instructions = instructions
@@ -64,7 +64,7 @@ class Names:
         return f"{self.name}-document"
 
     def role(self, said: Said) -> Role:
-        """Return the role of a request's texts. Raise Refusal unless it is told once, or twice the same."""
+        """Return the role of a request's texts. Raise Refusal unless it is given once, or consistently."""
         named, task_of_name = self._split(said.model)
         task, kinds = said.task, {} if named is None else {"model name": named}
         if task in _WORDS:  # Jina's task is a role
@@ -89,11 +89,11 @@ class Names:
         return Role(next(iter(kinds.values())), self._task(task_of_name, task, said.instruction))
 
     def query_role(self, task: str | None, instruction: str | None) -> Role:
-        """Return the role of queries, with their task or instruction. Raise Refusal if there is no such one."""
+        """Return the role of queries, with their task or instruction. Raise Refusal if that does not exist."""
         return Role("query", self._task(None, task, instruction))
 
     def _split(self, model: str) -> tuple[Kind | None, str | None]:
-        """Return the role and the task that a model's name says."""
+        """Return the role and the task in a model's name."""
         rest = model.removeprefix(self.name)
         if model.startswith(self.name) and not rest:
             return None, None

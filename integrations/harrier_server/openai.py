@@ -27,7 +27,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
     async def model(request: Request, body: bytes) -> Response:  # noqa: ARG001
         served, name = state.served, request.path_params["name"]
         if name != served.names.name:
-            served.names.role(Said(name))  # raises where there is none
+            served.names.role(Said(name))  # raises if there is no such model
         return answer(served.described(name))
 
     async def tokenizer(request: Request, body: bytes) -> Response:  # noqa: ARG001
@@ -56,7 +56,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
         return Response(written, headers=headers, media_type=JSON)
 
     return [
-        make.route("/v1/embeddings", "POST", encode),  # the first is found first
+        make.route("/v1/embeddings", "POST", encode),  # the first match is used
         make.route("/v1/models", "GET", models),
         make.route("/v1/models/{name}/tokenizer", "GET", tokenizer),
         make.route("/v1/models/{name}", "GET", model),

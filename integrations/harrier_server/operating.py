@@ -1,4 +1,4 @@
-"""Routes for whoever runs the server: whether it lives, whether it is ready, and what it counts."""
+"""Routes for operators: whether the server is alive, whether it is ready, and its counters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page for people, at /: files of ours, which need no key and hold nothing of an index."""
+"""The page for people, at /: the kit's own files, which need no key and contain nothing of an index."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Cache-Control": "no-cache",  # asked for again each time, and answered by 304
+    "Cache-Control": "no-cache",  # revalidated each time, and answered by 304
 }
 
 

@@ -1,4 +1,4 @@
-"""Routes that read records as they are stored: /v1/records and /v1/near."""
+"""Routes that read stored records: /v1/records and /v1/near."""
 
 from __future__ import annotations
 

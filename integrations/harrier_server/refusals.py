@@ -1,4 +1,4 @@
-"""What a server answers in place of a result, as OpenAI's clients and as TEI's read it. No answer holds a text."""
+"""Error answers of a server, for OpenAI's and TEI's clients. No answer contains a text."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from harrier_core.errors import (
 log = logging.getLogger(__name__)
 
 
-_SAID = 5  # problems, in a message
+_SAID = 5  # problems in a message
 
 
 class Refusal(Exception):
-    """An answer with another status than 200."""
+    """An answer with a status other than 200."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Refusal(Exception):
         headers: Mapping[str, str] | None = None,
         more: Mapping[str, Any] | None = None,
     ) -> None:
-        """Take the HTTP status and what the body says; more: what it has beside OpenAI's keys."""
+        """Take the HTTP status and the content of the body; more: keys besides OpenAI's."""
         super().__init__(message)
         self.status = status
         self.message = message
@@ -49,16 +49,16 @@ class Refusal(Exception):
         self.param = param
         self.headers = dict(headers or {})
         self.more = dict(more or {})
-        self.unread = False  # whether the client still sends its body
+        self.unread = False  # whether the client is still sending its body
 
     def for_openai(self) -> dict[str, Any]:
-        """Return the body as OpenAI's clients read it."""
+        """Return the body in the form for OpenAI's clients."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         error = {"message": self.message, "type": kind, "param": self.param, "code": self.code, **self.more}
         return {"error": error}
 
     def for_tei(self) -> dict[str, Any]:
-        """Return the body as clients of Text Embeddings Inference read it."""
+        """Return the body in the form for clients of Text Embeddings Inference."""
         return {"error": self.message, "error_type": _TEI_TYPES.get(self.status, "Backend")}
 
 
@@ -71,7 +71,7 @@ def bad(message: str, param: str | None = None, *, code: str = "invalid_value") 
 
 
 def refusal_of(error: Exception) -> Refusal:
-    """Return what to answer for an error of the core, or of nobody's."""
+    """Return the answer for an error of the core, or for an unexpected one."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, InputError):
@@ -90,7 +90,7 @@ def refusal_of(error: Exception) -> Refusal:
     return Refusal(500, "the server failed; its log says more", code="internal_error")
 
 
-# Each error with its status, its code, the field that it is about, and what is said in place of its own message.
+# Each error with its status, its code, the field that it concerns, and the text that replaces its message.
 _ANSWERS: Sequence[tuple[type[HarrierError], int, str, str | None, str | None]] = (
     (TaskError, 400, "unknown_task", "task", None),
     (FilterError, 400, "invalid_value", "where", None),
@@ -104,7 +104,7 @@ _ANSWERS: Sequence[tuple[type[HarrierError], int, str, str | None, str | None]] 
 
 
 def _of_texts(error: InputError) -> Refusal:
-    """Refuse a batch whole, with each of its bad texts."""
+    """Refuse a whole batch, listing each of its bad texts."""
     listed = [
         {"position": each.position, "kind": each.kind.__name__, "reason": _in_http(each.reason)}
         for each in error.problems
@@ -122,5 +122,5 @@ def _problems(error: HarrierError, found: Sequence[tuple[int, str]]) -> dict[str
 
 
 def _in_http(reason: str) -> str:
-    """What to do, in the words of a request."""
+    """Return a remedy in terms of a request."""
     return reason.replace("pass on_overflow='truncate'", 'send "truncate": true')

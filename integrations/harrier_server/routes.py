@@ -1,4 +1,4 @@
-"""What every route has in common: who may call, how errors are answered, and that callers may go away."""
+"""The common part of all routes: access checks, answers to errors, and callers that go away."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 JSON = "application/json"
-_GONE = 499  # as nginx has it: nobody reads the answer
-_SOON = 0.05  # seconds; most answers are there by then, and need nobody to watch
-_MORE, _LINGERING = 2, 5.0  # of what a body may have, and seconds in which that much of a refused one is read on
+_GONE = 499  # as in nginx: the client is gone
+_SOON = 0.05  # seconds; most answers are ready by then, and need no watching
+_MORE, _LINGERING = 2, 5.0  # multiple of the allowed body, and seconds, for reading on after a refusal
 
 Handler = Callable[[Request, bytes], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """Makes routes of handlers."""
+    """Makes routes from handlers."""
 
     guard: Guard
     metrics: Metrics
@@ -59,8 +59,8 @@ class Routes:
     ) -> Route:
         """Return a route whose handler gets the request and its body.
 
-        tei: errors have TEI's form and not OpenAI's. open_: anybody may ask, without a key and under any name.
-        streamed: the response reads the body. traced: each request is a span of its caller's trace.
+        tei: errors have TEI's form, not OpenAI's. open_: anyone may ask, without a key and under any name. streamed:
+        the response reads the body. traced: each request is a span of its caller's trace.
         """
 
         async def endpoint(request: Request) -> Response:
@@ -98,7 +98,7 @@ class Routes:
 
 
 async def _unless_gone(request: Request, answering: Awaitable[Response]) -> Response:
-    """Return an answer; if its caller goes away before it is there, nobody works on it any more."""
+    """Return an answer; if its caller goes away before it is ready, cancel the work."""
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None  # noqa: S101
     watching: asyncio.Task[None] | None = None
@@ -132,14 +132,14 @@ async def _unless_gone(request: Request, answering: Awaitable[Response]) -> Resp
 class _Unread(Response):
     """An answer to a request whose body was not read.
 
-    Closing a connection whose client still sends resets it, and the answer is lost with it. So some of the rest is read
+    Closing a connection whose client is still sending resets it, and the answer is lost. So some of the rest is read
     and dropped first; an endless body is cut off all the same.
     """
 
     media_type = JSON
 
     def __init__(self, body: bytes, status: int, headers: Mapping[str, str], most: int) -> None:
-        """most: bytes of the rest that are read."""
+        """Take the answer. most: how many bytes of the rest are read."""
         super().__init__(body, status, {**headers, "Connection": "close"})
         self._most = most
 
@@ -156,11 +156,11 @@ class _Unread(Response):
         dropped = 0
         while dropped < self._most:
             part = await receive()
-            if not part.get("more_body"):  # its end, or the client went away
+            if not part.get("more_body"):  # the end of the body, or the client went away
                 return
             dropped += len(part["body"])
 
 
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Return JSON."""
+    """Return an answer with a JSON body."""
     return Response(dumped(body), status, headers, media_type=JSON)

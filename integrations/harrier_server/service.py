@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Seconds of work in a part of a request.
+# Seconds of work in one part of a request.
 _SECONDS = 0.25
 
-# Passes in a row that had too little memory, after which a server says that it is not well.
+# Consecutive passes that ran out of memory, after which a server reports that it is unhealthy.
 _FAILURES = 3
-_TRY_EVERY = 10.0  # seconds after which one that is not well tries whether it is again
+_TRY_EVERY = 10.0  # seconds after which an unhealthy server tests whether it has recovered
 
-_QUICK = 50_000  # characters of queries that overtake; more of them take turns as documents do
-_FEW, _SHORT = 16, 2_000  # texts and their characters that are tokenized sooner than another thread is woken
-_SUBMITTING = 8  # threads that tokenize
+_QUICK = 50_000  # characters of queries that overtake; longer ones take turns like documents
+_FEW, _SHORT = 16, 2_000  # so few texts and characters are tokenized faster than another thread is woken
+_SUBMITTING = 8  # threads for tokenizing
 
 
 class Service:
     """One model for all requests of an event loop."""
 
     def __init__(self, encoder: Embedder, truncating: Encoder, turns: Turns, metrics: Metrics) -> None:
-        """Take an encoder that refuses texts that are too long, and one that cuts them."""
+        """Take an encoder that refuses texts that are too long, and one that truncates them."""
         self.encoder = encoder
         self._turns = turns
         self._truncating = truncating
@@ -50,28 +50,28 @@ class Service:
         self._pace = Pace(_SECONDS)
         self._failures = 0
         self._next_try = 0.0
-        # Threads of its own: those that all share may be waiting for a database.
+        # Its own threads, because all the shared ones may be waiting for a database.
         self._submitting = ThreadPoolExecutor(_SUBMITTING, thread_name_prefix="harrier-submit")
 
     @property
     def is_well(self) -> bool:
-        """Whether the device has memory for what it is asked."""
+        """Whether the device has enough memory for its work."""
         return self._failures < _FAILURES
 
     async def encode(self, texts: Sequence[Any], role: Role, caller: str, *, truncate: bool = False) -> Encoded:
-        """Return the vectors of texts in their role. Cancelled, it drops what was not begun."""
+        """Return the vectors of texts in their role. If it is cancelled, work that has not begun is dropped."""
         sizes = _sizes(texts)
         encoder = self._truncating if truncate else self.encoder
         begun = perf_counter()
         with self._turns.admitted(sum(sizes), caller):
             try:
                 if role.kind == "query" and sum(sizes) <= _QUICK:
-                    # The engine lets queries overtake, and has a pass for those of all callers.
+                    # The engine lets queries overtake, and shares passes between callers.
                     encoded = await self._result(encoder, texts, role)
                 else:
                     part = partial(self._part, encoder, role, caller)
                     encoded = await encoded_in_parts(texts, sizes, self._pace.most, part)
-            except OutOfMemory:  # a text is too long for the device, which is well
+            except OutOfMemory:  # a text is too long for the device, which is healthy
                 raise
             except DeviceError:
                 self._failures += 1
@@ -103,7 +103,7 @@ class Service:
         return encoded
 
     async def _on_a_thread(self, submit: Callable[[], Future[Encoded]]) -> Future[Encoded]:
-        """Submit on a thread, for texts are tokenized there."""
+        """Submit on a thread, because texts are tokenized there."""
         submitting = asyncio.get_running_loop().run_in_executor(self._submitting, submit)
         try:
             return await asyncio.shield(submitting)
@@ -112,7 +112,7 @@ class Service:
             raise
 
     async def try_again(self) -> None:
-        """Encode a word if the device had too little memory, and not more often than every few seconds."""
+        """Encode a word if the device ran out of memory, at most every few seconds."""
         now = monotonic()
         if self.is_well or now < self._next_try:
             return
@@ -125,13 +125,13 @@ class Service:
             self._failures = 0
 
     def close(self) -> None:
-        """End its threads, and the encoder that was made for it."""
+        """End its threads, and close the encoder that was made for it."""
         self._submitting.shutdown(wait=False, cancel_futures=True)
         self._truncating.close()
 
 
 def _sizes(texts: Sequence[Any]) -> list[int]:
-    """Their characters; what is wrong with one that is no text the encoder says."""
+    """Return the number of characters of each text; the encoder reports values that are not texts."""
     return [len(each) if isinstance(each, str) else 0 for each in texts]
 
 

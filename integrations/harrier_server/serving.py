@@ -1,4 +1,4 @@
-"""A server process: uvicorn around the application, which ends when it is told to and not before it has answered."""
+"""A server process: uvicorn running the application. It ends on request, after answering pending requests."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BACKLOG = 2_048
-TAKING = 5.0  # seconds in which clients may take the answers that say that they were cut off
-_CONCURRENCY = 1_024  # connections and requests; what comes beyond them is told to come again
+TAKING = 5.0  # seconds for clients to take the answers that say that they were cut off
+_CONCURRENCY = 1_024  # connections and requests; clients beyond that number are told to retry
 
 
 class _Server(uvicorn.Server):
-    """Tells the application that it ends, and others where it listens."""
+    """Tells the application when it ends, and reports where it listens."""
 
     def __init__(self, config: uvicorn.Config, state: State, listening: Callable[[str], None]) -> None:
         super().__init__(config)
@@ -43,7 +43,7 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """End at SIGINT and SIGTERM as after a call; uvicorn would raise them again when all is done."""
+        """End at SIGINT and SIGTERM as if called; uvicorn would raise the signals again at the end."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -69,7 +69,7 @@ class _Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._state.under_way.cut_off)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Refuse what comes, and wait for what is under way, but not for ever."""
+        """Refuse new requests, and wait for pending ones, but not forever."""
         self._state.under_way.ending = True
         cutting = asyncio.ensure_future(self._cut_off(self._state.limits.drain))
         try:
@@ -78,7 +78,7 @@ class _Server(uvicorn.Server):
             cutting.cancel()
 
     async def _cut_off(self, seconds: float) -> None:
-        """End what has no answer by then. uvicorn would do so with a bare 500, and a traceback in the log for each."""
+        """Cut off requests without an answer by then. uvicorn would send a bare 500, and log a traceback for each."""
         await asyncio.sleep(seconds)
         number = self._state.under_way.cut_off()
         if number:
@@ -89,10 +89,10 @@ class _Server(uvicorn.Server):
 
 
 def serve(app: Starlette, listening: Callable[[str], None]) -> bool:
-    """Serve an application of `create_app` until SIGINT or SIGTERM comes; then answer what is under way, and return.
+    """Serve an application from `create_app` until SIGINT or SIGTERM; then answer pending requests, and return.
 
-    listening: called with the address once the server listens. Return whether it could load the model; one that cannot
-    ends by itself.
+    listening: called with the address once the server listens. Return whether it could load the model; if not, it ends
+    by itself.
     """
     state: State = app.state.harrier
     settings = state.settings
@@ -106,7 +106,7 @@ def serve(app: Starlette, listening: Callable[[str], None]) -> bool:
         server_header=False,
         date_header=False,
         backlog=_BACKLOG,
-        timeout_graceful_shutdown=ceil(settings.limits.drain + 2 * TAKING),  # of which nothing should be left by then
+        timeout_graceful_shutdown=ceil(settings.limits.drain + 2 * TAKING),  # none should be left by then
         http=connections(settings.limits.arrival),
         ws="none",
         proxy_headers=False,

@@ -1,4 +1,4 @@
-"""How a server is set up; checked before anything is loaded."""
+"""The configuration of a server, checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _LOOPBACK_NAMES = ("localhost",)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request, and all that wait together, may have; anything beyond it is refused before it is tokenized."""
+    """Limits of one request, and of all that wait together; anything beyond is refused before tokenizing."""
 
     body: int = 32 * 2**20  # bytes
-    texts: int = 2_048  # of a request, as OpenAI has it
-    waiting: int = 64 * 2**20  # characters of all requests that wait
-    arrival: float = 60.0  # seconds in which headers, a body or a line of an ingest arrive, and an answer is taken
-    drain: float = 30.0  # seconds that requests under way get when the server ends
+    texts: int = 2_048  # per request, as for OpenAI
+    waiting: int = 64 * 2**20  # characters of all waiting requests
+    arrival: float = 60.0  # seconds for headers, a body or a line of an ingest to arrive, and for an answer to be taken
+    drain: float = 30.0  # seconds for pending requests when the server ends
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -30,11 +30,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a server offers, and to whom.
+    """The settings of a server: what it offers, and to whom.
 
-    name: what clients call the model; -query, -document and -query-TASK follow it. keys: any of them opens the server.
-    hosts: names in a Host header besides those of `host`. origins: of pages that may call it. instructions: whether a
-    request may bring an instruction of its own. ingest: whether requests may write to indexes. where: conditions on
+    name: the clients' name for the model, to which -query, -document and -query-TASK are added. keys: any of them
+    grants access.
+    hosts: names in a Host header besides those of `host`. origins: those of pages that may call it. instructions:
+    whether a request may bring its own instruction. ingest: whether requests may write to indexes. where: conditions on
     metadata, by the names of indexes, that no caller can widen. about: sentences that tell assistants what the texts
     are, by the names of indexes. page: whether there is a page for people at /.
     """
@@ -64,7 +65,7 @@ class Settings:
 
     @property
     def is_local(self) -> bool:
-        """Whether only programs of this machine can reach it."""
+        """Whether only programs on this machine can reach it."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:

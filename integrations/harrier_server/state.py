@@ -1,4 +1,4 @@
-"""What the routes of a server share."""
+"""The state that the routes of a server share."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class State:
-    """It is empty until the model is loaded."""
+    """The shared state, which is empty until the model is loaded."""
 
     settings: Settings
     guard: Guard
     turns: Turns
     under_way: UnderWay
     indexes: Mapping[str, Index]
-    views: Mapping[str, View]  # of the same names: what callers may see
+    views: Mapping[str, View]  # with the same names: what callers may see
     rejected: dict[str, dict[str, Any]] = field(default_factory=dict)  # by the last ingest into each index
     loaded: tuple[Served, Service] | None = field(default=None)
-    failed: str | None = None  # what is told if the model could not be loaded; the log has the reason
-    give_up: Callable[[], None] = lambda: None  # ends the process's server
+    failed: str | None = None  # the message if the model could not be loaded; the log has the reason
+    give_up: Callable[[], None] = lambda: None  # ends the server process
 
     @property
     def limits(self) -> Limits:
-        """What requests may have."""
+        """The limits of requests."""
         return self.settings.limits
 
     @property
     def served(self) -> Served:
-        """The model. Raise Refusal while it is being loaded."""
+        """The served model. Raise Refusal while it is being loaded."""
         return self._loaded()[0]
 
     @property
     def service(self) -> Service:
-        """What encodes. Raise Refusal while the model is being loaded."""
+        """The service that encodes. Raise Refusal while the model is being loaded."""
         return self._loaded()[1]
 
     @property
@@ -67,5 +67,5 @@ class State:
         return self.loaded
 
     def caller(self, request: Request) -> str:
-        """Return who takes turns with others."""
+        """Return the caller, for fair queueing."""
         return self.guard.caller(request)

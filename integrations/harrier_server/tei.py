@@ -1,6 +1,6 @@
 """The routes of Text Embeddings Inference that its clients use: /embed, /info and /health.
 
-A client that takes an address and no name of a prompt says the role by the address: /tei/NAME-query.
+A client that can set an address, but not a prompt name, sets the role by the address: /tei/NAME-query.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
 
 
 def _role(names: Names, model: str | None, prompt_name: str | None) -> Role:
-    """The role that the path or a prompt's name says."""
+    """Return the role in the path or in a prompt name."""
     if model is None and prompt_name is None:
         raise bad(
             f"the texts have no role: post to /tei/{names.query}/embed or /tei/{names.document}/embed, or add "

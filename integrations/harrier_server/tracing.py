@@ -16,7 +16,7 @@ class Traced:
     """A route whose requests are spans, from the first byte of the request to the last of the answer."""
 
     def __init__(self, app: ASGIApp, path: str) -> None:
-        """Take what answers the route. path: as the route has it, and not as a request does."""
+        """Take the application that answers the route. path: the route's template, not a request's path."""
         self._app = app
         self._path = path
 

@@ -1,7 +1,7 @@
-"""Who is next: requests of one caller wait for each other before they wait for anybody else's.
+"""Turn-taking between callers: requests of one caller wait for each other before they wait for anyone else's.
 
-The model's engine runs documents in the order in which they came. A caller with a million of them would hold up all
-others, so that few are given to the engine at once, and callers take turns.
+The model's engine runs documents in the order in which they arrived. A caller with a million of them would delay all
+others, so the engine gets only a few at once, and callers take turns.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from typing import NamedTuple
 
 from harrier_server.refusals import Refusal
 
-# Whole parts of requests that the engine has at once, or as many smaller ones as are as much work: a caller's documents
-# wait for no more than these before it is their turn, and the engine can fill its passes.
+# Whole parts of requests that the engine has at once, or as many smaller ones as amount to the same work: a caller's
+# documents wait for no more than these before it is their turn, and the engine can fill its passes.
 AT_ONCE = 4
-_WHOLE = 1_000  # of which a part's share is so many
+_WHOLE = 1_000  # the units into which a whole part is divided
 
-_SMALL = 64 * 2**10  # characters of a request that fits in where a larger one does not
+_SMALL = 64 * 2**10  # characters of a request that is admitted where a larger one is not
 
 
 class Turns:
     """A fair queue in front of the engine, for one event loop."""
 
     def __init__(self, at_once: int, most_waiting: int) -> None:
-        """Let so many parts of requests in at once; refuse what comes while more characters than that wait."""
+        """Admit `at_once` parts of requests; refuse new requests while more than `most_waiting` characters wait."""
         self._all = self._free = at_once * _WHOLE
         self._most_waiting = most_waiting
-        self.waiting = 0  # characters of requests that are not answered yet, and bytes of those that arrive
+        self.waiting = 0  # characters of unanswered requests, and bytes of those that are arriving
         self._waiting_of: Counter[str] = Counter()  # those of each caller
         self._callers: OrderedDict[str, deque[_Turn]] = OrderedDict()
 
     @contextmanager
     def admitted(self, characters: int, caller: str) -> Iterator[None]:
-        """Count a request of a caller as waiting. Raise Refusal if too much waits already.
+        """Count a caller's request as waiting. Raise Refusal if too much waits already.
 
-        A single request always fits. A caller has at most half of the limit beside others, or beside its own; and a
-        small request of one that has nothing waiting fits in twice the limit, so that one caller shuts out nobody.
+        A single request always fits. A caller with other requests waiting gets at most half of the limit; a small
+        request of a caller without any fits into twice the limit, so that one caller cannot shut out others.
         """
         with self.arriving(caller) as count:
             count(characters)
@@ -47,9 +47,9 @@ class Turns:
 
     @contextmanager
     def arriving(self, caller: str) -> Iterator[Callable[[int], None]]:
-        """Count a request of a caller as waiting while its body arrives: call what this yields with each part's bytes.
+        """Count a caller's request as waiting while its body arrives: call the yielded function with each part's bytes.
 
-        It raises Refusal as `admitted` does. A client that is slow holds no more than what it has sent.
+        It raises Refusal as `admitted` does. A slow client occupies no more than what it has sent.
         """
         arrived = 0
 
@@ -71,7 +71,7 @@ class Turns:
                 del self._waiting_of[caller]
 
     def _fits(self, size: int, beside: int, own: int) -> bool:
-        """Whether a request of this size fits in beside all others, some of which are the caller's own."""
+        """Return whether a request of this size fits next to all others, of which some are the caller's own."""
         if not beside:
             return True
         if own:
@@ -81,7 +81,7 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, caller: str, share: float = 1.0) -> AsyncIterator[None]:
-        """Wait until a part of a caller's request may go in. share: how much work it is, beside a whole part."""
+        """Wait until a part of a caller's request may go in. share: how much work it is, relative to a whole part."""
         own = min(ceil(share * _WHOLE), self._all)
         if not self._callers and own <= self._free:
             self._free -= own
@@ -99,7 +99,7 @@ class Turns:
             await turn.come
         except asyncio.CancelledError:
             if turn.come.done() and not turn.come.cancelled():
-                self._give_back(own)  # it was this one's, and others may have it
+                self._give_back(own)  # it was this caller's, and others may have it
             else:
                 self._let_in()  # others may have waited for it to go in first
             raise
@@ -109,7 +109,7 @@ class Turns:
         self._let_in()
 
     def _let_in(self) -> None:
-        """Give turns to the callers whose last ones are longest ago; nobody overtakes one for whom there is no room."""
+        """Give turns to the callers who have waited longest; no one overtakes a caller who lacks room."""
         while self._callers:
             caller, turns = next(iter(self._callers.items()))
             while turns and turns[0].come.done():  # its caller went away
@@ -122,7 +122,7 @@ class Turns:
                 turn.come.set_result(None)
             del self._callers[caller]
             if turns:
-                self._callers[caller] = turns  # behind all others
+                self._callers[caller] = turns  # after all others
 
 
 class _Turn(NamedTuple):

@@ -1,4 +1,4 @@
-"""Requests that were begun and have no answer: a server that ends waits for them, and cuts off what takes too long."""
+"""Pending requests: a server that ends waits for them, and cuts off those that take too long."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from harrier_server.refusals import Refusal
 
-_AFTER = {"Retry-After": "5"}  # seconds, in which a server that ends may have begun again
+_AFTER = {"Retry-After": "5"}  # seconds after which a server that ends may be back
 
 
 class UnderWay:
-    """The requests of one server."""
+    """The pending requests of one server."""
 
     def __init__(self) -> None:
-        self.ending = False  # no request begins any more
+        self.ending = False  # no new requests may begin
         self._is_over = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -30,7 +30,7 @@ class UnderWay:
 
     @contextmanager
     def going_on(self) -> Iterator[None]:
-        """Count the current task as a request that was begun before. Raise Refusal if the server cuts it off."""
+        """Count the current task as a request that began earlier. Raise Refusal if the server cuts it off."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101
         self._tasks.add(task)

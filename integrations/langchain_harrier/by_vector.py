@@ -1,4 +1,4 @@
-"""Searches of a HarrierVectorStore for a vector: of a query that was embedded before."""
+"""Searches of a HarrierVectorStore by vector: for queries that were embedded before."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from langchain_harrier.reading import Reading, afound, found
 
 
 class SearchingByVector(Reading):
-    """The searches of a vector store over an Index, for the vector of a query. `Searching` has their keywords."""
+    """The searches of a vector store over an Index by the vector of a query. `Searching` explains their keywords."""
 
     def similarity_search_by_vector(  # type: ignore[override]
         self, embedding: Sequence[float], k: int = 4, **kwargs: Unpack[NearPages]

@@ -1,4 +1,4 @@
-"""Who embeds queries as documents: hosts that call `embed_documents` for what they search for."""
+"""Detection of hosts that embed queries as documents, by calling `embed_documents` for what they search for."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from types import FrameType
 
 from harrier_core import RoleWarning
 
-# LangGraph's stores search in this method, and make of a plain function an Embeddings of one role.
+# LangGraph's stores search in this method, and turn a plain function into Embeddings with one role.
 _SEARCHES = {
     "_batch_search_ops": "langgraph.store.",
     "embed_query": "langgraph.store.base.",
     "aembed_query": "langgraph.store.base.",
 }
-_DEEPEST = 3  # frames between a search and the embeddings: those of LangGraph's wrapper of a function
+_DEEPEST = 3  # frames between a search and the embeddings, including LangGraph's wrapper of a function
 
 
 def warn_of_queries() -> None:
-    """Warn if the caller of `embed_documents` is about to search. It costs a microsecond, and changes no vector."""
+    """Warn if the caller of `embed_documents` is about to search. It takes a microsecond, and changes no vector."""
     frame: FrameType | None = sys._getframe(2)
     for _ in range(_DEEPEST):
         if frame is None:

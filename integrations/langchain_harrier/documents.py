@@ -22,10 +22,10 @@ _SHOWN = 10  # rejected documents in a message; all of them are in the error
 
 
 class DocumentsRejected(HarrierError, ValueError):
-    """Documents that cannot be stored; the others of the call are.
+    """Documents that cannot be stored; the others of the call are stored.
 
-    rejected: (id, reason) of each. stored: the ids of the others, in the caller's order. vector_store: where a
-    `from_...` method raised it, the vector store that it made. A pickle of the error goes without it.
+    rejected: (id, reason) of each. stored: the ids of the others, in the caller's order. vector_store: if a `from_...`
+    method raised it, the vector store that it made. A pickle of the error omits it.
     """
 
     vector_store: HarrierVectorStore | None = None
@@ -48,12 +48,12 @@ class DocumentsRejected(HarrierError, ValueError):
 
 
 def rows_of_documents(documents: Iterable[Document]) -> Iterator[Row]:
-    """Documents as they are needed; nobody writes to them."""
+    """Yield the rows of documents as they are needed; the documents are not changed."""
     return ((each.page_content, each.metadata, each.id) for each in documents)
 
 
 def rows_of_texts(texts: Iterable[str], metadatas: Iterable[Mapping[str, Any] | None] | None) -> Iterator[Row]:
-    """Return texts as they are needed, with their metadata if they have any."""
+    """Yield texts as they are needed, with their metadata if they have any."""
     if isinstance(texts, str):
         raise SettingError("texts is a list of texts; put a single one in a list")
     if metadatas is None:
@@ -63,7 +63,7 @@ def rows_of_texts(texts: Iterable[str], metadatas: Iterable[Mapping[str, Any] | 
 
 
 def one_for_each(name: str, given: Iterable[T] | None, texts: object) -> Iterable[T] | None:
-    """What belongs to each of the texts; too few or too many are found before anything is stored, if they can be."""
+    """Return the values that belong to the texts; a wrong number is found before anything is stored, if possible."""
     if isinstance(given, str):
         raise SettingError(f"{name} is a list; put a single one in a list")
     lengths = [len(each) for each in (texts, given) if isinstance(each, Sized)]
@@ -73,12 +73,12 @@ def one_for_each(name: str, given: Iterable[T] | None, texts: object) -> Iterabl
 
 
 def length_of(given: object) -> int | None:
-    """Return how many there are, if that can be known before they are read."""
+    """Return how many there are, if that is known before they are read."""
     return len(given) if isinstance(given, Sized) else None
 
 
 def records_of(rows: Iterable[Row], ids: Iterable[object] | None, taken: list[str]) -> Iterator[Record]:
-    """One record a row, as it is needed; its id is put into `taken`."""
+    """Yield one record per row, as it is needed; its id is added to `taken`."""
     pairs = ((row, row[2]) for row in rows) if ids is None else zip(rows, ids, strict=True)
     for (text, metadata, _), given in pairs:
         id_ = str(uuid4()) if given is None else as_id(given)
@@ -87,12 +87,12 @@ def records_of(rows: Iterable[Row], ids: Iterable[object] | None, taken: list[st
 
 
 def as_id(given: Any) -> Any:
-    """Return an id as a text, if it is an integer or a UUID; anything else as it is."""
+    """Return an id as a str, if it is an integer or a UUID; anything else unchanged."""
     return str(given) if isinstance(given, UUID) or type(given) is int else given
 
 
 def ids_of(taken: list[str], report: IngestReport, on_rejected: OnRejected) -> list[str]:
-    """The ids of documents that are stored; if some are not, an error, or a warning with the same text."""
+    """Return the ids of stored documents; if some were not, raise an error, or issue a warning with the same text."""
     if not report.rejected:
         return taken
     rejected = {id_ for id_, _ in report.rejected}
@@ -104,16 +104,16 @@ def ids_of(taken: list[str], report: IngestReport, on_rejected: OnRejected) -> l
 
 
 def checked_choice(on_rejected: OnRejected) -> OnRejected:
-    """What to do about documents that cannot be stored, if it is one of the two."""
+    """Return the choice for documents that cannot be stored, if it is one of the two."""
     if on_rejected not in ("error", "warn"):
         raise SettingError(f"on_rejected must be 'error' or 'warn', got {on_rejected!r}")
     return on_rejected
 
 
 def document_of(found: Match | Chunk, *, positions: bool = False) -> Document:
-    """Return a document with a copy of the metadata: to change it changes nothing in the store.
+    """Return a document with a copy of the metadata, so that changing them changes nothing in the store.
 
-    positions: put the chunk's number into the metadata, and where the text begins and ends in that of its record.
+    positions: add the chunk's number to the metadata, and the positions of its text in the record's.
     """
     metadata = dict(found.metadata)
     if positions:

@@ -1,4 +1,4 @@
-"""HarrierEmbeddings: an Encoder, one behind a URL, or another Embedder, as LangChain's Embeddings."""
+"""HarrierEmbeddings: an Encoder, local or behind a URL, or another Embedder, as LangChain's Embeddings."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from harrier_core.tasks import DEFAULT_TASK
 from langchain_harrier.given import Settings, located, settled
 from langchain_harrier.verbs import InBothRoles, Verbs
 
-_HELD = ("cache", "embedder")  # fields that are no settings
+_HELD = ("cache", "embedder")  # fields that are not settings
 _OWN = ("on_blank", "show_progress")  # settings that are not the Encoder's
 
 
 def _setting(variable: str, **otherwise: str | None) -> Any:
-    """A field that is taken from the environment where it is not given."""
+    """Return a field whose default is taken from the environment."""
     return Field(default_factory=from_env(variable, **otherwise))
 
 
 class HarrierEmbeddings(BaseModel, Verbs):
-    """Harrier embeddings: a query is embedded behind its task's instruction, a document as it is, byte for byte.
+    """Harrier embeddings: a query is embedded after its task's instruction, a document as it is, byte for byte.
 
-    It is a handful of settings that do not change: making one loads nothing, and all of equal settings, copies and
-    Encoders included, share one loaded model. A pickle holds the settings only, and not the cache.
+    It holds only immutable settings: making one loads nothing, and all with equal settings, including copies and
+    Encoders, share one loaded model. A pickle contains only the settings, not the cache.
 
     Setup:
         Install the kit with its extra. Each setting that is not given is taken from the environment, from
@@ -43,21 +43,21 @@ class HarrierEmbeddings(BaseModel, Verbs):
         ```
 
     Key init args:
-        model: A name on the hub, harrier-270m, harrier-0.6b or harrier-27b, or a folder. It may stand without its name,
-            and `model_name` is another one.
+        model: A name on the hub, harrier-270m, harrier-0.6b or harrier-27b, or a folder. It may be positional, and
+            `model_name` is an alias.
         task: What queries are embedded for: one of the model's own tasks by its name, or a Task.
         device: Such as "cuda" or "cpu"; chosen for this machine unless given.
         dtype: Such as "bfloat16" or "float32"; chosen for this machine unless given.
         revision: A branch, tag or commit on the hub.
         max_tokens: A limit below the model's own.
-        on_overflow: What a text of more tokens is, an "error" or a text to "truncate".
-        on_blank: What a document of nothing but white space is: an "error", or a text that is found "last": its vector
-            points away from every query. A blank query is an error.
+        on_overflow: What to do with a text of more tokens: "error" or "truncate".
+        on_blank: What to do with a document of nothing but white space: raise an "error", or rank it "last", by a
+            vector that points away from every query. A blank query is an error.
         token_budget: How many tokens run in one forward pass.
-        url: The address of a server that `harrier serve` runs. Its model embeds, and none is loaded here: `model`, if
+        url: The address of a server run by `harrier serve`. Its model embeds, and none is loaded here: `model`, if
             given, is the server's name for it, and device, dtype and the like are the server's own. `HARRIER_URL` is
-            taken only if neither `url` nor `model` is given.
-        api_key: What opens that server, `HARRIER_API_KEY` unless given. No dump or pickle holds it.
+            used only if neither `url` nor `model` is given.
+        api_key: That server's key, by default `HARRIER_API_KEY`. No dump or pickle contains it.
         show_progress: Whether embedding documents shows a progress bar.
         cache: A ByteStore to look into before a text is embedded. It never mixes roles, tasks or models.
         embedder: The Embedder that makes the vectors, if it is not an Encoder of these settings; see `from_encoder`.
@@ -119,26 +119,26 @@ class HarrierEmbeddings(BaseModel, Verbs):
     embedder: SkipJsonSchema[Embedder | None] = Field(default=None, repr=False)
 
     def __init__(self, model: str | os.PathLike[str] | None = None, **settings: Unpack[Settings]) -> None:
-        """Take settings, also as HuggingFaceEmbeddings has them where that means one thing."""
+        """Take settings, including those of HuggingFaceEmbeddings that are unambiguous."""
         given = settings if model is None else {"model": model, **settings}
         super().__init__(**located(settled(given, type(self).model_fields)))
 
     @property
     def model_name(self) -> str:
-        """The model, by the name that HuggingFaceEmbeddings has for it."""
+        """The model, under HuggingFaceEmbeddings' name for it."""
         return self.model
 
     @field_validator("model", "device", "dtype", mode="before")
     @classmethod
     def _as_text(cls, value: object) -> object:
-        """A Path, a torch.device and a torch.dtype are as welcome as they are to an Encoder."""
+        """Convert a Path, a torch.device or a torch.dtype, which are accepted as by an Encoder."""
         if isinstance(value, os.PathLike):
             return os.fspath(value)
         return str(value).removeprefix("torch.") if type(value).__module__ == "torch" else value
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
-        """Refuse invalid settings in the words of the encoder, which loads nothing yet."""
+        """Refuse invalid settings with the encoder's own errors; nothing is loaded yet."""
         if self.embedder is None:
             self._an_encoder()
         elif self._settings() != {**_settings_of(self.embedder), **{name: getattr(self, name) for name in _OWN}}:
@@ -160,16 +160,16 @@ class HarrierEmbeddings(BaseModel, Verbs):
         on_blank: Literal["error", "last"] = "error",
         show_progress: bool = False,
     ) -> Self:
-        """Return embeddings by this very encoder, or any other Embedder: they end when it is closed."""
+        """Return embeddings that use this very encoder, or any other Embedder: they end when it is closed."""
         if cache is not None:
             encoder = CachedEncoder(_encoder_of(encoder, "leave cache out"), cache)
         elif isinstance(encoder, CachedEncoder) and isinstance(encoder.store, BaseStore):
-            cache = encoder.store  # which embeddings of another task look into as well
+            cache = encoder.store  # shared with embeddings of other tasks
         own: Settings = {"on_blank": on_blank, "show_progress": show_progress}
         return cls(**{**_settings_of(encoder), **own, "cache": cache, "embedder": encoder})
 
     def with_task(self, task: str | Task) -> Self:
-        """Return the same with another task for its queries; it shares the loaded model."""
+        """Return a copy with another task for its queries; it shares the loaded model."""
         if self._stranger() is not None:
             name = type(self.index_encoder).__name__
             raise SettingError(f"with_task needs an Encoder, got {name}; pass one with that task to from_encoder")
@@ -177,12 +177,12 @@ class HarrierEmbeddings(BaseModel, Verbs):
 
     @property
     def encoder(self) -> Encoder:
-        """The Encoder behind it: `prompt`, `count_tokens`, `space`, `stats`, and `close` to let go of the model."""
+        """The underlying Encoder: `prompt`, `count_tokens`, `space`, `stats`, and `close` to release the model."""
         return _encoder_of(self.index_encoder, "use index_encoder")
 
     @cached_property
     def index_encoder(self) -> Embedder:
-        """What to give an Index: what makes the vectors, behind the cache if there is one."""
+        """The Embedder to pass to an Index, with the cache if there is one."""
         if self.embedder is not None:
             return self.embedder
         encoder = self._an_encoder()
@@ -192,24 +192,24 @@ class HarrierEmbeddings(BaseModel, Verbs):
     def _source(self) -> InBothRoles:
         return self.index_encoder if self.on_blank == "error" else BlanksLast(self.index_encoder)
 
-    # -- copies and pickles hold settings; what was loaded is found again, since equal settings share it
+    # -- copies and pickles contain settings; the loaded model is found again, since equal settings share it
 
     def _settings(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in type(self).model_fields if name not in _HELD}
 
     def _an_encoder(self) -> AnyEncoder:
-        """An Encoder of the settings, or a RemoteEncoder; what is None is its own to choose."""
+        """Return an Encoder or a RemoteEncoder for the settings; None leaves a setting to it."""
         return encoder_of(**{name: value for name, value in self._settings().items() if name not in _OWN})
 
     def _stranger(self) -> Embedder | None:
-        """The embedder, if no settings say how to make an equal one."""
+        """Return the embedder, unless settings describe an equal one."""
         return None if self.embedder is None or self.embedder.settings is not None else self.embedder
 
     def _kept(self) -> dict[str, Any]:
         return {**self._settings(), "cache": self.cache, "embedder": self._stranger()}
 
     def __eq__(self, other: object) -> bool:
-        """Compare settings and caches, not Encoders: those of equal settings make the same vectors."""
+        """Compare settings and caches, not Encoders: those with equal settings make the same vectors."""
         return self._kept() == other._kept() if isinstance(other, HarrierEmbeddings) else NotImplemented
 
     def __hash__(self) -> int:
@@ -226,14 +226,14 @@ class HarrierEmbeddings(BaseModel, Verbs):
 
 
 def _settings_of(embedder: Embedder) -> dict[str, Any]:
-    """The settings of an embedder; of one that is not an Encoder those that it has in common with Encoders."""
+    """Return the settings of an embedder; if it is not an Encoder, those that it has in common with Encoders."""
     nothing = dict.fromkeys(set(HarrierEmbeddings.model_fields) - {*_HELD, *_OWN})
     own = embedder.settings or {"model": embedder.name, "on_overflow": embedder.on_overflow}
     return {**nothing, **own}
 
 
 def _encoder_of(embedder: Embedder, remedy: str) -> Encoder:
-    """Return the Encoder that makes the vectors. Raise SettingError if something else does."""
+    """Return the Encoder that makes the vectors. Raise SettingError if it is something else."""
     found = embedder.uncached
     if not isinstance(found, Encoder):
         raise SettingError(f"this needs an Encoder, got {type(found).__name__}; {remedy}")

@@ -1,4 +1,4 @@
-"""Settings of HuggingFaceEmbeddings as those of HarrierEmbeddings: taken where they mean one thing, else refused."""
+"""Settings of HuggingFaceEmbeddings as those of HarrierEmbeddings: accepted if unambiguous, else refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harrier_core.foreign import unknown_keyword
 class Settings(TypedDict, total=False):
     """The keywords of HarrierEmbeddings."""
 
-    model_name: str | os.PathLike[str]  # as HuggingFaceEmbeddings has it
+    model_name: str | os.PathLike[str]  # HuggingFaceEmbeddings' name
     url: str | None
     api_key: str | SecretStr | None
     task: str | Task | None
@@ -33,14 +33,15 @@ class Settings(TypedDict, total=False):
     embedder: Embedder | None
 
 
-# The dicts that go to a SentenceTransformer and to its `encode`, and those of their keywords that are settings here.
+# The dicts that are passed to a SentenceTransformer and to its `encode`, with those of their keywords that are settings
+# here.
 _PASSED_ON = {
     "model_kwargs": {"device": "device", "dtype": "dtype", "torch_dtype": "dtype", "revision": "revision"},
     "encode_kwargs": {"show_progress_bar": "show_progress"},
     "query_encode_kwargs": {"prompt_name": "task"},
 }
 
-# What holds in any case, so that it changes nothing to say it.
+# Settings that are always in effect, so that giving them changes nothing.
 _HOLDS: dict[str, object] = {
     "convert_to_numpy": True,
     "embed_instruction": "",
@@ -54,7 +55,7 @@ _NONE = object()
 def settled(given: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
     """Return the settings that these keywords stand for.
 
-    Raise a SettingError for one that is not known, with the kit's word for it, and for a setting that is given twice.
+    Raise a SettingError for an unknown one, with the kit's name for it, and for a setting that is given twice.
     """
     settings: dict[str, Any] = {}
     names: dict[str, str] = {}
@@ -66,23 +67,23 @@ def settled(given: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
 
 
 def located(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings with the model or the server that is meant; of a server, none of the environment's others count.
+    """Return settings with the chosen model or server; for a server, none of the environment's others count.
 
-    The Embedder that was given, if one was, is what is meant.
+    If an Embedder was given, it is the choice.
     """
     if isinstance(key := settings.get("api_key"), str):
-        settings = {**settings, "api_key": SecretStr(key)}  # or pydantic would quote it in errors
+        settings = {**settings, "api_key": SecretStr(key)}  # otherwise pydantic would quote it in errors
     if settings.get("embedder") is not None:
         return settings
     model, url = meant(settings.get("model"), settings.get("url"))
     if url is None:
         named = {} if model is None else {"model": model}
-        return {**settings, **named, **dict.fromkeys(settings.keys() & {"url"})}  # an empty one is none
+        return {**settings, **named, **dict.fromkeys(settings.keys() & {"url"})}  # an empty one means none
     return {**dict.fromkeys(LOCAL), "on_overflow": "error", **settings, "model": model or "", "url": url}
 
 
 def _settings(given: Mapping[str, Any], known: list[str]) -> Iterator[tuple[str, str, object]]:
-    """Yield each setting: its name, what the caller called it, and its value."""
+    """Yield each setting: its name, the caller's name for it, and its value."""
     for name, value in given.items():
         if name in known:
             yield name, name, value
@@ -101,7 +102,7 @@ def _passed_on(given_in: str, options: object) -> Iterator[tuple[str, str, objec
     for name, value in options.items():
         if name in taken:
             yield taken[name], f"{name!r} in {given_in}", value
-        elif name == given_in:  # SentenceTransformer has model_kwargs of its own
+        elif name == given_in:  # SentenceTransformer has its own model_kwargs
             yield from _passed_on(given_in, value)
         elif not _holds(name, value):
             raise unknown_keyword(f"{given_in} of HarrierEmbeddings", name, taken)

@@ -1,4 +1,4 @@
-"""The keywords of searches, which LangChain passes through; one that is not known is an error."""
+"""The keywords of searches, which LangChain passes through; an unknown one is an error."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from harrier_core.foreign import unknown_keyword
 Where = Mapping[str, Any]
 Expand = int | Literal["record"]
 
-WRITING = ("batch_size",)  # of LangChain's index(): an Index makes windows of its own
+WRITING = ("batch_size",)  # of LangChain's index(): an Index makes its own windows
 RETRIEVER = [name for name in VectorStoreRetriever.model_fields if name != "vectorstore"]
 
 
-# LangChain's signatures take any keyword; where these name them, type checkers find a misspelt one.
+# LangChain's signatures accept any keyword; by naming them here, type checkers find a misspelt one.
 
 
 class Near(TypedDict, total=False):
-    """The keywords of every search; `Searching` says what they mean."""
+    """The keywords of every search. `Searching` explains them."""
 
     filter: Where | None
     where: Where | None
@@ -33,13 +33,13 @@ class Near(TypedDict, total=False):
 
 
 class NearPages(Near, total=False):
-    """Those of a search whose results come in pages."""
+    """The keywords of a search whose results come in pages."""
 
     offset: int
 
 
 class Asked(Near, total=False):
-    """Those of a search for a query's text."""
+    """The keywords of a search for a query's text."""
 
     task: str | Task | None
     mode: Mode
@@ -47,7 +47,7 @@ class Asked(Near, total=False):
 
 
 class AskedPages(Asked, NearPages, total=False):
-    """Those of a search for a query's text whose results may be put in another order."""
+    """The keywords of a search for a query's text whose results may be reordered."""
 
     rerank: Reranker | Diverse | None
     among: int | None
@@ -76,9 +76,9 @@ _METADATA = "metadata."
 
 
 def options_of(method: str, given: Mapping[str, Any], taken: type, *own: str) -> dict[str, Any]:
-    """Return what an Index takes for the keywords of a search, which are those of a TypedDict.
+    """Return the Index's options for the keywords of a search, which are those of a TypedDict.
 
-    own: further parameters of the method, which an error names too.
+    own: further parameters of the method, which an error lists too.
     """
     refuse_unknown(method, given, (*taken.__annotations__, *own))
     options = {name: value for name, value in given.items() if name not in ("filter", "where", "score_threshold")}
@@ -87,7 +87,7 @@ def options_of(method: str, given: Mapping[str, Any], taken: type, *own: str) ->
 
 
 def refuse_unknown(method: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Raise an error that says what to write instead, or which keywords there are."""
+    """Raise an error that says what to write instead, or which keywords exist."""
     for name in given:
         if name in known:
             continue
@@ -99,7 +99,7 @@ def refuse_unknown(method: str, given: Mapping[str, Any], known: Iterable[str]) 
 def where_of(filter: Where | None, where: Where | None) -> Where | None:  # noqa: A002
     """Return the conditions of a search: both, if it has both.
 
-    filter: conditions as LangChain's stores have them, where "metadata.year" is the field "year".
+    filter: conditions in the form of LangChain's stores, where "metadata.year" is the field "year".
     """
     given = [each for each in (_without_prefix(filter), where) if each is not None]
     return {"$and": given} if len(given) > 1 else next(iter(given), None)
@@ -107,7 +107,7 @@ def where_of(filter: Where | None, where: Where | None) -> Where | None:  # noqa
 
 def _without_prefix(conditions: Any) -> Any:
     if not isinstance(conditions, Mapping):
-        return conditions  # which the Index refuses
+        return conditions  # the Index refuses it
     parts = [{_field(name): _within(name, value)} for name, value in conditions.items()]
     joined = {name: value for part in parts for name, value in part.items()}
     return joined if len(joined) == len(parts) else {"$and": parts}  # "year" and "metadata.year" are two conditions

@@ -1,7 +1,7 @@
 """LangGraph's stores with queries embedded as queries.
 
-PostgresStore, SqliteStore and their async twins call `embed_documents` for what they search for, so that a query goes
-without its instruction. `with_roles` makes a store of the same kind that tells the two apart:
+PostgresStore, SqliteStore and their async twins call `embed_documents` for what they search for, so a query lacks its
+instruction. `with_roles` makes a store of the same kind that distinguishes the two:
 
     from langchain_harrier import HarrierEmbeddings
     from langchain_harrier.langgraph import with_roles
@@ -12,8 +12,8 @@ without its instruction. `with_roles` makes a store of the same kind that tells 
     with with_roles(PostgresStore).from_conn_string("postgresql://user@host/db", index=index) as store:
         store.setup()
 
-It needs no more of LangGraph than `batch` and `abatch`, the two methods that each store has, so it serves other stores
-too, and one that embeds its queries as queries already.
+It uses only `batch` and `abatch`, the two methods that each LangGraph store has, so it works with other stores too,
+even with one that already embeds its queries as queries.
 """
 
 from __future__ import annotations
@@ -37,32 +37,32 @@ if TYPE_CHECKING:
 
     S = TypeVar("S", bound=BaseStore)
 
-# Whether the store is embedding what it searches for. A context variable: each thread and each task has its own.
+# Whether the store is embedding a search query. A context variable: each thread and each task has its own.
 _searching: ContextVar[bool] = ContextVar("searching", default=False)
 
-# A token is a byte at least, so a text of fewer bytes than the model's limit is not too long; an instruction and the
-# ends take some of it.
+# A token is at least a byte, so a text of fewer bytes than the model's limit is not too long; an instruction and the
+# ends take some of the limit.
 _FRAME = 500
 
 
 @cache
 def with_roles(store: type[S]) -> type[S]:
-    """The same kind of store, whose `index={"embed": ...}` takes HarrierEmbeddings and keeps their roles apart.
+    """Return a store class of the same kind, whose `index={"embed": ...}` keeps the roles of HarrierEmbeddings apart.
 
-    A blank query lists what is there, as an empty one does. What is wrong with one caller's text is an error for that
-    caller only, though the async stores put the calls of one moment into one batch.
+    A blank query lists what is stored, as an empty one does. An error in one caller's text affects only that caller,
+    although the async stores batch simultaneous calls.
     """
     return cast("type[S]", type(f"Harrier{store.__name__}", (_WithRoles, store), {"__doc__": store.__doc__}))
 
 
 class _ByRole(Embeddings):
-    """HarrierEmbeddings that take what they are told to embed for a query while the store searches."""
+    """HarrierEmbeddings that embed texts as queries while the store searches."""
 
     def __init__(self, embeddings: HarrierEmbeddings) -> None:
         self.embeddings = embeddings
 
     def __eq__(self, other: object) -> bool:
-        """Compare as the embeddings do: `store.embeddings` and `index_config` say what the store was given."""
+        """Compare as the embeddings do: `store.embeddings` and `index_config` return what the store was given."""
         return self.embeddings == (other.embeddings if isinstance(other, _ByRole) else other)
 
     def __hash__(self) -> int:
@@ -86,11 +86,11 @@ class _ByRole(Embeddings):
 if TYPE_CHECKING:
     _Store = BaseStore
 else:
-    _Store = object  # LangGraph need not be there to import this
+    _Store = object  # LangGraph need not be installed to import this
 
 
 class _WithRoles(_Store):
-    """What comes before a store's own methods."""
+    """Overrides that precede a store's own methods."""
 
     __slots__ = ()
 
@@ -147,7 +147,7 @@ def _by_role(embed: object) -> _ByRole:
 
 
 def _apart(ops: Sequence[Op]) -> Iterator[tuple[list[int], list[Op], bool]]:
-    """Searches and all else, with their places; searches first, since stores read what was there before a batch."""
+    """Yield searches and all other operations, with their positions; searches first, as stores read before writing."""
     from langgraph.store.base import SearchOp
 
     for searching in (True, False):
@@ -172,7 +172,7 @@ def _embeddings(store: object) -> HarrierEmbeddings | None:
 
 
 def _texts_of(store: object, value: Mapping[str, Any] | None, index: Any) -> list[str]:
-    """What the store will embed of a value: the texts at the call's paths, or at those of its settings."""
+    """Return what the store will embed of a value: the texts at the call's paths, or at those of its settings."""
     from langgraph.store.base import get_text_at_path, tokenize_path
 
     if value is None or index is False or _embeddings(store) is None:
@@ -187,9 +187,9 @@ def _texts_of(store: object, value: Mapping[str, Any] | None, index: Any) -> lis
 
 
 async def _refuse_unusable(store: object, texts: Sequence[str], *, queries: bool = False) -> None:
-    """Raise what embedding these texts would, before they are put into a batch with those of others.
+    """Raise what embedding these texts would raise, before they are batched with others' texts.
 
-    On the loop, so that calls keep their order; only what may be too long is counted, on a thread.
+    This runs on the loop, so that calls keep their order; only texts that may be too long are counted, on a thread.
     """
     embeddings = _embeddings(store)
     if embeddings is None or not texts:
@@ -217,7 +217,7 @@ def _problem(at: int, text: str) -> Problem | None:
 
 def _refuse_long(embedder: Embedder, texts: Sequence[str], queries: bool) -> None:
     encoder, limit = embedder.uncached, embedder.max_tokens
-    # No other embedder tells its prompt, which is counted as well.
+    # No other embedder reveals its prompt, which is counted as well.
     if queries and isinstance(encoder, Encoder | RemoteEncoder):
         texts = [encoder.prompt(text) for text in texts]
     counts = embedder.count_tokens(texts)

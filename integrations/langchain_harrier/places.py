@@ -1,4 +1,4 @@
-"""The Index of a HarrierVectorStore, of what its users have at hand: embeddings and a place, by anybody's names."""
+"""The Index of a HarrierVectorStore, from embeddings and a place, under any library's names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SETTINGS = ("index", "embedding", "store", "chunking", "on_rejected", "position
 
 
 class Place(TypedDict, total=False):
-    """Other stores' names for the embeddings and for the place; and `keywords`, for a place that a URL names."""
+    """Other stores' names for the embeddings and the place; and `keywords`, for a place given by URL."""
 
     embeddings: Any
     embedding_function: Any
@@ -53,7 +53,7 @@ _HINTS = {
     **dict.fromkeys(("content_payload_key", "metadata_payload_key", "id_column", "content_column"), _LAYOUT),
     **dict.fromkeys(("metadata_columns", "embedding_column", "use_jsonb", "create_extension"), _LAYOUT),
 }
-# What holds in any case, so that it changes nothing to say it.
+# Settings that are always in effect, so that giving them changes nothing.
 _HOLDS: dict[str, tuple[object, ...]] = {
     "async_mode": (True, False),
     "batch_size": (None,),
@@ -74,7 +74,7 @@ def index_of(
     chunking: Chunking | None,
     place: Mapping[str, Any],
 ) -> Index:
-    """Return the Index that was given, or one of embeddings and a place. It opens nothing yet."""
+    """Return the Index that was given, or one made from embeddings and a place. Nothing is opened yet."""
     _refuse_unknown(place)
     if index is not None and place.get("keywords"):
         raise SettingError("an Index has its own store; pass keywords=True to that")
@@ -103,7 +103,7 @@ def _refuse_unknown(place: Mapping[str, Any]) -> None:
 
 
 def _one(name: str, given: object, others: tuple[str, ...], place: Mapping[str, Any]) -> Any:
-    """Return what was given by one of the names. Raise SettingError if there are several."""
+    """Return the value that was given by one of the names. Raise SettingError if there are several."""
     said = {each: place.get(each) for each in others} | {name: given}
     said = {each: value for each, value in said.items() if value is not None}
     if len(said) > 1:
@@ -126,7 +126,7 @@ def _place(store: Store | str | None, place: Mapping[str, Any]) -> Any:
 
 
 def url_of(address: str, name: str | None) -> str:
-    """Return the URL that `open_store` takes, of a server's address and the name of a table or collection."""
+    """Return the URL for `open_store`, from a server's address and the name of a table or collection."""
     scheme, _, rest = address.partition(":")
     if scheme in ("http", "https") or (scheme == "qdrant" and rest.startswith("//")):
         parts = urlsplit(address)
@@ -156,7 +156,7 @@ def _store_of(store: Any) -> Store | str:
 
 
 def _embedder_of(embedding: Any) -> Any:
-    """Return what an Index takes as its encoder."""
+    """Return the object that an Index accepts as its encoder."""
     if embedding is None:
         raise SettingError("there is nothing to embed with; pass embedding=HarrierEmbeddings(model=...), or an Index")
     if not isinstance(embedding, Embedder) and not isinstance(getattr(embedding, "index_encoder", None), Embedder):

@@ -1,4 +1,4 @@
-"""Progress bars: tqdm's, which comes with the hub's client."""
+"""Progress bars, by tqdm, which is installed with huggingface_hub."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def _bar(total: int, unit: str) -> Any:
 
 @contextmanager
 def windows_of(texts: Iterable[str]) -> Iterator[Iterator[list[str]]]:
-    """Yield the texts, some at a time, with a bar that moves on when the next ones are asked for.
+    """Yield the texts in windows, with a bar that advances when the next window is requested.
 
-    An error about some of them counts all.
+    The positions in an error about some of them count all.
     """
     given, begin = listed(texts), 0
     with _bar(len(given), " texts") as bar, positions_of_all(lambda position: begin + position):
@@ -44,7 +44,7 @@ def windows_of(texts: Iterable[str]) -> Iterator[Iterator[list[str]]]:
 
 @contextmanager
 def told(on_progress: Progress | None, *, show: bool, total: int | None) -> Iterator[Progress | None]:
-    """Yield what to call with the report of an ingest so far: it moves a bar, if one is to be shown."""
+    """Yield a function to call with each report of an ingest: it moves a bar, if one is to be shown."""
     if not show:
         yield on_progress
         return

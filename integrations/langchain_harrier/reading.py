@@ -1,4 +1,4 @@
-"""What a HarrierVectorStore has: documents by their ids or their metadata, and as matches become them."""
+"""Reading from a HarrierVectorStore: documents by their ids or metadata, and from matches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Reading(VectorStore):
     positions: bool
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
-        """Return the documents with these ids, in their order; ids that are not there are left out."""
+        """Return the documents with these ids, in their order; unknown ids are left out."""
         given = as_ids(ids)
         chunks = found(lambda: [stored.chunk for stored in self.index.read(given)])
         places = {id_: place for place, id_ in reversed(list(enumerate(given)))}
@@ -44,7 +44,7 @@ class Reading(VectorStore):
     ) -> list[Document]:
         """Return the documents with these ids, or all, that meet conditions on metadata, in the store's order.
 
-        offset: leave out the first so many. limit: end after so many.
+        offset: how many to skip. limit: how many to return at most.
         """
         refuse_unknown("get", kwargs, _GET)
         given, met = None if ids is None else as_ids(ids), where_of(filter, where)
@@ -76,14 +76,14 @@ class Reading(VectorStore):
 
 
 def as_ids(ids: Iterable[str]) -> list[str]:
-    """Return ids as texts. Raise SettingError for a single one, which would be taken for its letters."""
+    """Return ids as strs. Raise SettingError for a single str, which would be read as a list of letters."""
     if isinstance(ids, str):
         raise SettingError("ids is a list of ids; put a single one in a list")
     return [as_id(each) for each in ids]
 
 
 def found(read: Callable[[], list[T]]) -> list[T]:
-    """Return what is read; of a place that is not there yet nothing, and no such place is made."""
+    """Return what is read; nothing if the place does not exist yet, and it is not created."""
     try:
         return read()
     except StoreMissing:
@@ -91,7 +91,7 @@ def found(read: Callable[[], list[T]]) -> list[T]:
 
 
 async def afound(reading: Awaitable[list[T]]) -> list[T]:
-    """Return what `found` does, of what is awaited."""
+    """Return what `found` does, for an awaitable."""
     try:
         return await reading
     except StoreMissing:

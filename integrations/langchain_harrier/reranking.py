@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from harrier_core import Reranker
 from harrier_core.reranking import as_reranker, best_texts
 
-SCORE = "relevance_score"  # where LangChain's own rerankers put it
+SCORE = "relevance_score"  # LangChain's own rerankers use this name
 
 
 def _checked(given: Any) -> Reranker:
@@ -22,8 +22,8 @@ def _checked(given: Any) -> Reranker:
 class HarrierRerank(BaseDocumentCompressor):
     """Keeps the documents that a Reranker finds best for a query, best first, whichever retriever found them.
 
-    A document that is kept is a copy, with the Reranker's number as `relevance_score` among its metadata. For documents
-    of a HarrierVectorStore or a HarrierRetriever, `rerank=` of a search does it without a compressor.
+    The returned documents are copies, with the Reranker's number as `relevance_score` in their metadata. With a
+    HarrierVectorStore or a HarrierRetriever, `rerank=` of a search does the same without a compressor.
 
     Key init args:
         reranker: A `harrier_core.Reranker`: an object with `scores(query, texts)`.

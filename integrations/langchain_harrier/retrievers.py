@@ -19,7 +19,7 @@ _OF_A_VECTOR_STORE = ("vectorstore", "vector_store", "search_type", "search_kwar
 
 
 class HarrierRetriever(BaseRetriever):
-    """Finds what an Index holds; `k`, `task` and `where` may be given to a single `invoke` as well.
+    """Retrieves documents from an Index; `k`, `task` and `where` may be given to a single `invoke` as well.
 
     Setup:
         ```bash
@@ -29,17 +29,17 @@ class HarrierRetriever(BaseRetriever):
     Key init args:
         index: An Index, which is a store and an Encoder.
         k: How many documents are found.
-        task: What queries are encoded for; the encoder's own task unless given.
+        task: What queries are encoded for; by default the encoder's own task.
         where: Conditions on metadata, as in `harrier_core.filters`; `filter` is LangChain's name for it.
-        mode: "dense" finds by meaning, "keyword" by word and without the model, "hybrid" by both; the last two need a
-            place made with `keywords=True`.
-        keyword_weight: How much words count in "hybrid", where meaning counts 1; without it that depends on the query.
-        rerank: A `harrier_core.Reranker`, which puts the `among` (50) best in another order, or `Diverse`.
+        mode: "dense" finds by meaning, "keyword" by word and without the model, "hybrid" by both; the last two need an
+            index made with `keywords=True`.
+        keyword_weight: How much words count in "hybrid", relative to meaning; by default it depends on the query.
+        rerank: A `harrier_core.Reranker`, which reorders the `among` (50) best, or `Diverse`.
         score_threshold: Documents with a lower score are left out.
-        exact: Whether all chunks are compared, also where there is an index.
-        ef: How many candidates the HNSW index keeps in sight.
-        expand: So many chunks on either side, or "record" for all, are part of the text that is found.
-        positions: Whether metadata say where a text is in its record, as with a HarrierVectorStore.
+        exact: Whether all chunks are compared, even if there is an index.
+        ef: How many candidates the HNSW index considers.
+        expand: How many chunks on either side, or "record" for all, are added to the text that is found.
+        positions: Whether metadata include a text's position in its record, as with a HarrierVectorStore.
 
     Instantiate:
         ```python
@@ -65,7 +65,7 @@ class HarrierRetriever(BaseRetriever):
         ```
     """
 
-    model_config = ConfigDict(extra="forbid")  # a filter that is misspelt would find what it must not
+    model_config = ConfigDict(extra="forbid")  # a misspelt filter would find documents that it must exclude
 
     index: Index
     k: int = Field(default=5, ge=1)
@@ -74,7 +74,7 @@ class HarrierRetriever(BaseRetriever):
     filter: dict[str, Any] | None = None
     mode: Mode = "dense"
     keyword_weight: float | None = None
-    rerank: Annotated[Reranker | Diverse | None, SkipValidation] = None  # the Index has an error of its own
+    rerank: Annotated[Reranker | Diverse | None, SkipValidation] = None  # the Index has its own error for it
     among: int | None = None
     score_threshold: float | None = None
     exact: bool = False
@@ -82,10 +82,10 @@ class HarrierRetriever(BaseRetriever):
     expand: Expand = 0
     positions: bool = False
 
-    if not TYPE_CHECKING:  # which sees the fields
+    if not TYPE_CHECKING:  # type checkers see the fields
 
         def __init__(self, index: Index | None = None, **settings: Any) -> None:
-            """Take settings; say of what others call them how they are called here."""
+            """Take settings; for other libraries' names, the error says what they are called here."""
             _refuse_unknown(settings, type(self).model_fields)
             if not isinstance(index, Index):
                 raise SettingError(
@@ -107,7 +107,7 @@ class HarrierRetriever(BaseRetriever):
         return HarrierVectorStore(self.index, positions=self.positions)
 
     def _options(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Return those of this retriever, but for those that a call brings."""
+        """Return the options of this retriever, except those that a call overrides."""
         return {name: getattr(self, name) for name in _OPTIONS} | given
 
 

@@ -19,26 +19,26 @@ from langchain_harrier.reading import Reading, afound, found
 class Searching(Reading):
     """The searches of a vector store over an Index, for a query.
 
-    All of them take these keywords. filter, where: conditions on metadata, as in `harrier_core.filters`; both, if there
-    are both. task: what the query is encoded for. score_threshold: leave out documents with a lower score. exact:
-    compare all chunks. ef: how many candidates the HNSW index keeps in sight. expand: so many chunks on either side, or
-    "record" for all, are part of the text that is found. mode: "dense" finds by meaning, "keyword" by word and without
-    the model, "hybrid" by both; the last two need a place made with `keywords=True`. keyword_weight: how much words
-    count in "hybrid", where meaning counts 1; without it that depends on the query.
+    All of them take these keywords. filter, where: conditions on metadata, as in `harrier_core.filters`; both apply if
+    both are given. task: what the query is encoded for. score_threshold: leave out documents with a lower score. exact:
+    compare all chunks. ef: how many candidates the HNSW index considers. expand: how many chunks on either side, or
+    "record" for all, are added to the text that is found. mode: "dense" finds by meaning, "keyword" by word and without
+    the model, "hybrid" by both; the last two need an index made with `keywords=True`. keyword_weight: how much words
+    count in "hybrid", relative to meaning; by default it depends on the query.
 
-    All but those that choose documents for their difference take these as well. offset: leave out the first so many.
-    rerank: a `harrier_core.Reranker`, which puts the `among` (50) best in another order, or `Diverse`.
+    All except those that choose diverse documents take these as well. offset: how many documents to skip.
+    rerank: a `harrier_core.Reranker`, which reorders the `among` (50) best, or `Diverse`.
 
-    A score is the cosine, in "keyword" the BM25, in "hybrid" the share of the best possible places, from 0 to 1, and of
-    a Reranker its own number.
+    A score is the cosine, in "keyword" the BM25, in "hybrid" the share of the best possible places, from 0 to 1, and
+    with a Reranker its own number.
     """
 
     def as_retriever(self, **kwargs: Any) -> VectorStoreRetriever:
-        """Return a retriever over this vector store; what goes with each of its searches is in `search_kwargs`."""
+        """Return a retriever for this vector store; `search_kwargs` are used in each of its searches."""
         for name in kwargs:
             if name in SEARCH or name == "k":
                 raise SettingError(f"as_retriever got an unknown keyword, {name!r}: put it in search_kwargs={{...}}")
-            if name not in RETRIEVER:  # which pydantic would overlook
+            if name not in RETRIEVER:  # pydantic would ignore it
                 raise unknown_keyword("as_retriever", name, RETRIEVER)
         return super().as_retriever(**kwargs)
 
@@ -71,7 +71,7 @@ class Searching(Reading):
         return self._scored(await self._asearch(query, k, options))
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
-        """Return the score itself; what points the other way is as irrelevant as what points elsewhere."""
+        """Return a function that returns the score itself; a negative cosine is as irrelevant as 0."""
         return lambda score: min(max(score, 0.0), 1.0)
 
     def similarity_search_with_relevance_scores(  # type: ignore[override]
@@ -79,8 +79,8 @@ class Searching(Reading):
     ) -> list[tuple[Document, float]]:
         """Return the k documents nearest to a query with their relevance, from 0 to 1, best first.
 
-        It is the cosine, or the score of "hybrid". Raise SettingError if scores are not from 0 to 1: those of "keyword"
-        and of a Reranker. score_threshold: leave out documents with a lower relevance. See `Searching` for the others.
+        It is the cosine, or the score of "hybrid". Raise SettingError if scores are not from 0 to 1, as with "keyword"
+        and a Reranker. score_threshold: leave out documents with a lower relevance. See `Searching` for the others.
         """
         _check_relevance("similarity_search_with_relevance_scores", kwargs)
         return super().similarity_search_with_relevance_scores(query, k, **kwargs)
@@ -95,9 +95,9 @@ class Searching(Reading):
     def max_marginal_relevance_search(  # type: ignore[override]
         self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Unpack[Asked]
     ) -> list[Document]:
-        """Return the k of the `fetch_k` nearest documents that say different things, in the order of their choice.
+        """Return k of the `fetch_k` nearest documents that say different things, in the order of selection.
 
-        lambda_mult: 1 looks at nearness to the query only, 0 at difference only. See `Searching` for the others.
+        lambda_mult: 1 considers only nearness to the query, 0 only difference. See `Searching` for the others.
         """
         options = options_of("max_marginal_relevance_search", kwargs, Asked, "fetch_k", "lambda_mult")
         if not _asks(query):
@@ -127,7 +127,7 @@ class Searching(Reading):
 
 
 def _asks(query: str, stacklevel: int = 3) -> bool:
-    """Tell whether there is something in a query to search for."""
+    """Return whether there is something in a query to search for."""
     if blank(query):
         warnings.warn("the query is empty or blank, so nothing was searched for and found", InputWarning, stacklevel)
         return False
@@ -135,7 +135,7 @@ def _asks(query: str, stacklevel: int = 3) -> bool:
 
 
 def _check_relevance(method: str, given: Mapping[str, Any]) -> None:
-    """Raise SettingError if the scores of a search are on a scale of their own: a threshold would mean nothing."""
+    """Raise SettingError if the scores of a search are on another scale: a threshold would be meaningless."""
     refuse_unknown(method, given, AskedPages.__annotations__)
     if not isinstance(given.get("rerank"), Diverse | None):
         whose = "a Reranker's number"

@@ -1,4 +1,4 @@
-"""Conditions that a language model writes, as those of a HarrierVectorStore.
+"""Conditions written by a language model, translated for a HarrierVectorStore.
 
 from langchain_classic.retrievers import SelfQueryRetriever
 from langchain_harrier.self_query import HarrierTranslator
@@ -33,8 +33,8 @@ _OPERATORS = {
 class HarrierTranslator(Visitor):
     """Translates LangChain's structured queries to conditions as in `harrier_core.filters`.
 
-    contain: the text is in the field's, or in one of its list's; a number or a bool is in its list. like: the field's
-    whole text meets a pattern with % and _. ne and nin are met where the field is missing.
+    contain: the text is in the field's text, or in one in its list; a number or a bool is in its list. like: the
+    field's whole text matches a pattern with % and _. ne and nin are met if the field is missing.
     """
 
     allowed_comparators = tuple(_OPERATORS)
@@ -52,7 +52,7 @@ class HarrierTranslator(Visitor):
         value = _value(comparison.value)
         operator = _OPERATORS[comparison.comparator]
         if operator == "$contains" and not isinstance(value, str):
-            operator = "$eq"  # which a list meets by one of its elements
+            operator = "$eq"  # a list meets it by one of its elements
         return {comparison.attribute: {operator: value}}
 
     def visit_structured_query(self, structured_query: StructuredQuery) -> tuple[str, dict[str, Any]]:
@@ -62,7 +62,7 @@ class HarrierTranslator(Visitor):
 
 
 def _value(value: Any) -> Any:
-    """Return a value as metadata have it: LangChain's parser makes dicts of dates and datetimes."""
+    """Return a value as in metadata: LangChain's parser makes dicts of dates and datetimes."""
     if isinstance(value, list | tuple):
         return [_value(each) for each in value]
     if isinstance(value, Mapping) and value.get("type") == "date":

@@ -1,4 +1,4 @@
-"""The words of texts, as LangChain's own store for Qdrant asks for them."""
+"""The words of texts, for LangChain's own Qdrant store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harrier_core.lexical import Terms, document_terms, query_terms
 
 @dataclass(frozen=True, slots=True)
 class SparseTerms:
-    """The terms of a text and their weights, under the names that langchain_qdrant's SparseVector has for them."""
+    """The terms of a text and their weights, under the names of langchain_qdrant's SparseVector."""
 
     indices: list[int]
     values: list[float]
@@ -23,8 +23,8 @@ class HarrierSparseEmbeddings:
                       retrieval_mode=RetrievalMode.HYBRID,
                       sparse_embedding=HarrierSparseEmbeddings(), sparse_vector_name="text-sparse-new")
 
-    It has the methods of langchain_qdrant's SparseEmbeddings without being one, as that package need not be installed.
-    No model is needed: a text's words are counted.
+    It has the methods of langchain_qdrant's SparseEmbeddings without being one, because that package need not be
+    installed. No model is needed: a text's words are counted.
     """
 
     def embed_documents(self, texts: Sequence[str]) -> list[SparseTerms]:

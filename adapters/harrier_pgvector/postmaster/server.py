@@ -1,4 +1,4 @@
-"""How a process uses the server in a folder: it starts it, or joins it, and leaves it."""
+"""A process's use of the server in a folder: it starts or joins it, and leaves it."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ _SOCKET = ".s.PGSQL.5432"
 _LONGEST_SOCKET = 107 if sys.platform == "linux" else 103
 _LONGEST_PATH = _LONGEST_SOCKET - len(f"/data/{_SOCKET}")
 _PAUSE = 0.01
-_SSL_REQUEST = struct.pack("!ii", 8, 80877103)  # the smallest question that PostgreSQL's protocol has
+_SSL_REQUEST = struct.pack("!ii", 8, 80877103)  # the smallest request of PostgreSQL's protocol
 _WATCHER = Path(__file__).with_name("watcher.py")
 
-# What an earlier run leaves behind if it is killed, with ids of processes that may be others by now.
+# Files that an earlier run leaves behind if it is killed, with process ids that may have been reused.
 _STALE = ("postmaster.pid", _SOCKET, f"{_SOCKET}.lock")
 
 _SETTINGS = {
     "listen_addresses": "",  # no port, on any address
-    "unix_socket_directories": ".",  # the data directory, which nobody else can enter
+    "unix_socket_directories": ".",  # the data directory, which no one else can enter
     "unix_socket_permissions": "0700",
-    "port": "5432",  # a part of the socket's name, no port
+    "port": "5432",  # part of the socket's name, not a port
     "logging_collector": "off",
-    "log_error_verbosity": "terse",  # the details of an error may have texts of the index
+    "log_error_verbosity": "terse",  # the details of an error may quote texts of the index
     "log_min_error_statement": "panic",
 }
 if sys.platform == "linux":
-    # Memory that parallel workers share, for indexes up to a gigabyte. It is not in /dev/shm, which has 64 MB in a
-    # container, and is outside of the folder.
+    # Memory shared by parallel workers, for indexes up to a gigabyte. It is not in /dev/shm, which has 64 MB in a
+    # container, and is not in the folder.
     _SETTINGS["dynamic_shared_memory_type"] = "sysv"
 
 
@@ -51,7 +51,7 @@ class Server:
     """The server of a folder, used by this process until it leaves."""
 
     def __init__(self, folder: Path, *, create: bool) -> None:
-        """Join it; start it if it does not run; make the index if there is none, and `create` says so."""
+        """Join it; start it if it is not running; with `create`, make the index if there is none."""
         self._folder = folder
         self._data = Path()
         self._directory = -1  # the data directory, open
@@ -72,7 +72,7 @@ class Server:
 
     @property
     def folder(self) -> Path:
-        """Where it is."""
+        """The folder of the index."""
         return self._folder
 
     @property
@@ -84,7 +84,7 @@ class Server:
             return False
 
     def _check(self, *, create: bool) -> None:
-        """Raise what can be known before anything is made."""
+        """Raise for all that can be known before anything is made."""
         if not create:
             cluster.check_index(self._folder)
         elif cluster.data_of(self._folder) is None:
@@ -103,7 +103,7 @@ class Server:
             cluster.make(self._folder, beside)
         self._data = cluster.data_of(self._folder) or Path()
         self._directory = os.open(self._data, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        # What is above them may have been renamed meanwhile.
+        # Folders above them may have been renamed in the meantime.
         inside = "." if self._data == self._folder else ".."
         if not os.path.samestat(os.stat(inside, dir_fd=self._directory), os.stat("..", dir_fd=beside)):
             raise StoreUnavailable(f"the folder {self._folder} was replaced while it was opened; try again")
@@ -115,19 +115,19 @@ class Server:
         self._ensure(beside, account)
 
     def ensure(self) -> None:
-        """Start it again if it has ended, which nobody but the system's administrator brings about."""
+        """Start it again if it has ended, which only the system's administrator can cause."""
         with _starting(self._folder) as beside:
-            # Not asked whether it is alive, which would cost as much as a connection does.
+            # Without checking that it is alive, which would cost as much as a connection does.
             self._ensure(beside, cluster.account_for(self._directory, self._folder), ask=False)
 
     @property
     def conninfo(self) -> str:
-        """The connection string. The port is a part of the socket's name; libpq would take it from PGPORT."""
+        """The connection string. The port is part of the socket's name; by default, libpq would take it from PGPORT."""
         return f"postgresql://postgres@/postgres?host={quote(self._host)}&port=5432"
 
     @property
     def _host(self) -> str:
-        """The socket's folder. A path that libpq cannot take is replaced by our descriptor, for as long as we live."""
+        """The socket's folder; if libpq cannot use its path, our descriptor takes its place for as long as we live."""
         return str(self._data) if _is_plain(self._data) else f"/proc/{os.getpid()}/fd/{self._directory}"
 
     @property
@@ -154,18 +154,18 @@ class Server:
                 self._start(account, {"server": server, "watcher": watcher, "users": users})
 
     def _answers(self) -> bool:
-        """Whether the server is alive: the kernel takes connections for one that was just killed, too."""
+        """Return whether the server is alive: the kernel also accepts connections for one that was just killed."""
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(_PATIENCE)
             try:
                 client.connect(f"{self._host}/{_SOCKET}")
                 client.sendall(_SSL_REQUEST)
-                return client.recv(1) == b"N"  # not by a Unix socket
+                return client.recv(1) == b"N"  # there is no TLS on a Unix socket
             except OSError:
                 return False
 
     def _interrupt(self) -> None:
-        """The watcher was killed: stop the server where the kernel does not do so."""
+        """Stop a server whose watcher was killed, where the kernel does not do so."""
         if sys.platform != "linux":
             with suppress(OSError, ValueError, IndexError):
                 os.kill(int((self._data / "postmaster.pid").read_text().split()[0]), signal.SIGINT)
@@ -179,7 +179,7 @@ class Server:
                 self._start_watcher(account, {name: lock.descriptor for name, lock in locks.items()}, status)
             finally:
                 os.close(status)
-            # Not to the pipe's end, which another thread's forked child may have open.
+            # Do not wait for the pipe's end, which another thread's forked child may keep open.
             said = b"".join(iter(lambda: answers.read(1).strip(b"\0"), b"")).decode(errors="replace")
         if said == "ready":
             return
@@ -197,7 +197,7 @@ class Server:
             + [part for name, value in options.items() for part in ("-c", f"{name}={value}")],
             "become": [account.uid, account.gid] if os.geteuid() == 0 else None,
             "files": _access(account),
-            # Nobody holds the lock of a server, so that these are of one that was killed.
+            # No one holds the server's lock, so these belong to one that was killed.
             "stale": _STALE if HERE.exists() else (),
             "data": self._directory,
             "status": status,
@@ -217,7 +217,7 @@ class Server:
             raise StoreUnavailable(f"the watcher of the embedded Postgres cannot be run by {sys.executable!r}")
 
     def _check_no_other(self) -> None:
-        """Raise if a server runs in the data directory that knows nothing of our locks."""
+        """Raise if a server runs in the data directory that does not use our locks."""
         with suppress(OSError, ValueError, IndexError):
             process = int((self._data / "postmaster.pid").read_text().split()[0])
             if Path(f"/proc/{process}/cwd").samefile(self._data):
@@ -228,10 +228,10 @@ class Server:
     # -- leaving
 
     def leave(self) -> None:
-        """Use it no more; return once it has stopped, if nobody else uses it."""
+        """Stop using it, and return once it has stopped, if there is no other user."""
         self._close()
         until = time.monotonic() + _PATIENCE
-        with suppress(OSError), ExitStack() as stack:  # the folder may be gone or another one by now
+        with suppress(OSError), ExitStack() as stack:  # the folder may be gone, or be another one by now
             beside = stack.enter_context(_beside(self._folder))
             users, server = (stack.enter_context(Lock(name, beside)) for name in ("users", "server"))
             while not _is_over(users, server) and time.monotonic() < until:
@@ -247,10 +247,10 @@ class Server:
 
 
 def _is_over(users: Lock, server: Lock) -> bool:
-    """Whether the server has stopped, or others use it."""
+    """Return whether the server has stopped, or has other users."""
     if server.exclusive():
         return True
-    if users.exclusive():  # nobody uses it; the watcher is about to notice
+    if users.exclusive():  # it has no users; the watcher is about to notice
         users.release()
         return False
     if users.shared():
@@ -260,7 +260,7 @@ def _is_over(users: Lock, server: Lock) -> bool:
 
 
 def _access(account: Account) -> dict[str, str]:
-    """PostgreSQL's settings of who may connect: its own user and root, as told by the kernel, and nobody else."""
+    """Return PostgreSQL's access rules: only its own user and root, as identified by the kernel, may connect."""
     names = dict.fromkeys(name for each in (account, Account(0, 0)) if (name := each.name))
     quoted = ['"' + name.replace('"', '""') + '"' for name in names]
     return {
@@ -270,14 +270,14 @@ def _access(account: Account) -> dict[str, str]:
 
 
 def _is_plain(folder: Path) -> bool:
-    """Whether libpq can take it for the folder of a socket: a comma would end it."""
+    """Return whether libpq accepts it as the folder of a socket: a comma would end it."""
     name = os.fsencode(folder / _SOCKET)
     return len(name) <= _LONGEST_SOCKET and b"," not in name and str(folder).isprintable()
 
 
 @contextmanager
 def _beside(folder: Path) -> Iterator[int]:
-    """The folder of the locks, open."""
+    """Open the folder of the locks, and yield its descriptor."""
     descriptor = os.open(folder / BESIDE, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         yield descriptor
@@ -287,11 +287,11 @@ def _beside(folder: Path) -> Iterator[int]:
 
 @contextmanager
 def _starting(folder: Path) -> Iterator[int]:
-    """The folder of the locks, which is made if it is missing, while no other process starts or joins the server."""
+    """Open the folder of the locks, made if missing, while no other process starts or joins the server."""
     with ExitStack() as stack:
         until, beside, locked = time.monotonic() + _PATIENCE, -1, False
         while not locked:
-            # One that is gone again was removed by a process that could make no index.
+            # If it has disappeared, it was removed by a process that failed to make an index.
             with suppress(FileNotFoundError), ExitStack() as attempt:
                 _make_beside(folder)
                 beside = attempt.enter_context(_beside(folder))
@@ -309,13 +309,13 @@ def _make_beside(folder: Path) -> None:
         (folder / BESIDE).mkdir(0o700)
     except FileExistsError:
         return
-    if os.geteuid() == 0:  # in the folder of another user, who has to be able to use it
+    if os.geteuid() == 0:  # in another user's folder, whose owner must be able to use it
         with _beside(folder) as beside:
             os.fchown(beside, folder.stat().st_uid, -1)
 
 
 def _remove_unused(folder: Path, made: list[Path]) -> None:
-    """Remove the folders that this process has made, and could not make an index in."""
+    """Remove the folders that this process created before it failed to make an index in them."""
     if cluster.data_of(folder) is None:
         for path in made:
             if path.name == BESIDE:

@@ -1,8 +1,7 @@
-"""The process that runs a PostgreSQL server, and stops it once nobody uses it. Run as a file, by `server.py`.
+"""The process that runs a PostgreSQL server, and stops it once it has no users. Run as a file, by `server.py`.
 
-It imports few of Python's own modules and nothing else, so that it starts in a moment and stays small. Its argument is
-the folder, for whoever looks at a list of processes. It reads its settings, marshalled, and answers on a pipe: "ready",
-or why not.
+It imports only a few standard modules, so that it starts in a moment and stays small. Its argument is the folder, for
+people who look at a list of processes. It reads its settings, marshalled, and answers on a pipe: "ready", or why not.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 _PAUSE = 0.005
-_SET_PARENT_DEATH_SIGNAL = 1  # of Linux's prctl
+_SET_PARENT_DEATH_SIGNAL = 1  # for Linux's prctl
 _LARGEST_LOG, _LARGEST_ANSWER = 10_000_000, 4_000
 
 
@@ -33,7 +32,7 @@ def _become(uid: int, gid: int) -> None:
 
 
 def _write(name: str, content: str) -> None:
-    """A file of settings, if it says something else."""
+    """Write a settings file, if its content changes."""
     if _read(name) != content:
         with open(f"{name}.new", "w", encoding="utf-8") as file:
             file.write(content)
@@ -41,7 +40,7 @@ def _write(name: str, content: str) -> None:
 
 
 def _read(name: str) -> str:
-    """What is in a file, if it is there."""
+    """Return the content of a file, or an empty string if it does not exist."""
     if not os.path.exists(name):
         return ""
     with open(name, encoding="utf-8", errors="replace") as file:
@@ -49,7 +48,7 @@ def _read(name: str) -> str:
 
 
 def _open_log() -> tuple[int, int]:
-    """The server's log, and where its part of this run begins."""
+    """Open the server's log, and return its descriptor and the position at which this run begins."""
     log = os.open("log", os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     if os.fstat(log).st_size > _LARGEST_LOG:
         os.ftruncate(log, 0)
@@ -57,13 +56,13 @@ def _open_log() -> tuple[int, int]:
 
 
 def _run(command: list[str], log: int, server: int) -> int:
-    """Start PostgreSQL; its process id. All of its processes inherit the lock `server`."""
+    """Start PostgreSQL, and return its process id. All of its processes inherit the lock `server`."""
     parent = os.getpid()
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
     process = os.fork()
     if process == 0:
         try:
-            if prctl is not None:  # it stops as well if this process is killed
+            if prctl is not None:  # it also stops if this process is killed
                 prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGINT)
                 if os.getppid() != parent:
                     os._exit(1)
@@ -87,7 +86,7 @@ def _stop_unused(users: int, process: int) -> None:
 
 
 def _becomes_ready(process: int) -> bool:
-    """Wait until the server takes connections, or has ended."""
+    """Wait until the server accepts connections (True), or has ended (False)."""
     while os.waitpid(process, os.WNOHANG) == (0, 0):
         lines = _read("postmaster.pid").splitlines()
         if len(lines) > 7 and lines[0].strip() == str(process) and lines[7].strip() == "ready":
@@ -119,14 +118,14 @@ def _watch(settings: dict[str, Any], status: int) -> None:
 
 
 def main() -> NoReturn:
-    """Leave the process that started this one, and its terminal, and watch."""
+    """Detach from the process that started this one, and from its terminal, and watch."""
     settings = marshal.load(sys.stdin.buffer)
     if os.fork():
         os._exit(0)
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # its users decide when it ends
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # which whoever starts us may have ignored
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the process that started us may have ignored it
     status = settings["status"]
     for name in ("data", "users", "watcher", "server", "status"):
         os.set_inheritable(settings[name], False)

@@ -1,7 +1,7 @@
 """Live sync: a table of Postgres whose rows keep their own embeddings, with every insert, update and delete.
 
 TableSync(dsn, table="article_chunks").create("articles", encoder.space, text=["title", "body"])
-SyncWorker(dsn, encoder).run()      # on any number of machines, for ever
+SyncWorker(dsn, encoder).run()      # on any number of machines, forever
 """
 
 from harrier_pgvector.sync.status import SyncFailure, SyncStatus, sync_statuses

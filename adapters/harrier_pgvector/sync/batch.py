@@ -1,4 +1,4 @@
-"""Rows that are leased together, and what becomes of each of them."""
+"""Rows that are leased together, and the outcome of each of them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A row that is ours for a while."""
+    """A row that this worker owns for a while."""
 
     record_id: str
     key: tuple[str, ...]
     version: int
-    attempts: int  # this one included
-    error: str | None  # with which the last one ended
+    attempts: int  # including this one
+    error: str | None  # the error that ended the last attempt
 
 
 class Fate(Enum):
-    """How a row's part in a batch ended."""
+    """The end of a row's part in a batch."""
 
     DONE = "its chunks are those of its text"
     NO_TEXT = "it has no text, or is gone, and so are its chunks"
@@ -30,7 +30,7 @@ class Fate(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a row; the reason is that of FAILED."""
+    """The outcome of a row; it has a reason if it FAILED."""
 
     fate: Fate
     reason: str = ""
@@ -40,13 +40,13 @@ DONE, NO_TEXT, LOST = Outcome(Fate.DONE), Outcome(Fate.NO_TEXT), Outcome(Fate.LO
 
 
 def failures(reasons: Mapping[str, str] | Iterable[tuple[str, str]]) -> dict[str, Outcome]:
-    """Return the outcomes of rows that cannot be embedded, by their record ids."""
+    """Return the outcomes of rows that cannot be embedded, by record id."""
     return {record_id: Outcome(Fate.FAILED, reason) for record_id, reason in dict(reasons).items()}
 
 
 @dataclass(eq=False, slots=True)
 class Batch:
-    """Rows that are leased together. Each of them gets one outcome, once."""
+    """Rows that are leased together. Each of them gets exactly one outcome."""
 
     token: UUID
     leases: dict[str, Lease]  # by record id
@@ -60,7 +60,7 @@ class Batch:
 
     @property
     def undecided(self) -> list[Lease]:
-        """Return the rows without an outcome."""
+        """The rows without an outcome."""
         return [lease for record_id, lease in self.leases.items() if record_id not in self.outcomes]
 
     def ended_as(self, *fates: Fate) -> dict[Lease, Outcome]:

@@ -1,6 +1,6 @@
-"""The schema harrier_sync: its layout, and every statement on the tables that all declared tables share.
+"""The schema harrier_sync: its layout, and all statements on the tables that are shared by all declared tables.
 
-Unless a function says otherwise, it runs in a pinned transaction of the caller's.
+Unless stated otherwise, functions run in a pinned transaction of the caller's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SCHEMA = "harrier_sync"
 CHANNEL = "harrier_sync"
 _LAYOUT = "Harrier Kit's live sync, layout 2"
 
-# Not IF NOT EXISTS: a role that may not create schemas gets the error only if there is none.
+# Without IF NOT EXISTS: a role that may not create schemas gets the error only if there is none.
 CREATE = [
     "CREATE SCHEMA harrier_sync",
     f"COMMENT ON SCHEMA harrier_sync IS '{_LAYOUT.replace(chr(39), chr(39) * 2)}'",
@@ -63,7 +63,7 @@ _FOUND = """
 
 
 def is_there(connection: Connection[Any], trust: Collection[str]) -> bool:
-    """Return whether anything is declared in this database; raise an error if it cannot be worked with."""
+    """Return whether anything is declared in this database; raise an error if its schema cannot be used."""
     row = connection.execute(_FOUND).fetchone()
     if row is None:
         return False
@@ -78,7 +78,7 @@ def is_there(connection: Connection[Any], trust: Collection[str]) -> bool:
 
 
 def source_of(connection: Connection[Any], target: int) -> str | None:
-    """Return the name of the source that a table of chunks follows, if it follows one; target: its oid."""
+    """Return the name of the source that a table of chunks follows, if any; target: its oid."""
     if not is_there(connection, ()):
         return None
     query = "SELECT source::text FROM harrier_sync.tables WHERE target = %s::oid"
@@ -93,7 +93,7 @@ def drop_if_empty(connection: Connection[Any]) -> None:
 
 
 def wake(connection: Connection[Any]) -> None:
-    """Wake the workers that listen, once the transaction is committed."""
+    """Wake the listening workers, once the transaction is committed."""
     connection.execute("SELECT pg_notify(%s, '')", [CHANNEL])
 
 
@@ -101,14 +101,14 @@ def wake(connection: Connection[Any]) -> None:
 
 
 def lock(connection: Connection[Any]) -> None:
-    """Wait until nobody else declares a table. Only roles that may write to the catalog can take this lock."""
+    """Wait until no one else declares a table. Only roles that may write to the catalog can take this lock."""
     connection.execute("LOCK TABLE harrier_sync.tables IN SHARE ROW EXCLUSIVE MODE")
 
 
 def lock_if_free(connection: Connection[Any], number: int) -> bool:
     """Lock a declared table's row, and return whether it was free.
 
-    The lock is on a row because any role can take an advisory lock, and keep it.
+    The lock is on a row because any role can take, and keep, an advisory lock.
     """
     query = "SELECT FROM harrier_sync.tables WHERE id = %s FOR NO KEY UPDATE SKIP LOCKED"
     return connection.execute(query, [number]).rowcount > 0
@@ -129,13 +129,13 @@ def delete(number: int) -> list[sql.Composed]:
 
 
 def set_state(connection: Connection[Any], number: int, state: str, among: Collection[str]) -> bool:
-    """Set a declared table's state if it is one of these, and return whether it was."""
+    """Set a declared table's state if it is one of `among`, and return whether it was."""
     update = "UPDATE harrier_sync.tables SET state = %s, reason = NULL WHERE id = %s AND state = ANY(%s)"
     return connection.execute(update, [state, number, list(among)]).rowcount > 0
 
 
 def set_broken(connection: Connection[Any], number: int, reason: str) -> None:
-    """Say why nothing can be done for a declared table, unless it is paused."""
+    """Record why nothing can be done for a declared table, unless it is paused."""
     update = (
         "UPDATE harrier_sync.tables SET state = 'broken', reason = %s "
         "WHERE id = %s AND (state = 'active' OR state = 'broken' AND reason <> %s)"
@@ -146,7 +146,7 @@ def set_broken(connection: Connection[Any], number: int, reason: str) -> None:
 def set_seen(
     connection: Connection[Any], number: int, seen: Mapping[str, object], before: Mapping[str, object] | None
 ) -> bool:
-    """Store what a source is made of now, and return whether nobody else did so before."""
+    """Store what a source now consists of, and return whether no one else did so first."""
     update = "UPDATE harrier_sync.tables SET seen = %s WHERE id = %s AND seen IS NOT DISTINCT FROM %s"
     values = [Jsonb(seen), number, None if before is None else Jsonb(before)]
     return connection.execute(update, values).rowcount > 0
@@ -156,7 +156,7 @@ def set_seen(
 
 
 class Scan(NamedTuple):
-    """A scan that is under way."""
+    """A scan in progress."""
 
     number: int
     kind: str  # all, orphans, or missed: changes that the triggers could not read
@@ -164,7 +164,7 @@ class Scan(NamedTuple):
 
 
 def start_scans(connection: Connection[Any], number: int) -> None:
-    """Have workers look at all rows, and at all chunks for those whose row is gone."""
+    """Have workers scan all rows, and scan all chunks for those whose row is gone."""
     query = """
         WITH waiting AS MATERIALIZED (
             SELECT kind FROM harrier_sync.scans WHERE sync = %s AND position IS NULL FOR UPDATE SKIP LOCKED
@@ -175,7 +175,7 @@ def start_scans(connection: Connection[Any], number: int) -> None:
 
 
 def next_scan(connection: Connection[Any], number: int) -> Scan | None:
-    """Lock a declared table's next scan that nobody else works on, and return it."""
+    """Lock a declared table's next scan that no one else works on, and return it."""
     query = (
         "SELECT id, kind, position FROM harrier_sync.scans WHERE sync = %s "
         "ORDER BY kind = 'all', id LIMIT 1 FOR UPDATE SKIP LOCKED"
@@ -185,7 +185,7 @@ def next_scan(connection: Connection[Any], number: int) -> Scan | None:
 
 
 def advance_scan(connection: Connection[Any], scan: Scan, position: list[str] | None, found: int) -> None:
-    """Store how far a scan has come."""
+    """Store how far a scan has got."""
     update = "UPDATE harrier_sync.scans SET position = %s, found = found + %s::bigint WHERE id = %s"
     connection.execute(update, [position, found, scan.number])
 
@@ -204,7 +204,7 @@ def rows_scanned(connection: Connection[Any], number: int) -> int | None:
 
 # -- workers
 
-# All names are qualified: the statement is not worth a transaction that pins their path.
+# All names are qualified: the statement does not justify a transaction that pins their path.
 _SEEN = """
     WITH gone AS (
         DELETE FROM harrier_sync.workers AS w WHERE w.seen_at OPERATOR(pg_catalog.<)
@@ -215,17 +215,17 @@ _SEEN = """
 
 
 def set_worker(connection: Connection[Any], worker: UUID, name: str, rates: Mapping[str, float]) -> None:
-    """Say that a worker is alive, and how many rows a second it does by the numbers of tables; in no transaction."""
+    """Report that a worker is alive, and its rows per second by table number; it runs in no transaction."""
     connection.execute(_SEEN, [worker, name, Jsonb(rates)])
 
 
 def delete_worker(connection: Connection[Any], worker: UUID) -> None:
-    """Remove a worker that ends."""
+    """Remove a worker that is ending."""
     connection.execute("DELETE FROM harrier_sync.workers WHERE id = %s", [worker])
 
 
 def workers_and_rate(connection: Connection[Any], number: int, seconds: float) -> tuple[int, float]:
-    """Return how many workers were seen within these seconds, and how many rows a second they do for one table."""
+    """Return how many workers were seen within the given seconds, and their total rows per second for one table."""
     query = (
         "SELECT count(*), coalesce(sum((rates ->> %s)::float8), 0) FROM harrier_sync.workers "
         "WHERE seen_at > now() - %s::float8 * interval '1 second'"

@@ -1,4 +1,4 @@
-"""A declared table as it stands in the database, where every worker reads it."""
+"""A declared table as it is stored in the database, where every worker reads it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from harrier_pgvector.sync.trust import STRANGERS, TYPE_OWNERS, refuse_strangers
 
 State = Literal["active", "paused", "broken"]
 
-# A table with its partitions, and what is inherited from it.
+# A table with its partitions, and the tables that inherit from it.
 FAMILY = """
     WITH RECURSIVE family (oid) AS (
         SELECT {} UNION SELECT i.inhrelid FROM pg_inherits AS i JOIN family AS f ON i.inhparent = f.oid
     )"""
 
-# Of the family: all members, their owners, and those of which not all four triggers would fire.
+# For the family: all members, their owners, and those in which not all four triggers would fire.
 _FAMILY_FACTS = """
     SELECT coalesce(jsonb_agg(c.oid::bigint ORDER BY c.oid), '[]') AS members, array_agg(c.relowner) AS owners,
         coalesce(jsonb_agg(jsonb_build_array(n.nspname, c.relname) ORDER BY n.nspname, c.relname) FILTER (WHERE 4 > (
@@ -70,36 +70,36 @@ for name, part in {
 
 
 class Seen(TypedDict):
-    """What the source was when all of its rows were to be read last."""
+    """The structure of the source when all of its rows were last to be read."""
 
-    columns: Columns  # those that its texts and metadata are made of
+    columns: Columns  # those from which its texts and metadata are made
     family: list[int]  # itself and its partitions
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the database says of a declared table now."""
+    """The database's current report about a declared table."""
 
     columns: Columns
     family: list[int]
-    unnoticed: list[list[str]]  # of the family, whose changes no triggers note
+    unnoticed: list[list[str]]  # members of the family whose changes no triggers record
     key: list[str]  # the columns of the source's primary key
     exposed: bool  # the source has row-level security, and the chunks have none
-    strangers: list[str]  # roles other than this one that own a part of it, and are no superusers
+    strangers: list[str]  # roles other than this one that own a part of it, and are not superusers
 
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What is to be kept in step with what, and how."""
+    """A declared table: its source, its chunks, and the way they are kept in sync."""
 
     number: int
     source: Source
-    source_there: bool  # or somebody dropped it
+    source_there: bool  # False if it was dropped
     target: tuple[str, str]  # schema and name
     target_there: bool
     chunking: Chunking | None
     notify: bool
-    row_security: bool  # whether the chunks must have it where the source has it
+    row_security: bool  # whether the chunks must have it if the source has it
     owner: str  # the role that declared it
     reads_as: str | None  # the role whose rights count for the source; None for the worker's own
     state: State
@@ -109,16 +109,16 @@ class Declaration:
 
     @property
     def name(self) -> str:
-        """What it is called: by the table of its chunks."""
+        """Its name: that of the table of its chunks."""
         return ".".join(self.target)
 
     @property
     def now(self) -> Seen:
-        """What is to be compared with `seen`."""
+        """The current state, to be compared with `seen`."""
         return {"columns": self.facts.columns, "family": self.facts.family}
 
     def settings(self, *, read_only: bool) -> dict[str, str]:
-        """Those of a transaction that looks at the source: it sees all rows, or fails."""
+        """Return the settings of a transaction that reads the source: it sees all rows, or fails."""
         chosen = {
             **WRITTEN,
             "application_name": f"harrier-sync {self.name}".encode()[:63].decode(errors="ignore"),
@@ -132,7 +132,7 @@ class Declaration:
         return chosen
 
     def ailment(self) -> str | None:
-        """Why changes of the source would be missed or misunderstood, if they would."""
+        """Return why changes of the source would be missed or misinterpreted, or None if they would not."""
         declared = [column.name for column in self.source.key.columns]
         if self.facts.key != declared:
             now = f"({', '.join(self.facts.key)})" if self.facts.key else "missing"
@@ -159,7 +159,7 @@ class Declaration:
 
 
 def declarations(connection: Connection[Any], trust: Collection[str]) -> list[Declaration]:
-    """All of this database, in a pinned transaction of the caller's."""
+    """Return all declarations of this database, in a pinned transaction of the caller's."""
     if not is_there(connection, trust):
         return []
     with connection.cursor(row_factory=dict_row) as cursor:
@@ -186,7 +186,7 @@ def _declaration(
     exposed: bool | None,
     strangers: list[str],
 ) -> Declaration:
-    """A table that is gone goes by the name that it had."""
+    """Return a declaration from its row. A dropped table is called by the name that it had."""
     if declared is None or owner is None:
         raise StoreUnsuitable(
             f"harrier_sync.queue_{number} or the comment on it is missing, which says what was declared; restore it, "
@@ -213,7 +213,7 @@ def _declaration(
         notify=said["notify"],
         row_security=said["row_security"],
         owner=owner,
-        # A superuser's role is not taken: a worker that may do less than that must not gain by it.
+        # A superuser's role is not assumed: a worker with fewer rights must not gain any.
         reads_as=None if by_us or by_superuser else owner,
         state=state,
         reason=reason,
@@ -230,7 +230,7 @@ def to_json(
     notify: bool,
     row_security: bool,
 ) -> str:
-    """What is stored of it."""
+    """Return the JSON in which it is stored."""
     return json.dumps(
         {
             "source": [source.schema, source.table],
@@ -247,5 +247,5 @@ def to_json(
 
 
 def seen_first(source: Source, columns: Columns, family: Sequence[int]) -> Mapping[str, Any]:
-    """What a declared source is, when all of its rows are to be read for the first time."""
+    """Return the state of a newly declared source, whose rows are all to be read for the first time."""
     return {"columns": source.needed(columns), "family": sorted(family)}

@@ -1,4 +1,4 @@
-"""Declaring a table: everything that it needs is created in one transaction."""
+"""Declare a table: everything that it needs is created in one transaction."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from harrier_pgvector.sync.trust import STRANGERS, TYPE_OWNERS, refuse_strangers
 if TYPE_CHECKING:
     from harrier_core.space import EmbeddingSpace
 
-# CREATE TRIGGER waits for whoever writes to the source, and all who come later wait for it.
+# CREATE TRIGGER waits for all writers of the source, and all later ones wait for it.
 _LOCK_TIMEOUT = "10s"
 
 _MEMBERS = """
@@ -61,11 +61,11 @@ class Wanted:
 
 
 class _OvertakenError(Exception):
-    """Another session created the schema meanwhile."""
+    """Another session has created the schema in the meantime."""
 
 
 class Declaring:
-    """One declaration in the making; target: the table of the chunks."""
+    """One declaration in progress; target: the table of the chunks."""
 
     def __init__(
         self, connections: Connections, target: tuple[str, str], wanted: Wanted, trust: Collection[str]
@@ -77,7 +77,7 @@ class Declaring:
         self._said: list[str] = []
 
     def run(self, connection: Connection[Any], *, dry_run: bool) -> str:
-        """Declare it; returns the SQL that does it."""
+        """Declare it, and return the SQL that does so."""
         try:
             return self._run(connection, dry_run=dry_run)
         except _OvertakenError:
@@ -157,7 +157,7 @@ class Declaring:
         self._do(drop(before.number, view_of(self._target)), connection)
 
     def _protect(self, connection: Connection[Any], source: Source) -> None:
-        """Hide chunks from roles that the source's rows are hidden from."""
+        """Hide chunks from roles from which the source's rows are hidden."""
         [(of_source, _)] = connection.execute(_TABLE, [str(source.oid)]).fetchall()
         [(of_target, strangers)] = connection.execute(_TABLE, [sql.Identifier(*self._target).as_string()]).fetchall()
         refuse_strangers(f"table {self}", strangers, self._trust)
@@ -174,15 +174,15 @@ class Declaring:
             ) from None
 
     def _check_unknown(self, connection: Connection[Any], objects: Objects) -> None:
-        """What the table holds already, and the source does not: from other sources, or deleted while nobody looked."""
+        """Check for records that the table has and the source has not: from elsewhere, or deleted without notice."""
         unknown = sql.SQL("FROM {} AS t WHERE NOT EXISTS (SELECT FROM {} AS s WHERE {} = t.record_id)").format(
             Name(*self._target), objects.source.name, objects.source.key.record_id("s", source=True)
         )
-        # All rows or an error: one that row-level security hides would seem to be deleted.
+        # All rows or an error: one hidden by row-level security would seem to be deleted.
         configure(connection, {"row_security": "off"})
         held = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(Name(*self._target))
         if connection.execute(held, []).fetchone() == (False,):
-            return  # a role that may not see all rows may declare all the same
+            return  # a role that may not see all rows may declare nonetheless
         if self._wanted.prune:
             connection.execute(sql.SQL("DELETE ") + unknown, [])
         elif row := connection.execute(sql.SQL("SELECT record_id ") + unknown + sql.SQL(" LIMIT 1"), []).fetchone():
@@ -191,14 +191,14 @@ class Declaring:
                 "table, or have them removed with prune"
             )
 
-    # -- statements, and how they read
+    # -- statements, and their printed form
 
     def _do(self, statements: Sequence[sql.SQL | sql.Composed], connection: Connection[Any]) -> Cursor[Any]:
         self._tell(statements, connection)
         return [connection.execute(statement, []) for statement in statements][-1]
 
     def _tell(self, statements: Sequence[sql.Composable], connection: Connection[Any]) -> None:
-        """Remember only: they are run elsewhere."""
+        """Only record them: they are run elsewhere."""
         texts = (statement.as_string(connection).replace("%%", "%") for statement in statements)
         self._said += [dedent(text).strip() for text in texts]
 
@@ -207,7 +207,7 @@ class Declaring:
 
 
 def declared(connection: Connection[Any], target: tuple[str, str], trust: Collection[str]) -> Declaration | None:
-    """The declaration of a table of chunks, in a pinned transaction of the caller's."""
+    """Return the declaration of a table of chunks, in a pinned transaction of the caller's."""
     found = next((each for each in declarations(connection, trust) if each.target == target), None)
     if found is not None:
         found.refuse_strangers(trust)
@@ -216,7 +216,7 @@ def declared(connection: Connection[Any], target: tuple[str, str], trust: Collec
 
 @contextmanager
 def impatient(connection: Connection[Any]) -> Iterator[None]:
-    """In a transaction that does not wait for long transactions of others, while all who come later wait for it."""
+    """Run in a transaction that does not wait for others' long transactions while all later ones wait for it."""
     try:
         with pinned(connection, {"lock_timeout": _LOCK_TIMEOUT}):
             yield

@@ -1,4 +1,4 @@
-"""One batch: read its rows, embed what is new, write what is still as it was, and settle every row with the queue."""
+"""One batch: read its rows, embed what is new, write what is still current, and settle every row with the queue."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ from harrier_pgvector.sync.session import run
 if TYPE_CHECKING:
     from harrier_pgvector.connections import Connections
 
-# A row is put aside after so many attempts that ended with an error, or with the death of the worker.
+# A row is set aside after this many attempts that ended with an error, or with the death of the worker.
 _MOST_ATTEMPTS = 8
 _LONGEST_PAUSE = 300.0  # seconds between two attempts
 
 _REFUSED = "Postgres refused ("
 
-# Errors that no row is to blame for: rows are neither tried apart nor given up.
+# Errors that no row causes: rows are neither tried separately nor given up.
 _NOT_OF_THE_ROWS = (StoreUnsuitable, StoreFull, ModelError, DeviceError, ServerError, EncoderClosed)
 
 
 class RowsFailed(HarrierError):
-    """An error that was counted as an attempt of a batch's rows. They are put aside in the end, so it does not last."""
+    """An error that counted as an attempt for a batch's rows. They are eventually set aside, so it does not last."""
 
 
 class Embedding:
-    """One batch of a declared table's rows in the making."""
+    """One batch of a declared table's rows in progress."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Embedding:
         except (SourceChanged, *_NOT_OF_THE_ROWS):
             run(self._connections, lambda c: self._queue.give_back(c, self._batch.token, self._batch.leases.values()))
             raise
-        except StoreUnavailable:  # the lease ends by itself
+        except StoreUnavailable:  # the lease expires by itself
             raise
         except Exception as error:
             said = reportable(error)
@@ -84,7 +84,7 @@ class Embedding:
                 raise
             raise RowsFailed(said) from error
 
-    # -- steps: a transaction each for what needed no writing, which locks no other rows meanwhile
+    # -- steps: rows that needed no writing get their own transaction, which locks no other rows meanwhile
 
     def _ingest(self) -> set[str]:
         """Write what is new, and return the rows that have no text or are gone."""
@@ -119,7 +119,7 @@ class Embedding:
         self._batch.decide({lease.record_id: ended.get(lease.record_id, LOST) for lease in rest})
 
     def _give_back_lost(self) -> None:
-        """Give back rows that were changed meanwhile, those included that could not be put aside for that reason."""
+        """Give back rows that changed in the meantime, including those that could not be set aside for that reason."""
         if rest := self._batch.ended_as(Fate.LOST, Fate.FAILED):
             run(self._connections, lambda c: self._queue.give_back(c, self._batch.token, rest))
 
@@ -133,7 +133,7 @@ class Embedding:
 
 
 def _exhausted(batch: Batch) -> dict[str, str]:
-    """Return the rows that had all their attempts, with the reason why they are given up."""
+    """Return the rows that have used up their attempts, with the reason for giving them up."""
     reason = f"ended {_MOST_ATTEMPTS} attempts, and perhaps the worker itself"
     return {
         record_id: f"{reason}; the last error: {lease.error}" if lease.error else reason
@@ -143,7 +143,7 @@ def _exhausted(batch: Batch) -> dict[str, str]:
 
 
 def reportable(error: Exception) -> str:
-    """Return what may be stored of an error: a message of the database's may quote a text, others show their kind."""
+    """Return what may be stored of an error: a database message may quote a text, other errors show their type."""
     if not isinstance(error, HarrierError):
         return f"unexpected {type(error).__name__}"
     said = str(error)

@@ -1,4 +1,4 @@
-"""The SQL expression of a text: resolved when it is declared, so that nothing created later changes its meaning."""
+"""The SQL expression of a text, resolved when it is declared, so that nothing created later changes its meaning."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from harrier_pgvector.sync.catalog import SCHEMA
 from harrier_pgvector.sync.session import PATH, configure
 from harrier_pgvector.sync.trust import STRANGERS, refuse_strangers
 
-# A table like the source under the alias that expressions may use: what a check constraint accepts is an expression
-# over one row, and Postgres says what it is made of.
+# A table like the source, under the alias that expressions may use: what a check constraint accepts is an expression
+# over one row, and Postgres reports which columns it uses.
 _PROBE = sql.Identifier(SCHEMA, "s")
 _OWNERS = """
     ARRAY(SELECT coalesce(p.proowner, o.oprowner, y.typowner) FROM pg_depend AS d
@@ -22,9 +22,9 @@ _OWNERS = """
         LEFT JOIN pg_operator AS o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
         LEFT JOIN pg_type AS y ON d.refclassid = 'pg_type'::regclass AND y.oid = d.refobjid
         WHERE d.classid = 'pg_constraint'::regclass AND d.objid = c.oid)"""
-# Functions and operators with arguments of any type. The expression is parsed again in each query, and whoever may
+# Functions and operators with arguments of any type. The expression is parsed again in each query, and someone who may
 # create functions in that schema could create one that matches more closely. One with exact types is always chosen.
-# (Postgres's own are in no pg_depend.)
+# (Postgres's own are not in pg_depend.)
 _LOOSE = """
     ARRAY(SELECT coalesce(p.proname, o.oprname)::text FROM pg_depend AS d
         LEFT JOIN pg_proc AS p ON d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid
@@ -43,7 +43,7 @@ _END = " IS NOT NULL)"
 
 
 def joined(columns: Collection[str], texts: Sequence[str]) -> str:
-    """One expression of several texts, which are columns or expressions."""
+    """Return one expression for several texts, which are columns or expressions."""
     if not texts:
         raise SettingError("no text is named; give columns, or an SQL expression over them")
     each = [sql.Identifier("s", text).as_string() if text in columns else f"({text})" for text in texts]
@@ -55,12 +55,12 @@ def joined(columns: Collection[str], texts: Sequence[str]) -> str:
 def resolve(
     connection: Connection[Any], table: sql.Identifier, expression: str, path: str, trust: Collection[str]
 ) -> tuple[str, set[str]]:
-    """The expression with all names qualified, and the columns that it is made of; path: where its names are found."""
+    """Return the expression with all names qualified, and the columns that it uses; path: where to find its names."""
     try:
         with connection.transaction():
             connection.execute(sql.SQL("CREATE TABLE {} (LIKE {})").format(_PROBE, table), [])
             configure(connection, {"search_path": path})
-            # Not validated: nothing is evaluated before it is known whose functions these are.
+            # Without validation: nothing is evaluated before it is known whose functions these are.
             check = sql.SQL("ALTER TABLE {} ADD CHECK ({} IS NOT NULL) NOT VALID").format(_PROBE, written(expression))
             connection.execute(check, [])
             configure(connection, {"search_path": PATH})

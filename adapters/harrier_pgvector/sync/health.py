@@ -1,8 +1,8 @@
-"""Whether a declared table may be worked on: a state, and what each end of a step makes of it.
+"""Whether a declared table may be worked on: a state, and how each end of a step changes it.
 
-Nothing here has a clock or draws a number: callers pass the time and the jitter, so every transition can be tested.
-Lanes work on a table at the same time. Each remembers how many setbacks there were when its step began, and a success
-that began before the last setback says nothing about it.
+Nothing here has a clock or draws a random number: callers pass the time and the jitter, so every transition can be
+tested. Lanes work on a table at the same time. Each remembers how many setbacks there were when its step began, and a
+success that began before the last setback says nothing about it.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self
 
-_FIRST_PAUSE = 0.1  # seconds without a step after an error; twice as long after each further one
-_LOOK_AGAIN = 30.0  # the longest pause, and the time between two looks at a table that is blocked
-_LASTING = 10.0  # seconds of nothing but the store's errors, after which those who want to end do not wait for a table
+_FIRST_PAUSE = 0.1  # seconds without a step after an error; doubled after each further one
+_LOOK_AGAIN = 30.0  # the longest pause, and the time between two looks at a blocked table
+_LASTING = 10.0  # seconds of only store errors, after which a drain does not wait for a table
 
 
 @dataclass(frozen=True, slots=True)
 class TableHealth:
-    """What the steps on a declared table have led to. Times are those of a monotonic clock."""
+    """The state that results from the steps on a declared table. Times are those of a monotonic clock."""
 
-    trouble: str | None = None  # why nothing is done, if nothing is
-    is_blocked: bool = False  # nothing can be done, whatever the queue holds
+    trouble: str | None = None  # why nothing is done, if so
+    is_blocked: bool = False  # nothing can be done, whatever is in the queue
     wait_until: float = 0.0
-    setbacks: int = 0  # how often it was put off, ever
+    setbacks: int = 0  # how often it was deferred in total
     pause: float = 0.0  # the last one, before jitter
-    failing_since: float | None = None  # nothing was done since then, because of errors that no row is to blame for
+    failing_since: float | None = None  # nothing was done since then, because of errors that no row causes
 
     def may_run(self, now: float) -> bool:
         """Return whether a step may begin."""
@@ -32,10 +32,10 @@ class TableHealth:
 
     @property
     def is_failing(self) -> bool:
-        """Return whether finding nothing to do proves nothing, unless nothing is left in the queue."""
+        """Whether finding nothing to do proves nothing, unless the queue is empty."""
         return self.is_blocked or self.failing_since is not None
 
-    # -- ends of a step
+    # -- how a step ends
 
     def did_something(self, began: int) -> Self:
         """Return the state after a step that did something; began: the setbacks when the step began."""
@@ -53,7 +53,7 @@ class TableHealth:
         return replace(self._put_off(reason, now + pause * jitter), pause=pause)
 
     def store_failed(self, reason: str, now: float, jitter: float) -> Self:
-        """Return the state after an error that no row is to blame for; jitter: a factor up to 1."""
+        """Return the state after an error that no row causes; jitter: a factor up to 1."""
         since = now if self.failing_since is None else self.failing_since
         blocked = self.is_blocked or now - since >= _LASTING
         return replace(self.rows_failed(reason, now, jitter), failing_since=since, is_blocked=blocked)

@@ -33,7 +33,7 @@ class LeasedStore:
         self._batch = batch
 
     def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
-        """Return the hashes of the chunks of those records that are there."""
+        """Return the hashes of the chunks of those of the records that are stored."""
         return self._store.known(record_ids)
 
     def write(self, write: Write) -> Written:
@@ -57,14 +57,14 @@ class LeasedStore:
         where: Condition | None = None,
         numbers: Sequence[int] | None = None,
     ) -> Iterator[Stored]:
-        """Yield the chunks of those records, or all, that meet the condition."""
+        """Yield the chunks of those records, or of all, that meet the condition."""
         return self._store.read(record_ids, where, numbers)
 
     def build_indexes(self) -> None:
         """Do nothing: indexes are built when the queue is empty, not after each batch."""
 
     def delete(self, record_ids: Sequence[str]) -> int:
-        """Remove records; return the number of their chunks."""
+        """Remove records, and return how many chunks they had."""
         return self._store.delete(record_ids)
 
     def record_ids(self) -> Iterator[str]:
@@ -73,5 +73,5 @@ class LeasedStore:
 
 
 def _finished(write: Write, written: Written) -> set[str]:
-    """Return the records that are stored as they were to be."""
+    """Return the records that are stored as intended."""
     return set(write.sizes).difference(written.changed, written.rejected, written.lost)

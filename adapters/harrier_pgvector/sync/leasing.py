@@ -1,4 +1,4 @@
-"""Lease batches of a table's rows, and extend their leases for as long as they are worked on."""
+"""Lease batches of a table's rows, and extend their leases as long as they are being worked on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Leasing:
-    """The batches of one table that a worker's lanes have in hand; a lease lasts for so many seconds."""
+    """The batches of one table that a worker's lanes are working on; a lease lasts `seconds`."""
 
     def __init__(self, connections: Connections, seconds: float) -> None:
         self._connections = connections
@@ -29,7 +29,7 @@ class Leasing:
         self._lock = threading.Lock()
 
     def claim(self, queue: Queue, most: int) -> Batch:
-        """Lease the rows that are next, after what was changed is in the queue."""
+        """Lease the next rows, after adding changes to the queue."""
         token = uuid.uuid4()
 
         def claim(connection: Connection[Any]) -> list[Lease]:
@@ -50,7 +50,7 @@ class Leasing:
                 self._batches.remove(batch)
 
     def extend(self, queue: Queue) -> None:
-        """Extend the leases of all batches in hand, in a transaction each."""
+        """Extend the leases of all batches in progress, in a transaction each."""
         with self._lock:
             batches = list(self._batches)
         for batch in batches:

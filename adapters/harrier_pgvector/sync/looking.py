@@ -1,4 +1,4 @@
-"""One question for all declared tables: which of them have something to do, and when."""
+"""One query for all declared tables: which of them have something to do, and when."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from harrier_pgvector.sync.catalog import SCHEMA
 
 
 class Due(NamedTuple):
-    """What a declared table says of itself."""
+    """A declared table's state, and when it has something to do."""
 
     number: int
     state: str
     seconds: float | None  # until something is due; None if nothing is
 
 
-# All names are qualified: the statement is not worth a transaction that pins their path. It is asked by idle workers.
+# All names are qualified: the query does not justify a transaction that pins their path. Idle workers run it.
 _CASE = """
     WHEN t.id OPERATOR(pg_catalog.=) {number} THEN CASE
         WHEN EXISTS (SELECT FROM {changes})
@@ -31,7 +31,7 @@ _CASE = """
 
 
 def due(connection: Connection[Any], numbers: Iterable[int]) -> list[Due]:
-    """What is due in these declared tables, and which others there are."""
+    """Return what is due in these declared tables, and which others there are."""
     cases = [
         sql.SQL(_CASE).format(
             number=literal(number),

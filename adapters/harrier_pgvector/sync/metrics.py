@@ -1,4 +1,4 @@
-"""How declared tables stand, as Prometheus reads it, on a port of this process's own."""
+"""The status of declared tables in Prometheus's format, on a port of this process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _GAUGES: dict[str, tuple[str, Callable[[SyncStatus], float]]] = {
 
 
 def prometheus(statuses: Iterable[SyncStatus]) -> str:
-    """In Prometheus's text format."""
+    """Return the statuses in Prometheus's text format."""
     tables = list(statuses)
     lines = []
     for name, (said, value) in _GAUGES.items():
@@ -41,11 +41,11 @@ def _label(text: str) -> str:
 
 @contextmanager
 def serve_metrics(statuses: Callable[[], Iterable[SyncStatus]], host: str, port: int) -> Iterator[int]:
-    """Answer on a port, any free one for 0, while the block runs; the port."""
+    """Serve metrics on a port, any free one if it is 0, while the block runs; yield the port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            """Ask the database, and tell."""
+            """Query the database, and respond."""
             try:
                 code, said = HTTPStatus.OK, prometheus(statuses())
             except HarrierError as error:
@@ -58,7 +58,7 @@ def serve_metrics(statuses: Callable[[], Iterable[SyncStatus]], host: str, port:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Scrapes are no news."""
+            """Do not log scrapes."""
 
     with ThreadingHTTPServer((host, port), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, name="harrier-metrics", daemon=True)

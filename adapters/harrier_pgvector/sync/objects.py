@@ -1,7 +1,7 @@
-"""What a declared table has in the database: a queue, triggers that append to a list of changes, and a view.
+"""The database objects of a declared table: a queue, triggers that append to a list of changes, and a view.
 
-Everything is in the schema harrier_sync, but for the triggers, which belong to the source, and the view, which stands
-beside the chunks. Whoever writes to the source only ever appends: nobody waits for a worker, and no worker for them.
+Everything is in the schema harrier_sync, except the triggers, which belong to the source, and the view, which is next
+to the chunks. Writers of the source only ever append: they never wait for a worker, nor a worker for them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from harrier_pgvector.sync import catalog
 from harrier_pgvector.sync.catalog import SCHEMA
 from harrier_pgvector.sync.source import Source
 
-_INVOKER = 150_000  # the version of Postgres from which a view can check the rights of who looks through it
+_INVOKER = 150_000  # the version of Postgres from which a view can check the rights of its readers
 _LONGEST = 63  # bytes of a name
 
-# What is noticed, and the transition tables of each.
+# The events that are recorded, with the transition tables of each.
 _EVENTS = {
     "INSERT": " REFERENCING NEW TABLE AS harrier_new",
     "UPDATE": " REFERENCING OLD TABLE AS harrier_old NEW TABLE AS harrier_new",
@@ -30,19 +30,19 @@ _EVENTS = {
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """What belongs to one declared table, by its number."""
+    """The database objects of one declared table, by its number."""
 
     number: int
     source: Source
 
     @property
     def queue(self) -> Name:
-        """Keys whose rows are to be embedded, each once."""
+        """The table of keys whose rows are to be embedded, each once."""
         return Name(SCHEMA, f"queue_{self.number}")
 
     @property
     def changes(self) -> Name:
-        """Keys whose rows were changed, as often as they were; workers fold them into the queue."""
+        """The table of keys whose rows were changed, once per change; workers fold them into the queue."""
         return Name(SCHEMA, f"changes_{self.number}")
 
     @property
@@ -52,22 +52,22 @@ class Objects:
     def create(
         self, noticed: list[tuple[str, str]], target: Name, view: Name, declared: str, *, notify: bool, version: int
     ) -> list[sql.Composed]:
-        """The statements; noticed: the tables that get triggers, which are the source and its partitions.
+        """Return the statements that create them; noticed: the tables that get triggers, the source and its partitions.
 
-        What was declared is SQL code, so it is where nobody but the queue's owner can write: in a comment on it.
+        The declaration is SQL code, so it is stored where only the queue's owner can write: in a comment on the queue.
         """
         return [
             *self._tables(),
             sql.SQL("COMMENT ON TABLE {} IS {}").format(self.queue, literal(declared)),
             self._create_function(notify=notify),
-            # A role that may use the schema could otherwise call it by a trigger of a table of its own.
+            # Otherwise a role that may use the schema could call it from a trigger on its own table.
             sql.SQL("REVOKE ALL ON FUNCTION {}() FROM PUBLIC").format(self._function),
             *self.notice(noticed),
             self._create_view(target, view, version),
         ]
 
     def notice_again(self, tables: list[tuple[str, str]]) -> list[sql.Composed]:
-        """The statements that create the triggers of tables that have lost some of them, or never had any."""
+        """Return the statements that create the triggers of tables that have lost some of them, or never had any."""
         return [
             *(
                 sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(self._trigger(event), Name(*table))
@@ -78,7 +78,7 @@ class Objects:
         ]
 
     def notice(self, tables: list[tuple[str, str]]) -> list[sql.Composed]:
-        """The statements that create the triggers of some tables."""
+        """Return the statements that create the triggers of some tables."""
         return [trigger for schema, name in tables for trigger in self._triggers(Name(schema, name))]
 
     def _tables(self) -> list[sql.Composed]:
@@ -106,7 +106,7 @@ class Objects:
         ]
 
     def _create_function(self, *, notify: bool) -> sql.Composed:
-        """One for all triggers. Whatever becomes of the source, it must not fail: it runs in users' writes."""
+        """Return the function for all triggers. It must never fail, whatever the source: it runs in users' writes."""
         key = self.source.key
         columns = sql.SQL(", ").join(
             sql.SQL("({}, {})").format(literal(column.name), literal(column.type)) for column in key.columns
@@ -178,10 +178,10 @@ END"""
         return Name(f"harrier_sync_{self.number}_{event.lower()}")
 
     def _create_view(self, target: Name, view: Name, version: int) -> sql.Composed:
-        """The chunks with the source's key in its own columns and types, to be joined with it."""
+        """Return the view of the chunks with the source's key in its own columns and types, for joins with it."""
         key = self.source.key
         # Row-level security is that of the role that reads the view. Before Postgres 15 it would be that of the view's
-        # owner, so such a view shows nothing to roles that a policy applies to.
+        # owner, so such a view shows nothing to roles to which a policy applies.
         invoker: sql.Composable = sql.SQL(" WITH (security_invoker = true)")
         hidden: sql.Composable = sql.SQL("")
         if version < _INVOKER:
@@ -203,17 +203,17 @@ END"""
 
 
 def view_of(target: tuple[str, str]) -> Name:
-    """The view next to a table of chunks."""
+    """Return the name of the view next to a table of chunks."""
     schema, table = target
     name = f"{table}_by_key"
-    if len(name.encode()) > _LONGEST:  # Postgres would cut it, perhaps to the name of the table
+    if len(name.encode()) > _LONGEST:  # Postgres would truncate it, perhaps to the name of the table
         kept = table.encode()[: _LONGEST - 16].decode(errors="ignore")
         name = f"{kept}_{hashlib.sha256(table.encode()).hexdigest()[:8]}_by_key"
     return Name(schema, name)
 
 
 def drop(number: int, view: Name) -> list[sql.Composed]:
-    """The statements that remove all of it, whatever has become of the source; the triggers go with their function."""
+    """Return the statements that remove everything, whatever happened to the source; triggers go with the function."""
     queue, changes = Name(SCHEMA, f"queue_{number}"), Name(SCHEMA, f"changes_{number}")
     return [
         sql.SQL("DROP VIEW IF EXISTS {}").format(view),
@@ -228,7 +228,7 @@ def _columns(alias: str, names: tuple[str, ...]) -> sql.Composed:
 
 
 def _tag(body: str) -> str:
-    """What ends a body is not in it, whatever somebody has called a column."""
+    """Return a quoting tag that the body does not contain, whatever the columns are called."""
     tag = "$harrier$"
     while tag in body:
         tag = f"{tag[:-1]}_$"

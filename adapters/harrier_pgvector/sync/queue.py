@@ -1,8 +1,8 @@
-"""The queue of one declared table: changes folded into it, rows leased from it, and what becomes of them.
+"""The queue of one declared table: changes folded into it, rows leased from it, and their outcomes.
 
-A lease is a token on a row and a time. A worker that was slower than its lease, or whose row was changed meanwhile,
-finds that out in the transaction that would have written. Rows are locked in the order of their keys or skipped, so
-that no two transactions wait for each other.
+A lease is a token on a row and a time. A worker whose lease expired, or whose row changed in the meantime, finds that
+out in the transaction that would have written. Rows are locked in the order of their keys or skipped, so that no two
+transactions wait for each other.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from harrier_pgvector.sync import catalog
 from harrier_pgvector.sync.batch import Lease
 from harrier_pgvector.sync.objects import Objects
 
-# What is done at once by one transaction: some tenths of a second.
+# The work of one transaction: some tenths of a second.
 _FOLDED, _SCANNED = 20_000, 5_000
 
-# A row that was leased before and not given back may have killed the worker that had it. It is tried among fewer
-# neighbours each time, so that these are done with before it is given up.
+# A row that was leased before and not given back may have killed its worker. It is retried among fewer neighbours each
+# time, so that these are done before it is given up.
 _WEIGHT = sql.SQL("CASE attempts WHEN 0 THEN 1 WHEN 1 THEN 16 WHEN 2 THEN 256 ELSE 4096 END")
 _LATER = sql.SQL("statement_timestamp() + %s::float8 * interval '1 second'")
 
 
 class Queue:
-    """One declared table's. Every method runs on a connection of the caller's."""
+    """One declared table's queue. Every method runs on a connection of the caller's."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
@@ -46,12 +46,12 @@ class Queue:
         }
         return sql.SQL(text).format(**names, **more)
 
-    # -- coming in
+    # -- adding
 
     def fold(self, connection: Connection[Any]) -> None:
-        """Put what was changed into the queue; one worker at a time, for the others would only wait.
+        """Move changes into the queue; one worker at a time, because the others would only wait.
 
-        The lock is on a row, because any role can take an advisory lock, and keep it.
+        The lock is on a row because any role can take, and keep, an advisory lock.
         """
         fold = self._sql(
             """
@@ -69,7 +69,7 @@ class Queue:
             connection.execute(fold, [])
 
     def claim(self, connection: Connection[Any], most: int, token: UUID, seconds: float) -> list[Lease]:
-        """Lease the rows that are next: changes before a back-fill, the longest due first."""
+        """Lease the next rows: changes before a back-fill, those due longest first."""
         claim = self._sql(
             """
             WITH next AS MATERIALIZED (
@@ -90,10 +90,10 @@ class Queue:
         rows = connection.execute(claim, [most, token, seconds, most]).fetchall()
         return [Lease(record_id, tuple(key), *rest) for record_id, key, *rest in rows]
 
-    # -- going out: in the transaction that writes
+    # -- removing: in the transaction that writes
 
     def hold(self, connection: Connection[Any], token: UUID, leases: Collection[Lease]) -> set[str]:
-        """Lock the rows that are still ours and as they were; who is changing one right now is not waited for."""
+        """Lock the rows that are still leased and unchanged, skipping those that someone is changing right now."""
         hold = self._sql(
             """
             SELECT {record_id} FROM {leased} JOIN {queue} AS q ON {same}
@@ -105,13 +105,13 @@ class Queue:
         return {record_id for (record_id,) in connection.execute(hold, bound).fetchall()}
 
     def remove(self, connection: Connection[Any], leases: Collection[Lease]) -> None:
-        """Take rows that are held out of the queue."""
+        """Take held rows out of the queue."""
         delete = "DELETE FROM {queue} AS q USING {leased} WHERE {same}"
         query = self._sql(delete, leased=self._key.unnested("c"), same=self._key.equal("q", "c"))
         connection.execute(query, self._bound(leases))
 
     def fail(self, connection: Connection[Any], token: UUID, reasons: Mapping[Lease, str]) -> None:
-        """Put rows aside, with the reason, until they are changed or tried again on request."""
+        """Set rows aside, with the reason, until they are changed or retried on request."""
         held = self.hold(connection, token, reasons)
         own = [lease for lease in reasons if lease.record_id in held]
         update = self._sql(
@@ -131,7 +131,7 @@ class Queue:
         after: float = 0.0,
         error: str | None = None,
     ) -> None:
-        """Let go of what is still leased, for another time; with an error it counts as an attempt."""
+        """Release rows that are still leased, to be retried later; with an error it counts as an attempt."""
         update = self._sql(
             """
             UPDATE {queue} AS q SET token = NULL, due = {later},
@@ -148,7 +148,7 @@ class Queue:
         connection.execute(update, [after, 0 if error else 1, error, *self._bound(leases), token])
 
     def extend(self, connection: Connection[Any], token: UUID, leases: Collection[Lease], seconds: float) -> None:
-        """More time, for work that takes longer."""
+        """Extend leases, for work that takes longer."""
         update = self._sql(
             """
             UPDATE {queue} AS q SET due = {later}
@@ -168,7 +168,7 @@ class Queue:
         return [list(column) for column in zip(*keys, strict=True)] if keys else [[] for _ in self._key.columns]
 
     def left(self, connection: Connection[Any]) -> bool:
-        """Whether there is anything to do, now or later."""
+        """Return whether there is anything to do, now or later."""
         query = self._sql(
             "SELECT EXISTS (SELECT FROM {changes}) OR EXISTS (SELECT FROM {queue} WHERE failed IS NULL) "
             "OR EXISTS (SELECT FROM harrier_sync.scans WHERE sync = {number})"
@@ -178,7 +178,7 @@ class Queue:
     # -- scans: of all rows, and of chunks without a row
 
     def start_over(self, connection: Connection[Any]) -> None:
-        """What is being worked on, or was put aside, rests on what was before: it is to be read again."""
+        """Queue rows in progress or set aside once more, because what they depend on has changed."""
         update = self._sql(
             """
             UPDATE {queue} AS q SET version = q.version + 1::bigint, failed = NULL, attempts = 0,
@@ -191,7 +191,7 @@ class Queue:
         connection.execute(update, [])
 
     def queue_rows(self, connection: Connection[Any], position: list[str] | None) -> tuple[int, list[str] | None]:
-        """Queue the source's next rows behind a key; how many there were, and the last one's key."""
+        """Queue the source's next rows after a key; return how many there were, and the last one's key."""
         key = self._key
         behind = sql.SQL("WHERE ({}) > ({})").format(key.source_names("s"), key.values()) if position else sql.SQL("")
         query = self._sql(
@@ -217,7 +217,7 @@ class Queue:
     def queue_orphans(
         self, connection: Connection[Any], target: Name, position: list[str] | None
     ) -> tuple[int, list[str] | None]:
-        """Queue the next chunks' records that have no row; how many records were looked at, and the last one's id."""
+        """Queue the next chunks' records that have no row; return how many were looked at, and the last one's id."""
         query = self._sql(
             """
             WITH page AS MATERIALIZED (
@@ -239,5 +239,5 @@ class Queue:
 
 
 def scanned_fully(number: int) -> bool:
-    """Whether a scan that found so many at once was the last."""
+    """Return whether a scan that found this many rows at once was the last one."""
     return number < _SCANNED

@@ -1,4 +1,4 @@
-"""Read the source's rows as records, and tell a row that cannot be read from a source that was changed."""
+"""Read the source's rows as records, and distinguish an unreadable row from a changed source."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ T = TypeVar("T")
 
 _READ = 100  # rows at once
 
-# Classes of errors that depend on the values of a row: data, cardinality, constraints of domains, functions that raise
+# Classes of errors that depend on a row's values: data, cardinality, constraints of domains, functions that raise
 # (PL/pgSQL and other languages), limits such as the size of a value.
 _OF_A_ROW = frozenset({"21", "22", "23", "2F", "38", "39", "54", "P0"})
-# Classes of errors that pass, or that tell nothing of rows: connections, conflicts, resources, intervention.
+# Classes of errors that are transient, or say nothing about rows: connections, conflicts, resources, intervention.
 _OF_NONE = frozenset({"08", "40", "53", "55", "57", "58"})
 
 
 class SourceChanged(Exception):
-    """The source is not what was declared any more: nothing of it can be read until somebody mends that."""
+    """The source is no longer as it was declared: none of it can be read until someone fixes that."""
 
 
 class Unreadable(StoreError):
-    """Rows whose text or metadata cannot be computed; which of them is not said."""
+    """Rows whose text or metadata cannot be computed; it does not say which."""
 
 
 class _Unclear(Unreadable):
-    """The same, for an error that may be the rows' or the source's, which other rows tell. Its message is its kind."""
+    """An error that may be due to the rows or to the source, which other rows will show. Its message is its kind."""
 
 
 class Rows:
     """Leased rows as records, read as they are needed.
 
-    The rows that it yields no record for are in `without_text`, if they have no text or are gone, and in `unreadable`,
-    with the reason.
+    Rows for which it yields no record are in `without_text`, if they have no text or are gone, or in `unreadable`, with
+    the reason.
     """
 
     def __init__(self, connections: Connections, declaration: Declaration, leases: Sequence[Lease]) -> None:
@@ -53,7 +53,7 @@ class Rows:
         self._declaration = declaration
         self._source = declaration.source
         self._leases = leases
-        self._readable = False  # whether any row was
+        self._readable = False  # whether any row was readable
         self._unclear: str | None = None
 
     def __iter__(self) -> Iterator[Record]:
@@ -73,7 +73,7 @@ class Rows:
                     self.without_text.add(lease.record_id)
 
     def _read(self, leases: Sequence[Lease]) -> dict[str, tuple[str | None, Any]]:
-        """Return rows by their record ids; one that cannot be read is found by halves, and the others are read."""
+        """Return rows by their record ids. Unreadable ones are found by bisection, and the others are read."""
         try:
             read = of_source(lambda connection: self._fetch(connection, leases), self._declaration, read_only=True)
             found = self._connections.run(read)
@@ -101,7 +101,7 @@ class Rows:
 def of_source(
     action: Callable[[Connection[Any]], T], declaration: Declaration, *, read_only: bool
 ) -> Callable[[Connection[Any]], T]:
-    """Have an action run in a transaction that sees all of the source's rows or fails, with its declarer's rights."""
+    """Wrap an action in a transaction that sees all of the source's rows or fails, with its declarer's rights."""
 
     def run(connection: Connection[Any]) -> T:
         try:
@@ -114,7 +114,7 @@ def of_source(
                 raise
             if reason := _cannot_be_planned(connection, declaration):
                 raise SourceChanged(f"its source cannot be read: {reason}; mend that, or declare it again") from None
-            if not read_only:  # it was something else
+            if not read_only:  # then it had another cause
                 raise
             raise _Unclear(_kind(error)) from None
 
@@ -136,7 +136,7 @@ def _as_declarer(connection: Connection[Any], declaration: Declaration, *, read_
 
 
 def _cannot_be_planned(connection: Connection[Any], declaration: Declaration) -> str | None:
-    """Why not even a query for none of its rows works: as no row is looked at, the message quotes none."""
+    """Return why not even a query for none of its rows works; it looks at no row, so the message quotes none."""
     try:
         with _as_declarer(connection, declaration, read_only=True):
             connection.execute(declaration.source.rows(sql.SQL("LIMIT 0")), [])
@@ -148,7 +148,7 @@ def _cannot_be_planned(connection: Connection[Any], declaration: Declaration) ->
 
 
 def check(connection: Connection[Any], source: Source) -> None:
-    """Whether the source has the columns that were declared; the triggers ask the same."""
+    """Raise unless the source has the columns that were declared; the triggers check the same."""
     needed = [(column.name, column.type) for column in source.key.columns] + [(name, None) for name in source.watched]
     query = (
         "SELECT name FROM unnest(%s::text[], %s::text[]) AS needed (name, type) WHERE NOT EXISTS (SELECT FROM "

@@ -1,4 +1,4 @@
-"""Look through a source: page by page for rows that were missed, and at what it is made of after it was changed."""
+"""Scan a source: page by page for rows that were missed, and for its structure after it was changed."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _scan_page(connection: Connection[Any], declaration: Declaration, queue: Que
 
 
 def look_again(connections: Connections, declaration: Declaration) -> None:
-    """Look whether a broken table was mended, and at all rows, if it was or if the source is made of others now."""
+    """Check whether a broken table was fixed; scan all rows if it was, or if the source now consists of other parts."""
 
     def look(connection: Connection[Any]) -> None:
         check(connection, declaration.source)
@@ -61,7 +61,7 @@ def look_again(connections: Connections, declaration: Declaration) -> None:
             raise SourceChanged(ailment)
         connection.execute(declaration.source.rows(sql.SQL("LIMIT 0")), [])
         mended = catalog.set_state(connection, declaration.number, "active", among=["broken"])
-        # One worker notices.
+        # Only one worker does so.
         is_other = declaration.now != declaration.seen and catalog.set_seen(
             connection, declaration.number, declaration.now, declaration.seen
         )

@@ -1,4 +1,4 @@
-"""Transactions of the live sync: where names are looked up, how values are written, and whose rights count."""
+"""Transactions of the live sync: where names are looked up, how values are written, and whose rights apply."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from harrier_pgvector.session import transaction
 
 T = TypeVar("T")
 
-# That of the store's transactions.
+# The search path of the store's transactions.
 PATH = "pg_catalog, pg_temp"
 
 # One statement for any number of settings, with the same text each time.
 _SET = "SELECT pg_catalog.set_config(key, value, true) FROM pg_catalog.json_each_text(%s::pg_catalog.json)"
 
-# Texts and metadata are the same whoever writes them: two workers of other settings would undo each other's work.
+# Texts and metadata must not depend on who writes them: workers with different settings would undo each other's work.
 WRITTEN = {
     "TimeZone": "UTC",
     "DateStyle": "ISO, MDY",
@@ -42,7 +42,7 @@ def configure(connection: Connection[Any], settings: dict[str, str]) -> None:
 
 @contextmanager
 def pinned(connection: Connection[Any], settings: dict[str, str] | None = None) -> Iterator[None]:
-    """Run a transaction as the store does: READ COMMITTED, with names that are Postgres's own; and with settings."""
+    """Run a transaction as the store does, READ COMMITTED and with only Postgres's own names; plus settings."""
     with transaction(connection):
         if settings:
             configure(connection, settings)
@@ -50,7 +50,7 @@ def pinned(connection: Connection[Any], settings: dict[str, str] | None = None) 
 
 
 def run(connections: Connections, action: Callable[[Connection[Any]], T]) -> T:
-    """Return what an action returns; it runs in a pinned transaction, again if the connection is lost."""
+    """Return the result of an action, which runs in a pinned transaction, again if the connection is lost."""
 
     def in_transaction(connection: Connection[Any]) -> T:
         with pinned(connection):
@@ -60,10 +60,10 @@ def run(connections: Connections, action: Callable[[Connection[Any]], T]) -> T:
 
 
 def named(place: str | ConnectionPool[Any]) -> str | ConnectionPool[Any]:
-    """A place that says in pg_stat_activity who is connected; a pool is as its owner made it."""
+    """Return a place whose connections are identified in pg_stat_activity; a pool stays as its owner made it."""
     return named_conninfo(place) if isinstance(place, str) else place
 
 
 def named_conninfo(conninfo: str) -> str:
-    """A connection string with a name for pg_stat_activity, unless it has one already."""
+    """Return a connection string with a name for pg_stat_activity, unless it has one already."""
     return make_conninfo(checked_conninfo(conninfo), fallback_application_name="harrier-sync")

@@ -16,32 +16,32 @@ from harrier_core.retrying import Backoff
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.sync.catalog import CHANNEL
 
-_ECHO = "harrier_sync_echo"  # what a worker says to itself, to find out whether it is heard
+_ECHO = "harrier_sync_echo"  # what a worker sends itself, to find out whether it hears announcements
 _CONNECT = 10  # seconds for the connection that listens
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds between two attempts to reach a server
 
 
 class Signal:
-    """Wakes whoever waits; what was set before a wait began is not missed, for it is counted."""
+    """Wakes all waiters. Signals are counted, so one that was set before a wait began is not missed."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self.count = 0
 
     def set(self) -> None:
-        """Wake all who wait."""
+        """Wake all waiters."""
         with self._condition:
             self.count += 1
             self._condition.notify_all()
 
     def wait(self, seen: int, seconds: float) -> bool:
-        """Wait until it is set again, or for so many seconds; return whether it was set."""
+        """Wait until it is set again, or for the given number of seconds; return whether it was set."""
         with self._condition:
             return self._condition.wait_for(lambda: self.count != seen, seconds)
 
 
 class Listener:
-    """Sets a signal when a change is announced, from a connection of its own, until it is stopped."""
+    """Sets a signal when a change is announced, using its own connection, until it is stopped."""
 
     def __init__(self, conninfo: str, connections: Connections, signal: Signal, stopping: threading.Event) -> None:
         self.is_heard = False  # whether announcements arrive
@@ -51,14 +51,14 @@ class Listener:
         self._stopping = stopping
 
     def run(self, worker: UUID) -> None:
-        """Listen until the worker is stopped, whatever becomes of the server."""
+        """Listen until the worker is stopped, whatever happens to the server."""
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while not self._stopping.is_set():
             try:
                 with psycopg.connect(_bounded(self._conninfo), autocommit=True) as connection:
                     connection.execute(f"LISTEN {CHANNEL}")
                     connection.execute(f"LISTEN {_ECHO}")
-                    self._signal.set()  # what was announced while nobody listened
+                    self._signal.set()  # for announcements made while no one listened
                     self._connections.run(lambda other: _echo(other, worker))
                     backoff.reset()
                     self._hear(connection, worker)
@@ -83,7 +83,7 @@ def _echo(connection: Connection[Any], worker: UUID) -> None:
 
 
 def _bounded(conninfo: str) -> str:
-    """Return a connection string that does not wait much longer for a silent server when the worker is stopped."""
+    """Return a connection string that does not wait much longer for a silent server once the worker is stopped."""
     given = conninfo_to_dict(conninfo)
     if "connect_timeout" in given or "PGCONNECT_TIMEOUT" in os.environ:
         return conninfo

@@ -1,4 +1,4 @@
-"""A table whose rows are to be embedded: its key, its text, and the columns that they are made of."""
+"""A table whose rows are to be embedded: its key, its text, and the columns from which these are made."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from harrier_pgvector.schema import Name, literal, written
 from harrier_pgvector.sync.expression import joined, resolve
 from harrier_pgvector.sync.trust import refuse_strangers
 
-# Types of keys whose written form is the same in every session, and those that need help with it.
+# Types of keys whose text form is the same in every session, and those that need help with it.
 _PLAIN = {"smallint", "integer", "bigint", "uuid", "text", "character varying", "character", "boolean"}
 
 
 def _time(value: LiteralString, form: LiteralString) -> LiteralString:
-    """As ISO 8601, which to_char writes alike in both eras, so that the earlier one is said."""
+    """Return SQL for ISO 8601; to_char writes both eras alike, so BC is marked."""
     era = f"CASE WHEN extract(year FROM {value}) < 0 THEN ' BC' ELSE '' END"
     return f"CASE WHEN isfinite({{0}}) THEN to_char({value}, '{form}') || {era} ELSE {{0}}::text END"
 
@@ -30,7 +30,7 @@ _WRITTEN: dict[str, LiteralString] = {
     "timestamp with time zone": _time("{0} AT TIME ZONE 'UTC'", 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
 }
 
-_PAIRS = 50  # of a function's arguments, of which Postgres takes a hundred
+_PAIRS = 50  # per function call: Postgres allows a hundred arguments
 
 _PATH = "SELECT pg_catalog.current_setting('search_path'), pg_catalog.current_schemas(true)"
 
@@ -45,7 +45,7 @@ _FIND = """
             AND c.relname = substr(%(name)s, length(split_part(%(name)s, '.', 1)) + 2))
     ORDER BY c.relname = %(name)s DESC, array_position(%(schemas)s::text[], n.nspname::text)"""
 
-# A key's column by its place in the primary key, from 0.
+# A key's column by its position in the primary key, from 0.
 _COLUMNS = """
     SELECT a.attname, format_type(a.atttypid, a.atttypmod),
         format_type(coalesce(nullif(t.typbasetype, 0), t.oid), NULL), t.typtype = 'e', a.attgenerated = 'v',
@@ -58,7 +58,7 @@ _COLUMNS = """
     WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
 
 
-# What a table's columns are, by their names: number, type and modifier, which tell a column that took another's place.
+# A table's columns by name: number, type and modifier, which reveal a column that replaced another.
 COLUMNS_OF: LiteralString = """
     SELECT jsonb_object_agg(a.attname, jsonb_build_array(a.attnum, a.atttypid::bigint, a.atttypmod))
     FROM pg_attribute a WHERE a.attrelid = {} AND a.attnum > 0 AND NOT a.attisdropped"""
@@ -68,30 +68,30 @@ Trust = Collection[str]
 
 @dataclass(frozen=True, slots=True)
 class KeyColumn:
-    """A column of the primary key: what SQL says of it."""
+    """A column of the primary key, as described in SQL."""
 
     name: str
-    type: str  # as SQL, qualified if it is no type of Postgres's own
-    as_text: str  # its value as text, the same in every session, of the expression {0}
+    type: str  # as SQL, qualified unless it is one of Postgres's own types
+    as_text: str  # its value as text, the same in every session, for the expression {0}
     collation: str | None = None  # as SQL
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """The primary key, and how its values travel. In a queue its columns are k1, k2, ..."""
+    """The primary key, and how its values are passed around. In a queue its columns are k1, k2, ..."""
 
     columns: tuple[KeyColumn, ...]
 
     def names(self, alias: str | None = None) -> sql.Composed:
-        """Its columns in a queue."""
+        """Return its columns in a queue."""
         return _listed(Name(*filter(None, (alias, own))) for own in self._own)
 
     def source_names(self, alias: str) -> sql.Composed:
-        """Its columns in the source."""
+        """Return its columns in the source."""
         return _listed(Name(alias, column.name) for column in self.columns)
 
     def definitions(self) -> sql.Composed:
-        """Its columns as a queue has them."""
+        """Return the definitions of its columns in a queue."""
         return _listed(
             sql.SQL("{} {}{} NOT NULL").format(
                 Name(own), written(column.type), written(f" COLLATE {column.collation}" if column.collation else "")
@@ -100,7 +100,7 @@ class Key:
         )
 
     def equal(self, left: str, right: str, *, source: str = "") -> sql.Composed:
-        """That two rows have the same key; the alias `source` is of the source."""
+        """Return SQL for two rows having the same key; the alias `source` is that of the source."""
         pairs = (
             sql.SQL("{} = {}").format(self._column(left, place, source), self._column(right, place, source))
             for place in range(len(self.columns))
@@ -108,12 +108,12 @@ class Key:
         return sql.SQL(" AND ").join(pairs)
 
     def either(self, left: str, right: str) -> sql.Composed:
-        """The key of a row of the source that may be missing on one side."""
+        """Return the key of a row of the source that may be missing on one side."""
         names = (column.name for column in self.columns)
         return _listed(sql.SQL("coalesce({}, {})").format(Name(left, name), Name(right, name)) for name in names)
 
     def record_id(self, alias: str, *, source: bool = False) -> sql.Composable:
-        """The id that a row's record has: its key as text, or a JSON list of such."""
+        """Return the id of a row's record: its key as text, or a JSON list of texts."""
         texts = [
             written(column.as_text).format(self._column(alias, place, alias if source else ""))
             for place, column in enumerate(self.columns)
@@ -121,7 +121,7 @@ class Key:
         return texts[0] if len(texts) == 1 else sql.SQL("jsonb_build_array({})::text").format(_listed(texts))
 
     def of_record_id(self, record_id: sql.Composable) -> sql.Composed:
-        """The key's columns, parsed from a record's id."""
+        """Return the key's columns, parsed from a record's id."""
         if len(self.columns) == 1:
             return sql.Composed([_typed(record_id, self.columns[0])])
         return _listed(
@@ -130,7 +130,7 @@ class Key:
         )
 
     def texts(self, alias: str, *, source: bool = False) -> sql.Composed:
-        """Its values as texts, to be given back to `unnested` or `values`, by sessions of whatever DateStyle."""
+        """Return its values as text, to be passed back to `unnested` or `values` by sessions with any DateStyle."""
         texts = (
             written(column.as_text).format(self._column(alias, place, alias if source else ""))
             for place, column in enumerate(self.columns)
@@ -138,7 +138,7 @@ class Key:
         return sql.SQL("ARRAY[{}]").format(_listed(texts))
 
     def unnested(self, alias: str, more: str = "") -> sql.Composed:
-        """A table of keys of which each column is bound as a list of texts; more: a column of numbers beside them."""
+        """Return a table of keys, each column bound as a list of texts; more: an additional column of numbers."""
         lists = [sql.SQL("%s::text[]::{}[]").format(written(column.type)) for column in self.columns]
         names = [*self._own, more] if more else self._own
         return sql.SQL("unnest({}) AS {} ({})").format(
@@ -148,7 +148,7 @@ class Key:
         )
 
     def values(self) -> sql.Composed:
-        """A key that is bound, text by text."""
+        """Return a key that is bound as one text per column."""
         return _listed(sql.SQL("%s::text::{}").format(written(column.type)) for column in self.columns)
 
     @property
@@ -173,16 +173,16 @@ class Source:
 
     @property
     def name(self) -> sql.Identifier:
-        """As SQL."""
+        """Its qualified name, as SQL."""
         return Name(self.schema, self.table)
 
     def needed(self, columns: Columns) -> Columns:
-        """Those that it is made of, where they are there."""
+        """Return those of the columns that it uses, if they exist."""
         names = {*self.watched, *(column.name for column in self.key.columns)}
         return {name: columns[name] for name in sorted(names & columns.keys())}
 
     def rows(self, where: sql.Composable) -> sql.Composed:
-        """The rows with their records' ids, texts and metadata, for a query that has parameters."""
+        """Return the rows with their records' ids, texts and metadata, for a query with parameters."""
         described = [sql.SQL("{}, s.{}").format(literal(column), Name(column)) for column in self.metadata]
         parts = [described[begin : begin + _PAIRS] for begin in range(0, len(described), _PAIRS)] or [[]]
         return sql.SQL("SELECT {}, {}, {} FROM {} AS s {}").format(
@@ -194,7 +194,7 @@ class Source:
         )
 
     def rows_of_keys(self) -> sql.Composed:
-        """The rows of keys that are bound. In a query of its own the names of the text can only be columns."""
+        """Return the rows with bound keys. As a separate query, so that names in the text can only be columns."""
         rows = self.rows(sql.SQL("WHERE {}").format(self.key.equal("s", "k", source="s")))
         return sql.SQL("SELECT r.* FROM {} CROSS JOIN LATERAL ({}) AS r").format(self.key.unnested("k"), rows)
 
@@ -205,7 +205,7 @@ class Source:
 def find(
     connection: Connection[Any], name: str, text: Sequence[str], metadata: Sequence[str], path: Path, trust: Trust
 ) -> Source:
-    """Look at a table, in a pinned transaction of the caller's; the texts are columns or SQL expressions over them."""
+    """Look up a table, in a pinned transaction of the caller's; the texts are columns or SQL expressions over them."""
     found = connection.execute(_FIND, {"name": name, "schemas": path.schemas}).fetchone()
     if found is None:
         raise SettingError(f"there is no table {name!r} in this database, as TABLE or SCHEMA.TABLE")
@@ -220,7 +220,7 @@ def find(
     expression, made_of = resolve(connection, Name(schema, table), joined(names, text), path.setting, trust)
     watched = {*made_of, *metadata}
     virtual = {column[0] for column in columns if column[4]}
-    if watched & virtual:  # it is computed where it is read, so all that it may be made of is watched
+    if watched & virtual:  # computed when read, so all columns that it may use are watched
         watched = set(names) - virtual
     key = _key(f"{schema}.{table}", columns)
     return Source(
@@ -230,14 +230,14 @@ def find(
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """Where a user's own names are looked up."""
+    """The search path for a user's own names."""
 
     setting: str
     schemas: list[str]
 
     @classmethod
     def of(cls, connection: Connection[Any]) -> Path:
-        """That of a connection, before a transaction pins it."""
+        """Return the search path of a connection, before a transaction pins it."""
         setting, schemas = connection.execute(_PATH).fetchone() or ("", [])
         return cls(setting, schemas)
 
@@ -259,7 +259,7 @@ def _key(table: str, columns: Iterable[tuple[Any, ...]]) -> Key:
 
 
 def _typed(text: sql.Composable, column: KeyColumn) -> sql.Composed:
-    """A text as what it was written from."""
+    """Return a text converted back to its column's type."""
     collation = f" COLLATE {column.collation}" if column.collation else ""
     return sql.SQL("{}::{}{}").format(text, written(column.type), written(collation))
 

@@ -1,4 +1,4 @@
-"""How declared tables stand, from what their queues and workers say."""
+"""The status of declared tables, from their queues and workers."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ _ALIVE = 60.0  # seconds since a worker was seen
 
 @dataclass(frozen=True, slots=True)
 class SyncStatus:
-    """How a declared table stands; rows are rows of the source."""
+    """The status of a declared table; rows are rows of the source."""
 
     table: str
     source: str
     state: str  # active, paused, broken, or untrusted if it belongs to a role that is not trusted
     reason: str | None  # why it is broken or untrusted
-    pending: int  # rows that wait, one that was changed three times perhaps as three
-    leased: int  # of them in the hands of workers
-    failed: int  # put aside, until they are changed or tried again
-    unscanned: int  # about so many rows that a back-fill has not come to yet
-    oldest: float | None  # seconds since the longest waiting one was changed
-    rate: float  # rows a second, of all workers, over the last minute
-    workers: int  # that were seen a short time ago
-    chunks: int  # about so many are stored
+    pending: int  # waiting rows; one that was changed three times may count as three
+    leased: int  # of these, being worked on
+    failed: int  # set aside, until they are changed or retried
+    unscanned: int  # estimate of the rows that a back-fill has not reached yet
+    oldest: float | None  # seconds since the longest waiting row was changed
+    rate: float  # rows per second, of all workers, over the last minute
+    workers: int  # seen recently
+    chunks: int  # estimate of how many are stored
 
     @property
     def left(self) -> int:
-        """Rows that are still to be embedded."""
+        """The number of rows still to be embedded."""
         return self.pending + self.unscanned
 
     @property
     def seconds_left(self) -> float | None:
-        """At the rate of the last minute; None if nothing moves."""
+        """The remaining time at the rate of the last minute; None if nothing moves."""
         return 0.0 if not self.left else self.left / self.rate if self.rate else None
 
 
 @dataclass(frozen=True, slots=True)
 class SyncFailure:
-    """A row that was put aside."""
+    """A row that was set aside."""
 
     record_id: str
     reason: str
@@ -59,7 +59,7 @@ class SyncFailure:
 
 
 def sync_statuses(place: str | ConnectionPool[Any], *, trust: Collection[str] = ()) -> list[SyncStatus]:
-    """How all declared tables of a database stand; trust: roles to which they may belong, as for a worker."""
+    """Return the status of all declared tables of a database; trust: roles that may own them, as for a worker."""
 
     def statuses(connection: Connection[Any]) -> list[SyncStatus]:
         return [_if_trusted(connection, each, trust) for each in declarations(connection, trust)]
@@ -90,7 +90,7 @@ def _if_trusted(connection: Connection[Any], declared: Declaration, trust: Colle
 
 
 def status_of(connection: Connection[Any], declared: Declaration) -> SyncStatus:
-    """How one of them stands."""
+    """Return the status of one of them."""
     queue, changes = Name(SCHEMA, f"queue_{declared.number}"), Name(SCHEMA, f"changes_{declared.number}")
     counted = sql.SQL(
         """
@@ -122,7 +122,7 @@ def status_of(connection: Connection[Any], declared: Declaration) -> SyncStatus:
 
 
 def _about(connection: Connection[Any], table: sql.Identifier) -> int:
-    """How many rows the planner expects, which costs nothing."""
+    """Return the planner's estimate of the number of rows, which costs nothing."""
     explain = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {}").format(table)
     [[plan]] = connection.execute(explain, []).fetchone() or [[{"Plan": {"Plan Rows": 0}}]]
     return int(plan["Plan"]["Plan Rows"])

@@ -1,4 +1,4 @@
-"""A table of chunks that follows another table: declaring it, and looking after it."""
+"""A table of chunks that follows another table: its declaration and maintenance."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class TableSync(Closing):
-    """A table of chunks that follows another table. Making one connects to nothing and declares nothing yet."""
+    """A table of chunks that follows another table. Creating the object neither connects nor declares anything."""
 
     def __init__(
         self,
@@ -37,10 +37,10 @@ class TableSync(Closing):
         schema: str = "public",
         trust: Collection[str] = (),
     ) -> None:
-        """The table of the chunks, in the database of a connection string or of a psycopg pool.
+        """Name the table of the chunks, in the database of a connection string or of a psycopg pool.
 
-        trust: other roles to which the source, the chunks or the schema harrier_sync may belong. SQL code of theirs
-        (functions, triggers, index expressions) runs with the rights of this connection. Superusers need not be named.
+        trust: other roles that may own the source, the chunks or the schema harrier_sync. Their SQL code (functions,
+        triggers, index expressions) runs with the rights of this connection. Superusers need not be named.
         """
         self._connections = Connections(named(place), retry_for=10.0)
         self._target = schema, table
@@ -64,16 +64,17 @@ class TableSync(Closing):
         prune: bool = False,
         dry_run: bool = False,
     ) -> str:
-        """Have workers keep the chunks of a source from now on; returns the SQL that does it.
+        """Have workers keep the chunks of a source up to date from now on; return the SQL that does so.
 
         source: TABLE or SCHEMA.TABLE, with a primary key. space: `encoder.space`. text: a column, or an SQL expression
-        over one row, or several of them, which are joined by blank lines. metadata: columns that come along, and can be
-        searched by. chunking: 512 tokens unless it says otherwise. keywords: if the table is
-        new, its chunks can be found by their words as well. wake: with "poll" nothing is announced, and workers
-        find changes when they look for them. row_security: enable row-level security on the chunks if the source has
-        it; no role but their owner sees any until there are policies. replace: declare again what was declared before;
-        texts that stay the same are not embedded again. prune: the table holds other records already, and may lose
-        them. dry_run: try all of it in a transaction that is rolled back.
+        over one row, or several of them, which are joined by blank lines. metadata: columns that are copied, and can be
+        searched by.
+        chunking: 512 tokens by default. keywords: if the table is new, its chunks can be found by their words as well.
+        wake: with "poll" nothing is announced, and workers find changes when they look for them. row_security: enable
+        row-level security on the chunks if the source has it; no role but their owner sees any until there are
+        policies. replace: replace an earlier declaration; texts that stay the same are not embedded again. prune: the
+        table holds other records already, and may lose them. dry_run: try everything in a transaction that is rolled
+        back.
         """
         if wake not in ("notify", "poll"):
             raise SettingError(f"wake is 'notify' or 'poll', not {wake!r}")
@@ -94,7 +95,7 @@ class TableSync(Closing):
         return self._connections.run(lambda connection: declaring.run(connection, dry_run=dry_run))
 
     def drop(self, *, chunks: bool = False) -> None:
-        """Remove triggers, queue and view, and with `chunks` the table of the chunks as well."""
+        """Remove triggers, queue and view and, with `chunks`, the table of the chunks as well."""
 
         def remove(connection: Connection[Any]) -> None:
             with impatient(connection):
@@ -107,14 +108,14 @@ class TableSync(Closing):
 
         self._connections.run(remove)
 
-    # -- looking after it
+    # -- maintenance
 
     def status(self) -> SyncStatus:
-        """How it stands."""
+        """Return its status."""
         return self._with(status_of)
 
     def failures(self, most: int = 100) -> list[SyncFailure]:
-        """Rows that were put aside, and why."""
+        """Return rows that were set aside, with the reasons."""
 
         def fetch(connection: Connection[Any], found: Declaration) -> list[SyncFailure]:
             query = sql.SQL("SELECT {}, failed, attempts FROM {} AS q WHERE failed IS NOT NULL LIMIT %s").format(
@@ -125,7 +126,7 @@ class TableSync(Closing):
         return self._with(fetch)
 
     def retry(self) -> int:
-        """Try again what was put aside, or waits for another attempt; how many rows those are."""
+        """Retry what was set aside, or waits for another attempt; return how many rows these are."""
         update = (
             "UPDATE {} SET failed = NULL, error = NULL, attempts = 0, due = now(), version = version + 1::bigint "
             "WHERE token IS NULL AND (failed IS NOT NULL OR attempts > 0)"
@@ -142,7 +143,7 @@ class TableSync(Closing):
     def rescan(self) -> None:
         """Have workers look at every row, for changes that no trigger saw.
 
-        Partitions that have no triggers get them, which takes the rights that declaring takes.
+        Partitions without triggers get them, which requires the same rights as declaring.
         """
 
         def look(connection: Connection[Any]) -> None:
@@ -157,11 +158,11 @@ class TableSync(Closing):
         self._connections.run(look)
 
     def pause(self) -> None:
-        """Have workers leave it alone; changes are noted all the same."""
+        """Have workers leave it alone; changes are still recorded."""
         self._set_state("paused", among=("active", "broken"))
 
     def resume(self) -> None:
-        """Have workers go on with it."""
+        """Have workers resume work on it."""
         self._set_state("active", among=("paused",))
 
     def _set_state(self, state: str, among: tuple[str, ...]) -> None:

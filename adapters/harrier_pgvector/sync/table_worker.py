@@ -1,4 +1,4 @@
-"""One declared table in the hands of a worker: step by step, and what to do after an error."""
+"""One declared table in a worker's care: step by step, and what to do after an error."""
 
 from __future__ import annotations
 
@@ -50,19 +50,19 @@ class TableWorker:
         self._leasing = Leasing(connections, lease)
         self._due_at: float | None = None
         self._health = TableHealth()
-        self._lock = threading.Lock()  # of the health's next state
+        self._lock = threading.Lock()  # protects the transition to the next health
         self._indexing = Indexing()
         self._throughput = Throughput(time.monotonic())
 
-    # -- when
+    # -- timing
 
     @property
     def trouble(self) -> str | None:
-        """Return why nothing is done, if nothing is."""
+        """Why nothing is done, if so."""
         return self._health.trouble
 
     def expect(self, seconds: float | None) -> None:
-        """Remember when the queue has something to do, as the database says."""
+        """Record when the queue will have something to do, as reported by the database."""
         self._due_at = None if seconds is None else time.monotonic() + seconds
 
     def wants(self) -> bool:
@@ -78,7 +78,7 @@ class TableWorker:
         now = time.monotonic()
         if self.declaration.state == "paused":
             return math.inf
-        # What is due already was tried, and is in other hands.
+        # What is due already was tried, and others are working on it.
         later = [each for each in (self._health.wait_until, self._due_at) if each is not None and each > now]
         return min(later) - now if later else math.inf
 
@@ -99,7 +99,7 @@ class TableWorker:
     # -- one step
 
     def step(self) -> bool:
-        """Do what is next; return whether there was anything."""
+        """Do the next step; return whether there was anything to do."""
         before = self._health
         if not self._may_run(before, time.monotonic()):
             return False
@@ -114,7 +114,7 @@ class TableWorker:
             self._update(lambda health: health.cannot_go_on(reason, time.monotonic()))
         except (StoreUnavailable, EncoderClosed):
             raise
-        except Exception as error:  # of one table: the others go on
+        except Exception as error:  # concerns one table: the others continue
             self._note(error)
         else:
             self._end(before.setbacks, busy=busy)
@@ -138,7 +138,7 @@ class TableWorker:
     def _queue(self) -> Queue:
         return Queue(Objects(self.declaration.number, self.declaration.source))
 
-    # -- how it ended
+    # -- outcomes
 
     def _update(self, event: Callable[[TableHealth], TableHealth]) -> None:
         with self._lock:
@@ -159,7 +159,7 @@ class TableWorker:
             self._update(lambda health: health.store_failed(reason, now, jitter))
 
     def _break(self, reason: str) -> None:
-        """Say where everybody sees it that the source is broken, and do nothing until it is mended."""
+        """Record where everyone can see it that the source is broken, and do nothing until it is fixed."""
         self._update(lambda health: health.cannot_go_on(reason, time.monotonic()))
         run(self._connections, lambda c: catalog.set_broken(c, self.declaration.number, reason))
 
@@ -174,9 +174,9 @@ class TableWorker:
         self._throughput.note(len(batch.leases), finished, now - begin, now)
 
     def extend(self) -> None:
-        """Extend the leases of all batches in hand."""
+        """Extend the leases of all batches in progress."""
         self._leasing.extend(self._queue)
 
     def rate(self) -> float:
-        """Return how many rows a second were done over the last minute."""
+        """Return the rows per second over the last minute."""
         return self._throughput.rate(time.monotonic())

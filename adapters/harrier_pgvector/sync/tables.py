@@ -1,4 +1,4 @@
-"""The declared tables of a database, each in the hands of a worker, and which of them have something to do."""
+"""The declared tables of a database, each in a worker's care, and which of them have something to do."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from harrier_pgvector.sync.table_worker import TableWorker
 if TYPE_CHECKING:
     from harrier_pgvector.connections import Connections
 
-_REFRESHED = 5.0  # seconds between two looks at what is declared, while something is done
-_REFRESHED_IDLE = 30.0  # and while nothing is
+_REFRESHED = 5.0  # seconds between two looks at what is declared, while there is work
+_REFRESHED_IDLE = 30.0  # and while there is none
 
 
 class Tables:
-    """All declared tables that a worker knows of. Any number of its lanes may use them at once."""
+    """All declared tables that a worker knows. Any number of its lanes may use them at once."""
 
     def __init__(self, connections: Connections, encoder: Embedder, lease: float, trust: Collection[str]) -> None:
-        self.is_busy = False  # whether there was something to do, when it was looked last
-        self.any_declared = threading.Event()  # now, or before
+        self.is_busy = False  # whether the last look found something to do
+        self.any_declared = threading.Event()  # now, or earlier
         self._connections = connections
         self._encoder = encoder
         self._lease = lease
@@ -40,11 +40,11 @@ class Tables:
 
     @property
     def known(self) -> list[TableWorker]:
-        """Return the tables as they were when it was looked last, without waiting for a look that is under way."""
+        """The tables as of the last look, without waiting for one that is under way."""
         return list(self._workers.values())
 
     def troubles(self) -> dict[str, str]:
-        """Return why nothing can be done, by the names of the tables for which that is so."""
+        """Return why nothing can be done, by the name of each table for which that is so."""
         return {each.declaration.name: each.trouble for each in self.known if each.trouble}
 
     def all_announced(self) -> bool:
@@ -56,27 +56,27 @@ class Tables:
         return min([each.waits() for each in self.known], default=math.inf)
 
     def rates(self) -> dict[str, float]:
-        """Return how many rows a second were done over the last minute, by the numbers of the tables."""
+        """Return the rows per second over the last minute, by table number."""
         return {str(each.declaration.number): each.rate() for each in self.known}
 
-    # -- what the database says of them
+    # -- what the database reports about them
 
     def left(self) -> bool:
-        """Return whether any has something to do that can be done."""
+        """Return whether any of them has something to do that can be done."""
         return any(each.left() for each in self._refresh())
 
     def due(self) -> list[TableWorker]:
-        """Return the tables of which there may be something to do."""
+        """Return the tables that may have something to do."""
         tables = self._refresh(now=not self._workers)
         if not tables:
             return []
-        # Of a table that is in trouble its own steps tell, at their time; it must not keep this from the others.
+        # A table in trouble reports through its own steps, when they run; it must not delay the others.
         asked = [each.declaration.number for each in tables if not each.trouble]
         try:
             found = self._connections.run(lambda connection: due(connection, asked))
         except StoreUnavailable:
             raise
-        except HarrierError:  # a table was dropped, or a right is missing: its step says so
+        except HarrierError:  # a table was dropped, or a privilege is missing: its step will report it
             return self._refresh(now=True)
         states = {each.declaration.number: each.declaration.state for each in tables}
         if {each.number: each.state for each in found} != states:

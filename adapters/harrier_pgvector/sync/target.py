@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class Target:
-    """Opens a declared table's store, which is made again when its table was renamed."""
+    """Opens a declared table's store, which is made again if its table was renamed."""
 
     def __init__(self, connections: Connections, encoder: Embedder, trust: Collection[str]) -> None:
         self._connections = connections
         self._encoder = encoder
         self._trust = trust
-        self._stores: dict[tuple[str, str], PgVectorStore] = {}  # the one, by the name that its table has now
+        self._stores: dict[tuple[str, str], PgVectorStore] = {}  # a single one, by the current name of its table
 
     def open(self, declaration: Declaration) -> OpenTable:
         """Return the open table; raise an error if nothing may be done, or if either table is gone."""
@@ -43,5 +43,5 @@ class Target:
 
     @cached_property
     def _space(self) -> EmbeddingSpace:
-        """It does not change, and reading it takes longer than a row."""
+        """The encoder's space. It does not change, and reading it takes longer than a row."""
         return self._encoder.space

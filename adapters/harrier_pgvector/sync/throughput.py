@@ -1,18 +1,18 @@
-"""How many rows a batch of a table has, and how many rows a second are embedded."""
+"""The batch size of a table, and the number of rows embedded per second."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
 
-# Rows of a batch: as many as take about this long, so that a lease is short and a change need not wait for long.
+# The duration of a batch: it gets as many rows as take about this long, so that leases and waits are short.
 _FIRST_BATCH, _LARGEST_BATCH = 64, 1_000
 _SHORT, _LONG = 0.5, 2.0
 _RATED = 60.0  # seconds over which a rate is measured
 
 
 class Throughput:
-    """What the batches of one table tell of its speed. Times are those of a monotonic clock."""
+    """Measures speed from the batches of one table. Times are those of a monotonic clock."""
 
     def __init__(self, begin: float) -> None:
         self.batch_size = _FIRST_BATCH
@@ -21,7 +21,7 @@ class Throughput:
         self._lock = threading.Lock()
 
     def note(self, leased: int, finished: int, seconds: float, now: float) -> None:
-        """Note how many rows a batch had, how many of them were finished, and how long it took."""
+        """Record how many rows a batch had, how many of them were finished, and how long it took."""
         with self._lock:
             self._finished.append((now, finished))
             if seconds > _LONG:
@@ -30,7 +30,7 @@ class Throughput:
                 self.batch_size = min(2 * self.batch_size, _LARGEST_BATCH)
 
     def rate(self, now: float) -> float:
-        """Return rows a second, over the last minute."""
+        """Return the rows per second over the last minute."""
         with self._lock:
             while self._finished and self._finished[0][0] < now - _RATED:
                 self._finished.popleft()

@@ -1,6 +1,6 @@
-"""Which roles' tables a worker works for.
+"""The roles whose tables a worker works for.
 
-SQL code of a table's owner runs with the rights of whoever reads or writes the table: triggers, defaults, and the
+SQL code of a table's owner runs with the rights of any reader or writer of the table: triggers, defaults, and the
 functions of index expressions, which Postgres evaluates when it plans a query. SET ROLE does not confine such code,
 because it may say RESET ROLE. Tables of other roles are therefore left alone unless these are superusers or are named.
 """
@@ -16,13 +16,13 @@ class StrangersError(StoreUnsuitable):
     """Something belongs to a role that is not trusted."""
 
 
-# Owners who are neither superusers nor this session's own role. current_user would not do: it can be reset.
+# Owners who are neither superusers nor this session's own role. current_user is no help, because it can be reset.
 STRANGERS = """
     ARRAY(SELECT r.rolname::text FROM pg_roles AS r
         WHERE r.oid = ANY({}) AND NOT r.rolsuper AND r.rolname <> session_user ORDER BY 1)"""
 
-# Who owns the types of a table's columns, and what those are made of. Checks of a domain, and casts to text and json,
-# are code of the type's owner, who may add them at any time.
+# Owners of the types of a table's columns, and of what those are made of. Checks of a domain, and casts to text and
+# json, are code of the type's owner, who may add them at any time.
 TYPE_OWNERS = """
     ARRAY(WITH RECURSIVE kinds (oid) AS (
         SELECT a.atttypid FROM pg_attribute AS a WHERE a.attrelid = {} AND a.attnum > 0 AND NOT a.attisdropped

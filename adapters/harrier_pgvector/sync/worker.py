@@ -1,4 +1,4 @@
-"""A worker: it keeps all declared tables of a database in step with their sources, for ever."""
+"""A worker: it keeps all declared tables of a database in sync with their sources, forever."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ log = logging.getLogger(__name__)
 
 # Two lanes: while one waits for the model, the other reads, writes and leases.
 _LANES = 2
-_SEEN = 30.0  # seconds after which a worker says again that it is there
+_SEEN = 30.0  # seconds after which a worker reports again that it is alive
 _OTHER_LOOKS = 300.0  # seconds for which an idle lane relies on the other one
-_PATIENT = 6  # as many times as long as otherwise is waited between two looks, if every change is announced
-_PATIENCE = 20.0  # seconds that one statement waits for a server, before the lane says so and begins anew
+_PATIENT = 6  # the factor by which looks are less frequent if every change is announced
+_PATIENCE = 20.0  # seconds that one statement waits for a server, before the lane reports it and begins again
 
 
 class SyncWorker:
-    """Embeds what changes, in every declared table of a database that holds vectors of the encoder's space; once.
+    """Embeds what changes, once, in all declared tables of a database with vectors of the encoder's space.
 
-    Any number of workers, on any number of machines, may run at once. A worker needs no table to be declared yet, and
-    no server to be there: it waits for both.
+    Any number of workers, on any number of machines, may run at once. A worker needs neither a declared table nor a
+    running server to start: it waits for both.
     """
 
     def __init__(
         self, place: str, encoder: Embedder, *, lease: float = 60.0, poll: float = 5.0, trust: Collection[str] = ()
     ) -> None:
-        """Nothing is connected to yet. `place` is a connection string.
+        """Take the settings; nothing is connected yet. `place` is a connection string.
 
-        lease: seconds after which the rows of a worker that died are another's; one that lives extends its own. poll:
-        seconds between two looks for changes that nobody announced, which one statement finds for all tables. Where
-        every table announces its changes, and the worker hears of them, it looks a sixth as often. trust: roles whose
-        tables the worker may work for. Their SQL code runs with its rights: functions, triggers and index expressions.
-        Its own role and superusers need not be named.
+        lease: seconds after which the rows of a dead worker become available to others; a live one extends its leases.
+        poll: seconds between two looks for unannounced changes, which one statement finds for all tables. If every
+        table announces its changes, and the worker hears them, it looks a sixth as often. trust: roles whose tables the
+        worker may work for. Their SQL code runs with its rights: functions, triggers and index expressions. Its own
+        role and superusers need not be named.
         """
         if lease <= 0 or poll <= 0:
             raise SettingError("lease and poll are seconds, more than none")
@@ -57,14 +57,14 @@ class SyncWorker:
         self._lease = lease
         self._poll = poll
         self._ran = False
-        self._id = uuid.uuid4()  # another one once it runs, perhaps in several forks of the process that made it
+        self._id = uuid.uuid4()  # renewed when it runs, perhaps in several forks of the process that made it
         self._stopping = threading.Event()
         self._signal = Signal()
         self._listener = Listener(conninfo, self._connections, self._signal, self._stopping)
-        self._looking = threading.Lock()  # of the lane that looks for what is due, while both are idle
+        self._looking = threading.Lock()  # held by the lane that looks for what is due, while both are idle
         self._error: Exception | None = None
 
-    # -- what a caller does
+    # -- for callers
 
     def run(self) -> None:
         """Work until `stop` is called; a server that goes away is waited for."""
@@ -73,24 +73,24 @@ class SyncWorker:
     def drain(self) -> None:
         """Work until nothing is left that can be done: for a nightly run, and for tests.
 
-        A server that stays away is an error, and a table of which nothing can be done is left alone: see `troubles`.
+        A server that stays away is an error, and a table for which nothing can be done is left alone: see `troubles`.
         """
         self._run_lanes(until_empty=True)
 
     def stop(self) -> None:
-        """Have `run` and `drain` return when the batches in hand are written. It may be called by a signal handler."""
+        """Have `run` and `drain` return once the batches in progress are written. A signal handler may call it."""
         self._stopping.set()
         self._signal.set()
-        self._tables.any_declared.set()  # or nobody would wake the thread that extends leases
+        self._tables.any_declared.set()  # otherwise no one would wake the thread that extends leases
 
     @property
     def name(self) -> str:
-        """Where it runs, for those who look at the table of workers."""
+        """Where it runs, for people who look at the table of workers."""
         return f"{socket.gethostname()}, process {os.getpid()}"
 
     @property
     def troubles(self) -> dict[str, str]:
-        """Return why nothing can be done, by the names of the tables for which that is so."""
+        """Why nothing can be done, by the name of each table for which that is so."""
         return self._tables.troubles()
 
     # -- lanes
@@ -110,7 +110,7 @@ class SyncWorker:
                     lane.start()
                 for lane in lanes:
                     lane.join()
-            finally:  # Ctrl-C included
+            finally:  # including Ctrl-C
                 self.stop()
                 for lane in lanes:
                     lane.join()
@@ -129,13 +129,13 @@ class SyncWorker:
                 self._tables.is_busy = self._round()
                 if not self._tables.is_busy:
                     if until_empty and not self._tables.left():
-                        self._signal.set()  # the other lane need not wait to see it
+                        self._signal.set()  # so that the other lane sees it at once
                         return
                     self._idle(seen, until_empty=until_empty)
             except EncoderClosed as error:
                 self._error = error
                 self.stop()
-            except Exception as error:  # a server that is away, and whatever else: for ever, or for as long as we may
+            except Exception as error:  # such as a server that is away: retried forever, or for as long as we may
                 failing_since = failing_since or begin
                 if until_empty and time.monotonic() >= failing_since + _PATIENCE:
                     self._error = self._error or error
@@ -148,7 +148,7 @@ class SyncWorker:
                 failing_since = None
 
     def _round(self) -> bool:
-        """Do one step on every table, so that none waits for another's end; return whether any had something to do."""
+        """Do one step on every table, so that none waits for another to finish; return whether any did something."""
         busy = False
         for table in self._tables.due():
             if self._stopping.is_set():
@@ -160,7 +160,7 @@ class SyncWorker:
         return busy
 
     def _idle(self, seen: int, *, until_empty: bool) -> None:
-        """Wait for a signal; one of the lanes looks meanwhile whether there is anything to do, and wakes the other."""
+        """Wait for a signal; one of the lanes meanwhile checks whether there is anything to do, and wakes the other."""
         if not self._looking.acquire(blocking=False):
             self._signal.wait(seen, _OTHER_LOOKS)
             return
@@ -172,7 +172,7 @@ class SyncWorker:
             self._looking.release()
 
     def _interval(self) -> float:
-        """Return the seconds until it is looked whether anything is to be done."""
+        """Return the seconds until the next check for something to do."""
         announced = self._listener.is_heard and self._tables.all_announced()
         seconds = self._poll * (_PATIENT if announced else 1) * random.uniform(0.75, 1.0)
         return max(FIRST_PAUSE, min(seconds, self._tables.waits()))
@@ -180,7 +180,7 @@ class SyncWorker:
     # -- in the background
 
     def _keep(self) -> None:
-        """Extend leases, and tell that this worker lives."""
+        """Extend leases, and report that this worker is alive."""
         told = -_SEEN
         self._tables.any_declared.wait()
         while True:
@@ -190,7 +190,7 @@ class SyncWorker:
                 if self._tables.known and time.monotonic() >= told + _SEEN:
                     self._connections.run(lambda c: catalog.set_worker(c, self._id, self.name, self._tables.rates()))
                     told = time.monotonic()
-            except Exception as error:  # the next time, or the lease ends
+            except Exception as error:  # retried next time, or else the lease expires
                 log.debug("harrier sync: cannot extend leases: %s", type(error).__name__)
             if self._stopping.wait(min(self._lease / 4, _SEEN)):
                 return

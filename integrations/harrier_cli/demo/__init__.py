@@ -1,4 +1,4 @@
-"""`harrier demo`: what the kit does, shown by real commands on texts that it ships."""
+"""`harrier demo`: what the kit does, shown by real commands on the texts included with it."""
 
 from harrier_cli.demo.model import MODEL, open_encoder
 from harrier_cli.demo.sample import Question, passages, questions, recall

@@ -1,4 +1,4 @@
-"""What questions find with their instruction, and what without: `python -m harrier_cli.demo.comparison PLACE`."""
+"""The results of questions with and without their instruction: `python -m harrier_cli.demo.comparison PLACE`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from harrier_cli.demo.model import named
 from harrier_cli.demo.sample import Question, passages, questions, recall
 from harrier_core import Encoder, Index, Match, open_store
 
-_TOP = 3  # passages that are shown of each of the two rankings
+_TOP = 3  # passages shown for each of the two rankings
 _SHOWN = (
     "How do vaccines protect us from diseases?",
-    "Why does honey keep for so long?",  # answered in Italian and Chinese only
-    "Pourquoi l'eau bout-elle plus vite en montagne ?",  # and this one in all languages but its own
+    "Why does honey keep for so long?",  # answered only in Italian and Chinese
+    "Pourquoi l'eau bout-elle plus vite en montagne ?",  # and this one in all languages except its own
 )
 _TABLES = "[b]with[/b] and [b]without[/b] the instruction: a passage's place and its score; ✓ is an answer."
 _LESSON = (
@@ -28,13 +28,13 @@ _LESSON = (
 
 
 def compare(place: str, model: str | None = None) -> None:
-    """Print both rankings of some questions over the notes at a place, and the recall of all questions."""
+    """Print both rankings of some questions over the notes in an index, and the recall of all questions."""
     console = Console(highlight=False)
     asked, k = questions(), len(passages())
     texts = [question.text for question in asked]
     with Encoder(named(model)) as encoder, Index(open_store(place), encoder) as index:
         instructed = index.search_many(texts, k=k)
-        bare = index.search_vectors(encoder.encode_documents(texts), k=k)  # as the usual stacks do
+        bare = index.search_vectors(encoder.encode_documents(texts), k=k)  # as the usual integrations do
     console.print(_TABLES)
     places = {question.text: place for place, question in enumerate(asked)}
     for number in map(places.__getitem__, _SHOWN):
@@ -51,7 +51,7 @@ def _passage(match: Match) -> str:
 
 
 def _both(question: Question, instructed: list[Match], bare: list[Match]) -> Table:
-    """Return the best passages of the two rankings, those of the first one first, and where they stand in either."""
+    """Return the best passages of the two rankings, those of the first one first, with their ranks in each."""
     table = Table("with", "without", Column(min_width=1), "", box=None, header_style="dim")
     places = [{_passage(match): place for place, match in enumerate(found, 1)} for found in (instructed, bare)]
     scores = [{_passage(match): match.score for match in found} for found in (instructed, bare)]
@@ -64,7 +64,7 @@ def _both(question: Question, instructed: list[Match], bare: list[Match]) -> Tab
 
 
 def _recalls(asked: list[Question], found: Mapping[str, list[list[Match]]]) -> Table:
-    """Return the recall of each ranking, and of one that puts all the answers first."""
+    """Return the recall of each ranking, and of a perfect one, which puts all the answers first."""
     table = Table("", "first", f"first {_TOP}", box=None, header_style="dim")
     rankings = {name: [[_passage(match) for match in matches] for matches in lists] for name, lists in found.items()}
     rankings["at best"] = [list(question.answers) for question in asked]

@@ -1,4 +1,4 @@
-"""The model of the demo: Harrier, or a stand-in where Harrier cannot be fetched."""
+"""The model of the demo: Harrier, or a stand-in if Harrier cannot be fetched."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def named(model: str | None = None) -> str:
 
 
 def open_encoder(folder: str | Path, model: str | None = None) -> tuple[Encoder, str | None]:
-    """Return an Encoder of `model`, else of HARRIER_MODEL, else of harrier-270m; and why it is not, if it is not.
+    """Return an Encoder of `model`, else of HARRIER_MODEL, else of harrier-270m; or a stand-in, with the reason.
 
-    With a reason the Encoder is of a stand-in, which is written into the folder and has to stay there.
+    The stand-in is written into the folder and has to stay there.
     """
     encoder = Encoder(model or os.environ.get("HARRIER_MODEL") or MODEL)
     try:
-        _ = encoder.space  # fetches the weights as well, which a cache may lack
+        _ = encoder.space  # also fetches the weights, which a cache may lack
     except ModelNotFound as error:
         encoder.close()
         return Encoder(build_model(Path(folder) / STAND_IN, "qwen3", vectors="words")), str(error)

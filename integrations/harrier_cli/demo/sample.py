@@ -1,4 +1,4 @@
-"""Short texts in twenty languages, and questions to them."""
+"""Short texts in twenty languages, and questions about them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harrier_core import Record
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question to the sample, and the ids of the passages that answer it, in whatever language."""
+    """A question about the sample, and the ids of the passages that answer it, in any language."""
 
     text: str
     lang: str
@@ -28,7 +28,7 @@ def passages() -> list[Record]:
 
 
 def questions() -> list[Question]:
-    """Return what one may ask of the sample, with the answers."""
+    """Return questions about the sample, with their answers."""
     return [Question(row["question"], row["lang"], tuple(row["answers"])) for row in _rows("questions")]
 
 
@@ -45,7 +45,7 @@ def write_notes(folder: Path) -> None:
 
 
 def write_rows(file: Path, number: int) -> None:
-    """Write so many rows, each with an id of its own; their texts are the passages, again and again."""
+    """Write the given number of rows, each with its own id; their texts are the passages, repeated."""
     with file.open("w", encoding="utf-8") as rows:
         for place, passage in enumerate(islice(cycle(passages()), number), 1):
             rows.write(json.dumps({"id": f"row-{place}", "text": passage.text}) + "\n")

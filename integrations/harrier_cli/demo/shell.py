@@ -1,4 +1,4 @@
-"""Real commands in a folder: each is printed as one would type it, and below it what it printed."""
+"""Real commands in a folder: each is printed as one would type it, followed by its output."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _GOES_ON = " \\"
 
 
 class CommandFailed(HarrierError):
-    """A command of the demo did not end as it should have."""
+    """A command of the demo did not end as expected."""
 
 
 class Shell:
-    """Run commands in `folder` with a model, named as seen from there, and print them."""
+    """Runs commands in `folder` with a model, named relative to it, and prints them."""
 
     def __init__(self, console: Console, folder: Path, model: str) -> None:
         self._console = console
         self._folder = folder
         own = {"HARRIER_MODEL": model, "HARRIER_URL": "", "COLUMNS": str(console.width), "NO_COLOR": "1"}
         self._environment = {**os.environ, **own}
-        self._environment.pop("FORCE_COLOR", None)  # the demo colours its own lines only
+        self._environment.pop("FORCE_COLOR", None)  # the demo colours only its own lines
 
     def say(self, comment: str) -> None:
-        """Print a comment, as shells take them."""
+        """Print a comment in shell syntax."""
         self._console.print()
         self._print(f"# {comment}", "cyan")
 
@@ -44,12 +44,12 @@ class Shell:
         return self._run(["harrier_cli", *arguments], code)
 
     def python(self, module: str, *arguments: str) -> str:
-        """Run a module of ours."""
+        """Run one of the kit's modules."""
         self.type("python", "-m", module, *arguments)
         return self._run([module, *arguments], 0)
 
     def type(self, *words: str, end: str = "") -> None:
-        """Print a command. A long one goes on in the next line, between two of its words."""
+        """Print a command. A long one continues on the next line, between two of its words."""
         quoted = [word if word == "$!" else shlex.quote(word) for word in words]
         quoted[-1] += end
         line = "$"
@@ -72,13 +72,13 @@ class Shell:
         return "".join(printed)
 
     def seen_from_here(self, place: str) -> str:
-        """Return a place of the commands for this process, which runs in another folder."""
+        """Return a place used by the commands as seen from this process, which runs in another folder."""
         scheme, _, rest = place.partition(":")
         return place if rest.startswith("//") else f"{scheme}:{self._folder}/{rest}"
 
     @contextmanager
     def background(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-        """Start `harrier`, whose output nobody sees, and kill it in the end."""
+        """Start `harrier`, whose output is hidden, and kill it at the end."""
         self.type("harrier", *arguments, end=" &")
         with self._started(["harrier_cli", *arguments], output=subprocess.DEVNULL) as child:
             yield child
@@ -99,6 +99,6 @@ class Shell:
                 raise
 
     def _print(self, line: str, style: str = "") -> None:
-        """Print a line. Where the terminal ends, it is broken between words."""
+        """Print a line. At the edge of the terminal, it is broken between words."""
         for each in Text(line).wrap(self._console, self._console.width):
             self._console.print(Text(each.plain.rstrip(), style=style), soft_wrap=True)

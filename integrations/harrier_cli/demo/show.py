@@ -20,14 +20,14 @@ from harrier_core.testing import build_model
 
 QUESTION = "Why do leaves turn yellow?"
 CHANGED = "leaves-en.md"
-ROWS = 5_000  # more than the windows that an ingest has under way, so that a kill finds it amid its work
+ROWS = 5_000  # more than the windows that an ingest processes at once, so that a kill interrupts its work
 _EMBEDDED = "pgvector:index"
 _OTHER = "other"
 _LOOK = 0.02  # seconds between two looks at what is stored
 
 
 def main(model: str | None = None, postgres: str | None = None) -> None:
-    """Run the demo on a model, or on what `open_encoder` finds; in a folder, or on a Postgres server by its URL."""
+    """Run the demo with a model, or with the one from `open_encoder`; in a folder, or on a Postgres server by URL."""
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory(prefix="harrier-demo-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -114,6 +114,6 @@ def _wait_until_some_are_stored(place: str, child: subprocess.Popen[str]) -> Non
                 if store.describe().chunks:
                     return
             except StoreMissing:
-                pass  # the ingest has not made it yet
+                pass  # the ingest has not created it yet
             time.sleep(_LOOK)
     raise CommandFailed(f"the ingest ended by itself, with exit code {child.returncode}")

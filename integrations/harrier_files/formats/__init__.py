@@ -17,22 +17,22 @@ __all__ = ["DOCUMENTS", "Document", "Format", "Given", "check_installed", "read_
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format whose files are a document each."""
+    """A format in which each file is one document."""
 
-    name: str  # of files, in messages: "is no {name} that can be read"
+    name: str  # for files, in messages: "is no {name} that can be read"
     reader: str  # a module of this package, and its function
     needs: str | None = None  # a module of another package
-    plain: bool = False  # whether reading it is decoding it, for which no other process is needed
+    plain: bool = False  # whether reading it is just decoding, which needs no other process
 
     def read(self, given: Given) -> Document:
-        """Read a file. An error of a parser says no more than that the file is broken."""
+        """Read a file. An error of a parser only means that the file is broken."""
         module, function = self.reader.split(".")
         reader = cast("Callable[[Given], Document]", getattr(import_module(f"{__name__}.{module}"), function))
         try:
             return reader(given)
         except (Unreadable, MemoryError):
             raise
-        except Exception as error:  # strangers' files find any error of a parser
+        except Exception as error:  # unknown files can trigger any error of a parser
             raise Unreadable(f"is no {self.name} that can be read ({type(error).__name__})") from None
 
 
@@ -54,14 +54,14 @@ _MANY = {"html": "HTML", "pdf": "a PDF", "epub": "an EPUB", "eml": "a message", 
 
 
 def check_installed(kind: str) -> None:
-    """Refuse a format for which a package is missing."""
+    """Refuse a format whose package is not installed."""
     if module := DOCUMENTS[kind].needs:
         try:
             require(_MANY.get(kind, f"a {DOCUMENTS[kind].name}"), module)
-        except MissingExtra as error:  # the other files may be read
+        except MissingExtra as error:  # the other files may still be read
             raise Unreadable(f"is not read: {error}") from None
 
 
 def read_document(kind: str, given: Given) -> Document:
-    """Read a file of a format."""
+    """Read a file in the given format."""
     return DOCUMENTS[kind].read(given)

@@ -9,20 +9,20 @@ from typing import IO, cast
 from harrier_core import SettingError
 from harrier_files.limits import Unreadable
 
-MARKS = {  # those of UTF-32 first: one begins as one of UTF-16
+MARKS = {  # those of UTF-32 first: one begins like one of UTF-16
     codecs.BOM_UTF32_LE: "utf-32-le",
     codecs.BOM_UTF32_BE: "utf-32-be",
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
-# Texts in these may be valid UTF-8, of other characters.
+# Texts in these may be valid UTF-8 that stands for other characters.
 _LIKE_UTF8 = ("utf-16", "utf-32", "utf-7", "iso2022", "hz")
 _BLOCK = 1 << 20
 
 
 def checked_encoding(name: str) -> str:
-    """Return Python's name of an encoding of text."""
+    """Return Python's name of a text encoding."""
     try:
         "".encode(name)
         return codecs.lookup(name).name
@@ -33,12 +33,12 @@ def checked_encoding(name: str) -> str:
 
 
 def marked(content: bytes) -> tuple[str, int] | None:
-    """Return the encoding that a byte order mark tells, and the length of the mark."""
+    """Return the encoding that a byte order mark indicates, and the length of the mark."""
     return next(((name, len(mark)) for mark, name in MARKS.items() if content.startswith(mark)), None)
 
 
 def decoded(content: bytes, encoding: str | None = None) -> str:
-    """Decode a text. encoding: of one that is not UTF-8 and has no byte order mark."""
+    """Decode a text. encoding: for one that is not UTF-8 and has no byte order mark."""
     if found := marked(content):
         name, begin = found
         return _strictly(content[begin:], name)
@@ -66,9 +66,9 @@ def shown(name: str) -> str:
 
 
 def as_utf8(stream: IO[bytes], encoding: str | None) -> tuple[IO[bytes], str]:
-    """Return a stream of rows as UTF-8, and the encoding that it was in; its lines then end in the byte of a line feed.
+    """Return a stream of rows as UTF-8, and its original encoding; its lines then end with the byte of a line feed.
 
-    A stream that can be read twice is UTF-8 if all of it is; from others, a named encoding is believed.
+    A stream that can be read twice is UTF-8 if all of it is; for others, a named encoding is trusted.
     """
     stream = peekable(stream)
     found = marked(stream.peek(4)[:4])
@@ -81,7 +81,7 @@ def as_utf8(stream: IO[bytes], encoding: str | None) -> tuple[IO[bytes], str]:
 
 
 def peekable(stream: IO[bytes]) -> io.BufferedReader:
-    """Return a stream that can be looked into."""
+    """Return a stream that supports peeking."""
     if hasattr(stream, "peek"):
         return cast("io.BufferedReader", stream)
     return io.BufferedReader(cast("io.RawIOBase", stream))

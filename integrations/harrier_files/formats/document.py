@@ -1,4 +1,4 @@
-"""A document that was read: its text, what is known of it, and what begins where in it."""
+"""A document that was read: its text, its metadata, and the positions of its parts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from harrier_files.limits import DEFAULT_SIZE, Unreadable, too_large
 
-# Of a heading, and of all headings above a place: each chunk's metadata have them.
+# Of a heading, and of all headings above a position: each chunk's metadata have them.
 _HEADING, _HEADINGS = 200, 400
-_MARKS = 100_000  # of one name; in what follows, none is better than a wrong one
+_MARKS = 100_000  # for one name; after that, no mark is better than a wrong one
 _BETWEEN = " › "
 
 Marks = dict[str, tuple[list[int], list[Any]]]  # by name: offsets in ascending order, and what begins there
@@ -23,22 +23,22 @@ class Given:
 
     content: bytes
     most: int = DEFAULT_SIZE  # characters of its text
-    encoding: str | None = None  # of texts that are not UTF-8 and do not say what they are
+    encoding: str | None = None  # of texts that are not UTF-8 and do not declare an encoding
 
 
 @dataclass(slots=True)
 class Places:
-    """Says where in a document a piece of its text begins: on which page or line, under which headings.
+    """Tells where in a document a piece of its text begins: on which page or line, under which headings.
 
     Lines are counted from the last piece that was asked about, so that asking about all pieces takes linear time.
     """
 
     marks: Marks
-    text: str | None = None  # whose lines are counted
+    text: str | None = None  # the text whose lines are counted
     _counted: tuple[int, int] = field(default=(0, 1), compare=False, repr=False)  # an offset, and the line it is on
 
     def __call__(self, start: int, end: int) -> Mapping[str, Any]:
-        """Return what is known of a piece of the text, by its start."""
+        """Return the metadata of a piece of the text, by its start."""
         found = {name: values[at - 1] for name, (offsets, values) in self.marks.items() if (at := _at(offsets, start))}
         if self.text is not None:
             found["line"] = self._line(self.text, start)
@@ -57,7 +57,7 @@ def _at(offsets: list[int], start: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The text of a file, and what is known of it."""
+    """The text of a file, and its metadata."""
 
     text: str
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -66,26 +66,26 @@ class Document:
 
     @property
     def places(self) -> Places | None:
-        """What describes the pieces of the text, if anything does."""
+        """A description of the pieces of the text, if there is one."""
         return Places(self.marks, self.text if self.lined else None) if self.marks or self.lined else None
 
 
 class Marker:
-    """Collects what begins where in a text, and the headings above each place."""
+    """Collects the positions of parts of a text, and the headings above each position."""
 
     def __init__(self) -> None:
         self.marks: Marks = {}
         self._open: list[tuple[int, str]] = []  # headings, by their levels
 
     def mark(self, offset: int, name: str, value: object) -> None:
-        """Say what begins at an offset, such as a page."""
+        """Mark what begins at an offset, such as a page."""
         offsets, values = self.marks.setdefault(name, ([], []))
         if len(offsets) <= _MARKS:
             offsets.append(offset)
             values.append(value if len(offsets) <= _MARKS else None)
 
     def heading(self, offset: int, level: int, title: str) -> None:
-        """Say that a heading begins at an offset, under those of lower levels that came before."""
+        """Mark a heading at an offset, under the earlier ones of lower levels."""
         while self._open and self._open[-1][0] >= level:
             self._open.pop()
         if title := " ".join(title.split())[:_HEADING]:
@@ -93,14 +93,14 @@ class Marker:
         self.mark(offset, "heading", _BETWEEN.join(each for _, each in self._open)[-_HEADINGS:] or None)
 
     def leave_headings(self, offset: int) -> None:
-        """Say that what follows is under none of them."""
+        """End all headings at an offset."""
         if self._open:
             self._open.clear()
             self.mark(offset, "heading", None)
 
 
 class Writer:
-    """Writes the text of a document, a line at a time, and marks what begins where."""
+    """Writes the text of a document, a line at a time, and marks the parts that begin."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -114,7 +114,7 @@ class Writer:
             self._write(f"{text}\n")
 
     def blank(self) -> None:
-        """Separate what follows from what was written."""
+        """Separate what follows from what was written before."""
         if self._parts and self._parts[-1] != "\n":
             self._write("\n")
 
@@ -126,17 +126,17 @@ class Writer:
             self.line(text)
 
     def mark(self, name: str, value: object) -> None:
-        """Say what begins here, such as a page; it is under no heading of what came before."""
+        """Mark what begins here, such as a page; earlier headings end."""
         self._marker.leave_headings(self._size)
         self._marker.mark(self._size, name, value)
 
     def _write(self, text: str) -> None:
         self._parts.append(text)
         self._size += len(text)
-        if self._size > self._most + 1:  # the last line's end is no part of the text
+        if self._size > self._most + 1:  # the last line's end is not part of the text
             raise Unreadable(too_large("text", self._most))
 
     def document(self, **metadata: object) -> Document:
-        """Return what was written."""
+        """Return the document written so far."""
         known = {name: value for name, value in metadata.items() if value}
         return Document("".join(self._parts).rstrip("\n"), known, self._marker.marks)

@@ -1,4 +1,4 @@
-"""Books in EPUB: their chapters in the order in which they are read."""
+"""Books in EPUB: their chapters in reading order."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Paragraphs, headings and tables of office documents, from the events of their XML.
 
-Office Open XML and OpenDocument have different namespaces, and mostly the same names for what makes text.
+Office Open XML and OpenDocument have different namespaces, and mostly the same names for elements that contain text.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from harrier_files.formats.zipped import Attributes, local, local_attributes
 _PARAGRAPHS = frozenset(["p", "h"])
 _CELLS = frozenset(["tc", "table-cell"])
 _ROWS = frozenset(["tr", "table-row"])
-# A second form of what came before, text that was deleted or moved away, comments, what a drawing is called, and what
-# is another on each page.
+# Alternative forms of earlier content, text that was deleted or moved away, comments, names of drawings, and whatever
+# differs on each page.
 _UNSEEN = frozenset(
     [
         *("Fallback", "moveFrom", "fld", "annotation", "tracked-changes", "note-citation", "title", "desc"),
         *("page-number", "date-time", "footer", "header"),
     ]
 )
-_TABS = frozenset(["tabs", "tabLst", "tab-stops"])  # whose tabs are places, not characters
+_TABS = frozenset(["tabs", "tabLst", "tab-stops"])  # tabs in these are positions, not characters
 _BREAKS = frozenset(["br", "cr", "line-break"])
 _MOST_SPACES = 1_000
-_BODY_TEXT = 9  # the outline level of what is no heading, from 0
+_BODY_TEXT = 9  # the outline level of text that is not a heading, from 0
 
 
 class Flow:
-    """Writes the text of a document. everything: text stands in paragraphs themselves, not in elements for text."""
+    """Writes the text of a document. everything: text is directly in paragraphs, not in elements for text."""
 
     def __init__(self, writer: Writer, *, everything: bool = False, styles: Mapping[str, int] | None = None) -> None:
         self._writer = writer
         self._everything = everything
-        self._styles = styles or {}  # of paragraphs that are headings, to their levels
+        self._styles = styles or {}  # those of heading paragraphs, with their levels
         self._open: list[str] = []
-        self._unseen = 0  # open elements that are left out
-        self._texts: list[tuple[list[str], list[int]]] = []  # open paragraphs, and the level of each if it has one
-        self._rows: list[list[str]] = []  # open rows, their cells
-        self._cells: list[list[str]] = []  # open cells, their paragraphs
-        self._title = False  # whether a shape that is the title is open
+        self._unseen = 0  # open elements that are skipped
+        self._texts: list[tuple[list[str], list[int]]] = []  # open paragraphs, each with its level, if any
+        self._rows: list[list[str]] = []  # open rows, with their cells
+        self._cells: list[list[str]] = []  # open cells, with their paragraphs
+        self._title = False  # whether a shape with the title is open
 
     def start(self, tag: str, attributes: Attributes) -> None:
         """Begin an element."""
@@ -62,7 +62,7 @@ class Flow:
             self._detail(name, above, attributes)
 
     def _detail(self, name: str, above: str, attributes: Attributes) -> None:
-        """Take an element that is a character, or says something of the paragraph or shape around it."""
+        """Handle an element that is a character, or describes the paragraph or shape around it."""
         said = local_attributes(attributes)
         if name == "ph" and said.get("type") in ("title", "ctrTitle"):
             self._title = True
@@ -112,7 +112,7 @@ class Flow:
             self._line(text)
 
     def _line(self, text: str) -> None:
-        if self._cells:  # of a table around this one
+        if self._cells:  # in a table around this one
             self._cells[-1].append(text)
         else:
             self._writer.line(text)

@@ -1,4 +1,4 @@
-"""Which format a file has: by its name, and by the bytes that it begins with."""
+"""The format of a file: by its name, and by its first bytes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from harrier_files.limits import Unreadable
 
-GZIP, ZIP = "gz", "zip"  # which hold what has a format
+GZIP, ZIP = "gz", "zip"  # containers of files with other formats
 
 LANGUAGES: Mapping[str, str] = {  # of source code, by suffix
     ".py": "python", ".pyi": "python", ".js": "javascript", ".mjs": "javascript", ".jsx": "javascript",
@@ -42,11 +42,11 @@ _SUFFIXES: Mapping[str, tuple[str, ...]] = {
     ZIP: (".zip",),
 }
 KINDS: Mapping[str, str] = {suffix: kind for kind, suffixes in _SUFFIXES.items() for suffix in suffixes}
-# What says of a file only that something is in it.
+# Suffixes that only say that a file contains something.
 VAGUE = frozenset(["", ".gz"])
 
 _OLE = "an Office file of before 2007, or one that is encrypted"
-# What files begin with that are no text: a kind of KINDS, or what they are.
+# First bytes of files that are not text: a kind of KINDS, or a description.
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"%PDF-", "pdf"),
     (b"\x1f\x8b", GZIP),
@@ -82,22 +82,22 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"!<arch>\n", "an archive of objects"),
 )
 _TAR, _TAR_AT = b"ustar", 257
-_WIDE = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")  # how UTF-16 and UTF-32 begin
+_WIDE = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")  # the beginning of UTF-16 and UTF-32
 _HOLDS = frozenset(["docx", "pptx", "spreadsheet", "opendocument", "epub", ZIP])  # formats that are a zip
 HEAD = 4_096  # bytes that are looked at
 
 
 class OtherKind(Unreadable):
-    """A file that is no text, and of no format that is read."""
+    """A file that is not text, nor in any format that is read."""
 
 
 def suffix_of(name: str) -> str:
-    """Return the suffix of a file's name in small letters."""
+    """Return the suffix of a file's name in lowercase."""
     return PurePosixPath(name).suffix.lower()
 
 
 def kind_of(name: str, head: bytes) -> str:
-    """Return the format of a file. What it begins with counts more than its name."""
+    """Return the format of a file. Its first bytes count more than its name."""
     named, found = KINDS.get(suffix_of(name)), _signature(head)
     if found is None:
         if b"\0" in head and (named is None or suffix_of(name) in VAGUE) and not head.startswith(_WIDE):
@@ -113,7 +113,7 @@ def kind_of(name: str, head: bytes) -> str:
 
 
 def zipped_kind(content: bytes) -> str:
-    """Return the format of a zip, by the names of its members, which a zip has uncompressed."""
+    """Return the format of a zip, by the names of its members, which a zip stores uncompressed."""
     marks = {b"word/document.xml": "docx", b"ppt/presentation.xml": "pptx", b"xl/workbook.": "spreadsheet"}
     if content.startswith(b"mimetypeapplication/epub+zip", 30):
         return "epub"
@@ -125,7 +125,7 @@ def zipped_kind(content: bytes) -> str:
 
 
 def _signature(head: bytes) -> str | None:
-    """Return what the beginning of a file says that it is. Letters alone say it only of what is binary."""
+    """Return what the first bytes of a file indicate. If they are letters, that counts only for binary files."""
     if head[_TAR_AT:].startswith(_TAR):
         return "a tar archive"
     found = next(((mark, kind) for mark, kind in _SIGNATURES if head.startswith(mark)), None)

@@ -1,4 +1,4 @@
-"""A message of electronic mail."""
+"""An e-mail message."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ATTACHED = 100  # names of attachments that are kept
 
 
 def mail_text(given: Given) -> Document:
-    """Return the text of a message, by whom it is, when it was sent, and the names of what is attached."""
+    """Return the text of a message, its sender, its date, and the names of its attachments."""
     message = message_from_bytes(given.content, policy=policy.default)
     if not message.keys():
         raise Unreadable("has no headers of a message")
@@ -32,7 +32,7 @@ def mail_text(given: Given) -> Document:
 
 
 def _text(part: MIMEPart, encoding: str | None) -> str:
-    """Decode a text as its header says, or, where that cannot be, as browsers would."""
+    """Decode a text as its header says or, if that fails, as browsers would."""
     payload = part.get_payload(decode=True)
     content = payload if isinstance(payload, bytes) else b""
     try:

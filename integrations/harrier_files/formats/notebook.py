@@ -1,4 +1,4 @@
-"""A Jupyter notebook: what was written in it, without what came out."""
+"""A Jupyter notebook: its cells, without their output."""
 
 from __future__ import annotations
 

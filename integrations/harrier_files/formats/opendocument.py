@@ -1,4 +1,4 @@
-"""Texts, presentations and drawings of OpenDocument, as LibreOffice writes them."""
+"""Texts, presentations and drawings in OpenDocument format, as written by LibreOffice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harrier_files.formats.zipped import Zipped
 
 
 def opendocument_text(given: Given) -> Document:
-    """Return the text, notes where they are referred to, and the title."""
+    """Return the text, with notes at their references, and the title."""
     zipped, writer = Zipped(given), Writer(given.most)
     pages = _Pages(writer, everything=True)
     zipped.parse("content.xml", pages)

@@ -20,7 +20,7 @@ def pdf_text(given: Given) -> Document:
                 page = document[number]
                 text = page.get_textpage().get_text_range()
                 page.close()
-                # U+FFFE is a hyphen at the end of a line, whose word goes on.
+                # U+FFFE is a hyphen at the end of a line, whose word continues.
                 text = text.replace("\ufffe", "").replace("\r\n", "\n").strip()
                 writer.blank()
                 writer.mark("page", number + 1)

@@ -10,18 +10,18 @@ from harrier_files.formats.document import Document, Given, Marker
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _HEADING = re.compile(r" {0,3}(#{1,6})(?=[ \t]|$)")
 _UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*$")
-_NO_HEADING = re.compile(r"\s*($|[-+*>|#=]|\d+[.)]\s)")  # lines that a line below makes no heading of
+_NO_HEADING = re.compile(r"\s*($|[-+*>|#=]|\d+[.)]\s)")  # lines that are not made headings by an underline
 _LONG = 1_000  # characters of a line that are looked at
 _LINE = re.compile(r"[^\n]*\n?")
 
 
 def plain_text(given: Given) -> Document:
-    """Return a text, whose lines are numbered."""
+    """Return a text whose lines are numbered."""
     return Document(decoded(given.content, given.encoding), lined=True)
 
 
 def markdown(given: Given) -> Document:
-    """Return Markdown as it is written, and where its headings are."""
+    """Return Markdown as it is written, and the positions of its headings."""
     text = decoded(given.content, given.encoding)
     marker = Marker()
     mark_headings(text, marker)
@@ -29,7 +29,7 @@ def markdown(given: Given) -> Document:
 
 
 def mark_headings(text: str, marker: Marker, begin: int = 0) -> None:
-    """Mark the headings of Markdown, which begins at an offset; a line between fences is none."""
+    """Mark the headings of Markdown that begins at an offset, ignoring lines in code fences."""
     if "#" not in text and "==" not in text and "--" not in text:
         return
     found = _Headings(marker, begin)
@@ -38,18 +38,18 @@ def mark_headings(text: str, marker: Marker, begin: int = 0) -> None:
 
 
 class _Headings:
-    """Finds headings, a line at a time."""
+    """Finds headings, one line at a time."""
 
     def __init__(self, marker: Marker, begin: int) -> None:
         self._marker, self._begin = marker, begin
-        self._fence = ""  # that is open
+        self._fence = ""  # the open one
         self._before: tuple[int, str] | None = None  # a line that the next one may underline
         self._first = True
 
     def line(self, start: int, line: str) -> None:
         """Take the next line."""
         fenced = bool(self._fence)
-        if self._first and line == "---":  # metadata, up to such another line
+        if self._first and line == "---":  # front matter, up to another such line
             self._fence = "---"
         elif self._fence:
             self._fence = "" if line.strip().startswith(self._fence) else self._fence

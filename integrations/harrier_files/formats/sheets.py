@@ -1,4 +1,4 @@
-"""Spreadsheets of Excel and LibreOffice, by calamine."""
+"""Spreadsheets of Excel and LibreOffice, read by calamine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harrier_files.formats.document import Document, Given, Writer
 
 
 def sheets_text(given: Given) -> Document:
-    """Return the cells of all sheets, a row a line, as values: formulas by what they come to."""
+    """Return the cells of all sheets, one line per row, as values: formulas by their results."""
     from python_calamine import CalamineWorkbook, SheetTypeEnum
 
     writer = Writer(given.most)

@@ -1,4 +1,4 @@
-"""The text of a page of HTML, as a browser would show it."""
+"""The text of an HTML page, as a browser would show it."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ _BLOCKS = frozenset(
 )
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _UNSEEN = frozenset(["noscript", "script", "style", "template", "title"])
-# What leads to other pages: HTML's own element and roles, and the classes of DocBook, Publican, Sphinx and Bootstrap.
-# Other names that menus have, such as "sidebar", are those of boxes in the text as well.
+# Navigation: HTML's own element and roles, and the classes of DocBook, Publican, Sphinx and Bootstrap. Other names of
+# menus, such as "sidebar", are also those of boxes in the text.
 _ROLES = frozenset(["menu", "menubar", "navigation", "search"])
 _CLASSES = frozenset(
     ["breadcrumb", "breadcrumbs", "docnav", "mobile-nav", "navbar", "navfooter", "navheader", "sphinxsidebar"]
 )
-# Without its menus a page has at least so much of its text, or they are what it is about: a table of contents.
+# Without its menus a page must have at least this share of its text, or they are its content: a table of contents.
 _LEAST = 0.2
-_PERMALINK = "¶"  # which Sphinx and MkDocs have after headings
+_PERMALINK = "¶"  # added after headings by Sphinx and MkDocs
 _DECLARED = re.compile(
     rb"""<(?:meta\b[^>]{0,500}?\bcharset|\?xml\b[^>]{0,100}?\bencoding)\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE
 )
 _DECLARED_WITHIN = 4_096  # bytes; browsers look at the first 1,024
 _TITLE = 1_000  # characters of a title that are kept: each chunk's metadata has them
-_FED = 1 << 16  # characters that the parser of HTML gets at once
+_FED = 1 << 16  # characters passed to the HTML parser at once
 
 
 class _Page:
-    """Collects the text of a page from the parser's events: no tree is made, so that no page is too deep for it."""
+    """Collects the text of a page from the parser's events: no tree is built, so no page is too deep for it."""
 
     def __init__(self) -> None:
         self.title: list[str] | None = None
-        self.lines: list[tuple[str, int, bool]] = []  # a text, the level of a heading or 0, and whether it is of a menu
-        self._parts: list[str] = []  # of the line so far
-        self._unseen: list[str] = []  # the elements that are open and show no text
+        self.lines: list[tuple[str, int, bool]] = []  # a text, the level of a heading or 0, and whether it is in a menu
+        self._parts: list[str] = []  # parts of the current line
+        self._unseen: list[str] = []  # open elements that show no text
         self._level = 0
         self._menu: list[str] = []  # an open menu, and the elements of its kind in it
-        self._kept = 0  # open elements whose blanks count
+        self._kept = 0  # open elements in which blanks count
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
         """Begin an element."""
@@ -72,7 +72,7 @@ class _Page:
             if self._unseen:
                 self._unseen.pop()
                 if tag == "title" and self.title is not None:
-                    self.title.append("\n")  # what follows is of another title
+                    self.title.append("\n")  # what follows belongs to another title
             return
         if tag in _BLOCKS:
             self._end_line()
@@ -102,7 +102,7 @@ class _Page:
         self._end_line()
 
     def write(self, writer: Writer) -> None:
-        """Write the text, without menus unless little else is there."""
+        """Write the text, without menus unless there is little else."""
         whole = sum(len(text) for text, *_ in self.lines)
         without = sum(len(text) for text, _, menu in self.lines if not menu)
         for text, level, menu in self.lines:
@@ -115,7 +115,7 @@ class _Page:
 
     @property
     def said_title(self) -> str:
-        """What the page is called."""
+        """The title that the page declares."""
         return "".join(self.title or []).strip()[:_TITLE]
 
 
@@ -124,7 +124,7 @@ def _is_menu(attributes: Mapping[str, str]) -> bool:
 
 
 def html_text(given: Given) -> Document:
-    """Return the text that a browser would show, a block a line, and the title."""
+    """Return the text that a browser would show, one line per block, and the title."""
     writer = Writer(given.most)
     return writer.document(title=write_page(writer, decoded_page(given.content, given.encoding)))
 
@@ -134,7 +134,7 @@ def write_page(writer: Writer, text: str) -> str:
     from lxml import etree
 
     page = _Page()
-    # Without its limits: they cut deep pages and long texts, and the limits of this process are enough.
+    # Without its limits, which cut deep pages and long texts; the limits of this process are enough.
     parser = etree.HTMLParser(target=page, encoding="utf-8", huge_tree=True, remove_comments=True, remove_pis=True)
     try:
         for begin in range(0, len(text), _FED):
@@ -148,14 +148,14 @@ def write_page(writer: Writer, text: str) -> str:
 
 
 def decoded_page(content: bytes, encoding: str | None = None) -> str:
-    """Decode as a browser does: by a byte order mark, by what the page declares, as UTF-8, or else as windows-1252."""
+    """Decode as a browser does: by a byte order mark, by the declared encoding, as UTF-8, or else as windows-1252."""
     for mark, name in MARKS.items():
         if content.startswith(mark):
             return content[len(mark) :].decode(name, "replace")
     if found := _DECLARED.search(content[:_DECLARED_WITHIN]):
         try:
             name = codecs.lookup(found[1].decode("ascii", "replace")).name
-            # The declaration is ASCII, so that it is not UTF-16; and Latin 1 is its superset everywhere on the web.
+            # The declaration is ASCII, so it cannot be UTF-16; and Latin 1 means its superset everywhere on the web.
             name = "utf-8" if name.startswith("utf-16") else "cp1252" if name in ("iso8859-1", "ascii") else name
             return content.decode(name, "replace")
         except (LookupError, ValueError):

@@ -10,11 +10,11 @@ from harrier_files.formats.zipped import Attributes, Zipped, local, local_attrib
 from harrier_files.limits import Unreadable
 
 _NOTES = ("footnotes", "endnotes")
-_DEEP = 20  # styles that a style may be based on
+_DEEP = 20  # depth of styles based on others
 
 
 def word_text(given: Given) -> Document:
-    """Return the text of a Word document, its notes at its end, and the title."""
+    """Return the text of a Word document, with its notes at the end, and the title."""
     zipped, writer = Zipped(given), Writer(given.most)
     document = _main(zipped)
     parts = zipped.related(document)
@@ -28,7 +28,7 @@ def word_text(given: Given) -> Document:
 
 
 def slides_text(given: Given) -> Document:
-    """Return the text of the slides in the order in which they are shown, each with its notes."""
+    """Return the text of the slides in order, each with its notes."""
     zipped, writer = Zipped(given), Writer(given.most)
     presentation = _main(zipped)
     parts = zipped.related(presentation)
@@ -43,7 +43,7 @@ def slides_text(given: Given) -> Document:
 
 
 def _main(zipped: Zipped) -> str:
-    """Return the name of the part that the others belong to."""
+    """Return the name of the main part, which refers to the others."""
     found = _of_kind(zipped.related(""), "officeDocument")
     if not found:
         raise Unreadable("names no main part; save it again")
@@ -55,7 +55,7 @@ def _of_kind(parts: dict[str, tuple[str, str]], kind: str) -> list[str]:
 
 
 def title_of(zipped: Zipped, name: str = "docProps/core.xml") -> str:
-    """Return the title that the properties of a document have."""
+    """Return the title in a document's properties."""
     found = Texts("title")
     if name in zipped:
         zipped.parse(name, found)
@@ -63,7 +63,7 @@ def title_of(zipped: Zipped, name: str = "docProps/core.xml") -> str:
 
 
 class Texts:
-    """Collects the texts of the elements of a local name."""
+    """Collects the texts of the elements with a local name."""
 
     def __init__(self, tag: str) -> None:
         self.texts: list[str] = []
@@ -90,7 +90,7 @@ class Texts:
 
 
 class _Styles:
-    """Collects which styles of paragraphs are headings: by their outline levels, names, or what they are based on."""
+    """Collects which paragraph styles are headings: by outline level, name, or the style that they are based on."""
 
     def __init__(self) -> None:
         self._levels: dict[str, int] = {}

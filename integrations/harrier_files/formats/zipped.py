@@ -1,4 +1,4 @@
-"""Files that are a zip of XML, read within limits: nothing is unpacked to disk, no entity expanded, nothing fetched."""
+"""Zipped XML files, read within limits: nothing is unpacked to disk, no entity expanded, nothing fetched."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from harrier_files.formats.document import Given
 from harrier_files.limits import Unreadable, shown_size
 
 _FED = 1 << 16
-_XML = 10  # bytes of XML for each byte of text that is allowed
+_XML = 10  # allowed bytes of XML for each byte of text
 Attributes = Mapping[str, str]
 
 
 class Events(Protocol):
-    """Takes the events of a parser."""
+    """Handles the events of a parser."""
 
     def start(self, tag: str, attributes: Attributes) -> None:
         """Begin an element."""
@@ -33,7 +33,7 @@ class Events(Protocol):
 
 
 class Zipped:
-    """The members of a zip, of which only so many bytes are read, whatever it says of their sizes."""
+    """The members of a zip, of which a limited number of bytes is read, whatever sizes it declares."""
 
     def __init__(self, given: Given) -> None:
         self._zip = ZipFile(BytesIO(given.content))
@@ -64,7 +64,7 @@ class Zipped:
             yield part
 
     def parse(self, name: str, target: Events) -> None:
-        """Parse a member. No tree is made; libxml2's own limits of depth and of length hold."""
+        """Parse a member. No tree is built; libxml2's own limits on depth and length apply."""
         from lxml import etree
 
         parser = etree.XMLParser(
@@ -76,14 +76,14 @@ class Zipped:
         parser.close()
 
     def elements(self, name: str, *tags: str) -> list[tuple[str, Attributes]]:
-        """Return the elements of these local names in a member: their names and attributes."""
+        """Return the elements with these local names in a member: their names and attributes."""
         found = _Elements(tags)
         if name in self:
             self.parse(name, found)
         return found.found
 
     def related(self, part: str) -> dict[str, tuple[str, str]]:
-        """Return the parts that a part of Office Open XML names: by an id, the kind and the name of each."""
+        """Return the parts to which a part of Office Open XML refers: by id, the kind and the name of each."""
         folder, name = posixpath.split(part)
         found = self.elements(posixpath.join(folder, "_rels", f"{name}.rels"), "Relationship")
         return {
@@ -109,7 +109,7 @@ def local_attributes(attributes: Attributes) -> dict[str, str]:
 
 
 class _Elements:
-    """Collects elements of some names."""
+    """Collects elements with certain names."""
 
     def __init__(self, tags: tuple[str, ...]) -> None:
         self.found: list[tuple[str, Attributes]] = []
@@ -130,6 +130,6 @@ class _Elements:
 
 
 def _prefixed_id(attributes: Attributes) -> dict[str, str]:
-    """Return an id that has a namespace, that of a relationship, where there is a plain one as well."""
+    """Return the id with a namespace, that of a relationship, if there is a plain one as well."""
     found = [value for name, value in attributes.items() if name.startswith("{") and local(name) == "id"]
     return {"rid": found[0]} if found else {}

@@ -1,4 +1,4 @@
-"""HarrierDocumentStore: an Index as Haystack calls it."""
+"""HarrierDocumentStore: an Index as Haystack's document store."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ _NONE = DuplicatePolicy.NONE
 
 
 class HarrierDocumentStore(Encoding):
-    """Documents in an Index: written again they replace themselves, and what has not changed is not embedded again.
+    """Documents in an Index: writing one again replaces it, and unchanged documents are not embedded again.
 
-    A document is a record under its id; the Index embeds its content, and takes no embedding that comes with it. Where
-    an Index cuts long records, each piece is found and counted as a document with the record's id. A place that is not
-    there yet is an empty one. What Haystack asks of a document store has an async twin, whose name ends in `_async`.
+    A document is a record under its id; the Index embeds its content, and ignores an embedding that comes with it. If
+    an Index splits long records, each piece is found and counted as a document with the record's id. An index that does
+    not exist yet is an empty one. The methods of Haystack's document stores have async twins, whose names end in
+    `_async`.
 
     ```python
     store = HarrierDocumentStore("pgvector:FOLDER?table=docs", model="harrier-0.6b")
@@ -41,44 +42,44 @@ class HarrierDocumentStore(Encoding):
     def __init__(
         self, place: Index | str | Secret, *, on_rejected: Literal["error", "warn"] = "error", **settings: Any
     ) -> None:
-        """Put a document store over an Index, or over the place that a URL names. It opens nothing yet.
+        """Make a document store for an Index, or for the one that a URL names. Nothing is opened yet.
 
-        place: an Index, which stays its owner's to close and is not serialised; or a URL, and with it `model` and more,
-        as a HarrierTextEmbedder takes them. on_rejected: what documents that cannot be stored are, such as blank ones:
-        an "error" when all others are stored, or a reason to "warn".
+        place: an Index, which its owner has to close, and which is not serialised; or a URL, and with it `model` and
+        more, as for a HarrierTextEmbedder. on_rejected: whether documents that cannot be stored, such as blank ones,
+        raise an "error" after all others are stored, or only "warn".
         """
         super().__init__(*[place.encoder] if isinstance(place, Index) else [], **settings)
         if on_rejected not in ("error", "warn"):
             raise SettingError(f"on_rejected must be 'error' or 'warn', got {on_rejected!r}")
         secret = isinstance(place, str) and re.search("://[^/]*:[^/]*@|password=", place)
-        self.place = Secret.from_token(str(place)) if secret else place  # which Haystack writes into no YAML
+        self.place = Secret.from_token(str(place)) if secret else place  # Haystack never writes it to YAML
         self.on_rejected = on_rejected
 
     @cached_property
     def index(self) -> Index:
-        """The Index."""
+        """The Index that holds the documents."""
         if isinstance(self.place, Index):
             return self.place
         url = self.place.resolve_value() if isinstance(self.place, Secret) else self.place
         return Index(open_store(url or ""), self.index_encoder)
 
     def close(self) -> None:
-        """Close the Index, if it was made of a URL; the next call makes it again."""
+        """Close the Index, if it was made from a URL; the next call makes it again."""
         if not isinstance(self.place, Index) and (made := vars(self).pop("index", None)):
             made.close()
 
     # -- writing
 
     def write_documents(self, documents: list[Document], policy: DuplicatePolicy = _NONE) -> int:
-        """Store documents, and return how many. Without a policy they replace those of the same ids.
+        """Store documents, and return how many. By default they replace those with the same ids.
 
-        With SKIP and FAIL, the ids are looked up before.
+        With SKIP and FAIL, the ids are looked up first.
         """
         records = self._records(documents, policy)
         return self._written(records, self.index.ingest(records))
 
     async def write_documents_async(self, documents: list[Document], policy: DuplicatePolicy = _NONE) -> int:
-        """Do what `write_documents` does; cancelled, it ends after the pass under way."""
+        """Do what `write_documents` does; if cancelled, it ends after the pass under way."""
         records = await asyncio.to_thread(self._records, documents, policy)
         return self._written(records, await self.index.aingest(records))
 
@@ -115,7 +116,7 @@ class HarrierDocumentStore(Encoding):
         return self.write_documents([replace(each, meta={**each.meta, **meta}) for each in found])
 
     def delete_documents(self, document_ids: list[str]) -> None:
-        """Remove the documents with these ids, whether they are there or not."""
+        """Remove the documents with these ids, whether they exist or not."""
         self.index.delete(document_ids)
 
     def delete_by_filter(self, filters: Filters) -> int:
@@ -145,7 +146,7 @@ class HarrierDocumentStore(Encoding):
         return []
 
     def search(self, query: str | list[float], filters: Filters | None, k: int, **how: Any) -> list[Document]:
-        """Return the k documents that answer a query, or the embedding of one, best first.
+        """Return the k documents that best answer a query, or the embedding of one, best first.
 
         how: further keywords of `Index.search`, or of `search_vectors` for an embedding.
         """
@@ -173,5 +174,5 @@ def _record(document: Document) -> Record | Skipped:
 
 
 def _document(found: Chunk | Match, score: float | None = None) -> Document:
-    """A document with a copy of the metadata: to change it changes nothing in the store."""
+    """Return a document with a copy of the metadata, so that changing them changes nothing in the store."""
     return Document(id=found.record_id, content=found.text, meta=dict(found.metadata), score=score)

@@ -1,8 +1,8 @@
 """Haystack's filters as a `where`, with the meaning that they have in Haystack. Pure.
 
-Haystack compares as Python does: 1 is True as well, and what is not there is None. A list in the metadata is asked for
-its elements, as everywhere in the kit, where Haystack compares the whole list. Texts are in no order but for dates in
-ISO format, which are compared as texts: write those of a field in one form.
+Haystack compares like Python: 1 equals True, and an absent value is None. A list in the metadata is compared element by
+element, as everywhere in the kit, whereas Haystack compares the whole list. Texts have no order, except dates in ISO
+format, which are compared as texts: write those of a field in one form.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]|$)")
 
 
 class FilterError(harrier_core.FilterError, haystack.errors.FilterError):
-    """A filter that means nothing, or that an Index cannot be asked for."""
+    """A filter that is invalid, or that an Index does not support."""
 
 
 def where_of(filters: Mapping[str, Any] | None) -> Where | None:
-    """Return the same in the kit's words; None where everything is meant."""
+    """Return the filters as a `where`; None if they match everything."""
     where = _part(filters) if filters else None
     try:
         parse(where)
@@ -37,7 +37,7 @@ def where_of(filters: Mapping[str, Any] | None) -> Where | None:
 
 
 def ids_of(filters: Mapping[str, Any] | None) -> list[str] | None:
-    """Return the ids that filters name, if that is all that they say: an id is no metadata."""
+    """Return the ids that filters name, if they do nothing else: an id is not metadata."""
     match filters:
         case {"field": "id", "operator": "==" | "in" as operator, "value": value}:
             return [value] if operator == "==" else value
@@ -77,6 +77,6 @@ def _one_of(key: str, values: list[Any]) -> Where:
 
 
 def _alike(values: list[Any]) -> Iterator[Any]:
-    """The values, and what Python finds equal to them: the kit compares like with like."""
+    """Yield the values, and those that Python considers equal: the kit compares values of one kind only."""
     for value in values:
         yield from (bool(value), int(value)) if isinstance(value, int | float) and value in (0, 1) else (value,)

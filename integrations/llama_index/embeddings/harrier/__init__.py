@@ -1,4 +1,4 @@
-"""Harrier's embeddings for LlamaIndex: queries with their instruction, documents plain.
+"""Harrier embeddings for LlamaIndex: queries with their instruction, documents as they are.
 
 pip install 'harrier-kit[llama-index,torch]'
 """

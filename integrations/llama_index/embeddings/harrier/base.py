@@ -1,4 +1,4 @@
-"""HarrierEmbedding: an Encoder, one behind a URL, or another Embedder, as LlamaIndex calls it."""
+"""HarrierEmbedding: an Encoder, local or behind a URL, or another Embedder, as LlamaIndex's embedding."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from harrier_core.blanks import BlanksLast
 from harrier_core.choosing import MODEL_VARIABLE, encoder_of
 from harrier_core.tasks import DEFAULT_TASK
 
-# What a repr shows is what differs from these or, of other fields, from None.
+# A repr shows what differs from these or, for other fields, from None.
 _SHOWN = {
     "model_name": "",
     "task": DEFAULT_TASK,
@@ -35,19 +35,19 @@ _SHOWN = {
 
 
 class HarrierEmbedding(Windows):
-    """Harrier embedding models: a query is embedded behind its instruction, a text as it is.
+    """Harrier embedding models: a query is embedded after its instruction, a text as it is.
 
-    Making one loads nothing, and all of equal settings share one loaded model. A setting that is not given is taken
-    from the environment, from `HARRIER_MODEL`, `HARRIER_DEVICE` and so on, before its default. Pickled, copied or sent
-    to another process it is its settings only, and another Embedder with them if `from_encoder` was given such. Copies
-    share that Embedder and the cache; JSON has the Embedder's name. What a vector depends on is a field that cannot be
-    changed afterwards; an argument that nobody knows is refused, and so is one of another class that asks for something
-    else than what is so anyway.
+    Making one loads nothing, and all with equal settings share one loaded model. A setting that is not given is taken
+    from the environment, from `HARRIER_MODEL`, `HARRIER_DEVICE` and so on, before its default. When pickled, copied or
+    sent to another process, it consists only of its settings, and of another Embedder if `from_encoder` was given one.
+    Copies share that Embedder and the cache; JSON has the Embedder's name. Fields that vectors depend on cannot be
+    changed afterwards. An unknown argument is refused, and so is one of another class unless it asks for what is always
+    the case.
 
-    With `url`, the address of a server that `harrier serve` runs, the server's model embeds and none is loaded here.
+    With `url`, the address of a server run by `harrier serve`, the server's model embeds and none is loaded here.
     `model_name`, if given, is the server's name for it, and device, dtype and the like are the server's own.
-    `HARRIER_URL` is taken only if neither is given. `api_key` opens the server, `HARRIER_API_KEY` unless given; no
-    dict, JSON or pickle holds it.
+    `HARRIER_URL` is used only if neither is given. `api_key` is the server's key, by default `HARRIER_API_KEY`; no
+    dict, JSON or pickle contains it.
 
     ```python
     from llama_index.core import Settings
@@ -94,9 +94,10 @@ class HarrierEmbedding(Windows):
     _made_by: Embedder = PrivateAttr()
 
     def __init__(self, model_name: str | os.PathLike[str] | None = None, **settings: Unpack[Settings]) -> None:
-        """Take the settings of an Encoder, and LlamaIndex's own. `model` is the model's name as well.
+        """Take the settings of an Encoder, and LlamaIndex's own. `model` is an alias of the model's name.
 
-        What is not given is taken from HARRIER_MODEL, HARRIER_TASK, HARRIER_DEVICE and so on, before its default.
+        Settings that are not given are taken from HARRIER_MODEL, HARRIER_TASK, HARRIER_DEVICE and so on, before their
+        defaults.
         """
         super().__init__(**settled(type(self).model_fields, model_name, settings))
 
@@ -108,7 +109,7 @@ class HarrierEmbedding(Windows):
     @field_validator("device", "dtype", mode="before")
     @classmethod
     def _name(cls, value: object) -> str | None:
-        """A torch.device and a torch.dtype are welcome."""
+        """Convert a torch.device or a torch.dtype to its name."""
         return None if value is None else str(value).removeprefix("torch.")
 
     @field_serializer("embedder", when_used="json")
@@ -116,7 +117,7 @@ class HarrierEmbedding(Windows):
         return None if embedder is None else embedder.name
 
     def model_post_init(self, context: Any, /) -> None:
-        """Make the encoder, which refuses what cannot be and loads nothing."""
+        """Make the encoder, which refuses invalid settings and loads nothing."""
         super().model_post_init(context)
         self._encode_by(self._an_encoder() if self.embedder is None else self._checked(self.embedder))
 
@@ -126,7 +127,7 @@ class HarrierEmbedding(Windows):
         return encoder if values is None else CachedEncoder(encoder, KeyValues(values))
 
     def _checked(self, embedder: object) -> Embedder:
-        """Return the embedder, unless settings say something else than it does."""
+        """Return the embedder, unless settings contradict it."""
         if not isinstance(embedder, Embedder):
             raise SettingError(f"embedder must be an Embedder, got {type(embedder).__name__}")
         named = [
@@ -142,8 +143,8 @@ class HarrierEmbedding(Windows):
 
     @classmethod
     def from_encoder(cls, encoder: Embedder, **options: Any) -> Self:
-        """Return an embedding by the loaded model and the cache of an Encoder, or by any other Embedder itself."""
-        options = {"on_blank": "error", **options}  # the environment says nothing of an encoder that is there
+        """Return an embedding that uses the loaded model and the cache of an Encoder, or any other Embedder itself."""
+        options = {"on_blank": "error", **options}  # the environment must not affect an existing encoder
         if encoder.settings is None:
             return cls(embedder=encoder, **options)
         made = cls(**{**encoder.settings, **options})
@@ -158,7 +159,7 @@ class HarrierEmbedding(Windows):
 
     @property
     def encoder(self) -> Encoder:
-        """The Encoder underneath: `prompt`, `space`, `stats`, `close`. Raise SettingError if it is no Encoder."""
+        """The Encoder underneath: `prompt`, `space`, `stats`, `close`. Raise SettingError if it is not an Encoder."""
         found = self._made_by.uncached
         if not isinstance(found, Encoder):
             raise SettingError(f"this needs an Encoder, got {type(found).__name__}; use that embedder itself")
@@ -166,7 +167,7 @@ class HarrierEmbedding(Windows):
 
     @property
     def index_encoder(self) -> Embedder:
-        """What to give an Index: what makes the vectors, behind the cache if there is one."""
+        """The Embedder to pass to an Index, with the cache if there is one."""
         return self._made_by
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
@@ -176,7 +177,7 @@ class HarrierEmbedding(Windows):
                 yield name, value
 
     def __eq__(self, other: object) -> bool:
-        """Compare settings; who listens and whether the model is loaded does not matter."""
+        """Compare settings; callbacks, and whether the model is loaded, do not matter."""
         return isinstance(other, HarrierEmbedding) and self.to_dict() == other.to_dict()
 
     def to_json(self, **kwargs: Any) -> str:
@@ -184,7 +185,7 @@ class HarrierEmbedding(Windows):
         return str(super().to_json(**{"mode": "json", **kwargs}))
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        """Copy the settings. The Embedder and the cache that were given are not its own to copy."""
+        """Copy the settings. An Embedder and a cache that were passed in are shared, not copied."""
         shared = {} if memo is None else memo
         given = self._made_by if self.embeddings_cache is None else self.embeddings_cache
         if not isinstance(given, Encoder):
@@ -192,7 +193,7 @@ class HarrierEmbedding(Windows):
         return super().__deepcopy__(shared)
 
     def __getstate__(self) -> dict[str, Any]:
-        try:  # what cannot be pickled LlamaIndex leaves out, and an Encoder would take its place
+        try:  # LlamaIndex leaves out what cannot be pickled, and an Encoder would take its place
             pickle.dumps(self.embedder)
         except Exception as error:  # whatever the embedder raises
             raise SettingError(

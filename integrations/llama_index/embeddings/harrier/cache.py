@@ -1,4 +1,4 @@
-"""LlamaIndex's key-value stores, whose values are dicts, as the store of bytes that a CachedEncoder wants."""
+"""LlamaIndex's key-value stores, whose values are dicts, as the store of bytes for a CachedEncoder."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _VALUE = "float32"
 
 
 class KeyValues:
-    """A vector is a text in base64, which every store can write, and which takes a quarter of the numbers' JSON."""
+    """Stores a vector as base64 text, which every store can write, in a quarter of the size of JSON numbers."""
 
     def __init__(self, store: BaseKVStore) -> None:
         self._store = store
 
     def mget(self, keys: Sequence[str]) -> list[bytes | None]:
-        """What is stored under each key, or None."""
+        """Return what is stored under each key, or None."""
         return [self._get(key) for key in keys]
 
     def _get(self, key: str) -> bytes | None:
@@ -28,6 +28,6 @@ class KeyValues:
         return b64decode(value[_VALUE]) if value else None
 
     def mset(self, key_value_pairs: Sequence[tuple[str, bytes]]) -> None:
-        """Store these."""
+        """Store these values under their keys."""
         pairs = [(key, {_VALUE: b64encode(value).decode()}) for key, value in key_value_pairs]
         self._store.put_all(pairs, collection=_COLLECTION)

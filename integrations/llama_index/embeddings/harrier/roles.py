@@ -1,4 +1,4 @@
-"""LlamaIndex's names for what an Embedder does: queries behind their instruction, texts as they are."""
+"""LlamaIndex's names for an Embedder's methods: queries after their instruction, texts as they are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ InBothRoles: TypeAlias = Embedder | BlanksLast
 
 
 class Roles(BaseEmbedding):
-    """The methods that LlamaIndex asks of an embedding, each in one of the two roles."""
+    """The methods that LlamaIndex requires of an embedding, each in one of the two roles."""
 
     _source: InBothRoles = PrivateAttr()
 
@@ -49,5 +49,5 @@ class Roles(BaseEmbedding):
 
 
 def _lists(vectors: NDArray[np.float32]) -> list[Embedding]:
-    """Python's floats, row by row: one `tolist` for all would keep every other thread waiting."""
+    """Return Python floats, row by row: one `tolist` for all would keep every other thread waiting."""
     return [vector.tolist() for vector in vectors]

@@ -1,4 +1,4 @@
-"""Settings of a HarrierEmbedding as users give them: by position or name, in the environment, in others' words."""
+"""Settings of a HarrierEmbedding as users give them: by position or name, in the environment, by others' names."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from harrier_core import Embedder, SettingError, Task
 from harrier_core.choosing import LOCAL, meant, no_model
 from harrier_core.foreign import unknown_keyword
 
-# What of the fields is the Encoder's: all that a vector depends on, and where it is made.
+# The fields that belong to the Encoder: all that a vector depends on, and where it is made.
 OF_ENCODER = ("revision", "device", "dtype", "max_tokens", "on_overflow", "task", "token_budget")
 
-# Keywords of HuggingFaceEmbedding, with the values that ask for what is so anyway. None asks for nothing.
+# Keywords of HuggingFaceEmbedding, with the values that ask for what is always the case. None asks for nothing.
 _AS_IT_IS: Mapping[str, tuple[object, ...]] = {
     "backend": ("torch",),
     "cache_folder": (),
@@ -33,7 +33,7 @@ _AS_IT_IS: Mapping[str, tuple[object, ...]] = {
     "trust_remote_code": (False,),
 }
 _PROGRESS = "pass show_progress=True to VectorStoreIndex, or to get_text_embedding_batch"
-# Where LlamaIndex's word is another one than that of an Encoder.
+# Settings whose name in LlamaIndex differs from that of an Encoder.
 _OWN = {
     "show_progress_bar": _PROGRESS,
     "show_progress": _PROGRESS,
@@ -65,14 +65,14 @@ class Settings(TypedDict, total=False):
 
 
 def setting(variable: str, default: str | None, description: str) -> Any:
-    """Return a field that is taken from the environment where it is not given, and cannot be changed."""
+    """Return a field whose default is taken from the environment, and that cannot be changed."""
     return Field(default_factory=lambda: os.environ.get(variable, default), frozen=True, description=description)
 
 
 def settled(known: Collection[str], name: object, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that were given, under their own names.
 
-    Raise SettingError for a keyword that is no field, unless its value asks for what is so anyway.
+    Raise SettingError for a keyword that is not a field, unless its value asks for what is always the case.
     """
     fields = {key: value for key, value in given.items() if key in known}
     for key, value in given.items():
@@ -83,7 +83,7 @@ def settled(known: Collection[str], name: object, given: Mapping[str, Any]) -> d
             raise SettingError("model_name and model are one setting; give one of them")
         name = other
     if isinstance(key_of_server := fields.get("api_key"), str):
-        fields["api_key"] = SecretStr(key_of_server)  # or pydantic would quote it in errors
+        fields["api_key"] = SecretStr(key_of_server)  # otherwise pydantic would quote it in errors
     embedder = fields.get("embedder")
     if isinstance(embedder, Embedder):
         return {**_of(embedder), **fields, "model_name": embedder.name if name is None else name}
@@ -101,12 +101,12 @@ def _unknown(key: str, known: Collection[str]) -> SettingError:
 
 
 def _of(embedder: Embedder) -> dict[str, Any]:
-    """Return what is for an embedder to decide, so that the environment does not."""
+    """Return the settings that the embedder decides, so that the environment does not."""
     return {**dict.fromkeys(OF_ENCODER), "on_overflow": embedder.on_overflow}
 
 
 def _located(name: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the model or the server that is meant; of a server, none of the environment's other settings count."""
+    """Return the chosen model or server; for a server, none of the environment's other settings count."""
     model, url = meant(name, given.get("url"))
     if url is None:
         if model is None:

@@ -1,4 +1,4 @@
-"""What LlamaIndex calls of an embedding: texts in windows, and an account of each to whoever listens."""
+"""The methods of an embedding that LlamaIndex calls: texts in windows, each reported to listeners."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ dispatcher = get_dispatcher(__name__)
 
 
 class Windows(Roles):
-    """The public methods. The base's look into the cache under the bare text, whatever its role, model or task."""
+    """The public methods. The base's would look into the cache by the bare text, whatever its role, model or task."""
 
     embed_batch_size: int = Field(
         default=BATCH,
@@ -38,7 +38,7 @@ class Windows(Roles):
     rate_limiter: Any | None = Field(default=None, exclude=True, description="Asked before each call, if there is one.")
 
     def to_payload(self) -> dict[str, Any]:
-        """Return what those who listen are told of it; older releases of LlamaIndex have no word for it."""
+        """Return its description for listeners; older releases of LlamaIndex have no name for it."""
         return {
             "class_name": self.class_name(),
             "model_name": self.model_name,
@@ -46,7 +46,7 @@ class Windows(Roles):
         }
 
     def get_query_embedding(self, query: str) -> Embedding:
-        """Return the embedding of a query, behind the task's instruction."""
+        """Return the embedding of a query, after the task's instruction."""
         return self._embed(self._get_query_embeddings, [query])[0]
 
     async def aget_query_embedding(self, query: str) -> Embedding:
@@ -54,7 +54,7 @@ class Windows(Roles):
         return (await self._aembed(self._aget_query_embeddings, [query]))[0]
 
     def get_query_embedding_batch(self, queries: Iterable[str], show_progress: bool = False) -> list[Embedding]:
-        """Return the embeddings of many queries, each behind the task's instruction."""
+        """Return the embeddings of many queries, each after the task's instruction."""
         return self._embed(self._get_query_embeddings, queries, show_progress)
 
     async def aget_query_embedding_batch(self, queries: Iterable[str], show_progress: bool = False) -> list[Embedding]:
@@ -62,7 +62,7 @@ class Windows(Roles):
         return await self._aembed(self._aget_query_embeddings, queries, show_progress)
 
     def get_agg_embedding_from_queries(self, queries: Iterable[str], agg_fn: Aggregate | None = None) -> Embedding:
-        """Return one embedding, of unit length, for several queries, each behind the task's instruction."""
+        """Return one embedding, of unit length, for several queries, each after the task's instruction."""
         return _aggregated(self.get_query_embedding_batch(queries), agg_fn)
 
     async def aget_agg_embedding_from_queries(
@@ -96,7 +96,8 @@ class Windows(Roles):
     ) -> list[Embedding]:
         """Return what `get_text_embedding_batch` does, without holding up the event loop.
 
-        One window after another, whatever `num_workers` says: one model encodes them all, and fills its passes itself.
+        Windows run one after another, whatever `num_workers` says: one model encodes them all, and fills its passes
+        itself.
         """
         return await self._aembed(self._aget_text_embeddings, texts, show_progress)
 
@@ -139,18 +140,18 @@ def windows_of(texts: Iterable[str], size: int, *, show_progress: bool) -> Itera
 
 @contextmanager
 def told(listeners: CallbackManager, payload: dict[str, Any], texts: list[str]) -> Iterator[list[Embedding]]:
-    """Tell whoever listens of these texts and, at the end, of the embeddings in the list that is yielded."""
+    """Report these texts to listeners and, at the end, the embeddings in the list that is yielded."""
     made: list[Embedding] = []
     dispatcher.event(EmbeddingStartEvent(model_dict=payload))
     with listeners.event(CBEventType.EMBEDDING, payload={EventPayload.SERIALIZED: payload}) as event:
         yield made
         event.on_end(payload={EventPayload.CHUNKS: texts, EventPayload.EMBEDDINGS: made})
-    # To validate every number again would hold up everybody for longer than many a query takes.
+    # Validating every number again would delay everyone for longer than many a query takes.
     dispatcher.event(EmbeddingEndEvent.model_construct(chunks=texts, embeddings=made))
 
 
 def _aggregated(embeddings: list[Embedding], agg_fn: Aggregate | None) -> Embedding:
-    """One embedding of several, at unit length: a mean is shorter, and stores that compare by dot product see that."""
+    """Return one embedding of several, at unit length: a mean is shorter, which matters for dot products."""
     if not embeddings:
         raise SettingError("there is no query to aggregate; give one at least")
     whole = np.asarray((agg_fn or mean_agg)(embeddings), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""HarrierVectorStore: an Index as LlamaIndex calls it."""
+"""HarrierVectorStore: an Index as LlamaIndex's vector store."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _OPTIONS = ("index", "embed_model", "with_embeddings", "on_rejected", "number_ke
 
 
 class HarrierVectorStore(Writing):
-    """Nodes in an Index: added again they replace themselves, and what has not changed is neither encoded nor written.
+    """Nodes in an Index: adding one again replaces it, and unchanged nodes are neither encoded nor written.
 
-    A node is a record under its id. The text of the record is what LlamaIndex embeds of the node: its text, behind such
-    metadata as are not excluded. Embeddings that nodes bring along are taken once a sample of them has turned out to be
-    what the Index's own encoder makes; `embed_model` makes such. Embeddings of the nodes' own texts, without metadata,
-    as VectorMemoryBlock and PropertyGraphIndex make them, are taken as well, and then that is the text of the record.
-    Nodes that are added without an embedding are encoded by the Index. An IngestionPipeline adds no such nodes, and
-    does not say so: give it `embed_model`, or `as_transformation()`, as its last transformation. A place that is not
-    there yet is searched as an empty one.
+    A node is a record under its id. The text of the record is what LlamaIndex embeds of the node: its text, after the
+    metadata that are not excluded. Embeddings that nodes bring along are accepted once a sample of them has proved to
+    match the Index's own encoder, as those from `embed_model` do. Embeddings of the nodes' own texts, without metadata,
+    as made by VectorMemoryBlock and PropertyGraphIndex, are accepted as well, and then that is the text of the record.
+    Nodes that are added without an embedding are encoded by the Index. An IngestionPipeline silently omits such nodes:
+    give it `embed_model`, or `as_transformation()`, as its last transformation. An index that does not exist yet is
+    searched as an empty one.
 
     ```python
     store = HarrierVectorStore(Index(PgVectorStore("postgresql://user@host/db"), Encoder("harrier-0.6b")))
@@ -66,13 +66,13 @@ class HarrierVectorStore(Writing):
         number_key: str | None = None,
         **foreign: Never,
     ) -> None:
-        """A vector store over an Index, which stays its owner's to close, or over a store or its URL.
+        """Make a vector store for an Index, which its owner has to close, or for a store or its URL.
 
-        embed_model: makes the vectors, where a store or its URL is given; the Index over it is `client`.
-        on_rejected: what nodes that cannot be stored are, such as blank ones: an "error" when all others are stored, or
-        a reason to "warn"; then `embed_model` has `on_blank="last"`, so that a VectorStoreIndex gets past them.
-        number_key: a key of the metadata of found nodes, for the number of the chunk in its record; no model reads it.
-        foreign: there are no others; what other stores of LlamaIndex take is an error that says what to write.
+        embed_model: makes the vectors, if a store or its URL is given; the Index over it is `client`.
+        on_rejected: whether nodes that cannot be stored, such as blank ones, raise an "error" after all others are
+        stored, or only "warn"; then `embed_model` has `on_blank="last"`, so that a VectorStoreIndex gets past them.
+        number_key: a metadata key of found nodes, for the number of the chunk in its record; no model reads it.
+        foreign: none are accepted; for those of other LlamaIndex stores, the error says what to write.
         """
         refuse_for_store(foreign, _OPTIONS)
         own: dict[str, Any] = {"with_embeddings": with_embeddings, "on_rejected": on_rejected, "number_key": number_key}
@@ -86,17 +86,17 @@ class HarrierVectorStore(Writing):
 
     @classmethod
     def class_name(cls) -> str:
-        """The name under which it is known."""
+        """Return the name under which it is known."""
         return "HarrierVectorStore"
 
     @property
     def client(self) -> Index:
-        """The Index."""
+        """The Index that holds the nodes."""
         return self._index
 
     @property
     def embed_model(self) -> HarrierEmbedding:
-        """What to give a VectorStoreIndex, a pipeline or Settings: it shares the model of the Index's encoder."""
+        """The embedding for a VectorStoreIndex, a pipeline or Settings: it shares the model of the Index's encoder."""
         on_blank = "last" if self.on_rejected == "warn" else "error"
         return HarrierEmbedding.from_encoder(self._index.encoder, on_blank=on_blank)
 
@@ -108,9 +108,9 @@ class HarrierVectorStore(Writing):
         limit: int | None = None,
         offset: int = 0,
     ) -> list[BaseNode]:
-        """The nodes of these ids, or all, that meet the filters; of one that the Index has cut, its pieces.
+        """Return the nodes with these ids, or all, that meet the filters; a node that the Index split as pieces.
 
-        offset: leave out the first so many; limit: end after so many.
+        offset: how many to skip. limit: how many to return at most.
         """
         where = where_of(filters)
         try:
@@ -133,21 +133,21 @@ class HarrierVectorStore(Writing):
     def query(  # type: ignore[override]
         self, query: VectorStoreQuery, **wanted: Unpack[Wanted]
     ) -> VectorStoreQueryResult:
-        """The nodes that answer a query best, and their similarities. A retriever has these as `vector_store_kwargs`.
+        """Return the nodes that best answer a query, and their similarities.
 
-        The mode HYBRID finds by vector and by word, SPARSE and TEXT_SEARCH by word and without the model, where the
-        Index's store was made with keywords=True. A similarity is the cosine; by word it is BM25, and in HYBRID the
-        share of the best possible places, from 0 to 1. alpha of a HYBRID query: 1 is the vector alone, 0 the words
-        alone; without it 2/3, and 1/4 if the query has a code, such as a part number. In place of similarity_top_k,
-        hybrid_top_k says how many nodes HYBRID finds, and sparse_top_k how many the other two; how deep HYBRID looks
-        into either list is the Index's own choice.
+        A retriever passes on its `vector_store_kwargs`. The mode HYBRID finds by vector and by word, SPARSE and
+        TEXT_SEARCH by word and without the model, if the Index's store was made with keywords=True. A similarity is the
+        cosine; by word it is BM25, and in HYBRID the share of the best possible places, from 0 to 1. alpha of a HYBRID
+        query: 1 is the vector alone, 0 the words alone; by default 2/3, and 1/4 if the query has a code, such as a part
+        number. Instead of similarity_top_k, hybrid_top_k says how many nodes HYBRID finds, and sparse_top_k how many
+        the other two; how deep HYBRID looks into either list is up to the Index.
 
-        offset: leave out the first so many. score_threshold: leave out nodes of a lower similarity. exact: compare all,
-        also where there is an index; ef: how many candidates the HNSW index keeps in sight. expand: of a record that
-        the Index has cut, give the text of so many chunks on either side too, or with "record" all of it. rerank: a
-        `harrier_core.Reranker`, which puts the `among` (50) best in another order, or `Diverse`. mmr_threshold, and one
-        of mmr_prefetch_factor and mmr_prefetch_k, are for the mode MMR, as in other stores. There are no others, and an
-        error says so: a filter that is overlooked would find what it must not.
+        offset: how many to skip. score_threshold: leave out nodes of a lower similarity. exact: compare all, even if
+        there is an index; ef: how many candidates the HNSW index considers. expand: for a record that the Index has
+        split, add the text of the given number of chunks on either side, or with "record" all of it. rerank: a
+        `harrier_core.Reranker`, which reorders the `among` (50) best, or `Diverse`. mmr_threshold, and one of
+        mmr_prefetch_factor and mmr_prefetch_k, are for the mode MMR, as in other stores. Any other keyword is an error:
+        an ignored filter would find nodes that it must exclude.
         """
         refuse_for_query(wanted, KEYWORDS)
         asked = Asked.of(query, wanted, with_embeddings=self.with_embeddings)

@@ -1,11 +1,13 @@
 """LlamaIndex's metadata filters as a `where`, with the meaning that they have in LlamaIndex. Pure.
 
-LlamaIndex compares as Python does, where the kit compares like with like and asks a list for one of its elements: 1 is
-True as well, a list is compared as a whole, and a text contains its parts. So that both can be said, a node's record
-names its lists, under LISTS; what was stored by another surface of the kit has no such names, and its lists are asked
-for their elements. A comparison that Python refuses, such as that of a text with a number, finds nothing. A key is a
-name, as in LlamaIndex's own stores: no dot in it leads into a dict. `text_match_insensitive` takes letters for the same
-that Unicode folds to the same: those of LlamaIndex's lower(), and forms of one letter, such as the final sigma.
+LlamaIndex compares like Python, whereas the kit compares only values of one kind and looks into lists: for LlamaIndex,
+1 equals True, a list is compared as a whole, and a text contains its parts. To express both, a node's record names its
+lists, under LISTS; records stored by another integration have no such names, and their lists are compared by their
+elements. A comparison that Python refuses, such as that of a text with a number, finds nothing. A key is a name, as in
+LlamaIndex's own
+stores: no dot in it leads into a dict. `text_match_insensitive` treats letters as equal if Unicode case folding makes
+them
+equal: those of LlamaIndex's lower(), and forms of one letter, such as the final sigma.
 """
 
 from __future__ import annotations
@@ -26,9 +28,9 @@ Where = dict[str, Any]
 
 SOURCE, LISTS = "ref_doc_id", "_lists"
 
-_ALIASES = ("doc_id", "document_id")  # of SOURCE in all other stores of LlamaIndex; a node's own value goes before it
+_ALIASES = ("doc_id", "document_id")  # of SOURCE in all other stores of LlamaIndex; a node's own value takes precedence
 
-# What stands for other characters in a pattern, and the same for itself.
+# The wildcards of a pattern, and their escapes.
 _WILD, _ESCAPED = re.compile(r"[%_\\]"), r"\\\g<0>"
 
 _NEVER: Where = {"$or": []}
@@ -43,20 +45,20 @@ _ORDERS: dict[FilterOperator, tuple[str, Callable[[Any, Any], bool]]] = {
 
 
 def where_of(filters: MetadataFilters | None) -> Where | None:
-    """The same in the kit's words; None where everything is meant."""
+    """Return the filters as a `where`; None if they match everything."""
     if filters is None or not filters.filters:
         return None
     parts = [_part(each) for each in filters.filters]
     match filters.condition:
         case FilterCondition.OR:
             return {"$or": parts}
-        case FilterCondition.NOT:  # LlamaIndex's stores take several as: none of them
+        case FilterCondition.NOT:  # LlamaIndex's stores read several as: none of them
             return {"$not": {"$or": parts}}
     return {"$and": parts}
 
 
 def lists_in(metadata: Mapping[str, Any]) -> list[str]:
-    """What to store under LISTS: which values are lists, and digests of those that a filter can equal."""
+    """Return what to store under LISTS: which values are lists, and digests of those that a filter can equal."""
     names = []
     for key, value in metadata.items():
         if isinstance(value, list):
@@ -70,7 +72,7 @@ def _part(part: MetadataFilter | MetadataFilters) -> Where:
     if isinstance(part, MetadataFilters):
         return where_of(part) or {}
     meant = _MEANINGS.get(part.operator)
-    if meant is None:  # of a LlamaIndex that is newer than this
+    if meant is None:  # from a LlamaIndex that is newer than this
         known = ", ".join(each.value for each in _MEANINGS)
         raise FilterError(f"operator {part.operator.value!r} for {part.key!r} is not known; there are {known}")
     key = Key(part.key)
@@ -81,11 +83,11 @@ def _part(part: MetadataFilter | MetadataFilters) -> Where:
     return {"$or": [_all(there, said), _all(_not(there), meant(SOURCE, part.value))]}
 
 
-# -- what each operator means
+# -- the meaning of each operator
 
 
 def _equal(key: str, value: Any) -> Where:
-    if value is None:  # what is null is neither equal nor unequal to anything in LlamaIndex: there is "is_empty"
+    if value is None:  # in LlamaIndex, null is neither equal nor unequal to anything: use "is_empty"
         return _NEVER
     if isinstance(value, list):
         return {LISTS: {"$eq": _name(key, value)}}
@@ -161,7 +163,7 @@ _MEANINGS: dict[FilterOperator, Callable[[str, Any], Where]] = {
 }
 
 
-# -- the words
+# -- helpers
 
 
 def _all(*parts: Where) -> Where:
@@ -177,18 +179,18 @@ def _is_list(key: str) -> Where:
 
 
 def _of_one(key: str, said: Where) -> Where:
-    """A condition on a value that is no list."""
+    """Return a condition on a value that is not a list."""
     return _all({key: said}, _not(_is_list(key)))
 
 
 def _alike(values: Iterable[Any]) -> list[Any]:
-    """The values, and the bools that Python finds equal to them."""
+    """Return the values, and the bools that Python considers equal to them."""
     given = list(values)
     return [*given, *(each for each in (False, True) if any(not isinstance(v, str) and v == each for v in given))]
 
 
 def _name(key: str, whole: list[Any] | None = None) -> str:
-    """What LISTS holds of a list: its key, or its key and a digest that is equal for lists equal in Python."""
+    """Return the entry of a list in LISTS: its key, or its key and a digest that is equal for lists equal in Python."""
     if whole is None:
         return json.dumps([key], ensure_ascii=False)
     plain = [each if isinstance(each, str) else _number(each) for each in whole]

@@ -55,20 +55,20 @@ _OF_QUERY = {
 
 
 def refuse_for_store(given: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Raise SettingError for a keyword of the constructor, if there is any left."""
+    """Raise SettingError for a keyword of the constructor, if there are any left."""
     for name in given:
         raise _error("HarrierVectorStore", name, _OF_STORE, known)
 
 
 def refuse_for_query(given: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Raise SettingError for a keyword that a query does not take, if there is one."""
+    """Raise SettingError for a keyword that a query does not accept, if there is one."""
     for name in given:
         if name not in known:
             raise _error("query", name, _OF_QUERY, known)
 
 
 def refuse_from_params() -> Never:
-    """Raise SettingError: what from_params of other stores takes are settings of a store here."""
+    """Raise SettingError: the arguments of other stores' from_params are settings of a store here."""
     raise SettingError(f"HarrierVectorStore has no from_params; {POSTGRES}")
 
 

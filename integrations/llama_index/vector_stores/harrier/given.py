@@ -15,16 +15,16 @@ from harrier_core.records import Unstorable
 if TYPE_CHECKING:
     from harrier_core.types import Vector, Vectors
 
-# Above it nobody asks whether another text fits still better, and by how much it would have to.
+# Above this cosine there is no check whether another text fits even better, and how much better it would have to fit.
 _SAME, _BETTER = 0.9995, 0.001
 
 
-class OfOwnTexts(Exception):  # no error: whoever adds nodes does it again
-    """The vectors are of the nodes' own texts, without the metadata that LlamaIndex embeds with them as a rule."""
+class OfOwnTexts(Exception):  # not an error: the caller adds the nodes again
+    """The vectors are of the nodes' own texts, without the metadata that LlamaIndex usually embeds with them."""
 
 
 class GivenEmbeddings(Around):
-    """Answer an Index with the embeddings that came with the texts, if they are what its own embedder makes."""
+    """Answers an Index with the embeddings that came with the texts, if they match its own embedder."""
 
     def __init__(self, embedder: Embedder) -> None:
         super().__init__(embedder)
@@ -32,7 +32,7 @@ class GivenEmbeddings(Around):
         self._own: dict[str, str] = {}
 
     def add(self, text: str, vector: Sequence[float] | None, own: str | None = None) -> None:
-        """Take the vector of a text that will be asked for, if it has one; it may turn out to be that of `own`."""
+        """Add the vector of a text that will be requested, if it has one; it may prove to be that of `own`."""
         if vector is not None:
             self._vectors[text] = vector
             if own is not None and own != text and own.strip():
@@ -49,7 +49,7 @@ class GivenEmbeddings(Around):
 
 
 class _OfNodes(GivenVectors):
-    """Vectors of nodes' texts with their metadata, or without."""
+    """Vectors of nodes' texts, with or without their metadata."""
 
     def __init__(self, embedder: Embedder, own: Mapping[str, str]) -> None:
         super().__init__(embedder)
@@ -68,7 +68,7 @@ class _OfNodes(GivenVectors):
         return sound
 
     def compare(self, texts: Sequence[str], given: Vectors, made: Vectors) -> None:
-        """Raise unless the vectors are of these texts; they may be of the nodes' own, or of another encoder."""
+        """Raise unless the vectors belong to these texts; they may be those of the nodes' own, or another encoder's."""
         cosine = least_cosine(given, made)
         if cosine >= _SAME:
             return
@@ -80,7 +80,7 @@ class _OfNodes(GivenVectors):
             raise self.wrong(f"have a cosine of {cosine:.3f} to its own for a node's text{also}")
 
     def _cosine_of_own(self, texts: Sequence[str], given: Vectors) -> float | None:
-        """How near the vectors are to those of the nodes' own texts; None if these are the texts."""
+        """Return how near the vectors are to those of the nodes' own texts; None if these are the texts."""
         own = [self._own.get(text, text) for text in texts]
         if own == list(texts):
             return None

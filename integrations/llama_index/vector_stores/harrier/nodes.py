@@ -1,7 +1,7 @@
 """LlamaIndex's nodes as Records, and back.
 
-A record's text is what LlamaIndex embeds of the node, its metadata what the node has, under the same keys, and three
-keys more: `ref_doc_id` and `_lists`, for filters, and `_node`, all else that is needed to have the node back.
+A record's text is what LlamaIndex embeds of the node. Its metadata are the node's, under the same keys, plus three
+keys: `ref_doc_id` and `_lists`, for filters, and `_node`, all else that is needed to restore the node.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NODE = "_node"
 _KINDS = {kind.class_name(): kind for kind in (Node, Document, TextNode, ImageNode, ImageDocument, IndexNode)}
 _ELSEWHERE: Any = {"id_": True, "embedding": True, "metadata": True, "text": True, "text_resource": {"text"}}
 
-# Kinds that say nothing of where their text is from, and what of them a TextNode has as well.
+# Kinds of nodes that do not say where their text is from, and the fields that a TextNode has as well.
 _WHOLE = (Node, Document)
 _OF_TEXT = {
     *("excluded_embed_metadata_keys", "excluded_llm_metadata_keys", "relationships", "metadata_template"),
@@ -50,11 +50,11 @@ _RANDOM = 4  # the version of UUIDs that LlamaIndex gives to whatever has no id
 
 
 def records_of(nodes: Iterable[BaseNode], *, keep_ids: bool = False) -> Iterator[Record]:
-    """Nodes or documents for `Index.ingest`, one at a time, under ids that are the same in every run.
+    """Yield records of nodes or documents for `Index.ingest`, under ids that are the same in every run.
 
-    LlamaIndex gives random ids, UUIDs of version 4, to documents and nodes that have none. Such an id becomes one of
-    what the node holds and where it is from, in relationships as well, so that a second run changes nothing; after a
-    change, `ingest(..., prune=True)` removes what is no longer there. keep_ids: yours look random and are to stay.
+    LlamaIndex gives random ids, UUIDs of version 4, to documents and nodes that have none. Such an id is replaced by
+    one that is computed from the node's content and origin, in relationships as well, so that a second run changes
+    nothing; after a change, `ingest(..., prune=True)` removes what is gone. keep_ids: keep ids that only look random.
     """
     for _, group in groupby(nodes, key=lambda node: node.ref_doc_id or node.node_id):
         together = list(group)
@@ -63,33 +63,33 @@ def records_of(nodes: Iterable[BaseNode], *, keep_ids: bool = False) -> Iterator
 
 
 def node_id(number: int, document: BaseNode) -> str:
-    """For a node parser, as in SentenceSplitter(id_func=node_id): the same for the same document in every run.
+    """Return an id for a node parser, as in SentenceSplitter(id_func=node_id): the same in every run.
 
     Documents with random ids are the same if they are equal, so two uploads of one page are one document, and deleting
-    one deletes both. Give documents ids of their own, Document(id_=...), where they are deleted one by one.
+    one deletes both. Set the ids of documents, Document(id_=...), if they are to be deleted one by one.
     """
     return chunk_id(_lasting(document.node_id, document.hash), number)
 
 
 def own_text(node: BaseNode) -> str:
-    """The text of a node without its metadata."""
+    """Return the text of a node without its metadata."""
     return node.get_content(metadata_mode=MetadataMode.NONE)
 
 
 def record_of(node: BaseNode, *, alone: bool = False) -> Record:
-    """The record of a node, under its id. alone: of its own text, without the metadata that are embedded with it."""
+    """Return the record of a node, under its id. alone: of its own text, without the metadata embedded with it."""
     own = own_text(node)
     text = own if alone else node.get_content(metadata_mode=MetadataMode.EMBED)
     try:
         metadata: dict[str, Any] = plain(node.metadata)
         rest = node.model_dump(mode="json", exclude=_ELSEWHERE, exclude_defaults=True)
-    except ValueError:  # the ingest says of what, and rejects the record: these are objects, which JSON does not have
+    except ValueError:  # the ingest reports and rejects the record: these are objects, which JSON does not have
         return Record(node.node_id, text, {**node.metadata, _NODE: node.relationships or node})
     rest |= _place(text, own)
     reserved: dict[str, Any] = {_NODE: "", **({SOURCE: node.ref_doc_id} if node.ref_doc_id else {})}
     if lists := lists_in({key: value for key, value in metadata.items() if key not in reserved}):
         reserved[LISTS] = lists
-    rest["keys"] = list(metadata)  # a database may put them into an order of its own, and the embedded text has theirs
+    rest["keys"] = list(metadata)  # a database may reorder them, and the embedded text has them in this order
     if hidden := {key: metadata[key] for key in reserved if key in metadata}:
         rest["hidden"] = hidden
     reserved[_NODE] = json.dumps(rest, ensure_ascii=False)
@@ -97,9 +97,9 @@ def record_of(node: BaseNode, *, alone: bool = False) -> Record:
 
 
 def _place(text: str, own: str) -> dict[str, Any]:
-    """Where the node's own text is in that of its record, and what white space LlamaIndex has stripped from its ends.
+    """Return the position of the node's own text in its record's, and the white space that LlamaIndex has stripped.
 
-    All of its own text, where a template has made another one of it.
+    If a template has changed the text, return the whole text of the node.
     """
     if text == own:
         return {"text": [0, len(own)]}
@@ -115,7 +115,7 @@ def _place(text: str, own: str) -> dict[str, Any]:
 
 
 def _lasting_ids(nodes: Sequence[BaseNode]) -> dict[str, str]:
-    """What to call nodes of one document, and the document, that have random ids."""
+    """Return replacements for the random ids of one document's nodes, and of the document."""
     ids: dict[str, str] = {}
     times: Counter[str] = Counter()
     for node in nodes:
@@ -127,7 +127,7 @@ def _lasting_ids(nodes: Sequence[BaseNode]) -> dict[str, str]:
 
 
 def _lasting(id_: str, hash_: str | None, times: Counter[str] | None = None) -> str:
-    """The id, or if it is random another one; times: equal hashes are told apart by how often they came."""
+    """Return the id, or a replacement if it is random; times: equal hashes are numbered in order of appearance."""
     try:
         random = UUID(id_).version == _RANDOM
     except ValueError:
@@ -155,11 +155,11 @@ def _renamed(node: BaseNode, ids: Mapping[str, str]) -> BaseNode:
 
 
 def node_of(found: Chunk | Match, *, number_key: str | None = None) -> BaseNode:
-    """The node of a record; of a record that the Index has cut, with the passage that was found for its text.
+    """Return the node of a record; if the Index has split the record, its text is the passage that was found.
 
-    Then `start_char_idx` and `end_char_idx` say where in the source the passage is: in the document that the node was
-    of, where the node says where in that it was, and in the record's own text otherwise. A piece of a Document, and a
-    record that was not made of a node, become a TextNode. number_key: where in the metadata to put the chunk's number.
+    Then `start_char_idx` and `end_char_idx` are the passage's position in the source: in the document of the node, if
+    the node has its own position in that, and in the record's own text otherwise. A piece of a Document, and a record
+    that was not made from a node, become a TextNode. number_key: the metadata key for the chunk's number.
     """
     stored = dict(found.metadata)
     rest: dict[str, Any] = json.loads(stored.pop(_NODE, "null")) or {"keys": list(stored), "text": [0, None]}
@@ -181,7 +181,7 @@ def node_of(found: Chunk | Match, *, number_key: str | None = None) -> BaseNode:
 
 
 def _of_text_alone(rest: dict[str, Any]) -> bool:
-    """Return whether a TextNode can hold it all; then leave out what is not for one."""
+    """Return whether a TextNode can hold it all; if so, remove what a TextNode does not have."""
     alone = rest.keys() <= {*_OF_TEXT, "text_resource"} and not any((rest.get("text_resource") or {}).values())
     if alone:
         rest.pop("text_resource", None)
@@ -191,9 +191,9 @@ def _of_text_alone(rest: dict[str, Any]) -> bool:
 def _passage(
     found: Chunk | Match, place: list[int | None] | str | None, before: str, after: str
 ) -> tuple[str, tuple[int, int] | None]:
-    """Return what was found of the node's text, without the metadata that were embedded before it.
+    """Return the part of the node's text that was found, without the metadata that were embedded before it.
 
-    And where in the node's text it is, unless it is all of it.
+    Also return its position in the node's text, unless it is all of it.
     """
     if place is None:
         return found.text, None
@@ -214,14 +214,14 @@ def _chunks(found: Chunk | Match) -> Sequence[Chunk]:
 
 
 def _clipped(chunk: Chunk, start: int, end: int | None) -> Chunk:
-    """Return what of a chunk is between two positions in its record's text."""
+    """Return the part of a chunk between two positions in its record's text."""
     first, last = max(chunk.start, start), chunk.end if end is None else min(chunk.end, end)
     text = chunk.text[first - chunk.start : max(first, last) - chunk.start]
     return replace(chunk, text=text, start=first, end=first + len(text))
 
 
 def _numbered(node: BaseNode, key: str, number: int) -> BaseNode:
-    """Put a number into a node's metadata, which neither a model nor an embedding is to read."""
+    """Add a number to a node's metadata, which neither a model nor an embedding reads."""
     node.metadata[key] = number
     node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, key]
     node.excluded_llm_metadata_keys = [*node.excluded_llm_metadata_keys, key]

@@ -11,9 +11,9 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 
 class Storing(TransformComponent):
-    """Store all nodes, with embeddings or without, and return them as they are.
+    """Stores all nodes, with or without embeddings, and returns them unchanged.
 
-    It runs whenever the pipeline does: a cache that finds the nodes of a former run knows nothing of the store.
+    It runs whenever the pipeline does: a cache with the nodes of an earlier run knows nothing about the store.
     """
 
     store: BasePydanticVectorStore
@@ -34,5 +34,5 @@ class Storing(TransformComponent):
         return nodes
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
-        """Return what a pipeline's cache looks for: never the same again."""
+        """Return what a pipeline's cache looks up: never the same twice."""
         return {"class_name": self.class_name(), "run": uuid4().hex}

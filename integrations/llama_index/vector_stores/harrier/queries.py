@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from harrier_core import Index
 
-# Of maximal marginal relevance, as LlamaIndex's own stores have them.
+# The defaults for maximal marginal relevance in LlamaIndex's own stores.
 _RELEVANCE, _FACTOR = 0.5, 4.0
 
 _MODES: dict[VectorStoreQueryMode, Mode] = {
@@ -32,9 +32,9 @@ _MODES: dict[VectorStoreQueryMode, Mode] = {
 }
 
 
-# LlamaIndex's signature takes any keyword; where ours names them, type checkers find a misspelt one.
+# LlamaIndex's signature accepts any keyword; by naming them here, type checkers find a misspelt one.
 class Wanted(TypedDict, total=False):
-    """The keywords of a query; `HarrierVectorStore.query` says what they mean."""
+    """The keywords of a query. `HarrierVectorStore.query` explains them."""
 
     offset: int
     score_threshold: float | None
@@ -53,17 +53,17 @@ KEYWORDS = tuple(Wanted.__annotations__)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a query asks for, of an Index."""
+    """A query, in terms of an Index."""
 
     text: str | None
     vector: Sequence[float] | None  # without it the Index encodes the text
-    node_ids: Sequence[str] | None  # nothing but these; a VectorStoreIndex sends an empty list with every query
+    node_ids: Sequence[str] | None  # only these; a VectorStoreIndex sends an empty list with every query
     where: Where | None
-    options: dict[str, Any]  # of a search, by the Index's own names
+    options: dict[str, Any]  # options of a search, under the Index's own names
 
     @classmethod
     def of(cls, query: VectorStoreQuery, wanted: Wanted, *, with_embeddings: bool) -> Self:
-        """Return what a query asks for. Raise SettingError if an Index cannot answer it."""
+        """Return the query in terms of an Index. Raise SettingError if an Index cannot answer it."""
         mode, weight = _mode(query)
         mmr = query.mode == VectorStoreQueryMode.MMR
         ranking = {"rerank": wanted.get("rerank"), "among": wanted.get("among")}
@@ -76,7 +76,7 @@ class Asked:
         return cls(query.query_str, query.query_embedding, query.node_ids, _where(query), options)
 
     def matches(self, index: Index) -> list[Match]:
-        """Return what an Index finds."""
+        """Return the matches that an Index finds."""
         if self.node_ids:
             vector = index.encoder.encode_queries([self.text or ""])[0] if self.vector is None else self.vector
             return self._compared(index, vector)
@@ -101,7 +101,7 @@ class Asked:
         return None if self.text is None else [self.text]
 
     def _compared(self, index: Index, vector: ArrayLike) -> list[Match]:
-        """The best of certain nodes, by looking at each: an id is no metadata that a store could filter by."""
+        """Return the best of certain nodes, by looking at each: an id is not metadata that a store could filter by."""
         options = Options(where=None, **self.options)
         unit = np.asarray(vector, dtype=np.float32)
         unit = unit / max(float(np.linalg.norm(unit)), 1e-12)
@@ -118,7 +118,7 @@ def _where(query: VectorStoreQuery) -> Where | None:
 
 
 def _check(query: VectorStoreQuery, wanted: Wanted, mode: Mode, chooser: Reranker | Diverse | None) -> None:
-    """Raise SettingError if something is missing, or does not go with something else."""
+    """Raise SettingError if something is missing, or conflicts with something else."""
     named = f"mode {VectorStoreQueryMode(query.mode).value!r}"
     if query.query_embedding is None and query.query_str is None:
         raise SettingError("a query has neither an embedding nor a text; give it query_str")
@@ -133,7 +133,7 @@ def _check(query: VectorStoreQuery, wanted: Wanted, mode: Mode, chooser: Reranke
 
 
 def _mode(query: VectorStoreQuery) -> tuple[Mode, float | None]:
-    """How an Index searches, and how much words count beside the 1 of vectors; None is the Index's own choice."""
+    """Return how an Index searches, and the weight of words relative to the vector's 1; None leaves it to the Index."""
     mode = _MODES.get(query.mode)
     if mode is None:
         known = ", ".join(repr(each.value) for each in _MODES)
@@ -149,13 +149,13 @@ def _mode(query: VectorStoreQuery) -> tuple[Mode, float | None]:
 
 
 def _k(query: VectorStoreQuery) -> int:
-    """How many nodes are found: by a list of words and by both there are names of their own for it."""
+    """Return how many nodes to find: by word and by both, the number has other names."""
     own = {"hybrid": query.hybrid_top_k, "keyword": query.sparse_top_k}.get(_MODES[query.mode])
     return query.similarity_top_k if own is None else own
 
 
 def _diversity(query: VectorStoreQuery, wanted: Wanted) -> dict[str, Any]:
-    """What chooses nodes that differ, and among how many."""
+    """Return the options for choosing diverse nodes, and from how many."""
     if wanted.get("rerank") is not None or wanted.get("among") is not None:
         raise SettingError("rerank and among are for the other modes: 'mmr' chooses among mmr_prefetch_k by itself")
     k, factor, number = query.similarity_top_k, wanted.get("mmr_prefetch_factor"), wanted.get("mmr_prefetch_k")

@@ -19,9 +19,9 @@ def _checked(given: Any) -> Reranker:
 class HarrierRerank(BaseNodePostprocessor):
     """Keeps the nodes that a Reranker finds best for a query, best first, whichever retriever found them.
 
-    A node's score is then the Reranker's number. The Reranker reads what LlamaIndex embeds of a node: its text, behind
-    such metadata as are not excluded. For nodes of a HarrierVectorStore, `rerank` among its `vector_store_kwargs` does
-    the same within the search.
+    A node's score is then the Reranker's number. The Reranker reads what LlamaIndex embeds of a node: its text, after
+    the metadata that are not excluded. With a HarrierVectorStore, `rerank` among its `vector_store_kwargs` does the
+    same within the search.
 
     ```python
     engine = index.as_query_engine(similarity_top_k=20, node_postprocessors=[HarrierRerank(reranker=reranker, top_n=3)])
@@ -37,7 +37,7 @@ class HarrierRerank(BaseNodePostprocessor):
 
     @classmethod
     def class_name(cls) -> str:
-        """The name under which it is known."""
+        """Return the name under which it is known."""
         return "HarrierRerank"
 
     def _postprocess_nodes(

@@ -1,4 +1,4 @@
-"""The words of texts, as LlamaIndex's own store for Qdrant asks for them."""
+"""The words of texts, for LlamaIndex's own Qdrant store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def sparse_document_terms(texts: Sequence[str]) -> Sparse:
 def sparse_query_terms(texts: Sequence[str]) -> Sparse:
     """Return the terms of queries: the `sparse_query_fn` of QdrantVectorStore(enable_hybrid=True).
 
-    Such a store reads a collection made with `keywords=True`, where text_key is "page_content". No model is needed.
+    Such a store can read a collection made with `keywords=True`, if text_key is "page_content". No model is needed.
     """
     return _sparse(map(query_terms, texts))
 

@@ -1,4 +1,4 @@
-"""What LlamaIndex's vector stores do to what they hold: nodes are added, and removed."""
+"""Writing to a vector store of LlamaIndex: nodes are added, and removed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SHOWN = 10  # nodes in a warning
 
 
 class Writing(BasePydanticVectorStore):
-    """The half of a HarrierVectorStore that writes."""
+    """The writing half of a HarrierVectorStore."""
 
     on_rejected: Literal["error", "warn"] = Field(
         default="error", description="What nodes that cannot be stored are, such as blank ones."
@@ -34,7 +34,7 @@ class Writing(BasePydanticVectorStore):
     _index: Index = PrivateAttr()
 
     def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """Store nodes; their ids. Nodes that cannot be stored are an error when all others are, or a warning."""
+        """Store nodes, and return their ids. Those that cannot be stored raise after all others, or only warn."""
         try:
             index, records = self._ready(nodes)
             report = index.ingest(records)
@@ -54,9 +54,9 @@ class Writing(BasePydanticVectorStore):
         return _stored(nodes, report, self.on_rejected)
 
     def _ready(self, nodes: Sequence[BaseNode], *, alone: bool = False) -> tuple[Index, Iterator[Record]]:
-        """The records of nodes, and the Index that takes the nodes' embeddings for their vectors.
+        """Return the records of nodes, and an Index that uses the nodes' embeddings as their vectors.
 
-        alone: the embeddings are of the nodes' own texts, which become those of their records.
+        alone: the embeddings are those of the nodes' own texts, which become those of their records.
         """
         given = GivenEmbeddings(self._index.encoder)
 
@@ -69,14 +69,14 @@ class Writing(BasePydanticVectorStore):
         return self._index.using(given), records()
 
     def as_transformation(self) -> Storing:
-        """Return the last transformation of a pipeline without an embed model: it stores the nodes that it is given.
+        """Return the last transformation for a pipeline without an embed model: it stores the nodes that it is given.
 
         ```python
         IngestionPipeline(transformations=[SentenceSplitter(id_func=node_id), store.as_transformation()])
         ```
 
-        A pipeline hands its `vector_store` nodes with embeddings only, and says nothing of others. Give it the store as
-        `vector_store` as well if a docstore is to replace and delete documents.
+        A pipeline passes only nodes with embeddings to its `vector_store`, and silently omits others. Give it the store
+        as `vector_store` as well if a docstore is to replace and delete documents.
         """
         return Storing(store=self)
 
@@ -96,7 +96,7 @@ class Writing(BasePydanticVectorStore):
         filters: MetadataFilters | None = None,
         **delete_kwargs: Any,
     ) -> None:
-        """Remove nodes by their ids, by filters, or those of these ids that meet the filters."""
+        """Remove nodes by their ids, by filters, or those with these ids that meet the filters."""
         self._index.delete(node_ids, where=_narrowed(node_ids, filters, delete_kwargs))
 
     async def adelete_nodes(
@@ -126,7 +126,7 @@ def _refuse_narrower(options: dict[str, Any]) -> None:
 
 
 def _narrowed(node_ids: list[str] | None, filters: MetadataFilters | None, options: dict[str, Any]) -> Where | None:
-    """The condition on nodes to delete. Raise SettingError if nothing says which they are."""
+    """Return the condition on nodes to delete. Raise SettingError if nothing identifies them."""
     _refuse_narrower(options)
     where = where_of(filters)
     if node_ids is None and decided(parse(where) or All(())):
@@ -135,7 +135,7 @@ def _narrowed(node_ids: list[str] | None, filters: MetadataFilters | None, optio
 
 
 def _stored(nodes: Sequence[BaseNode], report: IngestReport, on_rejected: str) -> list[str]:
-    """The ids of nodes that are stored; if some could not be, the error of all those, or a warning."""
+    """Return the ids of stored nodes; if some could not be stored, raise an error about them, or warn."""
     ids = [node.node_id for node in nodes]
     reasons = dict(report.rejected)
     problems = [Problem(at, InputError, reasons[id_]) for at, id_ in enumerate(ids) if id_ in reasons]

@@ -1,4 +1,4 @@
-"""Harrier's embeddings for Haystack: queries with their instruction, documents plain.
+"""Harrier embeddings for Haystack: queries with their instruction, documents as they are.
 
 pip install 'harrier-kit[haystack,torch]'
 """

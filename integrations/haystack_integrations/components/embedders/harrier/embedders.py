@@ -1,4 +1,4 @@
-"""HarrierTextEmbedder and HarrierDocumentEmbedder: an Encoder, here or behind a URL, or another Embedder."""
+"""HarrierTextEmbedder and HarrierDocumentEmbedder: an Encoder, local or behind a URL, or another Embedder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Model = str | os.PathLike[str] | Embedder | None
 
-_WINDOW = 1_024  # texts between two ticks of the progress bar; of these the Encoder itself makes batches
+_WINDOW = 1_024  # texts between two steps of the progress bar; the Encoder itself splits these into batches
 
 
 def in_thread(method: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
@@ -37,33 +37,33 @@ def in_thread(method: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
 
 
 class Configured:
-    """The base of what a pipeline's YAML can hold: its arguments are attributes of the same names."""
+    """The base of what a pipeline's YAML can contain: its arguments are attributes with the same names."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the arguments; Haystack says of which it can write none."""
+        """Return the arguments; Haystack reports those that it cannot write."""
         names = [*signature(type(self).__init__).parameters, "model"]
         given = {name: vars(self)[name] for name in names if name in vars(self)}
         return default_to_dict(self, **given.pop("settings", {}), **given)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Return another one with the same arguments."""
+        """Return a new one with the same arguments."""
         return default_from_dict(cls, data)
 
 
 class Encoding(Configured):
-    """The base of both embedders. `index_encoder` makes the vectors, and is what an Index takes."""
+    """The base of both embedders. `index_encoder` makes the vectors, and can be passed to an Index."""
 
     def __init__(self, model: Model = None, **settings: Any) -> None:
         """Take an Encoder's settings, which load nothing yet.
 
         model: a folder, a name on the hub, harrier-270m, harrier-0.6b or harrier-27b, or an Embedder; if neither it nor
-        a url is given, HARRIER_MODEL of the environment. settings: others of an Encoder: task, device, dtype, revision,
-        max_tokens, on_overflow, token_budget. A task of your own may be {"instruction": "..."}, as it is in YAML.
+        a url is given, HARRIER_MODEL from the environment. settings: others of an Encoder: task, device, dtype,
+        revision, max_tokens, on_overflow, token_budget. A custom task may be {"instruction": "..."}, as in YAML.
 
-        url: among the settings, the address of a server that `harrier serve` runs: its model embeds, `model` is its
-        name there, if it must be that one, and `api_key` opens it, HARRIER_API_KEY unless given: a Secret, or a str,
-        which no YAML is given. HARRIER_URL counts if neither a model nor a url is given.
+        url: among the settings, the address of a server run by `harrier serve`: its model embeds, and `model` is its
+        name there, if it must be a particular one. `api_key` is the server's key, by default HARRIER_API_KEY: a Secret,
+        or a str, which is never written to YAML. HARRIER_URL counts if neither a model nor a url is given.
         """
         if isinstance(model, Embedder) and settings:
             raise SettingError(f"{next(iter(settings))} is for {type(model).__name__} to decide; configure that one")
@@ -84,7 +84,7 @@ class Encoding(Configured):
         return {**vars(self), "settings": {name: self.settings[name] for name in self.settings.keys() - left_out}}
 
     def warm_up(self) -> None:
-        """Load the model, which otherwise the first text does."""
+        """Load the model, which would otherwise be loaded for the first text."""
         if not self._warm:
             self.index_encoder.encode_documents(["text"])
         self._warm = True
@@ -93,7 +93,7 @@ class Encoding(Configured):
 
 
 def _read(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings as an encoder takes them."""
+    """Return settings in the form for an encoder."""
     given = {"url": None, "api_key": None, **settings}
     if isinstance(task := given.get("task"), dict):
         given["task"] = Task(**task)
@@ -103,7 +103,7 @@ def _read(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _written(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings as YAML has them."""
+    """Return settings in the form for YAML."""
     task, key = settings.get("task"), settings.get("api_key")
     written = {**settings, "task": asdict(task)} if isinstance(task, Task) else dict(settings)
     return {**written, "api_key": Secret.from_token(key)} if isinstance(key, str) else written
@@ -111,7 +111,7 @@ def _written(settings: dict[str, Any]) -> dict[str, Any]:
 
 @component
 class HarrierTextEmbedder(Encoding):
-    """Embeds a query behind its task's instruction: HarrierTextEmbedder("harrier-0.6b", task="sts_query")."""
+    """Embeds a query after its task's instruction: HarrierTextEmbedder("harrier-0.6b", task="sts_query")."""
 
     @component.output_types(embedding=list[float])
     def run(self, text: str) -> dict[str, Any]:
@@ -137,11 +137,11 @@ class HarrierDocumentEmbedder(Encoding):
         progress_bar: bool = True,
         **settings: Any,
     ) -> None:
-        """Take an Encoder's settings, as a HarrierTextEmbedder does.
+        """Take an Encoder's settings, like a HarrierTextEmbedder.
 
-        meta_fields_to_embed: what of the metadata is embedded before the content, parted by `embedding_separator`.
+        meta_fields_to_embed: metadata that are embedded before the content, separated by `embedding_separator`.
         """
-        Encoding.__init__(self, model, **settings)  # Haystack makes another class of this one, and super() fails
+        Encoding.__init__(self, model, **settings)  # Haystack replaces the class by another one, and super() fails
         self.meta_fields_to_embed = meta_fields_to_embed or []
         self.embedding_separator = embedding_separator
         self.progress_bar = progress_bar

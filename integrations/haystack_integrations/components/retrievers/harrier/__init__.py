@@ -1,4 +1,4 @@
-"""What a HarrierDocumentStore holds, found by a query's text or its embedding.
+"""Retrievers for the documents of a HarrierDocumentStore, by a query's text or its embedding.
 
 pip install 'harrier-kit[haystack,torch]'
 """

@@ -15,7 +15,7 @@ Tasks = str | Task | None
 
 
 class Retrieving(Configured):
-    """The base of both retrievers. `filters` and `top_k` of a single run go before their own."""
+    """The base of both retrievers. `filters` and `top_k` of a single run take precedence over their own."""
 
     mode: Mode = "dense"
 
@@ -28,12 +28,12 @@ class Retrieving(Configured):
         self.top_k = top_k
 
     def warm_up(self) -> None:
-        """Load the model if the mode needs it, which otherwise the first query does."""
+        """Load the model if the mode needs it; otherwise it would be loaded for the first query."""
         if self.mode != "keyword":
             self.document_store.warm_up()
 
     def close(self) -> None:
-        """Close the document store's Index, if it was made of a URL; the next run makes it again."""
+        """Close the document store's Index, if it was made from a URL; the next run makes it again."""
         self.document_store.close()
 
     warm_up_async = in_thread(warm_up)
@@ -45,10 +45,10 @@ class Retrieving(Configured):
 
 @component
 class HarrierRetriever(Retrieving):
-    """Finds documents by a query: by its meaning, which the store's Index encodes behind its instruction, or its words.
+    """Finds documents by a query: by meaning, with the store's Index encoding it after its instruction, or by word.
 
     ```python
-    retriever = HarrierRetriever(store, mode="hybrid")  # of HarrierDocumentStore("pgvector:FOLDER?keywords=true", ...)
+    retriever = HarrierRetriever(store, mode="hybrid")  # for HarrierDocumentStore("pgvector:FOLDER?keywords=true", ...)
     ```
     """
 
@@ -65,10 +65,10 @@ class HarrierRetriever(Retrieving):
     ) -> None:
         """Search a document store.
 
-        mode: "dense" finds by meaning, "keyword" by word and without the model, "hybrid" by both; the last two need a
-        place made with keywords=true. keyword_weight: how much words count in "hybrid", where meaning counts 1; without
-        it that depends on the query. rerank: a `harrier_core.Reranker`, which puts the `among` (50) best in another
-        order, or `Diverse`; no YAML holds one.
+        mode: "dense" finds by meaning, "keyword" by word and without the model, "hybrid" by both; the last two need an
+        index made with keywords=true. keyword_weight: how much words count in "hybrid", relative to meaning; by default
+        it depends on the query. rerank: a `harrier_core.Reranker`, which reorders the `among` (50) best, or `Diverse`;
+        it cannot be written to YAML.
         """
         Retrieving.__init__(self, document_store, filters=filters, top_k=top_k)
         self.mode = mode
@@ -80,7 +80,7 @@ class HarrierRetriever(Retrieving):
     def run(self, query: str, filters: Filters = None, top_k: int | None = None, task: Tasks = None) -> dict[str, Any]:
         """Return the documents that answer a query, best first.
 
-        Scores are cosines; by word they are BM25, by both shares of the best possible places, from 0 to 1, and of a
+        Scores are cosines; by word they are BM25, by both shares of the best possible places, from 0 to 1, and with a
         Reranker its own numbers.
         """
         how = {name: vars(self)[name] for name in ("mode", "keyword_weight", "rerank", "among")}
@@ -91,7 +91,7 @@ class HarrierRetriever(Retrieving):
 
 @component
 class HarrierEmbeddingRetriever(Retrieving):
-    """Finds documents by the embedding of a query, which a HarrierTextEmbedder makes."""
+    """Finds documents by the embedding of a query, made by a HarrierTextEmbedder."""
 
     @component.output_types(documents=list[Document])
     def run(self, query_embedding: list[float], filters: Filters = None, top_k: int | None = None) -> dict[str, Any]:
