@@ -60,7 +60,8 @@ def formats(model: str, exact: Encoder, half: Encoder, texts: list[str]) -> None
         if alter:
             alter(reference)
         found: Vectors = reference.encode(texts, prompt=prompts[role]).astype(np.float32)
-        return found / np.linalg.norm(found, axis=1, keepdims=True)
+        found /= np.linalg.norm(found, axis=1, keepdims=True)
+        return found
 
     print(f"\n{'':68}" + "".join(f"{name:>10}" for name in QUANTILES))
     for role, expected in own.items():
@@ -100,9 +101,10 @@ def whole_products(model: torch.nn.Module) -> None:
 
 def whole(numbers: Tensor, group: int | None) -> Tensor:
     """Return the numbers as whole ones of eight bits give them, with a scale for each row or group."""
-    grouped = numbers.unflatten(-1, (-1, group or numbers.shape[-1]))
+    grouped = numbers.reshape(-1, group or numbers.shape[-1])
     scales = (grouped.abs().amax(dim=-1, keepdim=True) / STEPS).clamp(min=1e-12)
-    return ((grouped / scales).round() * scales).flatten(-2)
+    rounded: Tensor = (grouped / scales).round() * scales
+    return rounded.reshape(numbers.shape)
 
 
 def mixing(exact: Encoder, half: Encoder, texts: list[str]) -> None:

@@ -54,8 +54,8 @@ def test_every_example_runs(hub: Hub, built: Callable[..., Path], tmp_path: Path
     command = [sys.executable, "-X", "utf8", "-c", _RUN, *(str(tmp_path / f"{name}.py") for name in found)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=500)
     assert done.returncode == 0, done.stdout[-500:] + done.stderr
-    guide = (DOCS / "guides" / "encoder.md").read_text(encoding="utf-8")
-    [shown] = re.findall(r"\n((?:    Instruct: .*\n    Query: .*\n))", guide)
+    page = (DOCS / "guides" / "encoder.md").read_text(encoding="utf-8")
+    [shown] = re.findall(r"\n((?:    Instruct: .*\n    Query: .*\n))", page)
     assert re.sub(r"^    ", "", shown, flags=re.MULTILINE) in done.stdout
 
 

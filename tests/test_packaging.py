@@ -184,7 +184,7 @@ ROOMS: dict[str, set[str]] = {
         *("store", "values"),
     },
     "parts": {"embedder", "errors", "foreign", "opening", "store"},
-    "verify": {"embedder", "errors", "records", "store", "numpy"},
+    "verify": {"embedder", "errors", "given", "records", "store", "numpy"},
     "turning": {"embedder", "errors", "filters", "query", "records", "space", "store"},
     "index": {
         *("chunking", "contents", "embedder", "errors", "foreign", "ingest", "key_values", "parts", "records"),
@@ -273,14 +273,14 @@ ROOMS: dict[str, set[str]] = {
     "stats": {"token_rows", "opentelemetry"},
     "device": {"errors", "torch"},
     "checkpoint": {"errors", "safetensors", "torch"},
-    "linear": {"errors", "torch"},
+    "linear": {"torch"},
     "attention": {"torch"},
     "decoder": {
         *("architecture", "attention", "checkpoint", "device", "errors", "graphs", "linear", "token_rows"),
         "torch",
     },
     "graphs": {"attention", "errors", "token_rows", "torch"},
-    "fallback": {"device", "errors", "shared", "token_rows", "torch", "transformers"},
+    "fallback": {"checkpoint", "device", "errors", "shared", "token_rows", "torch", "transformers"},
     "lanes": {"calls", "token_rows", "types"},
     "runner": {
         *("architecture", "budget", "calls", "checkpoint", "decoder", "device", "errors", "fallback", "models"),

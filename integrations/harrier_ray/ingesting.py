@@ -56,7 +56,8 @@ def ingest(
         ray.init(include_dashboard=False)
     if prune and DataContext.get_current().max_errored_blocks != 0:
         raise SettingError("prune=True needs all blocks, and max_errored_blocks lets Ray drop some; set it to 0")
-    plan = Plan.of(workers, index.encoder, ray.cluster_resources())
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    plan = Plan.of(workers, index.encoder, resources)
     make = record or _columns(dataset, Columns(id, text, tuple(metadata)))
     tries: Any = ray.remote(Tries).options(num_cpus=0, max_concurrency=1).remote()
     reports = dataset.repartition(target_num_rows_per_block=block).map_batches(
