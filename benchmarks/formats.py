@@ -47,6 +47,7 @@ def main() -> None:
         formats(options.model, exact, half, texts)
         mixing(exact, half, documents(exact, options.tokens))
     first_query(options.model)
+    long_texts(options.model)
 
 
 def formats(model: str, exact: Encoder, half: Encoder, texts: list[str]) -> None:
@@ -137,6 +138,51 @@ def first_query(model: str) -> None:
             )
         print(f"the first query of a process, {name}: {told.stdout.strip()}")
 
+
+def long_texts(model: str) -> None:
+    """How long texts of many tokens take, and how much memory, each in a process of its own that is warm."""
+    print("\nlong texts, float32: tokens, seconds, tokens a second, peak memory beyond that of a short text")
+    for tokens in (512, 8_192, 32_760):
+        command = [sys.executable, "-c", _LONG, model, str(tokens)]
+        told = subprocess.run(command, capture_output=True, check=True, text=True)
+        print(f"  {told.stdout.strip()}")
+    command = [sys.executable, "-c", _TOKENIZER, model]
+    told = subprocess.run(command, capture_output=True, check=True, text=True)
+    print(f"the tokenizer, one thread: {told.stdout.strip()} tokens a second")
+
+
+_LONG = """
+import re, sys, time
+from pathlib import Path
+from harrier_core import Encoder
+from harrier_core.testing import PROSE
+
+def peak():
+    return int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024
+
+wanted = int(sys.argv[2])
+encoder = Encoder(sys.argv[1], device="cpu", dtype="float32", on_overflow="truncate", max_tokens=wanted)
+encoder.encode_documents(["a text"])
+before, text = peak(), " ".join(PROSE) + " "
+text *= wanted // encoder.count_tokens([text])[0] + 2
+begin = time.perf_counter()
+encoder.encode_documents([text])
+took = time.perf_counter() - begin
+print(f"{wanted:6,} {took:8.1f} s {wanted / took:8,.0f} {peak() - before:8,.0f} MiB")
+"""
+
+_TOKENIZER = """
+import os, sys, time
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+from harrier_core import Encoder
+from harrier_core.testing import PROSE
+encoder = Encoder(sys.argv[1])
+encoder.count_tokens(["a"])
+texts = [f"{number} {text}" for number in range(200) for text in PROSE]
+begin = time.process_time()
+tokens = sum(encoder.count_tokens(texts))
+print(f"{tokens / (time.process_time() - begin):,.0f}")
+"""
 
 _FIRST = """
 import re, sys, time
