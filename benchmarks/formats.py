@@ -198,9 +198,10 @@ encoder.encode_queries(["a query"])
 first = time.perf_counter()
 encoder.encode_queries(["another query"])
 second = time.perf_counter()
+peak = int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024
 print(f"{first - begin:.2f} s: import torch {torch_there - begin:.2f}, the tokenizer {counted - torch_there:.2f}, "
       f"weights and pass {first - counted:.2f}; the second query {second - first:.3f} s; "
-      f"peak memory {int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024:,.0f} MiB")
+      f"peak memory {peak:,.0f} MiB")
 """
 
 if __name__ == "__main__":

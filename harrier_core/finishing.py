@@ -268,13 +268,22 @@ class Finishing:
                     submitted = self._submit([texts[position] for position in positions], [])
                 encoding[submitted] = positions
                 under_way.callback(submitted.cancel)  # where another one fails
+            failed: Exception | None = None
             for ended in as_completed(encoding):  # a server may answer the last part first
                 positions = encoding[ended]
-                with positions_of_all(positions.__getitem__):
-                    encoded = ended.result()
+                try:
+                    with positions_of_all(positions.__getitem__):
+                        encoded = ended.result()
+                except Exception as error:  # what others are at is kept, and what waits is cancelled
+                    failed = failed or error
+                    for other in encoding:
+                        other.cancel()
+                    continue
                 self._journal.keep([texts[position] for position in positions], encoded.vectors)
                 found |= zip(positions, encoded.vectors, strict=True)
                 self._tell_encoded(slice_, len(positions), encoded.tokens)
+            if failed is not None:
+                raise failed
         return np.stack([found[position] for position in range(len(texts))])
 
     def _submit(self, texts: Sequence[str], given: Sequence[Vector]) -> Future[Encoded]:
