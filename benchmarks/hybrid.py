@@ -1,6 +1,6 @@
 """What search by word and by both costs, in Postgres and in Qdrant Edge, beside the hybrid stores of other libraries.
 
-The passages are those of LibreOffice's help in eleven languages, mixed anew where more are wanted; the questions are
+The passages are those of LibreOffice's help in eleven languages, mixed again where more are wanted; the questions are
 its English index entries. Vectors are noise that costs nothing, so that what is found is found by word. Rounds are
 interleaved; a time is the median of all searches. Debian's packages are fetched once.
 

@@ -148,7 +148,7 @@ def scored(queries: Sequence[Query], found: Iterable[Sequence[Match]]) -> Scores
 
 
 def interval(values: Sequence[Scores], queries: Sequence[Sequence[Query]]) -> tuple[Scores, Scores, Scores]:
-    """Return the mean over cases, and both ends of its interval; pages are drawn anew, not queries."""
+    """Return the mean over cases, and both ends of its interval; pages are redrawn, not queries."""
     chance = np.random.default_rng(0)
     draws = np.zeros((DRAWS, values[0].shape[1]))
     for own, asked in zip(values, queries, strict=True):

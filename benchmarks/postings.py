@@ -25,7 +25,7 @@ class Postings(MemoryStore):
         self._having: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
 
     def forget(self) -> None:
-        """Make the terms anew at the next search, as the analyzer has changed."""
+        """Make the terms again at the next search, as the analyzer has changed."""
         self._having = {}
 
     def search_words(self, search: WordSearch) -> list[Lists]:

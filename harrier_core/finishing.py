@@ -210,7 +210,7 @@ class Finishing:
             self._done.append(Done(report, stored))
 
     def _finish(self, slice_: _Slice) -> None:
-        """Encode a slice and write it; records that somebody else changed meanwhile are planned anew."""
+        """Encode a slice and write it; plan records again that another writer changed meanwhile."""
         for _ in range(_ATTEMPTS):
             vectors = self._vectors(slice_)
             with self._writing:

@@ -200,7 +200,7 @@ class Index(Searching, Contents):
     ) -> IngestReport:
         """Return the report that `ingest` would give for these records. It encodes nothing and writes nothing.
 
-        Nothing is remembered either: a record that comes again a thousand records later is counted anew.
+        Nothing is remembered either: a record that comes again a thousand records later is counted again.
         """
         from harrier_core.rehearsal import Measuring, Recalled, Untouched
 

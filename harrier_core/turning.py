@@ -116,7 +116,7 @@ class Turning:
         return self._spaces[at]
 
     def forget(self, bound: Bound | None = None) -> None:
-        """Open the store anew at the next call, unless another thread has done that since."""
+        """Open the store again at the next call, unless another thread has done so."""
         with self._lock:
             if bound is None or self._bound is bound:
                 self._bound = None
@@ -142,7 +142,7 @@ class Turning:
         return await work(*await asyncio.to_thread(self.bound))
 
     def _turn(self, bound: Bound, error: StoreError) -> None:
-        """Open the store anew, or raise the error of a store that is not there; what was kept may be gone by now."""
+        """Open the store again, or raise the error of a missing store; the kept one may be gone by now."""
         if isinstance(error, StoreMissing) and self._kept is None:
             raise error
         self.forget(bound)

@@ -97,7 +97,7 @@ class EdgeBackend:
         self._process.create(space, layout)
 
     def settle(self) -> None:
-        """Finish an exchange of the folder that was killed in the midst of it."""
+        """Finish an exchange of the folder that was interrupted by a kill."""
         self._process.settle()
 
     def give_folder(self, new: Path, kept: Path) -> None:

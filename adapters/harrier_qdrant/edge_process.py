@@ -177,7 +177,7 @@ class EdgeProcess:
                     self._end()
 
     def settle(self) -> None:
-        """Finish an exchange that was killed in the midst of it."""
+        """Finish an exchange that was interrupted by a kill."""
         if (beside(self.folder) / EXCHANGE).exists():
             self.ask("count", None)  # whoever opens the folder finishes it
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harrier_core.space import EmbeddingSpace
 
 NEXT = "_next"  # behind the name of an index: the place that is filled
-RECUT = "_recut"  # and one whose chunks are cut anew
+RECUT = "_recut"  # and one with another chunking
 
 Progress = Callable[[ReembedReport], None]
 

@@ -42,7 +42,7 @@ def copy(
 
     source, target: a store, its URL as `open_store` takes it, or a Parquet file, FILE.parquet. What the target has
     already is not written again, so a copy that was interrupted is repeated, and goes on from there; a file is written
-    anew, and takes its place when it is whole. An ingest of the same records into the target encodes nothing.
+    again, and takes its place when it is whole. An ingest of the same records into the target encodes nothing.
 
     A new target is made like the source (precision, HNSW, indexes of fields, words), as far as both have these, except
     for what the target's own settings or URL say. At the end all hashes are compared, and a sample in full.

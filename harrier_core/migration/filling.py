@@ -70,7 +70,7 @@ class Filling:
         self._report.rejected = list(self._rejected.items())
 
     def _once(self) -> int:
-        """Mend what differs, and return how many records that were, but for those that get no vectors."""
+        """Write what differs, and return the number of records, except those that get no vectors."""
         self._report.passes += 1
         rejected, self._rejected = self._rejected, {}
         number = 0

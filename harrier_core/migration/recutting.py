@@ -1,4 +1,4 @@
-"""Chunks that are cut anew: a place beside an index is filled from the source, and holds the same records otherwise."""
+"""New chunking: a place next to an index is filled from the source, and holds the same records otherwise."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from harrier_core.scaling.worker import AT_ONCE
 
 log = logging.getLogger(__name__)
 
-# The process itself is none of the program's: a program that is imported once more would begin anew.
+# A process of its own, not a child that imports the program: an unguarded program would start again.
 _PROGRAM = (
     "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "  # Ctrl-C goes to all; who started them ends them
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
@@ -207,7 +207,7 @@ class Crew:
             try:
                 while True:
                     self._events.put((process, pickle.load(answers)))  # noqa: S301  # a worker of ours wrote it
-            except (EOFError, OSError, pickle.UnpicklingError):  # it ended, in the midst of a message perhaps
+            except (EOFError, OSError, pickle.UnpicklingError):  # it ended, perhaps in the middle of a message
                 self._events.put((process, None))
 
     def _replace(self, dead: _Process) -> None:

@@ -107,7 +107,7 @@ class IngestPart:
         return self._open().store[0]
 
     def close(self) -> None:
-        """Close what this process has open of the index; a call opens it anew."""
+        """Close what this process has open of the index; the next call opens it again."""
         with _lock:
             opened, self._opened = self._opened, None
             for key in [key for key, each in _open.items() if each is opened]:

@@ -15,7 +15,7 @@ from harrier_files.commands import parse_commands
 from harrier_files.files import STANDARD_INPUT
 from harrier_files.formats.decoding import checked_encoding
 from harrier_files.limits import parse_size
-from harrier_files.memory import Anew, FileMemory
+from harrier_files.memory import FileMemory, Forgetful
 from harrier_files.owning import refuse_other_roots
 from harrier_files.reading import FORMATS
 from harrier_files.rows import ROWS
@@ -250,7 +250,7 @@ class _Run:
             pruning = self.source.pruning if self.prune else False
             try:
                 with self.source.deferred() as records, closing(FileMemory.of_user()) as memory:
-                    known = Anew(memory) if self.reread else memory
+                    known = Forgetful(memory) if self.reread else memory
                     return ingest(records, prune=pruning, on_progress=advance, memory=known)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(

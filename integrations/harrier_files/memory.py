@@ -22,7 +22,7 @@ _DAY = 86_400
 _TABLE = "CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value BLOB, day INTEGER) WITHOUT ROWID"
 
 
-class Anew:
+class Forgetful:
     """A memory that recalls nothing from earlier runs, and keeps new entries."""
 
     def __init__(self, memory: FileMemory) -> None:

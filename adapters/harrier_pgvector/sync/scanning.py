@@ -60,12 +60,12 @@ def look_again(connections: Connections, declaration: Declaration) -> None:
         if ailment := declaration.ailment():
             raise SourceChanged(ailment)
         connection.execute(declaration.source.rows(sql.SQL("LIMIT 0")), [])
-        mended = catalog.set_state(connection, declaration.number, "active", among=["broken"])
+        repaired = catalog.set_state(connection, declaration.number, "active", among=["broken"])
         # Only one worker does so.
         is_other = declaration.now != declaration.seen and catalog.set_seen(
             connection, declaration.number, declaration.now, declaration.seen
         )
-        if mended or is_other:
+        if repaired or is_other:
             catalog.start_scans(connection, declaration.number)
 
     connections.run(of_source(look, declaration, read_only=False))

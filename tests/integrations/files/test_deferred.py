@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from harrier_files import FileMemory, Source
 from harrier_files.files import LocalFile
-from harrier_files.memory import Anew
+from harrier_files.memory import Forgetful
 from ingesting import Hashing
 
 from harrier_core import Chunking, Index, IngestReport, Skipped
@@ -106,12 +106,12 @@ def test_read_anew(docs: Path, index: Index, memory: FileMemory, opened: list[st
     """With a memory that recalls nothing every file is opened, and remembered for the run after it."""
     ingest(index, Source(docs), memory)
     opened.clear()
-    again = ingest(index, Source(docs), Anew(memory))
+    again = ingest(index, Source(docs), Forgetful(memory))
     assert sorted(opened) == ["README", "a.md", "b.txt", "blank.txt", "old.txt.gz", "page.html", "rows.csv"]
     assert again.written == 0
     (docs / "a.md").write_text("# Bread\n\nBread is baked.")
     age(docs / "a.md")
-    ingest(index, Source(docs), Anew(memory))
+    ingest(index, Source(docs), Forgetful(memory))
     opened.clear()
     ingest(index, Source(docs), memory)
     assert sorted(opened) == ["README", "blank.txt", "old.txt.gz", "rows.csv"]
