@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -194,21 +195,16 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_parquet_that_python_cannot_hold(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
+def test_parquet_that_python_cannot_hold(name: str, tmp_path: Path) -> None:
     """Such a value spoils its row, and only where its column is asked for."""
-    if "pandas" in sys.modules:  # it has types for some of them, and pyarrow keeps it once it has seen it
-        own = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", f"{__file__}::{request.node.name}"]
-        done = subprocess.run(own, check=False, capture_output=True, text=True)
-        assert "1 passed" in done.stdout, done.stdout
-        return
-    monkeypatch.setitem(sys.modules, "pandas", None)
     table = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"id": ["a", "b"], "text": ["one", "two"], name: ODD[name]}), table)
     (tmp_path / "z.txt").write_text("the last", encoding="utf-8")
     assert list(read(tmp_path, columns=Columns("id"))[0]) == ["a", "b", "z.txt"]
     found, rejected, source = read(tmp_path, columns=Columns("id", metadata=[name]))
+    if name in ("ns", "time", "duration") and find_spec("pandas"):  # it has types for these
+        assert (list(found), rejected) == (["a", "b", "z.txt"], [])
+        return
     assert list(found) == ["a", "z.txt"]
     assert rejected == [(f"{tmp_path.name}/rows.parquet:2", f"has a value in column {name!r} that Python cannot hold")]
     assert not source.complete
