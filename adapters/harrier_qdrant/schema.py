@@ -191,7 +191,7 @@ class Shape:
         if dimensions != space.dimensions:
             raise StoreUnsuitable(
                 f"collection {where} has vectors of {dimensions} dimensions, its space has {space.dimensions}; it was "
-                "created by another program: use another one"
+                "made by somebody else: use another one"
             )
 
 

@@ -112,7 +112,7 @@ def create(
     ],
     metadata: Annotated[
         list[str] | None,
-        typer.Option("--metadata", metavar="COLUMN", help="A column to keep next to the text; may be repeated."),
+        typer.Option("--metadata", metavar="COLUMN", help="A column to keep beside the text; may come several times."),
     ] = None,
     model: ModelName = None,
     server: Server = None,
@@ -163,7 +163,7 @@ def run(
     api_key_file: ApiKeyFile = None,
     once: Annotated[bool, typer.Option("--once", help="End when nothing is left, for cron.")] = False,
     lease: Annotated[float, typer.Option(help="Seconds after which a dead worker's rows are another's.")] = 60.0,
-    poll: Annotated[float, typer.Option(help="Seconds between two looks for changes that were not announced.")] = 5.0,
+    poll: Annotated[float, typer.Option(help="Seconds between two looks for changes that nobody announced.")] = 5.0,
     metrics: Annotated[
         str | None, typer.Option(metavar="[HOST:]PORT", help="Tell Prometheus how it stands; 127.0.0.1 by default.")
     ] = None,

@@ -85,7 +85,7 @@ class HarrierEmbedding(Windows):
     embeddings_cache: Any | None = Field(
         default=None,
         frozen=True,
-        description="A BaseKVStore of vectors made before, each under all that it depends on: it may be shared.",
+        description="A BaseKVStore of vectors made before, each under all that it depends on: anybody may share it.",
     )
     embedder: Any | None = Field(
         default=None, frozen=True, description="The Embedder that makes the vectors, if that is not an Encoder."
