@@ -301,7 +301,7 @@ class _Run:
             tell_each("not pruned", [(each, reason) for each in unknown])
         else:
             complain(
-                "not pruned: which records those are that could not be read is not known; fix them, and run it again"
+                "not pruned: which records those are that could not be read is not known; mend them, and run it again"
             )
 
 

@@ -29,7 +29,7 @@ app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
     rich_markup_mode="rich",
-    help="""Keep the embeddings of a Postgres table in step with it, forever.
+    help="""Keep the embeddings of a Postgres table in step with it, for ever.
 
     Declare it once with [bold]create[/], and leave [bold]run[/] running, on one machine or on many. A PLACE is
     postgresql://user@host/db?table=chunks or pgvector:FOLDER?table=chunks, with &schema=NAME unless it is public.
@@ -312,7 +312,7 @@ def _rounded(number: float) -> str:
 
 @app.command(cls=Command)
 def retry(*, place: PlaceName, trust: Trust = None) -> None:
-    """Try the rows again that were set aside."""
+    """Try the rows again that were put aside."""
     with Database.of(place, trust).sync() as sync:
         number = sync.retry()
         say(f"{counted(number, 'row')} of table {sync} {'is' if number == 1 else 'are'} tried again")
@@ -361,7 +361,7 @@ def drop(
 def _address(said: str) -> tuple[str, int]:
     host, _, port = said.rpartition(":")
     if not port.isdecimal():
-        raise SettingError(f"--metrics must be a port or HOST:PORT, got {said!r}")
+        raise SettingError(f"--metrics is a port, or HOST:PORT, not {said!r}")
     return host or "127.0.0.1", int(port)
 
 

@@ -198,7 +198,7 @@ class HarrierEmbedding(Windows):
         except Exception as error:  # whatever the embedder raises
             raise SettingError(
                 f"this HarrierEmbedding cannot be pickled: its embedder, {type(self.embedder).__name__}, cannot "
-                f"({error}); create it again where it is needed"
+                f"({error}); make it anew where it is needed"
             ) from error
         # LlamaIndex also takes what it leaves out from the object itself.
         copied = self.model_copy(update={"api_key": None})
