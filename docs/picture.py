@@ -1,4 +1,4 @@
-"""Make the picture of the demo that the README shows: `.venv/bin/python docs/picture.py`."""
+"""Make the picture of the demo that the documentation shows: `.venv/bin/python docs/picture.py`."""
 
 from __future__ import annotations
 
