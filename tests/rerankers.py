@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -96,10 +96,12 @@ class Card:
 
 def build_cross_encoder(folder: Path, *, labels: int = 1, head: bool = True) -> Path:
     """Write a tiny BERT that classifies pairs, or one without the head for it, with its tokenizer."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer.train_from_iterator(PROSE, trainers.WordPieceTrainer(vocab_size=500, special_tokens=special))
+    words = sorted({word for text in PROSE for word in text.split()})  # not learned: a trainer breaks ties at random
+    letters = sorted({letter for word in words for letter in word})
+    pieces = dict.fromkeys([*special, *words, *letters, *(f"##{letter}" for letter in letters)])
+    tokenizer = Tokenizer(models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     begin, end = ((token, special.index(token)) for token in ("[CLS]", "[SEP]"))
     tokenizer.post_processor = processors.BertProcessing(end, begin)
     named = {f"{token.strip('[]').lower()}_token": token for token in special}
