@@ -27,11 +27,11 @@ class Chunking:
 
     def __post_init__(self) -> None:
         if self.kind not in ("text", "markdown"):
-            raise SettingError(f"a chunking's kind is 'text' or 'markdown', not {self.kind!r}")
+            raise SettingError(f"a chunking's kind must be 'text' or 'markdown', got {self.kind!r}")
         if not (type(self.tokens) is int and self.tokens >= _LEAST):
-            raise SettingError(f"chunks have at least {_LEAST} tokens, not {self.tokens!r}")
+            raise SettingError(f"chunks must have at least {_LEAST} tokens, got {self.tokens!r}")
         if not (type(self.overlap) is int and 0 <= self.overlap < self.tokens):
-            raise SettingError(f"overlap is a number of tokens below {self.tokens}, not {self.overlap!r}")
+            raise SettingError(f"overlap must be a number of tokens below {self.tokens}, got {self.overlap!r}")
 
 
 _LEAST = 8  # the tokens that every text carries, and some of its own

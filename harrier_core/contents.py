@@ -220,5 +220,5 @@ def _listed(record_ids: Iterable[str]) -> list[str]:
     ids = list(record_ids)
     for each in ids:
         if not isinstance(each, str):
-            raise SettingError(f"a record's id is a str, not {type(each).__name__}")
+            raise SettingError(f"a record's id must be a str, got {type(each).__name__}")
     return [plain(each) for each in ids if not unstorable(each) and len(each.encode()) <= MOST_ID_BYTES]

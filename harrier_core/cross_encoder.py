@@ -75,7 +75,7 @@ class CrossEncoderReranker(Light):
             raise SettingError(f"model must be a name, a folder or a CrossEncoder, got {type(model).__name__}")
         for name, number in (("max_length", max_length), ("batch_size", batch_size)):
             if not (type(number) is int and number > 0) and (name, number) != ("max_length", None):
-                raise SettingError(f"{name} must be a whole number above zero, got {number!r}")
+                raise SettingError(f"{name} must be a positive integer, got {number!r}")
         settings: dict[str, Any] = {
             "model": os.fspath(model) if isinstance(model, str | os.PathLike) else model,
             "revision": revision,

@@ -61,7 +61,7 @@ def _asked_device(name: str) -> tuple[torch.device, str]:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         why = str(error).splitlines()[0].rstrip(".")
         raise DeviceError(
-            f"device {name!r} is not to be had: {why} (torch {torch.__version__}); use device='cpu', or install a "
+            f"device {name!r} is not available: {why} (torch {torch.__version__}); use device='cpu', or install a "
             "torch build for that device"
         ) from None
     return _numbered(device), "device as asked"

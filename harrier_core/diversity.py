@@ -23,7 +23,7 @@ def diverse(matches: Sequence[Match], k: int, relevance: float) -> list[Match]:
     """
     check_relevance(relevance)
     if k < 1:
-        raise SettingError(f"k is a whole number above zero, not {k!r}")
+        raise SettingError(f"k must be a positive integer, got {k!r}")
     if not matches:
         return []
     import numpy as np
@@ -46,7 +46,7 @@ def diverse(matches: Sequence[Match], k: int, relevance: float) -> list[Match]:
 def check_relevance(relevance: float) -> None:
     """Raise SettingError unless it is a number from 0 to 1."""
     if not isinstance(relevance, int | float) or not 0 <= relevance <= 1:
-        raise SettingError(f"relevance is a number from 0 to 1, not {shown(relevance)}")
+        raise SettingError(f"relevance must be a number from 0 to 1, got {shown(relevance)}")
 
 
 def _unit(match: Match) -> NDArray[np.float32]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _WRITERS, _THREADS = 3, 5
 # What an embedder raises of some of the texts, while the others can be encoded.
 _OF_TEXTS = (InputError, BadVectors, OutOfMemory)
-# How often records may turn out to be changed by somebody else before that is an error.
+# How often records may turn out to be changed by another process before that is an error.
 _ATTEMPTS = 20
 # A slice of so many times the pace is a record that takes long: it is encoded in parts, which are kept in a journal.
 _LONG = 2
@@ -225,7 +225,7 @@ class Finishing:
                 break
         else:
             number = len(written.changed)
-            raise StoreError(f"{number} records were changed by somebody else {_ATTEMPTS} times in a row; try again")
+            raise StoreError(f"{number} records were changed by another process {_ATTEMPTS} times in a row; try again")
         slice_.report.pending -= slice_.waiting  # of rejected records
         self._tell(slice_.report)
 

@@ -193,7 +193,7 @@ class Ingest:
         self._recollection.remember([(each, own) for each, own in stored if each.id not in planned.chunks])
         self._unsure |= {each.id: each for each, _ in stored if each.id in planned.chunks}
         log.debug(
-            "a window of %d records: %d chunks are new, %d are described anew, %d are unchanged",
+            "a window of %d records: %d chunks are new, %d are described again, %d are unchanged",
             *(len(chunked) + len(arrived.recalled), len(planned.encoded), len(planned.described)),
             planned.unchanged + same,
         )

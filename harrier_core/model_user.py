@@ -44,12 +44,12 @@ class ModelUser(Light):
         **others: Any,  # noqa: ANN401  # settings of its own kind
     ) -> None:
         if on_overflow not in ("error", "truncate"):
-            raise SettingError(f"on_overflow is 'error' or 'truncate', not {on_overflow!r}")
+            raise SettingError(f"on_overflow must be 'error' or 'truncate', got {on_overflow!r}")
         if not isinstance(revision, str | None):
-            raise SettingError(f"revision is a str, not {type(revision).__name__}")
+            raise SettingError(f"revision must be a str, got {type(revision).__name__}")
         for name, number in (("max_tokens", max_tokens), ("token_budget", token_budget)):
             if number is not None and not (type(number) is int and number > 0):
-                raise SettingError(f"{name} is a whole number above zero, not {number!r}")
+                raise SettingError(f"{name} must be a positive integer, got {number!r}")
         settings: dict[str, Any] = {
             "model": os.fspath(model),
             "revision": revision,

@@ -49,10 +49,10 @@ class Options:
 
     def __post_init__(self) -> None:
         if type(self.k) is not int or self.k < 1:
-            raise SettingError(f"k is a whole number above zero, not {self.k!r}")
+            raise SettingError(f"k must be a positive integer, got {self.k!r}")
         check_integer("offset", self.offset, 0)
         if self.k + self.offset >= _MOST:
-            raise SettingError(f"k is a whole number below 2**31, offset included, not {self.k + self.offset}")
+            raise SettingError(f"k must be an integer below 2**31, offset included, got {self.k + self.offset}")
         for name, value in (("ef", self.ef), ("among", self.among)):
             if value is not None:
                 check_integer(name, value, 1)

@@ -44,7 +44,7 @@ def prune(store: IngestStore, pruning: Pruning, seen: int, nameless: Sequence[st
     if nameless:
         raise SettingError(
             f"prune=True, but records had no id, {len(nameless)} in all, and the first "
-            f"{nameless[0]}; nothing was removed, for they may stand for anything: mend them, and try again"
+            f"{nameless[0]}; nothing was removed, for they may stand for anything: fix them, and try again"
         )
     where = parse(pruning.where)
     gone = unseen(store.record_ids())

@@ -30,7 +30,7 @@ class Task:
 
     def __post_init__(self) -> None:
         if not isinstance(self.instruction, str):
-            raise TaskError(f"a task's instruction is one sentence, not {type(self.instruction).__name__}")
+            raise TaskError(f"a task's instruction must be one sentence, got {type(self.instruction).__name__}")
         if not self.instruction.strip():
             raise TaskError("a task's instruction is empty; say in one sentence what a query is looking for")
         if len(self.instruction.splitlines()) > 1 or self.instruction != self.instruction.strip():

@@ -131,7 +131,7 @@ class TableName:
         if opened.space != space:
             raise WrongSpace(
                 f"table {self} holds vectors of another space: {opened.space.explain(space)}; use another table, or "
-                "ingest everything anew into a new one"
+                "ingest everything again into a new one"
             )
         return opened
 
@@ -270,5 +270,5 @@ def _extension(connection: Connection[Any], precision: Precision) -> Extension |
 def checked_name(what: str, name: str) -> str:
     """Return it unchanged if it is a valid name in Postgres, or raise."""
     if not name or "\0" in name or len(name.encode()) > 63:
-        raise SettingError(f"{what} is a name of 1 to 63 bytes, not {name!r}")
+        raise SettingError(f"{what} must be a name of 1 to 63 bytes, got {name!r}")
     return name

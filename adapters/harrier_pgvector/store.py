@@ -124,7 +124,7 @@ class PgVectorStore(Closing):
         keywords: bool | None,
     ) -> None:
         if precision not in (None, *_PRECISIONS):
-            raise SettingError(f"precision is 'float16' or 'float32', not {precision!r}")
+            raise SettingError(f"precision must be 'float16' or 'float32', got {precision!r}")
         if not isinstance(keywords, bool | None):
             raise SettingError(f"keywords must be True or False, got {type(keywords).__name__}")
         kinds = None if indexes is None else checked_indexes(indexes)

@@ -58,7 +58,9 @@ class Writing:
         for _ in range(_ATTEMPTS):
             with suppress(_OvertakenError), transaction(self._connection):
                 return self._replace(write)
-        raise StoreError(f"records of {self._name} were written by somebody else {_ATTEMPTS} times in a row; try again")
+        raise StoreError(
+            f"records of {self._name} were written by another process {_ATTEMPTS} times in a row; try again"
+        )
 
     def delete(self, record_ids: Sequence[str]) -> int:
         """Remove records, and return how many chunks they had."""

@@ -55,9 +55,9 @@ class Layout:
 
     def __post_init__(self) -> None:
         if self.precision not in (None, "float16", "float32"):
-            raise SettingError(f"precision is 'float16' or 'float32', not {self.precision!r}")
+            raise SettingError(f"precision must be 'float16' or 'float32', got {self.precision!r}")
         if self.quantization not in (None, "int8", "binary"):
-            raise SettingError(f"quantization is None, 'int8' or 'binary', not {self.quantization!r}")
+            raise SettingError(f"quantization must be None, 'int8' or 'binary', got {self.quantization!r}")
         if not isinstance(self.keywords, bool | None):
             raise SettingError(f"keywords must be True or False, got {self.keywords!r}")
         checked_hnsw(self.hnsw, ef_construction=(_LEAST_EF, None))
@@ -186,12 +186,12 @@ class Shape:
         if stored != space:
             raise WrongSpace(
                 f"collection {where} holds vectors of another space: {stored.explain(space)}; use another collection, "
-                "or ingest everything anew into a new one"
+                "or ingest everything again into a new one"
             )
         if dimensions != space.dimensions:
             raise StoreUnsuitable(
                 f"collection {where} has vectors of {dimensions} dimensions, its space has {space.dimensions}; it was "
-                "made by somebody else: use another one"
+                "created by another program: use another one"
             )
 
 

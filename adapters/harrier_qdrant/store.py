@@ -146,7 +146,7 @@ class QdrantStore(Closing):
             self._backend.create(space, self._layout)
             shape = self._backend.shape()
             if shape is None:
-                raise StoreUnsuitable(f"collection {self._backend} was removed by somebody else; try again")
+                raise StoreUnsuitable(f"collection {self._backend} was removed by another process; try again")
         opened.check(shape)
         return opened
 

@@ -172,7 +172,7 @@ class Carrying:
             differing = self._write(read, known, done)
             known = self._target.known(differing) if differing else {}
         number = len(differing)
-        raise StoreError(f"{number} records were changed by somebody else {_ATTEMPTS} times in a row; try again")
+        raise StoreError(f"{number} records were changed by another process {_ATTEMPTS} times in a row; try again")
 
     def _write(self, read: Mapping[str, Sequence[Stored]], known: Mapping[str, Hashes], done: _Done) -> list[str]:
         """Write records, and return those that somebody else changed meanwhile."""

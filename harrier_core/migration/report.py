@@ -81,7 +81,7 @@ class ReembedReport:
 
     def __str__(self) -> str:
         said = [f"{counted(self.total, 'chunk')}: {self.encoded:,} encoded ({self.tokens:,} tokens)"]
-        said[0] += f", {self.described:,} described anew, {self.deleted:,} deleted"
+        said[0] += f", {self.described:,} described again, {self.deleted:,} deleted"
         if self.rejected:
             said.append(
                 f"{counted(len(self.rejected), 'record')} rejected, the first {self.rejected[0][0]!r}, which "

@@ -219,9 +219,9 @@ class StoreContract(InAPlace, FindingContract):
         """Something that is not a str is an error; an id that no store can hold belongs to no record."""
         index.ingest([*RECORDS, Record("7", "seven")])
         for wrong in ([7], [None], [uuid4()]):
-            with pytest.raises(SettingError, match="a record's id is a str, not "):
+            with pytest.raises(SettingError, match="a record's id must be a str, got "):
                 index.delete(wrong)  # type: ignore[arg-type]
-            with pytest.raises(SettingError, match="a record's id is a str, not "):
+            with pytest.raises(SettingError, match="a record's id must be a str, got "):
                 index.read(wrong)  # type: ignore[arg-type]
         assert index.delete(["a\0b", "\ud83d", "i" * 3_000, "bread"]) == 1
         assert [each.chunk.record_id for each in index.read(["a\0b", "\ud83d", "virus"])] == ["virus"]
@@ -406,7 +406,7 @@ class StoreContract(InAPlace, FindingContract):
         assert index.search("bread yeast", k=1, task="sts_query")[0].record_id == "bread"
         assert index.search_many([], k=2) == []
         for k in (0, -1, 2.0, True, 2**31):
-            with pytest.raises(SettingError, match="k is a whole number"):
+            with pytest.raises(SettingError, match="k must be a positive integer"):
                 index.search("bread", k=k)  # type: ignore[arg-type]
 
     def test_queries_that_were_encoded_before(self, index: Index, encoder: Encoder) -> None:

@@ -81,7 +81,7 @@ def _encoded(encode: Encode, texts: list[str]) -> tuple[dict[int, NDArray[np.flo
 def _to_array(encode: Encode, path: Path, dimensions: int, bar: CountBar) -> None:
     """Write a window at a time; the header, which has room for any number of rows, is rewritten at the end."""
     if path.suffix != ".npy":
-        raise SettingError(f"--out is the name of an .npy file, not {path.name!r}")
+        raise SettingError(f"--out must be the name of an .npy file, got {path.name!r}")
     beside = path.with_name(f".{path.name}.partial")
     rows = 0
     with ExitStack() as cleaning:
@@ -95,7 +95,7 @@ def _to_array(encode: Encode, path: Path, dimensions: int, bar: CountBar) -> Non
                 problem = error.problems[0]
                 raise SettingError(
                     f"line {first + problem.position} {problem.reason}; an array has a row for each line, and nothing "
-                    "was written: mend the line, or leave --out away"
+                    "was written: fix the line, or leave --out away"
                 ) from None
             rows += len(texts)
             bar.count(rows)

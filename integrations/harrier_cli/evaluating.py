@@ -247,7 +247,7 @@ def _make(url: str, path: Path | None, number: int) -> int:
         tell(f"wrote {counted(len(made), 'question')} to {path}")
     if len(made) < number:
         tell("the other records have no title or code of their own, too little text, or nearly the same text as others")
-    tell("read them, and correct or remove what nobody would ask; then give them to --judgements")
+    tell("read them, and correct or remove what no user would ask; then give them to --judgements")
     for each in cautions(list(made)):
         tell(shown(each))
     return failures.FINE

@@ -51,7 +51,7 @@ IdColumn = Annotated[
 TextColumn = Annotated[str, typer.Option("--text", metavar="COLUMN", help="The texts of rows.")]
 MetadataColumns = Annotated[
     list[str] | None,
-    typer.Option("--metadata", metavar="COLUMN", help="A column to keep beside the text; may come several times."),
+    typer.Option("--metadata", metavar="COLUMN", help="A column to keep next to the text; may be repeated."),
 ]
 Format = Annotated[str | None, typer.Option("--format", metavar="FORMAT", help=f"Of all files: {', '.join(FORMATS)}.")]
 Encoding = Annotated[
@@ -98,18 +98,18 @@ Links = Annotated[
     Literal["skip", "follow"], typer.Option("--links", help="What to do with links to files and folders elsewhere.")
 ]
 Reread = Annotated[bool, typer.Option("--reread", help="Read files again that have not changed since an earlier run.")]
-Prune = Annotated[bool, typer.Option("--prune", help="Remove the source's records that are not in it any more.")]
+Prune = Annotated[bool, typer.Option("--prune", help="Remove the source's records that are no longer in it.")]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Encode and write by so many processes: one a GPU, or any number on CPUs."),
+    typer.Option(
+        min=1, metavar="N", help="Number of processes that encode and write: one per GPU, or any number on CPUs."
+    ),
 ]
 Keywords = Annotated[
     bool, typer.Option("--keywords", help="Make a new index with the words of its texts: search --mode hybrid.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what would be done.")]
-AllowRejected = Annotated[
-    int, typer.Option(metavar="N", help="Exit with 0 if no more than so many records are rejected.")
-]
+AllowRejected = Annotated[int, typer.Option(metavar="N", help="Exit with 0 if at most this many records are rejected.")]
 
 
 def ingest(
@@ -301,7 +301,7 @@ class _Run:
             tell_each("not pruned", [(each, reason) for each in unknown])
         else:
             complain(
-                "not pruned: which records those are that could not be read is not known; mend them, and run it again"
+                "not pruned: which records those are that could not be read is not known; fix them, and run it again"
             )
 
 

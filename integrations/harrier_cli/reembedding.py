@@ -52,7 +52,7 @@ def reembed(
     ] = False,
     rate: Annotated[
         float | None,
-        typer.Option(metavar="N", help="Encode no more than so many chunks a second, and let others go first."),
+        typer.Option(metavar="N", help="Encode at most this many chunks a second, and give way to other work."),
     ] = None,
     precision: Annotated[
         Literal["float16", "float32"] | None, typer.Option(help="Of the new vectors; as they are by default.")

@@ -51,7 +51,7 @@ def search(
     ] = None,
     place: InPlace = None,
     k: Annotated[int, typer.Option("-k", metavar="N", help="How many records; with --json, chunks.")] = 5,
-    offset: Annotated[int, typer.Option(metavar="N", help="Leave out the first so many.")] = 0,
+    offset: Annotated[int, typer.Option(metavar="N", help="Skip this many matches.")] = 0,
     min_score: Annotated[
         float | None,
         typer.Option(metavar="X", help="Leave out lower scores; 1 is the best, but by word there is no best."),
@@ -75,7 +75,11 @@ def search(
     context: Annotated[
         int,
         typer.Option(
-            "-C", "--context", metavar="N", help="All of a chunk, and so many on either side.", rich_help_panel=OUTPUT
+            "-C",
+            "--context",
+            metavar="N",
+            help="Show all of a chunk, and this many on either side.",
+            rich_help_panel=OUTPUT,
         ),
     ] = 0,
     color: Annotated[

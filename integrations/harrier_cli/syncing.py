@@ -29,7 +29,7 @@ app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
     rich_markup_mode="rich",
-    help="""Keep the embeddings of a Postgres table in step with it, for ever.
+    help="""Keep the embeddings of a Postgres table in step with it, forever.
 
     Declare it once with [bold]create[/], and leave [bold]run[/] running, on one machine or on many. A PLACE is
     postgresql://user@host/db?table=chunks or pgvector:FOLDER?table=chunks, with &schema=NAME unless it is public.
@@ -112,7 +112,7 @@ def create(
     ],
     metadata: Annotated[
         list[str] | None,
-        typer.Option("--metadata", metavar="COLUMN", help="A column to keep beside the text; may come several times."),
+        typer.Option("--metadata", metavar="COLUMN", help="A column to keep next to the text; may be repeated."),
     ] = None,
     model: ModelName = None,
     server: Server = None,
@@ -163,7 +163,7 @@ def run(
     api_key_file: ApiKeyFile = None,
     once: Annotated[bool, typer.Option("--once", help="End when nothing is left, for cron.")] = False,
     lease: Annotated[float, typer.Option(help="Seconds after which a dead worker's rows are another's.")] = 60.0,
-    poll: Annotated[float, typer.Option(help="Seconds between two looks for changes that nobody announced.")] = 5.0,
+    poll: Annotated[float, typer.Option(help="Seconds between two looks for changes that were not announced.")] = 5.0,
     metrics: Annotated[
         str | None, typer.Option(metavar="[HOST:]PORT", help="Tell Prometheus how it stands; 127.0.0.1 by default.")
     ] = None,
@@ -312,7 +312,7 @@ def _rounded(number: float) -> str:
 
 @app.command(cls=Command)
 def retry(*, place: PlaceName, trust: Trust = None) -> None:
-    """Try the rows again that were put aside."""
+    """Try the rows again that were set aside."""
     with Database.of(place, trust).sync() as sync:
         number = sync.retry()
         say(f"{counted(number, 'row')} of table {sync} {'is' if number == 1 else 'are'} tried again")
@@ -361,7 +361,7 @@ def drop(
 def _address(said: str) -> tuple[str, int]:
     host, _, port = said.rpartition(":")
     if not port.isdecimal():
-        raise SettingError(f"--metrics is a port, or HOST:PORT, not {said!r}")
+        raise SettingError(f"--metrics must be a port or HOST:PORT, got {said!r}")
     return host or "127.0.0.1", int(port)
 
 

@@ -31,7 +31,7 @@ class Columns:
         values = {each: _plain(each, row[each]) for each in self.wanted}
         key = name if self.id is None else values[self.id]
         if isinstance(key, bool) or not isinstance(key, str | int):
-            raise Unreadable(f"has an id that is {type(key).__name__}, neither text nor a whole number")
+            raise Unreadable(f"has an id that is {type(key).__name__}, neither text nor an integer")
         text = row[self.text]
         if isinstance(text, str) and len(text) > most:
             raise Unreadable(too_large("a text", most))

@@ -204,7 +204,7 @@ class Source:
         return Deferred(file.name, stamp_of(stamp, settings), partial(self._one, file))
 
     def _one(self, file: File) -> Record | Skipped:
-        return next(self._read(file), Skipped(file.name, "is not there any more", gone=True))
+        return next(self._read(file), Skipped(file.name, "is no longer there", gone=True))
 
     def _records(self, part: Part, file: File) -> Iterator[Record | Skipped]:
         """Yield the records of a part of a file, each with its origin."""

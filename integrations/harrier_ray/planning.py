@@ -37,7 +37,7 @@ class Plan:
         if plan.most * plan.cpus > cpus - _READING:
             raise SettingError(
                 f"workers={most} leave less than one of the {cpus:.0f} CPUs of the cluster to read with, and Ray would "
-                f"wait for ever; use at most {max(0, int(cpus - _READING))}"
+                f"wait forever; use at most {max(0, int(cpus - _READING))}"
             )
         return plan
 

@@ -120,7 +120,7 @@ class Names:
                 )
             return Task(instruction)
         if len(set(told)) > 1:
-            raise bad(f"two tasks are told: {told[0]!r} and {told[1]!r}", "task")
+            raise bad(f"two tasks are given: {told[0]!r} and {told[1]!r}", "task")
         if told and told[0] not in self.tasks:
             raise bad(f"there is no task {told[0][:100]!r}; this model has {', '.join(self.tasks)}", "task")
         return told[0] if told else None

@@ -73,7 +73,7 @@ def _named(request: Request, name: str) -> str:
 def _number(request: Request, name: str, default: int) -> int:
     value = request.query_params.get(name, str(default))
     if not (value.isdecimal() and value.isascii() and len(value) < 10):
-        raise bad(f"{name} must be a whole number", name)
+        raise bad(f"{name} must be an integer", name)
     return int(value)
 
 

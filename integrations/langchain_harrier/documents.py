@@ -43,7 +43,7 @@ class DocumentsRejected(HarrierError, ValueError):
         more = f"; and {len(self.rejected) - _SHOWN} more" if len(self.rejected) > _SHOWN else ""
         return (
             f"{len(self.rejected)} documents cannot be stored: {listed}{more} (the other {len(self.stored)} are "
-            "stored); mend these and add them again"
+            "stored); fix these and add them again"
         )
 
 

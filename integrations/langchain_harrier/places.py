@@ -161,7 +161,7 @@ def _embedder_of(embedding: Any) -> Any:
         raise SettingError("there is nothing to embed with; pass embedding=HarrierEmbeddings(model=...), or an Index")
     if not isinstance(embedding, Embedder) and not isinstance(getattr(embedding, "index_encoder", None), Embedder):
         raise SettingError(
-            f"an index is made by HarrierEmbeddings, not {type(embedding).__name__}, whose space nobody knows; pass "
+            f"an index is made by HarrierEmbeddings, not {type(embedding).__name__}, whose space is unknown; pass "
             "HarrierEmbeddings(model=...)"
         )
     return embedding

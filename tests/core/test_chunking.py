@@ -136,13 +136,13 @@ def test_the_same_text_has_the_same_chunks(text: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"tokens": 7}, "chunks have at least 8 tokens, not 7"),
-        ({"tokens": 512.0}, "chunks have at least 8 tokens, not 512.0"),
-        ({"tokens": True}, "chunks have at least 8 tokens, not True"),
-        ({"tokens": 16, "overlap": 16}, "overlap is a number of tokens below 16, not 16"),
-        ({"overlap": -1}, "overlap is a number of tokens below 512, not -1"),
-        ({"overlap": 0.5}, "overlap is a number of tokens below 512, not 0.5"),
-        ({"kind": "html"}, "a chunking's kind is 'text' or 'markdown', not 'html'"),
+        ({"tokens": 7}, "chunks must have at least 8 tokens, got 7"),
+        ({"tokens": 512.0}, "chunks must have at least 8 tokens, got 512.0"),
+        ({"tokens": True}, "chunks must have at least 8 tokens, got True"),
+        ({"tokens": 16, "overlap": 16}, "overlap must be a number of tokens below 16, got 16"),
+        ({"overlap": -1}, "overlap must be a number of tokens below 512, got -1"),
+        ({"overlap": 0.5}, "overlap must be a number of tokens below 512, got 0.5"),
+        ({"kind": "html"}, "a chunking's kind must be 'text' or 'markdown', got 'html'"),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, Any], reason: str) -> None:

@@ -151,9 +151,9 @@ def test_settings_that_cannot_be(bert: Path) -> None:
     """Each says what it may be."""
     wrong: list[tuple[Any, dict[str, Any], str]] = [
         (7, {}, "model must be a name, a folder or a CrossEncoder, got int"),
-        (bert, {"batch_size": 0}, "batch_size must be a whole number above zero, got 0"),
-        (bert, {"batch_size": None}, "batch_size must be a whole number above zero, got None"),
-        (bert, {"max_length": -1}, "max_length must be a whole number above zero, got -1"),
+        (bert, {"batch_size": 0}, "batch_size must be a positive integer, got 0"),
+        (bert, {"batch_size": None}, "batch_size must be a positive integer, got None"),
+        (bert, {"max_length": -1}, "max_length must be a positive integer, got -1"),
         (bert, {"trust_remote_code": True}, "unknown keyword, 'trust_remote_code'"),
     ]
     for given, settings, message in wrong:

@@ -50,7 +50,7 @@ def test_float16_overflows_in_gemma() -> None:
 @NO_CUDA
 def test_a_device_that_is_not_there(name: str) -> None:
     """The error has torch's reason, its version and the way out."""
-    with pytest.raises(DeviceError, match=rf"device '{name}' is not to be had: .*\(torch .*\); use device='cpu', or"):
+    with pytest.raises(DeviceError, match=rf"device '{name}' is not available: .*\(torch .*\); use device='cpu', or"):
         choose("qwen3", name)
 
 

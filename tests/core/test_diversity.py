@@ -57,7 +57,7 @@ def test_what_it_needs() -> None:
     assert diverse([], 3, 0.5) == []
     with pytest.raises(SettingError, match="with_vectors=True"):
         diverse([Match(Chunk("r", 0, "", {}, 0, 0), 1.0)], 1, 0.5)
-    with pytest.raises(SettingError, match="k is a whole number above zero, not 0"):
+    with pytest.raises(SettingError, match="k must be a positive integer, got 0"):
         diverse([], 0, 0.5)
-    with pytest.raises(SettingError, match="relevance is a number from 0 to 1, not 1.1"):
+    with pytest.raises(SettingError, match="relevance must be a number from 0 to 1, got 1.1"):
         diverse([], 1, 1.1)

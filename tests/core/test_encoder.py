@@ -134,7 +134,7 @@ def test_a_bad_text(encoder: Encoder, before: int, bad: Any, kind: type[InputErr
 
 
 def test_all_bad_texts_at_once(encoder: Encoder) -> None:
-    """The error lists every one, in the caller's order, so that one round trip is enough to mend them."""
+    """The error lists every one, in the caller's order, so that one round trip is enough to fix them."""
     with pytest.raises(NotText, match=r"^text 1 is int, not str; pass its text \(and 3 more of this call's") as caught:
         encoder.encode_documents(["fine", 1, "word " * 600, "fine", "", "\udfff"])  # type: ignore[list-item]
     problems = caught.value.problems
@@ -196,11 +196,11 @@ def test_truncation_never_cuts_all_of_a_query(built: Callable[..., Path]) -> Non
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"on_overflow": "cut"}, "on_overflow is 'error' or 'truncate', not 'cut'"),
-        ({"max_tokens": 0}, "max_tokens is a whole number above zero, not 0"),
-        ({"max_tokens": True}, "max_tokens is a whole number above zero, not True"),
-        ({"token_budget": -1}, "token_budget is a whole number above zero, not -1"),
-        ({"token_budget": 1.5}, "token_budget is a whole number above zero, not 1.5"),
+        ({"on_overflow": "cut"}, "on_overflow must be 'error' or 'truncate', got 'cut'"),
+        ({"max_tokens": 0}, "max_tokens must be a positive integer, got 0"),
+        ({"max_tokens": True}, "max_tokens must be a positive integer, got True"),
+        ({"token_budget": -1}, "token_budget must be a positive integer, got -1"),
+        ({"token_budget": 1.5}, "token_budget must be a positive integer, got 1.5"),
     ],
 )
 def test_a_setting_that_cannot_be(settings: dict[str, Any], message: str) -> None:

@@ -154,7 +154,7 @@ def test_closing_ends_what_waits(watched: Watched) -> None:
 
 
 def test_closing_while_a_pass_is_begun_ahead(watched: Watched) -> None:
-    """As on a GPU: the pass that was being begun is waited for, and its caller does not wait for ever."""
+    """As on a GPU: the pass that was being begun is waited for, and its caller does not wait forever."""
     watched.overlap()
     watched.finish(watched.submit([2] * 9))
     watched.go.clear()

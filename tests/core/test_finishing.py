@@ -32,7 +32,7 @@ def planned(sizes: Sequence[int], known: Sequence[int] = ()) -> Any:
 
 
 def test_portions_of_a_plan() -> None:
-    """At least one record each, whole, in order; those that are only described anew have no size."""
+    """At least one record each, whole, in order; those that are only described again have no size."""
     portions = Portions(planned([5, 5, 30, 1, 1, 9, 9], known=[3, 4, 5]))
     taken: list[Any] = []
     while portions:

@@ -164,7 +164,7 @@ def test_what_an_ingest_logs(caplog: pytest.LogCaptureFixture) -> None:
     assert len(ends) == 2
     assert ends[0] == f"ingest: {report}"
     windows = [message for name, level, message in lines if (name, level) == ("harrier_core.ingest", "DEBUG")]
-    assert windows[0] == "a window of 2 records: 2 chunks are new, 0 are described anew, 0 are unchanged"
+    assert windows[0] == "a window of 2 records: 2 chunks are new, 0 are described again, 0 are unchanged"
     assert ("harrier_core.answers", "DEBUG", "1 queries answered with 2 matches") in lines
     assert not any("secret" in message for _, _, message in lines)
     assert {level for _, level, _ in lines} == {"DEBUG", "INFO"}

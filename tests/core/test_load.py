@@ -60,7 +60,7 @@ def test_a_thousand_callers(built: Callable[..., Path]) -> None:
 
 
 def test_closing_under_load(built: Callable[..., Path]) -> None:
-    """Every caller gets its vectors or is told that the encoder is closed; nobody waits for ever."""
+    """Every caller gets its vectors or is told that the encoder is closed; nobody waits forever."""
     with Encoder(built()) as encoder:
         expected = encoder.encode_documents(TEXTS)
 

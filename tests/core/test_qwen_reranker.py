@@ -310,7 +310,7 @@ def test_settings_that_cannot_be(tied: Path) -> None:
         QwenReranker(tied, **wrong)
     with pytest.raises(SettingError, match="unknown keyword, 'max_length': use max_tokens"):
         QwenReranker(tied, **foreign)
-    with pytest.raises(SettingError, match="max_tokens is a whole number above zero, not 0"):
+    with pytest.raises(SettingError, match="max_tokens must be a positive integer, got 0"):
         QwenReranker(tied, max_tokens=0)
     with pytest.raises(SettingError, match="max_tokens=2000 is more than the 1024"):
         QwenReranker(tied, max_tokens=2_000).scores(QUERY, ["a"])

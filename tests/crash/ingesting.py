@@ -90,7 +90,7 @@ def before() -> Iterator[Record]:
 
 
 def after() -> Iterator[Record]:
-    """What it is to become: some as they were, longer, shorter, or described anew; some gone, and some new."""
+    """What it is to become: some as they were, longer, shorter, or described again; some gone, and some new."""
     for number in range(20, 230):
         kind = number % 4 if number < 200 else 1
         length = 1 + number % 4 if kind in (0, 2) else 1 + number * 7 % 5

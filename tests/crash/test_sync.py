@@ -30,7 +30,7 @@ CREATE = [
     "CREATE TABLE articles (id bigint PRIMARY KEY, title text, body text, lang text NOT NULL, views int DEFAULT 0)",
     'CREATE TABLE "No%tes" ("the id" uuid, part int, note text, PRIMARY KEY (part, "the id"))',
 ]
-# A row without a language cannot be read: it is put aside, and its neighbours are not.
+# A row without a language cannot be read: it is set aside, and its neighbours are not.
 TEXT = "concat_ws(E'\\n\\n', title, body) || left(lang, 0 / length(lang))"
 WORDS = ["river", "sand", "bread", "yeast", "vaccine", "virus", "glass", "light", "stone", "wind", "lemon"]
 

@@ -14,13 +14,13 @@ from harrier_pgvector.sync.status import SyncStatus
 _GAUGES: dict[str, tuple[str, Callable[[SyncStatus], float]]] = {
     "pending_rows": ("Changed rows that wait to be embedded.", lambda status: status.pending),
     "leased_rows": ("Rows in the hands of workers.", lambda status: status.leased),
-    "failed_rows": ("Rows that were put aside, with a reason.", lambda status: status.failed),
-    "unscanned_rows": ("About so many rows that a back-fill has not come to yet.", lambda status: status.unscanned),
+    "failed_rows": ("Rows that were set aside, with a reason.", lambda status: status.failed),
+    "unscanned_rows": ("Rows that a back-fill has not reached yet (estimate).", lambda status: status.unscanned),
     "oldest_change_seconds": ("Age of the longest waiting change.", lambda status: status.oldest or 0.0),
     "rows_per_second": ("Rows done a second by all workers, over a minute.", lambda status: status.rate),
     "workers": ("Workers that were seen within a minute.", lambda status: status.workers),
-    "chunks": ("About so many chunks that are stored.", lambda status: status.chunks),
-    "broken": ("Whether the source is not what was declared any more.", lambda status: status.state == "broken"),
+    "chunks": ("Stored chunks (estimate).", lambda status: status.chunks),
+    "broken": ("Whether the source no longer matches its declaration.", lambda status: status.state == "broken"),
     "paused": ("Whether it was paused.", lambda status: status.state == "paused"),
 }
 

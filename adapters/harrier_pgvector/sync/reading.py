@@ -62,7 +62,7 @@ class Rows:
             found = self._read(part)
             if self._unclear and not self._readable:
                 raise SourceChanged(
-                    f"no row of its source can be read: {self._unclear}; mend the functions of its text, which "
+                    f"no row of its source can be read: {self._unclear}; fix the functions of its text, which "
                     "run with search_path = pg_catalog, pg_temp and must set another one, or qualify their names"
                 )
             for lease in part:
@@ -113,7 +113,7 @@ def of_source(
             if error.sqlstate is None or _class(error) in _OF_NONE:
                 raise
             if reason := _cannot_be_planned(connection, declaration):
-                raise SourceChanged(f"its source cannot be read: {reason}; mend that, or declare it again") from None
+                raise SourceChanged(f"its source cannot be read: {reason}; fix that, or declare it again") from None
             if not read_only:  # then it had another cause
                 raise
             raise _Unclear(_kind(error)) from None

@@ -252,7 +252,7 @@ def _key(table: str, columns: Iterable[tuple[Any, ...]]) -> Key:
         if as_text is None or not deterministic:
             raise SettingError(
                 f"{table} has the key column {name!r} of type {type_}, whose values have more than one written form; "
-                "a key is of whole numbers, uuid, text, dates, timestamps, numeric, boolean or an enum"
+                "a key must consist of integers, uuid, text, dates, timestamps, numeric, boolean or an enum"
             )
         found.append(KeyColumn(name, type_, as_text, collation))
     return Key(tuple(found))

@@ -77,7 +77,7 @@ class TableSync(Closing):
         back.
         """
         if wake not in ("notify", "poll"):
-            raise SettingError(f"wake is 'notify' or 'poll', not {wake!r}")
+            raise SettingError(f"wake must be 'notify' or 'poll', got {wake!r}")
         wanted = Wanted(
             source,
             space,

@@ -574,7 +574,7 @@ def test_a_forked_child_is_no_user(copy: Path) -> None:
 
 
 def test_the_watcher_is_killed(copy: Path) -> None:
-    """The server goes with it, rather than stay for ever; the next one to open the folder starts another."""
+    """The server goes with it, rather than stay forever; the next one to open the folder starts another."""
     with using(copy) as process:
         server = postmaster(copy)
         watcher = int(Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[1])

@@ -340,7 +340,7 @@ class Poisoned(Hashing):
 
 
 class TestRowsThatCannotBe:
-    """They are put aside with the reason, and their neighbours go on."""
+    """They are set aside with the reason, and their neighbours go on."""
 
     @pytest.mark.usefixtures("articles")
     def test_an_expression_that_fails(self, database: str, execute: Execute) -> None:
@@ -583,7 +583,7 @@ class TestManyTables:
 
 
 class TestErrorsThatLast:
-    """A nightly run ends with them; one that is to go on for ever does."""
+    """A nightly run ends with them; one that is to go on forever does."""
 
     def test_a_server_that_is_away(self, monkeypatch: Any) -> None:
         monkeypatch.setattr("harrier_pgvector.sync.worker._PATIENCE", 1.0)

@@ -34,7 +34,7 @@ def texts(execute: Execute) -> dict[str, str]:
 
 
 class TestRowsThatCannotBeRead:
-    """They are put aside without their text, and their neighbours go on."""
+    """They are set aside without their text, and their neighbours go on."""
 
     @pytest.mark.parametrize(
         ("raised", "kind"),
@@ -77,7 +77,7 @@ class TestRowsThatCannotBeRead:
         assert (texts(execute)["137"], sync.status().failed) == ("mended", 0)
 
     def test_a_function_that_fails_for_every_row(self, database: str, execute: Execute) -> None:
-        """Then it is not the rows: none of them is put aside."""
+        """Then it is not the rows: none of them is set aside."""
         execute("CREATE TABLE needed (x int)")
         execute(
             "CREATE FUNCTION summary(text) RETURNS text LANGUAGE plpgsql AS "

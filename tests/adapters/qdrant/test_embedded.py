@@ -125,7 +125,7 @@ def test_killed_in_the_midst(index: Index) -> None:
 
 
 def test_it_gives_up_in_the_end(index: Index, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A process that dies of every request is not started for ever."""
+    """A process that dies of every request is not started forever."""
     index.ingest(RECORDS[:1])
     os.kill(process_of(index.store), signal.SIGKILL)
     dying = tmp_path / "dying.py"
@@ -417,7 +417,7 @@ def write_of(records: list[Record], embedder: Embedder) -> Write:
 
 
 def test_bad_vectors(index: Index, encoder: Encoder) -> None:
-    """Edge itself would store NaN, and find it for ever after."""
+    """Edge itself would store NaN, and find it forever after."""
     index.ingest(RECORDS[:1])
     chunks = [Chunk.of(record, 0, 0, record.text) for record in RECORDS[1:3]]
     vectors = encoder.encode_documents([chunk.text for chunk in chunks])

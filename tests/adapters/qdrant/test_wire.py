@@ -401,7 +401,7 @@ def test_a_closed_store(stub: Stub, encoder: Encoder) -> None:
 
 
 def test_closed_while_it_writes(stub: Stub, index: Index, encoder: Encoder) -> None:
-    """With more to send than is in flight: neither waits for the other for ever."""
+    """With more to send than is in flight: neither waits for the other forever."""
     index.ingest(RECORDS[:1])
     uploading = threading.Event()
 

@@ -51,7 +51,7 @@ def counts(report: IngestReport) -> IngestReport:
 
 
 def test_workers_do_what_one_process_does(postgres: str, table: str, noting: Noting) -> None:
-    """Reports and all: what is changed, described anew, longer, shorter, rejected, repeated, gone, and pruned."""
+    """Reports and all: what is changed, described again, longer, shorter, rejected, repeated, gone, and pruned."""
     first = [*records(120), Record("gone", "is gone later"), Record("kept", "stays")]
     later: list[Any] = [
         *records(30),
@@ -193,7 +193,7 @@ class Unloadable(Noting):
 
 
 def test_workers_that_do_not_start(postgres: str, table: str, tmp_path: Path) -> None:
-    """The error is raised, and no worker is started for ever."""
+    """The error is raised, and no worker is started forever."""
     encoder = Unloadable(tmp_path / "notes")
     with index_of(postgres, table, encoder) as index, pytest.raises(WorkersDied, match="exit status"):
         index.ingest(records(10), workers=2)

@@ -143,7 +143,7 @@ def test_rows(tmp_path: Path) -> None:
     lines.write_text('{"id": true, "text": "a"}\n', encoding="utf-8")
     found, rejected, source = read(lines, columns=Columns("id"))
     assert (found, source.complete) == ({}, False)
-    assert rejected == [(f"{tmp_path.name}/{lines.name}:1", "has an id that is bool, neither text nor a whole number")]
+    assert rejected == [(f"{tmp_path.name}/{lines.name}:1", "has an id that is bool, neither text nor an integer")]
 
 
 def test_csv_with_a_quote_too_many(call: Run, tmp_path: Path) -> None:

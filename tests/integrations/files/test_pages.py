@@ -122,7 +122,7 @@ def test_a_page_that_is_gone(site: Site) -> None:
 
 
 def test_a_server_that_is_busy(site: Site) -> None:
-    """It is asked again, as late as it wants, and not for ever."""
+    """It is asked again, as late as it wants, and not forever."""
     site.pages["/busy"] = lambda count: (
         Answer(status=429, headers={"Retry-After": "1"}) if count == 1 else Answer(b"<p>now")
     )

@@ -120,7 +120,7 @@ def test_filters_and_numbers_and_tasks(document_store: HarrierDocumentStore, rea
     [query] = document_store.index.encoder.encode_queries([QUESTION])
     by_embedding = HarrierEmbeddingRetriever(document_store, filters=french)
     assert [each.id for each in by_embedding.run(query.tolist(), top_k=9)["documents"]] == ["pain"]
-    with pytest.raises(SettingError, match="k is a whole number above zero, not 0"):
+    with pytest.raises(SettingError, match="k must be a positive integer, got 0"):
         retriever.run(QUESTION, top_k=0)
     with pytest.raises(EmptyText):
         retriever.run(" ")

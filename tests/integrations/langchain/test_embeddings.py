@@ -87,7 +87,7 @@ def test_a_cache_stays_where_it_is(words: str) -> None:
     [
         ({"on_overflow": "cut"}, "Input should be 'error' or 'truncate'"),
         ({"on_blank": "zero"}, "Input should be 'error' or 'last'"),
-        ({"max_tokens": 0}, "max_tokens is a whole number above zero, not 0"),
+        ({"max_tokens": 0}, "max_tokens must be a positive integer, got 0"),
         ({"token_budget": "many"}, "valid integer"),
         ({"task": 7}, "task"),
         ({"device": 0}, "device\n  Input should be a valid string"),

@@ -472,7 +472,7 @@ def test_how_many_there_can_be(filled: HarrierVectorStore) -> None:
         lambda k: HarrierRetriever(index=filled.index).invoke("bread", k=k),
     ]
     for search in searches:
-        with pytest.raises(SettingError, match="k is a whole number above zero, not 0"):
+        with pytest.raises(SettingError, match="k must be a positive integer, got 0"):
             search(0)
         assert len(search(100)) == 3
 

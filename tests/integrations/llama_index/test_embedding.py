@@ -184,7 +184,7 @@ def test_what_nobody_knows_is_refused(folder: str) -> None:
     """By its name; and so is a change of what vectors depend on."""
     with pytest.raises(ValueError, match="query_instruction"):
         HarrierEmbedding(model_name=folder, query_instruction="x")  # type: ignore[call-arg]
-    with pytest.raises(ValueError, match="max_tokens is a whole number above zero"):
+    with pytest.raises(ValueError, match="max_tokens must be a positive integer"):
         HarrierEmbedding(model_name=folder, max_tokens=0)
     embedding = HarrierEmbedding(model_name=folder)
     for name in ("model_name", "revision", "dtype", "max_tokens", "on_overflow", "task", "embeddings_cache"):

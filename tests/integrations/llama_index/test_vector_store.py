@@ -538,7 +538,7 @@ def test_what_cannot_be_searched(store: HarrierVectorStore) -> None:
         store.query(asked("bread", mode=VectorStoreQueryMode.SVM))
     with pytest.raises(SettingError, match="neither an embedding nor a text"):
         store.query(VectorStoreQuery())
-    with pytest.raises(SettingError, match="k is a whole number"):
+    with pytest.raises(SettingError, match="k must be a positive integer"):
         store.query(asked("bread", 0))
 
 

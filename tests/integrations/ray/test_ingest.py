@@ -105,7 +105,7 @@ def test_doubles(postgres: str, table: str, tmp_path: Path) -> None:
     ],
 )
 def test_what_is_refused(postgres: str, table: str, tmp_path: Path, options: dict[str, Any], why: str) -> None:
-    """Before anything is read: Ray would wait for ever, without a word."""
+    """Before anything is read: Ray would wait forever, without a word."""
     dataset = ray.data.from_items([{"id": "a", "text": "b"}])
     with index_of(postgres, table, Noting(tmp_path / "notes")) as index, pytest.raises(SettingError, match=why):
         harrier_ray.ingest(dataset, index, **options)

@@ -216,4 +216,4 @@ def test_a_caller_that_leaves_a_verification(serve_within: Callable[..., Within]
                 if again.status_code == 200:
                     return
             time.sleep(0.02)
-        pytest.fail("the index is busy for ever")
+        pytest.fail("the index is busy forever")

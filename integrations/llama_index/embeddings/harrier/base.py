@@ -85,7 +85,7 @@ class HarrierEmbedding(Windows):
     embeddings_cache: Any | None = Field(
         default=None,
         frozen=True,
-        description="A BaseKVStore of vectors made before, each under all that it depends on: anybody may share it.",
+        description="A BaseKVStore of vectors made before, each under all that it depends on: it may be shared.",
     )
     embedder: Any | None = Field(
         default=None, frozen=True, description="The Embedder that makes the vectors, if that is not an Encoder."
@@ -198,7 +198,7 @@ class HarrierEmbedding(Windows):
         except Exception as error:  # whatever the embedder raises
             raise SettingError(
                 f"this HarrierEmbedding cannot be pickled: its embedder, {type(self.embedder).__name__}, cannot "
-                f"({error}); make it anew where it is needed"
+                f"({error}); create it again where it is needed"
             ) from error
         # LlamaIndex also takes what it leaves out from the object itself.
         copied = self.model_copy(update={"api_key": None})
