@@ -51,7 +51,7 @@ SEARCHES: dict[str, Callable[..., Any]] = {
     "asearch_vectors": lambda index, **options: asyncio.run(index.asearch_vectors(VECTOR, **options))[0],
 }
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"k": 0}, "k must be a positive integer above zero"),
+    ({"k": 0}, "k must be a positive integer"),
     ({"k": 2**31}, r"k must be an integer below 2\*\*31"),
     ({"offset": 2**31 - 1, "k": 1}, r"k must be an integer below 2\*\*31, offset included"),
     ({"offset": -1}, "offset must be an integer of at least 0, got -1"),
