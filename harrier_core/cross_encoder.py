@@ -87,7 +87,7 @@ class CrossEncoderReranker(Light):
         if foreign:
             raise unknown_keyword("CrossEncoderReranker", next(iter(foreign)), settings)
         if not named and (given := next((name for name in _OF_A_NAME if settings[name] is not None), None)):
-            raise SettingError(f"{given} is for a model that is loaded by its name; this CrossEncoder has its own")
+            raise SettingError(f"{given} applies only to a model that is loaded by name; this CrossEncoder has its own")
         super().__init__(settings)
 
     def scores(self, query: str, texts: Iterable[str]) -> list[float]:

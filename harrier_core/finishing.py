@@ -314,5 +314,5 @@ def _reasons(error: InputError | BadVectors | OutOfMemory) -> dict[int, str]:
     if isinstance(error, InputError):
         return {each.position: each.reason for each in error.problems}
     if isinstance(error, BadVectors):
-        return dict.fromkeys(error.positions, "gets no sound vector from the model")
-    return {error.position: "is too long for the memory that there is"}
+        return dict.fromkeys(error.positions, "gets an invalid vector from the model")
+    return {error.position: "is too long for the available memory"}

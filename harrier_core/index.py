@@ -159,7 +159,7 @@ class Index(Searching, Contents):
         if workers is None:
             return Ingest(encoder, self.chunking, on_progress, memory)
         if self._turning is not None:
-            raise SettingError("workers cannot follow a store that changes its model; use an Index of one encoder")
+            raise SettingError("workers cannot follow a store that changes its model; use an Index with one encoder")
         from harrier_core.scaling.workers import WorkerIngest
 
         return WorkerIngest(self, workers, on_progress, memory)
@@ -187,7 +187,9 @@ class Index(Searching, Contents):
             self._handle = self.store.open(self._encoder_space(), create=True)
             return self._handle
         if vectors is not None and len(self._encoders) > 1:
-            raise SettingError("vectors do not tell which of several encoders made them; use an Index of that one")
+            raise SettingError(
+                "vectors do not identify which of several encoders made them; use an Index with that encoder"
+            )
         return TurningStore(self._turning, encoder)
 
     def plan(
@@ -292,7 +294,9 @@ class Index(Searching, Contents):
 
     def _near(self, vectors: ArrayLike, queries: Iterable[str] | None, options: Options) -> list[list[Match]]:
         if len(self._encoders) > 1:
-            raise SettingError("vectors do not tell which of several encoders made them; use an Index of that one")
+            raise SettingError(
+                "vectors do not identify which of several encoders made them; use an Index with that encoder"
+            )
         return super()._near(vectors, queries, options)
 
 
@@ -300,7 +304,7 @@ def _encoders_of(
     encoder: Embedder | HasIndexEncoder | None, encoders: Sequence[Embedder | HasIndexEncoder] | None
 ) -> list[Embedder]:
     if encoder is not None and encoders is not None:
-        raise SettingError("an Index takes an encoder or encoders, got both; put all of them into encoders")
+        raise SettingError("an Index takes an encoder or encoders, got both; put all of them in encoders")
     found = [embedder_of(each) for each in ([encoder] if encoders is None else encoders)]
     if not found:
         raise SettingError("encoders must have at least one, got none")

@@ -102,7 +102,7 @@ class Ingest:
                 self._finish_all(finishing, records, vectors)
         except BaseException as error:  # of the caller's records as well, and Ctrl-C
             if isinstance(error, ProcessEnding):  # on a pool's thread nobody else would say so
-                log.warning("ingest cut short after %d chunks: %s; run it again", self.report.written, error)
+                log.warning("ingest interrupted after %d chunks: %s; run it again", self.report.written, error)
             raise
         if prune:
             pruning = Pruning() if prune is True else prune

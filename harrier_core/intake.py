@@ -33,7 +33,7 @@ class Arrived:
         for record_id in [each for each in self.records if counts[each] > most]:
             del self.records[record_id]
             reason = (
-                f"has {counts[record_id]:,} tokens, and came with one vector, but records of more than {most:,} are "
+                f"has {counts[record_id]:,} tokens, and was given one vector, but records of more than {most:,} are "
                 "cut into chunks; give it in pieces, or raise the tokens of the chunking"
             )
             self.report.rejected.append((record_id, reason))

@@ -46,7 +46,8 @@ def translate(error: Exception, *, sound: bool = False) -> NoReturn:
         raise StoreUnsuitable(f"something is missing in the database: {said}") from None
     if isinstance(error, errors.DiskFull):
         raise StoreFull(
-            f"the disk of the Postgres server is full ({said}); make room and run the same again: what is stored stays"
+            f"the disk of the Postgres server is full ({said}); free some space and run the same again: what is "
+            "stored stays"
         ) from None
     if is_transient(error, sound=sound):
         raise StoreUnavailable(f"Postgres cannot be reached: {said}") from None

@@ -43,7 +43,7 @@ class EdgeBackend:
         """Take the collection's folder, whose path must be resolved, and touch nothing yet."""
         require("an embedded Qdrant", "qdrant_edge", "filelock")
         if folder.name == BESIDE:
-            raise SettingError(f"a collection cannot be called {BESIDE}: use another name")
+            raise SettingError(f"a collection cannot be named {BESIDE}: use another name")
         self._folder = folder
         self._layout = layout
         self._held = Held()

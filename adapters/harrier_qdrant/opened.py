@@ -193,7 +193,7 @@ class OpenCollection(WordedCollection):
         for each in self._scrolled(None, None, with_vectors=True):
             why = each.alien() or (f"no vector {self._vector!r}" if each.vector is None else None)
             if why:
-                tell((each.id, f"is not a chunk that an Index wrote: it has {why}; it is ignored"))
+                tell((each.id, f"was not written by an Index: it has {why}; it is ignored"))
             else:
                 yield each.stored()
 

@@ -94,7 +94,7 @@ class ServerWords:
                 return models.SearchParams(idf=models.IdfCorpusParams(corpus=models.Filter()))
         elif self._connection.local:
             raise StoreUnsuitable(
-                "local mode of this qdrant-client goes on counting deleted points as if they were there, and ranks by "
-                "that; update qdrant-client to 1.19 or later to search it by word"
+                "the local mode of this qdrant-client still counts deleted points when it ranks; "
+                "update qdrant-client to 1.19 or later to search it by word"
             )
         return None

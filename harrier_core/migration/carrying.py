@@ -91,7 +91,7 @@ class Carrying:
                 self._copy(empty=False)
             changed = self._check()
         if changed is not None:
-            problem = "changed in the source again and again, as others may have; copy once more for their last state"
+            problem = "changed repeatedly in the source, as others may have; copy again for the latest state"
             self._report.problems.append((changed, problem))
         self._report.rejected = list(self._rejected.items())
 

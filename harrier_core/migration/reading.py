@@ -37,7 +37,7 @@ class Reader:
             torn = [each for each in read if each not in found]
             if not torn:
                 break
-        rejected = dict.fromkeys(torn, f"does not have all of its chunks in the source; {_AGAIN}")
+        rejected = dict.fromkeys(torn, f"lacks some of its chunks in the source; {_AGAIN}")
         for record_id, own in found.items():
             if problem := self._damage(own):
                 rejected[record_id] = f"has {problem} in the source; {_AGAIN}"
@@ -52,7 +52,7 @@ class Reader:
                 if not np.isfinite(each.vector @ each.vector):
                     return "a vector that is not finite"
             if text_hash(each.chunk.text) != each.chunk.text_hash:
-                return "a text that is not the one that was encoded"
+                return "a text that differs from the encoded one"
         return None
 
 

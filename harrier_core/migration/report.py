@@ -88,6 +88,6 @@ class ReembedReport:
                 f"{self.rejected[0][1]}"
             )
         if not self.complete:
-            said.append("others go on writing, and the rest is caught up at the switch")
+            said.append("other writers continue, and the switch catches up with the rest")
         rate = f" ({self.encoded / self.seconds:,.0f} chunks a second)" if self.encoded and self.seconds else ""
         return f"{'; '.join(said)}; {self.seconds:.1f} s{rate}"

@@ -73,7 +73,7 @@ class WorkerIngest:
     ) -> IngestReport:
         """Do what `Ingest.run` does."""
         if vectors is not None:
-            raise SettingError("workers make vectors, and these records come with theirs; leave workers out")
+            raise SettingError("workers make vectors, and these records already have them; omit workers")
         self._store = store
         with Crew(self._begin, self._environments, self._learn) as crew:
             for arrived in self._intake.windows(records):
@@ -168,7 +168,7 @@ def _part(index: Index, workers: int) -> bytes:
         return pickled(IngestPart(index))
     except (SettingError, pickle.PicklingError, TypeError, AttributeError) as error:
         raise SettingError(
-            f"workers={workers} needs an index that other processes can open, but {error}; leave workers out, or use a "
+            f"workers={workers} needs an index that other processes can open, but {error}; omit workers, or use a "
             "store on a server, or an embedded Postgres, and an encoder that can be pickled"
         ) from None
 

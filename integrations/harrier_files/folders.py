@@ -20,7 +20,7 @@ from harrier_files.ignoring import Rules
 
 LINK_TO_FOLDER = "is a link to a folder elsewhere; name that folder as a PATH of its own, or add --links follow"
 LINK_TO_FILE = "is a link to a file elsewhere; name that file as a PATH of its own, or add --links follow"
-LINK_TO_NOTHING = "is a link that leads nowhere"
+LINK_TO_NOTHING = "is a broken link"
 IGNORED, SPECIAL, LINKS = "ignored", "special", "links"
 
 

@@ -87,7 +87,7 @@ def csv_rows(file: IO[bytes], wanted: Collection[str], most: int, encoding: str 
     except UnicodeDecodeError:
         raise Unreadable(f"is not UTF-8 from line {number} or a little later on; {REMEDY}") from None
     except csv.Error as error:
-        raise Unreadable(f"is not CSV from line {number} on: {error}") from None
+        raise Unreadable(f"is not valid CSV from line {number} on: {error}") from None
     except _RowTooLong:
         raise Unreadable(f"has a row of more than {shown_size(most)} from line {number} on") from None
     finally:

@@ -14,7 +14,7 @@ from harrier_files.limits import Unreadable, read_at_most
 _GZIP = b"\x1f\x8b"
 _LARGEST = 64 * 10**6  # bytes, unpacked; the protocol allows 50 MB
 _MOST = 50_000  # URLs, as in the protocol
-_NO_SITEMAP = "is XML, and no sitemap"
+_NO_SITEMAP = "is XML, but not a sitemap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def _listed(events: Iterator[tuple[str, object]]) -> Sitemap:
         elif event == "end" and _name(element) == (space, kinds[name]):
             element.clear()  # type: ignore[attr-defined]
         if len(urls) > _MOST:
-            raise Unreadable(f"is a sitemap of more than {_MOST:,} URLs, which no sitemap may have")
+            raise Unreadable(f"is a sitemap of more than {_MOST:,} URLs, the limit of the sitemap protocol")
     return Sitemap(tuple(urls), of_sitemaps=name == "sitemapindex")
 
 

@@ -86,7 +86,7 @@ def _settings(part: IngestPart) -> bytes:
     try:
         settings = pickle.dumps(part)
     except (SettingError, pickle.PicklingError, TypeError, AttributeError) as error:
-        raise SettingError(f"the workers must be able to open the index, but {error}") from None
+        raise SettingError(f"workers must be able to open the index, but {error}") from None
     if secret := secret_of(settings):
         raise SettingError(
             f"the index holds a secret, {secret}, and Ray keeps what is sent to workers; leave one of Postgres out "

@@ -51,7 +51,7 @@ class Assistants:
         async def speak(request: Request, body: bytes) -> Response:
             state = self._state
             manager = self._of(request.path_params.get("name"))
-            _ = state.served  # raises while the model is being loaded
+            _ = state.served  # raises while the model is still loading
             with state.turns.admitted(len(body) + _CALL, state.caller(request)):
                 return await _spoken(manager, request, body)
 

@@ -409,7 +409,7 @@ def test_damage_is_not_copied(postgres: str, table: str, new_store: NewStore) ->
         assert not report.sound
         reasons = dict(report.rejected)
         assert reasons.keys() == {"r001", "r003"}
-        assert "a text that is not the one that was encoded" in reasons["r001"]
+        assert "a text that differs from the encoded one" in reasons["r001"]
         assert "does not have all of its chunks" in reasons["r003"]
         assert {row[0] for row in content(target)} == {record.id for record in RECORDS} - {"r001", "r003"}
         check_ingest(target, [record for record in RECORDS if record.id not in reasons])

@@ -63,7 +63,7 @@ def test_it_reads_samples_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["empty", "header", "cut", "longer", "text", "offsets"])
 def test_a_damaged_file(tensors: dict[str, NDArray[np.float32]], tmp_path: Path, damage: str) -> None:
-    """Whatever is not a whole safetensors file is named."""
+    """Whatever is not a complete safetensors file is named."""
     write_weights(tmp_path / "model.safetensors", tensors)
     content = (tmp_path / "model.safetensors").read_bytes()
     damaged = {
@@ -75,7 +75,9 @@ def test_a_damaged_file(tensors: dict[str, NDArray[np.float32]], tmp_path: Path,
         "offsets": content.replace(b"data_offsets", b"data_0ffsets"),
     }
     (tmp_path / "model.safetensors").write_bytes(damaged[damage])
-    with pytest.raises(ModelDamaged, match=r"model\.safetensors is not a whole safetensors file: .*; fetch the model"):
+    with pytest.raises(
+        ModelDamaged, match=r"model\.safetensors is not a complete safetensors file: .*; fetch the model"
+    ):
         weights_digest([tmp_path / "model.safetensors"], {})
 
 

@@ -103,7 +103,7 @@ def test_any_iterable(encoder: Encoder) -> None:
 @pytest.mark.parametrize(
     ("bad", "kind", "message"),
     [
-        ("", EmptyText, "text 1 is empty or blank, which has no meaning to embed; leave it out"),
+        ("", EmptyText, "text 1 is empty or blank, which has no meaning to embed; omit it"),
         (" \t\n\u3000", EmptyText, "text 1 is empty or blank"),
         (None, NotText, "text 1 is NoneType, not str; pass its text"),
         (b"bytes", NotText, "text 1 is bytes, not str"),

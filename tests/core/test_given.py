@@ -188,7 +188,7 @@ def test_as_many_vectors_as_records(index: Index, kind: Callable[..., Any], more
         else "(more records and 249|250 records and more) vectors"
     )
     with pytest.raises(
-        SettingError, match=f"vectors must be as many as records, got {got}; give one for each, in order"
+        SettingError, match=f"vectors must have one row for each record, got {got}; give one for each, in order"
     ):
         index.ingest(kind(RECORDS), vectors=kind(vectors))
     assert index.count() == 0
@@ -246,7 +246,7 @@ def test_records_that_would_be_cut(encoder: Hashing) -> None:
     assert report.written == 1
     [(record_id, reason)] = report.rejected
     assert record_id == "long"
-    assert reason.startswith("has 9 tokens, and came with one vector, but records of more than 8 are cut into chunks; ")
+    assert reason.startswith("has 9 tokens, and was given one vector, but records of more than 8 are cut into chunks; ")
     index.ingest([long])
     assert index.ingest([long], vectors=made([long]), prune=True).deleted == 1
     assert set(index.record_ids()) == {"long"}
@@ -272,8 +272,8 @@ def test_records_that_are_too_long_for_the_model(built: Callable[..., Path]) -> 
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (BadVectors("the model's vector has no length", [2]), "gets no sound vector from the model"),
-        (OutOfMemory("the text is too long", 2), "is too long for the memory that there is"),
+        (BadVectors("the model's vector has no length", [2]), "gets an invalid vector from the model"),
+        (OutOfMemory("the text is too long", 2), "is too long for the available memory"),
         (TextTooLong([Problem(2, TextTooLong, "has 9 tokens")]), "has 9 tokens"),
     ],
 )

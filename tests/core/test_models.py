@@ -132,9 +132,7 @@ def test_no_such_model(name: str) -> None:
 
 def test_a_revision_of_a_folder(folder: Path) -> None:
     """A folder has none, and silence would suggest that it was heeded."""
-    with pytest.raises(
-        SettingError, match="revision='main' is for a model on the hub, but .* is a folder; leave it out"
-    ):
+    with pytest.raises(SettingError, match="revision='main' is for a model on the hub, but .* is a folder; omit it"):
         _ = Encoder(str(folder), revision="main").dimensions
 
 
@@ -239,7 +237,7 @@ def test_damaged_weights(folder: Path, keep: int) -> None:
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ModelDamaged, match="weights of .* cannot be loaded"):
         encode(folder)
-    with pytest.raises(ModelDamaged, match=r"model\.safetensors is not a whole safetensors file"):
+    with pytest.raises(ModelDamaged, match=r"model\.safetensors is not a complete safetensors file"):
         _ = Encoder(str(folder)).space
 
 

@@ -349,7 +349,7 @@ def test_a_tokenizer_of_another_kind(folder: Path) -> None:
     content = json.loads((folder / "tokenizer.json").read_text())
     content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] != "</think>"]
     (folder / "tokenizer.json").write_text(json.dumps(content))
-    with pytest.raises(ModelUnsupported, match=r"is no Qwen3-Reranker: its tokenizer\.json has no token '</think>'"):
+    with pytest.raises(ModelUnsupported, match=r"is not a Qwen3-Reranker: its tokenizer\.json has no token '</think>'"):
         QwenReranker(folder).scores(QUERY, ["a"])
 
 

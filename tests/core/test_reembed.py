@@ -184,7 +184,7 @@ def test_a_place_of_another_model(store: Any) -> None:
     reembed(store, Other())
     third = Hashing()
     third.space = replace(Hashing.space, weights="w3")
-    with pytest.raises(WrongSpace, match="holds what another re-embedding began"):
+    with pytest.raises(WrongSpace, match="contains an unfinished re-embedding"):
         reembed(store, third)
     with pytest.raises(WrongSpace, match="holds vectors of another space"):
         switch(store, third)

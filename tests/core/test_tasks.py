@@ -54,7 +54,7 @@ def test_a_family_that_prompts_documents() -> None:
     prompts = Prompts.of({"query": "query: ", "passage": "passage: "})
     assert (prompts.query("query"), prompts.document) == ("query: ", "passage: ")
     assert list(prompts.tasks) == ["query"]
-    with pytest.raises(TaskError, match="follow no one template for an instruction; use one of its own: query"):
+    with pytest.raises(TaskError, match="follow no single template for instructions; use one of its own: query"):
         prompts.query(Task("Find birds"))
 
 

@@ -187,7 +187,7 @@ def test_plain(value: object, expected: object) -> None:
         ("\0", "a NUL character"),
         (Path("\udc80"), "half of a surrogate pair"),
         ({"\udc80"}, "half of a surrogate pair"),
-        (datetime(1, 1, 1, tzinfo=TWO_HOURS), "a datetime that UTC has outside of the years 1 to 9999"),
+        (datetime(1, 1, 1, tzinfo=TWO_HOURS), "a datetime that is outside the years 1 to 9999 in UTC"),
         ({1: 2}, "a key that is int, not str"),
         ([{date(2024, 5, 1): 1}], "a key that is date, not str"),
         ({"a\0": 1}, "a NUL character"),

@@ -187,7 +187,7 @@ class Server:
             raise cluster.not_run(said.rpartition(": ")[2].strip(), account if os.geteuid() == 0 else None)
         log = self._data / "log"
         more = f"; see {log}" if log.exists() else ""
-        raise cluster.failure(f"the embedded Postgres in {self._folder} does not start", said, more)
+        raise cluster.failure(f"the embedded Postgres in {self._folder} did not start", said, more)
 
     def _start_watcher(self, account: Account, descriptors: dict[str, int], status: int) -> None:
         place = HERE if HERE.exists() else self._data
@@ -214,7 +214,7 @@ class Server:
             check=False,
         )
         if done.returncode:
-            raise StoreUnavailable(f"the watcher of the embedded Postgres cannot be run by {sys.executable!r}")
+            raise StoreUnavailable(f"the watcher of the embedded Postgres cannot be started by {sys.executable!r}")
 
     def _check_no_other(self) -> None:
         """Raise if a server runs in the data directory that does not use our locks."""

@@ -143,7 +143,7 @@ class Declaration:
         if self.facts.unnoticed:
             tables = ", ".join(".".join(names) for names in self.facts.unnoticed[:3])
             return (
-                f"changes of {tables} are not noticed, because triggers are missing or disabled; enable them, or add "
+                f"changes of {tables} are not detected, because triggers are missing or disabled; enable them, or add "
                 "them with 'harrier sync rescan'"
             )
         if self.facts.exposed and self.row_security:

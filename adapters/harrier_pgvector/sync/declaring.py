@@ -222,6 +222,6 @@ def impatient(connection: Connection[Any]) -> Iterator[None]:
             yield
     except errors.LockNotAvailable:
         raise StoreUnavailable(
-            f"the table is in use by a transaction that has been running for more than {_LOCK_TIMEOUT}, and triggers "
+            f"the table is in use by a transaction that has run for more than {_LOCK_TIMEOUT}, and triggers "
             "cannot be added or removed meanwhile; try again"
         ) from None

@@ -480,7 +480,7 @@ def test_a_root_that_is_none(place: Path) -> None:
         pytest.skip("users may not make namespaces here")
     enclosed = [*unshare, *command(place / "mine", python=other_python())]
     done = subprocess.run(enclosed, env=environment(), capture_output=True, text=True, check=False, **nobody())
-    assert "PostgreSQL does not run as root, and here root cannot give a file to user " in done.stderr
+    assert "PostgreSQL does not run as root, and here root cannot change the owner of a file to user " in done.stderr
     assert not list((place / "mine").iterdir())
 
 
@@ -503,7 +503,7 @@ def test_two_users(place: Path) -> None:
     assert owners == {nobody()["user"]}
     (place / "empty").mkdir()
     os.chown(place / "empty", nobody()["user"], -1)
-    with pytest.raises(StoreUnsuitable, match="belongs to user 'nobody'; make the index as that user, not as root"):
+    with pytest.raises(StoreUnsuitable, match="belongs to user 'nobody'; create the index as that user, not as root"):
         start(place / "empty")
     assert not list((place / "empty").iterdir())
 
@@ -514,7 +514,7 @@ def test_a_user_without_a_name(place: Path) -> None:
     (place / "nameless").mkdir()
     os.chown(place / "nameless", 54321, 54321)
     done = tried(place / "nameless", other_python(), user=54321, group=54321, extra_groups=[])
-    assert "user id 54321 has no name, which PostgreSQL asks for; add it to /etc/passwd" in done.stderr
+    assert "user id 54321 has no user name, which PostgreSQL requires; add it to /etc/passwd" in done.stderr
     assert not list((place / "nameless").iterdir())
 
 
@@ -750,7 +750,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     try:
         with pytest.raises(StoreFull) as caught:
             start(tmp_path / "small" / "index")
-        assert "No space left on device; make room and run the same again" in one_line(caught.value)
+        assert "No space left on device; free some space and run the same again" in one_line(caught.value)
         assert not list((tmp_path / "small").iterdir())
         subprocess.run(["mount", "-o", "remount,size=256m", str(tmp_path / "small")], check=True)
         assert run(tmp_path / "small" / "index") == "1\n"

@@ -308,7 +308,7 @@ class TestKeys:
     @pytest.mark.parametrize("text", ["title || ' ' || (to_jsonb(s) ->> 'body')", "to_jsonb(s) ->> 'body'"])
     @pytest.mark.usefixtures("articles")
     def test_a_whole_row(self, database: str, execute: Execute, text: str) -> None:
-        """All of its columns are watched, for nobody knows which are looked at."""
+        """All of its columns are watched, for nobody knows which are checked."""
         declare(database, text=text)
         drain(database)
         execute("UPDATE articles SET body = 'other' WHERE id = 1")

@@ -286,9 +286,9 @@ def test_closed(index: Index) -> None:
     reading = index.read()
     next(reading)
     index.close()
-    with pytest.raises(StoreUnavailable, match="this store is closed; make another one"):
+    with pytest.raises(StoreUnavailable, match="this store is closed; create a new one"):
         list(reading)
-    with pytest.raises(StoreUnavailable, match="this store is closed; make another one"):
+    with pytest.raises(StoreUnavailable, match="this store is closed; create a new one"):
         index.count()
 
 
@@ -353,7 +353,7 @@ def test_a_folder_of_somebody_else(encoder: Encoder, tmp_path: Path) -> None:
     (tmp_path / "docs" / "letter.txt").write_text("dear")
     with (
         Index(QdrantStore.embedded(tmp_path, collection="docs"), encoder) as index,
-        pytest.raises(StoreUnsuitable, match="is not one of this kit's collections: it has no harrier_space.json"),
+        pytest.raises(StoreUnsuitable, match="was not created by Harrier Kit: it has no harrier_space.json"),
     ):
         index.ingest(RECORDS)
     assert (tmp_path / "docs" / "letter.txt").read_text() == "dear"
@@ -365,7 +365,7 @@ def test_a_folder_of_somebody_else(encoder: Encoder, tmp_path: Path) -> None:
         assert index.ingest(RECORDS[:2]).written == 2
     assert not making.exists()
     assert not (tmp_path / "empty" / "half").exists()
-    with pytest.raises(SettingError, match=r"a collection cannot be called \.harrier"):
+    with pytest.raises(SettingError, match=r"a collection cannot be named \.harrier"):
         QdrantStore.embedded(tmp_path, collection=".harrier")
 
 

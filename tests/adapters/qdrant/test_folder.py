@@ -253,7 +253,7 @@ def test_another_user(shared: Path) -> None:
             with start_as("games", shared / "place") as other:
                 answer = said(other)
                 assert answer.startswith("StoreUnsuitable ")
-                assert "is not accessible to user 'games' (owner: 'nobody')" in answer
+                assert "cannot be accessed by user 'games' (owner: 'nobody')" in answer
                 assert "run a Qdrant server for several users" in answer
     place = shared / "place"
     assert {each.lstat().st_uid for each in (place, *place.rglob("*"))} == {place.stat().st_uid} != {0}
@@ -271,7 +271,7 @@ def test_a_lock_of_another_user(shared: Path) -> None:
             if each.is_file():
                 each.chmod(0o666)
         with start_as("games", shared / "mine") as other:
-            assert "lock is not accessible to user 'games' (owner: 'nobody')" in said(other)
+            assert "lock cannot be accessed by user 'games' (owner: 'nobody')" in said(other)
         owner.communicate("\n")
 
 

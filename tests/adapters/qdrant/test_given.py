@@ -83,7 +83,7 @@ def test_a_setting_that_is_given_twice(client: QdrantClient) -> None:
     [
         ("path", r"use QdrantStore.embedded\(folder\), or give a QdrantClient\(path=...\)"),
         ("prefer_grpc", "name it by grpc_port="),
-        ("https", "write it into the URL"),
+        ("https", "put it in the URL"),
         ("aclient", "give a QdrantClient; for asyncio, use asearch and aingest"),
         ("embedding", "a store knows no model"),
         ("vector_name", "write vector="),

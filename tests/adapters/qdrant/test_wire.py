@@ -133,7 +133,7 @@ def test_it_gives_up_in_the_end(stub: Stub, way: str, encoder: Encoder) -> None:
     stub.plan = lambda name, number: Fault(503, "overloaded") if name == "upsert" and number > 1 else None
     client = stub.client(prefer_grpc=way == "gRPC")
     with Index(QdrantStore(client, retry_for=0.5), encoder) as index:
-        with pytest.raises(StoreUnavailable, match="cannot be reached, or does not get to it: overloaded"):
+        with pytest.raises(StoreUnavailable, match="cannot be reached, or is too busy: overloaded"):
             index.ingest(RECORDS)
         stub.plan = lambda name, number: None
         assert index.ingest(RECORDS).written + index.ingest(RECORDS).unchanged >= 600
@@ -349,7 +349,10 @@ def test_settings(stub: Stub, encoder: Encoder) -> None:
         ({"precision": "float8"}, "precision is 'float16' or 'float32'"),
         ({"quantization": "int4"}, "quantization is None, 'int8' or 'binary'"),
         ({"indexes": {"year": "number"}}, "the index of field 'year' must be one of keyword, integer, float, bool"),
-        ({"indexes": {'"': "keyword"}}, "field '\"' cannot be indexed: a path in Qdrant has no quotation marks"),
+        (
+            {"indexes": {'"': "keyword"}},
+            "field '\"' cannot be indexed: a path in Qdrant cannot contain quotation marks",
+        ),
         ({"hnsw": Hnsw(ef_construction=3)}, "ef_construction of this database's HNSW index must be at least 4, got 3"),
         ({"hnsw": {"m": 16}}, "hnsw must be Hnsw"),
         ({"collection": "a/b"}, "a collection's name has no slashes"),

@@ -282,7 +282,7 @@ def test_what_cannot_be_shared(tmp_path: Path, noting: Noting) -> None:
     ):
         with Index(store, noting) as index, pytest.raises(SettingError, match=why) as raised:
             index.ingest(records(3), workers=2)
-        assert "leave workers out, or use a store on a server" in str(raised.value)
+        assert "omit workers, or use a store on a server" in str(raised.value)
     local = Noting(tmp_path / "notes")
     local.lock = threading.Lock()  # type: ignore[attr-defined]
     with index_of("host=nowhere", "t", local) as index, pytest.raises(SettingError, match="cannot pickle"):

@@ -91,7 +91,7 @@ def test_what_is_unsound(call: Run, postgres: str, table: str, new_role: NewRole
         connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(index)))
     told = call("verify", url, "--json", code=1)
     [problem] = json.loads(told.stdout)["problems"]
-    assert problem == {"id": "7", "problem": "has a text that is not the one that was encoded (chunk 0)"}
+    assert problem == {"id": "7", "problem": "has a text that differs from the encoded one (chunk 0)"}
     looked = call("info", url, code=1)
     assert "health   its searches use no index" in looked.stdout
     assert "hunter2" not in looked.stdout + looked.stderr
@@ -161,10 +161,10 @@ def test_completion(run: Run) -> None:
 
 
 WRONG = [
-    (["search", "x"], 2, "no index is named; give --in, set HARRIER_INDEX, or name it in harrier.toml"),
+    (["search", "x"], 2, "no index is given; pass --in, set HARRIER_INDEX, or name it in harrier.toml"),
     (["search", "x", "--in", "qdrant:d", "-k", "0"], 2, "-k must be at least 1, got 0"),
     (["search", "x", "--in", "qdrant:d", "--color", "red"], 2, "--color must be one of auto, always, never"),
-    (["info"], 2, "no index is named; give a PLACE"),
+    (["info"], 2, "no index is given; pass a PLACE"),
     (["delete", "--in", "qdrant:d"], 2, "name one of them"),
     (["delete", "a", "--all", "--in", "qdrant:d"], 2, "name one of them"),
     (["delete", "a", "--in", "qdrant:d"], 3, "d/documents; ingest something into it first"),

@@ -80,6 +80,6 @@ def test_what_was_left_out(call: Run, tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "docs.parquet")
     told = call("copy", "docs.parquet", "pgvector:p?precision=float16", code=1)
     assert "rejected: r" in told.stderr
-    assert "a text that is not the one that was encoded" in told.stderr
+    assert "a text that differs from the encoded one" in told.stderr
     assert "not kept: vectors in float16, not float32\n" in told.stderr
     assert "1 record rejected, the first 'r" in told.stdout

@@ -132,7 +132,7 @@ def test_questions_to_begin_with(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ([], "there are no questions; give --judgements, or make some with --make-questions"),
+        ([], "no questions are given; pass --judgements, or create some with --make-questions"),
         (["--judgements", "nowhere"], "there are no judgements at nowhere"),
         (["--judgements", "{}", "-k", "1,ten"], "-k must be integers of at least 1, such as 1,10,100, got '1,ten'"),
         (["--judgements", "{}", "--fail-below", "ndcg@10"], "a limit must be a metric and a number from 0 to 1"),

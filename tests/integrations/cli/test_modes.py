@@ -133,7 +133,7 @@ def test_an_index_without_words(call: Run, memory: dict[str, VectorStore], monke
     place = str(memory["mem:b"])
     done = call("keywords", "mem:b")
     assert (done.stdout, done.stderr) == (f"{place} has the words of its texts now: 3 chunks\n", "")
-    assert call("keywords", "mem:b").stdout == f"{place} has the words of its texts already\n"
+    assert call("keywords", "mem:b").stdout == f"{place} already has the words of its texts\n"
     assert "keywords yes\n" in call("info", "mem:b").stdout
     assert json.loads(call("info", "mem:b", "--json").stdout)["keywords"] is True
     again = json.loads(call("keywords", "mem:b", "--json").stdout)
@@ -156,7 +156,7 @@ def test_an_interrupted_run(call: Run, memory: dict[str, VectorStore], monkeypat
         raise KeyboardInterrupt
 
     monkeypatch.setattr(MemoryStore, "add_keywords", interrupted)
-    assert "the same command run again goes on from there" in call("keywords", "mem:d", code=130).stderr
+    assert "run the same command again to continue" in call("keywords", "mem:d", code=130).stderr
     assert memory["mem:d"].describe().keywords is False
 
 

@@ -96,7 +96,7 @@ def test_two_folders_of_one_name(call: Run, to: list[str], stored: Stored, tmp_p
     write(tmp_path / "a" / "docs" / "README.md", "apples")
     write(tmp_path / "b" / "docs" / "README.md", "bananas")
     told = call("ingest", "a/docs", "b/docs", *to, code=2)
-    assert "would both be the source 'docs'; ingest one of them by itself, with --source NAME" in told.stderr
+    assert "would both be the source 'docs'; ingest one of them separately, with --source NAME" in told.stderr
     call("ingest", "a/docs", *to)
     for more in ([], ["--prune"], ["--dry-run"]):
         told = call("ingest", "b/docs", *to, *more, code=2)
@@ -248,7 +248,7 @@ def test_following_links(call: Run, to: list[str], stored: Stored, tmp_path: Pat
     other.rename(tmp_path / "unmounted")
     told = call("ingest", "docs", *to, "--links", "follow", "--prune", code=1)
     assert "rejected: docs/link: cannot be read: No such file or directory" in told.stderr
-    assert "not pruned: docs/link/: could not be read, so that it stays" in told.stderr
+    assert "not pruned: docs/link/: could not be read, and was kept" in told.stderr
     assert set(stored()) == left
     assert "deleted" in call("ingest", "docs", *to, "--prune").stdout  # without the links
     assert set(stored()) == {"docs/a.txt"}

@@ -221,7 +221,7 @@ def test_what_a_server_refuses(call: Run, server: str, built: Callable[..., Path
     told = call("prompt", "a", "--model", "harrier-27b", "--server", server, code=2)
     assert "there is no model 'harrier-27b'; this server has tiny-query" in told.stderr
     told = call("embed", "--query", "--instruction", "Find birds", "--server", server, given="a\n", code=2)
-    assert "this server takes no instruction of a request; name one of its tasks" in told.stderr
+    assert "this server does not accept instructions in requests; name one of its tasks" in told.stderr
     for each in ("gpu-host:8000", "http://me:hunter2@gpu-host"):
         told = call("prompt", "a", "--server", each, code=2)
         assert told.stderr.startswith("error: url must ")
@@ -247,9 +247,9 @@ def test_a_server_that_is_not_there(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["serve"], "it loads the model itself, for others"),
-        (["models"], "it says what this machine would run, and asks no server"),
-        (["demo"], "it loads its own models, to show one that is refused; --postgres names a Postgres"),
+        (["serve"], "it loads the model itself, to serve it"),
+        (["models"], "it describes this machine, and contacts no server"),
+        (["demo"], "it loads its own models, to show a refusal; --postgres names a server"),
     ],
 )
 def test_commands_that_use_none(call: Run, arguments: list[str], said: str) -> None:

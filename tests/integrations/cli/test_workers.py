@@ -58,5 +58,5 @@ def test_interrupted(
         os.kill(process.pid, number)
         _, told = process.communicate(timeout=60)
     assert own
-    assert "the same command run again goes on from there" in told
+    assert "run the same command again to continue" in told
     assert not set(own) & set(workers_of(None))

@@ -157,8 +157,8 @@ def test_packed_files(tmp_path: Path) -> None:
     expected = {
         "docs/a.txt.gz": large,
         "docs/b.txt.gz": "is no gzip that can be read (EOFError)",
-        "docs/c.zip/../up.txt": "has a path that leads out of its archive; rename it",
-        "docs/c.zip/in.zip": "is packed within a packed file, which is not read; unpack it",
+        "docs/c.zip/../up.txt": "has a path that leads outside its archive; rename it",
+        "docs/c.zip/in.zip": "is packed within a packed file, which is not supported; unpack it",
         "docs/c.zip/long.md": large,
         **{f"docs/d.zip/{at}.txt": all_ for at in range(12, 20)},
         "docs/e.zip/a.txt": "is encrypted; unpack it",

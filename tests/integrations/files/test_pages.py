@@ -79,7 +79,7 @@ def test_one_page_however_it_is_spelled(site: Site) -> None:
     ("url", "said"),
     [
         ("https://", "is no URL of a page"),
-        ("https://host:port/", "is no URL; a page is https://host/path"),
+        ("https://host:port/", "is not a URL; must be https://host/path"),
         ("https://me:hunter2@host/", "put those of host in ~/.netrc"),
         ("postgresql://host/db", "read it with --from"),
     ],
@@ -165,7 +165,7 @@ def test_a_page_that_has_no_end(site: Site) -> None:
 def test_a_connection_that_breaks(site: Site) -> None:
     """Half a page is no page."""
     site.pages["/half"] = Answer(b"<p>one</p><p>two</p>", broken_after=10)
-    assert "cannot be fetched to its end: the connection broke" in reason_of(Source(f"{site.url}/half"))
+    assert "cannot be fetched completely: the connection broke" in reason_of(Source(f"{site.url}/half"))
 
 
 @pytest.mark.parametrize("type_", ["image/png", "application/x-unheard-of"])

@@ -76,7 +76,7 @@ def test_policies(document_store: HarrierDocumentStore, write: str) -> None:
     first, second, other = (Document(id=id_, content=text) for id_, text in (("a", "one"), ("a", "two"), ("b", "one")))
     assert written([first, second, other], DuplicatePolicy.SKIP) == 2
     assert sorted(str(each.content) for each in document_store.filter_documents()) == ["one", "one"]
-    with pytest.raises(DuplicateDocumentError, match="1 of the documents are there already"):
+    with pytest.raises(DuplicateDocumentError, match="1 of the documents already exist"):
         written([Document(id="c", content="one"), second], DuplicatePolicy.FAIL)
     with pytest.raises(DuplicateDocumentError):
         written([Document(id="c", content="one")] * 2, DuplicatePolicy.FAIL)
@@ -88,7 +88,7 @@ def test_policies(document_store: HarrierDocumentStore, write: str) -> None:
 
 def test_embeddings_are_not_taken(document_store: HarrierDocumentStore) -> None:
     """They may be another model's; the Index makes its own, and says so."""
-    with pytest.warns(InputWarning, match="embeddings of documents are not taken: the Index makes its own"):
+    with pytest.warns(InputWarning, match="embeddings of documents must be None: the Index makes its own"):
         document_store.write_documents([Document(content="Bread rises.", embedding=[0.5, 0.5])])
     assert document_store.index.verify().sound
 

@@ -149,7 +149,7 @@ def test_serialised(words: str, task: Any) -> None:
 def test_the_environments_model(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As LangChain's embeddings take it; YAML has its name, so that elsewhere the same model answers."""
     with pytest.raises(
-        SettingError, match="no model is named; pass model=, such as 'harrier-0.6b', or set HARRIER_MODEL"
+        SettingError, match="no model is given; pass model=, such as 'harrier-0.6b', or set HARRIER_MODEL"
     ):
         HarrierTextEmbedder()
     monkeypatch.setenv("HARRIER_MODEL", words)

@@ -104,7 +104,7 @@ def test_relevance(filled: HarrierVectorStore, name: str) -> None:
     score = name.replace("relevance_scores", "score")
     with pytest.raises(SettingError, match=f"{name} returns relevance from 0 to 1, which a BM25 is not; use {score}"):
         found(mode="keyword")
-    with pytest.raises(SettingError, match="which a share of places in two lists is not"):
+    with pytest.raises(SettingError, match="which a fusion of ranks is not"):
         found(mode="hybrid")
     with pytest.raises(SettingError, match="which a Reranker's number is not"):
         found(rerank=Longest())

@@ -270,7 +270,7 @@ def test_a_long_list_of_rejected_ones(vector_store: HarrierVectorStore) -> None:
         (lambda s: s.add_texts(["a"], [{}, {}]), "there are 1 documents and 2 metadatas; give one for each"),
         (lambda s: s.add_documents([BREAD], ids=[]), "there are 1 documents and 0 ids; give one for each"),
         (lambda s: s.add_texts(iter(["a", "b"]), ids=["1"]), "shorter"),
-        (lambda s: s.add_texts("text"), "texts is a list of texts; put a single one in a list"),
+        (lambda s: s.add_texts("text"), "texts must be a list of texts; put a single one in a list"),
         (lambda s: s.add_texts(["text"], ids="1"), "ids is a list; put a single one in a list"),
         (
             lambda s: s.add_texts(["text"], id=["1"]),
@@ -287,7 +287,7 @@ def test_what_cannot_be_added(vector_store: HarrierVectorStore, add: Callable[[A
 
 def test_making_one_of_what_is_at_hand(words: str, store: VectorStore) -> None:
     """It needs a place, and embeddings whose space is known."""
-    with pytest.raises(SettingError, match="there is no place for the documents; pass store="):
+    with pytest.raises(SettingError, match="no place for the documents is given; pass store="):
         HarrierVectorStore.from_texts(["a"], HarrierEmbeddings(model=words))
     with pytest.raises(SettingError, match="made by HarrierEmbeddings, not DeterministicFakeEmbedding"):
         HarrierVectorStore.from_texts(["a"], DeterministicFakeEmbedding(size=6), store=store)

@@ -145,7 +145,7 @@ def test_what_words_need(store: HarrierVectorStore, encoder: Encoder, mode: str)
 
 
 def test_some_nodes_in_another_order(store: HarrierVectorStore) -> None:
-    """Those that are looked at one by one, too."""
+    """Those that are checked one by one, too."""
     longest = Longest()
     result = found(store, asked("default", "bread", node_ids=["two", "bread"]), rerank=longest)
     assert result.ids == ["two", "bread"]

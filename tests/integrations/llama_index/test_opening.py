@@ -51,7 +51,7 @@ def test_a_url(encoder: Encoder, tmp_path: Path) -> None:
 
 def test_one_encoder_only(encoder: Encoder) -> None:
     """An Index has one, a store has none."""
-    with pytest.raises(SettingError, match="an Index has an encoder of its own; leave embed_model out"):
+    with pytest.raises(SettingError, match="an Index has its own encoder; omit embed_model"):
         HarrierVectorStore(Index(MemoryStore(), encoder), embed_model=encoder)
     for place in (MemoryStore(), "postgresql://user:secret@host/db"):
         with pytest.raises(SettingError, match="nothing that makes vectors; pass embed_model=Harrier") as caught:
@@ -94,7 +94,7 @@ REFUSED: dict[str, str] = {
     "hnsw_kwargs": "Hnsw",
     "batch_size": "itself",
     "max_retries": "retry_for",
-    "stores_text": "leave it out",
+    "stores_text": "omit it",
     "embed_modell": "did you mean embed_model",
     "speed": "it takes index, embed_model",
 }

@@ -61,7 +61,7 @@ def test_one_model_only() -> None:
     """Two are an error, and so is none."""
     with pytest.raises(SettingError, match="model_name and model are one setting; give one of them"):
         HarrierEmbedding("harrier-270m", model="harrier-0.6b")
-    with pytest.raises(SettingError, match=r"no model is named; pass model_name, .*, or set HARRIER_MODEL"):
+    with pytest.raises(SettingError, match=r"no model is given; pass model_name, .*, or set HARRIER_MODEL"):
         HarrierEmbedding()
 
 

@@ -493,7 +493,7 @@ def test_a_node_with_an_object(store: HarrierVectorStore) -> None:
 
 
 def test_restricted_searches_score_the_same(store: HarrierVectorStore) -> None:
-    """Nodes that are looked at one by one have the cosines that the store gives them, best first."""
+    """Nodes that are checked one by one have the cosines that the store gives them, best first."""
     store.add(nodes())
     whole: Any = store.query(asked("sand and yeast"))
     some: Any = store.query(asked("sand and yeast", node_ids=["bread", "virus", "river"]))

@@ -203,7 +203,7 @@ def test_many_calls(assistant: Assistant) -> None:
 
     results = assistant.run(all_at_once())
     refused = [each for each in results if each.is_error]
-    assert {each.content[0].text for each in refused} <= {"too many calls wait; try again when others are answered"}
+    assert {each.content[0].text for each in refused} <= {"too many calls are waiting; try again later"}
     assert len(refused) < len(results)
     assert assistant.call("search", query="why does bread rise", k=1)["results"][0]["id"] == "bread"
 

@@ -138,7 +138,7 @@ def test_an_index_over_it(remote: RemoteEncoder, encoder: Encoder) -> None:
         ({"url": None}, "url must be the address of a server"),
         ({"url": "http://"}, "url must be the address of a server"),
         ({"url": "http://a:b"}, "url must be the address of a server"),
-        ({"url": "http://me:secret@127.0.0.1:9"}, "url must have no user and no password; pass api_key$"),
+        ({"url": "http://me:secret@127.0.0.1:9"}, "url must not contain a user or password; pass api_key$"),
         ({"api_key": "secret secret"}, "api_key must be printable ASCII characters without spaces$"),
         ({"api_key": "schlüssel"}, "api_key must be printable ASCII characters without spaces$"),
         ({"api_key": ""}, "api_key must be printable ASCII characters without spaces$"),

@@ -129,7 +129,7 @@ def _check(query: VectorStoreQuery, wanted: Wanted, mode: Mode, chooser: Reranke
         raise SettingError("offset is for the other modes: in 'mmr' each choice depends on those before it")
     if query.node_ids and (wanted.get("expand") or mode != "dense"):
         what = "expand" if wanted.get("expand") else named
-        raise SettingError(f"{what} is for searches of all nodes; leave out {what}, or node_ids")
+        raise SettingError(f"{what} applies to searches of all nodes; omit {what} or node_ids")
 
 
 def _mode(query: VectorStoreQuery) -> tuple[Mode, float | None]:

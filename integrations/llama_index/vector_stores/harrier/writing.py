@@ -28,7 +28,8 @@ class Writing(BasePydanticVectorStore):
     """The writing half of a HarrierVectorStore."""
 
     on_rejected: Literal["error", "warn"] = Field(
-        default="error", description="What nodes that cannot be stored are, such as blank ones."
+        default="error",
+        description="Whether nodes that cannot be stored, such as blank ones, are an error or a warning.",
     )
 
     _index: Index = PrivateAttr()
