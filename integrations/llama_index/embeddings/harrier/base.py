@@ -85,7 +85,7 @@ class HarrierEmbedding(Windows):
     embeddings_cache: Any | None = Field(
         default=None,
         frozen=True,
-        description="A BaseKVStore as a cache of vectors. Keys cover all that a vector depends on, so it may be shared.",
+        description="A BaseKVStore as a cache of vectors. Keys cover all that a vector depends on; it may be shared.",
     )
     embedder: Any | None = Field(
         default=None, frozen=True, description="The Embedder that makes the vectors, if it is not an Encoder."
