@@ -91,7 +91,7 @@ def test_a_given_one(bert: Path, expected: list[float]) -> None:
     assert one._loaded is two._loaded
     assert one._loaded._model is own
     assert repr(one) == "CrossEncoderReranker(<CrossEncoder>)"
-    with pytest.raises(SettingError, match="device is for a model that is loaded by its name"):
+    with pytest.raises(SettingError, match="device applies only to a model that is loaded by name"):
         CrossEncoderReranker(own, device="cpu")
 
 
@@ -119,7 +119,7 @@ def test_threads_share_one_model(bert: Path, expected: list[float]) -> None:
     gc.collect()
     assert gone() is None
     assert not any(str(bert) in str(key) for key in _models._entries)
-    with pytest.raises(EncoderClosed, match="this reranker is closed; make another one"):
+    with pytest.raises(EncoderClosed, match="this reranker is closed; create a new one"):
         one.scores(QUERY, ["a"])
 
 

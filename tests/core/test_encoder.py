@@ -157,7 +157,7 @@ def test_no_text_in_an_error(encoder: Encoder) -> None:
 def test_one_text_is_no_list(encoder: Encoder, texts: Any) -> None:
     """A str is iterable, and would be encoded letter by letter."""
     for call in (encoder.encode_documents, encoder.encode_queries, encoder.count_tokens):
-        with pytest.raises(NotText, match=f"a list of texts belongs here, not {type(texts).__name__}; put a single"):
+        with pytest.raises(NotText, match=f"must be a list of texts, got {type(texts).__name__}; put a single"):
             call(texts)
 
 
@@ -305,7 +305,7 @@ def test_after_close(built: Callable[..., Path]) -> None:
         lambda: encoder.prompt("a"),
     ]
     for use in uses:
-        with pytest.raises(EncoderClosed, match="this encoder is closed; make another one with the same settings"):
+        with pytest.raises(EncoderClosed, match="this encoder is closed; create a new one with the same settings"):
             use()
 
 

@@ -149,7 +149,7 @@ def test_closing_ends_what_waits(watched: Watched) -> None:
     waiting = [watched.submit([2]), watched.submit([3], urgent=True)]
     watched.engine.close()
     assert all(future.cancelled() for future in waiting)
-    with pytest.raises(EncoderClosed, match="closed while this call was on its way"):
+    with pytest.raises(EncoderClosed, match="closed during this call"):
         watched.submit([4])
 
 

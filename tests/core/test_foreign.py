@@ -24,7 +24,7 @@ from harrier_core.testing import MemoryStore
     [
         ("truncate_dim", "not trained to be truncated .no Matryoshka."),
         ("model_kwargs", "use device, dtype and revision"),
-        ("trust_remote_code", "no code of a model's repository is ever run"),
+        ("trust_remote_code", "code from a model's repository is never run"),
         ("prompt_name", "use task: a name in encoder.tasks, or Task"),
         ("normalize", "vectors always have unit length"),
         ("max_length", "use max_tokens, and on_overflow='truncate'"),

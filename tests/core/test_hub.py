@@ -127,7 +127,7 @@ def test_no_hub_and_nothing_cached(client: Client, environment: dict[str, str]) 
     """The error says how to get the model here."""
     [message] = client.run("harrier-270m", None, COUNT, **environment)
     assert message == (
-        f"ModelNotFound: the hub cannot be reached, and '{NAME}' is not in its cache here; where it can be reached, "
+        f"ModelNotFound: the hub cannot be reached, and '{NAME}' is not in the local cache; where it can be reached, "
         f"run 'hf download {NAME} --local-dir FOLDER', then give the folder's path as the model"
     )
 
@@ -151,7 +151,7 @@ def test_no_such_revision(hub: Hub, client: Client, built: Callable[..., Path]) 
     """It is told from a missing model."""
     hub.push(NAME, built("gemma3"))
     [message] = client.run(NAME, "v9", COUNT)
-    assert message == f"ModelNotFound: the hub has '{NAME}', but no revision 'v9' of it"
+    assert message == f"ModelNotFound: the hub has '{NAME}', but not its revision 'v9'"
 
 
 def test_pickled_weights_on_the_hub(hub: Hub, client: Client, tmp_path: Path) -> None:

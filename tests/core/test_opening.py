@@ -51,5 +51,5 @@ def test_keywords_are_an_option_of_the_url(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_store_that_lists_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an adapter that cannot, as of somebody's who never heard of it."""
     monkeypatch.setattr("harrier_core.opening.open_store", lambda _: MemoryStore())
-    with pytest.raises(SettingError, match="cannot list what is beside it"):
+    with pytest.raises(SettingError, match="cannot list other indexes next to it"):
         open_stores("memory:")

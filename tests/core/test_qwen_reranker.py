@@ -274,7 +274,7 @@ def test_callers_share_passes_and_their_model(tied: Path) -> None:
     two.close()
     assert loaded_models() == before
     for use in (lambda: one.scores(QUERY, ["a"]), lambda: one.max_tokens):
-        with pytest.raises(EncoderClosed, match="this reranker is closed; make another one with the same settings"):
+        with pytest.raises(EncoderClosed, match="this reranker is closed; create a new one with the same settings"):
             use()
 
 

@@ -379,7 +379,7 @@ def test_what_an_index_of_either_refuses(store: Any, new_store: NewStore) -> Non
         lambda: index.search_vectors(np.ones((1, 16))),
         lambda: index.ingest(RECORDS[:1], vectors=np.ones((1, 16))),
     ):
-        with pytest.raises(SettingError, match="vectors do not tell which of several encoders made them"):
+        with pytest.raises(SettingError, match="vectors do not identify which of several encoders made them"):
             call()
     with pytest.raises(SettingError, match="got both"):
         Index(store, Hashing(), encoders=[Other()])

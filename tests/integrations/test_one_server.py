@@ -221,7 +221,7 @@ def test_the_key_is_the_environments(make: Make, url: str, monkeypatch: pytest.M
     assert isinstance(encoder_of(make("harrier-270m")), Encoder)
     with pytest.raises(ServerRefused, match="the key is missing or wrong"):
         _ = encoder_of(make(url=url, api_key=f"{KEY}-not")).max_tokens
-    with pytest.raises(ValueError, match="api_key opens a server, and no url is given"):
+    with pytest.raises(ValueError, match="api_key needs url"):
         make("harrier-270m", api_key=KEY)
     monkeypatch.setenv("HARRIER_API_KEY", "of two words")
     with pytest.raises(ValueError, match="HARRIER_API_KEY must be printable ASCII characters") as refused:
@@ -236,7 +236,7 @@ LOCAL = {"device": "cpu", "dtype": "float32", "revision": "main", "max_tokens": 
 @pytest.mark.parametrize(("name", "value"), [*LOCAL.items(), ("on_overflow", "truncate")])
 def test_what_is_for_a_model_of_here(surface: str, name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is refused beside a URL that is given or the environment's; the environment's is for models of here."""
-    make, said = SURFACES[surface], f"{name} is for a model that is loaded here, but url names a server"
+    make, said = SURFACES[surface], f"{name} is for a locally loaded model, but url names a server"
     for options in ({"url": NOWHERE, "api_key": KEY}, {"url": NOWHERE, "model": "tiny"}):
         with pytest.raises(ValueError, match=said) as refused:
             make(**options, **{name: value})
@@ -342,7 +342,7 @@ def test_keys_as_each_framework_has_them() -> None:
         HarrierEmbeddingClient(remote, url=NOWHERE)
     with pytest.raises(SettingError, match="url is for RemoteEncoder to decide"):
         HarrierTextEmbedder(remote, url=NOWHERE)
-    with pytest.raises(ValueError, match="url is for embedder to decide"):
+    with pytest.raises(ValueError, match="url is a setting of embedder"):
         HarrierEmbedding(embedder=remote, url=NOWHERE)
     with pytest.raises(ValueError, match="settings differ from those of the embedder"):
         HarrierEmbeddings("tiny", embedder=remote, url=NOWHERE)

@@ -77,7 +77,7 @@ def test_a_table_of_somebody_else(store: PgVectorStore, database: str) -> None:
     """It is refused: of other columns, without a space, or of a newer kit; a view of that name is no table."""
     others = {
         "CREATE TABLE docs (id int)": "is not one of this kit's",
-        "CREATE TABLE docs (LIKE kept INCLUDING ALL EXCLUDING COMMENTS)": "does not say what its vectors are",
+        "CREATE TABLE docs (LIKE kept INCLUDING ALL EXCLUDING COMMENTS)": "does not identify its embedding space",
     }
     execute(database, "ALTER TABLE docs RENAME TO kept")
     for statement, said in others.items():
@@ -148,7 +148,7 @@ def test_a_table_in_use(store: PgVectorStore, database: str, monkeypatch: pytest
     monkeypatch.setattr(dropping, "_LOCK_TIMEOUT", "100ms")
     with psycopg.connect(database) as connection:
         connection.execute("SELECT FROM docs")
-        with pytest.raises(StoreUnavailable, match="was not dropped: a transaction uses it .*; try again"):
+        with pytest.raises(StoreUnavailable, match="was not dropped: a transaction has been using it .*; try again"):
             store.drop()
     store.drop()
     assert relations(database) == set()

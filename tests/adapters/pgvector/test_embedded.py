@@ -255,7 +255,9 @@ def test_a_folder_of_documents(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.md").write_text("a note")
     before = below(tmp_path)
-    with pytest.raises(StoreUnsuitable, match=r"is not empty and holds no embedded Postgres .*'a.md'.*; use a new or"):
+    with pytest.raises(
+        StoreUnsuitable, match=r"is not empty and contains no embedded Postgres .*'a.md'.*; use a new or"
+    ):
         start(tmp_path / "notes")
     with pytest.raises(StoreMissing, match="no index in folder"):
         start(tmp_path / "notes", create=False)
@@ -716,7 +718,9 @@ def test_another_release(copy: Path) -> None:
     """Its data is not touched."""
     (copy / "data" / "PG_VERSION").write_text("16\n")
     before = below(copy / "data")
-    with pytest.raises(StoreUnsuitable, match="was made by PostgreSQL 16 and needs 18; ingest everything into a new"):
+    with pytest.raises(
+        StoreUnsuitable, match="was created by PostgreSQL 16 and needs 18; ingest everything into a new"
+    ):
         start(copy)
     assert below(copy / "data") == before
 
@@ -734,7 +738,7 @@ def test_it_says_why_it_does_not_start(copy: Path) -> None:
     with pytest.raises(StoreUnavailable) as caught:
         start(copy)
     said = one_line(caught.value)
-    assert "does not start: could not read file" in said
+    assert "did not start: could not read file" in said
     assert said.endswith(f"; see {copy}/data/log")
     assert "could not read file" in (copy / "data" / "log").read_text()
     wait_for_watcher(copy)

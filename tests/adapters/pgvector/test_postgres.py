@@ -274,7 +274,7 @@ def test_a_foreign_table(postgres: str, table: str, index: Index) -> None:
     execute(postgres, "DROP TABLE {}", table)
     execute(postgres, "ALTER TABLE {} RENAME TO {}", f"{table} new", table)
     for use in (lambda: index.ingest(RECORDS), lambda: index.search("text")):
-        with pytest.raises(StoreUnsuitable, match="does not say what its vectors are"):
+        with pytest.raises(StoreUnsuitable, match="does not identify its embedding space"):
             use()
     execute(postgres, "DROP TABLE {}", table)
     assert index.ingest(RECORDS).written == 50

@@ -270,7 +270,7 @@ class TestKeys:
         ("create", "said"),
         [
             ("CREATE TABLE articles (id int, title text)", "no primary key"),
-            ("CREATE TABLE articles (id float8 PRIMARY KEY, title text)", "more than one written form"),
+            ("CREATE TABLE articles (id float8 PRIMARY KEY, title text)", "more than one textual form"),
             ("CREATE VIEW articles AS SELECT 1 AS id, 'a' AS title", "no ordinary table"),
             ("SELECT 1", "no table 'articles'"),
         ],

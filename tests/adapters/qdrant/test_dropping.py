@@ -40,13 +40,13 @@ def test_an_answer_that_is_lost(stub: Stub, way: str) -> None:
 
 
 def test_a_collection_of_somebody_else(stub: Stub) -> None:
-    """It is refused: one that does not say what its vectors are, or of a newer kit."""
+    """It is refused: one that does not identify its embedding space, or of a newer kit."""
     vectors = models.VectorParams(size=8, distance=models.Distance.COSINE)
     with closing(stub.client()) as client:
         store = QdrantStore(client, collection="docs")
         for metadata in (None, {"harrier_space": OTHER.to_json(), "harrier_layout": 2}):
             stub.local.create_collection("docs", {"text-dense": vectors}, metadata=metadata)
-            with pytest.raises(StoreUnsuitable, match="does not say what its vectors are|has layout 2"):
+            with pytest.raises(StoreUnsuitable, match="does not identify its embedding space|has layout 2"):
                 store.drop()
             assert stub.local.collection_exists("docs")
             stub.local.delete_collection("docs")

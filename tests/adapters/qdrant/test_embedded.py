@@ -64,7 +64,7 @@ def test_what_a_kill_left_unreadable(tmp_path: Path, encoder: Encoder) -> None:
         with pytest.raises(StoreError, match="decompress"):
             list(index.read())
         os.kill(process_of(index.store), signal.SIGKILL)
-        with pytest.warns(StoreWarning, match="[0-9]+ chunks in .* could not be read, because who wrote them"):
+        with pytest.warns(StoreWarning, match="[0-9]+ chunks in .* could not be read, because their writer"):
             kept = {stored.chunk.record_id for stored in index.read()}
         assert 280 < len(kept) < 300
         assert index.ingest(RECORDS).encoded == 300 - len(kept)

@@ -301,7 +301,7 @@ def test_root_where_the_owner_cannot_go(shared: Path) -> None:
         assert said(owner) == "0 50\n"
         owner.communicate("\n")
     shared.chmod(0o700)
-    with index(shared / "place") as mine, pytest.raises(StoreUnsuitable, match="not accessible to user 'nobody'"):
+    with index(shared / "place") as mine, pytest.raises(StoreUnsuitable, match="cannot be accessed by user 'nobody'"):
         mine.count()
     assert (shared / "place" / "docs").stat().st_uid == (shared / "place").stat().st_uid != 0
 

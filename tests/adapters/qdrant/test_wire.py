@@ -276,7 +276,7 @@ def test_collections_of_others(stub: Stub, index: Index, encoder: Encoder, tmp_p
             space,
             "compares by Dot, not by Cosine",
         ),
-        ({"text-dense": cosine}, None, "does not say what its vectors are"),
+        ({"text-dense": cosine}, None, "does not identify its embedding space"),
         ({"text-dense": cosine}, {**space, "harrier_space": "{}"}, "is not an embedding space"),
         (
             {"text-dense": cosine},
@@ -355,8 +355,8 @@ def test_settings(stub: Stub, encoder: Encoder) -> None:
         ),
         ({"hnsw": Hnsw(ef_construction=3)}, "ef_construction of this database's HNSW index must be at least 4, got 3"),
         ({"hnsw": {"m": 16}}, "hnsw must be Hnsw"),
-        ({"collection": "a/b"}, "a collection's name has no slashes"),
-        ({"collection": ""}, "a collection's name has no slashes"),
+        ({"collection": "a/b"}, "a collection's name must not contain slashes"),
+        ({"collection": ""}, "a collection's name must not contain slashes"),
     ]
     for wrong, said in wrongs:
         with pytest.raises(SettingError, match=said):
@@ -398,7 +398,7 @@ def test_a_closed_store(stub: Stub, encoder: Encoder) -> None:
     with pytest.raises(StoreUnavailable, match="was closed while it waited"):
         index.search("text")
     assert time.monotonic() - begin < 30
-    with pytest.raises(StoreUnavailable, match="is closed; make another one"):
+    with pytest.raises(StoreUnavailable, match="is closed; create a new one"):
         index.search("text")
     client.close()
 

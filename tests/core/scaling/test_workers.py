@@ -296,7 +296,7 @@ def test_numbers_of_workers(postgres: str, table: str, noting: Noting, workers: 
 
 
 def test_vectors_are_not_made_twice(postgres: str, table: str, noting: Noting) -> None:
-    with index_of(postgres, table, noting) as index, pytest.raises(SettingError, match="leave workers out"):
+    with index_of(postgres, table, noting) as index, pytest.raises(SettingError, match="omit workers"):
         index.ingest(records(1), vectors=[[1.0] * 16], workers=2)
 
 

@@ -93,7 +93,7 @@ def test_what_is_unsound(call: Run, postgres: str, table: str, new_role: NewRole
     [problem] = json.loads(told.stdout)["problems"]
     assert problem == {"id": "7", "problem": "has a text that differs from the encoded one (chunk 0)"}
     looked = call("info", url, code=1)
-    assert "health   its searches use no index" in looked.stdout
+    assert "health   searches use no vector index" in looked.stdout
     assert "hunter2" not in looked.stdout + looked.stderr
 
 
@@ -185,7 +185,7 @@ WRONG = [
     (["prompt", "x", "--model", "nope"], 3, "'nope' is not a folder, not a name on the hub"),
     (["ingest", "x", "--to", "qdrant:d"], 2, "there is no x; a PATH is a file, a folder, a URL, or -"),
     (["ingest", "--to", "qdrant:d"], 2, "name one of them"),
-    (["ingest", "-", "--to", "qdrant:d", "--query", "SELECT 1"], 2, "--query and --table are of --from"),
+    (["ingest", "-", "--to", "qdrant:d", "--query", "SELECT 1"], 2, "--query and --table need --from"),
     (["ingest", "-", "--to", "qdrant:d", "--format", "tiff"], 2, "unknown format 'tiff'"),
     (["ingest", "-", "--to", "qdrant:d", "--chunk-tokens", "3"], 2, "chunks have at least 8 tokens"),
     (["ingest", "-", "--to", "qdrant:d", "--chunk-tokens", "0", "--overlap", "7"], 2, "--chunk-tokens 0 makes none"),

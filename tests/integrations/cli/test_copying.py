@@ -62,7 +62,7 @@ def test_what_cannot_be_copied(call: Run, tmp_path: Path) -> None:
     assert "there is no file" in call("copy", "none.parquet", "qdrant:q", code=3).stderr
     assert "there is no collection" in call("copy", "qdrant:q", "docs.parquet", code=3).stderr
     assert "must be two places" in call("copy", "qdrant:q", f"qdrant:{tmp_path}/q", code=2).stderr
-    assert "file is copied by the system" in call("copy", "a.parquet", "b.parquet", code=2).stderr
+    assert "copy a file with the system" in call("copy", "a.parquet", "b.parquet", code=2).stderr
     assert "URL must begin with one of" in call("copy", "docs.csv", "qdrant:q", code=2).stderr
     assert list(tmp_path.iterdir()) == []
 

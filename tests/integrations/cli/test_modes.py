@@ -128,7 +128,7 @@ def test_an_index_without_words(call: Run, memory: dict[str, VectorStore], monke
         told = call("search", "yeast", "--in", "mem:b", "--mode", mode, code=3).stderr
         assert "`harrier keywords PLACE`" in told
     told = call(*INGEST, "mem:b", "--keywords", given=GIVEN, code=3).stderr
-    assert "made without --keywords; `harrier keywords PLACE` gives it the words of its texts" in told
+    assert "created without --keywords; run `harrier keywords PLACE` to add the words of its texts" in told
     monkeypatch.delenv("HARRIER_MODEL")
     place = str(memory["mem:b"])
     done = call("keywords", "mem:b")

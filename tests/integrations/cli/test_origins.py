@@ -264,7 +264,7 @@ def test_links_and_rows_with_ids_of_their_own(call: Run, to: list[str], stored: 
     assert set(stored()) == {"x", "y"}
     (tmp_path / "elsewhere").rename(tmp_path / "unmounted")
     told = call(*rows, "--links", "follow", code=1)
-    assert "not pruned: which records those are" in told.stderr
+    assert "not pruned: the unreadable records cannot be identified" in told.stderr
     assert json.loads(call(*rows, "--links", "follow", "--json", code=1).stdout)["pruned"] is False
     assert set(stored()) == {"x", "y"}
     assert "1 deleted" in call(*rows).stdout
@@ -384,7 +384,7 @@ def test_a_source_of_which_nothing_can_be_read(call: Run, to: list[str], stored:
     write(rows, "no JSON\n")
     assert "0 deleted; 1 rejected" in call("ingest", "docs", *to, "--prune", code=1).stdout
     told = call("ingest", "rows", *to, "--id", "id", "--prune", code=1)
-    assert "not pruned: which records those are that could not be read is not known" in told.stderr
+    assert "not pruned: the unreadable records cannot be identified" in told.stderr
     assert "0 deleted; 1 rejected" in told.stdout
     assert set(stored()) == {"docs/a.md", "x"}
 

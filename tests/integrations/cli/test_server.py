@@ -184,7 +184,7 @@ def test_devices_are_of_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """As options they are refused, with who names the server; as defaults they are those of commands without one."""
     monkeypatch.setenv("HARRIER_DEVICE", "cpu")
     assert encoder(server="http://option") == "RemoteEncoder('http://option')"
-    with pytest.raises(SettingError, match="--dtype is for a model that is loaded here, but --server names a server"):
+    with pytest.raises(SettingError, match="--dtype is for a locally loaded model, but --server names a server"):
         encoder(server="http://option", dtype="float32")
     monkeypatch.setenv("HARRIER_URL", "http://variable")
     with pytest.raises(SettingError, match="--device is for .* but HARRIER_URL names a server"):

@@ -146,7 +146,7 @@ def test_a_worker_that_is_told_to_end(
     assert worker.returncode == code
     assert 'harrier_sync_failed_rows{table="public.chunks"} 1.0' in metrics
     assert 'harrier_sync_workers{table="public.chunks"} 1.0' in metrics
-    assert ("the same command goes on from there" in said) is (code == 130)
+    assert ("run the same command again to continue" in said) is (code == 130)
     assert execute(declared, "SELECT count(*) FROM harrier_sync.workers") == [(0,)]
 
 

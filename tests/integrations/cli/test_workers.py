@@ -39,7 +39,7 @@ def test_files_by_two_workers(run: Run, folder: Path, tmp_path: Path) -> None:
 def test_a_store_of_one_process(run: Run, folder: Path, tmp_path: Path) -> None:
     told = run("ingest", folder.name, "--to", f"qdrant:{tmp_path}/q?collection=c", "--workers", "2", code=2).stderr
     assert "Qdrant Edge lets one process at a time into its folder" in told
-    assert "leave workers out" in told
+    assert "omit workers" in told
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ REASONS = {  # where it is not just that the file is broken
     "no part": "names no main part",
     "a broken sheet": "",
     "many parts": "takes more than 10 seconds to read",
-    "cells far apart": "cannot be read: its parser crashed (SIGABRT), perhaps for want of memory",
+    "cells far apart": "cannot be read: its parser crashed (SIGABRT), perhaps because memory ran out",
 }
 
 

@@ -99,7 +99,7 @@ def test_a_file_that_cannot_be_used(path: Path, caplog: pytest.LogCaptureFixture
     assert memory.mget(["a"]) == [None]
     memory.close()
     [line] = [each.getMessage() for each in caplog.records]
-    assert line.startswith(f"nothing is remembered of files in {path} (")
+    assert line.startswith(f"the state of files in {path} cannot be kept (")
 
 
 def test_a_file_that_breaks_under_it(path: Path, caplog: pytest.LogCaptureFixture) -> None:

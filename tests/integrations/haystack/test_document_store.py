@@ -118,7 +118,7 @@ def test_records_that_the_index_cuts(encoder: Encoder) -> None:
     found = document_store.search("bread", None, 3)
     assert [each.id for each in found] == ["long"] * 3
     assert document_store.count_documents() == index.count() > 3
-    with pytest.raises(SettingError, match="that the Index has cut cannot be updated by a filter"):
+    with pytest.raises(SettingError, match="that were cut into chunks cannot be updated by a filter"):
         document_store.update_by_filter({"field": "meta.a", "operator": "==", "value": 1}, {"a": 2})
     document_store.delete_documents(["long"])
     assert document_store.count_documents() == 0

@@ -164,7 +164,7 @@ def test_another_embedder(encoder: Encoder) -> None:
     assert made.index_encoder is encoder
     with pytest.raises(SerializationError, match="unsupported value of type 'Encoder'"):
         component_to_dict(made, "embedder")
-    with pytest.raises(SettingError, match="task is for Encoder to decide; configure that one"):
+    with pytest.raises(SettingError, match="task is a setting of Encoder; configure it there"):
         HarrierDocumentEmbedder(encoder, task="sts_query")
 
 

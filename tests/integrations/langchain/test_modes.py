@@ -209,7 +209,7 @@ def test_a_place_with_words(words: str, monkeypatch: pytest.MonkeyPatch) -> None
     [
         (
             {"store": MemoryStore(), "keywords": True},
-            "MemoryStore says itself whether it has keywords; pass keywords=T",
+            "MemoryStore has its own keywords setting; pass keywords=T",
         ),
         ({"store": "qdrant:a", "hybrid_search_config": object()}, "pass keywords=True, and mode='hybrid' or mode='key"),
         ({"store": "qdrant:a", "sparse_embedding": object()}, "takes no sparse_embedding: pass keywords=True"),

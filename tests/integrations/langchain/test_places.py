@@ -109,11 +109,11 @@ class Engine:
         ({"store": PG}, "no embedding is given; pass embedding=HarrierEmbeddings"),
         ({"embedding": EMBEDDINGS}, "no place for the documents is given; pass store="),
         ({"embedding": EMBEDDINGS, "collection_name": "a"}, "no place for the documents is given; pass store="),
-        ({"embedding": DeterministicFakeEmbedding(size=6), "store": PG}, "made by HarrierEmbeddings, not Determ"),
-        ({"embedding": "harrier-0.6b", "store": PG}, "made by HarrierEmbeddings, not str"),
+        ({"embedding": DeterministicFakeEmbedding(size=6), "store": PG}, "must be HarrierEmbeddings, got Determ"),
+        ({"embedding": "harrier-0.6b", "store": PG}, "must be HarrierEmbeddings, got str"),
         ({"embedding": EMBEDDINGS, "embeddings": EMBEDDINGS, "store": PG}, "embeddings and embedding are one setting"),
         ({"embedding": EMBEDDINGS, "store": PG, "url": SERVER}, "url and store are one setting; give one of them"),
-        ({"embedding": EMBEDDINGS, "store": PG, "table_name": "a"}, "PgVectorStore has a table or collection of its"),
+        ({"embedding": EMBEDDINGS, "store": PG, "table_name": "a"}, "PgVectorStore has its own table or collection"),
         ({"embedding": EMBEDDINGS, "connection": Engine()}, "got Engine; use PgVectorStore"),
         ({"embedding": EMBEDDINGS, "connection": Engine(), "table_name": "a"}, "got Engine; use PgVectorStore"),
         ({"embedding": EMBEDDINGS, "connection": "host=a password=secret"}, "a store's URL must begin with one of"),
@@ -171,7 +171,7 @@ def test_anew(words: str, store: VectorStore, word: str) -> None:
     for given in wrong:
         with pytest.raises(SettingError, match="there are 2 documents and 1"):
             HarrierVectorStore.from_texts(["a", "b"], embeddings, store=store, **given, **again)
-    with pytest.raises(SettingError, match=f"{word} would remove the place"):
+    with pytest.raises(SettingError, match=f"{word} would remove a place"):
         HarrierVectorStore.from_existing_collection(embeddings, store=store, **again)
     assert len(made.similarity_search("bread")) == 1
     emptied = HarrierVectorStore(embedding=embeddings, store=store, **again)

@@ -289,7 +289,7 @@ def test_making_one_of_what_is_at_hand(words: str, store: VectorStore) -> None:
     """It needs a place, and embeddings whose space is known."""
     with pytest.raises(SettingError, match="no place for the documents is given; pass store="):
         HarrierVectorStore.from_texts(["a"], HarrierEmbeddings(model=words))
-    with pytest.raises(SettingError, match="made by HarrierEmbeddings, not DeterministicFakeEmbedding"):
+    with pytest.raises(SettingError, match="must be HarrierEmbeddings, got DeterministicFakeEmbedding"):
         HarrierVectorStore.from_texts(["a"], DeterministicFakeEmbedding(size=6), store=store)
     made = HarrierVectorStore.from_texts(["a"], HarrierEmbeddings(model=words), [{"b": 1}], ids=["c"], store=store)
     assert made.get_by_ids(["c"]) == [Document(id="c", page_content="a", metadata={"b": 1})]

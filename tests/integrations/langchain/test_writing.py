@@ -65,7 +65,7 @@ def test_vectors_made_before(in_memory: HarrierVectorStore, encoder: Encoder, a:
         (lambda s: s.add_embeddings("text", [[1.0]]), SettingError, "put a single one in a list"),
         (lambda s: s.add_embeddings(TEXTS, [[1.0] * 256] * 2), SettingError, "3 records and 2 vectors|vectors must be"),
         (lambda s: s.add_embeddings(TEXTS, [[1.0] * 3] * 3), WrongSpace, "3 dimensions"),
-        (lambda s: s.add_embeddings(TEXTS, [[1.0] * 256] * 3), WrongSpace, "not of this index's encoder"),
+        (lambda s: s.add_embeddings(TEXTS, [[1.0] * 256] * 3), WrongSpace, "not made by this index's encoder"),
         (lambda s: s.add_embeddings(TEXTS, text_embeddings=[]), SettingError, "unknown keyword, 'text_embeddings'"),
     ],
 )

@@ -127,7 +127,7 @@ def test_what_only_an_encoder_can(embedder: Elsewhere) -> None:
     """Is an error that says so."""
     with pytest.raises(SettingError, match="needs an Encoder, got Elsewhere"):
         _ = HarrierEmbedding.from_encoder(embedder).encoder
-    with pytest.raises(ValueError, match="max_tokens is for embedder to decide; pass max_tokens=None"):
+    with pytest.raises(ValueError, match="max_tokens is a setting of embedder; pass max_tokens=None"):
         HarrierEmbedding.from_encoder(embedder, max_tokens=9)
     with pytest.raises(ValueError, match="embedder must be an Embedder, got str"):
         HarrierEmbedding(model_name="harrier-270m", embedder="harrier-0.6b")

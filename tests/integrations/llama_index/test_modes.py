@@ -134,7 +134,7 @@ def test_what_words_need(store: HarrierVectorStore, encoder: Encoder, mode: str)
     vector = encoder.encode_queries([QUERY])[0].tolist()
     with pytest.raises(SettingError, match=f"mode '{mode}' needs the words of the query; give it query_str"):
         store.query(asked(mode, None, query_embedding=vector))
-    with pytest.raises(SettingError, match=f"mode '{mode}' is for searches of all nodes; leave out mode '{mode}', or"):
+    with pytest.raises(SettingError, match=f"mode '{mode}' applies to searches of all nodes; omit mode '{mode}', or"):
         store.query(asked(mode, node_ids=["one"]))
     with pytest.raises(SettingError, match="rerank needs the words of the query"):
         store.query(asked("default", None, query_embedding=vector), rerank=Longest())

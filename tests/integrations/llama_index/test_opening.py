@@ -54,7 +54,7 @@ def test_one_encoder_only(encoder: Encoder) -> None:
     with pytest.raises(SettingError, match="an Index has its own encoder; omit embed_model"):
         HarrierVectorStore(Index(MemoryStore(), encoder), embed_model=encoder)
     for place in (MemoryStore(), "postgresql://user:secret@host/db"):
-        with pytest.raises(SettingError, match="nothing that makes vectors; pass embed_model=Harrier") as caught:
+        with pytest.raises(SettingError, match="no embedding model; pass embed_model=Harrier") as caught:
             HarrierVectorStore(place)
         assert "secret" not in str(caught.value)
     with pytest.raises(SettingError, match=r"needs an Index; write HarrierVectorStore\(Index\(store, encoder\)\)"):
@@ -86,7 +86,7 @@ REFUSED: dict[str, str] = {
     **dict.fromkeys(("connection_string", "table_name", "schema_name"), r"write HarrierVectorStore\(PgVectorStore\("),
     "store": r"write HarrierVectorStore\(store, embed_model",
     "embedding": "use embed_model",
-    "embed_dim": "the model says",
+    "embed_dim": "the model defines",
     "keywords": "or keywords=true to its URL",
     "enable_hybrid": "give keywords=True to the store",
     "hybrid_search": "give keywords=True to the store",

@@ -133,7 +133,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "backend": ("onnx", "computed by torch"),
     "parallel_process": (True, "one device"),
     "target_devices": (["cpu"], "one device"),
-    "trust_remote_code": (True, "no code of a model's repository is ever run"),
+    "trust_remote_code": (True, "code from a model's repository is never run"),
     "dimensions": (128, "no Matryoshka"),
     "truncate_dim": (128, "no Matryoshka"),
     "cache_folder": ("/tmp/models", "HF_HOME"),

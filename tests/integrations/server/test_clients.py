@@ -87,7 +87,7 @@ def test_what_it_tells(client: openai.OpenAI, encoder: Encoder) -> None:
         ({"model": "tiny-query", "input": ["a"] * 2_049}, "has 2,049 texts, of which 2,048 are allowed"),
         ({"model": "tiny-document", "input": ["a", " ", "b", ""]}, "text 1 is empty or blank"),
         ({"model": "tiny-document", "input": ["a", None]}, "text 1 is NoneType, not str"),
-        ({"model": "tiny-query", "input": "a", "instruction": "Find it"}, "takes no instruction of a request"),
+        ({"model": "tiny-query", "input": "a", "instruction": "Find it"}, "does not accept instructions in requests"),
         ({"input": "a"}, "missing required field `model`"),
     ],
 )

@@ -115,7 +115,7 @@ def test_bad_texts(remote: RemoteEncoder, texts: list[Any], kind: Any, positions
 def test_a_task_that_there_is_not(remote: RemoteEncoder) -> None:
     with pytest.raises(TaskError, match="unknown task 'no'"):
         remote.encode_queries(["a"], task="no")
-    with pytest.raises(ServerRefused, match="takes no instruction of a request"):
+    with pytest.raises(ServerRefused, match="does not accept instructions in requests"):
         remote.encode_queries(["a"], task=Task("Find a recipe"))
 
 
@@ -360,7 +360,7 @@ def test_a_proxy_that_takes_less(serve_within: ServeWithin, encoder: Encoder) ->
         Proxy.sizes.clear()
         assert abs(remote.encode_documents(texts) - encoder.encode_documents(texts)).max() < 1e-6
         assert max(Proxy.sizes) <= 3_000
-        with pytest.raises(TextTooLong, match=r"for a proxy before it \(HTTP status 413\)") as caught:
+        with pytest.raises(TextTooLong, match=r"for a proxy in front of it \(HTTP status 413\)") as caught:
             remote.encode_documents(["a", "word " * 700, "b"])
         assert [each.position for each in caught.value.problems] == [1]
 
