@@ -64,7 +64,8 @@ async def described_by(server: Server, model: str | None) -> Described:
         return Described(said["name"], space, tokens, size, texts, prompts)
     except _MALFORMED:
         raise ServerRefused(
-            f"the server at {server.url} does not say what its vectors are; it must be one that `harrier serve` runs"
+            f"the server at {server.url} does not identify its embedding space; it must be one that `harrier "
+            "serve` runs"
         ) from None
 
 

@@ -150,7 +150,7 @@ class _Loaded:
             found = self._model.predict(pairs, batch_size=batch, show_progress_bar=False, convert_to_numpy=True)
         if found.ndim != 1:
             raise ModelUnsupported(
-                f"{self._name} gives {found.shape[1]} numbers for a query and a text, where a reranker gives one"
+                f"{self._name} returns {found.shape[1]} numbers for a query and a text; a reranker must return one"
             )
         scores = [0.0] * len(texts)
         for at, score in zip(order, found, strict=True):

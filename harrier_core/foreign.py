@@ -171,7 +171,7 @@ def refuse_records(records: object) -> None:
     if isinstance(records, Record | Skipped | Mapping | str | bytes):
         raise SettingError(f"{_ITERABLE}, got {name}; put a single record in a list")
     if name == "DataFrame":
-        raise SettingError(f"{_ITERABLE}, got DataFrame; make a Record of each of its rows")
+        raise SettingError(f"{_ITERABLE}, got DataFrame; create a Record from each row")
     if said := _of_a_document(records):  # some can be iterated over
         raise SettingError(f"{_ITERABLE}, got {name}; {said}")
     if not isinstance(records, Iterable):

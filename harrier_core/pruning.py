@@ -39,7 +39,7 @@ def prune(store: IngestStore, pruning: Pruning, seen: int, nameless: Sequence[st
     """
     if not seen and pruning == Pruning():
         raise SettingError(
-            "prune=True, and there was no record at all: that would remove everything; if that is intended, use delete"
+            "prune=True, and there were no records: that would remove everything; if that is intended, use delete"
         )
     if nameless:
         raise SettingError(

@@ -96,7 +96,9 @@ class Connections:
 
     def _check_usable(self) -> None:
         if self._inherited:
-            raise StoreUnavailable(f"{self} was connected before this process was forked; open the store after it")
+            raise StoreUnavailable(
+                f"{self} was connected before this process was forked; open the store after the fork"
+            )
         with self._lock:
             if self._closed.is_set():
                 raise StoreUnavailable(CLOSED)

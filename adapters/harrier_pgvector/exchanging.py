@@ -160,7 +160,7 @@ class TableExchange:
             if (problem := self._problem(connection)) is not None:
                 raise StoreUnsuitable(problem)
             if (self._oid(connection, self._live), self._oid(connection, self._new)) != oids:
-                raise StoreUnavailable(f"table {self._live} or {self._new} was replaced in this moment; try again")
+                raise StoreUnavailable(f"table {self._live} or {self._new} was replaced at this moment; try again")
             last()
             self._take_rights(connection, live, new)
             self._rename(connection, views=bool(self._followed(connection)))
@@ -186,7 +186,8 @@ class TableExchange:
 
     def _busy(self, does: str) -> StoreUnavailable:
         return StoreUnavailable(
-            f"table {self._live} was not exchanged: a transaction that {does} has been running for long; try again"
+            f"table {self._live} was not exchanged: a transaction that {does} has been running for a long time; try "
+            "again"
         )
 
     def _take_rights(self, connection: Connection[Any], live: int, new: int) -> None:

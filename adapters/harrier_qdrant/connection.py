@@ -72,7 +72,9 @@ class Connection:
     def connected(self) -> QdrantClient:
         """Return the client; create it first if necessary."""
         if self._inherited:
-            raise StoreUnavailable("this store was connected before this process was forked; open the store after it")
+            raise StoreUnavailable(
+                "this store was connected before this process was forked; open the store after the fork"
+            )
         with self._lock:
             if self._patience.closed.is_set():
                 raise StoreUnavailable(CLOSED)

@@ -38,7 +38,7 @@ _FOLDER = "use QdrantStore.embedded(folder), or give a QdrantClient(path=...) fo
 _GRPC = "gRPC is used where its port is known and answers; name it by grpc_port= if the URL's port is not 6333"
 _MODEL = "a store has no model; the encoder of an Index defines the vectors"
 _WORDS = "write keywords=True, and search an Index with mode='keyword' or mode='hybrid'"
-_SHARD_KEYS = "collections with shard keys are not supported; give each part a collection of its own"
+_SHARD_KEYS = "collections with shard keys are not supported; use a separate collection for each part"
 
 KEYWORDS = Keywords(
     "QdrantStore",

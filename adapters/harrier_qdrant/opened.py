@@ -93,7 +93,7 @@ class OpenCollection(WordedCollection):
         import numpy as np
 
         wrong = np.flatnonzero(~np.isfinite(write.vectors).all(axis=1))
-        refused = {write.encoded[row].record_id: "gets a vector that is not finite" for row in wrong.tolist()}
+        refused = {write.encoded[row].record_id: "got a vector that is not finite" for row in wrong.tolist()}
         sound = write.only(write.sizes.keys() - refused.keys()) if refused else write
         if sound.encoded:
             refused |= self._backend.upsert(sound.encoded, sound.vectors, words=words)

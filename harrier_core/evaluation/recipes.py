@@ -89,7 +89,7 @@ def make_questions(
         made = [*titles[: number - few], *codes[:few]]
     unique = {each.id: each for each in made}
     if not unique:
-        raise SettingError("no question could be made: no record has a title of its own, or a code that no other has")
+        raise SettingError("no question could be created: no record has a unique title or a unique code")
     return Judgements(unique.values(), f"questions made of {len(survey.records):,} records")
 
 

@@ -47,7 +47,7 @@ class CopyReport:
             alike = "all" if self.identical == self.compared else f"{self.identical:,} of them"
             cosine = "" if self.identical == self.compared else f" (least cosine {self.least_cosine:.6f})"
             said.append(f"{counted(self.compared, 'vector')} compared, {alike} identical{cosine}")
-        for name, pairs in (("rejected", self.rejected), ("not as in the source", self.problems)):
+        for name, pairs in (("rejected", self.rejected), ("differing from the source", self.problems)):
             if pairs:
                 said.append(f"{counted(len(pairs), 'record')} {name}, the first {pairs[0][0]!r}, which {pairs[0][1]}")
         rate = f" ({self.copied / self.seconds:,.0f} chunks a second)" if self.copied and self.seconds else ""

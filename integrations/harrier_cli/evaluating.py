@@ -123,8 +123,8 @@ def evaluate(
         bool,
         typer.Option(
             "--make-questions",
-            help="Make questions of the index's own records instead, to begin with. They are written to --judgements, "
-            "a new .jsonl file, or to standard output, to be read and corrected.",
+            help="Create questions from the records of the index instead, as a start. They are written to "
+            "--judgements, a new .jsonl file, or to standard output, for you to read and correct.",
         ),
     ] = False,
     number: Annotated[int, typer.Option("--questions", metavar="N", help="How many to make.")] = _QUESTIONS,

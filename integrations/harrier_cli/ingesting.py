@@ -257,8 +257,8 @@ class _Run:
                     return ingest(records, prune=pruning, on_progress=advance, memory=known)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(
-                    f"interrupted; {counted(stored, 'chunk')} of this run {'is' if stored == 1 else 'are'} known to be "
-                    "stored, and run the same command again to continue"
+                    f"interrupted; {counted(stored, 'chunk')} of this run {'is' if stored == 1 else 'are'} stored so "
+                    "far; run the same command again to continue"
                 ) from None
 
     def is_sound(self, report: IngestReport) -> bool:

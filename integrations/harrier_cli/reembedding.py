@@ -198,7 +198,7 @@ def _drop(url: str, *, as_json: bool) -> int:
     if as_json:
         say_json({"action": "drop-old"})
     else:
-        report("dropped what was kept of the old model")
+        report("dropped the space of the old model")
     return failures.FINE
 
 

@@ -87,7 +87,7 @@ def serve(
     NAME-query-TASK. Clients of Text Embeddings Inference say it by prompt_name. In Python, RemoteEncoder(URL) takes the
     place of an Encoder.
     """
-    refuse_server(server, "it loads the model itself, to serve it")
+    refuse_server(server, "it loads the model itself")
     require("harrier serve", "starlette", "uvicorn", "msgspec", "prometheus_client", "pybase64")
     from harrier_server import Settings, create_app
     from harrier_server.app import name_of

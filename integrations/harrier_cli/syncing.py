@@ -159,7 +159,7 @@ def create(
         if dry_run:
             say(said)
         else:
-            say(f"table {sync} follows {source}; what is there and what comes is embedded by 'harrier sync run'")
+            say(f"table {sync} follows {source}; 'harrier sync run' embeds its rows, now and later")
 
 
 @app.command(cls=Command)
@@ -363,7 +363,7 @@ def drop(
     """Remove triggers, queue and view; the chunks stay, unless they are to go."""
     with Database.of(place, trust).sync() as sync:
         sync.drop(chunks=chunks)
-        say(f"table {sync} {'is gone' if chunks else 'stays, and no longer follows a table'}")
+        say(f"table {sync} {'is dropped' if chunks else 'stays, and no longer follows a table'}")
 
 
 def _address(said: str) -> tuple[str, int]:

@@ -218,7 +218,7 @@ class Page(File):
         said = f"{response.status_code} {response.reason_phrase}".strip()
         if response.status_code not in _GONE:
             return Unreadable(f"cannot be fetched: the server answers {said}")
-        return NotWanted("pages that are gone") if self.listed else Gone(f"is gone: the server answers {said}")
+        return NotWanted("pages that are gone") if self.listed else Gone(f"no longer exists: the server answers {said}")
 
 
 def normal(url: str) -> str:

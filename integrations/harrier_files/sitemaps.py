@@ -40,7 +40,7 @@ def parsed(content: bytes) -> Sitemap:
         )
         return _listed(events)
     except etree.XMLSyntaxError as error:
-        raise Unreadable(f"is no XML that can be read (line {error.lineno})") from None
+        raise Unreadable(f"cannot be read as XML (line {error.lineno})") from None
 
 
 def _listed(events: Iterator[tuple[str, object]]) -> Sitemap:
@@ -74,4 +74,4 @@ def _unpacked(content: bytes) -> bytes:
         with gzip.open(BytesIO(content)) as packed:
             return read_at_most(packed, _LARGEST)  # type: ignore[arg-type]  # which reads
     except (OSError, EOFError, zlib.error):
-        raise Unreadable("is no gzip that can be read") from None
+        raise Unreadable("cannot be read as gzip") from None

@@ -129,7 +129,7 @@ def test_what_is_no_record(index: Index, records: Any, message: str, run: Any) -
 
 def test_a_table_of_pandas(index: Index) -> None:
     """It would be taken for the names of its columns."""
-    with pytest.raises(SettingError, match="put a single record|make a Record of each of its rows"):
+    with pytest.raises(SettingError, match="put a single record|create a Record from each row"):
         index.ingest(Frame())  # type: ignore[arg-type]
 
 

@@ -106,7 +106,7 @@ class Server:
         # Folders above them may have been renamed in the meantime.
         inside = "." if self._data == self._folder else ".."
         if not os.path.samestat(os.stat(inside, dir_fd=self._directory), os.stat("..", dir_fd=beside)):
-            raise StoreUnavailable(f"the folder {self._folder} was replaced while it was opened; try again")
+            raise StoreUnavailable(f"the folder {self._folder} was replaced while it was being opened; try again")
         account = cluster.account_for(self._directory, self._folder)
         cluster.check_version(self._directory, self._data)
         cluster.hand_over(self._directory, account)

@@ -277,7 +277,7 @@ class TestNames:
         for other in ("CREATE TABLE chunks_by_key (x int)", "CREATE VIEW chunks_by_key AS SELECT 1 AS x"):
             execute("DROP VIEW IF EXISTS chunks_by_key")
             execute(other)
-            with pytest.raises(StoreUnsuitable, match="drop or rename what has that name"):
+            with pytest.raises(StoreUnsuitable, match="drop or rename the object of that name"):
                 declare(database)
             execute("DROP TABLE chunks_by_key" if "TABLE" in other else "SELECT 1")
 

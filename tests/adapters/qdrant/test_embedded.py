@@ -425,7 +425,7 @@ def test_bad_vectors(index: Index, encoder: Encoder) -> None:
     known: dict[str, dict[int, bytes]] = {chunk.record_id: {} for chunk in chunks}
     opened = index.store.open(encoder.space)
     written = opened.write(Write(dict.fromkeys(known, 1), chunks, vectors, [], known))
-    assert dict(written.rejected) == {"r1": "gets a vector that is not finite"}
+    assert dict(written.rejected) == {"r1": "got a vector that is not finite"}
     with pytest.raises(StoreError, match="Vector dimension error: expected dim"):
         opened.write(Write({"r2": 1}, chunks[1:], np.ones((1, 3), np.float32), [], {"r2": {}}))
     assert index.count() == 2

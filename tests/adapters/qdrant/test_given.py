@@ -93,7 +93,7 @@ def test_a_setting_that_is_given_twice(client: QdrantClient) -> None:
         ("hnsw_config", "write hnsw=Hnsw"),
         ("quantization_config", "write quantization='int8'"),
         ("shard_number", "write shards="),
-        ("shard_key", "shard keys are not supported; give each part a collection of its own"),
+        ("shard_key", "shard keys are not supported; use a separate collection for each part"),
         ("force_recreate", r"call store.drop\(\) before"),
     ],
 )

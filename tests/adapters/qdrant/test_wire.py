@@ -188,7 +188,7 @@ def test_vectors_that_are_none(index: Index, encoder: Encoder) -> None:
     vectors[1, 3] = np.nan
     ids = [chunk.record_id for chunk in chunks]
     written = store.write(Write(dict.fromkeys(ids, 1), chunks, vectors, [], {id_: {} for id_ in ids}))
-    assert written.rejected == {"r2": "gets a vector that is not finite"}
+    assert written.rejected == {"r2": "got a vector that is not finite"}
     assert (list(written.changed), index.count()) == ([], 3)
 
 

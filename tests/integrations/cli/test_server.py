@@ -247,7 +247,7 @@ def test_a_server_that_is_not_there(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["serve"], "it loads the model itself, to serve it"),
+        (["serve"], "it loads the model itself"),
         (["models"], "it describes this machine, and contacts no server"),
         (["demo"], "it loads its own models, to show a refusal; --postgres names a server"),
     ],

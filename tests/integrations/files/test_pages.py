@@ -112,8 +112,8 @@ def test_a_page_that_is_gone(site: Site) -> None:
     site.pages["/forbidden"] = Answer(status=403)
     source = Source([f"{site.url}/missing", f"{site.url}/gone", f"{site.url}/forbidden"])
     assert list(source) == [
-        Skipped(f"{site.url}/missing", "is gone: the server answers 404 Not Found", gone=True),
-        Skipped(f"{site.url}/gone", "is gone: the server answers 410 Gone", gone=True),
+        Skipped(f"{site.url}/missing", "no longer exists: the server answers 404 Not Found", gone=True),
+        Skipped(f"{site.url}/gone", "no longer exists: the server answers 410 Gone", gone=True),
         Skipped(f"{site.url}/forbidden", "cannot be fetched: the server answers 403 Forbidden"),
     ]
     assert source.gone(f"{site.url}/gone", {SOURCE: site.host})

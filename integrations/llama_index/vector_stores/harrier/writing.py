@@ -131,7 +131,7 @@ def _narrowed(node_ids: list[str] | None, filters: MetadataFilters | None, optio
     _refuse_narrower(options)
     where = where_of(filters)
     if node_ids is None and decided(parse(where) or All(())):
-        raise SettingError("neither node_ids nor filters say what to delete; use clear() to delete everything")
+        raise SettingError("delete_nodes needs node_ids or filters; use clear() to delete everything")
     return where
 
 
