@@ -104,10 +104,10 @@ class Index(Searching, Contents):
         encoder makes of its text, and WrongSpace is raised if they are not alike. prune: remove records that are not
         among them, or some of those, as a Pruning says. on_progress: called with the report so far, every second while
         chunks are encoded and written; True shows a progress bar. build_indexes: at the end, build what searches need,
-        unless somebody else loads or builds; with False, call `build_indexes` once all of several loads are done.
+        unless another process loads or builds; with False, call `build_indexes` once all of several loads are done.
         memory: any store of bytes under names, kept from one run to the next. With it, a `Deferred` record that has not
         changed is not read, and of a record that takes long to encode no vector is made twice after a crash. workers:
-        so many processes encode and write, one a GPU, or any number on CPUs; each opens the store and loads the model.
+        the number of processes that encode and write, one per GPU, or any number on CPUs; each opens the store and loads the model.
         """
         with shown(on_progress, records) as tell:
             encoder = self._writer()

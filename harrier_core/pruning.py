@@ -1,4 +1,4 @@
-"""What an ingest did not meet is removed from the store, once all of the source was read."""
+"""Remove from the store what an ingest did not meet, once all of the source was read."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ class Tokens:
         ids: list[int] = encoding.ids
         if self._special.isdisjoint(ids):
             return ids
-        # Cut inside the first such spelling, repeatedly: neither half can spell it any more.
+        # Cut inside the first such spelling, repeatedly: neither half can spell it.
         ordinary: list[int] = []
         while not self._special.isdisjoint(ids):
             spelled = next(number for number, id_ in enumerate(ids) if id_ in self._special)

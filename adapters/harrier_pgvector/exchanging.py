@@ -45,7 +45,7 @@ _HANGING = """
         WHERE attrelid = %(oid)s AND attnum > 0 AND attacl IS NOT NULL
     LIMIT 1"""
 
-# Who else than its owner has which right on a table: nobody if nothing was ever granted. 0 is PUBLIC.
+# Who has which right on a table besides its owner: no one if nothing was ever granted. 0 is PUBLIC.
 _RIGHTS = """
     SELECT coalesce(r.rolname, ''), a.grantee = 0, a.privilege_type, a.is_grantable
     FROM pg_class c CROSS JOIN aclexplode(c.relacl) AS a LEFT JOIN pg_roles r ON r.oid = a.grantee

@@ -179,7 +179,7 @@ class EdgeProcess:
     def settle(self) -> None:
         """Finish an exchange that was interrupted by a kill."""
         if (beside(self.folder) / EXCHANGE).exists():
-            self.ask("count", None)  # whoever opens the folder finishes it
+            self.ask("count", None)  # the next process to open the folder finishes it
 
     def exchange(self, new: EdgeProcess, kept: Path) -> None:
         """Have the collection of another process get this folder, and this one the folder `kept`, in one step.

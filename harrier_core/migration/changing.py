@@ -33,7 +33,7 @@ _SLOW = 1.0  # seconds of work that are written at once, where it must not go fa
 
 @dataclass
 class Told:
-    """A report, and whoever is to be told of it."""
+    """A report, and its listener."""
 
     report: ReembedReport
     on_progress: Progress | None

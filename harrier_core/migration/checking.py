@@ -28,7 +28,7 @@ _QUERY = 200  # characters of a stored text that are searched for
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was found of a new space, beside the one in use."""
+    """The findings about a new space, compared with the one in use."""
 
     chunks: int  # in use
     new_chunks: int

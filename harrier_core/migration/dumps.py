@@ -1,4 +1,4 @@
-"""What an index holds as a Parquet file: a row for each chunk, and the space and layout in the file's metadata.
+"""The content of an index as a Parquet file: a row for each chunk, and the space and layout in the file's metadata.
 
 id, number          the record, and which of its chunks; the chunks of a record stand together, in order
 text, metadata      the chunk's text, and the metadata as JSON

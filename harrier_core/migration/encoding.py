@@ -32,7 +32,7 @@ class Pace:
         return None if self.rate is None else max(1, min(_PART, int(self.rate)))
 
     def wait(self, texts: int) -> None:
-        """Wait until so many texts may be encoded. Raise CancelledError once this was stopped."""
+        """Wait until that many texts may be encoded. Raise CancelledError once this was stopped."""
         pause = 0.0
         if self.rate is not None:
             with self._lock:

@@ -162,7 +162,7 @@ def _exchange_same(compared: Recut, exchange: Exchange, store: VectorStore) -> N
 
 
 def _catch_up(filling: Filling, report: ReembedReport) -> None:
-    """Take over what was written since, while nobody can write."""
+    """Take over what was written since, while no one can write."""
     filling.run()
     _refuse_rejected(report)
     if not report.complete:

@@ -1,4 +1,4 @@
-"""What a copy did, or would do."""
+"""Reports of copies and re-embeddings, done or planned."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Stage = Literal["copying", "checking", "indexing"]
 
 @dataclass(slots=True)
 class CopyReport:
-    """What a copy did, or, of a plan, what it would do; in chunks unless it says otherwise."""
+    """The report of a copy, done or planned; in chunks unless it says otherwise."""
 
     total: int = 0  # that the source had at the beginning
     records: int = 0  # of the source, as far as it was read
@@ -56,7 +56,7 @@ class CopyReport:
 
 @dataclass(slots=True)
 class ReembedReport:
-    """What a re-embedding did, or, of a plan, what it would do; in chunks unless it says otherwise."""
+    """The report of a re-embedding, done or planned; in chunks unless it says otherwise."""
 
     total: int = 0  # that the index has
     encoded: int = 0

@@ -139,7 +139,7 @@ def evaluate(
     """Measure how well an index answers questions, and whether another task, mode, setting, index or model does better.
 
     All means have 95 % intervals. A system is called better or worse if the difference is significant. Otherwise it is
-    said what difference could have been found with so many questions.
+    said what difference could have been found with that many questions.
 
     The exit code is 1 if a limit of --fail-below or --baseline is not kept.
     """
