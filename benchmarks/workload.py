@@ -1,4 +1,4 @@
-"""The workloads of the benchmarks: models of the released shapes with random weights, and texts of many scripts and code."""
+"""The workloads of benchmarks: models of the released shapes with random weights, and texts of many scripts and code."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def own_tokens(encoder: Encoder, text: str) -> int:
 
 
 def products(shape: dict[str, Any], device: str, dtype: torch.dtype, rows: int) -> Callable[[int], None]:
-    """All matrix products of a pass, each as large as `rows`, and nothing else: the least that this many tokens need."""
+    """All matrix products of a pass, each as large as `rows`, and nothing else: the least that tokens need."""
     hidden, inner, head = shape["hidden_size"], shape["intermediate_size"], shape["head_dim"]
     asked, kept = shape["num_attention_heads"] * head, shape["num_key_value_heads"] * head
     sizes = [(asked + 2 * kept, hidden), (hidden, asked), (2 * inner, hidden), (hidden, inner)]

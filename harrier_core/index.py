@@ -107,7 +107,8 @@ class Index(Searching, Contents):
         unless another process loads or builds; with False, call `build_indexes` once all of several loads are done.
         memory: any store of bytes under names, kept from one run to the next. With it, a `Deferred` record that has not
         changed is not read, and of a record that takes long to encode no vector is made twice after a crash. workers:
-        the number of processes that encode and write, one per GPU, or any number on CPUs; each opens the store and loads the model.
+        the number of processes that encode and write, one per GPU, or any number on CPUs; each opens the store and
+        loads the model.
         """
         with shown(on_progress, records) as tell:
             encoder = self._writer()
