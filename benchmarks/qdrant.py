@@ -1,6 +1,6 @@
 """How well an ingest into Qdrant keeps an encoder busy, against langchain-qdrant's, in one run.
 
-The encoders give a fixed number of vectors a second and cost nothing; the server, in its own process, takes all requests
+The encoders give a fixed number of vectors a second and cost nothing; the server, in its own process, takes requests
 and keeps the hashes only. So what is measured is the client: how it makes requests, and whether it encodes meanwhile.
 Rounds are interleaved; a ratio is the median of the rounds' ratios.
 

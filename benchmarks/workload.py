@@ -1,4 +1,4 @@
-"""The workloads of benchmarks: models of the released shapes with random weights, and texts of many scripts and code."""
+"""The workloads of benchmarks: models of the released shapes with random weights, and texts of many scripts."""
 
 from __future__ import annotations
 
