@@ -20,7 +20,8 @@ from harrier_core import Encoder, Index, Record
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = ROOT / "docs"
-GUIDES = sorted((DOCS / "guides").glob("*.md"))
+TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
+GUIDES = [*sorted((DOCS / "guides").glob("*.md")), *TUTORIALS]
 
 # Runs each program in names of its own, in one process: all of them share one loaded model.
 _RUN = """
@@ -40,23 +41,30 @@ def programs(text: str, *, joined: bool) -> list[str]:
 
 @pytest.mark.timeout(500)
 def test_every_example_runs(hub: Hub, built: Callable[..., Path], tmp_path: Path) -> None:
-    """Each of the README is whole by itself, and so is each guide. Stand-ins take the places of published models."""
+    """Run every README example, guide and tutorial with stand-in models; tutorials show their real output."""
     hub.push("microsoft/harrier-oss-v1-270m", built("gemma3", vectors="words"))
     hub.push("microsoft/harrier-oss-v1-0.6b", built("qwen3", vectors="words"))
     found = {f"readme{number}": each for number, each in enumerate(programs(README, joined=False))}
     for guide in GUIDES:
-        [found[guide.stem]] = programs(guide.read_text(encoding="utf-8"), joined=True) or [""]
+        [found[f"{guide.parent.name}-{guide.stem}"]] = programs(guide.read_text(encoding="utf-8"), joined=True) or [""]
     assert len(found) > 10
     for name, program in found.items():
         (tmp_path / f"{name}.py").write_text(program, encoding="utf-8")
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1"}
     environment |= {"TMPDIR": str(tmp_path), "TOKENIZERS_PARALLELISM": "false"}
     command = [sys.executable, "-X", "utf8", "-c", _RUN, *(str(tmp_path / f"{name}.py") for name in found)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=500)
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=500
+    )
     assert done.returncode == 0, done.stdout[-500:] + done.stderr
     page = (DOCS / "guides" / "encoder.md").read_text(encoding="utf-8")
     [shown] = re.findall(r"\n((?:    Instruct: .*\n    Query: .*\n))", page)
     assert re.sub(r"^    ", "", shown, flags=re.MULTILINE) in done.stdout
+    for tutorial in TUTORIALS:
+        outputs = re.findall(r"```text\n(.*?)```", tutorial.read_text(encoding="utf-8"), re.DOTALL)
+        assert len(outputs) >= 5
+        for output in outputs:
+            assert output in done.stdout, f"{tutorial.name} shows {output}"
 
 
 def test_a_table_in_partitions_is_filled_and_searched(postgres: str, encoder: Encoder) -> None:
