@@ -129,7 +129,7 @@ class HarrierEmbeddingClient(BaseEmbeddingClient[str, list[float], HarrierEmbedd
 def _embedder_of(model: str | Embedder | None, url: str | None, api_key: str | Secret | None) -> Embedder:
     if isinstance(model, Embedder):
         if url is not None or api_key is not None:
-            raise SettingError(f"url and api_key are a setting of {type(model).__name__}; configure it there")
+            raise SettingError(f"url and api_key are settings of {type(model).__name__}; configure it there")
         return model
     if not (model or url):
         raise SettingError("no model is given; pass model=, such as 'harrier-0.6b', or url= for the model of a server")

@@ -181,7 +181,7 @@ def test_what_is_no_cross_encoder(tmp_path: Path, built: Callable[..., Path]) ->
     found = CrossEncoderReranker(saved, device="cpu").scores(QUERY, PROSE[:3])
     assert np.abs(np.subtract(found, own.predict([(QUERY, text) for text in PROSE[:3]]))).max() < 1e-5
     three = build_cross_encoder(tmp_path / "three", labels=3)
-    with pytest.raises(ModelUnsupported, match="gives 3 numbers for a query and a text, where a reranker gives one"):
+    with pytest.raises(ModelUnsupported, match="returns 3 numbers for a query and a text; a reranker must return one"):
         CrossEncoderReranker(three).scores(QUERY, ["a"])
     with pytest.raises(ModelNotFound, match="sentence-transformers cannot load '/no/such/model' as a CrossEncoder: "):
         CrossEncoderReranker("/no/such/model").scores(QUERY, ["a"])

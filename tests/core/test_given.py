@@ -233,7 +233,7 @@ def test_one_bad_vector(index: Index, bad: Any, reason: str) -> None:
     vectors: list[Any] = list(made(RECORDS[:4]))
     vectors[0] = vectors[2] = bad
     report = index.ingest(RECORDS[:4], vectors=vectors)
-    assert report.rejected == [(each, f"came with a vector that is {reason}") for each in ("r0", "r2")]
+    assert report.rejected == [(each, f"was given a vector that is {reason}") for each in ("r0", "r2")]
     assert set(index.record_ids()) == {"r1", "r3"}
     assert index.ingest([RECORDS[0], RECORDS[1]], vectors=[bad, made(RECORDS[1:2])[0]], prune=True).deleted == 1
 
@@ -307,7 +307,7 @@ def test_a_vector_of_another_length_among_them(index: Index) -> None:
     """Is that record's alone, once another had the right one."""
     rows: list[Any] = [*made(RECORDS[:1]), [1.0], *made(RECORDS[2:3])]
     report = index.ingest(RECORDS[:3], vectors=rows)
-    assert report.rejected == [("r1", "came with a vector of 1 dimensions, and the encoder's have 16")]
+    assert report.rejected == [("r1", "was given a vector of 1 dimensions, and the encoder's have 16")]
     assert report.written == 2
 
 

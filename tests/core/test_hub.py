@@ -112,7 +112,7 @@ def test_weights_that_are_not_in_the_cache(hub: Hub, client: Client, built: Call
     client.run(NAME, None, COUNT)
     [message] = client.run(NAME, None, VECTOR, HF_HUB_OFFLINE="1")
     # Which of the two depends on whether this release of the client keeps a list of the repository's files.
-    assert "is not in its cache here" in message or "lacks model.safetensors; fetch the model again" in message
+    assert "is not in the local cache" in message or "lacks model.safetensors; fetch the model again" in message
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ def test_no_hub_and_nothing_cached(client: Client, environment: dict[str, str]) 
     """The error says how to get the model here."""
     [message] = client.run("harrier-270m", None, COUNT, **environment)
     assert message == (
-        f"ModelNotFound: the hub cannot be reached, and '{NAME}' is not in the local cache; where it can be reached, "
-        f"run 'hf download {NAME} --local-dir FOLDER', then give the folder's path as the model"
+        f"ModelNotFound: the hub cannot be reached, and '{NAME}' is not in the local cache; on a machine that can reach "
+        f"it, run 'hf download {NAME} --local-dir FOLDER', then give the folder's path as the model"
     )
 
 

@@ -226,7 +226,7 @@ def test_weights_that_do_not_fit_the_config(folder: Path, edit: Edit, changes: d
 def test_weights_of_another_architecture(folder: Path, edit: Edit) -> None:
     """Under a known name: fetching it again would not help, and leaving tensors out gives other vectors."""
     edit(folder / "config.json", num_hidden_layers=2, layer_types=["full_attention"] * 2)
-    with pytest.raises(ModelUnsupported, match=r"does not call for, 11 in all, such as layers\.2\.input_layernorm"):
+    with pytest.raises(ModelUnsupported, match=r"does not describe, 11 in all, such as layers\.2\.input_layernorm"):
         encode(folder)
 
 

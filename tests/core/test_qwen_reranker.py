@@ -371,7 +371,7 @@ def test_a_reranker_as_an_encoder(folder: Path, edit: Edit) -> None:
     assert len(QwenReranker(folder).scores(QUERY, ["a"])) == 1
     modules.append({"path": "2_Dense", "type": "sentence_transformers.models.Dense"})
     (folder / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(ModelUnsupported, match="puts a Dense module behind its decoder"):
+    with pytest.raises(ModelUnsupported, match="puts a Dense module after its decoder"):
         QwenReranker(folder).scores(QUERY, ["a"])
 
 

@@ -167,14 +167,14 @@ def test_an_ingest_over_the_switch(store: Any, new_store: NewStore, turn: Any) -
 
 def test_nothing_to_change(store: Any) -> None:
     """The same model, and no other precision; and what was not filled."""
-    with pytest.raises(SettingError, match="holds vectors of this model already"):
+    with pytest.raises(SettingError, match="already holds vectors of this model"):
         reembed(store, Hashing())
     with pytest.raises(SettingError, match="rate must be a positive number"):
         reembed(store, Other(), rate=-1)
     for turn, encoder in ((switch, Other()), (back, Hashing())):
         with pytest.raises(StoreMissing, match="there is nothing to"):
             turn(store, encoder)
-    with pytest.raises(StoreMissing, match="there is nothing to check"):
+    with pytest.raises(StoreMissing, match="there is no second space to check"):
         check(store, Other())
     assert spaces(store) == Spaces(Hashing.space, None, None)
 
@@ -362,7 +362,7 @@ def test_whoever_reads_for_long(postgres: str, table: str, monkeypatch: pytest.M
         index.ingest(RECORDS)
         reembed(store, Other())
         reading.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier("public", table)))
-        with pytest.raises(StoreUnavailable, match="a transaction that reads it has been running for long"):
+        with pytest.raises(StoreUnavailable, match="a transaction that reads it has been running for a long time"):
             switch(store, Other())
         assert index.search(RECORDS[4].text)[0].record_id == RECORDS[4].id
         reading.rollback()

@@ -338,7 +338,7 @@ def test_keys_as_each_framework_has_them() -> None:
     assert HarrierEmbeddings(url=NOWHERE, api_key=SecretStr(KEY)) == HarrierEmbeddings(url=NOWHERE, api_key=KEY)
     assert HarrierEmbeddings(url=NOWHERE, api_key=KEY) != HarrierEmbeddings(url=NOWHERE)
     remote = RemoteEncoder(NOWHERE, "tiny")
-    with pytest.raises(SettingError, match="url and api_key are for RemoteEncoder to decide"):
+    with pytest.raises(SettingError, match="url and api_key are settings of RemoteEncoder"):
         HarrierEmbeddingClient(remote, url=NOWHERE)
     with pytest.raises(SettingError, match="url is for RemoteEncoder to decide"):
         HarrierTextEmbedder(remote, url=NOWHERE)

@@ -76,7 +76,7 @@ def test_a_view_of_a_view(store: PgVectorStore, database: str) -> None:
 def test_a_table_of_somebody_else(store: PgVectorStore, database: str) -> None:
     """It is refused: of other columns, without a space, or of a newer kit; a view of that name is no table."""
     others = {
-        "CREATE TABLE docs (id int)": "is not one of this kit's",
+        "CREATE TABLE docs (id int)": "was not created by Harrier Kit",
         "CREATE TABLE docs (LIKE kept INCLUDING ALL EXCLUDING COMMENTS)": "does not identify its embedding space",
     }
     execute(database, "ALTER TABLE docs RENAME TO kept")
@@ -96,7 +96,7 @@ def test_a_role_that_does_not_own_it(store: PgVectorStore, database: str, new_ro
     execute(database, "GRANT ALL ON docs TO {}", role)
     with (
         PgVectorStore(make_conninfo(database, user=role), table="docs") as theirs,
-        pytest.raises(StoreUnsuitable, match="has not the right: must be owner of table docs"),
+        pytest.raises(StoreUnsuitable, match="lacks a privilege: must be owner of table docs"),
     ):
         theirs.drop()
     assert Index(store, Hashing()).count() == 5

@@ -99,7 +99,7 @@ def test_objects_of_others(postgres: str) -> None:
     engine = sqlalchemy.create_engine("sqlite://")
     url = sqlalchemy.make_url("postgresql+psycopg://me:hunter2@host/db")
     refused: list[tuple[Any, str]] = [
-        (engine, r"got Engine of sqlalchemy; give the URL that it was made of as a str, .*hide_password=False"),
+        (engine, r"got Engine of sqlalchemy; give the URL that it was created from as a str, .*hide_password=False"),
         (url, "got URL of sqlalchemy; give the URL"),
         (Path("folder"), r"for one in a folder, use PgVectorStore.embedded\(folder\); got PosixPath"),
         (AsyncConnectionPool(postgres, open=False), "or as a psycopg_pool.ConnectionPool; .*; got AsyncConnectionPool"),

@@ -271,7 +271,7 @@ class TestKeys:
         [
             ("CREATE TABLE articles (id int, title text)", "no primary key"),
             ("CREATE TABLE articles (id float8 PRIMARY KEY, title text)", "more than one textual form"),
-            ("CREATE VIEW articles AS SELECT 1 AS id, 'a' AS title", "no ordinary table"),
+            ("CREATE VIEW articles AS SELECT 1 AS id, 'a' AS title", "not an ordinary table"),
             ("SELECT 1", "no table 'articles'"),
         ],
     )
@@ -718,7 +718,7 @@ class TestTheSourceChanges:
         sync.rescan()
         for _ in range(3):
             drain(database)
-            assert "no keys of its source" in str(sync.status().reason)
+            assert "not keys of its source" in str(sync.status().reason)
             kinds = execute("SELECT kind FROM harrier_sync.scans ORDER BY 1")
             assert kinds in ([("all",), ("orphans",)], [("orphans",)])
         execute("DELETE FROM chunks WHERE record_id = 'no number'")
@@ -980,7 +980,7 @@ class TestLookingAfterIt:
         worker = SyncWorker(database, Hashing())
         worker.stop()
         worker.run()
-        with pytest.raises(SettingError, match="a worker runs once"):
+        with pytest.raises(SettingError, match="a worker runs only once"):
             worker.run()
 
     @pytest.mark.usefixtures("articles")

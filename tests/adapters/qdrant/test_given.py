@@ -71,7 +71,7 @@ def test_a_setting_that_is_given_twice(client: QdrantClient) -> None:
         ({"url": URL, "client": client}, "url= and client= of QdrantStore are one setting; give one of them"),
         ({"location": URL, "host": "localhost"}, "location= and host= of QdrantStore are one setting"),
         ({"url": URL, "collection": "a", "collection_name": "b"}, "collection= and collection_name= "),
-        ({"url": URL, "port": 6333}, "port= of QdrantStore belongs to host=; in a URL it is a part"),
+        ({"url": URL, "port": 6333}, "port= of QdrantStore belongs to host=; a URL contains it"),
     ]
     for given, said in twice:
         with pytest.raises(SettingError, match=said):

@@ -259,7 +259,7 @@ def test_keys_stay_secret(stub: Stub, encoder: Encoder) -> None:
             QdrantStore(wrong)
         assert secret not in str(setting.value)
     client = stub.client()
-    with pytest.raises(SettingError, match="give the key to the client"):
+    with pytest.raises(SettingError, match="set the key on the client"):
         QdrantStore(client, api_key=secret)
     client.close()
 
@@ -274,7 +274,7 @@ def test_collections_of_others(stub: Stub, index: Index, encoder: Encoder, tmp_p
         (
             {"text-dense": models.VectorParams(size=4, distance=models.Distance.DOT)},
             space,
-            "compares by Dot, not by Cosine",
+            "uses the distance Dot, not Cosine",
         ),
         ({"text-dense": cosine}, None, "does not identify its embedding space"),
         ({"text-dense": cosine}, {**space, "harrier_space": "{}"}, "is not an embedding space"),
@@ -346,8 +346,8 @@ def test_settings(stub: Stub, encoder: Encoder) -> None:
     assert stub.counts["index"] == 2  # and at the end of the ingest none is missing
     client.close()
     wrongs: list[tuple[dict[str, Any], str]] = [
-        ({"precision": "float8"}, "precision is 'float16' or 'float32'"),
-        ({"quantization": "int4"}, "quantization is None, 'int8' or 'binary'"),
+        ({"precision": "float8"}, "precision must be 'float16' or 'float32'"),
+        ({"quantization": "int4"}, "quantization must be None, 'int8' or 'binary'"),
         ({"indexes": {"year": "number"}}, "the index of field 'year' must be one of keyword, integer, float, bool"),
         (
             {"indexes": {'"': "keyword"}},
@@ -498,7 +498,7 @@ def test_after_a_fork(index: Index) -> None:
             os.write(writing, said)
             os._exit(0)
     os.waitpid(child, 0)
-    assert b"was connected before this process was forked; open the store after it" in os.read(reading, 1_000)
+    assert b"was connected before this process was forked; open the store after the fork" in os.read(reading, 1_000)
     assert index.ingest(RECORDS).unchanged == 600
 
 

@@ -88,7 +88,7 @@ def test_a_model_of_the_user_s(index: Index) -> None:
 def test_nothing_to_make_questions_of() -> None:
     with Index(MemoryStore(), Bag()) as index:
         index.ingest([Record("a", "short")])
-        with pytest.raises(SettingError, match="no question could be made"):
+        with pytest.raises(SettingError, match="no question could be created"):
             make_questions(index)
         with pytest.raises(SettingError, match="number must be an integer of at least 1, got 0"):
             make_questions(index, 0)

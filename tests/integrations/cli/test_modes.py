@@ -144,7 +144,7 @@ def test_an_index_without_words(call: Run, memory: dict[str, VectorStore], monke
 def test_nothing_there(call: Run, memory: dict[str, VectorStore]) -> None:
     for command in (["keywords", "mem:c"], ["search", "yeast", "--in", "mem:c", "--mode", "keyword"]):
         assert "ingest something into it first" in call(*command, code=3).stderr
-    assert call("keywords", code=2).stderr.startswith("error: no index is named")
+    assert call("keywords", code=2).stderr.startswith("error: no index is given")
     assert memory["mem:c"].space() is None
 
 

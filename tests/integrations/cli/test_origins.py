@@ -197,7 +197,10 @@ def test_links_to_files(call: Run, to: list[str], stored: Stored, tmp_path: Path
     (docs / "c.txt").symlink_to(docs / ".git" / "config")
     told = call("ingest", "docs", *to, "--prune")
     for name in ("a", "c"):
-        assert f"left out: docs/{name}.txt: is a link to a file elsewhere; name that file as a PATH" in told.stderr
+        assert (
+            f"left out: docs/{name}.txt: is a link to a file elsewhere; pass that file as a separate PATH"
+            in told.stderr
+        )
     assert "2 unchanged, 1 deleted" in told.stdout
     assert set(stored()) == {"docs/b.txt", "docs/inside.txt"}
     told = call("ingest", "docs", "secret/shadow", *to)

@@ -155,7 +155,7 @@ def test_csv_with_a_quote_too_many(call: Run, tmp_path: Path) -> None:
     for broken in (whole.replace("two", '"two'), whole.replace("two", '"two" and'), whole.replace("two", '"t"wo"')):
         rows.write_text(broken, encoding="utf-8")
         told = call("ingest", "rows.csv", "--to", place, "--id", "id", "--prune", code=1)
-        assert f"rejected: {tmp_path.name}/rows.csv: is not CSV from line 3 on: " in told.stderr
+        assert f"rejected: {tmp_path.name}/rows.csv: is not valid CSV from line 3 on: " in told.stderr
         assert "not pruned: " in told.stderr
         assert "1 unchanged, 0 deleted; 1 rejected" in told.stdout
 

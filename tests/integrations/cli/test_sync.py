@@ -105,14 +105,14 @@ def test_dry_run(call: Run, place: str) -> None:
         (
             ["create", "--source", "articles", "--text", "title", "--to", "LAID OUT"],
             2,
-            "says precision and keywords only",
+            "takes precision and keywords only",
         ),
         (["drop", "DATABASE"], 2, "name the table with ?table=NAME; declared are: none"),
         (["retry", "PLACE"], 3, "table public.chunks follows no other table"),
         (["status", "PLACE"], 2, "table 'chunks' follows no other table"),
         (["status", "pgvector:missing"], 3, "there is no folder missing"),
-        (["run", "DATABASE", "--metrics", "here"], 2, "--metrics is a port"),
-        (["run", "DATABASE", "--lease", "0"], 2, "lease and poll are seconds"),
+        (["run", "DATABASE", "--metrics", "here"], 2, "--metrics must be a port"),
+        (["run", "DATABASE", "--lease", "0"], 2, "lease and poll must be positive numbers of seconds"),
     ],
 )
 def test_errors(call: Run, place: str, arguments: list[str], code: int, said: str) -> None:

@@ -78,7 +78,7 @@ def test_one_page_however_it_is_spelled(site: Site) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("https://", "is no URL of a page"),
+        ("https://", "must be the URL of a page"),
         ("https://host:port/", "is not a URL; must be https://host/path"),
         ("https://me:hunter2@host/", "put those of host in ~/.netrc"),
         ("postgresql://host/db", "read it with --from"),

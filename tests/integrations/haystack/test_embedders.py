@@ -172,7 +172,7 @@ def test_settings_of_others(words: str) -> None:
     """Are refused when it is made, not at the first text."""
     with pytest.raises(SettingError, match="'normalize_embeddings': vectors always have unit length"):
         HarrierTextEmbedder(words, normalize_embeddings=True)
-    with pytest.raises(SettingError, match="on_overflow is 'error' or 'truncate'"):
+    with pytest.raises(SettingError, match="on_overflow must be 'error' or 'truncate'"):
         HarrierTextEmbedder(words, on_overflow="cut")
 
 

@@ -165,7 +165,7 @@ def test_a_place_without_words(encoder: Encoder) -> None:
     vector_store = HarrierVectorStore(Index(MemoryStore(), encoder))
     assert vector_store.similarity_search("bread", mode="hybrid") == []
     vector_store.add_documents(DOCUMENTS)
-    with pytest.raises(StoreUnsuitable, match=r"add_keywords\(\), or `harrier keywords PLACE`"):
+    with pytest.raises(StoreUnsuitable, match=r"add_keywords\(\) or `harrier keywords PLACE`"):
         vector_store.similarity_search("bread", mode="hybrid")
     vector_store.index.add_keywords()
     assert vector_store.similarity_search(QUERY, k=1, mode="keyword")[0].id == "2"

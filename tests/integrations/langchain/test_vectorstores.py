@@ -257,7 +257,7 @@ def test_what_is_no_id_and_no_metadata(vector_store: HarrierVectorStore) -> None
 def test_a_long_list_of_rejected_ones(vector_store: HarrierVectorStore) -> None:
     """The message stays readable; the error has them all. What is no text is one of them."""
     texts: list[Any] = ["", 7, None, *[" "] * 20]
-    with pytest.raises(DocumentsRejected, match=r"; and 13 more \(the other 0 are stored\); mend") as caught:
+    with pytest.raises(DocumentsRejected, match=r"; and 13 more \(the other 0 are stored\); fix") as caught:
         vector_store.add_texts(texts)
     assert len(caught.value.rejected) == 23
     assert caught.value.rejected[1][1] == "has a text that is int, not str"
@@ -271,7 +271,7 @@ def test_a_long_list_of_rejected_ones(vector_store: HarrierVectorStore) -> None:
         (lambda s: s.add_documents([BREAD], ids=[]), "there are 1 documents and 0 ids; give one for each"),
         (lambda s: s.add_texts(iter(["a", "b"]), ids=["1"]), "shorter"),
         (lambda s: s.add_texts("text"), "texts must be a list of texts; put a single one in a list"),
-        (lambda s: s.add_texts(["text"], ids="1"), "ids is a list; put a single one in a list"),
+        (lambda s: s.add_texts(["text"], ids="1"), "ids must be a list; put a single one in a list"),
         (
             lambda s: s.add_texts(["text"], id=["1"]),
             "add_texts got an unknown keyword, 'id': did you mean ids",
@@ -590,5 +590,5 @@ def test_a_place_of_somebody_else(postgres: str, table: str, encoder: Encoder) -
         connection.execute(psycopg.sql.SQL("CREATE TABLE {} (id int)").format(psycopg.sql.Identifier(table)))
     with PgVectorStore(postgres, table=table) as store:
         for reading in READING:
-            with pytest.raises(StoreUnsuitable, match="not one of this kit's"):
+            with pytest.raises(StoreUnsuitable, match="was not created by Harrier Kit"):
                 reading(HarrierVectorStore(Index(store, encoder)))

@@ -159,7 +159,7 @@ def test_get(vector_store: HarrierVectorStore, a: str) -> None:
     assert done(get(limit=2)) + done(get(limit=2, offset=2)) == everything
     assert [each.id for each in done(get(where={"n": {"$gt": 1}}, filter={"metadata.n": {"$lt": 3}}))] == ["2"]
     assert [each.id for each in done(get(["3", "1"], {"n": 3}))] == ["3"]
-    with pytest.raises(SettingError, match="unknown keyword, 'include': documents are returned"):
+    with pytest.raises(SettingError, match="unknown keyword, 'include': documents are always returned"):
         done(get(include=["metadatas"]))
     with pytest.raises(SettingError, match="limit must be an integer"):
         done(get(limit="many"))

@@ -106,7 +106,7 @@ def test_copies_share_what_was_given(
 def test_what_cannot_travel(encoder: Encoder, bound: Elsewhere) -> None:
     """Is an error, where LlamaIndex would leave the embedder out, of the embedding that is pickled as well."""
     embedding = HarrierEmbedding.from_encoder(bound)
-    with pytest.raises(SettingError, match="cannot be pickled: its embedder, Elsewhere, cannot .*lock.*; make it"):
+    with pytest.raises(SettingError, match="cannot be pickled: its embedder, Elsewhere, cannot .*lock.*; create it"):
         pickle.dumps(embedding)
     assert embedding.embedder is bound
     limited = HarrierEmbedding.from_encoder(encoder, rate_limiter=threading.Lock())

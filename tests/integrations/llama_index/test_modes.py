@@ -157,7 +157,7 @@ def test_a_place_without_words(encoder: Encoder) -> None:
     store = HarrierVectorStore(Index(MemoryStore(), encoder))
     assert found(store, asked("hybrid")).ids == found(store, asked("sparse")).ids == []
     store.add(list(nodes()))
-    with pytest.raises(StoreUnsuitable, match=r"add_keywords\(\), or `harrier keywords PLACE`"):
+    with pytest.raises(StoreUnsuitable, match=r"add_keywords\(\) or `harrier keywords PLACE`"):
         store.query(asked("hybrid"))
 
 

@@ -127,10 +127,10 @@ def test_what_is_so_anyway_is_taken(given: dict[str, Any]) -> None:
 REFUSED: dict[str, tuple[Any, str]] = {
     "max_length": (512, "use max_tokens, and on_overflow='truncate'"),
     "query_instruction": ("Find birds", "use task"),
-    "text_instruction": ("passage: ", "a document is encoded as it is"),
+    "text_instruction": ("passage: ", "a document is encoded unchanged"),
     "pooling": ("mean", "its own files"),
     "normalize": (False, "always have unit length"),
-    "backend": ("onnx", "computed by torch"),
+    "backend": ("onnx", "run on torch"),
     "parallel_process": (True, "one device"),
     "target_devices": (["cpu"], "one device"),
     "trust_remote_code": (True, "code from a model's repository is never run"),
