@@ -257,7 +257,7 @@ def test_a_text_too_large_for_memory(watched: Watched, monkeypatch: pytest.Monke
     assert isinstance(error, OutOfMemory)
     assert error.position == 1
     assert str(error) == (
-        "text 1 has 60 tokens with its prompt, for which does not fit in the memory of cpu even alone "
+        "text 1 has 60 tokens with its prompt, which does not fit in the memory of cpu even alone "
         "(the longest that ran had 40); split it"
     )
 

@@ -127,8 +127,8 @@ def test_no_hub_and_nothing_cached(client: Client, environment: dict[str, str]) 
     """The error says how to get the model here."""
     [message] = client.run("harrier-270m", None, COUNT, **environment)
     assert message == (
-        f"ModelNotFound: the hub cannot be reached, and '{NAME}' is not in the local cache; on a machine that can reach "
-        f"it, run 'hf download {NAME} --local-dir FOLDER', then give the folder's path as the model"
+        f"ModelNotFound: the hub cannot be reached, and '{NAME}' is not in the local cache; on a machine that can "
+        f"reach it, run 'hf download {NAME} --local-dir FOLDER', then give the folder's path as the model"
     )
 
 

@@ -340,7 +340,7 @@ def test_keys_as_each_framework_has_them() -> None:
     remote = RemoteEncoder(NOWHERE, "tiny")
     with pytest.raises(SettingError, match="url and api_key are settings of RemoteEncoder"):
         HarrierEmbeddingClient(remote, url=NOWHERE)
-    with pytest.raises(SettingError, match="url is for RemoteEncoder to decide"):
+    with pytest.raises(SettingError, match="url is a setting of RemoteEncoder"):
         HarrierTextEmbedder(remote, url=NOWHERE)
     with pytest.raises(ValueError, match="url is a setting of embedder"):
         HarrierEmbedding(embedder=remote, url=NOWHERE)

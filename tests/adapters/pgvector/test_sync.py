@@ -510,7 +510,7 @@ class TestManyTables:
         assert len(texts(execute)) == 3
         [broken, sound] = sync_statuses(database)
         assert (broken.state, sound.state) == ("broken", "active")
-        assert "doomed, is gone" in str(broken.reason)
+        assert "doomed, was dropped" in str(broken.reason)
         opened(database, table="doomed_chunks").drop()
         assert len(sync_statuses(database)) == 1
 
@@ -764,7 +764,7 @@ class TestTheSourceChanges:
         execute("DROP TABLE chunks CASCADE")
         execute("UPDATE articles SET body = 'other'")
         drain(database)
-        assert "chunks, is gone" in str(sync.status().reason)
+        assert "chunks, was dropped" in str(sync.status().reason)
         sync.drop()
         with pytest.raises(StoreMissing, match="follows no other table"):
             sync.status()

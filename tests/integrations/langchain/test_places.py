@@ -74,7 +74,7 @@ def test_a_name_in_a_url(address: str, name: str | None, meant: str) -> None:
 )
 def test_a_name_beside_a_name(address: str) -> None:
     """Neither is chosen: a word such as force_recreate would remove the wrong place."""
-    with pytest.raises(SettingError, match="leave that out, or the"):
+    with pytest.raises(SettingError, match="omit that, or the"):
         url_of(address, "docs")
 
 
