@@ -311,7 +311,9 @@ def test_a_live_sync(database: str, new_store: NewStore) -> None:
     with PgVectorStore(database, table="chunks") as synced:
         memory = filled(new_store("memory"))
         for call in (copy, plan):
-            with pytest.raises(StoreUnsuitable, match="is kept by a live sync of public.notes, which would undo"):
+            with pytest.raises(
+                StoreUnsuitable, match="is kept up to date by a live sync of public.notes, which would undo"
+            ):
                 call(memory, synced)
         assert synced.describe().chunks == 0
         assert copy(synced, new_store("edge")).sound
@@ -368,7 +370,7 @@ def test_a_source_that_never_rests() -> None:
     report = copy(source, target)
     [(record_id, problem)] = report.problems
     assert record_id == "busy"
-    assert "again and again" in problem
+    assert "changed repeatedly" in problem
     assert {row[0] for row in content(target)} == {row[0] for row in content(source)}
 
 

@@ -203,7 +203,7 @@ def test_a_place_of_another_space_is_dropped() -> None:
 
 @pytest.mark.parametrize("wrong", [-1, 1.5, True, "3"])
 def test_parts_of_a_reading(wrong: Any) -> None:
-    """What is no number is refused at the call, not when the first chunk is asked for."""
+    """What is not a number is refused at the call, not when the first chunk is asked for."""
     index = Index(MemoryStore(), Hashing())
     index.ingest(RECORDS)
     for name in ("limit", "offset"):

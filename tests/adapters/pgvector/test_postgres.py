@@ -366,7 +366,7 @@ def test_wrong_places(postgres: str, encoder: Encoder) -> None:
         PgVectorStore(f"postgresql//user:{secret}@host")
     assert secret not in str(caught_setting.value)
     for wrong in ("", "x" * 64, "a\0b"):
-        with pytest.raises(SettingError, match="table is a name of 1 to 63 bytes"):
+        with pytest.raises(SettingError, match="table must be a name of 1 to 63 bytes"):
             PgVectorStore(postgres, table=wrong)
     with pytest.raises(SettingError, match="precision must be 'float16' or 'float32'"):
         PgVectorStore(postgres, precision="int8")

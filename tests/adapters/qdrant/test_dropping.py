@@ -181,7 +181,7 @@ def test_what_is_not_removed(tmp_path: Path, damage: str) -> None:
     else:
         (tmp_path / "docs" / "harrier_space.json").unlink()
     files = sorted(tmp_path.rglob("*"))
-    said = {"link": "is a symbolic link; remove it", "foreign": "was not created by Harrier Kit"}
+    said = {"link": "is a symbolic link; remove the link", "foreign": "was not created by Harrier Kit"}
     with (
         QdrantStore.embedded(tmp_path, collection="docs") as store,
         pytest.raises(StoreUnsuitable, match=said[damage]),

@@ -108,7 +108,7 @@ def test_spaces_and_errors(client: QdrantClient, encoder: Encoder, tmp_path: Pat
     dot = {"text-dense": models.VectorParams(size=4, distance=models.Distance.DOT)}
     metadata = {"harrier_space": encoder.space.to_json(), "harrier_layout": 1}
     client.create_collection("dot", dot, metadata=metadata)
-    with pytest.raises(StoreUnsuitable, match="compares by Dot"):
+    with pytest.raises(StoreUnsuitable, match="uses the distance Dot"):
         Index(QdrantStore(client, collection="dot"), encoder).ingest(RECORDS)
     client.close()
     with pytest.raises(StoreUnavailable, match="the QdrantClient of this store is closed; pass"):

@@ -142,7 +142,7 @@ def test_an_index_is_its_owners_to_close(document_store: HarrierDocumentStore) -
 def test_settings(words: str, encoder: Encoder) -> None:
     """What cannot be is refused when it is made; it opens nothing."""
     index = Index(MemoryStore(), encoder)
-    with pytest.raises(SettingError, match="task is for Encoder to decide"):
+    with pytest.raises(SettingError, match="task is a setting of Encoder"):
         HarrierDocumentStore(index, task="sts_query")
     wrong: Any = "ignore"
     with pytest.raises(SettingError, match="on_rejected must be 'error' or 'warn', got 'ignore'"):

@@ -158,7 +158,7 @@ def test_records_of_others_are_not_there(assistant: Assistant) -> None:
         ("search", {"query": "a", "k": 0}, "k must be from 1 to 50"),
         ("search", {"query": "a", "k": "5"}, "invalid arguments: k: input should be a valid integer"),
         ("search", {"query": "a", "k": True}, "invalid arguments: k"),
-        ("search", {"query": " "}, "query is empty"),
+        ("search", {"query": " "}, "query must not be empty"),
         ("search", {"query": "a" * 10_001}, "query must have at most 10,000 characters, got 10,001"),
         ("search", {}, "invalid arguments: query: field required"),
         ("search", {"query": "a", "tenant": "b"}, "invalid arguments: tenant: extra inputs are not permitted"),
@@ -294,7 +294,7 @@ def test_what_it_cannot_start_with(place: str, encoder: Encoder, built: Callable
         with pytest.raises(FilterError, match="unknown operator 'eq'"):
             create_server(index, Settings(where={"a": {"eq": 1}}))
     for wrong, message in (
-        ({"name": "a/b"}, "name must have up to 63 letters"),
+        ({"name": "a/b"}, "name must have up to 63 ASCII letters"),
         ({"mode": "magic"}, "mode must be one of 'dense', 'keyword', 'hybrid', got 'magic'"),
         ({"about": " "}, "about must be a sentence"),
     ):
