@@ -48,7 +48,8 @@ def test_what_means_one_thing(given: dict[str, Any], meant: dict[str, Any]) -> N
     ("given", "said"),
     [
         ({"cache_folder": "/tmp"}, "HarrierEmbeddings got an unknown keyword, 'cache_folder': set HF_HOME"),
-        ({"multi_process": True}, "'multi_process': an Encoder computes on one device"),
+        ({"multi_process": True}, "'multi_process': an Encoder is one copy of a model"),
+        ({"model_kwargs": {"device_map": "auto"}}, "'device_map': use device, where several names spread one model"),
         ({"model_kwargs": {"trust_remote_code": True}}, "model_kwargs of .* 'trust_remote_code': no code of a model's"),
         ({"model_kwargs": {"model_kwargs": {"attn_implementation": "sdpa"}}}, "'attn_implementation': the kit has its"),
         ({"model_kwargs": {"truncate_dim": 128}}, "'truncate_dim': Harrier models were not trained to be truncated"),
