@@ -4,7 +4,7 @@ Texts lie one after the other, without padding. Projections see them as one matr
 ends. The beginning that texts share (a task's instruction) is computed once, and its keys and values are kept, which
 is exact, because a decoder never looks ahead.
 
-Layers may lie on several devices, in their order. What a pass carries from layer to layer moves to the next device once.
+Layers may lie on several devices, in their order. What a pass carries from layer to layer moves to the next one once.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Decoder:
             self._load(checkpoint, placement)
         except torch.OutOfMemoryError:
             raise DeviceError(
-                f"the model does not fit into the memory of {placement.device}; use a smaller one, or spread its layers "
-                "over more devices, such as device='cuda:0,cuda:1'"
+                f"the model does not fit into the memory of {placement.device}; use a smaller one, or spread its "
+                "layers over more devices, such as device='cuda:0,cuda:1'"
             ) from None
 
     def _load(self, checkpoint: Checkpoint, placement: Placement) -> None:

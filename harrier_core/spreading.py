@@ -41,9 +41,7 @@ def place(model: Model, device: str | None, dtype: str | None) -> Placement:
     stored = str(model.config.get("dtype") or model.config.get("torch_dtype"))
     layers = divide(weights(architecture, placement.dtype, stored), len(devices))
     ends = list(accumulate(layers))
-    lie = [
-        f"{_span(end - number, end - 1)} on {name}" for name, number, end in zip(devices, layers, ends, strict=True)
-    ]
+    lie = [f"{_span(end - number, end - 1)} on {name}" for name, number, end in zip(devices, layers, ends, strict=True)]
     return replace(placement, layers=layers, reason=f"{', '.join(lie)}; {placement.reason}")
 
 
