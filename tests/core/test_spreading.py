@@ -1,7 +1,7 @@
 """A model's layers on several devices: the vectors of one device, and no tensor on a device that does not need it.
 
 On a CPU every device is the same memory, and torch reports `cpu` for a tensor on `cpu:1`. So the vectors are compared
-on `cpu:0,cpu:1`, and where tensors lie is seen on `meta:0,meta:1`, where they have no values, but a device.
+on `cpu:0,cpu:1`, and `Apart` remembers where tensors were put.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from hypothesis import strategies as st
 from passes import some_rows
 from rerankers import build_qwen_reranker
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -147,31 +146,31 @@ def test_the_placement_says_where_layers_are(built: Callable[..., Path]) -> None
 
 
 class Apart(TorchFunctionMode):
-    """Devices that share nothing: an operation on tensors of two of them raises, as on GPUs, unless it is a copy."""
+    """Devices that share nothing: remember where each tensor was put, and raise if an operation gets two of them."""
 
     def __torch_function__(self, function: Any, _: Any, arguments: Any = (), options: Any = None) -> Any:
-        if function is not Tensor.to:
-            tensors = [each for each in tree_leaves((arguments, options)) if isinstance(each, Tensor)]
-            devices = sorted({str(each.device) for each in tensors})
-            if len(devices) > 1:
-                raise RuntimeError(f"tensors are on {devices}, not on the same device")
-        return function(*arguments, **(options or {}))
+        options = options or {}
+        if function == Tensor.device.__get__:  # type: ignore[attr-defined]
+            return place_of(arguments[0])
+        tensors = [each for each in tree_leaves((arguments, options)) if isinstance(each, Tensor)]
+        asked = [each for each in (*arguments, options.get("device")) if isinstance(each, torch.device)]
+        places = set(map(place_of, tensors)) or {HOST}
+        if not asked and len(places) > 1:
+            raise RuntimeError(f"tensors on {sorted(map(str, places))} are not on the same device")
+        result = function(*arguments, **options)
+        if asked and any(result is each for each in tensors):
+            result = result.detach()  # torch took the two devices for one, and returned the tensor itself
+        for each in tree_leaves(result):
+            if isinstance(each, Tensor):
+                each.place = asked[0] if asked else next(iter(places))  # type: ignore[attr-defined]
+        return result
 
 
-@contextmanager
-def without_values() -> Iterator[None]:
-    with FakeTensorMode(), Apart():
-        yield
+HOST = torch.device("cpu")
 
 
-class Weights:
-    """Weights without values, on the host."""
-
-    def __init__(self, architecture: Architecture) -> None:
-        self._shapes = architecture.weight_shapes()
-
-    def tensor(self, name: str) -> Tensor:
-        return torch.empty(self._shapes[name], dtype=torch.bfloat16)
+def place_of(tensor: Tensor) -> torch.device:
+    return getattr(tensor, "place", HOST)
 
 
 def kernel(queries: Tensor, *others: Any, **_: Any) -> Tensor:
@@ -203,30 +202,32 @@ def test_every_tensor_is_on_the_device_of_its_layer(
     entered: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A pass crosses once, and nothing that it reads is on another device."""
-    shapes = read(built(architecture))
-    sizes = weights(shapes, "bfloat16", "bfloat16")
+    """A pass crosses once, nothing that it reads is on another device, and the result is that of one device."""
+    sizes = weights(read(built(architecture)), "bfloat16", "bfloat16")
     layers = divide(sizes, 2)
     monkeypatch.setattr(decoder, "can_be_ragged", lambda *_: layout is Ragged)
     monkeypatch.setattr(attention, "varlen", lambda: Varlen(kernel, frozenset()))
-    monkeypatch.setattr(decoder, "_fetch", lambda result: lambda: result)
-    stored: Any = Weights(shapes)
-    with without_values():
-        spread = Decoder(shapes, stored, Placement("meta:0,meta:1", "bfloat16", "", layers))
-        held = held_by(spread)
-        found = {place: sum(tensor.nbytes for tensor in tensors) for place, tensors in held.items()}
-        for place, begin, end in (("meta:0", 0, layers[0]), ("meta:1", layers[0], sum(layers))):
-            assert found[place] == pytest.approx(sum(sizes[begin:end]), rel=0.1)  # norms are in float32
-        assert spread._graphs is None
-        for precise in (False, True):
-            entered.clear()
-            rows = [*some_rows([3, 40], INSTRUCTION), *some_rows([5], tuple(range(9))), *some_rows([20])]
+    one = loaded(built(architecture), Placement("cpu", "bfloat16", ""))
+    one._graphs = None
+    with Apart():
+        spread = loaded(built(architecture), Placement("cpu:0,cpu:1", "bfloat16", "", layers))
+    assert spread._graphs is None
+    held = held_by(spread)
+    assert set(held) == {"cpu:0", "cpu:1"}
+    for place, begin, end in (("cpu:0", 0, layers[0]), ("cpu:1", layers[0], sum(layers))):
+        assert held[place] == pytest.approx(sum(sizes[begin:end]), rel=0.1)  # norms are in float32
+    for precise in (False, True):
+        rows = [*some_rows([3, 40], INSTRUCTION), *some_rows([5], tuple(range(9))), *some_rows([20])]
+        expected = one.launch(rows, precise=precise)()
+        entered.clear()
+        with Apart():
             result = spread.launch(rows, precise=precise)()
-            assert (str(result.device), result.shape) == ("meta:1", (4, shapes.hidden))
-            passes = 1 if precise else 3  # the beginnings have passes of their own
-            assert entered == ["meta:0", "meta:1"] * passes
-        kept = [str(keys.device) for keys, _ in spread._beginnings[INSTRUCTION]]
-        assert kept == ["meta:0"] * layers[0] + ["meta:1"] * layers[1]
+        assert str(place_of(result)) == "cpu:1"
+        assert torch.equal(result, expected)
+        passes = 1 if precise else 3  # the beginnings have passes of their own
+        assert entered == ["cpu:0", "cpu:1"] * passes
+    kept = [str(place_of(keys)) for keys, _ in spread._beginnings[INSTRUCTION]]
+    assert kept == ["cpu:0"] * layers[0] + ["cpu:1"] * layers[1]
 
 
 @pytest.mark.parametrize("left", ["hidden", "normed", "layout", "turns"])
@@ -242,18 +243,15 @@ def test_what_stays_behind_would_be_noticed(
         return tuple(old if name == left else new for name, old, new in zip(names, state, moved, strict=True))
 
     monkeypatch.setattr(decoder, "_cross", forgetful)
-    monkeypatch.setattr(decoder, "_fetch", lambda result: lambda: result)
-    shapes = read(built())
-    stored: Any = Weights(shapes)
-    with without_values():
-        spread = Decoder(shapes, stored, Placement("meta:0,meta:1", "float32", "", (1, 2)))
-        with pytest.raises(RuntimeError, match="not on the same device"):
+    with Apart():
+        spread = loaded(built(), Placement("cpu:0,cpu:1", "bfloat16", "", (1, 2)))
+        with pytest.raises(RuntimeError, match="are not on the same device"):
             spread.launch(some_rows([3, 40]))
 
 
-def held_by(spread: Decoder) -> dict[str, list[Tensor]]:
-    """The tensors that a decoder holds, by their device; those of the two devices' layers are looked for."""
-    held: dict[str, list[Tensor]] = {}
+def held_by(spread: Decoder) -> dict[str, int]:
+    """How many bytes of tensors a decoder holds on each device, wherever it keeps them."""
+    held: dict[str, int] = {}
     seen: set[int] = set()
 
     def look(each: Any) -> None:
@@ -261,7 +259,7 @@ def held_by(spread: Decoder) -> dict[str, list[Tensor]]:
             return
         seen.add(id(each))
         if isinstance(each, Tensor):
-            held.setdefault(str(each.device), []).append(each)
+            held[str(place_of(each))] = held.get(str(place_of(each)), 0) + each.nbytes
         elif isinstance(each, list | tuple):
             for one in each:
                 look(one)
