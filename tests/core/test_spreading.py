@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import combinations
 from math import prod
 from pathlib import Path
@@ -150,7 +151,7 @@ class Apart(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, _: Any, arguments: Any = (), options: Any = None) -> Any:
         options = options or {}
-        if function == Tensor.device.__get__:  # type: ignore[attr-defined]
+        if function == Tensor.device.__get__:
             return place_of(arguments[0])
         tensors = [each for each in tree_leaves((arguments, options)) if isinstance(each, Tensor)]
         asked = [each for each in (*arguments, options.get("device")) if isinstance(each, torch.device)]
@@ -404,11 +405,15 @@ def test_two_gpus_equal_one_gpu(architecture: Any, dtype: str, built: Callable[.
                     assert (ours * theirs).sum(1).min() > least
             held = allocated()
             assert min(held) > 0
-        until(lambda held=held: all(now < then for now, then in zip(allocated(), held, strict=True)))
+        until(partial(less_than, held))
 
 
 def allocated() -> list[int]:
     return [torch.cuda.memory_allocated(number) for number in (0, 1)]
+
+
+def less_than(held: list[int]) -> bool:
+    return all(now < then for now, then in zip(allocated(), held, strict=True))
 
 
 def until(holds: Callable[[], bool]) -> None:

@@ -24,6 +24,7 @@ MODEL = "harrier-0.6b"
         ({"model_name": MODEL}, {}),
         ({"model_name": MODEL, "model": MODEL}, {}),
         ({"model": MODEL, "model_kwargs": {"device": "cpu"}}, {"device": "cpu"}),
+        ({"model": MODEL, "model_kwargs": {"device": "cuda:0,cuda:1"}}, {"device": "cuda:0,cuda:1"}),
         (
             {"model": MODEL, "model_kwargs": {"dtype": "float32", "revision": "v1"}},
             {"dtype": "float32", "revision": "v1"},
