@@ -78,9 +78,11 @@ def test_several_devices(folder: Path, built: Callable[..., Path], monkeypatch: 
         assert encoder.placement.devices == ("cpu:1", "cpu:2")
     with Choice(model=model, device="cpu:2,cpu:0").loaded_here() as encoder:
         assert encoder.placement.devices == ("cpu:2", "cpu:0")
-    with Choice(model=model, device="cpu:0,cuda:0").loaded_here() as encoder:
-        with pytest.raises(DeviceError, match="device must name devices of one kind"):
-            encoder.encode_documents(["a"])
+    with (
+        Choice(model=model, device="cpu:0,cuda:0").loaded_here() as encoder,
+        pytest.raises(DeviceError, match="device must name devices of one kind"),
+    ):
+        encoder.encode_documents(["a"])
 
 
 @pytest.mark.parametrize(
