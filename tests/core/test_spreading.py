@@ -71,6 +71,7 @@ def test_vectors_are_those_of_one_device(architecture: Any, devices: str, built:
         for text in ("bread", "word " * 200):
             assert np.array_equal(several.encode_queries([text]), one.encode_queries([text]))
             assert np.array_equal(several.encode_documents([text]), one.encode_documents([text]))
+        assert several.stats.passes == one.stats.passes  # of one size
         with ThreadPoolExecutor(4) as threads:
             found = list(threads.map(several.encode_documents, [PROSE[begin:] for begin in range(4)]))
         for begin, vectors in enumerate(found):  # their texts share passes, so that sums differ in the last bits
@@ -128,8 +129,10 @@ def test_equal_devices_share_an_engine(built: Callable[..., Path]) -> None:
         for other in (Encoder(folder, device=" cpu , cpu:1"), pickle.loads(pickle.dumps(one)), copy.deepcopy(one)):
             with other:
                 assert other._engine is one._engine
-        with Encoder(folder, device="cpu:1,cpu:0") as turned, Encoder(folder, device="cpu") as alone:
-            assert len({turned._engine, alone._engine, one._engine}) == 3
+        others = [Encoder(folder, device=device) for device in ("cpu:1,cpu:0", "cpu:0,cpu:2", "cpu:0", "cpu")]
+        assert len({each._engine for each in (one, *others)}) == 5
+        for each in others:
+            each.close()
     assert one._held.lease("engine") is None
 
 
