@@ -66,7 +66,7 @@ class Decoder:
             ) from None
 
     def _load(self, checkpoint: Checkpoint, placement: Placement) -> None:
-        """Read each tensor onto the device of its layer, so that none ever has more than its part."""
+        """Read each tensor onto the device of its layer, so that none has more than its part and a layer in float32."""
         matrix = _matrix(self._architecture, placement)
 
         def linear(weight: Tensor) -> Matrix:
@@ -106,7 +106,10 @@ class Decoder:
         layout = (Groups if precise else self._layout)(texts, beginnings, self._scale, self._device)
         dtype = torch.float32 if precise else self._dtype
         ids = self._on_device([id_ for number in order for id_ in rows[number].rest])
-        places = torch.tensor(order).argsort().to(self._last, non_blocking=True)
+        places = torch.tensor(order).argsort()
+        if len(self._parts) > 1 and self._last.type == "cuda":
+            places = places.pin_memory()  # or the copy may wait for the pass before, which the last device still runs
+        places = places.to(self._last, non_blocking=True)
         return _fetch(self._forward(ids, layout, dtype)[places])
 
     def _on_device(self, ids: Sequence[int]) -> Tensor:
