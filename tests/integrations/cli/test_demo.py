@@ -1,4 +1,4 @@
-"""The demo, as it is run; its sample, and what it says of itself."""
+"""The demo: its run, its sample, and its statements."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from harrier_core.testing import MemoryStore
 
 @pytest.fixture
 def words(built: Callable[..., Path]) -> str:
-    """The folder of a model that compares texts by their words."""
+    """Return the folder of a model that compares texts by their words."""
     return str(built("qwen3", vectors="words"))
 
 
@@ -40,7 +40,7 @@ def words(built: Callable[..., Path]) -> str:
 
 
 def test_passages() -> None:
-    """Short, many, each once, in many languages and scripts."""
+    """They are short, many, unique, and in many languages and scripts."""
     sample = passages()
     assert len(sample) >= 60
     assert len({record.id for record in sample}) == len({record.text for record in sample}) == len(sample)
@@ -54,7 +54,7 @@ def test_passages() -> None:
 
 
 def test_every_text_is_in_the_script_of_its_language() -> None:
-    """A row in a wrong column would show."""
+    """Values in a wrong column are detected."""
     scripts = {
         "ar": "ARABIC",
         "el": "GREEK",
@@ -75,7 +75,7 @@ def test_every_text_is_in_the_script_of_its_language() -> None:
 
 
 def test_questions() -> None:
-    """Many, each once, and every answer is a passage; some are answered in other languages only."""
+    """They are many and unique, and every answer is a passage; some only in other languages."""
     asked, lang_of = questions(), {record.id: record.metadata["lang"] for record in passages()}
     assert len(asked) == len({question.text for question in asked}) >= 25
     for question in asked:
@@ -87,8 +87,8 @@ def test_questions() -> None:
     assert max(Counter(question.lang for question in asked).values()) < len(asked)
 
 
-def test_the_same_is_said_in_several_languages() -> None:
-    """Most topics have passages in two languages or more; some passages answer nothing and sound as if they did."""
+def test_topics_in_several_languages() -> None:
+    """Most topics have passages in several languages, and some passages are distractors."""
     topics = Counter(record.id.rpartition("-")[0] for record in passages())
     assert sum(count > 1 for count in topics.values()) >= 20
     answers = {id_ for question in questions() for id_ in question.answers}
@@ -101,7 +101,7 @@ def test_the_same_is_said_in_several_languages() -> None:
 
 
 def test_recall() -> None:
-    """A share of each question's answers, averaged: worked out by hand."""
+    """The mean share of each question's answers equals a value computed by hand."""
     asked = [Question("a", "en", ("1", "2")), Question("b", "en", ("3",))]
     rankings = [["1", "9", "2"], ["9", "8", "3"]]
     assert recall(rankings, asked, 1) == (1 / 2 + 0) / 2
@@ -112,16 +112,16 @@ def test_recall() -> None:
 # -- the model
 
 
-def test_the_model_is_what_one_asks_for(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An argument before the environment, and the environment before the default."""
+def test_precedence_of_the_model(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An argument overrides the environment, which overrides the default."""
     monkeypatch.setenv("HARRIER_MODEL", words)
     assert repr(open_encoder(tmp_path)) == repr((Encoder(words), None))
     monkeypatch.setenv("HARRIER_MODEL", "nowhere/nothing")
     assert open_encoder(tmp_path, words)[1] is None
 
 
-def test_a_stand_in_where_there_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the reason, whichever way the model was named."""
+def test_a_stand_in_without_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason is given, however the model was named."""
     encoder, missing = open_encoder(tmp_path, "nowhere")
     assert "'nowhere' is not a folder" in str(missing)
     assert encoder.space.model == str(tmp_path / "stand-in")
@@ -130,7 +130,7 @@ def test_a_stand_in_where_there_is_no_model(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_damaged_model_is_not_replaced(words: str, tmp_path: Path) -> None:
-    """A stand-in is for a model that is not there, and hides nothing else."""
+    """A stand-in only replaces a missing model."""
     folder = tmp_path / "damaged"
     shutil.copytree(words, folder)
     (folder / "model.safetensors").unlink()
@@ -138,8 +138,8 @@ def test_a_damaged_model_is_not_replaced(words: str, tmp_path: Path) -> None:
         open_encoder(tmp_path, str(folder))
 
 
-def test_what_is_said_of_the_stand_in_is_so(words: str) -> None:
-    """It goes by spelling, with an instruction or without: what repeats a question's words comes before the answer."""
+def test_statements_about_the_stand_in(words: str) -> None:
+    """It compares spelling, so text that repeats the question ranks before the answer."""
     with Encoder(words) as encoder, Index(MemoryStore(), encoder) as index:
         index.ingest(passages())
         texts = [question.text for question in questions()]
@@ -161,7 +161,7 @@ _REPORT = re.compile(
 
 
 def shown_by(tmp_path: Path, *arguments: str, **more: str) -> str:
-    """What the demo prints in a narrow terminal, without a way to the hub. It leaves nothing behind."""
+    """Return what the demo prints in a narrow terminal without a hub, and check that nothing is left."""
     (tmp_path / "tmp").mkdir()
     offline = {"COLUMNS": "80", "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "TMPDIR": str(tmp_path / "tmp")}
     environment = {name: value for name, value in os.environ.items() if name != "HARRIER_MODEL"} | offline | more
@@ -175,12 +175,12 @@ def shown_by(tmp_path: Path, *arguments: str, **more: str) -> str:
 
 @pytest.fixture(scope="module")
 def stand_in_demo(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The demo where the hub cannot be reached."""
+    """Run the demo with an unreachable hub."""
     return shown_by(tmp_path_factory.mktemp("demo"))
 
 
 def steps(shown: str) -> Steps:
-    """What a terminal of 80 columns shows, in commands and their output; comments are left out."""
+    """Return what 80 columns show: commands and their output, without comments."""
     found: Steps = []
     for line in shown.splitlines():
         if line.startswith("$ "):
