@@ -1,4 +1,4 @@
-"""A pseudo-terminal in which a command runs, and what it shows there."""
+"""A pseudo-terminal in which a command runs, and its output."""
 
 from __future__ import annotations
 

@@ -18,11 +18,11 @@ from contextlib import contextmanager
 
 
 def _nothing() -> None:
-    """Note that something was read or written: nothing is counted there."""
+    """Ignore a read or write in a direction that is not counted."""
 
 
 class Proxy:
-    """Forwards connections to a port, or to a Unix socket; each way takes half of the delay, which may change."""
+    """Forward connections to a port or Unix socket; each direction takes half of the delay."""
 
     def __init__(self, server: int | str, delay: float = 0.0) -> None:
         self.port = 0
@@ -31,7 +31,7 @@ class Proxy:
         self._server = server
 
     async def serve(self, started: Callable[[], object], until: Callable[[], Awaitable[object]]) -> None:
-        """Listen, and call `started`, until something is over."""
+        """Listen, call `started`, and serve until stopped."""
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         started()
@@ -99,7 +99,7 @@ class Proxy:
 
 @contextmanager
 def proxied(server: int | str) -> Iterator[Proxy]:
-    """A proxy on a thread."""
+    """Yield a proxy on a thread."""
     proxy, started, over = Proxy(server), threading.Event(), threading.Event()
     serving = proxy.serve(started.set, lambda: asyncio.to_thread(over.wait))
     thread = threading.Thread(target=asyncio.run, args=[serving])

@@ -76,7 +76,7 @@ Run = Callable[[str], "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def run(built: Callable[..., Path], tmp_path: Path) -> Run:
-    """Run a program, interrupt it half a second after it says "go", and fail if it does not end soon."""
+    """Run a program, interrupt it half a second after it prints "go", and fail if it does not end soon."""
 
     def run(program: str) -> subprocess.CompletedProcess[str]:
         script = tmp_path / "program.py"

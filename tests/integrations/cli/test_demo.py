@@ -193,7 +193,7 @@ def steps(shown: str) -> Steps:
 
 
 def report(lines: list[str]) -> list[int]:
-    """The numbers of an ingest's report: records, written, encoded, unchanged."""
+    """Return the counts of an ingest's report: records, written, encoded, unchanged."""
     found = _REPORT.search(" ".join(lines))
     assert found, lines
     return [int(number.replace(",", "")) for number in found.groups()]
@@ -202,7 +202,7 @@ def report(lines: list[str]) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_nothing_breaks_within_a_word(stand_in_demo: str) -> None:
-    """In eighty columns; what a break parts is there as a whole again once it is mended."""
+    """In eighty columns, words that are broken across lines are complete when joined."""
     assert max(map(cell_len, stand_in_demo.splitlines())) <= 80
     shown = " ".join(stand_in_demo.split())
     assert r"retrieve relevant passages that answer the query\nQuery: Why do leaves turn yellow?" in shown
@@ -211,8 +211,8 @@ def test_nothing_breaks_within_a_word(stand_in_demo: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_stand_in_says_so_in_one_quiet_line(stand_in_demo: str) -> None:
-    """No failed look-up, and no comparison of what it cannot tell apart."""
+def test_a_stand_in_is_announced_in_one_line(stand_in_demo: str) -> None:
+    """There is no failed look-up, and no comparison that means nothing."""
     lines = stand_in_demo.splitlines()
     assert lines[0] == f"# The model is {MODEL}, a download of 0.5 GB if it is not here yet."
     assert [line for line in lines if "tiny stand-in" in line] == [lines[1]]
@@ -223,7 +223,7 @@ def test_a_stand_in_says_so_in_one_quiet_line(stand_in_demo: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_each_step_shows_what_it_says(stand_in_demo: str) -> None:
-    """A right answer, runs that encode nothing or one note, a model that is refused, and a kill that costs nothing."""
+    """A right answer, runs that encode nothing or one note, a refused model, and a harmless kill."""
     (first, search, prompt, second, edit, third, refused, started, kill, resumed, verified) = steps(stand_in_demo)
     assert report(first[1]) == [80, 80, 80, 0]
     assert search[0] == f"harrier search '{QUESTION}' -k 2 --in pgvector:index"
@@ -246,7 +246,7 @@ def test_each_step_shows_what_it_says(stand_in_demo: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_on_a_server(postgres: str, built: Callable[..., Path], tmp_path: Path) -> None:
-    """With a model that is there, it compares as well; its tables, also those of an earlier demo, go."""
+    """With an available model it also compares; its tables, also of an earlier demo, are removed."""
     places = [f"{postgres}&table=harrier_demo_{name}" for name in ("notes", "rows")]
     with Encoder(built("gemma3")) as encoder, Index(open_store(places[0]), encoder) as index:
         index.ingest([Record("1", "left by an earlier one, of another model")])
@@ -260,8 +260,8 @@ def test_on_a_server(postgres: str, built: Callable[..., Path], tmp_path: Path) 
             assert store.space() is None
 
 
-def test_it_ends_when_a_command_of_its_own_fails(tmp_path: Path) -> None:
-    """Its output, and what was expected instead."""
+def test_it_ends_when_a_command_fails(tmp_path: Path) -> None:
+    """It shows the output, and what was expected."""
     console = Console(width=80, file=StringIO())
     with pytest.raises(CommandFailed, match="ended with exit code 2, not 0"):
         Shell(console, tmp_path, "nowhere").harrier("ingest", "nothing", "--to", "pgvector:index")
@@ -269,8 +269,8 @@ def test_it_ends_when_a_command_of_its_own_fails(tmp_path: Path) -> None:
     assert "error: there is no nothing" in console.file.getvalue()
 
 
-def test_a_long_command_goes_on_in_the_next_line(tmp_path: Path) -> None:
-    """Between its words, as a shell reads it: what is printed can be run."""
+def test_a_long_command_is_continued(tmp_path: Path) -> None:
+    """It is wrapped between words as a shell reads it."""
     console = Console(width=40, file=StringIO())
     words = ["printf", "%s,", "a question of some length", "with 'quotes'", *(f"word-{number}" for number in range(9))]
     Shell(console, tmp_path, "nowhere").type(*words)
@@ -282,7 +282,7 @@ def test_a_long_command_goes_on_in_the_next_line(tmp_path: Path) -> None:
 
 
 def test_rows(tmp_path: Path) -> None:
-    """Each has an id of its own, and its text is a passage."""
+    """Each has a unique id, and its text is a passage."""
     write_rows(tmp_path / "rows.jsonl", 200)
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len({row["id"] for row in rows}) == len(rows) == 200
@@ -315,8 +315,8 @@ def compared(
     return compared
 
 
-def test_the_comparison_shows_what_is_so(built: Callable[..., Path], compared: Callable[[str, int], list[str]]) -> None:
-    """Scores, places and ticks are those of the query and of the bare question, as the Encoder alone gives them."""
+def test_the_comparison_is_right(built: Callable[..., Path], compared: Callable[[str, int], list[str]]) -> None:
+    """Scores, ranks and ticks equal the Encoder's, with and without the instruction."""
     model = str(built("qwen3"))  # to which an instruction makes a difference
     lines = compared(model, 400)  # a passage a line
     sample, asked = passages(), {question.text: question for question in questions()}
@@ -337,8 +337,8 @@ def test_the_comparison_shows_what_is_so(built: Callable[..., Path], compared: C
     assert seen >= 3 * 3
 
 
-def test_the_comparison_counts_what_is_found(words: str, compared: Callable[[str, int], list[str]]) -> None:
-    """Its table of recall, worked out again from vectors alone."""
+def test_the_recall_of_the_comparison(words: str, compared: Callable[[str, int], list[str]]) -> None:
+    """Its table of recall equals one computed from vectors alone."""
     shown = "\n".join(compared(words, 120))
     found = dict(re.findall(r"^ (with|without|at best) +(\d\.\d\d +\d\.\d\d)", shown, re.MULTILINE))
     asked, sample = questions(), passages()
