@@ -298,7 +298,7 @@ ROW = re.compile(r" *(\d+) +(-?\d\.\d{3}) +(\d+) +(-?\d\.\d{3}) +(✓?) *(.*?) *
 def compared(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], postgres: str, table: str, tmp_path: Path
 ) -> Callable[[str, int], list[str]]:
-    """The lines of a model's comparison in so many columns, over notes that went into an index."""
+    """Return a function that gives the lines of a model's comparison at a width."""
 
     def compared(model: str, columns: int) -> list[str]:
         monkeypatch.setenv("COLUMNS", str(columns))

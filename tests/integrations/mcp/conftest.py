@@ -57,7 +57,7 @@ def place(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def command(weights: Path) -> Callable[..., StdioServerParameters]:
-    """The command as an editor starts it: in a folder of its own."""
+    """Return a function that gives the command as an editor starts it, in another folder."""
 
     def command(*arguments: str) -> StdioServerParameters:
         environment = {**os.environ, "HARRIER_MODEL": str(weights), "OMP_NUM_THREADS": "1"}
@@ -69,7 +69,7 @@ def command(weights: Path) -> Callable[..., StdioServerParameters]:
 
 @pytest.fixture(scope="module")
 def connect() -> Iterator[Assist]:
-    """Connects assistants, which go with the module."""
+    """Return a function that connects assistants, which are closed with the module."""
     connected: list[Assistant] = []
 
     def connect(*arguments: Any, **more: Any) -> Assistant:
