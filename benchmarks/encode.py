@@ -5,7 +5,7 @@ weights, on which speed does not depend; for documents it has fewer layers, on w
 Both sides compute in float32. As it is shipped, sentence-transformers takes the checkpoint's bfloat16, which is several
 times slower on a CPU without bfloat16 units: that is measured beside it, and so is the Encoder in bfloat16 where the
 CPU has such units. Each loaded model has a process of its own, for pools of threads beside each other slow down both.
-Rounds are interleaved, after a first one that nobody counts; a ratio is the median of the rounds' ratios.
+Rounds are interleaved, after a first one that is not counted; a ratio is the median of the rounds' ratios.
 
     make bench-encode MODEL=folder
 """
@@ -89,7 +89,7 @@ def enter(load: Callable[[], Runs]) -> None:
 
 
 def names_of_runs() -> list[str]:
-    """What it can be timed on."""
+    """The devices to time."""
     return [name for name in _runs if ": " in name]
 
 
@@ -101,7 +101,7 @@ def timed(name: str) -> float:
 
 
 def result(name: str) -> Any:
-    """What one run returns."""
+    """The result of one run."""
     return _runs[name]()
 
 

@@ -1,4 +1,4 @@
-"""What files are read into: their texts beside those of other readers, the time of two runs, and memory.
+"""Measure the reading of files: their texts beside those of other readers, the time of two runs, and memory.
 
 The corpus is 2,000 pages of Debian's handbook in four languages, each page in one of ten formats, and some of Debian's
 manuals as PDF. It is made once, in some ten minutes, by pandoc from Debian's packages, which apt-get fetches.

@@ -1,4 +1,4 @@
-"""What a condition costs a search near a vector, by how many rows meet it: as the kit bounds the index, and unbounded.
+"""Measure what a condition costs a vector search, by how many rows meet it: as the kit bounds the index, and unbounded.
 
 One table of an embedded PostgreSQL, whose vectors lie in a thousand heaps. Chances meet the first conditions, so that
 those rows lie everywhere; the others are met by the rows of some heaps, and the query is near other ones: a language,

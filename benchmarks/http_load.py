@@ -166,7 +166,7 @@ def _do_nothing(size: int, core: int, told: Connection) -> None:
 
 @contextmanager
 def nothing(size: int, core: int) -> Iterator[int]:
-    """The port of a server that does nothing but send so many bytes, on a core of its own."""
+    """The port of a server that does nothing but send that many bytes, on its own core."""
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe()
     process = spawn.Process(target=_do_nothing, args=(size, core, there), daemon=True)

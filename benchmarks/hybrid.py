@@ -1,4 +1,4 @@
-"""What search by word and by both costs, in Postgres and in Qdrant Edge, beside the hybrid stores of other libraries.
+"""Measure hybrid and keyword search, in Postgres and in Qdrant Edge, against the hybrid stores of other libraries.
 
 The passages are those of LibreOffice's help in eleven languages, mixed again where more are wanted; the questions are
 its English index entries. Vectors are noise that costs nothing, so that what is found is found by word. Rounds are
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def passages(corpus: Path, number: int) -> tuple[list[Record], list[Query]]:
-    """Return so many passages of all languages, the English ones first, and the index entries of the English help."""
+    """Return that many passages of all languages, the English ones first, and the index entries of the English help."""
     chance = random.Random(0)
     helps = [index_entries(corpus, language, 10_000 if language == LANGUAGES[0] else 0, 0) for language in LANGUAGES]
     found = [passage for each in helps for passage in each.passages]

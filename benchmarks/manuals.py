@@ -38,7 +38,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What somebody looks for, and the pages that have it. `group`: queries that resemble each other."""
+    """A query, and the pages that answer it. `group`: queries that resemble each other."""
 
     text: str
     pages: frozenset[str]
@@ -55,7 +55,7 @@ class Collection:
 
 
 def fewer(collection: Collection, passages: int, seed: int) -> Collection:
-    """Return so many passages, those of answers first, and the queries whose pages are all among them."""
+    """Return that many passages, those of answers first, and the queries whose pages are all among them."""
     chance = random.Random(seed)
     pages = {page for query in collection.queries for page in query.pages}
     order = sorted({each.page for each in collection.passages})
@@ -97,7 +97,7 @@ def chunks(page: str, text: str, size: int = _CHUNK) -> Iterator[Passage]:
 def index_entries(corpus: Path, language: str, most: int, seed: int, most_of_page: int = 3) -> Collection:
     """Return the help in a language, and as many of its index entries; of those of a page no more than `most_of_page`.
 
-    Entries that nobody has translated, which are those of the English help, are left out.
+    Entries that are not translated, which are those of the English help, are left out.
     """
     english = (
         set()

@@ -29,7 +29,7 @@ settings = QdrantClient(":memory:", force_disable_check_same_thread=True)
 
 
 class Points(points_service.PointsServicer):
-    """What a load asks for."""
+    """The requests of a load."""
 
     def Upsert(self, request: Any, _: object) -> Any:  # noqa: N802
         """Keep three fields of those that have them."""

@@ -18,7 +18,7 @@ _SETTLING = 2.0  # seconds: an ingest begins with small blocks
 
 
 class Paced(Embedder):
-    """Makes so many vectors a second, one call after the other. They say nothing of the texts."""
+    """Make a fixed number of vectors a second, one call after the other, regardless of the texts."""
 
     name = "paced"
     max_tokens = 32_768

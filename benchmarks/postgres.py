@@ -277,7 +277,7 @@ def recall(conninfo: str, records: list[Record], vectors: Vectors, ready: Ready)
 
 
 def memory(conninfo: str) -> None:
-    """What an ingest out of a generator adds to the process at its worst."""
+    """The peak memory that an ingest out of a generator adds to the process."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak is from here on
     before = peak()
     for number in (10_000, 200_000):

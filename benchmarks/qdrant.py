@@ -1,6 +1,6 @@
 """How well an ingest into Qdrant keeps an encoder busy, against langchain-qdrant's, in one run.
 
-The encoders give so many vectors a second and cost nothing; the server, in a process of its own, takes what it is sent
+The encoders give a fixed number of vectors a second and cost nothing; the server, in its own process, takes requests
 and keeps the hashes only. So what is measured is the client: how it makes requests, and whether it encodes meanwhile.
 Rounds are interleaved; a ratio is the median of the rounds' ratios.
 
@@ -96,7 +96,7 @@ def busy(
     aim: float,
     times: float | None,
 ) -> None:
-    """An ingest by an encoder of so many a second."""
+    """An ingest by an encoder of that many a second."""
     records, vectors = rows(int(rate * seconds), dimensions)
     contestants: dict[str, Callable[[], float]] = {
         "Index.ingest": partial(ours, connect, records, vectors, rate),

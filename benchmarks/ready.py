@@ -16,12 +16,12 @@ Vectors = NDArray[np.float32]
 
 
 def space_of(dimensions: int) -> EmbeddingSpace:
-    """A space of vectors that nobody made."""
+    """A space of vectors that no model made."""
     return EmbeddingSpace("bench", None, "w", "t", dimensions, "last token", "l2", "{text}")
 
 
 class Ready(Embedder):
-    """An embedder whose vectors are there already, at so many texts a second or at once."""
+    """An embedder whose vectors are there already, at a number of texts a second or at once."""
 
     name = "bench"
     max_tokens = 1_000_000

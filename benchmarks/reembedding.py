@@ -1,4 +1,4 @@
-"""What a re-embedding costs those who search: the latency of searches while one goes on, over that while it stands.
+"""Measure the cost of a re-embedding to searches: the latency of searches while one goes on, over that while it stands.
 
 An index in embedded Postgres is searched all the time, by one client with the old model. A process re-embeds it with
 --rate; it is stopped and goes on again, every second, by signals, so that both latencies are of one run and of the same

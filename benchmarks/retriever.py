@@ -92,7 +92,7 @@ class Retriever(Embedder):
 
 
 def batched(items: Iterable[tuple[bytes, str]], size: int) -> Iterator[list[tuple[bytes, str]]]:
-    """Yield so many at a time."""
+    """Yield that many at a time."""
     rest = iter(items)
     while some := list(islice(rest, size)):
         yield some

@@ -99,7 +99,7 @@ def fill(conninfo: str, records: list[Any], vectors: Any, ready: Ready) -> None:
 
 
 def searches(port: str, records: list[Any], vectors: Any, ready: Ready) -> dict[str, Search]:
-    """What is timed, each by the number of the row that is searched for."""
+    """The timed calls, each by the number of the row that is searched for."""
     index = Index(
         PgVectorStore(f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable", table="ours"), ready
     )

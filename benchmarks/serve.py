@@ -1,4 +1,4 @@
-"""What a server costs: `harrier serve` beside an Encoder that as many threads of one process call.
+"""Measure the cost of a server: `harrier serve` against an Encoder called by as many threads of one process.
 
 The server, the Encoder and the callers have a process each, on the same cores; rounds of the two alternate, and who
 goes first does as well. A ratio is the median of the rounds' ratios. Then the queries of one caller, alone and while
@@ -192,7 +192,7 @@ def throughput(
 
 
 class Side(NamedTuple):
-    """What one side did in a round."""
+    """The work of one side in a round."""
 
     rate: float  # texts a second
     cost: float  # CPU ms a text

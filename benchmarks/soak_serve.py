@@ -100,7 +100,7 @@ class Callers:
         return ", ".join(f"{name} {number:,}" for name, number in self._done.items())
 
     def check(self) -> None:
-        """Raise if the server does not serve any more."""
+        """Raise if the server no longer serves."""
         if len(self._remote.encode_queries(["a text"])) != 1:
             raise AssertionError
         self._remote.close()

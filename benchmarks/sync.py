@@ -1,4 +1,4 @@
-"""What the live sync costs an application, and how fast it is: triggers, latency, and draining without a model.
+"""Measure the cost of the live sync to an application, and its speed: triggers, latency, and draining without a model.
 
 Ratios are of rounds that alternate in one run, on an embedded Postgres of its own.
 
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def triggers(conninfo: str, rounds: int) -> None:
-    """The same writes to a table without triggers, and to one that is declared; nobody drains meanwhile."""
+    """The same writes to a table without triggers, and to one that is declared; nothing drains meanwhile."""
     encoder = Instant(DIMENSIONS)
     times: dict[str, list[tuple[float, float]]] = {}
     with psycopg.connect(conninfo, autocommit=True) as connection, TableSync(conninfo, table="noticed_chunks") as sync:
@@ -99,7 +99,7 @@ def run(connection: psycopg.Connection, statement: str, table: str, number: int)
 
 
 def draining(conninfo: str, chunks: int) -> None:
-    """Rows of so many chunks, with vectors that cost nothing, by one worker and by two."""
+    """Rows of that many chunks, with vectors that cost nothing, by one worker and by two."""
     for workers in (1, 2):
         rates = []
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""What the benchmarks run: models of the released shapes with random weights, and texts of many scripts and code."""
+"""The workloads of benchmarks: models of the released shapes with random weights, and texts of many scripts."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def build(folder: Path, shape: dict[str, Any]) -> str:
 
 
 def documents(encoder: Encoder, tokens: float) -> list[str]:
-    """Texts of 16 to 512 tokens, log-normal with a median of 95, so many tokens together."""
+    """Texts of 16 to 512 tokens, log-normal with a median of 95, up to a number of tokens together."""
     chance = random.Random(0)
     words = [word for text in [*PROSE, *AWKWARD] for word in text.split()]
     alone = encoder.count_tokens(words)
@@ -97,7 +97,7 @@ def own_tokens(encoder: Encoder, text: str) -> int:
 
 
 def products(shape: dict[str, Any], device: str, dtype: torch.dtype, rows: int) -> Callable[[int], None]:
-    """All matrix products of a pass, each as large as `rows`, and nothing else: what so many tokens need at least."""
+    """All matrix products of a pass, each as large as `rows`, and nothing else: the least that tokens need."""
     hidden, inner, head = shape["hidden_size"], shape["intermediate_size"], shape["head_dim"]
     asked, kept = shape["num_attention_heads"] * head, shape["num_key_value_heads"] * head
     sizes = [(asked + 2 * kept, hidden), (hidden, asked), (2 * inner, hidden), (hidden, inner)]

@@ -2,7 +2,7 @@
 
     python examples/langchain_rag.py FOLDER "why does bread rise"
 
-It prints the prompt. Put a chat model of yours behind it: `prompt | model`.
+It prints the prompt. Put your chat model behind it: `prompt | model`.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
     try:
         head = int(config["head_dim"])
         if len(config["layer_types"]) != config["num_hidden_layers"]:
-            raise ModelUnsupported("its config.json names the types of more or fewer layers than there are")
+            raise ModelUnsupported("its config.json lists more or fewer layer types than there are layers")
         return Architecture(
             gemma=gemma,
             vocabulary=int(config["vocab_size"]),
@@ -99,7 +99,7 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
     except KeyError as error:
         raise ModelUnsupported(f"its config.json does not say {error.args[0]}") from None
     except (TypeError, ValueError, ZeroDivisionError, AttributeError) as error:
-        raise ModelDamaged(f"its config.json has something of another kind than needed: {error}") from None
+        raise ModelDamaged(f"its config.json has a value of an unexpected type: {error}") from None
 
 
 def _layer(config: Mapping[str, Any], kind: str) -> Layer:

@@ -64,7 +64,8 @@ async def described_by(server: Server, model: str | None) -> Described:
         return Described(said["name"], space, tokens, size, texts, prompts)
     except _MALFORMED:
         raise ServerRefused(
-            f"the server at {server.url} does not say what its vectors are; it must be one that `harrier serve` runs"
+            f"the server at {server.url} does not identify its embedding space; it must be one that `harrier "
+            "serve` runs"
         ) from None
 
 
@@ -134,7 +135,7 @@ _KINDS = {kind.__name__: kind for kind in (EmptyText, InvalidText, NotText, Text
 def _translated(refused: ServerRefused, described: Described, texts: int) -> HarrierError:
     """Return the error that an Encoder in this process would have raised."""
     if refused.status == 409:
-        return SpaceChanged(f"{refused}; the server made vectors of {described.space} when it was asked first")
+        return SpaceChanged(f"{refused}; the server's first answer was in {described.space}")
     try:
         found = [
             (int(str(each["position"])), str(each["kind"]), printable(str(each["reason"]))) for each in refused.problems

@@ -49,7 +49,7 @@ def refuse_unfit(folder: Path, findings: Sequence[str], unknown: Iterable[str]) 
         )
     if unknown := sorted(set(unknown) - _SPARE):
         raise ModelUnsupported(
-            f"the weights of {folder} have tensors that its config.json does not call for, {len(unknown)} in all, such "
+            f"the weights of {folder} have tensors that its config.json does not describe, {len(unknown)} in all, such "
             f"as {unknown[0]}; they are of another architecture under the same model_type, which this kit does not "
             "compute"
         )

@@ -55,7 +55,7 @@ def meant(model: Model | None, url: str | None) -> tuple[Model | None, str | Non
 def no_model(argument: str) -> SettingError:
     """Return the error for settings without a model or a server. argument: the name of the model's argument."""
     return SettingError(
-        f"no model is named; pass {argument}, such as 'harrier-0.6b', or set {MODEL_VARIABLE}; for the model of a "
+        f"no model is given; pass {argument}, such as 'harrier-0.6b', or set {MODEL_VARIABLE}; for the model of a "
         f"server pass url=, or set {URL_VARIABLE}"
     )
 
@@ -69,15 +69,13 @@ def encoder_of(model: Model | None, *, url: str | None, api_key: str | Secret | 
     given = {name: value for name, value in settings.items() if value is not None}
     if url is None:
         if api_key is not None:
-            raise SettingError("api_key opens a server, and no url is given; pass the server's url, or leave it out")
+            raise SettingError("api_key needs url; pass the server's url, or omit api_key")
         if not model:
             raise no_model("model=")
         return Encoder(model, **given)
     for name in LOCAL:
         if name in given and (name, given[name]) != ("on_overflow", "error"):
-            raise SettingError(
-                f"{name} is for a model that is loaded here, but url names a server; leave one of them out"
-            )
+            raise SettingError(f"{name} is for a locally loaded model, but url names a server; omit one of them")
     rest = {name: value for name, value in given.items() if name not in LOCAL}
     if unknown := rest.keys() - {*_REMOTE}:
         raise unknown_keyword("RemoteEncoder", min(unknown), _REMOTE)

@@ -1,4 +1,4 @@
-"""Long texts to pieces of so many tokens, on natural boundaries."""
+"""Cut long texts into pieces of a number of tokens, on natural boundaries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Cuts = Sequence[tuple[int, int]]  # where a record's chunks begin and end
 
 @dataclass(frozen=True, slots=True)
 class Chunking:
-    """How records are cut: into chunks of at most so many tokens, each beginning with the last of the one before.
+    """How records are cut: into chunks of at most `tokens` tokens, each beginning with the last of the previous one.
 
     A text that fits is one chunk. `kind` says what boundaries to look for: paragraphs and sentences, or Markdown's
     headings and lists.
@@ -38,7 +38,7 @@ _LEAST = 8  # the tokens that every text carries, and some of its own
 
 
 def chunks(record: Record, tokens: int, chunking: Chunking | None, count: Count) -> list[Chunk]:
-    """The chunks of a record that has so many tokens."""
+    """The chunks of a record of that many tokens."""
     if chunking is None or tokens <= chunking.tokens:
         return [Chunk.of(record, 0, 0, record.text)]
     pieces, json = _split(record.text, chunking, count), to_json(record.metadata)
@@ -91,11 +91,11 @@ def _split(text: str, chunking: Chunking, count: Count) -> Iterator[tuple[int, s
 
 Cut = Callable[[str], list[tuple[int, str]]]  # a text's chunks, and the characters that they begin at
 
-# A window has room for about so many chunks, of which one is cut again, or those that overlap with it.
+# A window has room for about this many chunks, of which one is cut again, or those that overlap with it.
 _CHUNKS_OF_WINDOW = 16
-# Markdown's structure is that of the whole text, and only longer texts lose it, at the end of each so many characters.
+# Markdown's structure is that of the whole text, and only longer texts lose it, at the end of each such stretch.
 _MARKDOWN_WINDOW = 131_072
-# A stretch without a space, longer than so many chunks, has no structure.
+# A stretch without a space, longer than this many chunks, has no structure.
 _LONG_RUN = 8
 
 

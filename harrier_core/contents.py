@@ -61,7 +61,7 @@ class Contents(Closing):
         space = self.store.space()
         if space is None:
             self.store.describe()  # raises StoreMissing, with the store's own message
-            raise StoreMissing(f"there is nothing in {self.store}; ingest something into it first")
+            raise StoreMissing(f"{self.store} is empty; ingest something into it first")
         return space
 
     def describe(self) -> Facts:
@@ -216,7 +216,7 @@ def _removed(store: OpenStore, ids: Sequence[str]) -> int:
 def _listed(record_ids: Iterable[str]) -> list[str]:
     """Return the ids that can be stored at all."""
     if isinstance(record_ids, str):
-        raise SettingError("record_ids is a list of ids; put a single one in a list")
+        raise SettingError("record_ids must be a list of ids; put a single one in a list")
     ids = list(record_ids)
     for each in ids:
         if not isinstance(each, str):

@@ -87,7 +87,7 @@ class CrossEncoderReranker(Light):
         if foreign:
             raise unknown_keyword("CrossEncoderReranker", next(iter(foreign)), settings)
         if not named and (given := next((name for name in _OF_A_NAME if settings[name] is not None), None)):
-            raise SettingError(f"{given} is for a model that is loaded by its name; this CrossEncoder has its own")
+            raise SettingError(f"{given} applies only to a model that is loaded by name; this CrossEncoder has its own")
         super().__init__(settings)
 
     def scores(self, query: str, texts: Iterable[str]) -> list[float]:
@@ -150,7 +150,7 @@ class _Loaded:
             found = self._model.predict(pairs, batch_size=batch, show_progress_bar=False, convert_to_numpy=True)
         if found.ndim != 1:
             raise ModelUnsupported(
-                f"{self._name} gives {found.shape[1]} numbers for a query and a text, where a reranker gives one"
+                f"{self._name} returns {found.shape[1]} numbers for a query and a text; a reranker must return one"
             )
         scores = [0.0] * len(texts)
         for at, score in zip(order, found, strict=True):

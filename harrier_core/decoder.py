@@ -53,7 +53,7 @@ class Decoder:
         try:
             self._load(checkpoint, placement)
         except torch.OutOfMemoryError:
-            raise DeviceError(f"the model does not fit into the memory of {self._device}; use a smaller one") from None
+            raise DeviceError(f"the model does not fit in the memory of {self._device}; use a smaller one") from None
 
     def _load(self, checkpoint: Checkpoint, placement: Placement) -> None:
         matrix = _matrix(self._architecture, placement)

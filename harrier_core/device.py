@@ -43,7 +43,7 @@ def choose(architecture: str, device: str | None = None, dtype: str | None = Non
         raise DeviceError(f"unknown dtype {format_!r}; this kit computes in {', '.join(DTYPES)}")
     if format_ == "float16" and architecture.startswith("gemma"):
         raise DeviceError(
-            f"float16 overflows in {architecture} models, whose activations pass 65,504; use bfloat16 or float32"
+            f"float16 overflows in {architecture} models, whose activations exceed 65,504; use bfloat16 or float32"
         )
     return Placement(str(chosen), format_, f"{why_device}; {why_format}")
 
@@ -72,7 +72,7 @@ def _best_device() -> tuple[torch.device, str]:
         device = _numbered(torch.device("cuda"))
         return device, f"{torch.cuda.get_device_name(device)} is there"
     if torch.backends.mps.is_available():
-        return torch.device("mps"), "Apple's GPU is there"
+        return torch.device("mps"), "Apple's GPU is available"
     return torch.device("cpu"), f"no GPU that torch {torch.__version__} can use"
 
 
@@ -90,8 +90,8 @@ def _best_dtype(device: torch.device) -> tuple[str, str]:
             return "bfloat16", "its GPU computes in bfloat16"
         return "float32", "its GPU has no bfloat16"
     if device.type == "cpu" and multiplies_bfloat16():
-        return "float32", "float32 is the exact format; this CPU multiplies bfloat16 as well, which may be faster"
-    return "float32", "float32 is the exact and, off a GPU, mostly the faster format"
+        return "float32", "float32 is the exact format; this CPU also multiplies bfloat16, which may be faster"
+    return "float32", "float32 is the exact format and usually the faster one on a CPU"
 
 
 def multiplies_bfloat16() -> bool:

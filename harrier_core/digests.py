@@ -64,14 +64,14 @@ def _tensor_digests(file: Path, stream: BinaryIO) -> Iterable[tuple[str, bytes]]
         header.pop("__metadata__", None)
         promised = 8 + length + max((info["data_offsets"][1] for info in header.values()), default=0)
         if size != promised:
-            raise _not_whole(file, f"it has {size} bytes where its header promises {promised}")
+            raise _not_whole(file, f"it has {size} bytes, its header promises {promised}")
         return [(name, _tensor_digest(stream, 8 + length, info)) for name, info in header.items()]
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
         raise _not_whole(file, f"its header cannot be read, {type(error).__name__}") from None
 
 
 def _not_whole(file: Path, reason: str) -> ModelDamaged:
-    return ModelDamaged(f"{file} is not a whole safetensors file: {reason}; fetch the model again")
+    return ModelDamaged(f"{file} is not a complete safetensors file: {reason}; fetch the model again")
 
 
 def _tensor_digest(stream: BinaryIO, data: int, info: dict[str, Any]) -> bytes:

@@ -51,5 +51,5 @@ def check_relevance(relevance: float) -> None:
 
 def _unit(match: Match) -> NDArray[np.float32]:
     if match.vector is None:
-        raise SettingError("matches are compared with each other by their vectors; search with_vectors=True")
+        raise SettingError("matches are compared with each other by their vectors; search with with_vectors=True")
     return match.vector / max(float((match.vector @ match.vector) ** 0.5), 1e-12)

@@ -199,7 +199,7 @@ def wait_for(future: Future[Encoded], kind: str = "encoder") -> Encoded:
 
 def closed(kind: str = "encoder") -> EncoderClosed:
     """Return the error for using something that is closed."""
-    return EncoderClosed(f"this {kind} is closed; make another one with the same settings, which costs nothing")
+    return EncoderClosed(f"this {kind} is closed; create a new one with the same settings, which costs nothing")
 
 
 def refuse_too_long(embedder: Embedder, texts: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from harrier_core.errors import ProcessEnding
 # Short calls, such as the last requests of a server, are answered. What takes longer fails.
 _GRACE = 3.0
 
-_ENDING = "this process is ending, because its main thread has ended; join the threads that encode before it does"
+_ENDING = "this process is shutting down, because its main thread has ended; join the encoding threads before that"
 
 
 class Worker(Protocol):

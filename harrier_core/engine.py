@@ -65,7 +65,7 @@ class Engine:
         """
         with self._lock:
             if self._closed:
-                raise EncoderClosed("the model was closed while this call was on its way")
+                raise EncoderClosed("the model was closed during this call")
             refuse_at_end()
             self._lanes.add(call)
             if not call.waiting:  # a text of the first window is wrong, and no pass will fetch the next window
@@ -175,8 +175,8 @@ class Engine:
     def _out_of_memory(self, runner: Runner, call: Call, number: int, row: Row) -> OutOfMemory:
         position = call.positions([number])[0]
         return OutOfMemory(
-            f"text {position} has {len(row.ids):,} tokens with its prompt, for which {self.placement.device} has too "
-            f"little memory even by itself (the longest that ran had {runner.longest:,}); split it",
+            f"text {position} has {len(row.ids):,} tokens with its prompt, which does not fit in the memory of "
+            f"{self.placement.device} even alone (the longest that ran had {runner.longest:,}); split it",
             position,
         )
 

@@ -28,7 +28,7 @@ class Fallback:
         try:
             self._module.to(self._device)
         except torch.OutOfMemoryError:
-            raise DeviceError(f"the model of {folder} does not fit into the memory of {self._device}") from None
+            raise DeviceError(f"the model of {folder} does not fit in the memory of {self._device}") from None
 
     @torch.inference_mode()
     def launch(self, rows: Sequence[Row], *, precise: bool = False) -> Callable[[], torch.Tensor]:

@@ -93,7 +93,7 @@ def _all(where: object, depth: int) -> Condition:
         raise FilterError(f"a filter must be a dict of fields and their values, got {type(where).__name__}")
     several = len(where) > 1  # joined by and, which is a level like any other
     if depth + several > _DEEPEST:
-        raise FilterError(f"a filter has more than {_DEEPEST} levels of $and, $or and $not, one in another")
+        raise FilterError(f"a filter has more than {_DEEPEST} nested levels of $and, $or and $not")
     parts = tuple(_part(key, value, depth + several) for key, value in where.items())
     return parts[0] if len(parts) == 1 else All(parts)
 

@@ -34,7 +34,7 @@ _WRITERS, _THREADS = 3, 5
 _OF_TEXTS = (InputError, BadVectors, OutOfMemory)
 # How often records may turn out to be changed by another process before that is an error.
 _ATTEMPTS = 20
-# A slice of so many times the pace is a record that takes long: it is encoded in parts, which are kept in a journal.
+# A slice of this many times the pace is a long record: it is encoded in parts, which are kept in a journal.
 _LONG = 2
 
 Submit = Callable[[Sequence[str], Sequence["Vector"]], "Future[Encoded]"]
@@ -50,7 +50,7 @@ class Done:
 
 @dataclass(slots=True, eq=False)
 class _Window:
-    """What was planned together."""
+    """Work that was planned together."""
 
     portions: Portions
     given: Mapping[str, Vector]  # vectors that came with the records, by their ids
@@ -169,7 +169,7 @@ class Finishing:
                     if not (window.under_way or window.portions):
                         self._unfinished.discard(window)
                     self._changed.notify_all()
-        except BaseException as error:  # whoever waits raises it
+        except BaseException as error:  # the waiting caller raises it
             self._fail(error)
 
     def _next_compared(self) -> tuple[_Window, _Slice] | None:
@@ -314,5 +314,5 @@ def _reasons(error: InputError | BadVectors | OutOfMemory) -> dict[int, str]:
     if isinstance(error, InputError):
         return {each.position: each.reason for each in error.problems}
     if isinstance(error, BadVectors):
-        return dict.fromkeys(error.positions, "gets no sound vector from the model")
-    return {error.position: "is too long for the memory that there is"}
+        return dict.fromkeys(error.positions, "gets an invalid vector from the model")
+    return {error.position: "is too long for the available memory"}

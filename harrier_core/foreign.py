@@ -17,16 +17,16 @@ from harrier_core.records import Record, Skipped
 
 _WHOLE = (
     "Harrier models were not trained to be truncated (no Matryoshka), and shortened vectors find much worse; to save "
-    "room, use a store's precision or quantization"
+    "space, use a store's precision or quantization"
 )
 _ONE_DEVICE = "an Encoder computes on one device; give each process an Encoder with its own device"
-_OWN_FILES = "how a model is read is decided by its own files; leave it out"
+_OWN_FILES = "a model's own files decide how it is read; omit it"
 _PROMPT = "use task: a name in encoder.tasks, or Task('one sentence')"
-_PLAIN = "a document is encoded as it is, without an instruction, as Harrier was trained; leave it out"
+_PLAIN = "a document is encoded unchanged, without an instruction, as Harrier was trained; omit it"
 _BUDGET = "use token_budget, the number of tokens in one forward pass"
-_LENGTH = "use max_tokens, and on_overflow='truncate' if longer texts are to be cut"
-_UNIT = "vectors always have unit length; leave it out"
-_ARRAYS = "vectors are arrays of numpy in float32; leave it out"
+_LENGTH = "use max_tokens, and on_overflow='truncate' to cut longer texts"
+_UNIT = "vectors always have unit length; omit it"
+_ARRAYS = "vectors are always NumPy arrays in float32; omit it"
 _PROGRESS = "use on_progress of Index.ingest"
 _TOKEN = "set HF_TOKEN in the environment, or run hf auth login"  # noqa: S105  # no token, but where to put one
 _CACHE = "set HF_HOME in the environment"
@@ -53,9 +53,9 @@ _KEYWORDS = {
     "num_workers": _ONE_DEVICE,
     **dict.fromkeys(("tokenizer_kwargs", "processor_kwargs", "config_kwargs", "modules", "tokenizer_name"), _OWN_FILES),
     **dict.fromkeys(("pooling", "pooling_mode", "tokenizer", "similarity_fn_name"), _OWN_FILES),
-    "trust_remote_code": "no code of a model's repository is ever run; leave it out",
-    "backend": "a model is computed by torch; leave it out",
-    "attn_implementation": "the kit has its own attention for each device; leave it out",
+    "trust_remote_code": "code from a model's repository is never run; omit it",
+    "backend": "models always run on torch; omit it",
+    "attn_implementation": "the kit chooses the attention for each device; omit it",
     **dict.fromkeys(("token", "use_auth_token", "hf_token", "huggingfacehub_api_token"), _TOKEN),
     **dict.fromkeys(("cache_folder", "cache_dir"), _CACHE),
     **dict.fromkeys(("url", "base_url", "api_base", "endpoint_url", "server_url", "openai_api_base"), _SERVER),
@@ -81,7 +81,7 @@ def unknown_keyword(surface: str, name: str, known: Iterable[str]) -> SettingErr
 
 # -- attributes
 
-_ROLES = "use encode_queries or encode_documents, for a text has a role"
+_ROLES = "use encode_queries or encode_documents, because a text has a role"
 _INGEST = "use ingest, with an iterable of Record(id=..., text=..., metadata=...)"
 OF_ENCODER = {
     **dict.fromkeys(("encode", "embed"), _ROLES),
@@ -89,10 +89,10 @@ OF_ENCODER = {
     **dict.fromkeys(("encode_document", "embed_documents"), "use encode_documents, with a list of texts"),
     **dict.fromkeys(("get_sentence_embedding_dimension", "get_embedding_dimension", "dim"), "use dimensions"),
     **dict.fromkeys(("max_seq_length", "max_length"), "use max_tokens"),
-    **dict.fromkeys(("tokenize", "tokenizer"), "use count_tokens, or prompt for the text that a model reads"),
+    **dict.fromkeys(("tokenize", "tokenizer"), "use count_tokens, or prompt for the exact text that the model reads"),
     "prompts": "use tasks",
     "similarity": "vectors have unit length, so queries @ documents.T are their cosines",
-    "device": "use placement, which says where and why",
+    "device": "use placement, which says which one and why",
     "to": "pass device= to Encoder",
 }
 OF_INDEX = {
@@ -125,7 +125,7 @@ _STORES = {
     **dict.fromkeys(("Engine", "AsyncEngine", "Session", "AsyncSession", "PGEngine"), _POSTGRES),
     **dict.fromkeys(("PGVector", "PGVectorStore", "AsyncPGVectorStore"), _POSTGRES),
     "Index": "index.using(encoder) for an Index over the same store",
-    "HarrierVectorStore": "the store that its Index was made with",
+    "HarrierVectorStore": "the store that its Index was created with",
 }
 _EMBEDDERS = {
     "SentenceTransformer": "Encoder(model), with the same name or folder",
@@ -171,7 +171,7 @@ def refuse_records(records: object) -> None:
     if isinstance(records, Record | Skipped | Mapping | str | bytes):
         raise SettingError(f"{_ITERABLE}, got {name}; put a single record in a list")
     if name == "DataFrame":
-        raise SettingError(f"{_ITERABLE}, got DataFrame; make a Record of each of its rows")
+        raise SettingError(f"{_ITERABLE}, got DataFrame; create a Record from each row")
     if said := _of_a_document(records):  # some can be iterated over
         raise SettingError(f"{_ITERABLE}, got {name}; {said}")
     if not isinstance(records, Iterable):

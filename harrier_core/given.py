@@ -48,15 +48,15 @@ class GivenVectors:
         except (TypeError, ValueError):
             row = np.empty((), dtype=np.float32)
         if row.ndim != 1:
-            raise Unstorable("came with a vector that is not a row of numbers")
+            raise Unstorable("was given a vector that is not a row of numbers")
         if len(row) != self._dimensions and not self._fits:
             raise self.wrong(f"have {len(row)} dimensions, and its own {self._dimensions}")
         if len(row) != self._dimensions:
-            raise Unstorable(f"came with a vector of {len(row)} dimensions, and the encoder's have {self._dimensions}")
+            raise Unstorable(f"was given a vector of {len(row)} dimensions, and the encoder's have {self._dimensions}")
         self._fits = True
         length = float(np.linalg.norm(row.astype(np.float64)))
         if not (np.isfinite(length) and length):
-            raise Unstorable("came with a vector that is not finite, or zero")
+            raise Unstorable("was given a vector that is zero or not finite")
         return np.asarray(row.astype(np.float64) / length, dtype=np.float32)
 
     def submit(self, texts: Sequence[str], vectors: Sequence[Vector]) -> Future[Encoded]:
@@ -85,8 +85,8 @@ class GivenVectors:
     def wrong(self, how: str) -> WrongSpace:
         """Return the error that says how the vectors differ from the embedder's own."""
         return WrongSpace(
-            f"vectors that were given are not of this index's encoder: they {how}; make them with the encoder's "
-            "encode_documents, in the order of the records, or leave vectors out"
+            f"the given vectors were not made by this index's encoder: they {how}; make them with the encoder's "
+            "encode_documents, in the order of the records, or omit vectors"
         )
 
 
@@ -136,4 +136,6 @@ def _paired(items: Iterable[T], rows: Iterator[object]) -> Iterator[tuple[T, obj
 
 
 def _unequal(records: str, vectors: str) -> SettingError:
-    return SettingError(f"vectors must be as many as records, got {records} and {vectors}; give one for each, in order")
+    return SettingError(
+        f"vectors must have one row for each record, got {records} and {vectors}; give one for each, in order"
+    )

@@ -104,10 +104,11 @@ class Index(Searching, Contents):
         encoder makes of its text, and WrongSpace is raised if they are not alike. prune: remove records that are not
         among them, or some of those, as a Pruning says. on_progress: called with the report so far, every second while
         chunks are encoded and written; True shows a progress bar. build_indexes: at the end, build what searches need,
-        unless somebody else loads or builds; with False, call `build_indexes` once all of several loads are done.
+        unless another process loads or builds; with False, call `build_indexes` once all of several loads are done.
         memory: any store of bytes under names, kept from one run to the next. With it, a `Deferred` record that has not
         changed is not read, and of a record that takes long to encode no vector is made twice after a crash. workers:
-        so many processes encode and write, one a GPU, or any number on CPUs; each opens the store and loads the model.
+        the number of processes that encode and write, one per GPU, or any number on CPUs; each opens the store and
+        loads the model.
         """
         with shown(on_progress, records) as tell:
             encoder = self._writer()
@@ -159,7 +160,7 @@ class Index(Searching, Contents):
         if workers is None:
             return Ingest(encoder, self.chunking, on_progress, memory)
         if self._turning is not None:
-            raise SettingError("workers cannot follow a store that changes its model; use an Index of one encoder")
+            raise SettingError("workers cannot follow a store that changes its model; use an Index with one encoder")
         from harrier_core.scaling.workers import WorkerIngest
 
         return WorkerIngest(self, workers, on_progress, memory)
@@ -187,7 +188,9 @@ class Index(Searching, Contents):
             self._handle = self.store.open(self._encoder_space(), create=True)
             return self._handle
         if vectors is not None and len(self._encoders) > 1:
-            raise SettingError("vectors do not tell which of several encoders made them; use an Index of that one")
+            raise SettingError(
+                "vectors do not identify which of several encoders made them; use an Index with that encoder"
+            )
         return TurningStore(self._turning, encoder)
 
     def plan(
@@ -292,7 +295,9 @@ class Index(Searching, Contents):
 
     def _near(self, vectors: ArrayLike, queries: Iterable[str] | None, options: Options) -> list[list[Match]]:
         if len(self._encoders) > 1:
-            raise SettingError("vectors do not tell which of several encoders made them; use an Index of that one")
+            raise SettingError(
+                "vectors do not identify which of several encoders made them; use an Index with that encoder"
+            )
         return super()._near(vectors, queries, options)
 
 
@@ -300,7 +305,7 @@ def _encoders_of(
     encoder: Embedder | HasIndexEncoder | None, encoders: Sequence[Embedder | HasIndexEncoder] | None
 ) -> list[Embedder]:
     if encoder is not None and encoders is not None:
-        raise SettingError("an Index takes an encoder or encoders, got both; put all of them into encoders")
+        raise SettingError("an Index takes an encoder or encoders, got both; put all of them in encoders")
     found = [embedder_of(each) for each in ([encoder] if encoders is None else encoders)]
     if not found:
         raise SettingError("encoders must have at least one, got none")

@@ -53,11 +53,11 @@ def checked_indexes(indexes: Mapping[str, IndexKind] | None) -> dict[str, IndexK
     own = dict(indexes or {})
     for name, kind in own.items():
         if not isinstance(name, str) or unstorable(name):
-            raise SettingError("indexes must name fields of metadata by texts that can be stored")
+            raise SettingError("indexes must name metadata fields with texts that can be stored")
         if "." in name and not isinstance(name, Key):
             raise SettingError(
-                f"the field {name!r} of an index must be at the top of the metadata; if the dot is part of its name, "
-                f"write Key({name!r}), here and in where"
+                f"the field {name!r} of an index must be at the top level of the metadata; if the dot is part of "
+                f"its name, write Key({name!r}), here and in where"
             )
         if kind not in _KINDS:
             raise SettingError(f"the index of field {name!r} must be one of {', '.join(_KINDS)}, got {kind!r}")

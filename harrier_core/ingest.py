@@ -1,6 +1,6 @@
 """Records to chunks, only the changed ones to vectors, and all of it to the store, window by window.
 
-While one window is being encoded, those before it are written and the next one is read: the model waits for nobody.
+While one window is being encoded, those before it are written and the next one is read: the model never waits.
 A second run over the same records writes nothing and encodes nothing, whatever became of the first.
 """
 
@@ -101,8 +101,8 @@ class Ingest:
                 self._finishing = finishing
                 self._finish_all(finishing, records, vectors)
         except BaseException as error:  # of the caller's records as well, and Ctrl-C
-            if isinstance(error, ProcessEnding):  # on a pool's thread nobody else would say so
-                log.warning("ingest cut short after %d chunks: %s; run it again", self.report.written, error)
+            if isinstance(error, ProcessEnding):  # on a pool's thread nothing else would report it
+                log.warning("ingest interrupted after %d chunks: %s; run it again", self.report.written, error)
             raise
         if prune:
             pruning = Pruning() if prune is True else prune

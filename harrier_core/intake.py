@@ -33,7 +33,7 @@ class Arrived:
         for record_id in [each for each in self.records if counts[each] > most]:
             del self.records[record_id]
             reason = (
-                f"has {counts[record_id]:,} tokens, and came with one vector, but records of more than {most:,} are "
+                f"has {counts[record_id]:,} tokens, and was given one vector, but records of more than {most:,} are "
                 "cut into chunks; give it in pieces, or raise the tokens of the chunking"
             )
             self.report.rejected.append((record_id, reason))
@@ -49,7 +49,7 @@ class Intake:
         given: GivenVectors | None = None,
         recall: Callable[[Deferred], Hashes | None] | None = None,
     ) -> None:
-        """Make windows of so many records or characters.
+        """Make windows of this many records or characters.
 
         given: each record comes with a vector. recall: what is remembered of a record that need not be read.
         """
@@ -74,7 +74,7 @@ class Intake:
             yield arrived
 
     def limit(self, most_records: int, most_characters: int) -> None:
-        """Make windows of so many records or characters from now on."""
+        """Make windows of this size from now on."""
         self._most = most_records, most_characters
 
     def read(self, arrived: Arrived, record_ids: Collection[str]) -> None:

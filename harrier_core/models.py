@@ -61,9 +61,7 @@ def open_model(name: str, revision: str | None = None, check: Check = check_embe
     folder = _folder(name)
     if folder is not None:
         if revision is not None:
-            raise SettingError(
-                f"revision={revision!r} is for a model on the hub, but {name!r} is a folder; leave it out"
-            )
+            raise SettingError(f"revision={revision!r} is for a model on the hub, but {name!r} is a folder; omit it")
         return _read(str(folder.absolute()), None, folder.resolve(), _signature(folder.resolve()), check)
     name = ALIASES.get(name, name)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
@@ -84,8 +82,8 @@ def refuse_changed(model: Model) -> None:
     """Raise if a folder's files have changed since the model was opened."""
     if model.revision is None and _signature(model.folder) != model.signature:
         raise ModelDamaged(
-            f"the files of {model.folder} have changed since the model was opened; make a new Encoder, after closing "
-            "those of the old files"
+            f"the files of {model.folder} have changed since the model was opened; close the Encoders of the old "
+            "files and create a new one"
         )
 
 
@@ -150,14 +148,12 @@ def _fetch(name: str, revision: str | None, files: list[str]) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=files))
     except GatedRepoError:
-        raise ModelNotFound(
-            f"the hub lets nobody read {name!r} who has not accepted its terms; do so, then log in"
-        ) from None
+        raise ModelNotFound(f"the hub requires that you accept the terms of {name!r}; do so, then log in") from None
     except RevisionNotFoundError:
-        raise ModelNotFound(f"the hub has {name!r}, but no revision {revision!r} of it") from None
+        raise ModelNotFound(f"the hub has {name!r}, but not its revision {revision!r}") from None
     except (RepositoryNotFoundError, HFValidationError):
         raise ModelNotFound(
-            f"the hub has no model {name!r} that you may read; short names are {', '.join(ALIASES)}"
+            f"the hub has no model {name!r} that you may read; the short names are {', '.join(ALIASES)}"
         ) from None
     except LocalEntryNotFoundError as error:
         raise _unreachable(name, revision) from error
@@ -174,8 +170,8 @@ def _fetch(name: str, revision: str | None, files: list[str]) -> Path:
 def _unreachable(name: str, revision: str | None) -> ModelNotFound:
     at = f" at revision {revision!r}" if revision else ""
     return ModelNotFound(
-        f"the hub cannot be reached, and {name!r}{at} is not in its cache here; where it can be reached, run "
-        f"'hf download {name} --local-dir FOLDER', then give the folder's path as the model"
+        f"the hub cannot be reached, and {name!r}{at} is not in the local cache; on a machine that can reach it, "
+        f"run 'hf download {name} --local-dir FOLDER', then give the folder's path as the model"
     )
 
 

@@ -33,7 +33,7 @@ def open_stores(url: str) -> list[VectorStore]:
     store = open_store(url)
     try:
         if not isinstance(store, Neighbours):
-            raise SettingError(f"{store} cannot list what is beside it; name each index by its URL")
+            raise SettingError(f"{store} cannot list other indexes next to it; name each index by its URL")
         return store.neighbours()
     finally:
         store.close()
@@ -53,7 +53,7 @@ def open_store(url: str, *, keywords: bool = False) -> VectorStore:
         url = _DRIVER.sub(r"\1", url)
     scheme = url.partition(":")[0]
     if ":" not in url or scheme not in found:
-        known = ", ".join(f"{name}:" for name in sorted(found)) or "none, for no adapter is installed"
+        known = ", ".join(f"{name}:" for name in sorted(found)) or "none, because no adapter is installed"
         raise SettingError(f"a store's URL must begin with one of {known}")  # not shown: the URL may contain a password
     opener = found[scheme].load()
     store: VectorStore = opener(with_keywords(url) if keywords else url)

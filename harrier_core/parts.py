@@ -25,7 +25,7 @@ def store_of(given: object) -> VectorStore:
         return open_store(given)
     must = "store must be a store or its URL"
     if isinstance(given, type):
-        raise SettingError(f"{must}, got the class {given.__name__}; make one of it")
+        raise SettingError(f"{must}, got the class {given.__name__}; pass an instance")
     if _embedder(given):
         raise SettingError(f"{must}, got {type(given).__name__}; write Index(store, encoder)")
     if not all(callable(getattr(given, method, None)) for method in ("open", "space")):  # a pool has `open`
@@ -37,7 +37,7 @@ def embedder_of(given: object) -> Embedder:
     """Return the Embedder that was given, or that of a framework's embeddings. Raise SettingError if there is none."""
     must = "encoder must be an Encoder or another Embedder"
     if isinstance(given, type):
-        raise SettingError(f"{must}, got the class {given.__name__}; make one of it")
+        raise SettingError(f"{must}, got the class {given.__name__}; pass an instance")
     if found := _embedder(given):
         return found
     raise SettingError(f"{must}, got {type(given).__name__}; use {in_place_of_embedder(given)}")

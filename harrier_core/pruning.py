@@ -1,4 +1,4 @@
-"""What an ingest did not meet is removed from the store, once all of the source was read."""
+"""Remove from the store what an ingest did not meet, once all of the source was read."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def prune(store: IngestStore, pruning: Pruning, seen: int, nameless: Sequence[st
     """
     if not seen and pruning == Pruning():
         raise SettingError(
-            "prune=True, and there was no record at all: that would remove everything; if it is meant, use delete"
+            "prune=True, and there were no records: that would remove everything; if that is intended, use delete"
         )
     if nameless:
         raise SettingError(
-            f"prune=True, but records had no id, {len(nameless)} in all, and the first "
-            f"{nameless[0]}; nothing was removed, for they may stand for anything: fix them, and try again"
+            f"prune=True, but records had no id, {len(nameless)} in all, the first of them {nameless[0]}; nothing "
+            f"was removed, because they may stand for any record: fix them, and try again"
         )
     where = parse(pruning.where)
     gone = unseen(store.record_ids())

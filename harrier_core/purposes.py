@@ -30,7 +30,7 @@ def check_embedding(folder: Path, config: Mapping[str, Any]) -> None:
         raise ModelUnsupported(f"{folder} is a classifier ({kind}); as a reranker, give it to CrossEncoderReranker")
     if kind.endswith("ForCausalLM") and not modules:
         raise ModelUnsupported(
-            f"{folder} is a language model ({kind}), and no modules.json says how a vector comes of its tokens; a "
+            f"{folder} is a language model ({kind}), and no modules.json says how to pool its tokens into a vector; a "
             "reranker goes to QwenReranker, and a fine-tuned embedding model needs the modules.json of its original"
         )
     _refuse_unknown(folder, modules, _OF_EMBEDDING)
@@ -75,7 +75,7 @@ def _architecture(config: Mapping[str, Any]) -> str:
 
 def _refuse_unknown(folder: Path, modules: Mapping[str, str], known: set[str]) -> None:
     if unknown := next((kind for kind in modules if kind not in known), None):
-        raise ModelUnsupported(f"{folder} puts a {unknown} module behind its decoder, which this kit does not compute")
+        raise ModelUnsupported(f"{folder} puts a {unknown} module after its decoder, which this kit does not support")
 
 
 def _check_pooling(folder: Path, pooling: str, dimensions: int) -> None:

@@ -121,7 +121,9 @@ class QwenReranker(ModelUser):
         """Raise TextTooLong if a query leaves no room for a document: all documents would get the same score."""
         spent, most = judge.tokens.spent_on(prompt.whole), self.max_tokens
         if spent >= most:
-            reason = f"(the query) has {spent:,} tokens with its prompt, which leave no room for a document in {most:,}"
+            reason = (
+                f"(the query) has {spent:,} tokens with its prompt, which leave no room for a document within {most:,}"
+            )
             raise_problems([Problem(0, TextTooLong, f"{reason}; shorten it")])
 
     @property

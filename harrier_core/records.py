@@ -247,7 +247,7 @@ class IngestReport:
             which = f"the first, {name!r}," if len(self.rejected) > 1 else repr(name)
             said.append(f"{counted(len(self.rejected), 'record')} rejected, {which} because it {reason}")
         if self.repeated:
-            said.append(f"{counted(len(self.repeated), 'id')} came more than once")
+            said.append(f"{counted(len(self.repeated), 'id')} occurred more than once")
         if self.differing:
             said.append(f"{len(self.differing):,} of them differing in several parts, the first {self.differing[0]!r}")
         if self.blank:

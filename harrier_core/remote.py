@@ -136,7 +136,7 @@ class RemoteEncoder(Embedder, Closing):
                 self._pace.encoded(size, begun)
                 return encoded
             if len(given) == 1:
-                reason = f"is too long for the server at {self._url}, or for a proxy before it (HTTP status 413)"
+                reason = f"is too long for the server at {self._url}, or for a proxy in front of it (HTTP status 413)"
                 raise TextTooLong([Problem(0, TextTooLong, reason)])
             # The server or a proxy accepts less than it announced, now and from now on.
             self._most_bytes = min(self._most_bytes, size // 2)
@@ -275,4 +275,4 @@ def _refuse_address(url: object) -> None:
     if not host or any(character.isspace() or not character.isprintable() for character in url):
         raise SettingError(said)
     if parts.username is not None or parts.password is not None:
-        raise SettingError("url must have no user and no password; pass api_key")
+        raise SettingError("url must not contain a user or password; pass api_key")

@@ -159,8 +159,8 @@ def _load_fallback(model: Model, placement: Placement, reason: ModelUnsupported)
 
     fallback = Fallback(model.folder, placement)
     warnings.warn(
-        f"{model.name} runs on plain transformers, which is slower: the kit's own forward pass does not know it, "
-        f"for {reason}",
+        f"{model.name} runs on plain transformers, which is slower: the kit's own forward pass does not support it, "
+        f"because {reason}",
         ModelWarning,
         stacklevel=3,
     )

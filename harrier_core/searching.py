@@ -229,13 +229,13 @@ class Searching(ABC):
         rows = _rows(vectors, self.encoder.dimensions)
         texts = [""] * len(rows) if queries is None else texts_of(queries, store, options)
         if len(texts) != len(rows):
-            raise SettingError(f"queries must be as many as the vectors, got {len(texts)} for {len(rows)}")
+            raise SettingError(f"queries must have one text for each vector, got {len(texts)} for {len(rows)}")
         return matches_of(store, texts, rows, options)
 
 
 def _check_by_vector(options: Options, queries: Iterable[str] | None) -> None:
     if options.mode == "keyword":
-        raise SettingError("mode='keyword' finds by words and no vectors; use search or search_words")
+        raise SettingError("mode='keyword' matches words, not vectors; use search or search_words")
     if queries is None and options.mode == "hybrid":
         raise SettingError("mode='hybrid' needs the words of the queries; give search_vectors queries as well")
     if queries is None and not isinstance(options.rerank, Diverse | None):
@@ -248,8 +248,8 @@ def _rows(vectors: ArrayLike, dimensions: int) -> Vectors:
 
     rows = np.array(vectors, dtype=np.float32)
     if rows.ndim != 2 or rows.shape[1] != dimensions:
-        raise SettingError(f"vectors are rows of {dimensions} numbers, not an array of shape {rows.shape}")
+        raise SettingError(f"vectors must be rows of {dimensions} numbers, got an array of shape {rows.shape}")
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     if not (np.isfinite(lengths).all() and lengths.all()):
-        raise SettingError("a vector is not finite, or zero: it points nowhere")
+        raise SettingError("a vector is zero or not finite, so that it has no direction")
     return np.asarray(rows / lengths, dtype=np.float32)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _RECENT = 50_000  # hashes that are kept in a set, of some 70 bytes each, until they are sorted
 _AT_ONCE = 10_000  # ids that are looked for
-_TIMES = 4  # a sorted run is merged with the one before it unless that is so many times as long: few are searched
+_TIMES = 4  # a sorted run is merged with the one before it unless that is this many times as long: few are searched
 
 
 class Seen:

@@ -287,7 +287,7 @@ class Exchange(Protocol):
         """
 
     def run(self, last: Callable[[], None]) -> None:
-        """Call `last` while nobody else can write to the place, and then exchange the names.
+        """Call `last` while no one else can write to the place, and then exchange the names.
 
         If `last` raises an error, or this process ends at any instant, everything keeps its name.
         """

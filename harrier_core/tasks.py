@@ -35,11 +35,13 @@ class Task:
             raise TaskError("a task's instruction is empty; say in one sentence what a query is looking for")
         if len(self.instruction.splitlines()) > 1 or self.instruction != self.instruction.strip():
             raise TaskError(
-                "a task's instruction is one line without white space around it, since line breaks are what parts "
-                "an instruction from its query; take them out"
+                "a task's instruction must be one line without surrounding white space, because line breaks separate "
+                "it from the query; remove them"
             )
         if any("\ud800" <= character <= "\udfff" for character in self.instruction):
-            raise TaskError("a task's instruction holds a lone surrogate, which is half a character; decode it again")
+            raise TaskError(
+                "a task's instruction holds a lone surrogate, which is half a character; decode the source again"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Prompts:
         if self.template is None:
             known = ", ".join(sorted(self.tasks))
             raise TaskError(
-                f"this model's prompts follow no one template for an instruction; use one of its own: {known}"
+                f"this model's prompts follow no single template for instructions; use one of its own: {known}"
             )
         before, after = self.template
         return f"{before}{task.instruction}{after}"

@@ -13,7 +13,7 @@ def listed(texts: object) -> list[Any]:
     """Return the texts as a list; a single string is refused, because it would be read as a list of letters."""
     if isinstance(texts, Iterable) and not isinstance(texts, str | bytes):
         return list(texts)
-    reason = f"is missing: a list of texts belongs here, not {type(texts).__name__}; put a single text in a list"
+    reason = f"is missing: must be a list of texts, got {type(texts).__name__}; put a single text in a list"
     raise NotText([Problem(0, NotText, reason)])
 
 
@@ -23,7 +23,7 @@ def unusable(texts: Sequence[object]) -> Iterator[Problem]:
         if not isinstance(text, str):
             yield Problem(position, NotText, f"is {type(text).__name__}, not str; pass its text")
         elif not text.strip():
-            yield Problem(position, EmptyText, "is empty or blank, which has no meaning to embed; leave it out")
+            yield Problem(position, EmptyText, "is empty or blank, which has no meaning to embed; omit it")
         elif not text.isascii():
             try:
                 text.encode()

@@ -185,7 +185,7 @@ class Tokens:
         ids: list[int] = encoding.ids
         if self._special.isdisjoint(ids):
             return ids
-        # Cut inside the first such spelling, repeatedly: neither half can spell it any more.
+        # Cut inside the first such spelling, repeatedly: neither half can spell it.
         ordinary: list[int] = []
         while not self._special.isdisjoint(ids):
             spelled = next(number for number, id_ in enumerate(ids) if id_ in self._special)
@@ -282,7 +282,7 @@ def _frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     probe = tokenizer.encode("a")
     inside = [number for number, special in enumerate(probe.special_tokens_mask) if not special]
     if not inside:
-        raise ModelDamaged("tokenizer.json gives no id for the letter a; fetch the model again")
+        raise ModelDamaged("tokenizer.json has no id for the letter a; fetch the model again")
     return probe.ids[: inside[0]], probe.ids[inside[-1] + 1 :]
 
 
@@ -307,7 +307,7 @@ def _as_promised(
     if missing:
         warnings.warn(
             f"tokenizer_config.json of {model.name} promises that texts {' and '.join(missing)}, but its "
-            "tokenizer.json does not do it; this kit keeps the promise, and transformers only in some of its releases",
+            "tokenizer.json does not do so; this kit follows the promise, transformers only in some releases",
             ModelWarning,
             stacklevel=2,
         )

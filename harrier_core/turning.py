@@ -183,7 +183,7 @@ class TurningStore:
         yield from self._turning.run(lambda store, _: list(store.record_ids()))
 
     def build_indexes(self) -> None:
-        """Build what searches need, unless somebody else loads or builds."""
+        """Build what searches need, unless another process loads or builds."""
         self._turning.run(lambda store, _: store.build_indexes(), writes=True)
 
     def read(

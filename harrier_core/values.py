@@ -85,7 +85,7 @@ def _text(value: str) -> str:
 
 def _container(values: Mapping[Any, object] | Iterable[object], depth: int) -> dict[str, Any] | list[Any]:
     if depth == _DEEPEST:
-        raise NoForm(f"more than {_DEEPEST} levels, one in another")
+        raise NoForm(f"more than {_DEEPEST} nested levels")
     if isinstance(values, Mapping):
         return {_key(key): plain(each, depth + 1) for key, each in values.items()}
     elements = [plain(each, depth + 1) for each in values]
@@ -109,7 +109,7 @@ def _moment(value: datetime) -> str:
     try:
         return datetime.isoformat(value if value.utcoffset() is None else value.astimezone(UTC))
     except OverflowError:
-        raise NoForm("a datetime that UTC has outside of the years 1 to 9999") from None
+        raise NoForm("a datetime that is outside the years 1 to 9999 in UTC") from None
 
 
 def _decimal(value: Decimal) -> float:

@@ -55,7 +55,7 @@ class Judge:
             self.tokens = tokens.framed(_BEFORE, _AFTER, _MARKERS)
             answers = [tokens.id_of(answer) for answer in ("yes", "no")]
         except ModelUnsupported as error:
-            raise ModelUnsupported(f"{model.folder} is no Qwen3-Reranker: {error}") from None
+            raise ModelUnsupported(f"{model.folder} is not a Qwen3-Reranker: {error}") from None
         self._difference = _difference(model, answers)
 
     def read(self, hidden: Vectors) -> Vectors:
@@ -71,7 +71,7 @@ def _difference(model: Model, answers: Sequence[int]) -> Vector:
     if rows is None:
         raise ModelUnsupported(
             f"{model.folder} lacks {head}, the language-model head that says yes or no; it is an embedding model, or "
-            "its copy is not complete"
+            "an incomplete copy"
         )
     difference: Vector = (rows[0] - rows[1]).numpy()
     return difference

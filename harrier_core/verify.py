@@ -46,7 +46,7 @@ def verify(
             on_progress(replace(report, problems=report.problems.copy()))
     if isinstance(store, Worded) and store.keywords_problem() is None:
         for chunk in store.wrong_keywords():
-            problem = f"has words that are not its text's (chunk {chunk.number}); delete it, and ingest it again"
+            problem = f"has words that do not match its text (chunk {chunk.number}); delete it, and ingest it again"
             report.problems.append((chunk.record_id, problem))
     return report
 
@@ -66,7 +66,7 @@ def _damage(stored: Stored, dimensions: int) -> str | None:
     if abs(length - 1) > _LENGTH_TOLERANCE:
         return f"has a vector of length {length:.3f}, not 1"
     if text_hash(stored.chunk.text) != stored.chunk.text_hash:
-        return "has a text that is not the one that was encoded"
+        return "has a text that differs from the encoded one"
     return None
 
 

@@ -32,7 +32,7 @@ def test_the_program_runs(
     plan, filled, checked, found, back = done.stdout.splitlines()
     assert plan.startswith("2 chunks: 2 encoded (")
     assert filled.startswith("2 chunks: 2 encoded (")
-    assert checked.startswith("3 chunks in use, 2 in the new space; 1 record to be caught up; 2 chunks checked")
+    assert checked.startswith("3 chunks in use, 2 in the new space; 1 record still to catch up; 2 chunks checked")
     assert (found, back) == (
         "river microsoft/harrier-oss-v1-0.6b",
         "['bread', 'river'] microsoft/harrier-oss-v1-270m",

@@ -91,7 +91,7 @@ class _Adding:
             return
         elif taken := [each for each in ("terms", "lex") if each in opened.found.columns]:
             raise StoreUnsuitable(
-                f"table {self._name} has a column {taken[0]!r} that is not for words; rename it, and try again"
+                f"table {self._name} has a column {taken[0]!r}, which search by word needs; rename it, and try again"
             )
         connection.execute(table.add_words(), [])
 
@@ -172,8 +172,8 @@ class _Adding:
             connection.execute(table.format("CREATE INDEX CONCURRENTLY ON {table} USING gin (terms)"), [])
         except (errors.QueryCanceled, errors.LockNotAvailable):
             raise StoreUnavailable(
-                f"the index of the words of {self._name} was cancelled, as by statement_timeout or lock_timeout; lift "
-                "the limit for this user, and try again"
+                f"the index of the words of {self._name} was cancelled, for example by statement_timeout or "
+                "lock_timeout; lift the limit for this user, and try again"
             ) from None
 
     def _is_built(self, connection: Connection[Any]) -> bool:
@@ -199,7 +199,9 @@ class _Adding:
             take_time(connection)
             self._run(connection, sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(Name(*self._names)))
             if not self._is_required(connection):
-                raise StoreUnavailable(f"table {self._name} was replaced while its chunks got their words; try again")
+                raise StoreUnavailable(
+                    f"table {self._name} was replaced while words were added to its chunks; try again"
+                )
             table = self._open(connection).table
             self._run(connection, table.format("ANALYZE {table}"))
             self._run(connection, table.stamp_words())
@@ -223,8 +225,7 @@ class _Adding:
             if self._connections.run(lambda connection: self._changed(connection, change), writes=True):
                 return
         raise StoreUnavailable(
-            f"table {self._name} is in use by a transaction that has been running for long, and cannot be changed "
-            "meanwhile; try again"
+            f"table {self._name} is in use by a long-running transaction, and cannot be changed meanwhile; try again"
         )
 
     def _changed(self, connection: Connection[Any], change: Callable[[Connection[Any]], None]) -> bool:

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 _EXACT = 5_000  # rows of a table that is searched exactly; also the limit for counting the rows that have a term
 _BUDGET = 2_000  # rows with the rarest terms: of 100,000, they include 98 % of the ten best; each costs reading a page
-_MOST = 4 * _BUDGET  # rows that are looked at if the budget is not enough
+_MOST = 4 * _BUDGET  # rows that are checked if the budget is not enough
 _BYTES = 3_000  # size of a row, in a table whose rows have not been counted yet
 
 # `best` are rows with the rarest terms. If they are too few, because hardly any row has these or meets the condition,
-# rows with the next terms are looked at (`nearby`) and, with a condition, finally rows that meet it and have any other
+# rows with the next terms are checked (`nearby`) and, with a condition, finally rows that meet it and have any other
 # term. Parts that are not needed are not executed. If too many rows have a term, only some of them are taken.
 _SEARCH = """
     WITH asked (term, boost) AS MATERIALIZED (SELECT * FROM unnest(%s::int[], %s::float8[])),

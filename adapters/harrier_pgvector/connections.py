@@ -22,7 +22,7 @@ from harrier_pgvector.session import as_ours, autocommitting
 
 T = TypeVar("T")
 
-CLOSED = "this store is closed; make another one"
+CLOSED = "this store is closed; create a new one"
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 _STANDBY_WAIT = 5.0  # seconds for a standby to become the primary, if no primary was ever seen
@@ -73,7 +73,7 @@ class Connections:
             if lost and unpaused >= 0:
                 continue
             if self._closed.wait(backoff.pause()):
-                raise StoreUnavailable("this store was closed while it waited for its server") from None
+                raise StoreUnavailable("this store was closed while it waited for the server") from None
 
     def _patience(self, error: Exception, state: _State) -> float:
         """Return for how many seconds an operation that ends in this error is retried."""
@@ -96,7 +96,9 @@ class Connections:
 
     def _check_usable(self) -> None:
         if self._inherited:
-            raise StoreUnavailable(f"{self} was connected before this process was forked; open the store after it")
+            raise StoreUnavailable(
+                f"{self} was connected before this process was forked; open the store after the fork"
+            )
         with self._lock:
             if self._closed.is_set():
                 raise StoreUnavailable(CLOSED)
@@ -171,6 +173,6 @@ def checked_conninfo(conninfo: str) -> str:
         ) from None
     if not all(each.strip().isdecimal() for each in str(given.get("port") or "").split(",") if each):
         raise SettingError(  # libpq would quote it, although it is part of a password with an unescaped colon or slash
-            "the port in the connection string is no number; in a URL, escape what is special in a password"
+            "the port in the connection string is not a number; in a URL, escape special characters in the password"
         )
     return conninfo

@@ -55,11 +55,11 @@ def describe(connection: Connection[Any], name: TableName) -> Facts:
     if not is_small(connection, table):
         missing = ", ".join(repr(key[0]) for key in name.keys if key not in opened.typed.keys)
         if not indexed:
-            health = "its searches use no index; run an ingest to its end, which builds it"
+            health = "searches use no vector index; complete an ingest to build it"
         elif missing:
-            health = f"filters on {missing} have no index of their own; run an ingest to its end, which builds it"
+            health = f"filters on {missing} have no index; complete an ingest to build it"
         elif opened.has_words and BY_WORD not in there:
-            health = "its searches by word use no index; run an ingest to its end, which builds it"
+            health = "searches by word use no index; complete an ingest to build it"
     if table.words is not None and not opened.has_words:
         health = opened.words_problem
     [noted] = _row(connection, _NOTE, table.names)

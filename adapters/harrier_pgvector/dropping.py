@@ -36,7 +36,7 @@ def drop(connection: Connection[Any], name: TableName) -> None:
             raise name.missing() from None
         except errors.LockNotAvailable:
             raise StoreUnavailable(
-                f"table {name} was not dropped: a transaction uses it that has been running for more than "
+                f"table {name} was not dropped: a transaction has been using it for more than "
                 f"{_LOCK_TIMEOUT}; try again"
             ) from None
         oid = name.find(connection).oid

@@ -45,7 +45,7 @@ _HANGING = """
         WHERE attrelid = %(oid)s AND attnum > 0 AND attacl IS NOT NULL
     LIMIT 1"""
 
-# Who else than its owner has which right on a table: nobody if nothing was ever granted. 0 is PUBLIC.
+# Who has which right on a table besides its owner: no one if nothing was ever granted. 0 is PUBLIC.
 _RIGHTS = """
     SELECT coalesce(r.rolname, ''), a.grantee = 0, a.privilege_type, a.is_grantable
     FROM pg_class c CROSS JOIN aclexplode(c.relacl) AS a LEFT JOIN pg_roles r ON r.oid = a.grantee
@@ -160,7 +160,7 @@ class TableExchange:
             if (problem := self._problem(connection)) is not None:
                 raise StoreUnsuitable(problem)
             if (self._oid(connection, self._live), self._oid(connection, self._new)) != oids:
-                raise StoreUnavailable(f"table {self._live} or {self._new} was replaced in this moment; try again")
+                raise StoreUnavailable(f"table {self._live} or {self._new} was replaced at this moment; try again")
             last()
             self._take_rights(connection, live, new)
             self._rename(connection, views=bool(self._followed(connection)))
@@ -186,7 +186,8 @@ class TableExchange:
 
     def _busy(self, does: str) -> StoreUnavailable:
         return StoreUnavailable(
-            f"table {self._live} was not exchanged: a transaction that {does} has been running for long; try again"
+            f"table {self._live} was not exchanged: a transaction that {does} has been running for a long time; try "
+            "again"
         )
 
     def _take_rights(self, connection: Connection[Any], live: int, new: int) -> None:

@@ -39,14 +39,15 @@ def translate(error: Exception, *, sound: bool = False) -> NoReturn:
     state = getattr(error, "sqlstate", None)
     said = message(error)
     if isinstance(error, errors.InsufficientPrivilege):
-        raise StoreUnsuitable(f"the database user has not the right: {said}; grant it, or use another user") from None
+        raise StoreUnsuitable(f"the database user lacks a privilege: {said}; grant it, or use another user") from None
     if isinstance(error, errors.ReadOnlySqlTransaction):
         raise StoreUnsuitable(f"this Postgres, or its user, may only read ({said}); connect to the primary") from None
     if isinstance(error, errors.UndefinedTable | errors.UndefinedColumn | errors.UndefinedObject):
-        raise StoreUnsuitable(f"something is missing in the database: {said}") from None
+        raise StoreUnsuitable(f"an object is missing in the database: {said}") from None
     if isinstance(error, errors.DiskFull):
         raise StoreFull(
-            f"the disk of the Postgres server is full ({said}); make room and run the same again: what is stored stays"
+            f"the disk of the Postgres server is full ({said}); free some space and run the same again: what is "
+            "stored stays"
         ) from None
     if is_transient(error, sound=sound):
         raise StoreUnavailable(f"Postgres cannot be reached: {said}") from None

@@ -36,10 +36,12 @@ class Aliases(Names, total=False):
 DEFAULTS = {"database": None, "table": TABLE, "schema": SCHEMA, "keywords": None}
 
 _ADDRESS = "give one connection string, postgresql://user:password@host:5432/database"
-_ASYNC = "give the connection string; an Index has asearch, aingest and their like over it"
-_MODEL = "a store knows no model; the encoder of an Index says what the vectors are"
+_ASYNC = "give the connection string; an Index over it has asearch, aingest and other async methods"
+_MODEL = "a store has no model; the encoder of an Index defines the vectors"
 _HNSW = "write hnsw=Hnsw(m=..., ef_construction=...), and ef=... in a search"
-_KEYWORDS = "write keywords=True, and mode='hybrid' in a search; words of all languages are found, without a setting"
+_KEYWORDS = (
+    "write keywords=True, and mode='hybrid' in a search; words of all languages are found without further settings"
+)
 _INDEXES = "write indexes={'year': 'integer', 'lang': 'keyword'}"
 
 KEYWORDS = Keywords(
@@ -58,7 +60,7 @@ KEYWORDS = Keywords(
         **dict.fromkeys(("hnsw_kwargs", "hnsw_index_creation_kwargs", "m", "ef_construction", "ef_search"), _HNSW),
         **dict.fromkeys(("hybrid_search_config", "text_search_config", "tsv_column", "tsv_lang"), _KEYWORDS),
         **dict.fromkeys(("metadata_indexes", "indexed_metadata_keys", "metadata_columns"), _INDEXES),
-        **dict.fromkeys(("distance", "distance_strategy", "vector_function"), "vectors are compared by their cosine"),
+        **dict.fromkeys(("distance", "distance_strategy", "vector_function"), "vectors are compared by cosine"),
         **dict.fromkeys(("use_halfvec", "vector_type"), "write precision='float16' or precision='float32'"),
         **dict.fromkeys(("pre_delete_collection", "recreate_table", "overwrite_existing"), "call store.drop() before"),
     },
@@ -85,13 +87,13 @@ def checked_database(given: object) -> Database:
     kind = type(given)
     if isinstance(given, Connection):
         raise SettingError(
-            "one connection serves one thread, so a store takes its connection string or a ConnectionPool; to write in "
-            "a transaction of yours, use store.open_on(connection, space).write_on(connection, write)"
+            "one connection serves one thread, so a store takes its connection string or a ConnectionPool; to write "
+            "in your own transaction, use store.open_on(connection, space).write_on(connection, write)"
         )
     if kind.__module__.partition(".")[0] in _OF_SQLALCHEMY:
         raise SettingError(
-            f"got {kind.__name__} of {kind.__module__.partition('.')[0]}; give the URL that it was made of as a str, "
-            "such as engine.url.render_as_string(hide_password=False)"
+            f"got {kind.__name__} of {kind.__module__.partition('.')[0]}; give the URL that it was created from as a "
+            "str, such as engine.url.render_as_string(hide_password=False)"
         )
     raise SettingError(f"{_FORMS}; got {kind.__name__}")
 

@@ -179,18 +179,18 @@ class TableName:
         columns, comment = found.columns, found.comment
         if missing := [name for name in COLUMNS if name not in columns]:
             raise StoreUnsuitable(
-                f"table {self} is not one of this kit's: it has no column {missing[0]!r}; use another table name"
+                f"table {self} was not created by Harrier Kit: it has no column {missing[0]!r}; use another table name"
             )
         try:
             space = EmbeddingSpace.from_json(comment or "")
         except SpaceError as error:
             raise StoreUnsuitable(
-                f"table {self} does not say what its vectors are: the comment on its column 'embedding' is {error}; "
-                "use another table name"
+                f"table {self} does not identify its embedding space: the comment on its column 'embedding' is "
+                f"{error}; use another table name"
             ) from None
         if (layout := json.loads(comment or "{}").get("layout")) != LAYOUT:
             raise StoreUnsuitable(
-                f"table {self} is of layout {layout!r}, and this harrier-kit knows layout {LAYOUT}; update "
+                f"table {self} is of layout {layout!r}, and this harrier-kit reads layout {LAYOUT}; update "
                 "harrier-kit, or use another table name"
             )
         kind = re.search(r"(halfvec|vector)\(\d+\)$", columns["embedding"])

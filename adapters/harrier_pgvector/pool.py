@@ -84,7 +84,7 @@ class Patient(Connection[Any]):
 
     def _give_up(self, silent: float) -> None:
         self.close()
-        raise OperationalError(f"the server gave no answer for {silent:.0f} seconds")
+        raise OperationalError(f"the server did not answer for {silent:.0f} seconds")
 
 
 class Pool:

@@ -38,7 +38,9 @@ _pinned: WeakKeyDictionary[Connection[Any], str] = WeakKeyDictionary()
 def as_ours(connection: Connection[Any]) -> Iterator[None]:
     """Set up a connection for this package's statements, and restore it afterwards."""
     if capabilities.has_pipeline() and connection.info.pipeline_status != PipelineStatus.OFF:
-        raise SettingError("the connection is in pipeline mode, in which no rows are copied; use it outside of that")
+        raise SettingError(
+            "the connection is in pipeline mode, in which COPY is not possible; use it outside the pipeline"
+        )
     if connection.info.encoding != "utf-8":  # copied rows are UTF-8, and Postgres would misread them
         raise SettingError(
             f"the connection's client_encoding is {connection.info.encoding}, not utf-8; connect with "
@@ -221,6 +223,6 @@ def _borrowed(connection: Connection[Any]) -> Iterator[str]:
 def _check_isolation(isolation: str, *, current: bool) -> None:
     if current and isolation == _REPEATABLE_READ:
         raise SettingError(
-            "the transaction is REPEATABLE READ, in which chunks that another writer adds are not seen and a record "
-            "could become a mix of two; use READ COMMITTED or SERIALIZABLE"
+            "the transaction is REPEATABLE READ, in which chunks added by another writer are not visible, so that a "
+            "record could become a mix of two; use READ COMMITTED or SERIALIZABLE"
         )

@@ -282,8 +282,8 @@ class PgVectorStore(Closing):
     def __getstate__(self) -> dict[str, Any]:
         if not isinstance(self._where, str | Path):
             raise SettingError(
-                "a store over a pool cannot be pickled, for connections belong to one process; make the store with a "
-                "connection string"
+                "a store over a pool cannot be pickled, because connections belong to one process; create the store "
+                "with a connection string"
             )
         return {"where": self._where, **self._settings}
 

@@ -106,7 +106,7 @@ def _folder(rest: str) -> tuple[Path, str | None, str, StoreLayout]:
     layout = StoreLayout.of_options(options)
     if options.keys() - set(OPTIONS) or not folder:
         raise SettingError(
-            "the URL of a folder must be pgvector:FOLDER?table=NAME&schema=NAME; besides it takes "
+            "the URL of a folder must be pgvector:FOLDER?table=NAME&schema=NAME; it also takes "
             f"{', '.join(OPTIONS)}, and nothing else"
         )
     return Path(folder).expanduser(), table, schema, layout

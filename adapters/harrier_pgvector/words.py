@@ -74,13 +74,13 @@ def problem(table: str, words: int | None, version: int | None) -> str:
     """Return why a table cannot be searched by word, and what to do; words: None if it has no columns for them."""
     if words is None:
         return (
-            f"table {table} was made without keywords=True; give its chunks their words with add_keywords(), or "
+            f"table {table} was created without keywords=True; add words to its chunks with add_keywords() or "
             "`harrier keywords PLACE`, which need no model"
         )
     if version is None:
         return (
-            f"the chunks of table {table} are being given their words; wait until add_keywords() is done, or call it "
-            "again if it was interrupted"
+            f"the chunks of table {table} are still without words, in part; wait until add_keywords() is done, or "
+            "call it again if it was interrupted"
         )
-    cure = "have them made again with add_keywords()" if version < VERSION else "update harrier-kit"
-    return f"the words of table {table} are of version {version}, and this harrier-kit makes version {VERSION}; {cure}"
+    cure = "create them again with add_keywords()" if version < VERSION else "update harrier-kit"
+    return f"the words of table {table} are of version {version}, and this harrier-kit writes version {VERSION}; {cure}"

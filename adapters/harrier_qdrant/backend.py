@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harrier_core.types import Vectors
 
 
-CLOSED = "this store is closed; make another one"
+CLOSED = "this store is closed; create a new one"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

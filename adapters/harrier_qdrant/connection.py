@@ -51,7 +51,7 @@ class Connection:
         self._given = server if isinstance(server, QdrantClient) else None
         self._url = None if isinstance(server, QdrantClient) else _checked(server, api_key)
         if self._given is not None and api_key is not None:
-            raise SettingError("a client has its own API key; give the key to the client")
+            raise SettingError("a client has its own API key; set the key on the client")
         self.where = _where(self._given) if self._given is not None else _shown(str(self._url))
         self.local = self._url == MEMORY or (self._given is not None and _is_local(self._given))
         self.grpc_port = _grpc_port(self._url, grpc_port)
@@ -72,7 +72,9 @@ class Connection:
     def connected(self) -> QdrantClient:
         """Return the client; create it first if necessary."""
         if self._inherited:
-            raise StoreUnavailable("this store was connected before this process was forked; open the store after it")
+            raise StoreUnavailable(
+                "this store was connected before this process was forked; open the store after the fork"
+            )
         with self._lock:
             if self._patience.closed.is_set():
                 raise StoreUnavailable(CLOSED)
@@ -213,7 +215,7 @@ class Connection:
     def _closed(self) -> StoreUnavailable:
         if self._patience.closed.is_set():
             return StoreUnavailable(CLOSED)
-        return StoreUnavailable("the QdrantClient that this store was given is closed; give the store an open one")
+        return StoreUnavailable("the QdrantClient of this store is closed; pass an open one")
 
     def close(self) -> None:
         """Close the client if it is our own; a caller's client stays open."""
@@ -307,7 +309,7 @@ def _checked(server: object, api_key: str | None) -> str:
         if bare:
             raise SettingError("with an API key, the server's address must begin with https:// or http://")
         warnings.warn(
-            f"the API key goes to {_shown(url)} unencrypted, for all on the way to read; use https",
+            f"the API key goes to {_shown(url)} unencrypted, readable on the network; use https",
             StoreWarning,
             stacklevel=4,
         )

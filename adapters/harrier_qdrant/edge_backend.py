@@ -43,7 +43,7 @@ class EdgeBackend:
         """Take the collection's folder, whose path must be resolved, and touch nothing yet."""
         require("an embedded Qdrant", "qdrant_edge", "filelock")
         if folder.name == BESIDE:
-            raise SettingError(f"a collection cannot be called {BESIDE}: use another name")
+            raise SettingError(f"a collection cannot be named {BESIDE}: use another name")
         self._folder = folder
         self._layout = layout
         self._held = Held()
@@ -56,7 +56,7 @@ class EdgeBackend:
             raise StoreUnavailable(CLOSED)
         lease = self._held.lease(_PROCESS)
         if lease is not None and lease.inherited:  # its collection is open in the parent process
-            raise StoreUnavailable(f"{self} was opened before this process was forked; open the store after it")
+            raise StoreUnavailable(f"{self} was opened before this process was forked; open the store after the fork")
         return self._held.take(_PROCESS, lambda: processes.use(self._folder, partial(EdgeProcess, self._folder)))
 
     def _ask(self, name: str, *arguments: Any, pin: Pin | None = None) -> Any:  # noqa: ANN401

@@ -129,7 +129,7 @@ class EdgeProcess:
             except (FileNotFoundError, NotADirectoryError):
                 if self.folder.exists() and (self.folder.is_file() or any(self.folder.iterdir())):
                     raise StoreUnsuitable(
-                        f"{self.folder} is not one of this kit's collections: it has no {SPACE_FILE}; use another name"
+                        f"{self.folder} was not created by Harrier Kit: it has no {SPACE_FILE}; use another name"
                     ) from None
                 return None
 
@@ -170,7 +170,7 @@ class EdgeProcess:
         """Have Edge's process remove the collection, if there is one."""
         with self.writing(), suppress(StoreMissing):  # another thread of this process has just removed it
             if self.folder.is_symlink():
-                raise StoreUnsuitable(f"{self.folder} is a symbolic link; remove it, and what it leads to, by hand")
+                raise StoreUnsuitable(f"{self.folder} is a symbolic link; remove the link and its target by hand")
             if self._space() is not None:
                 self.ask("drop", str(self.folder), str(beside(self.folder)))
                 with self._lock:
@@ -179,7 +179,7 @@ class EdgeProcess:
     def settle(self) -> None:
         """Finish an exchange that was interrupted by a kill."""
         if (beside(self.folder) / EXCHANGE).exists():
-            self.ask("count", None)  # whoever opens the folder finishes it
+            self.ask("count", None)  # the next process to open the folder finishes it
 
     def exchange(self, new: EdgeProcess, kept: Path) -> None:
         """Have the collection of another process get this folder, and this one the folder `kept`, in one step.
@@ -237,8 +237,8 @@ class EdgeProcess:
                     self._end()
                     raise
         raise StoreUnavailable(
-            f"the process of Qdrant Edge for {self.folder} died {_LIVES} times in a row, of {died} in the end; a full "
-            "disk, or too little memory, can be why"
+            f"the process of Qdrant Edge for {self.folder} died {_LIVES} times in a row, the last time with {died}; "
+            "possible causes are a full disk or too little memory"
         )
 
     def _open(self, pin: Pin) -> None:
@@ -297,7 +297,7 @@ class EdgeProcess:
             raise self._replaced()
         if lost:
             warnings.warn(
-                f"{lost} chunks in {self.folder} could not be read, because who wrote them was killed, and were "
+                f"{lost} chunks in {self.folder} could not be read, because their writer was killed, and were "
                 "removed; ingest them again",
                 StoreWarning,
                 stacklevel=2,

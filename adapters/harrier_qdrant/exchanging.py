@@ -61,7 +61,7 @@ class NoExchange:
         """Return why it cannot be done and what to do."""
         return (
             f"a Qdrant server cannot keep writers out of collection {self._backend} while another takes its name, and "
-            "what they write in that moment would be lost; ingest the source into a new collection with the new model "
+            "their writes at that moment would be lost; ingest the source into a new collection with the new model "
             "while your writers write to both, and then have your readers use that one"
         )
 

@@ -68,11 +68,11 @@ def error_of(
     if number in (errno.EACCES, errno.EPERM):
         who, owner = _name(_user() if user is None else user), _name(_owner(path))
         return StoreUnsuitable(
-            f"{path} is not accessible to user {who} (owner: {owner}): {said}; run as its owner, or run a Qdrant "
+            f"{path} cannot be accessed by user {who} (owner: {owner}): {said}; run as its owner, or run a Qdrant "
             "server for several users"
         )
     if number in (errno.ENOSPC, errno.EDQUOT):
-        return StoreFull(f"the disk of {path} is full: {said}; make room and run the same again")
+        return StoreFull(f"the disk of {path} is full: {said}; free some space and run the same again")
     return StoreError(f"{path} cannot be used: {said}")
 
 

@@ -36,9 +36,9 @@ _PORT = 6333
 _CLIENT = "give a QdrantClient; for asyncio, use asearch and aingest of an Index over it"
 _FOLDER = "use QdrantStore.embedded(folder), or give a QdrantClient(path=...) for its local mode"
 _GRPC = "gRPC is used where its port is known and answers; name it by grpc_port= if the URL's port is not 6333"
-_MODEL = "a store knows no model; the encoder of an Index says what the vectors are"
+_MODEL = "a store has no model; the encoder of an Index defines the vectors"
 _WORDS = "write keywords=True, and search an Index with mode='keyword' or mode='hybrid'"
-_SHARD_KEYS = "collections with shard keys are not supported; give each part a collection of its own"
+_SHARD_KEYS = "collections with shard keys are not supported; use a separate collection for each part"
 
 KEYWORDS = Keywords(
     "QdrantStore",
@@ -50,15 +50,15 @@ KEYWORDS = Keywords(
         **dict.fromkeys(("aclient", "async_client"), _CLIENT),
         "path": _FOLDER,
         "prefer_grpc": _GRPC,
-        **dict.fromkeys(("https", "prefix"), "write it into the URL, https://host:6333/prefix"),
+        **dict.fromkeys(("https", "prefix"), "put it in the URL, https://host:6333/prefix"),
         **dict.fromkeys(("embedding", "embeddings", "embed_model", "embedding_dim", "vector_size"), _MODEL),
         **dict.fromkeys(("vector_name", "dense_vector_name"), "write vector='text-dense'"),
-        **dict.fromkeys(("distance", "similarity", "distance_strategy"), "vectors are compared by their cosine"),
+        **dict.fromkeys(("distance", "similarity", "distance_strategy"), "vectors are compared by cosine"),
         **dict.fromkeys(("sparse_embedding", "sparse_vector_name", "retrieval_mode", "enable_hybrid"), _WORDS),
         **dict.fromkeys(("hnsw_config", "m", "ef_construct"), "write hnsw=Hnsw(m=..., ef_construction=...)"),
         **dict.fromkeys(("payload_indexes", "payload_fields_to_index", "metadata_indexes"), "write indexes={...}"),
         "quantization_config": "write quantization='int8' or quantization='binary'",
-        "on_disk_payload": "write on_disk=True, for vectors; payloads are on disk anyway",
+        "on_disk_payload": "write on_disk=True, for vectors; payloads are always on disk",
         "shard_number": "write shards=",
         "replication_factor": "write replicas=",
         "write_consistency_factor": "write write_consistency=",
@@ -73,7 +73,7 @@ def with_port(given: dict[str, Any]) -> dict[str, Any]:
     if "port" not in given:
         return {**given, "host": _address(given["host"], _PORT)} if "host" in given else given
     if "host" not in given:
-        raise SettingError("port= of QdrantStore belongs to host=; in a URL it is a part, http://host:6333")
+        raise SettingError("port= of QdrantStore belongs to host=; a URL contains it, http://host:6333")
     others = {name: value for name, value in given.items() if name != "port"}
     return {**others, "host": _address(given["host"], _PORT if given["port"] is None else given["port"])}
 

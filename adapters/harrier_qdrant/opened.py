@@ -93,7 +93,7 @@ class OpenCollection(WordedCollection):
         import numpy as np
 
         wrong = np.flatnonzero(~np.isfinite(write.vectors).all(axis=1))
-        refused = {write.encoded[row].record_id: "gets a vector that is not finite" for row in wrong.tolist()}
+        refused = {write.encoded[row].record_id: "got a vector that is not finite" for row in wrong.tolist()}
         sound = write.only(write.sizes.keys() - refused.keys()) if refused else write
         if sound.encoded:
             refused |= self._backend.upsert(sound.encoded, sound.vectors, words=words)
@@ -193,7 +193,7 @@ class OpenCollection(WordedCollection):
         for each in self._scrolled(None, None, with_vectors=True):
             why = each.alien() or (f"no vector {self._vector!r}" if each.vector is None else None)
             if why:
-                tell((each.id, f"is not a chunk that an Index wrote: it has {why}; it is ignored"))
+                tell((each.id, f"was not written by an Index: it has {why}; it is ignored"))
             else:
                 yield each.stored()
 

@@ -63,7 +63,7 @@ class Layout:
         checked_hnsw(self.hnsw, ef_construction=(_LEAST_EF, None))
         for name in checked_indexes(self.indexes):
             if '"' in name:
-                raise SettingError(f"field {name!r} cannot be indexed: a path in Qdrant has no quotation marks")
+                raise SettingError(f"field {name!r} cannot be indexed: a path in Qdrant cannot contain quotation marks")
 
     def payload_indexes(self) -> dict[str, str]:
         """Return paths and kinds of the fields that an ingest looks up by, and of those that users filter by."""
@@ -145,8 +145,8 @@ class Shape:
                 "them with add_keywords(), which needs no model"
             )
         return (
-            f"the chunks of collection {where} do not all have their words; give them their words with add_keywords(), "
-            "or `harrier keywords PLACE`, which need no model"
+            f"the chunks of collection {where} do not all have words; add them with add_keywords() or `harrier "
+            "keywords PLACE`, which need no model"
         )
 
     def check_words(self, where: str) -> None:
@@ -159,8 +159,8 @@ class Shape:
         if self.space is None or type(self.layout) is not int:
             missing = SPACE if self.space is None else LAYOUT
             raise StoreUnsuitable(
-                f"collection {where} does not say what its vectors are: there is no {missing!r} in its metadata; use "
-                "another one"
+                f"collection {where} does not identify its embedding space: there is no {missing!r} in its "
+                "metadata; use another one"
             )
         if self.layout > LAYOUT_VERSION:
             raise StoreUnsuitable(
@@ -182,7 +182,7 @@ class Shape:
             )
         dimensions, distance = self.vectors[vector]
         if distance != "Cosine":
-            raise StoreUnsuitable(f"collection {where} compares by {distance}, not by Cosine; use another one")
+            raise StoreUnsuitable(f"collection {where} uses the distance {distance}, not Cosine; use another one")
         if stored != space:
             raise WrongSpace(
                 f"collection {where} holds vectors of another space: {stored.explain(space)}; use another collection, "

@@ -124,8 +124,8 @@ class ServerBackend:
         if shape is not None and shape.space is None:
             self._connection.run(lambda client: client.delete_collection(self._collection))
             raise StoreUnsuitable(
-                f"Qdrant at {self._connection.where} keeps no metadata of a collection, so it is older than 1.16; "
-                "update it"
+                f"Qdrant at {self._connection.where} stores no metadata of collections, so that it must be older "
+                "than 1.16; update it"
             )
         self.build_indexes(layout)
 

@@ -45,7 +45,7 @@ class ServerWords:
 
     def _too_old(self, what: str) -> StoreUnsuitable:
         return StoreUnsuitable(
-            f"collection {self._collection!r} at {self._connection.where} was made without keywords=True, and this "
+            f"collection {self._collection!r} at {self._connection.where} was created without keywords=True, and this "
             f"{what} cannot add them: version 1.18 or later is needed; update it, or ingest everything into a new "
             "collection with keywords=True"
         )
@@ -94,7 +94,7 @@ class ServerWords:
                 return models.SearchParams(idf=models.IdfCorpusParams(corpus=models.Filter()))
         elif self._connection.local:
             raise StoreUnsuitable(
-                "local mode of this qdrant-client goes on counting deleted points as if they were there, and ranks by "
-                "that; update qdrant-client to 1.19 or later to search it by word"
+                "the local mode of this qdrant-client still counts deleted points when it ranks; "
+                "update qdrant-client to 1.19 or later to search it by word"
             )
         return None

@@ -213,7 +213,9 @@ class QdrantStore(Closing):
         if self._folder is not None:
             return QdrantStore.embedded(self._folder, collection, vector=self._layout.vector)
         if self._settings["url"] == MEMORY:
-            raise SettingError("what a ':memory:' store holds cannot be opened by another one; give a QdrantClient")
+            raise SettingError(
+                "the content of a ':memory:' store cannot be opened by another store; pass a QdrantClient"
+            )
         return QdrantStore(**{**self._settings, "collection": collection}, vector=self._layout.vector)
 
     def beside(self, suffix: str) -> QdrantStore:
@@ -257,10 +259,10 @@ _USUAL = Layout()  # defaults, which a repr need not show
 
 def _why_unpicklable(url: str | QdrantClient) -> str | None:
     if not isinstance(url, str):
-        return "the connections of its QdrantClient are this process's; make it with a URL instead"
-    return "what it stores is in this process; use a Qdrant server" if url == MEMORY else None
+        return "the connections of its QdrantClient belong to this process; create it with a URL instead"
+    return "its data is in this process; use a Qdrant server" if url == MEMORY else None
 
 
 def _check_name(collection: str) -> None:
     if not collection or collection in (".", "..") or set(collection) & set('/\\\0:*?"<>|') or len(collection) > 255:
-        raise SettingError(f"a collection's name has no slashes or other marks of paths: {collection!r} has")
+        raise SettingError(f"a collection's name must not contain slashes or other path characters: {collection!r} has")

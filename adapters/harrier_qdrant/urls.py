@@ -59,7 +59,7 @@ def _folder(rest: str) -> QdrantStore:
     collection, layout = options.pop("collection", COLLECTION), StoreLayout.of_options(options)
     if options.keys() - set(OPTIONS) or not folder:
         raise SettingError(
-            f"a Qdrant folder is qdrant:FOLDER?collection=NAME; besides it takes {', '.join(OPTIONS)}, and nothing else"
+            f"a Qdrant folder is qdrant:FOLDER?collection=NAME; it also takes {', '.join(OPTIONS)}, and nothing else"
         )
     return QdrantStore.embedded(folder, collection=collection, **_settings(layout))
 

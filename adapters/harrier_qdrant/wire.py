@@ -62,7 +62,7 @@ class Trouble:
     def of(cls, error: Exception) -> Trouble:
         """Return the trouble in an error of the client or of gRPC."""
         if isinstance(error, NotDone):
-            return cls(None, "it took the request and did not carry it out in time")
+            return cls(None, "it accepted the request and did not finish it in time")
         if isinstance(error, ResourceExhaustedResponse):
             return cls(429, error.message, float(error.retry_after_s))
         if isinstance(error, UnexpectedResponse):
@@ -71,7 +71,9 @@ class Trouble:
             return cls(None, f"{type(error.source).__name__}: {error.source}")
         if isinstance(error, grpc.RpcError):
             return cls._of_rpc(error)
-        return cls(429, "it is asked too often", _seconds(str(error)))  # a Retry-After that the client cannot read
+        return cls(
+            429, "there were too many requests", _seconds(str(error))
+        )  # a Retry-After that the client cannot read
 
     @classmethod
     def _of_rpc(cls, error: grpc.RpcError) -> Trouble:
@@ -117,9 +119,11 @@ class Trouble:
         """Return the kit's error for it."""
         said = self.shown
         if self.passes:
-            return StoreUnavailable(f"Qdrant at {where} cannot be reached, or does not get to it: {said}")
+            return StoreUnavailable(f"Qdrant at {where} cannot be reached, or is too busy: {said}")
         if self.status in (401, 403):
-            return StoreUnsuitable(f"Qdrant at {where} refuses this API key: {said}; give one that may do this")
+            return StoreUnsuitable(
+                f"Qdrant at {where} refuses this API key: {said}; use one with the required permission"
+            )
         return StoreError(f"Qdrant at {where} refused ({self.status}): {said}")
 
 
@@ -186,7 +190,7 @@ class Patience:
         with self._ended:
             self._ended.wait_for(ended, seconds)
         if self.closed.is_set():
-            raise StoreUnavailable("this store was closed while it waited for its server") from None
+            raise StoreUnavailable("this store was closed while it waited for the server") from None
         if ended():
             raise StoreUnavailable(STOPPED) from None
 

@@ -78,7 +78,7 @@ class WordedCollection(CheckedCollection):
                 self._checked(words.create)
             if not self._check_now().sparse:
                 raise StoreUnsuitable(
-                    f"collection {self._backend} has a vector {WORDS!r} that is no sparse one with the IDF modifier; "
+                    f"collection {self._backend} has a vector {WORDS!r} that is not sparse with the IDF modifier; "
                     "remove that vector, or use another collection"
                 )
 

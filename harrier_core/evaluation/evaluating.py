@@ -97,7 +97,7 @@ def evaluate(
 def _base(index: Index | Run, system: System | str | None, own_index: Index | None) -> System:
     if isinstance(index, Run):
         if system is not None:
-            raise SettingError("system says how an index is searched, and a Run was made before; leave system out")
+            raise SettingError("system applies to searches of an index, not to a Run; omit system")
         return System(run=index, name=index.name)
     if own_index is None:
         raise SettingError(f"evaluate takes an Index or a Run, got {type(index).__name__}")

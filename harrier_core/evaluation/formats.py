@@ -27,7 +27,7 @@ def load(path: Path, split: str) -> tuple[list[Question], str]:
     """Return the questions of a folder or file, and its name; see `Judgements.load`."""
     if not path.exists():
         raise SettingError(
-            f"there are no judgements at {path}; it must be a folder of BEIR's or TREC's, or a .jsonl file"
+            f"there are no judgements at {path}; must be a folder in BEIR or TREC format, or a .jsonl file"
         )
     if path.is_file():
         return list(_of_lines(path)), path.stem

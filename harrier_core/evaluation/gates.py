@@ -64,7 +64,7 @@ class Baseline:
             said = None
         if not isinstance(said, dict) or said.get("format") != FORMAT:
             raise SettingError(
-                f"{path} is not a report of this kit's form {FORMAT}; write one with --json, or report.to_json()"
+                f"{path} is not a report in format {FORMAT} of this kit; write one with --json, or report.to_json()"
             )
         questions = said.get("questions")
         ids = None if questions is None else [str(each["id"]) for each in questions]
@@ -114,7 +114,7 @@ class Baseline:
         if self.ids is None:
             raise SettingError(
                 "the baseline is about other judgements, and was written without the ids of its questions, so that "
-                "they cannot be compared; make a new baseline"
+                "they cannot be compared; create a new baseline"
             )
         places = {name: at for at, name in enumerate(self.ids)}
         pairs = [(at, places[each.id]) for at, each in enumerate(report.questions) if each.id in places]

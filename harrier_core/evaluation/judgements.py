@@ -85,7 +85,7 @@ def _check(questions: Sequence[Question]) -> None:
         raise SettingError(f"question {questions[problem.position].id!r} {problem.reason}")
     [(commonest, times)] = Counter(each.id for each in questions).most_common(1)
     if times > 1:
-        raise SettingError(f"each question must have an id of its own, got {commonest!r} {times} times")
+        raise SettingError(f"the ids of questions must be unique, got {commonest!r} {times} times")
     for each in questions:
         for record, grade in each.grades.items():
             if type(grade) is not int or not isinstance(record, str):

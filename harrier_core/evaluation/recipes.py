@@ -34,7 +34,7 @@ CAUTIONS = {  # by the kind of the questions: what they can and cannot show
 
 Ask = Callable[[str], str | Iterable[str] | None]  # a record's text to a question that it answers, or several, or none
 
-_CHUNKS = 100_000  # chunks that are looked at
+_CHUNKS = 100_000  # chunks that are checked
 _SAID = 1_000  # chunks between two progress reports
 _SHINGLE, _SKETCH = 4, 24  # words that are compared together, and how many shingles represent a record
 _ALIKE = 0.5  # the share of a sketch that near-duplicate records have in common
@@ -89,7 +89,7 @@ def make_questions(
         made = [*titles[: number - few], *codes[:few]]
     unique = {each.id: each for each in made}
     if not unique:
-        raise SettingError("no question could be made: no record has a title of its own, or a code that no other has")
+        raise SettingError("no question could be created: no record has a unique title or a unique code")
     return Judgements(unique.values(), f"questions made of {len(survey.records):,} records")
 
 

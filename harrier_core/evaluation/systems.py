@@ -54,9 +54,7 @@ class System:
         if self.k is not None and (type(self.k) is not int or self.k < 1):
             raise SettingError(f"k must be an integer of at least 1, got {self.k!r}")
         if self.run is not None and (self.index is not None or self.settings.keys() - {"run", "k"}):
-            raise SettingError(
-                "a run was made before, so that a System with one takes no other settings but k and name"
-            )
+            raise SettingError("a System with a run takes no settings but k and name")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -163,8 +161,8 @@ def check(system: System, index: Index) -> None:
         raise SettingError(f"unknown task {system.task!r}; this model knows {', '.join(known)}")
     if system.mode != "dense" and index.describe().keywords is False:
         raise SettingError(
-            f"{system.title!r} searches by word, and {index.store} was made without keywords; give it its words with "
-            "add_keywords(), or `harrier keywords PLACE`"
+            f"{system.title!r} searches by word, and {index.store} was created without keywords; add them with "
+            "add_keywords() or `harrier keywords PLACE`"
         )
 
 
@@ -257,5 +255,5 @@ def _number(name: str, value: str) -> float:
     except ValueError:
         number = math.nan
     if math.isnan(number):
-        raise SettingError(f"{name}= takes a number, got {shortened(value)!r}")
+        raise SettingError(f"{name}= must be a number, got {shortened(value)!r}")
     return number

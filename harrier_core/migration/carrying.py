@@ -31,12 +31,12 @@ Progress = Callable[[CopyReport], None]
 _WORKERS = 4  # each reads a window and writes it: a source is read while the target writes
 _UNDER_WAY = 6  # windows in memory
 _PASSES = 5  # at a source that changes all the time
-_ATTEMPTS = 20  # at records that somebody else writes to the target
+_ATTEMPTS = 20  # at records that another process writes to the target
 _REMOVED = 1_000  # records at once
 
 
 class Told:
-    """A report, and whoever is to be told of it."""
+    """A report, and its listener."""
 
     def __init__(self, on_progress: Progress | None) -> None:
         self.report = CopyReport()
@@ -91,7 +91,7 @@ class Carrying:
                 self._copy(empty=False)
             changed = self._check()
         if changed is not None:
-            problem = "changed in the source again and again, as others may have; copy once more for their last state"
+            problem = "changed repeatedly in the source, as others may have; copy again for the latest state"
             self._report.problems.append((changed, problem))
         self._report.rejected = list(self._rejected.items())
 
@@ -175,7 +175,7 @@ class Carrying:
         raise StoreError(f"{number} records were changed by another process {_ATTEMPTS} times in a row; try again")
 
     def _write(self, read: Mapping[str, Sequence[Stored]], known: Mapping[str, Hashes], done: _Done) -> list[str]:
-        """Write records, and return those that somebody else changed meanwhile."""
+        """Write records, and return those that another process changed meanwhile."""
         vectors = {(record_id, each.chunk.number): each.vector for record_id, own in read.items() for each in own}
         chunks = {record_id: [each.chunk for each in own] for record_id, own in read.items()}
         planned = plan(chunks, known)

@@ -33,7 +33,7 @@ _SLOW = 1.0  # seconds of work that are written at once, where it must not go fa
 
 @dataclass
 class Told:
-    """A report, and whoever is to be told of it."""
+    """A report, and its listener."""
 
     report: ReembedReport
     on_progress: Progress | None
@@ -60,15 +60,14 @@ class Changing:
     def __init__(self, store: VectorStore) -> None:
         if not isinstance(store, Exchangeable):
             raise StoreUnsuitable(
-                f"{store} cannot be exchanged for another place in one step; ingest into a new place, and have readers "
-                "use that one"
+                f"{store} cannot be exchanged atomically; ingest into a new place, and point the readers at it"
             )
         self.store: VectorStore = store
         self._exchangeable = cast("Exchangeable", store)
         space = store.space()
         if space is None:
             store.describe()  # it raises StoreMissing, in the store's own words
-            raise StoreMissing(f"there is nothing in {store}; ingest something into it first")
+            raise StoreMissing(f"{store} is empty; ingest something into it first")
         self.space = space
         self.opened = store.open(space)
         self.layout = store.layout() if isinstance(store, LaidOut) else StoreLayout()
@@ -100,7 +99,7 @@ class Changing:
     def refuse_same(self, space: EmbeddingSpace, precision: Precision | None) -> None:
         """Raise SettingError if there is nothing to change."""
         if space == self.space and precision in (None, self.layout.precision):
-            raise SettingError(f"{self.store} holds vectors of this model already; name another one, or a precision")
+            raise SettingError(f"{self.store} already holds vectors of this model; name another model, or a precision")
 
     def opened_next(self, space: EmbeddingSpace, precision: Precision | None) -> OpenStore:
         """Return the new place, made like the index if it is not there."""
@@ -109,13 +108,15 @@ class Changing:
         there = store.space()
         if there is not None and there != space:
             raise WrongSpace(
-                f"{store} holds what another re-embedding began: {there.explain(space)}; name that model, or drop it "
-                "first"
+                f"{store} contains an unfinished re-embedding: {there.explain(space)}; continue with that model, or "
+                "drop it first"
             )
         if isinstance(store, LaidOut):
             store.adopt(replace(self.layout, precision=precision or self.layout.precision))
             if precision not in (None, made := store.layout().precision):
-                raise SettingError(f"{store} was begun in {made}, not {precision}; go on with that, or drop it first")
+                raise SettingError(
+                    f"{store} was begun in {made}, not {precision}; continue with that, or drop it first"
+                )
         opened = store.open(space, create=True)
         if there is None:
             self.exchange().share()

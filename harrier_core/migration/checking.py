@@ -28,7 +28,7 @@ _QUERY = 200  # characters of a stored text that are searched for
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was found of a new space, beside the one in use."""
+    """The findings about a new space, compared with the one in use."""
 
     chunks: int  # in use
     new_chunks: int
@@ -46,7 +46,7 @@ class Check:
     def __str__(self) -> str:
         said = [f"{counted(self.chunks, 'chunk')} in use, {self.new_chunks:,} in the new space"]
         if self.differing:
-            said.append(f"{counted(self.differing, 'record')} to be caught up")
+            said.append(f"{counted(self.differing, 'record')} still to catch up")
         said.append(str(self.verified))
         if self.agreement is not None:
             said.append(f"{self.agreement:.0%} of the first {_K} records are the same, over {self.asked:,} searches")
@@ -72,7 +72,7 @@ def check(
     new_encoder = embedder_of(encoder)
     with changing(place) as index, index.beside(RECUT if recut else NEXT) as store:
         if store.space() is None:
-            raise StoreMissing(f"there is nothing to check beside {index.store}; re-embed it first")
+            raise StoreMissing(f"there is no second space to check for {index.store}; re-embed it first")
         new = store.open(new_encoder.space)
         found = Recut(index.opened, new).differing() if recut else index.differing(new, index.exchange())
         differing = sum(map(len, found))

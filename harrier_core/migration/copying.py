@@ -114,7 +114,7 @@ def _settle_extras(name: str, carrying: Carrying, report: CopyReport, extra: Ext
         _refuse_nothing(report, name)
         carrying.remove(carrying.extras())
     else:
-        problem = "is in the target, and in the source no more, if it was; copy again"
+        problem = "is in the target but not, or no longer, in the source; copy again"
         report.problems += [(record_id, problem) for record_id in carrying.extras()]
 
 
@@ -153,7 +153,7 @@ def _check(extra: str) -> None:
 def _refuse_followed(store: VectorStore) -> None:
     what = store.follows() if isinstance(store, Followed) else None
     if what is not None:
-        raise StoreUnsuitable(f"{store} is kept by {what}, which would undo a copy; copy into another place")
+        raise StoreUnsuitable(f"{store} is kept up to date by {what}, which would undo a copy; copy into another place")
 
 
 def _refuse_extras(source: Source, name: str, store: VectorStore, target: OpenStore) -> None:
@@ -162,16 +162,16 @@ def _refuse_extras(source: Source, name: str, store: VectorStore, target: OpenSt
     if (first := next(extras, None)) is not None:
         number = 1 + sum(1 for _ in extras)
         raise StoreUnsuitable(
-            f"{store} has {counted(number, 'record')} that {name} does not have, such as {first!r}; to remove them "
-            "pass extra='remove' (--prune), to keep them extra='keep' (--keep)"
+            f"{store} has {counted(number, 'record')} that {name} does not have, such as {first!r}; pass "
+            "extra='remove' (--prune) to remove them, extra='keep' (--keep) to keep them"
         )
 
 
 def _refuse_nothing(report: CopyReport, name: str) -> None:
     if not report.records:
         raise SettingError(
-            f"there is no record in {name} at all: extra='remove' (--prune) would remove everything; if it is meant, "
-            "use delete"
+            f"there is no record in {name} at all: extra='remove' (--prune) would remove everything; if that is "
+            "intended, use delete"
         )
 
 
@@ -184,7 +184,7 @@ def _opened_source(source: Place, target: Place) -> Iterator[tuple[Source, str]]
     if is_file(source):
         file, _ = _file(source)
         if is_file(target):
-            raise SettingError("a copy is from an index or into one; a file is copied by the system's own means")
+            raise SettingError("source or target must be an index; copy a file with the system's tools")
         opened = Dump(file)
         opened.check()
         yield opened, str(file)

@@ -85,7 +85,7 @@ def _check(written: Dump, digest: Digest, kept: dict[Key, Stored], told: Told) -
     report.stage = "checking"
     told.tell()
     if written.digest() != digest:
-        raise StoreError(f"{written.file} does not hold what was written to it; check its disk, and copy again")
+        raise StoreError(f"{written.file} differs from what was written to it; check the disk, and copy again")
     report.checked = digest.chunks
     copied = written.chosen(list(kept))
     for key, stored in kept.items():

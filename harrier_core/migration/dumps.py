@@ -1,4 +1,4 @@
-"""What an index holds as a Parquet file: a row for each chunk, and the space and layout in the file's metadata.
+"""The content of an index as a Parquet file: a row for each chunk, and the space and layout in the file's metadata.
 
 id, number          the record, and which of its chunks; the chunks of a record stand together, in order
 text, metadata      the chunk's text, and the metadata as JSON
@@ -57,7 +57,7 @@ class Dump:
         try:
             self.space = EmbeddingSpace.from_json(json.dumps(said.get("space")))
         except SpaceError as error:
-            raise StoreUnsuitable(f"{file} does not say what its vectors are: {error}") from None
+            raise StoreUnsuitable(f"{file} does not identify its embedding space: {error}") from None
         self.layout = StoreLayout.from_json(said.get("layout") or {})
         if missing := [each for each in _COLUMNS if each not in schema.names]:
             raise StoreUnsuitable(f"{file} has no column {missing[0]!r}; write it again with a copy of the index")
@@ -89,7 +89,7 @@ class Dump:
     def _unordered(self, record_id: str | None) -> StoreUnsuitable:
         which = "" if record_id is None else f", unlike those of {record_id!r}"
         return StoreUnsuitable(
-            f"the chunks of a record in {self.file} must stand together and be numbered from 0{which}; sort the file "
+            f"the chunks of a record in {self.file} must be adjacent and numbered from 0{which}; sort the file "
             "by id and number"
         )
 
@@ -156,7 +156,7 @@ class Dump:
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise StoreUnsuitable(f"{self.file} cannot be read as Parquet; use a whole file of a copy") from None
+            raise StoreUnsuitable(f"{self.file} cannot be read as Parquet; use a complete file of a copy") from None
 
     def _rows_of(self, *columns: str) -> Iterator[tuple[Any, ...]]:
         for batch in self._batches(columns):

@@ -32,7 +32,7 @@ class Pace:
         return None if self.rate is None else max(1, min(_PART, int(self.rate)))
 
     def wait(self, texts: int) -> None:
-        """Wait until so many texts may be encoded. Raise CancelledError once this was stopped."""
+        """Wait until that many texts may be encoded. Raise CancelledError once this was stopped."""
         pause = 0.0
         if self.rate is not None:
             with self._lock:
@@ -99,5 +99,5 @@ def _reasons(error: InputError | BadVectors | OutOfMemory) -> Mapping[int, str]:
     if isinstance(error, InputError):
         return {each.position: each.reason for each in error.problems}
     if isinstance(error, BadVectors):
-        return dict.fromkeys(error.positions, "gets no sound vector from the model")
-    return {error.position: "is too long for the memory that there is"}
+        return dict.fromkeys(error.positions, "gets an invalid vector from the model")
+    return {error.position: "is too long for the available memory"}

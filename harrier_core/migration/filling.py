@@ -22,7 +22,7 @@ Differing = Callable[[], Iterator[list[str]]]
 _WORKERS = 3  # windows that are read, encoded and written at once: the model waits for neither place
 _RECORDS = 100  # of a window
 _PASSES = 20  # over a place that others write to all the time
-_ATTEMPTS = 5  # at records that somebody else writes to the new place
+_ATTEMPTS = 5  # at records that another process writes to the new place
 _EARLY = 2_000  # chunks after which an index is built that grows with what follows
 
 
@@ -62,7 +62,7 @@ class Filling:
         self._rejected: dict[str, str] = {}
 
     def run(self, passes: int = _PASSES) -> None:
-        """Go on until a pass finds nothing to do, or for so many passes."""
+        """Continue until a pass finds nothing to do, or for that many passes."""
         self._report.complete = False
         while passes and not self._report.complete:
             self._report.complete = not self._once()

@@ -1,4 +1,4 @@
-"""What a copy would do."""
+"""Plan a copy."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from harrier_core.records import text_hash
 from harrier_core.retrying import Backoff
 from harrier_core.store import Stored
 
-_READS = 4  # of a record whose chunks do not belong together: somebody is writing it to the source
+_READS = 4  # of a record whose chunks do not belong together: it is being written to the source
 _AGAIN = "ingest it again, and copy again"
 
 Records = dict[str, list[Stored]]  # by their ids, each with its chunks in order
@@ -30,14 +30,14 @@ class Reader:
         found: Records = {}
         torn, backoff = list(record_ids), Backoff(0.05, 1.0)
         for attempt in range(_READS):
-            if attempt:  # a store without transactions may show a record while somebody replaces it
+            if attempt:  # a store without transactions may show a record while it is being replaced
                 time.sleep(backoff.pause())
             read = _by_record(window, torn)
             found |= {each: own for each, own in read.items() if [*map(_number, own)] == [*range(len(own))]}
             torn = [each for each in read if each not in found]
             if not torn:
                 break
-        rejected = dict.fromkeys(torn, f"does not have all of its chunks in the source; {_AGAIN}")
+        rejected = dict.fromkeys(torn, f"lacks some of its chunks in the source; {_AGAIN}")
         for record_id, own in found.items():
             if problem := self._damage(own):
                 rejected[record_id] = f"has {problem} in the source; {_AGAIN}"
@@ -52,7 +52,7 @@ class Reader:
                 if not np.isfinite(each.vector @ each.vector):
                     return "a vector that is not finite"
             if text_hash(each.chunk.text) != each.chunk.text_hash:
-                return "a text that is not the one that was encoded"
+                return "a text that differs from the encoded one"
         return None
 
 

@@ -162,11 +162,11 @@ def _exchange_same(compared: Recut, exchange: Exchange, store: VectorStore) -> N
 
 
 def _catch_up(filling: Filling, report: ReembedReport) -> None:
-    """Take over what was written since, while nobody can write."""
+    """Take over what was written since, while no one can write."""
     filling.run()
     _refuse_rejected(report)
     if not report.complete:
-        raise StoreUnsuitable("the index was written to while its writers were kept out; nothing was exchanged")
+        raise StoreUnsuitable("the index was written to while writers were locked out; nothing was exchanged")
 
 
 def _refuse_rejected(report: ReembedReport) -> None:
@@ -174,16 +174,16 @@ def _refuse_rejected(report: ReembedReport) -> None:
         record_id, reason = report.rejected[0]
         raise StoreUnsuitable(
             f"{counted(len(report.rejected), 'record')} cannot be encoded by the model, such as {record_id!r}, which "
-            f"{reason}; nothing was exchanged; delete or ingest them again, or let the encoder cut long texts"
+            f"{reason}; nothing was exchanged; delete them, ingest them again, or let the encoder truncate long texts"
         )
 
 
 def _refuse_missing(store: VectorStore, suffix: str) -> NoReturn:
     if suffix == RECUT:
         raise StoreMissing(
-            f"there is nothing to switch to beside {store}; fill it with recut(), or ingest its "
+            f"there is no second space to switch to for {store}; fill it with recut(), or ingest its "
             f"source into the place with {RECUT!r} behind its name"
         )
     if suffix == NEXT:
-        raise StoreMissing(f"there is nothing to switch to beside {store}; re-embed it first")
-    raise StoreMissing(f"there is nothing to go back to beside {store}: it was not switched, or the old was dropped")
+        raise StoreMissing(f"there is no second space to switch to for {store}; re-embed it first")
+    raise StoreMissing(f"there is nothing to go back to for {store}: it was not switched, or the old space was dropped")

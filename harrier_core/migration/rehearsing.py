@@ -1,4 +1,4 @@
-"""What a re-embedding would do, and how long it would take: by hashes, and by a sample that is encoded."""
+"""Plan a re-embedding and its time: by hashes, and by a sample that is encoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a copy did, or would do."""
+"""Reports of copies and re-embeddings, done or planned."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Stage = Literal["copying", "checking", "indexing"]
 
 @dataclass(slots=True)
 class CopyReport:
-    """What a copy did, or, of a plan, what it would do; in chunks unless it says otherwise."""
+    """The report of a copy, done or planned; in chunks unless it says otherwise."""
 
     total: int = 0  # that the source had at the beginning
     records: int = 0  # of the source, as far as it was read
@@ -47,7 +47,7 @@ class CopyReport:
             alike = "all" if self.identical == self.compared else f"{self.identical:,} of them"
             cosine = "" if self.identical == self.compared else f" (least cosine {self.least_cosine:.6f})"
             said.append(f"{counted(self.compared, 'vector')} compared, {alike} identical{cosine}")
-        for name, pairs in (("rejected", self.rejected), ("not as in the source", self.problems)):
+        for name, pairs in (("rejected", self.rejected), ("differing from the source", self.problems)):
             if pairs:
                 said.append(f"{counted(len(pairs), 'record')} {name}, the first {pairs[0][0]!r}, which {pairs[0][1]}")
         rate = f" ({self.copied / self.seconds:,.0f} chunks a second)" if self.copied and self.seconds else ""
@@ -56,7 +56,7 @@ class CopyReport:
 
 @dataclass(slots=True)
 class ReembedReport:
-    """What a re-embedding did, or, of a plan, what it would do; in chunks unless it says otherwise."""
+    """The report of a re-embedding, done or planned; in chunks unless it says otherwise."""
 
     total: int = 0  # that the index has
     encoded: int = 0
@@ -88,6 +88,6 @@ class ReembedReport:
                 f"{self.rejected[0][1]}"
             )
         if not self.complete:
-            said.append("others go on writing, and the rest is caught up at the switch")
+            said.append("other writers continue, and the switch catches up with the rest")
         rate = f" ({self.encoded / self.seconds:,.0f} chunks a second)" if self.encoded and self.seconds else ""
         return f"{'; '.join(said)}; {self.seconds:.1f} s{rate}"

@@ -1,4 +1,4 @@
-"""What a copy reads: the records of a store, whole, in windows of bounded size."""
+"""The source of a copy: the records of a store, whole, in windows of bounded size."""
 
 from __future__ import annotations
 

@@ -218,8 +218,8 @@ class Crew:
         most = 2 * len(self._processes) * (2 * ceil(log2(self._largest)) + 2)  # twice what one bad record takes
         if self._starts >= _STARTS or self._deaths > most:
             raise WorkersDied(
-                f"the worker processes of the ingest end one after another, the last one {status}; what they wrote to "
-                "standard error may say why; with fewer workers each has more memory"
+                f"the worker processes of the ingest keep ending, the last one {status}; see their standard error "
+                "for the reason; with fewer workers each has more memory"
             )
         records = sum(len(block.records) for block in dead.blocks.values())
         log.warning("a worker of an ingest ended, %s; ingesting %s again", status, counted(records, "record"))
@@ -247,4 +247,4 @@ def _status(code: int) -> str:
     if code >= 0:
         return f"with exit status {code}"
     name = signal.Signals(-code).name
-    return f"killed by {name}" + (", as the system does for want of memory" if name == "SIGKILL" else "")
+    return f"killed by {name}" + (", as the system does when it runs out of memory" if name == "SIGKILL" else "")

@@ -36,7 +36,7 @@ def finish(
 
     parts: read as they come; None stands for one that is missing. prune: as in `Index.ingest`; it is refused where a
     part is missing, or `rows`, which the source is known to have, are not as many as the parts were given. An id that
-    came to two parts is in the report as one that came more than once, and in `differing` if other texts or metadata
+    came to two parts is in the report as one that occurred more than once, and in `differing` if texts or metadata
     came with it: which of them is stored is then not known, and each run encodes one of them again.
     """
     begin = perf_counter()

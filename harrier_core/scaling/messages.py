@@ -1,4 +1,4 @@
-"""What an ingest and its worker processes say to each other, over the pipes of a worker."""
+"""Messages between an ingest and its worker processes, over the pipes of a worker."""
 
 from __future__ import annotations
 

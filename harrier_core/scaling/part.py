@@ -28,7 +28,7 @@ ID_BYTES, CONTENT_BYTES = 8, 4
 
 @dataclass(frozen=True, slots=True)
 class PartReport:
-    """What a part of an ingest did. It can be pickled, and two of them can be added."""
+    """The report of a part of an ingest. It can be pickled, and two of them can be added."""
 
     report: IngestReport = field(default_factory=IngestReport)
     rows: int = 0  # given to it, whatever they were
@@ -228,7 +228,7 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a Deferred record reads when it was read before."""
+    """The text of a Deferred record that was read before."""
 
     record: Record
 

@@ -40,7 +40,7 @@ class Tally:
         self.number += len(hashes)
 
     def doubles(self) -> dict[int, bool]:
-        """Return the hashes under which sound records came more than once, and whether those differed."""
+        """Return the hashes under which sound records occurred more than once, and whether those differed."""
         import numpy as np
 
         found: dict[int, bool] = {}

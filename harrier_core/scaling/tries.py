@@ -25,7 +25,7 @@ class Step(Enum):
 
 
 def next_step(size: int, begun: int, *, suspected: bool) -> Step:
-    """Return what to do with a block of so many records. suspected: it is a part of one that was halved."""
+    """Return what to do with a block of that many records. suspected: it is a part of one that was halved."""
     if size == 1:
         return Step.RUN if begun < _LIVES else Step.GIVE_UP
     return Step.RUN if begun < (1 if suspected else _LIVES) else Step.HALVE

@@ -81,7 +81,7 @@ def _sendable(error: BaseException) -> BaseException:
     """Return an error that can be unpickled where the ingest was called: it itself, or one that says the same."""
     if isinstance(error, AttributeError) and "__main__" in str(error):
         return SettingError(
-            f"a worker process cannot import what belongs to the program itself ({error}); put the class into a module"
+            f"a worker process cannot import from the main program ({error}); put the class in a module"
         )
     try:
         again = pickle.loads(pickle.dumps(error))  # noqa: S301

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from harrier_core.store import IngestStore
 
 # Of a block at most: with 2,000 records a model of 3,000 chunks a second is always busy, with fewer it waits.
-# A slow model gets blocks of about so many seconds, so that all workers have something to do to the end.
+# A slow model gets blocks of about this many seconds, so that all workers have something to do to the end.
 BLOCK_RECORDS, BLOCK_CHARACTERS = 2_000, 4_000_000
 _FIRST, _SHORT, _LONG = 32, 4.0, 30.0
 _TELL = 1.0  # seconds between two looks at whether the ingest is to stop
@@ -73,7 +73,7 @@ class WorkerIngest:
     ) -> IngestReport:
         """Do what `Ingest.run` does."""
         if vectors is not None:
-            raise SettingError("workers make vectors, and these records come with theirs; leave workers out")
+            raise SettingError("workers make vectors, and these records already have them; omit workers")
         self._store = store
         with Crew(self._begin, self._environments, self._learn) as crew:
             for arrived in self._intake.windows(records):
@@ -168,13 +168,13 @@ def _part(index: Index, workers: int) -> bytes:
         return pickled(IngestPart(index))
     except (SettingError, pickle.PicklingError, TypeError, AttributeError) as error:
         raise SettingError(
-            f"workers={workers} needs an index that other processes can open, but {error}; leave workers out, or use a "
+            f"workers={workers} needs an index that other processes can open, but {error}; omit workers, or use a "
             "store on a server, or an embedded Postgres, and an encoder that can be pickled"
         ) from None
 
 
 def _environment(number: int, workers: int, encoder: Embedder) -> Mapping[str, str]:
-    """What the environment of a worker has besides: a GPU of its own, if there are some, and its share of the cores."""
+    """Environment variables for a worker: its own GPU, if there are some, and its share of the cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = str(max(1, cores // workers))
     named = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")

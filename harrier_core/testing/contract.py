@@ -196,7 +196,7 @@ class StoreContract(InAPlace, FindingContract):
         assert (
             index.ingest([replace(BREAD, text=" "), RIVER], prune=True).deleted == 0
         )  # a bad record does not count as gone
-        with pytest.raises(SettingError, match="no record at all"):
+        with pytest.raises(SettingError, match="there were no records"):
             index.ingest([], prune=True)
         with pytest.raises(SettingError, match="put a single one in a list"):
             index.delete("bread")
@@ -310,7 +310,7 @@ class StoreContract(InAPlace, FindingContract):
         problems = dict(report.problems)
         assert problems.keys() == {"moved", "changed"}
         assert "to that of its text (chunk 0)" in problems["moved"]
-        assert "not the one that was encoded" in problems["changed"]
+        assert "differs from the encoded one" in problems["changed"]
         assert index.ingest([Record("moved", "a new text")]).written == 1
 
     # -- searching
@@ -406,7 +406,7 @@ class StoreContract(InAPlace, FindingContract):
         assert index.search("bread yeast", k=1, task="sts_query")[0].record_id == "bread"
         assert index.search_many([], k=2) == []
         for k in (0, -1, 2.0, True, 2**31):
-            with pytest.raises(SettingError, match="k must be a positive integer"):
+            with pytest.raises(SettingError, match="k must be (a positive|an) integer"):
                 index.search("bread", k=k)  # type: ignore[arg-type]
 
     def test_queries_that_were_encoded_before(self, index: Index, encoder: Encoder) -> None:
@@ -424,7 +424,7 @@ class StoreContract(InAPlace, FindingContract):
         assert match.vector is not None
         assert float(match.vector @ encoder.encode_documents([RIVER.text])[0]) > 0.999
         for wrong in (vectors[0], vectors[:, :5], 0 * vectors, float("nan") * vectors):
-            with pytest.raises(SettingError, match="rows of|points nowhere"):
+            with pytest.raises(SettingError, match="rows of|has no direction"):
                 index.search_vectors(wrong)
 
     def test_diverse(self, index: Index) -> None:
@@ -439,7 +439,7 @@ class StoreContract(InAPlace, FindingContract):
         assert [match.text for match in index.search_diverse(query, k=3, relevance=1.0)] == [BREAD.text] * 3
         assert len(index.search_diverse(query, k=100, where={"topic": "food"})) == 3
         assert index.search_diverse(query, where={"topic": "none"}) == []
-        with pytest.raises(SettingError, match="relevance is a number from 0 to 1"):
+        with pytest.raises(SettingError, match="relevance must be a number from 0 to 1"):
             index.search_diverse(query, relevance=2)
 
     def test_async(self, index: Index) -> None:

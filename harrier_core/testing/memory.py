@@ -152,8 +152,8 @@ class MemoryStore:
         if self._keywords:
             return None
         return (
-            "this store was made without keywords=True; give its chunks their words with add_keywords(), or "
-            "`harrier keywords PLACE`, which need no model"
+            "this store was created without keywords=True; add words to its chunks with add_keywords() or `harrier "
+            "keywords PLACE`, which need no model"
         )
 
     def add_keywords(self, tell: Callable[[int], None]) -> None:

@@ -111,10 +111,10 @@ class HarrierEmbeddingClient(BaseEmbeddingClient[str, list[float], HarrierEmbedd
         if unknown := sorted(set(given) - {"role", "task", "model", "dimensions"}):
             raise SettingError(f"options must be role, task, model or dimensions, got {', '.join(unknown)}")
         if role == "document" and given.get("task") is not None:
-            raise SettingError("a document has no task, for it carries no instruction; leave task out")
+            raise SettingError("a document has no task, because it carries no instruction; omit task")
         name = self._embedder.name
         if given.get("model") not in (None, name):
-            raise SettingError(f"model must be {name!r}, got {given['model']!r}; make another client for that one")
+            raise SettingError(f"model must be {name!r}, got {given['model']!r}; create another client for it")
         dimensions = given.get("dimensions")
         if dimensions is not None and dimensions != self._embedder.dimensions:
             raise SettingError(
@@ -129,10 +129,10 @@ class HarrierEmbeddingClient(BaseEmbeddingClient[str, list[float], HarrierEmbedd
 def _embedder_of(model: str | Embedder | None, url: str | None, api_key: str | Secret | None) -> Embedder:
     if isinstance(model, Embedder):
         if url is not None or api_key is not None:
-            raise SettingError(f"url and api_key are for {type(model).__name__} to decide; configure that one")
+            raise SettingError(f"url and api_key are settings of {type(model).__name__}; configure it there")
         return model
     if not (model or url):
-        raise SettingError("no model is named; pass model=, such as 'harrier-0.6b', or url= for the model of a server")
+        raise SettingError("no model is given; pass model=, such as 'harrier-0.6b', or url= for the model of a server")
     return encoder_of(model, url=url, api_key=api_key)
 
 
@@ -145,7 +145,7 @@ def with_roles(collection: C) -> C:
     methods = {name: getattr(collection, name, None) for name in _ROLES}
     if isinstance(collection, type) or not any(map(callable, methods.values())):
         named = collection.__name__ if isinstance(collection, type) else type(collection).__name__
-        raise SettingError(f"collection must be a vector collection, got {named}; make one, and pass that")
+        raise SettingError(f"collection must be a vector collection, got {named}; create one, and pass it")
     for name, method in methods.items():
         if method is not None:  # some collections do not search
             setattr(collection, name, _in_role(_ROLES[name], method))

@@ -44,7 +44,7 @@ from harrier_core import SettingError
 
 _HELP = f"""Search texts by what they mean, with Microsoft's Harrier embedding models.
 
-A PLACE is {FORMS}. A password belongs into PGPASSWORD or ~/.pgpass, Qdrant's key into QDRANT_API_KEY.
+A PLACE is {FORMS}. A password belongs in PGPASSWORD or ~/.pgpass, Qdrant's key in QDRANT_API_KEY.
 
 Defaults are HARRIER_INDEX, HARRIER_MODEL, HARRIER_TASK, HARRIER_DEVICE, HARRIER_DTYPE, HARRIER_MODE and HARRIER_URL, or
 the keys index, model, task, device, dtype, mode and url in harrier.toml, in the current folder or the nearest one above
@@ -99,10 +99,10 @@ def _options(
 
 def embed(
     *,
-    query: Annotated[bool, typer.Option("--query", help="The lines are queries, not documents.")] = False,
+    query: Annotated[bool, typer.Option("--query", help="Encode the lines as queries, not as documents.")] = False,
     out: Annotated[
         str | None,
-        typer.Option("--out", metavar="FILE.npy", help="A numpy array, a row for each line, instead."),
+        typer.Option("--out", metavar="FILE.npy", help="Write a NumPy array instead, a row for each line."),
     ] = None,
     model: ModelName = None,
     task: TaskName = None,
@@ -120,7 +120,7 @@ def embed(
     from harrier_cli.embedding import embed as run
 
     if (task or instruction) and not query:
-        raise SettingError("--task and --instruction are of queries, and documents carry none; add --query")
+        raise SettingError("--task and --instruction apply to queries, and documents carry none; add --query")
     chosen = task_of(task, instruction) if query else None
     choice = Choice(model=model, server=server, api_key_file=api_key_file, device=device, dtype=dtype)
     with choice.encoder() as encoder:
@@ -156,8 +156,8 @@ def demo(
         str | None,
         typer.Option(
             metavar="URL",
-            help="A Postgres, postgresql://..., instead of an embedded one. The demo drops harrier_demo_notes and "
-            "harrier_demo_rows there, before it begins and when it ends.",
+            help="A Postgres server, postgresql://..., instead of an embedded one. The demo drops harrier_demo_notes "
+            "and harrier_demo_rows there, before it begins and when it ends.",
         ),
     ] = None,
     server: NoServer = None,
@@ -165,7 +165,7 @@ def demo(
     """Show what the kit does, by running its commands on sample texts. It takes about a minute."""
     from harrier_cli.demo import main as show
 
-    refuse_server(server, "it loads its own models, to show one that is refused; --postgres names a Postgres")
+    refuse_server(server, "it loads its own models, to show a refusal; --postgres names a server")
     show(model, postgres)
 
 

@@ -36,19 +36,21 @@ def mcp(
     place: Place = None,
     about: Annotated[
         str | None,
-        typer.Option(metavar="SENTENCE", help="What the texts are, for the assistant: 'the handbook of our company'."),
+        typer.Option(
+            metavar="SENTENCE", help="Description of the texts for the assistant: 'the handbook of our company'."
+        ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What addresses of records begin with; the index's by default.")
+        str | None, typer.Option(metavar="NAME", help="Prefix of the URLs of records; the index's by default.")
     ] = None,
     mode: Annotated[
         str | None,
-        typer.Option(metavar="MODE", help="How to search by default: dense, keyword or hybrid (HARRIER_MODE)."),
+        typer.Option(metavar="MODE", help="Default mode of searches: dense, keyword or hybrid (HARRIER_MODE)."),
     ] = None,
     where: WhereJson = None,
     allow_writing: Annotated[
         bool,
-        typer.Option("--allow-writing", help="The assistant may add and delete records.", rich_help_panel=_ACCESS),
+        typer.Option("--allow-writing", help="Allow the assistant to add and delete records.", rich_help_panel=_ACCESS),
     ] = False,
     model: ModelName = None,
     task: TaskName = None,

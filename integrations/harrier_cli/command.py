@@ -98,7 +98,7 @@ def _with_volume(
     quiet: Annotated[
         bool,
         typer.Option(
-            "-q", "--quiet", help="Results and errors only.", callback=_quieten, expose_value=False,
+            "-q", "--quiet", help="Print only results and errors.", callback=_quieten, expose_value=False,
             rich_help_panel=_OUTPUT,
         ),
     ] = False,

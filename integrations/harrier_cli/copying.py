@@ -24,9 +24,9 @@ def copy(
     *,
     source: Annotated[str, typer.Argument(metavar="FROM", help="An index, or FILE.parquet.", show_default=False)],
     target: Annotated[str, typer.Argument(metavar="TO", help="The same.", show_default=False)],
-    planned: Annotated[bool, typer.Option("--plan", help="Only say what would be copied.")] = False,
+    planned: Annotated[bool, typer.Option("--plan", help="Only print the plan.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Remove records of TO that FROM does not have.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave them; without either option they are an error.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep them; without either option they are an error.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Copy an index to another place, or to a Parquet file and back. It needs no model.
@@ -54,7 +54,7 @@ def copy(
         try:
             done = migration.copy(source, target, extra=extra, on_progress=bars.follow)  # type: ignore[arg-type]
         except KeyboardInterrupt:
-            raise KeyboardInterrupt("interrupted; the same command run again goes on from there") from None
+            raise KeyboardInterrupt("interrupted; run the same command again to continue") from None
     if as_json:
         say_json({**_as_json(done), "plan": False})
     else:

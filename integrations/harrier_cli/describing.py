@@ -108,7 +108,7 @@ def ls(*, place: Place = None, as_json: AsJson = False) -> None:
     elif found:
         _say_table(["place", "records", "chunks", "size", "model"], [_row(*each) for each in found])
     else:
-        tell("there is no index yet; ingest something into one")
+        tell("there is no index yet; ingest something first")
 
 
 def _row(named: str, facts: Facts) -> list[str]:
@@ -132,7 +132,7 @@ def _say_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def verify(
     *,
     place: Place = None,
-    sample: Annotated[int, typer.Option(metavar="N", help="About how many chunks to encode again.")] = 100,
+    sample: Annotated[int, typer.Option(metavar="N", help="Number of chunks to encode again, approximately.")] = 100,
     as_json: AsJson = False,
     model: ModelName = None,
     server: Server = None,
@@ -162,7 +162,7 @@ def verify(
 
 def models(*, model: ModelName = None, server: NoServer = None, as_json: AsJson = False) -> None:
     """List the published models, what they need, and what this machine would run them on, and why."""
-    refuse_server(server, "it says what this machine would run, and asks no server")
+    refuse_server(server, "it describes this machine, and contacts no server")
     from harrier_cli.listing import listed
 
     found = listed(setting("model", model))

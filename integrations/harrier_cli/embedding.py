@@ -95,7 +95,7 @@ def _to_array(encode: Encode, path: Path, dimensions: int, bar: CountBar) -> Non
                 problem = error.problems[0]
                 raise SettingError(
                     f"line {first + problem.position} {problem.reason}; an array has a row for each line, and nothing "
-                    "was written: fix the line, or leave --out away"
+                    "was written: fix the line, or omit --out"
                 ) from None
             rows += len(texts)
             bar.count(rows)

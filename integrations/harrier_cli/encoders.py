@@ -37,8 +37,8 @@ class Choice:
         for option, given in (("--device", self.device), ("--dtype", self.dtype)):
             if given:
                 raise SettingError(
-                    f"{option} is for a model that is loaded here, but {_SOURCES[rank]} names a server, which has "
-                    "loaded its own; leave one of them out (--server '' is for none)"
+                    f"{option} is for a locally loaded model, but {_SOURCES[rank]} names a server; omit one of them "
+                    "(--server '' for none)"
                 )
         key = None if self.api_key_file is None else keys_of(self.api_key_file)[0]
         return RemoteEncoder(url, self._name_there(rank), api_key=key)
@@ -67,8 +67,8 @@ class Choice:
 def no_model(why: str = "no model is named") -> SettingError:
     """Return the error for a command that needs a model."""
     return SettingError(
-        f"{why}; give --model, such as harrier-0.6b, or set {variable('model')}; --server or {variable('url')} name a "
-        "server that has loaded one"
+        f"{why}; give --model, such as harrier-0.6b, or set {variable('model')}; --server or {variable('url')} name "
+        "a server that has one"
     )
 
 

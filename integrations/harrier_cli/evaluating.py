@@ -58,7 +58,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="SYSTEM",
-            help="Also measure, as often as wanted: no-instruction, tasks, a task's name, dense, keyword, hybrid, "
+            help="Also measure; may be repeated: no-instruction, tasks, a task's name, dense, keyword, hybrid, "
             "exact, or settings: mode=hybrid,ef=200, instruction=SENTENCE, model=NAME,index=PLACE, run=FILE.",
             show_default=False,
         ),
@@ -73,9 +73,7 @@ def evaluate(
     ] = None,
     slices: Annotated[
         list[str] | None,
-        typer.Option(
-            "--slice", metavar="FIELD", help="Parts of the questions by a field of metadata.", show_default=False
-        ),
+        typer.Option("--slice", metavar="FIELD", help="Split the questions by a metadata field.", show_default=False),
     ] = None,
     where: WhereJson = None,
     mode: Annotated[
@@ -85,7 +83,7 @@ def evaluate(
     exact: Annotated[bool, typer.Option("--exact", help="Compare all chunks.", rich_help_panel=QUERY)] = False,
     ef: Annotated[
         int | None,
-        typer.Option(metavar="N", help="How many candidates the HNSW index keeps in sight.", rich_help_panel=QUERY),
+        typer.Option(metavar="N", help="Number of candidates of the HNSW index.", rich_help_panel=QUERY),
     ] = None,
     fail_below: Annotated[
         list[str] | None,
@@ -100,25 +98,23 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="The --json of an earlier run: exit with 1 if a metric is significantly worse than there.",
+            help="The --json output of an earlier run; exit with 1 if a metric is significantly worse.",
             rich_help_panel=_GATE,
         ),
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.html", help="Write a page with plots and texts.", rich_help_panel=OUTPUT),
+        typer.Option(metavar="FILE.html", help="Write an HTML report with plots and texts.", rich_help_panel=OUTPUT),
     ] = None,
     runs: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Write the results of each system, in TREC's form.", rich_help_panel=OUTPUT
-        ),
+        typer.Option(metavar="FOLDER", help="Write the results of each system in TREC format.", rich_help_panel=OUTPUT),
     ] = None,
     aggregate_only: Annotated[
         bool,
         typer.Option(
             "--aggregate-only",
-            help="No texts and ids of questions and records, in --report and --json.",
+            help="Omit texts and ids of questions and records from --report and --json.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
@@ -127,8 +123,8 @@ def evaluate(
         bool,
         typer.Option(
             "--make-questions",
-            help="Make questions of the index's own records instead, to begin with. They are written to --judgements, "
-            "a new .jsonl file, or to standard output, to be read and corrected.",
+            help="Create questions from the records of the index instead, as a start. They are written to "
+            "--judgements, a new .jsonl file, or to standard output, for you to read and correct.",
         ),
     ] = False,
     number: Annotated[int, typer.Option("--questions", metavar="N", help="How many to make.")] = _QUESTIONS,
@@ -143,7 +139,7 @@ def evaluate(
     """Measure how well an index answers questions, and whether another task, mode, setting, index or model does better.
 
     All means have 95 % intervals. A system is called better or worse if the difference is significant. Otherwise it is
-    said what difference could have been found with so many questions.
+    said what difference could have been found with that many questions.
 
     The exit code is 1 if a limit of --fail-below or --baseline is not kept.
     """
@@ -154,7 +150,7 @@ def evaluate(
     if make_questions:
         return _make(url, judgements, number)
     if judgements is None:
-        raise SettingError("there are no questions; give --judgements, or make some with --make-questions")
+        raise SettingError("no questions are given; pass --judgements, or create some with --make-questions")
     limits, ks = limits_of(fail_below or ()), _cutoffs(cutoffs)
     chosen, how = task_of(task, instruction), mode_of(mode, None)["mode"]
     base = System(task=chosen, mode=how, exact=exact, ef=ef, where=where_of(where))
@@ -187,7 +183,7 @@ def evaluate(
             say("\n".join(["", "Compared with the baseline:", *(f"  {each}" for each in in_words(compared))]))
     failed = [*below(made, limits), *worse(compared)]
     for each in failed:
-        complain(f"not good enough: {each}")
+        complain(f"below the limit: {each}")
     return failures.UNSOUND if failed else failures.FINE
 
 

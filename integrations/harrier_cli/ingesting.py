@@ -42,42 +42,47 @@ To = Annotated[str | None, typer.Option("--to", metavar="PLACE", help="The index
 From = Annotated[
     str | None, typer.Option("--from", metavar="URL", help="Read from this Postgres, postgresql://..., instead.")
 ]
-Query = Annotated[str | None, typer.Option("--query", help="What to read from it.")]
-TableName = Annotated[str | None, typer.Option("--table", help="Or all of this table.")]
+Query = Annotated[str | None, typer.Option("--query", help="SQL query of the rows to read.")]
+TableName = Annotated[str | None, typer.Option("--table", help="Table to read as a whole.")]
 IdColumn = Annotated[
     str | None,
-    typer.Option("--id", metavar="COLUMN", help="The ids of rows; FILE:LINE by default. Of a text from -: its id."),
+    typer.Option("--id", metavar="COLUMN", help="Column of ids, FILE:LINE by default. With -: the id of the text."),
 ]
 TextColumn = Annotated[str, typer.Option("--text", metavar="COLUMN", help="The texts of rows.")]
 MetadataColumns = Annotated[
     list[str] | None,
     typer.Option("--metadata", metavar="COLUMN", help="A column to keep next to the text; may be repeated."),
 ]
-Format = Annotated[str | None, typer.Option("--format", metavar="FORMAT", help=f"Of all files: {', '.join(FORMATS)}.")]
+Format = Annotated[
+    str | None, typer.Option("--format", metavar="FORMAT", help=f"Format of all files: {', '.join(FORMATS)}.")
+]
 Encoding = Annotated[
-    str | None, typer.Option("--encoding", metavar="NAME", help="Of texts that are not UTF-8, such as cp1252.")
+    str | None, typer.Option("--encoding", metavar="NAME", help="Encoding of texts that are not UTF-8, such as cp1252.")
 ]
 Readers = Annotated[
     list[str] | None,
     typer.Option(
         "--reader",
         metavar="[SUFFIX=]COMMAND",
-        help="Read files by a command that prints their text: 'rtf=unrtf --text {}'; may come several times.",
+        help="Read files by a command that prints their text: 'rtf=unrtf --text {}'; may be repeated.",
     ),
 ]
 ChunkTokens = Annotated[
-    int, typer.Option(help="The most tokens of a chunk; with 0 a text that the model cannot take is rejected.")
+    int,
+    typer.Option(
+        help="Tokens per chunk at most; with 0 nothing is cut, and texts too long for the model are rejected."
+    ),
 ]
-Overlap = Annotated[int, typer.Option(help="How many tokens of a chunk the next one begins with.")]
+Overlap = Annotated[int, typer.Option(help="Number of tokens of a chunk that the next one repeats.")]
 SourceName = Annotated[
     str | None,
     typer.Option(
         "--source",
         metavar="NAME",
-        help="What ids begin with, wherever the source lies; the folder's or table's name by default.",
+        help="Prefix of ids, wherever the source is; by default the name of the folder or table.",
     ),
 ]
-Moved = Annotated[bool, typer.Option("--moved", help="The folder is the one that the index has from another place.")]
+Moved = Annotated[bool, typer.Option("--moved", help="The folder is a source of the index that was moved.")]
 MaxSize = Annotated[
     str, typer.Option("--max-size", metavar="SIZE", help="Reject larger files, and longer lines of rows.")
 ]
@@ -87,17 +92,17 @@ Include = Annotated[
     typer.Option(
         "--include",
         metavar="GLOB",
-        help="Of folders, read only what matches, whatever its suffix, as in .gitignore; may come several times.",
+        help="In folders, read only what matches, whatever its suffix, as in .gitignore; may be repeated.",
     ),
 ]
 Exclude = Annotated[
-    Patterns, typer.Option("--exclude", metavar="GLOB", help="Do not read what matches; may come several times.")
+    Patterns, typer.Option("--exclude", metavar="GLOB", help="Do not read what matches; may be repeated.")
 ]
 NoIgnore = Annotated[bool, typer.Option("--no-ignore", help="Read what .gitignore and .harrierignore leave out, too.")]
 Links = Annotated[
-    Literal["skip", "follow"], typer.Option("--links", help="What to do with links to files and folders elsewhere.")
+    Literal["skip", "follow"], typer.Option("--links", help="How to treat links to files and folders elsewhere.")
 ]
-Reread = Annotated[bool, typer.Option("--reread", help="Read files again that have not changed since an earlier run.")]
+Reread = Annotated[bool, typer.Option("--reread", help="Also read files that have not changed since an earlier run.")]
 Prune = Annotated[bool, typer.Option("--prune", help="Remove the source's records that are no longer in it.")]
 Workers = Annotated[
     int | None,
@@ -106,9 +111,9 @@ Workers = Annotated[
     ),
 ]
 Keywords = Annotated[
-    bool, typer.Option("--keywords", help="Make a new index with the words of its texts: search --mode hybrid.")
+    bool, typer.Option("--keywords", help="Create a new index with the words of its texts, for search --mode hybrid.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what would be done.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing; print what would be done.")]
 AllowRejected = Annotated[int, typer.Option(metavar="N", help="Exit with 0 if at most this many records are rejected.")]
 
 
@@ -195,7 +200,7 @@ def _check_input(paths: list[str], url: str | None, query: str | None, table: st
     if bool(paths) == bool(url):
         raise SettingError("an ingest reads either files, folders and -, or --from a Postgres; name one of them")
     if (query or table) and not url:
-        raise SettingError("--query and --table are of --from, which is missing")
+        raise SettingError("--query and --table need --from")
     if format_ not in (None, *FORMATS):
         raise SettingError(f"unknown format {format_!r}; there are {', '.join(FORMATS)}")
     if missing := [path for path in paths if not (path == STANDARD_INPUT or is_url(path) or Path(path).exists())]:
@@ -209,16 +214,14 @@ def _is_a_text(paths: list[str] | None, format_: str | None) -> bool:
 
 def _chunking(tokens: int, overlap: int) -> Chunking | None:
     if overlap and not tokens:
-        raise SettingError("--overlap is of chunks, and --chunk-tokens 0 makes none; leave one of them out")
+        raise SettingError("--overlap applies to chunks, and --chunk-tokens 0 makes none; omit one of them")
     return Chunking(tokens=tokens, overlap=overlap) if tokens else None
 
 
 def _columns(id_: str | None, text: str, metadata: list[str] | None) -> Columns:
     columns = Columns(id_, text, tuple(metadata or ()))
     if taken := [name for name in columns.metadata if name in OWN_METADATA]:
-        raise SettingError(
-            f"--metadata cannot be {taken[0]}: the command keeps there what a record belongs to; rename it"
-        )
+        raise SettingError(f"--metadata cannot be {taken[0]}: the command itself uses that field; rename the column")
     return columns
 
 
@@ -254,8 +257,8 @@ class _Run:
                     return ingest(records, prune=pruning, on_progress=advance, memory=known)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(
-                    f"interrupted; {counted(stored, 'chunk')} of this run {'is' if stored == 1 else 'are'} known to be "
-                    "stored, and the same command run again goes on from there"
+                    f"interrupted; {counted(stored, 'chunk')} of this run {'is' if stored == 1 else 'are'} stored so "
+                    "far; run the same command again to continue"
                 ) from None
 
     def is_sound(self, report: IngestReport) -> bool:
@@ -280,7 +283,7 @@ class _Run:
         """Say what was done, and what is amiss: each record that was rejected, left out or not pruned in a line."""
         walk = self.source.walk
         tell_each("rejected", report.rejected)
-        tell_each("repeated", [(name, "came more than once; the last one counts") for name in report.repeated])
+        tell_each("repeated", [(name, "occurred more than once; the last one counts") for name in report.repeated])
         tell_each("left out", walk.links, wrong=False)
         if walk.left_out:
             tell(f"left out: {_counted(walk.left_out)}")
@@ -297,12 +300,10 @@ class _Run:
         walk = self.source.walk
         if self.source.complete:
             unknown = sorted(set(walk.unknown))
-            reason = "could not be read, so that it stays"
+            reason = "could not be read, and was kept"
             tell_each("not pruned", [(each, reason) for each in unknown])
         else:
-            complain(
-                "not pruned: which records those are that could not be read is not known; fix them, and run it again"
-            )
+            complain("not pruned: the unreadable records cannot be identified; fix them, and run it again")
 
 
 def _counted(kinds: Counter[str]) -> str:

@@ -40,7 +40,7 @@ ApiKeyFile = Annotated[
     typer.Option(
         "--api-key-file",
         metavar="FILE",
-        help="A file whose first line is the server's key; HARRIER_API_KEY by default.",
+        help="A file whose first line is the server's key; default: HARRIER_API_KEY.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -66,7 +66,7 @@ Instruction = Annotated[
     typer.Option(
         "--instruction",
         metavar="SENTENCE",
-        help="A task of your own: what a query looks for.",
+        help="Your own task, in one sentence: what a query looks for.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -84,14 +84,14 @@ def place_of(given: str | None, option: str) -> str:
     """Return the URL of the chosen index. option: the command's name for it."""
     place = setting("index", given)
     if place is None:
-        raise SettingError(f"no index is named; give {option}, set {variable('index')}, or name it in {FILE}")
+        raise SettingError(f"no index is given; pass {option}, set {variable('index')}, or name it in {FILE}")
     return place
 
 
 def task_of(name: str | None, instruction: str | None) -> str | Task | None:
     """Return the chosen task: an option, or the default; None stands for the model's own."""
     if name is not None and instruction is not None:
-        raise SettingError("--task names an instruction, and --instruction is one; give only one of them")
+        raise SettingError("--task and --instruction exclude each other; give only one of them")
     return setting("task", name) if instruction is None else Task(instruction)
 
 
@@ -106,5 +106,5 @@ def where_of(said: str | None) -> dict[str, Any] | None:
     try:
         where: dict[str, Any] | None = None if said is None else json.loads(said)
     except (ValueError, RecursionError):
-        raise SettingError("""--where is no JSON; quote it for the shell, '{"lang": "fr"}'""") from None
+        raise SettingError("""--where is not JSON; quote it for the shell, '{"lang": "fr"}'""") from None
     return where

@@ -33,14 +33,16 @@ _ACTIONS = ("--plan", "--check", "--switch", "--back", "--drop-old")
 def reembed(
     *,
     place: Place = None,
-    planned: Annotated[bool, typer.Option("--plan", help="Only say what would be encoded, and for how long.")] = False,
+    planned: Annotated[
+        bool, typer.Option("--plan", help="Only print the plan: what would be encoded, and for how long.")
+    ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Verify the new space, and search in it and in the one in use.")
+        bool, typer.Option("--check", help="Verify the new space, and compare its searches with the current ones.")
     ] = False,
     switch: Annotated[
-        bool, typer.Option("--switch", help="Have the index go on in the new space, in one step.")
+        bool, typer.Option("--switch", help="Make the index use the new space, in one atomic step.")
     ] = False,
-    back: Annotated[bool, typer.Option("--back", help="Undo --switch, in one step.")] = False,
+    back: Annotated[bool, typer.Option("--back", help="Undo --switch, in one atomic step.")] = False,
     drop_old: Annotated[bool, typer.Option("--drop-old", help="Remove what --switch kept.")] = False,
     recut: Annotated[
         bool,
@@ -55,7 +57,7 @@ def reembed(
         typer.Option(metavar="N", help="Encode at most this many chunks a second, and give way to other work."),
     ] = None,
     precision: Annotated[
-        Literal["float16", "float32"] | None, typer.Option(help="Of the new vectors; as they are by default.")
+        Literal["float16", "float32"] | None, typer.Option(help="Precision of the new vectors; unchanged by default.")
     ] = None,
     judgements: Annotated[
         Path | None,
@@ -65,7 +67,9 @@ def reembed(
         str | None,
         typer.Option("--old-model", metavar="NAME", help="The model in use, for --check; the recorded one by default."),
     ] = None,
-    sample: Annotated[int, typer.Option(metavar="N", help="Chunks that --check encodes again, and searches.")] = 100,
+    sample: Annotated[
+        int, typer.Option(metavar="N", help="Number of chunks that --check encodes again and searches for.")
+    ] = 100,
     as_json: AsJson = False,
     model: ModelName = None,
     server: Server = None,
@@ -90,7 +94,7 @@ def reembed(
     url = place_of(place, "a PLACE")
     chosen = [name for name, on in zip(_ACTIONS, (planned, check, switch, back, drop_old), strict=True) if on]
     if len(chosen) > 1:
-        raise SettingError(f"{chosen[0]} and {chosen[1]} do different things; give only one of them")
+        raise SettingError(f"{chosen[0]} and {chosen[1]} exclude each other; give only one of them")
     choice = Choice(model=model, server=server, api_key_file=api_key_file, device=device, dtype=dtype)
     if recut and not (check or switch):
         raise SettingError(
@@ -98,7 +102,7 @@ def reembed(
             "collection with '_recut' behind its name, and give --recut with --check or --switch"
         )
     if (rate is not None or precision is not None) and chosen not in ([], ["--plan"]):
-        raise SettingError(f"--rate and --precision are of the filling, and do not go with {chosen[0]}")
+        raise SettingError(f"--rate and --precision apply to filling, and cannot be combined with {chosen[0]}")
     if (judgements is not None or old_model is not None) and not check:
         raise SettingError("--judgements and --old-model are for --check")
     if drop_old:
@@ -134,7 +138,7 @@ def _carry_out(
             else:
                 done = migration.back(url, encoder, on_progress=bars.follow)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt("interrupted; the same command run again goes on from there") from None
+            raise KeyboardInterrupt("interrupted; run the same command again to continue") from None
     if as_json:
         say_json({**_as_json(done), "action": (action or "--reembed")[2:]})
     else:
@@ -194,7 +198,7 @@ def _drop(url: str, *, as_json: bool) -> int:
     if as_json:
         say_json({"action": "drop-old"})
     else:
-        report("dropped what was kept of the old model")
+        report("dropped the space of the old model")
     return failures.FINE
 
 

@@ -20,7 +20,7 @@ def delete(
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Of records.", show_default=False)] = None,
     place: InPlace = None,
     where: WhereJson = None,
-    everything: Annotated[bool, typer.Option("--all", help="All records; it asks first.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Delete all records; asks first.")] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> int:
@@ -30,7 +30,7 @@ def delete(
     """
     asked, conditions = ids or [], where_of(where)
     if everything == bool(asked or where is not None):
-        raise SettingError("a delete removes the records of some ids, those of --where, or --all; name one of them")
+        raise SettingError("name the records to delete: by ids, by --where, or by --all")
     with contents_of(place_of(place, "--in")) as contents:
         if everything:
             if not confirmed(f"Remove all {counted(contents.count(), 'chunk')} of {contents.store}?", yes=yes):

@@ -50,11 +50,13 @@ def search(
         str | None, typer.Argument(metavar="QUESTION", help="What to look for.", show_default=False)
     ] = None,
     place: InPlace = None,
-    k: Annotated[int, typer.Option("-k", metavar="N", help="How many records; with --json, chunks.")] = 5,
+    k: Annotated[int, typer.Option("-k", metavar="N", help="Number of records; with --json, of chunks.")] = 5,
     offset: Annotated[int, typer.Option(metavar="N", help="Skip this many matches.")] = 0,
     min_score: Annotated[
         float | None,
-        typer.Option(metavar="X", help="Leave out lower scores; 1 is the best, but by word there is no best."),
+        typer.Option(
+            metavar="X", help="Omit matches with a lower score. A cosine is at most 1; a keyword score has no maximum."
+        ),
     ] = None,
     where: WhereJson = None,
     mode: Annotated[
@@ -66,11 +68,13 @@ def search(
     ] = None,
     keyword_weight: Annotated[
         float | None,
-        typer.Option(metavar="X", help="What words count in hybrid, where meaning is 1; else the question decides."),
+        typer.Option(
+            metavar="X", help="Weight of words in hybrid, relative to meaning. Default: chosen for each question."
+        ),
     ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Compare all chunks, also where there is an index.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare all chunks, even where there is an index.")] = False,
     full: Annotated[
-        bool, typer.Option("--full", help="All of a chunk, and not only its best sentences.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--full", help="Show all of a chunk, not only its best sentences.", rich_help_panel=OUTPUT)
     ] = False,
     context: Annotated[
         int,
@@ -187,7 +191,7 @@ class _Search:
             with suppress(_Unanswered):
                 answered += self._answer_next(question)
         if not asked:
-            raise SettingError("there is no question; give one, or a line for each on standard input")
+            raise SettingError("no question is given; pass one, or one per line on standard input")
         return failures.FINE if answered == asked else failures.UNSOUND
 
     def _answer_next(self, question: str) -> bool:

@@ -26,24 +26,24 @@ def serve(
     dtype: Dtype = None,
     server: NoServer = None,
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What clients call the model; its own name by default.")
+        str | None, typer.Option(metavar="NAME", help="Name of the model for clients; its own name by default.")
     ] = None,
     index: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=PLACE", help="An index to search in. May be repeated.", show_default=False),
+        typer.Option(metavar="NAME=PLACE", help="An index to search. May be repeated.", show_default=False),
     ] = None,
     where: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=JSON",
-            help="""What of an index may be seen: 'notes={"public": true}'. No request widens it.""",
+            help="""Restrict an index: 'notes={"public": true}'. No request can widen it.""",
             show_default=False,
         ),
     ] = None,
     about: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=SENTENCE", help="What an index's texts are, for assistants (/mcp).", show_default=False
+            metavar="NAME=SENTENCE", help="What the texts of an index are, for assistants (/mcp).", show_default=False
         ),
     ] = None,
     no_page: Annotated[bool, typer.Option("--no-page", help="Serve no page for people at /.")] = False,
@@ -55,7 +55,7 @@ def serve(
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="Keys that open the server, one a line. Needed unless it listens on 127.0.0.1 only.",
+            help="File of keys that clients must send, one per line. Required unless it listens on 127.0.0.1 only.",
             rich_help_panel=_ACCESS,
             show_default=False,
         ),
@@ -68,7 +68,7 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="ORIGIN",
-            help="A page that may call it, as https://app.example.",
+            help="Allow pages of this origin, such as https://app.example.",
             rich_help_panel=_ACCESS,
             show_default=False,
         ),
@@ -78,7 +78,7 @@ def serve(
         typer.Option("--allow-instructions", help="Accept custom instructions in requests.", rich_help_panel=_ACCESS),
     ] = False,
     allow_ingest: Annotated[
-        bool, typer.Option("--allow-ingest", help="Requests may write to indexes.", rich_help_panel=_ACCESS)
+        bool, typer.Option("--allow-ingest", help="Allow requests to write to indexes.", rich_help_panel=_ACCESS)
     ] = False,
 ) -> None:
     """Serve a model over HTTP, to any number of programs, in any language.
@@ -87,7 +87,7 @@ def serve(
     NAME-query-TASK. Clients of Text Embeddings Inference say it by prompt_name. In Python, RemoteEncoder(URL) takes the
     place of an Encoder.
     """
-    refuse_server(server, "it loads the model itself, for others")
+    refuse_server(server, "it loads the model itself")
     require("harrier serve", "starlette", "uvicorn", "msgspec", "prometheus_client", "pybase64")
     from harrier_server import Settings, create_app
     from harrier_server.app import name_of
@@ -114,7 +114,7 @@ def serve(
         for each in index or []:
             called, place = _index(each)
             if called in indexes:
-                raise SettingError(f"two indexes are called {called!r}")
+                raise SettingError(f"two indexes are named {called!r}")
             indexes[called] = closing.enter_context(Index(place, encoder))
         app = create_app(encoder, settings, indexes=indexes)
         loaded = run(app, lambda address: report(f"serving {settings.name} at {address}; Ctrl-C ends it"))
@@ -127,7 +127,7 @@ def _index(said: str) -> tuple[str, str]:
     """Return the name of an index and its URL."""
     name, equals, place = said.partition("=")
     if not (name.isidentifier() or name.replace("-", "_").isidentifier()) or not equals or not place:
-        raise SettingError("--index must be NAME=PLACE, and a name has letters, digits, - and _")
+        raise SettingError("--index must be NAME=PLACE, where a name has letters, digits, - and _")
     return name, place
 
 

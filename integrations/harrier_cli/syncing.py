@@ -40,7 +40,7 @@ PlaceName = Annotated[str, typer.Argument(metavar="PLACE", help="The database, a
 
 Trust = Annotated[
     list[str] | None,
-    typer.Option("--trust", metavar="ROLE", help="Another role whose tables, and so whose SQL code, may be used."),
+    typer.Option("--trust", metavar="ROLE", help="Another role to trust, whose tables and thus SQL code may be used."),
 ]
 
 _TABLE_FAILURES = 10  # lines of a table's failed rows; --json has more of them
@@ -85,9 +85,7 @@ class Database:
             return found
         found = [each for each in found if each.table == f"{self.target.schema}.{self.target.table}"]
         if not found:
-            raise SettingError(
-                f"table {self.target.table!r} follows no other table; leave ?table= out to see all that do"
-            )
+            raise SettingError(f"table {self.target.table!r} follows no other table; omit ?table= to see all that do")
         return found
 
     def failures(self, conninfo: str, status: SyncStatus, most: int) -> list[SyncFailure]:
@@ -104,11 +102,16 @@ class Database:
 @app.command(cls=Command)
 def create(
     *,
-    source: Annotated[str, typer.Option("--source", metavar="TABLE", help="Or SCHEMA.TABLE; it needs a primary key.")],
+    source: Annotated[
+        str,
+        typer.Option("--source", metavar="TABLE", help="The table to follow, or SCHEMA.TABLE; it needs a primary key."),
+    ],
     to: Annotated[str, typer.Option("--to", metavar="PLACE", help="The table of the chunks, in the same database.")],
     text: Annotated[
         list[str],
-        typer.Option("--text", metavar="SQL", help="A column or an SQL expression; several are joined."),
+        typer.Option(
+            "--text", metavar="SQL", help="A column or an SQL expression; may be repeated, and is then joined."
+        ),
     ],
     metadata: Annotated[
         list[str] | None,
@@ -117,19 +120,24 @@ def create(
     model: ModelName = None,
     server: Server = None,
     api_key_file: ApiKeyFile = None,
-    chunk_tokens: Annotated[int, typer.Option(help="The most tokens of a chunk.")] = 512,
-    overlap: Annotated[int, typer.Option(help="How many tokens of a chunk the next one begins with.")] = 0,
-    wake: Annotated[str, typer.Option(help="notify, or poll where NOTIFY is not wanted.")] = "notify",
+    chunk_tokens: Annotated[int, typer.Option(help="Tokens per chunk at most.")] = 512,
+    overlap: Annotated[int, typer.Option(help="Number of tokens of a chunk that the next one repeats.")] = 0,
+    wake: Annotated[
+        str, typer.Option(help="How to learn of changes: notify, or poll where NOTIFY must not be used.")
+    ] = "notify",
     row_security: Annotated[
         bool,
         typer.Option(help="Enable row-level security on the chunks if the source has it."),
     ] = True,
-    replace: Annotated[bool, typer.Option("--replace", help="Declare again what was declared before.")] = False,
-    prune: Annotated[bool, typer.Option("--prune", help="Remove what is only in the table.")] = False,
-    keywords: Annotated[
-        bool, typer.Option("--keywords", help="Make a new table with the words of its texts: search --mode hybrid.")
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an earlier declaration.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove records that are only in the table of chunks.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the SQL, and leave nothing behind.")] = False,
+    keywords: Annotated[
+        bool,
+        typer.Option("--keywords", help="Create a new table with the words of its texts, for search --mode hybrid."),
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the SQL, and change nothing.")] = False,
     trust: Trust = None,
 ) -> None:
     """Declare that the texts of a table are to be embedded, now and whenever they change."""
@@ -139,7 +147,7 @@ def create(
     chunking = Chunking(tokens=chunk_tokens, overlap=overlap)
     layout = database.target.layout
     if layout.hnsw is not None or layout.indexes is not None:
-        raise SettingError("of a table that follows another one, a URL says precision and keywords only")
+        raise SettingError("the URL of a table that follows another one takes precision and keywords only")
     words, precision = keywords or bool(layout.keywords), layout.precision or "float16"
     with database.sync() as sync:
         with Choice(model=model, server=server, api_key_file=api_key_file).encoder() as encoder:
@@ -151,7 +159,7 @@ def create(
         if dry_run:
             say(said)
         else:
-            say(f"table {sync} follows {source}; what is there and what comes is embedded by 'harrier sync run'")
+            say(f"table {sync} follows {source}; 'harrier sync run' embeds its rows, now and later")
 
 
 @app.command(cls=Command)
@@ -161,11 +169,11 @@ def run(
     model: ModelName = None,
     server: Server = None,
     api_key_file: ApiKeyFile = None,
-    once: Annotated[bool, typer.Option("--once", help="End when nothing is left, for cron.")] = False,
-    lease: Annotated[float, typer.Option(help="Seconds after which a dead worker's rows are another's.")] = 60.0,
+    once: Annotated[bool, typer.Option("--once", help="End when nothing is left to do, for cron.")] = False,
+    lease: Annotated[float, typer.Option(help="Seconds after which the rows of a dead worker go to another.")] = 60.0,
     poll: Annotated[float, typer.Option(help="Seconds between two looks for changes that were not announced.")] = 5.0,
     metrics: Annotated[
-        str | None, typer.Option(metavar="[HOST:]PORT", help="Tell Prometheus how it stands; 127.0.0.1 by default.")
+        str | None, typer.Option(metavar="[HOST:]PORT", help="Serve metrics for Prometheus; on 127.0.0.1 by default.")
     ] = None,
     trust: Trust = None,
 ) -> int:
@@ -192,7 +200,7 @@ def run(
         _work(workers, once=once)
         troubles = [trouble for worker in workers for trouble in worker.troubles.items()]
         for table, trouble in troubles:
-            tell(f"left alone: {table}: {trouble}")
+            tell(f"skipped: {table}: {trouble}")
         failed = sum(status.failed for status in statuses()) if once else 0
     return failures.UNSOUND if once and (troubles or failed) else failures.FINE
 
@@ -217,7 +225,7 @@ def _work(workers: list[SyncWorker], *, once: bool) -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
     if signal.SIGINT in asked:
-        raise KeyboardInterrupt("stopped; what is left waits in the queue, and the same command goes on from there")
+        raise KeyboardInterrupt("stopped; the rest waits in the queue: run the same command again to continue")
 
 
 @app.command(cls=Command)
@@ -326,7 +334,7 @@ def rescan(*, place: PlaceName, trust: Trust = None) -> None:
     """
     with Database.of(place, trust).sync() as sync:
         sync.rescan()
-        say(f"all rows of the source of table {sync} are looked at")
+        say(f"all rows of the source of table {sync} are checked")
 
 
 @app.command(cls=Command)
@@ -342,20 +350,20 @@ def resume(*, place: PlaceName, trust: Trust = None) -> None:
     """Have workers go on with a table."""
     with Database.of(place, trust).sync() as sync:
         sync.resume()
-        say(f"table {sync} goes on")
+        say(f"table {sync} is resumed")
 
 
 @app.command(cls=Command)
 def drop(
     *,
     place: PlaceName,
-    chunks: Annotated[bool, typer.Option("--chunks", help="The table of the chunks as well.")] = False,
+    chunks: Annotated[bool, typer.Option("--chunks", help="Also drop the table of chunks.")] = False,
     trust: Trust = None,
 ) -> None:
     """Remove triggers, queue and view; the chunks stay, unless they are to go."""
     with Database.of(place, trust).sync() as sync:
         sync.drop(chunks=chunks)
-        say(f"table {sync} {'is gone' if chunks else 'stays as it is, and follows nothing any more'}")
+        say(f"table {sync} {'is dropped' if chunks else 'stays, and no longer follows a table'}")
 
 
 def _address(said: str) -> tuple[str, int]:

@@ -24,12 +24,12 @@ def keywords(*, place: Place = None, as_json: AsJson = False) -> None:
             try:
                 contents.add_keywords(bar.count)
             except KeyboardInterrupt:
-                raise KeyboardInterrupt("interrupted; the same command run again goes on from there") from None
+                raise KeyboardInterrupt("interrupted; run the same command again to continue") from None
         named = str(contents.store)
     if as_json:
         say_json({"place": named, "chunks": chunks, "added": not had})
     elif had:
-        report(shown(f"{named} has the words of its texts already"))
+        report(shown(f"{named} already has the words of its texts"))
     else:
         report(shown(f"{named} has the words of its texts now: {counted(chunks, 'chunk')}"))
 
@@ -39,6 +39,6 @@ def refuse_wordless(store: VectorStore) -> None:
     with suppress(StoreMissing):
         if store.describe().keywords is False:
             raise StoreUnsuitable(
-                f"{store} is there, and was made without --keywords; `harrier keywords PLACE` gives it the words of "
-                "its texts, and whatever is ingested afterwards has them too"
+                f"{store} exists, and was created without --keywords; run `harrier keywords PLACE` to add the words "
+                "of its texts and of all later ones"
             )

@@ -34,12 +34,12 @@ class Body(io.RawIOBase):
         try:
             while not self._part:
                 if time.monotonic() > self._until:
-                    raise Unreadable(f"takes longer than {_WHOLE:,.0f} s to fetch")
+                    raise Unreadable(f"takes more than {_WHOLE:,.0f} s to fetch")
                 self._part = next(self._parts)
         except StopIteration:
             return 0
         except httpx.HTTPError as error:
-            raise Unreadable(f"cannot be fetched to its end: {reason_of(error)}") from None
+            raise Unreadable(f"cannot be fetched completely: {reason_of(error)}") from None
         except UnicodeError:
             raise Unreadable("is not in the encoding that the server names") from None
         count = min(len(buffer), len(self._part))

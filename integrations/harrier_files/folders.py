@@ -18,9 +18,9 @@ from harrier_files.choosing import Choice
 from harrier_files.files import Account, File, LocalFile, Origin
 from harrier_files.ignoring import Rules
 
-LINK_TO_FOLDER = "is a link to a folder elsewhere; name that folder as a PATH of its own, or add --links follow"
-LINK_TO_FILE = "is a link to a file elsewhere; name that file as a PATH of its own, or add --links follow"
-LINK_TO_NOTHING = "is a link that leads nowhere"
+LINK_TO_FOLDER = "is a link to a folder elsewhere; pass that folder as a separate PATH, or add --links follow"
+LINK_TO_FILE = "is a link to a file elsewhere; pass that file as a separate PATH, or add --links follow"
+LINK_TO_NOTHING = "is a broken link"
 IGNORED, SPECIAL, LINKS = "ignored", "special", "links"
 
 

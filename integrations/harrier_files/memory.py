@@ -129,4 +129,4 @@ class FileMemory:
         """Report once that nothing is remembered, and why."""
         if not self._told:
             self._told = True
-            log.warning("nothing is remembered of files in %s (%s); each run reads them all", self.path, error)
+            log.warning("the state of files in %s cannot be kept (%s); each run reads them all", self.path, error)

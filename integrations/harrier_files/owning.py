@@ -50,7 +50,7 @@ def _refuse_other_root(index: Index, origin: Origin) -> None:
         same = f"if this is it, add --source {origin.name}"
     raise SettingError(
         f"the index holds {known}, and this one is {origin.root}, whose records could replace its records; give this "
-        f"one a name of its own with --source NAME, or, {same}"
+        f"one another name with --source NAME, or, {same}"
     )
 
 

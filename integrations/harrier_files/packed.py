@@ -31,7 +31,7 @@ class _Unpacked(io.RawIOBase):
         try:
             block = self._stream.read(len(buffer))
         except _BROKEN as error:
-            raise Unreadable(f"is no {self._what} that can be read ({type(error).__name__})") from None
+            raise Unreadable(f"cannot be read as {self._what} ({type(error).__name__})") from None
         if self._budget is not None:
             self._budget[0] -= len(block)
             if self._budget[0] < 0:
@@ -52,7 +52,7 @@ def members(content: bytes, most: int) -> Iterator[tuple[str, IO[bytes] | None]]
     try:
         archive = ZipFile(io.BytesIO(content))
     except _BROKEN as error:
-        raise Unreadable(f"is no zip that can be read ({type(error).__name__})") from None
+        raise Unreadable(f"cannot be read as zip ({type(error).__name__})") from None
     total = _UNPACKED * most
     budget = [total, total]  # what is left of it, and the total
     for entry in archive.infolist():

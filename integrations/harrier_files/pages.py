@@ -218,7 +218,7 @@ class Page(File):
         said = f"{response.status_code} {response.reason_phrase}".strip()
         if response.status_code not in _GONE:
             return Unreadable(f"cannot be fetched: the server answers {said}")
-        return NotWanted("pages that are gone") if self.listed else Gone(f"is gone: the server answers {said}")
+        return NotWanted("pages that are gone") if self.listed else Gone(f"no longer exists: the server answers {said}")
 
 
 def normal(url: str) -> str:
@@ -227,9 +227,9 @@ def normal(url: str) -> str:
         parts = httpx.URL(url)
         found = parts.copy_with(fragment=None, raw_path=parts.raw_path)  # with a slash, if it has no path
     except (httpx.InvalidURL, ValueError):
-        raise SettingError(f"{url[:100]!r} is no URL; a page is https://host/path") from None
+        raise SettingError(f"{url[:100]!r} is not a URL; must be https://host/path") from None
     if found.scheme not in ("http", "https") or not found.host:
-        raise SettingError(f"{url[:100]!r} is no URL of a page, such as https://host/path")
+        raise SettingError(f"{url[:100]!r} must be the URL of a page, such as https://host/path")
     if found.userinfo:
         raise SettingError(
             f"a user or password in a URL would become part of ids; put those of {found.host} in ~/.netrc"
@@ -249,7 +249,7 @@ def _redirected(url: str, location: str) -> str:
     try:
         before, after = httpx.URL(url), httpx.URL(url).join(location)
     except (httpx.InvalidURL, ValueError):
-        raise Unreadable("redirects to something that is no URL") from None
+        raise Unreadable("redirects to an invalid URL") from None
     secured = (before.scheme, after.scheme) == ("http", "https") and before.port is after.port is None
     if before.host != after.host or not (secured or (before.scheme, before.port) == (after.scheme, after.port)):
         raise Unreadable(f"redirects to {after.scheme}://{after.host}; name the page there instead")

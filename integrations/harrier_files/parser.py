@@ -144,4 +144,4 @@ def _why(code: int, seconds: float, *, late: bool) -> str:
     if late or code == -getattr(signal, "SIGXCPU", 0):
         return f"takes more than {seconds:g} seconds to read; convert it to text"
     name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    return f"cannot be read: its parser crashed ({name}), perhaps for want of memory; convert it to text"
+    return f"cannot be read: its parser crashed ({name}), perhaps because memory ran out; convert it to text"

@@ -130,7 +130,7 @@ class Reader:
         stream = peekable(content)
         kind = self._kind(called, stream.peek(HEAD)[:HEAD])
         if within and kind in (GZIP, ZIP):
-            raise OtherKind("is packed within a packed file, which is not read; unpack it")
+            raise OtherKind("is packed within a packed file, which is not supported; unpack it")
         if kind == GZIP:
             plain = called[:-3] if called.lower().endswith(".gz") else called
             yield from self._opened(name, plain, gunzipped(stream), within=True)
@@ -152,7 +152,7 @@ class Reader:
             yield self._document(name, called, kind, content)
             return
         if self.is_one_record(called):  # by its name, on which others rely
-            raise Unreadable("is a zip archive, whatever its name says; rename it to .zip")
+            raise Unreadable("is a zip archive despite its name; rename it to .zip")
         suffixes = self.suffixes
         for member, stream in members(content, self.most):
             inside = f"{name}/{member}"
@@ -161,7 +161,7 @@ class Reader:
             elif stream is None:
                 yield self.unread(inside, member, "is encrypted; unpack it")
             elif ".." in member.split("/") or member.startswith("/") or "\\" in member:
-                yield self.unread(inside, member, "has a path that leads out of its archive; rename it")
+                yield self.unread(inside, member, "has a path that leads outside its archive; rename it")
             else:
                 parts = self._opened(inside, member, stream, within=True)
                 yield from self._caught(inside, member, parts, vague=suffix_of(member) in VAGUE)

@@ -87,7 +87,7 @@ def csv_rows(file: IO[bytes], wanted: Collection[str], most: int, encoding: str 
     except UnicodeDecodeError:
         raise Unreadable(f"is not UTF-8 from line {number} or a little later on; {REMEDY}") from None
     except csv.Error as error:
-        raise Unreadable(f"is not CSV from line {number} on: {error}") from None
+        raise Unreadable(f"is not valid CSV from line {number} on: {error}") from None
     except _RowTooLong:
         raise Unreadable(f"has a row of more than {shown_size(most)} from line {number} on") from None
     finally:
@@ -182,7 +182,7 @@ def parquet_rows(
         batches = table.iter_batches(batch_size=_FETCHED, columns=list(dict.fromkeys(wanted)))
         yield from enumerate((row for batch in batches for row in _of_batch(batch)), 1)
     except (ArrowException, OSError, ValueError, OverflowError) as error:
-        raise Unreadable(f"is no Parquet that can be read ({type(error).__name__})") from None
+        raise Unreadable(f"cannot be read as Parquet ({type(error).__name__})") from None
 
 
 def _of_batch(batch: Any) -> Iterator[Row]:  # pyarrow's
@@ -226,7 +226,7 @@ def postgres_rows(url: str, query: str | None, table: str | None, wanted: Collec
                 _check_names([column.name for column in cursor.description or ()], wanted)
                 yield from enumerate(cursor, 1)
     except Unreadable as error:
-        raise SettingError(f"what is read from Postgres {error}") from None
+        raise SettingError(f"a value from Postgres {error}") from None
     except psycopg.OperationalError as error:
         raise StoreUnavailable(f"the Postgres to read from cannot be reached: {message(error)}") from None
     except psycopg.Error as error:

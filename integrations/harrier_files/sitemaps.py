@@ -14,7 +14,7 @@ from harrier_files.limits import Unreadable, read_at_most
 _GZIP = b"\x1f\x8b"
 _LARGEST = 64 * 10**6  # bytes, unpacked; the protocol allows 50 MB
 _MOST = 50_000  # URLs, as in the protocol
-_NO_SITEMAP = "is XML, and no sitemap"
+_NO_SITEMAP = "is XML, but not a sitemap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def parsed(content: bytes) -> Sitemap:
         )
         return _listed(events)
     except etree.XMLSyntaxError as error:
-        raise Unreadable(f"is no XML that can be read (line {error.lineno})") from None
+        raise Unreadable(f"cannot be read as XML (line {error.lineno})") from None
 
 
 def _listed(events: Iterator[tuple[str, object]]) -> Sitemap:
@@ -58,7 +58,7 @@ def _listed(events: Iterator[tuple[str, object]]) -> Sitemap:
         elif event == "end" and _name(element) == (space, kinds[name]):
             element.clear()  # type: ignore[attr-defined]
         if len(urls) > _MOST:
-            raise Unreadable(f"is a sitemap of more than {_MOST:,} URLs, which no sitemap may have")
+            raise Unreadable(f"is a sitemap of more than {_MOST:,} URLs, the limit of the sitemap protocol")
     return Sitemap(tuple(urls), of_sitemaps=name == "sitemapindex")
 
 
@@ -74,4 +74,4 @@ def _unpacked(content: bytes) -> bytes:
         with gzip.open(BytesIO(content)) as packed:
             return read_at_most(packed, _LARGEST)  # type: ignore[arg-type]  # which reads
     except (OSError, EOFError, zlib.error):
-        raise Unreadable("is no gzip that can be read") from None
+        raise Unreadable("cannot be read as gzip") from None

@@ -60,7 +60,7 @@ class Walk:
         self._places = list(self._placed())
         self.origins = [origin for place in self._places for origin in place.origins]
         if self.source is not None and len(self.origins) > 1:
-            raise SettingError("--source names one folder, and there are several PATHs; ingest each by itself")
+            raise SettingError("--source names one folder, and there are several PATHs; ingest them one at a time")
         _refuse_equal_names(self.origins)
         self.whole = {name for place in self._places for name in place.whole}
         self.alone = [file for place in self._places for file in place.alone]
@@ -150,7 +150,7 @@ def _kind(path: str) -> str:
     if scheme is None or scheme[1].lower() == "file":
         return "local"
     if scheme[1].lower() in ("postgres", "postgresql"):
-        raise SettingError("a Postgres is no PATH; read it with --from, and --table or --query")
+        raise SettingError("a Postgres is not a PATH; read it with --from and --table or --query")
     return "web" if scheme[1].lower() in ("http", "https") else "stored"
 
 
@@ -164,6 +164,6 @@ def _refuse_equal_names(origins: Sequence[Origin]) -> None:
         if origin.name in first:
             raise SettingError(
                 f"{first[origin.name].root} and {origin.root or 'standard input'} would both be the source "
-                f"{origin.name!r}; ingest one of them by itself, with --source NAME"
+                f"{origin.name!r}; ingest one of them separately, with --source NAME"
             )
         first[origin.name] = origin

@@ -136,7 +136,7 @@ class _Listed:
     def _inner(self, url: str, depth: int) -> Sitemap | None:
         """Return a sitemap that another one lists, if it can be read."""
         if depth == _DEEPEST:
-            error = Unreadable(f"is a sitemap in {_DEEPEST} others, one in the other")
+            error = Unreadable(f"is a sitemap nested in {_DEEPEST} others")
             self.source.tell_unlisted(url, error, str(self.origin.listing))
             return None
         try:

@@ -52,7 +52,7 @@ class Desk:
     async def turn(self) -> AsyncIterator[None]:
         """Wait until a call may be processed. Raise Refused if too many wait."""
         if self._waiting >= self.settings.limits.waiting:
-            raise Refused("too many calls wait; try again when others are answered")
+            raise Refused("too many calls are waiting; try again later")
         self._waiting += 1
         try:
             async with self._turns:
@@ -73,7 +73,7 @@ class Desk:
         if asked.where is not None and size_of(asked.where) > limits.where:
             raise Refused(f"where must have at most {limits.where:,} characters as JSON")
         if not asked.query.strip():
-            raise Refused("query is empty; say what to look for")
+            raise Refused("query must not be empty")
         mode, task = asked.mode or self.settings.mode, await self._task(asked.task)
         found = await self.view.asearch(asked.query, asked.k, asked.where, task=task, mode=mode)
         return {"results": self._results(near(found, asked.min_score))}

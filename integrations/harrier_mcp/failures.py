@@ -24,12 +24,15 @@ def told(error: Exception, *, local: bool) -> str:
             log.warning("a call failed: %s", error)
             return message
     log.error("a call failed", exc_info=error)
-    return "the call failed; the server's log says more"
+    return "the call failed; see the server's log"
 
 
 _ELSEWHERE: tuple[tuple[type[HarrierError], str], ...] = (
-    (StoreMissing, "there is nothing in the index yet"),
-    (WrongSpace, "the index was made with another model than the server has; whoever runs it must name that one"),
+    (StoreMissing, "the index is empty"),
+    (
+        WrongSpace,
+        "the index was created with a different model than the server's; the operator must start it with that model",
+    ),
     (StoreUnavailable, "the index cannot be reached now; try again later"),
-    (HarrierError, "the index cannot answer; the server's log says more"),
+    (HarrierError, "the index cannot answer; see the server's log"),
 )

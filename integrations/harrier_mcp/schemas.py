@@ -102,7 +102,7 @@ def _searched(card: Card, settings: Settings) -> Schema:
     if fields := _fields(card):
         where["properties"] = {each.name: {"description": _described(each)} for each in fields}
     properties: Schema = {
-        "query": {"type": "string", "description": "What to look for: a question, or words."},
+        "query": {"type": "string", "description": "The question or words to search for."},
         "k": {"type": "integer", "minimum": 1, "maximum": settings.limits.k, "default": min(5, settings.limits.k)},
         "where": where,
         "mode": {
@@ -123,19 +123,19 @@ def _searched(card: Card, settings: Settings) -> Schema:
         properties["task"] = {
             "type": "string",
             "enum": list(card.tasks),
-            "description": f"What the query is for{told}.",
+            "description": f"Purpose of the query{told}.",
         }
     return {"type": "object", "properties": properties, "required": ["query"], "additionalProperties": False}
 
 
 def _fetch(settings: Settings) -> types.Tool:
     properties: Schema = {
-        "id": {"type": "string", "description": "The id of a result of search."},
+        "id": {"type": "string", "description": "The id of a search result."},
         "start": {
             "type": "integer",
             "minimum": 0,
             "default": 0,
-            "description": "Where to begin, in characters: the start of a result, or next of the answer before.",
+            "description": "Offset in characters: the start of a result, or next of the previous answer.",
         },
     }
     return types.Tool(

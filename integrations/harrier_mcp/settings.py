@@ -56,7 +56,7 @@ class Settings:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise SettingError(
-                f"name must have up to 63 letters, digits, - and _ of ASCII, and begin with one of the first two, got "
+                f"name must have up to 63 ASCII letters, digits, - and _, and begin with a letter or digit, got "
                 f"{self.name!r}"
             )
         if self.mode not in _MODES:

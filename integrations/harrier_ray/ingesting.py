@@ -86,11 +86,12 @@ def _settings(part: IngestPart) -> bytes:
     try:
         settings = pickle.dumps(part)
     except (SettingError, pickle.PicklingError, TypeError, AttributeError) as error:
-        raise SettingError(f"the workers must be able to open the index, but {error}") from None
+        raise SettingError(f"workers must be able to open the index, but {error}") from None
     if secret := secret_of(settings):
         raise SettingError(
-            f"the index holds a secret, {secret}, and Ray keeps what is sent to workers; leave one of Postgres out "
-            "and have PGPASSWORD or PGPASSFILE in the environment of all workers; what needs another key cannot be used"
+            f"the index holds a secret, {secret}, and Ray keeps what is sent to workers; omit the password of a "
+            "Postgres, and set PGPASSWORD or PGPASSFILE in the environment of all workers; stores with "
+            "other keys are not supported"
         )
     return settings
 

@@ -21,7 +21,7 @@ class Plan:
 
     @classmethod
     def of(cls, workers: int | tuple[int, int] | None, encoder: Embedder, cluster: dict[str, Any]) -> Plan:
-        """Return the plan for so many workers, from one number to another, or one for each GPU."""
+        """Return the plan for a number of workers, from one number to another, or one for each GPU."""
         gpus, cpus = float(cluster.get("GPU", 0)), float(cluster.get("CPU", 0))
         on_gpus = gpus > 0 and _wants_gpu(encoder)
         if workers is None:

@@ -30,14 +30,14 @@ def worker_of(settings: bytes, space: EmbeddingSpace, make: MakeRecord, tries: A
         def __init__(self) -> None:
             if harrier_core.__version__ != version:
                 raise SettingError(
-                    f"this worker has harrier-kit {harrier_core.__version__}, and the ingest was begun by {version}; "
-                    "install the same everywhere"
+                    f"this worker has harrier-kit {harrier_core.__version__}, and the driver has {version}; install "
+                    "the same version everywhere"
                 )
             part: IngestPart = pickle.loads(settings)  # noqa: S301  # of our own making
             if part.index.encoder.space != space:
                 raise WrongSpace(
-                    "the model of this worker is another one than where the ingest was begun: "
-                    f"{space.explain(part.index.encoder.space)}; give all of them the same"
+                    "the model of this worker differs from the model of the driver: "
+                    f"{space.explain(part.index.encoder.space)}; use the same model everywhere"
                 )
             self._part = part
             self._tries = _Remote(tries)

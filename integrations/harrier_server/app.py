@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 _UNROUTED = {
     404: ("there is no such path", "not_found"),
-    405: ("this path takes another method", "method_not_allowed"),
+    405: ("this path needs another method", "method_not_allowed"),
 }
 
 
@@ -139,7 +139,7 @@ async def _load(state: State, encoder: Encoder, metrics: Metrics) -> None:
             log.error("the model could not be loaded: %s", error)  # noqa: TRY400  # it says what to do
         else:
             log.exception("the model could not be loaded")
-        state.failed = "the model could not be loaded; the server's log says why"
+        state.failed = "the model could not be loaded; see the server's log"
         state.give_up()
         return
     truncating = Encoder(**{**encoder.settings, "on_overflow": "truncate"})

@@ -125,13 +125,13 @@ def texts_of(given: object, most: int, param: str) -> list[Any]:
     """Return the texts of a request: one, or a list of them. The core checks each of them."""
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, list):
-        raise bad(f"{param} must be a text or a list of texts", param)
+        raise bad(f"{param} must be a string or a list of strings", param)
     if texts and any(isinstance(each, int | list) for each in texts):
         raise bad(_TOKENS, param, code="token_ids")
     if not texts:
         raise bad(f"{param} is empty", param)
     if len(texts) > most:
-        raise bad(f"{param} has {len(texts):,} texts, of which {most:,} are allowed at once", param, code="too_many")
+        raise bad(f"{param} has {len(texts):,} texts, but at most {most:,} are allowed at once", param, code="too_many")
     return texts
 
 
@@ -139,7 +139,7 @@ def truncates(given: bool | str | None) -> bool:
     """Return whether texts that are too long are to be truncated."""
     if given == "START":
         raise bad(
-            'a text that is too long is cut at its end; truncate must be true, "END", false or "NONE"', "truncate"
+            'texts that are too long are cut at the end; truncate must be true, "END", false or "NONE"', "truncate"
         )
     return given is True or given == "END"
 

@@ -104,7 +104,7 @@ def _role(state: State, asked: ExplainRequest) -> Role:
     """Return the role of the query, by the rules that apply to all requests."""
     if asked.role == "document":
         if asked.task is not None or asked.instruction is not None:
-            raise bad("a document carries no instruction; leave task and instruction out", "role", code="two_roles")
+            raise bad("a document carries no instruction; omit task and instruction", "role", code="two_roles")
         return Role("document")
     return state.served.names.query_role(asked.task, asked.instruction)
 

@@ -66,7 +66,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
         _check("sample", asked.sample, 0, _MOST_SAMPLED)
         found = index_of(state, asked.index)
         if state.views[asked.index].fixed is not None:
-            raise Refusal(403, "this server shows a part of the index, and does not verify it", code="not_allowed")
+            raise Refusal(403, "this server exposes part of the index, and does not verify it", code="not_allowed")
         if asked.index in verifying:
             raise Refusal(409, "the index is being verified already", code="busy")
         await asyncio.to_thread(found.missing, ["ready"])  # raises if something is wrong with the index
@@ -181,7 +181,7 @@ def _recall(view: View, asked: RecallRequest, vectors: Any) -> dict[str, Any]:
     if vectors is None:
         sampled = view.sample(asked.sample)
         if not sampled:
-            raise Refusal(404, "there is nothing in the index yet", code="index_not_found", param="index")
+            raise Refusal(404, "the index is empty", code="index_not_found", param="index")
         vectors = np.array([match.vector for match in sampled], dtype=np.float32)
         named = [match.record_id for match in sampled]
     begun = perf_counter()

@@ -72,7 +72,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
         index = index_of(state, name)
         if state.views[name].fixed is not None:
             raise Refusal(
-                403, "this server shows a part of the index, and does not write to it", code="ingest_not_allowed"
+                403, "this server exposes part of the index, and does not write to it", code="ingest_not_allowed"
             )
         with ExitStack() as admitted:
             admitted.enter_context(state.turns.admitted(_INGEST, state.caller(request)))

@@ -51,7 +51,7 @@ class Assistants:
         async def speak(request: Request, body: bytes) -> Response:
             state = self._state
             manager = self._of(request.path_params.get("name"))
-            _ = state.served  # raises while the model is being loaded
+            _ = state.served  # raises while the model is still loading
             with state.turns.admitted(len(body) + _CALL, state.caller(request)):
                 return await _spoken(manager, request, body)
 
@@ -61,7 +61,7 @@ class Assistants:
         if self._missing is not None:
             raise Refusal(404, str(self._missing), code="mcp_not_installed")
         if name is None and len(self._managers) != 1:
-            known = ", ".join(f"/{each}/mcp" for each in self._managers) or "none; begin it with --index NAME=PLACE"
+            known = ", ".join(f"/{each}/mcp" for each in self._managers) or "none; start it with --index NAME=PLACE"
             raise Refusal(404, f"the path must name an index; this server has {known}", code="index_not_found")
         index_of(self._state, name or next(iter(self._managers)))
         return self._managers[name or next(iter(self._managers))]

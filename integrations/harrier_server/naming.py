@@ -78,8 +78,8 @@ class Names:
         if not kinds:
             raise bad(
                 f"the texts have no role: write the model as {self.query!r} or {self.document!r}, or add "
-                '"input_type": "query" or "document"; a query is encoded behind an instruction, and a document is '
-                "not",
+                '"input_type": "query" or "document"; a query is encoded with an instruction, a '
+                "document without",
                 "model",
                 code="role_missing",
             )
@@ -112,15 +112,16 @@ class Names:
         told = [each for each in (of_name, given) if each is not None]
         if instruction is not None:
             if told:
-                raise bad("a request has a task or an instruction, and not both", "instruction")
+                raise bad("a request must have a task or an instruction, not both", "instruction")
             if not self._instructions:
                 raise bad(
-                    f"this server takes no instruction of a request; name one of its tasks: {', '.join(self.tasks)}",
+                    "this server does not accept instructions in requests; name one of its tasks: "
+                    f"{', '.join(self.tasks)}",
                     "instruction",
                 )
             return Task(instruction)
         if len(set(told)) > 1:
             raise bad(f"two tasks are given: {told[0]!r} and {told[1]!r}", "task")
         if told and told[0] not in self.tasks:
-            raise bad(f"there is no task {told[0][:100]!r}; this model has {', '.join(self.tasks)}", "task")
+            raise bad(f"unknown task {told[0][:100]!r}; this model has {', '.join(self.tasks)}", "task")
         return told[0] if told else None

@@ -87,7 +87,7 @@ def refusal_of(error: Exception) -> Refusal:
             headers = {"Retry-After": "1"} if status == 503 else {}
             return Refusal(status, message or str(error), code=code, param=param, headers=headers)
     log.error("a request failed", exc_info=error)
-    return Refusal(500, "the server failed; its log says more", code="internal_error")
+    return Refusal(500, "internal error; see the server's log", code="internal_error")
 
 
 # Each error with its status, its code, the field that it concerns, and the text that replaces its message.
@@ -95,7 +95,7 @@ _ANSWERS: Sequence[tuple[type[HarrierError], int, str, str | None, str | None]] 
     (TaskError, 400, "unknown_task", "task", None),
     (FilterError, 400, "invalid_value", "where", None),
     (SettingError, 400, "invalid_value", None, None),
-    (EncoderClosed, 503, "unavailable", None, "the server is ending"),
+    (EncoderClosed, 503, "unavailable", None, "the server is shutting down"),
     (StoreMissing, 404, "index_not_found", "index", None),
     (StoreUnsuitable, 400, "index_unsuitable", "index", None),
     (WrongSpace, 409, "wrong_space", "index", None),

@@ -120,7 +120,7 @@ class Service:
         try:
             await self._result(self.encoder, ["ready"], Role("document"))
         except HarrierError as error:
-            log.warning("the device is still not well: %s", error)
+            log.warning("the device still fails: %s", error)
         else:
             self._failures = 0
 

@@ -59,9 +59,9 @@ class Settings:
         if "/" in self.name:
             raise SettingError(f"the name of a model must have no /, got {self.name!r}; choose another one with --name")
         if any(len(key) < 16 or not key.isascii() for key in self.keys):
-            raise SettingError("a key must have at least 16 characters, all of them ASCII")
+            raise SettingError("a key must have at least 16 characters, all ASCII")
         if not self.is_local and not self.keys:
-            raise SettingError(f"a server on {self.host} is open to others; give it a key, or listen on 127.0.0.1")
+            raise SettingError(f"a server on {self.host} is reachable by others; give it a key, or listen on 127.0.0.1")
 
     @property
     def is_local(self) -> bool:

@@ -48,21 +48,21 @@ class State:
 
     @property
     def service(self) -> Service:
-        """The service that encodes. Raise Refusal while the model is being loaded."""
+        """The service that encodes. Raise Refusal while the model is still loading."""
         return self._loaded()[1]
 
     @property
     def trouble(self) -> str | None:
         """Why the server is not ready, or None."""
         if self.loaded is None:
-            return self.failed or "the model is being loaded"
+            return self.failed or "the model is still loading"
         if self.under_way.ending:
-            return "the server is ending"
-        return None if self.service.is_well else "the device has too little memory"
+            return "the server is shutting down"
+        return None if self.service.is_well else "the device is out of memory"
 
     def _loaded(self) -> tuple[Served, Service]:
         if self.loaded is None:
-            said = self.failed or "the model is being loaded"
+            said = self.failed or "the model is still loading"
             raise Refusal(503, said, code="unavailable", headers={"Retry-After": "1"})
         return self.loaded
 

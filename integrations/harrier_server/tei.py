@@ -28,7 +28,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
         served.check_space(request.headers)
         asked = decode(body, EmbedRequest)
         if asked.normalize is False:
-            raise bad("vectors always have unit length; leave normalize out", "normalize")
+            raise bad("vectors always have unit length; omit normalize", "normalize")
         if asked.truncation_direction in ("Left", "left"):
             raise bad("a text that is too long is cut at its end", "truncation_direction")
         if asked.dimensions not in (None, served.space.dimensions):

@@ -56,7 +56,7 @@ class Turns:
         def count(size: int) -> None:
             nonlocal arrived
             if not self._fits(arrived + size, self.waiting - arrived, self._waiting_of[caller] - arrived):
-                message = "too many texts wait to be encoded; try again later"
+                message = "too many texts are waiting to be encoded; try again later"
                 raise Refusal(429, message, code="rate_limit_exceeded", headers={"Retry-After": "1"})
             arrived += size
             self.waiting += size

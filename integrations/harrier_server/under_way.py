@@ -22,9 +22,9 @@ class UnderWay:
 
     @contextmanager
     def begun(self) -> Iterator[None]:
-        """Count the current task as a request. Raise Refusal if the server is ending, or cuts it off."""
+        """Count the current task as a request. Raise Refusal if the server is shutting down, or cuts it off."""
         if self.ending:
-            raise Refusal(503, "the server is ending", code="unavailable", headers=_AFTER)
+            raise Refusal(503, "the server is shutting down", code="unavailable", headers=_AFTER)
         with self.going_on():
             yield
 
@@ -40,7 +40,7 @@ class UnderWay:
             if not self._is_over:
                 raise
             task.uncancel()
-            message = "the server ended before it had answered this request"
+            message = "the server shut down before it answered this request"
             raise Refusal(503, message, code="unavailable", headers=_AFTER) from None
         finally:
             self._tasks.discard(task)

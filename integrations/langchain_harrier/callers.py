@@ -32,7 +32,7 @@ def warn_of_queries() -> None:
 
 def _warn(frame: FrameType) -> None:
     warnings.warn_explicit(
-        "LangGraph embeds this query by embed_documents, so without the task's instruction; make the store with "
+        "LangGraph embeds this query by embed_documents, so without the task's instruction; create the store with "
         "langchain_harrier.langgraph.with_roles(...), and give it the HarrierEmbeddings themselves as 'embed'",
         RoleWarning,
         frame.f_code.co_filename,

@@ -55,7 +55,7 @@ def rows_of_documents(documents: Iterable[Document]) -> Iterator[Row]:
 def rows_of_texts(texts: Iterable[str], metadatas: Iterable[Mapping[str, Any] | None] | None) -> Iterator[Row]:
     """Yield texts as they are needed, with their metadata if they have any."""
     if isinstance(texts, str):
-        raise SettingError("texts is a list of texts; put a single one in a list")
+        raise SettingError("texts must be a list of texts; put a single one in a list")
     if metadatas is None:
         return ((text, {}, None) for text in texts)
     pairs = zip(texts, one_for_each("metadatas", metadatas, texts) or (), strict=True)
@@ -65,7 +65,7 @@ def rows_of_texts(texts: Iterable[str], metadatas: Iterable[Mapping[str, Any] | 
 def one_for_each(name: str, given: Iterable[T] | None, texts: object) -> Iterable[T] | None:
     """Return the values that belong to the texts; a wrong number is found before anything is stored, if possible."""
     if isinstance(given, str):
-        raise SettingError(f"{name} is a list; put a single one in a list")
+        raise SettingError(f"{name} must be a list; put a single one in a list")
     lengths = [len(each) for each in (texts, given) if isinstance(each, Sized)]
     if len(set(lengths)) > 1:
         raise SettingError(f"there are {lengths[0]} documents and {lengths[1]} {name}; give one for each")

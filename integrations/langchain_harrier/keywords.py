@@ -56,13 +56,13 @@ class AskedPages(Asked, NearPages, total=False):
 SEARCH = (*AskedPages.__annotations__, "fetch_k", "lambda_mult")  # of any search
 
 _CONDITIONS = "use filter or where, conditions on metadata as in harrier_core.filters"
-_BOTH = "use mode='hybrid', and keyword_weight for what words count"
+_BOTH = "use mode='hybrid', and keyword_weight for the weight of words"
 _TEXT = "use similarity_search, or its other forms, for a query's text"
 _MMR = "use max_marginal_relevance_search, or search_type='mmr' of a retriever"
 _HINTS = {
     "search_params": "use exact=True to compare all chunks, or ef=... for more candidates",
-    "consistency": "a store reads as its database is set to; leave it out",
-    **dict.fromkeys(("where_document", "document_filter"), "conditions are on metadata; put into them what they need"),
+    "consistency": "a store reads as its database is configured; omit it",
+    **dict.fromkeys(("where_document", "document_filter"), "conditions are on metadata; store there what they need"),
     **dict.fromkeys(("pre_filter", "post_filter", "search_filter", "query_filter", "expr"), _CONDITIONS),
     **dict.fromkeys(("fetch_k", "lambda_mult"), _MMR),
     **dict.fromkeys(("min_score", "similarity_threshold", "relevance_threshold"), "use score_threshold"),
@@ -70,7 +70,7 @@ _HINTS = {
     **dict.fromkeys(("alpha", "hybrid_fusion", "hybrid_search_config", "retrieval_mode", "search_mode"), _BOTH),
     **dict.fromkeys(("sparse_query", "sparse_embedding", "sparse_top_k", "hybrid_top_k"), _BOTH),
     **dict.fromkeys(("mode", "keyword_weight", "rerank", "among"), _TEXT),
-    "include": "documents are returned, with their texts and metadata; leave it out",
+    "include": "documents are always returned with text and metadata; omit it",
 }
 _METADATA = "metadata."
 

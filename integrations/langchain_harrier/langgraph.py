@@ -140,8 +140,8 @@ def _role(*, searching: bool) -> Iterator[None]:
 def _by_role(embed: object) -> _ByRole:
     if not isinstance(embed, HarrierEmbeddings):
         raise SettingError(
-            f"'embed' must be HarrierEmbeddings, got {type(embed).__name__}: a function or another class has one role "
-            "only; pass HarrierEmbeddings(model=...)"
+            f"'embed' must be HarrierEmbeddings, got {type(embed).__name__}: a function or another class has only "
+            "one role; pass HarrierEmbeddings(model=...)"
         )
     return _ByRole(embed)
 
@@ -207,7 +207,7 @@ async def _refuse_unusable(store: object, texts: Sequence[str], *, queries: bool
 
 def _problem(at: int, text: str) -> Problem | None:
     if blank(text):
-        return Problem(at, EmptyText, "is empty or blank, which has no meaning to embed; leave it out")
+        return Problem(at, EmptyText, "is empty or blank, which has no meaning to embed; omit it")
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -34,22 +34,24 @@ _NAMES = ("collection_name", "table_name")
 
 _SERVER = "pass store=QdrantStore('http://host:6333', collection=...), which takes the rest of its settings as well"
 _FOLDER = "pass store='qdrant:FOLDER?collection=NAME' or store='pgvector:FOLDER?table=NAME'"
-_LAYOUT = "the kit lays out its table or collection itself; leave it out"
-_COSINE = "vectors are compared by their cosine; leave it out"
-_ONE = "an Index has one vector a chunk; leave it out"
+_LAYOUT = "the kit defines the layout of its table or collection; omit it"
+_COSINE = "vectors are compared by cosine; omit it"
+_ONE = "an Index has one vector per chunk; omit it"
 _WORDS = "pass keywords=True, and mode='hybrid' or mode='keyword' to a search"
-_POSTGRES = "pass connection='postgresql://user@host/database'; adding, searching and deleting have async twins"
+_POSTGRES = "pass connection='postgresql://user@host/database'; adding, searching and deleting have async versions"
 _HINTS = {
     **dict.fromkeys(("client", "async_client"), "pass store=QdrantStore(client, collection=...)"),
     **dict.fromkeys(("host", "port", "grpc_port", "prefer_grpc", "https", "prefix", "api_key", "timeout"), _SERVER),
-    "location": "pass url=, or store=QdrantStore(':memory:'), which ends with the process",
+    "location": "pass url=, or store=QdrantStore(':memory:'), which lives as long as the process",
     **dict.fromkeys(("path", "persist_directory", "folder_path"), _FOLDER),
     **dict.fromkeys(("engine", "async_engine"), _POSTGRES),
     **dict.fromkeys(("distance", "distance_strategy", "relevance_score_fn", "collection_metadata"), _COSINE),
     **dict.fromkeys(("retrieval_mode", "sparse_embedding", "sparse_vector_name"), _WORDS),
     **dict.fromkeys(("hybrid_search_config", "hybrid_search", "hybrid_fusion"), _WORDS),
     "vector_name": _ONE,
-    **dict.fromkeys(("embedding_length", "embedding_dimension", "vector_size"), "the model's vectors have one length"),
+    **dict.fromkeys(
+        ("embedding_length", "embedding_dimension", "vector_size"), "all vectors of a model have one length"
+    ),
     **dict.fromkeys(("content_payload_key", "metadata_payload_key", "id_column", "content_column"), _LAYOUT),
     **dict.fromkeys(("metadata_columns", "embedding_column", "use_jsonb", "create_extension"), _LAYOUT),
 }
@@ -119,9 +121,9 @@ def _place(store: Store | str | None, place: Mapping[str, Any]) -> Any:
         url = url_of(address, name)
         return with_keywords(url) if place.get("keywords") else url
     if address is not None and place.get("keywords"):
-        raise SettingError(f"{type(address).__name__} says itself whether it has keywords; pass keywords=True to it")
+        raise SettingError(f"{type(address).__name__} has its own keywords setting; pass keywords=True to it")
     if name is not None and hasattr(address, "open"):
-        raise SettingError(f"{type(address).__name__} has a table or collection of its own; leave the name out")
+        raise SettingError(f"{type(address).__name__} has its own table or collection; omit the name")
     return address
 
 
@@ -139,14 +141,14 @@ def url_of(address: str, name: str | None) -> str:
         return address
     word = "collection" if scheme == "qdrant" else "table"
     if word in parse_qs(rest.partition("?")[2]):
-        raise SettingError(f"the URL names a {word} already; leave that out, or the {word}_name")
+        raise SettingError(f"the URL already names a {word}; omit that, or the {word}_name")
     return f"{address}{'&' if '?' in rest else '?'}{word}={quote(name, safe='')}"
 
 
 def _store_of(store: Any) -> Store | str:
     if store is None:
         raise SettingError(
-            "there is no place for the documents; pass store=, such as PgVectorStore('postgresql://user@host/db'), "
+            "no place for the documents is given; pass store=, such as PgVectorStore('postgresql://user@host/db'), "
             "PgVectorStore.embedded(folder) without a server, or QdrantStore(':memory:') until the process ends"
         )
     if isinstance(store, Index):
@@ -158,10 +160,10 @@ def _store_of(store: Any) -> Store | str:
 def _embedder_of(embedding: Any) -> Any:
     """Return the object that an Index accepts as its encoder."""
     if embedding is None:
-        raise SettingError("there is nothing to embed with; pass embedding=HarrierEmbeddings(model=...), or an Index")
+        raise SettingError("no embedding is given; pass embedding=HarrierEmbeddings(model=...), or an Index")
     if not isinstance(embedding, Embedder) and not isinstance(getattr(embedding, "index_encoder", None), Embedder):
         raise SettingError(
-            f"an index is made by HarrierEmbeddings, not {type(embedding).__name__}, whose space is unknown; pass "
-            "HarrierEmbeddings(model=...)"
+            f"embedding must be HarrierEmbeddings, got {type(embedding).__name__}, whose embedding space is "
+            "unknown; pass HarrierEmbeddings(model=...)"
         )
     return embedding

@@ -78,7 +78,7 @@ class Reading(VectorStore):
 def as_ids(ids: Iterable[str]) -> list[str]:
     """Return ids as strs. Raise SettingError for a single str, which would be read as a list of letters."""
     if isinstance(ids, str):
-        raise SettingError("ids is a list of ids; put a single one in a list")
+        raise SettingError("ids must be a list of ids; put a single one in a list")
     return [as_id(each) for each in ids]
 
 

@@ -129,7 +129,7 @@ class Searching(Reading):
 def _asks(query: str, stacklevel: int = 3) -> bool:
     """Return whether there is something in a query to search for."""
     if blank(query):
-        warnings.warn("the query is empty or blank, so nothing was searched for and found", InputWarning, stacklevel)
+        warnings.warn("the query is empty or blank, so that nothing was searched", InputWarning, stacklevel)
         return False
     return True
 
@@ -142,7 +142,7 @@ def _check_relevance(method: str, given: Mapping[str, Any]) -> None:
     elif given.get("mode") == "keyword":
         whose = "a BM25"
     elif given.get("mode") == "hybrid":
-        whose = "a share of places in two lists"
+        whose = "a fusion of ranks"
     else:
         return
     instead = method.replace("relevance_scores", "score")

@@ -145,7 +145,7 @@ class HarrierVectorStore(Writing, Searching, SearchingByVector):
         Raise StoreMissing if there is none, and WrongSpace if other embeddings made it.
         """
         if emptying := [name for name in ("pre_delete_collection", "force_recreate") if place.get(name)]:
-            raise SettingError(f"{emptying[0]} would remove the place that is to be there; use from_documents")
+            raise SettingError(f"{emptying[0]} would remove a place that must exist; use from_documents")
         made = cls(
             embedding=embedding, store=store, chunking=chunking, on_rejected=on_rejected, positions=positions, **place
         )

@@ -227,10 +227,12 @@ def _conditions(ids: object, filter: Any, where: Any) -> Where | None:  # noqa: 
 def _apart(texts: Any, embeddings: Vectors | None) -> tuple[Iterable[str], Vectors]:
     """Return texts and their vectors, which may come in pairs."""
     if isinstance(texts, str):
-        raise SettingError("texts is a list of texts; put a single one in a list")
+        raise SettingError("texts must be a list of texts; put a single one in a list")
     if embeddings is not None:
         return texts, embeddings
     pairs = list(texts)
     if not all(isinstance(each, tuple | list) and len(each) == 2 for each in pairs):
-        raise SettingError("without embeddings, texts must be pairs of a text and its vector; or use add_texts")
+        raise SettingError(
+            "without embeddings, texts must be pairs of a text and its vector; add_texts takes texts alone"
+        )
     return [text for text, _ in pairs], [vector for _, vector in pairs]

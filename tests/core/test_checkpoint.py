@@ -75,7 +75,7 @@ def test_tensors_that_do_not_fit(tmp_path: Path, changes: dict[str, Any], reason
 def test_unexpected_tensors(tmp_path: Path) -> None:
     """The error is not that of a damaged download."""
     files = saved(tmp_path, {**tensors(), "extra.weight": torch.ones(1)})
-    with pytest.raises(ModelUnsupported, match=r"does not call for, 1 in all, such as extra\.weight; .* another archi"):
+    with pytest.raises(ModelUnsupported, match=r"does not describe, 1 in all, such as extra\.weight; .* another archi"):
         Checkpoint(files, SHAPES)
 
 

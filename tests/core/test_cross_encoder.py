@@ -91,7 +91,7 @@ def test_a_given_model(bert: Path, expected: list[float]) -> None:
     assert one._loaded is two._loaded
     assert one._loaded._model is own
     assert repr(one) == "CrossEncoderReranker(<CrossEncoder>)"
-    with pytest.raises(SettingError, match="device is for a model that is loaded by its name"):
+    with pytest.raises(SettingError, match="device applies only to a model that is loaded by name"):
         CrossEncoderReranker(own, device="cpu")
 
 
@@ -119,7 +119,7 @@ def test_threads_share_one_model(bert: Path, expected: list[float]) -> None:
     gc.collect()
     assert gone() is None
     assert not any(str(bert) in str(key) for key in _models._entries)
-    with pytest.raises(EncoderClosed, match="this reranker is closed; make another one"):
+    with pytest.raises(EncoderClosed, match="this reranker is closed; create a new one"):
         one.scores(QUERY, ["a"])
 
 
@@ -181,7 +181,7 @@ def test_other_models_are_refused(tmp_path: Path, built: Callable[..., Path]) ->
     found = CrossEncoderReranker(saved, device="cpu").scores(QUERY, PROSE[:3])
     assert np.abs(np.subtract(found, own.predict([(QUERY, text) for text in PROSE[:3]]))).max() < 1e-5
     three = build_cross_encoder(tmp_path / "three", labels=3)
-    with pytest.raises(ModelUnsupported, match="gives 3 numbers for a query and a text, where a reranker gives one"):
+    with pytest.raises(ModelUnsupported, match="returns 3 numbers for a query and a text; a reranker must return one"):
         CrossEncoderReranker(three).scores(QUERY, ["a"])
     with pytest.raises(ModelNotFound, match="sentence-transformers cannot load '/no/such/model' as a CrossEncoder: "):
         CrossEncoderReranker("/no/such/model").scores(QUERY, ["a"])

@@ -29,7 +29,7 @@ def test_a_cpu_with_units_for_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"cpu_name": "bf16", "avx2": True, "amx_bf16": True})
     placement = choose("gemma3_text")
     assert placement.dtype == "float32"
-    assert "this CPU multiplies bfloat16 as well" in placement.reason
+    assert "this CPU also multiplies bfloat16" in placement.reason
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"cpu_name": "bf16", "avx512_bf16": False})
     assert "multiplies bfloat16" not in choose("gemma3_text").reason
 

@@ -75,7 +75,9 @@ def test_a_damaged_file(tensors: dict[str, NDArray[np.float32]], tmp_path: Path,
         "offsets": content.replace(b"data_offsets", b"data_0ffsets"),
     }
     (tmp_path / "model.safetensors").write_bytes(damaged[damage])
-    with pytest.raises(ModelDamaged, match=r"model\.safetensors is not a whole safetensors file: .*; fetch the model"):
+    with pytest.raises(
+        ModelDamaged, match=r"model\.safetensors is not a complete safetensors file: .*; fetch the model"
+    ):
         weights_digest([tmp_path / "model.safetensors"], {})
 
 

@@ -261,6 +261,6 @@ def test_rows_in_another_order(file: Path, order: str) -> None:
     }
     pq.write_table(rows[order], file)
     target = MemoryStore()
-    with pytest.raises(StoreUnsuitable, match=r"must stand together and be numbered from 0.*sort the file"):
+    with pytest.raises(StoreUnsuitable, match=r"must be adjacent and numbered from 0.*sort the file"):
         copy(file, target)
     assert target.space() is None

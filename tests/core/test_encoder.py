@@ -103,7 +103,7 @@ def test_any_iterable(encoder: Encoder) -> None:
 @pytest.mark.parametrize(
     ("bad", "kind", "message"),
     [
-        ("", EmptyText, "text 1 is empty or blank, which has no meaning to embed; leave it out"),
+        ("", EmptyText, "text 1 is empty or blank, which has no meaning to embed; omit it"),
         (" \t\n\u3000", EmptyText, "text 1 is empty or blank"),
         (None, NotText, "text 1 is NoneType, not str; pass its text"),
         (b"bytes", NotText, "text 1 is bytes, not str"),
@@ -157,7 +157,7 @@ def test_no_text_in_an_error(encoder: Encoder) -> None:
 def test_a_str_is_not_a_list(encoder: Encoder, texts: Any) -> None:
     """A str is refused, because it would be encoded letter by letter."""
     for call in (encoder.encode_documents, encoder.encode_queries, encoder.count_tokens):
-        with pytest.raises(NotText, match=f"a list of texts belongs here, not {type(texts).__name__}; put a single"):
+        with pytest.raises(NotText, match=f"must be a list of texts, got {type(texts).__name__}; put a single"):
             call(texts)
 
 
@@ -305,7 +305,7 @@ def test_after_close(built: Callable[..., Path]) -> None:
         lambda: encoder.prompt("a"),
     ]
     for use in uses:
-        with pytest.raises(EncoderClosed, match="this encoder is closed; make another one with the same settings"):
+        with pytest.raises(EncoderClosed, match="this encoder is closed; create a new one with the same settings"):
             use()
 
 

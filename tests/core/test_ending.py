@@ -104,9 +104,9 @@ def test_a_process_ends(arrangement: str, run: Run) -> None:
     done = run(ARRANGEMENTS[arrangement])
     assert done.returncode == {"an error": 3}.get(arrangement, -signal.SIGINT if "interrupted" in arrangement else 0)
     if "thread" in arrangement:  # whose errors Python prints
-        assert "ProcessEnding: this process is ending" in done.stderr
+        assert "ProcessEnding: this process is shutting down" in done.stderr
     if arrangement == "an ingest in a pool":  # whose errors nobody sees
-        assert "ingest cut short after 0 chunks: this process is ending" in done.stderr
+        assert "ingest interrupted after 0 chunks: this process is shutting down" in done.stderr
 
 
 def test_short_calls_are_answered(run: Run) -> None:
@@ -139,7 +139,7 @@ def later():
     except EncoderClosed as error:
         print(error, flush=True)
 threading.Thread(target=later).start()""")
-    assert "main thread has ended; join the threads that encode before it does" in done.stdout
+    assert "main thread has ended; join the encoding threads before that" in done.stdout
 
 
 def test_progress_is_never_ahead_of_the_store(run: Run) -> None:
@@ -158,7 +158,7 @@ time.sleep(2.5)""")
         told = int(number) if word == "told" else told
         assert told <= stored
     assert 0 < stored < 4000
-    assert "ingest cut short after" in done.stderr
+    assert "ingest interrupted after" in done.stderr
 
 
 def test_a_pass_that_begins_as_main_ends(run: Run) -> None:

@@ -149,7 +149,7 @@ def test_closing_cancels_waiting_calls(watched: Watched) -> None:
     waiting = [watched.submit([2]), watched.submit([3], urgent=True)]
     watched.engine.close()
     assert all(future.cancelled() for future in waiting)
-    with pytest.raises(EncoderClosed, match="closed while this call was on its way"):
+    with pytest.raises(EncoderClosed, match="closed during this call"):
         watched.submit([4])
 
 
@@ -257,7 +257,7 @@ def test_a_text_too_large_for_memory(watched: Watched, monkeypatch: pytest.Monke
     assert isinstance(error, OutOfMemory)
     assert error.position == 1
     assert str(error) == (
-        "text 1 has 60 tokens with its prompt, for which cpu has too little memory even by itself "
+        "text 1 has 60 tokens with its prompt, which does not fit in the memory of cpu even alone "
         "(the longest that ran had 40); split it"
     )
 

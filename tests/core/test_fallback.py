@@ -97,7 +97,7 @@ def test_weights_that_do_not_fit(folder: Path, change: Callable[[Tensors], objec
 def test_weights_of_another_architecture(folder: Path) -> None:
     """They are refused, because transformers would ignore them."""
     rewrite(folder, lambda tensors: tensors.update(odd=torch.ones(1)))
-    with pytest.raises(ModelUnsupported, match="does not call for, 1 in all, such as odd"):
+    with pytest.raises(ModelUnsupported, match="does not describe, 1 in all, such as odd"):
         load(folder)
 
 

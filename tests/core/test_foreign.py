@@ -24,7 +24,7 @@ from harrier_core.testing import MemoryStore
     [
         ("truncate_dim", "not trained to be truncated .no Matryoshka."),
         ("model_kwargs", "use device, dtype and revision"),
-        ("trust_remote_code", "no code of a model's repository is ever run"),
+        ("trust_remote_code", "code from a model's repository is never run"),
         ("prompt_name", "use task: a name in encoder.tasks, or Task"),
         ("normalize", "vectors always have unit length"),
         ("max_length", "use max_tokens, and on_overflow='truncate'"),
@@ -129,7 +129,7 @@ def test_objects_that_are_not_records(index: Index, records: Any, message: str, 
 
 def test_a_pandas_dataframe(index: Index) -> None:
     """It is refused, because iteration would yield column names."""
-    with pytest.raises(SettingError, match="put a single record|make a Record of each of its rows"):
+    with pytest.raises(SettingError, match="put a single record|create a Record from each row"):
         index.ingest(Frame())  # type: ignore[arg-type]
 
 

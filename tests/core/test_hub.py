@@ -112,7 +112,7 @@ def test_weights_that_are_not_in_the_cache(hub: Hub, client: Client, built: Call
     client.run(NAME, None, COUNT)
     [message] = client.run(NAME, None, VECTOR, HF_HUB_OFFLINE="1")
     # Which of the two depends on whether this release of the client keeps a list of the repository's files.
-    assert "is not in its cache here" in message or "lacks model.safetensors; fetch the model again" in message
+    assert "is not in the local cache" in message or "lacks model.safetensors; fetch the model again" in message
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ def test_no_hub_and_nothing_cached(client: Client, environment: dict[str, str]) 
     """The error says how to obtain the model."""
     [message] = client.run("harrier-270m", None, COUNT, **environment)
     assert message == (
-        f"ModelNotFound: the hub cannot be reached, and '{NAME}' is not in its cache here; where it can be reached, "
-        f"run 'hf download {NAME} --local-dir FOLDER', then give the folder's path as the model"
+        f"ModelNotFound: the hub cannot be reached, and '{NAME}' is not in the local cache; on a machine that can "
+        f"reach it, run 'hf download {NAME} --local-dir FOLDER', then give the folder's path as the model"
     )
 
 
@@ -151,7 +151,7 @@ def test_no_such_revision(hub: Hub, client: Client, built: Callable[..., Path]) 
     """It is distinguished from a missing model."""
     hub.push(NAME, built("gemma3"))
     [message] = client.run(NAME, "v9", COUNT)
-    assert message == f"ModelNotFound: the hub has '{NAME}', but no revision 'v9' of it"
+    assert message == f"ModelNotFound: the hub has '{NAME}', but not its revision 'v9'"
 
 
 def test_pickled_weights_on_the_hub(hub: Hub, client: Client, tmp_path: Path) -> None:

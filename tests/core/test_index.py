@@ -69,8 +69,8 @@ class OpenAIEmbeddings:
     ("encoder", "message"),
     [
         ("harrier-270m", r"got str; use Encoder\('...'\) with that name or folder"),
-        (Encoder, "got the class Encoder; make one of it"),
-        (HarrierEmbeddings, "got the class HarrierEmbeddings; make one of it"),
+        (Encoder, "got the class Encoder; pass an instance"),
+        (HarrierEmbeddings, "got the class HarrierEmbeddings; pass an instance"),
         (SentenceTransformer(), r"got SentenceTransformer; use Encoder\(model\), with the same name or folder"),
         (OpenAIEmbeddings(), "got OpenAIEmbeddings; use HarrierEmbeddings for LangChain, or HarrierEmbedding for"),
         (DeterministicFakeEmbedding(size=3), "got DeterministicFakeEmbedding; use HarrierEmbeddings for LangChain"),
@@ -94,7 +94,7 @@ def pool() -> ConnectionPool[Any]:
     [
         (ENCODER, r"got Encoder; write Index\(store, encoder\)"),
         (HarrierEmbeddings(model="harrier-270m"), r"got HarrierEmbeddings; write Index\(store, encoder\)"),
-        (PgVectorStore, "got the class PgVectorStore; make one of it"),
+        (PgVectorStore, "got the class PgVectorStore; pass an instance"),
         (qdrant_client.QdrantClient(":memory:"), r"got QdrantClient; use QdrantStore\(client\)"),
         (
             qdrant_client.AsyncQdrantClient(":memory:"),

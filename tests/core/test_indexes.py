@@ -49,9 +49,9 @@ def test_kinds() -> None:
     assert checked_indexes(None) == {}
     wrong: list[tuple[Any, str]] = [
         (["year"], "indexes must be a dict of fields and kinds, got list"),
-        ({5: "integer"}, "indexes must name fields of metadata by texts"),
-        ({"a\0b": "integer"}, "indexes must name fields of metadata by texts"),
-        ({"author.year": "integer"}, r"at the top of the metadata; .* write Key\('author.year'\)"),
+        ({5: "integer"}, "indexes must name metadata fields with texts"),
+        ({"a\0b": "integer"}, "indexes must name metadata fields with texts"),
+        ({"author.year": "integer"}, r"at the top level of the metadata; .* write Key\('author.year'\)"),
     ]
     for given, said in wrong:
         with pytest.raises(SettingError, match=said):

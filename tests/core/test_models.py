@@ -132,9 +132,7 @@ def test_no_such_model(name: str) -> None:
 
 def test_a_revision_of_a_folder(folder: Path) -> None:
     """A revision of a folder is refused, instead of being silently ignored."""
-    with pytest.raises(
-        SettingError, match="revision='main' is for a model on the hub, but .* is a folder; leave it out"
-    ):
+    with pytest.raises(SettingError, match="revision='main' is for a model on the hub, but .* is a folder; omit it"):
         _ = Encoder(str(folder), revision="main").dimensions
 
 
@@ -228,7 +226,7 @@ def test_weights_that_do_not_fit_the_config(folder: Path, edit: Edit, changes: d
 def test_weights_of_another_architecture(folder: Path, edit: Edit) -> None:
     """They are refused with another error than a damaged download."""
     edit(folder / "config.json", num_hidden_layers=2, layer_types=["full_attention"] * 2)
-    with pytest.raises(ModelUnsupported, match=r"does not call for, 11 in all, such as layers\.2\.input_layernorm"):
+    with pytest.raises(ModelUnsupported, match=r"does not describe, 11 in all, such as layers\.2\.input_layernorm"):
         encode(folder)
 
 
@@ -239,7 +237,7 @@ def test_damaged_weights(folder: Path, keep: int) -> None:
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ModelDamaged, match="weights of .* cannot be loaded"):
         encode(folder)
-    with pytest.raises(ModelDamaged, match=r"model\.safetensors is not a whole safetensors file"):
+    with pytest.raises(ModelDamaged, match=r"model\.safetensors is not a complete safetensors file"):
         _ = Encoder(str(folder)).space
 
 

@@ -51,5 +51,5 @@ def test_keywords_are_an_option_of_the_url(monkeypatch: pytest.MonkeyPatch) -> N
 def test_an_adapter_without_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
     """Adapters that cannot list stores raise an error."""
     monkeypatch.setattr("harrier_core.opening.open_store", lambda _: MemoryStore())
-    with pytest.raises(SettingError, match="cannot list what is beside it"):
+    with pytest.raises(SettingError, match="cannot list other indexes next to it"):
         open_stores("memory:")

@@ -274,7 +274,7 @@ def test_callers_share_passes_and_their_model(tied: Path) -> None:
     two.close()
     assert loaded_models() == before
     for use in (lambda: one.scores(QUERY, ["a"]), lambda: one.max_tokens):
-        with pytest.raises(EncoderClosed, match="this reranker is closed; make another one with the same settings"):
+        with pytest.raises(EncoderClosed, match="this reranker is closed; create a new one with the same settings"):
             use()
 
 
@@ -349,7 +349,7 @@ def test_a_tokenizer_of_another_kind(folder: Path) -> None:
     content = json.loads((folder / "tokenizer.json").read_text())
     content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] != "</think>"]
     (folder / "tokenizer.json").write_text(json.dumps(content))
-    with pytest.raises(ModelUnsupported, match=r"is no Qwen3-Reranker: its tokenizer\.json has no token '</think>'"):
+    with pytest.raises(ModelUnsupported, match=r"is not a Qwen3-Reranker: its tokenizer\.json has no token '</think>'"):
         QwenReranker(folder).scores(QUERY, ["a"])
 
 
@@ -371,7 +371,7 @@ def test_a_reranker_as_an_encoder(folder: Path, edit: Edit) -> None:
     assert len(QwenReranker(folder).scores(QUERY, ["a"])) == 1
     modules.append({"path": "2_Dense", "type": "sentence_transformers.models.Dense"})
     (folder / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(ModelUnsupported, match="puts a Dense module behind its decoder"):
+    with pytest.raises(ModelUnsupported, match="puts a Dense module after its decoder"):
         QwenReranker(folder).scores(QUERY, ["a"])
 
 

@@ -108,8 +108,8 @@ CYCLE["x"] = [CYCLE]
         (Record("a", "b", {1: "x"}), "has metadata with a key that is int, not str"),  # type: ignore[dict-item]
         (Record("a", "b", {"x": [{None: 1}]}), "has metadata with a key that is NoneType, not str"),
         (Record("a", "b", {"x": {date(2024, 5, 1): 1}}), "has metadata with a key that is date, not str"),
-        (Record("a", "b", nested(25)), "has metadata with more than 24 levels, one in another"),
-        (Record("a", "b", CYCLE), "has metadata with more than 24 levels, one in another"),
+        (Record("a", "b", nested(25)), "has metadata with more than 24 nested levels"),
+        (Record("a", "b", CYCLE), "has metadata with more than 24 nested levels"),
     ],
 )
 def test_why_a_record_is_refused(record: object, reason: str) -> None:

@@ -167,14 +167,14 @@ def test_an_ingest_across_the_switch(store: Any, new_store: NewStore, turn: Any)
 
 def test_nothing_to_change(store: Any) -> None:
     """The same model and precision is refused, and so is a switch before filling."""
-    with pytest.raises(SettingError, match="holds vectors of this model already"):
+    with pytest.raises(SettingError, match="already holds vectors of this model"):
         reembed(store, Hashing())
     with pytest.raises(SettingError, match="rate must be a positive number"):
         reembed(store, Other(), rate=-1)
     for turn, encoder in ((switch, Other()), (back, Hashing())):
         with pytest.raises(StoreMissing, match="there is nothing to"):
             turn(store, encoder)
-    with pytest.raises(StoreMissing, match="there is nothing to check"):
+    with pytest.raises(StoreMissing, match="there is no second space to check"):
         check(store, Other())
     assert spaces(store) == Spaces(Hashing.space, None, None)
 
@@ -184,7 +184,7 @@ def test_another_unfinished_reembedding(store: Any) -> None:
     reembed(store, Other())
     third = Hashing()
     third.space = replace(Hashing.space, weights="w3")
-    with pytest.raises(WrongSpace, match="holds what another re-embedding began"):
+    with pytest.raises(WrongSpace, match="contains an unfinished re-embedding"):
         reembed(store, third)
     with pytest.raises(WrongSpace, match="holds vectors of another space"):
         switch(store, third)
@@ -362,7 +362,7 @@ def test_a_long_reader(postgres: str, table: str, monkeypatch: pytest.MonkeyPatc
         index.ingest(RECORDS)
         reembed(store, Other())
         reading.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier("public", table)))
-        with pytest.raises(StoreUnavailable, match="a transaction that reads it has been running for long"):
+        with pytest.raises(StoreUnavailable, match="a transaction that reads it has been running for a long time"):
             switch(store, Other())
         assert index.search(RECORDS[4].text)[0].record_id == RECORDS[4].id
         reading.rollback()
@@ -379,7 +379,7 @@ def test_refusals_of_an_index_of_both(store: Any, new_store: NewStore) -> None:
         lambda: index.search_vectors(np.ones((1, 16))),
         lambda: index.ingest(RECORDS[:1], vectors=np.ones((1, 16))),
     ):
-        with pytest.raises(SettingError, match="vectors do not tell which of several encoders made them"):
+        with pytest.raises(SettingError, match="vectors do not identify which of several encoders made them"):
             call()
     with pytest.raises(SettingError, match="got both"):
         Index(store, Hashing(), encoders=[Other()])

@@ -69,7 +69,7 @@ def test_str_of_an_ingest_report() -> None:
     report.blank = ["e", "f"]
     assert str(report) == (
         f'{expected}; 2 records rejected, the first, "a\'b", because it has a text that is empty or blank; '
-        "1,001 ids came more than once; 2 without text"
+        "1,001 ids occurred more than once; 2 without text"
     )
 
 
@@ -83,7 +83,7 @@ def test_singular_forms() -> None:
     report = IngestReport(records=1, written=1, encoded=1, rejected=[("a", "is dict, not Record")], repeated=["b"])
     assert report.changes == (
         "1 chunk written (1 encoded); 0 unchanged, 0 deleted; 1 record rejected, 'a' because it is dict, not Record; "
-        "1 id came more than once"
+        "1 id occurred more than once"
     )
     assert str(report).startswith("1 record in 0.0 s; 1 chunk written")
     checked = VerifyReport(checked=1, problems=[("a", "has no vector")])

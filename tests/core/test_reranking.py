@@ -154,7 +154,7 @@ def test_vectors_and_their_queries(index: Index) -> None:
         ({"mode": "keyword", "queries": queries}, "use search or search_words"),
         ({"mode": "hybrid"}, "mode='hybrid' needs the words of the queries; give search_vectors queries"),
         ({"rerank": Longest()}, "rerank needs the texts of the queries; give search_vectors queries"),
-        ({"mode": "hybrid", "queries": ["one"]}, "queries must be as many as the vectors, got 1 for 2"),
+        ({"mode": "hybrid", "queries": ["one"]}, "queries must have one text for each vector, got 1 for 2"),
     ):
         with pytest.raises(SettingError, match=message):
             index.search_vectors(vectors, **way)

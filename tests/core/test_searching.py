@@ -68,7 +68,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 DIVERSE: list[tuple[dict[str, Any], str]] = [
     ({"among": 0}, "among must be an integer of at least 1, got 0"),
-    ({"relevance": 1.5}, "relevance is a number from 0 to 1"),
+    ({"relevance": 1.5}, "relevance must be a number from 0 to 1"),
 ]
 
 

@@ -152,7 +152,9 @@ def test_a_folder_that_changes(folder: Path, tmp_path: Path) -> None:
         before, space = old.encode_documents(["a"]), old.space
         build_model(tmp_path / "next", seed=1)
         (tmp_path / "next" / "model.safetensors").replace(folder / "model.safetensors")
-        with pytest.raises(ModelDamaged, match="have changed since the model was opened; make a new Encoder"):
+        with pytest.raises(
+            ModelDamaged, match="have changed since the model was opened; close the Encoders of the old files"
+        ):
             _ = old.space
         with Encoder(folder) as new:
             assert new.space != space

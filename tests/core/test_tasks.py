@@ -54,7 +54,7 @@ def test_a_family_that_prompts_documents() -> None:
     prompts = Prompts.of({"query": "query: ", "passage": "passage: "})
     assert (prompts.query("query"), prompts.document) == ("query: ", "passage: ")
     assert list(prompts.tasks) == ["query"]
-    with pytest.raises(TaskError, match="follow no one template for an instruction; use one of its own: query"):
+    with pytest.raises(TaskError, match="follow no single template for instructions; use one of its own: query"):
         prompts.query(Task("Find birds"))
 
 
@@ -89,8 +89,8 @@ def test_an_unknown_task_lists_the_known() -> None:
         (" \t", "is empty"),
         ("one\nQuery: two", "one line"),
         ("one\u2028two", "one line"),
-        (" one", "white space around it"),
-        ("one\n", "white space around it"),
+        (" one", "surrounding white space"),
+        ("one\n", "surrounding white space"),
         ("half \ud800", "lone surrogate"),
         (None, "not NoneType"),
         (b"bytes", "not bytes"),

@@ -111,7 +111,7 @@ def test_another_dtype_is_not_damage(store: DamagedStore, index: Index) -> None:
         (not_finite, "has a vector that is not finite"),
         (cut_short, "has a vector of 5 dimensions, not 64"),
         (without_vector, "has a vector of 0 dimensions, not 64"),
-        (reworded, "has a text that is not the one that was encoded"),
+        (reworded, "has a text that differs from the encoded one"),
         (turned_round, "has a vector with a cosine of -1.000 to that of its text"),
         (of_another_text, "has a vector with a cosine of 0.900 to that of its text"),
     ],

@@ -126,13 +126,13 @@ def check_unused(folder: Path) -> None:
         raise StoreUnsuitable(f"{folder} is not a folder; use another path for an embedded Postgres")
     if found := sorted(path.name for path in folder.iterdir() if path.name != BESIDE):
         raise StoreUnsuitable(
-            f"folder {folder} is not empty and holds no embedded Postgres of this kit (it has {found[0]!r}); use a "
+            f"folder {folder} is not empty and contains no embedded Postgres of this kit (it has {found[0]!r}); use a "
             "new or an empty folder"
         )
     owner = folder.stat().st_uid
     if os.geteuid() == 0 != owner:
         raise StoreUnsuitable(
-            f"folder {folder} belongs to {Account.of(owner)}; make the index as that user, not as root"
+            f"folder {folder} belongs to {Account.of(owner)}; create the index as that user, not as root"
         )
 
 
@@ -145,8 +145,8 @@ def check_version(directory: int, data: Path) -> None:
         os.close(file)
     if said != str(MAJOR):
         raise StoreUnsuitable(
-            f"the embedded Postgres in {data} was made by PostgreSQL {said} and needs {MAJOR}; ingest everything into "
-            "a new folder, or upgrade it with pg_upgrade"
+            f"the embedded Postgres in {data} was created by PostgreSQL {said} and needs {MAJOR}; ingest "
+            "everything into a new folder, or upgrade it with pg_upgrade"
         )
 
 
@@ -180,8 +180,8 @@ def check_account() -> None:
         _named_user()
     elif Account.of(os.geteuid()).name is None:
         raise StoreUnavailable(
-            f"user id {os.geteuid()} has no name, which PostgreSQL asks for; add it to /etc/passwd, or run this as "
-            "another user"
+            f"user id {os.geteuid()} has no user name, which PostgreSQL requires; add it to /etc/passwd, or run "
+            "this as another user"
         )
 
 
@@ -226,7 +226,9 @@ def make(folder: Path, beside: int) -> None:
     """
     check_unused(folder)
     if os.geteuid() == 0 != os.fstat(beside).st_uid:
-        raise StoreUnsuitable(f"folder {folder} belongs to {Account.of(os.fstat(beside).st_uid)}; make it as that user")
+        raise StoreUnsuitable(
+            f"folder {folder} belongs to {Account.of(os.fstat(beside).st_uid)}; create it as that user"
+        )
     name = f"{_NEW}{secrets.token_hex(8)}"
     os.mkdir(name, 0o700, dir_fd=beside)
     try:
@@ -282,7 +284,7 @@ def _initdb(descriptor: int, data: Path, folder: Path, account: Account | None) 
     except OSError as error:
         raise not_run(str(error.strerror), account) from None
     if done.returncode:
-        raise failure(f"cannot make an embedded Postgres in {folder}", done.stdout.decode(errors="replace"))
+        raise failure(f"cannot create an embedded Postgres in {folder}", done.stdout.decode(errors="replace"))
 
 
 def _give(directory: int, account: Account) -> None:
@@ -291,8 +293,8 @@ def _give(directory: int, account: Account) -> None:
         os.fchown(directory, account.uid, account.gid)
     except OSError as error:
         raise StoreUnavailable(
-            f"PostgreSQL does not run as root, and here root cannot give a file to {account} ({error.strerror}); run "
-            "this as an ordinary user"
+            f"PostgreSQL does not run as root, and here root cannot change the owner of a file to {account} "
+            f"({error.strerror}); run this as an ordinary user"
         ) from None
     for _, folders, files, descriptor in os.fwalk(dir_fd=directory):
         for name in (*folders, *files):
@@ -318,5 +320,5 @@ def failure(what: str, output: str, more: str = "") -> StoreError:
         (found[-1] for pattern in _REASONS if (found := re.findall(pattern, output, re.MULTILINE))), "no reason given"
     )
     if "No space left on device" in output:
-        return StoreFull(f"{what}: {reason}; make room and run the same again")
+        return StoreFull(f"{what}: {reason}; free some space and run the same again")
     return StoreUnavailable(f"{what}: {reason}{more}")

@@ -93,7 +93,7 @@ class Lock:
         except OSError as error:
             if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
                 raise StoreUnavailable(
-                    f"files cannot be locked there ({error.strerror}); use a folder on a local disk"
+                    f"the file system does not support locks ({error.strerror}); use a folder on a local disk"
                 ) from None
             raise
         return True

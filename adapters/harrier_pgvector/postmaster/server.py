@@ -106,7 +106,7 @@ class Server:
         # Folders above them may have been renamed in the meantime.
         inside = "." if self._data == self._folder else ".."
         if not os.path.samestat(os.stat(inside, dir_fd=self._directory), os.stat("..", dir_fd=beside)):
-            raise StoreUnavailable(f"the folder {self._folder} was replaced while it was opened; try again")
+            raise StoreUnavailable(f"the folder {self._folder} was replaced while it was being opened; try again")
         account = cluster.account_for(self._directory, self._folder)
         cluster.check_version(self._directory, self._data)
         cluster.hand_over(self._directory, account)
@@ -187,7 +187,7 @@ class Server:
             raise cluster.not_run(said.rpartition(": ")[2].strip(), account if os.geteuid() == 0 else None)
         log = self._data / "log"
         more = f"; see {log}" if log.exists() else ""
-        raise cluster.failure(f"the embedded Postgres in {self._folder} does not start", said, more)
+        raise cluster.failure(f"the embedded Postgres in {self._folder} did not start", said, more)
 
     def _start_watcher(self, account: Account, descriptors: dict[str, int], status: int) -> None:
         place = HERE if HERE.exists() else self._data
@@ -214,7 +214,7 @@ class Server:
             check=False,
         )
         if done.returncode:
-            raise StoreUnavailable(f"the watcher of the embedded Postgres cannot be run by {sys.executable!r}")
+            raise StoreUnavailable(f"the watcher of the embedded Postgres cannot be started by {sys.executable!r}")
 
     def _check_no_other(self) -> None:
         """Raise if a server runs in the data directory that does not use our locks."""

@@ -23,8 +23,8 @@ class Fate(Enum):
     """The end of a row's part in a batch."""
 
     DONE = "its chunks are those of its text"
-    NO_TEXT = "it has no text, or is gone, and so are its chunks"
-    LOST = "it was changed meanwhile, or its lease ran out"
+    NO_TEXT = "it has no text, or was deleted; its chunks were deleted"
+    LOST = "it was changed meanwhile, or its lease expired"
     FAILED = "it cannot be embedded"
 
 

@@ -71,7 +71,7 @@ def is_there(connection: Connection[Any], trust: Collection[str]) -> bool:
     if layout != _LAYOUT:
         raise StoreUnsuitable(
             f"schema {SCHEMA} was created by an incompatible release of Harrier Kit ({layout or 'no layout'}); upgrade "
-            "the kit everywhere, or drop what is declared and declare it again"
+            "the kit everywhere, or drop the declared tables and declare them again"
         )
     refuse_strangers(f"schema {SCHEMA}", owners, trust)
     return True

@@ -138,12 +138,12 @@ class Declaration:
             now = f"({', '.join(self.facts.key)})" if self.facts.key else "missing"
             return (
                 f"the primary key of its source {self.source} is {now}, and was ({', '.join(declared)}) when it was "
-                "declared; bring it back, or declare it again with replace"
+                "declared; restore it, or declare it again with replace"
             )
         if self.facts.unnoticed:
             tables = ", ".join(".".join(names) for names in self.facts.unnoticed[:3])
             return (
-                f"changes of {tables} are not noticed, because triggers are missing or disabled; enable them, or add "
+                f"changes of {tables} are not detected, because triggers are missing or disabled; enable them, or add "
                 "them with 'harrier sync rescan'"
             )
         if self.facts.exposed and self.row_security:
@@ -155,7 +155,7 @@ class Declaration:
 
     def refuse_strangers(self, trust: Collection[str]) -> None:
         """Raise an error if a part of it belongs to a role that is not trusted."""
-        refuse_strangers(f"what {self.name} is made of", self.facts.strangers, trust)
+        refuse_strangers(f"the content of {self.name}", self.facts.strangers, trust)
 
 
 def declarations(connection: Connection[Any], trust: Collection[str]) -> list[Declaration]:
@@ -189,7 +189,7 @@ def _declaration(
     """Return a declaration from its row. A dropped table is called by the name that it had."""
     if declared is None or owner is None:
         raise StoreUnsuitable(
-            f"harrier_sync.queue_{number} or the comment on it is missing, which says what was declared; restore it, "
+            f"harrier_sync.queue_{number} or the comment on it, which keeps the declaration, is missing; restore it, "
             "or remove the row from harrier_sync.tables and declare it again"
         )
     said = json.loads(declared)

@@ -170,7 +170,8 @@ class Declaring:
         except (errors.WrongObjectType, errors.InvalidTableDefinition) as error:
             view = view_of(self._target).as_string()
             raise StoreUnsuitable(
-                f"the view {view} cannot be created: {error.diag.message_primary}; drop or rename what has that name"
+                f"the view {view} cannot be created: {error.diag.message_primary}; drop or rename the object of "
+                "that name"
             ) from None
 
     def _check_unknown(self, connection: Connection[Any], objects: Objects) -> None:
@@ -222,6 +223,6 @@ def impatient(connection: Connection[Any]) -> Iterator[None]:
             yield
     except errors.LockNotAvailable:
         raise StoreUnavailable(
-            f"the table is in use by a transaction that has been running for more than {_LOCK_TIMEOUT}, and triggers "
+            f"the table is in use by a transaction that has run for more than {_LOCK_TIMEOUT}, and triggers "
             "cannot be added or removed meanwhile; try again"
         ) from None

@@ -45,7 +45,7 @@ _END = " IS NOT NULL)"
 def joined(columns: Collection[str], texts: Sequence[str]) -> str:
     """Return one expression for several texts, which are columns or expressions."""
     if not texts:
-        raise SettingError("no text is named; give columns, or an SQL expression over them")
+        raise SettingError("no text is named; give columns or an SQL expression over them")
     each = [sql.Identifier("s", text).as_string() if text in columns else f"({text})" for text in texts]
     if len(each) == 1:
         return f"{each[0]}::pg_catalog.text"
@@ -70,14 +70,14 @@ def resolve(
         raise
     except (errors.ProgrammingError, errors.NotSupportedError, errors.DataError) as error:
         raise SettingError(
-            f"the text is neither columns nor an SQL expression over one row: {error.diag.message_primary}"
+            f"the text must be columns or an SQL expression over one row: {error.diag.message_primary}"
         ) from None
     refuse_strangers("a function or operator of the text", strangers, trust)
     if loose:
         raise SettingError(
-            f"{loose[0]} of the text takes arguments of any type, so a function that somebody creates later could be "
-            "called instead of it; wrap it in a function whose arguments have types"
+            f"{loose[0]} of the text takes arguments of any type, so that a function created later could be called "
+            "instead of it; wrap it in a function whose arguments have types"
         )
     if not columns:
-        raise SettingError("the text names no column, so it would be the same for every row")
+        raise SettingError("the text names no column, so that it would be the same for every row")
     return resolved.removeprefix("(").removesuffix(_END), set(columns)

@@ -30,7 +30,7 @@ def scan(connections: Connections, declaration: Declaration, queue: Queue) -> bo
         return connections.run(of_source(page, declaration, read_only=False))
     except Unreadable:
         raise SourceChanged(
-            f"its table of chunks, {declaration.name}, holds records whose ids are no keys of its source; remove them"
+            f"its table of chunks, {declaration.name}, holds records whose ids are not keys of its source; remove them"
         ) from None
 
 

@@ -211,7 +211,7 @@ def find(
         raise SettingError(f"there is no table {name!r} in this database, as TABLE or SCHEMA.TABLE")
     oid, schema, table, kind, strangers = found
     if kind not in ("r", "p"):
-        raise SettingError(f"{schema}.{table} is no ordinary table; what changes in it cannot be noticed")
+        raise SettingError(f"{schema}.{table} is not an ordinary table; changes in it cannot be detected")
     refuse_strangers(f"table {schema}.{table}", strangers, trust)
     columns = connection.execute(_COLUMNS, [oid]).fetchall()
     names = [column[0] for column in columns]
@@ -245,13 +245,13 @@ class Path:
 def _key(table: str, columns: Iterable[tuple[Any, ...]]) -> Key:
     own = sorted((column for column in columns if column[5] is not None), key=lambda column: column[5])
     if not own:
-        raise SettingError(f"{table} has no primary key, by which its rows could be told apart; add one")
+        raise SettingError(f"{table} has no primary key, which identifies rows; add one")
     found = []
     for name, type_, base, is_enum, _, _, collation, deterministic in own:
         as_text = "{0}::text" if is_enum or base in _PLAIN else _WRITTEN.get(base)
         if as_text is None or not deterministic:
             raise SettingError(
-                f"{table} has the key column {name!r} of type {type_}, whose values have more than one written form; "
+                f"{table} has the key column {name!r} of type {type_}, whose values have more than one textual form; "
                 "a key must consist of integers, uuid, text, dates, timestamps, numeric, boolean or an enum"
             )
         found.append(KeyColumn(name, type_, as_text, collation))

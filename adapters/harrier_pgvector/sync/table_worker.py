@@ -108,7 +108,9 @@ class TableWorker:
         except SourceChanged as error:
             self._break(str(error))
         except StoreMissing:
-            self._break(f"its table of chunks, {self.declaration.name}, is gone; drop it, and declare it again")
+            self._break(
+                f"its table of chunks, {self.declaration.name}, was dropped; drop the sync, and declare it again"
+            )
         except (WrongSpace, StrangersError) as error:
             reason = str(error)
             self._update(lambda health: health.cannot_go_on(reason, time.monotonic()))

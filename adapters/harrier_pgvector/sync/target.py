@@ -31,7 +31,7 @@ class Target:
         """Return the open table; raise an error if nothing may be done, or if either table is gone."""
         declaration.refuse_strangers(self._trust)
         if not declaration.source_there:
-            raise SourceChanged(f"its source, {declaration.source}, is gone; drop it")
+            raise SourceChanged(f"its source, {declaration.source}, was dropped; drop the sync")
         if not declaration.target_there:
             raise StoreMissing
         store = self._stores.get(declaration.target)

@@ -50,7 +50,7 @@ class SyncWorker:
         role and superusers need not be named.
         """
         if lease <= 0 or poll <= 0:
-            raise SettingError("lease and poll are seconds, more than none")
+            raise SettingError("lease and poll must be positive numbers of seconds")
         conninfo = named_conninfo(place)
         self._connections = Connections(conninfo, _PATIENCE)
         self._tables = Tables(self._connections, encoder, lease, frozenset(trust))
@@ -97,7 +97,7 @@ class SyncWorker:
 
     def _run_lanes(self, *, until_empty: bool) -> None:
         if self._ran:
-            raise SettingError("a worker runs once; make another one")
+            raise SettingError("a worker runs only once; create a new one")
         self._ran = True
         self._id = uuid.uuid4()
         lanes = [threading.Thread(target=self._lane, args=[until_empty], name="harrier-sync") for _ in range(_LANES)]

@@ -33,7 +33,7 @@ class Format:
         except (Unreadable, MemoryError):
             raise
         except Exception as error:  # unknown files can trigger any error of a parser
-            raise Unreadable(f"is no {self.name} that can be read ({type(error).__name__})") from None
+            raise Unreadable(f"cannot be read as {self.name} ({type(error).__name__})") from None
 
 
 DOCUMENTS: Mapping[str, Format] = {

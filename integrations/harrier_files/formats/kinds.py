@@ -72,19 +72,19 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\xfd7zXZ\0", "an xz archive"),
     (b"BZh", "a bzip2 archive"),
     (b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
-    (b"RIFF", "sound, a film or a picture"),
+    (b"RIFF", "audio, video or an image"),
     (b"OggS", "sound or a film"),
     (b"ID3", "sound"),
     (b"fLaC", "sound"),
     (b"\x1aE\xdf\xa3", "a film"),
     (b"wOF", "a font"),
     (b"\0\1\0\0\0", "a font"),
-    (b"!<arch>\n", "an archive of objects"),
+    (b"!<arch>\n", "a static library"),
 )
 _TAR, _TAR_AT = b"ustar", 257
 _WIDE = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")  # the beginning of UTF-16 and UTF-32
 _HOLDS = frozenset(["docx", "pptx", "spreadsheet", "opendocument", "epub", ZIP])  # formats that are a zip
-HEAD = 4_096  # bytes that are looked at
+HEAD = 4_096  # bytes that are checked
 
 
 class OtherKind(Unreadable):
@@ -101,14 +101,14 @@ def kind_of(name: str, head: bytes) -> str:
     named, found = KINDS.get(suffix_of(name)), _signature(head)
     if found is None:
         if b"\0" in head and (named is None or suffix_of(name) in VAGUE) and not head.startswith(_WIDE):
-            raise OtherKind("is binary, and of no format that is read")
+            raise OtherKind("is binary, in no supported format")
         return "text" if named in (None, GZIP) else str(named)
     if found == ZIP:
         return str(named) if named in _HOLDS else ZIP
     if found == _OLE and named == "spreadsheet":
         return "spreadsheet"
     if found not in _SUFFIXES:
-        raise OtherKind(f"is {found}, which is not read; convert it to text, or read it by a command with --reader")
+        raise OtherKind(f"is {found}, which is not read; convert it to text, or read it with a command (--reader)")
     return found
 
 

@@ -19,7 +19,7 @@ def notebook_text(given: Given) -> Document:
         sources = [(cell["cell_type"], _joined(cell["source"])) for cell in cells]
         language = notebook.get("metadata", {}).get("kernelspec", {}).get("language")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise Unreadable("is no notebook of Jupyter 4 that can be read; save it again") from None
+        raise Unreadable("cannot be read as a notebook of Jupyter 4; save it again") from None
     parts: list[str] = []
     marker, size = Marker(), 0
     for number, (kind, source) in enumerate(sources, 1):

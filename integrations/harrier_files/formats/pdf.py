@@ -27,7 +27,7 @@ def pdf_text(given: Given) -> Document:
                 writer.line(text)
                 some = some or bool(text)
     except PdfiumError:
-        raise Unreadable("is no PDF that can be read; save it again, unencrypted") from None
+        raise Unreadable("cannot be read as PDF; save it again, unencrypted") from None
     if not some:
-        raise Unreadable("is a PDF without text, of pictures perhaps; run OCR over it first")
+        raise Unreadable("is a PDF without text, perhaps scanned; run OCR on it first")
     return writer.document(pages=pages)

@@ -11,7 +11,7 @@ _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _HEADING = re.compile(r" {0,3}(#{1,6})(?=[ \t]|$)")
 _UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*$")
 _NO_HEADING = re.compile(r"\s*($|[-+*>|#=]|\d+[.)]\s)")  # lines that are not made headings by an underline
-_LONG = 1_000  # characters of a line that are looked at
+_LONG = 1_000  # characters of a line that are checked
 _LINE = re.compile(r"[^\n]*\n?")
 
 

@@ -142,7 +142,7 @@ def write_page(writer: Writer, text: str) -> str:
         if text.strip():
             parser.close()
     except etree.LxmlError as error:
-        raise Unreadable(f"is no HTML that can be read ({type(error).__name__})") from None
+        raise Unreadable(f"cannot be read as HTML ({type(error).__name__})") from None
     page.write(writer)
     return page.said_title
 

@@ -23,7 +23,7 @@ export function show(main, params, server) {
   };
 }
 
-/** Go to the question at a slash, unless somebody writes one. */
+/** Go to the question at a slash, unless the user is typing one. */
 function slash(event) {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.closest("input, textarea, select")) return;
   event.preventDefault();
@@ -52,7 +52,7 @@ class Playground {
     this.hint = h(
       "p",
       { class: "hint", hidden: Boolean(this.asked) },
-      "Each column asks the same question in another way: without an instruction, with one that the model knows, or with a sentence of yours; by meaning, by word, or by both. ",
+      "Each column asks the same question in another way: without an instruction, with one that the model knows, or with your own sentence; by meaning, by word, or by both. ",
       h("kbd", {}, "/"), " goes to the question, and the arrow keys from result to result.",
     );
     this.moves = new Moves(this.columns);

@@ -30,7 +30,7 @@ async function read(file, body) {
     draw(body, opened);
     say(`Opened ${file.name}`);
   } catch {
-    fill(body, h("p", { class: "wrong", role: "alert" }, `${file.name} is no report of this kit's form ${FORMAT}; harrier eval --json writes one.`));
+    fill(body, h("p", { class: "wrong", role: "alert" }, `${file.name} is not a report in format ${FORMAT} of this kit; harrier eval --json writes one.`));
   }
 }
 

@@ -259,7 +259,7 @@ def test_a_trigger_that_lacks_a_table(database: str, index: Index) -> None:
         "CREATE FUNCTION lost() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM FROM public.gone; RETURN NEW; END'",
     )
     execute(database, "CREATE TRIGGER lost BEFORE INSERT ON docs FOR EACH ROW EXECUTE FUNCTION lost()")
-    with pytest.raises(StoreUnsuitable, match="something is missing in the database"):
+    with pytest.raises(StoreUnsuitable, match="an object is missing in the database"):
         index.ingest([Record("new", "new")])
 
 

@@ -76,8 +76,8 @@ def test_a_view_of_a_view(store: PgVectorStore, database: str) -> None:
 def test_a_foreign_table_is_not_dropped(store: PgVectorStore, database: str) -> None:
     """A table with other columns, without a space, or of a newer kit is refused; so is a view of that name."""
     others = {
-        "CREATE TABLE docs (id int)": "is not one of this kit's",
-        "CREATE TABLE docs (LIKE kept INCLUDING ALL EXCLUDING COMMENTS)": "does not say what its vectors are",
+        "CREATE TABLE docs (id int)": "was not created by Harrier Kit",
+        "CREATE TABLE docs (LIKE kept INCLUDING ALL EXCLUDING COMMENTS)": "does not identify its embedding space",
     }
     execute(database, "ALTER TABLE docs RENAME TO kept")
     for statement, said in others.items():
@@ -96,7 +96,7 @@ def test_a_role_that_is_not_the_owner(store: PgVectorStore, database: str, new_r
     execute(database, "GRANT ALL ON docs TO {}", role)
     with (
         PgVectorStore(make_conninfo(database, user=role), table="docs") as theirs,
-        pytest.raises(StoreUnsuitable, match="has not the right: must be owner of table docs"),
+        pytest.raises(StoreUnsuitable, match="lacks a privilege: must be owner of table docs"),
     ):
         theirs.drop()
     assert Index(store, Hashing()).count() == 5
@@ -148,7 +148,7 @@ def test_a_table_in_use(store: PgVectorStore, database: str, monkeypatch: pytest
     monkeypatch.setattr(dropping, "_LOCK_TIMEOUT", "100ms")
     with psycopg.connect(database) as connection:
         connection.execute("SELECT FROM docs")
-        with pytest.raises(StoreUnavailable, match="was not dropped: a transaction uses it .*; try again"):
+        with pytest.raises(StoreUnavailable, match="was not dropped: a transaction has been using it .*; try again"):
             store.drop()
     store.drop()
     assert relations(database) == set()

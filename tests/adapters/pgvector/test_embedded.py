@@ -255,7 +255,9 @@ def test_a_folder_of_documents(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.md").write_text("a note")
     before = below(tmp_path)
-    with pytest.raises(StoreUnsuitable, match=r"is not empty and holds no embedded Postgres .*'a.md'.*; use a new or"):
+    with pytest.raises(
+        StoreUnsuitable, match=r"is not empty and contains no embedded Postgres .*'a.md'.*; use a new or"
+    ):
         start(tmp_path / "notes")
     with pytest.raises(StoreMissing, match="no index in folder"):
         start(tmp_path / "notes", create=False)
@@ -480,7 +482,7 @@ def test_root_in_a_namespace_with_one_user(place: Path) -> None:
         pytest.skip("users may not make namespaces here")
     enclosed = [*unshare, *command(place / "mine", python=other_python())]
     done = subprocess.run(enclosed, env=environment(), capture_output=True, text=True, check=False, **nobody())
-    assert "PostgreSQL does not run as root, and here root cannot give a file to user " in done.stderr
+    assert "PostgreSQL does not run as root, and here root cannot change the owner of a file to user " in done.stderr
     assert not list((place / "mine").iterdir())
 
 
@@ -503,7 +505,7 @@ def test_two_users(place: Path) -> None:
     assert owners == {nobody()["user"]}
     (place / "empty").mkdir()
     os.chown(place / "empty", nobody()["user"], -1)
-    with pytest.raises(StoreUnsuitable, match="belongs to user 'nobody'; make the index as that user, not as root"):
+    with pytest.raises(StoreUnsuitable, match="belongs to user 'nobody'; create the index as that user, not as root"):
         start(place / "empty")
     assert not list((place / "empty").iterdir())
 
@@ -514,7 +516,7 @@ def test_a_user_without_a_name(place: Path) -> None:
     (place / "nameless").mkdir()
     os.chown(place / "nameless", 54321, 54321)
     done = tried(place / "nameless", other_python(), user=54321, group=54321, extra_groups=[])
-    assert "user id 54321 has no name, which PostgreSQL asks for; add it to /etc/passwd" in done.stderr
+    assert "user id 54321 has no user name, which PostgreSQL requires; add it to /etc/passwd" in done.stderr
     assert not list((place / "nameless").iterdir())
 
 
@@ -716,7 +718,9 @@ def test_another_release(copy: Path) -> None:
     """Data of another PostgreSQL release is not touched."""
     (copy / "data" / "PG_VERSION").write_text("16\n")
     before = below(copy / "data")
-    with pytest.raises(StoreUnsuitable, match="was made by PostgreSQL 16 and needs 18; ingest everything into a new"):
+    with pytest.raises(
+        StoreUnsuitable, match="was created by PostgreSQL 16 and needs 18; ingest everything into a new"
+    ):
         start(copy)
     assert below(copy / "data") == before
 
@@ -734,7 +738,7 @@ def test_the_reason_for_a_failed_start(copy: Path) -> None:
     with pytest.raises(StoreUnavailable) as caught:
         start(copy)
     said = one_line(caught.value)
-    assert "does not start: could not read file" in said
+    assert "did not start: could not read file" in said
     assert said.endswith(f"; see {copy}/data/log")
     assert "could not read file" in (copy / "data" / "log").read_text()
     wait_for_watcher(copy)
@@ -750,7 +754,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     try:
         with pytest.raises(StoreFull) as caught:
             start(tmp_path / "small" / "index")
-        assert "No space left on device; make room and run the same again" in one_line(caught.value)
+        assert "No space left on device; free some space and run the same again" in one_line(caught.value)
         assert not list((tmp_path / "small").iterdir())
         subprocess.run(["mount", "-o", "remount,size=256m", str(tmp_path / "small")], check=True)
         assert run(tmp_path / "small" / "index") == "1\n"

@@ -54,12 +54,12 @@ def test_a_setting_given_twice() -> None:
     [
         ("host", "give one connection string, postgresql://user:password@host:5432/database"),
         ("engine", "give one connection string"),
-        ("async_connection_string", "an Index has asearch, aingest"),
-        ("embedding", "a store knows no model; the encoder of an Index says"),
-        ("embed_dim", "the encoder of an Index says what the vectors are"),
+        ("async_connection_string", "an Index over it has asearch, aingest"),
+        ("embedding", "a store has no model; the encoder of an Index defines"),
+        ("embed_dim", "the encoder of an Index defines the vectors"),
         ("hnsw_kwargs", r"write hnsw=Hnsw\(m=..., ef_construction=...\)"),
         ("metadata_indexes", "write indexes={'year': 'integer', 'lang': 'keyword'}"),
-        ("distance_strategy", "compared by their cosine"),
+        ("distance_strategy", "compared by cosine"),
         ("use_halfvec", "write precision='float16'"),
         ("pre_delete_collection", r"call store.drop\(\) before"),
     ],
@@ -99,7 +99,7 @@ def test_objects_of_other_libraries(postgres: str) -> None:
     engine = sqlalchemy.create_engine("sqlite://")
     url = sqlalchemy.make_url("postgresql+psycopg://me:hunter2@host/db")
     refused: list[tuple[Any, str]] = [
-        (engine, r"got Engine of sqlalchemy; give the URL that it was made of as a str, .*hide_password=False"),
+        (engine, r"got Engine of sqlalchemy; give the URL that it was created from as a str, .*hide_password=False"),
         (url, "got URL of sqlalchemy; give the URL"),
         (Path("folder"), r"for one in a folder, use PgVectorStore.embedded\(folder\); got PosixPath"),
         (AsyncConnectionPool(postgres, open=False), "or as a psycopg_pool.ConnectionPool; .*; got AsyncConnectionPool"),

@@ -274,7 +274,7 @@ def test_a_foreign_table(postgres: str, table: str, index: Index) -> None:
     execute(postgres, "DROP TABLE {}", table)
     execute(postgres, "ALTER TABLE {} RENAME TO {}", f"{table} new", table)
     for use in (lambda: index.ingest(RECORDS), lambda: index.search("text")):
-        with pytest.raises(StoreUnsuitable, match="does not say what its vectors are"):
+        with pytest.raises(StoreUnsuitable, match="does not identify its embedding space"):
             use()
     execute(postgres, "DROP TABLE {}", table)
     assert index.ingest(RECORDS).written == 50
@@ -305,7 +305,7 @@ def test_a_role_that_may_only_read(
         assert len(reading.search("text number 7", k=3)) == 3
         assert reading.count() == 50
         for use in (lambda: reading.ingest([Record("new", "a new text")]), lambda: reading.delete(["r1"])):
-            with pytest.raises(StoreUnsuitable, match="has not the right: permission denied.*grant it"):
+            with pytest.raises(StoreUnsuitable, match="lacks a privilege: permission denied.*grant it"):
                 use()
     execute(postgres, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")  # which everybody may before PostgreSQL 15
     with (
@@ -366,9 +366,9 @@ def test_wrong_places(postgres: str, encoder: Encoder) -> None:
         PgVectorStore(f"postgresql//user:{secret}@host")
     assert secret not in str(caught_setting.value)
     for wrong in ("", "x" * 64, "a\0b"):
-        with pytest.raises(SettingError, match="table is a name of 1 to 63 bytes"):
+        with pytest.raises(SettingError, match="table must be a name of 1 to 63 bytes"):
             PgVectorStore(postgres, table=wrong)
-    with pytest.raises(SettingError, match="precision is 'float16' or 'float32'"):
+    with pytest.raises(SettingError, match="precision must be 'float16' or 'float32'"):
         PgVectorStore(postgres, precision="int8")
 
 
@@ -407,7 +407,7 @@ def in_a_child(work: Callable[[], object]) -> str:
 
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-FORKED = "was connected before this process was forked; open the store after it"
+FORKED = "was connected before this process was forked; open the store after the fork"
 
 
 @forks

@@ -339,7 +339,7 @@ def test_no_secret_is_shown(place: str) -> None:
 
 def test_a_password_that_libpq_takes_for_a_port() -> None:
     """libpq's error, which would quote the password, is not shown."""
-    with pytest.raises(SettingError, match="the port .* is no number") as caught:
+    with pytest.raises(SettingError, match="the port .* is not a number") as caught:
         PgVectorStore("postgresql://user:SECRET/7@host/db")
     assert "SECRET" not in str(caught.value)
 

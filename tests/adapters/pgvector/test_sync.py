@@ -270,8 +270,8 @@ class TestKeys:
         ("create", "said"),
         [
             ("CREATE TABLE articles (id int, title text)", "no primary key"),
-            ("CREATE TABLE articles (id float8 PRIMARY KEY, title text)", "more than one written form"),
-            ("CREATE VIEW articles AS SELECT 1 AS id, 'a' AS title", "no ordinary table"),
+            ("CREATE TABLE articles (id float8 PRIMARY KEY, title text)", "more than one textual form"),
+            ("CREATE VIEW articles AS SELECT 1 AS id, 'a' AS title", "not an ordinary table"),
             ("SELECT 1", "no table 'articles'"),
         ],
     )
@@ -510,7 +510,7 @@ class TestManyTables:
         assert len(texts(execute)) == 3
         [broken, sound] = sync_statuses(database)
         assert (broken.state, sound.state) == ("broken", "active")
-        assert "doomed, is gone" in str(broken.reason)
+        assert "doomed, was dropped" in str(broken.reason)
         opened(database, table="doomed_chunks").drop()
         assert len(sync_statuses(database)) == 1
 
@@ -718,7 +718,7 @@ class TestTheSourceChanges:
         sync.rescan()
         for _ in range(3):
             drain(database)
-            assert "no keys of its source" in str(sync.status().reason)
+            assert "not keys of its source" in str(sync.status().reason)
             kinds = execute("SELECT kind FROM harrier_sync.scans ORDER BY 1")
             assert kinds in ([("all",), ("orphans",)], [("orphans",)])
         execute("DELETE FROM chunks WHERE record_id = 'no number'")
@@ -764,7 +764,7 @@ class TestTheSourceChanges:
         execute("DROP TABLE chunks CASCADE")
         execute("UPDATE articles SET body = 'other'")
         drain(database)
-        assert "chunks, is gone" in str(sync.status().reason)
+        assert "chunks, was dropped" in str(sync.status().reason)
         sync.drop()
         with pytest.raises(StoreMissing, match="follows no other table"):
             sync.status()
@@ -980,7 +980,7 @@ class TestOperation:
         worker = SyncWorker(database, Hashing())
         worker.stop()
         worker.run()
-        with pytest.raises(SettingError, match="a worker runs once"):
+        with pytest.raises(SettingError, match="a worker runs only once"):
             worker.run()
 
     @pytest.mark.usefixtures("articles")

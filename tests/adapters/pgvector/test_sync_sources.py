@@ -109,7 +109,7 @@ class TestMissedChanges:
         execute("INSERT INTO parts_2 VALUES (1, 2, 'direct')")
         drain(database)
         assert sync.status().state == "broken"
-        assert "changes of public.parts_2 are not noticed" in str(sync.status().reason)
+        assert "changes of public.parts_2 are not detected" in str(sync.status().reason)
         sync.rescan()
         drain(database)
         assert sync.status().state == "active"
@@ -277,7 +277,7 @@ class TestNames:
         for other in ("CREATE TABLE chunks_by_key (x int)", "CREATE VIEW chunks_by_key AS SELECT 1 AS x"):
             execute("DROP VIEW IF EXISTS chunks_by_key")
             execute(other)
-            with pytest.raises(StoreUnsuitable, match="drop or rename what has that name"):
+            with pytest.raises(StoreUnsuitable, match="drop or rename the object of that name"):
                 declare(database)
             execute("DROP TABLE chunks_by_key" if "TABLE" in other else "SELECT 1")
 
@@ -309,7 +309,7 @@ class TestLayout:
         execute("CREATE TABLE articles (id int PRIMARY KEY, body text)")
         sync = declare(database)
         execute("COMMENT ON TABLE harrier_sync.queue_1 IS NULL")
-        with pytest.raises(StoreUnsuitable, match="which says what was declared"):
+        with pytest.raises(StoreUnsuitable, match="which keeps the declaration"):
             sync.status()
 
 

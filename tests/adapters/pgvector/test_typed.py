@@ -274,7 +274,7 @@ def test_indexes_added_later(postgres: str, table: str) -> None:
         other = index.store.open(Hashing.space)
         assert isinstance(other, OpenTable)
         with Index(PgVectorStore(postgres, table=table, indexes={"n": "integer", "s": "bool"}), Hashing()) as later:
-            health = "filters on 'n', 's' have no index of their own; run an ingest to its end, which builds it"
+            health = "filters on 'n', 's' have no index; complete an ingest to build it"
             assert later.store.describe().health == health
             assert later.ingest(records[:1]).unchanged == 1
             assert later.store.describe().health == "fine"

@@ -312,7 +312,7 @@ def test_a_vector_without_the_idf_modifier(stub: Stub) -> None:
         index = Index(QdrantStore(client, collection="docs"), Hashing())
         index.ingest(RECORDS[:3])
         stub.local.create_vector_name("docs", SPARSE, models.SparseVectorNameConfig(sparse=models.SparseVectorConfig()))
-        with pytest.raises(StoreUnsuitable, match="no sparse one with the IDF modifier; remove that vector"):
+        with pytest.raises(StoreUnsuitable, match="not sparse with the IDF modifier; remove that vector"):
             index.add_keywords()
 
 

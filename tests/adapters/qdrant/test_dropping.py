@@ -46,7 +46,7 @@ def test_a_foreign_collection(stub: Stub) -> None:
         store = QdrantStore(client, collection="docs")
         for metadata in (None, {"harrier_space": OTHER.to_json(), "harrier_layout": 2}):
             stub.local.create_collection("docs", {"text-dense": vectors}, metadata=metadata)
-            with pytest.raises(StoreUnsuitable, match="does not say what its vectors are|has layout 2"):
+            with pytest.raises(StoreUnsuitable, match="does not identify its embedding space|has layout 2"):
                 store.drop()
             assert stub.local.collection_exists("docs")
             stub.local.delete_collection("docs")
@@ -181,7 +181,7 @@ def test_links_and_foreign_files_are_kept(tmp_path: Path, damage: str) -> None:
     else:
         (tmp_path / "docs" / "harrier_space.json").unlink()
     files = sorted(tmp_path.rglob("*"))
-    said = {"link": "is a symbolic link; remove it", "foreign": "is not one of this kit's collections"}
+    said = {"link": "is a symbolic link; remove the link", "foreign": "was not created by Harrier Kit"}
     with (
         QdrantStore.embedded(tmp_path, collection="docs") as store,
         pytest.raises(StoreUnsuitable, match=said[damage]),

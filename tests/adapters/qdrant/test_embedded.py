@@ -64,7 +64,7 @@ def test_unreadable_payloads_after_a_kill(tmp_path: Path, encoder: Encoder) -> N
         with pytest.raises(StoreError, match="decompress"):
             list(index.read())
         os.kill(process_of(index.store), signal.SIGKILL)
-        with pytest.warns(StoreWarning, match="[0-9]+ chunks in .* could not be read, because who wrote them"):
+        with pytest.warns(StoreWarning, match="[0-9]+ chunks in .* could not be read, because their writer"):
             kept = {stored.chunk.record_id for stored in index.read()}
         assert 280 < len(kept) < 300
         assert index.ingest(RECORDS).encoded == 300 - len(kept)
@@ -286,9 +286,9 @@ def test_closed(index: Index) -> None:
     reading = index.read()
     next(reading)
     index.close()
-    with pytest.raises(StoreUnavailable, match="this store is closed; make another one"):
+    with pytest.raises(StoreUnavailable, match="this store is closed; create a new one"):
         list(reading)
-    with pytest.raises(StoreUnavailable, match="this store is closed; make another one"):
+    with pytest.raises(StoreUnavailable, match="this store is closed; create a new one"):
         index.count()
 
 
@@ -353,7 +353,7 @@ def test_a_foreign_folder(encoder: Encoder, tmp_path: Path) -> None:
     (tmp_path / "docs" / "letter.txt").write_text("dear")
     with (
         Index(QdrantStore.embedded(tmp_path, collection="docs"), encoder) as index,
-        pytest.raises(StoreUnsuitable, match="is not one of this kit's collections: it has no harrier_space.json"),
+        pytest.raises(StoreUnsuitable, match="was not created by Harrier Kit: it has no harrier_space.json"),
     ):
         index.ingest(RECORDS)
     assert (tmp_path / "docs" / "letter.txt").read_text() == "dear"
@@ -365,7 +365,7 @@ def test_a_foreign_folder(encoder: Encoder, tmp_path: Path) -> None:
         assert index.ingest(RECORDS[:2]).written == 2
     assert not making.exists()
     assert not (tmp_path / "empty" / "half").exists()
-    with pytest.raises(SettingError, match=r"a collection cannot be called \.harrier"):
+    with pytest.raises(SettingError, match=r"a collection cannot be named \.harrier"):
         QdrantStore.embedded(tmp_path, collection=".harrier")
 
 
@@ -425,7 +425,7 @@ def test_bad_vectors(index: Index, encoder: Encoder) -> None:
     known: dict[str, dict[int, bytes]] = {chunk.record_id: {} for chunk in chunks}
     opened = index.store.open(encoder.space)
     written = opened.write(Write(dict.fromkeys(known, 1), chunks, vectors, [], known))
-    assert dict(written.rejected) == {"r1": "gets a vector that is not finite"}
+    assert dict(written.rejected) == {"r1": "got a vector that is not finite"}
     with pytest.raises(StoreError, match="Vector dimension error: expected dim"):
         opened.write(Write({"r2": 1}, chunks[1:], np.ones((1, 3), np.float32), [], {"r2": {}}))
     assert index.count() == 2

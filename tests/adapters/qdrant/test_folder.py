@@ -253,7 +253,7 @@ def test_another_user(shared: Path) -> None:
             with start_as("games", shared / "place") as other:
                 answer = said(other)
                 assert answer.startswith("StoreUnsuitable ")
-                assert "is not accessible to user 'games' (owner: 'nobody')" in answer
+                assert "cannot be accessed by user 'games' (owner: 'nobody')" in answer
                 assert "run a Qdrant server for several users" in answer
     place = shared / "place"
     assert {each.lstat().st_uid for each in (place, *place.rglob("*"))} == {place.stat().st_uid} != {0}
@@ -271,7 +271,7 @@ def test_a_lock_of_another_user(shared: Path) -> None:
             if each.is_file():
                 each.chmod(0o666)
         with start_as("games", shared / "mine") as other:
-            assert "lock is not accessible to user 'games' (owner: 'nobody')" in said(other)
+            assert "lock cannot be accessed by user 'games' (owner: 'nobody')" in said(other)
         owner.communicate("\n")
 
 
@@ -301,7 +301,7 @@ def test_root_where_the_owner_has_no_access(shared: Path) -> None:
         assert said(owner) == "0 50\n"
         owner.communicate("\n")
     shared.chmod(0o700)
-    with index(shared / "place") as mine, pytest.raises(StoreUnsuitable, match="not accessible to user 'nobody'"):
+    with index(shared / "place") as mine, pytest.raises(StoreUnsuitable, match="cannot be accessed by user 'nobody'"):
         mine.count()
     assert (shared / "place" / "docs").stat().st_uid == (shared / "place").stat().st_uid != 0
 

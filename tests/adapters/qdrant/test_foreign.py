@@ -113,7 +113,7 @@ def test_points_of_langchain(shared: tuple[Index, Callable[[int], list[str]]], n
     verified = index.verify()
     assert verified.checked == 30
     assert {UUID(id_) for id_, _ in verified.problems} == {UUID(id_) for id_ in ids}
-    assert all("is not a chunk that an Index wrote: it has no 'record_id'" in why for _, why in verified.problems)
+    assert all("was not written by an Index: it has no 'record_id'" in why for _, why in verified.problems)
 
 
 def point(**payload: Any) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def test_points_that_look_like_chunks(encoder: Encoder, tmp_path: Path, kind: st
             problems = dict(index.verify().problems)
         assert problems.keys() == {str(id_) for id_ in ids}
         for id_, (_, why) in zip(ids, ALMOST, strict=True):
-            assert f"is not a chunk that an Index wrote: it has {why}" in problems[str(id_)]
+            assert f"was not written by an Index: it has {why}" in problems[str(id_)]
 
 
 def test_chunks_that_were_damaged(encoder: Encoder) -> None:
@@ -175,9 +175,7 @@ def test_chunks_that_were_damaged(encoder: Encoder) -> None:
         client.delete_vectors("docs", ["text-dense"], [ids[3]])
         assert [match.record_id for match in index.search("bread", k=5)] == ["r4"]
         assert [stored.chunk.record_id for stored in index.read()] == ["r4"]
-        problems = [
-            why.removeprefix("is not a chunk that an Index wrote: it has ") for _, why in index.verify().problems
-        ]
+        problems = [why.removeprefix("was not written by an Index: it has ") for _, why in index.verify().problems]
         assert sorted(why.partition(";")[0] for why in problems) == [
             "a 'metadata' that is list",
             "no 'page_content'",

@@ -71,7 +71,7 @@ def test_a_setting_given_twice(client: QdrantClient) -> None:
         ({"url": URL, "client": client}, "url= and client= of QdrantStore are one setting; give one of them"),
         ({"location": URL, "host": "localhost"}, "location= and host= of QdrantStore are one setting"),
         ({"url": URL, "collection": "a", "collection_name": "b"}, "collection= and collection_name= "),
-        ({"url": URL, "port": 6333}, "port= of QdrantStore belongs to host=; in a URL it is a part"),
+        ({"url": URL, "port": 6333}, "port= of QdrantStore belongs to host=; a URL contains it"),
     ]
     for given, said in twice:
         with pytest.raises(SettingError, match=said):
@@ -83,17 +83,17 @@ def test_a_setting_given_twice(client: QdrantClient) -> None:
     [
         ("path", r"use QdrantStore.embedded\(folder\), or give a QdrantClient\(path=...\)"),
         ("prefer_grpc", "name it by grpc_port="),
-        ("https", "write it into the URL"),
+        ("https", "put it in the URL"),
         ("aclient", "give a QdrantClient; for asyncio, use asearch and aingest"),
-        ("embedding", "a store knows no model"),
+        ("embedding", "a store has no model"),
         ("vector_name", "write vector="),
-        ("distance", "compared by their cosine"),
+        ("distance", "compared by cosine"),
         *((name, "write keywords=True") for name in ("sparse_embedding", "sparse_vector_name", "retrieval_mode")),
         ("enable_hybrid", "write keywords=True"),
         ("hnsw_config", "write hnsw=Hnsw"),
         ("quantization_config", "write quantization='int8'"),
         ("shard_number", "write shards="),
-        ("shard_key", "shard keys are not supported; give each part a collection of its own"),
+        ("shard_key", "shard keys are not supported; use a separate collection for each part"),
         ("force_recreate", r"call store.drop\(\) before"),
     ],
 )

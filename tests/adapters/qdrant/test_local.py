@@ -108,10 +108,10 @@ def test_spaces_and_errors(client: QdrantClient, encoder: Encoder, tmp_path: Pat
     dot = {"text-dense": models.VectorParams(size=4, distance=models.Distance.DOT)}
     metadata = {"harrier_space": encoder.space.to_json(), "harrier_layout": 1}
     client.create_collection("dot", dot, metadata=metadata)
-    with pytest.raises(StoreUnsuitable, match="compares by Dot"):
+    with pytest.raises(StoreUnsuitable, match="uses the distance Dot"):
         Index(QdrantStore(client, collection="dot"), encoder).ingest(RECORDS)
     client.close()
-    with pytest.raises(StoreUnavailable, match="the QdrantClient that this store was given is closed; give"):
+    with pytest.raises(StoreUnavailable, match="the QdrantClient of this store is closed; pass"):
         index.search("text")
 
 
@@ -223,7 +223,7 @@ def test_a_client_that_its_owner_closed(encoder: Encoder, settings: dict[str, An
     index.ingest(RECORDS[:3])
     client.close()
     for use in (lambda: index.search("text"), lambda: index.ingest(RECORDS)):
-        with pytest.raises(StoreUnavailable, match="the QdrantClient that this store was given is closed; give"):
+        with pytest.raises(StoreUnavailable, match="the QdrantClient of this store is closed; pass"):
             use()
     stub.close()
 

@@ -85,8 +85,8 @@ def test_stores_that_cannot_be_pickled(tmp_path: Path) -> None:
     """The error gives the reason, also for an Index over the store."""
     with closing(QdrantClient(":memory:")) as client:
         stores = {
-            "the connections of its QdrantClient are this process's": QdrantStore(client),
-            "what it stores is in this process": QdrantStore(":memory:"),
+            "the connections of its QdrantClient belong to this process": QdrantStore(client),
+            "its data is in this process": QdrantStore(":memory:"),
             "Qdrant Edge lets one process at a time into its folder": QdrantStore.embedded(tmp_path),
         }
         for why, store in stores.items():

@@ -133,7 +133,7 @@ def test_it_gives_up_eventually(stub: Stub, way: str, encoder: Encoder) -> None:
     stub.plan = lambda name, number: Fault(503, "overloaded") if name == "upsert" and number > 1 else None
     client = stub.client(prefer_grpc=way == "gRPC")
     with Index(QdrantStore(client, retry_for=0.5), encoder) as index:
-        with pytest.raises(StoreUnavailable, match="cannot be reached, or does not get to it: overloaded"):
+        with pytest.raises(StoreUnavailable, match="cannot be reached, or is too busy: overloaded"):
             index.ingest(RECORDS)
         stub.plan = lambda name, number: None
         assert index.ingest(RECORDS).written + index.ingest(RECORDS).unchanged >= 600
@@ -188,7 +188,7 @@ def test_nan_vectors(index: Index, encoder: Encoder) -> None:
     vectors[1, 3] = np.nan
     ids = [chunk.record_id for chunk in chunks]
     written = store.write(Write(dict.fromkeys(ids, 1), chunks, vectors, [], {id_: {} for id_ in ids}))
-    assert written.rejected == {"r2": "gets a vector that is not finite"}
+    assert written.rejected == {"r2": "got a vector that is not finite"}
     assert (list(written.changed), index.count()) == ([], 3)
 
 
@@ -259,7 +259,7 @@ def test_keys_stay_secret(stub: Stub, encoder: Encoder) -> None:
             QdrantStore(wrong)
         assert secret not in str(setting.value)
     client = stub.client()
-    with pytest.raises(SettingError, match="give the key to the client"):
+    with pytest.raises(SettingError, match="set the key on the client"):
         QdrantStore(client, api_key=secret)
     client.close()
 
@@ -274,9 +274,9 @@ def test_foreign_collections(stub: Stub, index: Index, encoder: Encoder, tmp_pat
         (
             {"text-dense": models.VectorParams(size=4, distance=models.Distance.DOT)},
             space,
-            "compares by Dot, not by Cosine",
+            "uses the distance Dot, not Cosine",
         ),
-        ({"text-dense": cosine}, None, "does not say what its vectors are"),
+        ({"text-dense": cosine}, None, "does not identify its embedding space"),
         ({"text-dense": cosine}, {**space, "harrier_space": "{}"}, "is not an embedding space"),
         (
             {"text-dense": cosine},
@@ -346,14 +346,17 @@ def test_settings(stub: Stub, encoder: Encoder) -> None:
     assert stub.counts["index"] == 2  # and at the end of the ingest none is missing
     client.close()
     wrongs: list[tuple[dict[str, Any], str]] = [
-        ({"precision": "float8"}, "precision is 'float16' or 'float32'"),
-        ({"quantization": "int4"}, "quantization is None, 'int8' or 'binary'"),
+        ({"precision": "float8"}, "precision must be 'float16' or 'float32'"),
+        ({"quantization": "int4"}, "quantization must be None, 'int8' or 'binary'"),
         ({"indexes": {"year": "number"}}, "the index of field 'year' must be one of keyword, integer, float, bool"),
-        ({"indexes": {'"': "keyword"}}, "field '\"' cannot be indexed: a path in Qdrant has no quotation marks"),
+        (
+            {"indexes": {'"': "keyword"}},
+            "field '\"' cannot be indexed: a path in Qdrant cannot contain quotation marks",
+        ),
         ({"hnsw": Hnsw(ef_construction=3)}, "ef_construction of this database's HNSW index must be at least 4, got 3"),
         ({"hnsw": {"m": 16}}, "hnsw must be Hnsw"),
-        ({"collection": "a/b"}, "a collection's name has no slashes"),
-        ({"collection": ""}, "a collection's name has no slashes"),
+        ({"collection": "a/b"}, "a collection's name must not contain slashes"),
+        ({"collection": ""}, "a collection's name must not contain slashes"),
     ]
     for wrong, said in wrongs:
         with pytest.raises(SettingError, match=said):
@@ -395,7 +398,7 @@ def test_a_closed_store(stub: Stub, encoder: Encoder) -> None:
     with pytest.raises(StoreUnavailable, match="was closed while it waited"):
         index.search("text")
     assert time.monotonic() - begin < 30
-    with pytest.raises(StoreUnavailable, match="is closed; make another one"):
+    with pytest.raises(StoreUnavailable, match="is closed; create a new one"):
         index.search("text")
     client.close()
 
@@ -495,7 +498,7 @@ def test_after_a_fork(index: Index) -> None:
             os.write(writing, said)
             os._exit(0)
     os.waitpid(child, 0)
-    assert b"was connected before this process was forked; open the store after it" in os.read(reading, 1_000)
+    assert b"was connected before this process was forked; open the store after the fork" in os.read(reading, 1_000)
     assert index.ingest(RECORDS).unchanged == 600
 
 

@@ -123,7 +123,7 @@ def test_a_baseline_without_texts_and_ids(index: Index, tmp_path: Path) -> None:
     [
         ("nonsense", "is not a report"),
         ("[]", "is not a report"),
-        (json.dumps({"format": 99}), "is not a report of this kit"),
+        (json.dumps({"format": 99}), "is not a report in format"),
     ],
 )
 def test_invalid_baselines(tmp_path: Path, content: str, said: str) -> None:

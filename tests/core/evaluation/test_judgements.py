@@ -97,7 +97,7 @@ def test_json_lines(tmp_path: Path) -> None:
         ('{"question": "a", "metadata": 1}', "line 1: 'metadata' must be an object"),
         ('{"question": " ", "answers": ["b"]}', "is empty or blank"),
         ("", "judgements must have a question, got none"),
-        ('{"question": "a"}\n{"question": "a"}', "each question must have an id of its own"),
+        ('{"question": "a"}\n{"question": "a"}', "the ids of questions must be unique"),
     ],
 )
 def test_invalid_lines(tmp_path: Path, line: str, said: str) -> None:

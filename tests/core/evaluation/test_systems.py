@@ -64,7 +64,7 @@ def test_systems_from_strings(index: Index, said: str, system: System) -> None:
             "a system must be no-instruction, tasks, .*; got 'nonsense'; the model's tasks are web_search",
         ),
         ("", "got an empty text"),
-        ("ef=many", "ef= takes a number, got 'many'"),
+        ("ef=many", "ef= must be a number, got 'many'"),
         ("mode=sparse", "mode must be one of dense, keyword, hybrid, got 'sparse'"),
         ("k=0", "k must be an integer of at least 1, got 0"),
         ("model=harrier-0.6b", r"model= names the model of another index; add index=URL"),
@@ -95,7 +95,7 @@ def test_names_are_unique(index: Index) -> None:
     assert System().title == "as it is"
     with pytest.raises(SettingError, match="compare takes a System, a Task, an Index, a Run or a str, got int"):
         systems_of([1], base, index)  # type: ignore[list-item]
-    with pytest.raises(SettingError, match="takes no other settings but k and name"):
+    with pytest.raises(SettingError, match="takes no settings but k and name"):
         System(run=Run({}), mode="keyword")
 
 
@@ -158,5 +158,5 @@ def test_only_runs() -> None:
         evaluate(first, judgements, compare=[System(mode="hybrid")])
     with pytest.raises(SettingError, match="evaluate takes an Index or a Run, got int"):
         evaluate(1, judgements)  # type: ignore[arg-type]
-    with pytest.raises(SettingError, match="leave system out"):
+    with pytest.raises(SettingError, match="omit system"):
         evaluate(first, judgements, system="hybrid")

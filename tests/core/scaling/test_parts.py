@@ -125,7 +125,7 @@ def test_pruning_is_refused() -> None:
         ([done, None], None, "parts are missing, 1 in all"),
         ([done], 11, "the parts were given 10 rows of 11"),
         ([done, part([Record(None, "a")])], 11, "records had no id"),  # type: ignore[arg-type]
-        ([], 0, "there was no record at all"),
+        ([], 0, "there were no records"),
     ):
         with pytest.raises(SettingError, match=why):
             finish(index, parts, prune=True, rows=rows)

@@ -280,7 +280,7 @@ def test_stores_that_cannot_be_shared(tmp_path: Path, noting: Noting) -> None:
     ):
         with Index(store, noting) as index, pytest.raises(SettingError, match=why) as raised:
             index.ingest(records(3), workers=2)
-        assert "leave workers out, or use a store on a server" in str(raised.value)
+        assert "omit workers, or use a store on a server" in str(raised.value)
     local = Noting(tmp_path / "notes")
     local.lock = threading.Lock()  # type: ignore[attr-defined]
     with index_of("host=nowhere", "t", local) as index, pytest.raises(SettingError, match="cannot pickle"):
@@ -294,7 +294,7 @@ def test_invalid_numbers_of_workers(postgres: str, table: str, noting: Noting, w
 
 
 def test_vectors_are_not_computed_twice(postgres: str, table: str, noting: Noting) -> None:
-    with index_of(postgres, table, noting) as index, pytest.raises(SettingError, match="leave workers out"):
+    with index_of(postgres, table, noting) as index, pytest.raises(SettingError, match="omit workers"):
         index.ingest(records(1), vectors=[[1.0] * 16], workers=2)
 
 

@@ -189,5 +189,5 @@ def test_the_class_is_not_changed() -> None:
     """Only the given collection is changed, not all of its class."""
     from agent_framework import InMemoryCollection
 
-    with pytest.raises(SettingError, match="got InMemoryCollection; make one, and pass that"):
+    with pytest.raises(SettingError, match="got InMemoryCollection; create one, and pass it"):
         with_roles(InMemoryCollection)

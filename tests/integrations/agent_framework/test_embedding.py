@@ -114,7 +114,7 @@ def test_a_request_without_a_role(words: str, read: list[str], role: Any, option
     [
         ({"role": "queries"}, "role must be 'query' or 'document', got 'queries'"),
         ({"role": "query", "dimensions": 8}, r"dimensions must be \d+ with .*, got 8; declare the vector field with"),
-        ({"role": "query", "model": "another"}, "model must be '.*', got 'another'; make another client"),
+        ({"role": "query", "model": "another"}, "model must be '.*', got 'another'; create another client"),
         ({"role": "query", "rol": 1, "user": 2}, "options must be role, task, model or dimensions, got rol, user"),
         ({"role": "document", "task": "sts_query"}, "a document has no task"),
     ],

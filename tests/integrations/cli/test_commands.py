@@ -91,9 +91,9 @@ def test_what_is_unsound(call: Run, postgres: str, table: str, new_role: NewRole
         connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(index)))
     told = call("verify", url, "--json", code=1)
     [problem] = json.loads(told.stdout)["problems"]
-    assert problem == {"id": "7", "problem": "has a text that is not the one that was encoded (chunk 0)"}
+    assert problem == {"id": "7", "problem": "has a text that differs from the encoded one (chunk 0)"}
     looked = call("info", url, code=1)
-    assert "health   its searches use no index" in looked.stdout
+    assert "health   searches use no vector index" in looked.stdout
     assert "hunter2" not in looked.stdout + looked.stderr
 
 
@@ -161,12 +161,12 @@ def test_completion(run: Run) -> None:
 
 
 WRONG = [
-    (["search", "x"], 2, "no index is named; give --in, set HARRIER_INDEX, or name it in harrier.toml"),
+    (["search", "x"], 2, "no index is given; pass --in, set HARRIER_INDEX, or name it in harrier.toml"),
     (["search", "x", "--in", "qdrant:d", "-k", "0"], 2, "-k must be at least 1, got 0"),
     (["search", "x", "--in", "qdrant:d", "--color", "red"], 2, "--color must be one of auto, always, never"),
-    (["info"], 2, "no index is named; give a PLACE"),
-    (["delete", "--in", "qdrant:d"], 2, "name one of them"),
-    (["delete", "a", "--all", "--in", "qdrant:d"], 2, "name one of them"),
+    (["info"], 2, "no index is given; pass a PLACE"),
+    (["delete", "--in", "qdrant:d"], 2, "name the records to delete"),
+    (["delete", "a", "--all", "--in", "qdrant:d"], 2, "name the records to delete"),
     (["delete", "a", "--in", "qdrant:d"], 3, "d/documents; ingest something into it first"),
     (["ls", "qdrant:no/q"], 3, "there is no collection in"),
     (["ls", "pgvector:no/pg"], 3, "no/pg; ingest something into it first"),
@@ -179,15 +179,15 @@ WRONG = [
     (["search", "x", "--in", "postgres//me:hunter2@host/db"], 2, "a store's URL must begin with one of"),
     (["search", "x", "--in", "pgvector:d?tables=x"], 2, "and nothing else"),
     (["search", "x", "--in", "qdrant://key@host/docs"], 2, "its key is in QDRANT_API_KEY"),
-    (["search", "x", "--in", "qdrant:d", "--where", "{lang}"], 2, "--where is no JSON"),
+    (["search", "x", "--in", "qdrant:d", "--where", "{lang}"], 2, "--where is not JSON"),
     (["search", "x", "--in", "qdrant:d", "--task", "a", "--instruction", "b"], 2, "give only one of them"),
     (["search", "x", "--in", "qdrant:d", "--model", ""], 2, "no model is named"),
     (["prompt", "x", "--model", "nope"], 3, "'nope' is not a folder, not a name on the hub"),
     (["ingest", "x", "--to", "qdrant:d"], 2, "there is no x; a PATH is a file, a folder, a URL, or -"),
     (["ingest", "--to", "qdrant:d"], 2, "name one of them"),
-    (["ingest", "-", "--to", "qdrant:d", "--query", "SELECT 1"], 2, "--query and --table are of --from"),
+    (["ingest", "-", "--to", "qdrant:d", "--query", "SELECT 1"], 2, "--query and --table need --from"),
     (["ingest", "-", "--to", "qdrant:d", "--format", "tiff"], 2, "unknown format 'tiff'"),
-    (["ingest", "-", "--to", "qdrant:d", "--chunk-tokens", "3"], 2, "chunks have at least 8 tokens"),
+    (["ingest", "-", "--to", "qdrant:d", "--chunk-tokens", "3"], 2, "chunks must have at least 8 tokens"),
     (["ingest", "-", "--to", "qdrant:d", "--chunk-tokens", "0", "--overlap", "7"], 2, "--chunk-tokens 0 makes none"),
     (["embed", "--task", "sts_query"], 2, "documents carry none; add --query"),
     (["search", "x", "--in", "pgvector:no/pg"], 3, "no/pg; ingest something into it first"),

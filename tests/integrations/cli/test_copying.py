@@ -62,7 +62,7 @@ def test_invalid_copies(call: Run, tmp_path: Path) -> None:
     assert "there is no file" in call("copy", "none.parquet", "qdrant:q", code=3).stderr
     assert "there is no collection" in call("copy", "qdrant:q", "docs.parquet", code=3).stderr
     assert "must be two places" in call("copy", "qdrant:q", f"qdrant:{tmp_path}/q", code=2).stderr
-    assert "file is copied by the system" in call("copy", "a.parquet", "b.parquet", code=2).stderr
+    assert "copy a file with the system" in call("copy", "a.parquet", "b.parquet", code=2).stderr
     assert "URL must begin with one of" in call("copy", "docs.csv", "qdrant:q", code=2).stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -80,6 +80,6 @@ def test_rejected_rows(call: Run, tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "docs.parquet")
     told = call("copy", "docs.parquet", "pgvector:p?precision=float16", code=1)
     assert "rejected: r" in told.stderr
-    assert "a text that is not the one that was encoded" in told.stderr
+    assert "a text that differs from the encoded one" in told.stderr
     assert "not kept: vectors in float16, not float32\n" in told.stderr
     assert "1 record rejected, the first 'r" in told.stdout

@@ -89,7 +89,7 @@ def test_an_ingest_ends_as_after_ctrl_c(
     assert said.count("\n") - said.count("ingesting: ") == 1  # beside a line of progress every ten seconds
     last = said.splitlines()[-1]
     assert last.startswith("error: interrupted; ")
-    assert "chunks of this run are known to be stored" in last
+    assert "chunks of this run are stored so far; run the same command again to continue" in last
     assert postgres_of(tmp_path) is None
     with pytest.raises(ProcessLookupError):
         os.kill(server, 0)

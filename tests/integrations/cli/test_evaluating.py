@@ -69,9 +69,9 @@ def test_a_release_that_got_worse_is_stopped(call: Run, place: str, folder: Path
     assert same.stdout.endswith("  recall@100: the same for all 30 questions\n")
     worse = call(*arguments, "--baseline", "last.json", "--instruction", WRONGLY_SPOKEN, code=1)
     assert "  ndcg@10: worse, -0." in worse.stdout
-    assert worse.stderr.startswith("not good enough: ndcg@10 is worse than the baseline's: -0.")
+    assert worse.stderr.startswith("below the limit: ndcg@10 is worse than the baseline's: -0.")
     low = call(*arguments, "--json", "--fail-below", "ndcg@10=0.99", "--fail-below", "mrr@3=0.1", "-q", code=1)
-    assert low.stderr.startswith("not good enough: ndcg@10 is 0.")
+    assert low.stderr.startswith("below the limit: ndcg@10 is 0.")
     assert "mrr@3" in json.loads(low.stdout)["systems"][0]["metrics"]
 
 
@@ -95,7 +95,7 @@ def test_a_damaged_index_is_stopped(call: Run, graph: str, tmp_path: Path) -> No
     assert call(*gate, "--ef", "1000").stderr == ""
     for spoiled in (["--ef", "1000", "--instruction", WRONGLY_SPOKEN], ["--ef", "1"]):
         told = call(*gate, *spoiled, code=1)
-        assert "not good enough: ndcg@10 is worse than the baseline's: -0." in told.stderr
+        assert "below the limit: ndcg@10 is worse than the baseline's: -0." in told.stderr
     with psycopg.connect(graph.partition("&table=")[0], autocommit=True) as connection:
         connection.execute(
             "WITH numbered AS (SELECT record_id, embedding, row_number() OVER (ORDER BY record_id) AS n FROM graph) "
@@ -103,7 +103,7 @@ def test_a_damaged_index_is_stopped(call: Run, graph: str, tmp_path: Path) -> No
             "WHERE graph.record_id = own.record_id AND other.n = own.n % 1100 + 1"
         )
     told = call(*gate, "--exact", code=1)
-    assert "not good enough: ndcg@10 is worse than the baseline's: -0." in told.stderr
+    assert "below the limit: ndcg@10 is worse than the baseline's: -0." in told.stderr
 
 
 def test_make_questions(
@@ -132,7 +132,7 @@ def test_make_questions(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ([], "there are no questions; give --judgements, or make some with --make-questions"),
+        ([], "no questions are given; pass --judgements, or create some with --make-questions"),
         (["--judgements", "nowhere"], "there are no judgements at nowhere"),
         (["--judgements", "{}", "-k", "1,ten"], "-k must be integers of at least 1, such as 1,10,100, got '1,ten'"),
         (["--judgements", "{}", "--fail-below", "ndcg@10"], "a limit must be a metric and a number from 0 to 1"),

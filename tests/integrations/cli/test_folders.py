@@ -42,6 +42,8 @@ def test_an_ingest_into_documents(call: Run, docs: Path) -> None:
     """It is refused in one line, and changes nothing."""
     before = as_it_is(docs)
     told = call("ingest", "docs", "--to", "pgvector:docs", code=3)
-    assert told.stderr.startswith(f"error: folder {docs} is not empty and holds no embedded Postgres of this kit (it ")
+    assert told.stderr.startswith(
+        f"error: folder {docs} is not empty and contains no embedded Postgres of this kit (it "
+    )
     assert told.stderr.count("\n") == 1
     assert as_it_is(docs) == before

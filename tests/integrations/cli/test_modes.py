@@ -128,12 +128,12 @@ def test_an_index_without_words(call: Run, memory: dict[str, VectorStore], monke
         told = call("search", "yeast", "--in", "mem:b", "--mode", mode, code=3).stderr
         assert "`harrier keywords PLACE`" in told
     told = call(*INGEST, "mem:b", "--keywords", given=GIVEN, code=3).stderr
-    assert "made without --keywords; `harrier keywords PLACE` gives it the words of its texts" in told
+    assert "created without --keywords; run `harrier keywords PLACE` to add the words of its texts" in told
     monkeypatch.delenv("HARRIER_MODEL")
     place = str(memory["mem:b"])
     done = call("keywords", "mem:b")
     assert (done.stdout, done.stderr) == (f"{place} has the words of its texts now: 3 chunks\n", "")
-    assert call("keywords", "mem:b").stdout == f"{place} has the words of its texts already\n"
+    assert call("keywords", "mem:b").stdout == f"{place} already has the words of its texts\n"
     assert "keywords yes\n" in call("info", "mem:b").stdout
     assert json.loads(call("info", "mem:b", "--json").stdout)["keywords"] is True
     again = json.loads(call("keywords", "mem:b", "--json").stdout)
@@ -144,7 +144,7 @@ def test_an_index_without_words(call: Run, memory: dict[str, VectorStore], monke
 def test_a_missing_index(call: Run, memory: dict[str, VectorStore]) -> None:
     for command in (["keywords", "mem:c"], ["search", "yeast", "--in", "mem:c", "--mode", "keyword"]):
         assert "ingest something into it first" in call(*command, code=3).stderr
-    assert call("keywords", code=2).stderr.startswith("error: no index is named")
+    assert call("keywords", code=2).stderr.startswith("error: no index is given")
     assert memory["mem:c"].space() is None
 
 
@@ -156,7 +156,7 @@ def test_an_interrupted_run(call: Run, memory: dict[str, VectorStore], monkeypat
         raise KeyboardInterrupt
 
     monkeypatch.setattr(MemoryStore, "add_keywords", interrupted)
-    assert "the same command run again goes on from there" in call("keywords", "mem:d", code=130).stderr
+    assert "run the same command again to continue" in call("keywords", "mem:d", code=130).stderr
     assert memory["mem:d"].describe().keywords is False
 
 

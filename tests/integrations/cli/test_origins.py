@@ -96,7 +96,7 @@ def test_two_folders_of_one_name(call: Run, to: list[str], stored: Stored, tmp_p
     write(tmp_path / "a" / "docs" / "README.md", "apples")
     write(tmp_path / "b" / "docs" / "README.md", "bananas")
     told = call("ingest", "a/docs", "b/docs", *to, code=2)
-    assert "would both be the source 'docs'; ingest one of them by itself, with --source NAME" in told.stderr
+    assert "would both be the source 'docs'; ingest one of them separately, with --source NAME" in told.stderr
     call("ingest", "a/docs", *to)
     for more in ([], ["--prune"], ["--dry-run"]):
         told = call("ingest", "b/docs", *to, *more, code=2)
@@ -195,7 +195,10 @@ def test_links_to_files(call: Run, to: list[str], stored: Stored, tmp_path: Path
     (docs / "c.txt").symlink_to(docs / ".git" / "config")
     told = call("ingest", "docs", *to, "--prune")
     for name in ("a", "c"):
-        assert f"left out: docs/{name}.txt: is a link to a file elsewhere; name that file as a PATH" in told.stderr
+        assert (
+            f"left out: docs/{name}.txt: is a link to a file elsewhere; pass that file as a separate PATH"
+            in told.stderr
+        )
     assert "2 unchanged, 1 deleted" in told.stdout
     assert set(stored()) == {"docs/b.txt", "docs/inside.txt"}
     told = call("ingest", "docs", "secret/shadow", *to)
@@ -246,7 +249,7 @@ def test_following_links(call: Run, to: list[str], stored: Stored, tmp_path: Pat
     other.rename(tmp_path / "unmounted")
     told = call("ingest", "docs", *to, "--links", "follow", "--prune", code=1)
     assert "rejected: docs/link: cannot be read: No such file or directory" in told.stderr
-    assert "not pruned: docs/link/: could not be read, so that it stays" in told.stderr
+    assert "not pruned: docs/link/: could not be read, and was kept" in told.stderr
     assert set(stored()) == left
     assert "deleted" in call("ingest", "docs", *to, "--prune").stdout  # without the links
     assert set(stored()) == {"docs/a.txt"}
@@ -262,7 +265,7 @@ def test_links_and_rows_with_ids_of_their_own(call: Run, to: list[str], stored: 
     assert set(stored()) == {"x", "y"}
     (tmp_path / "elsewhere").rename(tmp_path / "unmounted")
     told = call(*rows, "--links", "follow", code=1)
-    assert "not pruned: which records those are" in told.stderr
+    assert "not pruned: the unreadable records cannot be identified" in told.stderr
     assert json.loads(call(*rows, "--links", "follow", "--json", code=1).stdout)["pruned"] is False
     assert set(stored()) == {"x", "y"}
     assert "1 deleted" in call(*rows).stdout
@@ -382,7 +385,7 @@ def test_an_unreadable_source(call: Run, to: list[str], stored: Stored, tmp_path
     write(rows, "no JSON\n")
     assert "0 deleted; 1 rejected" in call("ingest", "docs", *to, "--prune", code=1).stdout
     told = call("ingest", "rows", *to, "--id", "id", "--prune", code=1)
-    assert "not pruned: which records those are that could not be read is not known" in told.stderr
+    assert "not pruned: the unreadable records cannot be identified" in told.stderr
     assert "0 deleted; 1 rejected" in told.stdout
     assert set(stored()) == {"docs/a.md", "x"}
 

@@ -143,7 +143,7 @@ def test_an_archive(call: Run, to: list[str], stored: Stored, tmp_path: Path) ->
             "a user or password in a URL would become part of ids; put those of host in ~/.netrc",
         ),
         ("nothing", "there is no nothing; a PATH is a file, a folder, a URL, or - for standard input"),
-        ("postgresql://host/db", "a Postgres is no PATH; read it with --from, and --table or --query"),
+        ("postgresql://host/db", "a Postgres is not a PATH; read it with --from and --table or --query"),
     ],
 )
 def test_invalid_sources(call: Run, to: list[str], path: str, said: str) -> None:

@@ -32,7 +32,9 @@ def test_switching_and_switching_back(call: Run, place: str, other: str, monkeyp
     plan = call("reembed", place, "--model", other, "--plan", "--rate", "2").stdout
     assert plan.startswith("to encode: 6 of 6 chunks, about ")
     assert "in about 3 s" in plan
-    assert "there is nothing to switch to" in call("reembed", place, "--model", other, "--switch", code=3).stderr
+    assert (
+        "there is no second space to switch to" in call("reembed", place, "--model", other, "--switch", code=3).stderr
+    )
     assert "6 chunks: 6 encoded (" in call("reembed", place, "--model", other, "--rate", "1000").stdout
     assert niced == [15]
     call("delete", "r5", "--in", place)
@@ -56,7 +58,7 @@ def test_refusals(call: Run, place: str) -> None:
     """Each has a reliable exit code."""
     assert "there is no" in call("reembed", place, code=3).stderr
     call("ingest", "-", "--to", place, *ROWS_IN, given=ROWS)
-    assert "holds vectors of this model already" in call("reembed", place, code=2).stderr
+    assert "already holds vectors of this model" in call("reembed", place, code=2).stderr
     assert "give only one of them" in call("reembed", place, "--switch", "--back", code=2).stderr
     assert "do not go with --switch" in call("reembed", place, "--switch", "--rate", "5", code=2).stderr
     assert "are for --check" in call("reembed", place, "--old-model", "harrier-270m", code=2).stderr

@@ -32,7 +32,7 @@ def test_delete(call: Run, filled: str) -> None:
     assert call("delete", "r1", "r2", "--where", '{"n": 2}').stdout == "1 chunk deleted\n"
     assert call("delete", "--where", '{"n": 3}', "-q").stdout == ""
     told = call("delete", "--all", code=2)
-    assert "this asks on a terminal, and there is none: Remove all 1 chunk of " in told.stderr
+    assert "this asks for confirmation on a terminal, and there is none: Remove all 1 chunk of " in told.stderr
     assert call("delete", "--all", "--yes").stdout == "1 chunk deleted\n"
     assert json.loads(call("info", filled, "--json").stdout)["records"] == 0
 

@@ -184,7 +184,7 @@ def test_device_options(monkeypatch: pytest.MonkeyPatch) -> None:
     """As options they are refused with a server; as defaults they apply to local use."""
     monkeypatch.setenv("HARRIER_DEVICE", "cpu")
     assert encoder(server="http://option") == "RemoteEncoder('http://option')"
-    with pytest.raises(SettingError, match="--dtype is for a model that is loaded here, but --server names a server"):
+    with pytest.raises(SettingError, match="--dtype is for a locally loaded model, but --server names a server"):
         encoder(server="http://option", dtype="float32")
     monkeypatch.setenv("HARRIER_URL", "http://variable")
     with pytest.raises(SettingError, match="--device is for .* but HARRIER_URL names a server"):
@@ -221,7 +221,7 @@ def test_refusals_of_a_server(call: Run, server: str, built: Callable[..., Path]
     told = call("prompt", "a", "--model", "harrier-27b", "--server", server, code=2)
     assert "there is no model 'harrier-27b'; this server has tiny-query" in told.stderr
     told = call("embed", "--query", "--instruction", "Find birds", "--server", server, given="a\n", code=2)
-    assert "this server takes no instruction of a request; name one of its tasks" in told.stderr
+    assert "this server does not accept instructions in requests; name one of its tasks" in told.stderr
     for each in ("gpu-host:8000", "http://me:hunter2@gpu-host"):
         told = call("prompt", "a", "--server", each, code=2)
         assert told.stderr.startswith("error: url must ")
@@ -245,9 +245,9 @@ def test_an_unreachable_server(call: Run, monkeypatch: pytest.MonkeyPatch, caplo
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["serve"], "it loads the model itself, for others"),
-        (["models"], "it says what this machine would run, and asks no server"),
-        (["demo"], "it loads its own models, to show one that is refused; --postgres names a Postgres"),
+        (["serve"], "it loads the model itself"),
+        (["models"], "it describes this machine, and contacts no server"),
+        (["demo"], "it loads its own models, to show a refusal; --postgres names a server"),
     ],
 )
 def test_commands_without_a_server(call: Run, arguments: list[str], said: str) -> None:

@@ -155,7 +155,7 @@ def test_csv_with_an_unbalanced_quote(call: Run, tmp_path: Path) -> None:
     for broken in (whole.replace("two", '"two'), whole.replace("two", '"two" and'), whole.replace("two", '"t"wo"')):
         rows.write_text(broken, encoding="utf-8")
         told = call("ingest", "rows.csv", "--to", place, "--id", "id", "--prune", code=1)
-        assert f"rejected: {tmp_path.name}/rows.csv: is not CSV from line 3 on: " in told.stderr
+        assert f"rejected: {tmp_path.name}/rows.csv: is not valid CSV from line 3 on: " in told.stderr
         assert "not pruned: " in told.stderr
         assert "1 unchanged, 0 deleted; 1 rejected" in told.stdout
 
@@ -288,7 +288,7 @@ def test_pruning_is_careful(call: Run, tmp_path: Path) -> None:
     assert "1 chunk written (1 encoded); 1 unchanged, 0 deleted; 2 rejected" in told.stdout
     rows.write_text('{"id": "x", "text": "a row"}\n{"id": "x", "text": "again"}\n', encoding="utf-8")
     told = call("ingest", "docs", "--to", place, "--prune", "--id", "id", code=1)
-    assert "repeated: x: came more than once; the last one counts" in told.stderr
+    assert "repeated: x: occurred more than once; the last one counts" in told.stderr
     assert "1 chunk written (1 encoded); 1 unchanged, 1 deleted; 1 rejected" in told.stdout
     assert "3" in call("info", place).stdout.splitlines()[1]
     (tmp_path / "empty").mkdir()

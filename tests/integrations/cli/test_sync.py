@@ -105,14 +105,14 @@ def test_dry_run(call: Run, place: str) -> None:
         (
             ["create", "--source", "articles", "--text", "title", "--to", "LAID OUT"],
             2,
-            "says precision and keywords only",
+            "takes precision and keywords only",
         ),
         (["drop", "DATABASE"], 2, "name the table with ?table=NAME; declared are: none"),
         (["retry", "PLACE"], 3, "table public.chunks follows no other table"),
         (["status", "PLACE"], 2, "table 'chunks' follows no other table"),
         (["status", "pgvector:missing"], 3, "there is no folder missing"),
-        (["run", "DATABASE", "--metrics", "here"], 2, "--metrics is a port"),
-        (["run", "DATABASE", "--lease", "0"], 2, "lease and poll are seconds"),
+        (["run", "DATABASE", "--metrics", "here"], 2, "--metrics must be a port"),
+        (["run", "DATABASE", "--lease", "0"], 2, "lease and poll must be positive numbers of seconds"),
     ],
 )
 def test_errors(call: Run, place: str, arguments: list[str], code: int, said: str) -> None:
@@ -146,7 +146,7 @@ def test_stopping_a_worker(
     assert worker.returncode == code
     assert 'harrier_sync_failed_rows{table="public.chunks"} 1.0' in metrics
     assert 'harrier_sync_workers{table="public.chunks"} 1.0' in metrics
-    assert ("the same command goes on from there" in said) is (code == 130)
+    assert ("run the same command again to continue" in said) is (code == 130)
     assert execute(declared, "SELECT count(*) FROM harrier_sync.workers") == [(0,)]
 
 
@@ -184,7 +184,7 @@ def test_another_schema_and_another_role(call: Run, place: str, new_role: Callab
     assert f"table public.articles belongs to role {role}" in call(*arguments, code=3).stderr
     assert call(*arguments, "--trust", role).stdout.startswith("table hidden.chunks follows articles")
     told = call("sync", "run", place.removesuffix("&table=chunks"), "--once", code=1)
-    assert f"left alone: hidden.chunks: what hidden.chunks is made of belongs to role {role}" in told.stderr
+    assert f"skipped: hidden.chunks: the content of hidden.chunks belongs to role {role}" in told.stderr
     assert "state    untrusted" in call("sync", "status", there).stdout
     call("sync", "run", there, "--once", "--trust", role)
     assert "state    active" in call("sync", "status", there, "--trust", role).stdout

@@ -58,8 +58,7 @@ def test_ctrl_c(run: Run, command: list[str], environment: dict[str, str], place
     assert "Traceback" not in shown
     os.close(master)
     assert re.search(
-        r"error: interrupted; [\d,]+ chunks of this run are known to be stored, and the same command run again goes on "
-        r"from there\r\n$",
+        r"error: interrupted; [\d,]+ chunks of this run are stored so far; run the same command again to continue\r\n$",
         shown,
     )
     again = ["ingest", "-", "--to", place, "--format", "jsonl", "--id", "key", "--json"]

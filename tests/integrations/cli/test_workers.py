@@ -39,7 +39,7 @@ def test_files_by_two_workers(run: Run, folder: Path, tmp_path: Path) -> None:
 def test_a_store_for_one_process(run: Run, folder: Path, tmp_path: Path) -> None:
     told = run("ingest", folder.name, "--to", f"qdrant:{tmp_path}/q?collection=c", "--workers", "2", code=2).stderr
     assert "Qdrant Edge lets one process at a time into its folder" in told
-    assert "leave workers out" in told
+    assert "omit workers" in told
 
 
 @pytest.mark.slow
@@ -58,5 +58,5 @@ def test_interrupted(
         os.kill(process.pid, number)
         _, told = process.communicate(timeout=60)
     assert own
-    assert "the same command run again goes on from there" in told
+    assert "run the same command again to continue" in told
     assert not set(own) & set(workers_of(None))

@@ -187,7 +187,7 @@ def test_an_archive_under_the_name_of_a_document(docs: Path, index: Index, memor
     with zipfile.ZipFile(docs / "report.pdf", "w") as archive:
         archive.writestr("one.txt", "one")
         archive.writestr("two.txt", "two")
-    reason = "is a zip archive, whatever its name says; rename it to .zip"
+    reason = "is a zip archive despite its name; rename it to .zip"
     assert [each.reason for each in Source(docs) if isinstance(each, Skipped) and not each.blank] == [reason]
     assert ingest(index, Source(docs), memory).rejected == [("docs/report.pdf", reason)]
     (docs / "report.pdf").rename(docs / "report.zip")

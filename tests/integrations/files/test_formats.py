@@ -73,9 +73,9 @@ BINARY = {
     "a.doc": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an Office file of before 2007"),
     "run": (b"\x7fELF\x02", "is a program"),
     "a.bmp": (b"BM\0\0", "is a BMP image"),
-    "a.rtf": (b"{\\rtf1 x}", "is RTF, which is not read; convert it to text, or read it by a command with --reader"),
+    "a.rtf": (b"{\\rtf1 x}", "is RTF, which is not read; convert it to text, or read it with a command (--reader)"),
     "a.tar": (b"a" * 257 + b"ustar", "is a tar archive"),
-    "a.bin": (b"\0\1\2", "is binary, and of no format that is read"),
+    "a.bin": (b"\0\1\2", "is binary, in no supported format"),
 }
 
 

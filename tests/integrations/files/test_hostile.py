@@ -91,7 +91,7 @@ REASONS = {  # where it is not just that the file is broken
     "no part": "names no main part",
     "a broken sheet": "",
     "many parts": "takes more than 10 seconds to read",
-    "cells far apart": "cannot be read: its parser crashed (SIGABRT), perhaps for want of memory",
+    "cells far apart": "cannot be read: its parser crashed (SIGABRT), perhaps because memory ran out",
 }
 
 
@@ -156,13 +156,13 @@ def test_hostile_archives(tmp_path: Path) -> None:
     large, all_ = "is larger than 1 MB; split it", "unpacks to more than 10 MB; split it"
     expected = {
         "docs/a.txt.gz": large,
-        "docs/b.txt.gz": "is no gzip that can be read (EOFError)",
-        "docs/c.zip/../up.txt": "has a path that leads out of its archive; rename it",
-        "docs/c.zip/in.zip": "is packed within a packed file, which is not read; unpack it",
+        "docs/b.txt.gz": "cannot be read as gzip (EOFError)",
+        "docs/c.zip/../up.txt": "has a path that leads outside its archive; rename it",
+        "docs/c.zip/in.zip": "is packed within a packed file, which is not supported; unpack it",
         "docs/c.zip/long.md": large,
         **{f"docs/d.zip/{at}.txt": all_ for at in range(12, 20)},
         "docs/e.zip/a.txt": "is encrypted; unpack it",
-        "docs/f.zip": "is no zip that can be read (BadZipFile)",
+        "docs/f.zip": "cannot be read as zip (BadZipFile)",
     }
     assert {name: reason.removesuffix(", or raise --max-size") for name, reason in reasons.items()} == expected
     assert {"docs/c.zip/in.zip/", "docs/f.zip/"} <= set(source.walk.unknown)

@@ -99,7 +99,7 @@ def test_an_unusable_file(path: Path, caplog: pytest.LogCaptureFixture, broken: 
     assert memory.mget(["a"]) == [None]
     memory.close()
     [line] = [each.getMessage() for each in caplog.records]
-    assert line.startswith(f"nothing is remembered of files in {path} (")
+    assert line.startswith(f"the state of files in {path} cannot be kept (")
 
 
 def test_a_file_damaged_while_open(path: Path, caplog: pytest.LogCaptureFixture) -> None:

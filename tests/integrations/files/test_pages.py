@@ -78,8 +78,8 @@ def test_one_page_however_it_is_spelled(site: Site) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("https://", "is no URL of a page"),
-        ("https://host:port/", "is no URL; a page is https://host/path"),
+        ("https://", "must be the URL of a page"),
+        ("https://host:port/", "is not a URL; must be https://host/path"),
         ("https://me:hunter2@host/", "put those of host in ~/.netrc"),
         ("postgresql://host/db", "read it with --from"),
     ],
@@ -112,8 +112,8 @@ def test_a_page_that_is_gone(site: Site) -> None:
     site.pages["/forbidden"] = Answer(status=403)
     source = Source([f"{site.url}/missing", f"{site.url}/gone", f"{site.url}/forbidden"])
     assert list(source) == [
-        Skipped(f"{site.url}/missing", "is gone: the server answers 404 Not Found", gone=True),
-        Skipped(f"{site.url}/gone", "is gone: the server answers 410 Gone", gone=True),
+        Skipped(f"{site.url}/missing", "no longer exists: the server answers 404 Not Found", gone=True),
+        Skipped(f"{site.url}/gone", "no longer exists: the server answers 410 Gone", gone=True),
         Skipped(f"{site.url}/forbidden", "cannot be fetched: the server answers 403 Forbidden"),
     ]
     assert source.gone(f"{site.url}/gone", {SOURCE: site.host})
@@ -165,7 +165,7 @@ def test_an_endless_page(site: Site) -> None:
 def test_a_connection_that_breaks(site: Site) -> None:
     """An incomplete page is rejected."""
     site.pages["/half"] = Answer(b"<p>one</p><p>two</p>", broken_after=10)
-    assert "cannot be fetched to its end: the connection broke" in reason_of(Source(f"{site.url}/half"))
+    assert "cannot be fetched completely: the connection broke" in reason_of(Source(f"{site.url}/half"))
 
 
 @pytest.mark.parametrize("type_", ["image/png", "application/x-unheard-of"])

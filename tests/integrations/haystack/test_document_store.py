@@ -76,7 +76,7 @@ def test_policies(document_store: HarrierDocumentStore, write: str) -> None:
     first, second, other = (Document(id=id_, content=text) for id_, text in (("a", "one"), ("a", "two"), ("b", "one")))
     assert written([first, second, other], DuplicatePolicy.SKIP) == 2
     assert sorted(str(each.content) for each in document_store.filter_documents()) == ["one", "one"]
-    with pytest.raises(DuplicateDocumentError, match="1 of the documents are there already"):
+    with pytest.raises(DuplicateDocumentError, match="1 of the documents already exist"):
         written([Document(id="c", content="one"), second], DuplicatePolicy.FAIL)
     with pytest.raises(DuplicateDocumentError):
         written([Document(id="c", content="one")] * 2, DuplicatePolicy.FAIL)
@@ -88,7 +88,7 @@ def test_policies(document_store: HarrierDocumentStore, write: str) -> None:
 
 def test_embeddings_are_ignored(document_store: HarrierDocumentStore) -> None:
     """They may be of another model; the Index computes its own, with a warning."""
-    with pytest.warns(InputWarning, match="embeddings of documents are not taken: the Index makes its own"):
+    with pytest.warns(InputWarning, match="embeddings of documents must be None: the Index makes its own"):
         document_store.write_documents([Document(content="Bread rises.", embedding=[0.5, 0.5])])
     assert document_store.index.verify().sound
 
@@ -118,7 +118,7 @@ def test_records_with_several_chunks(encoder: Encoder) -> None:
     found = document_store.search("bread", None, 3)
     assert [each.id for each in found] == ["long"] * 3
     assert document_store.count_documents() == index.count() > 3
-    with pytest.raises(SettingError, match="that the Index has cut cannot be updated by a filter"):
+    with pytest.raises(SettingError, match="that were cut into chunks cannot be updated by a filter"):
         document_store.update_by_filter({"field": "meta.a", "operator": "==", "value": 1}, {"a": 2})
     document_store.delete_documents(["long"])
     assert document_store.count_documents() == 0
@@ -142,7 +142,7 @@ def test_an_index_is_its_owners_to_close(document_store: HarrierDocumentStore) -
 def test_settings(words: str, encoder: Encoder) -> None:
     """Invalid settings are refused by the constructor, which opens nothing."""
     index = Index(MemoryStore(), encoder)
-    with pytest.raises(SettingError, match="task is for Encoder to decide"):
+    with pytest.raises(SettingError, match="task is a setting of Encoder"):
         HarrierDocumentStore(index, task="sts_query")
     wrong: Any = "ignore"
     with pytest.raises(SettingError, match="on_rejected must be 'error' or 'warn', got 'ignore'"):

@@ -149,7 +149,7 @@ def test_serialization(words: str, task: Any) -> None:
 def test_the_environments_model(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model may come from the environment; YAML contains its name."""
     with pytest.raises(
-        SettingError, match="no model is named; pass model=, such as 'harrier-0.6b', or set HARRIER_MODEL"
+        SettingError, match="no model is given; pass model=, such as 'harrier-0.6b', or set HARRIER_MODEL"
     ):
         HarrierTextEmbedder()
     monkeypatch.setenv("HARRIER_MODEL", words)
@@ -164,7 +164,7 @@ def test_another_embedder(encoder: Encoder) -> None:
     assert made.index_encoder is encoder
     with pytest.raises(SerializationError, match="unsupported value of type 'Encoder'"):
         component_to_dict(made, "embedder")
-    with pytest.raises(SettingError, match="task is for Encoder to decide; configure that one"):
+    with pytest.raises(SettingError, match="task is a setting of Encoder; configure it there"):
         HarrierDocumentEmbedder(encoder, task="sts_query")
 
 
@@ -172,7 +172,7 @@ def test_settings_of_other_libraries(words: str) -> None:
     """They are refused by the constructor, not at the first text."""
     with pytest.raises(SettingError, match="'normalize_embeddings': vectors always have unit length"):
         HarrierTextEmbedder(words, normalize_embeddings=True)
-    with pytest.raises(SettingError, match="on_overflow is 'error' or 'truncate'"):
+    with pytest.raises(SettingError, match="on_overflow must be 'error' or 'truncate'"):
         HarrierTextEmbedder(words, on_overflow="cut")
 
 

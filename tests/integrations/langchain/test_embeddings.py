@@ -111,7 +111,7 @@ def test_settings_are_immutable(words: str) -> None:
 def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Arguments override it, a restored object ignores it, and no model at all is an error."""
     with pytest.raises(
-        ValueError, match="no model is named; pass model=, such as 'harrier-0.6b', or set HARRIER_MODEL"
+        ValueError, match="no model is given; pass model=, such as 'harrier-0.6b', or set HARRIER_MODEL"
     ):
         HarrierEmbeddings()
     monkeypatch.setenv("HARRIER_MODEL", "harrier-27b")

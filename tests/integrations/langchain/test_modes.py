@@ -104,7 +104,7 @@ def test_relevance(filled: HarrierVectorStore, name: str) -> None:
     score = name.replace("relevance_scores", "score")
     with pytest.raises(SettingError, match=f"{name} returns relevance from 0 to 1, which a BM25 is not; use {score}"):
         found(mode="keyword")
-    with pytest.raises(SettingError, match="which a share of places in two lists is not"):
+    with pytest.raises(SettingError, match="which a fusion of ranks is not"):
         found(mode="hybrid")
     with pytest.raises(SettingError, match="which a Reranker's number is not"):
         found(rerank=Longest())
@@ -165,7 +165,7 @@ def test_a_place_without_words(encoder: Encoder) -> None:
     vector_store = HarrierVectorStore(Index(MemoryStore(), encoder))
     assert vector_store.similarity_search("bread", mode="hybrid") == []
     vector_store.add_documents(DOCUMENTS)
-    with pytest.raises(StoreUnsuitable, match=r"add_keywords\(\), or `harrier keywords PLACE`"):
+    with pytest.raises(StoreUnsuitable, match=r"add_keywords\(\) or `harrier keywords PLACE`"):
         vector_store.similarity_search("bread", mode="hybrid")
     vector_store.index.add_keywords()
     assert vector_store.similarity_search(QUERY, k=1, mode="keyword")[0].id == "2"
@@ -209,7 +209,7 @@ def test_a_place_with_words(words: str, monkeypatch: pytest.MonkeyPatch) -> None
     [
         (
             {"store": MemoryStore(), "keywords": True},
-            "MemoryStore says itself whether it has keywords; pass keywords=T",
+            "MemoryStore has its own keywords setting; pass keywords=T",
         ),
         ({"store": "qdrant:a", "hybrid_search_config": object()}, "pass keywords=True, and mode='hybrid' or mode='key"),
         ({"store": "qdrant:a", "sparse_embedding": object()}, "takes no sparse_embedding: pass keywords=True"),

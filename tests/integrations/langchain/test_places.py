@@ -74,7 +74,7 @@ def test_a_name_in_a_url(address: str, name: str | None, meant: str) -> None:
 )
 def test_two_names(address: str) -> None:
     """They are refused, because force_recreate could remove the wrong place."""
-    with pytest.raises(SettingError, match="leave that out, or the"):
+    with pytest.raises(SettingError, match="omit that, or the"):
         url_of(address, "docs")
 
 
@@ -106,14 +106,14 @@ class Engine:
         ({"index": INDEX, "embedding": EMBEDDINGS}, "an Index has its own embedding; leave embedding out"),
         ({"store": INDEX, "embedding": EMBEDDINGS}, r"got Index; write HarrierVectorStore\(index\)"),
         ({"store": HarrierVectorStore(INDEX), "embedding": EMBEDDINGS}, "got HarrierVectorStore; use the store that"),
-        ({"store": PG}, "there is nothing to embed with; pass embedding=HarrierEmbeddings"),
-        ({"embedding": EMBEDDINGS}, "there is no place for the documents; pass store="),
-        ({"embedding": EMBEDDINGS, "collection_name": "a"}, "there is no place for the documents; pass store="),
-        ({"embedding": DeterministicFakeEmbedding(size=6), "store": PG}, "made by HarrierEmbeddings, not Determ"),
-        ({"embedding": "harrier-0.6b", "store": PG}, "made by HarrierEmbeddings, not str"),
+        ({"store": PG}, "no embedding is given; pass embedding=HarrierEmbeddings"),
+        ({"embedding": EMBEDDINGS}, "no place for the documents is given; pass store="),
+        ({"embedding": EMBEDDINGS, "collection_name": "a"}, "no place for the documents is given; pass store="),
+        ({"embedding": DeterministicFakeEmbedding(size=6), "store": PG}, "must be HarrierEmbeddings, got Determ"),
+        ({"embedding": "harrier-0.6b", "store": PG}, "must be HarrierEmbeddings, got str"),
         ({"embedding": EMBEDDINGS, "embeddings": EMBEDDINGS, "store": PG}, "embeddings and embedding are one setting"),
         ({"embedding": EMBEDDINGS, "store": PG, "url": SERVER}, "url and store are one setting; give one of them"),
-        ({"embedding": EMBEDDINGS, "store": PG, "table_name": "a"}, "PgVectorStore has a table or collection of its"),
+        ({"embedding": EMBEDDINGS, "store": PG, "table_name": "a"}, "PgVectorStore has its own table or collection"),
         ({"embedding": EMBEDDINGS, "connection": Engine()}, "got Engine; use PgVectorStore"),
         ({"embedding": EMBEDDINGS, "connection": Engine(), "table_name": "a"}, "got Engine; use PgVectorStore"),
         ({"embedding": EMBEDDINGS, "connection": "host=a password=secret"}, "a store's URL must begin with one of"),
@@ -171,7 +171,7 @@ def test_recreating(words: str, store: VectorStore, word: str) -> None:
     for given in wrong:
         with pytest.raises(SettingError, match="there are 2 documents and 1"):
             HarrierVectorStore.from_texts(["a", "b"], embeddings, store=store, **given, **again)
-    with pytest.raises(SettingError, match=f"{word} would remove the place"):
+    with pytest.raises(SettingError, match=f"{word} would remove a place"):
         HarrierVectorStore.from_existing_collection(embeddings, store=store, **again)
     assert len(made.similarity_search("bread")) == 1
     emptied = HarrierVectorStore(embedding=embeddings, store=store, **again)

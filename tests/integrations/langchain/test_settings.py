@@ -49,8 +49,11 @@ def test_equivalent_settings(given: dict[str, Any], meant: dict[str, Any]) -> No
     [
         ({"cache_folder": "/tmp"}, "HarrierEmbeddings got an unknown keyword, 'cache_folder': set HF_HOME"),
         ({"multi_process": True}, "'multi_process': an Encoder computes on one device"),
-        ({"model_kwargs": {"trust_remote_code": True}}, "model_kwargs of .* 'trust_remote_code': no code of a model's"),
-        ({"model_kwargs": {"model_kwargs": {"attn_implementation": "sdpa"}}}, "'attn_implementation': the kit has its"),
+        (
+            {"model_kwargs": {"trust_remote_code": True}},
+            "model_kwargs of .* 'trust_remote_code': code from a model's repository",
+        ),
+        ({"model_kwargs": {"model_kwargs": {"attn_implementation": "sdpa"}}}, "'attn_implementation': the kit chooses"),
         ({"model_kwargs": {"truncate_dim": 128}}, "'truncate_dim': Harrier models were not trained to be truncated"),
         ({"model_kwargs": "cpu"}, "model_kwargs must be a dict, got str"),
         ({"encode_kwargs": {"batch_size": 16}}, "encode_kwargs of .* 'batch_size': use token_budget"),
@@ -58,7 +61,7 @@ def test_equivalent_settings(given: dict[str, Any], meant: dict[str, Any]) -> No
         ({"encode_kwargs": {"prompt": "passage: "}}, "'prompt': use task"),
         ({"query_encode_kwargs": {"prompt": "query: "}}, "query_encode_kwargs of .* 'prompt': use task"),
         ({"query_instruction": "Instruct: a"}, "'query_instruction': use task"),
-        ({"embed_instruction": "passage: "}, "'embed_instruction': a document is encoded as it is"),
+        ({"embed_instruction": "passage: "}, "'embed_instruction': a document is encoded unchanged"),
         ({"normalize_embeddings": 0}, "'normalize_embeddings': vectors always have unit length"),
         ({"devise": "cpu"}, "'devise': did you mean device?"),
         ({"model_name": "harrier-270m"}, "model and model_name are one setting, and differ; give one of them"),

@@ -257,7 +257,7 @@ def test_invalid_ids_and_metadata(vector_store: HarrierVectorStore) -> None:
 def test_many_rejections(vector_store: HarrierVectorStore) -> None:
     """The message stays short, and the error has all of them."""
     texts: list[Any] = ["", 7, None, *[" "] * 20]
-    with pytest.raises(DocumentsRejected, match=r"; and 13 more \(the other 0 are stored\); mend") as caught:
+    with pytest.raises(DocumentsRejected, match=r"; and 13 more \(the other 0 are stored\); fix") as caught:
         vector_store.add_texts(texts)
     assert len(caught.value.rejected) == 23
     assert caught.value.rejected[1][1] == "has a text that is int, not str"
@@ -270,8 +270,8 @@ def test_many_rejections(vector_store: HarrierVectorStore) -> None:
         (lambda s: s.add_texts(["a"], [{}, {}]), "there are 1 documents and 2 metadatas; give one for each"),
         (lambda s: s.add_documents([BREAD], ids=[]), "there are 1 documents and 0 ids; give one for each"),
         (lambda s: s.add_texts(iter(["a", "b"]), ids=["1"]), "shorter"),
-        (lambda s: s.add_texts("text"), "texts is a list of texts; put a single one in a list"),
-        (lambda s: s.add_texts(["text"], ids="1"), "ids is a list; put a single one in a list"),
+        (lambda s: s.add_texts("text"), "texts must be a list of texts; put a single one in a list"),
+        (lambda s: s.add_texts(["text"], ids="1"), "ids must be a list; put a single one in a list"),
         (
             lambda s: s.add_texts(["text"], id=["1"]),
             "add_texts got an unknown keyword, 'id': did you mean ids",
@@ -287,9 +287,9 @@ def test_invalid_arguments_of_add(vector_store: HarrierVectorStore, add: Callabl
 
 def test_invalid_constructor_arguments(words: str, store: VectorStore) -> None:
     """A place is needed, and embeddings whose space is known."""
-    with pytest.raises(SettingError, match="there is no place for the documents; pass store="):
+    with pytest.raises(SettingError, match="no place for the documents is given; pass store="):
         HarrierVectorStore.from_texts(["a"], HarrierEmbeddings(model=words))
-    with pytest.raises(SettingError, match="made by HarrierEmbeddings, not DeterministicFakeEmbedding"):
+    with pytest.raises(SettingError, match="must be HarrierEmbeddings, got DeterministicFakeEmbedding"):
         HarrierVectorStore.from_texts(["a"], DeterministicFakeEmbedding(size=6), store=store)
     made = HarrierVectorStore.from_texts(["a"], HarrierEmbeddings(model=words), [{"b": 1}], ids=["c"], store=store)
     assert made.get_by_ids(["c"]) == [Document(id="c", page_content="a", metadata={"b": 1})]
@@ -590,5 +590,5 @@ def test_a_foreign_place(postgres: str, table: str, encoder: Encoder) -> None:
         connection.execute(psycopg.sql.SQL("CREATE TABLE {} (id int)").format(psycopg.sql.Identifier(table)))
     with PgVectorStore(postgres, table=table) as store:
         for reading in READING:
-            with pytest.raises(StoreUnsuitable, match="not one of this kit's"):
+            with pytest.raises(StoreUnsuitable, match="was not created by Harrier Kit"):
                 reading(HarrierVectorStore(Index(store, encoder)))

@@ -65,7 +65,7 @@ def test_given_vectors(in_memory: HarrierVectorStore, encoder: Encoder, a: str, 
         (lambda s: s.add_embeddings("text", [[1.0]]), SettingError, "put a single one in a list"),
         (lambda s: s.add_embeddings(TEXTS, [[1.0] * 256] * 2), SettingError, "3 records and 2 vectors|vectors must be"),
         (lambda s: s.add_embeddings(TEXTS, [[1.0] * 3] * 3), WrongSpace, "3 dimensions"),
-        (lambda s: s.add_embeddings(TEXTS, [[1.0] * 256] * 3), WrongSpace, "not of this index's encoder"),
+        (lambda s: s.add_embeddings(TEXTS, [[1.0] * 256] * 3), WrongSpace, "not made by this index's encoder"),
         (lambda s: s.add_embeddings(TEXTS, text_embeddings=[]), SettingError, "unknown keyword, 'text_embeddings'"),
     ],
 )
@@ -159,7 +159,7 @@ def test_get(vector_store: HarrierVectorStore, a: str) -> None:
     assert done(get(limit=2)) + done(get(limit=2, offset=2)) == everything
     assert [each.id for each in done(get(where={"n": {"$gt": 1}}, filter={"metadata.n": {"$lt": 3}}))] == ["2"]
     assert [each.id for each in done(get(["3", "1"], {"n": 3}))] == ["3"]
-    with pytest.raises(SettingError, match="unknown keyword, 'include': documents are returned"):
+    with pytest.raises(SettingError, match="unknown keyword, 'include': documents are always returned"):
         done(get(include=["metadatas"]))
     with pytest.raises(SettingError, match="limit must be an integer"):
         done(get(limit="many"))

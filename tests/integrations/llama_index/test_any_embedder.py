@@ -106,7 +106,7 @@ def test_copies_share_what_was_given(
 def test_embedders_that_cannot_be_pickled(encoder: Encoder, bound: Elsewhere) -> None:
     """They raise an error, where LlamaIndex would omit the embedder."""
     embedding = HarrierEmbedding.from_encoder(bound)
-    with pytest.raises(SettingError, match="cannot be pickled: its embedder, Elsewhere, cannot .*lock.*; make it"):
+    with pytest.raises(SettingError, match="cannot be pickled: its embedder, Elsewhere, cannot .*lock.*; create it"):
         pickle.dumps(embedding)
     assert embedding.embedder is bound
     limited = HarrierEmbedding.from_encoder(encoder, rate_limiter=threading.Lock())
@@ -127,7 +127,7 @@ def test_encoder_only_features(embedder: Elsewhere) -> None:
     """Other embedders raise an error that says so."""
     with pytest.raises(SettingError, match="needs an Encoder, got Elsewhere"):
         _ = HarrierEmbedding.from_encoder(embedder).encoder
-    with pytest.raises(ValueError, match="max_tokens is for embedder to decide; pass max_tokens=None"):
+    with pytest.raises(ValueError, match="max_tokens is a setting of embedder; pass max_tokens=None"):
         HarrierEmbedding.from_encoder(embedder, max_tokens=9)
     with pytest.raises(ValueError, match="embedder must be an Embedder, got str"):
         HarrierEmbedding(model_name="harrier-270m", embedder="harrier-0.6b")

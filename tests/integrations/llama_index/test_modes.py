@@ -134,7 +134,7 @@ def test_errors_of_keyword_search(store: HarrierVectorStore, encoder: Encoder, m
     vector = encoder.encode_queries([QUERY])[0].tolist()
     with pytest.raises(SettingError, match=f"mode '{mode}' needs the words of the query; give it query_str"):
         store.query(asked(mode, None, query_embedding=vector))
-    with pytest.raises(SettingError, match=f"mode '{mode}' is for searches of all nodes; leave out mode '{mode}', or"):
+    with pytest.raises(SettingError, match=f"mode '{mode}' applies to searches of all nodes; omit mode '{mode}', or"):
         store.query(asked(mode, node_ids=["one"]))
     with pytest.raises(SettingError, match="rerank needs the words of the query"):
         store.query(asked("default", None, query_embedding=vector), rerank=Longest())
@@ -157,7 +157,7 @@ def test_a_place_without_words(encoder: Encoder) -> None:
     store = HarrierVectorStore(Index(MemoryStore(), encoder))
     assert found(store, asked("hybrid")).ids == found(store, asked("sparse")).ids == []
     store.add(list(nodes()))
-    with pytest.raises(StoreUnsuitable, match=r"add_keywords\(\), or `harrier keywords PLACE`"):
+    with pytest.raises(StoreUnsuitable, match=r"add_keywords\(\) or `harrier keywords PLACE`"):
         store.query(asked("hybrid"))
 
 

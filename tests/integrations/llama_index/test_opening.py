@@ -51,10 +51,10 @@ def test_a_url(encoder: Encoder, tmp_path: Path) -> None:
 
 def test_one_encoder_only(encoder: Encoder) -> None:
     """An Index has an encoder, and a store needs one."""
-    with pytest.raises(SettingError, match="an Index has an encoder of its own; leave embed_model out"):
+    with pytest.raises(SettingError, match="an Index has its own encoder; omit embed_model"):
         HarrierVectorStore(Index(MemoryStore(), encoder), embed_model=encoder)
     for place in (MemoryStore(), "postgresql://user:secret@host/db"):
-        with pytest.raises(SettingError, match="nothing that makes vectors; pass embed_model=Harrier") as caught:
+        with pytest.raises(SettingError, match="no embedding model; pass embed_model=Harrier") as caught:
             HarrierVectorStore(place)
         assert "secret" not in str(caught.value)
     with pytest.raises(SettingError, match=r"needs an Index; write HarrierVectorStore\(Index\(store, encoder\)\)"):
@@ -86,7 +86,7 @@ REFUSED: dict[str, str] = {
     **dict.fromkeys(("connection_string", "table_name", "schema_name"), r"write HarrierVectorStore\(PgVectorStore\("),
     "store": r"write HarrierVectorStore\(store, embed_model",
     "embedding": "use embed_model",
-    "embed_dim": "the model says",
+    "embed_dim": "the model defines",
     "keywords": "or keywords=true to its URL",
     "enable_hybrid": "give keywords=True to the store",
     "hybrid_search": "give keywords=True to the store",
@@ -94,7 +94,7 @@ REFUSED: dict[str, str] = {
     "hnsw_kwargs": "Hnsw",
     "batch_size": "itself",
     "max_retries": "retry_for",
-    "stores_text": "leave it out",
+    "stores_text": "omit it",
     "embed_modell": "did you mean embed_model",
     "speed": "it takes index, embed_model",
 }

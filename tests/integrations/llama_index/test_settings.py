@@ -61,7 +61,7 @@ def test_one_model_only() -> None:
     """Two models are an error, and so is none."""
     with pytest.raises(SettingError, match="model_name and model are one setting; give one of them"):
         HarrierEmbedding("harrier-270m", model="harrier-0.6b")
-    with pytest.raises(SettingError, match=r"no model is named; pass model_name, .*, or set HARRIER_MODEL"):
+    with pytest.raises(SettingError, match=r"no model is given; pass model_name, .*, or set HARRIER_MODEL"):
         HarrierEmbedding()
 
 
@@ -127,13 +127,13 @@ def test_settings_without_effect(given: dict[str, Any]) -> None:
 REFUSED: dict[str, tuple[Any, str]] = {
     "max_length": (512, "use max_tokens, and on_overflow='truncate'"),
     "query_instruction": ("Find birds", "use task"),
-    "text_instruction": ("passage: ", "a document is encoded as it is"),
+    "text_instruction": ("passage: ", "a document is encoded unchanged"),
     "pooling": ("mean", "its own files"),
     "normalize": (False, "always have unit length"),
-    "backend": ("onnx", "computed by torch"),
+    "backend": ("onnx", "run on torch"),
     "parallel_process": (True, "one device"),
     "target_devices": (["cpu"], "one device"),
-    "trust_remote_code": (True, "no code of a model's repository is ever run"),
+    "trust_remote_code": (True, "code from a model's repository is never run"),
     "dimensions": (128, "no Matryoshka"),
     "truncate_dim": (128, "no Matryoshka"),
     "cache_folder": ("/tmp/models", "HF_HOME"),

@@ -549,7 +549,7 @@ UNKNOWN = {
     "ivfflat_probes": "use ef",
     "min_score": "use score_threshold",
     "top_k": "use similarity_top_k",
-    "sparse_top_k": "it is an argument of the retriever",
+    "sparse_top_k": "pass it to the retriever",
     "keyword_weight": "use alpha",
     "mode": "use vector_store_query_mode",
     "task": "give the task to embed_model",

@@ -158,7 +158,7 @@ def test_hidden_records_seem_missing(assistant: Assistant) -> None:
         ("search", {"query": "a", "k": 0}, "k must be from 1 to 50"),
         ("search", {"query": "a", "k": "5"}, "invalid arguments: k: input should be a valid integer"),
         ("search", {"query": "a", "k": True}, "invalid arguments: k"),
-        ("search", {"query": " "}, "query is empty"),
+        ("search", {"query": " "}, "query must not be empty"),
         ("search", {"query": "a" * 10_001}, "query must have at most 10,000 characters, got 10,001"),
         ("search", {}, "invalid arguments: query: field required"),
         ("search", {"query": "a", "tenant": "b"}, "invalid arguments: tenant: extra inputs are not permitted"),
@@ -203,7 +203,7 @@ def test_many_calls(assistant: Assistant) -> None:
 
     results = assistant.run(all_at_once())
     refused = [each for each in results if each.is_error]
-    assert {each.content[0].text for each in refused} <= {"too many calls wait; try again when others are answered"}
+    assert {each.content[0].text for each in refused} <= {"too many calls are waiting; try again later"}
     assert len(refused) < len(results)
     assert assistant.call("search", query="why does bread rise", k=1)["results"][0]["id"] == "bread"
 
@@ -294,7 +294,7 @@ def test_invalid_arguments(place: str, encoder: Encoder, built: Callable[..., Pa
         with pytest.raises(FilterError, match="unknown operator 'eq'"):
             create_server(index, Settings(where={"a": {"eq": 1}}))
     for wrong, message in (
-        ({"name": "a/b"}, "name must have up to 63 letters"),
+        ({"name": "a/b"}, "name must have up to 63 ASCII letters"),
         ({"mode": "magic"}, "mode must be one of 'dense', 'keyword', 'hybrid', got 'magic'"),
         ({"about": " "}, "about must be a sentence"),
     ):

@@ -295,7 +295,7 @@ def test_errors_are_shown(page: NewPage, tmp_path: Path) -> None:
     file.write_text("{}", encoding="utf-8")
     shown.open("#/report")
     shown.tab.set_input_files("input[type=file]", str(file))
-    shown.tab.wait_for_selector("text=is no report of this kit's form 1")
+    shown.tab.wait_for_selector("text=is not a report in format 1 of this kit")
     shown.wrong = [each for each in shown.wrong if "40" not in each]
     shown.check()
 

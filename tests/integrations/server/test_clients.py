@@ -84,10 +84,10 @@ def test_models_and_usage(client: openai.OpenAI, encoder: Encoder) -> None:
         ({"model": "tiny-query", "input": "a", "truncate": "START"}, "is cut at its end"),
         ({"model": "tiny-query", "input": []}, "input is empty"),
         ({"model": "tiny-query", "input": {"a": 1}}, "input must be a text or a list of texts"),
-        ({"model": "tiny-query", "input": ["a"] * 2_049}, "has 2,049 texts, of which 2,048 are allowed"),
+        ({"model": "tiny-query", "input": ["a"] * 2_049}, "has 2,049 texts, but at most 2,048 are allowed"),
         ({"model": "tiny-document", "input": ["a", " ", "b", ""]}, "text 1 is empty or blank"),
         ({"model": "tiny-document", "input": ["a", None]}, "text 1 is NoneType, not str"),
-        ({"model": "tiny-query", "input": "a", "instruction": "Find it"}, "takes no instruction of a request"),
+        ({"model": "tiny-query", "input": "a", "instruction": "Find it"}, "does not accept instructions in requests"),
         ({"input": "a"}, "missing required field `model`"),
     ],
 )

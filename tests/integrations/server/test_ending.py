@@ -40,7 +40,7 @@ def test_long_requests_are_aborted(serve_within: ServeWithin, caplog: pytest.Log
         assert slow.recv(1_000).startswith(b"HTTP/1.1 503 ")
     for answer in answers:
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-        assert answer.json()["error"]["message"] == "the server ended before it had answered this request"
+        assert answer.json()["error"]["message"] == "the server shut down before it answered this request"
     assert [(each.levelno, each.getMessage()) for each in caplog.records] == [
         (logging.WARNING, "requests that had no answer after 0.3 seconds were cut off: 3")
     ]
@@ -87,7 +87,7 @@ def test_an_ingest_that_takes_too_long(
         answer = ingesting.result()
     last = json.loads(answer.text.splitlines()[-1])
     assert (answer.status_code, last["status"]) == (200, "incomplete")
-    assert last["error"]["message"] == "the server ended before it had answered this request"
+    assert last["error"]["message"] == "the server shut down before it answered this request"
     assert 0 < last["records"] == last["written"] == index.count()
     assert [each.getMessage() for each in caplog.records] == [
         "requests that had no answer after 0.3 seconds were cut off: 1"

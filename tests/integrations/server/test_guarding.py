@@ -109,8 +109,8 @@ def test_instructions_if_allowed(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"host": "0.0.0.0"}, "a server on 0.0.0.0 is open to others; give it a key, or listen on 127.0.0.1"),
-        ({"host": "vectors.internal"}, "is open to others"),
+        ({"host": "0.0.0.0"}, "a server on 0.0.0.0 is reachable by others; give it a key, or listen on 127.0.0.1"),
+        ({"host": "vectors.internal"}, "is reachable by others"),
         ({"keys": ["short"]}, "a key must have at least 16 characters"),
         ({"name": "two words"}, "must be a word without blanks"),
         ({"name": "owner/name"}, "must have no /, got 'owner/name'; choose another one with --name"),

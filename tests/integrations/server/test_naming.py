@@ -47,8 +47,8 @@ def test_roles(said: Said, role: Role) -> None:
         (Said("harrier-270m", "document", "retrieval.query"), 400, "conflicting roles: "),
         (Said("harrier-270m-query", "classification"), 400, "input_type must be one of query, search_query, "),
         (Said("harrier-270m-query-other"), 400, "there is no task 'other'; this model has sts_query, web_search"),
-        (Said("harrier-270m-query-sts_query", task="web_search_query"), 400, "two tasks are told"),
-        (Said("harrier-270m", task="sts_query", instruction="Find it"), 400, "a task or an instruction, and not both"),
+        (Said("harrier-270m-query-sts_query", task="web_search_query"), 400, "two tasks are given"),
+        (Said("harrier-270m", task="sts_query", instruction="Find it"), 400, "a task or an instruction, not both"),
         (Said("harrier-270m-document-sts_query"), 404, "there is no model"),
         (Said("harrier-270mquery"), 404, "there is no model 'harrier-270mquery'; this server has harrier-270m-query, "),
         (Said("gpt-4"), 404, "there is no model 'gpt-4'"),
@@ -64,7 +64,7 @@ def test_refused(said: Said, status: int, message: str) -> None:
 
 def test_no_instructions() -> None:
     """They are refused unless the operator allows them."""
-    with pytest.raises(Refusal, match="this server takes no instruction of a request"):
+    with pytest.raises(Refusal, match="this server does not accept instructions in requests"):
         Names("tiny", ["a_query"], instructions=False).role(Said("tiny", "query", instruction="Find it"))
 
 

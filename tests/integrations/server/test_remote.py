@@ -115,7 +115,7 @@ def test_bad_texts(remote: RemoteEncoder, texts: list[Any], kind: Any, positions
 def test_an_unknown_task(remote: RemoteEncoder) -> None:
     with pytest.raises(TaskError, match="unknown task 'no'"):
         remote.encode_queries(["a"], task="no")
-    with pytest.raises(ServerRefused, match="takes no instruction of a request"):
+    with pytest.raises(ServerRefused, match="does not accept instructions in requests"):
         remote.encode_queries(["a"], task=Task("Find a recipe"))
 
 
@@ -138,7 +138,7 @@ def test_an_index_over_it(remote: RemoteEncoder, encoder: Encoder) -> None:
         ({"url": None}, "url must be the address of a server"),
         ({"url": "http://"}, "url must be the address of a server"),
         ({"url": "http://a:b"}, "url must be the address of a server"),
-        ({"url": "http://me:secret@127.0.0.1:9"}, "url must have no user and no password; pass api_key$"),
+        ({"url": "http://me:secret@127.0.0.1:9"}, "url must not contain a user or password; pass api_key$"),
         ({"api_key": "secret secret"}, "api_key must be printable ASCII characters without spaces$"),
         ({"api_key": "schlüssel"}, "api_key must be printable ASCII characters without spaces$"),
         ({"api_key": ""}, "api_key must be printable ASCII characters without spaces$"),
@@ -360,7 +360,7 @@ def test_a_proxy_with_a_lower_limit(serve_within: ServeWithin, encoder: Encoder)
         Proxy.sizes.clear()
         assert abs(remote.encode_documents(texts) - encoder.encode_documents(texts)).max() < 1e-6
         assert max(Proxy.sizes) <= 3_000
-        with pytest.raises(TextTooLong, match=r"for a proxy before it \(HTTP status 413\)") as caught:
+        with pytest.raises(TextTooLong, match=r"for a proxy in front of it \(HTTP status 413\)") as caught:
             remote.encode_documents(["a", "word " * 700, "b"])
         assert [each.position for each in caught.value.problems] == [1]
 

@@ -87,7 +87,7 @@ class HarrierDocumentStore(Encoding):
         if not isinstance(documents, list) or not all(isinstance(each, Document) for each in documents):
             raise SettingError("documents must be a list of Documents")
         if any(each.embedding is not None for each in documents):
-            warnings.warn("embeddings of documents are not taken: the Index makes its own", InputWarning, stacklevel=3)
+            warnings.warn("embeddings of documents must be None: the Index makes its own", InputWarning, stacklevel=3)
         if not isinstance(policy, DuplicatePolicy):
             raise SettingError(f"policy must be a DuplicatePolicy, got {policy!r}")
         if policy in (_NONE, DuplicatePolicy.OVERWRITE):
@@ -96,7 +96,7 @@ class HarrierDocumentStore(Encoding):
         there = {each.id for each in self.filter_documents({"field": "id", "operator": "in", "value": ids})}
         new = {each.id: each for each in reversed(documents) if each.id not in there}  # the first of several counts
         if policy == DuplicatePolicy.FAIL and len(new) < len(documents):
-            raise DuplicateDocumentError(f"{len(documents) - len(new)} of the documents are there already")
+            raise DuplicateDocumentError(f"{len(documents) - len(new)} of the documents already exist")
         return [_record(each) for each in reversed(new.values())]
 
     def _written(self, records: list[Record | Skipped], report: IngestReport) -> int:
@@ -112,7 +112,7 @@ class HarrierDocumentStore(Encoding):
         """Add to the metadata of the documents that meet the filters, and return how many; none is embedded again."""
         found = self.filter_documents(filters)
         if len({each.id for each in found}) < len(found):
-            raise SettingError("documents that the Index has cut cannot be updated by a filter; write them again")
+            raise SettingError("documents that were cut into chunks cannot be updated by a filter; write them again")
         return self.write_documents([replace(each, meta={**each.meta, **meta}) for each in found])
 
     def delete_documents(self, document_ids: list[str]) -> None:

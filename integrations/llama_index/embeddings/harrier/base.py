@@ -61,34 +61,34 @@ class HarrierEmbedding(Windows):
 
     model_name: str = setting(MODEL_VARIABLE, None, "A folder, a name on the hub, or harrier-270m, -0.6b or -27b.")
     url: str | None = Field(
-        default=None, frozen=True, description="The address of a server whose model embeds, instead of one of here."
+        default=None, frozen=True, description="URL of a server whose model embeds, instead of a local one."
     )
     api_key: SecretStr | None = Field(
-        default=None, frozen=True, exclude=True, repr=False, description="What opens the server."
+        default=None, frozen=True, exclude=True, repr=False, description="API key of the server."
     )
-    revision: str | None = setting("HARRIER_REVISION", None, "Which revision of a model on the hub.")
-    device: str | None = setting("HARRIER_DEVICE", None, "Chosen for this machine unless given.")
-    dtype: str | None = setting("HARRIER_DTYPE", None, "The number format; chosen unless given.")
+    revision: str | None = setting("HARRIER_REVISION", None, "Revision of a model on the hub.")
+    device: str | None = setting("HARRIER_DEVICE", None, "Device; chosen for this machine by default.")
+    dtype: str | None = setting("HARRIER_DTYPE", None, "Number format; chosen for the device by default.")
     max_tokens: int | None = setting("HARRIER_MAX_TOKENS", None, "A limit below the model's own.")
     on_overflow: Literal["error", "truncate"] = setting(
-        "HARRIER_ON_OVERFLOW", "error", "What a longer text is: an error, or a text to cut."
+        "HARRIER_ON_OVERFLOW", "error", "Whether a longer text is an error or is truncated."
     )
     on_blank: Literal["error", "last"] = setting(
         "HARRIER_ON_BLANK",
         "error",
-        "What a blank text is: an error, or a text that is found last. A blank query is an error.",
+        "Whether a blank text is an error, or a text that ranks last. A blank query is always an error.",
     )
     task: str | Task | None = setting(
-        "HARRIER_TASK", DEFAULT_TASK, "What queries are for: a task that the model names, or a Task."
+        "HARRIER_TASK", DEFAULT_TASK, "Task of the queries: a name that the model knows, or a Task."
     )
     token_budget: int | None = setting("HARRIER_TOKEN_BUDGET", None, "Tokens in one forward pass.")
     embeddings_cache: Any | None = Field(
         default=None,
         frozen=True,
-        description="A BaseKVStore of vectors made before, each under all that it depends on: it may be shared.",
+        description="A BaseKVStore as a cache of vectors. Keys cover all that a vector depends on; it may be shared.",
     )
     embedder: Any | None = Field(
-        default=None, frozen=True, description="The Embedder that makes the vectors, if that is not an Encoder."
+        default=None, frozen=True, description="The Embedder that makes the vectors, if it is not an Encoder."
     )
 
     _made_by: Embedder = PrivateAttr()
@@ -134,7 +134,7 @@ class HarrierEmbedding(Windows):
             name for name in ("url", "api_key", *OF_ENCODER, "embeddings_cache") if getattr(self, name) is not None
         ]
         if other := [name for name in named if name != "on_overflow"]:
-            raise SettingError(f"{other[0]} is for embedder to decide; pass {other[0]}=None, or configure the embedder")
+            raise SettingError(f"{other[0]} is a setting of embedder; pass {other[0]}=None, or configure the embedder")
         return embedder
 
     def _encode_by(self, embedder: Embedder) -> None:

@@ -33,9 +33,9 @@ class Windows(Roles):
     embed_batch_size: int = Field(
         default=BATCH,
         gt=0,
-        description="Texts handed over at once; of these the Encoder itself makes batches, sorted by their lengths.",
+        description="Texts per call. The Encoder forms its own batches of them, sorted by length.",
     )
-    rate_limiter: Any | None = Field(default=None, exclude=True, description="Asked before each call, if there is one.")
+    rate_limiter: Any | None = Field(default=None, exclude=True, description="Called before each request, if set.")
 
     def to_payload(self) -> dict[str, Any]:
         """Return its description for listeners; older releases of LlamaIndex have no name for it."""
@@ -153,7 +153,7 @@ def told(listeners: CallbackManager, payload: dict[str, Any], texts: list[str]) 
 def _aggregated(embeddings: list[Embedding], agg_fn: Aggregate | None) -> Embedding:
     """Return one embedding of several, at unit length: a mean is shorter, which matters for dot products."""
     if not embeddings:
-        raise SettingError("there is no query to aggregate; give one at least")
+        raise SettingError("there is no query to aggregate; give at least one")
     whole = np.asarray((agg_fn or mean_agg)(embeddings), dtype=np.float64)
     unit: Embedding = (whole / max(float(np.linalg.norm(whole)), 1e-12)).tolist()
     return unit

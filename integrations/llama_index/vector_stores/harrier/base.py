@@ -51,9 +51,9 @@ class HarrierVectorStore(Writing):
 
     stores_text: bool = True
     is_embedding_query: bool = True
-    with_embeddings: bool = Field(default=False, description="Whether nodes that are found carry their embeddings.")
+    with_embeddings: bool = Field(default=False, description="Whether found nodes carry their embeddings.")
     number_key: str | None = Field(
-        default=None, description="Where the metadata of found nodes have the number of their chunk."
+        default=None, description="Key in the metadata of found nodes for the number of their chunk."
     )
 
     def __init__(
@@ -191,14 +191,14 @@ def _index_of(given: Index | VectorStore | str | None, embed_model: HarrierEmbed
     """Return the Index that was given, or one over the store. Raise SettingError if something is missing."""
     if isinstance(given, Index):
         if embed_model is not None:
-            raise SettingError("an Index has an encoder of its own; leave embed_model out")
+            raise SettingError("an Index has its own encoder; omit embed_model")
         return given
     if given is None:
         raise SettingError("HarrierVectorStore needs an Index; write HarrierVectorStore(Index(store, encoder))")
     store = store_of(given)
     if embed_model is None:
         raise SettingError(
-            "HarrierVectorStore got a store, and nothing that makes vectors; pass "
+            "HarrierVectorStore got a store, but no embedding model; pass "
             "embed_model=HarrierEmbedding('harrier-0.6b') as well, or give it Index(store, encoder)"
         )
     return Index(store, embed_model)

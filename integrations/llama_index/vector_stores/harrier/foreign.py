@@ -12,13 +12,13 @@ _QDRANT = "write HarrierVectorStore(QdrantStore(url_or_client, collection='...')
 POSTGRES = "write HarrierVectorStore(PgVectorStore('postgresql://user@host/db', table='...'), embed_model=...)"
 _PLACE = "write HarrierVectorStore(store, embed_model=...); a URL of a store is taken as well"
 _MODEL = "use embed_model"
-_LENGTH = "the model says how long its vectors are; leave it out"
+_LENGTH = "the model defines the dimensions of its vectors; omit it"
 _WORDS = "give keywords=True to the store, or keywords=true to its URL, and vector_store_query_mode to the retriever"
-_IN_QUERY = "it is an argument of the retriever, or a field of the query"
+_IN_QUERY = "pass it to the retriever, or set it in the query"
 _HNSW = "give hnsw=Hnsw(m=..., ef_construction=...) to the store, and ef to a query"
 _INDEXES = "give indexes to the store"
-_SPEED = "an ingest batches and overlaps its work itself; leave it out"
-_FORM = "the kit decides how nodes are stored; leave it out"
+_SPEED = "an ingest forms batches and overlaps work itself; omit it"
+_FORM = "the kit decides how nodes are stored; omit it"
 
 _OF_STORE = {
     **dict.fromkeys(("client", "aclient", "collection_name", "url", "api_key", "location", "path"), _QDRANT),
@@ -50,7 +50,7 @@ _OF_QUERY = {
     **dict.fromkeys(("alpha", "sparse_top_k", "hybrid_top_k"), _IN_QUERY),
     **dict.fromkeys(("mode", "search_mode", "retrieval_mode"), "use vector_store_query_mode, of the retriever"),
     **dict.fromkeys(("keyword_weight", "dense_weight"), "use alpha, of the retriever or the query"),
-    "task": "the query was embedded already; give the task to embed_model",
+    "task": "the query is already embedded; give the task to embed_model",
 }
 
 

@@ -92,6 +92,6 @@ class _OfNodes(GivenVectors):
     def wrong(self, how: str) -> WrongSpace:
         """Return the error that says how the embeddings differ from the embedder's own."""
         return WrongSpace(
-            f"embeddings that came with the nodes are not of this index's encoder: they {how}; use the store's "
-            "embed_model, or leave the embeddings out"
+            f"the embeddings of the nodes were not made by this index's encoder: they {how}; use the store's "
+            "embed_model, or omit the embeddings"
         )

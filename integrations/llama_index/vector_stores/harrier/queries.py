@@ -126,10 +126,10 @@ def _check(query: VectorStoreQuery, wanted: Wanted, mode: Mode, chooser: Reranke
         what = "rerank" if mode == "dense" else named
         raise SettingError(f"{what} needs the words of the query; give it query_str")
     if query.mode == VectorStoreQueryMode.MMR and wanted.get("offset"):
-        raise SettingError("offset is for the other modes: in 'mmr' each choice depends on those before it")
+        raise SettingError("offset is for the other modes: in 'mmr' each choice depends on the previous ones")
     if query.node_ids and (wanted.get("expand") or mode != "dense"):
         what = "expand" if wanted.get("expand") else named
-        raise SettingError(f"{what} is for searches of all nodes; leave out {what}, or node_ids")
+        raise SettingError(f"{what} applies to searches of all nodes; omit {what} or node_ids")
 
 
 def _mode(query: VectorStoreQuery) -> tuple[Mode, float | None]:
@@ -157,7 +157,7 @@ def _k(query: VectorStoreQuery) -> int:
 def _diversity(query: VectorStoreQuery, wanted: Wanted) -> dict[str, Any]:
     """Return the options for choosing diverse nodes, and from how many."""
     if wanted.get("rerank") is not None or wanted.get("among") is not None:
-        raise SettingError("rerank and among are for the other modes: 'mmr' chooses among mmr_prefetch_k by itself")
+        raise SettingError("rerank and among are for the other modes: 'mmr' chooses from mmr_prefetch_k itself")
     k, factor, number = query.similarity_top_k, wanted.get("mmr_prefetch_factor"), wanted.get("mmr_prefetch_k")
     if factor is not None and number is not None:
         raise SettingError("mmr_prefetch_factor and mmr_prefetch_k say the same thing; give one of them")

@@ -33,7 +33,7 @@ class HarrierRerank(BaseNodePostprocessor):
     reranker: Annotated[Reranker, BeforeValidator(_checked)] = Field(
         description="An object with scores(query, texts).", exclude=True
     )
-    top_n: int = Field(default=3, ge=1, description="How many nodes are kept.")
+    top_n: int = Field(default=3, ge=1, description="Number of nodes to keep.")
 
     @classmethod
     def class_name(cls) -> str:

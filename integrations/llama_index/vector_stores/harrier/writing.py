@@ -28,7 +28,8 @@ class Writing(BasePydanticVectorStore):
     """The writing half of a HarrierVectorStore."""
 
     on_rejected: Literal["error", "warn"] = Field(
-        default="error", description="What nodes that cannot be stored are, such as blank ones."
+        default="error",
+        description="Whether nodes that cannot be stored, such as blank ones, are an error or a warning.",
     )
 
     _index: Index = PrivateAttr()
@@ -130,7 +131,7 @@ def _narrowed(node_ids: list[str] | None, filters: MetadataFilters | None, optio
     _refuse_narrower(options)
     where = where_of(filters)
     if node_ids is None and decided(parse(where) or All(())):
-        raise SettingError("neither node_ids nor filters say what to delete; use clear() to delete everything")
+        raise SettingError("delete_nodes needs node_ids or filters; use clear() to delete everything")
     return where
 
 

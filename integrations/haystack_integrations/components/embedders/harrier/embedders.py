@@ -66,7 +66,7 @@ class Encoding(Configured):
         or a str, which is never written to YAML. HARRIER_URL counts if neither a model nor a url is given.
         """
         if isinstance(model, Embedder) and settings:
-            raise SettingError(f"{next(iter(settings))} is for {type(model).__name__} to decide; configure that one")
+            raise SettingError(f"{next(iter(settings))} is a setting of {type(model).__name__}; configure it there")
         if isinstance(model, Embedder):
             self.model: str | Embedder = model
             self.index_encoder: Embedder = model
