@@ -11,10 +11,11 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate, groupby
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -59,6 +60,14 @@ class Layout(ABC):
         starts = [torch.arange(text.offset, text.offset + text.tokens) for text in texts]
         self.positions = torch.cat(starts).to(device, non_blocking=True)  # (tokens,)
         self.last = (ends - 1).to(device, non_blocking=True)  # (texts,): the last token of each
+
+    def to(self, device: torch.device) -> Self:
+        """Return the same layout for the layers of another device. Keys of beginnings are with their layers."""
+        moved = copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(moved, name, value.to(device, non_blocking=True))
+        return moved
 
     @abstractmethod
     def attend(self, number: int, window: int | None, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:

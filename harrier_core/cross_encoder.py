@@ -84,6 +84,8 @@ class CrossEncoderReranker(Light):
             "max_length": max_length,
             "batch_size": batch_size,
         }
+        if "," in (settings["device"] or ""):
+            raise SettingError(f"device must be one device for a CrossEncoderReranker, got {settings['device']!r}")
         if foreign:
             raise unknown_keyword("CrossEncoderReranker", next(iter(foreign)), settings)
         if not named and (given := next((name for name in _OF_A_NAME if settings[name] is not None), None)):

@@ -3,6 +3,8 @@
 Texts lie one after the other, without padding. Projections see them as one matrix, and only attention knows where one
 ends. The beginning that texts share (a task's instruction) is computed once, and its keys and values are kept, which
 is exact, because a decoder never looks ahead.
+
+Layers may lie on several devices, in their order. What a pass carries from layer to layer moves to the next one once.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import importlib.util
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from math import prod
 from typing import NamedTuple
 
@@ -21,7 +24,7 @@ from torch import Tensor
 from harrier_core.architecture import Architecture, Layer
 from harrier_core.attention import Groups, KeysValues, Layout, Ragged, Text, can_be_ragged
 from harrier_core.checkpoint import Checkpoint
-from harrier_core.device import Placement
+from harrier_core.device import Placement, current
 from harrier_core.errors import DeviceError
 from harrier_core.graphs import Graphs
 from harrier_core.linear import MOST_PACKED_BYTES, Linear, PackedLinear, can_pack
@@ -41,21 +44,29 @@ class Decoder:
     def __init__(self, architecture: Architecture, checkpoint: Checkpoint, placement: Placement) -> None:
         self._architecture = architecture
         self._scale = architecture.attention_scale
-        self._device = torch.device(placement.device)
+        devices = [torch.device(name) for name in placement.devices]
+        self._device, self._last = devices[0], devices[-1]
         self._dtype = getattr(torch, placement.dtype)
-        self._layout = Ragged if can_be_ragged(self._device, self._dtype, architecture.head) else Groups
+        ragged = all(can_be_ragged(device, self._dtype, architecture.head) for device in devices)
+        self._layout = Ragged if ragged else Groups
         self._angles: dict[Rotary, Turns] = {}
         self._outgrown: list[Turns] = []  # angles that recordings may still read
         self._beginnings: OrderedDict[tuple[int, ...], list[KeysValues]] = OrderedDict()
         self._steps = _steps(self._device)
         self._epsilon = torch.tensor(architecture.epsilon, device=self._device)
-        self._graphs = Graphs(self._scale, self._device) if self._layout is Ragged else None
+        self._last_epsilon = self._epsilon.to(self._last)
+        # A recording belongs to one device, and passes of a model that needs several are long beside their launches.
+        self._graphs = Graphs(self._scale, self._device) if ragged and len(devices) == 1 else None
         try:
             self._load(checkpoint, placement)
         except torch.OutOfMemoryError:
-            raise DeviceError(f"the model does not fit in the memory of {self._device}; use a smaller one") from None
+            raise DeviceError(
+                f"the model does not fit in the memory of {placement.device}; use a smaller one, or spread its "
+                "layers over more devices, such as device='cuda:0,cuda:1'"
+            ) from None
 
     def _load(self, checkpoint: Checkpoint, placement: Placement) -> None:
+        """Read each tensor onto the device of its layer, so that none ever has more than its part."""
         matrix = _matrix(self._architecture, placement)
 
         def linear(weight: Tensor) -> Matrix:
@@ -65,11 +76,16 @@ class Decoder:
         embeddings = checkpoint.tensor("embed_tokens.weight")  # (vocabulary, hidden)
         smaller = embeddings.itemsize <= self._dtype.itemsize
         self._embeddings = embeddings.to(self._device, embeddings.dtype if smaller else self._dtype)
-        self._blocks = [
-            Block(self._architecture, number, checkpoint, linear, self._steps, self._device)
-            for number in range(len(self._architecture.layers))
-        ]
-        self._norm = _norm_weight(self._architecture, checkpoint, "norm.weight").to(self._device)  # (hidden,)
+        layers = iter(range(len(self._architecture.layers)))
+        counts = placement.layers or (len(self._architecture.layers),)
+        self._parts: list[Part] = []
+        for name, count in zip(placement.devices, counts, strict=True):
+            device = torch.device(name)
+            with current(device):
+                numbers = islice(layers, count)
+                blocks = [Block(self._architecture, each, checkpoint, linear, self._steps, device) for each in numbers]
+            self._parts.append(Part(device, blocks))
+        self._norm = _norm_weight(self._architecture, checkpoint, "norm.weight").to(self._last)  # (hidden,)
 
     @torch.inference_mode()
     def launch(self, rows: Sequence[Row], *, precise: bool = False) -> Callable[[], Tensor]:
@@ -90,7 +106,7 @@ class Decoder:
         layout = (Groups if precise else self._layout)(texts, beginnings, self._scale, self._device)
         dtype = torch.float32 if precise else self._dtype
         ids = self._on_device([id_ for number in order for id_ in rows[number].rest])
-        places = torch.tensor(order).argsort().to(self._device, non_blocking=True)
+        places = torch.tensor(order).argsort().to(self._last, non_blocking=True)
         return _fetch(self._forward(ids, layout, dtype)[places])
 
     def _on_device(self, ids: Sequence[int]) -> Tensor:
@@ -119,9 +135,13 @@ class Decoder:
             hidden = hidden * self._architecture.hidden**0.5
         turns = {layer: self._turns(layer, layout) for layer in set(map(_rotary, self._architecture.layers))}
         normed = _norm(hidden, self._epsilon).to(dtype)
-        for block in self._blocks:
-            hidden, normed = block(hidden, normed, layout, turns[_rotary(block.layer)], keep)
-        return _norm(hidden, self._epsilon, self._norm)
+        for device, blocks in self._parts:
+            with current(device):
+                if device != self._device:
+                    hidden, normed, layout, turns = _cross(device, hidden, normed, layout, turns)
+                for block in blocks:
+                    hidden, normed = block(hidden, normed, layout, turns[_rotary(block.layer)], keep)
+        return _norm(hidden, self._last_epsilon, self._norm)
 
     def _turns(self, layer: Rotary, layout: Layout) -> tuple[Tensor, Tensor]:
         """Return the cosines and sines of the rotary angles at each token's position, each (tokens, 1, head / 2)."""
@@ -136,6 +156,25 @@ class Decoder:
             self._angles[layer] = angles.cos().to(self._device), angles.sin().to(self._device)
         cosines, sines = self._angles[layer]
         return cosines[layout.positions], sines[layout.positions]
+
+
+class Part(NamedTuple):
+    """The layers that one device has."""
+
+    device: torch.device
+    blocks: list[Block]
+
+
+def _cross(
+    device: torch.device, hidden: Tensor, normed: Tensor, layout: Layout, turns: dict[Rotary, Turns]
+) -> tuple[Tensor, Tensor, Layout, dict[Rotary, Turns]]:
+    """Copy to another device what the next layer needs. Nothing waits for the copies but the work that reads them."""
+
+    def copied(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    moved = {layer: (copied(cosines), copied(sines)) for layer, (cosines, sines) in turns.items()}
+    return copied(hidden), copied(normed), layout.to(device), moved
 
 
 class Block:
@@ -259,7 +298,7 @@ def _steps(device: torch.device) -> Steps:
 def _matrix(architecture: Architecture, placement: Placement) -> Callable[[Tensor], Matrix]:
     """Return the class that stores the projections."""
     size = 4 * sum(prod(shape) for name, shape in architecture.weight_shapes().items() if name.endswith("proj.weight"))
-    on_cpu = (placement.device, placement.dtype) == ("cpu", "float32")
+    on_cpu = (placement.kind, placement.dtype) == ("cpu", "float32")
     return PackedLinear if on_cpu and can_pack() and size <= MOST_PACKED_BYTES else Linear
 
 
@@ -278,10 +317,11 @@ def _fetch(result: Tensor) -> Callable[[], Tensor]:
     if result.device.type != "cuda":
         on_host = result.cpu()
         return lambda: on_host
-    copied = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
-    copied.copy_(result, non_blocking=True)
-    done = torch.cuda.Event()
-    done.record(torch.cuda.current_stream(result.device))
+    with current(result.device):
+        copied = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
+        copied.copy_(result, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record(torch.cuda.current_stream(result.device))
 
     def wait() -> Tensor:
         done.synchronize()

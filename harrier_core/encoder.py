@@ -54,7 +54,8 @@ class Encoder(ModelUser, Embedder):
     ) -> None:
         """Create an encoder for a folder, a name on the hub, or harrier-270m, harrier-0.6b or harrier-27b.
 
-        device, dtype: chosen for this machine unless given; `placement` says what and why.
+        device, dtype: chosen for this machine unless given; `placement` says what and why. device="cuda:0,cuda:1"
+        spreads the layers over several devices, for a model larger than one of them.
         max_tokens: a limit below the model's own. on_overflow: whether a longer text is an error or is truncated.
         task: what queries are encoded for unless a call says otherwise. token_budget: tokens in one forward pass.
         foreign: none are accepted; for a name that another library uses, the error names the kit's own.

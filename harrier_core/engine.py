@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from harrier_core.calls import Call
-from harrier_core.device import FORKED, Placement, choose, release_memory
+from harrier_core.device import FORKED, Placement, release_memory
 from harrier_core.embedder import Encoded
 from harrier_core.ending import refuse_at_end, watch
 from harrier_core.errors import EncoderClosed, ForkedModel, OutOfMemory
@@ -21,6 +21,7 @@ from harrier_core.lanes import Lanes, Pass
 from harrier_core.models import Model
 from harrier_core.runner import Launched, Runner, load
 from harrier_core.shared import Lease, Shared
+from harrier_core.spreading import place
 from harrier_core.stats import Meter, Stats
 from harrier_core.token_rows import Row
 
@@ -209,8 +210,8 @@ _engines: Shared[Engine] = Shared(Engine.close)
 
 
 def use_engine(model: Model, device: str | None, dtype: str | None) -> Lease[Engine]:
-    """Return a lease on the engine for this model, device and dtype; the first caller loads it."""
-    placement = choose(model.architecture, device, dtype)
+    """Return a lease on the engine for this model, device or devices, and dtype; the first caller loads it."""
+    placement = place(model, device, dtype)
     key = (model.folder, model.signature, placement.device, placement.dtype)
     return _engines.use(key, lambda: Engine(model, placement))
 

@@ -19,7 +19,8 @@ _WHOLE = (
     "Harrier models were not trained to be truncated (no Matryoshka), and shortened vectors find much worse; to save "
     "space, use a store's precision or quantization"
 )
-_ONE_DEVICE = "an Encoder computes on one device; give each process an Encoder with its own device"
+_ONE_COPY = "an Encoder is one copy of a model; give each process an Encoder with its own device"
+_SPREAD = "use device, where several names spread one model over these devices: device='cuda:0,cuda:1'"
 _OWN_FILES = "a model's own files decide how it is read; omit it"
 _PROMPT = "use task: a name in encoder.tasks, or Task('one sentence')"
 _PLAIN = "a document is encoded unchanged, without an instruction, as Harrier was trained; omit it"
@@ -49,8 +50,8 @@ _KEYWORDS = {
     **dict.fromkeys(("convert_to_numpy", "convert_to_tensor", "output_value"), _ARRAYS),
     "precision": "vectors are made in float32; use a store's precision or quantization to keep smaller ones",
     **dict.fromkeys(("show_progress", "show_progress_bar"), _PROGRESS),
-    **dict.fromkeys(("multi_process", "parallel_process", "target_devices", "device_map", "pool"), _ONE_DEVICE),
-    "num_workers": _ONE_DEVICE,
+    **dict.fromkeys(("multi_process", "parallel_process", "target_devices", "pool", "num_workers"), _ONE_COPY),
+    "device_map": _SPREAD,
     **dict.fromkeys(("tokenizer_kwargs", "processor_kwargs", "config_kwargs", "modules", "tokenizer_name"), _OWN_FILES),
     **dict.fromkeys(("pooling", "pooling_mode", "tokenizer", "similarity_fn_name"), _OWN_FILES),
     "trust_remote_code": "code from a model's repository is never run; omit it",

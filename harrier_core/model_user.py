@@ -26,7 +26,7 @@ _counting = ProcessLock()
 
 
 class ModelUser(Light):
-    """A user of one model on one device. Any number of threads and event loops may use it at once."""
+    """A user of one model. Any number of threads and event loops may use it at once."""
 
     _needs: ClassVar[str]  # in errors about a missing package
     _unsaid: ClassVar[Mapping[str, Any]]  # settings that a repr leaves out
@@ -88,11 +88,11 @@ class ModelUser(Light):
 
     @property
     def placement(self) -> Placement:
-        """The device and dtype that this computes on, and why. It loads no model."""
-        architecture = self._model.architecture  # before importing torch, which may not be installed
-        from harrier_core.device import choose
+        """The device or devices and the dtype that this computes on, and why. It loads no model."""
+        model = self._model  # before importing torch, which may not be installed
+        from harrier_core.spreading import place
 
-        return choose(architecture, self._settings["device"], self._settings["dtype"])
+        return place(model, self._settings["device"], self._settings["dtype"])
 
     @property
     def stats(self) -> Stats:

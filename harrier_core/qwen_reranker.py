@@ -72,7 +72,8 @@ class QwenReranker(ModelUser):
     ) -> None:
         """Create a reranker for a folder, or a name on the hub: Qwen/Qwen3-Reranker-0.6B, -4B or -8B.
 
-        device, dtype: chosen for this machine unless given; `placement` says what and why.
+        device, dtype: chosen for this machine unless given; `placement` says what and why. device="cuda:0,cuda:1"
+        spreads the layers over several devices, for a model larger than one of them.
         max_tokens: a limit below the model's own, for query, document and prompt together. on_overflow: whether a
         document that exceeds it is an error or is truncated at its end.
         task: what a document has to be for a query. token_budget: tokens in one forward pass.

@@ -1,4 +1,4 @@
-"""One loaded model on one device, from rows of token ids to final hidden states.
+"""One loaded model, from rows of token ids to final hidden states.
 
 A pass that does not fit into memory runs in halves, and rows whose states are not finite run again in float32.
 """
@@ -59,17 +59,17 @@ class Launched:
 
 
 class Runner:
-    """One device's model. It must not be used by two threads at once; several may each run on their own thread."""
+    """One loaded model. It must not be used by two threads at once; several may each run on their own thread."""
 
     def __init__(self, network: Network, placement: Placement, dimensions: int, meter: Meter) -> None:
         self._network = network
         self._placement = placement
         self._dimensions = dimensions
         self._meter = meter
-        self._budget = Budget(on_cpu=placement.device == "cpu")
+        self._budget = Budget(on_cpu=placement.kind == "cpu")
         self._busy_until = perf_counter()
         # A GPU takes the next pass before the last one is awaited. A CPU has nothing to do in the meantime.
-        self.overlaps = placement.device != "cpu"
+        self.overlaps = placement.kind != "cpu"
 
     @property
     def longest(self) -> int:
@@ -92,7 +92,7 @@ class Runner:
         if hidden:
             launched.parts.append((positions, hidden))
             return
-        if self._placement.device.startswith("cuda"):
+        if self._placement.kind == "cuda":
             torch.cuda.empty_cache()
         self._budget.did_not_fit(sum(len(launched.rows[position].rest) for position in positions))
         if len(positions) == 1:
@@ -145,7 +145,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def load(model: Model, placement: Placement) -> Network:
-    """Return a model's network, loaded on its device."""
+    """Return a model's network, loaded on its device or devices."""
     files = weight_files(model)
     try:
         architecture = read_architecture(model.config)

@@ -288,11 +288,12 @@ ROOMS: dict[str, set[str]] = {
         "torch",
     },
     "engine": {
-        *("calls", "device", "embedder", "ending", "errors", "lanes", "models", "runner", "shared", "stats"),
-        *("token_rows",),
+        *("calls", "device", "embedder", "ending", "errors", "lanes", "models", "runner", "shared", "spreading"),
+        *("stats", "token_rows"),
     },
     "light": {"closing", "embedder", "shared"},
-    "model_user": {"device", "engine", "errors", "extras", "light", "models", "shared", "stats", "tokens"},
+    "spreading": {"architecture", "device", "errors", "models"},
+    "model_user": {"device", "engine", "errors", "extras", "light", "models", "shared", "spreading", "stats", "tokens"},
     "encoder": {
         *("digests", "embedder", "ending", "errors", "foreign", "model_user", "models", "purposes", "requests"),
         *("shared", "space", "tasks", "texts"),

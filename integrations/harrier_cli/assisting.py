@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
@@ -24,7 +25,8 @@ from harrier_cli.options import (
     where_of,
 )
 from harrier_cli.places import existing
-from harrier_core import Chunking, Index
+from harrier_cli.progress import waiting
+from harrier_core import Chunking, Encoder, Index
 from harrier_core.extras import require
 
 _ACCESS = "Access"  # a panel of the help
@@ -84,11 +86,13 @@ def mcp(
         local=True,
     )
     choice = Choice(model=model, server=server, api_key_file=api_key_file, device=device, dtype=dtype)
-    with existing(url, choice) as (found, encoder):
+    with ExitStack() as stack:
+        with waiting("opening the index"):
+            found, encoder = stack.enter_context(existing(url, choice))
         index = Index(found.store, encoder, chunking=Chunking(tokens=_CHUNK_TOKENS)) if allow_writing else found
         assistants = create_server(index, settings)
         check(index, settings.mode)
-        warm(index)
+        warm(index, waiting(f"loading {encoder.name}") if isinstance(encoder, Encoder) else None)
         run(assistants)
 
 

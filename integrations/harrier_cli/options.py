@@ -46,7 +46,11 @@ ApiKeyFile = Annotated[
 ]
 Device = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps ... (HARRIER_DEVICE).", rich_help_panel=MODEL),
+    typer.Option(
+        metavar="NAME",
+        help="cpu, cuda, cuda:1, mps ...; cuda:0,cuda:1 spreads one model over both (HARRIER_DEVICE).",
+        rich_help_panel=MODEL,
+    ),
 ]
 Dtype = Annotated[
     str | None,

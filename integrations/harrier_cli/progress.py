@@ -1,10 +1,12 @@
-"""Progress of a command: a bar on a terminal, and otherwise a line every ten seconds."""
+"""Progress of a command: a bar on a terminal, and otherwise a line every ten seconds; what a command waits for."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -16,7 +18,7 @@ from harrier_core.progress import Pulse
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-_AFTER = 1.0  # seconds: shorter work needs no bar
+_AFTER = 1.0  # seconds: shorter work needs neither a bar nor a word
 _EVERY = 10.0  # seconds between two lines in a log
 
 
@@ -65,6 +67,21 @@ class Bar:
             self._timer.cancel()
             self._timer.join()
             self._progress.stop()
+
+
+@contextmanager
+def waiting(what: str, *, silent: bool = False) -> Iterator[None]:
+    """Print what a command is waiting for on a terminal's standard error, unless it is over within a second."""
+    if silent or is_quiet() or not sys.stderr.isatty():
+        yield
+        return
+    timer = threading.Timer(_AFTER, tell, [f"{what} ..."])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class IngestBar(Bar):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, get_args
@@ -34,7 +34,8 @@ from harrier_cli.options import (
 )
 from harrier_cli.output import Color, Screen, complain, say_json, tell
 from harrier_cli.places import contents_of, existing
-from harrier_core import HarrierError, InputError, Match, Mode, SettingError
+from harrier_cli.progress import waiting
+from harrier_core import Encoder, HarrierError, InputError, Match, Mode, SettingError
 
 _PROMPT = "> "
 _CHUNKS = 5  # per record, to look for so that as many records are found as are wanted
@@ -116,13 +117,27 @@ def search(
             find: Find = stack.enter_context(contents_of(url)).search_words
         else:
             choice = Choice(model=model, server=server, api_key_file=api_key_file, device=device, dtype=dtype)
-            index, encoder = stack.enter_context(existing(url, choice))
+            with waiting("opening the index", silent=as_json):
+                index, encoder = stack.enter_context(existing(url, choice))
             check_task(encoder, chosen)
             find = partial(index.search, task=chosen, exact=exact, **how)
+            if isinstance(encoder, Encoder):
+                find = _loading(find, encoder.name, silent=as_json)
         search = _Search(find, options, as_json=as_json, whole=full or context > 0, color=painted)
         if question is not None:
             return failures.FINE if search.answer(question) else failures.UNSOUND
         return search.answer_all(_typed() if sys.stdin.isatty() else _piped())
+
+
+def _loading(find: Find, model: str, *, silent: bool) -> Find:
+    """Return the same search, which says on a terminal that its first question waits for the model."""
+    waits = [waiting(f"loading {model}", silent=silent)]
+
+    def find_told(question: str, **options: Any) -> list[Match]:
+        with waits.pop() if waits else nullcontext():
+            return find(question, **options)
+
+    return find_told
 
 
 def _options(

@@ -92,7 +92,9 @@ def serve(
     from harrier_server import Settings, create_app
     from harrier_server.app import name_of
     from harrier_server.serving import serve as run
+    from harrier_server.serving import share_arenas
 
+    share_arenas()
     keys = [key for file in api_key_file or [] for key in keys_of(file)]
     with ExitStack() as closing:
         encoder = closing.enter_context(Choice(model=model, device=device, dtype=dtype).loaded_here())

@@ -9,7 +9,7 @@ import select
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.stdio import stdio_server
@@ -87,12 +87,16 @@ def _copy(own: int, writing: int, woken: int) -> None:
         os.close(writing)
 
 
-def warm(index: Index) -> None:
-    """Load the model on a thread, so that the first query does not wait for all of it."""
+def warm(index: Index, meanwhile: AbstractContextManager[None] | None = None) -> None:
+    """Load the model on a thread, so that the first query does not wait for all of it.
+
+    meanwhile: entered while it is loaded.
+    """
 
     def load() -> None:
         try:
-            index.encoder.encode_queries(["ready"])
+            with meanwhile or nullcontext():
+                index.encoder.encode_queries(["ready"])
         except EncoderClosed:  # the client went away before it asked anything
             pass
         except HarrierError as error:  # a search reports it as well

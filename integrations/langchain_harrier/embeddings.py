@@ -46,7 +46,8 @@ class HarrierEmbeddings(BaseModel, Verbs):
         model: A name on the hub, harrier-270m, harrier-0.6b or harrier-27b, or a folder. It may be positional, and
             `model_name` is an alias.
         task: What queries are embedded for: one of the model's own tasks by its name, or a Task.
-        device: Such as "cuda" or "cpu"; chosen for this machine unless given.
+        device: Such as "cuda" or "cpu"; chosen for this machine unless given. "cuda:0,cuda:1" spreads the layers over
+            both, for a model larger than one of them.
         dtype: Such as "bfloat16" or "float32"; chosen for this machine unless given.
         revision: A branch, tag or commit on the hub.
         max_tokens: A limit below the model's own.

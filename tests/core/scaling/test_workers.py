@@ -389,3 +389,12 @@ def test_each_worker_has_a_gpu_and_cores(
     noted = {tuple(line.split()) for line in (tmp_path / "environments").read_text().splitlines()}
     threads = str(max(1, len(os.sched_getaffinity(0)) // 2))
     assert noted == {("3", threads), ("GPU-7", threads)}
+
+
+def test_workers_of_a_model_on_several_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them sees all GPUs, as with one that is named."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,7")
+    encoder = Settled(tmp_path / "notes")
+    for device, visible in ((None, "3"), ("cuda:1", None), ("cuda:0,cuda:1", None)):
+        monkeypatch.setattr(Settled, "settings", {"device": device})
+        assert workers._environment(0, 2, encoder).get("CUDA_VISIBLE_DEVICES") == visible

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from harrier_cli.defaults import NAMES, setting, variable
+from harrier_cli.encoders import Choice
 
-from harrier_core import SettingError
+from harrier_core import DeviceError, SettingError
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +65,24 @@ def test_a_model_in_a_relative_folder(folder: Path) -> None:
     (folder / "tiny").mkdir()
     write(folder, 'model = "tiny"\n')
     assert setting("model") == str(folder / "tiny")
+
+
+def test_several_devices(folder: Path, built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """From an option, the environment or the file, as from Python."""
+    model = str(built())
+    write(folder, 'device = "cpu:0, cpu:1"\n')
+    with Choice(model=model).loaded_here() as encoder:
+        assert encoder.placement.devices == ("cpu:0", "cpu:1")
+    monkeypatch.setenv("HARRIER_DEVICE", "cpu:1,cpu:2")
+    with Choice(model=model).loaded_here() as encoder:
+        assert encoder.placement.devices == ("cpu:1", "cpu:2")
+    with Choice(model=model, device="cpu:2,cpu:0").loaded_here() as encoder:
+        assert encoder.placement.devices == ("cpu:2", "cpu:0")
+    with (
+        Choice(model=model, device="cpu:0,cuda:0").loaded_here() as encoder,
+        pytest.raises(DeviceError, match="device must name devices of one kind"),
+    ):
+        encoder.encode_documents(["a"])
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_the_model_of_the_index(
 
 def test_on_a_terminal(command: list[str], environment: dict[str, str], place: str, tmp_path: Path) -> None:
     """Words are highlighted, lines are wrapped, and entries are limited to five lines."""
-    arguments = [*command, "search", "yeast turns sugar", "--in", place, "-k", "1"]
+    arguments = [*command, "search", "yeast turns sugar", "--in", place, "-k", "1", "--quiet"]
     shown = seen_on_a_terminal(arguments, environment, tmp_path, columns=60)
     assert "\x1b[1;31myeast\x1b[0m" in shown
     plain = seen_on_a_terminal([*arguments, "--color", "never"], environment, tmp_path, columns=60).splitlines()
@@ -130,7 +130,7 @@ def test_wide_characters_on_a_terminal(
     command: list[str], environment: dict[str, str], place: str, tmp_path: Path
 ) -> None:
     """Each takes two cells when lines are wrapped."""
-    arguments = [*command, "search", "東京の天気", "--in", place, "-k", "1", "--full", "--color", "never"]
+    arguments = [*command, "search", "東京の天気", "--in", place, "-k", "1", "--full", "--color", "never", "--quiet"]
     lines = seen_on_a_terminal(arguments, environment, tmp_path, columns=40).splitlines()
     assert [line.strip() for line in lines[1:3]] == ["東京の天気は晴れです。明日は雨が降る", "でしょう。"]
 

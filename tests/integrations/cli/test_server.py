@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -139,6 +140,22 @@ def test_live_sync_through_the_server(call: Run, server: str, postgres: str, tab
 
 
 # -- which model
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's arenas, which only Linux has")
+def test_its_threads_share_memory(serving: Serving) -> None:
+    """glibc gives each thread an arena that keeps what is freed in it; the threads of a server share two of them."""
+    with RemoteEncoder(serving.url, api_key=KEY) as encoder, ThreadPoolExecutor(4) as pool:
+        for _ in pool.map(lambda each: encoder.encode_documents([f"text {each}"]), range(20)):
+            pass
+    assert len(list(Path(f"/proc/{serving.process.pid}/task").iterdir())) > 3
+    arenas = []
+    for line in Path(f"/proc/{serving.process.pid}/maps").read_text().splitlines():
+        addresses, rights, _, _, _, *file = line.split()
+        begin, _ = (int(each, 16) for each in addresses.split("-"))
+        if begin % (64 * 2**20) == 0 and rights == "rw-p" and not file:  # where arenas begin, but for the first one
+            arenas.append(addresses)
+    assert len(arenas) < 3
 
 
 @pytest.fixture

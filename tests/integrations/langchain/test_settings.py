@@ -24,6 +24,7 @@ MODEL = "harrier-0.6b"
         ({"model_name": MODEL}, {}),
         ({"model_name": MODEL, "model": MODEL}, {}),
         ({"model": MODEL, "model_kwargs": {"device": "cpu"}}, {"device": "cpu"}),
+        ({"model": MODEL, "model_kwargs": {"device": "cuda:0,cuda:1"}}, {"device": "cuda:0,cuda:1"}),
         (
             {"model": MODEL, "model_kwargs": {"dtype": "float32", "revision": "v1"}},
             {"dtype": "float32", "revision": "v1"},
@@ -48,11 +49,9 @@ def test_equivalent_settings(given: dict[str, Any], meant: dict[str, Any]) -> No
     ("given", "said"),
     [
         ({"cache_folder": "/tmp"}, "HarrierEmbeddings got an unknown keyword, 'cache_folder': set HF_HOME"),
-        ({"multi_process": True}, "'multi_process': an Encoder computes on one device"),
-        (
-            {"model_kwargs": {"trust_remote_code": True}},
-            "model_kwargs of .* 'trust_remote_code': code from a model's repository",
-        ),
+        ({"multi_process": True}, "'multi_process': an Encoder is one copy of a model"),
+        ({"model_kwargs": {"device_map": "auto"}}, "'device_map': use device, where several names spread one model"),
+        ({"model_kwargs": {"trust_remote_code": True}}, "model_kwargs of .* 'trust_remote_code': code from a model's"),
         ({"model_kwargs": {"model_kwargs": {"attn_implementation": "sdpa"}}}, "'attn_implementation': the kit chooses"),
         ({"model_kwargs": {"truncate_dim": 128}}, "'truncate_dim': Harrier models were not trained to be truncated"),
         ({"model_kwargs": "cpu"}, "model_kwargs must be a dict, got str"),
