@@ -29,7 +29,7 @@ def test_the_dtype_of_the_rows() -> None:
 
 @torch.inference_mode()
 def test_few_kernels(capfd: pytest.CaptureFixture[str]) -> None:
-    """Any number of rows is multiplied by a few kernels: each one takes memory until the process ends."""
+    """Any number of rows uses a few kernels, because each keeps memory until the process ends."""
     linear = PackedLinear(torch.ones(56, 72))  # no other test has kernels of this shape
     with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON_CREATION):
         for rows in range(1, _FEW_ROWS + 1):

@@ -392,7 +392,7 @@ def test_each_worker_has_a_gpu_and_cores(
 
 
 def test_workers_of_a_model_on_several_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of them sees all GPUs, as with one that is named."""
+    """Each worker sees all GPUs if the device is named."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,7")
     encoder = Settled(tmp_path / "notes")
     for device, visible in ((None, "3"), ("cuda:1", None), ("cuda:0,cuda:1", None)):

@@ -68,7 +68,7 @@ def test_a_model_in_a_relative_folder(folder: Path) -> None:
 
 
 def test_several_devices(folder: Path, built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """From an option, the environment or the file, as from Python."""
+    """An option, the environment and the file accept them, as Python does."""
     model = str(built())
     write(folder, 'device = "cpu:0, cpu:1"\n')
     with Choice(model=model).loaded_here() as encoder:

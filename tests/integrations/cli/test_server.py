@@ -144,7 +144,7 @@ def test_live_sync_through_the_server(call: Run, server: str, postgres: str, tab
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's arenas, which only Linux has")
 def test_its_threads_share_memory(serving: Serving) -> None:
-    """glibc gives each thread an arena that keeps what is freed in it; the threads of a server share two of them."""
+    """Without a limit, glibc would give each thread an arena that keeps freed memory."""
     with RemoteEncoder(serving.url, api_key=KEY) as encoder, ThreadPoolExecutor(4) as pool:
         for _ in pool.map(lambda each: encoder.encode_documents([f"text {each}"]), range(20)):
             pass
