@@ -123,7 +123,7 @@ def database(new_database: NewDatabase) -> str:
 
 @pytest.fixture
 def new_role(postgres: str, new_database: object) -> Iterator[NewRole]:  # noqa: ARG001 - roles go before databases
-    """Make a role that may log in, with options of CREATE ROLE; its name, which needs no quotes.
+    """Create a role that may log in, with options of CREATE ROLE, and return its name, which needs no quotes.
 
     It has the password of `postgres` unless another is given: `make_conninfo(postgres, user=new_role("reader"))` logs
     in, however the server asks for passwords. The role, and what it owns, are dropped after the test.

@@ -104,9 +104,9 @@ def test_it_is_committed_clean(path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(path: Path, tmp_path: Path) -> None:
-    """Every cell in order, in a kernel of its own; pictures come out where there are to be some.
+    """All cells run in order in a separate kernel, and show pictures where expected.
 
-    What it says to install is all that it finds of what is optional.
+    Only the optional packages that the notebook says to install are available.
     """
     done = run(path, tmp_path)
     pictures = [output.data["image/png"] for output in outputs(done) if "image/png" in output.get("data", {})]

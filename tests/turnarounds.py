@@ -1,9 +1,8 @@
-"""A proxy between a client and a server of this machine: it counts turnarounds, and may hold everything up.
+"""A local proxy between a client and a server that counts round trips, and can delay everything.
 
-A turnaround is what a client waits for: it has sent something, and an answer has reached it. However many messages a
-client sends before that, they are one; so whoever counts sets a `delay` that is longer than the client takes to send
-them, as a server may answer the first before the last is sent. Run as a program it has a process of its own, for
-measurements:
+In a round trip, a client sends something and receives an answer. All messages that it sends before the answer count as
+one. The `delay` must be longer than the client takes to send them, because a server may answer the first before the last
+is sent. For measurements, run the proxy as a program:
 
     python turnarounds.py PORT-OR-SOCKET DELAY     prints its port, and ends with its standard input
 """

@@ -42,9 +42,9 @@ def rows_of(folder: Path, *texts: str, prompt: str = "") -> list[list[int]]:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_spelled_special_tokens_are_text(built: Callable[..., Path], architecture: str) -> None:
-    """The only special ids are those that the tokenizer itself puts around a text, and nothing is lost.
+    """The only special ids are those that the tokenizer puts around a text, and nothing is lost.
 
-    The others are what transformers gives when it is told to split special tokens, which nobody tells it.
+    The other ids equal those of transformers with `split_special_tokens`.
     """
     folder = built(architecture)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

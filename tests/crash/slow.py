@@ -1,6 +1,6 @@
-"""An ingest with a model that takes its time: run as a program it tells each text that it has encoded.
+"""An ingest with a slow model, run as a program that prints each text that it has encoded.
 
-python slow.py FILE     of SQLite's; the records are one long one and many short ones
+python slow.py FILE     an SQLite file; the records are one long one and many short ones
 """
 
 from __future__ import annotations

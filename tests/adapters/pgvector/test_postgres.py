@@ -923,9 +923,9 @@ def test_behind_pgbouncer(pgbouncer: str, table: str, encoder: Encoder) -> None:
 
 @pytest.fixture
 def small_disk(server: tuple[str, Path], table: str) -> Iterator[tuple[str, Path]]:
-    """A connection whose tables are on a file system of their own, which is soon full.
+    """Return a connection whose tables are on a small separate file system.
 
-    On a server of the test's own: one that somebody uses would not start again if it lost that file system.
+    The server is the test's, because a server does not start again without this file system.
     """
     postgres, _ = server
     socket_folder = Path(str(conninfo_to_dict(postgres)["host"])).stat()

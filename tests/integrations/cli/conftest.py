@@ -57,7 +57,7 @@ def command() -> list[str]:
 
 @pytest.fixture
 def run(command: list[str], environment: dict[str, str], tmp_path: Path) -> Run:
-    """The command in a process of its own, without a terminal."""
+    """Return a function that runs the command in a separate process without a terminal."""
 
     def run(*arguments: str, code: int = 0, given: str | bytes = b"", **more: str) -> Any:
         done = subprocess.run(
@@ -81,7 +81,7 @@ def run(command: list[str], environment: dict[str, str], tmp_path: Path) -> Run:
 def call(
     environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Run:
-    """The same in this process, which has loaded by now what each other one takes seconds to load."""
+    """Return a function that runs the command in this process, which has its imports loaded."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("harrier_cli.progress._EVERY", 1e9)  # a busy machine tells no more than another

@@ -71,9 +71,9 @@ def test_info_verify_and_delete(run: Run, call: Run, tmp_path: Path) -> None:
 
 
 def test_what_is_unsound(call: Run, postgres: str, table: str, new_role: NewRole) -> None:
-    """A text that was changed behind the kit's back, a table that lost its index: both are named, and the code is 1.
+    """A changed text and a missing index are reported with exit code 1.
 
-    The password in the URL is told nowhere.
+    The password in the URL is not shown.
     """
     user = {"user": new_role("cli", "SUPERUSER", password="hunter2"), "password": "hunter2"}
     url = f"{postgres}&{urlencode({'table': table, **user})}"

@@ -35,9 +35,9 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def read(
     *paths: Path | str, columns: Columns | None = None, format_: str | None = None
 ) -> tuple[Any, list[tuple[str, str]], Source]:
-    """What comes of paths, by its id without the source's name, which its metadata tell and need not be seen.
+    """Return the records of paths by id without the source's name, the rejected ones with reasons, and the source.
 
-    Then what could not be read, and why.
+    Metadata about the source is left out.
     """
     source = Source([str(path) for path in paths], columns or Columns(), format_)
     found: dict[str, Any] = {}

@@ -79,9 +79,9 @@ def theirs(metadata: dict[str, Any], source: str | None) -> dict[str, Any]:
 
 
 def expected(filters: MetadataFilters, metadata: dict[str, Any]) -> bool | None:
-    """What LlamaIndex says; None where it raises an error of Python's.
+    """Return LlamaIndex's result, or None if it raises one of Python's errors.
 
-    It takes no group in a group, so each of these stands as a condition on what LlamaIndex says of it.
+    It does not support nested groups, so each is replaced by a condition on LlamaIndex's result for it.
     """
     answers: dict[str, Any] = {}
     parts: list[Any] = []
