@@ -1,4 +1,4 @@
-"""A client of the Model Context Protocol's own SDK, on a thread of its own, for tests that are not asynchronous."""
+"""A synchronous wrapper around the MCP SDK's client, which runs on its own thread."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class Assistant:
                 await self._ending.wait()
 
     def run(self, work: Coroutine[Any, Any, T], timeout: float = 60) -> T:
-        """Wait for what the client does."""
+        """Run a coroutine of the client, and return its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
 
     def call(self, name: str, **arguments: Any) -> dict[str, Any]:
-        """Return what a tool answers; its text says the same as its structure."""
+        """Call a tool, check that its text equals its structured content, and return it."""
         result = self.ask(name, **arguments)
         assert not result.is_error, result.content
         answer: dict[str, Any] = result.structured_content
@@ -64,19 +64,19 @@ class Assistant:
         return answer
 
     def refused(self, name: str, **arguments: Any) -> str:
-        """Return why a tool does not answer."""
+        """Call a tool that fails, and return the reason."""
         result = self.ask(name, **arguments)
         assert result.is_error
         return said(result)
 
     def ask(self, name: str, **arguments: Any) -> CallToolResult:
-        """Return what comes of a call."""
+        """Return the result of a call."""
         result = self.run(self.client.call_tool(name, arguments))
         assert isinstance(result, CallToolResult)
         return result
 
     def close(self) -> None:
-        """End the connection, and the command."""
+        """Close the connection, and end the command."""
         if self._loop.is_closed():
             return
         self._loop.call_soon_threadsafe(self._ending.set)
@@ -87,7 +87,7 @@ class Assistant:
 
 
 def _fail(connected: Future[Client], done: Future[None]) -> None:
-    """Tell the first of what went wrong, for the SDK tells it in groups, unless there was a connection."""
+    """Raise the first error in the SDK's exception group, unless there was a connection."""
     if connected.done():
         return
     error = done.exception() or ConnectionError("the connection ended")
@@ -97,7 +97,7 @@ def _fail(connected: Future[Client], done: Future[None]) -> None:
 
 
 def said(result: CallToolResult) -> str:
-    """Return the one text of a result."""
+    """Return the single text of a result."""
     [content] = result.content
     assert content.type == "text"
     return content.text

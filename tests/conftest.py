@@ -1,4 +1,4 @@
-"""Fixtures and options. Models are real and tiny; `--model FOLDER_OR_NAME` runs the parity tests on others too."""
+"""Fixtures and options. Models are real but tiny; `--model FOLDER_OR_NAME` adds models to the parity tests."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """A shell that runs us in the background has us ignore Ctrl-C, and so would all processes that tests interrupt."""
+    """Restore SIGINT if a background shell ignores it, because tests interrupt processes."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A memory of files that is the tests' own, and not the user's."""
+    """Use a separate cache of file states instead of the user's."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["HARRIER_CACHE"] = str(folder)
     return folder
@@ -80,7 +80,7 @@ os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # before it is imported, her
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """A tiny model by architecture, built once a session; not to be changed."""
+    """Return a function that builds a tiny model once per session; do not change the model."""
     folders: dict[tuple[Any, ...], Path] = {}
 
     def build(architecture: Any = "qwen3", **options: Any) -> Path:
@@ -94,34 +94,34 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def model(request: pytest.FixtureRequest, built: Callable[..., Path]) -> str:
-    """Each tiny architecture in turn, and what --model names."""
+    """Return each tiny architecture and each --model."""
     name: str = request.param
     return str(built(name)) if name in ARCHITECTURES else name
 
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    """A model hub on loopback, without any model yet."""
+    """Yield a model hub on loopback, without models."""
     with serve() as hub:
         yield hub
 
 
 @pytest.fixture
 def encoder(built: Callable[..., Path]) -> Iterator[Encoder]:
-    """An encoder of the tiny Qwen3."""
+    """Yield an encoder of the tiny Qwen3."""
     with Encoder(str(built())) as encoder:
         yield encoder
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A tiny Qwen3 of the test's own, to be damaged."""
+    """Return a separate copy of a tiny Qwen3, which the test may damage."""
     return build_model(tmp_path / "model")
 
 
 @pytest.fixture
 def edit() -> Callable[..., None]:
-    """Change keys of a JSON file; a value of None takes the key out."""
+    """Return a function that changes keys of a JSON file; None removes a key."""
 
     def change(path: Path, **changes: Any) -> None:
         content = json.loads(path.read_text(encoding="utf-8"))

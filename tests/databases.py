@@ -1,4 +1,4 @@
-"""A real PostgreSQL with pgvector for the session, embedded or by `--postgres DSN`, and names that nobody else has."""
+"""A real PostgreSQL with pgvector per session, embedded or by `--postgres DSN`, and unique names."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Ask a server what it is, once: Debian's pgvector is one that the store warns of, and warnings are errors."""
+    """Check the server once: a warning about Debian's pgvector must not be an error."""
     dsn = config.getoption("--postgres")
     if not dsn:
         return
@@ -54,7 +54,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def url_of(conninfo: str, **changes: str | int) -> str:
-    """The same place; with a query always, to which a test may append `&table=`."""
+    """Return the URL of the same place, always with a query, to which a test may append `&table=`."""
     settings = {**conninfo_to_dict(conninfo), **changes}
     login, password, name = (quote(str(settings.pop(each, "")), safe="") for each in ("user", "password", "dbname"))
     return f"postgresql://{login}{password and ':'}{password}@/{name}?{urlencode(settings, quote_via=quote)}"
@@ -69,7 +69,7 @@ def _execute(conninfo: str, statement: LiteralString, *names: str, **values: Any
 
 @pytest.fixture(scope="session")
 def postgres(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a database that this session's tests share, as a superuser."""
+    """Return the URL of a database that the session's tests share, as a superuser."""
     dsn = pytestconfig.getoption("--postgres")
     if not dsn:
         conninfo, stop = start(tmp_path_factory.mktemp("postgres"))
@@ -86,14 +86,14 @@ def postgres(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def major(postgres: str) -> int:
-    """The server's major version, for tests of a feature that older ones lack."""
+    """Return the server's major version."""
     [(number,)] = _execute(postgres, "SELECT current_setting('server_version_num')::int")
     return int(number) // 10_000
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """One of the test's own, to be killed, and its folder: embedded always."""
+    """Start a separate embedded server that the test may kill, and return its folder too."""
     conninfo, stop = start(tmp_path / "data")
     yield conninfo, tmp_path / "data"
     stop()
@@ -101,7 +101,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 @pytest.fixture
 def new_database(postgres: str) -> Iterator[NewDatabase]:
-    """Make an empty database of the test's own, with options of CREATE DATABASE; its URL."""
+    """Create an empty database with options of CREATE DATABASE, and return its URL."""
     made: list[str] = []
 
     def new(options: LiteralString = "") -> str:
@@ -117,13 +117,13 @@ def new_database(postgres: str) -> Iterator[NewDatabase]:
 
 @pytest.fixture
 def database(new_database: NewDatabase) -> str:
-    """An empty database of the test's own on that server."""
+    """Return an empty database on that server."""
     return new_database()
 
 
 @pytest.fixture
 def new_role(postgres: str, new_database: object) -> Iterator[NewRole]:  # noqa: ARG001 - roles go before databases
-    """Make a role that may log in, with options of CREATE ROLE; its name, which needs no quotes.
+    """Create a role that may log in, with options of CREATE ROLE, and return its name, which needs no quotes.
 
     It has the password of `postgres` unless another is given: `make_conninfo(postgres, user=new_role("reader"))` logs
     in, however the server asks for passwords. The role, and what it owns, are dropped after the test.
@@ -149,5 +149,5 @@ def new_role(postgres: str, new_database: object) -> Iterator[NewRole]:  # noqa:
 
 @pytest.fixture
 def table() -> str:
-    """A name that is not taken, and needs its quotes."""
+    """Return an unused name that needs quotes."""
     return f'documents "{next(_numbers)}"; 100%s --'

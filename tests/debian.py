@@ -42,11 +42,11 @@ SETTINGS = {
 
 
 class Unavailable(Exception):
-    """What is needed of Debian cannot be fetched on this machine."""
+    """Debian's packages cannot be downloaded on this machine."""
 
 
 class Apt:
-    """apt with lists and packages of its own in a folder, and of one source if it is named: it changes nothing else."""
+    """apt with its lists and packages in a separate folder; it changes nothing else."""
 
     def __init__(self, folder: Path, source: str | None = None) -> None:
         if not shutil.which("apt-get"):
@@ -69,7 +69,7 @@ class Apt:
         self.get("update")
 
     def get(self, *arguments: str) -> str:
-        """Run apt-get; its output."""
+        """Run apt-get, and return its output."""
         command = ["apt-get", *self._options, *arguments]
         done = subprocess.run(command, cwd=self.folder, check=False, capture_output=True, text=True)
         if done.returncode:
@@ -77,7 +77,7 @@ class Apt:
         return done.stdout
 
     def mirror(self) -> str:
-        """The address that Debian's own packages come from."""
+        """Return the address of Debian's packages."""
         places = self.get("indextargets", "--format", "$(LABEL)|$(REPO_URI)", "Created-By: Packages")
         for label, _, place in (line.partition("|") for line in places.splitlines()):
             if label == "Debian":
@@ -86,13 +86,13 @@ class Apt:
 
 
 class Server(NamedTuple):
-    """Its programs, and the libraries that they need beside those of the machine."""
+    """The programs of a server, and the libraries that they need."""
 
     programs: Path
     libraries: str = ""
 
     def run(self, program: str, *arguments: str, **options: Any) -> None:
-        """Run one of them, under a user that is not root, which they refuse."""
+        """Run a program as a user other than root, which PostgreSQL refuses."""
         command, environment = [str(self.programs / program), *arguments], {**os.environ, "LC_ALL": "C.UTF-8"}
         if self.libraries:
             environment["LD_LIBRARY_PATH"] = self.libraries
@@ -102,14 +102,14 @@ class Server(NamedTuple):
 
 
 def installed(version: str) -> Server | None:
-    """One that is installed with pgvector."""
+    """Return a server that is installed with pgvector."""
     programs = Path(f"/usr/lib/postgresql/{version}/bin")
     extension = Path(f"/usr/share/postgresql/{version}/extension/vector.control")
     return Server(programs) if (programs / "initdb").exists() and extension.exists() else None
 
 
 def unpacked(version: str, folder: Path) -> Server:
-    """One that is unpacked into a folder, with pgvector."""
+    """Unpack a server with pgvector into a folder."""
     mirror, release = Apt(folder / "apt").mirror(), RELEASES[version]
     apt = Apt(folder / release, f"deb {mirror} {release} main")
     names = [f"postgresql-{version}", *([f"postgresql-{version}-pgvector"] if release == PGVECTOR else []), "pgbouncer"]
@@ -128,7 +128,7 @@ def unpacked(version: str, folder: Path) -> Server:
 
 
 def build_pgvector(server: Server, apt: Apt) -> None:
-    """From Debian's source package, into the server's folder."""
+    """Build pgvector from Debian's source package into the server's folder."""
     apt.get("source", "--download-only", "pgvector")
     [archive] = apt.folder.glob("*.orig.tar.gz")
     subprocess.run(["tar", "--extract", "--no-same-owner", "--file", archive], cwd=apt.folder, check=True)
@@ -153,7 +153,7 @@ def script(path: Path, command: str) -> None:
 
 @contextmanager
 def cluster(server: Server, folder: Path) -> Iterator[str]:
-    """A new one in a folder, on a port of this machine; the connection string of its superuser."""
+    """Create a cluster in a folder, start it on a local port, and yield its connection string."""
     user: dict[str, Any] = {}
     data, password, password_file = folder / "data", secrets.token_urlsafe(), folder / "password"
     password_file.write_text(password)
@@ -177,7 +177,7 @@ def cluster(server: Server, folder: Path) -> Iterator[str]:
 
 
 def main(version: str, *command: str) -> int:
-    """What this module says at its top."""
+    """Run the command line that this module describes."""
     with TemporaryDirectory(prefix="harrier") as temporary:
         folder = Path(temporary)
         folder.chmod(0o755)  # for the server's user

@@ -1,4 +1,4 @@
-"""An Embedder that is no Encoder: one that a surface knows nothing of but the protocol."""
+"""An Embedder that is not an Encoder, known only by its protocol."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harrier_core import Embedder, EmbeddingSpace, Encoded, Encoder, Task
 
 
 class Elsewhere(Embedder):
-    """Let an Encoder make the vectors, as that of another machine would, under a name that no hub has."""
+    """Delegate to an Encoder, as if on another machine, under a name that is not on the hub."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder

@@ -1,4 +1,4 @@
-"""A small file of each format, the text that it has, and what is known of it."""
+"""A small file of each format, with its text and metadata."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pdfs import pdf
 
 @dataclass(frozen=True)
 class Sample:
-    """A file, and what comes of it."""
+    """A file and its expected content."""
 
     content: bytes
     text: str

@@ -1,4 +1,4 @@
-"""For ingests of several processes: an embedder whose doings can be seen from outside, and what is in a table."""
+"""Helpers for ingests by several processes: an observable embedder, and the content of a table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHUNKING = Chunking(tokens=16)
 
 
 class Noting(Hashing):
-    """Writes each text that it encodes into a file, a line each; it may be slow, and may die of a text."""
+    """An embedder that writes each text to a file, and may be slow or die of a text."""
 
     def __init__(self, notes: Path, seconds: float = 0.0, poison: str | None = None) -> None:
         super().__init__()
@@ -40,17 +40,17 @@ class Noting(Hashing):
         return super().submit_documents(given)
 
     def lines(self) -> list[str]:
-        """The texts that were encoded, by whichever process."""
+        """Return the texts that any process encoded."""
         noted = self.notes.read_text().splitlines() if self.notes.exists() else []
         return [line.partition(" ")[2] for line in noted]
 
     def processes(self) -> set[int]:
-        """Those that encoded something."""
+        """Return the processes that encoded something."""
         return {int(line.partition(" ")[0]) for line in self.notes.read_text().splitlines()}
 
 
 def records(number: int, begin: int = 0, version: str = "first") -> Iterator[Record]:
-    """Some of one chunk, and some of several."""
+    """Return some records with one chunk, and some with several."""
     for at in range(begin, number):
         text = " ".join(f"The {version} record {at} says {each} of what it says." for each in range(1 + at % 4))
         yield Record(f"r{at:05}", text, {"n": at})
@@ -61,7 +61,7 @@ def index_of(conninfo: str, table: str, encoder: Hashing) -> Index:
 
 
 def content(conninfo: str, table: str) -> list[Any]:
-    """Row for row, vectors included."""
+    """Return the content row by row, including vectors."""
     columns = "record_id, number, text, metadata, start_at, end_at, hash, embedding::text"
     query = sql.SQL(f"SELECT {columns} FROM {{}} ORDER BY record_id, number").format(sql.Identifier(table))
     with psycopg.connect(conninfo) as connection:
@@ -69,7 +69,7 @@ def content(conninfo: str, table: str) -> list[Any]:
 
 
 def workers_of(process: int | None = 0) -> list[int]:
-    """Worker processes that a process started, this one if 0, or any if None."""
+    """Return the worker processes of a process; 0 is this one, None is any."""
     said = subprocess.run(["ps", "-ewwo", "pid,ppid,stat,args"], capture_output=True, text=True, check=True).stdout
     found = [line.split(maxsplit=3) for line in said.splitlines() if "harrier_core.scaling.worker" in line]
     parent = os.getpid() if process == 0 else process

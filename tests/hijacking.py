@@ -79,7 +79,7 @@ _RELATIONS = [
 
 
 def plant(database: str, role: str) -> None:
-    """Create all of it, as a role that may create in public, and have public looked at first."""
+    """Create everything as a role that may create in public, and put public first in the search path."""
     with psycopg.connect(database, autocommit=True, options="-c search_path=pg_catalog") as connection:
         connection.execute(f"GRANT CREATE ON SCHEMA public TO {role}".encode())
         connection.execute(f"SET ROLE {role}".encode())
@@ -100,7 +100,7 @@ def plant(database: str, role: str) -> None:
 
 
 def called(database: str) -> set[str]:
-    """The names of planted functions that were called, once other sessions of the database have ended."""
+    """Return the planted functions that were called, once other sessions have ended."""
     others = (
         "SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity WHERE datname = %s AND pid <> %s "
         "AND backend_type = 'client backend' AND application_name <> %s"

@@ -1,4 +1,4 @@
-"""A made library with questions that have known answers, and an embedder that compares texts by their words."""
+"""A synthetic library with questions and known answers, and an embedder that compares words."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DIMENSIONS = 64
 
 
 class Bag(Embedder):
-    """Texts as sums of their words' directions, a query's instruction included: no model, and no second to start."""
+    """An embedder without a model: texts are sums of word directions, including the instruction."""
 
     name = "bag of words"
     max_tokens = 1_000_000
@@ -72,7 +72,7 @@ WRONGLY_SPOKEN = " ".join(SPOKEN[:30])
 def library(
     records: int = 300, questions: int = 60, seed: int = 0, words: Sequence[str] = WORDS
 ) -> tuple[list[Record], Judgements]:
-    """Records of twelve words each, and questions with four words of a record and two of others."""
+    """Return records of twelve words, and questions with four words of a record and two others."""
     chance = random.Random(seed)
     made: list[Record] = []
     for number in range(records):

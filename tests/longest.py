@@ -1,4 +1,4 @@
-"""A reranker whose order is plain to see."""
+"""A reranker with an obvious order."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class Longest:
-    """A Reranker that likes long texts, and remembers what it was asked."""
+    """A Reranker that prefers long texts, and records its calls."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []

@@ -1,4 +1,4 @@
-"""A model hub on loopback: as much of the real one's protocol as its real client uses, over plain folders."""
+"""A model hub on loopback that implements what the real client uses, over plain folders."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Hub(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def push(self, name: str, folder: Path) -> str:
-        """Make the folder the head of the repository; return its commit."""
+        """Make the folder the head of the repository, and return its commit."""
         commit = hashlib.sha1(f"{name} {folder}".encode()).hexdigest()
         self.repositories.setdefault(name, {})[commit] = folder
         return commit
@@ -34,7 +34,7 @@ class Hub(ThreadingHTTPServer):
 
 @contextmanager
 def serve() -> Iterator[Hub]:
-    """A hub that runs until the block ends."""
+    """Run a hub until the block ends."""
     with Hub() as hub:
         thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()

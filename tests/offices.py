@@ -1,4 +1,4 @@
-"""Office documents by hand: the parts that a reader looks at, and nothing that a library would add."""
+"""Minimal hand-written Office documents with only the parts that a reader needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passes of a decoder and of its oracle, for the tests of what is in between."""
+"""Forward passes of a decoder and of its reference, for tests of the layers in between."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LENGTHS = [1, 2, 15, 16, 17, 31, 32, 33, 34, 63, 64, 65, 66, 95, 96, 97, 98, 255
 
 
 def load(folder: Path, dtype: str = "float32") -> tuple[Decoder, Fallback]:
-    """Our forward pass and its oracle."""
+    """Return the kit's forward pass and its reference."""
     placement = choose("qwen3", "cpu", dtype)
     architecture = read_architecture(json.loads((folder / "config.json").read_text()))
     checkpoint = Checkpoint([folder / "model.safetensors"], architecture.weight_shapes())
@@ -44,7 +44,7 @@ def error(ours: Tensor, theirs: Tensor) -> float:
 def make_ragged(
     decoder: Decoder, monkeypatch: pytest.MonkeyPatch, parameters: tuple[str, ...] = ("num_splits", "enable_gqa")
 ) -> None:
-    """Have a decoder on a CPU lay out its passes as on a GPU, whose kernel has these parameters."""
+    """Make a decoder on a CPU lay out its passes as for a GPU kernel with these parameters."""
     kernel = Varlen(_by_its_documentation, frozenset(parameters))
     monkeypatch.setattr(attention, "varlen", lambda: kernel)
     decoder._layout = Ragged
@@ -64,7 +64,7 @@ def _by_its_documentation(
     enable_gqa: bool = False,
     num_splits: int | None = None,
 ) -> Tensor:
-    """varlen_attn, one text after the other, its last queries at the end of its keys."""
+    """Compute varlen_attn one text at a time, with queries aligned to the end of the keys."""
     assert num_splits in (None, 1)
     assert enable_gqa == (query.shape[1] > key.shape[1])
     assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32

@@ -1,10 +1,10 @@
-"""PDF by hand: what a test wants to say, and nothing that a library would add."""
+"""Minimal hand-written PDF files."""
 
 from __future__ import annotations
 
 
 def pdf(*lines: str) -> bytes:
-    """Return a document with a page for each line, which may be operators that show it."""
+    """Return a document with a page per line; a line may consist of PDF operators."""
     kids = " ".join(f"{4 + 2 * number} 0 R" for number in range(len(lines)))
     objects = [
         "<< /Type /Catalog /Pages 2 0 R >>",

@@ -47,7 +47,7 @@ Signature = tuple[str, tuple[str, ...], str]  # name, types of arguments, of the
 
 
 class Names:
-    """What statements call."""
+    """The names that statements call."""
 
     def __init__(self, statements: Iterable[str]) -> None:
         bare = [_TEXTS.sub(" ", _QUOTED.sub(r"\1", each.lower())) for each in statements]
@@ -58,7 +58,7 @@ class Names:
 
 
 class Garden:
-    """What is planted in one schema, which may be the extension's."""
+    """The planted objects of one schema, which may be the extension's."""
 
     def __init__(self, connection: Connection[Any], schema: str, extension: str) -> None:
         self._connection = connection
@@ -66,7 +66,7 @@ class Garden:
         self._extension = extension
 
     def plant(self, names: Names) -> None:
-        """Make a trap of each name, and of each type of argument that it might be called with."""
+        """Plant a trap for each name and each argument type."""
         self._connection.execute("SET search_path = pg_catalog")  # or we would step into them ourselves
         for name, types, result in self._closer(_SIGNATURES, names.functions):
             self._function(name, name, types, result)
@@ -81,15 +81,15 @@ class Garden:
         self._count()
 
     def waiting(self) -> list[str]:
-        """All traps."""
+        """Return all traps."""
         return sorted(name for (name,) in self._connection.execute(_SEQUENCES, [self._schema, True]).fetchall())
 
     def sprung(self) -> list[str]:
-        """Those that were called."""
+        """Return the traps that were called."""
         return sorted(name for (name,) in self._connection.execute(_SEQUENCES, [self._schema, False]).fetchall())
 
     def _closer(self, query: str, names: Iterable[str]) -> Iterator[Signature]:
-        """What there is, and the same with each argument of another type."""
+        """Return the existing signatures, and variants with other argument types."""
         seen: set[tuple[str, tuple[str, ...]]] = set()
         for name, result, is_set, types in self._connection.execute(query, [sorted(names), self._extension]).fetchall():
             if len(types) > _MOST_ARGUMENTS:
@@ -100,7 +100,7 @@ class Garden:
                     yield name, each, f"SETOF {result}" if is_set else result
 
     def _trap(self, name: str) -> None:
-        """A sequence that counts, and a function that makes it."""
+        """Create a counting sequence and a function that advances it."""
         if self._make("CREATE SEQUENCE {}", name):
             body = sql.Literal(f"BEGIN PERFORM pg_catalog.nextval({self._text(name)}); RETURN true; END").as_string()
             self._make("CREATE FUNCTION {}() RETURNS boolean LANGUAGE plpgsql AS " + body, f"sprung {name}")
@@ -131,12 +131,12 @@ class Garden:
             )
 
     def _count(self) -> None:
-        """`count(*)`, which has no argument."""
+        """Plant a trap for `count(*)`, which has no argument."""
         self._function("count", "counting", ["bigint"], "bigint")
         self._make("CREATE AGGREGATE {}(*) (SFUNC = {}, STYPE = bigint, INITCOND = '0')", "count", "counting")
 
     def _make(self, statement: str, *names: str) -> bool:
-        """Unless it is there, or cannot be, as a function of a pseudo-type."""
+        """Create an object, unless it exists or is impossible, such as a function of a pseudo-type."""
         try:
             found = sql.SQL(statement).format(*(sql.Identifier(self._schema, name) for name in names))
             self._connection.execute(found)

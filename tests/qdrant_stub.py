@@ -32,7 +32,7 @@ from qdrant_client.grpc import qdrant_pb2_grpc as qdrant_service
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to a request instead of its answer."""
+    """What happens to a request instead of its normal answer."""
 
     status: int = 500
     said: str = "injected"
@@ -47,7 +47,7 @@ Plan = Callable[[str, int], Fault | None]  # of a request by its name and number
 
 
 class Stub:
-    """Both ports, one database."""
+    """A server with both ports and one database."""
 
     def __init__(self, *, with_grpc: bool = True, metadata: bool = True, version: str = "1.20.0") -> None:
         self.local = QdrantClient(":memory:", force_disable_check_same_thread=True)
@@ -70,17 +70,17 @@ class Stub:
 
     @property
     def url(self) -> str:
-        """Of its REST interface."""
+        """Return the URL of its REST interface."""
         return f"http://127.0.0.1:{self._http.server_port}"
 
     def client(self, **settings: Any) -> QdrantClient:
-        """A client of it."""
+        """Return a client of it."""
         return QdrantClient(
             url=self.url, grpc_port=self.grpc_port, check_compatibility=False, **{"timeout": 20, **settings}
         )
 
     def close(self) -> None:
-        """Stop it."""
+        """Stop the server."""
         self._http.shutdown()
         self._http.server_close()
         if self._grpc:
@@ -88,7 +88,7 @@ class Stub:
         self.local.close()
 
     def fault(self, name: str) -> Fault | None:
-        """What is to go wrong with this request."""
+        """Return the planned fault of this request, if any."""
         with self.lock:
             self.counts[name] += 1
             number = self.counts[name]
@@ -135,7 +135,7 @@ class Stub:
         return Handler
 
     def answer(self, work: Callable[[], Any]) -> tuple[int, dict[str, Any]]:
-        """A result as REST gives it."""
+        """Return a result in REST's form."""
         with self.lock, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of local mode, about what it does not do
             try:
@@ -153,7 +153,7 @@ class Stub:
         return 200, {"result": _json(result), "status": "ok", "time": 0.0}
 
     def route(self, method: str, path: str, body: bytes) -> tuple[str, Callable[[], Any]]:  # noqa: PLR0911  # a request a line
-        """A request's name, and what it does."""
+        """Return the name of a request and its function."""
         said = json.loads(body) if body else {}
         if (method, path) == ("GET", "/"):
             return "version", lambda: models.VersionInfo(title="a stub", version=self.version)
@@ -306,7 +306,7 @@ _CODES = {
 
 
 class _Service:
-    """A request's way: counted, failed where that is planned, carried out."""
+    """Handle a request: count it, apply a planned fault, or execute it."""
 
     def __init__(self, stub: Stub) -> None:
         self.stub = stub
@@ -348,7 +348,7 @@ def _filter(request: Any) -> models.Filter | None:
 
 
 def _without_empty(where: models.Filter) -> models.Filter:
-    """Local mode of older clients takes an empty list, which gRPC cannot tell from none, for one that nothing meets."""
+    """Remove empty lists, which older local clients and gRPC treat differently."""
     for clause in ("must", "should", "must_not"):
         parts = getattr(where, clause) or []
         inner = [_without_empty(part) if isinstance(part, models.Filter) else part for part in parts]

@@ -28,7 +28,7 @@ QUERIES = ["why does bread rise with yeast", "what do rivers carry to the sea"]
 
 
 class RemoteEncoder(Embedder):
-    """Vectors from another process."""
+    """An encoder that gets vectors from another process."""
 
     name = "remote"
     max_tokens = 32_768
@@ -61,7 +61,7 @@ class RemoteEncoder(Embedder):
 
 
 def found(encoder: Any) -> dict[str, Any]:
-    """Ingest twice and search."""
+    """Ingest twice, search, and return the matches."""
     with Index(MemoryStore(), encoder, chunking=CHUNKING) as index:
         first, second = index.ingest(RECORDS), index.ingest(RECORDS)
         matches = [index.search(QUERIES[0], k=2), asyncio.run(index.asearch(QUERIES[1], k=3))]

@@ -1,4 +1,4 @@
-"""Tiny real rerankers, and what transformers makes of a query and texts with one, by the recipe of its card."""
+"""Tiny real rerankers, and reference scores from transformers by the recipe of the model card."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ INSTRUCTION = "Given a web search query, retrieve relevant passages that answer 
 
 
 def build_qwen_reranker(folder: Path, *, tied: bool = True, **config: Any) -> Path:
-    """Write a tiny Qwen3-Reranker as transformers saves it; the tokenizer is of the shape of Qwen3's."""
+    """Write a tiny Qwen3-Reranker as transformers saves it, with a tokenizer shaped like Qwen3's."""
     tokenizer, companion = qwen_tokenizer()
     content = json.loads(tokenizer.to_str())
     content["model"]["vocab"]["yes"] = tokenizer.get_vocab_size()
@@ -67,7 +67,7 @@ class Card:
         self.yes, self.no = (self.tokenizer.convert_tokens_to_ids(answer) for answer in ("yes", "no"))
 
     def ids(self, query: str, text: str, limit: int = 1_024, instruction: str = INSTRUCTION) -> list[int]:
-        """All that the model reads for a text, which is cut at its end where that is too much."""
+        """Return all token ids for a text, truncated at its end if necessary."""
         before, after = (self.tokenizer.encode(part, add_special_tokens=False) for part in (BEFORE, AFTER))
         pair = f"<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {text}"
         room = limit - len(before) - len(after)
@@ -76,18 +76,18 @@ class Card:
 
     @torch.inference_mode()
     def score(self, ids: Sequence[int]) -> float:
-        """The probability of yes against no, of one text by itself."""
+        """Return the probability of yes against no for a single text."""
         logits = self.model(input_ids=torch.tensor([list(ids)])).logits[0, -1]
         pair = torch.stack([logits[self.no], logits[self.yes]])
         return float(torch.nn.functional.log_softmax(pair, dim=0)[1].exp())
 
     def scores(self, query: str, texts: Sequence[str], **how: Any) -> list[float]:
-        """Those of some texts, one at a time."""
+        """Return the scores of texts, one at a time."""
         return [self.score(self.ids(query, text, **how)) for text in texts]
 
     @torch.inference_mode()
     def padded(self, query: str, texts: Sequence[str]) -> list[float]:
-        """Those of some texts at once, padded at the left as on the card."""
+        """Return the scores of texts in a left-padded batch, as on the card."""
         batch = self.tokenizer.pad({"input_ids": [self.ids(query, text) for text in texts]}, return_tensors="pt")
         logits = self.model(**batch).logits[:, -1]
         pairs = torch.stack([logits[:, self.no], logits[:, self.yes]], dim=1)
@@ -95,7 +95,7 @@ class Card:
 
 
 def build_cross_encoder(folder: Path, *, labels: int = 1, head: bool = True) -> Path:
-    """Write a tiny BERT that classifies pairs, or one without the head for it, with its tokenizer."""
+    """Write a tiny BERT for pairs, with or without a head, and its tokenizer."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     words = sorted({word for text in PROSE for word in text.split()})  # not learned: a trainer breaks ties at random
     letters = sorted({letter for word in words for letter in word})

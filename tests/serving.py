@@ -1,4 +1,4 @@
-"""Servers for tests: in a process of its own, as `harrier serve` runs it, or within the tests' process."""
+"""Servers for tests: in a separate process as by `harrier serve`, or in the tests' process."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ class Serving:
             time.sleep(0.05)
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
-        """Tell it to end; return its exit code and what it said besides."""
+        """Stop the server, and return its exit code and output."""
         self.process.send_signal(how)
         _, said = self.process.communicate(timeout=60)
         return self.process.returncode, said
 
     def kill(self) -> None:
-        """End it at once, if it has not ended."""
+        """Kill the process if it is still running."""
         self.process.kill()
         self.process.communicate()
 
 
 class Within:
-    """A server in this process, on a thread and a socket of its own: with other limits, over an encoder of ours."""
+    """A server in this process, with its own thread and socket, and other limits or encoders."""
 
     def __init__(
         self, encoder: Encoder, *, port: int = 0, indexes: Mapping[str, Index] | None = None, **limits: Any
@@ -75,10 +75,10 @@ class Within:
             time.sleep(0.01)
 
     def tell_to_end(self) -> None:
-        """Have it end as SIGTERM does."""
+        """Make it shut down as on SIGTERM."""
         self.state.give_up()
 
     def end(self) -> None:
-        """Wait until it has ended."""
+        """Wait until it has shut down."""
         self.tell_to_end()
         self._thread.join()

@@ -1,4 +1,4 @@
-"""Which values of a parameter `make test` runs, and which only `make test-slow`."""
+"""Parameter values that `make test` runs, and those that only `make test-slow` runs."""
 
 from __future__ import annotations
 

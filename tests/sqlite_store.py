@@ -1,4 +1,4 @@
-"""Somebody else's store, in under a hundred lines: chunks in a file of SQLite, compared one by one."""
+"""A third-party store in under a hundred lines: chunks in an SQLite file, compared one by one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DESCRIBE = "UPDATE chunks SET metadata = ?, start = ?, end = ?, hash = ? WHERE 
 
 
 class SqliteStore:
-    """A file; opened for a space, it is the file as well, and each transaction begins with a look at its space."""
+    """A store in a file, which checks its space at the beginning of each transaction."""
 
     def __init__(self, file: str, opened_for: EmbeddingSpace | None = None) -> None:
         self._file = file

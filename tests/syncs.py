@@ -1,4 +1,4 @@
-"""What tests of the live sync share: declared tables, which are closed when a test ends, and an application."""
+"""Helpers for tests of the live sync: declared tables that are closed after a test, and an application."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _open: list[TableSync] = []
 
 
 def opened(place: str, **options: Any) -> TableSync:
-    """A declared table that the test need not close."""
+    """Return a declared table that is closed with the test."""
     _open.append(TableSync(place, **options))
     return _open[-1]
 
@@ -29,7 +29,7 @@ def _closed() -> Iterator[None]:
 
 @pytest.fixture
 def execute(database: str) -> Iterator[Execute]:
-    """Run a statement, as an application would; the rows."""
+    """Run a statement as an application, and return the rows."""
     with psycopg.connect(database, autocommit=True) as connection:
 
         def run(statement: str, values: Sequence[Any] | None = None) -> list[Any]:

@@ -1,4 +1,4 @@
-"""OpenTelemetry of the tests' process, which can be set up once."""
+"""OpenTelemetry in the tests' process, which can be set up only once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def exporter() -> InMemorySpanExporter:
 
 @pytest.fixture
 def spans(exporter: InMemorySpanExporter) -> Iterator[InMemorySpanExporter]:
-    """The spans of one test."""
+    """Return the spans of one test."""
     exporter.clear()
     yield exporter
     exporter.clear()

@@ -1,4 +1,4 @@
-"""A pseudo-terminal in which a command runs, and what it shows there."""
+"""A pseudo-terminal in which a command runs, and its output."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def seen_on_a_terminal(
     typed: Iterable[str] = (),
     sign: str = "> ",
 ) -> str:
-    """Return what a command shows on a terminal of so many columns.
+    """Return what a command shows on a terminal with this number of columns.
 
-    typed: what is typed at each of its prompts, which end with the sign.
+    typed: the input at each of its prompts, which end with the sign.
     """
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))

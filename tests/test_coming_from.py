@@ -48,7 +48,7 @@ def folder(built: Callable[..., Path]) -> str:
 
 @pytest.fixture
 def run(postgres: str, folder: str, tmp_path: Path) -> Iterator[Callable[[str], Any]]:
-    """What runs code in a namespace with all that the pages speak of; stand-ins take the places of servers."""
+    """Return a function that runs code with the names that the pages use, and stand-ins for servers."""
     client = QdrantClient(":memory:")
     names: dict[str, Any] = {
         "AsyncQdrantClient": AsyncQdrantClient,
@@ -90,7 +90,7 @@ def program_of(page: str) -> str:
 @pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning")
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page(run: Callable[[str], Any], page: str) -> None:
-    """What is taken runs, and finds something; what is refused is an error of one line; what is to be written runs."""
+    """Accepted calls run and find something, refused ones raise a one-line error, replacements run."""
     run(program_of(page))
     wrong: list[str] = []
     for row in rows_of(page):
@@ -114,7 +114,7 @@ def _problems(run: Callable[[str], Any], typed: str, fate: str, code: str | None
 
 
 def _became(run: Callable[[str], Any], typed: str) -> str:
-    """What became of it, in a word of the tables, or in others if it is none of these."""
+    """Return the outcome as a status of the tables, or as another description."""
     try:
         value = run(typed)
     except HarrierError as error:

@@ -1,4 +1,4 @@
-"""docker-compose.yml and the Dockerfile, read: what must not be wrong in them can be seen without a container."""
+"""Static checks of docker-compose.yml and the Dockerfile."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def mounts() -> Iterator[tuple[str, str, str]]:
 
 
 def test_only_known_keys() -> None:
-    """At the top, in each service and in each health check."""
+    """Top level, services and health checks have known keys only."""
     assert set(COMPOSE) == {"name", "secrets", "services", "volumes", "x-gpu", "x-harrier", "x-serve"}
     assert set(SERVICES) == {*DATABASES, *KIT}
     assert {key for settings in SERVICES.values() for key in settings} <= KEYS
@@ -62,7 +62,7 @@ def test_only_known_keys() -> None:
     ],
 )
 def test_images_are_pinned(service: str, pattern: str, least: tuple[int, ...]) -> None:
-    """To a whole release, of those that the kit works with."""
+    """They are pinned to full releases that the kit supports."""
     found = re.fullmatch(pattern, SERVICES[service]["image"])
     assert found, SERVICES[service]["image"]
     assert tuple(map(int, found.groups())) >= least
@@ -70,14 +70,14 @@ def test_images_are_pinned(service: str, pattern: str, least: tuple[int, ...]) -
 
 @pytest.mark.parametrize("service", [*DATABASES, *SERVERS])
 def test_ports_are_of_this_machine_only(service: str) -> None:
-    """No server is open to the network, and the ports can be others."""
+    """Ports are bound to localhost, and can be changed."""
     assert SERVICES[service]["ports"]
     for port in SERVICES[service]["ports"]:
         assert re.fullmatch(r"127\.0\.0\.1:\$\{[A-Z_]+_PORT:-(\d+)\}:\1", port), port
 
 
 def test_databases_are_waited_for() -> None:
-    """Each says when it is ready, by TCP, and the kit starts no earlier; nobody waits for what they do not use."""
+    """Health checks use TCP, and services wait only for databases that they use."""
     for name in DATABASES:
         check = SERVICES[name]["healthcheck"]
         assert check["test"][0] == "CMD"
@@ -90,7 +90,7 @@ def test_databases_are_waited_for() -> None:
 
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False), (None, False)])
 def test_qdrants_health_check(status: int | None, healthy: bool) -> None:
-    """Its own command, run against something that is ready, not ready yet, or not there."""
+    """Its command is run against ready, unready and missing servers."""
     asked: list[str] = []
 
     class Answering(BaseHTTPRequestHandler):
@@ -100,7 +100,7 @@ def test_qdrants_health_check(status: int | None, healthy: bool) -> None:
             self.end_headers()
 
         def log_message(self, *args: Any) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Answering) as server:
         check = [part.replace("/6333", f"/{server.server_port}") for part in SERVICES["qdrant"]["healthcheck"]["test"]]
@@ -114,20 +114,20 @@ def test_qdrants_health_check(status: int | None, healthy: bool) -> None:
     assert asked == ([] if status is None else ["/readyz"])
 
 
-def test_what_is_stored_is_kept() -> None:
-    """In named volumes, all declared and all used, where the images keep their data."""
+def test_data_is_kept_in_volumes() -> None:
+    """All named volumes are declared and used, where the images keep data."""
     assert {source for _, source, _ in mounts()} == set(COMPOSE["volumes"])
     assert ("postgres", "postgres", "/var/lib/postgresql") in mounts()
     assert ("qdrant", "qdrant", "/qdrant/storage") in mounts()
 
 
 def test_an_index_can_be_built() -> None:
-    """Its graph is shared memory, up to the gigabyte that the kit builds with."""
+    """Shared memory suffices for the gigabyte with which the kit builds indexes."""
     assert SERVICES["postgres"]["shm_size"] == "2gb"
 
 
 def test_no_password_is_written_down() -> None:
-    """It comes from the environment or .env, which git ignores; commands other than `up` need none."""
+    """It comes from the environment or .env, and only `up` needs it."""
     found = re.findall(r"^ *\w*(?:PASSWORD|KEY|TOKEN|SECRET)\w*: *(.*)$", TEXT, re.MULTILINE)
     assert found == ["${POSTGRES_PASSWORD-}"] * 2
     assert not re.search(r"\$\{\w+:?\?", TEXT)  # of which every command makes an error
@@ -136,7 +136,7 @@ def test_no_password_is_written_down() -> None:
 
 
 def test_the_example_of_settings() -> None:
-    """It has every variable of the file, with the default of each, and no password."""
+    """.env.example has every variable with its default, and no password."""
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
     settings = dict(re.findall(r"^#?([A-Z_]+)=(.*)$", example, re.MULTILINE))
     assert settings == dict(re.findall(r"\$\{([A-Z_]+):?-([^}]*)\}", TEXT))
@@ -144,7 +144,7 @@ def test_the_example_of_settings() -> None:
 
 
 def test_profiles() -> None:
-    """Who has no GPU starts the databases, and any command on the CPU, all the same."""
+    """The databases and any command on the CPU work without a GPU."""
     assert {name: SERVICES[name].get("profiles") for name in (*DATABASES, *KIT)} == {
         "postgres": None,
         "qdrant": None,
@@ -167,7 +167,7 @@ def test_profiles() -> None:
 
 @pytest.mark.parametrize("service", [*SERVERS, "demo", "worker"])
 def test_commands_are_those_of_the_kit(service: str) -> None:
-    """Their words are known to the command line, which says so before it connects to anything."""
+    """The command line accepts them."""
     words = SERVICES[service]["command"]
     command = [sys.executable, "-m", "harrier_cli", *words, "--help"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
@@ -177,7 +177,7 @@ def test_commands_are_those_of_the_kit(service: str) -> None:
 
 
 def test_the_worker_may_finish() -> None:
-    """It is asked by its metrics whether it is well, it starts again, and it is waited for when it is stopped."""
+    """It has a health check by metrics, restarts, and gets time to stop."""
     worker = SERVICES["worker"]
     port = worker["command"][worker["command"].index("--metrics") + 1]
     assert f"127.0.0.1:{port}/metrics" in worker["healthcheck"]["test"][-1]
@@ -187,8 +187,8 @@ def test_the_worker_may_finish() -> None:
 
 
 @pytest.mark.parametrize("service", SERVERS)
-def test_the_server_is_for_whoever_has_a_key(service: str) -> None:
-    """The keys are a secret of compose's; it waits for no database, and for what is under way when it is stopped."""
+def test_the_server_requires_a_key(service: str) -> None:
+    """Keys are a compose secret; the server waits for no database, and gets time to stop."""
     settings = SERVICES[service]
     [secret] = settings["secrets"]
     assert COMPOSE["secrets"][secret] == {"file": "${HARRIER_KEYS:-./keys}"}
@@ -212,7 +212,7 @@ def test_the_servers_health_check(status: int) -> None:
             self.end_headers()
 
         def log_message(self, *args: Any) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Answering) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
@@ -227,7 +227,7 @@ def test_the_servers_health_check(status: int) -> None:
 
 
 def instructions() -> list[tuple[str, str]]:
-    """The instructions of the Dockerfile, with their continued lines and here-documents."""
+    """Return the instructions of the Dockerfile, with continued lines and here-documents."""
     found: list[tuple[str, str]] = []
     lines = iter(DOCKERFILE.splitlines())
     for line in lines:
@@ -247,7 +247,7 @@ def instructions() -> list[tuple[str, str]]:
 
 
 def test_the_container_does_not_run_as_root() -> None:
-    """It ends as another user, who owns what the volumes are mounted on; and an init hands signals on."""
+    """Its user owns the mounted volumes, and an init process forwards signals."""
     steps = instructions()
     verbs = [verb for verb, _ in steps]
     assert [rest for verb, rest in steps if verb == "USER"] == ["harrier"]
@@ -261,7 +261,7 @@ def test_the_container_does_not_run_as_root() -> None:
 
 
 def test_sources_change_no_layer_of_dependencies() -> None:
-    """They are copied behind all that fetches, which takes exactly what the tests ran with."""
+    """Sources are copied after the dependencies, which are the tested versions."""
     steps = instructions()
     [sources] = [place for place, step in enumerate(steps) if step == ("COPY", ". .")]
     fetching = [rest for verb, rest in steps[:sources] if verb == "RUN" and "pip install" in rest]
@@ -275,7 +275,7 @@ def test_sources_change_no_layer_of_dependencies() -> None:
 
 
 def test_what_the_image_installs(tmp_path: Path) -> None:
-    """The script of the Dockerfile, run: all extras but `mcp` and `ray`, which `all` leaves out, and what builds it."""
+    """The Dockerfile's script installs all extras except `mcp` and `ray`, and build tools."""
     [script] = [rest for verb, rest in instructions() if verb == "RUN" and "<<EOF" in rest]
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "pip").write_text("#!/bin/sh\ncat requirements.txt\n")
@@ -306,7 +306,7 @@ def test_what_the_image_installs(tmp_path: Path) -> None:
     ],
 )
 def test_which_torch_the_image_has(tmp_path: Path, torch: str, asked: str | None) -> None:
-    """The choice of the Dockerfile, made by the shell; another one than those two is an error."""
+    """The shell selects one of two builds, and refuses other values."""
     [choice] = [rest for verb, rest in instructions() if verb == "RUN" and 'case "$TORCH"' in rest]
     (tmp_path / "pip").write_text('#!/bin/sh\necho "$@"\n')
     (tmp_path / "pip").chmod(0o755)
@@ -319,7 +319,7 @@ def test_which_torch_the_image_has(tmp_path: Path, torch: str, asked: str | None
 
 
 def test_the_image_is_built_of_what_the_wheel_is() -> None:
-    """Nothing else is sent to the builder: no virtual environment, no history, no file of secrets."""
+    """No virtual environment, history or secret is sent to the builder."""
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     kept = {line.removeprefix("!") for line in lines if line.startswith("!")}
     assert lines[0] == "*"

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md is read as it was written: its steps are lists, and what it names is there."""
+"""CONTRIBUTING.md renders as intended: its steps are lists, and the files that it names exist."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
 def steps(heading: str) -> list[str]:
-    """The numbered list of a section, as Markdown finds it: a step begins a line, and all of it is set in below."""
+    """Return the numbered list of a section as Markdown parses it, with indented continuation."""
     section = CONTRIBUTING.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     return re.findall(r"^\d\. .*\n(?:(?: {3}.*)?\n)*", section, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("heading", "count"), [("A store", 7), ("A surface", 4)])
 def test_steps_are_a_list(heading: str, count: int) -> None:
-    """Each is one of its own: a number in the midst of a line would run into the step before."""
+    """A number within a line would join the previous step."""
     found = steps(heading)
     assert [step[:3] for step in found] == [f"{number}. " for number in range(1, count + 1)]
     assert not [step for step in found if re.search(r"\S\s+\d\. ", step)]
 
 
 def test_the_code_is_part_of_its_step() -> None:
-    """Set in as the step is, it is the contract's, and it can be read."""
+    """Code blocks are indented with their step, equal the contract's code, and parse."""
     [with_code] = [step for step in steps("A store") if "```" in step]
     assert with_code.startswith("4. The contract")
     [code] = re.findall(r"```python\n(.*?)```", textwrap.dedent(with_code.partition("\n")[2]), re.DOTALL)
     assert ast.parse(code)
 
 
-def test_the_files_that_it_names_are_there() -> None:
-    """Those of this repository; a NAME stands for one to be made."""
+def test_the_files_that_it_names_exist() -> None:
+    """A NAME in a path stands for a new file."""
     named = re.findall(r"`((?:tests|harrier_core|benchmarks|integrations)/[\w/.]*)`", CONTRIBUTING)
     assert len(named) > 5
     assert [path for path in named if not (ROOT / path).exists()] == []

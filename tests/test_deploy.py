@@ -1,4 +1,4 @@
-"""deploy/harrier-serve.service: systemd takes it as it stands, and its command is one of ours."""
+"""deploy/harrier-serve.service is accepted by systemd, and its command is valid."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEY = "a-key-of-some-length"
 
 @pytest.fixture(scope="module")
 def service() -> dict[str, str]:
-    """The settings of its section; of one that stands twice, the last."""
+    """Return the settings of its section; the last one counts if repeated."""
     parser = ConfigParser(interpolation=None, strict=False)
     parser.optionxform = str  # type: ignore[assignment, method-assign]
     parser.read_string(TEXT)
@@ -32,8 +32,8 @@ def service() -> dict[str, str]:
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed here")
-def test_systemd_takes_it(tmp_path: Path) -> None:
-    """It knows every setting, and finds little that the service could do to others."""
+def test_systemd_accepts_it(tmp_path: Path) -> None:
+    """systemd knows every setting, and rates the exposure as low."""
     unit = tmp_path / UNIT.name
     unit.write_text(TEXT.replace("/opt/harrier/bin/harrier serve", f"{sys.executable} -m harrier_cli serve"))
     verified = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
@@ -43,8 +43,8 @@ def test_systemd_takes_it(tmp_path: Path) -> None:
     assert rated.returncode == 0, rated.stdout
 
 
-def test_what_it_may_do(service: dict[str, str]) -> None:
-    """It is nobody, writes to its own folders, and gets the keys without the right to read their file."""
+def test_privileges(service: dict[str, str]) -> None:
+    """The service is unprivileged, writes to its own folders, and gets the keys as credentials."""
     assert {name: service[name] for name in ("DynamicUser", "ProtectSystem", "ProtectHome", "NoNewPrivileges")} == {
         "DynamicUser": "yes",
         "ProtectSystem": "strict",
@@ -59,14 +59,14 @@ def test_what_it_may_do(service: dict[str, str]) -> None:
 
 
 def test_it_may_finish(service: dict[str, str]) -> None:
-    """It is waited for until it has cut off what takes too long, and clients have been told."""
+    """systemd waits until the server has aborted long requests and informed clients."""
     assert service["KillSignal"] == "SIGTERM"
     assert float(service["TimeoutStopSec"]) > Limits().drain + 2 * TAKING
     assert int(service["LimitNOFILE"]) > 4 * 1_024
 
 
 def test_its_command_serves(service: dict[str, str], built: Callable[..., Path], tmp_path: Path) -> None:
-    """As it stands, but for the program's path, the port and the model."""
+    """The command works with only the program's path, the port and the model changed."""
     (tmp_path / "keys").write_text(KEY)
     words = shlex.split(service["ExecStart"].replace("${CREDENTIALS_DIRECTORY}", str(tmp_path)))
     assert words[0] == "/opt/harrier/bin/harrier"

@@ -1,4 +1,4 @@
-"""What the README and the documentation say holds: their examples run as they stand, and what they name is there."""
+"""The README and the documentation are right: examples run, and named files and commands exist."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ for path in sys.argv[1:]:
 
 
 def programs(text: str, *, joined: bool) -> list[str]:
-    """Return the programs of a page: each fence by itself, or all of them as one."""
+    """Return the programs of a page: one per fence, or all fences joined."""
     fences = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     return ["\n".join(fences)] if joined and fences else fences
 
@@ -68,7 +68,7 @@ def test_every_example_runs(hub: Hub, built: Callable[..., Path], tmp_path: Path
 
 
 def test_a_table_in_partitions_is_filled_and_searched(postgres: str, encoder: Encoder) -> None:
-    """By the SQL of the guide, over a table that an ingest of nothing made."""
+    """The guide's SQL works on a table that an empty ingest created."""
     guide = (DOCS / "guides" / "postgres.md").read_text(encoding="utf-8")
     [statements] = [sql for sql in re.findall(r"```sql\n(.*?)```", guide, re.DOTALL) if "PARTITION" in sql]
     records = [Record(str(number), f"text {number}") for number in range(1_050)]
@@ -84,8 +84,8 @@ def test_a_table_in_partitions_is_filled_and_searched(postgres: str, encoder: En
         connection.execute("DROP TABLE documents")
 
 
-def test_links_lead_somewhere() -> None:
-    """PyPI shows the README as well, where a path would lead nowhere."""
+def test_links_resolve() -> None:
+    """README links are absolute, because PyPI shows it too."""
     defined = dict(re.findall(r"^\[(.*)\]: (.*)$", README, re.MULTILINE))
     assert set(re.findall(r"\]\[([^]]+\.md)\]", README)) == set(defined)
     for link in [*re.findall(r"\]\(([^)]*)\)", README), *defined.values()]:
@@ -94,8 +94,8 @@ def test_links_lead_somewhere() -> None:
         assert (ROOT / path.partition(":")[2]).is_file(), link
 
 
-def test_what_the_pages_name_is_there() -> None:
-    """Files, and targets of the Makefile; and every command for tests is described."""
+def test_named_files_and_targets_exist() -> None:
+    """Every make target for tests is documented."""
     targets = re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for page in [ROOT / "README.md", *DOCS.rglob("*.md")]:
         text = page.read_text(encoding="utf-8")
@@ -110,14 +110,14 @@ def test_what_the_pages_name_is_there() -> None:
 
 
 def test_every_page_is_in_the_navigation() -> None:
-    """And nothing that is not there."""
+    """The navigation has no missing pages either."""
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
     pages = re.findall(r"[\w/-]+\.md", navigation)
     assert sorted(pages) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
 
 
-def test_figures_are_those_of_the_benchmarks() -> None:
-    """Every figure with a command stands in the notes of the benchmarks as well."""
+def test_figures_match_the_benchmarks() -> None:
+    """Every figure with a command is also in the benchmark notes."""
     notes = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
     page = (DOCS / "explanation" / "measured.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| .* \| ([\d. to]+) \|.*\| `bench-[\w-]+` \|$", page, re.MULTILINE)
@@ -126,8 +126,8 @@ def test_figures_are_those_of_the_benchmarks() -> None:
         assert re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d.]*\d)", notes), figure
 
 
-def test_messages_are_those_that_the_kit_says() -> None:
-    """Whoever looks for an error finds the words that they saw."""
+def test_documented_messages_exist() -> None:
+    """Users who search for an error find the words of the message."""
     page = (DOCS / "reference" / "errors.md").read_text(encoding="utf-8")
     messages = re.findall(r"^\| `(.*?)` \|", page, re.MULTILINE)
     assert len(messages) >= 10
@@ -138,7 +138,7 @@ def test_messages_are_those_that_the_kit_says() -> None:
 
 
 def _said() -> Iterator[str]:
-    """All strings of the kit's sources, with … for what is filled in."""
+    """Yield all strings of the sources, with … for placeholders."""
     for folder in ("harrier_core", "adapters", "integrations"):
         for file in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

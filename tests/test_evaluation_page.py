@@ -1,4 +1,4 @@
-"""The page docs/evaluation.md: its program runs, its options are there, and what it compares can be compared."""
+"""The page docs/evaluation.md: its program runs, its options exist, and its comparisons are valid."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def index() -> Iterator[Index]:
         yield index
 
 
-def test_its_program_runs(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_program_runs(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Judgements.of({f"what is {each.id}": [each.id] for each in RECORDS}).save("questions.jsonl")
     [program] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -36,14 +36,14 @@ def test_its_program_runs(index: Index, tmp_path: Path, monkeypatch: pytest.Monk
     assert Path("report.html").stat().st_size > 5_000
 
 
-def test_its_line_of_judgements_is_one(tmp_path: Path) -> None:
+def test_the_example_of_judgements(tmp_path: Path) -> None:
     [line] = re.findall(r'`(\{"question".*?\})`', PAGE)
     (tmp_path / "q.jsonl").write_text(line, encoding="utf-8")
     assert Judgements.load(tmp_path / "q.jsonl")[0].relevant == ["bread"]
 
 
-def test_what_it_compares_can_be_compared(index: Index, tmp_path: Path) -> None:
-    """Each first cell of the table, in which PLACE is another index, and FILE a run."""
+def test_the_comparisons(index: Index, tmp_path: Path) -> None:
+    """Each first cell of the table works, with PLACE as another index, and FILE as a run."""
     table = PAGE.partition("| `--compare` | is |\n")[2].partition("\n\n")[0]
     given = [each.strip("'") for row in table.splitlines()[1:] for each in re.findall(r"`(.*?)`", row.split("|")[1])]
     assert len(given) > 10
@@ -60,7 +60,7 @@ def test_what_it_compares_can_be_compared(index: Index, tmp_path: Path) -> None:
     assert opened == [("PLACE", None), ("PLACE", "NAME")]
 
 
-def test_its_options_are_there() -> None:
+def test_the_options_exist() -> None:
     told = CliRunner().invoke(app, ["eval", "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
     for option in set(re.findall(r"--[a-z][a-z-]+", PAGE)):
         assert option in told.output, option

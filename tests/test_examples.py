@@ -31,14 +31,14 @@ def run(name: str, *arguments: object, **environment: str) -> str:
     return done.stdout
 
 
-def test_every_example_is_run_here() -> None:
-    """One that is added needs a test."""
+def test_every_example_is_tested() -> None:
+    """A new example needs a test."""
     said = Path(__file__).read_text(encoding="utf-8")
     assert all(f'"{each.name}"' in said for each in EXAMPLES.glob("*.py"))
 
 
 def test_postgres_pipeline_and_remote_model(model: str, tmp_path: Path) -> None:
-    """A second run encodes nothing; the index is searched with a served model as well."""
+    """A second run encodes nothing, and the index is searched with a served model too."""
     lines = [{"id": 1, "text": BREAD, "year": 2021}, {"id": 2, "text": RIVER, "year": 2022}]
     file = tmp_path / "records.jsonl"
     file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
@@ -56,7 +56,7 @@ def test_postgres_pipeline_and_remote_model(model: str, tmp_path: Path) -> None:
 
 
 def test_langchain_rag(model: str, tmp_path: Path) -> None:
-    """The prompt holds the passage that answers, first."""
+    """The prompt begins with the passage that answers."""
     (tmp_path / "bread.txt").write_text(BREAD, encoding="utf-8")
     (tmp_path / "river.txt").write_text(RIVER, encoding="utf-8")
     prompt = run("langchain_rag.py", tmp_path, QUESTION, HARRIER_MODEL=model)

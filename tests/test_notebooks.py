@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom on a stand-in, as a reader would run them, and are committed without outputs."""
+"""The notebooks run from top to bottom with a stand-in model, and are committed without outputs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PNG = b"\x89PNG\r\n"
 
 
 def read(path: Path) -> NotebookNode:
-    """A notebook that keeps to the format."""
+    """Return a notebook, and check its format."""
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     nbformat.validate(notebook)
     return notebook  # type: ignore[no-any-return]
@@ -46,14 +46,14 @@ def outputs(notebook: NotebookNode) -> list[NotebookNode]:
 
 
 def asked_by(extras: set[str]) -> list[Requirement]:
-    """What extras install, by those that they include as well."""
+    """Return what extras install, including nested extras."""
     asked = [Requirement(each) for extra in extras for each in EXTRAS[extra]]
     included = {extra for each in asked if each.name == "harrier-kit" for extra in each.extras}
     return [*asked, *asked_by(included)] if included else asked
 
 
 def missing(notebook: NotebookNode) -> list[str]:
-    """Modules of the kit's extras, and matplotlib, that its first cell does not say to install."""
+    """Return optional modules that the notebook's first cell does not say to install."""
     [(named, others)] = re.findall(r"`pip install 'harrier-kit\[([\w,-]+)\]'([\w ]*)`", notebook.cells[0].source)
     asked = asked_by(set(named.split(",")))
     extras = {*named.split(","), *(extra for each in asked if each.name == "harrier-kit" for extra in each.extras)}
@@ -67,7 +67,7 @@ def missing(notebook: NotebookNode) -> list[str]:
 
 
 def run(path: Path, folder: Path) -> NotebookNode:
-    """The notebook with its outputs, where only what it names is installed; a cell that fails is an error."""
+    """Run the notebook with only the named packages, and return it with outputs."""
     notebook = read(path)
     first = new_code_cell(WITHOUT.format(modules=missing(notebook)))  # type: ignore[no-untyped-call]
     notebook.cells.insert(0, first)
@@ -78,7 +78,7 @@ def run(path: Path, folder: Path) -> NotebookNode:
 
 @pytest.fixture(autouse=True)
 def _on_a_stand_in(built: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No hub, and pictures as a notebook shows them, whatever the environment says."""
+    """Use no hub, and show pictures as notebooks do, whatever the environment says."""
     monkeypatch.setenv("HARRIER_MODEL", str(built("qwen3", vectors="words")))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
@@ -91,7 +91,7 @@ def test_there_are_three() -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_is_committed_clean(path: Path) -> None:
-    """Short, with nothing in it of the machine or the run that made it; and it begins by saying what it is."""
+    """It is short, has no local details, and begins with its purpose."""
     notebook = read(path)
     assert len(notebook.cells) < 25
     assert not outputs(notebook)
@@ -104,9 +104,9 @@ def test_it_is_committed_clean(path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(path: Path, tmp_path: Path) -> None:
-    """Every cell in order, in a kernel of its own; pictures come out where there are to be some.
+    """All cells run in order in a separate kernel, and show pictures where expected.
 
-    What it says to install is all that it finds of what is optional.
+    Only the optional packages that the notebook says to install are available.
     """
     done = run(path, tmp_path)
     pictures = [output.data["image/png"] for output in outputs(done) if "image/png" in output.get("data", {})]
@@ -117,7 +117,7 @@ def test_it_runs(path: Path, tmp_path: Path) -> None:
 
 
 def test_it_says_when_a_stand_in_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And why: by the end of its first cell of code a reader knows."""
+    """The reason is shown by the end of the first code cell."""
     monkeypatch.delenv("HARRIER_MODEL")
     notebook = read(NOTEBOOKS[0])
     first = code(notebook)[0]

@@ -1,4 +1,4 @@
-"""What is shipped, what it imports, and what may import what."""
+"""Packaging: what is shipped, what it imports, and which packages may import which."""
 
 from __future__ import annotations
 
@@ -394,7 +394,7 @@ def rooms() -> Iterator[tuple[str, Path]]:
 
 
 def imports(path: Path) -> set[str]:
-    """Everything that a file imports, wherever in it, standard library apart; our own modules by their rooms."""
+    """Return all imports of a file except the standard library, with the kit's own modules by package."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -407,18 +407,18 @@ def imports(path: Path) -> set[str]:
     return ours | (others - sys.stdlib_module_names)
 
 
-def test_every_room_keeps_to_its_neighbours() -> None:
-    """The house's import rules, walked; a new room has to be entered above."""
+def test_import_rules() -> None:
+    """Every package only imports what its entry allows, and new packages need an entry."""
     assert {name: imports(path) - ROOMS.get(name, set()) for name, path in rooms()} == {name: set() for name in ROOMS}
 
 
-def test_no_rule_is_idle() -> None:
-    """A permission that nobody uses would let something slip in unseen."""
+def test_no_rule_is_unused() -> None:
+    """An unused permission could let something slip in unnoticed."""
     assert {name: ROOMS[name] - imports(path) for name, path in rooms()} == {name: set() for name in ROOMS}
 
 
 def shipped_imports() -> set[str]:
-    """What the shipped code imports, each module by its full name; strings count, for a package may be looked up."""
+    """Return the imports of shipped code by full name, including names in strings."""
     nodes = [
         node
         for folder in SHIPPED.values()
@@ -438,8 +438,8 @@ def shipped_imports() -> set[str]:
     return names | looked_up
 
 
-def test_no_dependency_is_idle() -> None:
-    """Each is imported by something that is shipped, and is the one that MissingExtra names."""
+def test_no_dependency_is_unused() -> None:
+    """Each is imported by shipped code, and is the one that MissingExtra names."""
     imported = shipped_imports()
     needed = {*PACKAGES.values(), *(("", each.name) for each in BASE)}
     modules = {package: module for module, (_, package) in PACKAGES.items()}
@@ -460,8 +460,8 @@ def test_no_dependency_is_idle() -> None:
     assert needed - asked == set()
 
 
-def test_no_dependency_of_the_tests_is_idle() -> None:
-    """Each is imported by a test or a notebook, but for what runs them."""
+def test_no_test_dependency_is_unused() -> None:
+    """Each is imported by a test or notebook, or runs them."""
     imported = set[str]().union(*(imports(path) for path in (ROOT / "tests").rglob("*.py")))
     notebooks = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "notebooks").glob("*.ipynb"))
     imported |= set(re.findall(r"(?:import|from) (\w+)", notebooks))
@@ -472,8 +472,8 @@ def test_no_dependency_of_the_tests_is_idle() -> None:
 
 
 @pytest.mark.parametrize("package", sorted(CLIENTS))
-def test_an_adapter_keeps_to_its_own(package: str) -> None:
-    """No neighbour, no framework of another, no back room of the core."""
+def test_imports_of_adapters(package: str) -> None:
+    """They import no other adapter, framework or private module of the core."""
     allowed = CLIENTS[package] | PUBLIC_ROOMS | {""}
     for path in sorted((ROOT / SHIPPED[package]).rglob("*.py")):
         found = {name.removeprefix("harrier_core") for name in imports(path)} - {package}
@@ -481,7 +481,7 @@ def test_an_adapter_keeps_to_its_own(package: str) -> None:
 
 
 def reached(source: str) -> list[str]:
-    """What in a surface's source goes behind an Index, to its store, or behind an object, to what it is pickled as."""
+    """Return attribute accesses of an integration that bypass an Index or an embedder."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute):
@@ -501,8 +501,8 @@ def reached(source: str) -> list[str]:
         ("super().__getstate__(); super(A, b).__getstate__(); cached.store; index.storage; index.clear()", []),
     ],
 )
-def test_what_reaching_through_is(source: str, found: list[str]) -> None:
-    """The next test finds what it has to find."""
+def test_bypasses_are_detected(source: str, found: list[str]) -> None:
+    """The next test finds what it must find."""
     assert reached(source) == found
 
 
@@ -510,8 +510,8 @@ NOT_REACHING = ("agent_framework_harrier", "harrier_mcp", "haystack_integrations
 
 
 @pytest.mark.parametrize("package", NOT_REACHING)
-def test_a_surface_reaches_through_nothing(package: str) -> None:
-    """An Index and an Embedder have methods for all that a surface needs."""
+def test_integrations_bypass_nothing(package: str) -> None:
+    """An Index and an Embedder have methods for everything that an integration needs."""
     sources = sorted((ROOT / SHIPPED[package]).rglob("*.py"))
     assert sources
     assert {path.name: reached(path.read_text(encoding="utf-8")) for path in sources} == {
@@ -536,7 +536,7 @@ print(spent / (library - begin), [name for name in {FORBIDDEN} if name in sys.mo
 
 
 def test_light_to_import() -> None:
-    """Neither torch nor a framework, and less than three times the CPU time of three modules of Python's own."""
+    """No torch or framework is imported, in less than three times the CPU time of standard modules."""
     command = [sys.executable, "-c", IMPORT]
     outputs = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(3)]
     ratios, loaded = zip(*(output.split(maxsplit=1) for output in outputs), strict=True)
@@ -545,14 +545,14 @@ def test_light_to_import() -> None:
 
 
 def test_public_names() -> None:
-    """__all__ is sorted and complete, and every name in it is there."""
+    """__all__ is sorted and complete, and every name exists."""
     public = {name for name in vars(harrier_core) if not name.startswith("_") and name[0].isupper()}
     public |= {"open_store", "open_stores"}
     assert harrier_core.__all__ == sorted(public)
 
 
 def test_the_wheel_holds_our_packages_only() -> None:
-    """Never `tests`, `integrations` or `adapters`; and every source file, types marker included."""
+    """It has every source file and py.typed, and not `tests`, `integrations` or `adapters`."""
     files = {Path(file.distribution_path) for file in WheelBuilder(str(ROOT)).recurse_included_files()}
     assert {file.parts[0] for file in files} == set(SHIPPED)
     for package, folder in SHIPPED.items():
@@ -565,14 +565,14 @@ def test_the_wheel_holds_our_packages_only() -> None:
 
 
 @pytest.mark.parametrize("package", ["haystack_integrations", "llama_index"])
-def test_shared_names_stay_open(package: str) -> None:
-    """One __init__.py above our leaves, and nobody could import llama_index.core, or others' integrations, any more."""
+def test_namespace_packages_stay_open(package: str) -> None:
+    """An __init__.py above the leaves would break llama_index.core and other integrations."""
     leaves = {path.parent for path in (ROOT / SHIPPED[package]).rglob("__init__.py")}
     assert {leaf.name for leaf in leaves} == {"harrier"}
 
 
 def test_the_installed_version_is_ours() -> None:
-    """What is tested is what pyproject.toml describes."""
+    """The tested package is the one that pyproject.toml describes."""
     assert distribution("harrier-kit").version == PROJECT["version"]
 
 
@@ -589,14 +589,14 @@ def test_the_installed_version_is_ours() -> None:
         ("", "numpy", ["1.26.4", "2.4.6"]),
     ],
 )
-def test_room_for_what_users_have(extra: str, name: str, versions: list[str]) -> None:
-    """Our ranges admit both the oldest and the newest release that users may be held to by others."""
+def test_version_ranges_are_wide(extra: str, name: str, versions: list[str]) -> None:
+    """They admit the oldest and newest releases that other packages may require."""
     [requirement] = [each for each in (EXTRAS[extra] if extra else BASE) if each.name == name]
     assert all(requirement.specifier.contains(version) for version in versions)
 
 
-def test_we_ask_for_none_of_their_contested_packages() -> None:
-    """Those that langchain-huggingface, llama-index and langchain-postgres hold to ranges are not held by us."""
+def test_contested_packages_are_not_required() -> None:
+    """Packages pinned by langchain-huggingface, llama-index or langchain-postgres are not pinned here."""
     asked = [*BASE, *(each for extra in EXTRAS.values() for each in extra)]
     assert not {each.name.lower() for each in asked} & {"pgvector", "sqlalchemy"}
     [reranking] = [each for each in asked if each.name == "sentence-transformers"]
@@ -604,14 +604,14 @@ def test_we_ask_for_none_of_their_contested_packages() -> None:
 
 
 def test_all_extras_are_in_all() -> None:
-    """But for mcp, whose package langchain-mcp-adapters wants in an earlier release than we do."""
+    """The exception is mcp, because langchain-mcp-adapters needs an older SDK."""
     [everything] = EXTRAS["all"]
     assert everything.extras == set(EXTRAS) - {"all", "mcp", "ray"}
 
 
 @pytest.mark.parametrize("file", ["constraints.txt", "constraints-oldest.txt"])
 def test_tested_versions_are_within_our_ranges(file: str) -> None:
-    """The set that was tested is one that pip would choose."""
+    """pip would choose the tested set."""
     lines = [line for line in (ROOT / file).read_text().splitlines() if not line.startswith("#")]
     tested = {Requirement(line).name.replace("_", "-"): line.partition("==")[2] for line in lines}
     for requirement in [*BASE, *(each for extra in EXTRAS.values() for each in extra)]:

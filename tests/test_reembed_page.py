@@ -1,4 +1,4 @@
-"""The page docs/reembed.md: its program runs, and its commands and options are there."""
+"""The page docs/reembed.md: its program runs, and its commands and options exist."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "reembed.md").read_text(encoding="utf-8")
 
 
-def test_its_program_runs(
+def test_the_program_runs(
     hub: Hub, built: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stand-ins take the places of the published models; what is found is found by either."""
+    """Stand-in models replace the published ones, and both find the records."""
     hub.push("microsoft/harrier-oss-v1-270m", built("gemma3", vectors="words"))
     hub.push("microsoft/harrier-oss-v1-0.6b", built("qwen3", vectors="words"))
     for name, value in {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}.items():
@@ -40,7 +40,7 @@ def test_its_program_runs(
 
 
 @pytest.mark.parametrize("command", ["reembed", "ingest", "sync create", "sync run"])
-def test_its_options_are_there(command: str) -> None:
+def test_the_options_exist(command: str) -> None:
     told = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
     lines = [line for line in PAGE.splitlines() if line.startswith(f"    harrier {command} ")]
     assert lines
@@ -48,7 +48,7 @@ def test_its_options_are_there(command: str) -> None:
         assert option in told.output, option
 
 
-def test_its_targets_and_links_are_there() -> None:
+def test_targets_and_links_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"`make ([\w-]+)`", PAGE):
         assert f"\n{target}:" in makefile

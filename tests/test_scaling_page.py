@@ -1,4 +1,4 @@
-"""The page docs/scaling.md: its programs run, and what it calls is there."""
+"""The page docs/scaling.md: its programs run, and the functions that it calls exist."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ PAGE = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
 PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_programs_run(postgres: str, tmp_path: Path) -> None:
-    """The first by workers, the last by parts: they find the same records."""
+def test_the_programs_run(postgres: str, tmp_path: Path) -> None:
+    """Ingesting with workers and in parts gives the same records."""
     first, _, last = PROGRAMS
     given = list(records(100))
     encoder = Noting(tmp_path / "notes")
@@ -31,7 +31,7 @@ def test_programs_run(postgres: str, tmp_path: Path) -> None:
 
 
 def test_the_program_for_a_cluster() -> None:
-    """Its keywords are those of the function; tests/integrations/ray runs it."""
+    """Its keywords match the function; tests/integrations/ray runs it."""
     [call] = [node for node in ast.walk(ast.parse(PROGRAMS[1])) if getattr(node, "keywords", None)]
     source = ast.parse((ROOT / "integrations/harrier_ray/ingesting.py").read_text(encoding="utf-8"))
     [function] = [node for node in source.body if isinstance(node, ast.FunctionDef) and node.name == "ingest"]

@@ -1,4 +1,4 @@
-"""The kit without its extras: an Index over an encoder in another process needs neither torch nor a tokenizer."""
+"""The kit without extras: an Index over a remote encoder needs neither torch nor a tokenizer."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ RUN = "runpy.run_path(sys.argv[0], run_name='__main__')"
 
 @pytest.fixture
 def words(built: Callable[..., Path]) -> Iterator[Encoder]:
-    """An encoder that compares texts by their words."""
+    """Return an encoder that compares texts by their words."""
     with Encoder(built("gemma3", vectors="words")) as encoder:
         yield encoder
 
 
 @pytest.fixture
 def url(words: Encoder) -> Iterator[str]:
-    """Where that encoder answers."""
+    """Return the address at which that encoder answers."""
 
     class Answering(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -45,7 +45,7 @@ def url(words: Encoder) -> Iterator[str]:
             self.wfile.write(body)
 
         def log_message(self, *args: Any) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -54,7 +54,7 @@ def url(words: Encoder) -> Iterator[str]:
 
 
 def test_an_index_over_a_remote_encoder(url: str, words: Encoder, pytestconfig: pytest.Config) -> None:
-    """It finds what an index beside the model finds; in the Python of --slim, where there are no extras at all."""
+    """It finds what a local index finds, in the Python of --slim, which has no extras."""
     slim = pytestconfig.getoption("--slim")
     command = [slim, str(PROGRAM)] if slim else [sys.executable, "-c", BLOCKED + RUN, str(PROGRAM)]
     done = subprocess.run([*command, url], check=False, capture_output=True, text=True)
@@ -64,7 +64,7 @@ def test_an_index_over_a_remote_encoder(url: str, words: Encoder, pytestconfig: 
 
 
 def test_the_slim_python_is_slim(pytestconfig: pytest.Config) -> None:
-    """Else the test above would show nothing."""
+    """Otherwise the previous test would show nothing."""
     slim = pytestconfig.getoption("--slim")
     script = f"from importlib.util import find_spec; print([name for name in {sorted(PACKAGES)} if find_spec(name)])"
     if slim:

@@ -1,4 +1,4 @@
-"""The case of benchmarks/evaluation.py in small, with a trained model: `pytest -m slow --retriever FOLDER`."""
+"""A small form of benchmarks/evaluation.py with a trained model: `pytest -m slow --retriever FOLDER`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def retriever(pytestconfig: pytest.Config) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_800)
-def test_of_a_few_pages(retriever: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Descriptions find their English pages; an instruction that the model was never taught harms, and is found out."""
+def test_a_few_pages(retriever: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Descriptions find their English pages, and an untrained instruction is detected as harmful."""
     monkeypatch.syspath_prepend(BENCHMARKS)
     from evaluation import Instructed
     from manual_pages import pages

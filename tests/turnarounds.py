@@ -1,9 +1,8 @@
-"""A proxy between a client and a server of this machine: it counts turnarounds, and may hold everything up.
+"""A local proxy between a client and a server that counts round trips, and can delay everything.
 
-A turnaround is what a client waits for: it has sent something, and an answer has reached it. However many messages a
-client sends before that, they are one; so whoever counts sets a `delay` that is longer than the client takes to send
-them, as a server may answer the first before the last is sent. Run as a program it has a process of its own, for
-measurements:
+In a round trip, a client sends something and receives an answer. All messages that it sends before the answer count as
+one. The `delay` must be longer than the client takes to send them, because a server may answer the first before the last
+is sent. For measurements, run the proxy as a program:
 
     python turnarounds.py PORT-OR-SOCKET DELAY     prints its port, and ends with its standard input
 """
@@ -18,11 +17,11 @@ from contextlib import contextmanager
 
 
 def _nothing() -> None:
-    """Note that something was read or written: nothing is counted there."""
+    """Ignore a read or write in a direction that is not counted."""
 
 
 class Proxy:
-    """Forwards connections to a port, or to a Unix socket; each way takes half of the delay, which may change."""
+    """Forward connections to a port or Unix socket; each direction takes half of the delay."""
 
     def __init__(self, server: int | str, delay: float = 0.0) -> None:
         self.port = 0
@@ -31,7 +30,7 @@ class Proxy:
         self._server = server
 
     async def serve(self, started: Callable[[], object], until: Callable[[], Awaitable[object]]) -> None:
-        """Listen, and call `started`, until something is over."""
+        """Listen, call `started`, and serve until stopped."""
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         started()
@@ -99,7 +98,7 @@ class Proxy:
 
 @contextmanager
 def proxied(server: int | str) -> Iterator[Proxy]:
-    """A proxy on a thread."""
+    """Yield a proxy on a thread."""
     proxy, started, over = Proxy(server), threading.Event(), threading.Event()
     serving = proxy.serve(started.set, lambda: asyncio.to_thread(over.wait))
     thread = threading.Thread(target=asyncio.run, args=[serving])

@@ -1,4 +1,4 @@
-"""A web server on this machine, whose pages a test writes and whose requests it sees."""
+"""A web server on this machine whose pages a test writes, and whose requests it records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Self
 
 @dataclass(slots=True)
 class Answer:
-    """What is answered to a request."""
+    """The answer to a request."""
 
     body: bytes = b""
     type: str | None = "text/html; charset=utf-8"
@@ -27,7 +27,7 @@ Page = Answer | Callable[[int], Answer]  # by the number of times that it was as
 
 @dataclass(slots=True)
 class Asked:
-    """A request."""
+    """A received request."""
 
     method: str
     path: str
@@ -57,12 +57,12 @@ class Site:
         self._server.server_close()
 
     def put(self, path: str, body: str | bytes, type_: str | None = "text/html; charset=utf-8", **headers: str) -> None:
-        """Answer with this page, with the ETag and Last-Modified that are given."""
+        """Serve this page, with the given ETag and Last-Modified."""
         content = body.encode() if isinstance(body, str) else body
         self.pages[path] = Answer(content, type_, 200, {name.replace("_", "-"): said for name, said in headers.items()})
 
     def put_sitemap(self, path: str, urls: Sequence[str], *, of_sitemaps: bool = False) -> bytes:
-        """Answer with a list of pages, or of sitemaps; URLs without a host are of this one."""
+        """Serve a list of pages or sitemaps; URLs without a host are of this server."""
         outer, inner = ("sitemapindex", "sitemap") if of_sitemaps else ("urlset", "url")
         whole = [each if "://" in each else f"{self.url}{each}" for each in urls]
         listed = "".join(f"<{inner}><loc> {each} </loc><lastmod>2020-01-01</lastmod></{inner}>" for each in whole)
@@ -72,7 +72,7 @@ class Site:
         return content
 
     def paths(self, method: str = "GET") -> list[str]:
-        """What was asked for."""
+        """Return the requested paths."""
         return [each.path for each in self.asked if each.method == method]
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:

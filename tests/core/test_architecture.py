@@ -1,4 +1,4 @@
-"""What config.json says of a decoder; and what it says that we do not compute is refused, never passed over."""
+"""Decoder settings from config.json; unsupported ones are refused, never ignored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 
 def test_layers(built: Callable[..., Path]) -> None:
-    """Windows and rotary bases are each layer's own."""
+    """Attention windows and rotary bases are set per layer."""
     sliding, full = Layer(16, 10_000.0, 1.0), Layer(None, 1_000_000.0, 1.0)
     assert read_architecture(config_of(built("gemma3-sliding"))).layers == (sliding, sliding, full) * 2
     assert read_architecture(config_of(built("gemma3"))).layers == (full,) * 3
@@ -28,15 +28,15 @@ def test_layers(built: Callable[..., Path]) -> None:
 
 
 def test_scaled_positions(built: Callable[..., Path]) -> None:
-    """As Gemma 3 27b has them: its global layers are stretched, its local ones are not."""
+    """Global layers of Gemma 3 27b have scaled positions, and local ones do not."""
     config = {**config_of(built("gemma3-sliding")), "rope_scaling": {"rope_type": "linear", "factor": 8.0}}
     assert {layer.rope_stretch for layer in read_architecture(config).layers if layer.window is None} == {8.0}
     assert {layer.rope_stretch for layer in read_architecture(config).layers if layer.window} == {1.0}
 
 
 @pytest.mark.parametrize("architecture", ["qwen3", "gemma3", "gemma3-sliding"])
-def test_as_either_transformers_writes_it(built: Callable[..., Path], architecture: str, tmp_path: Path) -> None:
-    """transformers 5 saves rotary positions in another form than 4 does; whichever runs here writes the same model."""
+def test_configs_of_transformers_4_and_5(built: Callable[..., Path], architecture: str, tmp_path: Path) -> None:
+    """Both releases write rotary positions differently, and both are read."""
     AutoConfig.from_pretrained(built(architecture)).save_pretrained(tmp_path)
     assert read_architecture(config_of(tmp_path)) == read_architecture(config_of(built(architecture)))
 
@@ -54,14 +54,14 @@ def test_as_either_transformers_writes_it(built: Callable[..., Path], architectu
         ("gemma3", {"hidden_activation": "gelu"}, "hidden_activation='gelu'"),
     ],
 )
-def test_what_is_not_computed(built: Callable[..., Path], architecture: str, changes: Any, reason: str) -> None:
-    """Each of these would change the vectors."""
+def test_unsupported_settings(built: Callable[..., Path], architecture: str, changes: Any, reason: str) -> None:
+    """Each unsupported setting would change the vectors, and is refused."""
     with pytest.raises(ModelUnsupported, match=reason):
         read_architecture({**config_of(built(architecture)), **changes})
 
 
-def test_a_config_that_leaves_something_out(built: Callable[..., Path]) -> None:
-    """Older configs may; nothing is assumed."""
+def test_an_incomplete_config(built: Callable[..., Path]) -> None:
+    """Older configs may lack settings; nothing is assumed."""
     config = config_of(built())
     del config["layer_types"]
     with pytest.raises(ModelUnsupported, match="does not say layer_types"):

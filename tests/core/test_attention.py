@@ -1,4 +1,4 @@
-"""The layout for the GPU's kernel of ragged batches, on a CPU: what is handed to it, not how it computes."""
+"""The layout for the GPU kernel of ragged batches, tested on a CPU."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from harrier_core.token_rows import Row
 
 @pytest.mark.parametrize("parameters", [("num_splits", "enable_gqa"), ()], ids=["torch-2.13", "torch-2.11"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_ragged_is_groups(
+def test_ragged_batches_equal_groups(
     architecture: Any, parameters: tuple[str, ...], built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All lengths in one call, behind several beginnings and none: the vectors are those of equal-length groups."""
+    """One ragged call gives the same vectors as calls by length, with and without shared prefixes."""
     decoder, _ = load(built(architecture))
     beginnings: list[tuple[int, ...]] = [(), tuple(range(7, 27)), tuple(range(9, 50))]
     rows: list[Row] = [row for shared in beginnings for row in some_rows([*LENGTHS[:-1], 1, 1], shared)]
@@ -34,6 +34,6 @@ def test_ragged_is_groups(
 
 
 @pytest.mark.parametrize("device", ["cpu", "mps"])
-def test_where_it_is_not(device: str) -> None:
-    """Only a CUDA device has that kernel."""
+def test_devices_without_the_kernel(device: str) -> None:
+    """Only CUDA devices have the kernel."""
     assert not attention.can_be_ragged(torch.device(device), torch.bfloat16, 128)

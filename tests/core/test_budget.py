@@ -1,4 +1,4 @@
-"""How many tokens a pass takes: constant on a CPU, found by trying on a GPU, less when memory runs out."""
+"""Tokens per forward pass: constant on a CPU, tuned on a GPU, reduced when memory runs out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from harrier_core.budget import Budget
 
 
 def climb(seconds: Callable[[int], float], passes: int = 100) -> Budget:
-    """Full passes on a device that takes so long for so many tokens."""
+    """Run full passes on a device with the given speed."""
     budget = Budget(on_cpu=False)
     for _ in range(passes):
         tokens = budget.tokens(None)
@@ -16,8 +16,8 @@ def climb(seconds: Callable[[int], float], passes: int = 100) -> Budget:
     return budget
 
 
-def test_it_climbs_while_that_pays() -> None:
-    """A device that needs 0.1 ms and 50 ns a token is full at the first doubling that gains less than 5 %."""
+def test_it_grows_while_throughput_improves() -> None:
+    """It stops at the first doubling that gains less than 5 %."""
     rates = {tokens: tokens / (0.0001 + tokens * 50e-9) for tokens in (2**power for power in range(12, 19))}
     found = climb(lambda tokens: 0.0001 + tokens * 50e-9).tokens(None)
     assert rates[found * 2] < 1.05 * rates[found]
@@ -25,26 +25,26 @@ def test_it_climbs_while_that_pays() -> None:
 
 
 def test_one_slow_pass_does_not_matter() -> None:
-    """The first one may compile."""
+    """The first pass may include compilation."""
     first = iter([30.0])
     assert climb(lambda tokens: next(first, 0.0001 + tokens * 50e-9)).tokens(None) > 4_096
 
 
-def test_it_ends_somewhere() -> None:
-    """However fast the device says it is."""
+def test_it_has_an_upper_limit() -> None:
+    """Growth ends however fast the device seems."""
     assert climb(lambda _: 0.001).tokens(None) == 131_072
 
 
-def test_small_passes_say_nothing() -> None:
-    """They are not full: their rate is that of whoever sent little."""
+def test_small_passes_are_ignored() -> None:
+    """Passes that are not full do not measure the device."""
     budget = Budget(on_cpu=False)
     for _ in range(100):
         budget.ran([10], 1.0)
     assert budget.tokens(None) == 4_096
 
 
-def test_what_was_asked_for() -> None:
-    """Goes before what was found, and what fits before both."""
+def test_the_given_budget_takes_precedence() -> None:
+    """It takes precedence over the tuned budget, and memory limits both."""
     budget = Budget(on_cpu=True)
     assert (budget.tokens(None), budget.tokens(30), budget.tokens(5_000)) == (1_024, 30, 5_000)
     budget.did_not_fit(3_000)
@@ -54,8 +54,8 @@ def test_what_was_asked_for() -> None:
     assert budget.tokens(None) == 500
 
 
-def test_no_climbing_beyond_memory() -> None:
-    """Nor does a budget that memory cut grow again."""
+def test_no_growth_beyond_memory() -> None:
+    """A budget reduced for lack of memory does not grow again."""
     budget = Budget(on_cpu=False)
     budget.did_not_fit(10_000)
     for _ in range(100):
@@ -64,8 +64,8 @@ def test_no_climbing_beyond_memory() -> None:
     assert budget.tokens(None) <= 5_000
 
 
-def test_the_longest_that_ran() -> None:
-    """It is told to whoever has a longer one that does not."""
+def test_the_longest_text_that_ran() -> None:
+    """The error for a longer text that failed reports it."""
     budget = Budget(on_cpu=True)
     budget.ran([7, 900], 1.0)
     budget.ran([20], 1.0)

@@ -1,4 +1,4 @@
-"""A cache that cannot mix roles, tasks, models or limits."""
+"""A cache that never mixes roles, tasks, models or limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harrier_core.testing import MemoryStore, build_model
 
 
 class Values(dict[str, bytes]):
-    """A store that counts what it is asked."""
+    """A key-value store that counts its reads."""
 
     asked = 0
 
@@ -47,7 +47,7 @@ def vectors_of(cached: CachedEncoder, texts: list[str], how: str) -> np.ndarray[
 
 @pytest.mark.parametrize("how", ["documents", "queries", "adocuments", "aqueries"])
 def test_the_same_vectors(folder: str, how: str) -> None:
-    """As without it, in any mixture of stored and new, to the last bit; nothing is encoded twice."""
+    """Vectors are bit-identical with any mixture of cached and new texts, and none is encoded twice."""
     with Encoder(folder) as encoder:
         values = Values()
         cached = CachedEncoder(encoder, values)
@@ -68,7 +68,7 @@ def test_the_same_vectors(folder: str, how: str) -> None:
 
 
 def test_nothing_is_mixed(folder: str, tmp_path: Path) -> None:
-    """Roles, tasks, models, limits: each has its own value for one text."""
+    """Each role, task, model and limit has a separate entry for one text."""
     values = Values()
     other = str(build_model(tmp_path, seed=5))
     settings: list[dict[str, Any]] = [{}, {"max_tokens": 99, "on_overflow": "truncate"}, {"max_tokens": 99}]
@@ -89,7 +89,7 @@ def test_nothing_is_mixed(folder: str, tmp_path: Path) -> None:
 
 
 def test_errors_count_all_texts(folder: str) -> None:
-    """Also those that were stored; and nothing is stored of a call that failed."""
+    """Error positions include cached texts, and a failed call stores nothing."""
     with Encoder(folder) as encoder:
         values = Values()
         cached = CachedEncoder(encoder, values)
@@ -102,8 +102,8 @@ def test_errors_count_all_texts(folder: str) -> None:
         assert len(values) == 2
 
 
-def test_half_a_value(folder: str) -> None:
-    """It is made again."""
+def test_a_truncated_value(folder: str) -> None:
+    """It is computed again."""
     with Encoder(folder) as encoder:
         values = Values()
         cached = CachedEncoder(encoder, values)
@@ -114,8 +114,8 @@ def test_half_a_value(folder: str) -> None:
         assert len(values[key]) == 4 * encoder.dimensions
 
 
-def test_one_text_is_no_list(folder: str) -> None:
-    """It would be taken for a list of letters."""
+def test_a_str_is_not_a_list(folder: str) -> None:
+    """A str is refused, because it would be treated as a list of letters."""
     with Encoder(folder) as encoder:
         cached = CachedEncoder(encoder, Values())
         with pytest.raises(NotText, match="put a single text in a list"):
@@ -128,7 +128,7 @@ def test_one_text_is_no_list(folder: str) -> None:
 
 
 def test_an_index_over_a_cache(folder: str) -> None:
-    """It has the Encoder's space and vectors; only what is not stored is encoded, for documents and for queries."""
+    """It has the Encoder's space and vectors, and encodes only what is not cached."""
     with Encoder(folder) as encoder:
         cached = CachedEncoder(encoder, Values())
         records = [Record(str(number), f"text number {number}") for number in range(30)]
@@ -152,8 +152,8 @@ def test_an_index_over_a_cache(folder: str) -> None:
         assert encoder.stats.texts == before + 30  # a cache is no witness
 
 
-def test_an_ingest_over_a_cache_rejects_as_without(folder: str) -> None:
-    """The one record that cannot be encoded, wherever it stands among those that are stored."""
+def test_an_ingest_over_a_cache_rejects_the_same(folder: str) -> None:
+    """Only the record that cannot be encoded is rejected, wherever it stands."""
     with Encoder(folder, max_tokens=20) as encoder:
         values = Values()
         CachedEncoder(encoder, values).encode_documents(["text 0", "text 2"])
@@ -166,7 +166,7 @@ def test_an_ingest_over_a_cache_rejects_as_without(folder: str) -> None:
 
 
 def test_submitted_documents(folder: str) -> None:
-    """As the Encoder's: errors with all of the caller's positions, cancelled with the caller or with the encoder."""
+    """Errors have all positions, and futures are cancelled by the caller or when the encoder closes."""
     encoder = Encoder(folder, max_tokens=20)
     values = Values()
     cached = CachedEncoder(encoder, values)
@@ -192,8 +192,8 @@ def test_submitted_documents(folder: str) -> None:
     assert len(values) == 2
 
 
-def test_a_store_that_fails(folder: str) -> None:
-    """Its error is the caller's."""
+def test_an_error_of_the_cache(folder: str) -> None:
+    """The caller gets the error of the key-value store."""
 
     class Full(Values):
         def mset(self, key_value_pairs: Sequence[tuple[str, bytes]]) -> None:  # noqa: ARG002

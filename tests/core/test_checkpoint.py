@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint, by name: read as they are stored, once all are known to be there and to fit."""
+"""Tensors of a checkpoint are read by name, once all are known to exist and fit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHAPES = {"embed.weight": (4, 2), "norm.weight": (2,)}
 
 
 def tensors() -> dict[str, torch.Tensor]:
-    """Sound ones, each of another format."""
+    """Return valid tensors of different dtypes."""
     return {"embed.weight": torch.arange(8.0).reshape(4, 2), "norm.weight": torch.ones(2, dtype=torch.bfloat16)}
 
 
@@ -29,7 +29,7 @@ def saved(folder: Path, *files: dict[str, torch.Tensor]) -> list[Path]:
 
 @pytest.mark.parametrize("prefix", ["", "model."])
 def test_tensors_are_read_as_they_are_stored(tmp_path: Path, prefix: str) -> None:
-    """In their formats, whether the file is an encoder's or a language model's."""
+    """Dtypes are kept, for an encoder's or a language model's file."""
     expected = tensors()
     checkpoint = Checkpoint(saved(tmp_path, {prefix + name: each for name, each in expected.items()}), SHAPES)
     for name, tensor in expected.items():
@@ -39,7 +39,7 @@ def test_tensors_are_read_as_they_are_stored(tmp_path: Path, prefix: str) -> Non
 
 
 def test_several_files(tmp_path: Path) -> None:
-    """Each tensor comes from the file that has it."""
+    """Each tensor is read from the file that contains it."""
     expected = tensors()
     files = saved(tmp_path, *({name: tensor} for name, tensor in expected.items()))
     checkpoint = Checkpoint(files, SHAPES)
@@ -48,8 +48,8 @@ def test_several_files(tmp_path: Path) -> None:
         Checkpoint(files[:1], SHAPES)
 
 
-def test_a_language_model_s_head_is_left_out(tmp_path: Path) -> None:
-    """It is no tensor too many."""
+def test_a_language_model_head_is_ignored(tmp_path: Path) -> None:
+    """It does not count as an unexpected tensor."""
     path = saved(tmp_path, {**tensors(), "lm_head.weight": torch.ones(4, 2)})
     assert Checkpoint(path, SHAPES).tensor("norm.weight").shape == (2,)
 
@@ -65,22 +65,22 @@ def test_a_language_model_s_head_is_left_out(tmp_path: Path) -> None:
     ],
 )
 def test_tensors_that_do_not_fit(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
-    """Named before any is read, with the folder and the remedy."""
+    """They are reported before anything is read, with the folder and the remedy."""
     changed = {name: each for name, each in {**tensors(), **changes}.items() if each is not None}
     files = saved(tmp_path, changed or {"lm_head.weight": torch.ones(1)})
     with pytest.raises(ModelDamaged, match=rf"the weights of .*{tmp_path.name} do not fit its config\.json: {reason}"):
         Checkpoint(files, SHAPES)
 
 
-def test_tensors_that_the_architecture_does_not_have(tmp_path: Path) -> None:
-    """Nothing is wrong with the files: another word than that for a damaged download."""
+def test_unexpected_tensors(tmp_path: Path) -> None:
+    """The error is not that of a damaged download."""
     files = saved(tmp_path, {**tensors(), "extra.weight": torch.ones(1)})
     with pytest.raises(ModelUnsupported, match=r"does not describe, 1 in all, such as extra\.weight; .* another archi"):
         Checkpoint(files, SHAPES)
 
 
 @pytest.mark.parametrize("content", [b"", b"no safetensors at all", b"\xff" * 64])
-def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes) -> None:
+def test_an_unreadable_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
     with pytest.raises(ModelDamaged, match=r"model\.safetensors cannot be loaded: .*; fetch the model again"):

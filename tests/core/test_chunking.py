@@ -1,4 +1,4 @@
-"""Long texts to chunks: in linear time and little memory, and the same chunks as if the whole text were cut at once."""
+"""Chunking in linear time and little memory, with the same chunks as cutting the text at once."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ ROOT = Path(__file__).parents[2]
 
 
 def few(texts: Sequence[str]) -> list[int]:
-    """Tokens of about three bytes."""
+    """Count a token per three bytes."""
     return [len(text.encode()) // 3 + 2 for text in texts]
 
 
 def cut(text: str, chunking: Chunking) -> list[tuple[int, str]]:
-    """The chunks of a text that is too long, and where they begin."""
+    """Return the chunks of a text that is too long, with their start."""
     return [(chunk.start, chunk.text) for chunk in chunks(Record("a", text), chunking.tokens + 1, chunking, few)]
 
 
 def whole(text: str, chunking: Chunking) -> list[tuple[int, str]]:
-    """The same by the splitter at once."""
+    """Return the same chunks from the splitter at once."""
     splitter = MarkdownSplitter if chunking.kind == "markdown" else TextSplitter
     own = splitter.from_callback(
         lambda piece: few([piece])[0] if piece.strip() else 0, chunking.tokens, chunking.overlap
@@ -43,8 +43,8 @@ PROSE = [ROOT / name for name in ("README.md", "benchmarks/README.md", "CONTRIBU
 
 @pytest.mark.parametrize("path", PROSE, ids=lambda path: path.name)
 @pytest.mark.parametrize(("tokens", "overlap"), [(64, 0), (64, 16), (256, 0), (256, 200)])
-def test_as_the_whole_text(path: Path, tokens: int, overlap: int) -> None:
-    """Of many windows; Markdown of less than one."""
+def test_equal_to_cutting_at_once(path: Path, tokens: int, overlap: int) -> None:
+    """Texts span many windows; Markdown fits into one."""
     text = path.read_text(encoding="utf-8")
     for kind in ("text", "markdown"):
         chunking = Chunking(tokens, overlap, "markdown" if kind == "markdown" else "text")
@@ -75,7 +75,7 @@ ANY_TEXT = st.lists(PARTS, max_size=400).map("".join).filter(str.strip)
 
 @given(ANY_TEXT, st.sampled_from([(8, 0), (16, 0), (16, 5), (64, 0)]))
 def test_any_text(text: str, sizes: tuple[int, int]) -> None:
-    """Nothing but white space is lost, no character is cut, no chunk is too long, and none overlaps by too much."""
+    """Only white space is lost, and no chunk is too long, overlaps too much or cuts a character."""
     tokens, overlap = sizes
     reached = last = -1
     for start, piece in cut(text, Chunking(tokens, overlap)):
@@ -100,8 +100,8 @@ def _within_a_character(text: str, at: int) -> bool:
 @given(
     ANY_TEXT, st.sampled_from([Chunking(8), Chunking(16, 5), Chunking(16, 0, "markdown"), Chunking(16, 5, "markdown")])
 )
-def test_chunks_say_where_they_are(text: str, chunking: Chunking) -> None:
-    """Numbers are from 0, start and end are the place in the text, and between chunks is white space only."""
+def test_positions_of_chunks(text: str, chunking: Chunking) -> None:
+    """Numbers begin at 0, positions refer to the text, and only white space lies between chunks."""
     record = Record("doc-1", text, {"topic": "food"})
     made = chunks(record, chunking.tokens + 1, chunking, few)
     assert [chunk.number for chunk in made] == list(range(len(made)))
@@ -121,14 +121,14 @@ def test_chunks_say_where_they_are(text: str, chunking: Chunking) -> None:
 
 @given(ANY_TEXT, st.sampled_from([None, Chunking(16), Chunking(16, 5, "markdown")]))
 def test_a_text_that_fits_is_one_chunk(text: str, chunking: Chunking | None) -> None:
-    """As it is, with its white space; without a chunking that is every text."""
+    """It keeps its white space; without chunking, every text is one chunk."""
     [chunk] = chunks(Record("doc-1", text), 16 if chunking else 10_000, chunking, few)
     assert (chunk.number, chunk.start, chunk.end, chunk.text) == (0, 0, len(text), text)
 
 
 @given(ANY_TEXT)
 def test_the_same_text_has_the_same_chunks(text: str) -> None:
-    """With the same ids and hashes, or an ingest would write them again."""
+    """Chunks have the same ids and hashes, so that an ingest does not write them again."""
     one, other = (chunks(Record("doc-1", text), 17, Chunking(16, 5), few) for _ in range(2))
     assert [(chunk.id, chunk.hash) for chunk in one] == [(chunk.id, chunk.hash) for chunk in other]
 
@@ -145,7 +145,7 @@ def test_the_same_text_has_the_same_chunks(text: str) -> None:
         ({"kind": "html"}, "a chunking's kind must be 'text' or 'markdown', got 'html'"),
     ],
 )
-def test_settings_that_cannot_be(settings: dict[str, Any], reason: str) -> None:
+def test_invalid_settings(settings: dict[str, Any], reason: str) -> None:
     with pytest.raises(SettingError, match=reason):
         Chunking(**settings)
 
@@ -163,7 +163,7 @@ LONG: dict[str, Callable[[int], str]] = {
 @pytest.mark.parametrize("kind", ["text", "markdown"])
 @pytest.mark.parametrize("name", LONG)
 def test_work_is_linear_and_memory_bounded(name: str, kind: str) -> None:
-    """Told by the texts whose tokens are counted: of none longer than a window, and not more of them for more text."""
+    """No text longer than a window is tokenized, and longer texts do not need larger ones."""
     chunking = Chunking(64, kind="markdown" if kind == "markdown" else "text")
     asked: dict[int, list[int]] = {}
     for size in (100_000, 400_000):
@@ -181,7 +181,7 @@ def test_work_is_linear_and_memory_bounded(name: str, kind: str) -> None:
 
 
 def test_a_splitter_that_panics() -> None:
-    """On some Markdown with overlaps: it is cut without them, and stops no other text."""
+    """Markdown on which the splitter fails is cut without overlaps, and other texts are unaffected."""
     text = '     ctly.",\n                source=__name__,'
     with pytest.raises(BaseException, match="Invalid byte sequence"):
         whole(text, Chunking(16, 8, "markdown"))
@@ -189,8 +189,8 @@ def test_a_splitter_that_panics() -> None:
     assert "".join("".join(pieces).split()) == "".join(text.split())
 
 
-def test_a_model_s_own_tokens(encoder: Encoder) -> None:
-    """By the tokenizer of a model, every chunk is within the limit."""
+def test_tokens_of_a_model(encoder: Encoder) -> None:
+    """With a model's tokenizer, every chunk is within the limit."""
     text = "Vaccines train the immune system. " * 3_000 + "x" * 50_000
     made = chunks(Record("a", text), 512, Chunking(tokens=32), encoder.count_tokens)
     assert max(encoder.count_tokens([chunk.text for chunk in made])) <= 32
@@ -199,7 +199,7 @@ def test_a_model_s_own_tokens(encoder: Encoder) -> None:
 
 @dataclass(frozen=True)
 class Pages:
-    """What a PDF's reader knows of its text."""
+    """The page numbers that a PDF reader provides."""
 
     begin: tuple[int, ...]
 
@@ -207,7 +207,7 @@ class Pages:
         return {"page": sum(start >= each for each in self.begin), "end": end}
 
 
-def test_pieces_have_metadata_of_their_own() -> None:
+def test_chunks_have_their_own_metadata() -> None:
     text = "\n\n".join(f"page {number} says a word or two" for number in range(1, 9))
     pages = tuple(text.index(f"page {number} ") for number in range(1, 9))
     record = Record("book", text, {"title": "T", "page": "of the record"}, Pages(pages))
@@ -221,6 +221,6 @@ def test_pieces_have_metadata_of_their_own() -> None:
         assert chunk.metadata_json == plain.metadata_json
 
 
-def test_a_text_that_is_not_cut_is_described_as_well() -> None:
+def test_an_uncut_text_has_chunk_metadata() -> None:
     [chunk] = chunks(Record("a", "bread", {}, Pages((0,))), 2, None, lambda texts: [1 for _ in texts])
     assert chunk.metadata == {"page": 1, "end": 5}

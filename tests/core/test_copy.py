@@ -1,4 +1,4 @@
-"""Copies from any store to any other: what is there afterwards, what is refused, and what is never written."""
+"""Copies between any two stores: the result, refusals, and what is never written."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ RECORDS = [*list(before())[:60], *AWKWARD]
 
 @pytest.fixture
 def new_store(postgres: str, table: str, tmp_path: Path) -> Iterator[NewStore]:
-    """A new and empty place of a kind."""
+    """Return a new, empty store of a kind."""
     made: list[VectorStore] = []
 
     def new(kind: str) -> VectorStore:
@@ -74,7 +74,7 @@ def filled(store: Store, records: Sequence[Record] = RECORDS, **more: Any) -> St
 
 
 def content(store: VectorStore) -> list[Any]:
-    """All of it, hashes and the bits of vectors included."""
+    """Return everything in a store, including hashes and exact vectors."""
     found = []
     for each in Contents(store).read():
         c = each.chunk
@@ -83,7 +83,7 @@ def content(store: VectorStore) -> list[Any]:
 
 
 def check_ingest(store: VectorStore, records: Sequence[Record] = RECORDS) -> None:
-    """The records that made the source encode nothing here."""
+    """Check that the source's records encode nothing here."""
     encoder = Hashing()
     report = Index(store, encoder, chunking=CHUNKING).ingest(records, prune=True)
     assert (report.written, report.deleted, encoder.encoded) == (0, 0, [])
@@ -100,8 +100,8 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)
-def test_from_one_to_another(new_store: NewStore, one: str, other: str) -> None:
-    """The same, bit for bit; and the second time nothing is written."""
+def test_every_pair_of_stores(new_store: NewStore, one: str, other: str) -> None:
+    """The copy is bit-identical, and a second copy writes nothing."""
     source, target = filled(new_store(one)), new_store(other)
     told: list[CopyReport] = []
     report = copy(source, target, on_progress=told.append)
@@ -117,8 +117,8 @@ def test_from_one_to_another(new_store: NewStore, one: str, other: str) -> None:
     check_ingest(target)
 
 
-def test_half_precision_comes_back(new_store: NewStore, postgres: str, table: str) -> None:
-    """Through a store that brings vectors to unit length, as float16 and as float32."""
+def test_half_precision_survives(new_store: NewStore, postgres: str, table: str) -> None:
+    """float16 vectors survive a store that normalises them, stored as float16 and float32."""
     source = filled(PgVectorStore(postgres, table=f"{table} half"))  # float16, by default
     for precision in (None, "float32"):
         through = new_store("edge")
@@ -138,7 +138,7 @@ def test_half_precision_comes_back(new_store: NewStore, postgres: str, table: st
 
 @pytest.mark.parametrize("seed", range(12))
 def test_from_any_state(seed: int) -> None:
-    """Whatever of the old and the new is in the target, and in the source."""
+    """The source and the target may contain any mixture of old and new records."""
     chance = random.Random(seed)
     old = {record.id: record for record in before()}
     new = {record.id: record for record in after()}
@@ -158,7 +158,7 @@ def test_from_any_state(seed: int) -> None:
 
 
 def test_texts_that_stayed_keep_their_vectors(new_store: NewStore) -> None:
-    """Where only metadata changed, the vector that is there stays, whatever its precision."""
+    """If only metadata changed, the target's vector stays, whatever its precision."""
     target = filled(new_store("postgres"))
     described = [replace(each, metadata={**each.metadata, "new": 1}) for each in RECORDS[:60]]
     source = filled(new_store("memory"), described)
@@ -174,7 +174,7 @@ def test_texts_that_stayed_keep_their_vectors(new_store: NewStore) -> None:
 
 
 def test_layouts_are_kept(postgres: str, table: str, tmp_path: Path) -> None:
-    """As far as both have them, there and back; and the words are those of the texts."""
+    """Settings that both stores have are kept both ways, and words match the texts."""
     made: dict[str, Any] = {"hnsw": Hnsw(m=8), "indexes": {"n": "integer", "a b": "keyword"}, "keywords": True}
     many = [Record(f"r{number}", f"the text number {number}", {"n": number}) for number in range(1_100)]
     with (
@@ -198,8 +198,8 @@ def test_layouts_are_kept(postgres: str, table: str, tmp_path: Path) -> None:
             assert [*opened.wrong_keywords()] == []
 
 
-def test_a_target_says_otherwise(tmp_path: Path, postgres: str, table: str) -> None:
-    """By its URL; what it does not have of the source is told."""
+def test_options_in_the_targets_url(tmp_path: Path, postgres: str, table: str) -> None:
+    """They override the source's settings, and missing ones are reported."""
     with PgVectorStore(postgres, table=table, precision="float32", keywords=True, indexes={"n": "integer"}) as source:
         filled(source, list(before())[:20])
         url = f"qdrant:{tmp_path}?precision=float16&keywords=false&indexes=topic:keyword"
@@ -213,8 +213,8 @@ def test_a_target_says_otherwise(tmp_path: Path, postgres: str, table: str) -> N
         assert plan(source, url).lost == report.lost  # of what is there now
 
 
-def test_what_a_database_cannot_make_is_left_out(tmp_path: Path, postgres: str, table: str) -> None:
-    """An index of a field that Qdrant has no path for; an HNSW that pgvector does not make."""
+def test_unsupported_settings_are_left_out(tmp_path: Path, postgres: str, table: str) -> None:
+    """Field paths that Qdrant lacks and HNSW settings beyond pgvector's limits are left out."""
     with PgVectorStore(postgres, table=table, indexes={'a "quoted" field': "keyword"}) as source:
         filled(source, list(before())[:5])
         assert copy(source, f"qdrant:{tmp_path}").lost == ["no index of 'a \"quoted\" field'"]
@@ -230,7 +230,7 @@ def test_what_a_database_cannot_make_is_left_out(tmp_path: Path, postgres: str, 
 
 
 def test_records_that_only_the_target_has(new_store: NewStore) -> None:
-    """They are an error, before anything is written; or they are removed, or stay, as one says."""
+    """They are an error before anything is written, or are removed or kept as requested."""
     source, target = filled(new_store("memory"), RECORDS[:40]), filled(new_store("postgres"), RECORDS[30:])
     held = content(target)
     for call in (copy, plan):
@@ -260,7 +260,7 @@ def test_an_empty_source_removes_nothing(new_store: NewStore) -> None:
 
 
 def test_the_same_place(postgres: str, table: str, tmp_path: Path) -> None:
-    """However often it is named; under another name that cannot be told, and nothing is changed."""
+    """A copy of a place to itself changes nothing, under any name."""
     memory = filled(MemoryStore())
     pairs: list[Any] = [
         (memory, memory),
@@ -283,8 +283,8 @@ def test_the_same_place(postgres: str, table: str, tmp_path: Path) -> None:
         assert (report.copied, report.deleted, content(one)) == (0, 0, held)
 
 
-def test_nothing_there(new_store: NewStore, tmp_path: Path) -> None:
-    """Nothing is made to find that out."""
+def test_a_missing_source(new_store: NewStore, tmp_path: Path) -> None:
+    """A missing source creates nothing."""
     target = new_store("postgres")
     for source in (MemoryStore(), f"qdrant:{tmp_path}/q", f"pgvector:{tmp_path}/p", tmp_path / "no.parquet"):
         with pytest.raises(StoreMissing):
@@ -303,7 +303,7 @@ def test_another_space(new_store: NewStore, kind: str) -> None:
 
 
 def test_a_live_sync(database: str, new_store: NewStore) -> None:
-    """What it keeps is a source like any other, and no target."""
+    """A table under live sync can be a source, but not a target."""
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("CREATE TABLE notes (id int PRIMARY KEY, text text)")
     sync = TableSync(database, table="chunks")
@@ -322,7 +322,7 @@ def test_a_live_sync(database: str, new_store: NewStore) -> None:
 
 
 def test_a_plan_writes_nothing(new_store: NewStore, tmp_path: Path) -> None:
-    """It counts; the bytes are about those of a copy."""
+    """A plan reports the counts and the approximate size of a copy."""
     source = filled(new_store("memory"))
     planned = plan(source, f"qdrant:{tmp_path}/q")
     assert not (tmp_path / "q").exists()
@@ -336,7 +336,7 @@ def test_a_plan_writes_nothing(new_store: NewStore, tmp_path: Path) -> None:
 
 
 class Moving(MemoryStore):
-    """A store that something is done to once its chunks are read, so many times."""
+    """A store that changes a number of times while its chunks are read."""
 
     def __init__(self, *changes: Callable[[], object]) -> None:
         super().__init__()
@@ -349,7 +349,7 @@ class Moving(MemoryStore):
 
 
 def test_a_source_that_changes() -> None:
-    """What is written to it meanwhile is caught up with: changed, new and removed records."""
+    """Records changed, added and removed during the copy are followed."""
     source, target = Moving(), MemoryStore()
     filled(source)
     changed = [replace(RECORDS[1], text="another text"), Record("late", "a late text")]
@@ -361,8 +361,8 @@ def test_a_source_that_changes() -> None:
     assert {"late"} < {row[0] for row in content(target)} - {"r002"}
 
 
-def test_a_source_that_never_rests() -> None:
-    """It is copied all the same, and the report says so."""
+def test_a_source_that_keeps_changing() -> None:
+    """It is copied, and the report says that it changed."""
     source, target = Moving(), MemoryStore()
     filled(source, RECORDS[:3])
     changes = [lambda n=n: filled(source, [Record("busy", f"text {n}")]) for n in range(1_000)]
@@ -375,7 +375,7 @@ def test_a_source_that_never_rests() -> None:
 
 
 class Raced(MemoryStore):
-    """A target in which somebody else is faster, a few times."""
+    """A target that another writer changes first, a few times."""
 
     races = 3
 
@@ -400,7 +400,7 @@ def test_a_target_that_others_write_to() -> None:
 
 
 def test_damage_is_not_copied(postgres: str, table: str, new_store: NewStore) -> None:
-    """A record with a text that was changed by hand, or that lacks a chunk, is reported; all others are copied."""
+    """Records with a changed text or a missing chunk are reported, and all others are copied."""
     with PgVectorStore(postgres, table=table) as source, psycopg.connect(postgres, autocommit=True) as connection:
         filled(source)
         name = {"table": sql.Identifier(table)}
@@ -417,7 +417,7 @@ def test_damage_is_not_copied(postgres: str, table: str, new_store: NewStore) ->
         check_ingest(target, [record for record in RECORDS if record.id not in reasons])
 
 
-def test_a_vector_that_no_store_takes() -> None:
+def test_an_invalid_vector() -> None:
     source = MemoryStore()
     filled(source)
     for number, vector in enumerate((np.full(16, np.nan, np.float32), np.ones(3, np.float32))):
@@ -429,7 +429,7 @@ def test_a_vector_that_no_store_takes() -> None:
 
 
 def test_the_sample_finds_what_hashes_do_not(postgres: str, table: str) -> None:
-    """A vector and a text that were changed in the target by hand, its hashes left as they were."""
+    """A changed vector and a changed text with intact hashes are found by the sample."""
     source = filled(MemoryStore())
     with PgVectorStore(postgres, table=table) as target, psycopg.connect(postgres, autocommit=True) as connection:
         copy(source, target)
@@ -447,7 +447,7 @@ def test_the_sample_finds_what_hashes_do_not(postgres: str, table: str) -> None:
 
 
 def test_memory_is_bounded() -> None:
-    """Of records without end, some windows are read and not yet written, each of a bounded number of chunks."""
+    """Only a few windows with a limited number of chunks are in memory at once."""
     read = written = most = largest = 0
 
     class Counting(MemoryStore):
@@ -476,7 +476,7 @@ def test_memory_is_bounded() -> None:
 
 
 def test_no_model_and_no_torch(tmp_path: Path) -> None:
-    """Nor anything of Qdrant where Postgres is not asked for it."""
+    """A copy imports neither torch nor a client that it does not need."""
     filled(QdrantStore.embedded(tmp_path / "q", collection="a")).close()
     code = f"""
 import sys

@@ -1,4 +1,4 @@
-"""A CrossEncoder of sentence-transformers as a reranker: its own scores, in any order, from any thread."""
+"""A CrossEncoder of sentence-transformers as a reranker: equal scores in any order, from any thread."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(bert: Path) -> list[float]:
-    """What sentence-transformers says, a text at a time."""
+    """Return the scores of sentence-transformers, one text at a time."""
     own = CrossEncoder(str(bert), device="cpu")
     return [float(own.predict([(QUERY, text)])[0]) for text in PROSE]
 
@@ -56,8 +56,8 @@ def reranker(bert: Path) -> Iterator[CrossEncoderReranker]:
         yield reranker
 
 
-def test_its_own_scores(reranker: CrossEncoderReranker, expected: list[float]) -> None:
-    """Those of predict, whatever the batch and the order; numbers of Python."""
+def test_scores_equal_predict(reranker: CrossEncoderReranker, expected: list[float]) -> None:
+    """Scores equal those of `predict` in any batch and order, and are Python floats."""
     assert isinstance(reranker, Reranker)
     assert max(expected) - min(expected) > 0.1
     found = reranker.scores(QUERY, PROSE)
@@ -67,8 +67,8 @@ def test_its_own_scores(reranker: CrossEncoderReranker, expected: list[float]) -
     assert reranker.scores(QUERY, []) == []
 
 
-def test_batches_are_of_like_lengths(bert: Path, expected: list[float]) -> None:
-    """The longest first, so many at once."""
+def test_batches_have_similar_lengths(bert: Path, expected: list[float]) -> None:
+    """The longest texts come first, in batches of the given size."""
     own = CrossEncoder(str(bert), device="cpu")
     run, batches = own.predict, []
 
@@ -82,8 +82,8 @@ def test_batches_are_of_like_lengths(bert: Path, expected: list[float]) -> None:
     assert batches == [(sorted(map(len, PROSE), reverse=True), 3)]
 
 
-def test_a_given_one(bert: Path, expected: list[float]) -> None:
-    """It is used as it is, and by several rerankers in turns; it has its own device and limit."""
+def test_a_given_model(bert: Path, expected: list[float]) -> None:
+    """It is used unchanged, with its device and limit, and may be shared by rerankers."""
     own = CrossEncoder(str(bert), device="cpu")
     one, two = CrossEncoderReranker(own), CrossEncoderReranker(own)
     assert np.abs(np.subtract(one.scores(QUERY, PROSE), expected)).max() < 1e-5
@@ -95,8 +95,8 @@ def test_a_given_one(bert: Path, expected: list[float]) -> None:
         CrossEncoderReranker(own, device="cpu")
 
 
-def test_long_texts_are_the_models_to_cut(bert: Path) -> None:
-    """At its own limit, or at a lower one."""
+def test_long_texts_are_truncated_by_the_model(bert: Path) -> None:
+    """Texts are truncated at the model's limit, or at a lower one."""
     long = " ".join(PROSE)
     own = CrossEncoder(str(bert), device="cpu", max_length=20)
     with CrossEncoderReranker(bert, device="cpu", max_length=20) as short, CrossEncoderReranker(bert) as whole:
@@ -106,7 +106,7 @@ def test_long_texts_are_the_models_to_cut(bert: Path) -> None:
 
 
 def test_threads_share_one_model(bert: Path, expected: list[float]) -> None:
-    """Equal settings load once; the last to close lets it go."""
+    """Equal settings load the model once, and the last close releases it."""
     one, two = CrossEncoderReranker(bert, device="cpu"), CrossEncoderReranker(str(bert), device="cpu")
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda number: (one, two)[number % 2].scores(QUERY, PROSE), range(16)))
@@ -123,8 +123,8 @@ def test_threads_share_one_model(bert: Path, expected: list[float]) -> None:
         one.scores(QUERY, ["a"])
 
 
-def test_settings_travel(bert: Path, expected: list[float]) -> None:
-    """By pickle and copy; nothing is loaded before a score is asked for."""
+def test_pickling_and_copying(bert: Path, expected: list[float]) -> None:
+    """Pickles and copies load nothing until a score is requested."""
     reranker = CrossEncoderReranker(bert, device="cpu", batch_size=7)
     assert reranker._held.lease("model") is None
     for other in (pickle.loads(pickle.dumps(reranker)), copy.copy(reranker), CrossEncoderReranker(**reranker.settings)):
@@ -135,7 +135,7 @@ def test_settings_travel(bert: Path, expected: list[float]) -> None:
 
 
 def test_bad_texts(reranker: CrossEncoderReranker) -> None:
-    """They are named, and so is a query."""
+    """Invalid texts and queries are reported by position."""
     texts: Any = ["a", None]
     with pytest.raises(EmptyText, match="text 1 is empty"):
         reranker.scores(QUERY, ["a", " "])
@@ -147,8 +147,8 @@ def test_bad_texts(reranker: CrossEncoderReranker) -> None:
         reranker.scores(QUERY, "one text")
 
 
-def test_settings_that_cannot_be(bert: Path) -> None:
-    """Each says what it may be."""
+def test_invalid_settings(bert: Path) -> None:
+    """The error lists the valid values."""
     wrong: list[tuple[Any, dict[str, Any], str]] = [
         (7, {}, "model must be a name, a folder or a CrossEncoder, got int"),
         (bert, {"batch_size": 0}, "batch_size must be a positive integer, got 0"),
@@ -165,8 +165,8 @@ def test_settings_that_cannot_be(bert: Path) -> None:
         CrossEncoderReranker(bert, dtype="int8").scores(QUERY, ["a"])
 
 
-def test_what_is_no_cross_encoder(tmp_path: Path, built: Callable[..., Path]) -> None:
-    """sentence-transformers would score with a head of random numbers, or without the prompt."""
+def test_other_models_are_refused(tmp_path: Path, built: Callable[..., Path]) -> None:
+    """sentence-transformers would use a random head, or omit the prompt."""
     headless = build_cross_encoder(tmp_path / "bert", head=False)
     with pytest.raises(ModelUnsupported, match="has no head that scores .* says BertModel, .* give it to Encoder, if"):
         CrossEncoderReranker(headless).scores(QUERY, ["a"])
@@ -187,8 +187,8 @@ def test_what_is_no_cross_encoder(tmp_path: Path, built: Callable[..., Path]) ->
         CrossEncoderReranker("/no/such/model").scores(QUERY, ["a"])
 
 
-def test_scores_that_are_none(bert: Path) -> None:
-    """Damaged weights are named, and not sorted by."""
+def test_nan_scores(bert: Path) -> None:
+    """Damaged weights raise an error instead of an arbitrary order."""
     own = CrossEncoder(str(bert), device="cpu")
     own.model.classifier.bias.data.fill_(float("nan"))
     with pytest.raises(BadVectors, match=r"the score of text 0 is not a number \(2 of 2 texts\)"):
@@ -196,7 +196,7 @@ def test_scores_that_are_none(bert: Path) -> None:
 
 
 def test_in_a_search(reranker: CrossEncoderReranker, encoder: Encoder, expected: list[float]) -> None:
-    """The best of its scores, in their order, also from asyncio."""
+    """A search returns the best by the reranker's scores, also from asyncio."""
     with Index(MemoryStore(), encoder) as index:
         index.ingest(Record(str(number), text) for number, text in enumerate(PROSE))
         found = index.search(QUERY, 3, rerank=reranker, among=len(PROSE))

@@ -1,4 +1,4 @@
-"""The forward pass against transformers, down to single layers' habits, and the beginnings that are shared."""
+"""The forward pass compared with transformers, including each layer type, and shared prefixes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pair(request: pytest.FixtureRequest, built: Callable[..., Path]) -> tuple[De
 
 
 def test_every_length_at_once(pair: tuple[Decoder, Fallback]) -> None:
-    """Lengths mixed in one pass, some twice, in no order: each as transformers has it alone."""
+    """Mixed lengths in one pass give the same states as transformers on single texts."""
     decoder, oracle = pair
     lengths = random.Random(1).sample([*LENGTHS, *LENGTHS], 2 * len(LENGTHS))
     rows = some_rows(lengths)
@@ -31,8 +31,8 @@ def test_every_length_at_once(pair: tuple[Decoder, Fallback]) -> None:
 
 
 @pytest.mark.parametrize("beginning", [1, 15, 16, 17, 30, 100])
-def test_shared_beginnings(pair: tuple[Decoder, Fallback], beginning: int) -> None:
-    """Behind a beginning that was computed once, also when a window reaches into it, or no more."""
+def test_shared_prefixes(pair: tuple[Decoder, Fallback], beginning: int) -> None:
+    """Rows after a precomputed prefix are right, inside and outside an attention window."""
     decoder, oracle = pair
     shared = tuple(range(7, 7 + beginning))
     rows = some_rows([length for length in LENGTHS if length + beginning <= 512] * 2, shared)
@@ -40,8 +40,8 @@ def test_shared_beginnings(pair: tuple[Decoder, Fallback], beginning: int) -> No
     assert error(decoder.launch(rows[:1])(), oracle.launch(rows[:1])()) < 1e-5
 
 
-def test_many_beginnings_in_one_pass(pair: tuple[Decoder, Fallback]) -> None:
-    """Different tasks and none, mixed; more of them than are kept."""
+def test_many_prefixes_in_one_pass(pair: tuple[Decoder, Fallback]) -> None:
+    """A pass may mix rows with and without prefixes, with more prefixes than are cached."""
     decoder, oracle = pair
     beginnings = [tuple(range(number, number + 5 + number % 3)) for number in range(2 * _KEPT_BEGINNINGS)]
     rows = [row for shared in [(), *beginnings] for row in some_rows([3, 8, 3], shared, seed=len(shared))]
@@ -54,7 +54,7 @@ def test_many_beginnings_in_one_pass(pair: tuple[Decoder, Fallback]) -> None:
 
 @pytest.mark.slow
 def test_long_texts(tmp_path: Path, edit: Callable[..., None]) -> None:
-    """At 8,192 tokens, far beyond every window and every table of angles that was made before."""
+    """Texts of 8,192 tokens exceed every window and precomputed rotary table."""
     folder = build_model(tmp_path, "gemma3-sliding")
     edit(folder / "config.json", max_position_embeddings=8_192)
     decoder, oracle = load(folder)
@@ -63,7 +63,7 @@ def test_long_texts(tmp_path: Path, edit: Callable[..., None]) -> None:
 
 
 def test_scaled_positions(tmp_path: Path, edit: Callable[..., None]) -> None:
-    """The linear stretch of Gemma 3 27b's global layers."""
+    """Linear scaling in the global layers of Gemma 3 27b is right."""
     folder = build_model(tmp_path, "gemma3-sliding")
     plain = load(folder)[0].launch(some_rows([200]))()
     edit(folder / "config.json", rope_scaling={"rope_type": "linear", "factor": 8.0})
@@ -74,7 +74,7 @@ def test_scaled_positions(tmp_path: Path, edit: Callable[..., None]) -> None:
 
 
 def test_an_unknown_architecture_falls_back(folder: Path, edit: Callable[..., None]) -> None:
-    """To transformers, with a word about it and its reason; the vectors are right all the same."""
+    """It runs on transformers with a warning that has the reason, and the vectors are right."""
     with Encoder(folder) as encoder:
         expected = encoder.encode_documents(["a text"])
     edit(folder / "config.json", rope_scaling={"rope_type": "dynamic", "factor": 1.0})
@@ -85,7 +85,7 @@ def test_an_unknown_architecture_falls_back(folder: Path, edit: Callable[..., No
 
 
 def test_weights_of_a_language_model(folder: Path) -> None:
-    """Their names begin with "model.", and there may be a head."""
+    """Names may begin with "model.", and a head is allowed."""
     with Encoder(folder) as encoder:
         expected = encoder.encode_documents(["a text"])
     path = folder / "model.safetensors"

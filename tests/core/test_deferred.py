@@ -1,4 +1,4 @@
-"""Records that are read only when they may have changed, whatever is remembered and whatever the store holds."""
+"""Deferred records are read only when they may have changed, whatever the memory and the store contain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CUT = Chunking(tokens=8)
 
 
 class Files:
-    """Texts by their names, whose reading is counted."""
+    """Texts by name, which count how often they are read."""
 
     def __init__(self, texts: dict[str, str]) -> None:
         self.texts = texts
@@ -72,13 +72,13 @@ def test_a_second_run_reads_nothing(index: Index, files: Files, memory: InMemory
     assert stored(index) == before
 
 
-def test_without_a_memory_all_are_read(index: Index, files: Files) -> None:
+def test_without_a_memory_everything_is_read(index: Index, files: Files) -> None:
     index.ingest(files.deferred())
     assert index.ingest(files.deferred()).written == 0
     assert files.read == ["a", "b", "c"] * 2
 
 
-def test_a_changed_one_is_read(index: Index, files: Files, memory: InMemoryByteStore) -> None:
+def test_a_changed_file_is_read(index: Index, files: Files, memory: InMemoryByteStore) -> None:
     index.ingest(files.deferred(), memory=memory)
     files.texts["c"] = "rivers run to the sea"
     files.read.clear()
@@ -88,8 +88,8 @@ def test_a_changed_one_is_read(index: Index, files: Files, memory: InMemoryByteS
 
 
 @pytest.mark.parametrize("lost", [["b"], ["a", "b", "c"]])
-def test_the_store_is_believed(index: Index, files: Files, memory: InMemoryByteStore, lost: list[str]) -> None:
-    """What it lost, or holds of somebody else, is read and written again."""
+def test_the_store_takes_precedence(index: Index, files: Files, memory: InMemoryByteStore, lost: list[str]) -> None:
+    """Records that the store lost or that others wrote are read and written again."""
     index.ingest(files.deferred(), memory=memory)
     before = stored(index)
     index.delete(lost)
@@ -110,7 +110,7 @@ def test_another_index_with_the_same_memory(files: Files, memory: InMemoryByteSt
     assert stored(other).keys() == {"a", "b", "c"}
 
 
-def test_other_settings_cut_otherwise(index: Index, files: Files, memory: InMemoryByteStore) -> None:
+def test_other_chunk_settings_read_everything(index: Index, files: Files, memory: InMemoryByteStore) -> None:
     index.ingest(files.deferred(), memory=memory)
     files.read.clear()
     index.using(index.encoder).ingest(files.deferred(), memory=memory)
@@ -121,7 +121,7 @@ def test_other_settings_cut_otherwise(index: Index, files: Files, memory: InMemo
     assert len(stored(other)["b"]) < 5
 
 
-def test_a_rehearsal_reads_and_remembers_nothing(index: Index, files: Files, memory: InMemoryByteStore) -> None:
+def test_a_plan_reads_and_remembers_nothing(index: Index, files: Files, memory: InMemoryByteStore) -> None:
     index.plan(files.deferred(), memory=memory)
     assert memory.store == {}
     index.ingest(files.deferred(), memory=memory)
@@ -141,8 +141,8 @@ def test_records_without_text_and_with_another_id(index: Index, memory: InMemory
     assert files.read == ["blank", "a", "blank"]
 
 
-def test_ids_that_come_twice(index: Index, files: Files, memory: InMemoryByteStore) -> None:
-    """The last one counts, whether it was read or not."""
+def test_repeated_ids(index: Index, files: Files, memory: InMemoryByteStore) -> None:
+    """The last record counts, whether it was read or not."""
     index.ingest(files.deferred(), memory=memory)
     report = index.ingest([*files.deferred(), Record("a", "later")], memory=memory)
     assert (report.repeated, stored(index)["a"]) == (["a"], ["later"])
@@ -161,8 +161,8 @@ EDITS = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["", "one", 
 
 
 @given(runs=st.lists(st.tuples(EDITS, EDITS, st.booleans()), max_size=5))
-def test_as_if_all_were_read(runs: list[tuple[Any, Any, bool]]) -> None:
-    """With a memory, and other writers, an index holds after each run what it holds without a memory."""
+def test_the_result_equals_reading_everything(runs: list[tuple[Any, Any, bool]]) -> None:
+    """With a memory and other writers, each run ends like a run without a memory."""
     files, memory = Files({}), InMemoryByteStore()
     with_memory, without = (Index(MemoryStore(), Hashing(), chunking=CUT) for _ in range(2))
     for edits, others, prune in runs:

@@ -1,4 +1,4 @@
-"""Where a model runs, and why."""
+"""The choice of device and dtype, and its reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is
 
 @NO_CUDA
 def test_a_cpu_computes_in_float32() -> None:
-    """Whatever the checkpoint holds: bfloat16 is several times slower on most CPUs. The reason is told."""
+    """The checkpoint's dtype is ignored, because bfloat16 is slower on most CPUs; the reason is given."""
     placement = choose("gemma3_text")
     assert (placement.device, placement.dtype) == ("cpu", "float32")
     assert str(placement).startswith(f"cpu, float32: no GPU that torch {torch.__version__} can use; float32 is")
@@ -25,7 +25,7 @@ def test_a_cpu_computes_in_float32() -> None:
 
 @NO_CUDA
 def test_a_cpu_with_units_for_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It computes in float32 all the same, and the reason says what else there is."""
+    """It computes in float32 too, and the reason names the alternative."""
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"cpu_name": "bf16", "avx2": True, "amx_bf16": True})
     placement = choose("gemma3_text")
     assert placement.dtype == "float32"
@@ -34,13 +34,13 @@ def test_a_cpu_with_units_for_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "multiplies bfloat16" not in choose("gemma3_text").reason
 
 
-def test_both_can_be_asked_for() -> None:
-    """The reason says that somebody did."""
+def test_explicit_device_and_dtype() -> None:
+    """The reason says that they were requested."""
     assert str(choose("qwen3", "cpu", "bfloat16")) == "cpu, bfloat16: device as asked; as asked"
 
 
 def test_float16_overflows_in_gemma() -> None:
-    """It is refused there, and is somebody's choice elsewhere."""
+    """float16 is refused for Gemma, and allowed for other models."""
     with pytest.raises(DeviceError, match=r"float16 overflows in gemma3_text models.*use bfloat16 or float32"):
         choose("gemma3_text", "cpu", "float16")
     assert choose("qwen3", "cpu", "float16").dtype == "float16"
@@ -48,15 +48,15 @@ def test_float16_overflows_in_gemma() -> None:
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:1", "mps", "xpu"])
 @NO_CUDA
-def test_a_device_that_is_not_there(name: str) -> None:
-    """The error has torch's reason, its version and the way out."""
+def test_an_unavailable_device(name: str) -> None:
+    """The error has torch's reason, its version and the remedy."""
     with pytest.raises(DeviceError, match=rf"device '{name}' is not available: .*\(torch .*\); use device='cpu', or"):
         choose("qwen3", name)
 
 
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "meta", "vulkan"])
-def test_a_device_that_nobody_knows(name: str) -> None:
-    """A wrong word is told from a missing device."""
+def test_an_unknown_device(name: str) -> None:
+    """A misspelt name is distinguished from a missing device."""
     with pytest.raises(DeviceError, match=re.escape(f"unknown device {name!r}; this kit runs on cpu, cuda, mps, xpu")):
         choose("qwen3", name)
 
@@ -67,15 +67,15 @@ def test_an_unknown_dtype() -> None:
         choose("qwen3", "cpu", "half")
 
 
-def test_torchs_own_objects_will_do(built: Callable[..., Path]) -> None:
-    """torch.device and torch.dtype are taken by their names, so that settings stay plain."""
+def test_torch_objects_are_accepted(built: Callable[..., Path]) -> None:
+    """torch.device and torch.dtype are converted to their names."""
     encoder = Encoder(str(built()), device=torch.device("cpu"), dtype=torch.bfloat16)  # type: ignore[arg-type]
     assert (encoder.placement.device, encoder.placement.dtype) == ("cpu", "bfloat16")
     assert "torch" not in repr(encoder.__getstate__())
 
 
 def test_the_memory_of_a_cpu() -> None:
-    """It is the machine's, or what a container may have of it; of a device of a kind that tells nothing it is None."""
+    """It is the machine's or the container's memory; it is None for unknown device types."""
     memory = memory_of("cpu")
     assert memory is not None
     assert 2**28 < memory < 2**45

@@ -1,4 +1,4 @@
-"""Digests: the same for the same model however its files are cut, another when a value changes."""
+"""Digests are equal for equal models, however their files are split, and differ if a value changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harrier_core.testing import write_weights
 
 @pytest.fixture
 def tensors() -> dict[str, NDArray[np.float32]]:
-    """One tensor that is sampled, one that is read whole."""
+    """Return one tensor that is sampled, and one that is read completely."""
     random = np.random.default_rng(0)
     return {"large": random.standard_normal((64, 1024), dtype=np.float32), "small": np.ones(7, dtype=np.float32)}
 
@@ -29,16 +29,16 @@ def digest(folder: Path, *files: dict[str, NDArray[np.float32]]) -> str:
     return weights_digest([folder / f"{number}.safetensors" for number in range(len(files))], {})
 
 
-def test_the_cut_into_files_does_not_matter(tensors: dict[str, NDArray[np.float32]], tmp_path: Path) -> None:
-    """A checkpoint that was sharded again is the same one."""
+def test_sharding_does_not_matter(tensors: dict[str, NDArray[np.float32]], tmp_path: Path) -> None:
+    """A checkpoint has the same digest after it is sharded again."""
     whole = digest(tmp_path, tensors)
     small, large = {"small": tensors["small"]}, {"large": tensors["large"]}
     assert whole == digest(tmp_path, large, small) == digest(tmp_path, small, large)
     assert whole == digest(tmp_path, {**small, **large})
 
 
-def test_training_shows(tensors: dict[str, NDArray[np.float32]], tmp_path: Path) -> None:
-    """Values, names, shapes: a change of any is another model."""
+def test_any_change_shows(tensors: dict[str, NDArray[np.float32]], tmp_path: Path) -> None:
+    """A change of values, names or shapes changes the digest."""
     large, small = tensors["large"], tensors["small"]
     others = [
         {**tensors, "large": large * 1.01},
@@ -52,7 +52,7 @@ def test_training_shows(tensors: dict[str, NDArray[np.float32]], tmp_path: Path)
 
 
 def test_it_reads_samples_only(tmp_path: Path) -> None:
-    """A file of 64 GiB, sparse on the disk, takes no time: nothing reads it through."""
+    """A sparse file of 64 GiB is not read completely."""
     header = json.dumps({"a": {"dtype": "BF16", "shape": [2**15, 2**20], "data_offsets": [0, 2**36]}}).encode()
     path = tmp_path / "model.safetensors"
     with path.open("wb") as file:
@@ -63,7 +63,7 @@ def test_it_reads_samples_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["empty", "header", "cut", "longer", "text", "offsets"])
 def test_a_damaged_file(tensors: dict[str, NDArray[np.float32]], tmp_path: Path, damage: str) -> None:
-    """Whatever is not a complete safetensors file is named."""
+    """The error names a file that is not a complete safetensors file."""
     write_weights(tmp_path / "model.safetensors", tensors)
     content = (tmp_path / "model.safetensors").read_bytes()
     damaged = {
@@ -82,7 +82,7 @@ def test_a_damaged_file(tensors: dict[str, NDArray[np.float32]], tmp_path: Path,
 
 
 def test_tokenizers(built: Callable[..., Path], tmp_path: Path) -> None:
-    """Padding, truncation and layout are no difference; a merge is."""
+    """Padding, truncation and JSON layout do not change the digest; a merge does."""
     original = built() / "tokenizer.json"
     tokenizer = Tokenizer.from_file(str(original))
     tokenizer.enable_truncation(7)

@@ -1,4 +1,4 @@
-"""Maximal marginal relevance, against its definition written out."""
+"""Maximal marginal relevance compared with its definition."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harrier_core.diversity import diverse
 
 
 def matches_of(vectors: np.ndarray[Any, np.dtype[np.float32]]) -> list[Match]:
-    """What a search for the first of these unit vectors finds."""
+    """Return the matches of a search for the first of these unit vectors."""
     scores = vectors @ vectors[0]
     return [
         Match(Chunk(f"r{number}", 0, "", {}, 0, 0), float(score), float(score), vector)
@@ -28,7 +28,7 @@ def matches_of(vectors: np.ndarray[Any, np.dtype[np.float32]]) -> list[Match]:
     relevance=st.floats(0, 1),
     seed=st.integers(0, 1_000),
 )
-def test_each_is_the_best_of_those_left(count: int, k: int, relevance: float, seed: int) -> None:
+def test_each_step_picks_the_best_remaining_match(count: int, k: int, relevance: float, seed: int) -> None:
     vectors = np.random.default_rng(seed).normal(size=(count, 4)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     chosen = diverse(matches_of(vectors), k, relevance)
@@ -44,8 +44,8 @@ def test_each_is_the_best_of_those_left(count: int, k: int, relevance: float, se
         assert worth(numbers[place]) >= max(map(worth, left)) - 1e-5
 
 
-def test_large_scores_count_no_more() -> None:
-    """A BM25 has no bounds: what says the same as a better one still comes after what says something else."""
+def test_unbounded_scores() -> None:
+    """Large BM25 scores do not outweigh similarity between matches."""
     same, other = np.array([1, 0], np.float32), np.array([0, 1], np.float32)
     given = [(14.0, same), (13.5, same), (13.0, same), (11.8, other)]
     found = [Match(Chunk(f"r{at}", 0, "", {}, 0, 0), score, None, vector) for at, (score, vector) in enumerate(given)]
@@ -53,7 +53,7 @@ def test_large_scores_count_no_more() -> None:
     assert [match.record_id for match in diverse(found, 3, 1.0)] == ["r0", "r1", "r2"]
 
 
-def test_what_it_needs() -> None:
+def test_invalid_settings() -> None:
     assert diverse([], 3, 0.5) == []
     with pytest.raises(SettingError, match="with_vectors=True"):
         diverse([Match(Chunk("r", 0, "", {}, 0, 0), 1.0)], 1, 0.5)

@@ -1,4 +1,4 @@
-"""Parquet files of what an index holds: written whole, read back, and refused where they are something else."""
+"""Parquet files of an index: written completely, read back, and refused if they are anything else."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def source() -> MemoryStore:
 
 @pytest.fixture
 def file(tmp_path: Path, source: MemoryStore) -> Path:
-    """A dump of it, to be read or changed."""
+    """Return a dump to be read or changed."""
     copy(source, tmp_path / "docs.parquet")
     return tmp_path / "docs.parquet"
 
 
 def changed(file: Path, **columns: Any) -> Path:
-    """The file with other columns, in one row group, as another program writes it."""
+    """Write the file with other columns in one row group, as another program does."""
     table = pq.read_table(file)
     for name, values in columns.items():
         at = table.schema.get_field_index(name)
@@ -69,8 +69,8 @@ def changed(file: Path, **columns: Any) -> Path:
     return file
 
 
-def test_there_and_back(source: MemoryStore, file: Path) -> None:
-    """Bit for bit; an ingest of the same records encodes nothing, and words are there."""
+def test_round_trip(source: MemoryStore, file: Path) -> None:
+    """Everything is bit-identical, a second ingest encodes nothing, and words are kept."""
     target = MemoryStore()
     report = copy(file, target)
     assert report.sound
@@ -84,8 +84,8 @@ def test_there_and_back(source: MemoryStore, file: Path) -> None:
     assert (again.copied, again.unchanged) == (0, report.copied)
 
 
-def test_what_other_programs_read(source: MemoryStore, file: Path) -> None:
-    """A row for each chunk, in plain columns, and what the vectors are."""
+def test_other_programs_can_read_it(source: MemoryStore, file: Path) -> None:
+    """There is one row per chunk in plain columns, with a description of the vectors."""
     table = pq.read_table(file)
     assert table.schema.names == ["id", "number", "text", "metadata", "start", "end", "hash", "vector"]
     assert table.schema.field("vector").type == pa.list_(pa.field("element", pa.float32()), 16)
@@ -101,7 +101,7 @@ def test_what_other_programs_read(source: MemoryStore, file: Path) -> None:
 
 
 def test_precision(source: MemoryStore, tmp_path: Path) -> None:
-    """That of the index, or the one that is asked for; a store that takes the file has it too."""
+    """It is the index's or the requested one, and a store created from the file has it too."""
     half = f"{tmp_path}/half.parquet?precision=float16"
     report = copy(source, half)
     assert (report.sound, report.identical) == (True, 0)
@@ -124,7 +124,7 @@ def test_precision(source: MemoryStore, tmp_path: Path) -> None:
 
 
 def test_layout_is_kept(tmp_path: Path) -> None:
-    """With the file, for a store that can have it."""
+    """The file keeps the layout for stores that support it."""
     layout = StoreLayout("float16", Hnsw(8, 100), {"n": "integer", "a b": "keyword"}, keywords=True)
     with QdrantStore.embedded(tmp_path / "one") as one, QdrantStore.embedded(tmp_path / "two") as two:
         one.adopt(layout)
@@ -136,7 +136,7 @@ def test_layout_is_kept(tmp_path: Path) -> None:
 
 
 def test_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file is written and read a part at a time; a record may go on from one part to the next."""
+    """A file is written and read in parts, and a record may span parts."""
     monkeypatch.setattr(dumps, "_GROUP", 2_000)
     monkeypatch.setattr(dumps, "MOST_CHUNKS", 7)
     store, space = MemoryStore(), Hashing.space
@@ -168,8 +168,8 @@ def test_an_empty_index(tmp_path: Path) -> None:
     assert target.space() == Hashing.space
 
 
-def test_the_file_is_there_whole_or_not_at_all(file: Path, source: MemoryStore) -> None:
-    """A copy that fails leaves the old one, and nothing beside it; the next one replaces it."""
+def test_writes_are_atomic(file: Path, source: MemoryStore) -> None:
+    """A failed copy keeps the old file and leaves nothing else; the next one replaces it."""
 
     class Failing(MemoryStore):
         def read(self, *asked: Any, **more: Any) -> Iterator[Stored]:  # noqa: ARG002
@@ -200,8 +200,8 @@ def test_one_writer_at_a_time(file: Path, source: MemoryStore) -> None:
     assert copy(source, file).sound
 
 
-def test_what_is_no_dump(tmp_path: Path, source: MemoryStore) -> None:
-    """Neither read nor overwritten."""
+def test_other_files_are_refused(tmp_path: Path, source: MemoryStore) -> None:
+    """Other files are neither read nor overwritten."""
     files = {
         "another.parquet": "was not written by a copy of an index",
         "cut.parquet": "cannot be read as Parquet",
@@ -237,7 +237,7 @@ def test_another_space(file: Path) -> None:
 
 
 def test_rows_that_were_changed(file: Path) -> None:
-    """A text that is not the one that was encoded is not taken; what is sound is."""
+    """A text that does not match its hash is rejected, and sound rows are accepted."""
     rows = pq.read_table(file).to_pylist()
     rows[0]["text"] = "another text"
     rows[-1]["vector"] = [float("nan")] * 16
@@ -250,7 +250,7 @@ def test_rows_that_were_changed(file: Path) -> None:
 
 @pytest.mark.parametrize("order", ["descending", "scattered", "doubled", "gap"])
 def test_rows_in_another_order(file: Path, order: str) -> None:
-    """The chunks of a record stand together, or nothing is written."""
+    """The chunks of a record must be adjacent; otherwise nothing is written."""
     table = pq.read_table(file)
     gap = table["number"].to_pylist().index(2) - 1
     rows = {

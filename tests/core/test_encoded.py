@@ -1,4 +1,4 @@
-"""What comes back beside the vectors: how many tokens each text had, and which texts were cut."""
+"""The result of encoding besides vectors: token counts and truncated texts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Values(dict[str, bytes]):
-    """A store of a cache."""
+    """A key-value store for a cache."""
 
     def mget(self, keys: Sequence[str]) -> list[bytes | None]:
         return [self.get(key) for key in keys]
@@ -32,7 +32,7 @@ class Values(dict[str, bytes]):
 
 
 def test_tokens(folder: Path) -> None:
-    """Of each text in its role, prompt and end included, wherever it stands and however often."""
+    """Counts include prompt and end token, for each text wherever and however often it occurs."""
     with Encoder(folder) as encoder:
         texts = ["one", "two words more", "one", *(f"text {number}" for number in range(1_100))]
         encoded = encoder.submit_documents(texts).result(60)
@@ -44,8 +44,8 @@ def test_tokens(folder: Path) -> None:
         assert list(encoder.submit_documents([]).result(60).tokens) == []
 
 
-def test_what_was_cut(folder: Path) -> None:
-    """The positions of the caller's own texts, whoever else encodes at the same time."""
+def test_truncated_positions(folder: Path) -> None:
+    """Positions refer to the caller's texts, whoever else encodes at the same time."""
     with Encoder(folder, max_tokens=20, on_overflow="truncate") as encoder:
         futures = [encoder.submit_documents(["short", LONG, "short too", LONG]), encoder.submit_documents(["short"])]
         first, second = (future.result(60) for future in futures)
@@ -55,7 +55,7 @@ def test_what_was_cut(folder: Path) -> None:
 
 
 def test_through_a_cache(folder: Path) -> None:
-    """What was found costs no tokens, and a text that was cut is one whenever it is found."""
+    """Cached texts cost no tokens, and truncation is remembered."""
     with Encoder(folder, max_tokens=20, on_overflow="truncate") as encoder:
         cached = CachedEncoder(encoder, Values())
         whole = encoder.encode_documents([LONG, "two"])
@@ -68,7 +68,7 @@ def test_through_a_cache(folder: Path) -> None:
 
 
 def test_settings(folder: Path) -> None:
-    """They make an equal encoder, and cannot be changed from outside."""
+    """Settings create an equal encoder, and are immutable."""
     encoder = Encoder(folder, max_tokens=20, task="sts_query")
     assert Encoder(**encoder.settings).settings == encoder.settings == pickle.loads(pickle.dumps(encoder)).settings
     assert encoder.settings["max_tokens"] == 20
@@ -77,7 +77,7 @@ def test_settings(folder: Path) -> None:
 
 
 def test_the_space_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For all encoders of a model, until its files change."""
+    """All encoders of a model read it once, until its files change."""
     reads: list[str] = []
     read = digests.weights_digest
 

@@ -1,4 +1,4 @@
-"""Encoders are light, share one model, and can be used and closed from anywhere; bad input is refused whole."""
+"""Encoders are light, share one model, and can be used and closed from any thread; bad input is refused whole."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from harrier_core.testing import PROSE, build_model
 
 
 def loaded_models() -> int:
-    """How many models are in this process's memory."""
+    """Return how many models are in this process's memory."""
     gc.collect()
     return sum(isinstance(each, Decoder) for each in gc.get_objects())
 
 
 @pytest.fixture
 def before() -> int:
-    """How many were loaded when the test began; one of an earlier test may still be on its way out."""
+    """Return how many models were loaded when the test began."""
     number = loaded_models()
     while (later := loaded_models()) < number:
         number = later
@@ -57,7 +57,7 @@ def before() -> int:
 
 
 def test_vectors(encoder: Encoder) -> None:
-    """float32, one row a text, unit length, the caller's own."""
+    """Vectors are float32, one row per text, of unit length, and owned by the caller."""
     for vectors in (encoder.encode_documents(PROSE), encoder.encode_queries(PROSE)):
         assert vectors.dtype == np.float32
         assert vectors.shape == (len(PROSE), encoder.dimensions)
@@ -68,7 +68,7 @@ def test_vectors(encoder: Encoder) -> None:
 
 
 def test_no_texts(encoder: Encoder, before: int) -> None:
-    """No vectors, of the right width, without loading the model; and the task is checked all the same."""
+    """No texts give an empty array of the right width without loading the model; the task is still checked."""
     for vectors in (
         encoder.encode_documents([]),
         encoder.encode_queries([]),
@@ -83,14 +83,14 @@ def test_no_texts(encoder: Encoder, before: int) -> None:
 
 
 def test_a_path_is_a_model(built: Callable[..., Path]) -> None:
-    """A folder may be given as the Path that one has."""
+    """A folder may be given as a Path."""
     with Encoder(built()) as encoder:
         assert repr(encoder) == f"Encoder({str(built())!r})"
         assert encoder.encode_documents(["a"]).shape == (1, 64)
 
 
 def test_any_iterable(encoder: Encoder) -> None:
-    """A generator, a tuple, a dict's keys, subclasses of str."""
+    """Generators, tuples, dict keys and subclasses of str are accepted."""
     expected = encoder.encode_documents(["a", "b"])
     letters: list[Any] = [("a", "b"), iter(["a", "b"]), {"a": 1, "b": 2}, np.array(["a", "b"])]
     for texts in letters:
@@ -122,7 +122,7 @@ def test_any_iterable(encoder: Encoder) -> None:
     ],
 )
 def test_a_bad_text(encoder: Encoder, before: int, bad: Any, kind: type[InputError], message: str) -> None:
-    """Each kind has its own error, with the position and the remedy, in both roles, and nothing runs."""
+    """Each kind has its own error with the position and the remedy, in both roles, and nothing runs."""
     for encode in (encoder.encode_documents, encoder.encode_queries):
         with pytest.raises(kind, match=message) as caught:
             encode(["fine", bad, "fine"])
@@ -134,7 +134,7 @@ def test_a_bad_text(encoder: Encoder, before: int, bad: Any, kind: type[InputErr
 
 
 def test_all_bad_texts_at_once(encoder: Encoder) -> None:
-    """The error lists every one, in the caller's order, so that one round trip is enough to fix them."""
+    """The error lists all bad texts in the caller's order."""
     with pytest.raises(NotText, match=r"^text 1 is int, not str; pass its text \(and 3 more of this call's") as caught:
         encoder.encode_documents(["fine", 1, "word " * 600, "fine", "", "\udfff"])  # type: ignore[list-item]
     problems = caught.value.problems
@@ -147,22 +147,22 @@ def test_all_bad_texts_at_once(encoder: Encoder) -> None:
 
 
 def test_no_text_in_an_error(encoder: Encoder) -> None:
-    """Messages go to logs; what users write does not."""
+    """Errors never contain a text, because they go to logs."""
     with pytest.raises(InputError) as caught:
         encoder.encode_documents(["secret " * 600, "secret \ud800", b"secret"])  # type: ignore[list-item]
     assert "secret" not in str(caught.value) + repr([each.reason for each in caught.value.problems])
 
 
 @pytest.mark.parametrize("texts", ["one text", b"bytes", None, 7])
-def test_one_text_is_no_list(encoder: Encoder, texts: Any) -> None:
-    """A str is iterable, and would be encoded letter by letter."""
+def test_a_str_is_not_a_list(encoder: Encoder, texts: Any) -> None:
+    """A str is refused, because it would be encoded letter by letter."""
     for call in (encoder.encode_documents, encoder.encode_queries, encoder.count_tokens):
         with pytest.raises(NotText, match=f"must be a list of texts, got {type(texts).__name__}; put a single"):
             call(texts)
 
 
-def test_the_limit_to_the_token(built: Callable[..., Path]) -> None:
-    """A text of just as many tokens passes, one more does not, and the prompt counts."""
+def test_the_limit_is_exact(built: Callable[..., Path]) -> None:
+    """A text of exactly the limit passes, one more token does not, and the prompt counts."""
     with Encoder(str(built())) as free:
         [documents] = free.count_tokens(["one two three"])
         [queries] = free.count_tokens([free.prompt("one two three")])
@@ -178,7 +178,7 @@ def test_the_limit_to_the_token(built: Callable[..., Path]) -> None:
 
 
 def test_truncation_is_counted(built: Callable[..., Path]) -> None:
-    """Only what was cut counts, over all calls."""
+    """Only truncated texts count, over all calls."""
     with Encoder(str(built()), max_tokens=20, on_overflow="truncate") as encoder:
         encoder.encode_documents(["short", "word " * 50])
         encoder.encode_documents(["word " * 50] * 2)
@@ -186,7 +186,7 @@ def test_truncation_is_counted(built: Callable[..., Path]) -> None:
 
 
 def test_truncation_never_cuts_all_of_a_query(built: Callable[..., Path]) -> None:
-    """With no room behind the instruction every query would be the same."""
+    """A limit that leaves no token after the instruction is refused."""
     with Encoder(str(built()), max_tokens=8, on_overflow="truncate") as encoder:
         assert len(encoder.encode_documents(["word " * 50])) == 1
         with pytest.raises(SettingError, match="max_tokens=8 leaves no room for a text, whose prompt and end take"):
@@ -203,14 +203,14 @@ def test_truncation_never_cuts_all_of_a_query(built: Callable[..., Path]) -> Non
         ({"token_budget": 1.5}, "token_budget must be a positive integer, got 1.5"),
     ],
 )
-def test_a_setting_that_cannot_be(settings: dict[str, Any], message: str) -> None:
-    """Refused before anything is looked up."""
+def test_invalid_settings(settings: dict[str, Any], message: str) -> None:
+    """Invalid settings are refused before any file is read."""
     with pytest.raises(SettingError, match=message):
         Encoder("harrier-270m", **settings)
 
 
-def test_more_than_the_model_takes(built: Callable[..., Path]) -> None:
-    """max_tokens only lowers the limit."""
+def test_max_tokens_above_the_models_limit(built: Callable[..., Path]) -> None:
+    """max_tokens can only lower the limit."""
     with pytest.raises(SettingError, match="max_tokens=513 is more than the 512 that .* takes; lower it"):
         Encoder(str(built()), max_tokens=513).encode_documents(["a"])
     assert Encoder(str(built()), max_tokens=512).max_tokens == 512
@@ -219,8 +219,8 @@ def test_more_than_the_model_takes(built: Callable[..., Path]) -> None:
 # -- light
 
 
-def test_making_one_loads_nothing(before: int) -> None:
-    """Not even a look whether the model is there."""
+def test_construction_loads_nothing(before: int) -> None:
+    """Construction does not even check that the model exists."""
     encoder = Encoder("/no/such/folder", device="cuda:7", task=Task("Find birds"))
     assert repr(encoder) == "Encoder('/no/such/folder', device='cuda:7', task=Task(instruction='Find birds'))"
     assert repr(Encoder("harrier-270m")) == "Encoder('harrier-270m')"
@@ -228,7 +228,7 @@ def test_making_one_loads_nothing(before: int) -> None:
     assert loaded_models() <= before
 
 
-def test_looking_inside_loads_no_model(encoder: Encoder, before: int) -> None:
+def test_inspection_loads_no_weights(encoder: Encoder, before: int) -> None:
     """Prompts, counts, the space and the placement need no weights in memory."""
     assert encoder.prompt("a")
     assert encoder.count_tokens(["a"])
@@ -239,7 +239,7 @@ def test_looking_inside_loads_no_model(encoder: Encoder, before: int) -> None:
 
 
 def test_copies_are_settings(built: Callable[..., Path], before: int) -> None:
-    """Pickled, deep-copied or copied, used or not: a few hundred bytes that encode the same."""
+    """A pickle or copy has a few hundred bytes and encodes the same."""
     settings: dict[str, Any] = {
         "max_tokens": 100,
         "on_overflow": "truncate",
@@ -261,7 +261,7 @@ def test_copies_are_settings(built: Callable[..., Path], before: int) -> None:
 
 
 def test_equal_settings_share_a_model(built: Callable[..., Path], before: int) -> None:
-    """Whatever differs about queries or batches, the loaded model is one; another number format is another."""
+    """Settings of queries or batches do not matter, but another dtype loads another model."""
     folder = str(built())
     same = [
         Encoder(folder),
@@ -278,8 +278,8 @@ def test_equal_settings_share_a_model(built: Callable[..., Path], before: int) -
         encoder.close()
 
 
-def test_the_last_one_out(built: Callable[..., Path], before: int) -> None:
-    """The model stays while anybody uses it, and goes with the last close or collection."""
+def test_the_last_user_releases_the_model(built: Callable[..., Path], before: int) -> None:
+    """The model is released with the last close or garbage collection."""
     one, two = Encoder(str(built())), Encoder(str(built()))
     expected = one.encode_documents(["a"])
     two.encode_documents(["a"])
@@ -292,7 +292,7 @@ def test_the_last_one_out(built: Callable[..., Path], before: int) -> None:
 
 
 def test_after_close(built: Callable[..., Path]) -> None:
-    """Every use is an error that says what to do; other encoders go on."""
+    """Every use raises an error that says what to do, and other encoders keep working."""
     encoder = Encoder(str(built()))
     encoder.encode_documents(["a"])
     encoder.close()
@@ -310,7 +310,7 @@ def test_after_close(built: Callable[..., Path]) -> None:
 
 
 def test_threads_load_once(built: Callable[..., Path], before: int) -> None:
-    """Sixteen threads that start together, on one encoder and on several, get the same vectors from one model."""
+    """Sixteen threads that start together get the same vectors from one model."""
     folder = str(built("gemma3"))
     shared, start = Encoder(folder), threading.Barrier(16)
 
@@ -330,7 +330,7 @@ def test_threads_load_once(built: Callable[..., Path], before: int) -> None:
 
 
 def test_closing_under_load(built: Callable[..., Path], before: int) -> None:
-    """Calls under way get vectors or EncoderClosed, none hangs, and the model goes."""
+    """Calls in progress get vectors or EncoderClosed, none hangs, and the model is released."""
     encoder = Encoder(str(built("gemma3-sliding")))
     encoder.encode_documents(["a"])
     running = threading.Event()
@@ -362,7 +362,7 @@ def test_closing_under_load(built: Callable[..., Path], before: int) -> None:
 
 
 def test_a_cancelled_task_is_cancelled(built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cancelling is told from closing; no pass runs for it but the one under way, and what waits behind goes on."""
+    """Cancellation differs from closing; waiting calls proceed, and at most the current pass is wasted."""
     passes: list[int] = []
     under_way = threading.Event()
     run = Decoder.launch
@@ -389,7 +389,7 @@ def test_a_cancelled_task_is_cancelled(built: Callable[..., Path], monkeypatch: 
 
 
 def test_a_task_cancelled_while_it_loads(built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither loading nor tokenizing can be stopped, but what comes of them is."""
+    """Loading and tokenizing cannot be interrupted, but their result is discarded."""
     rows: list[int] = []
     run = Decoder.launch
 
@@ -409,8 +409,8 @@ def test_a_task_cancelled_while_it_loads(built: Callable[..., Path], monkeypatch
     assert sum(rows) < 5_000
 
 
-def test_loading_two_formats_at_once(built: Callable[..., Path]) -> None:
-    """Each computes in its own: what one load sets for the process must not reach the other."""
+def test_loading_two_dtypes_at_once(built: Callable[..., Path]) -> None:
+    """Each model computes in its dtype; a global default of one load does not affect the other."""
     start = threading.Barrier(2)
 
     def load(folder: Path, dtype: str) -> Any:
@@ -434,8 +434,8 @@ class Colour(str, Enum):  # noqa: UP042
     RED = "red apples"
 
 
-def test_a_str_is_its_letters(encoder: Encoder) -> None:
-    """Subclasses of str are encoded, and shown, as the text that they hold."""
+def test_subclasses_of_str(encoder: Encoder) -> None:
+    """They are encoded and shown as the text that they hold."""
     assert np.array_equal(encoder.encode_documents([Colour.RED]), encoder.encode_documents(["red apples"]))
     assert encoder.prompt(Colour.RED).endswith("\nQuery: red apples")
     with pytest.raises(NotText, match="text 0 is int, not str"):
@@ -463,7 +463,7 @@ except KeyboardInterrupt:
 
 
 def test_ctrl_c_ends_the_process(built: Callable[..., Path]) -> None:
-    """Some minutes of passes stand in the queue; the process ends after one of them, not when all are done."""
+    """The process ends after the current pass, not after minutes of queued passes."""
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPT, str(built())], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -479,8 +479,8 @@ def test_ctrl_c_ends_the_process(built: Callable[..., Path]) -> None:
         process.communicate()
 
 
-def test_async_calls_run_beside_the_loop(built: Callable[..., Path]) -> None:
-    """While a call loads the model and encodes, the loop goes on ticking; many calls at once all come back right."""
+def test_async_calls_do_not_block_the_loop(built: Callable[..., Path]) -> None:
+    """The loop runs while a call loads and encodes, and concurrent calls get the right vectors."""
 
     async def main() -> None:
         with Encoder(str(built("gemma3-sliding"))) as encoder:
@@ -534,20 +534,20 @@ def fork(built: Callable[..., Path]) -> Callable[[str], list[str]]:
 
 
 def test_a_forked_child_encodes_on_a_cpu(fork: Callable[[str], list[str]]) -> None:
-    """It loads the model again, for the parent's thread is not there."""
+    """The child loads the model again, because the parent's thread does not exist in it."""
     assert fork("") == ["equal", "equal"]
 
 
 def test_a_forked_child_cannot_use_a_gpus_model(fork: Callable[[str], list[str]]) -> None:
-    """Where memory does not survive a fork (for once, the CPU's), the child gets an error, and the parent goes on."""
+    """If memory does not survive a fork, the child gets an error, and the parent continues."""
     child, parent = fork("cpu")
     assert parent == "equal"
     assert child.startswith("this process was forked from one that used the GPU")
     assert "'spawn' method" in child
 
 
-def test_a_spawned_child_takes_an_encoder_along(encoder: Encoder) -> None:
-    """As multiprocessing does it: pickled there, loaded anew here."""
+def test_a_spawned_child_gets_a_pickled_encoder(encoder: Encoder) -> None:
+    """The spawned child loads the model itself."""
     code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).encode_documents(['a']).shape)"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, input=pickle.dumps(encoder), check=True, capture_output=True, timeout=100)
@@ -558,7 +558,7 @@ def test_a_spawned_child_takes_an_encoder_along(encoder: Encoder) -> None:
 
 
 def test_a_folder_is_read_again(tmp_path: Path) -> None:
-    """When nobody holds a model any more, its folder may have been trained further."""
+    """Once no encoder holds a model, its folder is read again, because it may have changed."""
     with Encoder(str(build_model(tmp_path))) as encoder:
         first, space = encoder.encode_documents(["a"]), encoder.space
     with Encoder(str(build_model(tmp_path, seed=1))) as encoder:

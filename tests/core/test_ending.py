@@ -1,4 +1,4 @@
-"""Processes whose main thread ends while others encode: they end soon, and lose nothing that was acknowledged."""
+"""Processes whose main thread ends while others encode end soon, and lose nothing that was acknowledged."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ Run = Callable[[str], "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def run(built: Callable[..., Path], tmp_path: Path) -> Run:
-    """Run a program, interrupt it half a second after it says "go", and fail if it does not end soon."""
+    """Run a program, interrupt it half a second after it prints "go", and fail if it does not end soon."""
 
     def run(program: str) -> subprocess.CompletedProcess[str]:
         script = tmp_path / "program.py"
@@ -100,7 +100,7 @@ def run(built: Callable[..., Path], tmp_path: Path) -> Run:
 
 @pytest.mark.parametrize("arrangement", quick(ARRANGEMENTS, *list(ARRANGEMENTS)[::4]))
 def test_a_process_ends(arrangement: str, run: Run) -> None:
-    """Whatever encodes when the main thread ends or is interrupted, the process ends after the pass under way."""
+    """The process ends after the current pass, whatever is being encoded."""
     done = run(ARRANGEMENTS[arrangement])
     assert done.returncode == {"an error": 3}.get(arrangement, -signal.SIGINT if "interrupted" in arrangement else 0)
     if "thread" in arrangement:  # whose errors Python prints
@@ -110,7 +110,7 @@ def test_a_process_ends(arrangement: str, run: Run) -> None:
 
 
 def test_short_calls_are_answered(run: Run) -> None:
-    """What needs no more than a few passes is finished, also for the last requests of a server."""
+    """Calls that need only a few passes are completed, such as the last requests of a server."""
     done = run("""
 from harrier_core.engine import Engine
 submit, submitted = Engine.submit, threading.Semaphore(0)
@@ -129,8 +129,8 @@ for _ in range(4):
     assert "Error" not in done.stderr
 
 
-def test_what_begins_later_is_told(run: Run) -> None:
-    """A thread that outlives the main one gets an error that names the remedy, and no endless wait."""
+def test_later_calls_raise_an_error(run: Run) -> None:
+    """A thread that outlives the main thread gets an error with the remedy instead of hanging."""
     done = run("""
 def later():
     threading.main_thread().join()
@@ -142,8 +142,8 @@ threading.Thread(target=later).start()""")
     assert "main thread has ended; join the encoding threads before that" in done.stdout
 
 
-def test_what_was_stored_stays(run: Run) -> None:
-    """An ingest that the end cuts short has told no progress that is not stored."""
+def test_progress_is_never_ahead_of_the_store(run: Run) -> None:
+    """An interrupted ingest has reported no progress that is not stored."""
     done = run("""
 def ingest():
     Index(store, encoder).ingest(records, on_progress=lambda report: print("told", report.written, flush=True))
@@ -162,7 +162,7 @@ time.sleep(2.5)""")
 
 
 def test_a_pass_that_begins_as_main_ends(run: Run) -> None:
-    """As on a GPU, whose passes are waited for in the turn after the one that began them."""
+    """A pass that is waited for one turn later, as on a GPU, is handled."""
     done = run("""
 encoder._held.lease("engine").value._runner.overlaps = True
 begun = threading.Event()

@@ -1,4 +1,4 @@
-"""Who runs next, and with whom: a real engine on a tiny model, its passes held up and looked at."""
+"""Scheduling by a real engine with a tiny model, whose passes are held up and observed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def submit(
 
 
 class Watched:
-    """An engine whose passes wait for `go`, and are noted: the first ids of the rows of each."""
+    """An engine whose passes wait for `go` and are recorded by the first id of each row."""
 
     def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         self.engine = engine
@@ -56,7 +56,7 @@ class Watched:
         self.engine._runner.overlaps = True
 
     def finish(self, *futures: Future[Any]) -> list[list[int]]:
-        """Let the passes run; those that there were, without the first, which held up the others."""
+        """Let all passes run, and return those after the first, which blocked the others."""
         self.go.set()
         wait(futures, timeout=60)
         return self.passes[1:]
@@ -76,26 +76,26 @@ def watched(built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 def test_small_calls_share_a_pass(watched: Watched) -> None:
-    """Sixty-four queries that wait together are one pass."""
+    """Sixty-four waiting queries are one pass."""
     futures = [watched.submit([number, 7], urgent=True, budget=200) for number in range(2, 66)]
     assert watched.finish(*futures) == [list(range(2, 66))]
 
 
 def test_a_pass_keeps_to_the_budget(watched: Watched) -> None:
-    """The longest first, as many as fit; one that is longer by itself runs by itself."""
+    """The longest rows come first; a row that exceeds the budget runs alone."""
     future = watched.submit([2] * 4, [3] * 6, [4] * 11, [5] * 4, [6] * 2)
     assert watched.finish(future) == [[4], [3, 2], [5, 6]]
 
 
 def test_queries_overtake_documents(watched: Watched) -> None:
-    """Between passes; and they do not take documents along, for which they would have to wait."""
+    """Queries run between passes of documents, and never share a pass with them."""
     documents = watched.submit([2] * 9, [3] * 9)
     query = watched.submit([4], urgent=True)
     assert watched.finish(documents, query) == [[4], [2], [3]]
 
 
 def test_documents_do_not_starve(watched: Watched) -> None:
-    """However many queries there are, documents get every so manieth pass."""
+    """Documents get at least every ninth pass, however many queries there are."""
     documents = watched.submit([2] * 9, [3] * 9)
     queries = watched.submit(*([4 + number] * 9 for number in range(3 * _PATIENCE)), urgent=True)
     passes = watched.finish(documents, queries)
@@ -103,14 +103,14 @@ def test_documents_do_not_starve(watched: Watched) -> None:
 
 
 def test_a_cancelled_call_is_dropped(watched: Watched) -> None:
-    """Its rows run in no pass, and its neighbours' do."""
+    """Its rows do not run, and other calls are unaffected."""
     dropped, kept = watched.submit([2]), watched.submit([3])
     assert dropped.cancel()
     assert watched.finish(kept) == [[3]]
 
 
 def test_an_error_is_for_the_calls_of_its_pass(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of them, also where rows are left to run; the next call finds a working engine."""
+    """All calls of the pass fail, and the next call finds a working engine."""
     run = Decoder.launch
 
     def failing(decoder: Decoder, rows: Any, **how: Any) -> Any:
@@ -127,7 +127,7 @@ def test_an_error_is_for_the_calls_of_its_pass(watched: Watched, monkeypatch: py
 
 
 def test_a_bad_vector_is_for_its_own_call(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neighbours in the same pass get theirs."""
+    """Other calls in the same pass get their vectors."""
     run = Decoder.launch
 
     def spoiling(decoder: Decoder, rows: Any, **how: Any) -> Any:
@@ -144,8 +144,8 @@ def test_a_bad_vector_is_for_its_own_call(watched: Watched, monkeypatch: pytest.
     assert good.result().vectors.shape == (1, 64)
 
 
-def test_closing_ends_what_waits(watched: Watched) -> None:
-    """What waits is cancelled at once, the pass under way is let finish, and nothing more is taken."""
+def test_closing_cancels_waiting_calls(watched: Watched) -> None:
+    """Waiting calls are cancelled, the current pass is completed, and new calls are refused."""
     waiting = [watched.submit([2]), watched.submit([3], urgent=True)]
     watched.engine.close()
     assert all(future.cancelled() for future in waiting)
@@ -154,7 +154,7 @@ def test_closing_ends_what_waits(watched: Watched) -> None:
 
 
 def test_closing_while_a_pass_is_begun_ahead(watched: Watched) -> None:
-    """As on a GPU: the pass that was being begun is waited for, and its caller does not wait forever."""
+    """A pass that was started ahead is completed, and its caller does not hang."""
     watched.overlap()
     watched.finish(watched.submit([2] * 9))
     watched.go.clear()
@@ -167,7 +167,7 @@ def test_closing_while_a_pass_is_begun_ahead(watched: Watched) -> None:
 
 
 def test_a_call_in_the_moment_of_closing(watched: Watched) -> None:
-    """The model is gone and the thread not yet: the call ends all the same."""
+    """A call between the release of the model and the end of the thread does not hang."""
     watched.engine._runner = None
     late = watched.submit([2])
     watched.go.set()
@@ -176,7 +176,7 @@ def test_a_call_in_the_moment_of_closing(watched: Watched) -> None:
 
 
 def test_windows_are_fetched_as_they_are_needed(watched: Watched) -> None:
-    """Of a call of a thousand windows a few passes' worth of rows wait, and all of them run."""
+    """Of a call with a thousand windows, only a few passes of rows wait at a time."""
     passes_at: list[int] = []
 
     def windows() -> Iterator[list[Row]]:
@@ -192,7 +192,7 @@ def test_windows_are_fetched_as_they_are_needed(watched: Watched) -> None:
 
 
 def test_an_error_in_a_later_window(watched: Watched) -> None:
-    """Texts are tokenized after the first of them ran, and what is wrong with them reaches the caller."""
+    """An error in a text that is tokenized later reaches the caller."""
 
     def windows() -> Iterator[list[Row]]:
         yield [Row([2])]
@@ -205,7 +205,7 @@ def test_an_error_in_a_later_window(watched: Watched) -> None:
 
 
 def test_a_first_window_without_rows(watched: Watched) -> None:
-    """A wrong text leaves its window without rows; the next ones are fetched all the same, and the error arrives."""
+    """If the first window has no valid rows, later windows are fetched and the error is raised."""
 
     def windows() -> Iterator[list[Row]]:
         yield []
@@ -218,7 +218,7 @@ def test_a_first_window_without_rows(watched: Watched) -> None:
 
 
 def limit_memory(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
-    """A pass of more tokens than that runs out of memory, as a GPU's would."""
+    """Make passes of more tokens run out of memory, as on a GPU."""
     run = Decoder.launch
 
     def limited(decoder: Decoder, rows: Any, **how: Any) -> Any:
@@ -230,7 +230,7 @@ def limit_memory(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
 
 
 def test_out_of_memory(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pass is halved until it fits, its vectors are those of before, and later passes are no larger."""
+    """A pass is halved until it fits, its vectors are right, and later passes are smaller."""
     rows = [[2 + number] * 5 for number in range(32)]
     before = watched.submit(*rows, budget=200)
     watched.finish(before)
@@ -248,7 +248,7 @@ def test_out_of_memory(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_text_too_large_for_memory(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It fails alone, with its length and the longest that ran; its neighbours of other calls get their vectors."""
+    """It fails alone, with its length and the longest that ran, and other calls get their vectors."""
     limit_memory(monkeypatch, tokens=50)
     failing, fine = watched.submit([2] * 8, [3] * 60, budget=200), watched.submit([4] * 5, [5] * 40, budget=200)
     watched.finish(failing, fine)
@@ -263,7 +263,7 @@ def test_a_text_too_large_for_memory(watched: Watched, monkeypatch: pytest.Monke
 
 
 def test_nan_is_retried_in_float32(built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the texts that have it only; their vectors are as near to those of float32 as the others'."""
+    """Only texts with NaN are retried, and their vectors are as accurate as others."""
     model = open_model(str(built("gemma3")))
     rows = [[2, 5, 9], [3, 5, 9], [4, 5, 9, 4]]
     exact = Engine(model, choose("gemma3_text", "cpu", "float32"))
@@ -288,8 +288,8 @@ def test_nan_is_retried_in_float32(built: Callable[..., Path], monkeypatch: pyte
     assert 0.999 < (vectors * expected).sum(axis=1).min() < 0.999_999_9
 
 
-def test_the_next_pass_is_begun_before_the_last_one_ends(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU, which works while the host prepares; every call gets its own vectors."""
+def test_passes_overlap(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next pass starts before the last one ends, as on a GPU, and callers get their own vectors."""
     order: list[str] = []
     run = Decoder.launch
 

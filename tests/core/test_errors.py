@@ -1,4 +1,4 @@
-"""The errors: a tree that is drawn as it is, and that survives pickling."""
+"""The error classes: their documented tree, pickling and messages."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from harrier_core import BadVectors, HarrierError, InputError, NotText, Problem,
 CLASSES = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, Exception)]
 
 
-def test_the_drawn_tree_is_the_real_one() -> None:
-    """Every error stands in the module's drawing, under its parent."""
+def test_the_documented_tree_is_complete() -> None:
+    """The module's docstring lists every error under its parent."""
     drawn = {}
     path: list[str] = []
     for indent, name in re.findall(r"^    ([│├└─ ]*)(\w+)", str(errors.__doc__), re.MULTILINE):
@@ -35,7 +35,7 @@ def test_the_drawn_tree_is_the_real_one() -> None:
     ],
 )
 def test_errors_survive_pickling(error: HarrierError) -> None:
-    """Worker processes hand them over as they are."""
+    """Worker processes can pass errors on."""
     back = pickle.loads(pickle.dumps(error))
     assert type(back) is type(error)
     assert str(back) == str(error)
@@ -43,7 +43,7 @@ def test_errors_survive_pickling(error: HarrierError) -> None:
 
 
 def test_an_input_error_counts_the_others() -> None:
-    """The message is about the first; the rest are counted, and all are listed."""
+    """The message describes the first problem, counts the rest, and all are listed."""
     problems = [Problem(3, TextTooLong, "has 9 tokens"), Problem(5, NotText, "is int")]
     error = InputError(problems)
     assert str(error) == "text 3 has 9 tokens (and 1 more of this call's texts cannot be encoded)"
@@ -52,8 +52,8 @@ def test_an_input_error_counts_the_others() -> None:
     assert str(InputError(problems[:1])) == "text 3 has 9 tokens"
 
 
-def test_wrong_usage_is_told_from_failures() -> None:
-    """By the class alone, which a command line needs for its exit code, and a server for its status."""
+def test_usage_errors_have_their_own_class() -> None:
+    """The class decides the exit code of the command line and the status of the server."""
     assert {each.__name__ for each in CLASSES if getattr(each, "usage", False)} == {
         *("InputError", "NotText", "EmptyText", "InvalidText", "TextTooLong"),
         *("SettingError", "TaskError", "FilterError"),

@@ -1,4 +1,4 @@
-"""What is said where a package is missing: which one, and the command that installs it."""
+"""Errors about missing packages name the package and the command that installs it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ except MissingExtra as error:
 
 
 def missing(statement: str, *modules: str, **environment: str) -> list[str]:
-    """What a process without these modules prints of the error: its extra, its package, and the message."""
+    """Return the error of a process without these modules: extra, package and message."""
     done = subprocess.run(
         [sys.executable, "-c", PRINT_ERROR, statement, *modules],
         check=False,
@@ -41,7 +41,7 @@ def missing(statement: str, *modules: str, **environment: str) -> list[str]:
 
 @pytest.mark.parametrize("module", sorted(PACKAGES))
 def test_the_error_has_the_command(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An ImportError, for those who catch one, and one of ours; it goes from process to process as it is."""
+    """It is an ImportError and a HarrierError, and survives pickling."""
     if module == "ray" and find_spec("ray") is None:  # for clusters; it has no wheels for some systems
         pytest.skip("ray is not installed: pip install 'harrier-kit[ray]'")
     require("a test", module)
@@ -88,7 +88,7 @@ def test_the_error_has_the_command(module: str, monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_where_a_package_is_first_needed(statement: str, module: str) -> None:
-    """There the error is raised, and not a ModuleNotFoundError further down."""
+    """The error is raised there, instead of a later ModuleNotFoundError."""
     extra, package = PACKAGES[module]
     assert missing(statement, module)[:2] == [extra, package]
 
@@ -109,7 +109,7 @@ def test_where_a_package_is_first_needed(statement: str, module: str) -> None:
     ],
 )
 def test_an_encoder_without_torch(call: str) -> None:
-    """It is made, as ever, without a look at anything; each use of it says what to install."""
+    """It can be created, and each use raises the error."""
     lines = missing(f"from harrier_core import Encoder; Encoder('harrier-270m').{call}", *TORCH)
     assert lines == [
         "torch",
@@ -119,14 +119,14 @@ def test_an_encoder_without_torch(call: str) -> None:
 
 
 @pytest.mark.parametrize("module", TORCH)
-def test_an_encoder_needs_all_of_them(module: str) -> None:
-    """Half an installation is named at once, and not after the model was fetched."""
+def test_an_encoder_needs_all_packages(module: str) -> None:
+    """An incomplete installation is reported before the model is downloaded."""
     lines = missing("from harrier_core import Encoder; Encoder('harrier-270m').dimensions", module)
     assert lines[:2] == ["torch", PACKAGES[module][1]]
 
 
 def test_psycopg_without_a_libpq() -> None:
-    """The kit forces none on anybody, and says what most people want."""
+    """The error names the package that most users want."""
     statement = "import ctypes.util; ctypes.util.find_library = lambda name: None; import harrier_pgvector"
     message = "psycopg, where the system has no libpq, needs psycopg[binary], which is not installed; run pip install"
     lines = missing(statement, "psycopg_binary", "psycopg_c")

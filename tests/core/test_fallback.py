@@ -1,4 +1,4 @@
-"""The forward pass through transformers: the vectors of each text by itself, of weights that are whole."""
+"""The forward pass through transformers: vectors independent of the batch, from complete weights."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def fallback(built: Callable[..., Path]) -> Fallback:
 
 
 def test_the_last_hidden_state_of_the_last_token(fallback: Fallback, built: Callable[..., Path]) -> None:
-    """What transformers' own class gives for one text, without our code."""
+    """It equals the state from transformers' own class for a single text."""
     rows = some_rows([1, 5, 33])
     model = AutoModel.from_pretrained(built(), dtype=torch.float32).eval()
     with torch.inference_mode():
@@ -41,7 +41,7 @@ def test_the_last_hidden_state_of_the_last_token(fallback: Fallback, built: Call
 
 
 def test_a_text_is_independent_of_its_neighbours(fallback: Fallback) -> None:
-    """Rows keep their order, whatever their lengths are and whatever they share."""
+    """Rows keep their order, whatever their lengths and shared prefixes."""
     rows = [*some_rows([7, 2, 7, 40, 1, 2]), *some_rows([3, 7], shared=(5, 6, 7), seed=1)]
     random.Random(0).shuffle(rows)
     together = fallback.launch(rows)()
@@ -49,8 +49,8 @@ def test_a_text_is_independent_of_its_neighbours(fallback: Fallback) -> None:
     assert error(together, alone) < 1e-5
 
 
-def test_a_beginning_that_is_shared_is_read(fallback: Fallback) -> None:
-    """A row is its beginning and its rest, together as one text."""
+def test_a_shared_prefix_is_included(fallback: Fallback) -> None:
+    """A row consists of its prefix and the rest."""
     [shared], [whole] = some_rows([3], shared=(5, 6, 7)), some_rows([6])
     joined = type(whole)(shared.ids)
     assert error(fallback.launch([shared])(), fallback.launch([joined])()) < 1e-6
@@ -58,7 +58,7 @@ def test_a_beginning_that_is_shared_is_read(fallback: Fallback) -> None:
 
 
 def test_a_precise_pass(built: Callable[..., Path]) -> None:
-    """It computes in float32, and the next pass is as those before it."""
+    """It computes in float32, and the next pass is unaffected."""
     folder = built()
     half, rows = load(folder, "bfloat16"), some_rows([5, 9])
     exact = load(folder).launch(rows)()
@@ -88,21 +88,21 @@ def resize(tensors: Tensors) -> None:
     ],
 )
 def test_weights_that_do_not_fit(folder: Path, change: Callable[[Tensors], object], reason: str) -> None:
-    """transformers would fill the gaps with random numbers."""
+    """They are refused, because transformers would fill the gaps with random numbers."""
     rewrite(folder, change)
     with pytest.raises(ModelDamaged, match=rf"the weights of .* do not fit its config\.json: .*{reason}"):
         load(folder)
 
 
 def test_weights_of_another_architecture(folder: Path) -> None:
-    """transformers would leave them out."""
+    """They are refused, because transformers would ignore them."""
     rewrite(folder, lambda tensors: tensors.update(odd=torch.ones(1)))
     with pytest.raises(ModelUnsupported, match="does not describe, 1 in all, such as odd"):
         load(folder)
 
 
-def test_a_language_model_s_head_is_left_out(folder: Path) -> None:
-    """It is no tensor too many, and changes nothing."""
+def test_a_language_model_head_is_ignored(folder: Path) -> None:
+    """It is not an unexpected tensor, and changes nothing."""
     rows = some_rows([4])
     expected = load(folder).launch(rows)()
     rewrite(folder, lambda tensors: tensors.update({"lm_head.weight": torch.ones(4, 64)}))
@@ -111,14 +111,14 @@ def test_a_language_model_s_head_is_left_out(folder: Path) -> None:
         assert torch.equal(load(folder).launch(rows)(), expected)
 
 
-def test_a_file_that_cannot_be_read(folder: Path) -> None:
+def test_an_unreadable_file(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"no safetensors at all")
     with pytest.raises(ModelDamaged, match=r"the weights of .* cannot be loaded: .*; fetch the model again"):
         load(folder)
 
 
-def test_a_config_that_transformers_does_not_know(folder: Path) -> None:
-    """Its reason is passed on in one line."""
+def test_an_unknown_config(folder: Path) -> None:
+    """transformers' reason is passed on in one line."""
     (folder / "config.json").write_text('{"model_type": "no_such_architecture"}', encoding="utf-8")
     with pytest.raises(ModelUnsupported, match=r"transformers \S+ cannot read config\.json of .*") as caught:
         load(folder)

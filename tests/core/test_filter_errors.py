@@ -1,4 +1,4 @@
-"""Which filters are refused, and what the errors say of the way to write them."""
+"""Invalid filters, and the errors that explain the right form."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ ONE = "'a' must be compared with a text, a finite number, a date, a bool or None
         ({"a": {"$exists": "yes"}}, "$exists of 'a' must be True or False, got str"),
     ],
 )
-def test_what_is_refused(where: Any, reason: str) -> None:
-    """By the name of the field and the operator, wherever in the tree it is."""
+def test_invalid_filters(where: Any, reason: str) -> None:
+    """The error names the field and the operator, at any depth."""
     for nested in (where, {"$or": [{"b": 1}, where]}, {"$not": where}):
         with pytest.raises(FilterError) as caught:
             parse(nested)
@@ -74,7 +74,7 @@ def test_what_is_refused(where: Any, reason: str) -> None:
 
 @pytest.mark.parametrize("operand", [["fr", "de"], ("fr",), {"fr"}, []])
 def test_a_list_of_values_is_refused_with_the_remedy(operand: Any) -> None:
-    """Also as an operand; a list in metadata needs none."""
+    """A list is refused as an operand too; metadata may contain lists."""
     for where in ({"lang": operand}, {"lang": {"$ne": operand}}, {"lang": {"$in": [operand]}}):
         with pytest.raises(FilterError) as caught:
             parse(where)
@@ -114,14 +114,14 @@ def test_a_list_of_values_is_refused_with_the_remedy(operand: Any) -> None:
     ],
 )
 def test_operators_of_other_languages(where: Any, words: str) -> None:
-    """The error has the kit's own word."""
+    """The error names the kit's operator."""
     with pytest.raises(FilterError) as caught:
         parse(where)
     assert words in str(caught.value)
 
 
-def test_a_field_may_be_called_as_an_operator_is() -> None:
-    """Elsewhere; nothing is said of that."""
+def test_a_field_with_the_name_of_an_operator() -> None:
+    """It is accepted if it is not in the place of an operator."""
     for name in ("text", "range", "is", "value"):
         with pytest.raises(FilterError) as caught:
             parse({name: ["x"]})
@@ -136,8 +136,8 @@ def nested(levels: int) -> Any:
     return where
 
 
-def test_how_deep_a_filter_may_be() -> None:
-    """Beyond that an error, and not Python's own."""
+def test_the_maximum_depth() -> None:
+    """A deeper filter raises the kit's error, not a RecursionError."""
     assert parse(nested(32)) is not None
     several: dict[str, Any] = {"a": 1, "b": 1}
     for _ in range(15):

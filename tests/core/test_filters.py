@@ -1,4 +1,4 @@
-"""What a `where` is parsed to, and what it means for a chunk's metadata."""
+"""Parsing of `where`, and its meaning for a chunk's metadata."""
 
 from __future__ import annotations
 
@@ -116,13 +116,13 @@ def test_parse(where: Where | None, condition: Condition | None) -> None:
 
 
 class Topic(StrEnum):
-    """Texts of another type."""
+    """A subclass of str."""
 
     FOOD = "food"
 
 
 class Year(IntEnum):
-    """Numbers of another type."""
+    """A subclass of int."""
 
     NOW = 2021
 
@@ -131,7 +131,7 @@ class Year(IntEnum):
     "where", [{Topic.FOOD: Year.NOW}, {Topic.FOOD: {"$eq": Year.NOW}}, {Topic.FOOD: {"$in": [Year.NOW]}}]
 )
 def test_parse_leaves_no_subclasses(where: Where) -> None:
-    """What a database client would write otherwise than the text or number it stands for."""
+    """Database clients could write subclasses differently."""
     condition = parse(where)
     if isinstance(condition, AnyOf):
         [condition] = condition.parts
@@ -262,7 +262,7 @@ def test_parse_leaves_no_subclasses(where: Where) -> None:
         ({"$exists": False}, None, False),
     ],
 )
-def test_what_a_condition_means(operand: Any, value: Any, expected: bool) -> None:
+def test_conditions(operand: Any, value: Any, expected: bool) -> None:
     assert met({"a": operand}, {"a": value, "b": operand}) == expected
 
 
@@ -284,8 +284,8 @@ def test_what_a_condition_means(operand: Any, value: Any, expected: bool) -> Non
         ({"$exists": False}, True),
     ],
 )
-def test_a_field_that_is_not_there(operand: Any, expected: bool) -> None:
-    """It meets no condition, and so each negated one."""
+def test_a_missing_field(operand: Any, expected: bool) -> None:
+    """It meets no condition, and therefore every negated one."""
     assert met({"a": operand}, {"b": 1}) == expected
     assert met({"$not": {"a": operand}}, {"b": 1}) != expected
 
@@ -308,14 +308,14 @@ def test_a_field_that_is_not_there(operand: Any, expected: bool) -> None:
     ],
 )
 def test_names_with_dots(metadata: Where, expected: bool) -> None:
-    """Each dot is part of a name or leads into a dict; lists are not entered on the way."""
+    """Each dot is part of a name or leads into a dict; lists are not entered."""
     assert met({"x.y.z": 1}, metadata) == expected
     assert met({"x.y.z": {"$between": [1, 1]}}, metadata) == expected
     assert met({"x.y.z": {"$ne": 1}}, metadata) != expected
 
 
 def test_other_ways_to_name_a_field() -> None:
-    """A bracket belongs to the name; Key says that a dot does, and that a $ does."""
+    """Brackets are part of a name; Key makes dots and $ part of it."""
     assert not met({"x[0]": 1}, {"x": [1]})
     assert not met({"x.0": 1}, {"x": [1]})
     assert met({"x.0": 1}, {"x": {"0": 1}})
@@ -377,7 +377,7 @@ WHERES = st.recursive(
 
 @given(WHERES, METADATA)
 def test_not(where: Where, metadata: Where) -> None:
-    """It is the opposite, and twice nothing at all."""
+    """`$not` inverts a condition, and a double negation has no effect."""
     assert met({"$not": where}, metadata) == (not met(where, metadata))
     assert met({"$not": {"$not": where}}, metadata) == met(where, metadata)
 
@@ -385,7 +385,7 @@ def test_not(where: Where, metadata: Where) -> None:
 @given(st.lists(WHERES, max_size=3), METADATA)
 @example([], {})
 def test_and_or(wheres: list[Where], metadata: Where) -> None:
-    """Without parts they are true and false; the one is the other negated (De Morgan)."""
+    """Empty `$and` is true and empty `$or` is false; De Morgan's laws hold."""
     each = [met(where, metadata) for where in wheres]
     assert met({"$and": wheres}, metadata) == all(each)
     assert met({"$or": wheres}, metadata) == any(each)
@@ -402,7 +402,7 @@ def test_several_keys_are_joined_by_and(one: dict[str, Any], other: dict[str, An
 
 @given(FIELDS, st.lists(SCALARS, max_size=3), METADATA)
 def test_in_is_any_of_equals(field: str, values: list[Any], metadata: Where) -> None:
-    """And of one value that one; a value by itself is $eq; $ne is $eq negated."""
+    """`$in` is any `$eq`, a bare value is `$eq`, and `$ne` is its negation."""
     assert met({field: {"$in": values}}, metadata) == any(met({field: value}, metadata) for value in values)
     for value in values:
         assert parse({field: {"$eq": value}}) == parse({field: value})
@@ -414,8 +414,8 @@ def test_in_is_any_of_equals(field: str, values: list[Any], metadata: Where) -> 
 @given(st.one_of(st.tuples(NUMBERS, NUMBERS), st.tuples(TEXTS, TEXTS)))
 @example((2**53 + 1, float(2**53)))
 @example((-0.0, 0))
-def test_order_is_total_among_like(pair: tuple[Any, Any]) -> None:
-    """Of below, equal and above there is one; the other two operators are what their names say."""
+def test_order_is_total_within_a_type(pair: tuple[Any, Any]) -> None:
+    """Exactly one of less, equal and greater holds; the other operators follow."""
     found, wanted = pair
     below, equal, above = (met({"a": {operator: wanted}}, {"a": found}) for operator in ("$lt", "$eq", "$gt"))
     assert [below, equal, above].count(True) == 1
@@ -425,8 +425,8 @@ def test_order_is_total_among_like(pair: tuple[Any, Any]) -> None:
 
 
 @given(SCALARS, st.one_of(NUMBERS, TEXTS))
-def test_only_like_is_compared_with_like(found: Any, wanted: Any) -> None:
-    """Between different kinds no comparison holds, nor its opposite."""
+def test_types_are_not_mixed(found: Any, wanted: Any) -> None:
+    """Between types, neither a comparison nor its opposite holds."""
     kinds = [str if isinstance(each, str) else bool if isinstance(each, bool) else float for each in (found, wanted)]
     if found is None or kinds[0] is not kinds[1]:
         operators = ["$eq", "$lt", "$lte", "$gt", "$gte"]
@@ -435,7 +435,7 @@ def test_only_like_is_compared_with_like(found: Any, wanted: Any) -> None:
 
 @given(st.lists(SCALARS, max_size=4), OPERANDS)
 def test_a_list_meets_what_one_of_its_elements_meets(values: list[Any], operand: Any) -> None:
-    """And a negated condition if none does."""
+    """A negated condition holds if no element meets it."""
     by_itself = [met({"a": operand}, {"a": value}) for value in values]
     negated = isinstance(operand, dict) and bool({"$ne", "$nin"} & operand.keys())
     if not (isinstance(operand, dict) and "$exists" in operand):
@@ -443,8 +443,8 @@ def test_a_list_meets_what_one_of_its_elements_meets(values: list[Any], operand:
 
 
 @given(OPERANDS, METADATA)
-def test_a_name_with_dots_is_every_way_to_read_it(operand: Any, metadata: Where) -> None:
-    """A condition is met if what is found in one of the ways meets it, and a negated one if nothing does."""
+def test_all_readings_of_a_dotted_name(operand: Any, metadata: Where) -> None:
+    """A condition holds if any reading meets it, and a negated one if none does."""
     ways = [metadata.get("a.b.a", MISSING), *map(at("b.a"), [metadata.get("a")]), *map(at("a"), [metadata.get("a.b")])]
     ways.append(at("a")(at("b")(metadata.get("a"))))
     found = [met({"f": operand}, {} if way is MISSING else {"f": way}) for way in ways]
@@ -461,27 +461,27 @@ def at(name: str) -> Callable[[Any], Any]:
 
 @given(st.sampled_from(["a", "b", "a.b"]), OPERANDS, METADATA)
 def test_a_key_is_the_name_only(field: str, operand: Any, metadata: Where) -> None:
-    """As if no other field were there, nor a dot in it."""
+    """Other readings of the name are ignored."""
     alone = {"f": metadata[field]} if field in metadata else {}
     assert met({Key(field): operand}, metadata) == met({"f": operand}, alone)
 
 
 @given(st.one_of(st.tuples(NUMBERS, NUMBERS), st.tuples(TEXTS, TEXTS)), SCALARS)
-def test_between_is_both(pair: tuple[Any, Any], value: Any) -> None:
-    """Of one value."""
+def test_between(pair: tuple[Any, Any], value: Any) -> None:
+    """`$between` is both comparisons of one value."""
     low, high = pair
     assert met({"a": {"$between": pair}}, {"a": value}) == met({"a": {"$gte": low, "$lte": high}}, {"a": value})
 
 
 @given(WHERES, METADATA)
 def test_other_fields_do_not_matter(where: Where, metadata: Where) -> None:
-    """Those that a chunk has and the filter does not name."""
+    """Fields that the filter does not name have no effect."""
     assert met(where, {**metadata, "unrelated": 1}) == met(where, metadata)
 
 
 @given(WHERES, METADATA)
-def test_what_is_decided(where: dict[str, Any], metadata: dict[str, Any]) -> None:
-    """Is met by everything or by nothing, whatever the metadata are."""
+def test_constant_conditions(where: dict[str, Any], metadata: dict[str, Any]) -> None:
+    """A constant condition holds for all metadata or for none."""
     condition = parse(where)
     if condition is not None and (found := decided(condition)) is not None:
         assert meets(metadata, condition) is found

@@ -1,4 +1,4 @@
-"""How much an ingest encodes before it writes: a slice of about a second, records whole, long ones in parts."""
+"""Portions of an ingest: about a second of encoding, whole records, long ones in parts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def planned(sizes: Sequence[int], known: Sequence[int] = ()) -> Any:
 
 
 def test_portions_of_a_plan() -> None:
-    """At least one record each, whole, in order; those that are only described again have no size."""
+    """Each has at least one whole record, in order; records that need no encoding have size zero."""
     portions = Portions(planned([5, 5, 30, 1, 1, 9, 9], known=[3, 4, 5]))
     taken: list[Any] = []
     while portions:
@@ -44,7 +44,7 @@ def test_portions_of_a_plan() -> None:
 
 
 @given(sizes=st.lists(st.integers(1, 50), max_size=20), most=st.integers(1, 60))
-def test_all_of_a_plan_is_taken_once(sizes: list[int], most: int) -> None:
+def test_portions_cover_the_plan(sizes: list[int], most: int) -> None:
     whole, portions = planned(sizes), Portions(planned(sizes))
     taken: list[Chunk] = []
     while portions:
@@ -62,7 +62,7 @@ def test_parts(sizes: list[int], most: int) -> None:
 
 
 def test_the_pace_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is that of the last slices; the first one, for which the model was loaded, says nothing."""
+    """It is measured over the last portions, without the first, which includes loading."""
     clock = [100.0]
     monkeypatch.setattr("harrier_core.pacing.perf_counter", lambda: clock[0])
     pace = Pace(seconds=2.0)
@@ -94,7 +94,7 @@ def test_the_pace_of_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Slow(Hashing):
-    """An embedder with one thread, which takes some time for each character."""
+    """An embedder with one thread and a fixed time per character."""
 
     def __init__(self, characters_a_second: float) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class Slow(Hashing):
 
 
 class Counting(MemoryStore):
-    """A store that tells how many records came in each write."""
+    """A store that records the number of records in each write."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class Counting(MemoryStore):
 
 
 def test_a_slow_model_is_written_often() -> None:
-    """One window of records goes to the store in many writes, each of the size that the model's speed tells."""
+    """A window is stored in many writes, sized by the model's speed."""
     records = [Record(f"r{number}", f"{number} " + "x" * 900) for number in range(300)]
     store = Counting()
     encoder = Slow(200_000)
@@ -141,7 +141,7 @@ def test_a_slow_model_is_written_often() -> None:
     assert max(encoder.calls[5:]) > 2 * encoder.calls[0]  # faster than it was thought to be
 
 
-def test_a_fast_model_is_written_a_window_at_a_time() -> None:
+def test_a_fast_model_is_written_by_window() -> None:
     records = [Record(f"r{number:05}", f"a text of some length {number}") for number in range(20_000)]
     store = Counting()
     assert Index(store, Hashing()).ingest(records).written == 20_000
@@ -150,7 +150,7 @@ def test_a_fast_model_is_written_a_window_at_a_time() -> None:
 
 
 def test_progress_of_a_slow_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks that wait become fewer, and tokens more, while one window is under way."""
+    """Within a window, waiting chunks decrease and tokens increase."""
     monkeypatch.setattr("harrier_core.ingest._TELL", 0.05)
     seen: list[IngestReport] = []
     records = [Record(f"r{number}", f"{number} " + "word " * 200) for number in range(100)]
@@ -171,7 +171,7 @@ OF_BOOK = Chunking(tokens=100)
 
 
 class Dying(Slow):
-    """An embedder that fails after so many calls, as a process does that is killed."""
+    """An embedder that fails after a number of calls, like a killed process."""
 
     left = 10**9
 
@@ -183,8 +183,8 @@ class Dying(Slow):
             super()._answer(texts, answer)
 
 
-def test_a_long_record_goes_on_where_it_was() -> None:
-    """It is written whole, and nothing of it is encoded twice."""
+def test_a_long_record_continues() -> None:
+    """It is written as a whole, and nothing is encoded twice."""
     memory, store = InMemoryByteStore(), MemoryStore()
     encoder = Dying(10**7)
     encoder.left = 6
@@ -212,7 +212,7 @@ def test_a_long_record_without_a_memory() -> None:
 
 
 class Refusing(Slow):
-    """An embedder that refuses texts with one word."""
+    """An embedder that refuses texts with a certain word."""
 
     def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
         given = list(texts)
@@ -223,7 +223,7 @@ class Refusing(Slow):
 
 
 def test_a_part_of_a_long_record_that_cannot_be_encoded() -> None:
-    """It rejects the record once, and the others are written."""
+    """The record is rejected once, and others are written."""
     index = Index(MemoryStore(), Refusing(10**7), chunking=OF_BOOK)
     report = index.ingest([Record("a", "bread"), BOOK, Record("b", "rivers")])
     assert report.rejected == [("book", "is refused")]

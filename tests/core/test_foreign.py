@@ -1,4 +1,4 @@
-"""What users of other libraries try first: errors that say how the kit spells it."""
+"""Keywords and objects of other libraries raise errors that name the kit's equivalent."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from harrier_core.testing import MemoryStore
         ("colour", "it takes model, revision, device, dtype, max_tokens, on_overflow, task, token_budget$"),
     ],
 )
-def test_keywords_of_others(name: str, message: str) -> None:
-    """Named, with the kit's word or the reason why there is none; their value is not shown."""
+def test_keywords_of_other_libraries(name: str, message: str) -> None:
+    """The error names the equivalent, or why there is none, and shows no value."""
     given: dict[str, Any] = {name: "a secret"}
     with pytest.raises(SettingError, match=f"^Encoder got an unknown keyword, '{name}': .*{message}") as caught:
         Encoder("harrier-270m", **given)
@@ -46,21 +46,21 @@ def test_keywords_of_others(name: str, message: str) -> None:
 
 
 def test_a_keyword_that_a_surface_has_itself() -> None:
-    """Its own name goes before another library's."""
+    """A class's own keyword takes precedence over another library's."""
     said = str(unknown_keyword("HarrierEmbedding", "model_nam", ["model_name", "task"]))
     assert said == "HarrierEmbedding got an unknown keyword, 'model_nam': did you mean model_name?"
 
 
-def test_an_encoders_signature_names_what_it_takes() -> None:
-    """Editors show it, and an encoder pickles as before."""
+def test_the_signature_of_an_encoder() -> None:
+    """Editors show it, and pickling works as before."""
     parameters = inspect.signature(Encoder).parameters
     assert [*parameters][:-1] == [*Encoder("harrier-270m").settings]
     assert parameters["foreign"].annotation == "Never"
     assert pickle.loads(pickle.dumps(Encoder("harrier-270m", max_tokens=7))).settings["max_tokens"] == 7
 
 
-def test_what_another_librarys_classes_take() -> None:
-    """What sentence-transformers and LlamaIndex's class before ours take is known, but for what is the same here."""
+def test_all_keywords_of_other_classes_are_known() -> None:
+    """All keywords of sentence-transformers and LlamaIndex's class are known."""
     from sentence_transformers import SentenceTransformer
 
     names = set(inspect.signature(SentenceTransformer.__init__).parameters)
@@ -78,13 +78,13 @@ def test_what_another_librarys_classes_take() -> None:
 
 
 class Haystack:
-    """A document of another framework."""
+    """A stand-in for a document of another framework."""
 
     content, meta, embedding = "a text", {"year": 2021}, None
 
 
 class Frame(dict[str, Any]):
-    """Stands for a table of pandas by its name."""
+    """A stand-in for a pandas DataFrame."""
 
 
 Frame.__name__ = "DataFrame"
@@ -118,8 +118,8 @@ def index() -> Index:
     ],
 )
 @pytest.mark.parametrize("run", [Index.ingest, Index.plan])
-def test_what_is_no_record(index: Index, records: Any, message: str, run: Any) -> None:
-    """At the beginning it is a wrong call: an error that says what to do, and shows no text."""
+def test_objects_that_are_not_records(index: Index, records: Any, message: str, run: Any) -> None:
+    """As the first item they raise an error that says what to do, and shows no text."""
     for given in (records, iter(records) if isinstance(records, list) else records):
         with pytest.raises(SettingError, match=f"{MUST}.*({message})") as caught:
             run(index, given)
@@ -127,14 +127,14 @@ def test_what_is_no_record(index: Index, records: Any, message: str, run: Any) -
     assert index.clear() == 0
 
 
-def test_a_table_of_pandas(index: Index) -> None:
-    """It would be taken for the names of its columns."""
+def test_a_pandas_dataframe(index: Index) -> None:
+    """It is refused, because iteration would yield column names."""
     with pytest.raises(SettingError, match="put a single record|create a Record from each row"):
         index.ingest(Frame())  # type: ignore[arg-type]
 
 
-def test_later_it_is_a_bad_row(index: Index) -> None:
-    """Each is reported with its reason, and the others are stored."""
+def test_later_objects_are_rejected(index: Index) -> None:
+    """Each is reported with the reason, and the others are stored."""
     late: list[Any] = [Document(id="d", page_content="a text"), {"id": "x"}, "a text", None, {"id": 7, "text": "a"}]
     report = index.ingest([Record("a", "b"), *late, Record("c", "d")])
     assert report.written == 2
@@ -144,8 +144,8 @@ def test_later_it_is_a_bad_row(index: Index) -> None:
     ]
 
 
-def test_dicts_of_a_records_fields(index: Index) -> None:
-    """They have one obvious meaning."""
+def test_dicts_are_records(index: Index) -> None:
+    """A dict with the fields of a record is accepted."""
     report = index.ingest([{"id": "a", "text": "one"}, {"id": "b", "text": "two", "metadata": {"year": 2021}}])
     assert (report.written, report.rejected) == (2, [])
     assert {each.chunk.record_id: each.chunk.metadata for each in index.read()} == {"a": {}, "b": {"year": 2021}}
@@ -163,7 +163,7 @@ def test_dicts_of_a_records_fields(index: Index) -> None:
     ],
 )
 def test_attributes_of_other_libraries_encoders(encoder: Encoder, name: str, said: str) -> None:
-    """An AttributeError, as Python's own, with the kit's word; of a name that nobody has it is Python's own."""
+    """The AttributeError names the equivalent; unknown names raise Python's own."""
     with pytest.raises(AttributeError, match=rf"^'Encoder' object has no attribute '{name}'; {said}"):
         getattr(encoder, name)
     with pytest.raises(AttributeError, match=r"^'Encoder' object has no attribute 'nothing'$"):
@@ -174,7 +174,7 @@ def test_attributes_of_other_libraries_encoders(encoder: Encoder, name: str, sai
     ("name", "said"), [("upsert", "use ingest"), ("query", "use search"), ("drop_table", "use drop")]
 )
 def test_attributes_of_other_libraries_stores(index: Index, name: str, said: str) -> None:
-    """The same of an Index; a copy and a pickle, which ask for names of their own, are as before."""
+    """The same holds for an Index; copying and pickling still work."""
     with pytest.raises(AttributeError, match=rf"^'Index' object has no attribute '{name}'; {said}"):
         getattr(index, name)
     assert copy(index) is index
@@ -182,7 +182,7 @@ def test_attributes_of_other_libraries_stores(index: Index, name: str, said: str
 
 
 def test_an_error_within_a_property() -> None:
-    """Is not taken for a name that is not there."""
+    """It is not mistaken for a missing attribute."""
 
     class Broken(Encoder):
         @property

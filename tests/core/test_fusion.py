@@ -1,4 +1,4 @@
-"""Two lists to one: deterministic, and never worse than what both say."""
+"""Fusion of two lists is deterministic, and consistent with their common order."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_code_that_only_words_find() -> None:
 
 
 def test_a_code_is_before_its_near_miss() -> None:
-    """Also if the near miss is first by vector and second by word."""
+    """It wins although the near miss is first by vector and second by word."""
     assert keys([9, 8, 7], [1, 9], _CODES)[0] == 1
 
 
@@ -50,7 +50,7 @@ def test_fused(dense: list[int], words: list[int], weight: float) -> None:
 
 
 @given(dense=LISTS, words=LISTS, weight=st.floats(0.01, 10))
-def test_what_is_better_in_both_lists_is_better(dense: list[int], words: list[int], weight: float) -> None:
+def test_the_order_common_to_both_lists_is_kept(dense: list[int], words: list[int], weight: float) -> None:
     order = keys(dense, words, weight)
     both = [key for key in dense if key in words]
     for one, other in combinations(both, 2):
@@ -65,5 +65,5 @@ def test_one_list_alone(dense: list[int]) -> None:
 
 
 def test_no_weight() -> None:
-    """Then words have no part: what only they have found is left out."""
+    """With weight 0, matches found only by words are left out."""
     assert fused(["a", "b"], ["c", "b"], 0) == [("a", 1.0), ("b", pytest.approx(2 / 3))]

@@ -1,4 +1,4 @@
-"""Vectors that came with records: taken if they are what the encoder makes, refused or reported if not."""
+"""Vectors given with records: accepted if they match the encoder's, otherwise refused or reported."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def stored(index: Index) -> dict[str, NDArray[np.float32]]:
 
 
 def test_a_sample_of_each_window(index: Index, encoder: Hashing, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One in a hundred, and one at least; the others are stored as they were given."""
+    """One in a hundred, and at least one, is compared; the others are stored as given."""
     monkeypatch.setattr("harrier_core.ingest.WINDOW_RECORDS", 120)
     vectors = made(RECORDS)
     report = index.ingest(RECORDS, vectors=vectors)
@@ -70,8 +70,8 @@ def test_a_sample_of_each_window(index: Index, encoder: Hashing, monkeypatch: py
         np.testing.assert_allclose(stored(index)[record.id], vector, atol=1e-6)
 
 
-def test_only_what_is_new_is_compared(index: Index, encoder: Hashing) -> None:
-    """A second run costs nothing, and a change its own sample."""
+def test_only_new_records_are_compared(index: Index, encoder: Hashing) -> None:
+    """A second run encodes nothing, and a change has its own sample."""
     index.ingest(RECORDS, vectors=made(RECORDS))
     encoder.encoded.clear()
     assert index.ingest(RECORDS, vectors=np.ones((250, DIMENSIONS))).unchanged == 250
@@ -98,7 +98,7 @@ FORMS: dict[str, Callable[[NDArray[np.float32]], Any]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_forms_of_vectors(index: Index, form: str) -> None:
-    """They are stored at unit length."""
+    """All array types are accepted, and stored at unit length."""
     records = RECORDS[:5]
     report = index.ingest(iter(records), vectors=FORMS[form](made(records)))
     assert (report.written, report.rejected) == (5, [])
@@ -106,8 +106,8 @@ def test_forms_of_vectors(index: Index, form: str) -> None:
     assert index.verify().least_cosine > 0.999
 
 
-def test_vectors_of_another_number_format(index: Index) -> None:
-    """Of trained weights, some in bfloat16 have a cosine of 0.985 to those in float32: they are of this encoder."""
+def test_vectors_of_another_dtype(index: Index) -> None:
+    """Vectors in bfloat16 are accepted, even if their cosine to float32 is only 0.985."""
     vectors = made(RECORDS)
     aside = np.roll(vectors, 1, axis=1)
     aside -= (aside * vectors).sum(axis=1, keepdims=True) * vectors
@@ -120,8 +120,8 @@ def test_vectors_of_another_number_format(index: Index) -> None:
         index.ingest([Record("again", RECORDS[0].text)], vectors=(0.9 * vectors + 0.436 * aside)[:1])
 
 
-def test_a_generator_is_read_as_it_is_needed(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Vectors are held no longer than their window."""
+def test_a_generator_is_read_lazily(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vectors are kept no longer than their window."""
     monkeypatch.setattr("harrier_core.ingest.WINDOW_RECORDS", 10)
     read: list[int] = []
     told: list[int] = []
@@ -137,7 +137,7 @@ def test_a_generator_is_read_as_it_is_needed(index: Index, monkeypatch: pytest.M
 
 
 def test_async(index: Index, encoder: Hashing) -> None:
-    """The same."""
+    """`aingest` accepts vectors too."""
     report = asyncio.run(index.aingest(iter(RECORDS), vectors=iter(made(RECORDS))))
     assert report.written == 250
     assert len(encoder.encoded) == 3
@@ -147,8 +147,8 @@ def test_async(index: Index, encoder: Hashing) -> None:
 
 
 @pytest.mark.parametrize("run", [Index.ingest, lambda *a, **o: asyncio.run(Index.aingest(*a, **o))])
-def test_vectors_of_something_else(index: Index, run: Callable[..., Any]) -> None:
-    """In another order, of another model or another length: nothing is stored, and the error says what differs."""
+def test_other_vectors(index: Index, run: Callable[..., Any]) -> None:
+    """Another order, model or length stores nothing, and the error names the difference."""
     vectors = made(RECORDS)
     with pytest.raises(
         WrongSpace, match=r"they have a cosine of -?0\.\d+ to its own for the same text; make them with"
@@ -160,15 +160,15 @@ def test_vectors_of_something_else(index: Index, run: Callable[..., Any]) -> Non
 
 
 def test_a_query_in_place_of_a_document(built: Callable[..., Path]) -> None:
-    """The instruction alone is found out."""
+    """The instruction alone is detected."""
     with Encoder(str(built())) as encoder:
         index = Index(MemoryStore(), encoder)
         with pytest.raises(WrongSpace):
             index.ingest(RECORDS[:3], vectors=encoder.encode_queries([each.text for each in RECORDS[:3]]))
 
 
-def test_the_windows_before_stay(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each was compared by itself; the one that differs is not stored, nor any after it."""
+def test_earlier_windows_are_kept(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows are compared separately; the one that differs and all later ones are not stored."""
     monkeypatch.setattr("harrier_core.ingest.WINDOW_RECORDS", 50)
     vectors = made(RECORDS)
     vectors[100:150] = vectors[0:50]
@@ -180,7 +180,7 @@ def test_the_windows_before_stay(index: Index, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("kind", [list, iter])
 @pytest.mark.parametrize("more", [-1, 1])
 def test_as_many_vectors_as_records(index: Index, kind: Callable[..., Any], more: int) -> None:
-    """Another number is an error as soon as it is known; the window that it is noticed in is not stored."""
+    """A different number is an error as soon as it is known, and that window is not stored."""
     vectors = made([*RECORDS, Record("more", "more")])[: len(RECORDS) + more]
     got = (
         f"250 records and {250 + more} vectors"
@@ -195,14 +195,14 @@ def test_as_many_vectors_as_records(index: Index, kind: Callable[..., Any], more
 
 
 @pytest.mark.parametrize("wrong", [made(RECORDS[:1])[0], 7, "vectors", {"r0": [1.0]}, np.ones((2, 2, 2))])
-def test_what_is_no_rows(index: Index, wrong: Any) -> None:
-    """One vector by itself, or none."""
+def test_arrays_without_rows(index: Index, wrong: Any) -> None:
+    """A single vector or none is refused."""
     with pytest.raises(SettingError, match="vectors must be rows, one for each record, got"):
         index.ingest(RECORDS[:1], vectors=wrong)
 
 
-def test_an_error_of_the_callers_own(index: Index) -> None:
-    """It reaches the caller as it is."""
+def test_an_error_of_the_callers_generator(index: Index) -> None:
+    """It reaches the caller unchanged."""
 
     def failing() -> Iterator[list[float]]:
         yield [1.0] * DIMENSIONS
@@ -229,7 +229,7 @@ def test_an_error_of_the_callers_own(index: Index) -> None:
     ],
 )
 def test_one_bad_vector(index: Index, bad: Any, reason: str) -> None:
-    """Its record is left as it is stored, if it is."""
+    """The stored version of its record is kept."""
     vectors: list[Any] = list(made(RECORDS[:4]))
     vectors[0] = vectors[2] = bad
     report = index.ingest(RECORDS[:4], vectors=vectors)
@@ -238,8 +238,8 @@ def test_one_bad_vector(index: Index, bad: Any, reason: str) -> None:
     assert index.ingest([RECORDS[0], RECORDS[1]], vectors=[bad, made(RECORDS[1:2])[0]], prune=True).deleted == 1
 
 
-def test_records_that_would_be_cut(encoder: Hashing) -> None:
-    """One vector is not that of several chunks: they are reported, with their reason, and what is stored stays."""
+def test_records_that_would_be_split(encoder: Hashing) -> None:
+    """They are reported, and their stored version is kept."""
     index = Index(MemoryStore(), encoder, chunking=Chunking(tokens=8))
     long, fits = Record("long", "word " * 9), Record("fits", "word " * 8)
     report = index.ingest([long, fits], vectors=made([long, fits]))
@@ -253,7 +253,7 @@ def test_records_that_would_be_cut(encoder: Hashing) -> None:
 
 
 def test_records_that_are_too_long_for_the_model(built: Callable[..., Path]) -> None:
-    """Whether they are in the sample or not: an encoder would not have made their vectors."""
+    """They are rejected in and outside the sample, because the encoder cannot have made their vectors."""
     with Encoder(str(built()), max_tokens=16) as encoder:
         texts = ["short", "word " * 40, "short too"]
         records = [Record(f"r{at}", text) for at, text in enumerate(texts)]
@@ -278,7 +278,7 @@ def test_records_that_are_too_long_for_the_model(built: Callable[..., Path]) -> 
     ],
 )
 def test_a_text_of_the_sample_that_cannot_be_encoded(error: HarrierError, reason: str) -> None:
-    """It is reported by its place among all, and the others are stored."""
+    """It is reported by its position among all, and the others are stored."""
 
     class Failing(Hashing):
         def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
@@ -294,8 +294,8 @@ def test_a_text_of_the_sample_that_cannot_be_encoded(error: HarrierError, reason
     assert (report.rejected, report.written) == ([("r200", reason)], 249)
 
 
-def test_bad_records_among_them(index: Index) -> None:
-    """Each has its row, whether it is sound or not."""
+def test_bad_records(index: Index) -> None:
+    """Each has its own row, whether it is valid or not."""
     items: list[Any] = [RECORDS[0], Record("", "no id"), Skipped("s", "cannot be read"), Record("b", " "), RECORDS[1]]
     rows = [*made(RECORDS[:1]), [1.0] * DIMENSIONS, None, [1.0] * DIMENSIONS, *made(RECORDS[1:2])]
     report = index.ingest(items, vectors=rows)
@@ -303,8 +303,8 @@ def test_bad_records_among_them(index: Index) -> None:
     np.testing.assert_allclose(stored(index)["r1"], rows[-1], atol=1e-6)
 
 
-def test_a_vector_of_another_length_among_them(index: Index) -> None:
-    """Is that record's alone, once another had the right one."""
+def test_a_vector_of_another_length(index: Index) -> None:
+    """Only that record is rejected, once another had the right length."""
     rows: list[Any] = [*made(RECORDS[:1]), [1.0], *made(RECORDS[2:3])]
     report = index.ingest(RECORDS[:3], vectors=rows)
     assert report.rejected == [("r1", "was given a vector of 1 dimensions, and the encoder's have 16")]
@@ -312,7 +312,7 @@ def test_a_vector_of_another_length_among_them(index: Index) -> None:
 
 
 def test_equal_ids(index: Index) -> None:
-    """The last record counts, and its vector."""
+    """The last record and its vector count."""
     changed = replace(RECORDS[0], text="another text")
     report = index.ingest([RECORDS[0], RECORDS[1], changed], vectors=made([RECORDS[0], RECORDS[1], changed]))
     assert report.repeated == ["r0"]
@@ -324,7 +324,7 @@ VECTORS = st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), min
 
 @given(VECTORS)
 def test_a_vector_gets_unit_length_or_a_reason(vector: list[float]) -> None:
-    """Whatever its numbers are."""
+    """Any vector is normalised, or rejected with a reason."""
     vectors = GivenVectors(Hashing())
     try:
         sound = vectors.sound(vector)

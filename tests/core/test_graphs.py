@@ -33,7 +33,7 @@ INSTRUCTION = tuple(range(7, 27))
 
 
 class Recorded:
-    """A decoder that lays out its passes as on a GPU, and how often it recorded."""
+    """A decoder that lays out passes as on a GPU, and counts its recordings."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.decoder, _ = load(folder)
@@ -65,8 +65,8 @@ def recorded(request: pytest.FixtureRequest, built: Callable[..., Path], monkeyp
 
 
 @given(LENGTHS, st.sampled_from([(), INSTRUCTION]))
-def test_filling(lengths: list[int], shared: tuple[int, ...]) -> None:
-    """A shape holds the rows, then whole texts behind the same beginning, and not a token more than it says."""
+def test_padding_to_a_shape(lengths: list[int], shared: tuple[int, ...]) -> None:
+    """A shape holds the rows and whole filler texts with the same prefix, and no token more."""
     rows = some_rows(lengths, shared)
     shape = shape_of(rows)
     assert (shape is None) == (len(rows) >= 65 or sum(lengths) + _more_texts(len(rows)) > 1_024)
@@ -83,7 +83,7 @@ def _more_texts(texts: int) -> int:
 
 
 def test_shapes() -> None:
-    """The smallest there is; a pass behind several beginnings has none."""
+    """The smallest shape is used; a pass with several prefixes has none."""
     assert shape_of(some_rows([8], INSTRUCTION)) == Shape(2, 16, INSTRUCTION)
     assert shape_of(some_rows([15])) == Shape(2, 16, ())
     assert shape_of(some_rows([16])) == Shape(2, 32, ())
@@ -93,8 +93,8 @@ def test_shapes() -> None:
 
 @pytest.mark.parametrize("recorded", ARCHITECTURES, indirect=True)
 @pytest.mark.parametrize("shared", [(), INSTRUCTION])
-def test_replays_are_passes(recorded: Recorded, shared: tuple[int, ...]) -> None:
-    """Every small pass has the vectors of a pass of its own, whatever was replayed in its memory before."""
+def test_replays_equal_passes(recorded: Recorded, shared: tuple[int, ...]) -> None:
+    """Every replayed pass gives the right vectors, whatever ran in its memory before."""
     chance = random.Random(0)
     for seed in range(40):
         lengths = [chance.randrange(1, 40) for _ in range(chance.choice([1, 1, 3, 4, 16]))]
@@ -103,22 +103,22 @@ def test_replays_are_passes(recorded: Recorded, shared: tuple[int, ...]) -> None
     assert recorded.recordings < 15
 
 
-def test_recorded_at_the_second_time(recorded: Recorded) -> None:
-    """What comes once costs no recording; what comes again costs one."""
+def test_recorded_the_second_time(recorded: Recorded) -> None:
+    """A shape is recorded when it occurs for the second time."""
     for _ in range(4):
         assert recorded.error(some_rows([5])) < 1e-5
     assert (recorded.recordings, recorded.replays) == (1, 3)
 
 
-def test_what_is_not_small(recorded: Recorded) -> None:
-    """Passes of several beginnings, of many texts and of many tokens are none of these."""
+def test_large_passes_are_not_recorded(recorded: Recorded) -> None:
+    """Passes with several prefixes, many texts or many tokens are not recorded."""
     for rows in [some_rows([3] * 65), [*some_rows([3]), *some_rows([3], INSTRUCTION)]] * 3:
         assert recorded.error(rows) < 1e-5
     assert recorded.recordings == 0
 
 
-def test_a_beginning_that_was_forgotten(recorded: Recorded) -> None:
-    """A recording keeps what it reads, and there are no more of them than there is room for."""
+def test_an_evicted_prefix(recorded: Recorded) -> None:
+    """A recording keeps its prefix in memory, and the number of recordings is limited."""
     beginnings = [tuple(range(number, number + 9)) for number in range(_KEPT_BEGINNINGS + 2)]
     for _ in range(3):
         for shared in beginnings:
@@ -132,14 +132,14 @@ def test_a_beginning_that_was_forgotten(recorded: Recorded) -> None:
 
 
 def test_a_precise_pass_is_not_replayed(recorded: Recorded) -> None:
-    """It computes in another format than what was recorded."""
+    """It computes in another dtype than the recording."""
     for _ in range(3):
         recorded.decoder.launch(some_rows([5]), precise=True)()
     assert recorded.recordings == 0
 
 
-def test_where_recording_fails(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is said once, and passes are launched as before; where memory ran out it is tried another time."""
+def test_a_failed_recording(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is reported once and passes are launched normally; out of memory is retried later."""
 
     def failing(*_: object) -> None:
         raise errors.pop()
@@ -157,8 +157,8 @@ def test_where_recording_fails(recorded: Recorded, monkeypatch: pytest.MonkeyPat
         assert recorded.error(some_rows([5])) < 1e-5
 
 
-def test_a_model_is_let_go_at_once(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No recording holds it: a GPU's memory is free when its encoder is closed, not when garbage is collected."""
+def test_a_model_is_released_at_once(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recordings do not keep a closed model's memory until garbage collection."""
     monkeypatch.setattr(Graphs, "_record", lambda _, work: partial(torch.clone, work()))
     for _ in range(3):
         recorded.decoder.launch(some_rows([5]))()
@@ -174,7 +174,7 @@ def test_a_model_is_let_go_at_once(recorded: Recorded, monkeypatch: pytest.Monke
 @pytest.mark.skipif(attention.varlen() is None, reason="this torch has no varlen_attn: recordings were not traced")
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_nothing_recorded_waits_for_the_gpu(architecture: Any, built: Callable[..., Path]) -> None:
-    """Traced without values, a pass asks for none, and torch's own kernel takes what it is given."""
+    """A traced pass synchronises nowhere, and torch's own kernel accepts its arguments."""
     decoder, _ = load(built(architecture), "bfloat16")
     with torch.inference_mode():
         beginnings = {INSTRUCTION: decoder._beginning(INSTRUCTION)}
@@ -192,7 +192,7 @@ def test_nothing_recorded_waits_for_the_gpu(architecture: Any, built: Callable[.
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: nothing was recorded and replayed on a GPU")
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_recordings_on_a_gpu(architecture: Any, built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Vectors of replayed passes are those of launched ones, also after the tables they read were outgrown."""
+    """Replayed passes equal launched ones, also after tables were replaced by larger ones."""
     folder = str(built(architecture))
     texts = [["one"], ["two", "three words here", "four"], ["a longer text " * 40], ["word"] * 60]
     replayed: list[int] = []

@@ -1,4 +1,4 @@
-"""Models from the hub: the real client against a hub on loopback, in processes of their own."""
+"""Models from the hub: the real client with a hub on loopback, in separate processes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ REVISION = "encoder.space.revision"
 
 
 class Client:
-    """Runs steps with an Encoder in a process that knows this hub and keeps its cache in this folder."""
+    """Run steps with an Encoder in a process with this hub and cache folder."""
 
     def __init__(self, url: str, cache: Path) -> None:
         self.environment = {**os.environ, "HF_ENDPOINT": url, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1"}
@@ -64,13 +64,13 @@ def client(hub: Hub, tmp_path: Path) -> Client:
 
 @pytest.fixture
 def vector(built: Callable[..., Path]) -> list[list[float]]:
-    """What the model gives when it is read from its folder."""
+    """Return the vector of the model when it is read from its folder."""
     with Encoder(str(built("gemma3"))) as encoder:
         return encoder.encode_queries(["a text"]).tolist()  # type: ignore[no-any-return]
 
 
 def test_text_files_first(hub: Hub, client: Client, built: Callable[..., Path], vector: list[list[float]]) -> None:
-    """Counting and prompts fetch no weights; encoding does, of the same commit, though the head has moved on."""
+    """Counting and prompts download no weights; encoding downloads those of the same commit."""
     commit = hub.push(NAME, built("gemma3"))
     process = client.start("harrier-270m", None, COUNT, VECTOR, REVISION)
     assert process.stdin is not None
@@ -88,7 +88,7 @@ def test_text_files_first(hub: Hub, client: Client, built: Callable[..., Path], 
 
 
 def test_a_pinned_revision(hub: Hub, client: Client, built: Callable[..., Path], vector: list[list[float]]) -> None:
-    """The commit that was asked for, whatever the head is."""
+    """The requested commit is used, whatever the head is."""
     commit = hub.push(NAME, built("gemma3"))
     hub.push(NAME, built("qwen3"))
     assert client.run(NAME, commit, VECTOR, REVISION) == [vector, commit]
@@ -96,7 +96,7 @@ def test_a_pinned_revision(hub: Hub, client: Client, built: Callable[..., Path],
 
 @pytest.mark.slow
 def test_from_the_cache(hub: Hub, client: Client, built: Callable[..., Path], vector: list[list[float]]) -> None:
-    """Once fetched, it needs no hub: neither by setting nor when the hub cannot be reached."""
+    """A cached model needs no hub, whether offline mode is set or the hub is unreachable."""
     hub.push(NAME, built("gemma3"))
     client.run(NAME, None, VECTOR)
     fetched = len(hub.requested)
@@ -107,7 +107,7 @@ def test_from_the_cache(hub: Hub, client: Client, built: Callable[..., Path], ve
 
 
 def test_weights_that_are_not_in_the_cache(hub: Hub, client: Client, built: Callable[..., Path]) -> None:
-    """Only the text files were fetched before the hub went away: the error names what is missing."""
+    """The error names the missing files."""
     hub.push(NAME, built("gemma3"))
     client.run(NAME, None, COUNT)
     [message] = client.run(NAME, None, VECTOR, HF_HUB_OFFLINE="1")
@@ -124,7 +124,7 @@ def test_weights_that_are_not_in_the_cache(hub: Hub, client: Client, built: Call
     ],
 )
 def test_no_hub_and_nothing_cached(client: Client, environment: dict[str, str]) -> None:
-    """The error says how to get the model here."""
+    """The error says how to obtain the model."""
     [message] = client.run("harrier-270m", None, COUNT, **environment)
     assert message == (
         f"ModelNotFound: the hub cannot be reached, and '{NAME}' is not in the local cache; on a machine that can "
@@ -133,13 +133,13 @@ def test_no_hub_and_nothing_cached(client: Client, environment: dict[str, str]) 
 
 
 def test_no_such_model(client: Client) -> None:
-    """Nor a private one that this user may not see: the hub does not tell them apart."""
+    """A missing model and a private one are not distinguished by the hub."""
     [message] = client.run("microsoft/harrier-oss-v2", None, COUNT)
     assert message.startswith("ModelNotFound: the hub has no model 'microsoft/harrier-oss-v2' that you may read")
 
 
 def test_a_hub_that_refuses(hub: Hub, client: Client, built: Callable[..., Path]) -> None:
-    """Its answer is passed on."""
+    """The hub's answer is passed on."""
     hub.push(NAME, built("gemma3"))
     hub.failing = True
     [message] = client.run(NAME, None, COUNT)
@@ -148,14 +148,14 @@ def test_a_hub_that_refuses(hub: Hub, client: Client, built: Callable[..., Path]
 
 
 def test_no_such_revision(hub: Hub, client: Client, built: Callable[..., Path]) -> None:
-    """It is told from a missing model."""
+    """It is distinguished from a missing model."""
     hub.push(NAME, built("gemma3"))
     [message] = client.run(NAME, "v9", COUNT)
     assert message == f"ModelNotFound: the hub has '{NAME}', but not its revision 'v9'"
 
 
 def test_pickled_weights_on_the_hub(hub: Hub, client: Client, tmp_path: Path) -> None:
-    """They are refused for what they are, and not even fetched."""
+    """They are refused without being downloaded."""
     folder = build_model(tmp_path / "model", "gemma3")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     hub.push(NAME, folder)

@@ -1,4 +1,4 @@
-"""What an Index is made of, how it shows itself, what it logs, and what becomes of it when its place is dropped."""
+"""Construction, repr and logging of an Index, and its state after a drop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ENCODER = Encoder("harrier-270m")
 
 
 def test_a_url_is_a_store() -> None:
-    """As `open_store` takes it; nothing is opened."""
+    """A URL is accepted as by `open_store`, and nothing is opened."""
     index = Index("postgresql://user:password@nowhere/db?table=docs", ENCODER)
     assert isinstance(index.store, PgVectorStore)
     assert "password" not in repr(index)
@@ -39,7 +39,7 @@ def test_a_url_is_a_store() -> None:
 
 
 def test_embeddings_of_a_framework_are_encoders() -> None:
-    """By what makes their vectors, a cache included."""
+    """They are used as the embedder behind them, including a cache."""
     lang = HarrierEmbeddings(model="harrier-270m", max_tokens=7)
     llama = HarrierEmbedding(model_name="harrier-270m", max_tokens=7)
     for embeddings in (lang, llama):
@@ -54,15 +54,15 @@ def test_embeddings_of_a_framework_are_encoders() -> None:
 
 
 class SentenceTransformer:
-    """Stands for that of sentence-transformers, which needs a model."""
+    """A stand-in for the class of sentence-transformers, which needs a model."""
 
 
 class AsyncConnection:
-    """Stands for psycopg's, which needs a server."""
+    """A stand-in for psycopg's class, which needs a server."""
 
 
 class OpenAIEmbeddings:
-    """Stands for any framework's embeddings."""
+    """A stand-in for any framework's embeddings."""
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ class OpenAIEmbeddings:
         (SimpleNamespace(index_encoder="harrier"), "got SimpleNamespace; use Encoder"),
     ],
 )
-def test_what_is_no_encoder(encoder: Any, message: str) -> None:
+def test_invalid_encoders(encoder: Any, message: str) -> None:
     """The error says what was given and what is needed."""
     with pytest.raises(SettingError, match=f"^encoder must be an Encoder or another Embedder, {message}"):
         Index(MemoryStore(), encoder)
@@ -112,14 +112,14 @@ def pool() -> ConnectionPool[Any]:
         (None, "got NoneType; use"),
     ],
 )
-def test_what_is_no_store(store: Any, message: str) -> None:
+def test_invalid_stores(store: Any, message: str) -> None:
     """The error says what to write instead."""
     with pytest.raises(SettingError, match=f"^store must be a store or its URL, {message}"):
         Index(store, ENCODER)
 
 
-def test_a_subclass_of_what_has_a_name() -> None:
-    """It is told what its parent is; a store is one whatever it is called."""
+def test_subclasses_of_known_classes() -> None:
+    """They get the advice for their parent; a store is accepted whatever its name."""
 
     class Client(qdrant_client.QdrantClient):
         pass
@@ -135,8 +135,8 @@ def test_a_subclass_of_what_has_a_name() -> None:
 # -- how it shows itself
 
 
-def test_its_repr_is_that_of_its_parts() -> None:
-    """Without a chunking where it has none, and without a password."""
+def test_repr() -> None:
+    """It has no password, and a chunking only if there is one."""
     index = Index(MemoryStore(), Encoder("harrier-270m", max_tokens=7))
     assert repr(index) == "Index(MemoryStore(), Encoder('harrier-270m', max_tokens=7))"
     index = Index(MemoryStore(), ENCODER, chunking=Chunking(tokens=64))
@@ -151,7 +151,7 @@ def test_its_repr_is_that_of_its_parts() -> None:
 
 
 def test_what_an_ingest_logs(caplog: pytest.LogCaptureFixture) -> None:
-    """One line at its end, more for whoever debugs, and no text in any; searches are silent above DEBUG."""
+    """One line at INFO, more at DEBUG, and never a text; searches log nothing above DEBUG."""
     index = Index(MemoryStore(), Hashing())
     with caplog.at_level(logging.DEBUG, "harrier_core"):
         report = index.ingest(RECORDS)
@@ -174,7 +174,7 @@ def test_what_an_ingest_logs(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_dropped() -> None:
-    """It is as if nothing had ever been ingested; where nothing is, nothing happens."""
+    """The index is as if nothing was ever ingested; dropping nothing has no effect."""
     index = Index(MemoryStore(), Hashing())
     index.drop()
     index.ingest(RECORDS)
@@ -188,8 +188,8 @@ def test_dropped() -> None:
     assert index.ingest(RECORDS).written == 2
 
 
-def test_a_place_of_another_space_is_dropped() -> None:
-    """Which is why it is dropped, as a rule."""
+def test_an_index_of_another_space_is_dropped() -> None:
+    """Another space is the usual reason to drop an index."""
 
     class Other(Hashing):
         space = Hashing.space.__class__("other", None, "other", "t", 16, "last token", "l2", "{text}")
@@ -202,8 +202,8 @@ def test_a_place_of_another_space_is_dropped() -> None:
 
 
 @pytest.mark.parametrize("wrong", [-1, 1.5, True, "3"])
-def test_parts_of_a_reading(wrong: Any) -> None:
-    """What is not a number is refused at the call, not when the first chunk is asked for."""
+def test_invalid_limits_of_a_read(wrong: Any) -> None:
+    """Invalid numbers are refused by the call, not when the first chunk is read."""
     index = Index(MemoryStore(), Hashing())
     index.ingest(RECORDS)
     for name in ("limit", "offset"):
@@ -211,8 +211,8 @@ def test_parts_of_a_reading(wrong: Any) -> None:
             index.read(**{name: wrong})
 
 
-def test_delete_asks_for_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a condition only chunks that meet it are read, once; what is deleted goes in parts."""
+def test_delete_reads_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only matching chunks are read, once, and ids are deleted in batches."""
     store = MemoryStore()
     index = Index(store, Hashing(), chunking=Chunking(tokens=8))
     records = [Record(f"r{number}", f"text number {number} and on. " * 5, {"n": number % 2}) for number in range(20)]
@@ -239,8 +239,8 @@ def test_delete_asks_for_little(monkeypatch: pytest.MonkeyPatch) -> None:
     assert index.clear() == before / 2
 
 
-def test_a_piece_that_no_store_can_hold() -> None:
-    """It rejects its record, and the others are stored."""
+def test_a_chunk_that_cannot_be_stored() -> None:
+    """Its record is rejected, and the others are stored."""
     records = [
         Record("bad", "bread", {}, lambda _, __: {"page": object()}),
         Record("nul", "bread", {}, lambda _, __: {"page": "\0"}),
@@ -252,8 +252,8 @@ def test_a_piece_that_no_store_can_hold() -> None:
     assert [each.chunk.metadata for each in index.read()] == [{"year": 1, "page": 5}]
 
 
-def test_delete_by_what_one_piece_says() -> None:
-    """A record goes with all of its pieces if one of them meets the conditions."""
+def test_delete_by_metadata_of_one_chunk() -> None:
+    """A record is deleted if any of its chunks matches."""
     text = "a text of several pieces and on. " * 5
     index = Index(MemoryStore(), Hashing(), chunking=Chunking(tokens=8))
     index.ingest([Record("a", text, {}, lambda begin, _: {"at": begin}), Record("b", text, {"at": "nowhere"})])

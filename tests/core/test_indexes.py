@@ -1,4 +1,4 @@
-"""How a store makes its indexes: what is said, within a database's bounds."""
+"""Settings of a store's indexes, and their bounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harrier_core.indexes import checked_hnsw, checked_indexes
 
 
 def test_hnsw() -> None:
-    """Numbers that are said are positive; it is a value."""
+    """Given numbers must be positive; Hnsw is a value object."""
     assert Hnsw() == Hnsw(None, None) != Hnsw(m=16)
     assert pickle.loads(pickle.dumps(Hnsw(8, 32))) == Hnsw(m=8, ef_construction=32)
     wrongs: list[Any] = [0, -1, 1.0, True, "16"]
@@ -25,7 +25,7 @@ def test_hnsw() -> None:
 
 
 def test_bounds() -> None:
-    """Both ends are within; a number that is not said has none."""
+    """Both limits are included, and missing numbers have none."""
     for hnsw in (None, Hnsw(), Hnsw(m=2), Hnsw(m=100, ef_construction=10**6)):
         assert checked_hnsw(hnsw, m=(2, 100), ef_construction=(4, None)) == hnsw
     for hnsw, said in (
@@ -41,7 +41,7 @@ def test_bounds() -> None:
 
 
 def test_kinds() -> None:
-    """One of four for each field; what is given is copied."""
+    """Each field has one of four kinds; the given dict is copied."""
     given: Any = {"year": "integer", "lang": "keyword", "score": "float", "draft": "bool"}
     own = checked_indexes(given)
     assert own == given

@@ -1,4 +1,4 @@
-"""Keywords of other libraries' classes: taken, or refused with a word of advice."""
+"""Keywords of other libraries' classes: accepted, or refused with advice."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ DEFAULTS = {"url": None, "collection": "docs"}
 
 
 def test_aliases() -> None:
-    """A setting has the value that came by either name."""
+    """A setting may be given by either name."""
     assert KEYWORDS.settled({"place": "x"}, {"url": None}, DEFAULTS) == {"url": "x"}
     own = {"url": "y", "collection": "docs"}
     assert KEYWORDS.settled({}, own, DEFAULTS) == own
     assert KEYWORDS.settled({"name": "more"}, own, DEFAULTS) == {"url": "y", "collection": "more"}
 
 
-def test_what_is_refused() -> None:
-    """An alias of a setting that a call does not have is no keyword of it; no value is quoted."""
+def test_refused_keywords() -> None:
+    """An alias of a setting that a call lacks is refused, and no value is quoted."""
     with pytest.raises(TypeError, match=r"Store\(\) got an unexpected keyword argument 'name'"):
         KEYWORDS.settled({"name": "x"}, {"url": None}, DEFAULTS)
     with pytest.raises(TypeError, match=r"Store\(\) got an unexpected keyword argument 'other'"):

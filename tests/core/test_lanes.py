@@ -1,4 +1,4 @@
-"""The scheduler by itself: calls in, passes out, with neither a model nor a thread."""
+"""The scheduler alone, without a model or a thread."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ LIMIT = 10
 
 
 def limit(asked: int | None) -> int:
-    """A device that runs so many tokens at once unless a call asks otherwise."""
+    """Limit the tokens of a pass, unless a call asks for another limit."""
     return asked or LIMIT
 
 
 def make_call(windows: Sequence[Sequence[int]], *, urgent: bool = False, budget: int | None = None) -> Call:
-    """A call whose rows have these numbers of tokens, with its first window fetched."""
+    """Return a call whose rows have these token counts, with its first window fetched."""
     rows = sum(map(len, windows))
     fetched = iter([[Row([7] * length) for length in window] for window in windows])
     vectors, tokens = np.empty((rows, 2), dtype=np.float32), np.zeros(rows, dtype=np.int32)
@@ -46,7 +46,7 @@ def lanes_of(*calls: Call) -> Lanes:
 
 
 def passes(lanes: Lanes) -> list[Pass]:
-    """All passes until no rows wait."""
+    """Return all passes until no rows wait."""
     return list(iter(lambda: lanes.next_pass(limit), None))
 
 
@@ -72,7 +72,7 @@ def test_a_pass_keeps_to_the_limit(windows: list[list[int]], expected: list[list
 
 
 def test_the_first_call_decides_the_limit() -> None:
-    """A call that asked for fewer tokens gets into the pass of one that asked for more."""
+    """A call with a lower limit may join the pass of one with a higher limit."""
     large, small = make_call([[6, 6]], budget=20), make_call([[4, 4]], budget=4)
     assert [lengths(pass_) for pass_ in passes(lanes_of(large, small))] == [[6, 6, 4, 4]]
     large, small = make_call([[6, 6]], budget=20), make_call([[4, 4]], budget=4)
@@ -80,13 +80,13 @@ def test_the_first_call_decides_the_limit() -> None:
 
 
 def test_a_pass_of_queries_has_no_documents() -> None:
-    """Queries would have to wait for what documents add."""
+    """Documents would delay the queries."""
     lanes = lanes_of(make_call([[1]]), make_call([[2]], urgent=True), make_call([[3]], urgent=True))
     assert [lengths(pass_) for pass_ in passes(lanes)] == [[2, 3], [1]]
 
 
 def test_documents_do_not_starve() -> None:
-    """After eight passes of queries documents run once, and queries take the room that is left."""
+    """After eight passes of queries, documents run once, and queries fill the rest of the pass."""
     queries = make_call([[9] * (2 * _PATIENCE) + [1]], urgent=True)
     documents = make_call([[5, 5]])
     lanes = lanes_of(queries, documents)
@@ -97,7 +97,7 @@ def test_documents_do_not_starve() -> None:
     assert [lengths(pass_) for pass_ in passes(alone)][-1] == [5, 3]
 
 
-def test_patience_is_not_spent_while_no_documents_wait() -> None:
+def test_only_waiting_documents_count() -> None:
     queries = make_call([[9] * (3 * _PATIENCE)], urgent=True)
     lanes = lanes_of(queries)
     for _ in range(_PATIENCE + 1):
@@ -108,8 +108,8 @@ def test_patience_is_not_spent_while_no_documents_wait() -> None:
 
 
 @pytest.mark.parametrize("urgent", [False, True])
-def test_a_call_that_is_done_leaves_without_a_pass(urgent: bool) -> None:
-    """Cancelled by its caller or failed in an earlier pass; that alone is a reason to look at the lanes."""
+def test_a_finished_call_is_removed(urgent: bool) -> None:
+    """Cancelled and failed calls are removed without a pass."""
     cancelled, failed = make_call([[1], [1]], urgent=urgent), make_call([[2], [2]], urgent=urgent)
     kept = make_call([[3]], urgent=urgent)
     lanes = lanes_of(cancelled, failed, kept)
@@ -136,7 +136,7 @@ def test_a_call_stays_until_all_its_rows_have_run() -> None:
 
 
 def test_windows_are_fetched_before_rows_run_out() -> None:
-    """Of a call that has few rows left, one window at a time, and none once all have come or the call is done."""
+    """Windows are fetched one at a time for calls with few rows left, until none remain."""
     enough = make_call([[LIMIT] * _AHEAD, [1]])
     few, urgent = make_call([[LIMIT] * (_AHEAD - 1), [1], [1]]), make_call([[1], [1]], urgent=True)
     complete, cancelled = make_call([[1]]), make_call([[1], [1]])
@@ -149,7 +149,7 @@ def test_windows_are_fetched_before_rows_run_out() -> None:
 
 
 def test_an_entry_of_a_pass() -> None:
-    """Positions are those of `rows`; numbers are those of the caller's texts."""
+    """Positions refer to `rows`, and numbers to the caller's texts."""
     one, other = make_call([[2, 3]]), make_call([[4]])
     pass_ = lanes_of(one, other).next_pass(limit)
     assert pass_
@@ -158,7 +158,7 @@ def test_an_entry_of_a_pass() -> None:
 
 
 class Scheduling(RuleBasedStateMachine):
-    """Calls of any shape come, are fetched, run and are cancelled in any order."""
+    """Calls of any shape arrive, are fetched, run and are cancelled in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -231,7 +231,7 @@ class Scheduling(RuleBasedStateMachine):
             self.looked_with_queries = 0
 
     def unit(self, call: Call, number: int) -> tuple[float, float]:
-        """A vector of length one that no other row has."""
+        """Return a unit vector that no other row has."""
         angle = list(self.windows).index(call) + number / 100
         return float(np.cos(angle)), float(np.sin(angle))
 
@@ -240,7 +240,7 @@ class Scheduling(RuleBasedStateMachine):
         assert all(max(Counter(numbers).values(), default=1) == 1 for numbers in self.ran.values())
 
     def teardown(self) -> None:
-        """In the end every row has run, in its order, and every call has its own vectors."""
+        """Check that every row ran in order, and every call has its own vectors."""
         while self.lanes.calls:
             self.begin_fetches()
             while self.fetching:
@@ -259,7 +259,7 @@ def numbered(pass_: Pass) -> list[tuple[Call, int]]:
 
 
 def longest_first(windows: list[list[int]]) -> list[int]:
-    """The order in which the rows of these windows run."""
+    """Return the order in which the rows of these windows run."""
     order: list[int] = []
     for window in windows:
         ranked = sorted(enumerate(window, len(order)), key=lambda row: -row[1])

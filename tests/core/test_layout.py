@@ -1,4 +1,4 @@
-"""What stores have in common of how their places are made. Pure."""
+"""Settings that the layouts of all stores have in common."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harrier_core.layout import StoreLayout
 FULL = StoreLayout("float32", Hnsw(32, 128), {"year": "integer", "a.b": "keyword"}, keywords=True)
 
 
-def test_what_is_said_counts_more() -> None:
+def test_explicit_settings_take_precedence() -> None:
     assert StoreLayout().over(FULL) == FULL
     own = StoreLayout("float16", indexes={})
     assert own.over(FULL) == StoreLayout("float16", Hnsw(32, 128), {}, keywords=True)
@@ -19,7 +19,7 @@ def test_what_is_said_counts_more() -> None:
 
 
 def test_as_json() -> None:
-    """A field whose name has a dot comes back as a key, which a store takes."""
+    """A field whose name has a dot is read back as a Key."""
     for layout in (FULL, StoreLayout(), StoreLayout(hnsw=Hnsw(m=8), indexes={})):
         assert StoreLayout.from_json(layout.as_json()) == layout
     fields = StoreLayout.from_json(FULL.as_json()).indexes or {}
@@ -43,13 +43,13 @@ def test_as_json() -> None:
         ),
     ],
 )
-def test_what_is_lost(made: StoreLayout, lost: list[str]) -> None:
+def test_lost_settings(made: StoreLayout, lost: list[str]) -> None:
     assert FULL.lost_in(made) == lost
     assert StoreLayout().lost_in(made) == []
 
 
-def test_a_number_that_was_not_said_is_not_lost() -> None:
-    """A database fills in its own."""
+def test_defaults_are_not_lost() -> None:
+    """A number that was not set is filled in by the database."""
     assert StoreLayout(hnsw=Hnsw(m=8)).lost_in(StoreLayout(hnsw=Hnsw(8, 100))) == []
     [lost] = StoreLayout(hnsw=Hnsw(m=8)).lost_in(StoreLayout())
     assert lost == "HNSW by the database's choice, not m=8"

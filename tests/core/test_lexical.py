@@ -1,4 +1,4 @@
-"""Words of any script to terms: the same for how something is written, and different for what is different."""
+"""Terms of words in any script: equal for spelling variants, and different for different words."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def test_terms_of(text: str, terms: set[str]) -> None:
         ("ＦＵＬＬ", "full"),
     ],
 )
-def test_written_otherwise(one: str, other: str) -> None:
-    """All terms of the shorter form are among those of the other one."""
+def test_spelling_variants(one: str, other: str) -> None:
+    """All terms of the shorter form occur in the other form."""
     assert min(spelled(one), spelled(other), key=len) <= max(spelled(one), spelled(other), key=len)
 
 
@@ -86,20 +86,20 @@ def test_written_otherwise(one: str, other: str) -> None:
     ("one", "other"), [("1.23", "12.3"), ("KB5034441", "KB5034442"), ("ORA-00942", "ORA-00943"), ("v1.2.3", "v12.3")]
 )
 def test_near_misses_differ(one: str, other: str) -> None:
-    """Each has a term that the other one lacks, of more than one character."""
+    """Each has a term of more than one character that the other lacks."""
     assert any(len(term) > 1 for term in spelled(one) - spelled(other))
     assert any(len(term) > 1 for term in spelled(other) - spelled(one))
 
 
-def test_ids_are_those_of_other_clients() -> None:
-    """Absolute values of MurmurHash3 as `mmh3.hash` has them, computed by that package."""
+def test_ids_equal_those_of_other_clients() -> None:
+    """Ids are absolute values of MurmurHash3, as computed by `mmh3.hash`."""
     known = {"": 0, "hello": 613_153_351, "foo": 156_908_512}  # of which mmh3's is negative
     assert {term: term_id(term) for term in known} == known
 
 
 @given(text=st.text())
 def test_any_text(text: str) -> None:
-    """Ids ascend, fit 31 bits, and are the same for the composed and the decomposed form."""
+    """Ids ascend, fit 31 bits, and do not depend on Unicode composition."""
     found = document_terms(text)
     assert list(found.ids) == sorted(set(found.ids))
     assert all(0 <= term < 2**31 for term in found.ids)
@@ -120,7 +120,7 @@ def test_case_accents_and_order_change_nothing(words: list[str]) -> None:
 
 
 def test_weights_are_those_of_bm25() -> None:
-    """More of a term weighs more, and less in a longer text; at the average length it is BM25's own."""
+    """Weights grow with frequency, fall with text length, and equal BM25 at the average length."""
     text = " ".join(["bread", "bread", *(f"w{number}" for number in range(254))])
     weights = dict(zip(document_terms(text).ids, document_terms(text).weights, strict=True))
     assert weights[term_id("bread")] == pytest.approx(2 * 2.2 / (2 + 1.2))
@@ -137,15 +137,15 @@ def test_codes_weigh_more_in_a_query() -> None:
 
 
 def test_a_query_of_any_length() -> None:
-    """It has some hundreds of terms at most, and those of codes first."""
+    """It has at most some hundreds of terms, with those of codes first."""
     found = query_terms(" ".join(f"word{letter}{other}" for letter in WIDE for other in WIDE) + " KB5034441")
     assert len(found.ids) == 256
     assert term_id("kb5034441") in found.ids
     assert list(found.ids) == sorted(found.ids)
 
 
-def test_marks_without_end() -> None:
-    """A letter keeps thirty of them, so that nobody can make a text that takes minutes."""
+def test_unlimited_combining_marks() -> None:
+    """A letter keeps thirty marks, so that no text takes minutes."""
     marks = "\u0301\u0316"
     assert spelled(f"क{marks * 20}ख") == spelled(f"क{marks * 15}ख") != spelled(f"क{marks * 14}ख")
     assert spelled("\u0301" * 40 + "a") == {"a"}
@@ -153,7 +153,7 @@ def test_marks_without_end() -> None:
 
 
 def test_only_short_tokens_and_terms_are_remembered() -> None:
-    """And no more of them than there is room for."""
+    """The caches have a limited size."""
     document_terms("x" * 1000 + " y1-" * 9 + "z" * 40)
     assert max(map(len, [*_TERMS, *_IDS])) <= 32
     remembered = _Remembered(len)
@@ -162,7 +162,7 @@ def test_only_short_tokens_and_terms_are_remembered() -> None:
     assert 0 < len(remembered) <= 65_536
 
 
-def test_nothing_to_find() -> None:
+def test_texts_without_words() -> None:
     assert not document_terms("--- …")
     assert query_terms("") == Terms()
 

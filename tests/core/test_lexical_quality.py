@@ -1,4 +1,4 @@
-"""What search by word must find: identifiers among near misses, and rare words in twelve scripts."""
+"""Keyword search finds identifiers among near misses, and rare words in twelve scripts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from harrier_core.testing.sample import PROSE
 
 
 class Blind(Embedder):
-    """An embedder to which texts are noise, the same for the same text: it finds no identifier."""
+    """An embedder with random vectors per text, which finds no identifier."""
 
     name = "blind"
     max_tokens = 1_000_000
@@ -73,7 +73,7 @@ OTHERWISE: list[Callable[[str], str]] = [
 
 
 def mistyped(code: str, chance: random.Random) -> str:
-    """The code with one letter or digit changed, of those behind the second."""
+    """Return the code with one letter or digit changed after the second."""
     at = chance.choice([at for at, letter in enumerate(code) if letter.isalnum() and at > 1])
     like = next(each for each in (string.digits, string.ascii_lowercase, string.ascii_uppercase) if code[at] in each)
     return code[:at] + chance.choice(like.replace(code[at], "")) + code[at + 1 :]
@@ -84,7 +84,7 @@ CODES = 108
 
 @pytest.fixture(scope="module")
 def codes() -> tuple[list[str], list[Record]]:
-    """Codes of nine kinds, and records: each code and three near misses in one each, and many without."""
+    """Return codes of nine kinds, and records with the codes, near misses and neither."""
     chance = random.Random(11)
     words = " ".join(PROSE).split()
     wanted = [KINDS[number % len(KINDS)](chance) for number in range(CODES)]
@@ -103,7 +103,7 @@ def index(codes: tuple[list[str], list[Record]]) -> Iterator[Index]:
 
 
 def places(index: Index, codes: Iterable[str], queries: Iterable[str], mode: Mode) -> list[int]:
-    """The place of each code's own record among the first ten, or 0."""
+    """Return the rank of each code's record among the first ten, or 0."""
     found = index.search_many(queries, 10, mode=mode)
     return [
         next((place for place, match in enumerate(own, 1) if f"({code})" in match.text), 0)
@@ -120,20 +120,20 @@ def mrr(found: list[int]) -> float:
 
 
 def test_identifiers(index: Index, codes: tuple[list[str], list[Record]]) -> None:
-    """Their own record comes first, before those of near misses, alone and in a sentence."""
+    """Their record comes first, before near misses, alone and in a sentence."""
     wanted, _ = codes
     assert first(places(index, wanted, wanted, "keyword")) >= 0.95
     asked = [ASKED[number % len(ASKED)].format(code) for number, code in enumerate(wanted)]
     assert first(places(index, wanted, asked, "keyword")) >= 0.95
 
 
-def test_identifiers_that_are_written_otherwise(index: Index, codes: tuple[list[str], list[Record]]) -> None:
+def test_identifiers_in_other_spellings(index: Index, codes: tuple[list[str], list[Record]]) -> None:
     wanted, _ = codes
     for number, otherwise in enumerate(OTHERWISE):
         assert first(places(index, wanted, map(otherwise, wanted), "keyword")) >= 0.8, number
 
 
-def test_identifiers_by_both_where_vectors_know_nothing(index: Index, codes: tuple[list[str], list[Record]]) -> None:
+def test_identifiers_in_hybrid_search_with_random_vectors(index: Index, codes: tuple[list[str], list[Record]]) -> None:
     wanted, _ = codes
     asked = [ASKED[number % len(ASKED)].format(code) for number, code in enumerate(wanted)]
     assert mrr(places(index, wanted, asked, "dense")) < 0.15
@@ -165,7 +165,7 @@ ACCENTLESS = ("Latin", "Cyrillic", "Greek", "Arabic", "Hebrew")
 
 @pytest.fixture(scope="module")
 def scripts() -> Iterator[Index]:
-    """An index of all sentences."""
+    """Return an index of all sentences."""
     texts = [text for sentences in SCRIPTS.values() for _, text in sentences]
     with Index(MemoryStore(keywords=True), Blind()) as index:
         index.ingest(Record(text, text) for text in texts)
@@ -178,7 +178,7 @@ def without_marks(word: str) -> str:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_word_finds_its_sentence(scripts: Index, script: str) -> None:
-    """In each script, however the word is written."""
+    """A word finds its sentence in each script, in any spelling."""
     for word, sentence in SCRIPTS[script]:
         written = {word, word.upper(), word.lower(), unicodedata.normalize("NFD", word)}
         if script in ACCENTLESS:
@@ -189,11 +189,11 @@ def test_a_word_finds_its_sentence(scripts: Index, script: str) -> None:
             assert found[0].text == sentence, query
 
 
-def test_half_as_wide(scripts: Index) -> None:
+def test_half_width_forms(scripts: Index) -> None:
     assert scripts.search("ｶﾀｶﾅ", mode="keyword")[0].text == "これはカタカナです"
     assert scripts.search("ＢＯＯＴ", 2, mode="keyword")[0].text == "Das Boot fährt."
 
 
 def test_another_form_of_a_word(scripts: Index) -> None:
-    """Its beginning is that of the word."""
+    """Other inflections share the beginning of the word."""
     assert scripts.search("Zürichseen", mode="keyword")[0].text == SCRIPTS["Latin"][0][1]

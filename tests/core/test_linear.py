@@ -1,4 +1,4 @@
-"""Products with a matrix: each layout gives what plain multiplication gives."""
+"""Matrix products: each layout equals plain multiplication."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ PRODUCT = ROWS.double() @ WEIGHT.double().T
 @pytest.mark.parametrize("layout", [Linear, PackedLinear])
 @torch.inference_mode()
 def test_exact(layout: type[Linear], rows: int) -> None:
-    """To float32's last bits, at any number of rows."""
+    """Results are exact in float32 for any number of rows."""
     assert torch.allclose(layout(WEIGHT)(ROWS[:rows]).double(), PRODUCT[:rows], atol=1e-5)
 
 
 @torch.inference_mode()
-def test_in_the_format_of_the_rows() -> None:
-    """Rows in float32 are multiplied in float32, with weights that are stored in less."""
+def test_the_dtype_of_the_rows() -> None:
+    """float32 rows are multiplied in float32, whatever the dtype of the weights."""
     rounded = WEIGHT.bfloat16()
     assert torch.allclose(Linear(rounded)(ROWS).double(), ROWS.double() @ rounded.double().T, atol=1e-5)
 
 
 @torch.inference_mode()
 def test_few_kernels(capfd: pytest.CaptureFixture[str]) -> None:
-    """Any number of rows is multiplied by a few kernels: each one takes memory until the process ends."""
+    """Any number of rows uses a few kernels, because each keeps memory until the process ends."""
     linear = PackedLinear(torch.ones(56, 72))  # no other test has kernels of this shape
     with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON_CREATION):
         for rows in range(1, _FEW_ROWS + 1):

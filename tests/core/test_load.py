@@ -1,4 +1,4 @@
-"""Many callers at once, closing in their midst, queries beside an ingest, and a million texts."""
+"""Many concurrent callers, closing under load, queries during an ingest, and a million texts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEXTS = [f"text number {number}" for number in range(20)]
 
 
 def test_a_thousand_callers(built: Callable[..., Path]) -> None:
-    """Threads and tasks, both roles, several tasks, one text or many: each gets its own vectors."""
+    """Threads and tasks with mixed roles, tasks and sizes get their own vectors."""
     with Encoder(built()) as encoder:
         expected = {
             (role, task): encode
@@ -60,7 +60,7 @@ def test_a_thousand_callers(built: Callable[..., Path]) -> None:
 
 
 def test_closing_under_load(built: Callable[..., Path]) -> None:
-    """Every caller gets its vectors or is told that the encoder is closed; nobody waits forever."""
+    """Every caller gets its vectors or EncoderClosed, and none hangs."""
     with Encoder(built()) as encoder:
         expected = encoder.encode_documents(TEXTS)
 
@@ -91,7 +91,7 @@ def test_closing_under_load(built: Callable[..., Path]) -> None:
 
 
 def test_a_query_waits_for_one_pass(built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """While thousands of texts are being encoded, each query runs in the pass after the one under way."""
+    """During a large encode, each query runs in the next pass."""
     passes: list[bool] = []  # whether it was one of queries
     under_way = threading.Event()
     run = Decoder.launch
@@ -133,8 +133,8 @@ with Encoder(sys.argv[1]) as encoder:
 
 
 @pytest.mark.slow
-def test_flat_memory(built: Callable[..., Path]) -> None:
-    """Call after call of ten thousand texts: what a process holds after the first few is what it holds at the end."""
+def test_constant_memory(built: Callable[..., Path]) -> None:
+    """After a few calls of ten thousand texts, memory no longer grows."""
     command = [sys.executable, "-c", SOAK, str(built()), "12"]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     held = [int(line.split()[0]) for line in output.splitlines()]

@@ -1,4 +1,4 @@
-"""Records that the caller of a store stopped holding while they were encoded."""
+"""Records that a store no longer holds when they have been encoded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harrier_core.testing.memory import MemoryStore
 
 
 class Losing(MemoryStore):
-    """A store that does not write a record whose id begins with "lost"."""
+    """A store that does not write records whose id begins with "lost"."""
 
     def write(self, write: Write) -> Written:
         lost = {record_id for record_id in write.sizes if record_id.startswith("lost")}
@@ -21,7 +21,7 @@ class Losing(MemoryStore):
 
 
 def test_a_record_that_is_lost_is_left_out_of_the_report() -> None:
-    """It is neither written nor rejected, and the others are counted as ever."""
+    """It counts as neither written nor rejected, and the others are counted."""
     store, encoder = Losing(), Hashing()
     store.open(encoder.space, create=True)
     records = [Record("lost", "one"), Record("kept", "two"), Record("lost too", "three")]

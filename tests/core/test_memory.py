@@ -1,4 +1,4 @@
-"""What a closed encoder leaves behind in memory, as the operating system counts it."""
+"""Memory of a closed encoder, as the operating system counts it."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ SHAPE = {"hidden_size": 640, "intermediate_size": 2_048}
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory was not measured: /proc is Linux's")
 @pytest.mark.parametrize("after", PROGRAMS)
-def test_memory_goes_back(tmp_path: Path, after: str) -> None:
-    """A closed model's memory is the system's again, not only the allocator's."""
+def test_memory_is_returned(tmp_path: Path, after: str) -> None:
+    """A closed model's memory is returned to the operating system."""
     folder = build_model(tmp_path, config=SHAPE)
     weights = (folder / "model.safetensors").stat().st_size * 2  # stored in bfloat16, computed in float32
     command = [sys.executable, "-c", BEGIN + PROGRAMS[after] + END, str(folder), str(weights)]

@@ -1,4 +1,4 @@
-"""The store in memory keeps the contract, and is small enough that whoever reads it believes it."""
+"""The store in memory fulfils the contract."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harrier_core.testing.wording import NOTES, WordingContract
 
 
 class TestMemoryStore(StoreContract):
-    """All of the contract."""
+    """Run the whole contract."""
 
     @pytest.fixture
     def new_store(self) -> Callable[[], VectorStore]:
@@ -23,8 +23,8 @@ class TestMemoryStore(StoreContract):
         return lambda: store
 
 
-class TestItsWords(WordingContract):
-    """The store that others are compared with."""
+class TestWords(WordingContract):
+    """Run the contract on words with the store that others are compared with."""
 
     @pytest.fixture
     def new_store(self) -> Callable[[], VectorStore]:
@@ -38,7 +38,7 @@ class TestItsWords(WordingContract):
 
 
 def test_by_word_without_a_model(encoder: Encoder) -> None:
-    """The Contents of a store find what its Index finds with mode="keyword"; no encoder is there to be asked."""
+    """Contents find what an Index finds with mode="keyword", without an encoder."""
     store = MemoryStore(keywords=True)
     index = Index(store, encoder)
     index.ingest(NOTES)
@@ -55,8 +55,8 @@ def test_by_word_without_a_model(encoder: Encoder) -> None:
         contents.search_words(" ")
 
 
-def test_by_word_where_there_are_no_words(encoder: Encoder) -> None:
-    """The cure is named; and of nothing, that nothing is there."""
+def test_by_word_without_words(encoder: Encoder) -> None:
+    """The error names the remedy, or says that there is no index."""
     with pytest.raises(StoreMissing):
         Contents(MemoryStore(keywords=True)).search_words("bread")
     store = MemoryStore()

@@ -1,4 +1,4 @@
-"""Everything about a model comes from its files, and a folder that is not whole is refused with the reason."""
+"""Models are described by their files alone, and incomplete folders are refused with the reason."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def encode(folder: Path, text: str = "a text", **settings: Any) -> NDArray[np.fl
 
 
 def rewrite(folder: Path, change: Callable[[Tensors], None]) -> None:
-    """Write the weights of a tiny model again, changed."""
+    """Write the changed weights of a tiny model."""
     weights = _random_weights(json.loads((folder / "config.json").read_text()), seed=0)
     change(weights)
     write_weights(folder / "model.safetensors", weights)
@@ -47,8 +47,8 @@ def rewrite(folder: Path, change: Callable[[Tensors], None]) -> None:
 # -- what is read
 
 
-def test_shapes_limits_and_prompts_are_the_files(folder: Path, edit: Edit) -> None:
-    """Nothing stays what it was when the files say otherwise."""
+def test_everything_comes_from_the_files(folder: Path, edit: Edit) -> None:
+    """Shapes, limits and prompts follow changes of the files."""
     encoder = Encoder(str(folder))
     assert (encoder.dimensions, encoder.max_tokens) == (64, 512)
     assert list(encoder.tasks) == ["web_search_query", "sts_query", "bitext_query"]
@@ -63,7 +63,7 @@ def test_shapes_limits_and_prompts_are_the_files(folder: Path, edit: Edit) -> No
     ("file", "key"), [("tokenizer_config.json", "model_max_length"), ("sentence_bert_config.json", "max_seq_length")]
 )
 def test_the_lowest_limit_counts(folder: Path, edit: Edit, file: str, key: str) -> None:
-    """A fine-tune that was made for short texts says so in one of these; sentence-transformers heeds them too."""
+    """The lowest of several limits in the files applies, as in sentence-transformers."""
     path = folder / file
     if not path.exists():
         path.write_text("{}")
@@ -73,7 +73,7 @@ def test_the_lowest_limit_counts(folder: Path, edit: Edit, file: str, key: str) 
 
 
 def test_a_folder_of_transformers_alone(folder: Path) -> None:
-    """Without the companion files of sentence-transformers a checkpoint has no named tasks, and the same vectors."""
+    """Without companion files, a checkpoint has no named tasks and the same vectors."""
     expected = encode(folder)
     for file in ("modules.json", "config_sentence_transformers.json", "1_Pooling/config.json"):
         (folder / file).unlink()
@@ -82,7 +82,7 @@ def test_a_folder_of_transformers_alone(folder: Path) -> None:
 
 
 def test_newer_companion_files(folder: Path, tmp_path: Path) -> None:
-    """sentence-transformers writes them in another form nowadays; its own copy reads the same."""
+    """Companion files in sentence-transformers' newer form are read the same."""
     saved = tmp_path / "saved"
     SentenceTransformer(str(folder), device="cpu").save(str(saved))
     assert np.abs(encode(saved) - encode(folder)).max() < 1e-6
@@ -92,7 +92,7 @@ def test_newer_companion_files(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_sharded_checkpoint(folder: Path) -> None:
-    """Weights in several files give the same vectors, in the same space."""
+    """Sharded weights give the same vectors in the same space."""
     expected, space = encode(folder), Encoder(str(folder)).space
     weights = _random_weights(json.loads((folder / "config.json").read_text()), seed=0)
     (folder / "model.safetensors").unlink()
@@ -110,8 +110,8 @@ def test_a_sharded_checkpoint(folder: Path) -> None:
         encode(folder)
 
 
-def test_a_language_model_head_is_left_out(folder: Path) -> None:
-    """A checkpoint may hold one; embeddings have no use for it."""
+def test_a_language_model_head_is_ignored(folder: Path) -> None:
+    """A checkpoint may contain a head, which embeddings do not use."""
     expected = encode(folder)
     rewrite(folder, lambda weights: weights.update({"lm_head.weight": weights["embed_tokens.weight"]}))
     assert np.array_equal(encode(folder), expected)
@@ -124,21 +124,21 @@ def test_a_language_model_head_is_left_out(folder: Path) -> None:
     "name", ["no-such-model", "a/b/c", "/no/such/folder", "./missing", "", "~nobody/x/y", "x" * 5_000]
 )
 def test_no_such_model(name: str) -> None:
-    """Neither a folder nor a name on the hub: the error lists the short names."""
+    """A name that is neither a folder nor on the hub raises an error with the short names."""
     message = f"{name!r} is not a folder, not a name on the hub (owner/name), and not one of harrier-270m, harrier-0.6b"
     with pytest.raises(ModelNotFound, match=re.escape(message)):
         _ = Encoder(name).dimensions
 
 
 def test_a_revision_of_a_folder(folder: Path) -> None:
-    """A folder has none, and silence would suggest that it was heeded."""
+    """A revision of a folder is refused, instead of being silently ignored."""
     with pytest.raises(SettingError, match="revision='main' is for a model on the hub, but .* is a folder; omit it"):
         _ = Encoder(str(folder), revision="main").dimensions
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"])
 def test_a_missing_file(folder: Path, file: str) -> None:
-    """It is named."""
+    """The error names it."""
     (folder / file).unlink()
     with pytest.raises(ModelDamaged, match=f"lacks {re.escape(file)}; fetch the model again"):
         encode(folder)
@@ -157,7 +157,7 @@ def test_a_missing_file(folder: Path, file: str) -> None:
 )
 @pytest.mark.parametrize("content", [b"", b'{"half": ', b"\xff\xfe", b'"text"', b"<!DOCTYPE html>"])
 def test_a_damaged_file(folder: Path, file: str, content: bytes) -> None:
-    """It is named, whatever is wrong with it."""
+    """The error names it, whatever the damage."""
     (folder / file).write_bytes(content)
     with pytest.raises(ModelDamaged, match=re.escape(file)):
         encode(folder)
@@ -165,7 +165,7 @@ def test_a_damaged_file(folder: Path, file: str, content: bytes) -> None:
 
 @pytest.mark.parametrize("key", ["hidden_size", "model_type", "max_position_embeddings", "vocab_size"])
 def test_a_config_without_a_needed_key(folder: Path, edit: Edit, key: str) -> None:
-    """The key is named; nothing is assumed in its place."""
+    """The error names the key; no default is assumed."""
     edit(folder / "config.json", **{key: None})
     with pytest.raises(ModelDamaged, match=f"says {key} is None; this kit needs a model that names it"):
         encode(folder)
@@ -187,8 +187,8 @@ def test_a_config_without_a_needed_key(folder: Path, edit: Edit, key: str) -> No
         ("config.json", {"num_key_value_heads": 0}),
     ],
 )
-def test_values_of_another_kind(folder: Path, file: str, content: Any) -> None:
-    """Whatever stands in a file, the error is one of ours."""
+def test_values_of_another_type(folder: Path, file: str, content: Any) -> None:
+    """Any value in a file raises the kit's own error."""
     path = folder / file
     found = json.loads(path.read_text())
     path.write_text(json.dumps({**found, **content} if isinstance(content, dict) else content))
@@ -196,8 +196,8 @@ def test_values_of_another_kind(folder: Path, file: str, content: Any) -> None:
         encode(folder)
 
 
-def test_prompts_that_are_none(folder: Path, edit: Edit) -> None:
-    """Prompts must be strings by name."""
+def test_invalid_prompts(folder: Path, edit: Edit) -> None:
+    """Prompts must be a dict of strings."""
     edit(folder / "config_sentence_transformers.json", prompts={"web_search_query": 1})
     with pytest.raises(ModelDamaged, match="'prompts' in .* is not a mapping from names to strings"):
         encode(folder)
@@ -217,14 +217,14 @@ def test_prompts_that_are_none(folder: Path, edit: Edit) -> None:
     ],
 )
 def test_weights_that_do_not_fit_the_config(folder: Path, edit: Edit, changes: dict[str, Any], reason: str) -> None:
-    """transformers would fill some of these with random numbers and a warning."""
+    """They are refused, because transformers would fill gaps with random numbers."""
     edit(folder / "config.json", **changes)
     with pytest.raises(ModelDamaged, match=reason):
         encode(folder)
 
 
 def test_weights_of_another_architecture(folder: Path, edit: Edit) -> None:
-    """Under a known name: fetching it again would not help, and leaving tensors out gives other vectors."""
+    """They are refused with another error than a damaged download."""
     edit(folder / "config.json", num_hidden_layers=2, layer_types=["full_attention"] * 2)
     with pytest.raises(ModelUnsupported, match=r"does not describe, 11 in all, such as layers\.2\.input_layernorm"):
         encode(folder)
@@ -232,7 +232,7 @@ def test_weights_of_another_architecture(folder: Path, edit: Edit) -> None:
 
 @pytest.mark.parametrize("keep", [0, 7, 200, -1])
 def test_damaged_weights(folder: Path, keep: int) -> None:
-    """A download that broke off is found by encoding and by asking for the space."""
+    """An incomplete download is found by encoding and by computing the space."""
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ModelDamaged, match="weights of .* cannot be loaded"):
@@ -243,7 +243,7 @@ def test_damaged_weights(folder: Path, keep: int) -> None:
 
 @pytest.mark.parametrize("file", ["pytorch_model.bin", "model.pt", "model.ckpt"])
 def test_pickled_weights_are_refused(folder: Path, file: str) -> None:
-    """And never opened: unpickling this one would leave a trace."""
+    """They are never unpickled."""
     (folder / "model.safetensors").rename(folder / file)
     trace = folder / "trace"
     (folder / file).write_bytes(b"cpathlib\nPath.touch\n" + f"(S'{trace}'\ntR.".encode())
@@ -253,7 +253,7 @@ def test_pickled_weights_are_refused(folder: Path, file: str) -> None:
 
 
 def test_remote_code_is_not_run(folder: Path, edit: Edit) -> None:
-    """A folder that brings its own modelling code gets transformers' class, or nothing."""
+    """A folder with its own modelling code gets transformers' class, or an error."""
     trace = folder / "trace"
     (folder / "modeling.py").write_text(f"import pathlib\npathlib.Path({str(trace)!r}).touch()\nclass Model: pass\n")
     expected = encode(build_model(folder / "untouched"))
@@ -271,20 +271,20 @@ def test_remote_code_is_not_run(folder: Path, edit: Edit) -> None:
     ],
 )
 def test_a_model_of_another_kind(folder: Path, file: str, content: object, reason: str) -> None:
-    """What sentence-transformers would compute otherwise is refused, not computed wrongly."""
+    """Models that sentence-transformers would compute differently are refused."""
     (folder / file).write_text(json.dumps(content))
     with pytest.raises(ModelUnsupported, match=reason):
         encode(folder)
 
 
 def test_float16_on_gemma(built: Callable[..., Path]) -> None:
-    """The Encoder asks for the architecture before it loads."""
+    """The Encoder checks the architecture before it loads."""
     with pytest.raises(DeviceError, match="float16 overflows in gemma3_text"):
         encode(built("gemma3"), dtype="float16")
 
 
 def test_an_unknown_architecture(folder: Path, edit: Edit) -> None:
-    """transformers' own reason is passed on, with its version."""
+    """transformers' reason and version are passed on."""
     edit(folder / "config.json", model_type="no_such_architecture")
     with pytest.raises(ModelUnsupported, match=r"transformers .* cannot read config\.json of .*no_such_architecture"):
         encode(folder)
@@ -301,15 +301,15 @@ def spoil(value: float) -> Callable[[Tensors], None]:
 
 
 @pytest.mark.parametrize(("value", "kind"), [(np.nan, "values that are not finite"), (0.0, "no length")])
-def test_spoilt_vectors_are_never_returned(folder: Path, value: float, kind: str) -> None:
-    """NaN or nothing: an error, with the way out."""
+def test_invalid_vectors_are_never_returned(folder: Path, value: float, kind: str) -> None:
+    """NaN and zero vectors raise an error with the remedy."""
     rewrite(folder, spoil(value))
     with pytest.raises(BadVectors, match=f"text 0 has {kind} .*in float32.*fetch the model again"):
         encode(folder)
 
 
-def test_spoilt_vectors_are_located(folder: Path) -> None:
-    """One text that the model cannot take is told by its position, duplicates included."""
+def test_invalid_vectors_are_located(folder: Path) -> None:
+    """The error has the positions of the text, including duplicates."""
     [[bad_id, _]] = _ids(folder, "x")
     rewrite(folder, lambda weights: weights["embed_tokens.weight"].__setitem__(bad_id, np.nan))
     with Encoder(str(folder)) as encoder:
@@ -326,6 +326,6 @@ def _ids(folder: Path, text: str) -> list[list[int]]:
 
 
 def test_every_refusal_is_a_harrier_error(folder: Path) -> None:
-    """One except clause serves them all, and weight_files names real files."""
+    """One except clause catches all, and weight_files returns real files."""
     assert [path.name for path in weight_files(open_model(str(folder)))] == ["model.safetensors"]
     assert all(issubclass(kind, HarrierError) for kind in (ModelDamaged, ModelNotFound, ModelUnsafe, BadVectors))

@@ -1,4 +1,4 @@
-"""Stores that stand beside one another, by the URL of any of them."""
+"""Listing all stores of a database or folder by the URL of any of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harrier_core.testing import MemoryStore
     ("url", "query"), [("qdrant:{}/q", "?collection={}"), ("pgvector:{}/pg", "?table={}")], ids=["edge", "postgres"]
 )
 def test_the_stores_of_a_folder(url: str, query: str, encoder: Encoder, tmp_path: Path) -> None:
-    """Each of them can be opened, and what the URL names besides makes no difference."""
+    """Each can be opened, and other parts of the URL do not matter."""
     place = url.format(tmp_path)
     with pytest.raises(StoreMissing, match="ingest something"):
         open_stores(place)
@@ -32,7 +32,7 @@ def test_the_stores_of_a_folder(url: str, query: str, encoder: Encoder, tmp_path
 
 
 def test_keywords_are_an_option_of_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that every adapter gets to know of them, and by one way."""
+    """Every adapter gets the option in the same way."""
     asked: list[str] = []
 
     def opener(url: str) -> MemoryStore:
@@ -48,8 +48,8 @@ def test_keywords_are_an_option_of_the_url(monkeypatch: pytest.MonkeyPatch) -> N
     assert asked == ["mem:", "mem:?keywords=true", "mem:a?table=b", "mem:a?table=b&keywords=true"]
 
 
-def test_a_store_that_lists_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of an adapter that cannot, as of somebody's who never heard of it."""
+def test_an_adapter_without_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adapters that cannot list stores raise an error."""
     monkeypatch.setattr("harrier_core.opening.open_store", lambda _: MemoryStore())
     with pytest.raises(SettingError, match="cannot list other indexes next to it"):
         open_stores("memory:")

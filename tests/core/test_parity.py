@@ -1,4 +1,4 @@
-"""The kit's ids and vectors against those of transformers and sentence-transformers, on the same files."""
+"""Token ids and vectors compared with transformers and sentence-transformers on the same files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OWN_PROMPT = "Instruct: Given a bird, retrieve what it eats\nQuery: "
 
 
 class Reference:
-    """The usage example of the model card: pad, run, take the last token that is not padding, normalise."""
+    """The usage example of the model card: pad, run, take the last token, normalise."""
 
     def __init__(self, folder: str, padding_side: str = "right") -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side=padding_side)
@@ -55,7 +55,7 @@ def ours(model: str) -> Iterator[Encoder]:
 
 @pytest.fixture(scope="module")
 def snapshot(model: str) -> str:
-    """The folder of the model, also where it was named by its name on the hub."""
+    """Return the folder of the model, also for a hub name."""
     return str(open_model(model).folder)
 
 
@@ -80,7 +80,7 @@ def difference(ours: Vectors, theirs: Any) -> float:
 
 
 def texts_of_lengths(encoder: Encoder, lengths: list[int]) -> dict[int, str]:
-    """For each length, a text of exactly that many tokens between the tokenizer's own, if there is one."""
+    """Return a text of exactly each number of tokens, if there is one."""
     [shortest] = encoder.count_tokens(["x"])
     overhead = shortest - 1
     long = " ".join(PROSE)
@@ -102,7 +102,7 @@ def texts_of_lengths(encoder: Encoder, lengths: list[int]) -> dict[int, str]:
 
 
 def test_ids_equal_those_of_transformers(snapshot: str, reference: Reference) -> None:
-    """Every named task, a task of one's own, and documents; on every awkward text."""
+    """Ids agree for every task, your own task and documents, on every awkward text."""
     model = open_model(snapshot)
     tokens = Tokens(model)
     for prompt in ["", OWN_PROMPT, *model.prompts.tasks.values()]:
@@ -111,37 +111,37 @@ def test_ids_equal_those_of_transformers(snapshot: str, reference: Reference) ->
 
 
 def test_texts_end_with_the_end_token(snapshot: str, reference: Reference) -> None:
-    """What is pooled is the end token, in both families."""
+    """The pooled token is the end token in both families."""
     rows = Tokens(open_model(snapshot)).tokenize(TEXTS, "", limit=1_000_000).rows
     assert {row[-1] for row in rows} == {reference.tokenizer.eos_token_id}
 
 
 def test_documents_equal_transformers(ours: Encoder, reference: Reference) -> None:
-    """One by one and in padded batches, on either side, it is the same vector."""
+    """Vectors agree one by one and in padded batches."""
     vectors = ours.encode_documents(TEXTS)
     assert difference(vectors, np.concatenate([reference.encode([text]) for text in TEXTS])) < TOLERANCE
     assert difference(vectors, reference.encode(TEXTS)) < TOLERANCE
 
 
 def test_documents_equal_a_left_padded_batch(ours: Encoder, snapshot: str) -> None:
-    """The reference's padding side makes no difference either."""
+    """The padding side does not matter."""
     assert difference(ours.encode_documents(TEXTS), Reference(snapshot, "left").encode(TEXTS)) < TOLERANCE
 
 
 def test_queries_equal_transformers(ours: Encoder, reference: Reference) -> None:
-    """Every named task and a task of one's own."""
+    """Vectors agree for every named task and your own."""
     for task, prompt in prompts(ours):
         theirs = reference.encode([prompt + text for text in TEXTS])
         assert difference(ours.encode_queries(TEXTS, task=task), theirs) < TOLERANCE
 
 
 def test_documents_equal_sentence_transformers(ours: Encoder, sentences: SentenceTransformer) -> None:
-    """Plain `encode` is what the model's authors show for documents."""
+    """Plain `encode` is the documented way for documents."""
     assert difference(ours.encode_documents(STRIPPED), sentences.encode(STRIPPED)) < TOLERANCE
 
 
 def test_queries_equal_sentence_transformers(ours: Encoder, sentences: SentenceTransformer) -> None:
-    """Named tasks by prompt_name, a task of one's own by prompt."""
+    """Named tasks use prompt_name, and your own uses prompt."""
     assert dict(ours.tasks) == {name: text for name, text in sentences.prompts.items() if text}
     for name in ours.tasks:
         theirs = sentences.encode(STRIPPED, prompt_name=name)
@@ -152,7 +152,7 @@ def test_queries_equal_sentence_transformers(ours: Encoder, sentences: SentenceT
 
 @pytest.mark.parametrize("role", ["document", "query"])
 def test_every_length(ours: Encoder, reference: Reference, role: str) -> None:
-    """At the lengths where an attention kernel was found wrong (33, 65, 97), around them, and near the limit."""
+    """Lengths include those at which an attention kernel was wrong (33, 65, 97), and the limit."""
     prompt = "" if role == "document" else ours.prompt("")
     spent = ours.count_tokens([prompt + "x"])[0] - 1
     limit = min(ours.max_tokens, 2_048)
@@ -165,7 +165,7 @@ def test_every_length(ours: Encoder, reference: Reference, role: str) -> None:
 
 
 def test_any_batch_any_order(model: str, ours: Encoder) -> None:
-    """A vector does not depend on its neighbours, their order, duplicates among them, or the token budget."""
+    """A vector does not depend on neighbours, order, duplicates or the token budget."""
     alone = np.concatenate([ours.encode_documents([text]) for text in TEXTS])
     for seed, budget in enumerate((1, 64, 1_000, 100_000)):
         order = random.Random(seed).choices(range(len(TEXTS)), k=2 * len(TEXTS))
@@ -174,7 +174,7 @@ def test_any_batch_any_order(model: str, ours: Encoder) -> None:
 
 
 def test_truncation_equals_transformers(model: str, reference: Reference) -> None:
-    """A text that is cut keeps its end token, as with transformers."""
+    """A truncated text keeps its end token, as with transformers."""
     long = " ".join(PROSE)
     with Encoder(model, device="cpu", dtype="float32", max_tokens=90, on_overflow="truncate") as encoder:
         theirs = reference.encode([long, "short"], max_length=90)
@@ -185,7 +185,7 @@ def test_truncation_equals_transformers(model: str, reference: Reference) -> Non
 
 
 def test_bfloat16_is_close(model: str, snapshot: str, ours: Encoder) -> None:
-    """In bfloat16 vectors lie closer to their float32 selves than sentence-transformers', at every quantile."""
+    """At every quantile, bfloat16 vectors are closer to float32 than sentence-transformers'."""
     theirs = SentenceTransformer(snapshot, device="cpu", model_kwargs={"dtype": torch.bfloat16})
     with Encoder(model, device="cpu", dtype="bfloat16") as encoder:
         vectors = encoder.encode_documents(STRIPPED)
@@ -202,7 +202,7 @@ def test_bfloat16_is_close(model: str, snapshot: str, ours: Encoder) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: vectors on a GPU were not compared")
 def test_a_gpu_equals_a_cpu(model: str, ours: Encoder) -> None:
-    """bfloat16 by itself, and float32 when asked for, close to the CPU's float32."""
+    """bfloat16 and float32 on a GPU are close to float32 on a CPU."""
     with Encoder(model, device="cuda") as encoder:
         assert encoder.placement.dtype == "bfloat16"
         cosines = (encoder.encode_documents(TEXTS) * ours.encode_documents(TEXTS)).sum(1)
@@ -213,5 +213,5 @@ def test_a_gpu_equals_a_cpu(model: str, ours: Encoder) -> None:
 
 
 def test_the_snapshot_is_a_folder(snapshot: str) -> None:
-    """The references read the very files that the kit reads."""
+    """The references read the same files as the kit."""
     assert (Path(snapshot) / "tokenizer.json").is_file()

@@ -1,4 +1,4 @@
-"""Matches with the chunks around them: what is asked of a store, and what becomes one text."""
+"""Matches with neighbouring chunks: reads of the store, and joining of texts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def match_of(*around: Chunk) -> Match:
 
 
 class Reading(MemoryStore):
-    """A store that notes what is read of certain records; its searches read all of them."""
+    """A store that records reads of certain records."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ def store() -> Reading:
 
 @pytest.fixture
 def index(store: Reading) -> Index:
-    """Two records of some forty chunks each, and a short one."""
+    """Return an index of two records with some forty chunks each, and a short one."""
     index = Index(store, Hashing(), chunking=Chunking(tokens=8))
     sentences = [" ".join(f"{name}{number} is what sentence {number} says." for number in range(90)) for name in "ab"]
     index.ingest([Record("a", sentences[0]), Record("b", sentences[1]), Record("short", "a short text")])
@@ -62,7 +62,7 @@ def index(store: Reading) -> Index:
 
 
 def test_texts_that_overlap_or_leave_a_gap() -> None:
-    """What two have in common stands once, and white space that neither has becomes a line break."""
+    """Overlaps occur once, and missing white space becomes a line break."""
     assert match_of(chunk(0, 0, 7), chunk(1, 4, 11), chunk(2, 11, 15)).passage == "abc def ghi jkl"
     assert match_of(chunk(0, 0, 3), chunk(1, 4, 7)).passage == "abc\ndef"
     assert match_of(chunk(0, 0, 11), chunk(1, 4, 7), chunk(2, 8, 15)).passage == "abc def ghi jkl"
@@ -74,7 +74,7 @@ WORDS = st.text(alphabet="ab é漢\n", min_size=1, max_size=60).filter(lambda te
 
 @given(WORDS, st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=8))
 def test_a_passage_is_the_text_of_its_chunks(text: str, spans: list[tuple[int, int]]) -> None:
-    """Wherever they begin and end: each character that one of them has stands once, in its place."""
+    """Each character of any chunk occurs once, in its place."""
     spans = sorted((min(span), max(span)) for span in spans)
     chunks = [chunk(number, start, end, text) for number, (start, end) in enumerate(spans) if start < len(text)]
     if not chunks:
@@ -89,8 +89,8 @@ def test_a_passage_is_the_text_of_its_chunks(text: str, spans: list[tuple[int, i
 # -- what is read
 
 
-def test_one_read_of_what_is_needed(index: Index, store: Reading) -> None:
-    """For all matches of all queries: their records, and the numbers that may be around them."""
+def test_one_read_for_all_matches(index: Index, store: Reading) -> None:
+    """One read gets the neighbours of all matches of all queries."""
     texts = [each.chunk.text for each in MemoryStore.read(store, ["a"], None, [3, 20])]
     found = index.search_many([*texts, "a short text"], k=1, expand=1)
     assert [match.number for [match] in found] == [3, 20, 0]
@@ -101,7 +101,7 @@ def test_one_read_of_what_is_needed(index: Index, store: Reading) -> None:
 
 @pytest.mark.parametrize("expand", ["record", 10_000, 2**70])
 def test_whole_records(index: Index, store: Reading, expand: Any) -> None:
-    """Where so many numbers would have to be named, or all are wanted."""
+    """Whole records are read if all chunks, or too many numbers, are needed."""
     [match] = index.search("a short text", k=1, where=None, expand=expand)
     assert store.reads == [(["short"], None)]
     assert match.around == (match.chunk,)
@@ -111,7 +111,7 @@ def test_whole_records(index: Index, store: Reading, expand: Any) -> None:
 
 @pytest.mark.parametrize("k", [1, 5])
 def test_nothing_is_read_without_need(index: Index, store: Reading, k: int) -> None:
-    """Without `expand`, and where nothing was found."""
+    """Without `expand` or without matches, nothing is read."""
     assert index.search("a short text", k=k)[0].around == ()
     assert index.search_many([], k=k, expand=1) == []
     assert index.search("a short text", k=k, min_score=2, expand=1) == []
@@ -119,7 +119,7 @@ def test_nothing_is_read_without_need(index: Index, store: Reading, k: int) -> N
 
 
 def test_the_match_itself_is_among_its_neighbours(index: Index, store: Reading) -> None:
-    """As the search gave it: of some stores a search gives less of a chunk than a read."""
+    """The match itself is included as the search returned it."""
     [found] = index.search("a short text", k=1)
     match = replace(found, chunk=replace(found.chunk, hash=b""))
     [[expanded_]] = expanded([[match]], 1, store.open(index.encoder.space))
@@ -127,7 +127,7 @@ def test_the_match_itself_is_among_its_neighbours(index: Index, store: Reading) 
 
 
 def test_a_record_that_was_changed_after_the_search(index: Index, store: Reading) -> None:
-    """What stands around the chunk now is not what stood there when it was found: it is left alone."""
+    """A record changed after the search gets no neighbours."""
     opened = store.open(index.encoder.space)
     [third] = opened.read(["a"], None, [3])
     match = Match(third.chunk, 0.5)

@@ -1,4 +1,4 @@
-"""What a pattern of $like stands for, and $ilike's: by a slow matcher that is plain to see."""
+"""Patterns of $like and $ilike compared with a slow, obvious matcher."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harrier_core.patterns import Wild, alike, fits, pattern_of
 
 
 def slowly(pattern: str, text: str, *, any_case: bool = False) -> bool:
-    """Letter by letter, trying everything."""
+    """Match letter by letter, and try everything."""
     if not pattern:
         return not text
     first, rest = pattern[0], pattern[1:]
@@ -46,8 +46,8 @@ def test_fits(pattern: str, text: str, any_case: bool) -> None:
 
 
 @given(TEXTS, st.booleans())
-def test_escaped_a_text_fits_itself_only(text: str, any_case: bool) -> None:
-    """Whatever is in it."""
+def test_an_escaped_text_matches_only_itself(text: str, any_case: bool) -> None:
+    """An escaped pattern has no wildcards, whatever the text."""
     pattern = pattern_of("".join(f"\\{letter}" for letter in text), any_case=any_case)
     assert fits(pattern, text)
     assert not fits(pattern, f"{text}a")
@@ -56,7 +56,7 @@ def test_escaped_a_text_fits_itself_only(text: str, any_case: bool) -> None:
 
 
 def test_the_parts() -> None:
-    """Wildcards that say the same are one; a letter of any case stands for each of them."""
+    """Redundant wildcards are merged, and a letter in `$ilike` stands for all its cases."""
     assert pattern_of(r"a%%_\%\a") == ("a", Wild.ANY, Wild.ONE, "%", "a")
     assert pattern_of("k%", any_case=True) == ("kK\u212a", Wild.ANY)
     assert pattern_of("") == ()
@@ -65,8 +65,8 @@ def test_the_parts() -> None:
             pattern_of(pattern)
 
 
-def test_alike() -> None:
-    """Exactly those that fold to the same, of all the characters that there are; the given one comes first."""
+def test_case_variants() -> None:
+    """They are exactly the characters with equal case folding, the given one first."""
     letters: dict[str, set[str]] = {}
     for letter in map(chr, range(sys.maxunicode + 1)):
         letters.setdefault(letter.casefold(), set()).add(letter)
@@ -78,8 +78,8 @@ def test_alike() -> None:
             assert len(found) == len(set(found))
 
 
-def test_no_pattern_takes_for_ever() -> None:
-    """Twenty % are no more than twenty looks at a text; a search that goes back would not end with this test's time."""
+def test_matching_time_is_bounded() -> None:
+    """Twenty % signs do not cause backtracking."""
     text = "a" * 2_000
     assert fits(pattern_of("%a" * 20 + "%"), text)
     assert not fits(pattern_of("%a" * 20 + "%b"), text)

@@ -1,4 +1,4 @@
-"""What the reports of an ingest say of its pace, and the bar that shows it."""
+"""The pace in progress reports, and the progress bar."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harrier_core.testing import MemoryStore
 
 
 class Clock:
-    """A clock that is set."""
+    """A clock that tests set."""
 
     now = 0.0
 
@@ -35,8 +35,8 @@ def test_while_the_source_is_being_read() -> None:
     assert str(pulse) == "20 of ~160 chunks, 500 tokens/s"
 
 
-def test_when_all_was_read() -> None:
-    """What is left is counted; chunks that are encoded and not yet written are done."""
+def test_after_the_source_was_read() -> None:
+    """The remaining chunks are counted; encoded but unwritten chunks count as done."""
     clock = Clock()
     pulse = Pulse(clock)
     pulse.follow(IngestReport(pending=40), read=1.0)
@@ -64,7 +64,7 @@ def test_a_second_run_that_encodes_nothing() -> None:
     assert (pulse.share, pulse.tokens_a_second, pulse.seconds_left) == (0.5, 0.0, 1.0)
 
 
-def test_the_speed_is_that_of_late() -> None:
+def test_the_speed_is_recent() -> None:
     clock = Clock()
     pulse = Pulse(clock)
     for second in range(1, 101):
@@ -79,7 +79,7 @@ REPORTS = st.builds(IngestReport, unchanged=st.integers(0, 9), written=st.intege
 
 @example(reports=[(IngestReport(pending=1), 2e-311)])
 @given(reports=st.lists(st.tuples(REPORTS, st.none() | st.floats(-1, 2))))
-def test_it_is_never_more_than_all(reports: list[tuple[IngestReport, float | None]]) -> None:
+def test_it_never_exceeds_100_percent(reports: list[tuple[IngestReport, float | None]]) -> None:
     pulse = Pulse(Clock())
     for report, read in reports:
         pulse.follow(report, read)
@@ -112,7 +112,7 @@ def test_true_shows_a_bar(how: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert capsys.readouterr().err == ""
 
 
-def test_a_bar_calls_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bar_calls_the_next_callback(capsys: pytest.CaptureFixture[str]) -> None:
     seen: list[IngestReport] = []
     with ProgressBar(len(RECORDS), seen.append) as bar:
         report = Index(MemoryStore(), Hashing()).ingest(RECORDS, on_progress=bar)

@@ -1,4 +1,4 @@
-"""What records may hold, what is made of them before they are stored, and the ids and hashes of their chunks."""
+"""Valid contents of records, their normalisation, and ids and hashes of chunks."""
 
 from __future__ import annotations
 
@@ -34,31 +34,31 @@ LARGEST = 1.7976931348623157e308  # of all floats
 
 
 class Topic(StrEnum):
-    """A str of another type."""
+    """A subclass of str."""
 
     FOOD = "food"
 
 
 class Year(IntEnum):
-    """An int of another type."""
+    """An int subclass."""
 
     NOW = 2021
 
 
 class Text(str):
-    """A str of another type, without another value."""
+    """A subclass of str without its own value."""
 
     __slots__ = ()
 
 
 class Price(float):
-    """A float of another type."""
+    """A subclass of float."""
 
     __slots__ = ()
 
 
 def chunk_of(text: str, metadata: Mapping[str, Any]) -> Chunk:
-    """The only chunk of a record."""
+    """Return the only chunk of a record."""
     [chunk] = chunks(Record("doc-1", text, metadata), 1, None, lambda texts: [1 for _ in texts])
     return chunk
 
@@ -113,7 +113,7 @@ CYCLE["x"] = [CYCLE]
     ],
 )
 def test_why_a_record_is_refused(record: object, reason: str) -> None:
-    """The reason goes on where the record's id was named; it holds no text of the record's."""
+    """The reason continues a sentence that names the id, and contains no text of the record."""
     with pytest.raises(Unstorable) as caught:
         checked(record)
     assert str(caught.value) == reason
@@ -131,8 +131,8 @@ def test_why_a_record_is_refused(record: object, reason: str) -> None:
         Record("ünï-🦅", "\U0010ffff", {"ключ": ["漢字", {"q\"'\\": True}]}),
     ],
 )
-def test_what_may_be_stored(record: Record) -> None:
-    """Up to each limit."""
+def test_valid_records(record: Record) -> None:
+    """Records up to each limit are valid."""
     assert checked(record) == record
 
 
@@ -165,8 +165,8 @@ RECORDS = st.builds(Record, TEXTS | st.none(), TEXTS | st.just(b"a"), METADATA)
 @example(Record("a", "b", {"c": "d", "e": 2**63 - 1, "f": True, "g": None, "h": 0.1}))
 @example(Record("a", "b", {"c": float("-inf")}))
 @example(Record(Text("a"), "b"))
-def test_what_the_fast_check_accepts_is_sound(record: Record) -> None:
-    """The thorough check finds nothing in it, and would make the same record of it."""
+def test_the_fast_check_is_sound(record: Record) -> None:
+    """Accepted records pass the thorough check unchanged."""
     if _plainly_sound(record):
         assert not any(_problems(record))
         assert type(record.id) is type(record.text) is str
@@ -183,14 +183,14 @@ def test_what_the_fast_check_accepts_is_sound(record: Record) -> None:
     ],
 )
 def test_most_records_pass_the_fast_check(record: Record) -> None:
-    """They are returned as they are, not copied."""
+    """They are returned without a copy."""
     assert _plainly_sound(record)
     assert checked(record) is record
 
 
 @given(RECORDS)
-def test_what_is_sound_survives_json(record: Record) -> None:
-    """Whatever is not refused is stored and read as it was."""
+def test_valid_records_survive_json(record: Record) -> None:
+    """Valid records are stored and read unchanged."""
     try:
         sound = checked(record)
     except Unstorable:
@@ -211,7 +211,7 @@ def exact_types(value: object) -> object:
 
 
 def test_a_record_of_subclasses_becomes_plain() -> None:
-    """Its id and text as well."""
+    """Its id and text become plain too."""
     made = checked(Record(Text("a"), Topic.FOOD, MappingProxyType({Text("year"): Year.NOW})))
     assert made == Record("a", "food", {"year": 2021})
     assert {type(made.id), type(made.text), *map(type, made.metadata)} == {str}
@@ -221,8 +221,8 @@ def test_a_record_of_subclasses_becomes_plain() -> None:
 # -- ids and hashes
 
 
-def test_chunk_ids_are_the_same_for_ever() -> None:
-    """Stores hold them; another release or process must not make others."""
+def test_chunk_ids_are_stable() -> None:
+    """Stores contain them, so releases and processes must agree."""
     assert chunk_id("doc-1", 0) == "2d9814ce-9c07-5280-a95f-b2b85e51e045"
     assert chunk_id("doc-1", 1) == "35a7f9ea-6e79-50ae-b1f4-5802a95daf7f"
     assert chunk_id("", 0) == "45db27d7-c48c-5cec-a725-cb43ae7a6297"
@@ -234,14 +234,14 @@ def test_chunk_ids_are_the_same_for_ever() -> None:
     st.tuples(st.text("a1\0", max_size=4), st.integers(0, 20)),
 )
 @example(("a", 11), ("a1", 1))
-def test_chunk_ids_differ(one: tuple[str, int], other: tuple[str, int]) -> None:
-    """No two chunks share one, and each is a UUID as databases write it."""
+def test_chunk_ids_are_unique(one: tuple[str, int], other: tuple[str, int]) -> None:
+    """No two chunks share an id, and each is a valid UUID."""
     assert (chunk_id(*one) == chunk_id(*other)) == (one == other)
     assert str(UUID(chunk_id(*one))) == chunk_id(*one)
 
 
-def test_hashes_are_the_same_for_ever() -> None:
-    """If they changed, the next ingest would write, or even encode, everything again."""
+def test_hashes_are_stable() -> None:
+    """If they changed, the next ingest would write everything again."""
     assert text_hash("bread rises").hex() == "ec5217dba4945579e5043eed226a050c"
     assert text_hash("é").hex() == "d4b1b0202b21bb84e60a3d272ecab0db"
     plain_one = chunk_of("bread rises", {"topic": "food", "year": 2021})
@@ -251,15 +251,15 @@ def test_hashes_are_the_same_for_ever() -> None:
     assert (plain_one.id, plain_one.text_hash) == (chunk_id("doc-1", 0), text_hash("bread rises"))
 
 
-def test_hashes_of_ids_are_the_same_for_ever() -> None:
-    """In every process, also of an id that cannot be stored: its record is rejected, and not pruned."""
+def test_hashes_of_ids_are_stable() -> None:
+    """They agree in every process, also for ids that cannot be stored."""
     assert id_hash("doc-1") == 6_265_767_295_393_789_249
     assert id_hash("ünï-漢字-🦅") == 7_828_270_398_400_298_145
     assert id_hash("\ud83d") == 1_773_337_277_470_638_842
 
 
-def test_the_metadata_s_json_is_made_once() -> None:
-    """A record's chunks share it; without it they are equal all the same, and make it when they are asked."""
+def test_metadata_json_is_computed_once() -> None:
+    """Chunks of a record share it; without it, chunks are still equal."""
     record = Record("a", "bread rises", {"b": 1, "a": "é"})
     json_ = to_json(record.metadata)
     first, second = (Chunk.of(record, number, 6 * number, record.text[6 * number :][:5], json_) for number in (0, 1))
@@ -282,7 +282,7 @@ JSON = st.recursive(
 @given(st.dictionaries(st.text("aéb", max_size=3), JSON, max_size=4))
 @example({"b": {"z": 2**70, "y": 1}, "a": 1})
 def test_the_order_of_keys_changes_no_hash(metadata: dict[str, Any]) -> None:
-    """At no level, and for numbers of more than 64 bits as well."""
+    """The order does not matter at any level, or for integers above 64 bits."""
     assert to_json(backwards(metadata)) == to_json(metadata)
     assert chunk_of("a", backwards(metadata)).hash == chunk_of("a", metadata).hash
 
@@ -299,16 +299,16 @@ def backwards(value: Any) -> Any:
 @example("1", 1)
 @example(None, [])
 @example({"a": None}, {})
-def test_other_metadata_is_another_hash(one: Any, other: Any) -> None:
-    """Its second half only: the text need not be encoded again. Equal means of the same type, as it does in JSON."""
+def test_other_metadata_changes_the_hash(one: Any, other: Any) -> None:
+    """Only its second half changes. Equal values must have the same JSON type."""
     first, second = chunk_of("a", {"x": one}), chunk_of("a", {"x": other})
     same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
     assert (first.hash == second.hash) == same
     assert first.text_hash == second.text_hash
 
 
-def test_another_text_is_another_hash() -> None:
-    """Its first half only."""
+def test_another_text_changes_the_hash() -> None:
+    """Only its first half changes."""
     one, other = chunk_of("bread", {"x": 1}), chunk_of("rises", {"x": 1})
     assert one.text_hash != other.text_hash
     assert one.hash.removeprefix(one.text_hash) == other.hash.removeprefix(other.text_hash)

@@ -1,4 +1,4 @@
-"""Another model for an index in use: what the new space holds, who finds what, and what is never lost."""
+"""Changing the model of an index in use: its result, its readers, and its guarantees."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ RECORDS = list(before())[:60]
 
 @pytest.fixture(params=["postgres", "edge"])
 def new_store(request: pytest.FixtureRequest, postgres: str, table: str, tmp_path: Path) -> Iterator[NewStore]:
-    """The same place at every call, empty at the first."""
+    """Return a store of the same place at every call, empty at first."""
     made: list[VectorStore] = []
 
     def new() -> VectorStore:
@@ -63,7 +63,7 @@ def new_store(request: pytest.FixtureRequest, postgres: str, table: str, tmp_pat
 
 @pytest.fixture
 def store(new_store: NewStore) -> Any:
-    """A place with some records of the old model."""
+    """Return a store with some records of the old model."""
     made = new_store()
     Index(made, Hashing(), chunking=CHUNKING).ingest(RECORDS)
     return made
@@ -78,7 +78,7 @@ def content(store: VectorStore) -> list[Any]:
 
 
 def clean(records: Any, encoder: Hashing, store: VectorStore) -> list[Any]:
-    """What an ingest of these records into an empty place makes."""
+    """Return what an ingest of these records into an empty store gives."""
     store.drop()
     Index(store, encoder, chunking=CHUNKING).ingest(records)
     made = content(store)
@@ -86,8 +86,8 @@ def clean(records: Any, encoder: Hashing, store: VectorStore) -> list[Any]:
     return made
 
 
-def test_there_and_back(store: Any, new_store: NewStore) -> None:
-    """The new space is what a clean ingest makes; back, and with what was written since, it is so of the old one."""
+def test_switching_and_switching_back(store: Any, new_store: NewStore) -> None:
+    """Both results equal a clean ingest, including records written in between."""
     old, new = Index(store, Hashing(), chunking=CHUNKING), Index(new_store(), Other(), chunking=CHUNKING)
     had = content(store)
     report = reembed(store, Other())
@@ -123,8 +123,8 @@ def test_there_and_back(store: Any, new_store: NewStore) -> None:
         back(store, Hashing())
 
 
-def test_of_either_model(store: Any, new_store: NewStore) -> None:
-    """An Index of both encoders goes on over the switch and back, in whatever it is doing."""
+def test_an_index_of_both_models(store: Any, new_store: NewStore) -> None:
+    """An Index with both encoders works across the switch and back."""
     index = Index(new_store(), encoders=[Hashing(), Other()], chunking=CHUNKING)
     text = RECORDS[0].text
     reembed(store, Other())
@@ -139,8 +139,8 @@ def test_of_either_model(store: Any, new_store: NewStore) -> None:
 
 
 @pytest.mark.parametrize("turn", [switch, back])
-def test_an_ingest_over_the_switch(store: Any, new_store: NewStore, turn: Any) -> None:
-    """What the old model encoded is encoded again where it is written; nothing is lost and nothing is mixed."""
+def test_an_ingest_across_the_switch(store: Any, new_store: NewStore, turn: Any) -> None:
+    """Chunks of the old model are encoded again, and nothing is lost or mixed."""
     models: list[Hashing] = [Hashing(), Other()]
     reembed(store, Other())
     if turn is back:
@@ -166,7 +166,7 @@ def test_an_ingest_over_the_switch(store: Any, new_store: NewStore, turn: Any) -
 
 
 def test_nothing_to_change(store: Any) -> None:
-    """The same model, and no other precision; and what was not filled."""
+    """The same model and precision is refused, and so is a switch before filling."""
     with pytest.raises(SettingError, match="already holds vectors of this model"):
         reembed(store, Hashing())
     with pytest.raises(SettingError, match="rate must be a positive number"):
@@ -179,8 +179,8 @@ def test_nothing_to_change(store: Any) -> None:
     assert spaces(store) == Spaces(Hashing.space, None, None)
 
 
-def test_a_place_of_another_model(store: Any) -> None:
-    """What another re-embedding began is not gone on with."""
+def test_another_unfinished_reembedding(store: Any) -> None:
+    """A re-embedding to another model is not continued."""
     reembed(store, Other())
     third = Hashing()
     third.space = replace(Hashing.space, weights="w3")
@@ -195,8 +195,8 @@ def test_a_place_of_another_model(store: Any) -> None:
         reembed(store, third)
 
 
-def test_stores_that_cannot() -> None:
-    """One that is not exchanged at all, and a server whose writers cannot be kept out."""
+def test_unsupported_stores() -> None:
+    """Stores that cannot switch, or cannot block writers, are refused."""
     memory, server = MemoryStore(), QdrantStore(QdrantClient(":memory:"), collection="docs")
     for place, message in ((memory, "cannot be exchanged"), (server, "a Qdrant server cannot keep writers out")):
         Index(place, Hashing()).ingest(RECORDS[:3])
@@ -205,13 +205,13 @@ def test_stores_that_cannot() -> None:
 
 
 class Short(Other):
-    """A model that takes short texts only."""
+    """A model with a low limit."""
 
     max_tokens = 16
 
 
-def test_texts_that_the_model_cannot_take(store: Any) -> None:
-    """They are told, and nothing is exchanged until they are gone."""
+def test_texts_that_are_too_long_for_the_model(store: Any) -> None:
+    """They are reported, and block the switch until they are gone."""
     long = Record("long", "and so on " * 6)
     Index(store, Hashing()).ingest([long])
     report = reembed(store, Short())
@@ -228,7 +228,7 @@ def test_texts_that_the_model_cannot_take(store: Any) -> None:
 
 
 def test_a_plan_and_a_check(store: Any, new_store: NewStore) -> None:
-    """Both write nothing. A check compares what both spaces find, with judgements or without."""
+    """Both write nothing. A check compares results of both spaces, with or without judgements."""
     chunks = len(content(store))
     would = plan_reembedding(store, Other(), rate=10)
     assert (would.total, would.encoded, would.described, would.deleted) == (chunks, chunks, 0, 0)
@@ -255,7 +255,7 @@ def test_a_plan_and_a_check(store: Any, new_store: NewStore) -> None:
 
 
 def test_no_faster_than_the_rate(store: Any) -> None:
-    """The encoder gets few texts at once, and waits in between."""
+    """The encoder gets few texts at a time, with pauses."""
     sizes: list[int] = []
 
     class Counting(Other):
@@ -270,7 +270,7 @@ def test_no_faster_than_the_rate(store: Any) -> None:
 
 
 def test_other_chunks(store: Any, new_store: NewStore) -> None:
-    """From the source; and it is refused as long as both places do not have the same records."""
+    """Other chunks need the source, and both places must have the same records."""
     index, wider = Index(new_store(), encoders=[Hashing(), Other()], chunking=CHUNKING), Chunking(tokens=40)
     with pytest.raises(StoreMissing, match="fill it with recut"):
         switch(store, Other(), recut=True)
@@ -299,7 +299,7 @@ def test_other_chunks(store: Any, new_store: NewStore) -> None:
 
 
 def test_another_precision(postgres: str, table: str) -> None:
-    """Of the same model: whoever uses the index goes on, and notices nothing."""
+    """The index stays usable while its precision changes."""
     with PgVectorStore(postgres, table=table) as store:
         index = Index(store, Hashing(), chunking=CHUNKING)
         index.ingest(RECORDS)
@@ -312,8 +312,8 @@ def test_another_precision(postgres: str, table: str) -> None:
         assert store.layout().precision == "float16"
 
 
-def test_who_may_read(postgres: str, table: str, new_role: Any) -> None:
-    """The grants of the table are those of the new one, and no others."""
+def test_privileges_are_kept(postgres: str, table: str, new_role: Any) -> None:
+    """The new table has exactly the old table's grants."""
     reader, other = new_role("reader"), new_role("other")
     with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres, autocommit=True) as connection:
         Index(store, Hashing(), chunking=CHUNKING).ingest(RECORDS)
@@ -335,8 +335,8 @@ def test_who_may_read(postgres: str, table: str, new_role: Any) -> None:
             assert connection.execute(asked, [role, where] * 2).fetchone() == rights
 
 
-def test_what_hangs_on_a_table(postgres: str, table: str) -> None:
-    """Another table would lack it, so it is refused, before anything is filled."""
+def test_dependent_objects(postgres: str, table: str) -> None:
+    """A table with dependent objects is refused before anything is filled."""
     with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres, autocommit=True) as connection:
         Index(store, Hashing(), chunking=CHUNKING).ingest(RECORDS)
         name = sql.Identifier("public", table)
@@ -354,8 +354,8 @@ def test_what_hangs_on_a_table(postgres: str, table: str) -> None:
         assert spaces(store).next is None
 
 
-def test_whoever_reads_for_long(postgres: str, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is waited for in moments, in which others go on; and if it takes too long, nothing is exchanged."""
+def test_a_long_reader(postgres: str, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The switch waits in short attempts that let others proceed, and gives up after a while."""
     monkeypatch.setattr(exchanging, "_TRIES", 3)
     with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres) as reading:
         index = Index(store, Hashing(), chunking=CHUNKING)
@@ -372,8 +372,8 @@ def test_whoever_reads_for_long(postgres: str, table: str, monkeypatch: pytest.M
 # -- an Index of several encoders
 
 
-def test_what_an_index_of_either_refuses(store: Any, new_store: NewStore) -> None:
-    """Vectors do not tell which encoder made them; and a space of neither is the usual error."""
+def test_refusals_of_an_index_of_both(store: Any, new_store: NewStore) -> None:
+    """Given vectors are refused, and so is a third space."""
     index = Index(new_store(), encoders=[Hashing(), Other()])
     for call in (
         lambda: index.search_vectors(np.ones((1, 16))),
@@ -391,8 +391,8 @@ def test_what_an_index_of_either_refuses(store: Any, new_store: NewStore) -> Non
         Index(new_store(), encoders=[third, Other()]).search("anything")
 
 
-def test_it_is_settings(tmp_path: Path) -> None:
-    """Pickled and shown with all of its encoders; the first makes a place that is not there."""
+def test_pickle_and_repr(tmp_path: Path) -> None:
+    """Both include all encoders; the first one creates a missing place."""
     encoders = [Encoder("harrier-270m"), Encoder("harrier-0.6b")]
     index = pickle.loads(pickle.dumps(Index("postgresql://host/db", encoders=encoders)))
     assert "encoders=[Encoder('harrier-270m'" in repr(index)
@@ -406,8 +406,8 @@ def test_it_is_settings(tmp_path: Path) -> None:
         assert place.space() == Other.space
 
 
-def test_asynchronously(store: Any, new_store: NewStore) -> None:
-    """As without `await`."""
+def test_async(store: Any, new_store: NewStore) -> None:
+    """Async methods give the same results."""
     index = Index(new_store(), encoders=[Hashing(), Other()], chunking=CHUNKING)
 
     async def search() -> str:
@@ -422,7 +422,7 @@ def test_asynchronously(store: Any, new_store: NewStore) -> None:
 
 
 def test_a_grace_period(store: Any, new_store: NewStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever has the old model goes on reading what was kept, for a while, and writes nothing there."""
+    """Readers of the old model can read the old place for a while, and write nothing."""
     old, strict = (Index(new_store(), Hashing(), chunking=CHUNKING, grace=each) for each in (60.0, None))
     text = RECORDS[0].text
     assert old.search(text)[0].record_id == "r000"

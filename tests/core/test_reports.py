@@ -1,4 +1,4 @@
-"""What comes out of an Index: matches, and the reports of an ingest and of a verification."""
+"""Results of an Index: matches, and reports of an ingest and of a verification."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from harrier_core import Chunk, IngestReport, Match, Record, VerifyReport
 
 
-def test_a_match_is_its_chunk_s() -> None:
-    """It has the chunk's fields; its vector takes no part in comparisons, nor in what is printed."""
+def test_a_match_has_the_fields_of_its_chunk() -> None:
+    """Its vector is not compared or printed."""
     chunk = Chunk.of(Record("doc-1", "bread rises", {"topic": "food"}), 0, 0, "bread rises")
     match = Match(chunk, 0.5, 0.25, np.ones(3, dtype=np.float32))
     assert (match.id, match.record_id, match.number) == (chunk.id, "doc-1", 0)
@@ -31,8 +31,8 @@ REPORTS = st.builds(
 
 
 @given(REPORTS, REPORTS, REPORTS)
-def test_reports_are_added(one: IngestReport, two: IngestReport, three: IngestReport) -> None:
-    """In whatever order they are joined; counts and lists add up, and time is that of the longest."""
+def test_reports_are_summed(one: IngestReport, two: IngestReport, three: IngestReport) -> None:
+    """Counts and lists are added in any order, and the time is the longest."""
     both = one + two
     assert both + three == one + (two + three)
     assert one + IngestReport() == IngestReport() + one == one
@@ -49,15 +49,15 @@ def test_reports_are_added(one: IngestReport, two: IngestReport, three: IngestRe
 
 
 def test_a_sum_shares_no_list_with_its_parts() -> None:
-    """What is rejected later is in one report only."""
+    """A later rejection appears in one report only."""
     one = IngestReport(rejected=[("a", "is wrong")])
     total = one + IngestReport()
     total.rejected.append(("b", "is wrong"))
     assert one.rejected == [("a", "is wrong")]
 
 
-def test_an_ingest_s_report_as_text() -> None:
-    """Thousands have commas, and what did not happen is left out."""
+def test_str_of_an_ingest_report() -> None:
+    """Thousands have commas, and zero counts are left out."""
     report = IngestReport(records=12_345, written=2_000, unchanged=9_876, deleted=3, encoded=1_999, seconds=2.0)
     expected = (
         "12,345 records in 2.0 s (999.5 encoded a second); 2,000 chunks written (1,999 encoded); "
@@ -73,13 +73,13 @@ def test_an_ingest_s_report_as_text() -> None:
     )
 
 
-def test_a_report_of_nothing() -> None:
-    """No division by zero."""
+def test_an_empty_report() -> None:
+    """It does not divide by zero."""
     assert str(IngestReport()) == "0 records in 0.0 s; 0 chunks written (0 encoded); 0 unchanged, 0 deleted"
 
 
-def test_one_of_each() -> None:
-    """A single thing has no s, and is not the first of others."""
+def test_singular_forms() -> None:
+    """One item is in the singular, and is not called the first."""
     report = IngestReport(records=1, written=1, encoded=1, rejected=[("a", "is dict, not Record")], repeated=["b"])
     assert report.changes == (
         "1 chunk written (1 encoded); 0 unchanged, 0 deleted; 1 record rejected, 'a' because it is dict, not Record; "
@@ -90,8 +90,8 @@ def test_one_of_each() -> None:
     assert str(checked) == "1 chunk checked, 0 of them encoded again; 1 problem, the first: record 'a' has no vector"
 
 
-def test_a_verification_s_report_as_text() -> None:
-    """A cosine where something was encoded, and the first problem where there is one."""
+def test_str_of_a_verify_report() -> None:
+    """It has the lowest cosine if texts were encoded, and the first problem."""
     assert str(VerifyReport(checked=1_200)) == "1,200 chunks checked, 0 of them encoded again; all sound"
     report = VerifyReport(checked=1_200, encoded=100, least_cosine=0.99987, problems=[("r1", "has no vector")] * 2)
     assert str(report) == (

@@ -1,4 +1,4 @@
-"""A second look at what was found."""
+"""Reranking of search results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def index() -> Iterator[Index]:
 
 
 def test_the_best_of_many(index: Index) -> None:
-    """In the reranker's order and with its scores; the cosine stays what it was."""
+    """Matches have the reranker's order and scores, and keep their cosine."""
     longest = Longest()
     found = index.search("text", 3, rerank=longest, among=60)
     assert [match.record_id for match in found] == ["r59", "r58", "r57"]
@@ -36,7 +36,7 @@ def test_the_best_of_many(index: Index) -> None:
 
 
 def test_among_the_nearest(index: Index) -> None:
-    """Fifty unless it is said, and as many as are asked for at least."""
+    """Fifty candidates are reranked by default, and at least k."""
     longest = Longest()
     near = [match.record_id for match in index.search("text", 60)]
     assert {match.record_id for match in index.search("text", 5, rerank=longest, among=5)} == set(near[:5])
@@ -47,8 +47,8 @@ def test_among_the_nearest(index: Index) -> None:
 
 
 @pytest.mark.parametrize("mode", ["dense", "keyword", "hybrid"])
-def test_pages_and_least_scores(index: Index, mode: Any) -> None:
-    """They are those of the reranker's list."""
+def test_pages_and_minimum_scores(index: Index, mode: Any) -> None:
+    """They refer to the reranker's list."""
     options: dict[str, Any] = {"rerank": Longest(), "among": 40, "mode": mode}
     whole = index.search("text x", 12, **options)
     assert index.search("text x", 4, offset=8, **options) == whole[8:]
@@ -56,7 +56,7 @@ def test_pages_and_least_scores(index: Index, mode: Any) -> None:
 
 
 def test_equal_scores(index: Index) -> None:
-    """Keep the order in which the matches were found."""
+    """Equal scores keep the order of the search."""
 
     class Indifferent(Longest):
         def scores(self, query: str, texts: Sequence[str]) -> list[float]:
@@ -67,41 +67,41 @@ def test_equal_scores(index: Index) -> None:
 
 
 def test_blank_texts() -> None:
-    """Other libraries' retrievers find them; they are left out."""
+    """Blank texts, which other retrievers may return, are left out."""
     assert best_texts("text", ["a", " ", "abc", ""], 5, Longest()) == [(2, 3.0), (0, 1.0)]
     assert best_texts("text", ["", " "], 5, Longest()) == []
 
 
 def test_nothing_found(index: Index) -> None:
-    """The reranker is not asked."""
+    """The reranker is not called."""
     longest = Longest()
     assert index.search("text", where={"no": 1}, rerank=longest) == []
     assert longest.asked == []
 
 
-def test_difference(index: Index) -> None:
-    """`search_diverse` is one such choice."""
+def test_diverse_as_a_reranker(index: Index) -> None:
+    """`search_diverse` equals a search with `Diverse`."""
     chosen = index.search("text", 6, rerank=Diverse(0.3), among=20)
     assert index.search_diverse("text", 6, relevance=0.3) == chosen
     assert index.search("text", 2, rerank=Diverse(0.3), among=20, offset=4) == chosen[4:]
 
 
 class Short(Longest):
-    """One score, whatever it is asked."""
+    """A reranker that always returns one score."""
 
     def scores(self, query: str, texts: Sequence[str]) -> list[float]:
         return super().scores(query, texts)[:1]
 
 
 class Slow:
-    """Its scores would have to be waited for."""
+    """A reranker with an async method."""
 
     async def scores(self, query: str, texts: Sequence[str]) -> list[float]:
         return [float(len(query)) for _ in texts]
 
 
 class Undefined(Longest):
-    """No number."""
+    """A reranker that returns NaN."""
 
     def scores(self, query: str, texts: Sequence[str]) -> list[float]:
         return [float("nan") for _ in super().scores(query, texts)]
@@ -122,19 +122,19 @@ class Undefined(Longest):
         ({"mode": "hybrid", "keyword_weight": True}, "keyword_weight must be a number of at least 0, got True"),
     ],
 )
-def test_what_it_cannot_be(index: Index, options: dict[str, Any], message: str) -> None:
+def test_invalid_rerankers(index: Index, options: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         index.search("text", **options)
 
 
-def test_a_keyword_that_no_search_has(index: Index) -> None:
+def test_unknown_keywords(index: Index) -> None:
     unknown: dict[str, Any] = {"limit": 3}
     with pytest.raises(TypeError, match="a search got an unexpected keyword argument 'limit'"):
         index.search("text", **unknown)
 
 
 def test_vectors_and_their_queries(index: Index) -> None:
-    """With the texts of the queries, a search by vectors is what a search by text is, in other orders as well."""
+    """With query texts, a search by vector is reranked like a search by text."""
     queries = ["text 7", "xxx of 30"]
     vectors = index.encoder.encode_queries(queries)
     ways: list[dict[str, Any]] = [
@@ -161,7 +161,7 @@ def test_vectors_and_their_queries(index: Index) -> None:
 
 
 def test_matches_with_their_vectors(index: Index) -> None:
-    """Of every search, where they are asked for."""
+    """Every search can return vectors on request."""
     for mode in ("dense", "keyword", "hybrid"):
         way: dict[str, Any] = {"mode": mode, "rerank": Longest()}
         assert all(match.vector is not None for match in index.search("text", 3, with_vectors=True, **way))

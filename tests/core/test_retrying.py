@@ -10,7 +10,7 @@ from harrier_core.retrying import Backoff
 
 @given(st.floats(0.001, 10), st.floats(1, 1_000), st.integers(1, 40))
 def test_pauses_grow_to_the_longest(first: float, more: float, attempts: int) -> None:
-    """Each within half of twice the one before; after a success they begin anew."""
+    """Pauses double, with jitter, up to the longest, and start again after a success."""
     longest = first * more
     backoff = Backoff(first, longest)
     for attempt in range(attempts):

@@ -1,4 +1,4 @@
-"""A query carries its instruction, a document nothing; and these tests would notice a kit that gets it wrong."""
+"""A query carries its instruction, a document none, and these tests detect any deviation."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def distances(ours: Vectors, theirs: Vectors) -> Vectors:
     return np.abs(ours - theirs).max(axis=1)  # type: ignore[no-any-return]
 
 
-def test_the_prompt_is_the_models_own(encoder: Encoder) -> None:
-    """Byte for byte what the model's card shows, the space at its end included."""
+def test_the_prompt_equals_the_model_card(encoder: Encoder) -> None:
+    """It equals the model card byte for byte, including the final space."""
     assert encoder.prompt("how do vaccines work") == WEB + "how do vaccines work"
     assert encoder.prompt(" a\n", task="sts_query") == "Instruct: Retrieve semantically similar text\nQuery:  a\n"
     assert encoder.prompt("a", task=Task("Find birds")) == "Instruct: Find birds\nQuery: a"
 
 
 def test_a_query_is_its_prompt(encoder: Encoder) -> None:
-    """A query's vector is the vector of the very string that `prompt` shows, for every kind of task."""
+    """A query's vector is that of the string that `prompt` returns, for every kind of task."""
     for task in [None, "sts_query", "bitext_query", Task("Find birds")]:
         queries = encoder.encode_queries(QUERIES, task=task)
         shown = encoder.encode_documents([encoder.prompt(query, task=task) for query in QUERIES])
@@ -48,7 +48,7 @@ def test_a_query_is_its_prompt(encoder: Encoder) -> None:
 
 
 def test_the_encoders_task_is_the_default(encoder: Encoder) -> None:
-    """Encoder(task=...) is what a call without a task uses, and a call's own task goes before it."""
+    """Encoder(task=...) sets the default, and a call's task takes precedence."""
     folder = encoder.space.model
     birds = Encoder(folder, task=Task("Find birds"))
     assert birds.prompt("a") == "Instruct: Find birds\nQuery: a"
@@ -57,8 +57,8 @@ def test_the_encoders_task_is_the_default(encoder: Encoder) -> None:
     assert distances(birds.encode_queries(["a"]), same).max() < 1e-6
 
 
-def test_async_is_sync(encoder: Encoder) -> None:
-    """The same vectors by the other door."""
+def test_async_equals_sync(encoder: Encoder) -> None:
+    """Async methods give the same vectors."""
 
     async def both() -> tuple[Vectors, Vectors]:
         return await encoder.aencode_queries(QUERIES, task="sts_query"), await encoder.aencode_documents(QUERIES)
@@ -80,14 +80,14 @@ def test_async_is_sync(encoder: Encoder) -> None:
     ],
 )
 def test_a_broken_query_would_be_noticed(encoder: Encoder, broken: Callable[[str, str], str]) -> None:
-    """Each of the mistakes that other stacks make moves every query's vector."""
+    """Each mistake that other integrations make changes every query's vector."""
     right = encoder.encode_queries(QUERIES)
     wrong = encoder.encode_documents([broken(WEB, query) for query in QUERIES])
     assert distances(right, wrong).min() > NOTICEABLE
 
 
 def test_an_instructed_document_would_be_noticed(encoder: Encoder) -> None:
-    """So does an instruction on a document."""
+    """An instruction on a document changes its vector."""
     right = encoder.encode_documents(QUERIES)
     assert distances(right, encoder.encode_queries(QUERIES)).min() > NOTICEABLE
 

@@ -1,4 +1,4 @@
-"""Rows to hidden states on one device: a real tiny model, with faults injected where it is launched."""
+"""Forward passes of a real tiny model on one device, with injected faults."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROWS = [Row([2 + number] * 5) for number in range(16)]
 
 
 class Limited:
-    """A network that runs out of memory in a pass of more tokens than it has room for."""
+    """A network that runs out of memory above a number of tokens."""
 
     def __init__(self, network: Network, tokens: int) -> None:
         self._network, self._tokens = network, tokens
@@ -36,7 +36,7 @@ class Limited:
 
 
 class Spoilt:
-    """A network whose vectors of a row that begins with 3 are not finite unless it computes precisely."""
+    """A network with NaN states for rows that begin with 3, unless it computes in float32."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -65,7 +65,7 @@ def run(runner: Runner, rows: Sequence[Row]) -> Any:
 
 
 def test_states_come_in_the_order_of_the_rows(network: Network) -> None:
-    """One for each row, as the network has it, whatever passes are begun before it is finished."""
+    """Each row has the network's state, even if several passes overlap."""
     runner, meter = make_runner(network)
     states = runner.finish(runner.launch(ROWS))
     assert np.abs(states - network.launch(ROWS)().numpy()).max() < 1e-6
@@ -76,7 +76,7 @@ def test_states_come_in_the_order_of_the_rows(network: Network) -> None:
 
 
 def test_runners_do_not_share_what_they_learn(network: Network) -> None:
-    """One of them halves its passes and takes less from then on; the other has memory enough."""
+    """One runner reduces its passes, and the other does not."""
     small, large = Limited(network, 25), Limited(network, 1_000)
     (weak, weak_meter), (strong, strong_meter) = make_runner(small), make_runner(large)
     assert np.abs(run(weak, ROWS) - run(strong, ROWS)).max() < 1e-6
@@ -87,7 +87,7 @@ def test_runners_do_not_share_what_they_learn(network: Network) -> None:
 
 
 def test_a_row_too_large_for_memory(network: Network) -> None:
-    """It has no vector and is not counted, and the other rows of its pass have theirs."""
+    """It has no vector and is not counted, and the other rows are computed."""
     runner, meter = make_runner(Limited(network, 25))
     rows = [*ROWS[:2], Row([3] * 30), ROWS[2]]
     launched = runner.launch(rows)
@@ -98,8 +98,8 @@ def test_a_row_too_large_for_memory(network: Network) -> None:
     assert np.abs(vectors[[0, 1, 3]] - run(runner, ROWS[:3])).max() < 1e-6
 
 
-def test_a_pass_of_which_nothing_ran(network: Network) -> None:
-    """It is no sample of the device's speed, and counts as none."""
+def test_a_pass_without_results(network: Network) -> None:
+    """It is not counted, and does not measure the device's speed."""
     runner, meter = make_runner(Limited(network, 25))
     assert np.isnan(run(runner, [Row([3] * 30)])).all()
     assert (runner.longest, meter.read(0).passes) == (0, 0)
@@ -107,7 +107,7 @@ def test_a_pass_of_which_nothing_ran(network: Network) -> None:
 
 @pytest.mark.parametrize(("dtype", "passes"), [("bfloat16", [(4, False), (1, True)]), ("float32", [(4, False)])])
 def test_rows_without_a_vector_run_again(network: Network, dtype: str, passes: list[tuple[int, bool]]) -> None:
-    """In float32, unless that is what they had; by themselves."""
+    """They run again alone in float32, unless they ran in float32 before."""
     spoilt = Spoilt(network)
     runner, meter = make_runner(spoilt, dtype)
     vectors = run(runner, ROWS[:4])
@@ -117,8 +117,8 @@ def test_rows_without_a_vector_run_again(network: Network, dtype: str, passes: l
     assert np.isfinite(vectors[1]).all() == (dtype == "bfloat16")
 
 
-def test_another_error_is_not_for_the_runner(network: Network) -> None:
-    """It is not taken for a lack of memory, and the next pass finds a working runner."""
+def test_other_errors_are_raised(network: Network) -> None:
+    """They are not taken for a lack of memory, and the next pass works."""
     runner, meter = make_runner(network)
     with pytest.raises(IndexError):
         runner.launch([Row([10_000_000])])

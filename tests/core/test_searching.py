@@ -1,4 +1,4 @@
-"""The options of searches: what is refused before a model runs, and what reaches a store."""
+"""Options of searches: what is refused before the model runs, and what reaches a store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RECORDS = [Record(f"r{number}", f"text number {number}") for number in range(12)
 
 
 class Noting(MemoryStore):
-    """A store that notes what it is asked."""
+    """A store that records its searches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,8 +73,8 @@ DIVERSE: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_what_is_wrong_is_found_before_the_model_runs(name: str) -> None:
-    """By every search alike; no text of the caller's stands in the error."""
+def test_invalid_options_are_refused_before_the_model_runs(name: str) -> None:
+    """Every search refuses them, and no text is in the error."""
     index, store, encoder = filled()
     runs: list[object] = []
 
@@ -91,8 +91,8 @@ def test_what_is_wrong_is_found_before_the_model_runs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_what_reaches_the_store(name: str) -> None:
-    """How to search, and enough matches to leave out the first."""
+def test_options_reach_the_store(name: str) -> None:
+    """The store gets the options, and a k that includes the offset."""
     index, store, _ = filled()
     SEARCHES[name](index)
     SEARCHES[name](index, k=3, exact=True, ef=77, **({} if "diverse" in name else {"offset": 4}))
@@ -103,8 +103,8 @@ def test_what_reaches_the_store(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SEARCHES)
-def test_a_least_score(name: str) -> None:
-    """Matches below it are left out; of those that say different things they are never candidates."""
+def test_a_minimum_score(name: str) -> None:
+    """Matches below it are left out, and are not candidates for diversity."""
     index, _, _ = filled()
     scores = sorted((match.score for match in SEARCHES[name](index, k=12)), reverse=True)
     least = (scores[4] + scores[5]) / 2
@@ -116,7 +116,7 @@ def test_a_least_score(name: str) -> None:
 
 @given(st.integers(1, 15), st.integers(0, 15), st.floats(-1, 1))
 def test_a_page_is_a_slice(k: int, offset: int, least: float) -> None:
-    """Of the whole list, without those that score less."""
+    """A page is a slice of the list above the minimum score."""
     index, _, _ = FILLED
     whole = index.search("a", k=12)
     assume(min(abs(match.score - least) for match in whole) > 1e-6)  # of which two searches differ in the last place
@@ -128,8 +128,8 @@ FILLED = filled()
 
 
 @pytest.mark.parametrize("name", ["search", "search_many", "search_diverse", "search_vectors"])
-def test_the_async_twin_takes_the_same(name: str) -> None:
-    """By their signatures, which editors show."""
+def test_async_signatures_are_the_same(name: str) -> None:
+    """Editors show the same parameters for the async method."""
     sync, twin = (inspect.signature(getattr(Index, each)) for each in (name, f"a{name}"))
     assert sync == twin
     named = [each.annotation for each in sync.parameters.values() if each.kind is each.VAR_KEYWORD]

@@ -1,4 +1,4 @@
-"""Made once for equal keys, closed by the last user, whatever happens in between."""
+"""Objects created once for equal keys, and closed by their last user."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harrier_core.shared import Lease, Shared
 
 
 class Thing:
-    """Something costly that counts how often it was made and closed."""
+    """A costly object that counts how often it was created and closed."""
 
     made = 0
     closed = 0
@@ -33,7 +33,7 @@ def thing() -> type[Thing]:
 
 
 def test_one_for_equal_keys(thing: type[Thing]) -> None:
-    """Two users of one key share; another key is another thing."""
+    """Equal keys share an object, and other keys do not."""
     shared: Shared[Thing] = Shared(thing.close)
     one, two, other = shared.use("a", thing), shared.use("a", thing), shared.use("b", thing)
     assert one.value is two.value
@@ -42,7 +42,7 @@ def test_one_for_equal_keys(thing: type[Thing]) -> None:
 
 
 def test_the_last_user_closes(thing: type[Thing]) -> None:
-    """Not the first, and not one that lets go twice."""
+    """The first close, and a repeated close of one user, do not close the object."""
     shared: Shared[Thing] = Shared(thing.close)
     one, two = shared.use("a", thing), shared.use("a", thing)
     one.release()
@@ -54,8 +54,8 @@ def test_the_last_user_closes(thing: type[Thing]) -> None:
     assert thing.made == 2
 
 
-def test_a_failed_make_is_tried_again(thing: type[Thing]) -> None:
-    """Whoever waited gets the error, and the next to ask starts afresh."""
+def test_a_failed_creation_is_retried(thing: type[Thing]) -> None:
+    """Waiting users get the error, and the next user tries again."""
     shared: Shared[Thing] = Shared(thing.close)
     started, go = threading.Event(), threading.Event()
 
@@ -77,7 +77,7 @@ def test_a_failed_make_is_tried_again(thing: type[Thing]) -> None:
 
 
 def test_an_interrupt_is_for_one_thread(thing: type[Thing]) -> None:
-    """Ctrl-C while a model loads stops who loads it; who waits loads it instead."""
+    """Ctrl-C during a load stops the loading thread, and a waiting one loads instead."""
     shared: Shared[Thing] = Shared(thing.close)
     started, go = threading.Event(), threading.Event()
 
@@ -96,8 +96,8 @@ def test_an_interrupt_is_for_one_thread(thing: type[Thing]) -> None:
         assert isinstance(second.result().value, thing)
 
 
-def test_a_slow_make_holds_up_nobody_else(thing: type[Thing]) -> None:
-    """Another key is to be had while the first is being made."""
+def test_a_slow_creation_does_not_block_other_keys(thing: type[Thing]) -> None:
+    """Other keys are available meanwhile."""
     shared: Shared[Thing] = Shared(thing.close)
     started, go = threading.Event(), threading.Event()
 
@@ -116,7 +116,7 @@ def test_a_slow_make_holds_up_nobody_else(thing: type[Thing]) -> None:
 
 
 def test_many_threads(thing: type[Thing]) -> None:
-    """Whatever the interleaving, at no time are there two of one key, and at the end there is none."""
+    """There are never two objects of one key, and none at the end."""
     shared: Shared[Thing] = Shared(thing.close)
 
     def churn(seed: int) -> None:
@@ -136,12 +136,12 @@ def test_many_threads(thing: type[Thing]) -> None:
     assert thing.made == thing.closed > 0
 
 
-def test_letting_go_inside_the_garbage_collector(thing: type[Thing]) -> None:
-    """A lease that dies while its own thread holds the lock does not block; the lock's holder closes the thing."""
+def test_release_inside_the_garbage_collector(thing: type[Thing]) -> None:
+    """A lease collected while its thread holds the lock does not deadlock."""
     shared: Shared[Thing] = Shared(thing.close)
 
     class User:
-        """Lets go when it is collected, as an Encoder does."""
+        """An object that releases its lease when it is collected, as an Encoder does."""
 
     user = User()
     weakref.finalize(user, shared.use("a", thing).release)
@@ -155,8 +155,8 @@ def test_letting_go_inside_the_garbage_collector(thing: type[Thing]) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_child_starts_afresh(thing: type[Thing]) -> None:
-    """It has no use of its parent's things, cannot close them, and is not stopped by a lock taken before the fork."""
+def test_a_forked_child_starts_afresh(thing: type[Thing]) -> None:
+    """It neither uses nor closes the parent's objects, and a lock taken before the fork does not block it."""
     shared: Shared[Thing] = Shared(thing.close)
     lease = shared.use("a", thing)
     with shared._lock:

@@ -1,4 +1,4 @@
-"""What makes vectors comparable, in words and in JSON."""
+"""Embedding spaces: comparison, explanation and JSON."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SPACES = st.builds(
 
 @given(SPACES)
 def test_json_round_trip(space: EmbeddingSpace) -> None:
-    """Every field comes back, those that are not compared as well."""
+    """Every field survives, including those that are not compared."""
     back = EmbeddingSpace.from_json(space.to_json())
     assert back == space
     assert repr(back) == repr(space)
@@ -53,7 +53,7 @@ def test_json_round_trip(space: EmbeddingSpace) -> None:
 
 @given(SPACES, SPACES)
 def test_equal_means_no_differences(one: EmbeddingSpace, other: EmbeddingSpace) -> None:
-    """Equality, its explanation and the hash agree."""
+    """Equality, explanation and hash agree."""
     assert (one == other) == (one.differences(other) == [])
     assert one != other or hash(one) == hash(other)
 
@@ -73,22 +73,22 @@ def test_equal_means_no_differences(one: EmbeddingSpace, other: EmbeddingSpace) 
     ],
 )
 def test_differences_in_words(changes: dict[str, Any], phrase: str) -> None:
-    """Each thing that keeps vectors apart is named with both its values."""
+    """Each difference is named with both values."""
     other = replace(SPACE, **changes)
     assert other != SPACE
     assert SPACE.differences(other) == [phrase]
     assert SPACE.explain(other) == f"vectors of {SPACE} and of {other} may not be compared: {phrase}"
 
 
-def test_names_do_not_part_vectors() -> None:
-    """A copy in a folder, or another default task, is the same space."""
+def test_names_do_not_matter() -> None:
+    """A copy in a folder, or another default task, has the same space."""
     copy = replace(SPACE, model="/models/copy", revision=None, task="sts_query")
     assert copy == SPACE
     assert SPACE.explain(copy) == "vectors of microsoft/harrier-oss-v1-0.6b@f9b9dc8 and of /models/copy may be compared"
 
 
-def test_a_newer_kit_may_add_what_is_only_read() -> None:
-    """Unknown keys are passed over; a new format number is not."""
+def test_unknown_keys_are_ignored() -> None:
+    """A new format number is refused."""
     stored = {**json.loads(SPACE.to_json()), "quantized_by": "somebody"}
     assert EmbeddingSpace.from_json(json.dumps(stored)) == SPACE
     with pytest.raises(SpaceError, match="not an embedding space of format 1: found 2; update harrier-kit"):
@@ -108,8 +108,8 @@ def test_a_newer_kit_may_add_what_is_only_read() -> None:
         (SPACE.to_json().replace('"l2"', "null"), "normalization is a NoneType"),
     ],
 )
-def test_what_is_no_space(text: Any, reason: str) -> None:
-    """Damaged text is told from a difference."""
+def test_invalid_json(text: Any, reason: str) -> None:
+    """Damaged JSON is distinguished from a difference."""
     with pytest.raises(SpaceError, match=reason):
         EmbeddingSpace.from_json(text)
 
@@ -124,30 +124,30 @@ def test_what_is_no_space(text: Any, reason: str) -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore::harrier_core.ModelWarning")
-def test_what_else_changes_vectors(
+def test_other_causes_of_different_vectors(
     built: Callable[..., Path], folder: Path, edit: Callable[..., None], file: str, changes: dict[str, Any]
 ) -> None:
-    """Equal weights computed with otherwise, or behind other ids, are another space, as the vectors say too."""
+    """Other settings or token ids with equal weights are another space."""
     edit(folder / file, **changes)
     with Encoder(folder) as changed, Encoder(built()) as original:
         assert changed.space != original.space
         assert abs(changed.encode_documents(["a text"]) - original.encode_documents(["a text"])).max() > 1e-3
 
 
-def test_bookkeeping_changes_nothing(built: Callable[..., Path], folder: Path, edit: Callable[..., None]) -> None:
-    """Which release wrote the config, and how much of it is habit."""
+def test_bookkeeping_does_not_matter(built: Callable[..., Path], folder: Path, edit: Callable[..., None]) -> None:
+    """Version numbers and unused settings in a config are ignored."""
     edit(folder / "config.json", transformers_version="5.0.0", architectures=None, use_cache=False)
     assert Encoder(folder).space == Encoder(built()).space
 
 
 def test_a_copy_that_sentence_transformers_saved(built: Callable[..., Path], tmp_path: Path) -> None:
-    """It lays files out otherwise; the vectors are the same, and so is the space."""
+    """Its files differ, but the vectors and the space are the same."""
     SentenceTransformer(str(built()), device="cpu", model_kwargs={"dtype": "bfloat16"}).save(str(tmp_path))
     assert Encoder(tmp_path).space.explain(Encoder(built()).space).endswith("may be compared")
 
 
 def test_a_folder_that_changes(folder: Path, tmp_path: Path) -> None:
-    """Old vectors never get a new name: who asks is told, and a new Encoder has both of the new files."""
+    """A changed folder raises an error, and a new Encoder uses the new files only."""
     with Encoder(folder) as old:
         before, space = old.encode_documents(["a"]), old.space
         build_model(tmp_path / "next", seed=1)
@@ -163,7 +163,7 @@ def test_a_folder_that_changes(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_space_of_an_encoder(built: Callable[..., Path], tmp_path: Path) -> None:
-    """Equal for a copy of the files, different for other weights, and the task is only told."""
+    """Copies of the files are equal, other weights differ, and the task is informational."""
     folder = str(built())
     space = Encoder(folder).space
     assert space == Encoder(str(build_model(tmp_path / "copy")), task=Task("Find birds")).space

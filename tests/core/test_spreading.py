@@ -61,8 +61,8 @@ INSTRUCTION = tuple(range(7, 27))
     ("architecture", "devices"),
     [*((each, "cpu:0,cpu:1") for each in ARCHITECTURES), ("gemma3-sliding", "cpu:0,cpu:1,cpu:2")],
 )
-def test_vectors_are_those_of_one_device(architecture: Any, devices: str, built: Callable[..., Path]) -> None:
-    """Bit for bit: in batches, alone, in small passes, and for several threads; and they are of the same space."""
+def test_vectors_equal_those_of_one_device(architecture: Any, devices: str, built: Callable[..., Path]) -> None:
+    """They are bit-identical in batches, alone and from several threads, and in the same space."""
     folder = built(architecture)
     with Encoder(folder, device="cpu") as one, Encoder(folder, device=devices) as several:
         assert several.placement.devices == tuple(devices.split(","))
@@ -81,7 +81,7 @@ def test_vectors_are_those_of_one_device(architecture: Any, devices: str, built:
 
 
 def test_a_precise_pass(built: Callable[..., Path]) -> None:
-    """In bfloat16, where a pass is repeated in float32 if it overflows."""
+    """A bfloat16 pass that overflows is repeated in float32."""
     placement = choose("qwen3", "cpu", "bfloat16")
     one = loaded(built(), placement)
     several = loaded(built(), Placement("cpu:0,cpu:1", "bfloat16", "", (1, 2)))
@@ -91,7 +91,7 @@ def test_a_precise_pass(built: Callable[..., Path]) -> None:
 
 
 def test_memory_that_runs_out_on_the_next_device(built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pass runs in halves, and a text for which even that is too little is named."""
+    """The pass is halved, and a text that is still too large is reported."""
     to = Groups.to
 
     def full(layout: Groups, device: torch.device) -> Groups:
@@ -110,7 +110,7 @@ def test_memory_that_runs_out_on_the_next_device(built: Callable[..., Path], mon
 
 
 def test_a_reranker(tmp_path: Path) -> None:
-    """It is loaded as an Encoder is."""
+    """A reranker is loaded like an Encoder."""
     folder = build_qwen_reranker(tmp_path)
     with QwenReranker(folder, device="cpu") as one, QwenReranker(folder, device="cpu:0,cpu:1") as several:
         assert several.scores("how do vaccines work", PROSE) == one.scores("how do vaccines work", PROSE)
@@ -121,7 +121,7 @@ def test_a_reranker(tmp_path: Path) -> None:
 
 
 def test_equal_devices_share_an_engine(built: Callable[..., Path]) -> None:
-    """However they are written; a pickle and a copy carry them; another order is another placement."""
+    """Spelling does not matter, copies and pickles keep the devices, and another order is another engine."""
     folder = str(built())
     with Encoder(folder, device="cpu:0,cpu:1") as one:
         assert pickle.loads(pickle.dumps(one)).settings == copy.copy(one).settings == one.settings
@@ -136,7 +136,7 @@ def test_equal_devices_share_an_engine(built: Callable[..., Path]) -> None:
     assert one._held.lease("engine") is None
 
 
-def test_the_placement_says_where_layers_are(built: Callable[..., Path]) -> None:
+def test_the_placement_lists_the_layers(built: Callable[..., Path]) -> None:
     with Encoder(built("gemma3-sliding"), device="cpu:0,cpu:1") as encoder:
         placement = encoder.placement
         assert placement.layers == (2, 4)
@@ -150,7 +150,7 @@ def test_the_placement_says_where_layers_are(built: Callable[..., Path]) -> None
 
 
 class Apart(TorchFunctionMode):
-    """Devices that share nothing: remember where each tensor was put, and raise if an operation gets two of them."""
+    """Simulated separate devices: record where each tensor is, and raise if an operation mixes two."""
 
     def __torch_function__(self, function: Any, _: Any, arguments: Any = (), options: Any = None) -> Any:
         options = options or {}
@@ -178,14 +178,14 @@ def place_of(tensor: Tensor) -> torch.device:
 
 
 def kernel(queries: Tensor, *others: Any, **_: Any) -> Tensor:
-    """Stand in for the kernel of variable lengths, which takes all of its tensors on one device."""
+    """Replace the kernel of variable lengths, which needs all its tensors on one device."""
     assert {each.device for each in others if isinstance(each, Tensor)} == {queries.device}
     return queries.clone()
 
 
 @pytest.fixture
 def entered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The devices that were made the current one, in turn."""
+    """Record the devices that become current, in order."""
     devices: list[str] = []
 
     @contextmanager
@@ -206,7 +206,7 @@ def test_every_tensor_is_on_the_device_of_its_layer(
     entered: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A pass crosses once, nothing that it reads is on another device, and the result is that of one device."""
+    """A pass crosses once, reads local tensors only, and equals that of one device."""
     sizes = weights(read(built(architecture)), "bfloat16", "bfloat16")
     layers = divide(sizes, 2)
     monkeypatch.setattr(decoder, "can_be_ragged", lambda *_: layout is Ragged)
@@ -235,10 +235,10 @@ def test_every_tensor_is_on_the_device_of_its_layer(
 
 
 @pytest.mark.parametrize("left", ["hidden", "normed", "layout", "turns"])
-def test_what_stays_behind_would_be_noticed(
+def test_a_tensor_left_behind_is_detected(
     left: str, built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So the test above can fail: whatever is not moved to the next device raises there."""
+    """A tensor that is not moved to the next device raises, so the test above can fail."""
     names = ("hidden", "normed", "layout", "turns")
     cross = decoder._cross
 
@@ -254,7 +254,7 @@ def test_what_stays_behind_would_be_noticed(
 
 
 def held_by(spread: Decoder) -> dict[str, int]:
-    """How many bytes of tensors a decoder holds on each device, wherever it keeps them."""
+    """Return how many bytes of tensors a decoder holds on each device."""
     held: dict[str, int] = {}
     seen: set[int] = set()
 
@@ -279,8 +279,8 @@ def held_by(spread: Decoder) -> dict[str, int]:
 
 
 @given(st.lists(st.integers(1, 50), min_size=2, max_size=9), st.integers(1, 4))
-def test_sums_are_as_equal_as_they_can_be(sizes: list[int], parts: int) -> None:
-    """No other division has a lesser sum of squares, and each device has a layer."""
+def test_layers_are_balanced(sizes: list[int], parts: int) -> None:
+    """No other division has a smaller sum of squares, and each device has a layer."""
     parts = min(parts, len(sizes))
 
     def squares(counts: tuple[int, ...]) -> int:
@@ -308,7 +308,7 @@ def test_a_model_of_27_billion() -> None:
 
 
 def test_embeddings_count_as_they_are_stored(built: Callable[..., Path]) -> None:
-    """A table in bfloat16 stays so beside layers in float32."""
+    """A table in bfloat16 keeps its dtype next to layers in float32."""
     shapes = read(built())
     table = prod(shapes.weight_shapes()["embed_tokens.weight"])
     plain = weights(shapes, "float32", "float32")
@@ -335,8 +335,8 @@ def test_embeddings_count_as_they_are_stored(built: Callable[..., Path]) -> None
         ),
     ],
 )
-def test_what_devices_must_be(devices: str, said: str, built: Callable[..., Path]) -> None:
-    """In one line, by whatever asks first, before anything is loaded."""
+def test_invalid_devices(devices: str, said: str, built: Callable[..., Path]) -> None:
+    """The error is one line, before anything is loaded."""
     with Encoder(built(), device=devices) as encoder:
         for ask in (lambda: encoder.placement, lambda: encoder.encode_documents(["a"])):
             with pytest.raises(DeviceError, match=said) as caught:
@@ -345,7 +345,7 @@ def test_what_devices_must_be(devices: str, said: str, built: Callable[..., Path
 
 
 def test_a_gpu_beyond_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names those that are there."""
+    """The error lists the available GPUs."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     with pytest.raises(DeviceError, match="device must be one of the GPUs here, cuda:0 to cuda:1, got 'cuda:2'"):
@@ -362,7 +362,7 @@ def test_a_gpu_beyond_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_dtype_of_several_gpus(
     capabilities: list[tuple[int, int]], dtype: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of them must compute in it."""
+    """All of them must support it."""
     monkeypatch.setattr("harrier_core.device._refuse_missing", lambda _: None)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capabilities[device.index])
     placement = choose("qwen3", "cuda:0,cuda:1")
@@ -371,7 +371,7 @@ def test_the_dtype_of_several_gpus(
 
 
 def test_a_model_on_plain_transformers(folder: Path, edit: Callable[..., None]) -> None:
-    """It cannot be spread, and says so before it is loaded."""
+    """It cannot be spread, and is refused before it is loaded."""
     edit(folder / "config.json", rope_scaling={"rope_type": "dynamic", "factor": 1.0})
     with Encoder(folder, device="cpu:0,cpu:1") as encoder, warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -382,7 +382,7 @@ def test_a_model_on_plain_transformers(folder: Path, edit: Callable[..., None]) 
 
 
 def test_a_cross_encoder() -> None:
-    """sentence-transformers computes it, on one device."""
+    """It runs on one device, because sentence-transformers computes it."""
     with pytest.raises(SettingError, match="device must be one device for a CrossEncoderReranker, got 'cpu:0,cpu:1'"):
         CrossEncoderReranker("a", device="cpu:0,cpu:1")
 
@@ -394,7 +394,7 @@ def test_a_cross_encoder() -> None:
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_two_gpus_equal_one_gpu(architecture: Any, dtype: str, built: Callable[..., Path]) -> None:
-    """In either order, and with each other's part of the weights; a close frees the memory of both."""
+    """Vectors agree in either order, and closing releases the memory of both."""
     folder = str(built(architecture))
     with Encoder(folder, device="cuda:0", dtype=dtype) as one:
         expected = [one.encode_documents(TEXTS), one.encode_queries(PROSE), one.encode_queries(PROSE[:1])]
@@ -420,7 +420,7 @@ def less_than(held: list[int]) -> bool:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds: the engine's thread may still be about to let go of its model."""
+    """Wait until a condition holds, because the engine's thread may still be releasing its model."""
     for _ in range(100):
         if holds():
             return

@@ -1,4 +1,4 @@
-"""What the engine counts, and what OpenTelemetry gets of it."""
+"""Counters of the engine, and what OpenTelemetry gets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harrier_core import Encoder, Stats
 
 
 def test_counts(built: Callable[..., Path]) -> None:
-    """Equal texts once, the instruction once, truncations of this encoder only; nothing loads to read them."""
+    """Equal texts and the instruction count once, and reading the counters loads nothing."""
     with Encoder(built(), max_tokens=40, on_overflow="truncate") as encoder, Encoder(built()) as other:
         assert encoder.stats == Stats()
         encoder.encode_documents(["a", "a", "a text of more words", "word " * 100])
@@ -37,14 +37,14 @@ def test_counts(built: Callable[..., Path]) -> None:
 
 @pytest.fixture(scope="module")
 def reader() -> InMemoryMetricReader:
-    """The metrics of this process, which can be set up once."""
+    """Return the metrics of this process, which can be set up only once."""
     reader = InMemoryMetricReader()
     metrics.set_meter_provider(MeterProvider([reader]))
     return reader
 
 
 def test_telemetry(reader: InMemoryMetricReader, spans: InMemorySpanExporter, built: Callable[..., Path]) -> None:
-    """A span a call, inside the caller's own; counters and durations by model."""
+    """Each call is a span inside the caller's, with counters and durations by model."""
     folder = built(seed=5)
     with Encoder(folder) as encoder, trace.get_tracer("test").start_as_current_span("the caller's"):
         encoder.encode_documents(["one", "two"])
@@ -80,6 +80,6 @@ with Encoder(sys.argv[1]) as encoder:
 
 
 def test_without_opentelemetry(built: Callable[..., Path]) -> None:
-    """It is not needed."""
+    """OpenTelemetry is optional."""
     command = [sys.executable, "-c", WITHOUT, str(built())]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "1\n"

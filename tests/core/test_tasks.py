@@ -1,4 +1,4 @@
-"""What a query becomes, for Harrier and for the families beside it."""
+"""Prompts of queries for Harrier and related model families."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ONE_LINE = st.text(min_size=1).filter(lambda text: text == text.strip() and len(
 
 
 def test_named_prompts_are_verbatim() -> None:
-    """A named task is what the model's file says, whatever it looks like."""
+    """A named task uses the prompt in the model's file, whatever it contains."""
     prompts = Prompts.of(HARRIER)
     for name, prompt in HARRIER.items():
         assert prompts.query(name) == prompt
@@ -29,20 +29,20 @@ def test_named_prompts_are_verbatim() -> None:
 
 
 @given(ONE_LINE)
-def test_an_instruction_of_ones_own(instruction: str) -> None:
-    """It stands in the model's template as it is, braces and backslashes included."""
+def test_a_custom_instruction(instruction: str) -> None:
+    """It is inserted into the template unchanged, including braces and backslashes."""
     assert Prompts.of(HARRIER).query(Task(instruction)) == f"Instruct: {instruction}\nQuery: "
 
 
 @given(st.lists(ONE_LINE, min_size=1, max_size=4), st.sampled_from(["\nQuery: ", "\nQuery:", " \n Query: "]))
 def test_the_template_is_the_models(instructions: list[str], after: str) -> None:
-    """Families differ in white space alone, and it is kept to the byte."""
+    """Families differ only in white space, which is preserved."""
     named = {f"task {number}": f"Instruct: {each}{after}" for number, each in enumerate(instructions)}
     assert Prompts.of(named).query(Task("Find birds")) == f"Instruct: Find birds{after}"
 
 
 def test_a_model_without_prompts_takes_an_instruction() -> None:
-    """A bare checkpoint names no tasks; Harrier's template serves it."""
+    """A checkpoint without tasks uses Harrier's template."""
     prompts = Prompts.of({})
     assert prompts.query(Task("Find birds")) == "Instruct: Find birds\nQuery: "
     with pytest.raises(TaskError, match=r"knows none by name, and Task\('one sentence'\) makes a new one"):
@@ -50,7 +50,7 @@ def test_a_model_without_prompts_takes_an_instruction() -> None:
 
 
 def test_a_family_that_prompts_documents() -> None:
-    """E5 and EmbeddingGemma put words before documents too, and take no instruction."""
+    """E5 and EmbeddingGemma have document prompts, and take no instruction."""
     prompts = Prompts.of({"query": "query: ", "passage": "passage: "})
     assert (prompts.query("query"), prompts.document) == ("query: ", "passage: ")
     assert list(prompts.tasks) == ["query"]
@@ -58,8 +58,8 @@ def test_a_family_that_prompts_documents() -> None:
         prompts.query(Task("Find birds"))
 
 
-def test_an_empty_prompt_is_no_task() -> None:
-    """A copy that sentence-transformers saved names "query" and "document" with nothing in them."""
+def test_an_empty_prompt_is_not_a_task() -> None:
+    """Empty "query" and "document" prompts, as saved by sentence-transformers, are ignored."""
     prompts = Prompts.of({**HARRIER, "query": "", "document": ""})
     assert prompts == Prompts.of(HARRIER)
     with pytest.raises(TaskError, match="unknown task 'query'"):
@@ -74,7 +74,7 @@ def test_qwen3_embedding() -> None:
 
 
 def test_an_unknown_task_lists_the_known() -> None:
-    """The error has what was asked for, what there is, and the way to a task of one's own."""
+    """The error has the unknown task, the known ones, and how to define your own."""
     message = "unknown task 'web'; this model knows bitext_query, sts_query, web_search_query, and Task('one sentence')"
     with pytest.raises(TaskError, match=re.escape(message)):
         Prompts.of(HARRIER).query("web")
@@ -96,7 +96,7 @@ def test_an_unknown_task_lists_the_known() -> None:
         (b"bytes", "not bytes"),
     ],
 )
-def test_an_instruction_that_cannot_be(instruction: object, reason: str) -> None:
-    """Refused where it is made, not where it is used."""
+def test_invalid_instructions(instruction: object, reason: str) -> None:
+    """They are refused by the constructor."""
     with pytest.raises(TaskError, match=reason):
         Task(instruction)  # type: ignore[arg-type]

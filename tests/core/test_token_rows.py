@@ -1,4 +1,4 @@
-"""Rows of ids: equal ones found, beginnings shared by ids, equal lengths together."""
+"""Rows of token ids: duplicates, shared prefixes and groups by length."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEXTS = st.lists(st.text("ab", max_size=3), max_size=40)
 
 @given(TEXTS)
 def test_equal_texts_are_found(texts: list[str]) -> None:
-    """Each text can be had back from the distinct ones, of which no two are alike, in the order of their first."""
+    """Texts map to distinct ones, in order of their first occurrence."""
     distinct, places = unique(texts)
     assert [distinct[place] for place in places] == texts
     assert distinct == sorted(set(texts), key=texts.index)
@@ -24,7 +24,7 @@ def test_equal_texts_are_found(texts: list[str]) -> None:
 
 @given(st.lists(st.integers(0, 1_200_000) | st.just(0), min_size=1, max_size=40), st.integers(1, 3_000))
 def test_windows(lengths: list[int], repeats: int) -> None:
-    """Every text is in one, none is too large unless for a single text, and none could have taken the next text."""
+    """Every text is in one window, and windows are as large as the limit allows."""
     texts = ["x" * length for length in lengths] + ["y"] * repeats
     found = [texts[window] for window in windows(texts)]
     assert [text for window in found for text in window] == texts
@@ -35,8 +35,8 @@ def test_windows(lengths: list[int], repeats: int) -> None:
 
 
 @given(IDS, IDS)
-def test_a_shared_beginning_changes_no_id(ids: list[int], beginning: list[int]) -> None:
-    """It is shared if the row has it and something behind it, and the ids are those of before in any case."""
+def test_a_shared_prefix_changes_no_id(ids: list[int], beginning: list[int]) -> None:
+    """A prefix is shared only if the row continues after it, and the ids stay the same."""
     row = split(ids, tuple(beginning))
     assert row.ids == ids
     assert len(row.rest) > 0
@@ -46,7 +46,7 @@ def test_a_shared_beginning_changes_no_id(ids: list[int], beginning: list[int]) 
 
 @given(st.lists(ROWS, max_size=40))
 def test_equal_lengths_together(rows: list[Row]) -> None:
-    """Every row once, in groups of one length behind one beginning, and no two groups of the same."""
+    """Every row is in one group by length and prefix."""
     groups = list(by_length(rows))
     assert sorted(number for group in groups for number in group) == list(range(len(rows)))
     kinds = [{(len(rows[number].rest), rows[number].shared) for number in group} for group in groups]

@@ -1,4 +1,4 @@
-"""Special tokens inside text are ordinary text; promises of the tokenizer's files are kept."""
+"""Special tokens in texts are ordinary text, and declarations in the tokenizer's files are followed."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def rows_of(folder: Path, *texts: str, prompt: str = "") -> list[list[int]]:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_spelled_special_tokens_are_text(built: Callable[..., Path], architecture: str) -> None:
-    """The only special ids are those that the tokenizer itself puts around a text, and nothing is lost.
+    """The only special ids are those that the tokenizer puts around a text, and nothing is lost.
 
-    The others are what transformers gives when it is told to split special tokens, which nobody tells it.
+    The other ids equal those of transformers with `split_special_tokens`.
     """
     folder = built(architecture)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -63,7 +63,7 @@ def test_spelled_special_tokens_are_text(built: Callable[..., Path], architectur
 
 @pytest.mark.parametrize("architecture", ["qwen3", "gemma3"])
 def test_a_spelled_end_does_not_end_a_text(built: Callable[..., Path], architecture: str) -> None:
-    """What follows it still counts, as it does not where the token is taken for real: here is the control."""
+    """Text after it still counts; a control shows the difference."""
     folder = built(architecture)
     end = SPELLINGS[architecture][0]
     [row] = rows_of(folder, f"a {end} b")
@@ -74,7 +74,7 @@ def test_a_spelled_end_does_not_end_a_text(built: Callable[..., Path], architect
 
 
 def spell_by_merges(folder: Path, spelling: str) -> None:
-    """Give the tokenizer merges that lead from letters to a special token, as a converted vocabulary may have."""
+    """Add merges that lead from letters to a special token, as in a converted vocabulary."""
     path = folder / "tokenizer.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     vocabulary, merges = content["model"]["vocab"], content["model"]["merges"]
@@ -87,7 +87,7 @@ def spell_by_merges(folder: Path, spelling: str) -> None:
 
 
 def test_merges_cannot_spell_a_special_token(tmp_path: Path, edit: Callable[..., None]) -> None:
-    """Even where a vocabulary's merges put "<eos>" together, its id comes from no text."""
+    """No text gets the id, even if merges produce "<eos>"."""
     folder = build_model(tmp_path, "gemma3")
     spell_by_merges(folder, "<eos>")
     edit(folder / "config.json", vocab_size=5_000)
@@ -103,7 +103,7 @@ def test_merges_cannot_spell_a_special_token(tmp_path: Path, edit: Callable[...,
 
 @given(st.lists(USABLE, max_size=5))
 def test_any_text_as_transformers(built: Callable[..., Path], texts: list[str]) -> None:
-    """Ids equal those of the model's own tokenizer for any text that spells no special token."""
+    """Ids equal the model's own tokenizer for any text without special tokens."""
     for architecture in ("qwen3", "gemma3"):
         folder = built(architecture)
         theirs = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -124,15 +124,15 @@ def rows_of_cached(folder: Path, texts: list[str]) -> list[list[int]]:
 
 
 def set_frame(folder: Path, single: str, *named: str) -> None:
-    """Replace what the tokenizer puts around a text."""
+    """Replace the tokens that the tokenizer puts around a text."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     special = [(name, tokenizer.token_to_id(name)) for name in named]
     tokenizer.post_processor = processors.TemplateProcessing(single=single, pair="$A $B", special_tokens=special)
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
-def test_a_broken_promise_is_kept_and_told(tmp_path: Path) -> None:
-    """add_eos_token without an end in tokenizer.json: the text ends with it all the same, and a warning says so."""
+def test_a_missing_end_token_is_added(tmp_path: Path) -> None:
+    """If tokenizer_config.json declares an end token that tokenizer.json lacks, it is added with a warning."""
     folder = build_model(tmp_path, "gemma3")
     [whole] = rows_of(folder, "a b")
     set_frame(folder, "<bos> $A", "<bos>")
@@ -145,8 +145,8 @@ def test_a_broken_promise_is_kept_and_told(tmp_path: Path) -> None:
         assert rows_of(folder, "a b") == [whole]
 
 
-def test_a_tokenizer_that_promises_no_end(tmp_path: Path, edit: Callable[..., None]) -> None:
-    """Then its last token is the text's own, and nothing is said."""
+def test_a_tokenizer_without_an_end_token(tmp_path: Path, edit: Callable[..., None]) -> None:
+    """The last token is the text's own, without a warning."""
     folder = build_model(tmp_path)
     set_frame(folder, "$A")
     with warnings.catch_warnings():
@@ -158,7 +158,7 @@ def test_a_tokenizer_that_promises_no_end(tmp_path: Path, edit: Callable[..., No
 
 
 def test_padding_and_truncation_saved_in_the_file_are_ignored(folder: Path) -> None:
-    """Whoever used the tokenizer last may have left both in tokenizer.json."""
+    """tokenizer.json may contain both from its last use."""
     expected = rows_of(folder, "a long enough text", "x")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(3)
@@ -168,14 +168,14 @@ def test_padding_and_truncation_saved_in_the_file_are_ignored(folder: Path) -> N
 
 
 def test_ids_beyond_the_weights_are_refused(folder: Path, edit: Callable[..., None]) -> None:
-    """An id without a row in the embedding table is found at load, not by a crash."""
+    """An id without a row in the embedding table is refused at load."""
     edit(folder / "config.json", vocab_size=700)
     with pytest.raises(ModelDamaged, match="gives ids up to [0-9]+, but config.json's vocab_size is 700"):
         tokens_of(folder)
 
 
 def test_special_ids_may_lie_beyond_the_weights(tmp_path: Path, edit: Callable[..., None]) -> None:
-    """Gemma 3's image token does; since no text can spell it, it does no harm."""
+    """Gemma 3's image token does, and no text can produce it."""
     folder = build_model(tmp_path, "gemma3")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     edit(folder / "config.json", vocab_size=tokenizer.get_vocab_size())
@@ -191,7 +191,7 @@ PARTS = ["a", "word", " ", "  ", "\n", "\u00e9", "e\u0301", "\u0301", "\U0001f44
 @given(texts=st.lists(st.lists(st.sampled_from(PARTS), min_size=90, max_size=200).map("".join), max_size=3))
 @pytest.mark.parametrize("architecture", ["qwen3", "gemma3"])
 def test_long_texts_in_pieces(built: Callable[..., Path], architecture: str, texts: list[str]) -> None:
-    """The same ids as at once, their number, and the same beginning where that is all that is asked for."""
+    """The ids, their number and a requested prefix equal those of tokenizing at once."""
     tokens = cached(built(architecture))
     whole = tokens.tokenize(texts, "", limit=1_000_000).rows
     with mock.patch.multiple("harrier_core.tokens", _PIECE=64, _RIGHT=24):
@@ -220,7 +220,7 @@ print(*most)
 
 @pytest.mark.slow
 def test_memory_for_a_long_text(folder: Path) -> None:
-    """A tokenizer takes more than a hundred bytes a token; it never sees all of a text at once."""
+    """The tokenizer never gets all of a long text at once."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, str(folder)], check=True, capture_output=True, text=True, cwd=folder
     )
@@ -229,14 +229,14 @@ def test_memory_for_a_long_text(folder: Path) -> None:
 
 
 def test_counting_includes_the_end(encoder: Encoder) -> None:
-    """As documents, however long."""
+    """Texts of any length are counted as documents."""
     assert encoder.count_tokens(["x", "xyzzy" * 1_000, "x"])[::2] == [2, 2]
     assert encoder.count_tokens(["xyzzy" * 1_000])[0] > encoder.max_tokens
     assert encoder.count_tokens([]) == []
 
 
 def test_a_damaged_tokenizer(folder: Path) -> None:
-    """Missing, or not a tokenizer: an error that names the file."""
+    """The error names a missing or invalid file."""
     path: Any = folder / "tokenizer.json"
     path.write_text('{"version": "1.0"}')
     with pytest.raises(ModelDamaged, match=r"tokenizer\.json cannot be read: .*; fetch the model again"):
@@ -249,7 +249,7 @@ def test_a_damaged_tokenizer(folder: Path) -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("text", ["why does bread rise", "Wörter, слова\n\tund  mehr <eos>", "x" * 3, "¡Ĝ"])
 def test_pieces_are_what_the_model_reads(built: Callable[..., Path], architecture: str, text: str) -> None:
-    """One for each token; together they are the text, between what the tokenizer puts around it."""
+    """There is one piece per token, and together they are the framed text."""
     with Encoder(built(architecture)) as encoder:
         prompt = encoder.prompt(text)
         pieces = encoder.pieces(prompt)

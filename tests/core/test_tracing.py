@@ -1,4 +1,4 @@
-"""Traces that go from one process to another, and what is left of them where OpenTelemetry is not installed."""
+"""Traces across processes, and behaviour without OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEADERS = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-
 
 
 def test_headers_carry_the_current_span(spans: InMemorySpanExporter) -> None:
-    """Beside those of the request; where nothing is traced there are none."""
+    """They are added to the request's headers; without a trace there are none."""
     assert with_trace() == {}
     with trace.get_tracer(TRACER).start_as_current_span("the caller's") as outer:
         context = outer.get_span_context()
@@ -43,8 +43,8 @@ def test_a_request_is_a_span_of_its_callers_trace(spans: InMemorySpanExporter, s
     assert (span.status.status_code == trace.StatusCode.ERROR) is is_error
 
 
-def test_requests_that_something_else_traces(spans: InMemorySpanExporter) -> None:
-    """The span is within that of an instrumented server, and no second one of its kind."""
+def test_requests_traced_by_other_instrumentation(spans: InMemorySpanExporter) -> None:
+    """The span is inside an instrumented server's span, without a duplicate."""
     with trace.get_tracer(TRACER).start_as_current_span("an instrumentation's") as outer, served("GET", "/", HEADERS):
         pass
     span, _ = spans.get_finished_spans()
@@ -64,6 +64,6 @@ with span("query", "a model") as tell, served("GET", "/", {}) as tell_status:
 
 
 def test_without_opentelemetry() -> None:
-    """It is not needed."""
+    """OpenTelemetry is optional."""
     done = subprocess.run([sys.executable, "-c", WITHOUT], check=True, capture_output=True, text=True)
     assert done.stdout == "{'a': 'b'}\n"

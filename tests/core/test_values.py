@@ -1,4 +1,4 @@
-"""The form that a value has in JSON: of exactly JSON's own types, one for each value, or a reason why there is none."""
+"""JSON forms of values: exactly JSON's types, one per value, or a reason why there is none."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ TWO_HOURS = timezone(timedelta(hours=2))
 
 
 class Topic(StrEnum):
-    """A str of another type."""
+    """A subclass of str."""
 
     FOOD = "food"
 
 
 class Year(IntEnum):
-    """An int of another type."""
+    """A subclass of int."""
 
     NOW = 2021
 
 
 class Shade(Enum):
-    """Values of several kinds."""
+    """An enumeration with values of several types."""
 
     NAME = "red"
     PARTS = (255, 0, 0)
@@ -52,26 +52,26 @@ class Shade(Enum):
 
 
 class Text(str):
-    """A str of another type, without another value."""
+    """A subclass of str without its own value."""
 
     __slots__ = ()
 
 
 class Price(float):
-    """A float of another type."""
+    """A subclass of float."""
 
     __slots__ = ()
 
 
 class Moment(datetime):
-    """A datetime that prints in its own way."""
+    """A datetime with its own str()."""
 
     def isoformat(self, sep: str = " ", timespec: str = "minutes") -> str:
         return super().isoformat(sep, timespec)
 
 
 class NotATime(datetime):
-    """Unequal to itself, as pandas' NaT, which is a datetime too."""
+    """A datetime that is unequal to itself, like pandas' NaT."""
 
     __hash__ = datetime.__hash__
 
@@ -152,7 +152,7 @@ def exact_types(value: object) -> object:
     ],
 )
 def test_plain(value: object, expected: object) -> None:
-    """Equal, and of exactly JSON's own types, all the way down."""
+    """The result is equal, and of exactly JSON's types at all levels."""
     made = plain(value)
     assert made == expected
     assert exact_types(made) == exact_types(expected)
@@ -193,15 +193,15 @@ def test_plain(value: object, expected: object) -> None:
         ({"a\0": 1}, "a NUL character"),
     ],
 )
-def test_what_has_no_form(value: object, reason: str) -> None:
-    """The reason names the type, or what is wrong; it holds no text of the value's."""
+def test_values_without_a_form(value: object, reason: str) -> None:
+    """The reason names the type or the problem, and contains no text of the value."""
     with pytest.raises(NoForm) as caught:
         plain({"x": [value]})
     assert str(caught.value) == reason
 
 
-def test_nor_is_there_json_of_it() -> None:
-    """Whatever a library for JSON makes of it."""
+def test_values_without_json() -> None:
+    """They have no JSON, whatever a JSON library would make of them."""
 
     @dataclass
     class Point:
@@ -221,7 +221,7 @@ def levels(number: int, made: Callable[[Any], Any]) -> Any:
 
 @pytest.mark.parametrize("made", [lambda each: {"x": each}, lambda each: [each], lambda each: frozenset([each])])
 def test_levels(made: Callable[[Any], Any]) -> None:
-    """Of dicts, lists and sets alike; what has a form of its own is no level."""
+    """Dicts, lists and sets count as levels; values with a form do not."""
     plain(levels(24, made))
     with pytest.raises(NoForm, match="^more than 24 nested levels$"):
         plain(levels(25, made))
@@ -262,8 +262,8 @@ VALUES = st.recursive(
 @given(VALUES)
 @example(datetime(2024, 5, 1, 12, tzinfo=TWO_HOURS))
 @example({"a": [UUID(int=1), date(2024, 5, 1), time(12, tzinfo=TWO_HOURS), {1, "a"}, 2**70]})
-def test_the_form_is_jsons_and_its_own(value: Any) -> None:
-    """It survives JSON, has a form that is itself, and is what is hashed and stored, before it was made plain too."""
+def test_the_form_is_stable(value: Any) -> None:
+    """It survives JSON, is its own form, and is what is hashed and stored."""
     try:
         made = plain({"x": value})
     except NoForm:
@@ -276,8 +276,8 @@ def test_the_form_is_jsons_and_its_own(value: Any) -> None:
 @given(st.datetimes(timezones=st.timezones()), st.datetimes(timezones=st.timezones()))
 @example(datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 5, 1, 0, 0, 0, 1, tzinfo=UTC))
 @example(datetime(2024, 5, 1, 1, tzinfo=TWO_HOURS), datetime(2024, 5, 1, 0, tzinfo=UTC))
-def test_texts_order_as_their_times_do(one: datetime, other: datetime) -> None:
-    """So that $gt and its kin mean earlier and later."""
+def test_the_order_of_times(one: datetime, other: datetime) -> None:
+    """Forms sort as their times do, so that $gt means later."""
     try:
         texts = plain(one), plain(other)
     except NoForm:  # just outside of the years that UTC has
@@ -287,14 +287,14 @@ def test_texts_order_as_their_times_do(one: datetime, other: datetime) -> None:
 
 
 @given(st.datetimes(), st.datetimes(), st.dates())
-def test_naive_times_and_dates_order_too(one: datetime, other: datetime, day: date) -> None:
-    """A date comes before every time of its day."""
+def test_the_order_of_naive_times_and_dates(one: datetime, other: datetime, day: date) -> None:
+    """A date sorts before every time of its day."""
     assert (plain(one) < plain(other)) == (one < other)
     assert (plain(one) > plain(day)) == (one.date() >= day)
 
 
 def test_sets_are_the_same_in_every_process() -> None:
-    """Whatever seed hashes have there."""
+    """The form does not depend on the hash seed."""
     code = "from harrier_core.values import plain; print(plain({'a', 'b', 'c', 'd', 1, 2.5, None, ('e',)}))"
     printed = {
         subprocess.run(
@@ -309,8 +309,8 @@ def test_sets_are_the_same_in_every_process() -> None:
     assert printed == {"['a', 'b', 'c', 'd', 1, 2.5, ['e'], None]\n"}
 
 
-def test_numpy_is_not_imported_for_it() -> None:
-    """Where it was not, there are no scalars of it."""
+def test_numpy_is_not_imported() -> None:
+    """If numpy is not imported, its scalars cannot occur."""
     code = (
         "import sys; from harrier_core.values import NoForm, plain\n"
         "try: plain(object())\nexcept NoForm as error: print(error, 'numpy' in sys.modules)"
@@ -338,6 +338,6 @@ def test_too_large(number: float, large: bool) -> None:
 @example("\ud83d")
 @example("\0")
 def test_unstorable(text: str) -> None:
-    """A reason for exactly the texts that UTF-8 or a C string cannot hold."""
+    """Exactly the texts that UTF-8 or a C string cannot hold have a reason."""
     sound = "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
     assert (unstorable(text) is None) == sound

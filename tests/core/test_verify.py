@@ -1,4 +1,4 @@
-"""`verify` reports every damaged chunk by itself, and goes on to sample the sound ones beside it."""
+"""`verify` reports every damaged chunk, and samples the sound ones."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def store() -> DamagedStore:
 
 @pytest.fixture
 def index(store: DamagedStore, encoder: Encoder) -> Iterator[Index]:
-    """An index of one record of six chunks or more, and one of a single chunk."""
+    """Return an index of one record with at least six chunks, and one with a single chunk."""
     with Index(store, encoder, chunking=Chunking(tokens=32)) as index:
         index.ingest([Record("long", SENTENCES * 16), Record("short", "Bread rises.")])
         assert index.count() >= 7
@@ -81,7 +81,7 @@ def turned_round(stored: Stored) -> Stored:
 
 
 def towards_another(stored: Stored, cosine: float) -> Stored:
-    """Turned so far that this cosine is left."""
+    """Rotate a vector until this cosine is left."""
     aside = np.roll(stored.vector, 1)
     aside -= (aside @ stored.vector) * stored.vector
     return replace(stored, vector=cosine * stored.vector + (1 - cosine**2) ** 0.5 * aside / np.linalg.norm(aside))
@@ -95,8 +95,8 @@ def of_another_format(stored: Stored) -> Stored:
     return towards_another(stored, 0.98)
 
 
-def test_another_number_format_is_no_damage(store: DamagedStore, index: Index) -> None:
-    """Of trained weights, some vectors in bfloat16 have a cosine of 0.985 to those in float32."""
+def test_another_dtype_is_not_damage(store: DamagedStore, index: Index) -> None:
+    """Vectors in bfloat16 may have a cosine of 0.985 to those in float32."""
     store.damages = {("long", 2): of_another_format}
     report = index.verify(sample=1_000)
     assert report.sound
@@ -116,7 +116,7 @@ def test_another_number_format_is_no_damage(store: DamagedStore, index: Index) -
         (of_another_text, "has a vector with a cosine of 0.900 to that of its text"),
     ],
 )
-def test_each_damage_is_named_with_its_chunk(store: DamagedStore, index: Index, damage: Damage, problem: str) -> None:
+def test_each_problem_names_its_chunk(store: DamagedStore, index: Index, damage: Damage, problem: str) -> None:
     store.damages = {("long", 2): damage}
     report = index.verify(sample=1_000)
     assert report.problems == [("long", f"{problem} (chunk 2)")]
@@ -124,15 +124,15 @@ def test_each_damage_is_named_with_its_chunk(store: DamagedStore, index: Index, 
 
 
 def test_every_damaged_chunk_of_a_record_is_reported(store: DamagedStore, index: Index) -> None:
-    """Those that are seen by looking, and those that only encoding shows."""
+    """Damage that only encoding reveals is reported too."""
     store.damages = {("long", 0): zeros, ("long", 2): reworded, ("long", 4): not_finite, ("long", 5): turned_round}
     report = index.verify(sample=1_000)
     assert {record_id for record_id, _ in report.problems} == {"long"}
     assert sorted(problem.rpartition("(chunk ")[2] for _, problem in report.problems) == ["0)", "2)", "4)", "5)"]
 
 
-def test_sound_chunks_beside_a_damaged_one_are_sampled(store: DamagedStore, index: Index) -> None:
-    """Also those of its own record: a sample of everything is all but the damaged ones."""
+def test_sound_chunks_of_a_damaged_record_are_sampled(store: DamagedStore, index: Index) -> None:
+    """A sample of everything contains all but the damaged chunks."""
     store.damages = {("long", 0): zeros, ("long", 3): reworded}
     report = index.verify(sample=1_000)
     assert report.checked == index.count()
@@ -141,7 +141,7 @@ def test_sound_chunks_beside_a_damaged_one_are_sampled(store: DamagedStore, inde
 
 
 def test_the_same_chunks_are_sampled_whatever_is_damaged(store: DamagedStore, encoder: Encoder) -> None:
-    """A damaged chunk leaves the sample and moves no other in or out of it."""
+    """A damaged chunk leaves the sample, and the rest of the sample stays the same."""
     with Index(store, encoder) as index:
         index.ingest(Record(f"r{number}", f"text {number}") for number in range(40))
         store.damages = {(f"r{number}", 0): turned_round for number in range(1, 40)}
@@ -152,14 +152,14 @@ def test_the_same_chunks_are_sampled_whatever_is_damaged(store: DamagedStore, en
 
 
 def test_no_sample(store: DamagedStore, index: Index) -> None:
-    """Nothing is encoded, and all is looked at."""
+    """Nothing is encoded, and every chunk is checked."""
     store.damages = {("short", 0): halved}
     report = index.verify(sample=0)
     assert (report.checked, report.encoded, len(report.problems)) == (index.count(), 0, 1)
 
 
-def test_a_text_that_is_too_long_by_now(built: Callable[..., Path]) -> None:
-    """It is a problem of its chunk, not an error of the call, and the others are encoded."""
+def test_a_text_that_has_become_too_long(built: Callable[..., Path]) -> None:
+    """It is reported as a problem of its chunk, and the others are encoded."""
     store = MemoryStore()
     with Encoder(built()) as encoder:
         Index(store, encoder).ingest(
@@ -173,8 +173,8 @@ def test_a_text_that_is_too_long_by_now(built: Callable[..., Path]) -> None:
     assert (report.checked, report.encoded) == (3, 2)
 
 
-def test_progress_is_told_in_copies(store: DamagedStore, encoder: Encoder) -> None:
-    """One after each window, which later windows do not change."""
+def test_progress_is_reported_in_copies(store: DamagedStore, encoder: Encoder) -> None:
+    """Later windows do not change an earlier report."""
     told: list[VerifyReport] = []
     with Index(store, encoder) as index:
         index.ingest(Record(f"r{number}", f"text {number}") for number in range(300))

@@ -1,4 +1,4 @@
-"""What callers see of an Index within fixed conditions, and that they cannot see more."""
+"""An Index under fixed conditions never shows more."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ WIDENING: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("where", WIDENING)
 def test_no_condition_widens_the_fixed_ones(index: Index, where: dict[str, Any]) -> None:
-    """Whatever callers ask for, in whichever way they search."""
+    """Every kind of search and condition stays within the fixed ones."""
     view = View(index, OURS)
     vector = index.encoder.encode_queries(["text"])
     found = [
@@ -59,7 +59,7 @@ def test_no_condition_widens_the_fixed_ones(index: Index, where: dict[str, Any])
     assert len(view.search("text", 100, {"number": {"$lt": 5}})) == 5
 
 
-def test_records_and_neighbours_of_others_are_not_there(index: Index) -> None:
+def test_hidden_records_and_neighbours(index: Index) -> None:
     view = View(index, OURS)
     assert view.record("b3") is None
     assert view.near("b3", 0) is None
@@ -72,8 +72,8 @@ def test_records_and_neighbours_of_others_are_not_there(index: Index) -> None:
     assert View(Index(MemoryStore(), Hashing())).sample() == []
 
 
-def test_what_is_wrong_with_a_condition(index: Index) -> None:
-    """The fixed one is checked at once, and a caller's by itself."""
+def test_invalid_conditions(index: Index) -> None:
+    """The fixed condition is checked at once, and a caller's separately."""
     with pytest.raises(FilterError, match="unknown operator"):
         View(index, {"tenant": {"eq": "a"}})
     with pytest.raises(FilterError, match="a filter must be a dict"):
@@ -81,8 +81,8 @@ def test_what_is_wrong_with_a_condition(index: Index) -> None:
     assert View(index, {}).fixed is None
 
 
-def test_a_record_is_whole() -> None:
-    """Each chunk stands in the text where it says, gaps and overlaps included; what differs is the chunk's."""
+def test_a_record_is_complete() -> None:
+    """Chunks are at their positions in the text, with gaps and overlaps."""
     text = "  First paragraph of some length.\n\n\n\nSecond paragraph, which is longer than it.   \n\nThird one. " * 4
     for overlap in (0, 4):
         index = Index(MemoryStore(), Hashing(), chunking=Chunking(tokens=8, overlap=overlap))
@@ -98,15 +98,15 @@ def test_a_record_is_whole() -> None:
         assert whole.text.split() == text.split()
 
 
-def test_chunks_that_may_not_be_seen() -> None:
+def test_hidden_chunks() -> None:
     chunks = (Chunk("r", 0, "one", {}, 0, 3), Chunk("r", 7, "eight", {}, 5_000, 5_005))
     assert Whole("r", chunks).text == "one\neight"
     assert Whole("r", chunks).at == (0, 4)
 
 
 @given(st.lists(st.tuples(st.integers(0, 400), st.integers(1, 30)), min_size=1))
-def test_where_chunks_stand(spans: list[tuple[int, int]]) -> None:
-    """Whatever the gaps and overlaps."""
+def test_positions_of_chunks(spans: list[tuple[int, int]]) -> None:
+    """They are right with any gaps and overlaps."""
     text = "".join(chr(97 + number % 26) for number in range(10_000))
     begin, chunks = 0, []
     for number, (step, length) in enumerate(spans):
@@ -119,7 +119,7 @@ def test_where_chunks_stand(spans: list[tuple[int, int]]) -> None:
 
 
 def test_fields() -> None:
-    """By their names in conditions, with the kinds and the values that they have."""
+    """Fields have the names used in conditions, with their types and values."""
     found = fields_of(
         [
             {"lang": "fr", "year": 2020, "tags": ["a", "b"], "author": {"name": "Ada"}, "none": None},

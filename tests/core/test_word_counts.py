@@ -1,4 +1,4 @@
-"""Counting the tokens of a text by its words: the same counts, and so the same chunks, as by tokenizing it whole."""
+"""Counting tokens word by word gives the same counts and chunks as tokenizing the whole text."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def tokens(model: str) -> Tokens:
 
 
 @given(text=TEXTS, cuts=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 400)), max_size=8))
-def test_a_count_is_that_of_the_whole_text(tokens: Tokens, text: str, cuts: list[tuple[int, int]]) -> None:
-    """Of any piece of it, after any others: what is remembered of them decides nothing."""
+def test_counts_equal_whole_texts(tokens: Tokens, text: str, cuts: list[tuple[int, int]]) -> None:
+    """Any piece of a text has the right count, whatever was counted before."""
     frame = sum(map(len, tokens.frame))
     counts = WordCounts(tokens._ordinary_counts)
     pieces = [text, *(text[min(cut) : max(cut)] for cut in cuts)]
@@ -49,7 +49,7 @@ def test_a_count_is_that_of_the_whole_text(tokens: Tokens, text: str, cuts: list
 
 
 @given(text=st.lists(PARTS, min_size=80, max_size=200).map("".join), kind=st.sampled_from(["text", "markdown"]))
-def test_chunks_are_those_of_a_cutter_that_tokenizes(tokens: Tokens, text: str, kind: Any) -> None:
+def test_chunks_equal_those_of_tokenizing(tokens: Tokens, text: str, kind: Any) -> None:
     chunking = Chunking(24, 6, kind)
     record = Record("a", text)
     made = [chunks(record, 10**6, chunking, count) for count in (_counted(tokens), by_tokenizing(tokens))]
@@ -61,7 +61,7 @@ def _counted(tokens: Tokens) -> Callable[[Sequence[str]], list[int]]:
 
 
 def test_most_of_a_text_is_tokenized_once(tokens: Tokens) -> None:
-    """A splitter asks for every stretch several times."""
+    """The splitter asks for every stretch several times."""
     tokenized = 0
 
     def count(texts: list[str]) -> list[int]:
@@ -90,7 +90,7 @@ def changed(tokens: Tokens, change: Callable[[dict[str, Any]], None]) -> Tokeniz
 
 
 def joined(said: dict[str, Any]) -> None:
-    """A token over two words."""
+    """Return a tokenizer with a token that spans two words."""
     blank = "\u2581" if "\u2581" in said["model"]["vocab"] else "\u0120"
     said["model"]["vocab"][f"a{blank}"] = len(said["model"]["vocab"]) + len(said["added_tokens"])
     said["model"]["merges"].append(["a", blank])
@@ -113,12 +113,12 @@ def in_small_letters(said: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("change", [added, ignoring_merges, by_nothing, in_small_letters])
-def test_a_tokenizer_of_which_it_is_not_known(tokens: Tokens, change: Callable[[dict[str, Any]], None]) -> None:
+def test_an_unknown_tokenizer(tokens: Tokens, change: Callable[[dict[str, Any]], None]) -> None:
     assert has_words(tokens._tokenizer)
     assert not has_words(changed(tokens, change))
 
 
-def test_a_token_over_two_words(tokens: Tokens) -> None:
-    """Where texts are split into words first, no text reaches it."""
+def test_a_token_across_two_words(tokens: Tokens) -> None:
+    """No text reaches it if texts are split into words first."""
     one = changed(tokens, joined)
     assert has_words(one) == (one.encode("a b").tokens[0] == "a")

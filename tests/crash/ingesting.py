@@ -50,7 +50,7 @@ QDRANT_STEPS = [
 
 
 class Hashing(Embedder):
-    """An embedder that needs no model, and so no seconds to start: equal texts have equal vectors."""
+    """An embedder without a model: equal texts have equal vectors."""
 
     name = "hashing"
     max_tokens = 1_000_000
@@ -84,13 +84,13 @@ def _vector(text: str) -> NDArray[np.float32]:
 
 
 def before() -> Iterator[Record]:
-    """What is stored when the ingest begins."""
+    """Return the records that are stored when the ingest begins."""
     for number in range(200):
         yield Record(f"r{number:03}", _text("old", number, 1 + number % 4), {"n": number})
 
 
 def after() -> Iterator[Record]:
-    """What it is to become: some as they were, longer, shorter, or described again; some gone, and some new."""
+    """Return the records of the ingest: equal, longer, shorter, changed, missing and new ones."""
     for number in range(20, 230):
         kind = number % 4 if number < 200 else 1
         length = 1 + number % 4 if kind in (0, 2) else 1 + number * 7 % 5
@@ -108,14 +108,14 @@ def _text(version: str, number: int, sentences: int) -> str:
 
 
 def store(place: str, name: str) -> PgVectorStore | QdrantStore:
-    """A table, or a collection."""
+    """Return the store of a table or a collection."""
     if place.startswith("Path:"):
         return QdrantStore.embedded(place.removeprefix("Path:"), collection=name, keywords=True)
     return PgVectorStore(place, table=name, keywords=True)
 
 
 def run(place: str, name: str, records: Iterator[Record]) -> Hashing:
-    """One ingest; what is gone from the records is gone from the store."""
+    """Ingest once, with prune."""
     encoder = Hashing()
     with Index(store(place, name), encoder, chunking=CHUNKING) as index:
         index.ingest(records, prune=True)
@@ -123,7 +123,7 @@ def run(place: str, name: str, records: Iterator[Record]) -> Hashing:
 
 
 def die_at(kind: type, step: str, occurrence: int) -> None:
-    """Kill this process at the so manieth time that the store does something."""
+    """Kill this process at the nth time that the store performs the step."""
     when, _, name = step.partition(" ")
     method: Callable[..., Any] = getattr(kind, name)
     numbers = itertools.count(1)

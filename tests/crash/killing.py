@@ -1,4 +1,4 @@
-"""What the tests that kill an ingest share: the process to be killed, and the second run that mends what it left."""
+"""Helpers of tests that kill an ingest: the process to be killed, and the run that completes it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ INGESTING = Path(__file__).with_name("ingesting.py")
 
 
 class Clean(NamedTuple):
-    """What one run that nobody kills makes, and how many seconds it takes, from its first word to its last."""
+    """The result and duration of a run that is not killed."""
 
     content: list[Any]
     seconds: float
 
 
 class Place(ABC):
-    """Where tables or collections are: "before" is one as it is when an ingest begins, and tests kill it in copies."""
+    """A place of tables or collections, of which tests kill copies of "before"."""
 
     def __init__(self, address: str, of_processes: str | None = None) -> None:
         self.address = address  # as ingesting.py takes it
@@ -34,21 +34,21 @@ class Place(ABC):
 
     @abstractmethod
     def copy_before(self, name: str) -> None:
-        """Another one as it is before the ingest."""
+        """Return another copy of the state before the ingest."""
 
     @abstractmethod
     def content(self, name: str) -> list[Any]:
-        """All there is, in order: record id, number and text come first, the hash and the vector last."""
+        """Return everything in order: record id, number and text first, hash and vector last."""
 
     @abstractmethod
     def killed_is_over(self) -> None:
-        """Wait until nothing that a killed process has begun goes on."""
+        """Wait until nothing that a killed process started still runs."""
 
     def make_before(self) -> None:
         run(self.address, "before", before())
 
     def ingesting(self, name: str, step: str = "none", occurrence: int = 1) -> subprocess.Popen[str]:
-        """A process that ingests, and has begun."""
+        """Start a process that ingests, and wait until it has begun."""
         process, output = self._begun(name, step, occurrence)
         output.close()
         return process
@@ -61,7 +61,7 @@ class Place(ABC):
         return process, process.stdout
 
     def run_cleanly(self) -> Clean:
-        """One ingest, in a process that nobody kills; it does what `after` asks for."""
+        """Run one ingest without a kill."""
         taken = []
         for _ in range(3):  # other work on the machine may slow down one
             self.copy_before("clean")
@@ -77,7 +77,7 @@ class Place(ABC):
         return Clean(content, min(taken))
 
     def converges(self, name: str, clean: Clean) -> bool:
-        """Run again: all is as after a clean run, and only what was missing was encoded. Tell if anything was."""
+        """Run again, check the result against a clean run, and return whether anything was encoded."""
         self.killed_is_over()
         stored = {(record_id, number): hash_[:16] for record_id, number, *_, hash_, _ in self.content(name)}
         missing = [
@@ -92,7 +92,7 @@ class Place(ABC):
 
 
 def kill_server(folder: Path) -> None:
-    """`kill -9` of Postgres, which is started again."""
+    """Kill Postgres with `kill -9`, and start it again."""
     os.kill(int((folder / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
     with (folder / ".harrier" / "watcher").open("r+") as file:  # until it has noticed
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -39,7 +39,7 @@ _KINDS = (TableExchange, OpenTable, Writing)
 
 
 class Other(Hashing):
-    """Another model: of other weights and dimensions, and of other vectors for the same texts."""
+    """Another model, with other weights, dimensions and vectors."""
 
     name = "other"
     space = EmbeddingSpace("other", None, "w2", "t", 24, "last token", "l2", "{text}")
@@ -58,12 +58,12 @@ def _vector(text: str) -> NDArray[np.float32]:
 
 
 def models() -> list[Hashing]:
-    """Both, for an Index of either."""
+    """Return both models, for an Index of either."""
     return [Hashing(), Other()]
 
 
 def check_found(matches: list[Match], k: int) -> None:
-    """All k, and each vector is that of its text, of one model."""
+    """Check that k matches were found, and that each vector matches its text."""
     assert len(matches) == k, f"{len(matches)} of {k}"
     sizes = {each.vector.size for each in matches if each.vector is not None}
     assert len(sizes) == 1, sizes
@@ -86,7 +86,7 @@ def run(place: str, action: str) -> None:
 
 
 def run_all(place: str) -> None:
-    """In one process, as Qdrant Edge has it: the ingest goes on over the switch, and no search fails."""
+    """Run everything in one process, as Qdrant Edge requires, and check that no search fails."""
     over = threading.Event()
 
     def guarded(work: Callable[[Index], None]) -> None:
@@ -116,7 +116,7 @@ def run_all(place: str) -> None:
 
 
 def fill(place: str) -> None:
-    """What the ingest of a re-embedding begins with."""
+    """Ingest the records with which a re-embedding begins."""
     with Index(open_store(place, keywords=True), Hashing(), chunking=CHUNKING) as index:
         index.ingest(before())
 

@@ -1,6 +1,6 @@
-"""An ingest with a model that takes its time: run as a program it tells each text that it has encoded.
+"""An ingest with a slow model, run as a program that prints each text that it has encoded.
 
-python slow.py FILE     of SQLite's; the records are one long one and many short ones
+python slow.py FILE     an SQLite file; the records are one long one and many short ones
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NOTES = [Record(f"note{number:03}", f"note {number} " + "says a word or two " * 
 
 
 class Slow(Hashing):
-    """An embedder with one thread, which answers in the order of the requests and tells what it has encoded."""
+    """An embedder with one thread, which answers in order and reports what it has encoded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,14 +42,14 @@ class Slow(Hashing):
 
 
 def records() -> Iterator[Record]:
-    """Short ones on both sides of a long one."""
+    """Return short records before and after a long one."""
     yield from NOTES[:100]
     yield BOOK
     yield from NOTES[100:]
 
 
 def main() -> None:
-    """Ingest them all."""
+    """Ingest all records."""
     file = Path(sys.argv[1])
     memory = FileMemory(file.with_suffix(".memory"))
     Index(SqliteStore(str(file)), Slow(), chunking=CHUNKING).ingest(records(), memory=memory)

@@ -1,4 +1,4 @@
-"""A worker of the live sync, to be killed: run as a program, with a connection string and a lease's seconds."""
+"""A live-sync worker to be killed, run as a program with a connection string and a lease in seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harrier_core import Encoded
 
 
 class Slow(Hashing):
-    """Takes a moment, in which something may happen."""
+    """An encoder that takes a moment."""
 
     def __init__(self) -> None:
         super().__init__()

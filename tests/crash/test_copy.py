@@ -1,4 +1,4 @@
-"""`kill -9` in the midst of a copy: the next run ends where one clean run would have, and writes nothing twice."""
+"""After a `kill -9` of a copy, the next run ends like a clean run, and writes nothing twice."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _numbers = count()
 
 
 class Way(NamedTuple):
-    """From one place to others, each as it is before the copy."""
+    """A copy from one place to others, each in the state before the copy."""
 
     kind: str  # of the target
     source: str
@@ -43,7 +43,7 @@ class Way(NamedTuple):
 
 
 def place(kind: str, postgres: str, folder: Path) -> str:
-    """One with nothing in it."""
+    """Return an empty place."""
     name = f"copied{next(_numbers)}"
     if kind == "postgres":
         return f"{url_of(postgres)}&{urlencode({'table': name})}"
@@ -51,7 +51,7 @@ def place(kind: str, postgres: str, folder: Path) -> str:
 
 
 def fill(where: str, *, new: bool) -> str:
-    """What the ingests of these tests begin with, or end with."""
+    """Ingest the records with which these tests begin or end."""
     if where.endswith(".parquet"):
         memory = MemoryStore(keywords=True)
         Index(memory, Hashing(), chunking=CHUNKING).ingest(after() if new else before())
@@ -63,7 +63,7 @@ def fill(where: str, *, new: bool) -> str:
 
 
 def content(where: str) -> list[Any]:
-    """All of it, hashes and the bits of vectors included; words are those of the texts."""
+    """Return everything, including hashes and exact vectors, and check the words."""
     if where.endswith(".parquet"):
         stored = [each for window in Dump(Path(where)).windows() for each in window.read(window.hashes)]
     else:
@@ -85,7 +85,7 @@ def begun(source: str, target: str, step: str = "none", occurrence: int = 1) -> 
 
 
 def copying(*arguments: Any) -> subprocess.Popen[str]:
-    """A process that copies, and has begun."""
+    """Start a process that copies, and wait until it has begun."""
     process, output = begun(*arguments)
     output.close()
     return process
@@ -93,7 +93,7 @@ def copying(*arguments: Any) -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module", params=["postgres", "edge", "file"])
 def way(request: pytest.FixtureRequest, postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Way:
-    """Into a table from a collection, and into a collection and a file from a table."""
+    """Return the ways: a collection into a table, and a table into a collection and a file."""
     kind, folder = request.param, tmp_path_factory.mktemp("copies")
     source = fill(place("edge" if kind == "postgres" else "postgres", postgres, folder), new=True)
     clean = fill(place(kind, postgres, folder), new=False)
@@ -109,7 +109,7 @@ def way(request: pytest.FixtureRequest, postgres: str, tmp_path_factory: pytest.
 
 
 def converges(way: Way, target: str) -> bool:
-    """The next run makes the same as a clean one, and writes only what was missing. Tell if anything was."""
+    """Run again, compare with a clean run, and return whether anything was written."""
     if way.kind == "file":
         held = content(target)  # whole, whatever was killed
         run(way.source, target)
@@ -128,7 +128,7 @@ def converges(way: Way, target: str) -> bool:
 
 
 def test_killed_at_a_step(way: Way, pytestconfig: pytest.Config) -> None:
-    """At two of them, and, in the long form of these tests, at each, at its first time and at a later one."""
+    """Two steps are tested, and each step twice in the long form."""
     thorough = pytestconfig.getoption("--kills") >= 50
     steps = STEPS[way.kind]
     for step in steps if thorough else steps[1::3]:
@@ -139,7 +139,7 @@ def test_killed_at_a_step(way: Way, pytestconfig: pytest.Config) -> None:
 
 
 def test_killed_at_random(way: Way, pytestconfig: pytest.Config) -> None:
-    """Anywhere, some by Ctrl-C; a part of them must hit a copy that has something left to do."""
+    """Some are interrupted by Ctrl-C; some kills must leave something to do."""
     kills = max(1, pytestconfig.getoption("--kills") // 4)
     chance = random.Random(0)
     tries = hit = 0

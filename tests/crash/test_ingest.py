@@ -1,4 +1,4 @@
-"""`kill -9` in the midst of an ingest: a second run ends where one clean run would have, and encodes nothing twice."""
+"""After a `kill -9` of an ingest, a second run ends like a clean run, and encodes nothing twice."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from psycopg.conninfo import make_conninfo
 
 
 class Tables(Place):
-    """Of one Postgres; the address is its connection string."""
+    """Tables of one Postgres; the address is its connection string."""
 
     def __init__(self, conninfo: str) -> None:
         super().__init__(conninfo, of_processes=make_conninfo(conninfo, application_name="ingesting"))
 
     def copy_before(self, name: str) -> None:
-        """Indexes and all."""
+        """Copy the table with its indexes."""
         with psycopg.connect(self.address, autocommit=True) as connection:
             names = {"table": sql.Identifier(name), "before": sql.Identifier("before")}
             for statement in (
@@ -34,14 +34,14 @@ class Tables(Place):
                 connection.execute(sql.SQL(statement).format(**names))
 
     def content(self, name: str) -> list[Any]:
-        """Row for row, words included."""
+        """Return the content row by row, including words."""
         with psycopg.connect(self.address) as connection:
             columns = "record_id, number, text, metadata, start_at, end_at, hash, embedding::text, terms, lex::text"
             query = sql.SQL(f"SELECT {columns} FROM {{}} ORDER BY record_id, number").format(sql.Identifier(name))
             return connection.execute(query).fetchall()
 
     def killed_is_over(self) -> None:
-        """When the server has noticed that its client is gone: what that had sent before may still be committed."""
+        """Wait until the server has noticed that its client is gone, because it may still commit."""
         with psycopg.connect(self.address, autocommit=True) as connection:
             while connection.execute("SELECT 1 FROM pg_stat_activity WHERE application_name = 'ingesting'").fetchone():
                 pass
@@ -61,7 +61,7 @@ def clean(tables: Tables) -> Clean:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_at_a_step(tables: Tables, clean: Clean, step: str, pytestconfig: pytest.Config) -> None:
-    """At a later time, and, in the long form of these tests, at its first."""
+    """Each step is killed at a later occurrence, and at the first in the long form."""
     once = step.endswith(("_copy", "build_indexes", "delete"))
     later = (1, 3) if pytestconfig.getoption("--kills") >= 50 else (3,)
     for occurrence in (1,) if once else later:
@@ -71,7 +71,7 @@ def test_killed_at_a_step(tables: Tables, clean: Clean, step: str, pytestconfig:
 
 
 def test_killed_at_random(tables: Tables, clean: Clean, pytestconfig: pytest.Config) -> None:
-    """Anywhere; a part of the kills must hit an ingest that has something left to do."""
+    """Some kills must leave something to do."""
     kills = pytestconfig.getoption("--kills")
     chance = random.Random(0)
     hit = 0
@@ -86,7 +86,7 @@ def test_killed_at_random(tables: Tables, clean: Clean, pytestconfig: pytest.Con
 
 
 def test_one_of_two_killed(tables: Tables, clean: Clean) -> None:
-    """The other one ends as if it had been alone."""
+    """The other ingest ends as if it had been alone."""
     tables.copy_before("killed")
     other = tables.ingesting("killed", "after write_on", 1)
     one = tables.ingesting("killed")
@@ -96,7 +96,7 @@ def test_one_of_two_killed(tables: Tables, clean: Clean) -> None:
 
 
 def test_ctrl_c(tables: Tables, clean: Clean) -> None:
-    """In the midst: the process ends by it, and the next run takes up what is left."""
+    """The process ends, and the next run does the rest."""
     tables.copy_before("killed")
     process = tables.ingesting("killed")
     with psycopg.connect(tables.address, autocommit=True) as connection:
@@ -108,7 +108,7 @@ def test_ctrl_c(tables: Tables, clean: Clean) -> None:
 
 
 def test_the_server_killed(server: tuple[str, Path], clean: Clean) -> None:
-    """`kill -9` of Postgres itself, which is started again: the ingest goes on, and ends as if nothing had been."""
+    """The ingest continues after Postgres is killed and restarted, with the result of a clean run."""
     conninfo, folder = server
     tables = Tables(conninfo)
     tables.make_before()

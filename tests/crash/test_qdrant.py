@@ -1,4 +1,4 @@
-"""`kill -9` of an ingest into Qdrant Edge, and of the engine itself: a second run ends where a clean one would."""
+"""After a `kill -9` of an ingest into Qdrant Edge or of the engine, a second run ends like a clean one."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ pytestmark = pytest.mark.filterwarnings("ignore::harrier_core.StoreWarning")
 
 
 def wrong_words(index: Index) -> list[str]:
-    """The chunks whose words are not those of their texts, whatever was killed."""
+    """Return the chunks whose words do not match their texts."""
     opened = index.store.open(Hashing.space)
     assert isinstance(opened, Worded)
     return [chunk.id for chunk in opened.wrong_keywords()]
 
 
 class Collections(Place):
-    """Of Qdrant Edge, each in a folder of its name."""
+    """Collections of Qdrant Edge, each in its own folder."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(f"Path:{folder}")
         self._folder = folder
 
     def copy_before(self, name: str) -> None:
-        """File by file."""
+        """Copy the files."""
         shutil.rmtree(self._folder / name, ignore_errors=True)
         shutil.copytree(self._folder / "before", self._folder / name)
 
     def content(self, name: str) -> list[Any]:
-        """Point by point."""
+        """Return the content point by point."""
         with Index(store(self.address, name), Hashing()) as index:
             assert wrong_words(index) == []
             chunks = ((each.chunk, each.vector.tobytes()) for each in index.read())
@@ -50,11 +50,11 @@ class Collections(Place):
             )
 
     def is_open(self, name: str) -> bool:
-        """Whether a process has it."""
+        """Return whether a process has the folder open."""
         return (self._folder / name / "harrier_open").exists()
 
     def killed_is_over(self) -> None:
-        """Whoever opens the folder waits until its engine has noticed."""
+        """Wait until the engine of the killed process has ended."""
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def clean(collections: Collections) -> Clean:
 
 
 def engine_of(process: subprocess.Popen[str]) -> int | None:
-    """The engine's process of an ingest, if it has begun."""
+    """Return the engine's process of an ingest, if it has begun."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     started = [int(each) for path in children.parents[1].glob("*/children") for each in path.read_text().split()]
     return started[0] if started else None
@@ -78,7 +78,7 @@ def engine_of(process: subprocess.Popen[str]) -> int | None:
 
 @pytest.mark.parametrize("step", QDRANT_STEPS)
 def test_killed_at_a_step(collections: Collections, clean: Clean, step: str, pytestconfig: pytest.Config) -> None:
-    """At a later time, and, in the long form of these tests, at its first."""
+    """Each step is killed at a later occurrence, and at the first in the long form."""
     once = step.endswith(("build_indexes", "delete_where"))
     later = (1, 3) if pytestconfig.getoption("--kills") >= 50 else (3,)
     for occurrence in (1,) if once else later:
@@ -88,7 +88,7 @@ def test_killed_at_a_step(collections: Collections, clean: Clean, step: str, pyt
 
 
 def test_taken_over(collections: Collections, clean: Clean, pytestconfig: pytest.Config) -> None:
-    """Who waits for the folder gets it in the moment in which the last one has written out what it had, all of it."""
+    """A waiting process gets the folder as soon as the last one has flushed everything."""
     for _ in range(max(5, pytestconfig.getoption("--kills") // 2)):
         collections.copy_before("taken")
         process = collections.ingesting("taken")
@@ -100,7 +100,7 @@ def test_taken_over(collections: Collections, clean: Clean, pytestconfig: pytest
 
 
 def test_killed_at_random(collections: Collections, clean: Clean, pytestconfig: pytest.Config) -> None:
-    """Anywhere: the ingest, the engine under it, or both; what goes on ends well, and what was killed is mended."""
+    """The ingest, the engine or both are killed; the run or the next one completes the work."""
     kills = pytestconfig.getoption("--kills")
     chance = random.Random(0)
     hit = 0

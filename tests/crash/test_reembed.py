@@ -1,4 +1,4 @@
-"""`kill -9` of a re-embedding, beside writers and readers who never notice: the new space is what an ingest makes."""
+"""After a `kill -9` of a re-embedding with concurrent writers and readers, the result equals an ingest."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STABLE = [
 
 
 def begun(place: str, action: str, step: str = "none", occurrence: int = 1) -> subprocess.Popen[str]:
-    """A process that has begun."""
+    """Start a process, and wait until it has begun."""
     command = [sys.executable, "-W", "ignore", str(REEMBEDDING), place, action, step, str(occurrence)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -45,7 +45,7 @@ def begun(place: str, action: str, step: str = "none", occurrence: int = 1) -> s
 
 
 def content(place: str) -> list[Any]:
-    """All of it, hashes and the bits of vectors included; words are those of the texts."""
+    """Return everything, including hashes and exact vectors, and check the words."""
     with Contents(place) as contents:
         opened = contents.store.open(contents.space())
         assert isinstance(opened, Worded)
@@ -55,7 +55,7 @@ def content(place: str) -> list[Any]:
 
 
 def clean(place: str, records: Any, model: Hashing) -> list[Any]:
-    """What an ingest of these records into an empty place makes."""
+    """Return what an ingest of these records into an empty place gives."""
     with Index(open_store(place, keywords=True), model, chunking=CHUNKING) as index:
         index.drop()
         index.ingest(records)
@@ -65,7 +65,7 @@ def clean(place: str, records: Any, model: Hashing) -> list[Any]:
 
 
 class Traffic:
-    """Writers that insert, change, delete and prune, and readers that search; and what there must be in the end."""
+    """Writers that insert, change, delete and prune, readers that search, and the expected result."""
 
     def __init__(self, place: str) -> None:
         self._place = place
@@ -94,7 +94,7 @@ class Traffic:
         assert self.errors == []
 
     def wait(self, written: int) -> None:
-        """Wait until so much more was written and searched."""
+        """Wait until a number of writes and searches have happened."""
         before = self.written, self.searched
         while not self.errors and min(self.written - before[0], self.searched - before[1]) < written:
             time.sleep(0.01)
@@ -138,7 +138,7 @@ class Traffic:
 
 
 def killed(place: str, action: str, chance: random.Random, step: str | None, occurrence: int = 1) -> None:
-    """A process that did not get to its end, or did, at random."""
+    """Run a process and kill it at random, if it has not ended before."""
     process = begun(place, action, step or "none", occurrence)
     if step is None:
         time.sleep(chance.uniform(0, 1.5))  # the instant is what is tried out
@@ -159,7 +159,7 @@ class Oracle:
         self._traffic = Traffic(place)
 
     def run(self) -> None:
-        """Fill, switch and go back, each killed before it is done; the last two are compared with clean ingests."""
+        """Fill, switch and switch back, each with a kill, and compare with clean ingests."""
         rounds = ["switch", "back", "switch"] if self._thorough else ["switch"]
         with self._traffic.going():
             self._traffic.wait(100)
@@ -187,15 +187,15 @@ class Oracle:
 
 
 @pytest.mark.timeout(400)  # it has a machine to itself rarely, and begins processes
-def test_beside_writers_and_readers_in_postgres(postgres: str) -> None:
-    """In its short form: a kill of the filling, and one of the switch, when all of it is done but for the commit."""
+def test_with_writers_and_readers_in_postgres(postgres: str) -> None:
+    """The short form kills the filling once, and the switch just before its commit."""
     Oracle(f"{url_of(postgres)}&table=oracle", thorough=False).run()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_whatever_is_killed_in_postgres(server: tuple[str, Path]) -> None:
-    """In its long form: at each step and at random, the server included."""
+    """The long form kills at each step and at random, including the server."""
     conninfo, folder = server
     Oracle(f"{url_of(conninfo)}&table=oracle", thorough=True, kill_server=lambda: kill_server(folder)).run()
 
@@ -204,7 +204,7 @@ def test_whatever_is_killed_in_postgres(server: tuple[str, Path]) -> None:
 
 
 def settled(place: str) -> None:
-    """The ingest and the re-embedding once more, whatever was killed."""
+    """Run the ingest and the re-embedding again after a kill."""
     with Index(place, encoders=models(), chunking=CHUNKING) as index:
         index.ingest(after(), prune=True)
     with closing(open_store(place)) as store:
@@ -216,12 +216,12 @@ def settled(place: str) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """What a clean ingest into the new space makes."""
+    """Return what a clean ingest into the new space gives."""
     return clean(f"qdrant:{tmp_path_factory.mktemp('clean')}?collection=docs", after(), Other())
 
 
 def test_killed_in_a_folder(tmp_path: Path, made: list[Any], pytestconfig: pytest.Config) -> None:
-    """At steps and at random; the next run ends where one that nobody killed would have, and back nothing is lost."""
+    """After kills at steps and at random, the next run completes, and switching back loses nothing."""
     kills = pytestconfig.getoption("--kills")
     chance = random.Random(0)
     steps: list[str | None] = [*(STEPS["edge"] if kills >= 50 else STEPS["edge"][4:]), *[None] * (kills // 8)]
@@ -239,8 +239,8 @@ def test_killed_in_a_folder(tmp_path: Path, made: list[Any], pytestconfig: pytes
     assert content(place) == clean(f"qdrant:{tmp_path}/clean?collection=docs", after(), Hashing())
 
 
-def test_nobody_killed_it(tmp_path: Path, made: list[Any]) -> None:
-    """The ingest goes on over the switch, and no search failed, or the process would have."""
+def test_without_a_kill(tmp_path: Path, made: list[Any]) -> None:
+    """The ingest continues across the switch, and no search fails."""
     place = f"qdrant:{tmp_path}/all?collection=docs"
     fill(place)
     assert begun(place, "all").wait(120) == 0
@@ -248,7 +248,7 @@ def test_nobody_killed_it(tmp_path: Path, made: list[Any]) -> None:
 
 
 def test_killed_between_two_folders(tmp_path: Path) -> None:
-    """The engine itself, when the new collection has the name and the old one has none yet: the next finishes it."""
+    """If the engine is killed between two renames, the next process completes the switch."""
     place = f"qdrant:{tmp_path}?collection=docs"
     fill(place)
     reembed(place, Other())

@@ -1,4 +1,4 @@
-"""`kill -9` of an ingest with a slow model: what it has encoded is lost by a few seconds of encoding at most."""
+"""A `kill -9` of an ingest with a slow model loses at most a few seconds of encoding."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def program(tmp_path: Path) -> list[str]:
 
 
 def killed(program: list[str], characters: int) -> int:
-    """Run it until it has told of so many characters, or to its end; return of how many it has told."""
+    """Run until a number of characters is encoded, or to the end, and return the number."""
     child = subprocess.Popen(
         program, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     )
@@ -47,7 +47,7 @@ def killed(program: list[str], characters: int) -> int:
 
 
 def test_little_is_lost(program: list[str], tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    """Killed again and again, all runs together encode little more than one would, and what is stored is the same."""
+    """Repeatedly killed runs encode little more than one run, with the same result."""
     total = len(BOOK.text) + sum(len(each.text) for each in NOTES)
     chance = random.Random(0)
     kills, encoded = min(pytestconfig.getoption("--kills"), 20), 0
@@ -69,8 +69,8 @@ def test_little_is_lost(program: list[str], tmp_path: Path, pytestconfig: pytest
     assert both[0] == both[1]
 
 
-def test_the_memory_is_what_keeps_a_long_record(program: list[str], tmp_path: Path) -> None:
-    """Of a record that is written whole, its parts are remembered."""
+def test_the_memory_keeps_parts_of_a_long_record(program: list[str], tmp_path: Path) -> None:
+    """A record is written as a whole, so its encoded parts are remembered."""
     in_the_book = sum(len(each.text) for each in NOTES[:100]) + len(BOOK.text) // 2
     killed(program, in_the_book)
     memory = FileMemory(tmp_path / "index.memory")

@@ -1,4 +1,4 @@
-"""The live sync against an oracle: whatever happens to rows, workers and the server, in the end all is in step."""
+"""The live sync compared with an oracle, with kills of workers and the server."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WORDS = ["river", "sand", "bread", "yeast", "vaccine", "virus", "glass", "light"
 
 
 class Writer:
-    """Changes both tables at random, in transactions of one statement or of several, some of which are rolled back."""
+    """Change both tables at random in transactions, some of which are rolled back."""
 
     def __init__(self, conninfo: str, seed: int) -> None:
         self._conninfo = conninfo
@@ -126,7 +126,7 @@ def content(conninfo: str, table: str) -> list[Any]:
 
 
 def expected(conninfo: str, table: str, query: str) -> list[Any]:
-    """What an ingest of all rows into a new table makes."""
+    """Return what an ingest of all rows into a new table gives."""
     with psycopg.connect(conninfo) as connection:
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(table)))
         rows = connection.execute(query.encode()).fetchall()
@@ -137,7 +137,7 @@ def expected(conninfo: str, table: str, query: str) -> list[Any]:
 
 
 def in_step(conninfo: str, syncs: list[TableSync]) -> int:
-    """Compare with the oracle; how many chunks there are."""
+    """Compare with the oracle, and return the number of chunks."""
     failed = {failure.record_id for failure in syncs[0].failures(10_000)}
     with psycopg.connect(conninfo) as connection:
         unreadable = {str(id_) for (id_,) in connection.execute("SELECT id FROM articles WHERE lang = ''").fetchall()}
@@ -163,7 +163,7 @@ def in_step(conninfo: str, syncs: list[TableSync]) -> int:
 
 @pytest.mark.timeout(4_000)
 def test_oracle(server: tuple[str, Path], pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]) -> None:
-    """Writers, killed workers, leases that run out and a server that dies; once it is quiet, all is in step."""
+    """After writers, killed workers, expired leases and a dead server, the chunks match the source."""
     conninfo, folder = server
     seconds = pytestconfig.getoption("--sync-seconds")
     with psycopg.connect(conninfo, autocommit=True) as connection:
@@ -186,7 +186,7 @@ def test_oracle(server: tuple[str, Path], pytestconfig: pytest.Config, capsys: p
 
 
 def torment(conninfo: str, folder: Path, syncs: list[TableSync], seconds: float, number: int) -> str:
-    """One round of it, to the quiet after it; what was done."""
+    """Run one round of disturbances until it is quiet, and return what was done."""
     chance, stop = random.Random(number), threading.Event()
     writers = [Writer(conninfo, 10 * number + each) for each in range(3)]
     threads = [threading.Thread(target=writer.run, args=[stop]) for writer in writers]
@@ -219,7 +219,7 @@ def torment(conninfo: str, folder: Path, syncs: list[TableSync], seconds: float,
 
 
 def stopped(process: subprocess.Popen[bytes]) -> int:
-    """A worker's exit code when it is asked to end, once it has begun."""
+    """Return a worker's exit code when it is asked to end."""
     assert process.stdout
     with process.stdout as output:
         assert output.readline() == b"begin\n"

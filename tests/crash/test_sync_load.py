@@ -1,4 +1,4 @@
-"""What the live sync costs a server: under load with killed workers, and while there is nothing to do."""
+"""The load that the live sync puts on a server, with killed workers and when idle."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def execute(database: str) -> Iterator[Callable[..., list[Any]]]:
 
 
 def statements(execute: Callable[..., list[Any]]) -> bool:
-    """Whether the server counts statements; from now on, if so."""
+    """Return whether the server counts statements, and reset the counts."""
     if not execute("SELECT 1 FROM pg_settings WHERE name = 'pg_stat_statements.max'"):
         return False
     execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
@@ -55,7 +55,7 @@ def declare(database: str, execute: Callable[..., list[Any]], table: str) -> Tab
 
 
 class Load:
-    """Short transactions of an application, each of one statement with bound values."""
+    """Short transactions of an application, with one parametrised statement each."""
 
     def __init__(self, database: str) -> None:
         self._database = database
@@ -93,7 +93,7 @@ def worker(database: str) -> subprocess.Popen[bytes]:
 def test_catalogs_and_statements(
     database: str, execute: Callable[..., list[Any]], pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Writers, killed workers; then chunks are exact, catalogs as large as before, and our statements few."""
+    """After load and kills, chunks are exact, catalogs have not grown, and statements are few."""
     seconds = pytestconfig.getoption("--sync-seconds")
     declare(database, execute, "articles")
     SyncWorker(database, Hashing(), poll=0.2).drain()
@@ -162,7 +162,7 @@ def test_nothing_to_do(
     most: int,
     wake: str,
 ) -> None:
-    """A worker with its default settings lets the server sleep."""
+    """An idle worker with default settings issues few statements."""
     seconds = max(12.0, pytestconfig.getoption("--sync-seconds"))
     for number in range(tables):
         execute(f"CREATE TABLE t{number} (id int PRIMARY KEY, body text)")

@@ -1,4 +1,4 @@
-"""One metadata dict reads back the same, whichever surface stored it and in whatever store it lies."""
+"""Metadata reads back the same from every integration and store."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from harrier_core.values import plain
 
 
 class Topic(StrEnum):
-    """A str of another type."""
+    """A subclass of str."""
 
     FOOD = "food"
 
 
 class Shade(Enum):
-    """Neither a str nor a number."""
+    """An enumeration member that is neither a str nor a number."""
 
     RED = (255, 0, 0)
 
@@ -67,7 +67,7 @@ PLACES: dict[str, Callable[[pytest.FixtureRequest], VectorStore]] = {
 
 @pytest.mark.parametrize("place", PLACES)
 def test_one_metadata(request: pytest.FixtureRequest, encoder: Encoder, place: str) -> None:
-    """And is hashed as what it reads back as, so that nothing is written when that is ingested again."""
+    """Its hash is that of the form read back, so ingesting it again writes nothing."""
     with Index(PLACES[place](request), encoder) as index:
         chain, llama = OfLangChain(index), OfLlamaIndex(index)
         index.ingest([Record("core", "a text", METADATA)])

@@ -1,4 +1,4 @@
-"""Every surface takes the model of a server by its URL: the same vectors, and a key that is written nowhere."""
+"""Every integration takes a server's model by URL: the same vectors, and a key that is never written."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ NOWHERE = "http://127.0.0.1:9"
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a developer has set for the kit is not for these tests."""
+    """Ignore the developer's environment variables."""
     for name in [name for name in os.environ if name.startswith("HARRIER_")]:
         monkeypatch.delenv(name)
 
@@ -58,14 +58,14 @@ def folder(built: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def here(folder: Path) -> Iterator[Encoder]:
-    """The same model in this process."""
+    """Return the same model in this process."""
     with Encoder(folder) as encoder:
         yield encoder
 
 
 @pytest.fixture(scope="module")
 def url(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server that is ready, and opens with the key."""
+    """Return the address of a server that requires a key."""
     keys = tmp_path_factory.mktemp("keys") / "keys"
     keys.write_text(f"{KEY}\n", encoding="utf-8")
     serving = Serving("--api-key-file", str(keys), model=folder)
@@ -82,13 +82,13 @@ def stored(index: Index) -> dict[str, Vector]:
 
 
 def same(found: Any, expected: Any) -> bool:
-    """Whether these are the same numbers, bit for bit."""
+    """Return whether the numbers are bit-identical."""
     return np.array_equal(np.asarray(found, np.float32), expected)
 
 
 @pytest.fixture
 def expected(here: Encoder) -> dict[str, Vector]:
-    """What an Index over the model of this process holds."""
+    """Return the content of an Index with the local model."""
     with Index(MemoryStore(), here) as index:
         index.ingest([Record(id_, text) for id_, text in TEXTS.items()])
         return stored(index)
@@ -127,7 +127,7 @@ def test_llama_index(url: str, here: Encoder, folder: Path) -> None:
 def test_haystack(
     url: str, here: Encoder, expected: dict[str, Vector], postgres: str, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its document store as well, by the URLs of both."""
+    """Its document store works too, by the URLs of both."""
     monkeypatch.setenv("HAYSTACK_KEY", KEY)
     secret = Secret.from_env_var("HAYSTACK_KEY")
     query = HarrierTextEmbedder(url=url, api_key=secret).run(QUERY)["embedding"]
@@ -158,7 +158,7 @@ def test_agent_framework(url: str, here: Encoder, expected: dict[str, Vector]) -
 
 
 def test_caches(url: str, here: Encoder) -> None:
-    """Those of the frameworks work as before a model of this process."""
+    """The frameworks' caches work as with a local model."""
     vector = here.encode_documents([QUERY])[0]
     store, values = InMemoryByteStore(), SimpleKVStore()
     for _ in range(2):
@@ -177,7 +177,7 @@ def test_the_server_must_have_the_model(url: str) -> None:
 
 
 def test_a_remote_encoders_own_key(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is given is pickled; the environment's is looked up where it is needed."""
+    """A given key is pickled; one from the environment is read where it is needed."""
     with RemoteEncoder(url, api_key=KEY) as given, pickle.loads(pickle.dumps(given)) as again:
         assert again.space == given.space
     monkeypatch.setenv("HARRIER_API_KEY", KEY)
@@ -214,8 +214,8 @@ def encoder_of(surface: Any) -> Encoder | RemoteEncoder:
     return encoder
 
 
-def test_the_key_is_the_environments(make: Make, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unless one is given; without a server nobody needs one."""
+def test_the_key_from_the_environment(make: Make, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An argument overrides it; without a server no key is needed."""
     monkeypatch.setenv("HARRIER_API_KEY", KEY)
     assert encoder_of(make(url=url)).max_tokens
     assert isinstance(encoder_of(make("harrier-270m")), Encoder)
@@ -234,8 +234,8 @@ LOCAL = {"device": "cpu", "dtype": "float32", "revision": "main", "max_tokens": 
 
 @pytest.mark.parametrize("surface", ["langchain", "llama_index", "haystack"])
 @pytest.mark.parametrize(("name", "value"), [*LOCAL.items(), ("on_overflow", "truncate")])
-def test_what_is_for_a_model_of_here(surface: str, name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is refused beside a URL that is given or the environment's; the environment's is for models of here."""
+def test_settings_of_a_local_model(surface: str, name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are refused with a URL; settings in the environment apply to local models."""
     make, said = SURFACES[surface], f"{name} is for a locally loaded model, but url names a server"
     for options in ({"url": NOWHERE, "api_key": KEY}, {"url": NOWHERE, "model": "tiny"}):
         with pytest.raises(ValueError, match=said) as refused:
@@ -249,8 +249,8 @@ def test_what_is_for_a_model_of_here(surface: str, name: str, value: Any, monkey
 
 
 @pytest.mark.parametrize("surface", ["langchain", "llama_index", "haystack"])
-def test_which_is_meant(surface: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a program names; the environment's server and model count together, and only if it names neither."""
+def test_precedence_of_model_and_server(surface: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program's choice counts; server and model in the environment belong together."""
     make = SURFACES[surface]
     monkeypatch.setenv("HARRIER_URL", NOWHERE)
     monkeypatch.setenv("HARRIER_MODEL", "harrier-27b")
@@ -263,7 +263,7 @@ def test_which_is_meant(surface: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert repr(encoder_of(make())) == "Encoder('harrier-27b')"
 
 
-def test_an_address_that_is_none(make: Make) -> None:
+def test_invalid_addresses(make: Make) -> None:
     with pytest.raises(ValueError, match="url must be the address of a server, such as http://127.0.0.1:8000"):
         make(url="gpu-host:8000")
     with pytest.raises(ValueError, match="url must not contain a user or password; pass api_key"):
@@ -289,8 +289,8 @@ WRITTEN = [(surface, how) for surface, copies in COPIES.items() for how in ("pic
 
 
 @pytest.mark.parametrize(("surface", "how"), WRITTEN)
-def test_what_is_written_of_it(surface: str, how: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The URL and the model's name, and never the key: where it is read, the environment has one."""
+def test_serialised_settings(surface: str, how: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have the URL and the model's name, and never the key."""
     made = SURFACES[surface]("tiny", url=url, api_key=KEY)
     again = {"pickle": lambda each: pickle.loads(pickle.dumps(each)), **COPIES[surface]}[how](made)
     assert repr(encoder_of(again)) == repr(encoder_of(made)) == f"RemoteEncoder('{url}', 'tiny')"
@@ -301,7 +301,7 @@ def test_what_is_written_of_it(surface: str, how: str, url: str, monkeypatch: py
     assert encoder_of(again).max_tokens
 
 
-def test_the_key_is_in_nothing_that_is_written(make: Make) -> None:
+def test_the_key_is_never_written(make: Make) -> None:
     made = make(url=NOWHERE, api_key=KEY)
     told = [repr(made), str(made), pickle.dumps(made).decode("latin-1"), repr(encoder_of(made))]
     if isinstance(made, HarrierEmbeddings):
@@ -323,7 +323,7 @@ def test_copies_in_this_process_have_the_key(make: Make, url: str, copied: Calla
 
 
 def test_haystacks_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has the name of the variable that the key is in."""
+    """It has the name of the variable with the key."""
     monkeypatch.setenv("HAYSTACK_KEY", KEY)
     made = HarrierDocumentEmbedder("tiny", url=NOWHERE, api_key=Secret.from_env_var("HAYSTACK_KEY"), task="sts_query")
     data = component_to_dict(made, "embedder")
@@ -334,7 +334,7 @@ def test_haystacks_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_keys_as_each_framework_has_them() -> None:
-    """A str and a SecretStr are one; an embedder that is given has its own."""
+    """A str and a SecretStr are equal; a given embedder has its own key."""
     assert HarrierEmbeddings(url=NOWHERE, api_key=SecretStr(KEY)) == HarrierEmbeddings(url=NOWHERE, api_key=KEY)
     assert HarrierEmbeddings(url=NOWHERE, api_key=KEY) != HarrierEmbeddings(url=NOWHERE)
     remote = RemoteEncoder(NOWHERE, "tiny")

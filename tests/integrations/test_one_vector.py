@@ -1,4 +1,4 @@
-"""One text in one role has one vector, through whatever surface it goes and in whatever store it lies."""
+"""A text in one role has one vector, through every integration and in every store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEXT = "Bread rises\nbecause yeast turns sugar into gas."
 
 @pytest.mark.parametrize("family", ["qwen3", "gemma3"])
 def test_one_vector(built: Callable[..., Path], postgres: str, table: str, tmp_path: Path, family: str) -> None:
-    """The very same numbers from every surface, and what is left of them in a store that keeps float32."""
+    """Vectors are identical everywhere, within the precision of the store."""
     folder = str(built(family))
     with Encoder(folder) as encoder:
         [document], [query] = encoder.encode_documents([TEXT]), encoder.encode_queries([TEXT])

@@ -1,4 +1,4 @@
-"""The tiny models are real, reproducible and light; the word models retrieve what a reader expects."""
+"""The tiny models are real, reproducible and light, and word models retrieve as a reader expects."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def tokenizer_of(folder: Path) -> str:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_same_in_every_process(architecture: Architecture, built: Callable[..., Path], tmp_path: Path) -> None:
-    """Another process, with another hash seed, writes the same files, and needs neither torch nor transformers."""
+    """Another process and hash seed writes the same files, without torch or transformers."""
     command = [sys.executable, "-c", BUILD, str(tmp_path), architecture]
     output = subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONHASHSEED": "7"}).stdout
     assert output == "[]\n"
@@ -49,7 +49,7 @@ def test_the_same_in_every_process(architecture: Architecture, built: Callable[.
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_transformers_finds_all_weights(architecture: Architecture, built: Callable[..., Path]) -> None:
-    """The folders are what they say they are: nothing missing, nothing left over, in bfloat16."""
+    """No weight is missing or superfluous, and all are bfloat16."""
     folder = built(architecture)
     model, report = AutoModel.from_pretrained(folder, dtype="auto", output_loading_info=True)
     assert isinstance(model, Qwen3Model if architecture == "qwen3" else Gemma3TextModel)
@@ -62,7 +62,7 @@ def test_transformers_finds_all_weights(architecture: Architecture, built: Calla
 
 
 def test_another_seed_is_another_model(built: Callable[..., Path], tmp_path: Path) -> None:
-    """And only its weights differ."""
+    """Only the weights differ."""
     other = build_model(tmp_path, seed=1)
     assert weights_digest([built() / "model.safetensors"], {}) != weights_digest([other / "model.safetensors"], {})
     assert tokenizer_digest(built() / "tokenizer.json", ([], [])) == tokenizer_digest(
@@ -87,7 +87,7 @@ def test_another_seed_is_another_model(built: Callable[..., Path], tmp_path: Pat
 def test_words_find_their_passage(
     architecture: Architecture, query: str, answer: str, built: Callable[..., Path]
 ) -> None:
-    """A query's best match is the passage that shares its words, behind whichever instruction."""
+    """A query's best match shares its words, with any instruction."""
     with Encoder(str(built(architecture, vectors="words"))) as encoder:
         documents = encoder.encode_documents(PROSE)
         for task in encoder.tasks:

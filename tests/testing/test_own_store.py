@@ -1,4 +1,4 @@
-"""What a third party needs to make a store of its own: a protocol, its contract, and an entry point."""
+"""A third-party store needs a protocol, its contract, and an entry point."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harrier_core.testing.places import NewStore
 
 
 class TestSqliteStore(StoreContract):
-    """All of the contract."""
+    """Run the whole contract."""
 
     @pytest.fixture
     def new_store(self, tmp_path: Path) -> NewStore:
@@ -26,14 +26,14 @@ class TestSqliteStore(StoreContract):
 
 
 def test_it_is_small() -> None:
-    """The protocol asks for no more than what a store has to do."""
+    """The protocol requires only what a store must do."""
     lines = Path(str(sqlite_store.__file__)).read_text(encoding="utf-8").splitlines()
     assert len([line for line in lines if line.strip()]) < 100
 
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A distribution that declares it, as pip would leave it behind."""
+    """Return an installed distribution that declares the store."""
     site = tmp_path / "site"
     information = site / "sqlite_store-1.dist-info"
     information.mkdir(parents=True)
@@ -46,14 +46,14 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("installed")
 def test_found_by_its_scheme(tmp_path: Path) -> None:
-    """Through an entry point, by `open_store`."""
+    """`open_store` finds it through an entry point."""
     store = open_store(f"sqlite:{tmp_path}/file")
     assert isinstance(store, SqliteStore)
     assert store.space() is None
 
 
 def test_found_by_the_command_line(installed: Path, tmp_path: Path) -> None:
-    """Which knows as little of it as of any other store."""
+    """The command line needs no special support."""
     model = str(build_model(tmp_path / "model", vectors="words"))
     (tmp_path / "notes.txt").write_text("Bread rises because of yeast.", encoding="utf-8")
     paths = [str(installed), str(Path(str(sqlite_store.__file__)).parent), *sys.path]
@@ -70,8 +70,8 @@ def test_found_by_the_command_line(installed: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["nothing:here", "documents", ""])
-def test_a_scheme_that_nobody_has(url: str) -> None:
-    """It is an error that names those that there are, and not the URL, which may hold a password."""
+def test_an_unknown_scheme(url: str) -> None:
+    """The error lists the known schemes, and does not quote the URL."""
     with pytest.raises(SettingError, match="a store's URL must begin with one of pgvector:, postgres:") as caught:
         open_store(url)
     assert not url or url not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What a type checker must refuse, each line of it: an ignored error that is none is an error. It is never run."""
+"""Misuse that a type checker must refuse: every ignored error must be one. It is never run."""
 
 from __future__ import annotations
 

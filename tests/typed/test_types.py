@@ -1,4 +1,4 @@
-"""What a type checker says of a user's program, with the kit as it is installed."""
+"""Type checking of a user's program against the installed kit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ follow_imports = skip
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # it reads the types of two frameworks; torch's, which would take as long, are not needed
 def test_a_users_program(tmp_path: Path) -> None:
-    """All of its types are known, and each misuse is found."""
+    """All types are known, and each misuse is found."""
     for name in ("usage.py", "misuse.py"):
         (tmp_path / name).write_bytes((HERE / name).read_bytes())
     (tmp_path / "mypy.ini").write_text(CONFIGURATION, encoding="utf-8")

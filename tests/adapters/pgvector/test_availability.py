@@ -1,4 +1,4 @@
-"""Servers that restart, fall silent or only read for a while; writers at once; indexes that cannot be built."""
+"""Servers that restart, stall or become read-only; concurrent writers; indexes that cannot be built."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def execute(conninfo: str, statement: str, *names: str, **settings: Any) -> list
 
 
 def backends(conninfo: str) -> list[int]:
-    """Processes of the other sessions in that database."""
+    """Return the process ids of the other sessions in the database."""
     query = (
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
         "AND backend_type = 'client backend'"
@@ -51,7 +51,7 @@ def backends(conninfo: str) -> list[int]:
 
 
 def at_once(index: Index, number: int) -> None:
-    """Have so many connections open."""
+    """Open the given number of connections."""
     barrier = threading.Barrier(number)
 
     def work(_: psycopg.Connection[Any]) -> None:
@@ -73,7 +73,7 @@ def index(database: str) -> Iterator[Index]:
 @pytest.mark.usefixtures("index")
 @pytest.mark.parametrize("theirs", [False, True])
 def test_all_connections_are_dead(database: str, theirs: bool) -> None:
-    """After a restart or a fail-over the first search works, however many connections are in the pool."""
+    """After a restart or failover, the first search works, however many connections are in the pool."""
     with ConnectionPool(database, min_size=0, max_size=10, open=theirs) as pool:
         place = pool if theirs else database
         with Index(PgVectorStore(place, table="docs"), Hashing()) as quiet:
@@ -89,8 +89,8 @@ def test_all_connections_are_dead(database: str, theirs: bool) -> None:
             assert time.monotonic() - begin < WITHIN
 
 
-def test_a_server_that_accepts_and_says_nothing() -> None:
-    """It is given up after about `retry_for` seconds."""
+def test_a_server_that_accepts_but_never_answers() -> None:
+    """The operation gives up after about `retry_for` seconds."""
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))
         mute.listen()
@@ -113,13 +113,13 @@ def frozen(pids: list[int]) -> Iterator[None]:
 
 
 def children(pid: int) -> list[int]:
-    """A process and those that it began."""
+    """Return a process and its descendants."""
     found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
     return [pid, *map(int, found.stdout.split())]
 
 
 def test_a_frozen_session(server: tuple[str, Path]) -> None:
-    """The server is there, and thinks that it waits for us: another session is opened."""
+    """If one session is frozen, another session is opened."""
     conninfo, _ = server
     with Index(PgVectorStore(conninfo, table="docs", retry_for=3), Hashing()) as index:
         index.ingest(RECORDS[:20])
@@ -128,7 +128,7 @@ def test_a_frozen_session(server: tuple[str, Path]) -> None:
 
 
 def test_a_frozen_server(server: tuple[str, Path]) -> None:
-    """It accepts connections, for its system does, and is given up; once it goes on, all is as before."""
+    """A frozen server is given up on; after it resumes, everything works as before."""
     conninfo, folder = server
     postmaster = int((folder / "data" / "postmaster.pid").read_text().split()[0])
     with Index(PgVectorStore(conninfo, table="docs", retry_for=3), Hashing()) as index:
@@ -142,7 +142,7 @@ def test_a_frozen_server(server: tuple[str, Path]) -> None:
 
 @pytest.mark.usefixtures("index")
 def test_a_statement_that_takes_long(database: str) -> None:
-    """The server says that it works on it: it is waited for, beyond `retry_for`."""
+    """A statement that is running on the server may take longer than `retry_for`."""
     with PgVectorStore(database, table="docs", retry_for=1) as store:
         opened = store.open(Hashing().space)
         sleep = "SELECT pg_sleep(6), 7"
@@ -157,7 +157,7 @@ def test_a_statement_that_takes_long(database: str) -> None:
 
 
 def read_only(database: str, value: str) -> None:
-    """For all sessions in that database, as at a switch-over the one server becomes a replica."""
+    """Make all sessions in the database read-only, as during a switchover."""
     with psycopg.connect(database, autocommit=True) as connection:
         name = sql.Identifier(connection.info.dbname)
         connection.execute("SET default_transaction_read_only = off")
@@ -169,7 +169,7 @@ def read_only(database: str, value: str) -> None:
 
 
 def test_read_only_for_a_while(database: str, index: Index) -> None:
-    """A switch-over: writes wait for its end, and searches work meanwhile."""
+    """During a switchover, writes wait for its end, and searches work."""
     read_only(database, "on")
     with ThreadPoolExecutor(1) as pool:
         writing = pool.submit(index.ingest, [replace(RECORDS[0], text="changed")])
@@ -180,8 +180,8 @@ def test_read_only_for_a_while(database: str, index: Index) -> None:
         assert writing.result(60).written == 1
 
 
-def test_read_only_for_ever(database: str, index: Index) -> None:
-    """A server or a user that never wrote is not waited for; one that did is, and then the same is said."""
+def test_permanently_read_only(database: str, index: Index) -> None:
+    """A server that was never writable is not waited for; one that was is, and then raises the same error."""
     read_only(database, "on")
     begin = time.monotonic()
     with Index(PgVectorStore(database, table="docs"), Hashing()) as reading:
@@ -202,7 +202,7 @@ def test_read_only_for_ever(database: str, index: Index) -> None:
 
 @pytest.mark.parametrize("level", ["database", "connection string"])
 def test_two_writers_where_repeatable_read_is_the_default(database: str, level: str) -> None:
-    """The one that waited sees what the other added, and leaves the record as it is."""
+    """The waiting writer sees the chunks that the other added, and leaves the record unchanged."""
     place = database
     if level == "database":
         name = str(conninfo_to_dict(database)["dbname"])
@@ -233,7 +233,7 @@ def test_two_writers_where_repeatable_read_is_the_default(database: str, level: 
 
 
 def test_a_callers_repeatable_read_transaction(database: str, index: Index) -> None:
-    """A write in it could not see what others added, and is refused; in the other levels it works."""
+    """A write in a REPEATABLE READ transaction is refused; other isolation levels work."""
     store = index.store
     assert isinstance(store, PgVectorStore)
     opened = store.open(Hashing().space)
@@ -253,7 +253,7 @@ def test_a_callers_repeatable_read_transaction(database: str, index: Index) -> N
 
 
 def test_a_trigger_that_lacks_a_table(database: str, index: Index) -> None:
-    """It is told as what it is, and not taken for the table itself."""
+    """An error about a table that a trigger needs is not reported as a missing index table."""
     execute(
         database,
         "CREATE FUNCTION lost() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM FROM public.gone; RETURN NEW; END'",
@@ -264,7 +264,7 @@ def test_a_trigger_that_lacks_a_table(database: str, index: Index) -> None:
 
 
 def test_first_ingests_at_once(database: str) -> None:
-    """Into several tables, and into one, of a database that lacks the extension."""
+    """Concurrent first ingests into one or several tables work in a database without the extension."""
     names = ["a", "b", "c", "d", "same", "same", "same"]
     barrier = threading.Barrier(len(names))
 
@@ -279,7 +279,7 @@ def test_first_ingests_at_once(database: str) -> None:
 
 
 def test_an_old_pgvector(database: str) -> None:
-    """The error names its version and the one that is needed, and nothing was made."""
+    """The error names the installed and the required version, and nothing is created."""
     execute(database, "CREATE EXTENSION vector")
     execute(database, "UPDATE pg_extension SET extversion = '0.6.2' WHERE extname = 'vector'")
     for precision in ("float16", "float32"):
@@ -295,13 +295,13 @@ def test_an_old_pgvector(database: str) -> None:
 
 
 def indexes(database: str) -> int:
-    """How many there are, beside the primary key."""
+    """Return the number of indexes besides the primary key."""
     return int(execute(database, "SELECT count(*) - 1 FROM pg_indexes WHERE tablename = 'docs'")[0][0])
 
 
 @pytest.fixture
 def writer(database: str) -> Iterator[str]:
-    """A connection string of a role that may write to the table, and does not own it."""
+    """Return a connection string of a role that may write to the table but does not own it."""
     with Index(PgVectorStore(database, table="docs"), Hashing()) as index:
         index.ingest(RECORDS[:20])
     name, password = f"writer_{os.getpid()}", conninfo_to_dict(database).get("password")
@@ -316,7 +316,7 @@ def writer(database: str) -> Iterator[str]:
 
 
 def test_a_writer_that_does_not_own_the_table(database: str, writer: str) -> None:
-    """All is stored, and the report comes back; that the indexes are missing is a warning."""
+    """Everything is stored and reported; missing indexes are only a warning."""
     with Index(PgVectorStore(writer, table="docs"), Hashing()) as index:
         with pytest.warns(StoreWarning, match=r"indexes of public\.docs were not built.*must be owner of table docs"):
             report = index.ingest(RECORDS)
@@ -327,7 +327,7 @@ def test_a_writer_that_does_not_own_the_table(database: str, writer: str) -> Non
 
 
 def test_a_statement_timeout(database: str) -> None:
-    """It is for queries, and does not end a build."""
+    """A statement timeout does not abort an index build."""
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("CREATE EXTENSION vector")
         connection.execute(
@@ -342,8 +342,8 @@ def test_a_statement_timeout(database: str) -> None:
     assert indexes(database) == 2
 
 
-def test_a_build_that_others_do_not_let_begin(database: str, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A transaction that wrote to the table, and stays open: all writers would wait behind the build."""
+def test_a_build_blocked_by_an_open_transaction(database: str, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index build does not wait for an open transaction, because writers would queue behind it."""
     monkeypatch.setattr("harrier_pgvector.building._LOCK_TIMEOUT", "1s")
     with psycopg.connect(database) as connection:
         connection.execute("UPDATE docs SET number = number WHERE record_id = 'r0'")
@@ -359,7 +359,7 @@ def test_a_build_that_others_do_not_let_begin(database: str, index: Index, monke
 
 @pytest.fixture
 def small_shared_memory(postgres: str, pytestconfig: pytest.Config) -> Iterator[str]:
-    """A server of the test's own that has as much of it as a container has."""
+    """Start a server with as little shared memory as a container has."""
     [(program,)] = execute(postgres, "SELECT setting FROM pg_config WHERE name = 'BINDIR'")
     own = "mount -t tmpfs -o size=64m,mode=1777 tmpfs /dev/shm"
     if not all(map(shutil.which, (f"{program}/initdb", "unshare", "setpriv"))) or os.geteuid() != 0:
@@ -382,7 +382,7 @@ def small_shared_memory(postgres: str, pytestconfig: pytest.Config) -> Iterator[
 
 
 def test_a_container_with_little_shared_memory(small_shared_memory: str) -> None:
-    """The index is built without parallel workers, which would share more than there is."""
+    """The index is built without parallel workers, which would need more shared memory."""
     parallel = "-c min_parallel_table_scan_size=0 -c maintenance_work_mem=512MB"
     place = make_conninfo(small_shared_memory, options=parallel)
     with Index(PgVectorStore(place, table="docs"), Hashing()) as index, warnings.catch_warnings():
@@ -392,7 +392,7 @@ def test_a_container_with_little_shared_memory(small_shared_memory: str) -> None
 
 
 def test_memory_for_a_build(database: str) -> None:
-    """It is what the index needs, and no more than the server has for its pages: nobody forces a gigabyte on it."""
+    """A build uses the memory that the index needs, limited by the server's shared buffers."""
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("CREATE EXTENSION vector")
         connection.execute("CREATE TABLE built (memory text)")

@@ -1,4 +1,4 @@
-"""When an ingest last changed a table: kept by its owner, told to everybody, and decides nothing."""
+"""The time of the last change of a table: kept by its owner, visible to everyone, used for no decision."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def noted(index: Index) -> datetime | None:
 
 
 def test_only_a_change_is_noted(postgres: str, table: str) -> None:
-    """A run that changes nothing leaves all as it was."""
+    """A run that changes nothing does not update the time."""
     with Index(PgVectorStore(postgres, table=table), Hashing()) as index:
         index.ingest([])
         assert noted(index) is None
@@ -39,7 +39,7 @@ def test_only_a_change_is_noted(postgres: str, table: str) -> None:
 
 @pytest.mark.parametrize("comment", ["of somebody else's", "harrier-kit: ingested whenever"])
 def test_a_comment_of_others(postgres: str, table: str, comment: str) -> None:
-    """It is none of ours, or cannot be read: then nothing is known."""
+    """If the comment is foreign or unreadable, the time is unknown."""
     with Index(PgVectorStore(postgres, table=table), Hashing()) as index:
         index.ingest(RECORDS)
         with psycopg.connect(postgres, autocommit=True) as connection:
@@ -49,8 +49,8 @@ def test_a_comment_of_others(postgres: str, table: str, comment: str) -> None:
         assert noted(index) is None
 
 
-def test_a_writer_that_is_no_owner(postgres: str, table: str, new_role: Callable[[str], str]) -> None:
-    """Everything is stored, and nothing is noted; nobody is told of an error."""
+def test_a_writer_that_is_not_the_owner(postgres: str, table: str, new_role: Callable[[str], str]) -> None:
+    """Everything is stored, the time is not recorded, and no error is raised."""
     with Index(PgVectorStore(postgres, table=table), Hashing()) as index:
         index.ingest([])
         writer = new_role("writer")
@@ -63,8 +63,8 @@ def test_a_writer_that_is_no_owner(postgres: str, table: str, new_role: Callable
         assert noted(index) is None
 
 
-def test_nobody_waits_for_a_lock(postgres: str, table: str) -> None:
-    """Somebody vacuums the table, or builds an index: the ingest ends all the same."""
+def test_no_wait_for_a_lock(postgres: str, table: str) -> None:
+    """An ingest ends even if the table is being vacuumed or indexed."""
     with Index(PgVectorStore(postgres, table=table), Hashing()) as index:
         index.ingest([])
         with psycopg.connect(postgres) as connection:

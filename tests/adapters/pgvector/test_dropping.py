@@ -1,4 +1,4 @@
-"""Dropping a table: the kit's own, with what the kit made of it, and nothing that others need."""
+"""Dropping a table removes the kit's own objects, and nothing that others need."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def store(database: str) -> Iterator[PgVectorStore]:
         yield store
 
 
-def test_views_of_the_kit_go_with_it(store: PgVectorStore, database: str) -> None:
-    """And the extension and other tables stay."""
+def test_views_of_the_kit_are_dropped(store: PgVectorStore, database: str) -> None:
+    """The extension and other tables are kept."""
     with PgVectorStore(database, table="other") as other:
         Index(other, Hashing()).ingest(RECORDS)
         others = relations(database) - {"docs", "docs_pkey"}
@@ -52,8 +52,8 @@ def test_views_of_the_kit_go_with_it(store: PgVectorStore, database: str) -> Non
         store.drop()
 
 
-def test_views_of_others_keep_it(store: PgVectorStore, database: str) -> None:
-    """The error names them; nothing is dropped, the kit's own views neither."""
+def test_views_of_others_prevent_a_drop(store: PgVectorStore, database: str) -> None:
+    """The error names the views, and nothing is dropped, including the kit's own views."""
     store.create_langchain_view("ours", as_owner=True)
     execute(database, "CREATE VIEW theirs AS SELECT text FROM docs")
     with pytest.raises(StoreUnsuitable, match="view public.theirs depends on table public.docs; drop what"):
@@ -65,7 +65,7 @@ def test_views_of_others_keep_it(store: PgVectorStore, database: str) -> None:
 
 
 def test_a_view_of_a_view(store: PgVectorStore, database: str) -> None:
-    """Somebody's view of the kit's view is theirs."""
+    """A user's view over the kit's view is kept."""
     store.create_langchain_view("ours", as_owner=True)
     execute(database, "CREATE VIEW theirs AS SELECT content FROM ours")
     with pytest.raises(StoreUnsuitable, match="view public.theirs depends on view public.ours"):
@@ -73,8 +73,8 @@ def test_a_view_of_a_view(store: PgVectorStore, database: str) -> None:
     assert execute(database, "SELECT count(*) FROM theirs") == [(5,)]
 
 
-def test_a_table_of_somebody_else(store: PgVectorStore, database: str) -> None:
-    """It is refused: of other columns, without a space, or of a newer kit; a view of that name is no table."""
+def test_a_foreign_table_is_not_dropped(store: PgVectorStore, database: str) -> None:
+    """A table with other columns, without a space, or of a newer kit is refused; so is a view of that name."""
     others = {
         "CREATE TABLE docs (id int)": "was not created by Harrier Kit",
         "CREATE TABLE docs (LIKE kept INCLUDING ALL EXCLUDING COMMENTS)": "does not identify its embedding space",
@@ -90,8 +90,8 @@ def test_a_table_of_somebody_else(store: PgVectorStore, database: str) -> None:
     assert {"docs", "kept"} <= relations(database)
 
 
-def test_a_role_that_does_not_own_it(store: PgVectorStore, database: str, new_role: NewRole) -> None:
-    """It is told so, as by Postgres."""
+def test_a_role_that_is_not_the_owner(store: PgVectorStore, database: str, new_role: NewRole) -> None:
+    """The error is the one that Postgres reports."""
     role = new_role("writer")
     execute(database, "GRANT ALL ON docs TO {}", role)
     with (
@@ -111,7 +111,7 @@ def declare(database: str, table: str = "docs") -> TableSync:
 
 @pytest.mark.parametrize("without_view", [False, True])
 def test_a_table_that_a_live_sync_writes_to(store: PgVectorStore, database: str, without_view: bool) -> None:
-    """It is dropped when the sync is; a view that somebody removed is not what tells."""
+    """The table can be dropped once the sync is; a missing view does not make a difference."""
     sync = declare(database)
     if without_view:
         execute(database, "DROP VIEW docs_by_key")
@@ -126,8 +126,8 @@ def test_a_table_that_a_live_sync_writes_to(store: PgVectorStore, database: str,
     assert relations(database) == {"articles", "articles_pkey"}
 
 
-def test_a_live_sync_of_a_stranger(store: PgVectorStore, database: str, new_role: NewRole) -> None:
-    """Its tables are not read, and nothing of its runs: its view keeps the table."""
+def test_a_live_sync_of_another_role(store: PgVectorStore, database: str, new_role: NewRole) -> None:
+    """Its tables are not read and its code does not run; its view keeps the table."""
     owner, stranger = new_role("owner"), new_role("stranger")
     declare(database).close()
     execute(database, "ALTER TABLE docs OWNER TO {}", owner)
@@ -144,7 +144,7 @@ def test_a_live_sync_of_a_stranger(store: PgVectorStore, database: str, new_role
 
 
 def test_a_table_in_use(store: PgVectorStore, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not waited for without a bound: all who come later would wait as well."""
+    """The wait for a table in use is bounded, because later sessions would wait too."""
     monkeypatch.setattr(dropping, "_LOCK_TIMEOUT", "100ms")
     with psycopg.connect(database) as connection:
         connection.execute("SELECT FROM docs")
@@ -154,8 +154,8 @@ def test_a_table_in_use(store: PgVectorStore, database: str, monkeypatch: pytest
     assert relations(database) == set()
 
 
-def test_dropped_while_it_is_dropped(store: PgVectorStore, database: str) -> None:
-    """By several at once: it is gone, and nobody is told of an error."""
+def test_concurrent_drops(store: PgVectorStore, database: str) -> None:
+    """Several concurrent drops remove the table without an error."""
     with psycopg.connect(database) as connection, ThreadPoolExecutor(4) as pool:
         connection.execute("SELECT FROM docs")
         dropping_it = [pool.submit(store.drop) for _ in range(4)]
@@ -169,7 +169,7 @@ def test_dropped_while_it_is_dropped(store: PgVectorStore, database: str) -> Non
 
 
 def test_another_space_afterwards(store: PgVectorStore) -> None:
-    """The name is free for any model."""
+    """After a drop, the name can be used for any model."""
     other = EmbeddingSpace("other", None, "v", "t", 8, "last token", "l2", "{text}")
     store.drop()
     store.open(other, create=True)
@@ -177,7 +177,7 @@ def test_another_space_afterwards(store: PgVectorStore) -> None:
 
 
 def test_an_embedded_server(tmp_path: Path) -> None:
-    """Nothing is started and made to find out that nothing is there; afterwards the folder is there, and empty."""
+    """A drop of nothing starts no server; afterwards the folder exists and is empty."""
     with PgVectorStore.embedded(tmp_path / "data", table="docs") as store:
         store.drop()
         assert not (tmp_path / "data").exists()

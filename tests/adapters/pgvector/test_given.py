@@ -1,4 +1,4 @@
-"""What newcomers give to a store: names of other libraries' classes, and their objects."""
+"""Arguments that newcomers pass to a store: names and objects of other libraries."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ URL = "postgresql://me:hunter2@host/db"
 
 @pytest.mark.parametrize("name", ["database", "connection", "connection_string", "conninfo"])
 def test_names_of_the_database(name: str) -> None:
-    """Those of LangChain, LlamaIndex and psycopg."""
+    """Argument names of LangChain, LlamaIndex and psycopg are accepted."""
     for value in (URL, "host=h user=u"):
         assert str(PgVectorStore(**{name: value})) == str(PgVectorStore(value))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["table", "table_name", "collection_name"])
 def test_names_of_the_table(name: str) -> None:
-    """On a server and in a folder."""
+    """Names for the table are accepted on a server and in a folder."""
     named: Any = {name: "docs"}
     assert str(PgVectorStore(URL, **named)) == "postgresql://me@host/db (table 'docs')"
     assert str(PgVectorStore.embedded("/a", **named)) == "pgvector:/a?table=docs"
     assert "schema='s'" in repr(PgVectorStore(URL, schema_name="s", **named))
 
 
-def test_a_setting_that_is_given_twice() -> None:
-    """Which of the two is meant cannot be told."""
+def test_a_setting_given_twice() -> None:
+    """Two names for one setting are refused, because the intended value is unclear."""
     with pytest.raises(SettingError, match="database= and connection= of PgVectorStore are one setting; give one of"):
         PgVectorStore(URL, connection=URL)
     with pytest.raises(SettingError, match="connection= and conninfo= of PgVectorStore are one setting"):
@@ -64,16 +64,16 @@ def test_a_setting_that_is_given_twice() -> None:
         ("pre_delete_collection", r"call store.drop\(\) before"),
     ],
 )
-def test_names_that_are_refused(name: str, said: str) -> None:
-    """With the kit's own word for what they are."""
+def test_refused_names(name: str, said: str) -> None:
+    """The error has the kit's own name for the setting."""
     makes: list[Any] = [partial(PgVectorStore, URL), partial(PgVectorStore.embedded, "folder")]
     for make in makes:
         with pytest.raises(SettingError, match=f"PgVectorStore takes no {name}=; .*{said}"):
             make(**{name: "x"})
 
 
-def test_names_that_nobody_has() -> None:
-    """They are errors as of any function, and the folder of an embedded server has no connection string."""
+def test_unknown_names() -> None:
+    """Unknown names raise the usual errors; embedded servers have no connection string."""
     makes: list[Any] = [partial(PgVectorStore, URL), partial(PgVectorStore.embedded, "folder")]
     for make in makes:
         with pytest.raises(TypeError, match="unexpected keyword argument 'tabel'"):
@@ -85,7 +85,7 @@ def test_names_that_nobody_has() -> None:
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
 def test_urls_of_sqlalchemy(scheme: str, driver: str, postgres: str, table: str) -> None:
-    """The driver is left out: by the store, by the URL of a table, and by the core, which looks for an adapter."""
+    """SQLAlchemy's driver is removed by the store, by a table's URL, and when the core looks for an adapter."""
     url = f"{scheme}+{driver}://me:hunter2@host/db?table=docs"
     assert str(Target.of(url)) == f"{scheme}://me@host/db (table 'docs')"
     assert str(open_store(url)) == f"{scheme}://me@host/db (table 'docs')"
@@ -94,8 +94,8 @@ def test_urls_of_sqlalchemy(scheme: str, driver: str, postgres: str, table: str)
         assert index.ingest([Record("a", "a text")]).written == 1
 
 
-def test_objects_of_others(postgres: str) -> None:
-    """The error says what to give instead, and shows no password."""
+def test_objects_of_other_libraries(postgres: str) -> None:
+    """The error says what to pass instead, and shows no password."""
     engine = sqlalchemy.create_engine("sqlite://")
     url = sqlalchemy.make_url("postgresql+psycopg://me:hunter2@host/db")
     refused: list[tuple[Any, str]] = [
@@ -116,8 +116,8 @@ def test_objects_of_others(postgres: str) -> None:
         PgVectorStore(connection)  # type: ignore[arg-type]
 
 
-def test_a_store_as_python() -> None:
-    """What differs from what everybody has, and no password."""
+def test_repr_of_a_store() -> None:
+    """The repr shows non-default settings, and no password."""
     shown = {
         PgVectorStore(URL): "PgVectorStore('user=me dbname=db host=host', table='documents', schema='public')",
         PgVectorStore(
@@ -131,8 +131,8 @@ def test_a_store_as_python() -> None:
         assert repr(store) == said
 
 
-def test_an_open_table_as_python(postgres: str, table: str) -> None:
-    """What it is, where, and of which model; no password."""
+def test_repr_of_an_open_table(postgres: str, table: str) -> None:
+    """The repr shows the table, its place and its model, and no password."""
     with PgVectorStore(postgres, table=table) as store:
         said = repr(store.open(Hashing.space, create=True))
     assert said.startswith(f"OpenTable({f'public.{table}'!r} at ")
@@ -140,8 +140,8 @@ def test_an_open_table_as_python(postgres: str, table: str) -> None:
     assert "password" not in said
 
 
-def test_all_settings_travel() -> None:
-    """Also those that came by other names."""
+def test_all_settings_are_pickled() -> None:
+    """Settings survive pickling, including those passed under other names."""
     store = PgVectorStore(
         connection=URL, table_name="t", hnsw=Hnsw(8, 64), indexes={"y": "integer"}, hybrid_search=True
     )

@@ -1,4 +1,4 @@
-"""The index of the vectors: how it is made, and how far a search looks into it."""
+"""The HNSW index: how it is built, and how many candidates a search considers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPACE = EmbeddingSpace("model", None, "w", "t", DIMENSIONS, "last token", "l2", 
 
 
 def fill(store: PgVectorStore, rows: int) -> tuple[OpenTable, Vectors]:
-    """Unit vectors without any order among them, which are the hardest for an index, under records r0, r1, ..."""
+    """Store random unit vectors, the hardest case for an index, under records r0, r1, ..."""
     opened = store.open(SPACE, create=True)
     vectors = np.random.default_rng(0).normal(size=(rows, DIMENSIONS)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -54,16 +54,16 @@ def definition(postgres: str, table: str) -> str:
         (Hnsw(m=32, ef_construction=128), "WITH (m='32', ef_construction='128')"),
     ],
 )
-def test_how_it_is_made(postgres: str, table: str, hnsw: Hnsw | None, said: str | None) -> None:
-    """With what is said, and otherwise as pgvector chooses."""
+def test_build_settings(postgres: str, table: str, hnsw: Hnsw | None, said: str | None) -> None:
+    """The index is built with the given settings, or with pgvector's defaults."""
     with PgVectorStore(postgres, table=table, hnsw=hnsw) as store:
         fill(store, 1_000)
     made = definition(postgres, table)
     assert made.endswith(said or "halfvec_cosine_ops)")
 
 
-def test_signs_are_indexed_with_it_too(postgres: str, table: str) -> None:
-    """Of vectors that are too long for an index."""
+def test_sign_indexes_use_the_settings(postgres: str, table: str) -> None:
+    """Vectors too long for an index are indexed by their signs, with the same settings."""
     with PgVectorStore(postgres, table=table, hnsw=Hnsw(m=4, ef_construction=16)) as store:
         opened = store.open(EmbeddingSpace("model", None, "w", "t", 4_100, "last token", "l2", "{text}"), create=True)
         for statement in opened._opened.table.indexes(store._name.hnsw).values():
@@ -71,8 +71,8 @@ def test_signs_are_indexed_with_it_too(postgres: str, table: str) -> None:
     assert definition(postgres, table).endswith("bit_hamming_ops) WITH (m='4', ef_construction='16')")
 
 
-def test_an_index_that_is_there_keeps_its_own(postgres: str, table: str) -> None:
-    """It is no error to say something else."""
+def test_an_existing_index_keeps_its_settings(postgres: str, table: str) -> None:
+    """Other settings are not an error for an existing index."""
     with PgVectorStore(postgres, table=table, hnsw=Hnsw(m=4)) as store:
         fill(store, 1_000)
     made = definition(postgres, table)
@@ -105,14 +105,14 @@ def test_an_index_that_is_there_keeps_its_own(postgres: str, table: str) -> None
         ),
     ],
 )
-def test_what_it_cannot_be(make: Callable[[], object], said: str) -> None:
-    """It is said when the store is made, with pgvector's own bounds."""
+def test_settings_out_of_bounds(make: Callable[[], object], said: str) -> None:
+    """Settings beyond pgvector's bounds are refused when the store is created."""
     with pytest.raises(SettingError, match=said):
         make()
 
 
 def test_the_bounds_are_pgvectors(postgres: str, table: str) -> None:
-    """It takes the least and the most of them."""
+    """pgvector accepts the smallest and largest settings that the kit accepts."""
     for hnsw in (Hnsw(m=2, ef_construction=4), Hnsw(m=100, ef_construction=1_000)):
         with PgVectorStore(postgres, table=f"{table} {hnsw.m}", hnsw=hnsw) as store:
             opened = store.open(SPACE, create=True)
@@ -121,7 +121,7 @@ def test_the_bounds_are_pgvectors(postgres: str, table: str) -> None:
 
 
 class Told(Connection[Any]):
-    """A connection that remembers what was bound in its statements."""
+    """A connection that records the parameters of its statements."""
 
     bound: list[list[object]]
 
@@ -137,8 +137,8 @@ def told(postgres: str) -> Iterator[ConnectionPool[Told]]:
         yield pool
 
 
-def test_how_far_a_search_looks(told: ConnectionPool[Told], table: str) -> None:
-    """As far as it is told, at least k, and at most what pgvector takes; an exact search is told nothing."""
+def test_the_number_of_candidates(told: ConnectionPool[Told], table: str) -> None:
+    """It is the given number, at least k and at most pgvector's limit; exact searches set none."""
     with PgVectorStore(told, table=table) as store:
         opened, vectors = fill(store, 1_000)
         for k, ef, width in ((3, None, "100"), (3, 7, "7"), (3, 1, "3"), (3, 5_000, "1000"), (200, None, "400")):
@@ -150,8 +150,8 @@ def test_how_far_a_search_looks(told: ConnectionPool[Told], table: str) -> None:
         assert not any("7" in each for each in Told.bound)
 
 
-def test_it_holds_for_that_search(postgres: str, table: str) -> None:
-    """A session that others use as well has its own setting again afterwards."""
+def test_the_setting_is_local_to_a_search(postgres: str, table: str) -> None:
+    """A shared session has its own setting again after the search."""
     with (
         ConnectionPool(postgres, min_size=1, max_size=1, open=True) as pool,
         PgVectorStore(pool, table=table) as store,
@@ -169,8 +169,8 @@ def recall(opened: OpenTable, vectors: Vectors, ef: int | None) -> float:
     return sum(len(each & right) for each, right in zip(found, expected, strict=True)) / 500
 
 
-def test_what_it_is_worth(postgres: str, table: str) -> None:
-    """A search that looks at few candidates finds less; a better index finds more with as few."""
+def test_the_settings_affect_recall(postgres: str, table: str) -> None:
+    """Fewer candidates find less; a better index finds more with the same number."""
     with PgVectorStore(postgres, table=table, hnsw=Hnsw(m=4, ef_construction=16)) as store:
         opened, vectors = fill(store, 4_000)
         narrow, wide = recall(opened, vectors, 10), recall(opened, vectors, 1_000)
@@ -182,7 +182,7 @@ def test_what_it_is_worth(postgres: str, table: str) -> None:
 
 
 def test_embedded(tmp_path: Path) -> None:
-    """The same settings."""
+    """Embedded stores take the same settings."""
     with PgVectorStore.embedded(tmp_path / "data", hnsw=Hnsw(m=5), indexes={"n": "integer"}) as store:
         Index(store, Hashing()).ingest(Record(f"r{n}", f"text {n}", {"n": n}) for n in range(1_000))
         opened = store.open(Hashing.space)

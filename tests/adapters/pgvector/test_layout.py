@@ -1,4 +1,4 @@
-"""How a table is made: told, and taken over from another store where nothing else is said."""
+"""Layouts of tables: described, and copied from another store unless set explicitly."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MADE = StoreLayout("float32", Hnsw(8, 64), {"year": "integer", "a.b": "keyword",
 MANY = [Record(f"r{number}", f"text {number}", {"year": number}) for number in range(1_000)]
 
 
-def test_taken_over(postgres: str, table: str) -> None:
-    """Told before and after the indexes are there, by a pickle too; a table that is there stays as it is."""
+def test_a_layout_is_copied(postgres: str, table: str) -> None:
+    """A layout is described with and without indexes, and pickles; an existing table is unchanged."""
     with PgVectorStore(postgres, table=table) as store:
         assert store.layout() == StoreLayout("float16", None, {}, keywords=False)
         store.adopt(StoreLayout.from_json(MADE.as_json()))
@@ -36,8 +36,8 @@ def test_taken_over(postgres: str, table: str) -> None:
         assert other.layout() == told
 
 
-def test_own_settings_count_more(postgres: str, table: str) -> None:
-    """An index that only the other one has is not built."""
+def test_own_settings_take_precedence(postgres: str, table: str) -> None:
+    """An index that only the other store has is not built."""
     with PgVectorStore(postgres, table=table, precision="float16", indexes={}, keywords=False) as store:
         store.adopt(MADE)
         Index(store, Hashing()).ingest(MANY)
@@ -45,15 +45,15 @@ def test_own_settings_count_more(postgres: str, table: str) -> None:
 
 
 @pytest.mark.parametrize("hnsw", [Hnsw(m=200), Hnsw(32, 40), Hnsw(ef_construction=2)])
-def test_what_pgvector_cannot_make(postgres: str, hnsw: Hnsw) -> None:
-    """It is left out."""
+def test_unsupported_indexes(postgres: str, hnsw: Hnsw) -> None:
+    """Indexes that pgvector cannot build are left out."""
     with PgVectorStore(postgres) as store:
         store.adopt(StoreLayout("float32", hnsw, {Key("a.b"): "keyword"}))
         assert store.layout() == StoreLayout("float32", None, {"a.b": "keyword"}, keywords=False)
 
 
-def test_what_it_follows(database: str) -> None:
-    """A live sync that keeps the table, and none where there is none, or no table."""
+def test_the_sync_that_keeps_a_table(database: str) -> None:
+    """The live sync of a table is described; other tables and missing ones have none."""
     with PgVectorStore(database, table="chunks") as store, psycopg.connect(database, autocommit=True) as connection:
         assert store.follows() is None
         connection.execute("CREATE TABLE notes (id int PRIMARY KEY, text text)")

@@ -1,4 +1,4 @@
-"""Processes that load one new table together: none waits for an index build of another, and the last one builds."""
+"""Concurrent loads of one new table: none waits for another's index build, and the last one builds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROCESSES, ROWS = 4, 1_500
 
 
 def load(index: bytes, name: int, barrier: Any) -> tuple[int, list[str]]:
-    """What one process wrote, and what it was warned of."""
+    """Return the report of one process and its warnings."""
     with pickle.loads(index) as own, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         barrier.wait(100)
@@ -26,8 +26,8 @@ def load(index: bytes, name: int, barrier: Any) -> tuple[int, list[str]]:
         return report.written, [str(each.message) for each in caught]
 
 
-def test_one_of_them_builds(postgres: str, table: str) -> None:
-    """Whoever ends while another one writes leaves it the indexes, and says so."""
+def test_the_last_loader_builds(postgres: str, table: str) -> None:
+    """A loader that ends while another writes leaves the indexes to it, with a warning."""
     index = pickle.dumps(Index(PgVectorStore(postgres, table=table), Hashing()))
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, ProcessPoolExecutor(PROCESSES, context) as pool:

@@ -1,4 +1,4 @@
-"""A table of ours, read by a program that knows pgvector and nothing of the kit."""
+"""Tables of the kit, read by programs that know only pgvector."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WHERE NOT (metadata -> 'even')::bool ORDER BY embedding <=> %s::vector::{kind} L
 
 @pytest.mark.parametrize(("precision", "kind"), [("float16", "halfvec"), ("float32", "vector")])
 def test_pgvectors_own_client(database: str, encoder: Encoder, precision: str, kind: str) -> None:
-    """It reads our vectors as its own, and its distances are the scores of a search."""
+    """It reads the vectors, and its distances match the scores of a search."""
     with Index(PgVectorStore(database, precision=precision), encoder) as index:
         index.ingest(RECORDS)
         matches = index.search("text 7", k=5, where={"even": False})

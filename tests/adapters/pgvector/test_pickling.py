@@ -1,4 +1,4 @@
-"""An index that travels to other processes: its settings do, and its connections do not."""
+"""Pickling an index transfers its settings, but not its connections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ METHODS: list[Any] = ["spawn", *(["fork"] if hasattr(os, "fork") else [])]
 
 
 def ingest(index: Index, name: str) -> int:
-    """In another process."""
+    """Ingest in another process."""
     with index:
         return index.ingest(Record(f"{name} {number}", f"text {number} of {name}") for number in range(20)).written
 
@@ -30,7 +30,7 @@ def ingest(index: Index, name: str) -> int:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 @pytest.mark.parametrize("method", METHODS)
 def test_other_processes(postgres: str, table: str, method: str) -> None:
-    """Started anew or forked from one that is connected, one at a time or pooled."""
+    """Spawned and forked processes work, one at a time or in a pool."""
     with Index(PgVectorStore(postgres, table=table), Hashing(), chunking=Chunking(tokens=16)) as index:
         index.ingest([Record("first", "first")])
         context: Any = multiprocessing.get_context(method)
@@ -44,7 +44,7 @@ def test_other_processes(postgres: str, table: str, method: str) -> None:
 
 
 def test_settings(postgres: str, table: str) -> None:
-    """All of them."""
+    """All settings survive pickling."""
     store = PgVectorStore(postgres, table=table, schema="a schema", precision="float32", retry_for=3.0)
     again = pickle.loads(pickle.dumps(Index(store, Hashing(), chunking=Chunking(tokens=9))))
     assert isinstance(again, Index)
@@ -54,7 +54,7 @@ def test_settings(postgres: str, table: str) -> None:
 
 
 def test_a_pool(postgres: str) -> None:
-    """Its connections belong to this process."""
+    """A store over a connection pool cannot be pickled."""
     pool = ConnectionPool(postgres, min_size=0, max_size=1, open=False)
     with pytest.raises(SettingError, match="a store over a pool cannot be pickled.*with a connection string"):
         pickle.dumps(Index(PgVectorStore(pool), Hashing()))
@@ -62,7 +62,7 @@ def test_a_pool(postgres: str) -> None:
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
 def test_copies_share_a_pool(postgres: str, table: str, copied: Callable[[Index], Index]) -> None:
-    """A copy stays in this process, with the store and the encoder."""
+    """Copies within a process share the pool, the store and the encoder."""
     with ConnectionPool(postgres, min_size=0, max_size=2, open=True) as pool:
         index = Index(PgVectorStore(pool, table=table), Hashing(), chunking=Chunking(tokens=9))
         assert copied(index).ingest([Record("first", "first")]).written == 1
@@ -71,7 +71,7 @@ def test_copies_share_a_pool(postgres: str, table: str, copied: Callable[[Index]
 
 
 def test_an_embedded_server(tmp_path: Path) -> None:
-    """Its folder is there for other processes of this machine; where it is not, nothing is made to search in it."""
+    """Other processes can use the folder; searching a missing one creates nothing."""
     folder = tmp_path / "data"
     with Index(PgVectorStore.embedded(folder), Hashing()) as index:
         assert not folder.exists()
@@ -85,7 +85,7 @@ def test_an_embedded_server(tmp_path: Path) -> None:
 
 
 def test_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is the one that it was when the store was made."""
+    """A relative folder is resolved when the store is created."""
     monkeypatch.chdir(tmp_path)
     store = PgVectorStore.embedded("data")
     (tmp_path / "elsewhere").mkdir()
@@ -99,7 +99,7 @@ def test_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 def test_a_fork_while_a_server_starts(tmp_path: Path) -> None:
-    """The child has a lock of its own."""
+    """The forked child has its own lock."""
     store = PgVectorStore.embedded(tmp_path / "data")
     with store._lock:  # as another thread has it at the fork
         child = os.fork()

@@ -1,4 +1,4 @@
-"""What is Postgres's own: the table and its plans, rights, spaces, restarts, passwords."""
+"""Behaviour specific to Postgres: the table, query plans, privileges, spaces, restarts, passwords."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def a_space(dimensions: int) -> EmbeddingSpace:
 def fill(
     store: PgVectorStore, dimensions: int, rows: int, seed: int = 0
 ) -> tuple[OpenTable, np.ndarray[Any, np.dtype[np.float32]]]:
-    """Unit vectors in clusters of 25, as texts have topics, under records r0, r1, ..., one in a hundred rare."""
+    """Store unit vectors in clusters of 25 under records r0, r1, ..., one in a hundred marked as rare."""
     opened = store.open(a_space(dimensions), create=True)
     chance = np.random.default_rng(seed)
     topics = chance.normal(size=(max(1, rows // 25), dimensions)).astype(np.float32)
@@ -113,7 +113,7 @@ def fill(
 def test_vectors_are_in_their_rows(
     postgres: str, table: str, dimensions: int, precision: str, kind: str, storage: str
 ) -> None:
-    """Where they fit; out of them an exact scan takes five times as long."""
+    """Vectors that fit are stored in their rows; otherwise an exact scan takes five times as long."""
     with PgVectorStore(postgres, table=table, precision=precision) as store:
         fill(store, dimensions, 3)
         [found] = execute(
@@ -133,7 +133,7 @@ def plan(opened: OpenTable, where: dict[str, Any] | None) -> str:
 
 
 def test_plans(postgres: str, table: str) -> None:
-    """The nearest by HNSW, an equality by GIN; of 27b's vectors the signs, and then the vectors."""
+    """Vectors use HNSW, equality uses GIN; long vectors use signs first, then the full vectors."""
     with PgVectorStore(postgres, table=table) as store:
         opened, _ = fill(store, 64, 5_000)
         assert re.search(r"Index Scan using .*\n +Order By: \(embedding <=>", plan(opened, None))
@@ -144,7 +144,7 @@ def test_plans(postgres: str, table: str) -> None:
 
 
 def test_a_table_without_statistics_is_not_read_whole(postgres: str, table: str, encoder: Encoder) -> None:
-    """Which every table is while it is loaded: what is done a thousand records at a time must not cost a whole scan."""
+    """During a load, work on each thousand records does not scan the whole table."""
     records = [Record(f"r{number}", f"text {number % 10}") for number in range(6_000)]
     with Index(PgVectorStore(postgres, table=table), encoder) as index:
         index.store.open(encoder.space, create=True)
@@ -164,7 +164,7 @@ def test_a_table_without_statistics_is_not_read_whole(postgres: str, table: str,
 
 @pytest.mark.parametrize("dimensions", [64, 4_100])
 def test_recall(postgres: str, table: str, dimensions: int) -> None:
-    """At least 0.99 of the ten nearest, k of them wherever there are k, also where one in a hundred is asked for."""
+    """Recall is at least 0.99, and k rows are found if they exist, also under a selective filter."""
     rows = 3_000 if dimensions == 64 else 600
     with PgVectorStore(postgres, table=table) as store:
         opened, vectors = fill(store, dimensions, rows)
@@ -187,7 +187,7 @@ def test_recall(postgres: str, table: str, dimensions: int) -> None:
 
 
 def test_few_rows_are_compared_by_their_vectors(postgres: str, table: str) -> None:
-    """Also where vectors are so long that an index has their signs only: a few have no index."""
+    """A few rows have no index and are compared by full vectors, even if these are very long."""
     with PgVectorStore(postgres, table=table) as store:
         opened, vectors = fill(store, 4_100, 300)
         biased = vectors + 3 * vectors[0]  # as those of texts, which share a direction
@@ -220,7 +220,7 @@ VALUES: list[Any] = [
 
 @pytest.mark.slow
 def test_one_of_many(postgres: str, table: str, encoder: Encoder) -> None:
-    """However many values there are, `meets` says what is meant: each kind by itself, lists by their elements."""
+    """`$in` with many values finds what `meets` accepts: each type separately, lists by element."""
     chance = random.Random(0)
     metadata: list[dict[str, Any]] = [{}, {"f": []}, {"f": [[1]]}, {"f": {"f": 1}}, {"f": {}}, {"f": [{"f": 1}]}]
     metadata += [{"f": value, "g": 1} for value in VALUES]
@@ -239,7 +239,7 @@ def test_one_of_many(postgres: str, table: str, encoder: Encoder) -> None:
 
 
 def test_one_of_very_many(postgres: str, table: str) -> None:
-    """More than Postgres binds values, in a table of some rows, takes no minutes; a few are found by the index."""
+    """`$in` with more values than Postgres can bind is fast, and uses the index for a few."""
     with PgVectorStore(postgres, table=table) as store:
         opened, vectors = fill(store, 64, 5_000)
         [found] = opened.search(Search(vectors[:1], 10, parse({"rare": {"$in": [*range(70_000), True]}})))
@@ -249,8 +249,8 @@ def test_one_of_very_many(postgres: str, table: str) -> None:
             assert "Bitmap Index Scan" in plan(opened, {"rare": {"$in": [True, *range(1, number)]}})
 
 
-def test_a_refusal_of_the_driver(postgres: str, table: str) -> None:
-    """It has no state, as a lost connection has none; it is told at once, and as what it is."""
+def test_an_error_of_the_driver(postgres: str, table: str) -> None:
+    """A driver error without an SQLSTATE is raised at once, and not taken for a lost connection."""
     with PgVectorStore(postgres, table=table) as store:
         opened = store.open(a_space(3), create=True)
         begin = time.monotonic()
@@ -263,7 +263,7 @@ def test_a_refusal_of_the_driver(postgres: str, table: str) -> None:
 
 
 def test_a_foreign_table(postgres: str, table: str, index: Index) -> None:
-    """Of another shape, or without its space, or made anew by somebody: it is left alone."""
+    """A table with other columns, without a space, or created by others is left alone."""
     execute(postgres, "CREATE TABLE {} (id int)", table)
     with pytest.raises(StoreUnsuitable, match="has no column 'record_id'; use another table name"):
         index.ingest(RECORDS)
@@ -280,8 +280,8 @@ def test_a_foreign_table(postgres: str, table: str, index: Index) -> None:
     assert index.ingest(RECORDS).written == 50
 
 
-def test_a_table_of_another_space_put_in_its_place(postgres: str, table: str, index: Index, tmp_path: Path) -> None:
-    """While a store is open: it is noticed at the next use."""
+def test_a_table_replaced_by_another_space(postgres: str, table: str, index: Index, tmp_path: Path) -> None:
+    """A replacement under an open store is noticed at the next use."""
     index.ingest(RECORDS)
     execute(postgres, "DROP TABLE {}", table)
     with (
@@ -297,7 +297,7 @@ def test_a_table_of_another_space_put_in_its_place(postgres: str, table: str, in
 def test_a_role_that_may_only_read(
     postgres: str, table: str, encoder: Encoder, index: Index, new_role: NewRole
 ) -> None:
-    """It searches; what it must not do it is told."""
+    """It can search, and other operations raise an error."""
     index.ingest(RECORDS)
     role = new_role("reader")
     execute(postgres, "GRANT SELECT ON {} TO {}", table, role)
@@ -316,7 +316,7 @@ def test_a_role_that_may_only_read(
 
 
 def test_a_database_without_the_extension(database: str, encoder: Encoder, table: str, new_role: NewRole) -> None:
-    """It is created where that is allowed; where not, the error says what to do."""
+    """The extension is created if allowed; otherwise the error says what to do."""
     role = new_role("nobody")
     execute(database, "GRANT ALL ON SCHEMA public TO {}", role)
     with (
@@ -329,7 +329,7 @@ def test_a_database_without_the_extension(database: str, encoder: Encoder, table
 
 
 def test_a_view_for_langchain(postgres: str, table: str, index: Index, major: int) -> None:
-    """Under the names of langchain-postgres; the nearest in it are those of the table."""
+    """It has langchain-postgres's column names, and its nearest rows equal the table's."""
     index.ingest(RECORDS)
     store = index.store
     assert isinstance(store, PgVectorStore)
@@ -347,7 +347,7 @@ def test_a_view_for_langchain(postgres: str, table: str, index: Index, major: in
 
 
 def test_wrong_places(postgres: str, encoder: Encoder) -> None:
-    """At once, with the reason, without the password."""
+    """An invalid place is refused at once, with the reason and without the password."""
     secret = "s3cr3t-password"
     places = {
         f"postgresql://user:{secret}@localhost:1/db": "cannot be reached",
@@ -372,8 +372,8 @@ def test_wrong_places(postgres: str, encoder: Encoder) -> None:
         PgVectorStore(postgres, precision="int8")
 
 
-def test_somebody_elses_pool(postgres: str, table: str, encoder: Encoder) -> None:
-    """It works as it is set up, without autocommit even, and stays open."""
+def test_a_pool_of_the_user(postgres: str, table: str, encoder: Encoder) -> None:
+    """The user's pool works as configured, even without autocommit, and stays open."""
     with ConnectionPool(postgres, min_size=1, max_size=2, open=True) as pool:
         for _ in range(2):
             with Index(PgVectorStore(pool, table=table), encoder) as index:
@@ -386,7 +386,7 @@ def test_somebody_elses_pool(postgres: str, table: str, encoder: Encoder) -> Non
 
 
 def in_a_child(work: Callable[[], object]) -> str:
-    """What a forked process finds: what `work` returns, or the words of its error; the process must end by itself."""
+    """Return the result of `work` in a forked process, or the text of its error."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -412,7 +412,7 @@ FORKED = "was connected before this process was forked; open the store after the
 
 @forks
 def test_after_a_fork(postgres: str, table: str, encoder: Encoder) -> None:
-    """The sockets are the parent's: a child that used them would read the parent's answers, or have it read the own."""
+    """A child does not use the parent's sockets, which would mix up their answers."""
     with Index(PgVectorStore(postgres, table=table), encoder) as index:
         index.ingest(RECORDS[:3])
         store = index.store
@@ -436,7 +436,7 @@ def test_after_a_fork(postgres: str, table: str, encoder: Encoder) -> None:
 
 @forks
 def test_made_before_a_fork(postgres: str, table: str, encoder: Encoder) -> None:
-    """A store that has not connected yet works on both sides, also if it was just about to."""
+    """A store that has not connected yet works in both processes."""
     with Index(PgVectorStore(postgres, table=table), encoder) as index:
         index.ingest(RECORDS[:3])
     for held in (True, False):
@@ -453,8 +453,8 @@ def test_made_before_a_fork(postgres: str, table: str, encoder: Encoder) -> None
 
 
 @forks
-def test_somebody_elses_pool_after_a_fork(postgres: str, table: str, encoder: Encoder) -> None:
-    """One that was open before is the parent's; one that the child opens is its own."""
+def test_a_pool_of_the_user_after_a_fork(postgres: str, table: str, encoder: Encoder) -> None:
+    """A pool opened before the fork belongs to the parent; one opened by the child is its own."""
     with Index(PgVectorStore(postgres, table=table), encoder) as index:
         index.ingest(RECORDS[:3])
 
@@ -480,7 +480,7 @@ def test_somebody_elses_pool_after_a_fork(postgres: str, table: str, encoder: En
 
 @forks
 def test_a_worker_after_a_fork(database: str) -> None:
-    """One that is made once and run by several children is as many workers."""
+    """A worker that is created once and run by several children acts as several workers."""
     worker = SyncWorker(database, Hashing())
 
     def use() -> tuple[str, object]:
@@ -494,7 +494,7 @@ def test_a_worker_after_a_fork(database: str) -> None:
 
 @forks
 def test_an_embedded_postgres_after_a_fork(tmp_path: Path, encoder: Encoder) -> None:
-    """A child's close leaves the server to its parent; a store that the child opens itself is counted as a user."""
+    """Closing in a child leaves the server running; a store opened by the child counts as a user."""
     folder = tmp_path / "data"
     store = PgVectorStore.embedded(folder)
     Index(store, encoder).ingest(RECORDS[:3])
@@ -537,7 +537,7 @@ def _settings(connection: psycopg.Connection[Any]) -> tuple[Any, ...]:
 def test_a_pool_of_other_rows_and_cursors(
     database: str, table: str, encoder: Encoder, settings: dict[str, Any]
 ) -> None:
-    """All that an index does, and the live sync's side of its users; each connection stays as its owner made it."""
+    """All operations work with other row factories and cursors, and connections keep their settings."""
     with ConnectionPool(database, min_size=1, max_size=1, kwargs=settings, open=True) as pool:
         with pool.connection() as connection:
             before = _settings(connection)
@@ -565,7 +565,7 @@ def test_a_pool_of_other_rows_and_cursors(
 def test_a_connection_of_other_rows_and_cursors(
     postgres: str, table: str, encoder: Encoder, settings: dict[str, Any]
 ) -> None:
-    """The same for a connection that a caller hands over, after an error too."""
+    """The same holds for a connection passed by the caller, also after an error."""
     chunk = Chunk.of(RECORDS[0], 0, 0, "changed")
     with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres, **settings) as connection:
         before = _settings(connection)
@@ -589,7 +589,7 @@ def test_another_encoding(
     encoder: Encoder,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Texts are sent as UTF-8: a connection of our own says so, whatever the database and its user are used to."""
+    """Connections use UTF-8, whatever the default of the database and its user."""
     text = Record("é", "naïve été", {"é": "ü"})
     latin = new_database("ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'")
     places = make_conninfo(postgres, client_encoding="latin1"), latin
@@ -610,7 +610,7 @@ def test_another_encoding(
 
 
 def test_a_connection_in_a_pipeline(postgres: str, table: str, encoder: Encoder) -> None:
-    """Rows cannot be copied there, and counts come too late: it is said before anything is done."""
+    """A connection in pipeline mode is refused before anything is done."""
     with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres, autocommit=True) as connection:
         opened = store.open(encoder.space, create=True)
         uses: list[Callable[[], object]] = [
@@ -624,8 +624,8 @@ def test_a_connection_in_a_pipeline(postgres: str, table: str, encoder: Encoder)
                 use()
 
 
-def test_in_a_transaction_of_the_callers(postgres: str, table: str, encoder: Encoder, index: Index) -> None:
-    """Several writes and a deletion are done with the caller's own work, or not at all."""
+def test_in_the_callers_transaction(postgres: str, table: str, encoder: Encoder, index: Index) -> None:
+    """Writes and deletes are committed with the caller's work, or not at all."""
     index.ingest(RECORDS[:3])
     with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres) as connection:
         for ending in (psycopg.Rollback, None):
@@ -648,7 +648,7 @@ def _one(encoder: Encoder) -> Any:
 
 @pytest.mark.parametrize("there", [0, 2])
 def test_chunks_that_another_writer_adds(postgres: str, table: str, encoder: Encoder, there: int) -> None:
-    """No lock keeps them out: a writer that waited for the other one finds them, and leaves the record as it is."""
+    """A writer that waited for another sees the added chunks, and leaves the record unchanged."""
     with PgVectorStore(postgres, table=table) as store:
         opened = store.open(encoder.space, create=True)
 
@@ -674,8 +674,8 @@ def test_chunks_that_another_writer_adds(postgres: str, table: str, encoder: Enc
         assert [stored.chunk.text for stored in opened.read(["r"])] == kept
 
 
-def test_a_delete_beside_a_write(postgres: str, table: str, encoder: Encoder) -> None:
-    """A record that is being replaced, and deleted by another, is gone in the end."""
+def test_a_delete_during_a_write(postgres: str, table: str, encoder: Encoder) -> None:
+    """A record that is replaced and deleted concurrently ends up deleted."""
     with PgVectorStore(postgres, table=table) as store:
         index = Index(store, encoder)
         index.ingest(RECORDS[:1])
@@ -695,7 +695,7 @@ def test_a_delete_beside_a_write(postgres: str, table: str, encoder: Encoder) ->
 
 
 def test_nothing_is_left_in_a_session(postgres: str, table: str, encoder: Encoder) -> None:
-    """A pooler gives it to somebody else after each transaction: no setting, no table, no prepared statement."""
+    """Sessions keep no setting, table or prepared statement, so poolers can reassign them."""
     with ConnectionPool(postgres, min_size=1, max_size=1, open=True, kwargs={"prepare_threshold": None}) as pool:
         index = Index(PgVectorStore(pool, table=table), encoder)
         index.ingest(RECORDS)
@@ -711,7 +711,7 @@ def test_nothing_is_left_in_a_session(postgres: str, table: str, encoder: Encode
 
 
 def test_readers_see_no_mix(postgres: str, table: str, encoder: Encoder) -> None:
-    """While records are changed over and over, a reader sees each whole: all of its chunks of one version."""
+    """A reader always sees all chunks of one version of a record."""
     with Index(PgVectorStore(postgres, table=table), encoder) as index:
         store = index.store
         opened = store.open(encoder.space, create=True)
@@ -757,7 +757,7 @@ with PgVectorStore.embedded(sys.argv[1]) as store, Encoder(sys.argv[2]) as encod
 
 
 def test_embedded(tmp_path: Path) -> None:
-    """A folder is enough; two processes may have it open, and what was stored is there the next time."""
+    """Two processes can open a folder, and its data persists."""
     model = str(build_model(tmp_path / "model", vectors="words"))
     folder = tmp_path / "data"
 
@@ -775,7 +775,7 @@ def test_embedded(tmp_path: Path) -> None:
 
 
 def test_long_ids(database: str, table: str, encoder: Encoder) -> None:
-    """A thousand bytes that nothing compresses fit into every key: the table's, and those of the live sync."""
+    """Incompressible ids of a thousand bytes fit into every key, including those of the live sync."""
     letters = "".join(map(chr, (*range(0x21, 0x7F), *range(0xA1, 0x800))))
     chance = random.Random(0)
     ids = []
@@ -802,8 +802,8 @@ def test_long_ids(database: str, table: str, encoder: Encoder) -> None:
         assert connection.execute("SELECT count(*) FROM chunks").fetchone() == (0,)
 
 
-def test_a_restart_in_the_midst(tmp_path: Path, encoder: Encoder) -> None:
-    """The server goes away while an ingest writes: it waits for its return, and nothing is lost or doubled."""
+def test_a_restart_during_an_ingest(tmp_path: Path, encoder: Encoder) -> None:
+    """The ingest waits for the server, and nothing is lost or duplicated."""
     folder = tmp_path / "data"
     conninfo, stop = start(folder)
     with Index(PgVectorStore(conninfo), encoder) as index:
@@ -828,8 +828,8 @@ def test_a_restart_in_the_midst(tmp_path: Path, encoder: Encoder) -> None:
     stop()
 
 
-def test_a_refusal_tells_no_text(postgres: str, table: str, index: Index) -> None:
-    """A constraint of the user's own is broken: the server's detail quotes the row, our error does not."""
+def test_a_constraint_error_quotes_no_text(postgres: str, table: str, index: Index) -> None:
+    """The error does not repeat the row that the server quotes."""
     index.ingest(RECORDS)
     execute(postgres, "ALTER TABLE {} ADD CHECK (length(text) < 100)", table)
     with pytest.raises(StoreError, match="Postgres refused.*violates check constraint") as caught:
@@ -840,7 +840,7 @@ def test_a_refusal_tells_no_text(postgres: str, table: str, index: Index) -> Non
 
 
 def let_others_pass(folder: Path) -> None:
-    """To a folder in a temporary one of ours, which other users of the machine may not enter."""
+    """Let other users of the machine enter a temporary folder."""
     for each in [folder, *folder.parents]:
         mode = each.stat().st_mode
         if each.stat().st_uid == os.geteuid() and mode & 0o11 != 0o11:
@@ -854,7 +854,7 @@ def _listens(port: int) -> bool:
 
 @contextmanager
 def let_in(postgres: str) -> Iterator[dict[str, Any]]:
-    """As whom a program is started that reaches the server and refuses to run as root."""
+    """Return the arguments that start a program as a user that can reach the server, if the tests run as root."""
     folder = Path(str(conninfo_to_dict(postgres)["host"]))
     if os.geteuid() != 0:
         yield {}
@@ -873,7 +873,7 @@ def let_in(postgres: str) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture
 def pgbouncer(postgres: str, tmp_path: Path) -> Iterator[str]:
-    """A PgBouncer that gives a server's session to somebody else after each transaction."""
+    """Run a PgBouncer that reassigns server sessions after each transaction."""
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if not program:
         pytest.skip("there is no pgbouncer on this machine; install it to see the store behind one")
@@ -907,7 +907,7 @@ def pgbouncer(postgres: str, tmp_path: Path) -> Iterator[str]:
 
 
 def test_behind_pgbouncer(pgbouncer: str, table: str, encoder: Encoder) -> None:
-    """In transaction mode, more clients than it has sessions, with all that an index does."""
+    """All operations work in transaction mode with more clients than sessions."""
     with Index(PgVectorStore(pgbouncer, table=table), encoder) as index:
         assert index.ingest(RECORDS).written == 50
 
@@ -923,9 +923,9 @@ def test_behind_pgbouncer(pgbouncer: str, table: str, encoder: Encoder) -> None:
 
 @pytest.fixture
 def small_disk(server: tuple[str, Path], table: str) -> Iterator[tuple[str, Path]]:
-    """A connection whose tables are on a file system of their own, which is soon full.
+    """Return a connection whose tables are on a small separate file system.
 
-    On a server of the test's own: one that somebody uses would not start again if it lost that file system.
+    The server is the test's, because a server does not start again without this file system.
     """
     postgres, _ = server
     socket_folder = Path(str(conninfo_to_dict(postgres)["host"])).stat()
@@ -949,7 +949,7 @@ def small_disk(server: tuple[str, Path], table: str) -> Iterator[tuple[str, Path
 
 @pytest.mark.slow
 def test_a_full_disk(small_disk: tuple[str, Path], table: str, encoder: Encoder) -> None:
-    """The error says so; once there is room again, a second run ends where a clean one would, and encodes the rest."""
+    """The error says so; with free space, a second run encodes the rest and ends like a clean one."""
     conninfo, folder = small_disk
     chance = random.Random(0)
     records = [Record(f"r{number}", f"text {number} {chance.randbytes(1_500).hex()}") for number in range(2_000)]

@@ -1,4 +1,4 @@
-"""Nobody else's code runs with our rights, nobody sees more than they may, and no secret is shown."""
+"""Foreign code never runs with the caller's rights, row visibility is respected, and no secret is shown."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def execute(conninfo: str, statement: str, *names: str, **settings: Any) -> list
 
 
 def use_everything(open_: Open) -> None:
-    """All that a store does."""
+    """Run every operation of a store."""
     with Index(open_(table="docs", keywords=True), Hashing()) as index:
         store = index.store
         assert isinstance(store, PgVectorStore)
@@ -94,7 +94,7 @@ def use_everything(open_: Open) -> None:
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every statement that psycopg is asked to run from here on."""
+    """Record every statement that psycopg executes."""
     seen: list[str] = []
     for name in ("execute", "copy"):
         original: Callable[..., Any] = getattr(psycopg.Cursor, name)
@@ -117,7 +117,7 @@ def opener(place: Any, conninfo: str) -> Open:
 
 @pytest.fixture
 def other_database(postgres: str) -> Iterator[str]:
-    """A second one."""
+    """Return a second database."""
     name = f"planted_{os.getpid()}"
     execute(postgres, "CREATE DATABASE {}", name)
     yield make_conninfo(postgres, dbname=name)
@@ -132,10 +132,10 @@ def other_database(postgres: str) -> Iterator[str]:
         ("hostile", "extensions", "hostile, pg_catalog"),  # the worst; the extension is not on the path
     ],
 )
-def test_nothing_that_others_made_is_called(
+def test_planted_objects_are_never_used(
     database: str, other_database: str, statements: list[str], schema: str, extension: str, path: str, pool: bool
 ) -> None:
-    """Functions, operators, types and tables of all names that the store uses, and of closer types, wait in vain."""
+    """Planted functions, operators, types and tables with matching names are never used."""
     use_everything(opener(database, database))
     names = Names(statements)
     assert {
@@ -169,7 +169,7 @@ def test_nothing_that_others_made_is_called(
 
 @pytest.fixture
 def reader(database: str) -> Iterator[str]:
-    """A connection string of a role that may log in, and no more."""
+    """Return a connection string of a role that may only log in."""
     name = f"reader_{os.getpid()}"
     password = conninfo_to_dict(database).get("password")
     with psycopg.connect(database, autocommit=True) as connection:
@@ -182,7 +182,7 @@ def reader(database: str) -> Iterator[str]:
 
 
 def test_the_extension_off_the_path(database: str, reader: str) -> None:
-    """As Supabase has it, in a schema of its own: for whoever writes and for whoever reads."""
+    """Readers and writers work if the extension is in another schema, as on Supabase."""
     execute(database, "CREATE SCHEMA {}", 'my "ext" %s')
     execute(database, "CREATE EXTENSION vector SCHEMA {}", 'my "ext" %s')
     with Index(PgVectorStore(database, table="docs"), Hashing()) as index:
@@ -197,7 +197,7 @@ def test_the_extension_off_the_path(database: str, reader: str) -> None:
 
 
 def test_an_extension_that_moves(database: str) -> None:
-    """While a store is open."""
+    """Moving the extension under an open store is handled."""
     with Index(PgVectorStore(database, table="docs"), Hashing()) as index:
         index.ingest(RECORDS[:3])
         execute(database, "CREATE SCHEMA extensions")
@@ -207,7 +207,7 @@ def test_an_extension_that_moves(database: str) -> None:
 
 
 def test_a_callers_transaction_keeps_its_path(database: str) -> None:
-    """And a session has its own again after each operation, after one that failed too."""
+    """The session's search_path is restored after each operation, also after a failure."""
     with Index(PgVectorStore(database, table="docs"), Hashing()) as index:
         index.ingest(RECORDS[:3])
         store = index.store
@@ -231,7 +231,7 @@ def test_a_callers_transaction_keeps_its_path(database: str) -> None:
 
 
 def restrict(database: str, role: str) -> None:
-    """Let a role use the table, and see and write its own tenant's rows."""
+    """Let a role use the table, but only see and write its tenant's rows."""
     execute(database, "GRANT SELECT, INSERT, UPDATE, DELETE ON docs TO {}", role)
     execute(database, "ALTER TABLE docs ENABLE ROW LEVEL SECURITY")
     execute(database, "CREATE POLICY own ON docs USING (metadata @> '{{\"tenant\": 1}}')")
@@ -240,8 +240,8 @@ def restrict(database: str, role: str) -> None:
 TENANTS = [Record(f"r{number}", f"text {number}", {"tenant": number % 2}) for number in range(10)]
 
 
-def test_a_view_for_langchain_shows_what_its_reader_may_see(database: str, reader: str) -> None:
-    """Row-level security holds through it; before Postgres 15 it would not, and it must be asked for."""
+def test_a_view_for_langchain_respects_row_security(database: str, reader: str) -> None:
+    """Row-level security holds in the view; before Postgres 15 the view must be requested explicitly."""
     role = str(conninfo_to_dict(reader)["user"])
     with Index(PgVectorStore(database, table="docs"), Hashing()) as index:
         index.ingest(TENANTS)
@@ -264,8 +264,8 @@ def test_a_view_for_langchain_shows_what_its_reader_may_see(database: str, reade
         assert execute(reader, "SELECT count(*) FROM {}", "all of it") == [(10,)]
 
 
-def test_a_view_for_langchain_is_not_written_to(database: str) -> None:
-    """By its owner neither: langchain-postgres would delete rows of the table. Its searches use the index."""
+def test_a_view_for_langchain_is_read_only(database: str) -> None:
+    """Not even its owner can write to it, and its searches use the index."""
     with Index(PgVectorStore(database, table="docs"), Hashing()) as index:
         index.ingest(RECORDS)
         store = index.store
@@ -282,7 +282,7 @@ def test_a_view_for_langchain_is_not_written_to(database: str) -> None:
 
 
 def test_writers_under_row_level_security(database: str, reader: str) -> None:
-    """They may not copy, and insert; what a policy forbids is refused."""
+    """Such writers insert without COPY, and rows that violate a policy are refused."""
     with Index(PgVectorStore(database, table="docs"), Hashing()) as index:
         index.ingest(TENANTS)
     restrict(database, str(conninfo_to_dict(reader)["user"]))
@@ -296,7 +296,7 @@ def test_writers_under_row_level_security(database: str, reader: str) -> None:
 
 
 def test_no_temporary_table(database: str, reader: str) -> None:
-    """A writer needs no right to make one, and catalogs do not grow."""
+    """Writers need no TEMPORARY privilege, and catalogs do not grow."""
     role = str(conninfo_to_dict(reader)["user"])
     with Index(PgVectorStore(database, table="docs"), Hashing()) as index:
         index.ingest(RECORDS[:10])
@@ -311,8 +311,8 @@ def test_no_temporary_table(database: str, reader: str) -> None:
     assert execute(database, made) == before
 
 
-def test_locks_that_anybody_can_take(database: str, reader: str) -> None:
-    """An advisory lock of a role without any right holds nobody up."""
+def test_advisory_locks_do_not_block(database: str, reader: str) -> None:
+    """An advisory lock of an unprivileged role blocks no one."""
     with psycopg.connect(reader, autocommit=True) as connection, ThreadPoolExecutor(1) as pool:
         connection.execute("SELECT pg_advisory_lock(hashtextextended('public.docs', 0))")
         with Index(PgVectorStore(database, table="docs"), Hashing()) as index:
@@ -330,7 +330,7 @@ def test_locks_that_anybody_can_take(database: str, reader: str) -> None:
     ],
 )
 def test_no_secret_is_shown(place: str) -> None:
-    """Of a connection string only what says where it leads."""
+    """Only the address in a connection string is shown."""
     with PgVectorStore(place) as store:
         assert "SECRET" not in repr(store)
         assert "user=u" in repr(store)
@@ -338,7 +338,7 @@ def test_no_secret_is_shown(place: str) -> None:
 
 
 def test_a_password_that_libpq_takes_for_a_port() -> None:
-    """It would quote it."""
+    """libpq's error, which would quote the password, is not shown."""
     with pytest.raises(SettingError, match="the port .* is not a number") as caught:
         PgVectorStore("postgresql://user:SECRET/7@host/db")
     assert "SECRET" not in str(caught.value)
@@ -346,7 +346,7 @@ def test_a_password_that_libpq_takes_for_a_port() -> None:
 
 @pytest.mark.parametrize("state", ["P0001", "23514"])
 def test_a_trigger_that_quotes_a_row(database: str, state: str) -> None:
-    """What a function raises is written by its author, and may quote a text: it is not repeated."""
+    """The message of an error raised by a function is not repeated, because it may quote a text."""
     with Index(PgVectorStore(database, table="docs"), Hashing()) as index:
         index.ingest([])
         execute(
@@ -360,8 +360,8 @@ def test_a_trigger_that_quotes_a_row(database: str, state: str) -> None:
     assert "secret" not in str(refused.value)
 
 
-def test_who_we_are(database: str) -> None:
-    """A DBA sees whose connections these are, unless the user has a better name."""
+def test_the_application_name(database: str) -> None:
+    """Connections have an application name, unless the user sets another."""
     for place, name in (
         (database, "harrier-kit"),
         (make_conninfo(database, application_name="billing"), "billing"),
@@ -376,7 +376,7 @@ def test_who_we_are(database: str) -> None:
 
 
 def test_a_character_that_the_encoding_lacks(postgres: str) -> None:
-    """Its record is rejected, and no other; ids too."""
+    """Only the record with such a character in its id or text is rejected."""
     name = f"latin_{os.getpid()}"
     execute(postgres, "CREATE DATABASE {} ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'", name)
     records = [Record(f"r{number}", f"été {number}", {}) for number in range(20)]
@@ -391,8 +391,8 @@ def test_a_character_that_the_encoding_lacks(postgres: str) -> None:
     execute(postgres, "DROP DATABASE {} WITH (FORCE)", name)
 
 
-def test_a_value_in_the_message_of_an_index(database: str) -> None:
-    """Postgres quotes what an expression of the owner's cannot convert."""
+def test_an_index_error_quotes_no_value(database: str) -> None:
+    """A value that an index expression cannot convert is not quoted."""
     with Index(PgVectorStore(database, table="docs"), Hashing()) as index:
         index.ingest([Record("a", "text", {"year": "2020"})])
         execute(database, "CREATE INDEX ON docs (((metadata->>'year')::int))")

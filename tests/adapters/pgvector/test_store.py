@@ -1,4 +1,4 @@
-"""The contract on a real Postgres, and what is Postgres's own."""
+"""The store contract on a real Postgres."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harrier_core.testing.contract import StoreContract
 
 
 class TestPgVectorStore(StoreContract):
-    """All of the contract, in a table of each test's own."""
+    """Run the whole contract, with a separate table for each test."""
 
     @pytest.fixture
     def new_store(self, postgres: str, table: str) -> Callable[[], VectorStore]:

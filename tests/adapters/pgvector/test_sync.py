@@ -1,4 +1,4 @@
-"""The live sync: whatever happens to a table's rows, their chunks follow."""
+"""The live sync: chunks follow every change of a table's rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from harrier_core.errors import SettingError, StoreMissing, StoreUnavailable, St
 
 @pytest.fixture
 def articles(execute: Execute) -> None:
-    """A table with three rows."""
+    """Return a table with three rows."""
     execute("CREATE TABLE articles (id int PRIMARY KEY, title text, body text, lang text, views int DEFAULT 0)")
     execute("INSERT INTO articles SELECT i, 'title ' || i, 'body ' || i, 'en' FROM generate_series(1, 3) AS i")
 
@@ -35,7 +35,7 @@ def declare(database: str, source: str = "articles", table: str = "chunks", **op
 
 
 def drain(database: str, encoder: Any = None, **options: Any) -> Any:
-    """What an encoder had to encode until nothing was left."""
+    """Run a worker until the queue is empty, and return the texts that it encoded."""
     encoder = encoder or Hashing()
     worker = SyncWorker(database, encoder, poll=0.2, **options)
     worker.drain()
@@ -43,7 +43,7 @@ def drain(database: str, encoder: Any = None, **options: Any) -> Any:
 
 
 def texts(execute: Execute, table: str = "chunks") -> dict[str, list[str]]:
-    """All chunks, by their records."""
+    """Return the texts of all chunks by record."""
     found: dict[str, list[str]] = {}
     for record_id, text in execute(f'SELECT record_id, text FROM "{table}" ORDER BY record_id, number'):
         found.setdefault(record_id, []).append(text)
@@ -51,10 +51,10 @@ def texts(execute: Execute, table: str = "chunks") -> dict[str, list[str]]:
 
 
 class TestChanges:
-    """Of every kind, and nothing for those that do not matter."""
+    """Relevant changes of every kind are applied, and irrelevant ones cause no work."""
 
     @pytest.mark.usefixtures("articles")
-    def test_what_is_there_and_what_comes(self, database: str, execute: Execute) -> None:
+    def test_existing_and_new_rows(self, database: str, execute: Execute) -> None:
         sync = declare(database, metadata=["lang"])
         assert sorted(drain(database)) == [f"title {i}\n\nbody {i}" for i in (1, 2, 3)]
         execute("INSERT INTO articles VALUES (4, 'new', NULL, 'fr')")
@@ -66,8 +66,8 @@ class TestChanges:
         assert execute("SELECT metadata FROM chunks WHERE record_id = '4'") == [({"lang": "fr"},)]
 
     @pytest.mark.usefixtures("articles")
-    def test_words_follow(self, database: str, execute: Execute) -> None:
-        """Of a table that is declared with them, which its SQL says, and of one that gets them later."""
+    def test_words_follow_changes(self, database: str, execute: Execute) -> None:
+        """Words are kept for tables declared with keywords, and for tables that get keywords later."""
         wanted: dict[str, Any] = {"text": "body", "keywords": True, "dry_run": True}
         assert "lex public.sparsevec" in opened(database).create("articles", Hashing().space, **wanted).replace('"', "")
         declare(database, keywords=True)
@@ -128,7 +128,7 @@ class TestChanges:
         assert texts(execute) == {"2": ["new"]}
 
     @pytest.mark.usefixtures("articles")
-    def test_keys_that_change_places(self, database: str, execute: Execute) -> None:
+    def test_swapped_keys(self, database: str, execute: Execute) -> None:
         execute("ALTER TABLE articles DROP CONSTRAINT articles_pkey, ADD PRIMARY KEY (id) DEFERRABLE")
         declare(database)
         drain(database)
@@ -137,7 +137,7 @@ class TestChanges:
         assert texts(execute) == {str(i): [f"title {4 - i}\n\nbody {4 - i}"] for i in (1, 2, 3)}
 
     @pytest.mark.usefixtures("articles")
-    def test_statements_that_do_several_things(self, database: str, execute: Execute) -> None:
+    def test_statements_with_several_changes(self, database: str, execute: Execute) -> None:
         declare(database)
         drain(database)
         execute(
@@ -171,7 +171,7 @@ class TestChanges:
         assert texts(execute) == {"2": ["b"]}
 
     def test_partitions(self, database: str, execute: Execute) -> None:
-        """Written through the parent, directly, or moved from one to another."""
+        """Rows written through the parent or directly, and moved rows, are followed."""
         execute("CREATE TABLE parts (id int, part int, title text, PRIMARY KEY (part, id)) PARTITION BY LIST (part)")
         for part in (1, 2):
             execute(f"CREATE TABLE parts_{part} PARTITION OF parts FOR VALUES IN ({part})")
@@ -186,7 +186,7 @@ class TestChanges:
         assert texts(execute) == {'["1", "1"]': ["new"], '["2", "1"]': ["c"], '["2", "2"]': ["b"]}
 
     @pytest.mark.usefixtures("articles")
-    def test_rescan_finds_what_no_trigger_saw(self, database: str, execute: Execute) -> None:
+    def test_rescan_finds_changes_that_triggers_missed(self, database: str, execute: Execute) -> None:
         sync = declare(database)
         drain(database)
         execute("SET session_replication_role = replica")
@@ -200,7 +200,7 @@ class TestChanges:
 
 
 class TestKeys:
-    """Of every type that has one written form, whatever a session's settings."""
+    """Keys of every type have one written form, whatever the session's settings."""
 
     @pytest.mark.parametrize(
         ("kind", "values"),
@@ -250,8 +250,8 @@ class TestKeys:
         drain(database)
         assert texts(execute) == {}
 
-    def test_dates_of_both_eras(self, database: str, execute: Execute) -> None:
-        """Each is its own record, and goes alone; how those of our era are written has not changed."""
+    def test_bc_and_ad_dates(self, database: str, execute: Execute) -> None:
+        """BC dates are separate records, and the form of AD dates has not changed."""
         execute("CREATE TABLE days (day date, at timestamptz, note text, PRIMARY KEY (day, at))")
         for era in ("", " BC"):
             values = [f"0044-03-15{era}", f"0044-03-15 10:00+00{era}", f"note{era}"]
@@ -275,7 +275,7 @@ class TestKeys:
             ("SELECT 1", "no table 'articles'"),
         ],
     )
-    def test_unsuitable(self, database: str, execute: Execute, create: str, said: str) -> None:
+    def test_unsuitable_keys(self, database: str, execute: Execute, create: str, said: str) -> None:
         execute(create)
         with pytest.raises(SettingError, match=said):
             declare(database, text="title")
@@ -298,7 +298,7 @@ class TestKeys:
 
     @pytest.mark.usefixtures("articles")
     def test_expressions(self, database: str, execute: Execute) -> None:
-        """Only what they are made of is watched."""
+        """Only the columns that an expression uses are watched."""
         sync = declare(database, text="title || ' 100% ' || upper(body)")
         drain(database)
         assert texts(execute)["1"] == ["title 1 100% BODY 1"]
@@ -308,7 +308,7 @@ class TestKeys:
     @pytest.mark.parametrize("text", ["title || ' ' || (to_jsonb(s) ->> 'body')", "to_jsonb(s) ->> 'body'"])
     @pytest.mark.usefixtures("articles")
     def test_a_whole_row(self, database: str, execute: Execute, text: str) -> None:
-        """All of its columns are watched, for nobody knows which are checked."""
+        """A whole-row expression watches all columns."""
         declare(database, text=text)
         drain(database)
         execute("UPDATE articles SET body = 'other' WHERE id = 1")
@@ -331,7 +331,7 @@ class TestKeys:
 
 
 class Poisoned(Hashing):
-    """An encoder that some texts end."""
+    """An encoder that crashes on certain texts."""
 
     def submit_documents(self, texts: Iterable[str]) -> Future[Encoded]:
         if any("poison" in text for text in texts):
@@ -339,8 +339,8 @@ class Poisoned(Hashing):
         return super().submit_documents(texts)
 
 
-class TestRowsThatCannotBe:
-    """They are set aside with the reason, and their neighbours go on."""
+class TestRowsThatCannotBeEmbedded:
+    """Such rows are marked as failed with the reason, and their neighbours are processed."""
 
     @pytest.mark.usefixtures("articles")
     def test_an_expression_that_fails(self, database: str, execute: Execute) -> None:
@@ -369,8 +369,8 @@ class TestRowsThatCannotBe:
         assert set(texts(execute)) == {"1", "3"}
 
     @pytest.mark.usefixtures("articles")
-    def test_one_that_ends_the_encoder(self, database: str, execute: Execute, monkeypatch: Any) -> None:
-        """It is tried among ever fewer neighbours, and given up."""
+    def test_a_row_that_crashes_the_encoder(self, database: str, execute: Execute, monkeypatch: Any) -> None:
+        """It is retried in smaller and smaller batches, and then marked as failed."""
         monkeypatch.setattr("harrier_pgvector.sync.embedding._LONGEST_PAUSE", 0.01)
         monkeypatch.setattr("harrier_pgvector.sync.health._LOOK_AGAIN", 0.02)
         execute("INSERT INTO articles SELECT i, 'title', 'body' || i FROM generate_series(10, 100) AS i")
@@ -397,7 +397,7 @@ class TestRowsThatCannotBe:
 
 
 class TestLeases:
-    """Whoever lost a lease, or whose row was changed meanwhile, writes nothing."""
+    """A worker that lost its lease, or whose row changed in the meantime, writes nothing."""
 
     @pytest.mark.usefixtures("articles")
     def test_changed_while_it_was_encoded(self, database: str, execute: Execute) -> None:
@@ -416,8 +416,8 @@ class TestLeases:
         assert texts(execute) == {"1": ["title 1\n\nnewer"], "3": ["title 3\n\nbody 3"]}
 
     @pytest.mark.usefixtures("articles")
-    def test_a_lease_that_ran_out(self, database: str, execute: Execute) -> None:
-        """While one worker hangs, another has done it; what the first one has is older, and stays unwritten."""
+    def test_an_expired_lease(self, database: str, execute: Execute) -> None:
+        """A worker that stalled past its lease does not overwrite the newer result of another worker."""
         begun, go_on = threading.Event(), threading.Event()
 
         class Hanging(Hashing):
@@ -484,7 +484,7 @@ class TestLeases:
 
 
 class TestManyTables:
-    """And several workers, models and databases."""
+    """Several tables, workers, models and databases work together."""
 
     @pytest.mark.usefixtures("articles")
     def test_two_databases(self, database: str, new_database: Callable[[], str]) -> None:
@@ -515,8 +515,8 @@ class TestManyTables:
         assert len(sync_statuses(database)) == 1
 
     @pytest.mark.usefixtures("articles")
-    def test_of_another_space(self, database: str, execute: Execute, encoder: Encoder) -> None:
-        """A worker leaves alone what it cannot do, and says so."""
+    def test_a_table_of_another_space(self, database: str, execute: Execute, encoder: Encoder) -> None:
+        """A worker skips tables of another model, and reports them."""
         declare(database)
         worker = SyncWorker(database, encoder, poll=0.1)
         worker.drain()
@@ -544,7 +544,7 @@ class TestManyTables:
         assert indexes == 1
 
     def test_indexed_when_it_has_grown(self, database: str, execute: Execute) -> None:
-        """A worker that found a few rows builds the index once they are many."""
+        """A worker builds the index once the table has enough rows."""
         execute("CREATE TABLE articles (id int PRIMARY KEY, title text)")
         declare(database, text="title")
         worker = SyncWorker(database, Hashing(), poll=0.1)
@@ -564,7 +564,7 @@ class TestManyTables:
             thread.join(60)
 
     def test_tables_take_turns(self, database: str, execute: Execute) -> None:
-        """A single change of one table is not kept waiting by the many of another."""
+        """A single change of one table does not wait for many changes of another."""
         for table, number in (("many", 4_000), ("few", 1)):
             execute(f"CREATE TABLE {table} (id int PRIMARY KEY, title text)")
             execute(f"INSERT INTO {table} SELECT i, '{table} ' || i FROM generate_series(1, {number}) AS i")
@@ -582,8 +582,8 @@ class TestManyTables:
         assert texts(execute).keys() == texts(execute, "others").keys() == {"1", "2", "3"}
 
 
-class TestErrorsThatLast:
-    """A nightly run ends with them; one that is to go on forever does."""
+class TestPersistentErrors:
+    """A run until empty ends with the error, and a permanent run continues."""
 
     def test_a_server_that_is_away(self, monkeypatch: Any) -> None:
         monkeypatch.setattr("harrier_pgvector.sync.worker._PATIENCE", 1.0)
@@ -601,10 +601,10 @@ class TestErrorsThatLast:
 
     @pytest.mark.parametrize("right", ["SELECT", "INSERT"])
     @pytest.mark.usefixtures("articles")
-    def test_a_right_that_is_missing(
+    def test_a_missing_privilege(
         self, database: str, execute: Execute, monkeypatch: Any, new_role: Callable[..., str], right: str
     ) -> None:
-        """The other table is done, and once the right is there, so is this one."""
+        """The other table is processed, and this one follows once the privilege is granted."""
         monkeypatch.setattr("harrier_pgvector.sync.health._LASTING", 1.0)
         monkeypatch.setattr("harrier_pgvector.sync.health._LOOK_AGAIN", 1.0)
         sync = declare(database)
@@ -646,7 +646,7 @@ class TestErrorsThatLast:
 
 
 class TestTheSourceChanges:
-    """A migration breaks no application, and is told as it is."""
+    """A migration breaks no application, and is reported."""
 
     @pytest.mark.parametrize(
         ("change", "back"),
@@ -683,8 +683,8 @@ class TestTheSourceChanges:
         ],
     )
     @pytest.mark.usefixtures("articles")
-    def test_columns_that_others_took_the_place_of(self, database: str, execute: Execute, change: str) -> None:
-        """While nobody wrote."""
+    def test_replaced_columns(self, database: str, execute: Execute, change: str) -> None:
+        """Columns replaced while nothing was written are noticed."""
         sync = declare(database)
         drain(database)
         for statement in f"BEGIN; ALTER TABLE articles {change}; COMMIT".split("; "):
@@ -710,8 +710,8 @@ class TestTheSourceChanges:
         assert len(texts(execute)) == 3
 
     @pytest.mark.usefixtures("articles")
-    def test_what_cannot_be_looked_through(self, database: str, execute: Execute) -> None:
-        """However often it is tried, it waits once."""
+    def test_a_rescan_that_fails(self, database: str, execute: Execute) -> None:
+        """Repeated attempts wait only once."""
         sync = declare(database)
         drain(database)
         execute("UPDATE chunks SET record_id = 'no number' WHERE record_id = '2'")
@@ -745,8 +745,8 @@ class TestTheSourceChanges:
         assert len(texts(execute, "pieces")) == 3
 
     @pytest.mark.usefixtures("articles")
-    def test_declared_anew(self, database: str, execute: Execute) -> None:
-        """Only the texts that are others now are embedded."""
+    def test_declared_again(self, database: str, execute: Execute) -> None:
+        """Only texts that differ are embedded."""
         declare(database, metadata=["lang"])
         drain(database)
         execute("ALTER TABLE articles RENAME title TO headline")
@@ -758,7 +758,7 @@ class TestTheSourceChanges:
         assert execute("SELECT DISTINCT metadata FROM chunks") == [({},)]
 
     @pytest.mark.usefixtures("articles")
-    def test_chunks_that_are_gone(self, database: str, execute: Execute) -> None:
+    def test_missing_chunks(self, database: str, execute: Execute) -> None:
         sync = declare(database)
         drain(database)
         execute("DROP TABLE chunks CASCADE")
@@ -770,7 +770,7 @@ class TestTheSourceChanges:
             sync.status()
 
     def test_a_source_that_is_in_use(self, database: str, execute: Execute, monkeypatch: Any) -> None:
-        """It does not wait for long, for all who come later would wait as well."""
+        """The wait for a source in use is bounded, because later sessions would wait too."""
         monkeypatch.setattr("harrier_pgvector.sync.declaring._LOCK_TIMEOUT", "100ms")
         execute("CREATE TABLE articles (id int PRIMARY KEY, title text, body text)")
         with psycopg.connect(database) as connection:
@@ -782,8 +782,8 @@ class TestTheSourceChanges:
         assert drain(database) == ["not committed yet"]
 
 
-class TestRights:
-    """Of those who declare, work and write; and rows that some may not see."""
+class TestPrivileges:
+    """Declaring, working and writing need the documented privileges, and hidden rows stay hidden."""
 
     @pytest.mark.usefixtures("articles")
     def test_a_role_that_may_only_read(self, database: str, execute: Execute, new_role: Callable[..., str]) -> None:
@@ -796,10 +796,10 @@ class TestRights:
             declare(make_conninfo(database, user=reader))
 
     @pytest.mark.usefixtures("articles")
-    def test_an_application_that_knows_nothing_of_it(
+    def test_an_application_without_privileges(
         self, database: str, execute: Execute, new_role: Callable[..., str]
     ) -> None:
-        """It writes to the source, and has no right to anything of ours."""
+        """It writes to the source without privileges on the kit's objects."""
         declare(database)
         app = new_role("app")
         execute(f"GRANT ALL ON articles TO {app}")
@@ -814,7 +814,7 @@ class TestRights:
     def test_rows_that_the_worker_may_not_see(
         self, database: str, execute: Execute, new_role: Callable[..., str]
     ) -> None:
-        """Row-level security would make them seem deleted: it refuses instead."""
+        """The worker refuses to run, because hidden rows would seem deleted."""
         sync = declare(database, row_security=False)
         drain(database)
         role = new_role("worker")
@@ -831,7 +831,7 @@ class TestRights:
     def test_rows_that_the_owner_may_not_see(
         self, database: str, execute: Execute, new_role: Callable[..., str]
     ) -> None:
-        """To read them with the owner's rights, or to declare again and prune, would take them for deleted."""
+        """Reading with the owner's rights, and declaring with prune, are refused: hidden rows would seem deleted."""
         role = new_role("owner")
         execute(f"GRANT CREATE ON SCHEMA public TO {role}")
         execute("CREATE EXTENSION IF NOT EXISTS vector")
@@ -857,7 +857,7 @@ class TestRights:
 
     @pytest.mark.usefixtures("articles")
     def test_tenants(self, database: str, execute: Execute, new_role: Callable[..., str]) -> None:
-        """A policy over the copied column hides chunks as the source's own does rows."""
+        """A policy on the copied column hides chunks as the source's policy hides rows."""
         declare(database, metadata=["lang"])
         execute("UPDATE articles SET lang = 'fr' WHERE id = 2")
         drain(database)
@@ -875,8 +875,8 @@ class TestRights:
         assert len(execute("SELECT id FROM chunks_by_key")) == 3
 
 
-class TestLookingAfterIt:
-    """Dry run, status, pause, waking up, and taking all of it away."""
+class TestOperation:
+    """Dry runs, status, pausing, waking up and removal work."""
 
     @pytest.mark.usefixtures("articles")
     def test_dry_run(self, database: str, execute: Execute) -> None:
@@ -902,7 +902,7 @@ class TestLookingAfterIt:
     @pytest.mark.parametrize("wake", ["notify", "poll"])
     @pytest.mark.usefixtures("articles")
     def test_waking_up(self, database: str, execute: Execute, wake: str) -> None:
-        """A worker that would not look for an hour is told of a change, or not."""
+        """A worker with a poll interval of an hour is woken by NOTIFY, unless it was declared with poll."""
         declare(database, wake=wake)
         worker = SyncWorker(database, Hashing(), poll=3_600 if wake == "notify" else 0.2)
         thread = threading.Thread(target=worker.run)
@@ -948,7 +948,7 @@ class TestLookingAfterIt:
         assert execute(everything) == before
 
     @pytest.mark.usefixtures("articles")
-    def test_a_table_that_holds_other_things(self, database: str, execute: Execute) -> None:
+    def test_a_table_with_other_records(self, database: str, execute: Execute) -> None:
         declare(database)
         drain(database)
         opened(database, table="chunks").drop()
@@ -959,8 +959,8 @@ class TestLookingAfterIt:
         assert drain(database) == []
         assert set(texts(execute)) == {"2", "3"}
 
-    def test_the_view_is_joined_behind_the_index(self, database: str, execute: Execute) -> None:
-        """The README's query: nearest first by the index, and rows of the source by their key."""
+    def test_the_view_uses_the_index(self, database: str, execute: Execute) -> None:
+        """The documented query uses the HNSW index, then joins the source by key."""
         execute("CREATE TABLE articles (id int PRIMARY KEY, title text)")
         execute("INSERT INTO articles SELECT i, 'title ' || i FROM generate_series(1, 3000) AS i")
         declare(database, text="title")
@@ -976,7 +976,7 @@ class TestLookingAfterIt:
         assert "Index Scan using articles_pkey" in plan
 
     def test_a_worker_runs_once(self, database: str) -> None:
-        """It is told to stop before it began: then that is what it does."""
+        """A worker that is stopped before it begins does not run."""
         worker = SyncWorker(database, Hashing())
         worker.stop()
         worker.run()
@@ -985,7 +985,7 @@ class TestLookingAfterIt:
 
     @pytest.mark.usefixtures("articles")
     def test_search(self, database: str, encoder: Encoder) -> None:
-        """By an ordinary Index, which puts the instruction on the query."""
+        """An ordinary Index searches the chunks with the instruction on the query."""
         opened(database, table="chunks").create("articles", encoder.space, text="body", metadata=["lang"])
         drain(database, encoder)
         with Index(PgVectorStore(database, table="chunks"), encoder) as index:

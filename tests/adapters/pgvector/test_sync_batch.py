@@ -1,4 +1,4 @@
-"""What becomes of the rows of a batch: one outcome each."""
+"""The rows of a batch each get exactly one outcome."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def batch(*record_ids: str) -> Batch:
 
 
 class TestDecisions:
-    """Without a database."""
+    """Decisions work without a database."""
 
     def test_a_row_is_decided_once(self) -> None:
         decided = batch("1", "2")
@@ -36,7 +36,7 @@ class TestDecisions:
         with pytest.raises(ValueError, match="not in this batch"):
             batch("1").decide({"2": DONE})
 
-    def test_what_is_left_to_decide(self) -> None:
+    def test_undecided_rows(self) -> None:
         decided = batch("1", "2", "3", "4")
         decided.decide({"3": NO_TEXT})
         decided.decide(failures({"1": "a reason"}))
@@ -46,7 +46,7 @@ class TestDecisions:
 
 
 def test_all_outcomes(database: str, execute: Execute, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every row of a batch has one when it ends, whichever step decided it."""
+    """Every row of a batch has one outcome, whichever step decided it."""
     execute("CREATE TABLE articles (id int PRIMARY KEY, body text, views int DEFAULT 1)")
     execute("INSERT INTO articles SELECT i, 'body ' || i FROM generate_series(1, 6) AS i")
     opened(database, table="chunks").create("articles", Hashing().space, text="body || 1 / views")
@@ -83,10 +83,8 @@ def test_all_outcomes(database: str, execute: Execute, monkeypatch: pytest.Monke
     assert stored == [("1", "new1"), ("2", "newer1"), ("5", "body 51"), ("6", "body 61")]
 
 
-def test_a_row_that_was_locked_when_it_was_to_be_written(
-    database: str, execute: Execute, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is lost, even if whoever locked it changes nothing: it was not written, so it must stay in the queue."""
+def test_a_row_locked_before_the_write(database: str, execute: Execute, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts as lost and stays in the queue, even if the lock's holder changes nothing."""
     execute("CREATE TABLE articles (id int PRIMARY KEY, body text)")
     execute("INSERT INTO articles VALUES (1, 'body')")
     opened(database, table="chunks").create("articles", Hashing().space, text="body")
@@ -112,10 +110,10 @@ def test_a_row_that_was_locked_when_it_was_to_be_written(
 
 
 @pytest.mark.parametrize("error", [ServerUnavailable("away"), ServerRefused("a wrong key", 401), SpaceChanged("other")])
-def test_a_server_that_encodes_nothing(
+def test_an_unavailable_model_server(
     database: str, execute: Execute, monkeypatch: pytest.MonkeyPatch, error: ServerError
 ) -> None:
-    """No row is to blame: none has lost an attempt when the model's server answers again."""
+    """No row loses an attempt while the model's server is unavailable."""
     execute("CREATE TABLE articles (id int PRIMARY KEY, body text)")
     execute("INSERT INTO articles VALUES (1, 'body')")
     opened(database, table="chunks").create("articles", Hashing().space, text="body")

@@ -1,4 +1,4 @@
-"""Another model for a table under live sync: a second sync fills a second table, and takes its name."""
+"""Changing the model of a synced table: a second sync fills a second table, and takes its name."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from harrier_core.migration import back, check, drop_old, reembed, switch
 
 
 @pytest.mark.usefixtures("execute")
-def test_there_and_back(database: str, execute: Execute) -> None:
-    """Its workers embed it anew; rows that change at any time are in both, and in neither once they are gone."""
+def test_switching_and_switching_back(database: str, execute: Execute) -> None:
+    """Rows that change at any time are in both tables, and deleted rows are in neither."""
     execute("CREATE TABLE notes (id int PRIMARY KEY, body text NOT NULL)")
     execute("INSERT INTO notes SELECT n, 'note number ' || n FROM generate_series(1, 20) AS n")
 

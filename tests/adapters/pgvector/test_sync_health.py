@@ -1,4 +1,4 @@
-"""When a declared table may be worked on again: every transition, and what holds after any sequence of them."""
+"""Health of a declared table: every transition, and invariants over any sequence of them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ EVENTS = [*ENDINGS, *ERRORS, cannot_go_on]
 
 
 class TestTransitions:
-    """One event each."""
+    """Each transition is caused by one event."""
 
     @pytest.mark.parametrize(
         ("before", "event", "changed"),
@@ -103,24 +103,24 @@ class TestTransitions:
             (BLOCKED, cannot_go_on, {"setbacks": 2, "wait_until": 100.0 + rules._LOOK_AGAIN}),
         ],
     )
-    def test_of_a_step_that_began_after_the_last_setback(
+    def test_a_success_that_began_after_the_last_setback(
         self, before: TableHealth, event: Event, changed: dict[str, Any]
     ) -> None:
         assert event(before, before.setbacks, 100.0) == replace(before, **changed)
 
     @pytest.mark.parametrize("before", [ROWS, STORE, LASTING, BLOCKED])
     @pytest.mark.parametrize("event", ENDINGS)
-    def test_of_one_that_began_before_it(self, before: TableHealth, event: Event) -> None:
+    def test_a_success_that_began_before_the_last_setback(self, before: TableHealth, event: Event) -> None:
         assert event(before, before.setbacks - 1, 100.0) == before
 
-    def test_errors_that_last(self) -> None:
-        """The store's errors block the table after a while, and no sooner; errors of rows never do."""
+    def test_persistent_errors(self) -> None:
+        """Persistent store errors block the table after a while; errors of rows never do."""
         almost = STORE.store_failed("no right", 10.0 + rules._LASTING - 0.01, 1.0)
         assert not almost.is_blocked
         assert almost.store_failed("no right", 10.0 + rules._LASTING, 1.0).is_blocked
         assert not almost.rows_failed("a row", 10.0 + 10 * rules._LASTING, 1.0).is_blocked
 
-    def test_when_it_may_be_worked_on(self) -> None:
+    def test_when_a_table_is_due(self) -> None:
         assert SOUND.may_run(0.0)
         assert not BLOCKED.may_run(10.0 + rules._LOOK_AGAIN - 0.01)
         assert BLOCKED.may_run(10.0 + rules._LOOK_AGAIN)
@@ -133,7 +133,7 @@ steps = st.lists(st.tuples(st.sampled_from(EVENTS), st.floats(0.0, 40.0), st.int
 
 
 def lived(history: list[tuple[Event, float, int]]) -> tuple[TableHealth, float]:
-    """The health after these steps, and the time."""
+    """Return the health after these steps, and the time."""
     health, now = TableHealth(), 1_000.0
     for event, seconds, stale in history:
         now += seconds
@@ -142,11 +142,11 @@ def lived(history: list[tuple[Event, float, int]]) -> tuple[TableHealth, float]:
 
 
 class TestProperties:
-    """Whatever happened before."""
+    """Invariants hold after any history."""
 
     @unhurried
     @given(steps, st.sampled_from(ENDINGS), st.integers(1, 9))
-    def test_what_began_before_a_setback_never_takes_it_back(
+    def test_earlier_steps_never_undo_a_setback(
         self, history: list[tuple[Event, float, int]], ending: Event, stale: int
     ) -> None:
         health, now = lived(history)
@@ -157,7 +157,7 @@ class TestProperties:
     def test_no_error_shortens_a_wait_or_unblocks(
         self, history: list[tuple[Event, float, int]], error: Event, seconds: float
     ) -> None:
-        """Another lane's step may have begun before the table was blocked, and fail only afterwards."""
+        """A late failure of another lane neither shortens a wait nor unblocks the table."""
         health, now = lived(history)
         after = error(health, health.setbacks, now + seconds)
         assert after.wait_until >= health.wait_until
@@ -167,7 +167,7 @@ class TestProperties:
 
     @unhurried
     @given(steps)
-    def test_only_what_cannot_go_on_or_errors_that_last_block(self, history: list[tuple[Event, float, int]]) -> None:
+    def test_only_permanent_or_persistent_errors_block(self, history: list[tuple[Event, float, int]]) -> None:
         since_store_failed: float | None = None
         could_block = False
         health, now = TableHealth(), 1_000.0
@@ -201,7 +201,7 @@ class TestProperties:
     @unhurried
     @given(steps, st.lists(st.sampled_from([*ERRORS, found_nothing_free]), max_size=20))
     def test_pauses_grow_and_are_bounded(self, history: list[tuple[Event, float, int]], errors: list[Event]) -> None:
-        """Twice as long after each error of the store; that another lane finds nothing free does not shorten them."""
+        """Each store error doubles the pause; an idle lane does not shorten it."""
         health, now = lived(history)
         health = health.store_failed("no right", now, 1.0)
         for error in errors:
@@ -214,8 +214,8 @@ class TestProperties:
 
     @unhurried
     @given(steps, st.floats(0.5, 1.0))
-    def test_it_is_always_looked_at_again(self, history: list[tuple[Event, float, int]], jitter: float) -> None:
-        """No table is let alone for longer than a look takes to be due, blocked ones included."""
+    def test_every_table_is_checked_again(self, history: list[tuple[Event, float, int]], jitter: float) -> None:
+        """Every table, including blocked ones, is checked again within the regular interval."""
         health, now = lived(history)
         assert health.wait_until <= now + rules._LOOK_AGAIN
         assert health.may_run(now + rules._LOOK_AGAIN)
@@ -223,13 +223,13 @@ class TestProperties:
 
     @unhurried
     @given(steps)
-    def test_a_table_that_is_blocked_says_why(self, history: list[tuple[Event, float, int]]) -> None:
+    def test_a_blocked_table_has_a_reason(self, history: list[tuple[Event, float, int]]) -> None:
         health, _ = lived(history)
         assert health.trouble or not (health.is_blocked or health.is_failing)
 
 
-def test_it_has_no_clock_and_no_chance() -> None:
-    """So that each of its transitions can be tested."""
+def test_it_is_deterministic() -> None:
+    """The transitions use neither a clock nor randomness."""
     tree = ast.parse(inspect.getsource(rules))
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}

@@ -1,4 +1,4 @@
-"""The live sync among roles that do not trust each other: whose code runs, with whose rights, and who sees what."""
+"""The live sync among roles that do not trust each other: whose code runs, with whose rights, who sees what."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NewRole = Callable[[str], str]
 
 @pytest.fixture
 def execute(database: str) -> Iterator[Execute]:
-    """Run a statement as a superuser, whatever the database's search path becomes; the rows."""
+    """Run a statement as a superuser, whatever the search path, and return the rows."""
     settings = {"options": "-c search_path=public,pg_temp", "application_name": SPECTATOR}
     with psycopg.connect(make_conninfo(database, **settings), autocommit=True) as connection:
 
@@ -36,7 +36,7 @@ def execute(database: str) -> Iterator[Execute]:
 
 @pytest.fixture
 def shop(database: str, execute: Execute, new_role: NewRole) -> tuple[str, str]:
-    """An ordinary role that owns a table, and may declare: its name, and how it connects."""
+    """Return the name and connection string of an ordinary role that owns a table and may declare it."""
     role = new_role("shop")
     execute("CREATE EXTENSION vector")
     execute(f"GRANT CREATE ON SCHEMA public TO {role}")
@@ -48,7 +48,7 @@ def shop(database: str, execute: Execute, new_role: NewRole) -> tuple[str, str]:
 
 
 def as_role(conninfo: str, *statements: str) -> list[Any]:
-    """The rows of the last one."""
+    """Run statements as a role, and return the rows of the last one."""
     with psycopg.connect(conninfo, autocommit=True) as connection:
         for statement in statements:
             cursor = connection.execute(statement.encode())
@@ -69,9 +69,9 @@ def drain(conninfo: str, **options: Any) -> SyncWorker:
 
 
 class TestNames:
-    """Of functions, operators, types and relations: only Postgres's own are meant."""
+    """Names of functions, operators, types and relations refer to Postgres's own only."""
 
-    def test_nothing_that_was_planted_runs(self, database: str, execute: Execute, new_role: NewRole) -> None:
+    def test_planted_objects_never_run(self, database: str, execute: Execute, new_role: NewRole) -> None:
         execute("CREATE EXTENSION vector")
         execute("CREATE TABLE articles (id int, day date, price numeric, title text, body text, seen timestamptz,"
                 " PRIMARY KEY (id, day, price))")  # fmt: skip
@@ -125,7 +125,7 @@ class TestNames:
             sync.drop(chunks=True)
 
     def test_a_function_that_is_created_later(self, database: str, execute: Execute) -> None:
-        """An expression means what it meant when it was declared."""
+        """An expression keeps the meaning that it had when it was declared."""
         execute("CREATE TABLE articles (id int PRIMARY KEY, body text)")
         execute("INSERT INTO articles VALUES (1, 'one')")
         execute("CREATE FUNCTION mine(text) RETURNS text LANGUAGE sql AS 'SELECT $1 || ''!'''")
@@ -137,7 +137,7 @@ class TestNames:
         assert execute("SELECT text FROM chunks") == [("one!1",)]
 
     def test_a_function_of_any_type(self, database: str, execute: Execute) -> None:
-        """The expression is parsed again in each query, and another one could match more closely by then."""
+        """Functions of any type are refused, because a later overload could match more closely."""
         execute("CREATE TABLE articles (id int PRIMARY KEY, body text)")
         execute("CREATE FUNCTION mine(anyelement) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT $1::text'")
         with pytest.raises(SettingError, match="mine of the text takes arguments of any type"):
@@ -145,8 +145,8 @@ class TestNames:
         declare(database, text="coalesce(body, '') || id")  # Postgres's own are not meant
 
     @pytest.mark.parametrize("made", ["CREATE DOMAIN m.code AS text", "CREATE TYPE m.code AS ENUM ('a', 'b')"])
-    def test_a_type_of_somebody_else(self, database: str, execute: Execute, new_role: NewRole, made: str) -> None:
-        """Its owner may add checks and casts, which are code, at any time."""
+    def test_a_type_of_another_role(self, database: str, execute: Execute, new_role: NewRole, made: str) -> None:
+        """It is refused, because its owner may add checks and casts at any time."""
         mallory = new_role("mallory")
         execute(f"CREATE SCHEMA m AUTHORIZATION {mallory}")
         as_role(make_conninfo(database, user=mallory), made)
@@ -156,8 +156,8 @@ class TestNames:
         declare(database, trust=[mallory])
         assert "mallory" in str(sync_statuses(database)[0].reason)
 
-    def test_a_function_of_somebody_else(self, database: str, execute: Execute, new_role: NewRole) -> None:
-        """It is not taken for one of Postgres's own by mistake."""
+    def test_a_function_of_another_role(self, database: str, execute: Execute, new_role: NewRole) -> None:
+        """It is not mistaken for one of Postgres's own."""
         mallory = new_role("mallory")
         execute(f"GRANT CREATE ON SCHEMA public TO {mallory}")
         execute("CREATE TABLE articles (id int PRIMARY KEY, body text)")
@@ -173,7 +173,7 @@ class TestNames:
 
 
 class TestTrust:
-    """A worker runs SQL code of those who declared, so it works for those that it trusts."""
+    """A worker runs SQL of the declarers, so it only works for roles that it trusts."""
 
     ATTACK = """
         CREATE TABLE loot (said text);
@@ -189,8 +189,10 @@ class TestTrust:
             RETURN NEW;
         END $$"""
 
-    def test_a_superuser_works_for_nobody_else(self, shop: tuple[str, str], database: str, execute: Execute) -> None:
-        """By no way does the declarer's code run: the text's, that of a trigger, or that of an index."""
+    def test_a_superuser_does_not_run_foreign_code(
+        self, shop: tuple[str, str], database: str, execute: Execute
+    ) -> None:
+        """Code of the declarer never runs: from texts, triggers or indexes."""
         role, conninfo = shop
         as_role(conninfo, self.ATTACK)
         as_role(
@@ -220,7 +222,7 @@ class TestTrust:
     def test_a_declaration_in_a_schema_of_a_superuser(
         self, shop: tuple[str, str], database: str, execute: Execute
     ) -> None:
-        """Only that one is left alone; and a worker of its own role needs nothing."""
+        """Only that declaration is skipped; a worker of the declaring role works."""
         role, conninfo = shop
         execute("CREATE TABLE mine (id int PRIMARY KEY, body text)")
         execute("INSERT INTO mine VALUES (1, 'mine')")
@@ -235,10 +237,8 @@ class TestTrust:
         drain(conninfo)
         assert execute("SELECT count(*) FROM chunks") == [(2,)]
 
-    def test_a_role_that_is_trusted(
-        self, shop: tuple[str, str], database: str, execute: Execute, new_role: NewRole
-    ) -> None:
-        """Its source is read with its own rights, in a transaction that may only read."""
+    def test_a_trusted_role(self, shop: tuple[str, str], database: str, execute: Execute, new_role: NewRole) -> None:
+        """Its source is read with its own rights, in a read-only transaction."""
         role, conninfo = shop
         as_role(
             conninfo,
@@ -264,8 +264,8 @@ class TestTrust:
         drain(worker, trust=[role])
         assert execute("SELECT text FROM chunks ORDER BY 1") == [(f"one {role}",), (f"three {role}",)]
 
-    def test_what_a_worker_needs_of_a_superuser(self, database: str, execute: Execute, new_role: NewRole) -> None:
-        """As the README says; and none of it lets a worker change what others run."""
+    def test_privileges_of_a_worker(self, database: str, execute: Execute, new_role: NewRole) -> None:
+        """The documented privileges suffice, and none lets a worker change code that others run."""
         execute("CREATE TABLE articles (id int PRIMARY KEY, body text)")
         execute("INSERT INTO articles VALUES (1, 'one'), (2, 'two')")
         declare(database)
@@ -299,8 +299,8 @@ class TestTrust:
         declare(database, trust=[role])
         drain(database, trust=[role])
 
-    def test_locks_that_anybody_can_take(self, database: str, execute: Execute, new_role: NewRole) -> None:
-        """Neither changes nor a declaration wait for them."""
+    def test_advisory_locks_do_not_block_the_sync(self, database: str, execute: Execute, new_role: NewRole) -> None:
+        """Neither changes nor declarations wait for advisory locks."""
         execute("CREATE TABLE articles (id int PRIMARY KEY, body text)")
         execute("INSERT INTO articles VALUES (1, 'one')")
         mallory = make_conninfo(database, user=new_role("mallory"))
@@ -313,7 +313,7 @@ class TestTrust:
             assert execute("SELECT count(*) FROM chunks") == [(2,)]
 
     def test_triggers_of_other_tables(self, database: str, execute: Execute, new_role: NewRole) -> None:
-        """A worker's role cannot have the declarer's function note keys of its own."""
+        """A worker's role cannot make the declarer's function queue its own keys."""
         execute("CREATE TABLE articles (id int PRIMARY KEY, body text)")
         declare(database)
         role = new_role("worker")
@@ -341,11 +341,11 @@ def drain_in_trouble(conninfo: str, trusted: str) -> str:
 
 
 class TestRowLevelSecurity:
-    """Chunks are hidden from roles that their rows are hidden from."""
+    """Chunks are hidden from roles that cannot see their rows."""
 
     @pytest.fixture
     def tenant(self, database: str, execute: Execute, new_role: NewRole) -> str:
-        """A role to which new tables are granted by default, as on a Supabase project."""
+        """Return a role that is granted new tables by default, as on a Supabase project."""
         role = new_role("tenant")
         execute(f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO {role}")
         execute("CREATE TABLE articles (id int PRIMARY KEY, body text)")
@@ -353,7 +353,7 @@ class TestRowLevelSecurity:
         execute("ALTER TABLE articles ENABLE ROW LEVEL SECURITY")
         return make_conninfo(database, user=role)
 
-    def test_chunks_are_as_the_source(self, tenant: str, database: str, execute: Execute) -> None:
+    def test_chunks_have_the_row_security_of_the_source(self, tenant: str, database: str, execute: Execute) -> None:
         said = declare(database, dry_run=True)
         sync = declare(database)
         drain(database)
@@ -368,7 +368,7 @@ class TestRowLevelSecurity:
         assert as_role(tenant, "SELECT text FROM chunks") == [("one",)]
         said.close()
 
-    def test_a_source_that_gets_it_later(self, tenant: str, database: str, execute: Execute) -> None:
+    def test_row_security_that_is_enabled_later(self, tenant: str, database: str, execute: Execute) -> None:
         execute("ALTER TABLE articles DISABLE ROW LEVEL SECURITY")
         sync = declare(database)
         drain(database)

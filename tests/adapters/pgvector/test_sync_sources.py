@@ -1,4 +1,4 @@
-"""The live sync and what may become of a source: rows that cannot be read, triggers, partitions, keys and settings."""
+"""Changes of a live sync's source: unreadable rows, triggers, partitions, keys and settings."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def texts(execute: Execute) -> dict[str, str]:
 
 
 class TestRowsThatCannotBeRead:
-    """They are set aside without their text, and their neighbours go on."""
+    """Such rows are marked as failed without their text, and their neighbours are processed."""
 
     @pytest.mark.parametrize(
         ("raised", "kind"),
@@ -50,7 +50,7 @@ class TestRowsThatCannotBeRead:
             ("PERFORM $1::int", "InvalidTextRepresentation (22P02)"),
         ],
     )
-    def test_by_any_error(
+    def test_any_error(
         self, database: str, execute: Execute, caplog: pytest.LogCaptureFixture, raised: str, kind: str
     ) -> None:
         caplog.set_level(logging.DEBUG)
@@ -77,7 +77,7 @@ class TestRowsThatCannotBeRead:
         assert (texts(execute)["137"], sync.status().failed) == ("mended", 0)
 
     def test_a_function_that_fails_for_every_row(self, database: str, execute: Execute) -> None:
-        """Then it is not the rows: none of them is set aside."""
+        """If a function fails for every row, no row is marked as failed."""
         execute("CREATE TABLE needed (x int)")
         execute(
             "CREATE FUNCTION summary(text) RETURNS text LANGUAGE plpgsql AS "
@@ -96,10 +96,10 @@ class TestRowsThatCannotBeRead:
         assert len(texts(execute)) == 10
 
 
-class TestWhatIsNoticed:
-    """Changes that triggers would miss are not missed in silence."""
+class TestMissedChanges:
+    """Changes that triggers would miss are reported."""
 
-    def test_a_partition_that_is_made_later(self, database: str, execute: Execute) -> None:
+    def test_a_partition_created_later(self, database: str, execute: Execute) -> None:
         execute("CREATE TABLE parts (id int, part int, body text, PRIMARY KEY (part, id)) PARTITION BY LIST (part)")
         execute("CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN (1)")
         sync = declare(database, "parts")
@@ -177,8 +177,8 @@ class TestWhatIsNoticed:
         drain(database)
         assert texts(execute) == {"1": "one"}
 
-    def test_while_nobody_writes(self, database: str, execute: Execute, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A worker that has nothing to do looks as well."""
+    def test_without_writes(self, database: str, execute: Execute, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An idle worker notices the change too."""
         monkeypatch.setattr("harrier_pgvector.sync.tables._REFRESHED_IDLE", 0.2)
         execute("CREATE TABLE articles (id int PRIMARY KEY, body text)")
         sync = declare(database)
@@ -199,7 +199,7 @@ class TestWhatIsNoticed:
 
 
 class TestSettings:
-    """Texts and metadata are the same whatever a worker's session is set to."""
+    """Texts and metadata do not depend on the settings of a worker's session."""
 
     def test_times(self, database: str, execute: Execute) -> None:
         execute(
@@ -233,7 +233,7 @@ class TestSettings:
         }  # fmt: skip
 
     def test_constants_of_an_expression(self, database: str, execute: Execute) -> None:
-        """They mean what they meant where it was declared."""
+        """They have the meaning of the declaring session."""
         execute("CREATE TABLE articles (id int PRIMARY KEY, body text, at timestamptz)")
         execute("INSERT INTO articles VALUES (1, 'one', '2026-02-01 03:00+00')")
         there = make_conninfo(database, options="-c TimeZone=America/New_York -c DateStyle=ISO,DMY")
@@ -243,9 +243,9 @@ class TestSettings:
 
 
 class TestNames:
-    """Of columns, views and tables that are in each other's way."""
+    """Names of columns, views and tables may collide."""
 
-    def test_columns_called_as_ours(self, database: str, execute: Execute) -> None:
+    def test_columns_with_the_names_of_the_kit(self, database: str, execute: Execute) -> None:
         execute('CREATE TABLE articles (id int PRIMARY KEY, k1 text, k text, s text, "q.v" text, r text)')
         execute("INSERT INTO articles VALUES (1, 'a', 'b', 'c', 'd', 'e')")
         sync = declare(database, text='k1 || k || s || "q.v" || r')
@@ -283,7 +283,7 @@ class TestNames:
 
 
 class TestLayout:
-    """Of another release: nothing of it is touched, by no command."""
+    """Objects of another release are not touched by any command."""
 
     def test_all_commands(self, database: str, execute: Execute, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("harrier_pgvector.sync.worker._PATIENCE", 1.0)
@@ -313,8 +313,8 @@ class TestLayout:
             sync.status()
 
 
-def test_the_name_of_a_connection(database: str, execute: Execute) -> None:
-    """A DBA sees whose connections these are, and for which table a statement runs."""
+def test_the_application_name(database: str, execute: Execute) -> None:
+    """It identifies the kit and the table for which a statement runs."""
     execute("CREATE TABLE articles (id int PRIMARY KEY, body text)")
     setting = "SELECT current_setting('application_name')"
     execute(f"CREATE FUNCTION named(text) RETURNS text LANGUAGE sql STABLE AS $$ {setting} $$")
@@ -334,8 +334,8 @@ def test_the_name_of_a_connection(database: str, execute: Execute) -> None:
 
 
 @pytest.mark.parametrize("style", ["SQL,DMY", "German", "Postgres,DMY"])
-def test_keys_whatever_dates_look_like(database: str, execute: Execute, style: str) -> None:
-    """One worker writes keys down that another one reads."""
+def test_keys_do_not_depend_on_the_date_style(database: str, execute: Execute, style: str) -> None:
+    """One worker reads keys that another one wrote."""
     execute("CREATE TABLE articles (id date PRIMARY KEY, body text)")
     execute("INSERT INTO articles VALUES ('2026-03-04', 'one'), ('2026-11-25', 'two')")
     sync = declare(database)

@@ -1,4 +1,4 @@
-"""How often a store waits for its server, counted at the wire."""
+"""The number of round trips between a store and its server, counted on the wire."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ def execute(postgres: str, statement: str, *names: str) -> None:
 
 
 def turnarounds_of(call: Callable[[], object], proxy: Proxy) -> int:
-    """How often a call, which must find something, waits for the server."""
+    """Return the number of round trips of a call that finds something."""
     before, proxy.delay = proxy.turnarounds, _SENT
     assert call()
     proxy.delay = 0
     return proxy.turnarounds - before
 
 
-def test_one_turnaround(index: Index, proxy: Proxy) -> None:
-    """For each call of an index that is open, the check of its space included."""
+def test_one_round_trip(index: Index, proxy: Proxy) -> None:
+    """Each call on an open index takes one round trip, including the check of its space."""
     vectors = Hashing().encode_queries(["text"] * 10)
     calls: list[Callable[[], object]] = [
         lambda: index.search("text", k=3),
@@ -80,7 +80,7 @@ def test_one_turnaround(index: Index, proxy: Proxy) -> None:
 
 
 def test_a_table_that_was_replaced(index: Index, proxy: Proxy, postgres: str, table: str) -> None:
-    """It is noticed in the same turnaround: by its space, or, if that is the same, what is in it is found."""
+    """A replaced table is noticed in the same round trip by its space, or used if the space is equal."""
     assert len(index.search("text", k=3)) == 3
     execute(postgres, "DROP TABLE {}", table)
     uses: list[Callable[[], object]] = [lambda: index.search("text"), index.count]
@@ -110,7 +110,7 @@ OTHER = replace(Hashing.space, weights="v")
 
 
 class Another(Hashing):
-    """An encoder of another space, whose vectors have as many dimensions."""
+    """An encoder of another space with equal dimensions."""
 
     space = OTHER
 
@@ -134,7 +134,7 @@ WHILE_IT_IS_REPLACED: list[Callable[[OpenTable], object]] = [
 
 @pytest.mark.parametrize("use", WHILE_IT_IS_REPLACED)
 def test_a_table_that_is_being_replaced(postgres: str, table: str, use: Callable[[OpenTable], object]) -> None:
-    """A call that waits for whoever puts another space's table under the name runs on that one, and is undone."""
+    """A call that waited for a replacement by another space is rolled back."""
     with (
         Index(PgVectorStore(postgres, table=table, keywords=True), Hashing()) as mine,
         Index(PgVectorStore(postgres, table=f"{table} new"), Another()) as theirs,

@@ -1,4 +1,4 @@
-"""Indexes on fields of metadata: what is found by them is what the filters mean, and the planner uses them."""
+"""Indexes on metadata fields: they find what the filters mean, and the planner uses them."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def put(opened: OpenTable, records: list[Record]) -> None:
 
 @pytest.fixture(scope="module")
 def records() -> list[Record]:
-    """With every value in every field, alone and in lists, and enough of them for indexes."""
+    """Return enough records for indexes, with every value in every field, alone and in lists."""
     chance = random.Random(0)
 
     def value() -> Any:
@@ -96,7 +96,7 @@ def records() -> list[Record]:
 
 @pytest.fixture(scope="module")
 def typed(postgres: str, records: list[Record]) -> Iterator[OpenTable]:
-    """A table whose fields are indexed, opened by a store that was not told of it."""
+    """Return a table with indexed fields, opened by a store without these settings."""
     with PgVectorStore(postgres, table="typed", indexes=INDEXES) as store:
         opened = store.open(Hashing.space, create=True)
         put(opened, records)
@@ -111,8 +111,8 @@ def met(records: list[Record], condition: Condition | None) -> set[str]:
 
 
 @given(wheres)
-def test_what_is_found(typed: OpenTable, records: list[Record], where: dict[str, Any]) -> None:
-    """Exactly what the condition means, each kind by itself and lists by their elements; also by a search."""
+def test_conditions_find_exactly_what_they_mean(typed: OpenTable, records: list[Record], where: dict[str, Any]) -> None:
+    """Each type is compared separately, and lists by element, also in searches."""
     condition = parse(where)
     expected = met(records, condition)
     assert {stored.chunk.record_id for stored in typed.read(where=condition)} == expected
@@ -122,7 +122,7 @@ def test_what_is_found(typed: OpenTable, records: list[Record], where: dict[str,
 
 
 def ids(opened: OpenTable, condition: Condition, scan: str) -> set[str]:
-    """Of the rows that a scan of one kind finds, if there is one."""
+    """Return the rows that one kind of scan finds, if such a scan exists."""
     now = opened._opened
     where, bound = compile_where(condition, now.typed)
     query = sql.SQL("SELECT record_id FROM {} WHERE {}").format(now.table.name, where)
@@ -144,7 +144,7 @@ def _alike(value: object, other: object) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("scan", ["seqscan", "bitmapscan"])
 def test_every_comparison(typed: OpenTable, records: list[Record], scan: str) -> None:
-    """Of each value with each, in the fields of each kind, with and without the help of the indexes."""
+    """Every pair of values is compared in fields of every kind, with and without indexes."""
     assert typed._opened.typed.keys == set(keys_of(INDEXES))
     for field in ("n", "s", "b"):
         for value in SCALARS:
@@ -158,7 +158,7 @@ def test_every_comparison(typed: OpenTable, records: list[Record], scan: str) ->
 
 @given(wheres)
 def test_a_field_without_an_index(where: dict[str, Any]) -> None:
-    """It is compiled as ever."""
+    """Conditions on it are compiled as before."""
     condition = parse(where)
     plain, bound = compile_where(condition, Typed())
     assert compile_where(condition, Typed(frozenset({("elsewhere", "number")}), by_code_point=True))[1] == bound
@@ -180,16 +180,16 @@ SERVED: list[tuple[dict[str, Any], bool, bool]] = [  # a condition, and whether 
 
 
 @pytest.mark.parametrize(("where", "by_containment", "by_keys"), SERVED)
-def test_what_indexes_serve(where: dict[str, Any], by_containment: bool, by_keys: bool) -> None:
-    """Of such a condition, an index of vectors need not look at many rows."""
+def test_conditions_served_by_indexes(where: dict[str, Any], by_containment: bool, by_keys: bool) -> None:
+    """For such conditions, the vector index need not visit many rows."""
     condition = parse(where)
     assert is_served(condition, Typed(), by_containment=True) is by_containment
     assert is_served(condition, Typed(frozenset(keys_of(INDEXES))), by_containment=False) is by_keys
     assert not is_served(None, Typed(), by_containment=True)
 
 
-def test_an_index_that_gives_up(typed: OpenTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where all rows that meet a condition are found by an index, that of vectors looks at no more than it must."""
+def test_the_vector_index_stops_early(typed: OpenTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If field indexes find all rows, the vector index visits no more rows than necessary."""
     seen: list[dict[str, str]] = []
 
     def look(connection: Any, statements: Any, look_: Any, settings: dict[str, str]) -> Any:
@@ -204,7 +204,7 @@ def test_an_index_that_gives_up(typed: OpenTable, monkeypatch: pytest.MonkeyPatc
 
 
 def test_text_of_any_length_is_indexed(postgres: str, table: str) -> None:
-    """An entry of an index has at most 2,704 bytes: a text or a list that is longer is stored as ever."""
+    """Texts and lists that exceed the size of an index entry are stored and found."""
     chance = random.Random(0)
     long = "".join(chr(chance.randrange(0x1F300, 0x1F600)) for _ in range(10_000))
     with Index(PgVectorStore(postgres, table=table, indexes=INDEXES), Hashing()) as index:
@@ -216,7 +216,7 @@ def test_text_of_any_length_is_indexed(postgres: str, table: str) -> None:
 
 
 def plan(opened: OpenTable, where: dict[str, Any]) -> str:
-    """Of the search by an index, and not of the comparison of all rows."""
+    """Return the plan of the search by an index."""
     now = opened._opened
     condition = compile_where(parse(where), now.typed)
     query, values = near.statement(now.table, np.ones(64, np.float32), 10, condition, exact=False, with_vectors=False)
@@ -226,7 +226,7 @@ def plan(opened: OpenTable, where: dict[str, Any]) -> str:
 
 
 def test_plans(postgres: str, table: str) -> None:
-    """One row in a hundred is found by the index of its field, whatever compares it; every second by its vector."""
+    """A selective condition uses the field's index, and an unselective one the vector index."""
     space = replace(Hashing.space, dimensions=64)
     indexes: dict[str, IndexKind] = {"n": "float", "lang": "keyword", "day": "keyword"}
     with PgVectorStore(postgres, table=table, indexes=indexes) as store:
@@ -265,8 +265,8 @@ def test_plans(postgres: str, table: str) -> None:
         assert "CASE" not in plan(opened, {"$not": {"n": 17}})
 
 
-def test_added_later(postgres: str, table: str) -> None:
-    """To a table that is there: the next ingest builds what is missing, others are told, and use it."""
+def test_indexes_added_later(postgres: str, table: str) -> None:
+    """The next ingest builds missing indexes, and other stores use them."""
     records = [Record(f"r{number}", f"text {number}", {"n": number}) for number in range(1_100)]
     with Index(PgVectorStore(postgres, table=table), Hashing()) as index:
         index.ingest(records)
@@ -289,7 +289,7 @@ def test_added_later(postgres: str, table: str) -> None:
 
 
 def test_a_database_of_another_encoding(new_database: NewDatabase) -> None:
-    """Whose order of texts may not be that of code points: the index is for equality only."""
+    """The index is used for equality only, because the order may differ from code points."""
     database = new_database("ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
     records = [Record(f"r{number}", "text", {"s": chr(97 + number % 26) * 3}) for number in range(1_100)]
     with Index(PgVectorStore(database, table="docs", indexes={"s": "keyword"}), Hashing()) as index:
@@ -303,8 +303,8 @@ def test_a_database_of_another_encoding(new_database: NewDatabase) -> None:
             assert found == met(records, parse(where))
 
 
-def test_a_database_of_another_order(new_database: NewDatabase) -> None:
-    """Texts are ordered by code points all the same, in which a capital comes before all small letters."""
+def test_a_database_with_another_collation(new_database: NewDatabase) -> None:
+    """Texts are ordered by code points, with capitals before lowercase letters."""
     for options in ("LOCALE_PROVIDER icu ICU_LOCALE 'en' ", "LOCALE 'en_US.UTF-8' ", "LOCALE 'en_US.utf8' "):
         try:
             database = new_database(options + "ENCODING 'UTF8' TEMPLATE template0")
@@ -320,14 +320,14 @@ def test_a_database_of_another_order(new_database: NewDatabase) -> None:
             assert {stored.chunk.record_id for stored in index.read(where=where)} == met(records, parse(where))
 
 
-def test_comments_of_others() -> None:
-    """An index says what it is in a comment; one that says something else is not the kit's."""
+def test_foreign_comments() -> None:
+    """An index whose comment says something else is not the kit's."""
     comments = ['Harrier Kit: ["n", "number"]', "Harrier Kit: my own", "Harrier Kit: 7", 'Harrier Kit: ["n", "x"]']
     assert keys_in(comments) == {("n", "number")}
 
 
 def test_kinds() -> None:
-    """Those that Qdrant's store has."""
+    """The kinds are those of the Qdrant store."""
     for kind in get_args(IndexKind):
         PgVectorStore("host=h", indexes={"n": kind})
     with pytest.raises(SettingError, match="the index of field 'n' must be one of keyword, integer, float, bool, got"):

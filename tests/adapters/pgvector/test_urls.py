@@ -1,4 +1,4 @@
-"""What a URL of a table means; its table and schema do not reach libpq, and a password reaches no screen."""
+"""URLs of tables: the table and schema do not reach libpq, and passwords are never shown."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def test_a_server() -> None:
     assert Target.of("postgresql://host/db") == Target("postgresql://host/db", None, "public")
 
 
-def test_libpq_takes_a_plus_for_itself() -> None:
-    """In the settings of a connection; in the name of a table it is a blank, as in other URLs."""
+def test_plus_signs() -> None:
+    """A plus is literal in connection settings, and a blank in the name of a table."""
     spaced = "postgresql://host/db?options=-c%20statement_timeout%3D30s&application_name=a%2Bb+c&table=a+b"
     target = Target.of(spaced)
     assert target.table == "a b"
@@ -33,8 +33,8 @@ def test_libpq_takes_a_plus_for_itself() -> None:
     assert (known["options"], known["application_name"]) == ("-c statement_timeout=30s", "a+b+c")
 
 
-def test_words_of_chunks() -> None:
-    """They are an option of the URL, as of no other's: libpq gets none of it."""
+def test_the_option_keywords() -> None:
+    """It is an option of the URL, and libpq does not get it."""
     url = "postgresql://host/db?keywords=true&table=t"
     worded = StoreLayout(keywords=True)
     assert Target.of(url) == Target("postgresql://host/db", "t", layout=worded)
@@ -45,8 +45,8 @@ def test_words_of_chunks() -> None:
             Target.of(wrong)
 
 
-def test_how_a_new_table_is_made() -> None:
-    """The options are no other library's, and a folder's URL has the same."""
+def test_options_of_a_new_table() -> None:
+    """Server and folder URLs take the same options."""
     options = "precision=float32&m=32&ef_construction=128&indexes=year:integer,a%20b:keyword"
     made = StoreLayout("float32", Hnsw(32, 128), {"year": "integer", "a b": "keyword"})
     for url in (f"postgresql://host/db?sslmode=require&{options}", f"pgvector:d?{options}"):
@@ -79,7 +79,7 @@ def test_a_folder() -> None:
         ("pgvector:a/b", "pgvector:a/b"),
     ],
 )
-def test_as_text(url: str, said: str) -> None:
+def test_as_a_url(url: str, said: str) -> None:
     assert str(Target.of(url)) == said
 
 
@@ -94,12 +94,12 @@ def test_as_text(url: str, said: str) -> None:
         (PgVectorStore.embedded("/a/b", table="t", schema="s"), "pgvector:/a/b?table=t&schema=s"),
     ],
 )
-def test_a_store_as_text(store: PgVectorStore, said: str) -> None:
+def test_the_url_of_a_store(store: PgVectorStore, said: str) -> None:
     assert str(store) == said
 
 
 def test_an_address_without_a_host() -> None:
-    """Its slashes stay."""
+    """Its slashes are kept."""
     assert without_password("postgresql:///db?host=/tmp") == "postgresql:///db?host=%2Ftmp"
 
 
@@ -112,8 +112,8 @@ def test_an_address_without_a_host() -> None:
         "postgresql://me:hun/ter2@host/db",
     ],
 )
-def test_no_url(url: str) -> None:
-    """None is quoted, for it may hold a password."""
+def test_invalid_urls(url: str) -> None:
+    """The error does not quote the URL, which may contain a password."""
     with pytest.raises(SettingError) as error:
         Target.of(url)
     assert "hun" not in str(error.value)
@@ -121,7 +121,7 @@ def test_no_url(url: str) -> None:
 
 
 def test_the_core_finds_it(postgres: str, table: str, tmp_path: Path) -> None:
-    """By the scheme, through the entry points; nothing is started or made to find out that nothing is there."""
+    """The scheme is found through entry points, and nothing is started or created."""
     for url in (f"{postgres}&{urlencode({'table': table})}", f"pgvector:{tmp_path}/pg?table=t"):
         with closing(open_store(url)) as store:
             assert store.space() is None
@@ -130,8 +130,8 @@ def test_the_core_finds_it(postgres: str, table: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_embedded_server_runs_meanwhile(tmp_path: Path, encoder: Encoder) -> None:
-    """For what needs a connection string; a folder that is no index is left as it is."""
+def test_a_running_embedded_server(tmp_path: Path, encoder: Encoder) -> None:
+    """It provides a connection string, and a folder that is not an index is unchanged."""
     target = Target.of(f"pgvector:{tmp_path}/pg?table=t")
     with pytest.raises(StoreMissing), target.conninfo():
         pass

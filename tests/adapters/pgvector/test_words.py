@@ -1,4 +1,4 @@
-"""Search by word on a real Postgres: the contract, and what is Postgres's own."""
+"""Keyword search on a real Postgres: the contract, and behaviour specific to Postgres."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from harrier_core.testing.wording import WordingContract
 
 
 class TestPgVectorStore(WordingContract):
-    """All of the contract, in tables of each test's own."""
+    """Run the whole contract, with separate tables for each test."""
 
     @pytest.fixture
     def new_store(self, postgres: str, table: str) -> Callable[[], VectorStore]:
@@ -46,7 +46,7 @@ class TestPgVectorStore(WordingContract):
 
 @pytest.mark.slow
 class TestFloat32(TestPgVectorStore):
-    """The same with numbers of full precision."""
+    """Run the contract with float32 vectors."""
 
     @pytest.fixture
     def new_store(self, postgres: str, table: str) -> Callable[[], VectorStore]:
@@ -73,7 +73,7 @@ def fill(store: PgVectorStore, records: Sequence[Record]) -> OpenTable:
 
 
 def asked(opened: OpenTable, query: str, k: int = 10, where: dict[str, Any] | None = None) -> list[Match]:
-    """Return what is found by the words of a query."""
+    """Return the matches of a keyword search."""
     [(found, near)] = opened.search_words(WordSearch([query_terms(query)], k, parse(where)))
     assert near == []
     return list(found)
@@ -84,7 +84,7 @@ def ids(matches: Sequence[Match]) -> list[str]:
 
 
 def from_metadata(opened: OpenTable, query: str, where: dict[str, Any]) -> int:
-    """Return how many rows the index of the metadata hands to a search by word."""
+    """Return how many rows the metadata index passes to a keyword search."""
     search = WordSearch([query_terms(query)], 10, parse(where))
     [(statement, values, _)], settings = by_word.request(opened._opened, search, [0])
 
@@ -107,7 +107,7 @@ def from_metadata(opened: OpenTable, query: str, where: dict[str, Any]) -> int:
 
 
 class Exact:
-    """BM25 of all rows, as the store has it in exact form."""
+    """Compute exact BM25 over all rows."""
 
     def __init__(self, records: Sequence[Record]) -> None:
         self._records = records
@@ -129,7 +129,7 @@ class Exact:
 
 
 def test_a_large_table(database: str) -> None:
-    """Beyond the budget most of the best are found; with a condition that few rows meet, all; and always the same."""
+    """Beyond the budget, most of the best rows are found; under a selective condition, all of them."""
     chance = random.Random(5)
     words = [f"{chance.choice('bdfghklmnprst')}{chance.choice('aeiou')}{number:x}" for number in range(4_000)]
     records = [
@@ -161,8 +161,8 @@ def test_a_large_table(database: str) -> None:
         assert len(asked(opened, f"the {records[7].text.split()[-1]} zzz", 10)) == 10
 
 
-def test_what_was_tampered_with(database: str, execute: Execute) -> None:
-    """Words that are not those of the text are found, and repaired by nothing less than another write."""
+def test_tampered_words(database: str, execute: Execute) -> None:
+    """Words that do not match the text are found, and only another write repairs them."""
     records = [Record(f"r{number}", f"text number {number}") for number in range(600)]
     with PgVectorStore(database, "docs", keywords=True) as store:
         opened = fill(store, records)
@@ -174,7 +174,7 @@ def test_what_was_tampered_with(database: str, execute: Execute) -> None:
 
 
 def test_words_of_another_version(database: str, execute: Execute) -> None:
-    """They are not searched, and nothing is written beside them; older ones are made again."""
+    """Newer words are neither searched nor extended; older ones are renewed."""
     records = [Record(f"r{number}", f"text number {number}") for number in range(20)]
     with PgVectorStore(database, "docs", keywords=True) as store:
         opened = fill(store, records)
@@ -199,7 +199,7 @@ def test_words_of_another_version(database: str, execute: Execute) -> None:
         assert list(opened.wrong_keywords()) == []
 
 
-def test_a_column_of_somebody_elses(database: str, execute: Execute) -> None:
+def test_a_foreign_column(database: str, execute: Execute) -> None:
     """It is left alone."""
     with PgVectorStore(database, "docs") as store:
         opened = fill(store, [Record("r", "text")])
@@ -210,7 +210,7 @@ def test_a_column_of_somebody_elses(database: str, execute: Execute) -> None:
 
 
 def test_a_reader_under_row_level_security(database: str, execute: Execute, new_role: Callable[[str], str]) -> None:
-    """SELECT on the table is enough, and rows that a policy hides are not found."""
+    """SELECT on the table suffices, and hidden rows are not found."""
     odd = "100% {x} 'a' \"b\" \\ %s"
     records = [
         Record(f"r{number:04}", f"the text number {number}", {"tenant": number % 2, odd: odd})
@@ -230,8 +230,8 @@ def test_a_reader_under_row_level_security(database: str, execute: Execute, new_
             assert asked(opened, "number 7", 1, {odd: "%s"}) == []
 
 
-def test_a_writer_beside(database: str, execute: Execute) -> None:
-    """What others write meanwhile gets words: the kit, which opened the table before, and SQL that knows none."""
+def test_a_concurrent_writer(database: str, execute: Execute) -> None:
+    """Rows written meanwhile get words, also from an older store or plain SQL."""
     records = [Record(f"r{number:04}", f"text number {number}") for number in range(1_200)]
     plain = "INSERT INTO docs SELECT %s, number, text, metadata, start_at, end_at, hash, embedding FROM docs LIMIT 1"
     with PgVectorStore(database, "docs") as store, PgVectorStore(database, "docs") as other:
@@ -268,7 +268,7 @@ with Contents(PgVectorStore(sys.argv[1], sys.argv[2])) as contents:
 
 
 def test_killed_while_words_are_added(database: str, execute: Execute, pytestconfig: pytest.Config) -> None:
-    """Anywhere: it goes on from there, and ends as a table that was made with words."""
+    """After a kill at any point, adding continues and ends like a table created with words."""
     records = [Record(f"r{number:04}", f"a text {number % 97} of number {number}") for number in range(2_500)]
     words = "SELECT record_id, terms, lex::text, hash FROM docs ORDER BY 1"
     indexes = "SELECT indexdef FROM pg_indexes WHERE tablename = 'docs' ORDER BY 1"
@@ -299,7 +299,7 @@ def test_killed_while_words_are_added(database: str, execute: Execute, pytestcon
 
 
 def test_an_index_that_a_kill_left_invalid(database: str, execute: Execute) -> None:
-    """It is dropped, and built again."""
+    """It is dropped and built again."""
     records = [Record(f"r{number}", f"text number {number}") for number in range(1_100)]
     with PgVectorStore(database, "docs") as store:
         opened = fill(store, records)
@@ -316,7 +316,7 @@ def test_an_index_that_a_kill_left_invalid(database: str, execute: Execute) -> N
 
 
 def test_words_that_do_not_fit(monkeypatch: pytest.MonkeyPatch, database: str) -> None:
-    """Ids that fall together become one; of too many terms those that weigh most are kept."""
+    """Colliding ids are merged, and the terms with the highest weights are kept."""
     with monkeypatch.context() as patched:
         terms = Terms((5, 7, 1_000_000_005, 2_000_000_006), (1.0, 2.0, 0.5, 3.0))
         patched.setattr("harrier_pgvector.words.document_terms", lambda text: terms)
@@ -329,8 +329,8 @@ def test_words_that_do_not_fit(monkeypatch: pytest.MonkeyPatch, database: str) -
         assert list(opened.wrong_keywords()) == []
 
 
-def test_keywords_must_be_told_plainly() -> None:
-    """Another library's configuration is no switch."""
+def test_keywords_must_be_a_bool() -> None:
+    """A configuration of another library is not accepted."""
     with pytest.raises(SettingError, match="keywords must be True or False, got str"):
         PgVectorStore("postgresql://h/db", keywords="english")  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="hybrid_search_config=; write keywords=True"):

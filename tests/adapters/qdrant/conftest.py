@@ -1,4 +1,4 @@
-"""What Qdrant's tests share."""
+"""Fixtures of the Qdrant tests."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ def stub() -> Iterator[Stub]:
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encoder]:
-    """A model that compares texts by their words."""
+    """Yield a model that compares texts by their words."""
     with Encoder(build_model(tmp_path_factory.mktemp("words"), vectors="words")) as encoder:
         yield encoder

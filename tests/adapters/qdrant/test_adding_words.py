@@ -1,4 +1,4 @@
-"""Words that are added, renewed, missed or wrong; how they are counted, and how a search asks for them."""
+"""Words of chunks: added, renewed, missing or wrong; how they are counted and searched."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(params=["REST", "gRPC", "memory", "Edge"])
 def place(request: pytest.FixtureRequest, stub: Stub, tmp_path: Path) -> Iterator[NewStore]:
-    """Stores of one collection."""
+    """Return a function that creates stores of one collection."""
     if request.param == "Edge":
         stores: list[QdrantStore] = []
 
@@ -62,19 +62,19 @@ def place(request: pytest.FixtureRequest, stub: Stub, tmp_path: Path) -> Iterato
 
 
 def found(index: Index, query: str, k: int = 10) -> list[tuple[str, float]]:
-    """What is found by word."""
+    """Return the matches of a keyword search."""
     return [(match.id, round(match.score, 3)) for match in index.search(query, k, mode="keyword")]
 
 
 def wrong(index: Index) -> list[str]:
-    """The records whose words are not those of their texts."""
+    """Return the records whose words do not match their texts."""
     opened = index.store.open(Hashing.space)
     assert isinstance(opened, Worded)
     return sorted(chunk.record_id for chunk in opened.wrong_keywords())
 
 
-def test_a_collection_keeps_its_own(place: NewStore) -> None:
-    """Whichever way a store of it is made."""
+def test_a_collection_keeps_its_setting(place: NewStore) -> None:
+    """An existing collection keeps its keyword setting, however a store of it is created."""
     index = Index(place(), Hashing())
     index.ingest(RECORDS[:3])
     assert place(keywords=True).describe().keywords is False
@@ -86,7 +86,7 @@ def test_a_collection_keeps_its_own(place: NewStore) -> None:
 
 
 def test_equal_scores_at_the_cut(place: NewStore) -> None:
-    """Those with the first ids, however many are as good."""
+    """Among equal scores at the limit, the first ids are returned."""
     index = Index(place(keywords=True), Hashing())
     index.ingest(Record(f"r{number:02}", "bread and butter", {"n": number}) for number in reversed(range(60)))
     for _ in range(5):
@@ -96,7 +96,7 @@ def test_equal_scores_at_the_cut(place: NewStore) -> None:
 
 
 def test_points_of_other_programs(place: NewStore) -> None:
-    """They are not found, and change nothing but how rare a term is; without words they are not even counted."""
+    """Foreign points are not found and only affect term rarity; without words, they do not even count."""
     store = place()
     index = Index(store, Hashing())
     index.ingest(RECORDS)
@@ -112,7 +112,7 @@ def test_points_of_other_programs(place: NewStore) -> None:
 
 
 def plant(backend: Any, id_: int, payload: dict[str, Any], text: str | None) -> None:
-    """Write a point as another program does, with words perhaps."""
+    """Write a point as another program does, optionally with words."""
     terms = document_terms(text or "")
     own = list(terms.ids), list(terms.weights)
     if isinstance(backend, EdgeBackend):
@@ -129,7 +129,7 @@ def plant(backend: Any, id_: int, payload: dict[str, Any], text: str | None) -> 
 
 
 def test_wrong_words(place: NewStore) -> None:
-    """Of another text, with another weight, or none at all."""
+    """Words of another text, other weights and missing words are detected."""
     store = place(keywords=True)
     index = Index(store, Hashing())
     index.ingest(RECORDS)
@@ -145,7 +145,7 @@ def test_wrong_words(place: NewStore) -> None:
 
 
 def tamper(backend: Any, id_: str, ids: tuple[int, ...], weights: tuple[float, ...]) -> None:
-    """Change a point's words behind the store."""
+    """Change a point's words without the store."""
     if isinstance(backend, EdgeBackend):
         backend._ask("write_words", SPARSE, [id_], [(list(ids), list(weights))])
         return
@@ -155,7 +155,7 @@ def tamper(backend: Any, id_: str, ids: tuple[int, ...], weights: tuple[float, .
 
 
 def test_words_of_another_version(place: NewStore) -> None:
-    """Later ones are neither read nor written; earlier ones are renewed, not kept."""
+    """Newer words are neither read nor written; older ones are renewed."""
     store = place(keywords=True)
     index = Index(store, Hashing())
     index.ingest(RECORDS)
@@ -180,7 +180,7 @@ def test_words_of_another_version(place: NewStore) -> None:
 
 @pytest.mark.parametrize("step", ["remove", "mark", "create", "write"])
 def test_interrupted_anywhere(place: NewStore, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    """Until words are there they are not searched; the next call ends as one that is not interrupted."""
+    """Incomplete words are not searched, and the next call completes them."""
     monkeypatch.setattr("harrier_qdrant.server_backend._PAGE", 40)
     monkeypatch.setattr("harrier_qdrant.edge_backend._PAGE", 10)
     store = place(keywords=True)
@@ -212,15 +212,15 @@ def test_interrupted_anywhere(place: NewStore, monkeypatch: pytest.MonkeyPatch, 
     assert (told[-1], wrong(again), found(again, "bread")) == (len(RECORDS), [], right)
 
 
-def test_a_writer_that_has_looked_before(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it writes while words are added gets them in the end, also what it changes under the hand that adds them."""
+def test_a_writer_that_opened_the_collection_before(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks written while words are added get words in the end, also changed ones."""
     with closing(stub.client()) as client:
         index, adding = (Index(QdrantStore(client, collection="docs"), Hashing()) for _ in range(2))
         index.ingest(RECORDS)
         upsert = ServerBackend.upsert
 
         def late(self: ServerBackend, *arguments: Any, words: bool) -> Any:
-            """After the look, and before the points arrive."""
+            """Act after the collection was checked and before the points arrive."""
             monkeypatch.setattr(ServerBackend, "upsert", upsert)
             adding.add_keywords()
             assert not words
@@ -245,8 +245,8 @@ def test_a_writer_that_has_looked_before(stub: Stub, monkeypatch: pytest.MonkeyP
         assert SPARSE not in dict(point.vector)  # type: ignore[arg-type]
 
 
-def test_beside_a_writer(place: NewStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It begins before words are added, and goes on until they are: all have theirs in the end."""
+def test_a_concurrent_writer(place: NewStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a writer that runs throughout, all chunks have words in the end."""
     monkeypatch.setattr("harrier_qdrant.server_backend._PAGE", 40)
     monkeypatch.setattr("harrier_qdrant.edge_backend._PAGE", 10)
     store = place()
@@ -274,7 +274,7 @@ def test_beside_a_writer(place: NewStore, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_chunks_that_vanish_while_words_are_added(place: NewStore) -> None:
-    """They are left out, and the others get theirs."""
+    """Deleted chunks are skipped, and the others get words."""
     store = place()
     if isinstance(store._backend, EdgeBackend):
         pytest.skip("nobody else can remove chunks of an embedded collection meanwhile")
@@ -289,7 +289,7 @@ def test_chunks_that_vanish_while_words_are_added(place: NewStore) -> None:
 
 
 def test_where_words_cannot_be_added(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server or client that is too old says what to do; what is there stays as it is."""
+    """A server or client that is too old raises an error that says what to do, and changes nothing."""
     with closing(stub.client()) as client:
         index = Index(QdrantStore(client, collection="docs", retry_for=1), Hashing())
         index.ingest(RECORDS[:3])
@@ -306,8 +306,8 @@ def test_where_words_cannot_be_added(stub: Stub, monkeypatch: pytest.MonkeyPatch
         assert len(index.search("bread", 3)) == 3
 
 
-def test_a_vector_of_that_name_that_is_another(stub: Stub) -> None:
-    """Without the IDF modifier it is none of words."""
+def test_a_vector_without_the_idf_modifier(stub: Stub) -> None:
+    """A vector of that name without the IDF modifier is not used for words."""
     with closing(stub.client()) as client:
         index = Index(QdrantStore(client, collection="docs"), Hashing())
         index.ingest(RECORDS[:3])
@@ -318,7 +318,7 @@ def test_a_vector_of_that_name_that_is_another(stub: Stub) -> None:
 
 @pytest.mark.parametrize("prefer_grpc", [False, True])
 def test_one_round_trip(prefer_grpc: bool) -> None:
-    """Both kinds of queries, of all texts, in one request; how rare terms are is asked of the living alone."""
+    """Dense and keyword queries go in one request; term rarity counts live points only."""
     for release, exact in (("1.20.1", True), ("1.19.0-dev", True), ("1.18.9", False), ("", False)):
         stub = Stub(version=release)
         with closing(stub), closing(stub.client(prefer_grpc=prefer_grpc)) as client:
@@ -334,7 +334,7 @@ def test_one_round_trip(prefer_grpc: bool) -> None:
             assert not any(any(each.corpus.model_dump().values()) for each in asked[: 2 * exact])  # type: ignore[union-attr]
 
 
-def test_a_server_that_does_not_say_what_it_is(stub: Stub) -> None:
+def test_a_server_without_a_version(stub: Stub) -> None:
     """It is searched as an old one."""
     stub.plan = lambda name, number: Fault(403, "Forbidden") if name == "version" else None
     with closing(stub.client()) as client:
@@ -345,7 +345,7 @@ def test_a_server_that_does_not_say_what_it_is(stub: Stub) -> None:
 
 
 def test_local_mode_that_counts_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not ranked by."""
+    """Local mode's wrong counts are not used for ranking."""
     with closing(QdrantClient(":memory:")) as client:
         index = Index(QdrantStore(client, collection="docs", keywords=True), Hashing())
         index.ingest(RECORDS)
@@ -379,7 +379,7 @@ Contents(process).add_keywords(die)
 
 @pytest.mark.parametrize(("at", "who"), [(1, "engine"), (4, "engine"), (4, "parent"), (7, "engine"), (8, "engine")])
 def test_killed_while_words_are_added(tmp_path: Path, at: int, who: str) -> None:
-    """With the engine under it, or alone: the next call goes on, and what it makes is as a new collection."""
+    """After a kill of the process or its engine, the next call completes the words."""
     records = made(300, 6)
     with Index(QdrantStore.embedded(tmp_path / "docs", collection="docs"), Hashing()) as index:
         index.ingest(records)
@@ -403,7 +403,7 @@ def test_killed_while_words_are_added(tmp_path: Path, at: int, who: str) -> None
 
 
 def test_the_version_of_words_in_a_folder(tmp_path: Path) -> None:
-    """A file beside the engine's folder; the file of the space, by which a collection is known, stays as it is."""
+    """It is kept in a separate file, and the file of the space stays unchanged."""
     with Index(QdrantStore.embedded(tmp_path, collection="docs"), Hashing()) as index:
         index.ingest(RECORDS[:3])
         space = tmp_path / "docs" / "harrier_space.json"

@@ -1,4 +1,4 @@
-"""Removing a collection: the kit's own, whole, and nothing that others need. The contract has what all stores do."""
+"""Dropping a collection removes the kit's own objects, and nothing that others need."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ OTHER = EmbeddingSpace("other", None, "v", "t", 8, "last token", "l2", "{text}")
 
 
 @pytest.mark.parametrize("way", ["REST", "gRPC"])
-def test_an_answer_that_is_lost(stub: Stub, way: str) -> None:
-    """The request is made again, and nothing is there any more, which is right."""
+def test_a_lost_answer(stub: Stub, way: str) -> None:
+    """If the answer is lost, the request is repeated, and a missing collection is a success."""
     with closing(stub.client(prefer_grpc=way == "gRPC")) as client:
         store = QdrantStore(client, collection="docs")
         Index(store, Hashing()).ingest(RECORDS)
@@ -39,8 +39,8 @@ def test_an_answer_that_is_lost(stub: Stub, way: str) -> None:
         assert not stub.local.collection_exists("docs")
 
 
-def test_a_collection_of_somebody_else(stub: Stub) -> None:
-    """It is refused: one that does not identify its embedding space, or of a newer kit."""
+def test_a_foreign_collection(stub: Stub) -> None:
+    """A collection without a space, or of a newer kit, is refused."""
     vectors = models.VectorParams(size=8, distance=models.Distance.COSINE)
     with closing(stub.client()) as client:
         store = QdrantStore(client, collection="docs")
@@ -57,7 +57,7 @@ def test_a_collection_of_somebody_else(stub: Stub) -> None:
 
 
 def test_an_alias() -> None:
-    """What it stands for is not removed under that name."""
+    """The target of an alias is not removed."""
     with closing(QdrantClient(":memory:")) as client:
         store = QdrantStore(client, collection="docs")
         Index(store, Hashing()).ingest(RECORDS)
@@ -74,7 +74,7 @@ def test_an_alias() -> None:
 
 
 def test_the_folder_stays(tmp_path: Path) -> None:
-    """With other collections, and the lock, which somebody may wait for; nothing is made where nothing is."""
+    """The folder, its lock and other collections are kept, and nothing is created."""
     store, other = (QdrantStore.embedded(tmp_path / "q", collection=name) for name in ("docs", "other"))
     store.drop()
     assert list(tmp_path.iterdir()) == []
@@ -100,7 +100,7 @@ sys.stdin.read()
 
 
 def test_open_in_another_process(tmp_path: Path) -> None:
-    """It is not taken away from there."""
+    """A collection that is open in another process is not removed."""
     with QdrantStore.embedded(tmp_path, collection="docs") as store:
         Index(store, Hashing()).ingest(RECORDS)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -120,8 +120,8 @@ def test_open_in_another_process(tmp_path: Path) -> None:
         assert store.space() is None
 
 
-def test_several_at_once(tmp_path: Path) -> None:
-    """It is gone, and nobody is told of an error; who reads meanwhile finds all of it or is told that it is gone."""
+def test_concurrent_drops(tmp_path: Path) -> None:
+    """Concurrent drops raise no error; readers see all of the collection, or an error that it is gone."""
     stores = [QdrantStore.embedded(tmp_path, collection="docs") for _ in range(4)]
     index = Index(stores[0], Hashing())
     for _ in range(3):
@@ -145,7 +145,7 @@ def test_several_at_once(tmp_path: Path) -> None:
 
 
 def test_killed_while_it_is_removed(tmp_path: Path) -> None:
-    """What is left of it is out of the way, and goes when the next one is opened."""
+    """Remains are moved aside, and removed when the next collection is opened."""
     rest = tmp_path / ".harrier" / "docs" / "dropped"
     with Index(QdrantStore.embedded(tmp_path, collection="docs"), Hashing()) as index:
         index.ingest(RECORDS)
@@ -158,7 +158,7 @@ def test_killed_while_it_is_removed(tmp_path: Path) -> None:
 
 
 def test_its_process_is_killed(tmp_path: Path) -> None:
-    """Before it removed anything: it is started again, and does."""
+    """If the engine's process was killed before, it is started again and removes the collection."""
     with Index(QdrantStore.embedded(tmp_path, collection="docs"), Hashing()) as index:
         index.ingest(RECORDS)
         store = index.store
@@ -171,8 +171,8 @@ def test_its_process_is_killed(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="this system has no symbolic links for everybody")
 @pytest.mark.parametrize("damage", ["link", "foreign"])
-def test_what_is_not_removed(tmp_path: Path, damage: str) -> None:
-    """What a link leads to, and a folder of somebody else's files."""
+def test_links_and_foreign_files_are_kept(tmp_path: Path, damage: str) -> None:
+    """The target of a link and a folder with foreign files are not removed."""
     with QdrantStore.embedded(tmp_path, collection="docs") as store:
         Index(store, Hashing()).ingest(RECORDS)
     if damage == "link":
@@ -190,8 +190,8 @@ def test_what_is_not_removed(tmp_path: Path, damage: str) -> None:
     assert sorted(tmp_path.rglob("*")) == files
 
 
-def test_removed_behind_it(tmp_path: Path) -> None:
-    """By a client in local mode, in whose folder nothing of it is left."""
+def test_removed_by_a_local_client(tmp_path: Path) -> None:
+    """A client in local mode removes the collection's files completely."""
     with closing(QdrantClient(path=str(tmp_path))) as client:
         store = QdrantStore(client, collection="docs")
         index = Index(store, Hashing())

@@ -1,4 +1,4 @@
-"""What is Qdrant Edge's own: its process, its folder, who may have it open."""
+"""Qdrant Edge: its process, its folder, and exclusive access."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def index(tmp_path: Path, encoder: Encoder) -> Iterator[Index]:
         yield index
 
 
-def test_what_a_kill_left_unreadable(tmp_path: Path, encoder: Encoder) -> None:
-    """Payloads that were half written: whoever opens it after a kill removes them, and an ingest writes them again."""
+def test_unreadable_payloads_after_a_kill(tmp_path: Path, encoder: Encoder) -> None:
+    """Half-written payloads are removed when the folder is opened, and written again by an ingest."""
     with Index(QdrantStore.embedded(tmp_path, collection="docs"), encoder) as index:
         index.ingest(RECORDS)
     [payloads] = (tmp_path / "docs").glob("edge/segments/*/payload_storage/page_0.dat")
@@ -77,8 +77,8 @@ def process_of(store: Any) -> int:
     return number
 
 
-def test_it_stays(index: Index, tmp_path: Path, encoder: Encoder) -> None:
-    """What was stored is there the next time; the process has ended with the last store that had the folder open."""
+def test_data_persists(index: Index, tmp_path: Path, encoder: Encoder) -> None:
+    """Data persists, and the process ends with the last store that has the folder open."""
     index.ingest(RECORDS)
     process = process_of(index.store)
     again = QdrantStore.embedded(tmp_path, collection="docs")
@@ -99,7 +99,7 @@ def test_it_stays(index: Index, tmp_path: Path, encoder: Encoder) -> None:
 
 
 def test_a_killed_process(index: Index) -> None:
-    """Another one takes over, and what was acknowledged is there."""
+    """A new process takes over, and acknowledged data is there."""
     index.ingest(RECORDS[:100])
     for number in range(3):
         os.kill(process_of(index.store), signal.SIGKILL)
@@ -109,8 +109,8 @@ def test_a_killed_process(index: Index) -> None:
         assert len(index.search("text number 7", k=9)) == 9
 
 
-def test_killed_in_the_midst(index: Index) -> None:
-    """Over and over while an ingest writes: it goes on, and all is there once."""
+def test_killed_repeatedly_during_an_ingest(index: Index) -> None:
+    """The ingest continues, and everything is stored once."""
     index.ingest(RECORDS[:1])
 
     def records() -> Iterator[Record]:
@@ -124,8 +124,8 @@ def test_killed_in_the_midst(index: Index) -> None:
     assert index.ingest(Record(f"m{n}", f"text number {n}") for n in range(9_000)).unchanged == 9_000
 
 
-def test_it_gives_up_in_the_end(index: Index, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A process that dies of every request is not started forever."""
+def test_it_gives_up_eventually(index: Index, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A process that dies on every request is not restarted forever."""
     index.ingest(RECORDS[:1])
     os.kill(process_of(index.store), signal.SIGKILL)
     dying = tmp_path / "dying.py"
@@ -148,7 +148,7 @@ with Index(QdrantStore.embedded(sys.argv[1], collection="docs"), Encoder(sys.arg
 
 
 def test_one_process_at_a_time(index: Index, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another one is told so; when this one is gone, killed even, the folder is free."""
+    """Another process gets an error; once the first has ended or was killed, the folder is free."""
     index.ingest(RECORDS)
     index.close()
     command = [sys.executable, "-W", "ignore", "-c", OPEN, str(tmp_path), encoder.space.model]
@@ -176,8 +176,8 @@ sys.stdin.read()
 """
 
 
-def test_open_elsewhere(index: Index, encoder: Encoder, tmp_path: Path) -> None:
-    """By a program that is not of this kit."""
+def test_open_in_another_program(index: Index, encoder: Encoder, tmp_path: Path) -> None:
+    """A folder opened by a program outside the kit is refused."""
     index.ingest(RECORDS[:3])
     index.close()
     command = [sys.executable, "-c", ALIEN, str(tmp_path / "docs" / "edge")]
@@ -192,7 +192,7 @@ def test_open_elsewhere(index: Index, encoder: Encoder, tmp_path: Path) -> None:
 
 
 def test_nothing_is_read_before_it_is_free(index: Index, encoder: Encoder, tmp_path: Path) -> None:
-    """What the last one still writes while another waits is there for it."""
+    """A waiting process sees everything that the previous one wrote."""
     index.ingest(RECORDS[:1])
     index.close()
     waiting = QdrantStore.embedded(tmp_path, collection="docs")
@@ -220,8 +220,8 @@ with QdrantStore.embedded(sys.argv[1], collection="docs") as store:
 """
 
 
-def test_made_by_several(encoder: Encoder, tmp_path: Path) -> None:
-    """Processes that all find nothing there: one makes it, and each has its turn."""
+def test_created_by_several_processes(encoder: Encoder, tmp_path: Path) -> None:
+    """One of several processes creates the collection, and each gets access."""
     command = [sys.executable, "-c", MAKE, str(tmp_path), encoder.space.to_json()]
     with ExitStack() as stack:
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
@@ -234,7 +234,7 @@ def test_made_by_several(encoder: Encoder, tmp_path: Path) -> None:
 
 
 def test_interrupted(index: Index) -> None:
-    """Ctrl-C between a question and its answer: the next question gets its own."""
+    """After Ctrl-C between a request and its answer, the next request gets its own answer."""
     index.ingest(RECORDS)
     engine = process_of(index.store)
     os.kill(engine, signal.SIGSTOP)
@@ -249,7 +249,7 @@ def test_interrupted(index: Index) -> None:
 
 
 def test_half_a_request(index: Index, tmp_path: Path) -> None:
-    """One who was killed while it asked: the engine writes out what it has, and goes in peace."""
+    """If a client is killed during a request, the engine flushes its data and exits."""
     index.ingest(RECORDS[:3])
     process = index.store._backend._process._process  # type: ignore[attr-defined]
     process.stdin.write(pickle.dumps(("count", (None,)))[:-5])
@@ -259,7 +259,7 @@ def test_half_a_request(index: Index, tmp_path: Path) -> None:
 
 
 def test_terminated(index: Index) -> None:
-    """Whoever ends all of a service at once, as systemd does, leaves it to us to end the engine."""
+    """A SIGTERM to the whole process group leaves it to the store to end the engine."""
     index.ingest(RECORDS[:3])
     engine = process_of(index.store)
     os.kill(engine, signal.SIGTERM)
@@ -267,8 +267,8 @@ def test_terminated(index: Index) -> None:
     assert process_of(index.store) == engine
 
 
-def test_a_fork_holds_nothing(index: Index) -> None:
-    """A forked process lives on: the engine ends all the same when we let go of it."""
+def test_a_fork_does_not_keep_the_engine(index: Index) -> None:
+    """The engine ends when the store is closed, even if a forked process lives on."""
     index.ingest(RECORDS[:3])
     child = os.fork()
     if child == 0:
@@ -281,7 +281,7 @@ def test_a_fork_holds_nothing(index: Index) -> None:
 
 
 def test_closed(index: Index) -> None:
-    """It stays so: also for what had begun to read."""
+    """A closed store stays closed, also for a read in progress."""
     index.ingest(Record(f"m{number}", "more") for number in range(600))
     reading = index.read()
     next(reading)
@@ -293,7 +293,7 @@ def test_closed(index: Index) -> None:
 
 
 def test_another_vector(index: Index, encoder: Encoder, tmp_path: Path) -> None:
-    """Whose name is not the collection's: nothing is written, and the store that was right goes on."""
+    """A store with another vector name writes nothing, and does not disturb the right one."""
     index.ingest(RECORDS[:3])
     wrong = Index(QdrantStore.embedded(tmp_path, collection="docs", vector="dense"), encoder)
     with wrong, pytest.raises(StoreUnsuitable, match="has no vector 'dense', but 'text-dense'; name it"):
@@ -303,8 +303,8 @@ def test_another_vector(index: Index, encoder: Encoder, tmp_path: Path) -> None:
     assert index.ingest(RECORDS).unchanged == 3
 
 
-def test_a_backup_put_back(index: Index, encoder: Encoder, tmp_path: Path) -> None:
-    """Under an open store: it is told, the engine writes nothing into it, and goes on with what is there now."""
+def test_a_restored_backup(index: Index, encoder: Encoder, tmp_path: Path) -> None:
+    """An open store notices it, does not write into it, and continues with the restored data."""
     index.ingest(RECORDS[:100])
     index.close()
     shutil.copytree(tmp_path / "docs", tmp_path / "backup")
@@ -330,7 +330,7 @@ def test_a_backup_put_back(index: Index, encoder: Encoder, tmp_path: Path) -> No
 
 
 def test_after_a_fork(index: Index) -> None:
-    """The pipes to the process are not the child's to use."""
+    """A forked child does not use the pipes to the engine."""
     index.ingest(RECORDS[:3])
     reading, writing = os.pipe()
     child = os.fork()
@@ -347,8 +347,8 @@ def test_after_a_fork(index: Index) -> None:
     assert index.count() == 3
 
 
-def test_a_folder_of_somebody_else(encoder: Encoder, tmp_path: Path) -> None:
-    """It is left alone; one that is empty is taken."""
+def test_a_foreign_folder(encoder: Encoder, tmp_path: Path) -> None:
+    """A foreign folder is refused, and an empty one is used."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "letter.txt").write_text("dear")
     with (
@@ -370,7 +370,7 @@ def test_a_folder_of_somebody_else(encoder: Encoder, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_was_replaced(index: Index, encoder: Encoder, tmp_path: Path) -> None:
-    """By a collection of another space, while a store is open: it is noticed at the next use."""
+    """A replacement by a collection of another space is noticed at the next use."""
     index.ingest(RECORDS[:3])
     file = tmp_path / "docs" / "harrier_space.json"
     file.write_text(file.read_text().replace(encoder.space.weights, "others"))
@@ -381,7 +381,7 @@ def test_a_folder_that_was_replaced(index: Index, encoder: Encoder, tmp_path: Pa
 
 @pytest.mark.parametrize("look", ["space", "count"])
 def test_replaced_between_two_batches(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: str) -> None:
-    """By another process, and another thread has looked at it since: the write goes on in neither of the two."""
+    """If the collection is replaced during a write, the write continues in neither collection."""
     index.ingest(RECORDS[:1])
     opened = index.store.open(index.encoder.space)
     write = write_of([Record(f"m{number}", "more") for number in range(600)], index.encoder)
@@ -417,7 +417,7 @@ def write_of(records: list[Record], embedder: Embedder) -> Write:
 
 
 def test_bad_vectors(index: Index, encoder: Encoder) -> None:
-    """Edge itself would store NaN, and find it forever after."""
+    """NaN vectors are refused, because Edge would store them and return them for every query."""
     index.ingest(RECORDS[:1])
     chunks = [Chunk.of(record, 0, 0, record.text) for record in RECORDS[1:3]]
     vectors = encoder.encode_documents([chunk.text for chunk in chunks])
@@ -432,7 +432,7 @@ def test_bad_vectors(index: Index, encoder: Encoder) -> None:
 
 
 def test_settings(tmp_path: Path, encoder: Encoder) -> None:
-    """A server's are refused; half precision and indexes are there."""
+    """Server settings are refused; half precision and indexes work."""
     wrongs: list[dict[str, Any]] = [{"shards": 2}, {"quantization": "int8"}, {"on_disk": True}, {"replicas": 2}]
     for wrong in wrongs:
         with pytest.raises(TypeError, match="unexpected keyword argument"):
@@ -452,8 +452,8 @@ def test_settings(tmp_path: Path, encoder: Encoder) -> None:
         (Hnsw(m=8, ef_construction=32), (8, 32)),
     ],
 )
-def test_how_its_index_is_made(index: Index, tmp_path: Path, hnsw: Hnsw | None, made: tuple[int, int] | None) -> None:
-    """With what is said, and otherwise as Edge chooses; one that is there keeps its own."""
+def test_hnsw_settings(index: Index, tmp_path: Path, hnsw: Hnsw | None, made: tuple[int, int] | None) -> None:
+    """The index has the given settings or Edge's defaults; an existing one keeps its own."""
     for setting in (hnsw, Hnsw(m=99)):
         with QdrantStore.embedded(tmp_path, collection="docs", hnsw=setting) as store:
             Index(store, index.encoder).ingest(RECORDS)
@@ -462,8 +462,8 @@ def test_how_its_index_is_made(index: Index, tmp_path: Path, hnsw: Hnsw | None, 
     assert said == (made and {**said, "m": made[0], "ef_construct": made[1], "full_scan_threshold": 10_000})
 
 
-def test_how_far_a_search_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a poor index few candidates find less than many; a search of the store says how many."""
+def test_the_number_of_candidates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a poor index, more candidates find more; the store passes the number on."""
     monkeypatch.setattr(edge_child, "_UNINDEXED", 0)
     shard, dimensions, rows = edge_child.Shard(), 512, 6_000  # with fewer bytes Edge compares all of them
     new: dict[str, Any] = {"files": {}, "vector": "v", "sparse": None, "dimensions": dimensions, "precision": "float32"}
@@ -488,8 +488,8 @@ def test_how_far_a_search_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     shard.close()
 
 
-def test_a_search_says_how_far_it_looks(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the engine's process."""
+def test_the_number_of_candidates_reaches_the_engine(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine's process gets the number of candidates."""
     index.ingest(RECORDS[:3])
     asked: list[Any] = []
     ask = EdgeProcess.ask
@@ -505,8 +505,8 @@ def test_a_search_says_how_far_it_looks(index: Index, monkeypatch: pytest.Monkey
     assert (name, [(exact, ef) for *_, exact, ef, _ in queries]) == ("search", [(False, 7)] * 2)
 
 
-def test_a_store_that_was_dropped(encoder: Encoder, tmp_path: Path) -> None:
-    """Whoever forgets to close one does not keep the folder."""
+def test_a_store_that_was_garbage_collected(encoder: Encoder, tmp_path: Path) -> None:
+    """A store that was never closed does not keep the folder locked."""
     index = Index(QdrantStore.embedded(tmp_path, collection="docs"), encoder)
     index.ingest(RECORDS[:3])
     process = process_of(index.store)
@@ -517,7 +517,7 @@ def test_a_store_that_was_dropped(encoder: Encoder, tmp_path: Path) -> None:
 
 
 def test_many_queries_are_one_request(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of Edge's process, as of a server."""
+    """Several queries are one request to the engine's process."""
     index.ingest(RECORDS)
     asked: list[str] = []
     ask = EdgeProcess.ask
@@ -533,7 +533,7 @@ def test_many_queries_are_one_request(index: Index, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_space_file_that_was_changed(index: Index, tmp_path: Path) -> None:
-    """By a newer release, or by an accident: nothing is read or written."""
+    """A space file that was changed or is from a newer release prevents reads and writes."""
     index.ingest(RECORDS[:3])
     file = tmp_path / "docs" / "harrier_space.json"
     for text, said in (
@@ -548,12 +548,12 @@ def test_a_space_file_that_was_changed(index: Index, tmp_path: Path) -> None:
 
 
 def test_edge_still_takes_true_for_one() -> None:
-    """If this fails, Edge tells them apart by itself: remove `_Truth` from edge_child.py."""
+    """If this fails, Edge distinguishes true from 1: remove `_Truth` from edge_child.py."""
     assert type(qdrant_edge.MatchValue(True).value) is int
 
 
-def test_the_model_is_not_held_up(index: Index, encoder: Encoder) -> None:
-    """While the engine writes and builds, other threads of this process go on."""
+def test_other_threads_are_not_blocked(index: Index, encoder: Encoder) -> None:
+    """While the engine writes and builds, other threads of this process run."""
     index.ingest(RECORDS[:1])
     stop, ticks = threading.Event(), [0]
 

@@ -1,4 +1,4 @@
-"""The folder of Qdrant Edge: who may read it, whose it is, and what it is not made in."""
+"""The folder of Qdrant Edge: permissions, ownership, and where it is not created."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def umask(mask: int) -> Iterator[None]:
 
 
 def open_to_others(folder: Path) -> list[Path]:
-    """What in a folder others than its owner may read or write."""
+    """Return the files in a folder that others than the owner may read or write."""
     return [each for each in (folder, *folder.rglob("*")) if each.lstat().st_mode & 0o077]
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int, bytes]]:
-    """Everything in a folder, with its rights, its owner and its bytes."""
+    """Return everything in a folder, with permissions, owner and content."""
     paths = [folder, *sorted(folder.rglob("*"))]
     return {
         str(path.relative_to(folder)): (
@@ -58,8 +58,8 @@ def tree(folder: Path) -> dict[str, tuple[int, int, bytes]]:
 
 @POSIX
 @pytest.mark.parametrize("mask", [0o000, 0o002, 0o022])
-def test_private_whatever_the_umask(tmp_path: Path, mask: int) -> None:
-    """While it is written, while it is open, and when it is closed: nobody else may read a text."""
+def test_private_regardless_of_the_umask(tmp_path: Path, mask: int) -> None:
+    """Files are private while they are written, while they are open, and after closing."""
     place = tmp_path / "above" / "place"
     with umask(mask), index(place) as mine:
         mine.ingest(RECORDS)
@@ -74,7 +74,7 @@ def test_private_whatever_the_umask(tmp_path: Path, mask: int) -> None:
 
 @POSIX
 def test_the_folder_above_is_the_users(tmp_path: Path) -> None:
-    """Of a folder that was there only what we put into it is private."""
+    """In an existing folder, only the files that the kit creates are private."""
     (tmp_path / "place").mkdir(mode=0o755)
     with index(tmp_path / "place") as mine:
         mine.ingest(RECORDS[:3])
@@ -83,14 +83,14 @@ def test_the_folder_above_is_the_users(tmp_path: Path) -> None:
 
 
 def opened_up(folder: Path) -> None:
-    """Rights as an earlier release left them to the umask."""
+    """Set the permissions that an earlier release would have left to the umask."""
     for each in (folder, *folder.rglob("*")):
         each.chmod(0o755 if each.is_dir() else 0o644)
 
 
 @POSIX
-def test_what_an_earlier_release_made(tmp_path: Path) -> None:
-    """Reading it takes others' rights away; links, and whatever else lies in the folder, are left alone."""
+def test_a_folder_of_an_earlier_release(tmp_path: Path) -> None:
+    """Opening it removes access of others; links and foreign files are left alone."""
     place, outside = tmp_path / "place", tmp_path / "outside.txt"
     with index(place) as mine:
         mine.ingest(RECORDS[:3])
@@ -109,7 +109,7 @@ def test_what_an_earlier_release_made(tmp_path: Path) -> None:
 
 
 def test_among_the_users_documents(tmp_path: Path) -> None:
-    """Nothing is put there."""
+    """Nothing is created in a folder with the user's documents."""
     (tmp_path / "handbook").mkdir()
     (tmp_path / "handbook" / "chapter.md").write_text("text")
     before = tree(tmp_path)
@@ -122,7 +122,7 @@ def test_among_the_users_documents(tmp_path: Path) -> None:
 
 
 def test_the_command_among_the_users_documents(tmp_path: Path) -> None:
-    """`harrier ingest` names the folder, and leaves it as it was."""
+    """`harrier ingest` names the folder, and leaves it unchanged."""
     model = build_model(tmp_path / "model", vectors="words")
     handbook = tmp_path / "handbook"
     handbook.mkdir()
@@ -136,8 +136,8 @@ def test_the_command_among_the_users_documents(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("there", ["nothing", "an empty folder", "lost+found", "an empty collection", "a copy"])
-def test_folders_that_are_taken(tmp_path: Path, there: str) -> None:
-    """New and empty ones, a disk's root, and those with a collection of ours, wherever it comes from."""
+def test_accepted_folders(tmp_path: Path, there: str) -> None:
+    """New and empty folders, a disk's root, and folders with a collection of the kit are accepted."""
     place = tmp_path / "place"
     if there != "nothing":
         place.mkdir()
@@ -154,8 +154,8 @@ def test_folders_that_are_taken(tmp_path: Path, there: str) -> None:
             assert mine.ingest(RECORDS[:3]).written == 3
 
 
-def test_reading_makes_nothing(tmp_path: Path) -> None:
-    """Neither an Index nor the store itself, in a folder of the user's, an empty one, or none."""
+def test_reading_creates_nothing(tmp_path: Path) -> None:
+    """Reading creates nothing in a user's folder, an empty one, or a missing one."""
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.md").write_text("text")
     (tmp_path / "empty" / "docs").mkdir(parents=True)
@@ -177,8 +177,8 @@ def test_reading_makes_nothing(tmp_path: Path) -> None:
     assert tree(tmp_path) == before
 
 
-def test_places_that_are_no_folder(tmp_path: Path) -> None:
-    """A file, a path beyond all limits, a home of nobody: errors of ours."""
+def test_places_that_are_not_folders(tmp_path: Path) -> None:
+    """A file, a path that is too long, and an unknown home raise the kit's errors."""
     (tmp_path / "file").write_text("text")
     with index(tmp_path / "file") as mine, pytest.raises(StoreUnsuitable, match="file is not a folder"):
         mine.ingest(RECORDS[:3])
@@ -209,7 +209,7 @@ with index(Path(sys.argv[1])) as mine:
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """A folder that all users can reach, which pytest's own are not."""
+    """Return a folder that all users can reach."""
     folder = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())
     folder.chmod(0o755)
     yield folder
@@ -217,7 +217,7 @@ def shared() -> Iterator[Path]:
 
 
 def interpreter_of(who: dict[str, Any]) -> str:
-    """One that this user may run, of our version: ours may lie in root's home."""
+    """Return a Python of this version that the user may run."""
     for each in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
         with suppress(OSError):
             subprocess.run([each, "-c", ""], **who, check=True, capture_output=True, cwd="/")
@@ -226,7 +226,7 @@ def interpreter_of(who: dict[str, Any]) -> str:
 
 
 def start_as(user: str, folder: Path) -> subprocess.Popen[str]:
-    """An ingest by another user, which keeps the folder open until its input ends."""
+    """Start an ingest as another user, which keeps the folder open until its input ends."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         pytest.skip("only root can be another user")
     who: dict[str, Any] = {"user": user, "group": "nogroup" if user == "nobody" else user, "extra_groups": []}
@@ -243,7 +243,7 @@ def said(process: subprocess.Popen[str]) -> str:
 
 
 def test_another_user(shared: Path) -> None:
-    """Neither reads nor opens it; whether it is open or not, the error names the owner and what to do."""
+    """Another user can neither read nor open it; the error names the owner and what to do."""
     shared.chmod(0o777)
     with start_as("nobody", shared / "place") as owner:
         assert said(owner) == "0 50\n"
@@ -260,7 +260,7 @@ def test_another_user(shared: Path) -> None:
 
 
 def test_a_lock_of_another_user(shared: Path) -> None:
-    """In a folder that was opened to all: the lock file itself is its owner's."""
+    """In a folder open to all, the lock file still belongs to its owner."""
     shared.chmod(0o777)
     with start_as("nobody", shared / "mine") as owner:
         assert said(owner) == "0 50\n"
@@ -276,7 +276,7 @@ def test_a_lock_of_another_user(shared: Path) -> None:
 
 
 def test_root_in_a_folder_of_another_user(shared: Path) -> None:
-    """Root writes with the owner's rights: the owner can open it afterwards, and nothing in it is root's."""
+    """Root writes with the owner's rights, so the owner can open the folder afterwards."""
     shared.chmod(0o777)
     place = shared / "place"
     with start_as("nobody", place) as owner:
@@ -294,7 +294,7 @@ def test_root_in_a_folder_of_another_user(shared: Path) -> None:
         owner.communicate("\n")
 
 
-def test_root_where_the_owner_cannot_go(shared: Path) -> None:
+def test_root_where_the_owner_has_no_access(shared: Path) -> None:
     """The error is about the owner's rights, with which root works."""
     shared.chmod(0o777)
     with start_as("nobody", shared / "place") as owner:
@@ -308,7 +308,7 @@ def test_root_where_the_owner_cannot_go(shared: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can be another user")
 def test_root_in_an_empty_folder_of_another_user(shared: Path) -> None:
-    """What root makes in it is the owner's, who can open it."""
+    """The owner owns everything that root creates, and can open it."""
     shared.chmod(0o777)
     place = shared / "place"
     place.mkdir()
@@ -324,7 +324,7 @@ def test_root_in_an_empty_folder_of_another_user(shared: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can be another user")
 def test_root_follows_no_link_of_another_user(shared: Path) -> None:
-    """It would lead to files of root's, which would be made private, and locked."""
+    """A link could lead to root's files, which would be locked and made private."""
     target = shared / "root"
     (target / "docs").mkdir(parents=True)
     (target / "docs" / "lock").write_text("of somebody")

@@ -1,4 +1,4 @@
-"""Points that no Index wrote, in a collection of ours: a store leaves them alone, and `verify` names them."""
+"""Points that no Index wrote: a store ignores them, and `verify` lists them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def encoder(words: str) -> Iterator[Encoder]:
 
 
 def by_langchain(client: QdrantClient, words: str, number: int, **settings: Any) -> list[str]:
-    """The ids of points that langchain-qdrant writes."""
+    """Return the ids of points that langchain-qdrant writes."""
     store = QdrantVectorStore(client, "docs", HarrierEmbeddings(model=words), vector_name="text-dense", **settings)
     ids = store.add_texts([f"{FOREIGN} {number}" for number in range(number)], [{"n": -1}] * number)
     return [str(each) for each in ids]
@@ -65,7 +65,7 @@ def into_edge(folder: Path, points: list[tuple[Any, Any, Any]]) -> None:
 def shared(
     request: pytest.FixtureRequest, encoder: Encoder, words: str, tmp_path: Path
 ) -> Iterator[tuple[Index, Callable[[int], list[str]]]]:
-    """An index with records in it, and a program that writes so many points into its collection."""
+    """Return an index with records, and a program that writes points into its collection."""
     if request.param == "Edge":
         folder = tmp_path / "qdrant"
         with Index(QdrantStore.embedded(folder, collection="docs"), encoder) as index:
@@ -95,7 +95,7 @@ def shared(
 
 @pytest.mark.parametrize("number", [1, 25])
 def test_points_of_langchain(shared: tuple[Index, Callable[[int], list[str]]], number: int) -> None:
-    """They are found by nothing, count for nothing, and are not pruned; a search for k still finds k."""
+    """They are neither found, counted nor pruned, and a search for k still finds k."""
     index, write = shared
     ids = write(number)
     found = [match.record_id for match in index.search("bread", k=20)]
@@ -117,7 +117,7 @@ def test_points_of_langchain(shared: tuple[Index, Callable[[int], list[str]]], n
 
 
 def point(**payload: Any) -> dict[str, Any]:
-    """A payload that is as a chunk's but for these."""
+    """Return a payload that differs from a chunk's only in these fields."""
     whole = {"page_content": "x", "metadata": {}, "record_id": "alien", "number": 0, "start": 0, "end": 1, "hash": "00"}
     return {key: value for key, value in {**whole, **payload}.items() if value is not ...}
 
@@ -135,7 +135,7 @@ ALMOST: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize("kind", ["memory", "Edge"])
 def test_points_that_look_like_chunks(encoder: Encoder, tmp_path: Path, kind: str) -> None:
-    """Also those that have our fields in part, a number for an id, or no vector under our name."""
+    """Points with some of the fields, a numeric id, or no vector of that name are ignored."""
     with closing(QdrantClient(":memory:")) as client:
 
         def opened() -> QdrantStore:
@@ -165,7 +165,7 @@ def test_points_that_look_like_chunks(encoder: Encoder, tmp_path: Path, kind: st
 
 
 def test_chunks_that_were_damaged(encoder: Encoder) -> None:
-    """Their records are found no more, and `verify` says why; a change of the record writes them again."""
+    """Their records are not found, `verify` gives the reason, and a change writes them again."""
     with closing(QdrantClient(":memory:")) as client, Index(QdrantStore(client, collection="docs"), encoder) as index:
         index.ingest(RECORDS[:5])
         ids = [chunk_id(f"r{number}", 0) for number in range(4)]
@@ -189,7 +189,7 @@ def test_chunks_that_were_damaged(encoder: Encoder) -> None:
 
 
 def test_a_copy_of_a_point(encoder: Encoder) -> None:
-    """Under another id: it is not found beside the chunk, and does not keep the record from being changed."""
+    """A copy under another id is not found, and does not prevent a change of the record."""
     with closing(QdrantClient(":memory:")) as client, Index(QdrantStore(client, collection="docs"), encoder) as index:
         index.ingest(RECORDS[:5])
         [[one], _] = client.scroll("docs", limit=1, with_vectors=True)
@@ -205,7 +205,7 @@ def test_a_copy_of_a_point(encoder: Encoder) -> None:
 
 
 def test_pages_of_foreign_points(encoder: Encoder, tmp_path: Path) -> None:
-    """A page of a scroll through Edge ends at an id that is a number, too."""
+    """A page of a scroll in Edge may end at a numeric id."""
     with Index(QdrantStore.embedded(tmp_path, collection="docs"), encoder) as index:
         index.ingest(RECORDS)
     vectors = np.eye(encoder.dimensions, dtype=np.float32).tolist()

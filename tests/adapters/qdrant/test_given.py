@@ -1,4 +1,4 @@
-"""What newcomers give to a store: names of qdrant-client's arguments, and of other libraries' classes."""
+"""Arguments that newcomers pass to a store: names of qdrant-client and of other libraries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def client() -> Iterator[QdrantClient]:
 
 
 def test_names_of_a_server() -> None:
-    """As qdrant-client and LangChain call them."""
+    """Argument names of qdrant-client and LangChain are accepted."""
     same: list[QdrantStore] = [
         QdrantStore(URL),
         QdrantStore(url=URL),
@@ -51,7 +51,7 @@ def test_names_of_a_server() -> None:
 
 
 def test_names_of_a_client(client: QdrantClient) -> None:
-    """A client by its name, and what a client in memory is made with."""
+    """A client may be passed by name, and so may arguments of a client in memory."""
     for store in (QdrantStore(client=client), QdrantStore(location=":memory:")):
         with Index(store, Hashing()) as index:
             assert index.ingest([Record("a", "a text")]).written == 1
@@ -59,14 +59,14 @@ def test_names_of_a_client(client: QdrantClient) -> None:
 
 @pytest.mark.parametrize("name", ["collection", "collection_name"])
 def test_names_of_a_collection(name: str) -> None:
-    """On a server and in a folder."""
+    """Names for the collection are accepted on a server and in a folder."""
     named: Any = {name: "docs"}
     assert str(QdrantStore(URL, **named)) == f"'docs' at {URL}"
     assert str(QdrantStore.embedded("/a", **named)) == "qdrant:/a?collection=docs"
 
 
-def test_a_setting_that_is_given_twice(client: QdrantClient) -> None:
-    """Which of the two is meant cannot be told."""
+def test_a_setting_given_twice(client: QdrantClient) -> None:
+    """Two names for one setting are refused, because the intended value is unclear."""
     twice: list[tuple[dict[str, Any], str]] = [
         ({"url": URL, "client": client}, "url= and client= of QdrantStore are one setting; give one of them"),
         ({"location": URL, "host": "localhost"}, "location= and host= of QdrantStore are one setting"),
@@ -97,16 +97,16 @@ def test_a_setting_that_is_given_twice(client: QdrantClient) -> None:
         ("force_recreate", r"call store.drop\(\) before"),
     ],
 )
-def test_names_that_are_refused(client: QdrantClient, name: str, said: str) -> None:
-    """With the kit's own word for what they are, also beside what is right."""
+def test_refused_names(client: QdrantClient, name: str, said: str) -> None:
+    """The error has the kit's own name for the setting, also next to valid ones."""
     makes: list[Any] = [partial(QdrantStore, client), QdrantStore, partial(QdrantStore.embedded, "folder")]
     for make in makes:
         with pytest.raises(SettingError, match=f"QdrantStore takes no {name}=; .*{said}"):
             make(**{name: "x"})
 
 
-def test_names_that_nobody_has(client: QdrantClient) -> None:
-    """They are errors as of any function; a folder has no URL."""
+def test_unknown_names(client: QdrantClient) -> None:
+    """Unknown names raise the usual errors; a folder has no URL."""
     makes: list[Any] = [partial(QdrantStore, client), partial(QdrantStore.embedded, "folder")]
     for make in makes:
         with pytest.raises(TypeError, match="unexpected keyword argument 'replcas'"):
@@ -117,8 +117,8 @@ def test_names_that_nobody_has(client: QdrantClient) -> None:
         QdrantStore()
 
 
-def test_what_is_shown(stub: Stub, tmp_path: Path) -> None:
-    """What differs from what everybody has, and no key; of an open collection its model as well."""
+def test_repr(stub: Stub, tmp_path: Path) -> None:
+    """The repr shows non-default settings, the model of an open collection, and no key."""
     shown = {
         QdrantStore(URL, api_key="s3cr3t"): f"QdrantStore('documents' at {URL})",
         QdrantStore(

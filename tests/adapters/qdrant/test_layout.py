@@ -1,4 +1,4 @@
-"""How a collection is made: told, and taken over from another store where nothing else is said."""
+"""Layouts of collections: described, and copied from another store unless set explicitly."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> NewStore:
     return lambda **settings: QdrantStore(stub.url, **settings)
 
 
-def test_taken_over(new_store: NewStore) -> None:
-    """And told by another store object, of what is there; a collection that is there stays as it is."""
+def test_a_layout_is_copied(new_store: NewStore) -> None:
+    """A layout is described by any store object; an existing collection is unchanged."""
     with new_store() as store, new_store() as other:
         assert store.layout() == StoreLayout("float32", None, {}, keywords=False)
         store.adopt(MADE)
@@ -41,15 +41,15 @@ def test_taken_over(new_store: NewStore) -> None:
         assert other.layout() == MADE
 
 
-def test_own_settings_count_more(new_store: NewStore) -> None:
+def test_own_settings_take_precedence(new_store: NewStore) -> None:
     with new_store(precision="float32", indexes={"n": "integer"}, keywords=False) as store:
         store.adopt(MADE)
         store.open(Hashing.space, create=True)
         assert store.layout() == StoreLayout("float32", MADE.hnsw, {"n": "integer"}, keywords=False)
 
 
-def test_what_qdrant_cannot_make() -> None:
-    """It is left out; asked for by the store's own settings it is an error."""
+def test_unsupported_settings() -> None:
+    """They are left out of a copied layout, and are an error in a store's own settings."""
     with QdrantStore("http://localhost:6333") as store:
         store.adopt(StoreLayout(hnsw=Hnsw(ef_construction=2), indexes={'a "b"': "keyword", "n": "integer"}))
         assert store._layout.hnsw is None
@@ -59,7 +59,7 @@ def test_what_qdrant_cannot_make() -> None:
 
 
 def test_a_servers_missing_indexes(stub: Stub) -> None:
-    """They are created by the end of a load, in a collection that is there as well."""
+    """They are created by the end of a load, also in an existing collection."""
     with QdrantStore(stub.url) as store, QdrantStore(stub.url) as other:
         store.open(Hashing.space, create=True)
         other.adopt(StoreLayout(indexes={"year": "integer"}))
@@ -68,7 +68,7 @@ def test_a_servers_missing_indexes(stub: Stub) -> None:
 
 
 def test_local_mode() -> None:
-    """It has no indexes, and tells none."""
+    """Local mode has no indexes and reports none."""
     with QdrantStore(QdrantClient(":memory:")) as store:
         store.adopt(StoreLayout("float16", keywords=True))
         store.open(Hashing.space, create=True)
@@ -83,6 +83,6 @@ def test_nothing_there(new_store: NewStore) -> None:
 
 
 def test_paths_of_fields() -> None:
-    """Others than of metadata, and of what lies deeper, are somebody else's."""
+    """Indexes outside the metadata are foreign, and not reported."""
     paths = {"record_id": "keyword", "metadata.year": "integer", 'metadata."a.b"': "keyword", "metadata.a.b": "bool"}
     assert kinds_in({**paths, "metadata.text": "text", "page_content": "text"}) == {"year": "integer", "a.b": "keyword"}

@@ -1,4 +1,4 @@
-"""A client in local mode, and whatever else newcomers give to a store."""
+"""Clients in local mode, and other objects that newcomers pass to a store."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def client() -> Iterator[QdrantClient]:
         yield client
 
 
-def test_nothing_is_there_yet(client: QdrantClient, encoder: Encoder) -> None:
-    """Searching before the first ingest is the error that a server gives, and makes no collection."""
+def test_search_before_the_first_ingest(client: QdrantClient, encoder: Encoder) -> None:
+    """It raises the same error as on a server, and creates no collection."""
     index = Index(QdrantStore(client, collection="docs"), encoder)
     with pytest.raises(StoreMissing, match="there is no collection 'docs' at :memory:; ingest something into it first"):
         index.search("text")
@@ -62,7 +62,7 @@ def test_nothing_is_there_yet(client: QdrantClient, encoder: Encoder) -> None:
 
 
 def test_no_warnings(client: QdrantClient, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client warns once per process about features that its local mode ignores: none of our calls uses them."""
+    """The kit uses no feature that local mode would ignore with a warning."""
     monkeypatch.setattr(client_warnings, "SEEN_MESSAGES", set())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -72,7 +72,7 @@ def test_no_warnings(client: QdrantClient, encoder: Encoder, monkeypatch: pytest
 
 
 def test_many_threads(client: QdrantClient, encoder: Encoder) -> None:
-    """Local mode itself takes one request at a time: ingests and searches of several stores share its client."""
+    """Several stores share a local client, which handles one request at a time."""
     index = Index(QdrantStore(client), encoder)
     index.ingest(RECORDS[:50])
 
@@ -92,7 +92,7 @@ def test_many_threads(client: QdrantClient, encoder: Encoder) -> None:
 
 
 def test_spaces_and_errors(client: QdrantClient, encoder: Encoder, tmp_path: Path) -> None:
-    """They are told as of a server."""
+    """Spaces and errors are reported as with a server."""
     index = Index(QdrantStore(client, collection="docs"), encoder)
     index.ingest(RECORDS[:5])
     with (
@@ -115,8 +115,8 @@ def test_spaces_and_errors(client: QdrantClient, encoder: Encoder, tmp_path: Pat
         index.search("text")
 
 
-def test_a_point_that_is_gone(client: QdrantClient, encoder: Encoder) -> None:
-    """A record that somebody removes while its metadata changes is planned again, as with a server."""
+def test_a_point_removed_during_an_update(client: QdrantClient, encoder: Encoder) -> None:
+    """A record removed while its metadata changes is planned again, as with a server."""
     index = Index(QdrantStore(client, collection="docs"), encoder)
     index.ingest(RECORDS[:3])
     batch: Any = client.batch_update_points
@@ -133,7 +133,7 @@ def test_a_point_that_is_gone(client: QdrantClient, encoder: Encoder) -> None:
 
 
 def test_in_a_folder(encoder: Encoder, tmp_path: Path) -> None:
-    """What was stored is there for the next client; a second one at the same time is the client's own error."""
+    """Data persists for the next client; a second client at the same time gets the client's own error."""
     for expected in ((40, 0), (0, 40)):
         with closing(QdrantClient(path=str(tmp_path))) as client:
             index = Index(QdrantStore(client, collection="docs"), encoder)
@@ -143,7 +143,7 @@ def test_in_a_folder(encoder: Encoder, tmp_path: Path) -> None:
 
 
 def test_memory_by_name(encoder: Encoder) -> None:
-    """A store of ":memory:" has a client of its own, and forgets everything when it is closed."""
+    """A store of ":memory:" has its own client, and loses everything when it is closed."""
     with Index(QdrantStore(":memory:"), encoder) as index:
         index.ingest(RECORDS[:5])
         assert index.count() == 5
@@ -154,7 +154,7 @@ def test_memory_by_name(encoder: Encoder) -> None:
 
 
 def test_from_documents(client: QdrantClient, words: str) -> None:
-    """The first lines of a LangChain tutorial."""
+    """The first lines of a LangChain tutorial work."""
     documents = [Document(page_content="Bread rises because of yeast."), Document(page_content="Rivers carry sand.")]
     store = HarrierVectorStore.from_documents(documents, HarrierEmbeddings(model=words), store=QdrantStore(client))
     [found] = store.similarity_search("why does bread rise", k=1)
@@ -162,7 +162,7 @@ def test_from_documents(client: QdrantClient, words: str) -> None:
 
 
 def test_host_and_port(encoder: Encoder) -> None:
-    """Without a scheme it is http, as the client takes it; a key is not sent into the open on that guess."""
+    """Without a scheme, http is used, and a key is then not sent."""
     stub = Stub(with_grpc=False)
     address = stub.url.removeprefix("http://")
     with Index(QdrantStore(address, collection="docs"), encoder) as index:
@@ -195,8 +195,8 @@ WRONG: list[Any] = [
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=repr)
-def test_what_is_no_server(wrong: Any) -> None:
-    """One sentence names all that may be meant."""
+def test_invalid_servers(wrong: Any) -> None:
+    """One sentence lists all valid forms."""
     with pytest.raises(SettingError) as caught:
         QdrantStore(wrong)
     said = str(caught.value)
@@ -216,7 +216,7 @@ def test_an_async_client() -> None:
 
 @pytest.mark.parametrize("settings", [{"prefer_grpc": True}, {}], ids=["gRPC", "REST"])
 def test_a_client_that_its_owner_closed(encoder: Encoder, settings: dict[str, Any]) -> None:
-    """The error says so, instead of one of the client's libraries."""
+    """The error says so, instead of an error of the client's libraries."""
     stub = Stub()
     client = stub.client(**settings)
     index = Index(QdrantStore(client, collection="docs"), encoder)
@@ -251,7 +251,7 @@ threading.Thread(target=write).start()
 
 
 def test_written_after_the_main_thread() -> None:
-    """A thread that Python waits for writes all that it was given, though pools take no work any more."""
+    """A thread that outlives the main thread can finish its write."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-W", "ignore", "-c", LAST]
     done = subprocess.run(command, timeout=60, check=True, capture_output=True, text=True, env=environment)
@@ -273,5 +273,5 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def test_a_fork_during_a_request() -> None:
-    """The child does not wait for a thread that only its parent has."""
+    """The child does not wait for a thread that exists only in its parent."""
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], timeout=60, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""Collections of ours, read by the stores that LangChain and LlamaIndex have of their own."""
+"""Collections of the kit, read by LangChain's and LlamaIndex's own stores."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def client(words: str) -> Iterator[QdrantClient]:
-    """Of a server with a collection that an Index has written."""
+    """Return the client of a server with a collection that an Index wrote."""
     stub = Stub(with_grpc=False)
     client = stub.client()
     with Encoder(words) as encoder, Index(QdrantStore(client, collection="docs", keywords=True), encoder) as index:
@@ -47,7 +47,7 @@ def client(words: str) -> Iterator[QdrantClient]:
 
 
 def test_langchain(client: QdrantClient, words: str) -> None:
-    """Its defaults, but for the vector's name."""
+    """langchain-qdrant works with its defaults, except for the vector's name."""
     store = LangChainStore(client, "docs", HarrierEmbeddings(model=words), vector_name="text-dense")
     [(document, score)] = store.similarity_search_with_score("why does bread rise", k=1)
     assert document.page_content == RECORDS[0].text
@@ -56,7 +56,7 @@ def test_langchain(client: QdrantClient, words: str) -> None:
 
 
 def test_langchain_by_word(client: QdrantClient, words: str) -> None:
-    """By word alone, and by both; and what it writes itself has the same words as what the kit writes."""
+    """Keyword and hybrid search work, and both sides write the same words."""
     settings: dict[str, Any] = {
         "sparse_embedding": HarrierSparseEmbeddings(),
         "vector_name": "text-dense",
@@ -75,7 +75,7 @@ def test_langchain_by_word(client: QdrantClient, words: str) -> None:
 
 
 def test_llama_index_by_word(client: QdrantClient, words: str) -> None:
-    """By word alone, and by both."""
+    """Keyword and hybrid search work."""
     store = LlamaIndexStore(
         "docs",
         client,
@@ -93,7 +93,7 @@ def test_llama_index_by_word(client: QdrantClient, words: str) -> None:
 
 
 def test_llama_index(client: QdrantClient, words: str) -> None:
-    """Its defaults, but for the text's key."""
+    """LlamaIndex's store works with its defaults, except for the text's key."""
     store = LlamaIndexStore("docs", client, text_key="page_content")
     index = VectorStoreIndex.from_vector_store(store, HarrierEmbedding(model_name=words))
     [found] = index.as_retriever(similarity_top_k=1).retrieve("why does bread rise")

@@ -1,4 +1,4 @@
-"""An open collection: how many requests a call takes, and what it does when the collection is replaced."""
+"""An open collection: requests per call, and behaviour when the collection is replaced."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RECORDS = [*BREAD, *RIVER]
 
 @pytest.fixture(params=["REST", "gRPC"])
 def index(request: pytest.FixtureRequest, stub: Stub, encoder: Encoder) -> Iterator[Index]:
-    """An index over a server, with records in it, open."""
+    """Return an open index with records on a server."""
     with (
         closing(stub.client(prefer_grpc=request.param == "gRPC")) as client,
         Index(QdrantStore(client, collection="docs", retry_for=2), encoder) as index,
@@ -45,8 +45,8 @@ CALLS: dict[str, tuple[Callable[[Index], Any], str]] = {
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_one_turnaround(stub: Stub, index: Index, call: str) -> None:
-    """The collection is looked at beside the request, not before it: each waits here until the other is under way."""
+def test_one_round_trip(stub: Stub, index: Index, call: str) -> None:
+    """The collection is checked in parallel with the request; each waits here for the other to begin."""
     use, name = CALLS[call]
     together = threading.Barrier(2)
 
@@ -58,8 +58,8 @@ def test_one_turnaround(stub: Stub, index: Index, call: str) -> None:
     assert stub.counts == {"get": 1, name: 1}
 
 
-def test_repeated_for_those_that_need_it(stub: Stub, index: Index) -> None:
-    """Of two queries under a condition that no filter can express, one finds enough at once."""
+def test_only_incomplete_queries_are_repeated(stub: Stub, index: Index) -> None:
+    """Of two queries under a condition that needs filtering afterwards, one finds enough at once."""
     stub.params.clear()
     bread, river = index.search_many(["bread", "river"], k=3, where={"topic": {"$contains": "foo"}})
     assert {match.metadata["topic"] for match in [*bread, *river]} == {"food"}
@@ -69,7 +69,7 @@ def test_repeated_for_those_that_need_it(stub: Stub, index: Index) -> None:
 
 
 def test_large_batches_are_divided(stub: Stub, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By what they send, and by what they ask for; each answer goes to its query."""
+    """Batches are divided by request and response size, and each query gets its answer."""
     queries = [f"{word} number {n}" for n in range(4) for word in ("bread", "river")]
     together = index.search_many(queries, k=2)
     monkeypatch.setattr(server_backend, "_MOST_FOUND", 6)
@@ -84,7 +84,7 @@ def test_large_batches_are_divided(stub: Stub, index: Index, monkeypatch: pytest
 
 
 def test_exact(stub: Stub, index: Index, encoder: Encoder) -> None:
-    """The server is asked to compare all vectors, and those themselves; otherwise it may use what it has built."""
+    """An exact search compares all full vectors; other searches may use indexes."""
     vectors = encoder.encode_queries(["bread"])
     [[match]] = index.search_vectors(vectors, k=1, exact=True)
     assert stub.params[-1] == models.SearchParams(exact=True, quantization=models.QuantizationSearchParams(ignore=True))
@@ -95,8 +95,8 @@ def test_exact(stub: Stub, index: Index, encoder: Encoder) -> None:
     assert not params.exact
 
 
-def test_other_failures_stay(stub: Stub, index: Index) -> None:
-    """If nothing was replaced, the query's own error is the error."""
+def test_other_errors_are_raised(stub: Stub, index: Index) -> None:
+    """If the collection was not replaced, the query's own error is raised."""
     stub.plan = lambda name, number: Fault(400, "bad query") if name == "query_batch" else None
     with pytest.raises(StoreError, match="refused .400.: bad query"):
         index.search("bread")
@@ -106,7 +106,7 @@ def test_other_failures_stay(stub: Stub, index: Index) -> None:
 
 
 def test_describe_a_server(stub: Stub, index: Index, encoder: Encoder) -> None:
-    """Of a layout that this release does not know, its health says so, and no number is given."""
+    """For an unknown layout, the health says so, and no numbers are given."""
     facts = index.store.describe()
     assert (facts.space, facts.chunks, facts.indexed, facts.bytes) == (encoder.space, 15, False, None)
     stub.local.delete_collection("docs")
@@ -121,7 +121,7 @@ def test_describe_a_server(stub: Stub, index: Index, encoder: Encoder) -> None:
 
 
 def test_describe_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its bytes; one that is open elsewhere is unavailable, and one that is damaged says so."""
+    """Its size is given; a folder in use is unavailable, and a damaged one says so."""
     encoder = Hashing()
     store = QdrantStore.embedded(tmp_path, collection="docs")
     with Index(store, encoder) as index:
@@ -145,7 +145,7 @@ def test_describe_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_describe_a_server_that_is_away(stub: Stub, encoder: Encoder) -> None:
-    """That is an error, whichever request finds it out."""
+    """An unreachable server is an error, whichever request notices it."""
     with closing(stub.client()) as client:
         store = QdrantStore(client, collection="docs", retry_for=0.1)
         store.open(encoder.space, create=True)

@@ -1,4 +1,4 @@
-"""Points as bytes, against the client's own objects; filters, against what they mean."""
+"""Packed points compared with the client's objects; filters compared with their meaning."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 
 @given(payload=st.dictionaries(TEXT, VALUES, max_size=4), dimensions=st.integers(1, 700), name=TEXT, id_=st.uuids())
 def test_packed_points(payload: dict[str, Any], dimensions: int, name: str, id_: Any) -> None:
-    """What the server reads is what was given: collection, ids, numbers to the last bit, payloads."""
+    """The server reads what was given: collection, ids, exact numbers, payloads."""
     vectors = np.random.default_rng(dimensions).normal(size=(2, dimensions)).astype(np.float32)
     ids = [str(id_), "0" * 8 + "-0000-0000-0000-" + "0" * 12]
     request = messages.UpsertPoints.FromString(upsert_request("docs", name, ids, vectors, [payload, {}]))
@@ -43,7 +43,7 @@ def test_packed_points(payload: dict[str, Any], dimensions: int, name: str, id_:
 
 @given(words=st.dictionaries(st.integers(0, 2**31 - 1), st.floats(0, 2, width=32), max_size=300), name=TEXT)
 def test_packed_words(words: dict[int, float], name: str) -> None:
-    """A second vector is beside the first one, whatever their sizes; ids keep all of their 31 bits."""
+    """A second vector follows the first one, whatever their sizes; ids keep all 31 bits."""
     vectors = np.ones((2, 5), np.float32)
     sparse = messages.SparseVector(indices=list(words), values=list(words.values()))
     packed = [(name, sparse.SerializeToString()), (name, b"")]
@@ -56,8 +56,8 @@ def test_packed_words(words: dict[int, float], name: str) -> None:
         assert (sorted(named), named[name].sparse) == (sorted([name, "v" + name]), own)
 
 
-def test_what_is_like_a_plain_value() -> None:
-    """Subclasses are what they are subclasses of."""
+def test_subclasses_of_plain_values() -> None:
+    """Subclasses are stored as their base types."""
 
     class Name(str):
         __slots__ = ()
@@ -73,7 +73,7 @@ def test_what_is_like_a_plain_value() -> None:
 
 @given(metadata=st.dictionaries(TEXT, VALUES | st.integers(-(10**308), 10**308), max_size=5))
 def test_metadata_comes_back(metadata: dict[str, Any]) -> None:
-    """Also numbers that Qdrant cannot hold."""
+    """Metadata is returned unchanged, including numbers that Qdrant cannot hold."""
     chunk = Chunk.of(Record("r", "a text", metadata), 3, 7, "text")
     payload = payload_of(chunk)
     vectors = np.ones((1, 2), np.float32)
@@ -87,7 +87,7 @@ def test_metadata_comes_back(metadata: dict[str, Any]) -> None:
 
 @given(lengths=st.lists(st.integers(1, 3_000_000), max_size=40), size=st.integers(0, 3_000_000))
 def test_batches(lengths: list[int], size: int) -> None:
-    """All chunks, in their order, within both bounds, unless one by itself is larger."""
+    """Batches contain all chunks in order within both limits, unless a single chunk exceeds them."""
     chunks = [Chunk("r", number, "x" * (length // 1_000), {}, 0, 0) for number, length in enumerate(lengths)]
     parts = list(batches(chunks, size))
     assert [place for part in parts for place in part] == list(range(len(chunks)))
@@ -96,8 +96,8 @@ def test_batches(lengths: list[int], size: int) -> None:
         assert len(part) == 1 or sum(size + len(chunks[place].text) for place in part) <= 4 * 2**20
 
 
-def test_what_qdrant_cannot_say() -> None:
-    """Orders of texts, names with quotes, numbers that floats cannot tell apart: found widely, and looked at again."""
+def test_conditions_that_qdrant_cannot_express() -> None:
+    """A wider filter is used, and its matches are checked afterwards."""
     for where, exact in (
         ({"a": "x", "b": 5, "c": None, "d": True, "e": {"$exists": True}}, True),
         ({"a": {"$gt": 5, "$lte": 7.5}}, True),

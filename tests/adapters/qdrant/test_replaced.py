@@ -1,4 +1,4 @@
-"""A collection that is replaced or removed behind an open handle: before a call, and in the midst of one."""
+"""A collection that is replaced or removed while it is open, before or during a call."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ServerOrFolder = tuple[Callable[[], QdrantStore], Callable[[], None]]
 
 @pytest.fixture(params=["REST", "gRPC", "memory", "Edge"])
 def place(request: pytest.FixtureRequest, stub: Stub, tmp_path: Path) -> Iterator[ServerOrFolder]:
-    """Stores of one collection, and a way to remove it behind them."""
+    """Return stores of one collection, and a way to remove it without them."""
     if request.param == "Edge":
         stores: list[QdrantStore] = []
 
@@ -71,7 +71,7 @@ def uses_of(opened: OpenCollection, vectors: Any) -> list[Callable[[], Any]]:
 
 @pytest.mark.parametrize("dimensions", [16, 24])
 def test_replaced_by_another_space(place: ServerOrFolder, dimensions: int) -> None:
-    """Every call says so, also where the server would refuse the vector's length; nothing is written or removed."""
+    """Every call raises the error, whatever the vector length, and nothing is written or removed."""
     new_store, remove = place
     encoder = Hashing()
     with Index(new_store(), encoder) as index:
@@ -88,7 +88,7 @@ def test_replaced_by_another_space(place: ServerOrFolder, dimensions: int) -> No
 
 
 def test_removed_and_recreated(place: ServerOrFolder) -> None:
-    """Every call says that it is gone; of the same space again, the handle works on what is there now."""
+    """Every call reports the removal; if recreated with the same space, the handle works again."""
     new_store, remove = place
     encoder = Hashing()
     store = new_store()
@@ -112,12 +112,12 @@ def test_removed_and_recreated(place: ServerOrFolder) -> None:
 
 
 def replaced() -> pytest.RaisesExc[StoreError]:
-    """Expect the error; a server that is asked in between the two collections has none."""
+    """Expect the error; between the two collections, the server has none."""
     return pytest.raises((WrongSpace, StoreMissing), match="the weights differ|there is no collection")
 
 
 class Midst:
-    """An open handle, and a collection of another space that takes the place of its own."""
+    """An open handle, and a collection of another space that replaces its own."""
 
     def __init__(self, place: ServerOrFolder, monkeypatch: pytest.MonkeyPatch) -> None:
         self._new_store, self._remove = place
@@ -132,7 +132,7 @@ class Midst:
         return self._encoder.encode_documents([f"text {n}" for n in range(number)])
 
     def replace(self, *records: Record, dimensions: int = 16) -> None:
-        """Remove the collection, and make one of another space with these records."""
+        """Replace the collection by one of another space with these records."""
         self._remove()
         space = replace(self._encoder.space, weights="others", dimensions=dimensions)
         self.other = self._new_store().open(space, create=True)
@@ -140,7 +140,7 @@ class Midst:
             self.other.write(write_of(record, np.ones((1, dimensions), np.float32)))
 
     def before(self, name: str, number: int, change: Callable[[], None]) -> None:
-        """Make a change before the backend is asked for something for the first time, or a later one."""
+        """Make a change before the given request to the backend."""
         real, calls = getattr(self.backend, name), [0]
 
         def changing(*arguments: Any, **named: Any) -> Any:
@@ -158,7 +158,7 @@ def midst(place: ServerOrFolder, monkeypatch: pytest.MonkeyPatch) -> Midst:
 
 
 def shortened(midst: Midst) -> Write:
-    """A record of two chunks that becomes another one of one chunk."""
+    """Return a record whose two chunks become one."""
     two = [Chunk("two", number, f"text {number}", {}, 0, 6, bytes([number])) for number in range(2)]
     midst.opened.write(Write({"two": 2}, two, midst.vectors(2), [], {"two": {}}))
     return Write({"two": 1}, [replace(two[0], hash=b"x")], midst.vectors(1), [], {"two": {0: b"\0", 1: b"\1"}})
@@ -171,7 +171,7 @@ def new(midst: Midst) -> Write:
 @pytest.mark.parametrize("write", [new, shortened])
 @pytest.mark.parametrize("dimensions", [16, 24])
 def test_replaced_while_it_writes(midst: Midst, write: Callable[[Midst], Write], dimensions: int) -> None:
-    """The write says so, and nothing of it stays in the collection of another space."""
+    """The write raises the error, and leaves nothing in the new collection."""
     own = write(midst)
     midst.before("upsert", 1, lambda: midst.replace(*RIVER[:2], dimensions=dimensions))
     with replaced():
@@ -179,8 +179,8 @@ def test_replaced_while_it_writes(midst: Midst, write: Callable[[Midst], Write],
     assert sorted(midst.other.record_ids()) == ["river 0", "river 1"]
 
 
-def test_its_own_records_stay(midst: Midst) -> None:
-    """Those of the same ids, in a collection of another space that refuses the vectors' length."""
+def test_records_of_the_new_collection_stay(midst: Midst) -> None:
+    """Records with the same ids stay in a new collection with another vector length."""
     own = new(midst)
     midst.before("upsert", 1, lambda: midst.replace(Record("new", "of the others"), dimensions=24))
     with replaced():
@@ -189,7 +189,7 @@ def test_its_own_records_stay(midst: Midst) -> None:
 
 
 def test_replaced_before_it_compares(midst: Midst) -> None:
-    """What was written was written into the old collection: the new one's records of the same ids stay."""
+    """Writes went to the old collection; equal ids in the new one are kept."""
     if not midst.backend.may_race:
         return  # a folder's engine has nothing to compare
     own = new(midst)
@@ -201,7 +201,7 @@ def test_replaced_before_it_compares(midst: Midst) -> None:
 
 @pytest.mark.parametrize("step", ["set_payloads", "delete"])
 def test_replaced_after_it_uploaded(midst: Midst, step: str) -> None:
-    """Nothing is described or removed in the collection that is there afterwards."""
+    """Nothing is updated or removed in the new collection."""
     own = shortened(midst)
     if step == "set_payloads":
         own = replace(own, sizes={"two": 2}, encoded=[], vectors=midst.vectors(0), described=own.encoded)
@@ -221,7 +221,7 @@ def test_replaced_after_it_uploaded(midst: Midst, step: str) -> None:
 
 
 def test_removed_while_it_writes(place: ServerOrFolder, midst: Midst) -> None:
-    """That is the error, whatever the request that failed says."""
+    """The removal is reported, whatever the failed request says."""
     own = new(midst)
     midst.before("upsert", 1, place[1])
     with pytest.raises(StoreMissing, match="ingest something into it first"):
@@ -238,7 +238,7 @@ READS: dict[str, Callable[[OpenCollection], Iterator[Any]]] = {
 
 @pytest.mark.parametrize("reads", READS)
 def test_replaced_while_it_reads(midst: Midst, reads: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pages that follow are of another space: none of their chunks is given."""
+    """No chunks of the new collection are returned."""
     for record in RECORDS:
         midst.opened.write(write_of(record, midst.vectors(1)))
     monkeypatch.setattr(server_backend, "_PAGE", 8)
@@ -251,7 +251,7 @@ def test_replaced_while_it_reads(midst: Midst, reads: str, monkeypatch: pytest.M
 
 
 def test_replaced_while_it_compares_with_known(midst: Midst, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of many records, whose hashes take more than one page."""
+    """A comparison of many hashes, in several pages, notices the replacement."""
     for record in RECORDS:
         midst.opened.write(write_of(record, midst.vectors(1)))
     monkeypatch.setattr("harrier_qdrant.opened._RECORDS", 4)
@@ -261,7 +261,7 @@ def test_replaced_while_it_compares_with_known(midst: Midst, monkeypatch: pytest
 
 
 def test_replaced_while_it_searches(midst: Midst) -> None:
-    """Under a condition that no filter can express, a search asks more than once."""
+    """A search that needs several requests notices the replacement."""
     for record in RECORDS:
         midst.opened.write(write_of(record, midst.vectors(1)))
     midst.before("search", 2, lambda: midst.replace(*RECORDS))

@@ -1,4 +1,4 @@
-"""A store's settings: as a pickle, and as a URL."""
+"""Settings of a store, in a pickle and in a URL."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 def test_in_another_process(stub: Stub, tmp_path: Path, method: str) -> None:
-    """A pickled store connects anew, with its key and its layout; the one it was made of goes on."""
+    """A pickled store connects with its key and layout, and the original keeps working."""
     url, key = os.environ.get("QDRANT_URL", stub.url), os.environ.get("QDRANT_API_KEY", "s3cr3t")
     collection = f"pickled-{os.getpid()}-{method}"
     program = tmp_path / "use.py"
@@ -69,7 +69,7 @@ def test_in_another_process(stub: Stub, tmp_path: Path, method: str) -> None:
 
 
 def test_all_settings_are_pickled() -> None:
-    """Those of the connection and of the layout."""
+    """Settings of the connection and of the layout survive pickling."""
     layout: dict[str, Any] = {"vector": "v", "precision": "float16", "quantization": "int8", "on_disk": True}
     more: dict[str, Any] = {"indexes": {"n": "integer"}, "shards": 2, "replicas": 3, "write_consistency": 1}
     more |= {"hnsw": Hnsw(m=8, ef_construction=32), "keywords": True}
@@ -81,8 +81,8 @@ def test_all_settings_are_pickled() -> None:
     assert again.__getstate__() == store.__getstate__() == state
 
 
-def test_what_cannot_be_pickled(tmp_path: Path) -> None:
-    """The error says why, and holds for an Index over it too."""
+def test_stores_that_cannot_be_pickled(tmp_path: Path) -> None:
+    """The error gives the reason, also for an Index over the store."""
     with closing(QdrantClient(":memory:")) as client:
         stores = {
             "the connections of its QdrantClient belong to this process": QdrantStore(client),
@@ -99,7 +99,7 @@ def test_what_cannot_be_pickled(tmp_path: Path) -> None:
 
 
 def test_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the port of either interface; the names of what they open."""
+    """URLs may have the port of either interface, and name a collection."""
     monkeypatch.delenv("QDRANT_API_KEY", raising=False)
     shown = {
         "qdrant://host:6334/docs": "'docs' at http://host:6333",
@@ -125,7 +125,7 @@ def test_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_key_of_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is the environment's, and is shown nowhere."""
+    """The key comes from the environment, and is never shown."""
     monkeypatch.setenv("QDRANT_API_KEY", "s3cr3t")
     store = open_url("qdrant://host/docs?tls=true")
     assert store.__getstate__()["api_key"] == "s3cr3t"
@@ -150,15 +150,15 @@ def test_the_key_of_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
         "qdrant:folder?collection=docs&tls=s3cr3t",
     ],
 )
-def test_urls_that_are_none(url: str) -> None:
-    """The error says how they are written, and quotes nothing."""
+def test_invalid_urls(url: str) -> None:
+    """The error shows the valid form, and quotes nothing."""
     with pytest.raises(SettingError, match="a Qdrant (server|folder) is qdrant:") as caught:
         open_url(url)
     assert "s3cr3t" not in str(caught.value)
 
 
-def test_the_words_of_a_url() -> None:
-    """What they are is said in one word."""
+def test_options_of_a_url() -> None:
+    """Options of a URL are parsed to the right types."""
     for url in ("qdrant:folder?keywords=yes", "qdrant://host/docs?keywords="):
         with pytest.raises(SettingError, match="keywords in a URL must be true or false"):
             open_url(url)

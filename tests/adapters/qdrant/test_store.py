@@ -1,4 +1,4 @@
-"""The contract on Qdrant's own engine, on both ways to a server, and on a client's local mode."""
+"""The store contract on Qdrant Edge, on a server over REST and gRPC, and in local mode."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harrier_core.testing.contract import StoreContract
 
 
 class TestEmbedded(StoreContract):
-    """All of the contract on Qdrant Edge."""
+    """Run the whole contract on Qdrant Edge."""
 
     @pytest.fixture
     def new_store(self, tmp_path: Path) -> Callable[[], VectorStore]:
@@ -29,17 +29,17 @@ class TestEmbedded(StoreContract):
 
 
 class _OverTheWire(StoreContract):
-    """On a database that is the client's own local mode, as far as that knows what a server knows."""
+    """Run the contract on the stub server, as far as local mode supports it."""
 
     def test_where_means_the_same_everywhere(self, index: Index, encoder: Encoder) -> None:
-        """Older releases take true for 1, and an empty list for a null."""
+        """Older releases treat true as 1, and an empty list as null."""
         if Version(version("qdrant-client")) < Version("1.20"):
             pytest.skip("local mode of this qdrant-client filters unlike a server; 1.20 is needed to compare filters")
         super().test_where_means_the_same_everywhere(index, encoder)
 
 
 class TestRest(_OverTheWire):
-    """All of the contract over REST."""
+    """Run the contract over REST."""
 
     @pytest.fixture
     def new_store(self, stub: Stub) -> Callable[[], VectorStore]:
@@ -48,7 +48,7 @@ class TestRest(_OverTheWire):
 
 @pytest.mark.slow
 class TestGrpc(_OverTheWire):
-    """The same over gRPC."""
+    """Run the contract over gRPC."""
 
     @pytest.fixture
     def new_store(self, stub: Stub) -> Callable[[], VectorStore]:
@@ -57,7 +57,7 @@ class TestGrpc(_OverTheWire):
 
 @pytest.mark.slow
 class TestMemory(_OverTheWire):
-    """The same on a client in memory, as tutorials begin. One in a folder, which commits point by point: test_local."""
+    """Run the contract on a client in memory; test_local covers a client in a folder."""
 
     @pytest.fixture
     def new_store(self) -> Iterator[Callable[[], VectorStore]]:
@@ -66,7 +66,7 @@ class TestMemory(_OverTheWire):
 
 
 class TestServer(StoreContract):
-    """The same on the server that QDRANT_URL names, if any: nothing else shows what a real one does."""
+    """Run the contract on the server that QDRANT_URL names."""
 
     @pytest.fixture
     def new_store(self) -> Iterator[Callable[[], VectorStore]]:

@@ -1,4 +1,4 @@
-"""A server that fails in every way, over REST and over gRPC, and one that is not as it has to be."""
+"""A server that fails in every way over REST and gRPC, and one with unexpected contents."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def way(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def timeout() -> float:
-    """Seconds that a request may take: more than a busy machine needs."""
+    """Return a request timeout in seconds that suits a busy machine."""
     return 20
 
 
@@ -63,7 +63,7 @@ def index(stub: Stub, way: str, encoder: Encoder, timeout: float) -> Iterator[In
 
 @pytest.fixture(autouse=True)
 def whole_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ingest as with a fast model, of which a window is encoded in no time."""
+    """Ingest as with a fast model, which encodes a window in no time."""
     monkeypatch.setattr("harrier_core.pacing._FIRST", 10**9)
 
 
@@ -84,7 +84,7 @@ PASSING: dict[str, Fault] = {
 
 @pytest.mark.parametrize("timeout", [2])
 def test_too_slow(stub: Stub, index: Index) -> None:
-    """A request is given up and made again; what was carried out after all is not there twice."""
+    """A slow request is repeated, and points that were written anyway are not duplicated."""
     stub.plan = lambda name, number: (
         Fault(500, delay=3, carried_out=True) if number == 1 and name in ("upsert", "query_batch") else None
     )
@@ -95,8 +95,8 @@ def test_too_slow(stub: Stub, index: Index) -> None:
 
 
 @pytest.mark.parametrize("fault", PASSING)
-def test_what_passes_is_tried_again(stub: Stub, index: Index, fault: str) -> None:
-    """At each kind of request; nothing is lost or doubled, and nothing is encoded twice."""
+def test_transient_failures_are_retried(stub: Stub, index: Index, fault: str) -> None:
+    """Every kind of request is retried, and nothing is lost, duplicated or encoded twice."""
     status_only = PASSING[fault].update_status is not None
     stub.plan = lambda name, number: (
         PASSING[fault]
@@ -116,7 +116,7 @@ def test_what_passes_is_tried_again(stub: Stub, index: Index, fault: str) -> Non
 
 
 def test_several_requests_are_in_flight(stub: Stub, index: Index) -> None:
-    """The answer to one is not waited for before the next is sent."""
+    """The next request is sent before the previous one is answered."""
     index.ingest(RECORDS[:1])
     together = threading.Barrier(3)
 
@@ -128,8 +128,8 @@ def test_several_requests_are_in_flight(stub: Stub, index: Index) -> None:
     assert index.ingest(RECORDS).written == 599
 
 
-def test_it_gives_up_in_the_end(stub: Stub, way: str, encoder: Encoder) -> None:
-    """With the last reason; a run when the server is back finishes the work."""
+def test_it_gives_up_eventually(stub: Stub, way: str, encoder: Encoder) -> None:
+    """The error has the last reason, and a run after the server returns completes the work."""
     stub.plan = lambda name, number: Fault(503, "overloaded") if name == "upsert" and number > 1 else None
     client = stub.client(prefer_grpc=way == "gRPC")
     with Index(QdrantStore(client, retry_for=0.5), encoder) as index:
@@ -142,7 +142,7 @@ def test_it_gives_up_in_the_end(stub: Stub, way: str, encoder: Encoder) -> None:
 
 
 def test_a_poisoned_point(stub: Stub, index: Index) -> None:
-    """It is found and reported; its neighbours are stored; what is not about it is not tried again."""
+    """It is found and reported, its neighbours are stored, and other errors are not retried."""
     real = stub.local.upsert
 
     def refusing(name: str, points: Any) -> Any:
@@ -163,7 +163,7 @@ def test_a_poisoned_point(stub: Stub, index: Index) -> None:
 
 
 def test_too_large_for_the_server(stub: Stub, index: Index) -> None:
-    """A request is halved until it is taken."""
+    """A request is halved until the server accepts it."""
     real = stub.local.upsert
     sizes: list[int] = []
 
@@ -179,8 +179,8 @@ def test_too_large_for_the_server(stub: Stub, index: Index) -> None:
     assert sum(sizes) == 600
 
 
-def test_vectors_that_are_none(index: Index, encoder: Encoder) -> None:
-    """NaN is not sent; the records around it are."""
+def test_nan_vectors(index: Index, encoder: Encoder) -> None:
+    """NaN vectors are not sent, and the other records are."""
     index.ingest(RECORDS[:1])
     store = index.store.open(encoder.space)
     chunks = [Chunk.of(record, 0, 0, record.text) for record in RECORDS[1:4]]
@@ -193,7 +193,7 @@ def test_vectors_that_are_none(index: Index, encoder: Encoder) -> None:
 
 
 def test_a_url(stub: Stub, encoder: Encoder) -> None:
-    """gRPC where there is a way to it, REST where there is none."""
+    """gRPC is used if it is available, and REST otherwise."""
     with Index(QdrantStore(stub.url, collection="docs", grpc_port=stub.grpc_port), encoder) as index:
         assert index.ingest(RECORDS).written == 600
     assert any("user-agent" in each and "grpc" in each["user-agent"] for each in stub.headers)
@@ -206,7 +206,7 @@ def test_a_url(stub: Stub, encoder: Encoder) -> None:
 
 
 def test_two_servers_on_a_host(stub: Stub, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The usual gRPC port belongs to one of them: the other's data are not written there."""
+    """Data for one server is not written to the other through the default gRPC port."""
     monkeypatch.setattr("qdrant_client.qdrant_remote.QdrantRemote.__init__", _on_port(stub.grpc_port))
     other = Stub(with_grpc=False)
     with Index(QdrantStore(other.url, collection="docs"), encoder) as index:
@@ -227,8 +227,8 @@ def _on_port(port: int) -> Callable[..., None]:
     return init
 
 
-def test_which_port_is_grpc() -> None:
-    """That of the same server, where it is known."""
+def test_the_grpc_port() -> None:
+    """It is the port of the same server, if known."""
     settings: dict[str, Any] = {"api_key": None, "retry_for": 1, "timeout": 1}
     ports = {"http://host:6333": 6334, "https://host": 6334, "host:6333": 6334, "http://host:7333": None}
     assert {url: Connection(url, **settings).grpc_port for url in ports} == ports
@@ -240,7 +240,7 @@ def test_which_port_is_grpc() -> None:
 
 
 def test_keys_stay_secret(stub: Stub, encoder: Encoder) -> None:
-    """In no repr, no error; not sent in the open to another host without a warning."""
+    """Keys appear in no repr or error, and are not sent unencrypted to another host without a warning."""
     secret = "s3cr3t-key"
     with pytest.warns(StoreWarning, match="the API key goes to http://db.example.com:6333 unencrypted") as caught:
         store = QdrantStore("http://user:pass@db.example.com:6333", api_key=secret)
@@ -264,8 +264,8 @@ def test_keys_stay_secret(stub: Stub, encoder: Encoder) -> None:
     client.close()
 
 
-def test_collections_of_others(stub: Stub, index: Index, encoder: Encoder, tmp_path: Any) -> None:
-    """Another vector's name, size, distance, or space: it is left alone, and the error says what to do."""
+def test_foreign_collections(stub: Stub, index: Index, encoder: Encoder, tmp_path: Any) -> None:
+    """Another vector name, size, distance or space is refused, and the error says what to do."""
     dimensions, space = encoder.dimensions, {"harrier_space": encoder.space.to_json(), "harrier_layout": 1}
     cosine = models.VectorParams(size=dimensions, distance=models.Distance.COSINE)
     cases: list[tuple[Any, Any, str]] = [
@@ -312,7 +312,7 @@ def stub_index(stub: Stub, encoder: Encoder) -> Index:
 
 
 def test_an_old_server(encoder: Encoder) -> None:
-    """It keeps no metadata, so nothing could be enforced; what was begun is taken back."""
+    """A server without collection metadata is refused, and a new collection is removed again."""
     stub = Stub(with_grpc=False, metadata=False)
     with stub_index(stub, encoder) as index, pytest.raises(StoreUnsuitable, match="older than 1.16; update it"):
         index.ingest(RECORDS)
@@ -321,7 +321,7 @@ def test_an_old_server(encoder: Encoder) -> None:
 
 
 def test_settings(stub: Stub, encoder: Encoder) -> None:
-    """They reach the collection; those that cannot be are refused before anything is sent."""
+    """Settings reach the collection, and invalid ones are refused before anything is sent."""
     client = stub.client()
     sent: list[Any] = []
     made: Any = client.create_collection
@@ -365,8 +365,8 @@ def test_settings(stub: Stub, encoder: Encoder) -> None:
         QdrantStore(stub.url, replcas=2)  # type: ignore[call-arg]
 
 
-def test_how_far_a_search_looks(stub: Stub, index: Index, encoder: Encoder) -> None:
-    """As many candidates as it is told, beside what is always said; an exact search has none."""
+def test_the_number_of_candidates(stub: Stub, index: Index, encoder: Encoder) -> None:
+    """The given number is sent; an exact search sends none."""
     index.ingest(RECORDS[:3])
     opened, vectors = index.store.open(encoder.space), encoder.encode_queries(["text", "number"])
     for search, said in (
@@ -381,14 +381,14 @@ def test_how_far_a_search_looks(stub: Stub, index: Index, encoder: Encoder) -> N
         assert all(each and each.quantization for each in stub.params)
 
 
-def test_what_a_server_says_is_cut_short() -> None:
-    """It may quote what it was sent."""
+def test_server_messages_are_shortened() -> None:
+    """A server's message may quote its input, so it is shortened."""
     assert len(str(Trouble(400, "x" * 10_000).error("here"))) < 500
     assert isinstance(Trouble(400, "").error("here"), StoreError)
 
 
 def test_a_closed_store(stub: Stub, encoder: Encoder) -> None:
-    """It says so; one that waits for its server stops waiting."""
+    """A closed store raises an error, and stops waiting for its server."""
     client = stub.client()
     index = Index(QdrantStore(client, retry_for=60), encoder)
     index.ingest(RECORDS[:3])
@@ -404,7 +404,7 @@ def test_a_closed_store(stub: Stub, encoder: Encoder) -> None:
 
 
 def test_closed_while_it_writes(stub: Stub, index: Index, encoder: Encoder) -> None:
-    """With more to send than is in flight: neither waits for the other forever."""
+    """Closing during an upload does not deadlock."""
     index.ingest(RECORDS[:1])
     uploading = threading.Event()
 
@@ -429,7 +429,7 @@ def test_closed_while_it_writes(stub: Stub, index: Index, encoder: Encoder) -> N
 
 
 def test_interrupted(stub: Stub, index: Index) -> None:
-    """Ctrl-C in a search of a server that is away: the look beside it is given up with it."""
+    """Ctrl-C during a search of an unreachable server also ends the parallel check."""
     index.ingest(RECORDS[:3])
     looked = threading.Event()
 
@@ -450,8 +450,8 @@ def test_interrupted(stub: Stub, index: Index) -> None:
 
 
 @pytest.mark.parametrize("reason", ["failed", "interrupted"])
-def test_what_a_write_leaves(stub: Stub, index: Index, encoder: Encoder, reason: str) -> None:
-    """When it has failed nothing of it is sent any more: neither the parts that are retried nor those that wait."""
+def test_a_failed_write_sends_nothing_more(stub: Stub, index: Index, encoder: Encoder, reason: str) -> None:
+    """After a failed write, neither retries nor waiting parts are sent."""
     index.ingest(RECORDS[:1])
     retried = threading.Barrier(2)
 
@@ -483,7 +483,7 @@ def test_what_a_write_leaves(stub: Stub, index: Index, encoder: Encoder, reason:
 
 
 def test_after_a_fork(index: Index) -> None:
-    """Connections and threads are the parent's; it goes on with them."""
+    """Connections and threads belong to the parent, which continues to use them."""
     index.ingest(RECORDS[:600])
     reading, writing = os.pipe()
     child = os.fork()
@@ -503,7 +503,7 @@ def test_after_a_fork(index: Index) -> None:
 
 
 def test_described_and_removed_at_once(stub: Stub, index: Index) -> None:
-    """A record that somebody removes while its metadata changes: there is no such point, and it is planned anew."""
+    """A record removed during its metadata update is planned again."""
     index.ingest(RECORDS[:3])
     gone = Chunk.of(RECORDS[1], 0, 0, RECORDS[1].text).id
 

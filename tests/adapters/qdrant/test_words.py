@@ -1,4 +1,4 @@
-"""Search by word, and by both, on Qdrant's own engine, on both ways to a server, and on a client's local mode."""
+"""Keyword and hybrid search on Qdrant Edge, on a server over REST and gRPC, and in local mode."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OF_CLIENT_1_20 = pytest.mark.skipif(
 
 
 class TestEmbedded(WordingContract):
-    """All of the contract on Qdrant Edge."""
+    """Run the contract on Qdrant Edge."""
 
     @pytest.fixture
     def new_store(self, tmp_path: Path) -> NewStore:
@@ -40,7 +40,7 @@ class TestEmbedded(WordingContract):
 
 @OF_CLIENT_1_20
 class TestRest(WordingContract):
-    """The same over REST."""
+    """Run the contract over REST."""
 
     @pytest.fixture
     def new_store(self, stub: Stub) -> NewStore:
@@ -54,7 +54,7 @@ class TestRest(WordingContract):
 @OF_CLIENT_1_20
 @pytest.mark.slow
 class TestGrpc(WordingContract):
-    """The same over gRPC."""
+    """Run the contract over gRPC."""
 
     @pytest.fixture
     def new_store(self, stub: Stub) -> NewStore:
@@ -68,7 +68,7 @@ class TestGrpc(WordingContract):
 @OF_CLIENT_1_20
 @pytest.mark.slow
 class TestMemory(WordingContract):
-    """The same on a client in memory."""
+    """Run the contract on a client in memory."""
 
     @pytest.fixture
     def client(self) -> Iterator[QdrantClient]:
@@ -85,7 +85,7 @@ class TestMemory(WordingContract):
 
 
 class TestServer(WordingContract):
-    """The same on the server that QDRANT_URL names, if any."""
+    """Run the contract on the server that QDRANT_URL names."""
 
     @pytest.fixture
     def place(self) -> Iterator[Callable[[str, bool], NewStore]]:

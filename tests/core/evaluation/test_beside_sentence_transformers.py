@@ -1,4 +1,4 @@
-"""An evaluation by the kit is what sentence-transformers' evaluator makes of the same model and judgements."""
+"""Evaluations equal those of sentence-transformers' evaluator for the same model and judgements."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES = {"ndcg": "ndcg", "mrr": "mrr", "recall": "recall", "success": "accuracy"
 
 
 def texts() -> tuple[dict[str, str], dict[str, str], dict[str, set[str]]]:
-    """Passages, queries of some of their words, and up to three passages that answer each."""
+    """Return passages, queries of some of their words, and up to three relevant passages for each."""
     chance = random.Random(4)
     passages = {f"p{number}": text for number, text in enumerate(PROSE)}
     queries, relevant = {}, {}
@@ -33,7 +33,7 @@ def texts() -> tuple[dict[str, str], dict[str, str], dict[str, set[str]]]:
 
 
 def test_equal_to_their_evaluator(built: Callable[..., Path]) -> None:
-    """All metrics at all cut-offs. Their MAP divides by k at most, so that it is ours only where k is not below."""
+    """All metrics agree at all cut-offs; MAP only at large k, because theirs divides by at most k."""
     passages, queries, relevant = texts()
     folder = str(built("qwen3", vectors="words"))
     theirs = InformationRetrievalEvaluator(

@@ -1,4 +1,4 @@
-"""A whole evaluation over an index: figures, parts, notes, and what it says of questions that cannot be asked."""
+"""Whole evaluations of an index: metrics, slices, notes, and questions that cannot be asked."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def index() -> Iterator[Index]:
 
 
 def test_figures_intervals_and_verdicts(index: Index) -> None:
-    """What is better is called so, what is worse as well, and what nobody can tell is said in words."""
+    """Better, worse and undecided systems are described as such."""
     told: list[tuple[str, int, int]] = []
     compare: list[Any] = ["keyword", SPOILING, "sts_query", "exact"]
     report = evaluate(index, library()[1], compare=compare, on_progress=lambda *each: told.append(each))
@@ -52,8 +52,8 @@ def test_figures_intervals_and_verdicts(index: Index) -> None:
     assert all(each.latency and 0 < each.latency.median <= each.latency.slow for each in report.results)
 
 
-def test_parts_of_the_questions(index: Index) -> None:
-    """By a field of the records that answer, or of the questions, by script and by length."""
+def test_slices(index: Index) -> None:
+    """Questions are sliced by a field of records or questions, by script and by length."""
     _, judgements = library()
     own = [
         Question(each.id, each.text, each.grades, metadata={"kind": "long" if at % 2 else "short"})
@@ -71,7 +71,7 @@ def test_parts_of_the_questions(index: Index) -> None:
 
 
 def test_a_record_is_found_by_any_of_its_chunks() -> None:
-    """As many records as are wanted are found, however many chunks the first ones have."""
+    """The requested number of records is found, however many chunks the first ones have."""
     records = [Record("many", " ".join(["w1 w2 w3 w4 w5 w6 w7 w8 w9 w10"] * 40)), Record("few", "w1 w2 x1 x2 x3 x4")]
     judgements = Judgements.of({"w1 w2": ["few"]})
     with Index(MemoryStore(), Bag(), chunking=Chunking(tokens=10)) as index:
@@ -82,7 +82,7 @@ def test_a_record_is_found_by_any_of_its_chunks() -> None:
     assert report["recall@2"].mean == 1.0
 
 
-def test_notes_of_what_is_missing_and_of_what_was_not_judged(index: Index) -> None:
+def test_notes_on_missing_records_and_unjudged_results(index: Index) -> None:
     _, judgements = library(questions=3)
     more = [Question("gone", "w1 w2", {"nowhere": 1}), Question("none", "w1", {"r1": 0})]
     report = evaluate(index, Judgements([*judgements, *more]), latency=0)
@@ -98,7 +98,7 @@ def test_notes_of_what_is_missing_and_of_what_was_not_judged(index: Index) -> No
 
 
 class Narrow(Bag):
-    """An embedder that takes four words."""
+    """An embedder with a limit of four words."""
 
     max_tokens = 4
 
@@ -108,7 +108,7 @@ class Narrow(Bag):
         return super().submit_queries(given, task=task)
 
 
-def test_questions_that_cannot_be_asked_count_as_not_answered() -> None:
+def test_invalid_questions_count_as_unanswered() -> None:
     records = [Record(f"r{number}", f"a{number} b{number}") for number in range(20)]
     judgements = Judgements.of({f"a{at} b{at}": [f"r{at}"] for at in range(10)} | {"a b c d e f g h": ["r11"]})
     with Index(MemoryStore(), Narrow()) as index:
@@ -122,7 +122,7 @@ def test_questions_that_cannot_be_asked_count_as_not_answered() -> None:
     assert any(note.startswith("as it is: 1 question could not be asked") for note in report.notes)
 
 
-def test_what_cannot_be_evaluated(index: Index) -> None:
+def test_invalid_evaluations(index: Index) -> None:
     _, judgements = library(questions=5)
     for wanted, said in [
         ({"k": []}, "k must have a cut-off, got none"),
@@ -148,8 +148,8 @@ def test_what_cannot_be_evaluated(index: Index) -> None:
             unknown()
 
 
-def test_the_index_s_own_loss_is_told() -> None:
-    """An index that forgets every second chunk finds half of what a search that compares all finds."""
+def test_the_loss_of_the_index_is_reported() -> None:
+    """An index without every second chunk finds half of the exact results."""
 
     class Forgetful(MemoryStore):
         def search(self, search):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
@@ -166,8 +166,8 @@ def test_the_index_s_own_loss_is_told() -> None:
     assert report.comparison("exact").significant
 
 
-def test_what_a_score_means() -> None:
-    """Answers lie above what is unrelated, and for other questions the floor errs as often as it says."""
+def test_score_distributions() -> None:
+    """Answers score higher than unrelated records, and the floor's error rates hold for other questions."""
     records, judgements = library(600, 600)
     others = list(judgements)[200:]
     with Index(MemoryStore(), Bag()) as index:
@@ -189,8 +189,8 @@ def test_what_a_score_means() -> None:
     assert len(floor.edges) == len(floor.answers) + 1 == len(floor.rivals) + 1 == len(floor.unrelated) + 1
 
 
-def test_the_same_every_time(index: Index) -> None:
-    """But for the times."""
+def test_evaluations_are_reproducible(index: Index) -> None:
+    """Everything but the times is reproducible."""
     _, judgements = library(questions=20)
     one, other = (json.loads(evaluate(index, judgements, compare=["keyword"], latency=0).to_json()) for _ in range(2))
     for each in (one, other):

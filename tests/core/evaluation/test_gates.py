@@ -1,4 +1,4 @@
-"""A spoiled index is caught: by a limit, and beside an earlier report; a sound one passes."""
+"""A gate catches a damaged index by limits and by a baseline, and lets a sound one pass."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def baseline(index: Index, tmp_path: Path) -> Baseline:
     return Baseline.load(written(measured(index), tmp_path))
 
 
-def test_the_same_passes(index: Index, baseline: Baseline) -> None:
+def test_an_unchanged_index_passes(index: Index, baseline: Baseline) -> None:
     compared = baseline.compared(measured(index))
     assert in_words(compared)[0] == "ndcg@10: the same for all 60 questions"
     assert worse(compared) == []
@@ -55,7 +55,7 @@ def test_a_wrong_instruction_is_caught(index: Index, baseline: Baseline) -> None
 
 
 def test_shuffled_vectors_are_caught(baseline: Baseline) -> None:
-    """Every record has another one's vector."""
+    """An index in which records have each other's vectors fails."""
     records, _ = library()
     vectors = Bag().encode_documents([each.text for each in records])
     rows = list(range(len(records)))
@@ -71,8 +71,8 @@ def test_shuffled_vectors_are_caught(baseline: Baseline) -> None:
     assert len(worse(compared)) == 4
 
 
-def test_a_spoiled_graph_is_caught(postgres: str, table: str, tmp_path: Path) -> None:
-    """An HNSW index with two links a node, that looks at ten candidates, beside one as the kit makes it."""
+def test_a_poor_hnsw_index_is_caught(postgres: str, table: str, tmp_path: Path) -> None:
+    """An HNSW index with two links per node and ten candidates fails."""
     records, judgements = library(3_000, 150)
     with Index(PgVectorStore(postgres, table=table, hnsw=Hnsw(m=2, ef_construction=4)), Bag()) as index:
         index.ingest(records)
@@ -88,8 +88,8 @@ def test_a_spoiled_graph_is_caught(postgres: str, table: str, tmp_path: Path) ->
     assert worse(baseline.compared(spoiled))[0].startswith("ndcg@10 is worse than the baseline's")
 
 
-def test_what_is_better_or_may_be_chance_passes(index: Index, baseline: Baseline, tmp_path: Path) -> None:
-    """The baseline is not asked whether it is worse than the report."""
+def test_improvements_and_chance_pass(index: Index, baseline: Baseline, tmp_path: Path) -> None:
+    """The comparison has one direction only."""
     spoiled = Baseline.load(written(measured(index, system=SPOILED), tmp_path))
     compared = spoiled.compared(measured(index))
     assert compared[0].significant
@@ -100,7 +100,7 @@ def test_what_is_better_or_may_be_chance_passes(index: Index, baseline: Baseline
     assert worse(baseline.compared(report)) == []
 
 
-def test_other_judgements_are_compared_by_what_they_have_in_common(index: Index, baseline: Baseline) -> None:
+def test_different_judgements_are_compared_by_common_questions(index: Index, baseline: Baseline) -> None:
     compared = baseline.compared(measured(index, questions=40))
     assert [each.questions for each in compared] == [40] * 4
     with pytest.raises(SettingError, match="have no question in common"):
@@ -110,7 +110,7 @@ def test_other_judgements_are_compared_by_what_they_have_in_common(index: Index,
 
 
 def test_a_baseline_without_texts_and_ids(index: Index, tmp_path: Path) -> None:
-    """It is compared by the places of the questions, as long as they are the same."""
+    """It is compared by the position of questions, if these are the same."""
     path = written(measured(index), tmp_path, aggregate_only=True)
     assert "w1" not in path.read_text(encoding="utf-8")
     assert worse(Baseline.load(path).compared(measured(index, system=SPOILED)))
@@ -126,7 +126,7 @@ def test_a_baseline_without_texts_and_ids(index: Index, tmp_path: Path) -> None:
         (json.dumps({"format": 99}), "is not a report in format"),
     ],
 )
-def test_a_baseline_that_is_none(tmp_path: Path, content: str, said: str) -> None:
+def test_invalid_baselines(tmp_path: Path, content: str, said: str) -> None:
     (tmp_path / "b.json").write_text(content, encoding="utf-8")
     with pytest.raises(SettingError, match=said):
         Baseline.load(tmp_path / "b.json")
@@ -135,7 +135,7 @@ def test_a_baseline_that_is_none(tmp_path: Path, content: str, said: str) -> Non
 
 
 @pytest.mark.parametrize("limit", ["ndcg@10", "ndcg@10=high", "ndcg@10=1.5", "ndcg@10=nan", "precision@1=0.5", "=0.5"])
-def test_limits_that_are_none(limit: str) -> None:
+def test_invalid_limits(limit: str) -> None:
     with pytest.raises(
         SettingError, match=r"a limit must be a metric and a number from 0 to 1|a metric must be one of"
     ):

@@ -1,4 +1,4 @@
-"""In simulation, 95 % intervals hold the truth as often as they say, and the test raises no more false alarms."""
+"""Simulations of confidence intervals and of the significance test: coverage and false alarms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def estimates(drawn: Matrix, groups: Groups, **more: int) -> list[Estimate]:
 
 
 def differences(drawn: Matrix, groups: Groups, **more: int) -> list[Estimate]:
-    """Each column beside one of zeros."""
+    """Return each column next to one of zeros."""
     columns = range(drawn.shape[1])
     return Sample.of(np.hstack([drawn, np.zeros_like(drawn)]), groups, **more).differences(
         columns, [len(columns) + each for each in columns]
@@ -28,7 +28,7 @@ def differences(drawn: Matrix, groups: Groups, **more: int) -> list[Estimate]:
 
 
 def values(chance: np.random.Generator, questions: int, columns: int) -> Matrix:
-    """What nDCG looks like: a share of questions without a right result, and the others by the place of theirs."""
+    """Return values shaped like nDCG: some zeros, and others by rank."""
     places = chance.geometric(0.35, (questions, columns))
     gains = np.where(places <= 10, 1 / np.log2(places + 1.0), 0.0)
     return np.where(chance.random((questions, columns)) < 0.25, 0.0, gains)
@@ -40,7 +40,7 @@ def truth() -> float:
 
 
 def covered(questions: int, rounds: int, columns: int = 20) -> float:
-    """How often the interval holds the mean that the values were drawn from."""
+    """Return how often the interval contains the mean of the distribution."""
     chance = np.random.default_rng(questions)
     groups = Groups(range(questions))
     held = [
@@ -52,21 +52,21 @@ def covered(questions: int, rounds: int, columns: int = 20) -> float:
 
 
 @pytest.mark.parametrize("questions", [50, 200])
-def test_intervals_hold_the_truth(questions: int) -> None:
-    """4,000 simulated means: chance moves the share by less than 0.4 points."""
+def test_interval_coverage(questions: int) -> None:
+    """In 4,000 simulations, chance moves the coverage by less than 0.4 points."""
     assert 0.93 <= covered(questions, 200) <= 0.97
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("questions", [30, 100, 1_000])
-def test_intervals_hold_the_truth_in_a_long_run(questions: int) -> None:
+def test_interval_coverage_in_a_long_run(questions: int) -> None:
     assert 0.94 <= covered(questions, 1_000) <= 0.96
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.97])
-def test_intervals_of_yes_and_no(share: float) -> None:
-    """Also where nearly all questions say the same, of which the bootstrap knows too little."""
+def test_intervals_of_binary_metrics(share: float) -> None:
+    """Coverage holds even if nearly all values are equal, where a bootstrap fails."""
     chance = np.random.default_rng(1)
     groups, held = Groups(range(60)), []
     for _ in range(100):
@@ -75,7 +75,7 @@ def test_intervals_of_yes_and_no(share: float) -> None:
     assert 0.92 <= np.mean(held) <= 0.98
 
 
-def test_intervals_of_differences_hold_the_truth() -> None:
+def test_interval_coverage_of_differences() -> None:
     chance = np.random.default_rng(2)
     groups, held = Groups(range(80)), []
     for _ in range(100):
@@ -85,7 +85,7 @@ def test_intervals_of_differences_hold_the_truth() -> None:
 
 
 def test_questions_of_a_group_count_together() -> None:
-    """Five questions that are nearly one: taken for five, their intervals are too narrow."""
+    """Treating five nearly equal questions as independent makes intervals too narrow."""
     chance = np.random.default_rng(3)
     alone, together = [], []
     for _ in range(60):
@@ -97,19 +97,19 @@ def test_questions_of_a_group_count_together() -> None:
     assert 0.92 <= np.mean(together) <= 0.98
 
 
-def test_an_interval_is_the_same_every_time() -> None:
+def test_intervals_are_reproducible() -> None:
     drawn = values(np.random.default_rng(0), 30, 3)
     assert estimates(drawn, Groups(range(30))) == estimates(drawn, Groups(range(30)))
 
 
-def test_one_question_says_nothing() -> None:
+def test_one_question_has_no_interval() -> None:
     assert str(estimates(np.array([[0.5]]), Groups(["a"]))[0]) == "0.500 (0.000 to 1.000)"
     [found] = differences(np.array([[0.5]]), Groups(["a"]))
     assert (found.low, found.high) == (-1.0, 1.0)
 
 
-def test_all_right_is_not_certain() -> None:
-    """After 60 questions without a mistake, one in twenty may still go wrong."""
+def test_a_perfect_result_is_not_certain() -> None:
+    """After 60 questions without an error, an error rate of one in twenty is still possible."""
     [found] = estimates(np.ones((60, 1)), Groups(range(60)))
     assert (found.mean, found.high) == pytest.approx((1.0, 1.0))
     assert 0.93 < found.low < 0.96
@@ -119,12 +119,12 @@ def test_all_right_is_not_certain() -> None:
 
 
 def null(chance: np.random.Generator, questions: int, columns: int) -> Matrix:
-    """Differences between systems that do not differ: skewed values, exchanged at random."""
+    """Return differences between equal systems: skewed values with random signs."""
     return values(chance, questions, columns) - values(chance, questions, columns)
 
 
 def bound(number: int) -> float:
-    """The share of false alarms that a test with 5 % has in nearly all simulations of so many."""
+    """Return the rate of false alarms that a 5 % test rarely exceeds in this many simulations."""
     return 0.05 + 2 * math.sqrt(0.05 * 0.95 / number)
 
 
@@ -141,7 +141,7 @@ def test_false_alarms(questions: int) -> None:
 
 
 def test_false_alarms_of_groups() -> None:
-    """Five questions that are nearly one: taken for five, they raise false alarms."""
+    """Treating five nearly equal questions as independent raises false alarms."""
     chance = np.random.default_rng(4)
     alone, together = [], []
     for _ in range(60):
@@ -153,7 +153,7 @@ def test_false_alarms_of_groups() -> None:
 
 
 def test_false_alarms_of_several_systems_together() -> None:
-    """Of six systems that do not differ, a quarter of all reports would call one better or worse without Holm."""
+    """Without Holm's correction, a quarter of reports on six equal systems would raise a false alarm."""
     chance = np.random.default_rng(5)
     groups, raw, corrected = Groups(range(60)), [], []
     for _ in range(500):
@@ -176,8 +176,8 @@ def test_false_alarms_in_a_long_run() -> None:
     assert np.mean(alarms) <= bound(len(alarms))
 
 
-def test_a_difference_that_could_be_found_is_found() -> None:
-    """Four times in five, as `detectable` promises."""
+def test_power() -> None:
+    """A difference of the `detectable` size is found four times out of five."""
     chance = np.random.default_rng(7)
     groups = Groups(range(100))
     least = float(np.mean(detectable(null(chance, 100, 200), groups)))
@@ -189,15 +189,15 @@ def test_a_difference_that_could_be_found_is_found() -> None:
     assert questions_for(0.0, least, 100) is None
 
 
-def test_few_questions_try_all_exchanges() -> None:
-    """Of five questions that all gained, one exchange in 16 is as far from zero."""
+def test_few_questions_use_all_permutations() -> None:
+    """For five questions that all improved, p is 1 in 16."""
     assert probabilities(np.full((5, 1), 0.25), Groups(range(5))) == [2 / 32]
     assert probabilities(np.zeros((5, 1)), Groups(range(5))) == [1.0]
     assert probabilities(np.zeros((50, 1)), Groups(range(50))) == [1.0]
 
 
 def test_holm() -> None:
-    """As R's p.adjust has it."""
+    """Corrected values equal those of R's p.adjust."""
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
     assert holm([]) == []

@@ -1,4 +1,4 @@
-"""Judged questions as files of three forms, and what is wrong with some of them."""
+"""Judgements in files of three formats, and invalid ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harrier_core.testing import MemoryStore
 
 @pytest.fixture
 def beir(tmp_path: Path) -> Path:
-    """A folder of BEIR's form, with a query of another split."""
+    """Return a BEIR folder with a query of another split."""
     (tmp_path / "qrels").mkdir()
     queries = [
         {"_id": "q1", "text": "why does bread rise", "metadata": {"lang": "en"}},
@@ -28,7 +28,7 @@ def beir(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_folder_of_beir(beir: Path) -> None:
+def test_a_beir_folder(beir: Path) -> None:
     judgements = Judgements.load(beir)
     assert [each.id for each in judgements] == ["q1", "q2"]
     assert judgements[0] == Question("q1", "why does bread rise", {"bread rises": 2, "sea": 0}, metadata={"lang": "en"})
@@ -36,8 +36,8 @@ def test_a_folder_of_beir(beir: Path) -> None:
     assert judgements.name == beir.name
 
 
-def test_a_folder_that_was_saved_is_the_same(beir: Path, tmp_path: Path) -> None:
-    """Groups included; the digest tells others apart, and does not depend on the form."""
+def test_a_saved_folder_is_equal(beir: Path, tmp_path: Path) -> None:
+    """Groups are kept; the digest identifies judgements regardless of the format."""
     judgements = Judgements([*Judgements.load(beir), Question("q4", "more", {"a": 1}, group="g")])
     judgements.save(tmp_path / "again", split="dev")
     loaded = Judgements.load(tmp_path / "again", split="dev")
@@ -60,8 +60,8 @@ bread rise
 <top><num>2</num><title>where does sand go</title></top>""",
     ],
 )
-def test_a_folder_of_trec(tmp_path: Path, topics: str) -> None:
-    """Topics a line each, or in TREC's own form."""
+def test_a_trec_folder(tmp_path: Path, topics: str) -> None:
+    """Topics are one per line, or in TREC's own format."""
     (tmp_path / "topics.txt").write_text(topics, encoding="utf-8")
     (tmp_path / "qrels.txt").write_text("1 0 bread 1\n1 0 sea -1\n2 0 sea 3\n", encoding="utf-8")
     judgements = Judgements.load(tmp_path)
@@ -71,7 +71,7 @@ def test_a_folder_of_trec(tmp_path: Path, topics: str) -> None:
 
 
 def test_json_lines(tmp_path: Path) -> None:
-    """Ids, grades or texts that answer; a question without an id gets the same one every time."""
+    """Ids, grades and texts are accepted; a question without an id always gets the same one."""
     lines = [
         {"question": "why does bread rise", "answers": ["bread"]},
         {"id": 7, "question": "graded", "answers": {"a": 2, "b": 0}, "metadata": {"lang": "en"}, "group": "g"},
@@ -100,13 +100,13 @@ def test_json_lines(tmp_path: Path) -> None:
         ('{"question": "a"}\n{"question": "a"}', "the ids of questions must be unique"),
     ],
 )
-def test_lines_that_are_none(tmp_path: Path, line: str, said: str) -> None:
+def test_invalid_lines(tmp_path: Path, line: str, said: str) -> None:
     (tmp_path / "q.jsonl").write_text(line, encoding="utf-8")
     with pytest.raises(SettingError, match=said):
         Judgements.load(tmp_path / "q.jsonl")
 
 
-def test_folders_that_are_none(beir: Path, tmp_path: Path) -> None:
+def test_invalid_folders(beir: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"has no qrels/dev.tsv; it has these splits: test"):
         Judgements.load(beir, split="dev")
     with pytest.raises(SettingError, match="there are no judgements at"):
@@ -129,7 +129,7 @@ def test_folders_that_are_none(beir: Path, tmp_path: Path) -> None:
 
 
 def test_answers_by_their_texts() -> None:
-    """A text may stand in several chunks of a record, in other white space and case, and in more than one record."""
+    """A text may span chunks, differ in white space and case, and occur in several records."""
     long = " ".join(f"word{number}" for number in range(60))
     records = [
         Record("long", long),

@@ -1,4 +1,4 @@
-"""Every metric is what ir-measures, and with it trec_eval, makes of the same run and the same judgements."""
+"""Every metric equals that of ir-measures and trec_eval for the same run and judgements."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def case(seed: int, digits: int = 1) -> tuple[list[Question], Run]:
 
 
 def theirs(questions: list[Question], run: Run, metrics: Mapping[str, Any], k: int | None = None) -> Values:
-    """The values of ir-measures, by metric and question. k: of so many results."""
+    """Return the values of ir-measures at k, by metric and question."""
     qrels = [Qrel(each.id, record, grade) for each in questions for record, grade in each.grades.items()]
     docs = [
         ScoredDoc(name, record, score)
@@ -63,7 +63,7 @@ def check(questions: list[Question], run: Run, wanted: Values, metrics: int) -> 
 
 @given(seed=st.integers(0, 10**6))
 def test_equal_to_ir_measures(seed: int) -> None:
-    """Question by question, ties, missing results and grades included."""
+    """Values agree for each question, including ties, missing results and grades."""
     questions, run = case(seed)
     wanted = theirs(questions, run, {f"{kind}@{k}": metric @ k for kind, metric in THEIRS.items() for k in CUTOFFS})
     for k in CUTOFFS:  # they cut MRR in another tool, which has another order of equal scores
@@ -72,8 +72,8 @@ def test_equal_to_ir_measures(seed: int) -> None:
 
 
 @given(seed=st.integers(0, 10**6))
-def test_equal_to_all_of_it_without_ties(seed: int) -> None:
-    """The share of judged results is theirs as well, but of no results they say nothing."""
+def test_all_metrics_agree_without_ties(seed: int) -> None:
+    """The share of judged results agrees too, except for empty results."""
     questions, run = case(seed, digits=9)
     check(questions, run, theirs(questions, run, {f"mrr@{k}": RR @ k for k in CUTOFFS}), len(CUTOFFS))
     some = [each for each in questions if run[each.id].records]
@@ -83,7 +83,7 @@ def test_equal_to_all_of_it_without_ties(seed: int) -> None:
         assert ours[metric][int(question[1:])] == pytest.approx(value)
 
 
-def test_of_no_results_all_are_judged() -> None:
+def test_empty_results_count_as_judged() -> None:
     values = measured(graded([Question("q", "text", {"a": 1})], Run({}), 10), [10])
     assert {name: float(own[0]) for name, own in values.items()} == {
         "success@10": 0.0,
@@ -95,8 +95,8 @@ def test_of_no_results_all_are_judged() -> None:
     }
 
 
-def test_a_run_survives_a_file_and_other_tools_read_it(tmp_path: Path) -> None:
-    """Ids with spaces and percent signs as well."""
+def test_runs_in_files(tmp_path: Path) -> None:
+    """Runs survive saving, other tools read them, and ids may have spaces and percent signs."""
     ranking = Ranking.of(["my file.txt", "100%20;", "c"], [0.25, 0.5, -0.1])
     run = Run({"a question": ranking}, "my system")
     run.save(tmp_path / "run.trec")
@@ -108,21 +108,21 @@ def test_a_run_survives_a_file_and_other_tools_read_it(tmp_path: Path) -> None:
     assert first == ScoredDoc("a%20;question", "100%25;20;", 0.5)
 
 
-def test_a_file_that_is_no_run(tmp_path: Path) -> None:
+def test_invalid_runs(tmp_path: Path) -> None:
     (tmp_path / "run.trec").write_text("q Q0 d 1 0.5 name\nq Q0 d 2 high name\n", encoding="utf-8")
     with pytest.raises(SettingError, match=r"run.trec, line 2: a line of a run must have six fields, with a score"):
         Run.load(tmp_path / "run.trec")
 
 
 def test_a_record_counts_once_and_ties_have_one_order() -> None:
-    """By its best chunk; of equal scores the greater id is first, whatever the store's order was."""
+    """A record counts by its best chunk; among equal scores the greater id is first."""
     records, scores, numbers = ["a", "b", "a", "c", "b"], [0.5, 0.5, 0.9, 0.5000001, 0.5], [0, 3, 2, 1, 7]
     ranking = Ranking.of(records, scores, numbers)
     assert (ranking.records, ranking.numbers) == (["a", "c", "b"], [2, 1, 3])
     assert Ranking.of(records[::-1], scores[::-1], numbers[::-1]) == ranking
 
 
-def test_the_share_of_results_that_two_runs_have() -> None:
+def test_the_overlap_of_two_runs() -> None:
     questions = [Question("q", "text", {"a": 1}), Question("r", "text", {"a": 1})]
     one = Run({"q": Ranking(["a", "b"], [2, 1], [0, 0]), "r": Ranking(["a"], [1], [0])})
     other = Run({"q": Ranking(["b", "c"], [2, 1], [0, 0])})
@@ -130,7 +130,7 @@ def test_the_share_of_results_that_two_runs_have() -> None:
 
 
 @pytest.mark.parametrize("metric", ["ndcg", "ndcg@", "ndcg@0", "ndcg@ten", "precision@10", "", "ndcg@²"])
-def test_a_metric_that_is_not_there(metric: str) -> None:
+def test_an_unknown_metric(metric: str) -> None:
     with pytest.raises(SettingError, match="a metric must be one of success, mrr, ndcg, map, recall with a cut-off"):
         parsed(metric)
 

@@ -1,4 +1,4 @@
-"""Questions made of an index's own records: of what, how many, and what is left out."""
+"""Questions generated from an index's records: kinds, number, and exclusions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def index() -> Iterator[Index]:
 
 
 def test_titles_and_rare_codes(index: Index) -> None:
-    """Each of one record only, and of none that has a near duplicate; no model is asked."""
+    """Questions come from unique records without near duplicates, and no model is used."""
     encoder = index.encoder
     assert isinstance(encoder, Bag)
     made = make_questions(Contents(index.store), 50)
@@ -57,7 +57,7 @@ def test_titles_and_rare_codes(index: Index) -> None:
     assert encoder.asked == []
 
 
-def test_they_are_the_same_every_time_and_can_be_edited(index: Index, tmp_path: Path) -> None:
+def test_questions_are_reproducible_and_can_be_edited(index: Index, tmp_path: Path) -> None:
     made = make_questions(index, 2)
     assert list(made) == list(make_questions(index, 2))
     assert len(made) == 2
@@ -67,8 +67,8 @@ def test_they_are_the_same_every_time_and_can_be_edited(index: Index, tmp_path: 
     assert any(note.startswith("1 of 2 questions were made of the records: titles show") for note in report.notes)
 
 
-def test_a_model_of_the_user_s(index: Index) -> None:
-    """It reads a record and returns a question, several or none; that they borrow words is told."""
+def test_a_user_supplied_model(index: Index) -> None:
+    """It returns any number of questions per record, and borrowed words are reported."""
     read: list[str] = []
 
     def ask(text: str) -> list[str] | str | None:
@@ -85,7 +85,7 @@ def test_a_model_of_the_user_s(index: Index) -> None:
     assert said[1] == "half of those that a model wrote take at least 60 % of their words from their record"
 
 
-def test_nothing_to_make_questions_of() -> None:
+def test_no_usable_records() -> None:
     with Index(MemoryStore(), Bag()) as index:
         index.ingest([Record("a", "short")])
         with pytest.raises(SettingError, match="no question could be created"):

@@ -1,4 +1,4 @@
-"""A report as a page and as JSON: one file, everything escaped, and no text where none is wanted."""
+"""Reports as HTML and JSON: self-contained, escaped, and without texts if requested."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _VOID = {"meta", "img", "br", "line", "circle", "rect"}
 
 
 class Page(HTMLParser):
-    """What a browser sees: the tags, which must close, and the text."""
+    """Parse a page as a browser does: tags, which must be closed, and text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def report() -> Iterator[Report]:
-    """Of records, questions and systems with markup in all that a user gives."""
+    """Return a report of records, questions and systems with markup in all user input."""
     records, judgements = library(120, 30)
     marked = [
         Record(f"{each.id}{EVIL}", f"{each.text} {EVIL}", {**each.metadata, "field": EVIL if at % 2 else "plain"})
@@ -70,7 +70,7 @@ def page(report: Report, tmp_path: Path) -> Page:
 
 
 def test_it_is_one_file_without_scripts(page: Page) -> None:
-    """And a browser would run none if there were one."""
+    """The page's policy would block scripts as well."""
     assert page.open == []
     tags = {tag for tag, _ in page.tags}
     assert not tags & {"script", "img", "link", "iframe", "object", "embed", "form", "base"}
@@ -80,8 +80,8 @@ def test_it_is_one_file_without_scripts(page: Page) -> None:
     assert policy == "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def test_all_that_is_given_is_text(page: Page, report: Report) -> None:
-    """Questions, ids, records, metadata and instructions are there, letter by letter."""
+def test_user_input_is_escaped(page: Page, report: Report) -> None:
+    """Questions, ids, records, metadata and instructions appear literally."""
     changed = report.changed[0]
     question = report.questions[changed.position]
     for said in (
@@ -94,7 +94,7 @@ def test_all_that_is_given_is_text(page: Page, report: Report) -> None:
         assert said in page.text
 
 
-def test_what_is_in_it(page: Page, report: Report) -> None:
+def test_contents(page: Page, report: Report) -> None:
     headings = ("Systems", "Differences to", "Parts of the questions", "What a score means", "What was judged")
     for said in (*headings, "Questions that changed", "Where it is from", "How to read it", "gained most", "✓ right"):
         assert said in page.text, said
@@ -104,8 +104,8 @@ def test_what_is_in_it(page: Page, report: Report) -> None:
     assert len(dots) == len(report.results) + len(report.comparisons) + len(report.slices)
 
 
-def test_no_texts_and_ids_where_none_are_wanted(report: Report, tmp_path: Path) -> None:
-    """Names of systems, of fields and of the judgements are there all the same."""
+def test_reports_without_texts_and_ids(report: Report, tmp_path: Path) -> None:
+    """Names of systems, fields and judgements are kept."""
     report.to_html(tmp_path / "report.html", aggregate_only=True)
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     said = report.to_json(aggregate_only=True)
@@ -130,7 +130,7 @@ def test_as_json(report: Report) -> None:
     assert said["floor"]["suggested"]["floor"] == report.floor.suggested.floor if report.floor else False
 
 
-def test_judged_wrong_and_not_judged_are_told_apart(page: Page, report: Report) -> None:
+def test_wrong_and_unjudged_results_are_distinguished(page: Page, report: Report) -> None:
     grades = {shown.grade for changed in report.changed for shown in (*changed.first, *changed.second)}
     assert {1, None} <= grades
     assert "not judged" in page.text
@@ -146,7 +146,7 @@ def test_judged_wrong_and_not_judged_are_told_apart(page: Page, report: Report) 
         (-0.121, 0.118, ["-0.15", "-0.10", "-0.05", "0", "0.05", "0.10", "0.15"]),
     ],
 )
-def test_scales_have_round_numbers(low: float, high: float, ticks: list[str]) -> None:
+def test_axes_have_round_numbers(low: float, high: float, ticks: list[str]) -> None:
     scale = Scale.around([Estimate(low, low, high)])
     assert [said for _, said in scale.ticks] == ticks
     assert scale.at(scale.low) == "0.00%"

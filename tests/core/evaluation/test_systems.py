@@ -1,4 +1,4 @@
-"""What is compared: how each system is asked for in words, what it is called, and what it asks of an index."""
+"""Compared systems: how they are described, named, and searched."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BASE = System()
 
 
 class Noting(MemoryStore):
-    """A store that notes what it is asked."""
+    """A store that records its searches."""
 
     def __init__(self) -> None:
         super().__init__(keywords=True)
@@ -51,7 +51,7 @@ def index() -> Iterator[Index]:
         ("hybrid,instruction=Given a question, find it", System(mode="hybrid", task=Task("Given a question, find it"))),
     ],
 )
-def test_in_words(index: Index, said: str, system: System) -> None:
+def test_systems_from_strings(index: Index, said: str, system: System) -> None:
     [_, found] = systems_of([said], BASE, index)
     assert found == replace(system, name=found.name)
 
@@ -71,13 +71,13 @@ def test_in_words(index: Index, said: str, system: System) -> None:
         ("model=harrier-0.6b,index=pgvector:a", r"index=pgvector:a with a model needs an Index"),
     ],
 )
-def test_words_that_mean_nothing(index: Index, said: str, message: str) -> None:
+def test_invalid_strings(index: Index, said: str, message: str) -> None:
     with pytest.raises(SettingError, match=message):
         systems_of([said], BASE, index)
 
 
-def test_names_are_told_apart(index: Index) -> None:
-    """And tasks are those of the model but for the index's own; the rest is as in the first system."""
+def test_names_are_unique(index: Index) -> None:
+    """`tasks` are the model's other tasks; other settings come from the first system."""
     base = System(task="sts_query", mode="hybrid")
     given: list[Any] = ["tasks", "exact", "exact", Task("Find it"), Run({}, "theirs"), System(name="mine", ef=9), index]
     found = systems_of(given, base, index)
@@ -99,8 +99,8 @@ def test_names_are_told_apart(index: Index) -> None:
         System(run=Run({}), mode="keyword")
 
 
-def test_each_asks_what_it_says(index: Index) -> None:
-    """Questions are encoded once for each task, and reach the store with the settings of their system."""
+def test_each_system_uses_its_settings(index: Index) -> None:
+    """Questions are encoded once per task, and searched with the system's settings."""
     _, judgements = library(120, 20)
     encoder, store = index.encoder, index.store
     assert isinstance(encoder, Bag)
@@ -129,7 +129,7 @@ def test_each_asks_what_it_says(index: Index) -> None:
 
 
 def test_another_index_and_a_run(index: Index, tmp_path: Path) -> None:
-    """A run is read from a file, and what is not in it was not found."""
+    """A run is read from a file; results that it lacks were not found."""
     records, judgements = library(120, 20)
     Run({each.id: Ranking(each.relevant, [1.0], [0]) for each in list(judgements)[:10]}, "half").save(
         tmp_path / "r.trec"

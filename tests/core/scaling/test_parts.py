@@ -1,4 +1,4 @@
-"""An ingest in parts, wherever they run: together they do what one ingest does, and what happens once happens once."""
+"""An ingest in parts gives the same result as one ingest, wherever the parts run."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def stored(index: Index) -> dict[tuple[str, int], tuple[bytes, bytes]]:
 
 
 @given(RECORDS, st.lists(st.integers(0, 30), max_size=4), st.booleans())
-def test_however_it_is_divided(given_records: list[Any], cuts: list[int], prune: bool) -> None:
-    """In any parts, one after the other: the same is stored, and reported, as by one ingest."""
+def test_any_division(given_records: list[Any], cuts: list[int], prune: bool) -> None:
+    """Parts in any division and order store and report the same as one ingest."""
     whole, divided = memory_index(), memory_index()
     for index in (whole, divided):
         index.ingest(records(5))
@@ -74,8 +74,8 @@ def test_however_it_is_divided(given_records: list[Any], cuts: list[int], prune:
     assert set(merged.differing) <= set(merged.repeated)
 
 
-def test_doubles(postgres: str, table: str, tmp_path: Path) -> None:
-    """Under one id other texts came to two parts, or other metadata; what is the same is only repeated."""
+def test_duplicate_ids(postgres: str, table: str, tmp_path: Path) -> None:
+    """Duplicate ids with different texts or metadata are conflicts; equal records are repeated."""
     one = [Record("same", "says one thing", {"n": 1}), Record("text", "says one thing"), Record("own", "is alone")]
     two = [Record("same", "says one thing", {"n": 1}), Record("text", "says another thing"), Record("twice", "a")]
     three = [Record("metadata", "says it", {"n": 1}), Record("twice", "b")]
@@ -90,7 +90,7 @@ def test_doubles(postgres: str, table: str, tmp_path: Path) -> None:
 
 
 class Once(MemoryStore):
-    """Counts what is to happen once."""
+    """Count operations that must happen once."""
 
     built = 0
 
@@ -98,7 +98,7 @@ class Once(MemoryStore):
         self.built += 1
 
 
-def test_what_happens_once() -> None:
+def test_operations_that_happen_once() -> None:
     """Parts build no index and remove nothing; the end does both."""
     store = Once()
     index = Index(store, Hashing(), chunking=CHUNKING)
@@ -116,7 +116,7 @@ def test_what_happens_once() -> None:
 
 
 def test_pruning_is_refused() -> None:
-    """Where a part is missing, or rows are, or nobody knows which records came."""
+    """Pruning is refused if a part or rows are missing, or the ids are unknown."""
     index = memory_index()
     index.ingest(records(20))
     part = IngestPart(index)
@@ -143,7 +143,7 @@ def test_parts_of_another_model() -> None:
 
 
 def test_a_part_is_pickled(postgres: str, table: str, tmp_path: Path) -> None:
-    """As the settings of its index; copies in one process share what is open."""
+    """A part is pickled as its index's settings, and copies in one process share connections."""
     with index_of(postgres, table, Noting(tmp_path / "notes")) as index:
         first, second = (pickle.loads(pickle.dumps(IngestPart(index))) for _ in range(2))
         assert first.index is second.index
@@ -159,8 +159,8 @@ def test_a_part_is_pickled(postgres: str, table: str, tmp_path: Path) -> None:
         IngestPart(index, connections=0)
 
 
-def test_cuts_travel(postgres: str, table: str, tmp_path: Path) -> None:
-    """A record that was cut elsewhere has the same chunks, and none of its tokens is counted."""
+def test_chunks_are_transferred(postgres: str, table: str, tmp_path: Path) -> None:
+    """A record cut elsewhere has the same chunks, and its tokens are not counted again."""
     given_records = list(records(40))
     with index_of(postgres, f"{table}a", Noting(tmp_path / "one")) as index:
         index.ingest(given_records)
@@ -189,12 +189,12 @@ def test_cuts_travel(postgres: str, table: str, tmp_path: Path) -> None:
 
 
 class Died(BaseException):
-    """In place of the end of a process."""
+    """An exception in place of the end of a process."""
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 200])
-def test_the_record_that_kills_is_found(size: int) -> None:
-    """Wherever it stands, by few deaths, and all the others are ingested."""
+def test_a_record_that_crashes_is_found(size: int) -> None:
+    """It is isolated with few crashes, and all other records are ingested."""
     for at in {0, size // 2, size - 1}:
         index = memory_index()
         part = IngestPart(index)
@@ -224,7 +224,7 @@ def test_the_record_that_kills_is_found(size: int) -> None:
 
 
 def test_ids_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight bytes each, and what is being merged: a hundred million are less than two gigabytes."""
+    """Ids take eight bytes each, plus the merge: a hundred million need less than two gigabytes."""
     monkeypatch.setattr(seen_module, "_RECENT", 500)
     chance = np.random.default_rng(0)
     hashes = chance.integers(0, 2**64, 60_000, np.uint64)
@@ -245,7 +245,7 @@ def test_ids_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_tally_takes_little_memory() -> None:
-    """Twelve bytes each, and those of one bucket or, at the end, of all of them."""
+    """A tally takes twelve bytes per id, plus one bucket, or all of them at the end."""
     chance = np.random.default_rng(0)
     hashes = chance.integers(0, 2**64, 500_000, np.uint64)
     contents = chance.integers(1, 2**32, len(hashes), np.uint64).astype("<u4")
@@ -264,8 +264,8 @@ def test_a_tally_takes_little_memory() -> None:
     assert peak < 22 * len(hashes)
 
 
-def test_what_came_is_a_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through any number of sorted runs."""
+def test_ids_are_a_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids form a set through any number of sorted runs."""
     monkeypatch.setattr(seen_module, "_RECENT", 10)
     chance = np.random.default_rng(1)
     seen, plain = Seen(), set[int]()
@@ -279,7 +279,7 @@ def test_what_came_is_a_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(seen) == plain
 
 
-def test_a_report_adds_up() -> None:
+def test_reports_are_summed() -> None:
     one = PartReport(IngestReport(records=1), 1, b"12345678", b"1234", ("a",))
     two = one + PartReport.given_up("b", "was wrong")
     assert (two.rows, two.report.records, two.report.rejected) == (2, 2, [("b", "was wrong")])
@@ -298,7 +298,7 @@ def test_a_report_adds_up() -> None:
     ],
 )
 def test_secrets_are_found(database: str, secret: str | None, tmp_path: Path) -> None:
-    """In a part, whose index is a pickle within a pickle."""
+    """A secret is found in a part, whose index is a pickle in a pickle."""
     with index_of(database, "t", Noting(tmp_path / "notes")) as index:
         assert secret_of(pickle.dumps(IngestPart(index))) == secret
 

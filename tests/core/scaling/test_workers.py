@@ -1,4 +1,4 @@
-"""An ingest by several processes: what is stored is what one process would store, whatever dies meanwhile."""
+"""Ingests by several processes store what one process would store, whatever is killed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _numbers = itertools.count()
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a few records are many blocks, and as many windows of one process."""
+    """Use small blocks and windows, so that a few records fill many of them."""
     monkeypatch.setattr(workers, "BLOCK_RECORDS", 40)
     monkeypatch.setattr(ingest, "WINDOW_RECORDS", 40)
 
@@ -50,8 +50,8 @@ def counts(report: IngestReport) -> IngestReport:
     return replace(report, seconds=0.0, pending=0)
 
 
-def test_workers_do_what_one_process_does(postgres: str, table: str, noting: Noting) -> None:
-    """Reports and all: what is changed, described again, longer, shorter, rejected, repeated, gone, and pruned."""
+def test_workers_equal_one_process(postgres: str, table: str, noting: Noting) -> None:
+    """Reports agree for changed, rejected, repeated, missing and pruned records."""
     first = [*records(120), Record("gone", "is gone later"), Record("kept", "stays")]
     later: list[Any] = [
         *records(30),
@@ -78,15 +78,15 @@ def test_workers_do_what_one_process_does(postgres: str, table: str, noting: Not
 
 
 def clean(postgres: str, tmp_path: Path, given: list[Record]) -> tuple[list[Any], list[str]]:
-    """What one process stores, and what it encodes."""
+    """Return what one process stores and encodes."""
     name, encoder = f"clean{next(_numbers)}", Noting(tmp_path / f"clean{next(_numbers)}")
     with index_of(postgres, name, encoder) as index:
         index.ingest(given)
     return content(postgres, name), encoder.lines()
 
 
-def test_workers_that_are_killed(postgres: str, table: str, tmp_path: Path) -> None:
-    """At any time: what they were at is done again, and only that."""
+def test_killed_workers(postgres: str, table: str, tmp_path: Path) -> None:
+    """Only the work of killed workers is repeated."""
     given = list(records(400))
     encoder = Noting(tmp_path / "notes", seconds=0.002)
     killed: list[int] = []
@@ -125,7 +125,7 @@ with index_of(conninfo, table, Noting(Path(notes), seconds=0.002)) as index:
 
 @pytest.fixture
 def driver(postgres: str, table: str, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that ingests by workers; some of it is written."""
+    """Start a process that ingests with workers, and wait until something is stored."""
     command = [sys.executable, "-c", DRIVER, postgres, table, str(tmp_path / "notes")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
@@ -140,10 +140,10 @@ def driver(postgres: str, table: str, tmp_path: Path) -> Iterator[subprocess.Pop
 @pytest.mark.parametrize(
     "number", [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
 )
-def test_a_driver_that_is_ended(
+def test_a_killed_driver(
     driver: subprocess.Popen[str], number: signal.Signals, postgres: str, table: str, tmp_path: Path
 ) -> None:
-    """Its workers end with it; run again, it encodes what is not stored, and that only."""
+    """Its workers end with it, and a second run encodes only what is missing."""
     own = workers_of(driver.pid)
     assert len(own) == 2
     driver.send_signal(number)
@@ -161,8 +161,8 @@ def test_a_driver_that_is_ended(
     assert report.encoded == len(encoder.lines()) == len(stored) - before
 
 
-def test_a_record_that_kills(postgres: str, table: str, tmp_path: Path) -> None:
-    """The others are stored, and it is named."""
+def test_a_record_that_crashes_workers(postgres: str, table: str, tmp_path: Path) -> None:
+    """The other records are stored, and this one is reported."""
     given = list(records(200))
     given[77] = Record("poison", "a text of which a process dies")
     encoder = Noting(tmp_path / "notes", poison="process dies")
@@ -175,9 +175,7 @@ def test_a_record_that_kills(postgres: str, table: str, tmp_path: Path) -> None:
     assert (tmp_path / "deaths").stat().st_size <= 2 * 5.3 + 2  # of 40 records
 
 
-def test_workers_that_die_of_everything(
-    postgres: str, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_that_always_crash(postgres: str, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "BLOCK_RECORDS", 2)
     encoder = Noting(tmp_path / "notes", poison="record")
     with index_of(postgres, table, encoder) as index, pytest.raises(WorkersDied, match="killed by SIGKILL"):
@@ -186,21 +184,21 @@ def test_workers_that_die_of_everything(
 
 
 class Unloadable(Noting):
-    """Cannot be unpickled."""
+    """An object that cannot be unpickled."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         os._exit(7)
 
 
 def test_workers_that_do_not_start(postgres: str, table: str, tmp_path: Path) -> None:
-    """The error is raised, and no worker is started forever."""
+    """The error is raised, and workers are not restarted forever."""
     encoder = Unloadable(tmp_path / "notes")
     with index_of(postgres, table, encoder) as index, pytest.raises(WorkersDied, match="exit status"):
         index.ingest(records(10), workers=2)
 
 
 class Broken(Noting):
-    """Fails for a reason that no second try removes."""
+    """An encoder with a permanent error."""
 
     def submit_documents(self, texts: Any) -> Any:  # noqa: ARG002
         raise ZeroDivisionError("in a worker")
@@ -220,8 +218,8 @@ def _failing() -> Iterator[Record]:
     raise ZeroDivisionError("of the source")
 
 
-def test_what_is_read_is_bounded(postgres: str, table: str, tmp_path: Path) -> None:
-    """Slow workers hold the reader back: two blocks each, and one that waits."""
+def test_reading_is_bounded(postgres: str, table: str, tmp_path: Path) -> None:
+    """Slow workers hold back the reader: two blocks per worker, and one waiting."""
     encoder = Noting(tmp_path / "notes", seconds=0.003)
     ahead = []
     read = 0
@@ -241,8 +239,8 @@ def test_what_is_read_is_bounded(postgres: str, table: str, tmp_path: Path) -> N
     assert max(ahead) <= (2 * 2 + 1) * 40 + 40
 
 
-def test_blocks_are_as_large_as_the_model_is_fast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few records at first, so that all workers have some; more if a block takes little time."""
+def test_block_size_adapts_to_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks begin small, so that all workers get some, and grow if they take little time."""
     monkeypatch.setattr(workers, "BLOCK_RECORDS", 2_000)
     with index_of("host=nowhere", "t", Noting(tmp_path / "notes")) as index:
         run = workers.WorkerIngest(index, 2)
@@ -256,7 +254,7 @@ def test_blocks_are_as_large_as_the_model_is_fast(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("number", [1, 3])
 def test_connections(postgres: str, table: str, tmp_path: Path, number: int) -> None:
-    """At most two for each worker, and two of the process that reads."""
+    """There are at most two connections per worker, and two for the reading process."""
     name = f"fleet{next(_numbers)}"
     encoder = Noting(tmp_path / "notes", seconds=0.002)
     peak = 0
@@ -274,8 +272,8 @@ def test_connections(postgres: str, table: str, tmp_path: Path, number: int) -> 
     assert 0 < peak <= 2 * number + 2
 
 
-def test_what_cannot_be_shared(tmp_path: Path, noting: Noting) -> None:
-    """The error says why, and what to do."""
+def test_stores_that_cannot_be_shared(tmp_path: Path, noting: Noting) -> None:
+    """The error gives the reason and what to do."""
     for store, why in (
         (MemoryStore(), "what is stored is in this process"),
         (QdrantStore.embedded(tmp_path / "q", collection="c"), "lets one process at a time"),
@@ -290,12 +288,12 @@ def test_what_cannot_be_shared(tmp_path: Path, noting: Noting) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, -1, True, 2.0, "2"])
-def test_numbers_of_workers(postgres: str, table: str, noting: Noting, workers: Any) -> None:
+def test_invalid_numbers_of_workers(postgres: str, table: str, noting: Noting, workers: Any) -> None:
     with index_of(postgres, table, noting) as index, pytest.raises(SettingError, match="workers must be an integer"):
         index.ingest(records(3), workers=workers)
 
 
-def test_vectors_are_not_made_twice(postgres: str, table: str, noting: Noting) -> None:
+def test_vectors_are_not_computed_twice(postgres: str, table: str, noting: Noting) -> None:
     with index_of(postgres, table, noting) as index, pytest.raises(SettingError, match="omit workers"):
         index.ingest(records(1), vectors=[[1.0] * 16], workers=2)
 
@@ -308,7 +306,7 @@ def test_an_embedded_postgres(tmp_path: Path, noting: Noting) -> None:
 
 
 class Remembering(dict[str, bytes]):
-    """A memory."""
+    """A memory of file states."""
 
     def mget(self, keys: Any) -> list[bytes | None]:
         return [self.get(key) for key in keys]
@@ -317,7 +315,7 @@ class Remembering(dict[str, bytes]):
         self.update(pairs)
 
 
-def test_what_has_not_changed_is_not_read(postgres: str, table: str, noting: Noting) -> None:
+def test_unchanged_files_are_not_read(postgres: str, table: str, noting: Noting) -> None:
     read: list[str] = []
 
     def deferred(stamp: bytes) -> Iterator[Deferred]:
@@ -340,8 +338,8 @@ def test_what_has_not_changed_is_not_read(postgres: str, table: str, noting: Not
         assert read[100:] == ["r00007"]
 
 
-def test_a_record_that_cannot_be_sent(postgres: str, table: str, noting: Noting) -> None:
-    """Of a reader that describes pieces by a function of its own."""
+def test_a_record_that_cannot_be_pickled(postgres: str, table: str, noting: Noting) -> None:
+    """A reader that describes chunks with a local function is refused."""
     local = Record("local", "says something", {}, lambda start, end: {"page": start})
     with index_of(postgres, table, noting) as index:
         report = index.ingest([*records(5), local], workers=2)
@@ -371,7 +369,7 @@ async def test_a_cancelled_ingest(postgres: str, table: str, tmp_path: Path) -> 
 
 
 class Settled(Noting):
-    """As if it loaded a model."""
+    """A stand-in for loading a model."""
 
     settings = {"device": None}  # noqa: RUF012
 
@@ -381,7 +379,7 @@ class Settled(Noting):
         return super().submit_documents(texts)
 
 
-def test_each_worker_has_its_gpu_and_its_cores(
+def test_each_worker_has_a_gpu_and_cores(
     postgres: str, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-7")
@@ -394,7 +392,7 @@ def test_each_worker_has_its_gpu_and_its_cores(
 
 
 def test_workers_of_a_model_on_several_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of them sees all GPUs, as with one that is named."""
+    """Each worker sees all GPUs if the device is named."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,7")
     encoder = Settled(tmp_path / "notes")
     for device, visible in ((None, "3"), ("cuda:1", None), ("cuda:0,cuda:1", None)):

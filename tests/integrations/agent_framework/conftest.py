@@ -1,4 +1,4 @@
-"""What the Agent Framework tests share: a model that compares texts by their words, and what is read of texts."""
+"""Fixtures of the Agent Framework tests: a model that compares words, and a record of what it reads."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from harrier_core.tokens import Tokens
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a developer has set for the kit is not for these tests."""
+    """Ignore the developer's environment variables."""
     for name in [name for name in os.environ if name.startswith("HARRIER_")]:
         monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")
 def words(built: Callable[..., Path]) -> str:
-    """The folder of a model that compares texts by their words."""
+    """Return the folder of a model that compares texts by their words."""
     return str(built("qwen3", vectors="words"))
 
 
@@ -43,7 +43,7 @@ def encoder(words: str) -> Iterator[Encoder]:
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every string that the tokenizer was given to be encoded, as it was given."""
+    """Record every string that the tokenizer encodes."""
     strings: list[str] = []
     tokenize = Tokens.tokenize
 
@@ -56,7 +56,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 class Scripted(FunctionInvocationLayer[Any], BaseChatClient[Any]):
-    """A chat client that says what it is told to say, and keeps what it was asked."""
+    """A chat client with scripted answers, which records its requests."""
 
     def __init__(self, *answers: Content) -> None:
         super().__init__()
@@ -78,19 +78,19 @@ class Scripted(FunctionInvocationLayer[Any], BaseChatClient[Any]):
 
 @pytest.fixture
 def scripted() -> type[Scripted]:
-    """Make a chat client that gives these answers, one after the other."""
+    """Create a chat client that gives these answers in order."""
     return Scripted
 
 
 @pytest.fixture
 def say() -> Callable[[str], Content]:
-    """An answer of words."""
+    """Return an answer of text."""
     return Content.from_text
 
 
 @pytest.fixture
 def call() -> Callable[..., Content]:
-    """An answer that calls a tool."""
+    """Return an answer that calls a tool."""
 
     def calling(tool: str, **arguments: Any) -> Content:
         return Content.from_function_call(call_id="1", name=tool, arguments=arguments)

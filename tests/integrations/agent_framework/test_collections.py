@@ -1,4 +1,4 @@
-"""Agent Framework's own vector collections over HarrierEmbeddingClient: documents when they store, queries when not."""
+"""Agent Framework's vector collections embed stored records as documents, and searches as queries."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def client(encoder: Encoder) -> HarrierEmbeddingClient:
 
 @pytest.fixture
 def collection(encoder: Encoder) -> Make:
-    """Make a collection of the framework's, which asks that client for its embeddings."""
+    """Create a collection that uses this client for embeddings."""
     # Imported here, since older releases have no such names.
     from agent_framework import InMemoryStore, VectorStoreCollectionDefinition, VectorStoreField
 
@@ -62,7 +62,7 @@ async def found(results: Any) -> list[str]:
 
 
 def test_roles(client: HarrierEmbeddingClient, collection: Make, read: list[str]) -> None:
-    """What it upserts is a document, what it searches for a query, each byte for byte."""
+    """Upserts are documents and searches are queries, byte for byte."""
     made = collection(client)
     notes = with_roles(made)
     assert notes is made
@@ -81,7 +81,7 @@ def test_roles(client: HarrierEmbeddingClient, collection: Make, read: list[str]
 
 
 def test_options(client: HarrierEmbeddingClient, collection: Make, read: list[str]) -> None:
-    """Those of a call go to the client: another task, and a search for what is like a document."""
+    """Options of a call reach the client, such as another task or the document role."""
     notes = with_roles(collection(client))
 
     async def main() -> None:
@@ -95,8 +95,8 @@ def test_options(client: HarrierEmbeddingClient, collection: Make, read: list[st
 
 
 @pytest.mark.parametrize("role", [None, "document", "query"])
-def test_a_collection_as_it_is(encoder: Encoder, collection: Make, read: list[str], role: Any) -> None:
-    """It cannot say what it embeds, so nothing is embedded, whatever the client is made for."""
+def test_an_unmodified_collection(encoder: Encoder, collection: Make, read: list[str], role: Any) -> None:
+    """It does not state roles, so nothing is embedded, whatever the client's default."""
     notes = collection(HarrierEmbeddingClient(encoder, role=role))
 
     async def main() -> None:
@@ -112,8 +112,8 @@ def test_a_collection_as_it_is(encoder: Encoder, collection: Make, read: list[st
     asyncio.run(main())
 
 
-def test_at_once(client: HarrierEmbeddingClient, collection: Make, read: list[str]) -> None:
-    """Upserts and searches of one moment keep their roles, and leave none behind."""
+def test_concurrent_calls(client: HarrierEmbeddingClient, collection: Make, read: list[str]) -> None:
+    """Concurrent upserts and searches keep their roles."""
     notes = with_roles(with_roles(collection(client)))  # twice is as good as once
 
     def note(number: int) -> dict[str, str]:
@@ -137,7 +137,7 @@ def test_an_agents_tools(
     say: Callable[[str], Content],
     call: Callable[..., Content],
 ) -> None:
-    """What the framework makes of a collection has the roles, too."""
+    """Search tools that the framework creates from a collection have the right roles."""
     from agent_framework import VectorCollectionContextProvider
 
     notes = with_roles(collection(client))
@@ -157,7 +157,7 @@ def test_an_agents_tools(
 
 
 def test_a_history(client: HarrierEmbeddingClient, encoder: Encoder, read: list[str], scripted: Any, say: Any) -> None:
-    """A history provider stores messages as the documents that its options say they are."""
+    """A history provider stores messages as documents."""
     from agent_framework import InMemoryStore, VectorStoreHistoryProvider
 
     provider = VectorStoreHistoryProvider(
@@ -180,13 +180,13 @@ def test_a_history(client: HarrierEmbeddingClient, encoder: Encoder, read: list[
 
 
 @pytest.mark.parametrize("given", [dict, "notes", HarrierEmbeddingClient, None])
-def test_what_is_no_collection(given: Any) -> None:
+def test_invalid_collections(given: Any) -> None:
     with pytest.raises(SettingError, match="collection must be a vector collection, got "):
         with_roles(given)
 
 
-def test_a_class_is_not_changed() -> None:
-    """All collections of the process would be."""
+def test_the_class_is_not_changed() -> None:
+    """Only the given collection is changed, not all of its class."""
     from agent_framework import InMemoryCollection
 
     with pytest.raises(SettingError, match="got InMemoryCollection; create one, and pass it"):

@@ -1,4 +1,4 @@
-"""HarrierEmbeddingClient as Agent Framework calls an embedding client: each text in its role, or not at all."""
+"""HarrierEmbeddingClient as Agent Framework calls it: each text in its role, or not at all."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def embeddings(
     return asyncio.run(client.get_embeddings(values, options=given))
 
 
-def test_it_is_one_of_the_frameworks(words: str, encoder: Encoder) -> None:
-    """By its protocol and its base class, with its types, and with the Encoder's vectors."""
+def test_it_is_an_embedding_client(words: str, encoder: Encoder) -> None:
+    """It has the protocol, base class and types, and the Encoder's vectors."""
     client = HarrierEmbeddingClient(words)
     assert isinstance(client, SupportsGetEmbeddings)
     assert isinstance(client, BaseEmbeddingClient)
@@ -70,19 +70,19 @@ def test_it_is_one_of_the_frameworks(words: str, encoder: Encoder) -> None:
     ],
 )
 def test_roles(words: str, read: list[str], role: Any, options: Any, prompt: str) -> None:
-    """The request's own role comes before the client's; newlines stay."""
+    """The request's role takes precedence over the client's, and newlines are kept."""
     embeddings(HarrierEmbeddingClient(words, role=role), TEXT, "b", **options)
     assert read == [prompt + TEXT, prompt + "b"]
 
 
-def test_dimensions_that_are_none(words: str, read: list[str]) -> None:
-    """Say nothing, and no collection's either."""
+def test_dimensions_of_none(words: str, read: list[str]) -> None:
+    """None is ignored, also from a collection."""
     embeddings(HarrierEmbeddingClient(words, role="document"), TEXT, dimensions=None)
     assert read == [TEXT]
 
 
 def test_an_encoders_task(words: str, read: list[str]) -> None:
-    """It is that of its queries, and no document's."""
+    """It applies to queries and not to documents."""
     client = HarrierEmbeddingClient(Encoder(words, task="sts_query"))
     embeddings(client, TEXT, role="query")
     embeddings(client, TEXT, role="document")
@@ -102,7 +102,7 @@ def test_an_encoders_task(words: str, read: list[str]) -> None:
     ],
 )
 def test_a_request_without_a_role(words: str, read: list[str], role: Any, options: Any) -> None:
-    """It is refused before anything is read, and told of both roles."""
+    """It is refused before anything is read, and the error names both roles."""
     client = HarrierEmbeddingClient(words, role=role)
     with pytest.raises(SettingError, match=r"pass options=\{'role': 'query'\} or \{'role': 'document'\}.*with_roles"):
         embeddings(client, TEXT, **options)
@@ -119,27 +119,27 @@ def test_a_request_without_a_role(words: str, read: list[str], role: Any, option
         ({"role": "document", "task": "sts_query"}, "a document has no task"),
     ],
 )
-def test_what_it_cannot_do(words: str, read: list[str], options: Any, message: str) -> None:
-    """It is refused before anything is read."""
+def test_unsupported_options(words: str, read: list[str], options: Any, message: str) -> None:
+    """They are refused before anything is read."""
     with pytest.raises(SettingError, match=message):
         embeddings(HarrierEmbeddingClient(words), TEXT, **options)
     assert read == []
 
 
-def test_a_role_that_is_none(words: str) -> None:
+def test_invalid_roles(words: str) -> None:
     role: Any = "documents"
     with pytest.raises(SettingError, match="role must be 'query' or 'document', got 'documents'"):
         HarrierEmbeddingClient(words, role=role)
 
 
-def test_what_a_collection_sends(words: str, encoder: Encoder) -> None:
-    """The dimensions that it declares, and the model that the client has."""
+def test_options_of_a_collection(words: str, encoder: Encoder) -> None:
+    """The collection's dimensions and the client's model are checked."""
     made = embeddings(HarrierEmbeddingClient(words), "a", role="query", dimensions=encoder.dimensions, model=words)
     assert made[0].dimensions == encoder.dimensions
 
 
-def test_values(words: str) -> None:
-    """What is no list of texts is an error of the Encoder's; of no texts there are no embeddings."""
+def test_invalid_values(words: str) -> None:
+    """The Encoder's error is raised for anything but a list of texts; no texts give no embeddings."""
     client = HarrierEmbeddingClient(words)
     assert embeddings(client, role="document") == []
     text: Any = "a single one"
@@ -150,7 +150,7 @@ def test_values(words: str) -> None:
 
 
 def test_any_embedder(read: list[str], encoder: Encoder) -> None:
-    """One that is no Encoder, and a cache, which never mixes roles."""
+    """Other embedders work, and so does a cache, which never mixes roles."""
     client = HarrierEmbeddingClient(Elsewhere(encoder))
     assert embeddings(client, "bread", role="query")[0].model == "/no/such/folder/here"
     assert isinstance(client.index_encoder, Elsewhere)
@@ -162,7 +162,7 @@ def test_any_embedder(read: list[str], encoder: Encoder) -> None:
 
 
 def test_both_roles_at_once(words: str, read: list[str]) -> None:
-    """Requests of one moment keep theirs."""
+    """Concurrent requests keep their roles."""
     client = HarrierEmbeddingClient(words)
 
     async def main() -> None:
@@ -174,7 +174,7 @@ def test_both_roles_at_once(words: str, read: list[str]) -> None:
 
 
 class Waiting(Elsewhere):
-    """An Embedder that loads until it is told to go on."""
+    """An Embedder that loads until it is released."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__(encoder)
@@ -195,8 +195,8 @@ class Waiting(Elsewhere):
 
 
 @pytest.mark.parametrize("dimensions", [False, True])
-def test_the_loop_goes_on(encoder: Encoder, dimensions: bool) -> None:
-    """While a model loads, and while its configuration is read: if the loop stood still, nobody could say go on."""
+def test_the_event_loop_is_not_blocked(encoder: Encoder, dimensions: bool) -> None:
+    """Neither loading nor reading the configuration blocks the event loop."""
     embedder = Waiting(encoder)
     options: Options = {"role": "document"}
     if dimensions:
@@ -212,8 +212,8 @@ def test_the_loop_goes_on(encoder: Encoder, dimensions: bool) -> None:
     asyncio.run(main())
 
 
-def test_light() -> None:
-    """Making one loads nothing, wherever its model is, and nothing that is experimental is touched."""
+def test_construction_loads_nothing() -> None:
+    """Construction loads nothing, and uses nothing experimental."""
     code = """
 import sys, warnings
 import agent_framework  # some releases warn of themselves
@@ -237,7 +237,7 @@ assert not {"torch", "tokenizers", "transformers"} & {*sys.modules}
     ],
     ids=["pickle", "copy", "deepcopy", "dict", "json"],
 )
-def test_a_copy_is_its_settings(words: str, read: list[str], copied: Callable[[Any], Any]) -> None:
+def test_copies_have_the_same_settings(words: str, read: list[str], copied: Callable[[Any], Any]) -> None:
     client = copied(HarrierEmbeddingClient(Path(words), role="document"))
     assert (client.model, client.role) == (words, "document")
     embeddings(client, TEXT)
@@ -245,7 +245,7 @@ def test_a_copy_is_its_settings(words: str, read: list[str], copied: Callable[[A
 
 
 def test_the_frameworks_serialization(words: str, encoder: Encoder) -> None:
-    """Settings only; an Embedder is a dependency, and never replaced by an Encoder unseen."""
+    """Only settings are serialised; an Embedder is a dependency, and never replaced silently."""
     made = HarrierEmbeddingClient(words).to_dict()
     assert made == {"type": "harrier_embedding_client", "model": words}
     client = HarrierEmbeddingClient(Elsewhere(encoder), role="query", additional_properties={"a": 1})

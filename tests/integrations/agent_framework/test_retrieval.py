@@ -1,4 +1,4 @@
-"""A real Agent, with a scripted chat client, that is given context from an Index or searches it by a tool."""
+"""A real Agent with a scripted chat client gets context from an Index, or searches it by a tool."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def texts(messages: list[Message]) -> list[tuple[str, str]]:
 
 
 def test_context(index: Index, read: list[str], scripted: Any, say: Say) -> None:
-    """What is found stands before the question, the nearest first, with its source and its citation."""
+    """Matches come before the question, the nearest first, with source and citation."""
     chat = scripted(say("Because of yeast."))
     agent = Agent(client=chat, context_providers=[HarrierContextProvider(index, k=2)])
     read.clear()
@@ -67,7 +67,7 @@ def test_context(index: Index, read: list[str], scripted: Any, say: Say) -> None
 
 
 def test_citations(index: Index, scripted: Any, say: Say) -> None:
-    """What a user interface shows of a source; the framework's own serialization takes it."""
+    """Citations have what a user interface needs, and survive the framework's serialization."""
     chat = scripted(say("yes"))
     provider = HarrierContextProvider(index, "kb", context_prompt="Facts:", result_mapper=lambda each: each.text)
     answer(Agent(client=chat, context_providers=[provider]), "why does bread rise")
@@ -99,8 +99,8 @@ def test_citations(index: Index, scripted: Any, say: Say) -> None:
     assert found[0].additional_properties["_attribution"]["source_id"] == "kb"
 
 
-def test_what_is_searched_for_and_how(index: Index, read: list[str], scripted: Any, say: Say) -> None:
-    """Conditions and task are the provider's."""
+def test_conditions_and_task(index: Index, read: list[str], scripted: Any, say: Say) -> None:
+    """They are the provider's."""
     chat = scripted(say("yes"), say("no"))
     provider = HarrierContextProvider(index, k=1, where={"year": {"$gte": 2022}}, task="sts_query")
     read.clear()
@@ -123,10 +123,10 @@ def test_what_is_searched_for_and_how(index: Index, read: list[str], scripted: A
         ([], None),
     ],
 )
-def test_what_the_user_has_written(
+def test_the_query(
     index: Index, read: list[str], scripted: Any, say: Say, messages: list[tuple[str, str]], query: str | None
 ) -> None:
-    """Since the last answer; of nothing, nothing is asked of the model."""
+    """It is the user's text since the last answer; without text, nothing is searched."""
     agent = Agent(client=scripted(say("yes")), context_providers=[HarrierContextProvider(index)])
     read.clear()
     answer(agent, [Message(role, [text]) for role, text in messages])
@@ -134,7 +134,7 @@ def test_what_the_user_has_written(
 
 
 def test_a_conversation(index: Index, read: list[str], scripted: Any, say: Say) -> None:
-    """Each turn is searched for by itself, in a stream as well, and what was found is no part of the history."""
+    """Each turn is searched separately, also when streaming, and matches do not enter the history."""
     chat = scripted(say("Because of yeast."), say("They carry sand."))
     agent = Agent(client=chat, context_providers=[HarrierContextProvider(index, k=1)])
     session = AgentSession()
@@ -154,7 +154,7 @@ def test_a_conversation(index: Index, read: list[str], scripted: Any, say: Say) 
 
 
 def test_tool(index: Index, read: list[str], scripted: Any, say: Say, call: Call) -> None:
-    """The model's query is one; what it finds goes back to it, with citations."""
+    """The model's text is a query, and it gets the matches with citations."""
     chat = scripted(call("search", query="why does\nbread rise"), say("Because of yeast."))
     agent = Agent(client=chat, tools=[index_tool(index, k=1)])
     read.clear()
@@ -165,8 +165,8 @@ def test_tool(index: Index, read: list[str], scripted: Any, say: Say, call: Call
     assert "[Source: bread] Bread rises because of yeast." in str(result.result)
 
 
-def test_what_a_model_knows_of_the_tool(index: Index) -> None:
-    """A query is all that it can say: conditions are not its to leave out."""
+def test_the_tools_parameters(index: Index) -> None:
+    """The model can only set the query, so it cannot omit conditions."""
     tool = index_tool(index, name="find_notes", description="Find notes.", approval_mode="always_require")
     assert isinstance(tool, FunctionTool)
     assert (tool.name, tool.description, tool.approval_mode) == ("find_notes", "Find notes.", "always_require")
@@ -177,8 +177,8 @@ def test_what_a_model_knows_of_the_tool(index: Index) -> None:
     assert index_tool(index).approval_mode == "never_require"
 
 
-def test_how_a_tool_searches(index: Index, read: list[str]) -> None:
-    """By its own settings."""
+def test_settings_of_a_tool(index: Index, read: list[str]) -> None:
+    """A tool searches with its own settings."""
     show = "{0.record_id} ({0.metadata[year]})".format
     tool = index_tool(index, k=1, where={"year": 2023}, task="sts_query", result_mapper=show)
     read.clear()
@@ -188,8 +188,8 @@ def test_how_a_tool_searches(index: Index, read: list[str]) -> None:
     assert read == [STS + "bread and rivers"]
 
 
-def test_a_query_that_is_none(index: Index, scripted: Any, say: Say, call: Call) -> None:
-    """The model is told, and the run goes on."""
+def test_a_blank_query(index: Index, scripted: Any, say: Say, call: Call) -> None:
+    """The model gets an error, and the run continues."""
     chat = scripted(call("search", query=" "), say("Sorry."))
     assert answer(Agent(client=chat, tools=[index_tool(index)]), "hello") == "Sorry."
     [result] = [each for message in chat.asked[1] for each in message.contents if each.type == "function_result"]
@@ -197,22 +197,22 @@ def test_a_query_that_is_none(index: Index, scripted: Any, say: Say, call: Call)
 
 
 @pytest.mark.parametrize("make", [HarrierContextProvider, index_tool])
-def test_a_keyword_that_is_misspelt(index: Index, make: Callable[..., Any]) -> None:
-    """It is an error now: a filter that is overlooked would show what must not be seen."""
+def test_a_misspelt_keyword(index: Index, make: Callable[..., Any]) -> None:
+    """It raises an error, because an ignored filter could expose records."""
     with pytest.raises(TypeError, match="wher"):
         make(index, wher={"year": 2023})
 
 
-def test_an_index_that_is_not_there(encoder: Encoder, scripted: Any, say: Say, postgres: str, table: str) -> None:
-    """An agent does not answer as if there were nothing to know."""
+def test_a_missing_index(encoder: Encoder, scripted: Any, say: Say, postgres: str, table: str) -> None:
+    """It raises an error, instead of an answer without knowledge."""
     with Index(PgVectorStore(postgres, table=table), encoder) as index:
         agent = Agent(client=scripted(say("yes")), context_providers=[HarrierContextProvider(index)])
         with pytest.raises(StoreMissing):
             answer(agent, "hello")
 
 
-def test_by_word_and_by_both(encoder: Encoder, read: list[str], scripted: Any, say: Say) -> None:
-    """For a tool and for context, as for any search: an agent finds what a user quotes."""
+def test_keyword_and_hybrid_search(encoder: Encoder, read: list[str], scripted: Any, say: Say) -> None:
+    """Both work for tools and for context."""
     index = Index(MemoryStore(keywords=True), encoder)
     index.ingest([*RECORDS, Record("code", "Restart after ERR_CONN_1042.")])
     for mode, prompts in (("keyword", []), ("hybrid", [WEB + "ERR_CONN_1042"])):

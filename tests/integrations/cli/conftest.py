@@ -1,4 +1,4 @@
-"""What the tests of the command share: a model that compares texts by their words, places, and processes."""
+"""Fixtures of the command-line tests: a model that compares words, places, and processes."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ PLACES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
 
 @pytest.fixture(params=quick(PLACES, "postgres"))
 def place(request: pytest.FixtureRequest) -> str:
-    """One of each kind."""
+    """Return one place of each kind."""
     return PLACES[request.param](request)
 
 
 @pytest.fixture(scope="session")
 def environment(built: Callable[..., Path], cache: Path) -> dict[str, str]:
-    """What a user has, with a tiny model for HARRIER_MODEL, and a terminal wide enough for a line."""
+    """Return a user's environment with a tiny model and a wide terminal."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HARRIER_", "QDRANT_"))}
     own = {"HARRIER_MODEL": str(built("qwen3", vectors="words")), "HARRIER_CACHE": str(cache)}
     return {**kept, **own, "COLUMNS": "120", "OMP_NUM_THREADS": "1"}
@@ -51,13 +51,13 @@ def environment(built: Callable[..., Path], cache: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def command() -> list[str]:
-    """As the console script would run it."""
+    """Return the command as the console script runs it."""
     return [sys.executable, "-X", "utf8", "-m", "harrier_cli"]
 
 
 @pytest.fixture
 def run(command: list[str], environment: dict[str, str], tmp_path: Path) -> Run:
-    """The command in a process of its own, without a terminal."""
+    """Return a function that runs the command in a separate process without a terminal."""
 
     def run(*arguments: str, code: int = 0, given: str | bytes = b"", **more: str) -> Any:
         done = subprocess.run(
@@ -81,7 +81,7 @@ def run(command: list[str], environment: dict[str, str], tmp_path: Path) -> Run:
 def call(
     environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Run:
-    """The same in this process, which has loaded by now what each other one takes seconds to load."""
+    """Return a function that runs the command in this process, which has its imports loaded."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("harrier_cli.progress._EVERY", 1e9)  # a busy machine tells no more than another
@@ -103,7 +103,7 @@ def call(
 
 @pytest.fixture
 def docs(tmp_path: Path) -> Path:
-    """A folder as people have them: several kinds, a folder in it, hidden and other files, one that is broken."""
+    """Return a typical folder: several formats, a subfolder, hidden files, and a broken one."""
     folder = tmp_path / "docs"
     (folder / "sub").mkdir(parents=True)
     (folder / ".git").mkdir()

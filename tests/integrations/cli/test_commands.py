@@ -1,4 +1,4 @@
-"""Every command as a process: what it says, its JSON, its exit code."""
+"""Every command as a process: its output, JSON and exit code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def test_from_files_to_answers(call: Run, place: str, docs: Path) -> None:
-    """Into each kind of place, and back: once by text, and then by JSON."""
+    """Files are ingested and searched in each kind of place, as text and as JSON."""
     first = call("ingest", "docs", "--to", place, code=1)
     assert "3 chunks written (3 encoded); 0 unchanged" in first.stdout
     rejected = "is not UTF-8 at byte 3; convert it, or name its encoding, such as --encoding cp1252"
@@ -49,8 +49,8 @@ def test_from_files_to_answers(call: Run, place: str, docs: Path) -> None:
     assert (facts["chunks"], facts["health"], facts["space"]["dimensions"]) == (3, "fine", 256)
 
 
-def test_look_verify_and_delete(run: Run, call: Run, tmp_path: Path) -> None:
-    """The other commands, as a reader sees them; over an embedded Postgres, whose folder the first one makes."""
+def test_info_verify_and_delete(run: Run, call: Run, tmp_path: Path) -> None:
+    """The other commands work on an embedded Postgres."""
     place = f"pgvector:{tmp_path}/pg?table=my docs"
     dry = call("ingest", "-", "--to", place, "--dry-run", given="bread rises")
     assert "would be: 1 record; 1 chunk written" in dry.stdout
@@ -71,9 +71,9 @@ def test_look_verify_and_delete(run: Run, call: Run, tmp_path: Path) -> None:
 
 
 def test_what_is_unsound(call: Run, postgres: str, table: str, new_role: NewRole) -> None:
-    """A text that was changed behind the kit's back, a table that lost its index: both are named, and the code is 1.
+    """A changed text and a missing index are reported with exit code 1.
 
-    The password in the URL is told nowhere.
+    The password in the URL is not shown.
     """
     user = {"user": new_role("cli", "SUPERUSER", password="hunter2"), "password": "hunter2"}
     url = f"{postgres}&{urlencode({'table': table, **user})}"
@@ -98,7 +98,7 @@ def test_what_is_unsound(call: Run, postgres: str, table: str, new_role: NewRole
 
 
 def test_embed_and_prompt(run: Run, call: Run, environment: dict[str, str], tmp_path: Path) -> None:
-    """Lines as documents, as JSON lines, a bad one in its place; lines as queries, as an array; a query's prompt."""
+    """Documents become JSON lines with an error in place of a bad one, queries an array, and prompts are shown."""
     lines = b"bread rises\n\nrivers \r\nhalf a \xff character\n"
     said = [json.loads(line) for line in run("embed", given=lines, code=1).stdout.splitlines()]
     assert [each["line"] for each in said] == [1, 2, 3, 4]
@@ -118,7 +118,7 @@ def test_embed_and_prompt(run: Run, call: Run, environment: dict[str, str], tmp_
 
 
 def test_models(run: Run) -> None:
-    """The three and the one that is named, without any way to a hub: where they would run, and why."""
+    """The three models and the given one are listed without a hub, with device and reason."""
     found = json.loads(run("models", "--json", HF_ENDPOINT="http://127.0.0.1:9").stdout)
     assert [each["name"] for each in found[:3]] == ["harrier-270m", "harrier-0.6b", "harrier-27b"]
     assert [each["dimensions"] for each in found] == [640, 1_024, 5_376, 256]
@@ -140,8 +140,8 @@ print([name for name in heavy if name in sys.modules])
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["prompt", "--help"], ["ingest", "--help"]])
-def test_light_to_start(arguments: list[str]) -> None:
-    """Help loads neither torch nor a database client; it tells the exit codes."""
+def test_help_is_light(arguments: list[str]) -> None:
+    """Help loads neither torch nor a database client, and lists the exit codes."""
     done = subprocess.run(
         [sys.executable, "-c", LIGHT.format(arguments=arguments)], check=True, capture_output=True, text=True
     )
@@ -151,7 +151,7 @@ def test_light_to_start(arguments: list[str]) -> None:
 
 
 def test_completion(run: Run) -> None:
-    """Typer's own, under the command's name."""
+    """Typer's completion works under the command's name."""
     shown = run("--show-completion", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1", code=2)
     assert shown.stderr.startswith("error: option '--show-completion' requires an argument")
     assert (
@@ -205,7 +205,7 @@ def test_wrong_usage(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One line, with the remedy, before anything is loaded or made."""
+    """It is one line with the remedy, before anything is loaded or created."""
     monkeypatch.setenv("HARRIER_MODEL", "a-model")
     monkeypatch.chdir(tmp_path)
     found = _called(arguments, monkeypatch)
@@ -225,8 +225,8 @@ def _called(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> object:
     return end.value.code
 
 
-def test_what_nobody_expected(environment: dict[str, str], tmp_path: Path) -> None:
-    """A bug shows its kind, how to see more, and nothing that could be a secret; then it shows the rest."""
+def test_an_unexpected_error(environment: dict[str, str], tmp_path: Path) -> None:
+    """It shows the type and how to see more, and no possible secret."""
     script = tmp_path / "broken.py"
     script.write_text(
         "import sys, harrier_core\n"
@@ -264,7 +264,7 @@ _POSTGRES = "postgresql://me:{}@127.0.0.1:1/db"
     ],
 )
 def test_a_password_that_is_not_escaped(call: Run, arguments: list[str], password: str) -> None:
-    """No part of it is told, whatever libpq takes it for."""
+    """No part of it is shown, whatever libpq makes of it."""
     for_libpq = arguments[0] == "ingest" and password in ("hun#ter2", "hun?ter2", "hun[ter2")  # nobody is there
     told = call(*(each.format(password) for each in arguments), code=3 if for_libpq else 2)
     assert "hun" not in told.stdout + told.stderr
@@ -273,6 +273,6 @@ def test_a_password_that_is_not_escaped(call: Run, arguments: list[str], passwor
 
 
 @pytest.mark.slow
-def test_a_server_that_is_not_there(call: Run) -> None:
+def test_an_unreachable_server(call: Run) -> None:
     told = call("info", "qdrant://127.0.0.1:1/docs", code=3)
     assert told.stderr.startswith("error: Qdrant at http://127.0.0.1:1 cannot be reached")

@@ -17,14 +17,14 @@ ROWS_IN = ("--format", "jsonl", "--id", "id", "--metadata", "n")
 
 @pytest.fixture
 def filled(call: Run, place: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A place with four records, and no model from here on but for who names it."""
+    """Return a place with four records, and unset the model."""
     call("ingest", "-", "--to", place, *ROWS_IN, given=ROWS)
     monkeypatch.delenv("HARRIER_MODEL")
     return place
 
 
-def test_there_and_back(call: Run, filled: str, tmp_path: Path, environment: dict[str, str]) -> None:
-    """By a file, into a store of another kind; an ingest of the same rows encodes nothing there."""
+def test_round_trip(call: Run, filled: str, tmp_path: Path, environment: dict[str, str]) -> None:
+    """A copy through a file into another kind of store encodes nothing on a new ingest."""
     would = call("copy", filled, "docs.parquet", "--plan").stdout
     assert would.startswith("to copy: 4 chunks of 4 records, about ")
     assert not (tmp_path / "docs.parquet").exists()
@@ -43,8 +43,8 @@ def test_there_and_back(call: Run, filled: str, tmp_path: Path, environment: dic
     assert call("copy", filled, "docs.parquet", "-q").stdout == ""
 
 
-def test_records_that_only_one_has(call: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error, unless one says what becomes of them."""
+def test_extra_records(call: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are an error unless an option says what to do."""
     one, other = (f"qdrant:{tmp_path}/{name}" for name in ("one", "other"))
     call("ingest", "-", "--to", one, *ROWS_IN, given=ROWS)
     monkeypatch.delenv("HARRIER_MODEL")
@@ -57,8 +57,8 @@ def test_records_that_only_one_has(call: Run, tmp_path: Path, monkeypatch: pytes
     assert "give only one of them" in call("copy", one, other, "--prune", "--keep", code=2).stderr
 
 
-def test_what_cannot_be_copied(call: Run, tmp_path: Path) -> None:
-    """Each with an exit code that a script can trust, and nothing is made."""
+def test_invalid_copies(call: Run, tmp_path: Path) -> None:
+    """Each has a reliable exit code, and nothing is created."""
     assert "there is no file" in call("copy", "none.parquet", "qdrant:q", code=3).stderr
     assert "there is no collection" in call("copy", "qdrant:q", "docs.parquet", code=3).stderr
     assert "must be two places" in call("copy", "qdrant:q", f"qdrant:{tmp_path}/q", code=2).stderr
@@ -67,8 +67,8 @@ def test_what_cannot_be_copied(call: Run, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_was_left_out(call: Run, tmp_path: Path) -> None:
-    """A row whose text was changed in a file is rejected, with exit code 1."""
+def test_rejected_rows(call: Run, tmp_path: Path) -> None:
+    """A row with a changed text is rejected, with exit code 1."""
     import pyarrow as pa  # type: ignore[import-untyped]
     from pyarrow import parquet as pq
 

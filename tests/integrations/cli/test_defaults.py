@@ -1,4 +1,4 @@
-"""An option wins over the environment, which wins over the nearest `harrier.toml`."""
+"""An option overrides the environment, which overrides the nearest `harrier.toml`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harrier_core import DeviceError, SettingError
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to be in, and no variables."""
+    """Change into a folder, and unset all variables."""
     for name in NAMES:
         monkeypatch.delenv(variable(name), raising=False)
     (tmp_path / "a" / "b").mkdir(parents=True)
@@ -27,7 +27,7 @@ def write(folder: Path, text: str) -> None:
     (folder / "harrier.toml").write_text(text, encoding="utf-8")
 
 
-def test_who_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precedence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert setting("model") is None
     write(folder, 'model = "of the file"\ntask = "t"\n')
     assert (setting("model"), setting("task"), setting("device")) == ("of the file", "t", None)
@@ -39,7 +39,7 @@ def test_who_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert setting("model") is None
 
 
-def test_the_nearest_file_counts_alone(folder: Path) -> None:
+def test_only_the_nearest_file_counts(folder: Path) -> None:
     write(folder, 'model = "far"\ndtype = "float32"\n')
     write(folder / "a", 'model = "near"\n')
     assert (setting("model"), setting("dtype")) == ("near", None)
@@ -61,14 +61,14 @@ def test_folders_are_relative_to_the_file(folder: Path, given: str, meant: str) 
     assert setting("index") == meant.format(folder)
 
 
-def test_a_model_in_a_folder_beside_the_file(folder: Path) -> None:
+def test_a_model_in_a_relative_folder(folder: Path) -> None:
     (folder / "tiny").mkdir()
     write(folder, 'model = "tiny"\n')
     assert setting("model") == str(folder / "tiny")
 
 
 def test_several_devices(folder: Path, built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """From an option, the environment or the file, as from Python."""
+    """An option, the environment and the file accept them, as Python does."""
     model = str(built())
     write(folder, 'device = "cpu:0, cpu:1"\n')
     with Choice(model=model).loaded_here() as encoder:
@@ -95,7 +95,7 @@ def test_several_devices(folder: Path, built: Callable[..., Path], monkeypatch: 
         ("[search]\nk = 3\n", "unknown key 'search'"),
     ],
 )
-def test_a_file_that_is_wrong(folder: Path, text: str, said: str) -> None:
+def test_an_invalid_file(folder: Path, text: str, said: str) -> None:
     write(folder, text)
     with pytest.raises(SettingError, match=said):
         setting("model")
@@ -104,7 +104,7 @@ def test_a_file_that_is_wrong(folder: Path, text: str, said: str) -> None:
 def test_a_file_of_another_user(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It could send queries elsewhere: it is not read, and that is told."""
+    """It is not read, because it could send queries elsewhere, and this is reported."""
     write(folder, 'model = "theirs"\n')
     if os.geteuid() == 0:
         os.chown(folder / "harrier.toml", 2, -1)

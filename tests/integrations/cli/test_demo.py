@@ -1,4 +1,4 @@
-"""The demo, as it is run; its sample, and what it says of itself."""
+"""The demo: its run, its sample, and its statements."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from harrier_core.testing import MemoryStore
 
 @pytest.fixture
 def words(built: Callable[..., Path]) -> str:
-    """The folder of a model that compares texts by their words."""
+    """Return the folder of a model that compares texts by their words."""
     return str(built("qwen3", vectors="words"))
 
 
@@ -40,7 +40,7 @@ def words(built: Callable[..., Path]) -> str:
 
 
 def test_passages() -> None:
-    """Short, many, each once, in many languages and scripts."""
+    """They are short, many, unique, and in many languages and scripts."""
     sample = passages()
     assert len(sample) >= 60
     assert len({record.id for record in sample}) == len({record.text for record in sample}) == len(sample)
@@ -54,7 +54,7 @@ def test_passages() -> None:
 
 
 def test_every_text_is_in_the_script_of_its_language() -> None:
-    """A row in a wrong column would show."""
+    """Values in a wrong column are detected."""
     scripts = {
         "ar": "ARABIC",
         "el": "GREEK",
@@ -75,7 +75,7 @@ def test_every_text_is_in_the_script_of_its_language() -> None:
 
 
 def test_questions() -> None:
-    """Many, each once, and every answer is a passage; some are answered in other languages only."""
+    """They are many and unique, and every answer is a passage; some only in other languages."""
     asked, lang_of = questions(), {record.id: record.metadata["lang"] for record in passages()}
     assert len(asked) == len({question.text for question in asked}) >= 25
     for question in asked:
@@ -87,8 +87,8 @@ def test_questions() -> None:
     assert max(Counter(question.lang for question in asked).values()) < len(asked)
 
 
-def test_the_same_is_said_in_several_languages() -> None:
-    """Most topics have passages in two languages or more; some passages answer nothing and sound as if they did."""
+def test_topics_in_several_languages() -> None:
+    """Most topics have passages in several languages, and some passages are distractors."""
     topics = Counter(record.id.rpartition("-")[0] for record in passages())
     assert sum(count > 1 for count in topics.values()) >= 20
     answers = {id_ for question in questions() for id_ in question.answers}
@@ -101,7 +101,7 @@ def test_the_same_is_said_in_several_languages() -> None:
 
 
 def test_recall() -> None:
-    """A share of each question's answers, averaged: worked out by hand."""
+    """The mean share of each question's answers equals a value computed by hand."""
     asked = [Question("a", "en", ("1", "2")), Question("b", "en", ("3",))]
     rankings = [["1", "9", "2"], ["9", "8", "3"]]
     assert recall(rankings, asked, 1) == (1 / 2 + 0) / 2
@@ -112,16 +112,16 @@ def test_recall() -> None:
 # -- the model
 
 
-def test_the_model_is_what_one_asks_for(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An argument before the environment, and the environment before the default."""
+def test_precedence_of_the_model(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An argument overrides the environment, which overrides the default."""
     monkeypatch.setenv("HARRIER_MODEL", words)
     assert repr(open_encoder(tmp_path)) == repr((Encoder(words), None))
     monkeypatch.setenv("HARRIER_MODEL", "nowhere/nothing")
     assert open_encoder(tmp_path, words)[1] is None
 
 
-def test_a_stand_in_where_there_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the reason, whichever way the model was named."""
+def test_a_stand_in_without_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason is given, however the model was named."""
     encoder, missing = open_encoder(tmp_path, "nowhere")
     assert "'nowhere' is not a folder" in str(missing)
     assert encoder.space.model == str(tmp_path / "stand-in")
@@ -130,7 +130,7 @@ def test_a_stand_in_where_there_is_no_model(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_damaged_model_is_not_replaced(words: str, tmp_path: Path) -> None:
-    """A stand-in is for a model that is not there, and hides nothing else."""
+    """A stand-in only replaces a missing model."""
     folder = tmp_path / "damaged"
     shutil.copytree(words, folder)
     (folder / "model.safetensors").unlink()
@@ -138,8 +138,8 @@ def test_a_damaged_model_is_not_replaced(words: str, tmp_path: Path) -> None:
         open_encoder(tmp_path, str(folder))
 
 
-def test_what_is_said_of_the_stand_in_is_so(words: str) -> None:
-    """It goes by spelling, with an instruction or without: what repeats a question's words comes before the answer."""
+def test_statements_about_the_stand_in(words: str) -> None:
+    """It compares spelling, so text that repeats the question ranks before the answer."""
     with Encoder(words) as encoder, Index(MemoryStore(), encoder) as index:
         index.ingest(passages())
         texts = [question.text for question in questions()]
@@ -161,7 +161,7 @@ _REPORT = re.compile(
 
 
 def shown_by(tmp_path: Path, *arguments: str, **more: str) -> str:
-    """What the demo prints in a narrow terminal, without a way to the hub. It leaves nothing behind."""
+    """Return what the demo prints in a narrow terminal without a hub, and check that nothing is left."""
     (tmp_path / "tmp").mkdir()
     offline = {"COLUMNS": "80", "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "TMPDIR": str(tmp_path / "tmp")}
     environment = {name: value for name, value in os.environ.items() if name != "HARRIER_MODEL"} | offline | more
@@ -175,12 +175,12 @@ def shown_by(tmp_path: Path, *arguments: str, **more: str) -> str:
 
 @pytest.fixture(scope="module")
 def stand_in_demo(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The demo where the hub cannot be reached."""
+    """Run the demo with an unreachable hub."""
     return shown_by(tmp_path_factory.mktemp("demo"))
 
 
 def steps(shown: str) -> Steps:
-    """What a terminal of 80 columns shows, in commands and their output; comments are left out."""
+    """Return what 80 columns show: commands and their output, without comments."""
     found: Steps = []
     for line in shown.splitlines():
         if line.startswith("$ "):
@@ -193,7 +193,7 @@ def steps(shown: str) -> Steps:
 
 
 def report(lines: list[str]) -> list[int]:
-    """The numbers of an ingest's report: records, written, encoded, unchanged."""
+    """Return the counts of an ingest's report: records, written, encoded, unchanged."""
     found = _REPORT.search(" ".join(lines))
     assert found, lines
     return [int(number.replace(",", "")) for number in found.groups()]
@@ -202,7 +202,7 @@ def report(lines: list[str]) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_nothing_breaks_within_a_word(stand_in_demo: str) -> None:
-    """In eighty columns; what a break parts is there as a whole again once it is mended."""
+    """In eighty columns, words that are broken across lines are complete when joined."""
     assert max(map(cell_len, stand_in_demo.splitlines())) <= 80
     shown = " ".join(stand_in_demo.split())
     assert r"retrieve relevant passages that answer the query\nQuery: Why do leaves turn yellow?" in shown
@@ -211,8 +211,8 @@ def test_nothing_breaks_within_a_word(stand_in_demo: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_stand_in_says_so_in_one_quiet_line(stand_in_demo: str) -> None:
-    """No failed look-up, and no comparison of what it cannot tell apart."""
+def test_a_stand_in_is_announced_in_one_line(stand_in_demo: str) -> None:
+    """There is no failed look-up, and no comparison that means nothing."""
     lines = stand_in_demo.splitlines()
     assert lines[0] == f"# The model is {MODEL}, a download of 0.5 GB if it is not here yet."
     assert [line for line in lines if "tiny stand-in" in line] == [lines[1]]
@@ -223,7 +223,7 @@ def test_a_stand_in_says_so_in_one_quiet_line(stand_in_demo: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_each_step_shows_what_it_says(stand_in_demo: str) -> None:
-    """A right answer, runs that encode nothing or one note, a model that is refused, and a kill that costs nothing."""
+    """A right answer, runs that encode nothing or one note, a refused model, and a harmless kill."""
     (first, search, prompt, second, edit, third, refused, started, kill, resumed, verified) = steps(stand_in_demo)
     assert report(first[1]) == [80, 80, 80, 0]
     assert search[0] == f"harrier search '{QUESTION}' -k 2 --in pgvector:index"
@@ -246,7 +246,7 @@ def test_each_step_shows_what_it_says(stand_in_demo: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_on_a_server(postgres: str, built: Callable[..., Path], tmp_path: Path) -> None:
-    """With a model that is there, it compares as well; its tables, also those of an earlier demo, go."""
+    """With an available model it also compares; its tables, also of an earlier demo, are removed."""
     places = [f"{postgres}&table=harrier_demo_{name}" for name in ("notes", "rows")]
     with Encoder(built("gemma3")) as encoder, Index(open_store(places[0]), encoder) as index:
         index.ingest([Record("1", "left by an earlier one, of another model")])
@@ -260,8 +260,8 @@ def test_on_a_server(postgres: str, built: Callable[..., Path], tmp_path: Path) 
             assert store.space() is None
 
 
-def test_it_ends_when_a_command_of_its_own_fails(tmp_path: Path) -> None:
-    """Its output, and what was expected instead."""
+def test_it_ends_when_a_command_fails(tmp_path: Path) -> None:
+    """It shows the output, and what was expected."""
     console = Console(width=80, file=StringIO())
     with pytest.raises(CommandFailed, match="ended with exit code 2, not 0"):
         Shell(console, tmp_path, "nowhere").harrier("ingest", "nothing", "--to", "pgvector:index")
@@ -269,8 +269,8 @@ def test_it_ends_when_a_command_of_its_own_fails(tmp_path: Path) -> None:
     assert "error: there is no nothing" in console.file.getvalue()
 
 
-def test_a_long_command_goes_on_in_the_next_line(tmp_path: Path) -> None:
-    """Between its words, as a shell reads it: what is printed can be run."""
+def test_a_long_command_is_continued(tmp_path: Path) -> None:
+    """It is wrapped between words as a shell reads it."""
     console = Console(width=40, file=StringIO())
     words = ["printf", "%s,", "a question of some length", "with 'quotes'", *(f"word-{number}" for number in range(9))]
     Shell(console, tmp_path, "nowhere").type(*words)
@@ -282,7 +282,7 @@ def test_a_long_command_goes_on_in_the_next_line(tmp_path: Path) -> None:
 
 
 def test_rows(tmp_path: Path) -> None:
-    """Each has an id of its own, and its text is a passage."""
+    """Each has a unique id, and its text is a passage."""
     write_rows(tmp_path / "rows.jsonl", 200)
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len({row["id"] for row in rows}) == len(rows) == 200
@@ -298,7 +298,7 @@ ROW = re.compile(r" *(\d+) +(-?\d\.\d{3}) +(\d+) +(-?\d\.\d{3}) +(✓?) *(.*?) *
 def compared(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], postgres: str, table: str, tmp_path: Path
 ) -> Callable[[str, int], list[str]]:
-    """The lines of a model's comparison in so many columns, over notes that went into an index."""
+    """Return a function that gives the lines of a model's comparison at a width."""
 
     def compared(model: str, columns: int) -> list[str]:
         monkeypatch.setenv("COLUMNS", str(columns))
@@ -315,8 +315,8 @@ def compared(
     return compared
 
 
-def test_the_comparison_shows_what_is_so(built: Callable[..., Path], compared: Callable[[str, int], list[str]]) -> None:
-    """Scores, places and ticks are those of the query and of the bare question, as the Encoder alone gives them."""
+def test_the_comparison_is_right(built: Callable[..., Path], compared: Callable[[str, int], list[str]]) -> None:
+    """Scores, ranks and ticks equal the Encoder's, with and without the instruction."""
     model = str(built("qwen3"))  # to which an instruction makes a difference
     lines = compared(model, 400)  # a passage a line
     sample, asked = passages(), {question.text: question for question in questions()}
@@ -337,8 +337,8 @@ def test_the_comparison_shows_what_is_so(built: Callable[..., Path], compared: C
     assert seen >= 3 * 3
 
 
-def test_the_comparison_counts_what_is_found(words: str, compared: Callable[[str, int], list[str]]) -> None:
-    """Its table of recall, worked out again from vectors alone."""
+def test_the_recall_of_the_comparison(words: str, compared: Callable[[str, int], list[str]]) -> None:
+    """Its table of recall equals one computed from vectors alone."""
     shown = "\n".join(compared(words, 120))
     found = dict(re.findall(r"^ (with|without|at best) +(\d\.\d\d +\d\.\d\d)", shown, re.MULTILINE))
     asked, sample = questions(), passages()

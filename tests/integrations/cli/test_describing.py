@@ -1,4 +1,4 @@
-"""What there is, and how the commands are explained."""
+"""Listings of indexes and models, and help texts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ COMMANDS = [
 
 
 def test_ls(call: Run, tmp_path: Path) -> None:
-    """Each collection of a folder, with what it holds; another program's folder beside them is none."""
+    """Each collection of a folder is listed with its size; a foreign folder is not."""
     for name in ("b", "a"):
         call("ingest", "-", "--to", f"qdrant:{tmp_path}/q?collection={name}", given="a text")
     (tmp_path / "q" / "other").mkdir()
@@ -48,7 +48,7 @@ def test_ls(call: Run, tmp_path: Path) -> None:
 
 
 def test_defaults_of_a_file(call: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder with a harrier.toml needs no options, wherever below it one is."""
+    """Below a folder with a harrier.toml, no options are needed."""
     model = os.environ["HARRIER_MODEL"]
     (tmp_path / "harrier.toml").write_text(
         f'index = "qdrant:index"\nmodel = "{model}"\ntask = "sts_query"\ndevice = "cpu"\n', encoding="utf-8"
@@ -65,15 +65,15 @@ def test_defaults_of_a_file(call: Run, tmp_path: Path, monkeypatch: pytest.Monke
     assert call("search", "bread", "--device", "nonsense", code=3).stderr.startswith("error: unknown device 'nonsense'")
 
 
-def test_a_task_that_the_model_does_not_have(call: Run) -> None:
-    """The remedy is an option of the command, and nothing of Python's."""
+def test_an_unknown_task(call: Run) -> None:
+    """The remedy is an option of the command, not Python code."""
     told = call("prompt", "x", "--task", "foo", code=2)
     assert "unknown task 'foo'; this model knows bitext_query, sts_query, web_search_query; --inst" in told.stderr
     assert "Task(" not in told.stderr
 
 
 def test_rejected_records_that_are_allowed(call: Run, tmp_path: Path) -> None:
-    """A nightly run can live with a few of them, and be quiet; they are told all the same."""
+    """A few rejected records can be allowed, and are still reported."""
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("a text", encoding="utf-8")
     (tmp_path / "notes" / "bad.txt").write_bytes(b"caf\xe9")
@@ -86,7 +86,7 @@ def test_rejected_records_that_are_allowed(call: Run, tmp_path: Path) -> None:
     assert "harrier_core.index" not in call("ingest", *to, "--allow-rejected", "1").stderr
 
 
-def test_a_dry_run_tells_no_speed(call: Run, tmp_path: Path) -> None:
+def test_a_dry_run_reports_no_speed(call: Run, tmp_path: Path) -> None:
     told = call("ingest", "-", "--to", f"qdrant:{tmp_path}/q", "--dry-run", given="a text")
     assert told.stdout == ("would be: 1 record; 1 chunk written (1 encoded); 0 unchanged, 0 deleted; 0 rejected\n")
 
@@ -99,7 +99,7 @@ def test_version(call: Run) -> None:
 
 
 def test_models_that_do_not_fit(call: Run) -> None:
-    """No machine of these tests holds 27 billion parameters twice over; what it lacks is told."""
+    """A model that exceeds this machine's memory is marked, with the missing amount."""
     large = json.loads(call("models", "--json").stdout)[2]
     if large["fits"]:
         pytest.skip(f"this machine has {large['memory']} GB, which is enough for all models")
@@ -110,7 +110,7 @@ def test_models_that_do_not_fit(call: Run) -> None:
 @pytest.mark.parametrize("columns", [80, 120])
 @pytest.mark.parametrize("name", [*COMMANDS, "sync create", "sync run", ""])
 def test_help_fits(call: Run, monkeypatch: pytest.MonkeyPatch, name: str, columns: int) -> None:
-    """No line is broken twice, no flag has a type, and each command has an example."""
+    """Help fits in 80 columns, shows no type for flags, and has an example for each command."""
     monkeypatch.setenv("COLUMNS", str(columns))
     shown = call(*name.split(), "--help").stdout
     lines = [line.rstrip() for line in shown.splitlines()]
@@ -126,8 +126,8 @@ def test_help_fits(call: Run, monkeypatch: pytest.MonkeyPatch, name: str, column
         assert "--quiet" in shown
 
 
-def test_help_whose_reader_goes(command: list[str], environment: dict[str, str]) -> None:
-    """`harrier --help | true`: the code of a broken pipe."""
+def test_help_with_a_broken_pipe(command: list[str], environment: dict[str, str]) -> None:
+    """`harrier --help | true` has the exit code of a broken pipe."""
     child = subprocess.Popen([*command, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
     assert child.stdout is not None
     child.stdout.close()
@@ -151,7 +151,7 @@ print([name for name in heavy if name in sys.modules])
 
 
 def test_a_search_imports_what_it_needs(call: Run, environment: dict[str, str], tmp_path: Path) -> None:
-    """In a folder of Qdrant Edge on a CPU: neither transformers nor torch's compiler nor a client of a server."""
+    """With Qdrant Edge on a CPU, transformers, torch's compiler and server clients are not imported."""
     place = f"qdrant:{tmp_path}/q"
     call("ingest", "-", "--to", place, given="bread rises")
     done = subprocess.run(

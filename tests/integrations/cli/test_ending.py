@@ -1,4 +1,4 @@
-"""SIGTERM, as `docker stop`, `systemctl stop` and `timeout` send it: a command ends as after Ctrl-C."""
+"""On SIGTERM, as sent by `docker stop`, `systemctl stop` and `timeout`, a command ends as after Ctrl-C."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def rows(number: int) -> bytes:
 
 @contextmanager
 def ingesting(command: list[str], environment: dict[str, str], place: str) -> Iterator[subprocess.Popen[bytes]]:
-    """An ingest of rows that have no end yet, of which some are stored; nobody else uses the index any more."""
+    """Start an endless ingest, and wait until some rows are stored."""
     arguments = ["ingest", "-", "--to", place, "--format", "jsonl", "--id", "key"]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen([*command, *arguments], env=environment, start_new_session=True, **pipes) as child:
@@ -60,13 +60,13 @@ def _wait_until_some_are_stored(place: str, child: subprocess.Popen[bytes]) -> N
 
 
 def postgres_of(folder: Path) -> int | None:
-    """The process that serves a folder, if one does."""
+    """Return the process that serves a folder, if any."""
     found = list(folder.rglob("postmaster.pid"))
     return int(found[0].read_text().split()[0]) if found else None
 
 
 def ended(child: subprocess.Popen[bytes]) -> str:
-    """What a child that was told to end says, while its input stays open."""
+    """Return the output of a child that was told to end while its input is open."""
     assert child.stderr is not None
     assert child.wait(60) == 143
     return child.stderr.read().decode()
@@ -76,7 +76,7 @@ def ended(child: subprocess.Popen[bytes]) -> str:
 def test_an_ingest_ends_as_after_ctrl_c(
     run: Run, command: list[str], environment: dict[str, str], tmp_path: Path, signals: int
 ) -> None:
-    """With exit code 143, its Postgres stopped; what is stored is told, stays, and is not encoded again."""
+    """It exits with 143, stops its Postgres, and reports the stored rows, which are not encoded again."""
     place = f"pgvector:{tmp_path}/index?table=docs"
     with ingesting(command, environment, place) as child:
         server = postgres_of(tmp_path)
@@ -113,7 +113,7 @@ def test_an_ingest_ends_as_after_ctrl_c(
 def test_a_command_that_waits_for_a_database(
     command: list[str], environment: dict[str, str], prefix: list[str]
 ) -> None:
-    """A server that never answers is given up at once."""
+    """A command that waits for a silent server ends at once."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         place = f"postgresql://nobody@127.0.0.1:{server.getsockname()[1]}/none?table=docs"
         with subprocess.Popen([*prefix, *command, "info", place], env=environment, stderr=subprocess.PIPE) as child:
@@ -125,13 +125,13 @@ def test_a_command_that_waits_for_a_database(
 
 
 def _innermost(process: int) -> int:
-    """A process, or what `unshare` started in its place."""
+    """Return a process, or the one that `unshare` started in its place."""
     children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     return int(children[0]) if children else process
 
 
-def test_the_handler_of_before_is_back() -> None:
-    """A program that runs the command in its own process keeps its handler."""
+def test_the_previous_signal_handler_is_restored() -> None:
+    """A program that runs the command in its process keeps its handler."""
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt, match="terminated"), terminable():
         signal.raise_signal(signal.SIGTERM)

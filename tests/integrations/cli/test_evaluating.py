@@ -1,4 +1,4 @@
-"""`harrier eval` as a user and a release see it: tables, JSON, pages, exit codes."""
+"""`harrier eval` for users and for CI: tables, JSON, pages, exit codes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ RECORDS, JUDGEMENTS = library(120, 30, words=SPOKEN)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Judgements of BEIR's form."""
+    """Return judgements in BEIR format."""
     folder = tmp_path_factory.mktemp("judged")
     JUDGEMENTS.save(folder)
     return folder
 
 
 def made(postgres: str, table: str, model: Path) -> str:
-    """The place of an index of the records, with their words."""
+    """Return the place of an index of the records with words."""
     place = f"{postgres}&table={table}&keywords=true"
     with Encoder(str(model)) as encoder, Index(place, encoder) as index:
         index.ingest(RECORDS)
@@ -42,7 +42,7 @@ def place(postgres: str, built: Callable[..., Path]) -> str:
 
 
 def test_a_table_a_page_and_runs(call: Run, place: str, folder: Path, tmp_path: Path) -> None:
-    """Whether something else does better is said in words; a page and TREC's runs are written on the way."""
+    """Verdicts are in words, and a page and TREC runs are written."""
     compare = ["--compare", "no-instruction", "--compare", "hybrid", "--compare", f"instruction={WRONGLY_SPOKEN}"]
     more = ["--report", "page.html", "--runs", "runs", "--slice", "lang", "--compare", "exact"]
     told = call("eval", place, "--judgements", str(folder), *compare, *more)
@@ -60,7 +60,7 @@ def test_a_table_a_page_and_runs(call: Run, place: str, folder: Path, tmp_path: 
 
 
 def test_a_release_that_got_worse_is_stopped(call: Run, place: str, folder: Path, tmp_path: Path) -> None:
-    """By a limit and by a baseline; the JSON of one run is the baseline of the next, with texts or without."""
+    """Limits and a baseline detect it; JSON of one run is the next one's baseline."""
     arguments = ["eval", place, "--judgements", str(folder)]
     first = call(*arguments, "--json", "--aggregate-only", "--fail-below", "ndcg@10=0.2").stdout
     assert SPOKEN[50] not in first
@@ -77,7 +77,7 @@ def test_a_release_that_got_worse_is_stopped(call: Run, place: str, folder: Path
 
 @pytest.fixture(scope="module")
 def graph(postgres: str, built: Callable[..., Path]) -> str:
-    """An index of 1,100 records, whose HNSW index has few links."""
+    """Return an index of 1,100 records with a sparse HNSW graph."""
     records, _ = library(1_100, words=SPOKEN)
     store = PgVectorStore(postgres, table="graph", hnsw=Hnsw(m=2, ef_construction=4))
     with Encoder(str(built("qwen3", vectors="words"))) as encoder, Index(store, encoder) as index:
@@ -86,8 +86,8 @@ def graph(postgres: str, built: Callable[..., Path]) -> str:
     return f"{postgres}&table=graph"
 
 
-def test_a_spoiled_index_is_stopped(call: Run, graph: str, tmp_path: Path) -> None:
-    """A wrong instruction, a graph that is hardly looked at, and shuffled vectors; a sound one passes."""
+def test_a_damaged_index_is_stopped(call: Run, graph: str, tmp_path: Path) -> None:
+    """A wrong instruction, a poor graph and shuffled vectors fail; a sound index passes."""
     library(1_100, 60, words=SPOKEN)[1].save(tmp_path / "q.jsonl")
     arguments = ["eval", graph, "--judgements", "q.jsonl", "-k", "10", "--json", "-q"]
     (tmp_path / "last.json").write_text(call(*arguments, "--ef", "1000").stdout, encoding="utf-8")
@@ -106,10 +106,10 @@ def test_a_spoiled_index_is_stopped(call: Run, graph: str, tmp_path: Path) -> No
     assert "below the limit: ndcg@10 is worse than the baseline's: -0." in told.stderr
 
 
-def test_questions_to_begin_with(
+def test_make_questions(
     call: Run, postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: Callable[..., Path]
 ) -> None:
-    """They are written to a new file, or printed, and say what they can show; the model is not loaded."""
+    """They are written or printed with their limitations, and no model is loaded."""
     place = f"{postgres}&table=chapters"
     with Encoder(str(built("qwen3", vectors="words"))) as encoder, Index(place, encoder) as index:
         for number, name in enumerate(["alpha", "beta", "gamma", "delta"]):

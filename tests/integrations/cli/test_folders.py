@@ -1,4 +1,4 @@
-"""A folder that is no index: commands that read say so, and change nothing."""
+"""Reading commands on a folder that is not an index report it, and change nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def as_it_is(folder: Path) -> dict[Path, tuple[int, ...]]:
 @pytest.mark.parametrize("command", READING)
 @pytest.mark.parametrize("name", ["docs", "empty"])
 def test_commands_that_read(call: Run, docs: Path, tmp_path: Path, command: str, name: str) -> None:
-    """Neither a folder of documents nor an empty one becomes a database, or somebody else's."""
+    """Neither a folder of documents nor an empty one becomes a database or changes its owner."""
     assert docs == tmp_path / "docs"
     (tmp_path / "empty").mkdir()
     before = as_it_is(tmp_path)
@@ -39,7 +39,7 @@ def test_commands_that_read(call: Run, docs: Path, tmp_path: Path, command: str,
 
 
 def test_an_ingest_into_documents(call: Run, docs: Path) -> None:
-    """It is refused in a line, and leaves them as they are."""
+    """It is refused in one line, and changes nothing."""
     before = as_it_is(docs)
     told = call("ingest", "docs", "--to", "pgvector:docs", code=3)
     assert told.stderr.startswith(

@@ -1,4 +1,4 @@
-"""Files that are too large, take too long, or crash their parser: they are listed, and the others are read."""
+"""Files that are too large, too slow or crash their parser are listed, and the others are read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def parser() -> Iterator[Parser]:
-    """A process that reads files, with half a second for each."""
+    """Return a parser process with half a second per file."""
     parser = Parser(seconds=0.5)
     yield parser
     parser.close()
@@ -56,7 +56,7 @@ PAGES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PAGES)
 def test_html_takes_linear_time(name: str) -> None:
-    """Four times as much, some four times as long; it was sixteen times."""
+    """Four times the input takes about four times as long."""
 
     def seconds(times: int) -> float:
         content = (PAGES[name] * times).encode()
@@ -71,7 +71,7 @@ def test_html_takes_linear_time(name: str) -> None:
 
 
 def test_a_deep_page() -> None:
-    """Nothing of it is lost, however deep it is, and however long its texts are."""
+    """Nothing is lost, however deep the page and however long its texts."""
     depth, length = 50_000, 11_000_000
     page = "<div>deep " * depth + "x" * length + "</div>" * depth
     text = html_text(Given(page.encode())).text
@@ -97,7 +97,7 @@ def test_a_deep_page() -> None:
     ],
 )
 def test_encodings(content: bytes, text: str) -> None:
-    """As browsers find them."""
+    """Encodings are detected as browsers do."""
     assert html_text(Given(content)).text == text
 
 
@@ -107,7 +107,7 @@ SLOW = b"<font>" * 100_000 + b"</p>" * 100_000  # each end looks for its beginni
 
 
 def test_a_file_that_takes_too_long(parser: Parser, tmp_path: Path) -> None:
-    """It is listed with the reason, and the others are read, by a new process."""
+    """It is listed with the reason, and a new process reads the others."""
     for name in ("a.html", "c.html"):
         (tmp_path / name).write_text(f"<p>{name}", encoding="utf-8")
     (tmp_path / "b.html").write_bytes(SLOW)
@@ -129,7 +129,7 @@ def test_a_file_that_takes_too_much_memory() -> None:
 
 
 def test_a_parser_that_crashes() -> None:
-    """Which is told by its signal."""
+    """The reason names the signal."""
     parser = Parser()
     parser.read("html", Given(b"<p>x"))
     process = parser._process
@@ -146,7 +146,7 @@ def test_a_parser_that_crashes() -> None:
 
 @pytest.mark.slow
 def test_memory_of_a_page_is_freed() -> None:
-    """Another one needs it: a process reads as many as there are."""
+    """One process can read any number of pages."""
     parser = Parser()
     page, grown = b"<p>" + b"words<br>" * 300_000, []
     try:
@@ -164,7 +164,7 @@ def test_memory_of_a_page_is_freed() -> None:
 
 
 def test_one_process_for_all_files(parser: Parser) -> None:
-    """It is started by the first that needs it."""
+    """The first file that needs it starts it."""
     assert parser._process is None
     parser.read("html", Given(b"<p>x"))
     first = parser._process
@@ -176,7 +176,7 @@ def test_one_process_for_all_files(parser: Parser) -> None:
 
 
 def test_it_ends_with_its_user() -> None:
-    """Even if that was killed."""
+    """The parser ends even if its parent is killed."""
     script = (
         "import os, signal\nfrom harrier_files.formats import Given\nfrom harrier_files.parser import Parser\n"
         "parser = Parser()\nparser.read('html', Given(b'x'))\n"
@@ -191,7 +191,7 @@ def test_it_ends_with_its_user() -> None:
 
 
 def test_text_that_grows(parser: Parser) -> None:
-    """A small file may be a large text: --max-size is for both."""
+    """--max-size applies to the extracted text too."""
     with pytest.raises(Unreadable, match=r"has text of more than 100 B; split it, or raise --max-size"):
         parser.read("html", Given(b"<p>x</p>" * 100, 100))
     with pytest.raises(Unreadable, match="has text of more than 10 B"):
@@ -215,8 +215,8 @@ def test_sizes() -> None:
             parse_size(wrong)
 
 
-def test_what_is_too_large(call: Run, tmp_path: Path) -> None:
-    """A file, a line of JSONL or CSV, and no other one."""
+def test_inputs_that_are_too_large(call: Run, tmp_path: Path) -> None:
+    """Only the large file or line of JSONL or CSV is rejected."""
     docs = tmp_path / "docs"
     docs.mkdir()
     long = "word " * 1_000
@@ -246,8 +246,8 @@ def test_what_is_too_large(call: Run, tmp_path: Path) -> None:
     assert "--max-size must be a size" in call("ingest", "docs", *place, "--max-size", "big", code=2).stderr
 
 
-def test_a_line_without_end_is_not_held() -> None:
-    """Nor is a file: no more than a little beyond the limit is read at once."""
+def test_an_endless_line_is_not_kept_in_memory() -> None:
+    """Little more than the limit is read at once, of lines and of files."""
     size = 40_000_000
 
     class Endless(io.RawIOBase):
@@ -286,7 +286,7 @@ def test_a_line_without_end_is_not_held() -> None:
 
 
 def test_a_long_text_of_a_row(tmp_path: Path) -> None:
-    """Of a format whose rows have no lines."""
+    """The limit applies to formats without lines too."""
     import pyarrow as pa  # type: ignore[import-untyped]
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
@@ -302,14 +302,14 @@ def test_a_long_text_of_a_row(tmp_path: Path) -> None:
 # -- PDF
 
 
-def test_blanks_of_a_pdf() -> None:
-    """Where there are none, but distances between letters, as LaTeX sets them; and a word parted by a hyphen."""
+def test_spaces_in_a_pdf() -> None:
+    """Spaces come from letter distances, as set by LaTeX, and hyphenated words are joined."""
     read = pdf_text(Given(pdf("[(It) -278 (is) -333 (right)] TJ", "(exam-) Tj 0 -14 Td (ple)")))
     assert read.text.startswith("It is right\n\n")
     assert read.metadata == {"pages": 2}
 
 
 def test_a_long_title() -> None:
-    """Each chunk's metadata has it."""
+    """A long title does not multiply in the metadata of all chunks."""
     read = html_text(Given(f"<title>{'t' * 100_000}</title><p>text</p>".encode()))
     assert len(read.metadata["title"]) == 1_000

@@ -1,4 +1,4 @@
-"""Where a match stands, by what its metadata say."""
+"""The location of a match, from its metadata."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def test_the_part_of_a_record(found: Match, part: str) -> None:
     ],
 )
 def test_the_heading(metadata: dict[str, Any], heading: str) -> None:
-    """From the title to the innermost heading, each once."""
+    """It leads from the title to the innermost heading, each once."""
     assert heading_of(metadata) == heading
 
 
 def test_the_path_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It leads from the current folder to the file, if the record's is there; otherwise the id is shown."""
+    """It is relative to the current folder if the file exists there; otherwise the id is shown."""
     notes = tmp_path / "my notes"
     (notes / "sub").mkdir(parents=True)
     (notes / "sub" / "a.md").write_text("a", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A query's words in texts of many scripts, and the sentences that have most of them."""
+"""Highlighting of a query's words in many scripts, and selection of the best sentences."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def marked(text: str, query: str) -> list[str]:
         ("(AB-1234).", "ab1234", ["AB-1234"]),
     ],
 )
-def test_words_that_are_found(text: str, query: str, parts: list[str]) -> None:
-    """Without case and accents, with another ending, and by pairs where a script parts no words."""
+def test_matching_words(text: str, query: str, parts: list[str]) -> None:
+    """Case, accents and endings are ignored; scripts without spaces match by pairs."""
     assert marked(text, query) == parts
 
 
 @given(st.text(max_size=60), st.text(max_size=20))
 def test_parts_of_any_text_are_within_it(text: str, query: str) -> None:
-    """Whatever folding makes of a text, its parts are the text's own, in order, and none is empty."""
+    """Parts are non-empty pieces of the text in order, whatever case folding does."""
     for each in found_in(text, Query.of(query)):
         assert 0 <= each.begin < each.end <= len(text)
 
@@ -64,13 +64,13 @@ def test_parts_of_any_text_are_within_it(text: str, query: str) -> None:
     ],
 )
 def test_sentences(text: str, parts: list[str]) -> None:
-    """They end with a mark and a blank, with a mark of East Asia, or with their line."""
+    """They end with a mark and a blank, an East Asian mark, or a line end."""
     assert [text[begin:end] for begin, end in sentences(text)] == parts
 
 
 @given(st.text(max_size=200), st.integers(1, 100))
 def test_the_best_part_is_a_part(text: str, room: int) -> None:
-    """Of any text, with any query and room."""
+    """It is a part of any text for any query and width."""
     query = Query.of("a b")
     begin, end = best_part(text, query, Weights.of(query, [text]), room)
     assert 0 <= begin <= end <= len(text)
@@ -90,14 +90,14 @@ TEXT = "The day is long. Bread is old. Yeast turns sugar into gas. The night is 
     ],
 )
 def test_the_best_part(question: str, room: int, part: str) -> None:
-    """The neighbours that have most of the query, or the first where none has any."""
+    """It has the most query words, or is the beginning if no part has any."""
     query = Query.of(question)
     begin, end = best_part(TEXT, query, Weights.of(query, [TEXT]), room)
     assert TEXT[begin:end] == part
 
 
-def test_words_that_tell_nothing_are_not_marked() -> None:
-    """One that stands in most sentences is left out, unless there is no other."""
+def test_frequent_words_are_not_marked() -> None:
+    """A word in most sentences is not marked, unless it is the only one."""
     text = " ".join(f"The number {number} is here." for number in range(9)) + " The yeast."
     query = Query.of("the yeast")
     weights = Weights.of(query, [text])

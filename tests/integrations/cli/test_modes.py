@@ -1,4 +1,4 @@
-"""`harrier search --mode`, `ingest --keywords` and `keywords`: by word, by both, and what has no words yet."""
+"""`harrier search --mode`, `ingest --keywords` and `keywords`: keyword and hybrid search, missing words."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INGEST = ("ingest", "-", "--format", "jsonl", "--id", "id", "--to")
 
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> dict[str, VectorStore]:
-    """Stores in memory by the URLs mem:NAME, for as long as a test."""
+    """Return stores in memory under URLs mem:NAME for the duration of a test."""
     stores: dict[str, VectorStore] = {}
 
     def opened(url: str) -> VectorStore:
@@ -43,7 +43,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> dict[str, VectorStore]:
 
 @pytest.fixture
 def place(call: Run, memory: dict[str, VectorStore]) -> str:
-    """An index with words."""
+    """Return an index with words."""
     call(*INGEST, "mem:a", "--keywords", given=GIVEN)
     assert memory["mem:a"].describe().keywords
     return "mem:a"
@@ -51,7 +51,7 @@ def place(call: Run, memory: dict[str, VectorStore]) -> str:
 
 @pytest.fixture
 def prompts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The tasks of all queries that a model encoded."""
+    """Record the tasks of all queries that a model encodes."""
     asked: list[str] = []
     encode = Encoder.encode_queries
 
@@ -67,8 +67,8 @@ def ids(told: subprocess.CompletedProcess[str]) -> list[str]:
     return [each["record_id"] for each in json.loads(told.stdout)]
 
 
-def test_by_word(call: Run, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It names no model, and none is looked for; what is found is what has the words."""
+def test_keyword_search(call: Run, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No model is named or loaded, and the matches contain the words."""
     monkeypatch.delenv("HARRIER_MODEL")
     monkeypatch.setattr(Encoder, "__init__", None)  # whoever makes one fails
     by_word = ("search", "--in", place, "--mode", "keyword")
@@ -84,8 +84,8 @@ def test_by_word(call: Run, place: str, monkeypatch: pytest.MonkeyPatch) -> None
     assert [[each["record_id"] for each in json.loads(line)["matches"]] for line in session] == [["one"], [], ["bread"]]
 
 
-def test_by_both(call: Run, place: str, prompts: list[str]) -> None:
-    """The question keeps its instruction, and the words count as much as is said."""
+def test_hybrid_search(call: Run, place: str, prompts: list[str]) -> None:
+    """The query keeps its instruction, and words have the given weight."""
     by_both = ("search", "--in", place, "--mode", "hybrid", "--json")
     assert ids(call(*by_both, "ERR_CONN_1043"))[0] == "two"
     assert prompts == [
@@ -96,8 +96,8 @@ def test_by_both(call: Run, place: str, prompts: list[str]) -> None:
     assert len(ids(call(*by_both, "yeast"))) == 3
 
 
-def test_whose_mode(call: Run, place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An option's, the environment's, or the file's."""
+def test_precedence_of_the_mode(call: Run, place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An option overrides the environment, which overrides the file."""
     found = ("search", "yeast", "--in", place, "--json")
     assert len(ids(call(*found))) == 3
     (tmp_path / "harrier.toml").write_text('mode = "keyword"\n', encoding="utf-8")
@@ -116,12 +116,12 @@ def test_whose_mode(call: Run, place: str, monkeypatch: pytest.MonkeyPatch, tmp_
         (["--mode", "hybrid", "--keyword-weight", "-1"], "keyword_weight must be a number of at least 0"),
     ],
 )
-def test_what_is_no_mode(call: Run, place: str, options: list[str], said: str) -> None:
+def test_invalid_modes(call: Run, place: str, options: list[str], said: str) -> None:
     assert said in call("search", "yeast", "--in", place, *options, code=2).stderr
 
 
 def test_an_index_without_words(call: Run, memory: dict[str, VectorStore], monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says what to do; that needs no model, and a second time there is nothing to do."""
+    """The error names the remedy, which needs no model; a second call does nothing."""
     call(*INGEST, "mem:b", given=GIVEN)
     assert "keywords no, 'harrier keywords' adds them\n" in call("info", "mem:b").stdout
     for mode in ("keyword", "hybrid"):
@@ -141,7 +141,7 @@ def test_an_index_without_words(call: Run, memory: dict[str, VectorStore], monke
     assert ids(call("search", "yeast", "--in", "mem:b", "--mode", "keyword", "--json")) == ["bread"]
 
 
-def test_nothing_there(call: Run, memory: dict[str, VectorStore]) -> None:
+def test_a_missing_index(call: Run, memory: dict[str, VectorStore]) -> None:
     for command in (["keywords", "mem:c"], ["search", "yeast", "--in", "mem:c", "--mode", "keyword"]):
         assert "ingest something into it first" in call(*command, code=3).stderr
     assert call("keywords", code=2).stderr.startswith("error: no index is given")
@@ -149,7 +149,7 @@ def test_nothing_there(call: Run, memory: dict[str, VectorStore]) -> None:
 
 
 def test_an_interrupted_run(call: Run, memory: dict[str, VectorStore], monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says that the next one goes on."""
+    """The message says that the next run continues."""
     call(*INGEST, "mem:d", given=GIVEN)
 
     def interrupted(*_: Any) -> None:
@@ -165,7 +165,7 @@ def test_an_interrupted_run(call: Run, memory: dict[str, VectorStore], monkeypat
 
 @pytest.mark.parametrize("url", ["qdrant:{}/q?collection=docs", "pgvector:{}/pg?table=docs"])
 def test_in_a_folder(call: Run, environment: dict[str, str], tmp_path: Path, url: str) -> None:
-    """Made with words, by the option or by its URL; a search by word imports neither torch nor a tokenizer."""
+    """The option or the URL enables words, and a keyword search imports neither torch nor a tokenizer."""
     place = url.format(tmp_path)
     call(*INGEST, f"{place}&keywords=true", given=GIVEN)
     call(*INGEST, place, "--keywords", given=GIVEN)

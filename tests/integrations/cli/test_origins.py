@@ -1,4 +1,4 @@
-"""Which ids files get, whose records an ingest may replace, and whose it may remove."""
+"""Ids of files, and the records that an ingest may replace or remove."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def write(path: Path, text: str | None = None) -> Path:
-    """A file, in folders that are made for it."""
+    """Write a file, and create its folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text or f"the text of {path.name}", encoding="utf-8")
     return path
@@ -30,13 +30,13 @@ def write(path: Path, text: str | None = None) -> Path:
 
 @pytest.fixture
 def to(tmp_path: Path) -> list[str]:
-    """Where to ingest."""
+    """Return the place to ingest into."""
     return ["--to", f"qdrant:{tmp_path}/qdrant"]
 
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Callable[[], dict[str, str]]:
-    """Ids and texts of what is there."""
+    """Return the stored ids and texts."""
 
     def look() -> dict[str, str]:
         with Contents(f"qdrant:{tmp_path}/qdrant") as contents:
@@ -51,7 +51,7 @@ Stored = Callable[[], dict[str, str]]
 def test_one_file_is_one_record_however_it_is_spelled(
     call: Run, to: list[str], stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By its path, by the whole path, in its folder, through a link to a folder above it, from within it."""
+    """Relative, absolute and linked paths of a file give one id."""
     write(tmp_path / "home" / "notes" / "n1.md")
     (tmp_path / "link").symlink_to(tmp_path / "home")
     spelled = ["home/notes/n1.md", f"{tmp_path}/home/notes/n1.md", "home/notes", "./home/../home/notes/", "link/notes"]
@@ -66,7 +66,7 @@ def test_one_file_is_one_record_however_it_is_spelled(
 
 
 def test_folders_within_folders(tmp_path: Path) -> None:
-    """The largest that is named is the source, of what is hidden in it too, where that is named."""
+    """The outermost named folder is the source, also of named hidden files."""
     for name in ("a.md", "sub/b.md", "sub/.hidden/c.md", "other.bin"):
         write(tmp_path / "notes" / name)
     top = tmp_path / "notes"
@@ -81,7 +81,7 @@ def test_folders_within_folders(tmp_path: Path) -> None:
 
 
 def test_two_folders_with_a_file_of_one_name(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
-    """Both are there."""
+    """Both files are stored."""
     write(tmp_path / "a" / "README.md", "apples")
     write(tmp_path / "b" / "README.md", "bananas")
     assert "would be: 1 record;" in call("ingest", "a", *to, "--dry-run").stdout
@@ -92,7 +92,7 @@ def test_two_folders_with_a_file_of_one_name(call: Run, to: list[str], stored: S
 
 
 def test_two_folders_of_one_name(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
-    """The second one is refused, in one call and in two, until it has a name of its own."""
+    """The second one is refused until it gets its own name."""
     write(tmp_path / "a" / "docs" / "README.md", "apples")
     write(tmp_path / "b" / "docs" / "README.md", "bananas")
     told = call("ingest", "a/docs", "b/docs", *to, code=2)
@@ -110,7 +110,7 @@ def test_two_folders_of_one_name(call: Run, to: list[str], stored: Stored, tmp_p
 
 
 def test_a_folder_that_moved(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
-    """Its ids are the same; --moved says that it is the same folder, and nothing is encoded again."""
+    """--moved keeps the ids, and nothing is encoded again."""
     write(tmp_path / "old" / "docs" / "a.md")
     write(tmp_path / "old" / "docs" / "b.md")
     call("ingest", "old/docs", *to)
@@ -123,8 +123,8 @@ def test_a_folder_that_moved(call: Run, to: list[str], stored: Stored, tmp_path:
     assert list(stored()) == ["docs/a.md"]
 
 
-def test_a_named_source_lies_anywhere(call: Run, to: list[str], tmp_path: Path) -> None:
-    """As a checkout does, in a new folder each time."""
+def test_a_named_source_may_move(call: Run, to: list[str], tmp_path: Path) -> None:
+    """A checkout in a new folder each time keeps its name."""
     for number in range(2):
         write(tmp_path / f"run{number}" / "docs" / "a.md")
         told = call("ingest", f"run{number}/docs", *to, "--source", "handbook")
@@ -136,10 +136,8 @@ def test_a_named_source_lies_anywhere(call: Run, to: list[str], tmp_path: Path) 
 
 
 @pytest.mark.parametrize("more", [[], ["--moved"], ["--prune"]])
-def test_a_folder_that_is_named_as_it_is(
-    call: Run, to: list[str], stored: Stored, tmp_path: Path, more: list[str]
-) -> None:
-    """By --source, where it was and where it was moved to: it is the same, whatever else is said."""
+def test_a_folder_named_explicitly(call: Run, to: list[str], stored: Stored, tmp_path: Path, more: list[str]) -> None:
+    """--source with its own name changes nothing, before and after a move."""
     write(tmp_path / "old" / "docs" / "a.md")
     call("ingest", "old/docs", *to)
     (tmp_path / "old").rename(tmp_path / "new")
@@ -150,8 +148,8 @@ def test_a_folder_that_is_named_as_it_is(
     assert "2 unchanged" in call("ingest", "new/docs", *to, "--source", "docs", *more).stdout
 
 
-def test_a_database_that_is_named_as_it_is(call: Run, to: list[str], database: str) -> None:
-    """As a folder; another table is not the same."""
+def test_a_database_named_explicitly(call: Run, to: list[str], database: str) -> None:
+    """It works as for folders; another table is another source."""
     with psycopg.connect(database, autocommit=True) as connection:
         for table in ("products", "others"):
             connection.execute(f"CREATE TABLE {table} AS SELECT 1 AS id, 'a text' AS text")
@@ -161,8 +159,8 @@ def test_a_database_that_is_named_as_it_is(call: Run, to: list[str], database: s
     assert "0 rejected" in call("ingest", "--from", database, "--table", "products", "--source", "products", *to).stdout
 
 
-def test_pruning_leaves_what_others_own(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
-    """Another folder's records, rows', and those of files that were not named."""
+def test_prune_keeps_other_sources(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
+    """Records of other folders, of rows, and of files that were not named are kept."""
     for name in ("a/1.md", "a/2.md", "b/1.md"):
         write(tmp_path / name)
     write(tmp_path / "b" / "rows.jsonl", '{"id": "x", "text": "text x"}\n{"id": "y", "text": "text y"}\n')
@@ -184,7 +182,7 @@ def test_pruning_leaves_what_others_own(call: Run, to: list[str], stored: Stored
 
 
 def test_links_to_files(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
-    """One out of the folder, or to what is hidden in it, is left out; what was stored of it is gone from the source."""
+    """Links out of the folder or to hidden files are skipped, and their stored records are pruned."""
     write(tmp_path / "secret" / "shadow", "root:hunter2")
     docs = tmp_path / "docs"
     write(docs / ".git" / "config", "hunter2")
@@ -209,7 +207,7 @@ def test_links_to_files(call: Run, to: list[str], stored: Stored, tmp_path: Path
 
 
 def test_links_to_folders(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
-    """They are not followed, and what was stored of them is gone from the source."""
+    """They are not followed, and stored records behind them are pruned."""
     docs = tmp_path / "docs"
     for name in ("a.txt", "b.txt", "sub/c.txt"):
         write(docs / name)
@@ -233,7 +231,7 @@ def test_links_to_folders(call: Run, to: list[str], stored: Stored, tmp_path: Pa
 
 
 def test_following_links(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
-    """Files behind them are of the source; each folder is read once, whatever leads to it, and circles end."""
+    """Linked files belong to the source; each folder is read once, and cycles end."""
     docs, other = tmp_path / "docs", tmp_path / "other"
     for path in (docs / "a.txt", other / "b.txt", other / "in" / "c.txt", tmp_path / "one.txt"):
         write(path)
@@ -258,7 +256,7 @@ def test_following_links(call: Run, to: list[str], stored: Stored, tmp_path: Pat
 
 
 def test_links_and_rows_with_ids_of_their_own(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
-    """They are of the source if links are followed; behind one that leads nowhere, nobody knows which there were."""
+    """Rows behind followed links belong to the source; a dangling link prevents pruning."""
     write(tmp_path / "docs" / "rows.jsonl", '{"id": "x", "text": "text x"}\n')
     write(tmp_path / "elsewhere" / "more.jsonl", '{"id": "y", "text": "text y"}\n')
     (tmp_path / "docs" / "sub").symlink_to(tmp_path / "elsewhere")
@@ -274,7 +272,7 @@ def test_links_and_rows_with_ids_of_their_own(call: Run, to: list[str], stored: 
 
 
 def test_a_database_is_a_source() -> None:
-    """A table, or a query, of one database; no password is told."""
+    """A table or query of one database is a source, and no password is shown."""
     url = "postgresql://me:hunter2@host:5433/shop?password=hunter2"
     table = PostgresSource([], Columns("id"), url=url, table="products")
     [origin] = table.origins
@@ -286,7 +284,7 @@ def test_a_database_is_a_source() -> None:
     assert (named.name, named.root, named.named) == ("shop", queries[1].root, True)
 
 
-def test_metadata_of_the_command_s_own(call: Run, to: list[str], tmp_path: Path) -> None:
+def test_reserved_metadata(call: Run, to: list[str], tmp_path: Path) -> None:
     """Ordinary columns may have any other name."""
     write(tmp_path / "rows.jsonl", json.dumps({"id": "x", "text": "t", "source": "the user's", SOURCE: "other"}))
     told = call("ingest", "rows.jsonl", *to, "--id", "id", "--metadata", SOURCE, code=2)
@@ -299,14 +297,14 @@ def test_metadata_of_the_command_s_own(call: Run, to: list[str], tmp_path: Path)
 
 
 def test_standard_input(call: Run, to: list[str], stored: Stored) -> None:
-    """A source of its own, by any name."""
+    """It is a separate source, under any name."""
     call("ingest", "-", *to, given="one text")
     call("ingest", "-", *to, "--source", "page", given="another text")
     assert stored() == {"stdin/-": "one text", "page/-": "another text"}
 
 
 def test_names_of_standard_input(call: Run, to: list[str], stored: Stored) -> None:
-    """Two texts are two records, and neither prunes the other; of rows, --id is still the column."""
+    """Two names are two records that do not prune each other; for rows, --id is the column."""
     for name in ("one", "two"):
         assert "0 deleted" in call("ingest", "-", *to, "--id", name, "--prune", given=f"text {name}").stdout
     row = '{"id": "x", "text": "text x"}'
@@ -321,7 +319,7 @@ def test_names_of_standard_input(call: Run, to: list[str], stored: Stored) -> No
 
 @pytest.mark.parametrize("path", ["/", "nothing"])
 def test_no_name(path: str) -> None:
-    """The root of all folders has none."""
+    """The root folder has no name, so it needs --source."""
     if path == "/":
         with pytest.raises(SettingError, match="has no name for a source; give it one with --source NAME"):
             Source([path])
@@ -331,7 +329,7 @@ def test_no_name(path: str) -> None:
 
 
 def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is known of what it has, the named folder itself included: nothing of it is gone."""
+    """Its records are kept, because its contents are unknown."""
     write(tmp_path / "docs" / "a.md")
     write(tmp_path / "docs" / "in" / "b.md")
     scandir, denied = os.scandir, ""
@@ -349,8 +347,8 @@ def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monk
         assert [id_ for id_ in ("docs/c.md", "docs/in/b.md") if source.gone(id_, {SOURCE: "docs"})] == gone
 
 
-def test_a_file_that_has_no_text_any_more(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
-    """It is told of, which is no error, and what it had is found until it is pruned."""
+def test_a_file_that_became_blank(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
+    """It is reported without an error, and its stored record is kept until it is pruned."""
     write(tmp_path / "docs" / "a.md")
     write(tmp_path / "docs" / "b.md", "a secret")
     call("ingest", "docs", *to)
@@ -362,7 +360,7 @@ def test_a_file_that_has_no_text_any_more(call: Run, to: list[str], stored: Stor
 
 
 def test_the_last_text_of_a_source(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
-    """It is pruned as any other is, and what has no text is told of; other sources keep theirs."""
+    """It is pruned like any other, and other sources are kept."""
     write(tmp_path / "docs" / "a.md", "a secret")
     write(tmp_path / "other" / "b.md")
     call("ingest", "docs", "other", *to)
@@ -377,8 +375,8 @@ def test_the_last_text_of_a_source(call: Run, to: list[str], stored: Stored, tmp
     assert stored() == {}
 
 
-def test_a_source_of_which_nothing_can_be_read(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
-    """Nothing is known to be gone, of files as of rows with ids of their own."""
+def test_an_unreadable_source(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
+    """Nothing is pruned, for files and for rows with ids."""
     write(tmp_path / "docs" / "a.md")
     rows = write(tmp_path / "rows" / "rows.jsonl", '{"id": "x", "text": "text x"}\n')
     call("ingest", "docs", *to)
@@ -392,8 +390,8 @@ def test_a_source_of_which_nothing_can_be_read(call: Run, to: list[str], stored:
     assert set(stored()) == {"docs/a.md", "x"}
 
 
-def test_a_row_that_has_no_text_any_more(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
-    """As a file."""
+def test_a_row_that_became_blank(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
+    """It is treated like a file."""
     rows = write(tmp_path / "rows.csv", "id,text\na,one\nb,a secret\n")
     call("ingest", "rows.csv", *to, "--id", "id")
     write(rows, 'id,text\na,one\nb," "\n')
@@ -404,7 +402,7 @@ def test_a_row_that_has_no_text_any_more(call: Run, to: list[str], stored: Store
 
 
 def test_a_link_to_itself(tmp_path: Path) -> None:
-    """It leads nowhere, and stops nothing."""
+    """It is skipped, and stops nothing."""
     write(tmp_path / "docs" / "a.md")
     (tmp_path / "docs" / "loop.md").symlink_to("loop.md")
     (tmp_path / "docs" / "loops").symlink_to("loops")
@@ -413,8 +411,8 @@ def test_a_link_to_itself(tmp_path: Path) -> None:
     assert [each.id for each in loops if isinstance(each, Skipped)] == ["docs/loop.md", "docs/loops"]
 
 
-def test_a_name_that_a_folder_has(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
-    """`--source` does not take over what was made from a folder of that name, unless told so."""
+def test_a_name_that_is_taken(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
+    """`--source` does not take over a folder's records without confirmation."""
     write(tmp_path / "a" / "docs" / "one.md")
     write(tmp_path / "b" / "docs" / "two.md")
     call("ingest", "a/docs", *to)

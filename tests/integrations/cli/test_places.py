@@ -1,4 +1,4 @@
-"""Where the command reads from: folders with rules, links, pages, sitemaps, and what fsspec opens."""
+"""Sources of the command: folders with rules, links, web pages, sitemaps, and URLs of fsspec."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Stored = Callable[[], set[str]]
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    """A web server with nothing on it yet."""
+    """Yield an empty web server."""
     with Site() as site:
         yield site
 
 
 @pytest.fixture
 def to(tmp_path: Path) -> list[str]:
-    """Where to ingest."""
+    """Return the place to ingest into."""
     return ["--to", f"qdrant:{tmp_path}/qdrant"]
 
 
 @pytest.fixture
 def stored(call: Run, tmp_path: Path) -> Stored:
-    """Ids of what is there."""
+    """Return the stored ids."""
 
     def look() -> set[str]:
         told = call("search", "text", "--in", f"qdrant:{tmp_path}/qdrant", "-k", "50", "--json")
@@ -44,8 +44,8 @@ def put(path: Path, text: str = "some text") -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def test_what_is_left_out(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
-    """By its kind, the most frequent first; more patterns and rules prune more."""
+def test_skipped_files(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
+    """They are counted by kind, the most frequent first; more rules prune more."""
     docs = tmp_path / "docs"
     for name in (
         "a.md",
@@ -72,7 +72,7 @@ def test_what_is_left_out(call: Run, to: list[str], stored: Stored, tmp_path: Pa
 
 
 def test_many_kinds(call: Run, to: list[str], tmp_path: Path) -> None:
-    """The most frequent are named, and the others counted; a name cannot steer a terminal."""
+    """The most frequent kinds are named and the others counted; names cannot control a terminal."""
     for number in range(15):
         put(tmp_path / "docs" / f"a.kind{number:02}")
     put(tmp_path / "docs" / "b.kind14")
@@ -84,7 +84,7 @@ def test_many_kinds(call: Run, to: list[str], tmp_path: Path) -> None:
 
 
 def test_a_link_and_its_target(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
-    """One that is skipped does not stop the pruning of all else, nor does it once its target is a PATH, too."""
+    """A skipped link does not prevent pruning, even if its target is a PATH too."""
     for name in ("lk/a.md", "lk/b.md", "outside/c.md", "outside/d.md"):
         put(tmp_path / name)
     (tmp_path / "lk" / "elsewhere").symlink_to(tmp_path / "outside")
@@ -98,7 +98,7 @@ def test_a_link_and_its_target(call: Run, to: list[str], stored: Stored, tmp_pat
 
 
 def test_a_website(call: Run, to: list[str], stored: Stored, site: Site) -> None:
-    """What a sitemap no longer lists is pruned; what it fails to answer stays; what was read by itself stays."""
+    """Pages removed from a sitemap are pruned; pages that fail, and pages named directly, are kept."""
     for name in "abcd":
         site.put(f"/{name}", f"<p>text {name}")
     site.put_sitemap("/sitemap.xml", ["/a", "/b", "/c"])
@@ -121,7 +121,7 @@ def test_a_website(call: Run, to: list[str], stored: Stored, site: Site) -> None
 
 
 def test_an_archive(call: Run, to: list[str], stored: Stored, tmp_path: Path) -> None:
-    """As a folder."""
+    """An archive is treated like a folder."""
     archive = tmp_path / "notes.zip"
     for names in (["a.md", "b.md"], ["a.md"]):
         with zipfile.ZipFile(archive, "w") as made:
@@ -146,5 +146,5 @@ def test_an_archive(call: Run, to: list[str], stored: Stored, tmp_path: Path) ->
         ("postgresql://host/db", "a Postgres is not a PATH; read it with --from and --table or --query"),
     ],
 )
-def test_what_is_no_place(call: Run, to: list[str], path: str, said: str) -> None:
+def test_invalid_sources(call: Run, to: list[str], path: str, said: str) -> None:
     assert call("ingest", path, *to, code=2).stderr == f"error: {said}\n"

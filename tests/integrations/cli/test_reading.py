@@ -1,4 +1,4 @@
-"""Files of many formats, by the command."""
+"""Files of many formats in the command."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_pieces_in_an_index(call: Run, tmp_path: Path) -> None:
-    """What is known of a piece is stored with it, and a second run writes nothing."""
+def test_chunk_metadata_in_an_index(call: Run, tmp_path: Path) -> None:
+    """Metadata of chunks is stored, and a second run writes nothing."""
     text = "".join(f"# Part {part}\n\n" + "Bread rises slowly in the warm kitchen. " * 8 + "\n\n" for part in range(9))
     (tmp_path / "a.md").write_text(text, encoding="utf-8")
     place = f"qdrant:{tmp_path}/qdrant"
@@ -24,7 +24,7 @@ def test_pieces_in_an_index(call: Run, tmp_path: Path) -> None:
 
 
 def test_encodings_and_readers(call: Run, tmp_path: Path) -> None:
-    """By options of the command, whose help lists the formats."""
+    """Options set them, and the help lists the formats."""
     docs = tmp_path / "docs"
     docs.mkdir()
     (docs / "a.txt").write_bytes("läuft".encode("cp1252"))

@@ -1,4 +1,4 @@
-"""`harrier reembed`, from a plan to the end of the old model."""
+"""`harrier reembed`, from the plan to the removal of the old model."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ROWS_IN = ("--format", "jsonl", "--id", "id")
 
 @pytest.fixture
 def other(built: Callable[..., Path]) -> str:
-    """Another model than that of the environment, which compares texts by their words as well."""
+    """Return another model, which also compares texts by their words."""
     return str(built("gemma3", vectors="words"))
 
 
-def test_there_and_back(call: Run, place: str, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of it, as one types it; what was written in between is there in either model."""
+def test_switching_and_switching_back(call: Run, place: str, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The documented commands work, and records written in between are in both models."""
     niced: list[int] = []
     monkeypatch.setattr("os.nice", niced.append)  # these are not processes of their own
     call("ingest", "-", "--to", place, *ROWS_IN, given=ROWS)
@@ -54,8 +54,8 @@ def test_there_and_back(call: Run, place: str, other: str, monkeypatch: pytest.M
     assert "nothing to go back to" in call("reembed", place, "--back", code=3).stderr
 
 
-def test_what_it_refuses(call: Run, place: str) -> None:
-    """Each with a code that a script can trust."""
+def test_refusals(call: Run, place: str) -> None:
+    """Each has a reliable exit code."""
     assert "there is no" in call("reembed", place, code=3).stderr
     call("ingest", "-", "--to", place, *ROWS_IN, given=ROWS)
     assert "already holds vectors of this model" in call("reembed", place, code=2).stderr
@@ -66,7 +66,7 @@ def test_what_it_refuses(call: Run, place: str) -> None:
 
 
 def test_other_chunks(call: Run, place: str, other: str) -> None:
-    """The source is asked for, and ingested into a place of its own."""
+    """They need the source, which is ingested into a new place."""
     call("ingest", "-", "--to", place, *ROWS_IN, given=ROWS)
     assert "cut from the source: ingest it" in call("reembed", place, "--model", other, "--recut", code=2).stderr
     if place.startswith("qdrant://"):

@@ -17,7 +17,7 @@ ROWS = "".join(json.dumps({"id": f"r{each}", "text": f"text {each}", "n": each})
 
 @pytest.fixture
 def filled(call: Run, place: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A place with four records, and no model from here on."""
+    """Return a place with four records, and unset the model."""
     call("ingest", "-", "--to", place, "--format", "jsonl", "--id", "id", "--metadata", "n", given=ROWS)
     monkeypatch.delenv("HARRIER_MODEL")
     monkeypatch.setenv("HARRIER_INDEX", place)
@@ -25,7 +25,7 @@ def filled(call: Run, place: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_delete(call: Run, filled: str) -> None:
-    """By ids, of which those that are not there are told; by conditions; both; and all."""
+    """Records are deleted by id, by condition, by both, or all; unknown ids are reported."""
     told = call("delete", "r0", "nope", "r0", code=1)
     assert (told.stdout, told.stderr) == ("1 chunk deleted\n", "not there: nope\n")
     assert json.loads(call("delete", "nope", "--json", code=1).stdout) == {"deleted": 0, "missing": ["nope"]}
@@ -38,7 +38,7 @@ def test_delete(call: Run, filled: str) -> None:
 
 
 def test_drop(call: Run, filled: str) -> None:
-    """The table or collection itself goes, and ls tells it no more."""
+    """The table or collection is removed, and ls no longer lists it."""
     assert "add --yes" in call("drop", filled, code=2).stderr.lower()
     listed = json.loads(call("ls", "--json").stdout)
     assert 4 in [each["records"] for each in listed if each["chunks"] == 4]  # a database has others' tables, too
@@ -46,10 +46,8 @@ def test_drop(call: Run, filled: str) -> None:
     assert "ingest something into it first" in call("info", filled, code=3).stderr
 
 
-def test_what_is_asked_on_a_terminal(
-    call: Run, command: list[str], environment: dict[str, str], tmp_path: Path
-) -> None:
-    """Nothing goes unless the answer is yes."""
+def test_confirmation_on_a_terminal(call: Run, command: list[str], environment: dict[str, str], tmp_path: Path) -> None:
+    """Nothing is removed unless the answer is yes."""
     place = f"qdrant:{tmp_path}/q"
     call("ingest", "-", "--to", place, "--format", "jsonl", "--id", "id", given=ROWS)
     shown = seen_on_a_terminal([*command, "drop", place], environment, tmp_path, columns=200, typed=["n\n"], sign="] ")

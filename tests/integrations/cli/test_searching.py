@@ -1,4 +1,4 @@
-"""`harrier search` as a reader and as a script have it: entries, sentences, sessions, exit codes."""
+"""`harrier search` for readers and scripts: entries, sentences, sessions, exit codes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONG = BREAD + "".join(f"Sentence {number} is about nothing much at all. " for n
 
 @pytest.fixture
 def place(call: Run, tmp_path: Path) -> str:
-    """An index of a folder with a long file and a short one, and of rows with pages and headings."""
+    """Return an index of a folder with a long and a short file, and of rows with pages and headings."""
     folder = tmp_path / "notes"
     folder.mkdir()
     (folder / "bread.txt").write_text(LONG, encoding="utf-8")
@@ -38,8 +38,8 @@ def place(call: Run, tmp_path: Path) -> str:
     return place
 
 
-def test_an_entry_a_record(call: Run, place: str) -> None:
-    """The path to open, the best sentences whole, and how many more chunks were found; a pipe gets no colours."""
+def test_one_entry_per_record(call: Run, place: str) -> None:
+    """It has the path, whole sentences and the number of other chunks, without colours in a pipe."""
     lines = call("search", "yeast turns sugar", "--in", place, "-k", "2").stdout.splitlines()
     assert lines[0].startswith(f"{Path('notes', 'bread.txt')}:1  0.")
     assert lines[1].startswith("    Bread rises because yeast turns sugar into gas. Sentence 0")
@@ -57,7 +57,7 @@ def test_pages_lines_and_headings(call: Run, place: str) -> None:
 
 
 def test_whole_chunks(call: Run, place: str) -> None:
-    """--full shows all of a chunk, and -C those around it as well."""
+    """--full shows the whole chunk, and -C also its neighbours."""
     one = call("search", "yeast turns sugar", "--in", place, "-k", "1", "--full").stdout
     more = call("search", "yeast turns sugar", "--in", place, "-k", "1", "-C", "1").stdout
     all_of_it = call("search", "yeast turns sugar", "--in", place, "-k", "1", "-C", "99").stdout
@@ -66,7 +66,7 @@ def test_whole_chunks(call: Run, place: str) -> None:
 
 
 def test_pages_of_results(call: Run, place: str) -> None:
-    """The second page begins where the first one ended; records are counted, and with --json chunks."""
+    """The second page continues the first; -k counts records, or chunks with --json."""
 
     def found(*options: str) -> list[str]:
         lines = call("search", "yeast sugar sand", "--in", place, *options).stdout.splitlines()
@@ -80,7 +80,7 @@ def test_pages_of_results(call: Run, place: str) -> None:
 
 
 def test_nothing_found(call: Run, place: str) -> None:
-    """A line on standard error, and exit code 1; JSON is an empty list."""
+    """There is a line on standard error and exit code 1; JSON is an empty list."""
     told = call("search", "yeast", "--in", place, "--min-score", "1.5", code=1)
     assert (told.stdout, told.stderr) == ("", "nothing found with a score of at least 1.5\n")
     told = call("search", "yeast", "--in", place, "--where", '{"page": 99}', "--json", code=1)
@@ -90,7 +90,7 @@ def test_nothing_found(call: Run, place: str) -> None:
 
 
 def test_questions_from_a_pipe(call: Run, place: str) -> None:
-    """One a line, with the model loaded once; a bad one is told, and the others are answered."""
+    """There is one per line, the model is loaded once, and a bad question is reported."""
     told = call("search", "--in", place, "-k", "1", given="yeast\n\n  sand to the sea \n")
     assert [line for line in told.stdout.splitlines() if line.startswith(">")] == ["> yeast", "> sand to the sea"]
     told = call("search", "--in", place, "-k", "1", "--json", given=b"yeast\n\xff\npenguins\n", code=1)
@@ -105,7 +105,7 @@ def test_questions_from_a_pipe(call: Run, place: str) -> None:
 def test_the_model_of_the_index(
     call: Run, place: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An index in a folder names the model that made it, and is searched with that, if it is there."""
+    """An index in a folder is searched with the model that created it, if available."""
     found = call("search", "yeast", "--in", place, "--json").stdout
     monkeypatch.delenv("HARRIER_MODEL")
     assert call("search", "yeast", "--in", place, "--json").stdout == found
@@ -116,7 +116,7 @@ def test_the_model_of_the_index(
 
 
 def test_on_a_terminal(command: list[str], environment: dict[str, str], place: str, tmp_path: Path) -> None:
-    """Words are marked, lines are wrapped at its width, and an entry has at most five; --color never is plain."""
+    """Words are highlighted, lines are wrapped, and entries are limited to five lines."""
     arguments = [*command, "search", "yeast turns sugar", "--in", place, "-k", "1", "--quiet"]
     shown = seen_on_a_terminal(arguments, environment, tmp_path, columns=60)
     assert "\x1b[1;31myeast\x1b[0m" in shown
@@ -129,14 +129,14 @@ def test_on_a_terminal(command: list[str], environment: dict[str, str], place: s
 def test_wide_characters_on_a_terminal(
     command: list[str], environment: dict[str, str], place: str, tmp_path: Path
 ) -> None:
-    """Each takes two cells, so that a line of forty has eighteen of them behind its indent."""
+    """Each takes two cells when lines are wrapped."""
     arguments = [*command, "search", "東京の天気", "--in", place, "-k", "1", "--full", "--color", "never", "--quiet"]
     lines = seen_on_a_terminal(arguments, environment, tmp_path, columns=40).splitlines()
     assert [line.strip() for line in lines[1:3]] == ["東京の天気は晴れです。明日は雨が降る", "でしょう。"]
 
 
 def test_a_session_on_a_terminal(command: list[str], environment: dict[str, str], place: str, tmp_path: Path) -> None:
-    """A prompt for each question, until Ctrl-D."""
+    """There is a prompt for each question, until Ctrl-D."""
     arguments = [*command, "search", "--in", place, "-k", "1"]
     shown = seen_on_a_terminal(arguments, environment, tmp_path, columns=80, typed=["sand\n", "penguins\n", "\x04"])
     assert shown.count("> ") >= 3
@@ -145,7 +145,7 @@ def test_a_session_on_a_terminal(command: list[str], environment: dict[str, str]
 
 
 def test_always_in_colours(call: Run, place: str) -> None:
-    """Also in a pipe, where nothing is wrapped or cut."""
+    """--color always works in a pipe, without wrapping or shortening."""
     lines = call("search", "yeast turns sugar", "--in", place, "-k", "1", "--color", "always").stdout.splitlines()
     assert "\x1b[1;31myeast\x1b[0m" in lines[1]
     assert len(lines) == 3

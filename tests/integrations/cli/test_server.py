@@ -1,4 +1,4 @@
-"""`--server`: commands take the model of a server, without torch, and find what they find with one of their own."""
+"""`--server`: commands use a server's model without torch, with the same results as a local model."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ print(codes)
 
 @pytest.fixture(scope="module")
 def serving(built: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """A server of the tests' model that is ready, and opens with the key."""
+    """Yield a server of the tests' model that requires a key."""
     keys = tmp_path_factory.mktemp("keys") / "keys"
     keys.write_text(f"# of the tests\n{KEY}\nanother-key-of-some-length\n", encoding="utf-8")
     serving = Serving("--api-key-file", str(keys), model=built("qwen3", vectors="words"))
@@ -53,7 +53,7 @@ def serving(built: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def server(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Its address; the key is in the environment of this process."""
+    """Return its address; the key is in the environment."""
     monkeypatch.setenv("HARRIER_API_KEY", KEY)
     return serving.url
 
@@ -68,8 +68,8 @@ def notes(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("notes")
-def test_an_index_by_way_of_it(call: Run, server: str, postgres: str, table: str) -> None:
-    """Ingested, found and verified as with the model here, to the last digit; one may go on with the other's."""
+def test_an_index_through_the_server(call: Run, server: str, postgres: str, table: str) -> None:
+    """Results are bit-identical to a local model's, and either can continue the other's work."""
     far, here = (f"{postgres}&table={quote(table)}{name}" for name in ("far", "here"))
     by = ["--server", server]
     assert "would be: 2 records" in call("ingest", "notes", "--to", far, "--dry-run", *by).stdout
@@ -85,7 +85,7 @@ def test_an_index_by_way_of_it(call: Run, server: str, postgres: str, table: str
 
 
 def test_lines_and_prompts(call: Run, server: str) -> None:
-    """The vectors of embed are those of the model here, bit for bit, and so is the string that it reads."""
+    """Vectors and prompts are bit-identical to those of a local model."""
     lines = "bread\n\nrivers carry sand\n"
     for options in ((), ("--query",), ("--query", "--task", "sts_query")):
         own, far = (call("embed", *options, *by, given=lines, code=1).stdout for by in ((), ("--server", server)))
@@ -102,7 +102,7 @@ def test_lines_and_prompts(call: Run, server: str) -> None:
 
 @pytest.mark.usefixtures("notes")
 def test_without_torch(server: str, environment: dict[str, str], postgres: str, table: str, tmp_path: Path) -> None:
-    """Commands with a server run where it is not installed, and others say that it is missing."""
+    """Commands with a server work without torch, and others say that it is missing."""
     place = f"{postgres}&table={quote(table)}"
     commands = [
         ["ingest", "notes", "--server", server],
@@ -124,8 +124,8 @@ def test_without_torch(server: str, environment: dict[str, str], postgres: str, 
     )
 
 
-def test_a_table_that_is_kept_in_step(call: Run, server: str, postgres: str, table: str) -> None:
-    """Declared and embedded by way of a server."""
+def test_live_sync_through_the_server(call: Run, server: str, postgres: str, table: str) -> None:
+    """A table is declared and embedded through a server."""
     name = f"s{abs(hash(table))}"
     place = f"{postgres}&table={name}_chunks"
     with psycopg.connect(postgres, autocommit=True) as connection:
@@ -144,7 +144,7 @@ def test_a_table_that_is_kept_in_step(call: Run, server: str, postgres: str, tab
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's arenas, which only Linux has")
 def test_its_threads_share_memory(serving: Serving) -> None:
-    """glibc gives each thread an arena that keeps what is freed in it; the threads of a server share two of them."""
+    """Without a limit, glibc would give each thread an arena that keeps freed memory."""
     with RemoteEncoder(serving.url, api_key=KEY) as encoder, ThreadPoolExecutor(4) as pool:
         for _ in pool.map(lambda each: encoder.encode_documents([f"text {each}"]), range(20)):
             pass
@@ -160,7 +160,7 @@ def test_its_threads_share_memory(serving: Serving) -> None:
 
 @pytest.fixture
 def settle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No settings but a test's own, in a folder of its own."""
+    """Isolate the settings in a separate folder."""
     for name in NAMES:
         monkeypatch.delenv(variable(name), raising=False)
     monkeypatch.delenv("HARRIER_API_KEY", raising=False)
@@ -173,8 +173,8 @@ def encoder(**options: Any) -> str:
         return repr(encoder)
 
 
-def test_an_option_a_variable_or_the_file(settle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty one turns the others off."""
+def test_precedence(settle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty value turns the others off."""
     (settle / "harrier.toml").write_text('url = "http://file"\nmodel = "filed"\n', encoding="utf-8")
     assert encoder() == "RemoteEncoder('http://file', 'filed')"
     monkeypatch.setenv("HARRIER_URL", "http://variable")
@@ -185,8 +185,8 @@ def test_an_option_a_variable_or_the_file(settle: Path, monkeypatch: pytest.Monk
     assert encoder() == "Encoder('filed')"
 
 
-def test_the_name_that_the_server_has(settle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model of less weight than what names the server is that of commands without one."""
+def test_the_model_name_on_the_server(settle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model set with lower precedence than the server applies to local use."""
     monkeypatch.setenv("HARRIER_MODEL", "variable")
     assert encoder(server="http://option") == "RemoteEncoder('http://option')"
     assert encoder(server="http://option", model="tiny") == "RemoteEncoder('http://option', 'tiny')"
@@ -197,8 +197,8 @@ def test_the_name_that_the_server_has(settle: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.usefixtures("settle")
-def test_devices_are_of_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As options they are refused, with who names the server; as defaults they are those of commands without one."""
+def test_device_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As options they are refused with a server; as defaults they apply to local use."""
     monkeypatch.setenv("HARRIER_DEVICE", "cpu")
     assert encoder(server="http://option") == "RemoteEncoder('http://option')"
     with pytest.raises(SettingError, match="--dtype is for a locally loaded model, but --server names a server"):
@@ -210,7 +210,7 @@ def test_devices_are_of_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_keys(call: Run, serving: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first of a file goes before the environment's."""
+    """The first key of a file overrides the environment."""
     by = ["--server", serving.url]
     monkeypatch.delenv("HARRIER_API_KEY", raising=False)
     refused = call("prompt", "a", *by, code=2).stderr
@@ -228,7 +228,7 @@ def test_keys(call: Run, serving: Serving, tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.usefixtures("notes")
-def test_what_a_server_refuses(call: Run, server: str, built: Callable[..., Path], tmp_path: Path) -> None:
+def test_refusals_of_a_server(call: Run, server: str, built: Callable[..., Path], tmp_path: Path) -> None:
     place = f"qdrant:{tmp_path}/q"
     told = call("search", "a", "--in", place, "--server", server, code=3)
     assert "ingest something into it first" in told.stderr
@@ -245,10 +245,8 @@ def test_what_a_server_refuses(call: Run, server: str, built: Callable[..., Path
         assert "hunter2" not in told.stderr
 
 
-def test_a_server_that_is_not_there(
-    call: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It is waited for, as is told, and then that is an error."""
+def test_an_unreachable_server(call: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The command reports that it waits, and then fails."""
     defaults = RemoteEncoder.__init__.__kwdefaults__
     assert defaults is not None
     monkeypatch.setitem(defaults, "retry_for", 0.5)
@@ -269,7 +267,7 @@ def test_a_server_that_is_not_there(
         (["demo"], "it loads its own models, to show a refusal; --postgres names a server"),
     ],
 )
-def test_commands_that_use_none(call: Run, arguments: list[str], said: str) -> None:
+def test_commands_without_a_server(call: Run, arguments: list[str], said: str) -> None:
     told = call(*arguments, "--server", "http://gpu-host:8000", code=2)
     assert told.stderr == f"error: --server does not go with this command: {said}\n"
     assert "--server" not in call(*arguments, "--help").stdout
@@ -278,7 +276,7 @@ def test_commands_that_use_none(call: Run, arguments: list[str], said: str) -> N
 @pytest.mark.parametrize(
     "arguments", [["search"], ["ingest"], ["verify"], ["embed"], ["prompt"], ["sync", "create"], ["sync", "run"]]
 )
-def test_the_help_has_it(call: Run, arguments: list[str]) -> None:
+def test_the_help_has_the_options(call: Run, arguments: list[str]) -> None:
     told = call(*arguments, "--help").stdout
     assert "--server" in told
     assert "--api-key-file" in told

@@ -1,4 +1,4 @@
-"""Files and rows to records: each kind, each way in which it can be broken."""
+"""Reading files and rows: each format, and each way in which it can be damaged."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def read(
     *paths: Path | str, columns: Columns | None = None, format_: str | None = None
 ) -> tuple[Any, list[tuple[str, str]], Source]:
-    """What comes of paths, by its id without the source's name, which its metadata tell and need not be seen.
+    """Return the records of paths by id without the source's name, the rejected ones with reasons, and the source.
 
-    Then what could not be read, and why.
+    Metadata about the source is left out.
     """
     source = Source([str(path) for path in paths], columns or Columns(), format_)
     found: dict[str, Any] = {}
@@ -56,7 +56,7 @@ def read(
 
 
 def test_a_thousand_files(call: Run, tmp_path: Path) -> None:
-    """Of every kind, with 16 broken ones and 4 empty ones among them: those are listed, and nothing else is missing."""
+    """Of all kinds of files, 16 damaged and 4 empty ones are listed, and all others are read."""
     folder = tmp_path / "many"
     for number in range(1_000):
         path = folder / f"{number % 10}" / f"{number}"
@@ -93,7 +93,7 @@ def test_a_thousand_files(call: Run, tmp_path: Path) -> None:
 
 
 def test_kinds(tmp_path: Path) -> None:
-    """Text as it is but for a byte order mark, HTML as it looks, a PDF's pages, a row each of the others."""
+    """Text is read without a byte order mark, HTML as shown, PDF by page, and tables by row."""
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf one\r\n\ttwo ")
     (tmp_path / "b.HTM").write_bytes(
         b"<title> A &amp; B </title><meta charset=latin1><h1>Head</h1><p>\xe9 <i>in</i>line<br>break</p>"
@@ -108,7 +108,7 @@ def test_kinds(tmp_path: Path) -> None:
 
 
 def test_html_that_no_browser_shows(tmp_path: Path) -> None:
-    """Comments, declarations and the like are no text."""
+    """Comments, declarations and the like are not text."""
     (tmp_path / "a.html").write_text(
         "<?xml version='1.0'?><!DOCTYPE html><p>Bread <!-- TODO: password hunter2 -->rises.<![CDATA[hunter2]]></p>"
         "<?php echo 'hunter2' ?><!-- <p>hunter2</p> --><p>It cools.</p>",
@@ -118,7 +118,7 @@ def test_html_that_no_browser_shows(tmp_path: Path) -> None:
 
 
 def test_rows(tmp_path: Path) -> None:
-    """Columns by their names; without --id the line that a row begins on; quoted line breaks are text."""
+    """Columns are found by name; without --id the line is the id; quoted line breaks are text."""
     columns = Columns(text="body", metadata=("lang", "n"))
     csv, lines, table = (tmp_path / f"rows{suffix}" for suffix in (".csv", ".jsonl", ".parquet"))
     csv.write_bytes('\ufeffbody,lang,n\r\n"two\nlines",fr,1\r\n\r\nlast,de,2\r\n'.encode())
@@ -146,8 +146,8 @@ def test_rows(tmp_path: Path) -> None:
     assert rejected == [(f"{tmp_path.name}/{lines.name}:1", "has an id that is bool, neither text nor an integer")]
 
 
-def test_csv_with_a_quote_too_many(call: Run, tmp_path: Path) -> None:
-    """It would make one value of the lines behind it: what is there is stored, and nothing is removed."""
+def test_csv_with_an_unbalanced_quote(call: Run, tmp_path: Path) -> None:
+    """Readable rows are stored, and nothing is pruned."""
     place, rows = f"qdrant:{tmp_path}/qdrant", tmp_path / "rows.csv"
     whole = "id,text\n1,one\n2,two\n3,three\n"
     rows.write_text(whole, encoding="utf-8")
@@ -162,7 +162,7 @@ def test_csv_with_a_quote_too_many(call: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ['a 6" nail', "it's", 'said ""so""', ' "a', "a\\"])
 def test_csv_as_programs_write_it(text: str, tmp_path: Path) -> None:
-    """Quotes within a field, with and without quotes around it; other columns with names that come twice."""
+    """Quotes within fields, and unused columns with duplicate names, are accepted."""
     rows = tmp_path / "rows.csv"
     quoted = text.replace('"', '""')
     rows.write_text(f'id,text,n,n\n1,"{quoted}",1,2\n2,{text},1,2\n', encoding="utf-8")
@@ -171,8 +171,8 @@ def test_csv_as_programs_write_it(text: str, tmp_path: Path) -> None:
     assert rejected == []
 
 
-def test_columns_of_one_name(tmp_path: Path) -> None:
-    """Which of them is meant, nobody knows."""
+def test_duplicate_columns(tmp_path: Path) -> None:
+    """They are ambiguous, and refused."""
     rows, table = tmp_path / "rows.csv", tmp_path / "rows.parquet"
     rows.write_text("text,n,n\na,1,2\n", encoding="utf-8")
     pq.write_table(pa.table([["a"], [1], [2]], names=["text", "n", "n"]), table)
@@ -195,8 +195,8 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_parquet_that_python_cannot_hold(name: str, tmp_path: Path) -> None:
-    """Such a value spoils its row, and only where its column is asked for."""
+def test_unsupported_values_in_parquet(name: str, tmp_path: Path) -> None:
+    """Such a value only rejects its row, if its column is used."""
     table = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"id": ["a", "b"], "text": ["one", "two"], name: ODD[name]}), table)
     (tmp_path / "z.txt").write_text("the last", encoding="utf-8")
@@ -213,7 +213,7 @@ def test_parquet_that_python_cannot_hold(name: str, tmp_path: Path) -> None:
 
 
 def test_parquet_through_a_pipe(call: Run, tmp_path: Path) -> None:
-    """From its end on it is read, so that it is held whole."""
+    """The file is read from its end, so it is kept in memory."""
     written = BytesIO()
     pq.write_table(pa.table({"id": ["a"], "text": ["one"]}), written)
     place = f"qdrant:{tmp_path}/qdrant"
@@ -223,7 +223,7 @@ def test_parquet_through_a_pipe(call: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["<p>a</p><![n b", "<p>a</p><!%"])
 def test_html_that_ends_in_a_declaration(content: str, tmp_path: Path) -> None:
-    """Which some parsers refuse."""
+    """Some parsers refuse such files."""
     (tmp_path / "a.html").write_text(content, encoding="utf-8")
     (tmp_path / "b.txt").write_text("text", encoding="utf-8")
     found, *_ = read(tmp_path)
@@ -237,8 +237,8 @@ def test_deep_html(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(20)
-def test_no_file(tmp_path: Path) -> None:
-    """A pipe in a folder has no end; one that is named is read."""
+def test_pipes(tmp_path: Path) -> None:
+    """A pipe in a folder is skipped, and one that is named is read."""
     folder = tmp_path / "docs"
     folder.mkdir()
     (folder / "b.txt").write_text("text", encoding="utf-8")
@@ -252,8 +252,8 @@ def test_no_file(tmp_path: Path) -> None:
     writer.join()
 
 
-def test_what_is_not_there(tmp_path: Path) -> None:
-    """A file that is gone, a folder that may not be read, and links that go round in circles."""
+def test_missing_paths(tmp_path: Path) -> None:
+    """Missing files, unreadable folders and cyclic links are reported."""
     (tmp_path / "circle").symlink_to(tmp_path)
     (tmp_path / "gone.txt").symlink_to(tmp_path / "nothing")
     shut = tmp_path / "shut"
@@ -272,7 +272,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
 
 
 def test_pruning_is_careful(call: Run, tmp_path: Path) -> None:
-    """What could not be read is not gone: a broken file keeps its record, and a broken table everybody's."""
+    """An unreadable file keeps its record, and an unreadable table prevents pruning."""
     place = f"qdrant:{tmp_path}/qdrant"
     docs = tmp_path / "docs"
     docs.mkdir()
@@ -296,8 +296,8 @@ def test_pruning_is_careful(call: Run, tmp_path: Path) -> None:
     assert "3" in call("info", place).stdout.splitlines()[1]
 
 
-def test_half_a_character(call: Run, tmp_path: Path) -> None:
-    """JSON may name one; it is told as JSON, too."""
+def test_a_lone_surrogate(call: Run, tmp_path: Path) -> None:
+    """JSON may contain one, and the output is still valid JSON."""
     rows = '{"id": "\\ud800", "text": "one"}\n{"id": "é", "text": "two"}\n{"id": "é", "text": "two"}\n'
     place = f"qdrant:{tmp_path}/qdrant"
     told = call("ingest", "-", "--format", "jsonl", "--id", "id", "--to", place, "--json", given=rows, code=1)
@@ -306,7 +306,7 @@ def test_half_a_character(call: Run, tmp_path: Path) -> None:
 
 
 def test_from_postgres(call: Run, postgres: str, table: str, tmp_path: Path, new_role: NewRole) -> None:
-    """A table, or a query, of more rows than are fetched at once, streamed by a cursor in a read-only transaction."""
+    """A table or query is streamed by a cursor in a read-only transaction."""
     source = sql.Identifier(table)
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(
@@ -335,8 +335,8 @@ def test_from_postgres(call: Run, postgres: str, table: str, tmp_path: Path, new
         assert "hunter2" not in told.stderr
 
 
-def test_postgres_that_python_cannot_hold(database: str) -> None:
-    """Such a value spoils its row, and only where its column is asked for; it is not quoted."""
+def test_unsupported_values_in_postgres(database: str) -> None:
+    """Such a value only rejects its row, if its column is used, and is not quoted."""
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(
             "CREATE TABLE docs AS SELECT n AS id, 'text ' || n AS text, "
@@ -360,7 +360,7 @@ def test_postgres_that_python_cannot_hold(database: str) -> None:
 
 @pytest.mark.parametrize("missing", ["pypdfium2", "lxml", "pyarrow"])
 def test_without_a_library(missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that needs it says what to install; the others are read."""
+    """A file that needs it says what to install, and the others are read."""
     suffix = {"pypdfium2": ".pdf", "lxml": ".html", "pyarrow": ".parquet"}[missing]
     (tmp_path / f"a{suffix}").write_bytes(b"content")
     (tmp_path / "b.txt").write_text("text", encoding="utf-8")

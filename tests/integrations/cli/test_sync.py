@@ -1,4 +1,4 @@
-"""`harrier sync`, as a user types it."""
+"""`harrier sync` as a user runs it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def place(database: str) -> str:
-    """A place beside a table with three texts, and one that cannot be computed."""
+    """Return a place next to a table with three texts, one of which cannot be computed."""
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("CREATE TABLE articles (id int PRIMARY KEY, title text, lang text, part int)")
         connection.execute(
@@ -58,7 +58,7 @@ def test_from_the_declaration_to_the_answer(call: Run, declared: str) -> None:
     assert (status["state"], status["left"], status["failed"], status["failures"]) == ("active", 0, 0, [])
 
 
-def test_looking_after_it(call: Run, declared: str) -> None:
+def test_operation(call: Run, declared: str) -> None:
     database = declared.removesuffix("&table=chunks")
     call("sync", "run", database, "--once", code=1)
     assert call("sync", "retry", database).stdout == "1 row of table public.chunks is tried again\n"
@@ -74,7 +74,7 @@ def test_looking_after_it(call: Run, declared: str) -> None:
 
 @pytest.mark.parametrize(("option", "url"), [(["--keywords"], ""), ([], "&keywords=true")])
 def test_with_words(call: Run, place: str, option: list[str], url: str) -> None:
-    """A table that is declared so is found by word too, whichever way it was said; a URL says its precision too."""
+    """A table declared with keywords supports keyword search, and a URL may set the precision."""
     to = f"{place}{url}&precision=float32"
     call("sync", "create", "--source", "articles", "--text", "title", "--to", to, *option)
     call("sync", "run", place, "--once")
@@ -116,7 +116,7 @@ def test_dry_run(call: Run, place: str) -> None:
     ],
 )
 def test_errors(call: Run, place: str, arguments: list[str], code: int, said: str) -> None:
-    """In a line, with a code of their own."""
+    """Each is one line, with its own exit code."""
     places = {"PLACE": place, "DATABASE": place.removesuffix("&table=chunks"), "LAID OUT": f"{place}&m=8"}
     told = call("sync", *(places.get(each, each) for each in arguments), code=code)
     assert said in told.stderr
@@ -124,10 +124,10 @@ def test_errors(call: Run, place: str, arguments: list[str], code: int, said: st
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_worker_that_is_told_to_end(
+def test_stopping_a_worker(
     command: list[str], environment: dict[str, str], declared: str, number: signal.Signals, code: int
 ) -> None:
-    """What was changed is embedded, Prometheus is told, and it ends at once."""
+    """Changes are embedded, metrics are served, and the worker stops at once."""
     port = _free_port()
     arguments = ["sync", "run", declared, "--metrics", str(port)]
     worker = subprocess.Popen([*command, *arguments], env=environment, stderr=subprocess.PIPE, text=True)
@@ -159,7 +159,7 @@ def _free_port() -> int:
 
 
 def test_watching(command: list[str], environment: dict[str, str], declared: str) -> None:
-    """In a terminal, a table that is drawn anew; Ctrl-C ends it."""
+    """The table is redrawn in a terminal until Ctrl-C."""
     master, slave = pty.openpty()
     watching = subprocess.Popen(
         [*command, "sync", "status", declared, "--watch"], stdout=slave, env=environment, start_new_session=True
@@ -176,7 +176,7 @@ def test_watching(command: list[str], environment: dict[str, str], declared: str
 
 
 def test_another_schema_and_another_role(call: Run, place: str, new_role: Callable[[str], str]) -> None:
-    """`&schema=` says where the chunks are, and `--trust` whose tables may be used."""
+    """`&schema=` sets the schema of the chunks, and `--trust` the trusted owners."""
     role = new_role("shop")
     execute(place, f"CREATE SCHEMA hidden; ALTER TABLE articles OWNER TO {role}")
     there = f"{place}&schema=hidden"

@@ -1,4 +1,4 @@
-"""What is beside a command: a reader that goes, a terminal that watches, Ctrl-C in the midst of an ingest."""
+"""The environment of a command: closed pipes, terminals, and Ctrl-C during an ingest."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def rows(number: int) -> bytes:
 
 @pytest.mark.parametrize("place", quick(["postgres", "edge"], "postgres"), indirect=True)
 def test_ctrl_c(run: Run, command: list[str], environment: dict[str, str], place: str) -> None:
-    """As a terminal sends it, to the whole group: what is stored is told, stays, and is not encoded again."""
+    """Stored rows are reported and kept, and are not encoded again."""
     master, slave = pty.openpty()
     child = subprocess.Popen(
         [*command, "ingest", "-", "--to", place, "--format", "jsonl", "--id", "key"],
@@ -72,7 +72,7 @@ def test_ctrl_c(run: Run, command: list[str], environment: dict[str, str], place
 
 
 def _write_until(pipe: IO[bytes], seen: threading.Event) -> int:
-    """Rows, and some more of them now and then, for a bar is shown when there is progress; how many those were."""
+    """Write rows at intervals, so that progress is shown, and return their number."""
     number = 4_500  # more than the windows that are under way at once: a thousand must be stored
     pipe.write(rows(number))
     pipe.flush()
@@ -88,7 +88,7 @@ def _write_until(pipe: IO[bytes], seen: threading.Event) -> int:
 def test_ctrl_c_that_the_wait_for_input_misses(
     command: list[str], environment: dict[str, str], tmp_path: Path, source: str
 ) -> None:
-    """A signal just before a read does not end it, nor does one that another thread gets: the process sees both."""
+    """A signal just before a read, or delivered to another thread, still ends the command."""
     os.mkfifo(tmp_path / "pipe.jsonl")
     pipe = os.open(tmp_path / "pipe.jsonl", os.O_RDWR)  # which never ends, then
     arguments = source.split() if source == "embed" else [*source.split(), "--to", f"qdrant:{tmp_path}/qdrant"]
@@ -117,7 +117,7 @@ def _threads(process: int) -> list[int]:
 
 
 def _wait_until_it_waits_for_input(process: int, pipe: int) -> None:
-    """Until a process has read all that is in a pipe, and its main thread has slept ever since, for a second."""
+    """Wait until a process has emptied a pipe and its main thread sleeps."""
     slept = 0
     while slept < 20:
         left = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]
@@ -126,8 +126,8 @@ def _wait_until_it_waits_for_input(process: int, pipe: int) -> None:
         time.sleep(0.05)
 
 
-def test_a_reader_that_goes(command: list[str], environment: dict[str, str]) -> None:
-    """`| head`: quiet, with the code of a broken pipe."""
+def test_a_broken_pipe(command: list[str], environment: dict[str, str]) -> None:
+    """`| head` ends quietly, with the code of a broken pipe."""
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     child = subprocess.Popen([*command, "embed"], **pipes, env=environment)
     assert child.stdin is not None
@@ -143,8 +143,8 @@ def test_a_reader_that_goes(command: list[str], environment: dict[str, str]) -> 
     child.stderr.close()
 
 
-def test_a_terminal_that_watches(command: list[str], environment: dict[str, str], tmp_path: Path) -> None:
-    """After a second there is a bar, with rate and time left, and at the end it is gone; the result is a line."""
+def test_the_progress_bar(command: list[str], environment: dict[str, str], tmp_path: Path) -> None:
+    """It appears after a second with rate and time left, and disappears at the end."""
     # The time left is known once two files were read at different times, and there is one more to read. The pipe holds
     # the command up before that one, until all has been seen.
     for name, number in (("a", 2_000), ("b", 4_000), ("c", 2_000)):
@@ -181,7 +181,7 @@ def test_a_terminal_that_watches(command: list[str], environment: dict[str, str]
 
 
 def _until(master: int, child: subprocess.Popen[bytes], sign: str | None) -> str:
-    """What a pseudo-terminal shows until a pattern is found in it, or until the process has ended."""
+    """Return the output of a pseudo-terminal until a pattern occurs or the process ends."""
     shown = b""
     while sign is None or not re.search(sign.encode(), shown):
         ready, _, _ = select.select([master], [], [], 0.2)
@@ -197,8 +197,8 @@ def _until(master: int, child: subprocess.Popen[bytes], sign: str | None) -> str
 
 
 @pytest.mark.usefixtures("docs")
-def test_a_log_that_is_kept(call: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without a terminal a line tells of it now and then; --quiet tells nothing."""
+def test_progress_without_a_terminal(call: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Progress is a line at intervals, unless --quiet is given."""
     monkeypatch.setattr("harrier_cli.progress._EVERY", 0.0)
     place = f"qdrant:{tmp_path}/log"
     told = call("ingest", "docs", "--to", place, code=1).stderr

@@ -1,4 +1,4 @@
-"""What a command is waiting for, said on a terminal: an index that is opened, a model that is loaded."""
+"""Messages on a terminal about what a command waits for: an opened index, a loaded model."""
 
 from __future__ import annotations
 
@@ -104,17 +104,17 @@ def test_a_search_says_what_it_loads(
     assert "Rivers" in search.output
 
 
-def test_an_answer_in_json_comes_alone(watch: Callable[..., Watched], place: str, tmp_path: Path) -> None:
+def test_json_output_has_no_messages(watch: Callable[..., Watched], place: str, tmp_path: Path) -> None:
     (tmp_path / "go").touch()
     search = watch("search", "rivers", "--in", place, "--json")
     assert search.shown() == ""
     assert "Rivers" in search.output
 
 
-def test_an_assistants_server_says_what_it_loads(
+def test_the_mcp_server_says_what_it_loads(
     watch: Callable[..., Watched], place: str, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """On standard error: the other output is the protocol's."""
+    """The message is on standard error, because standard output is the protocol's."""
     server = watch("mcp", place)
     server.until(f"loading {environment['HARRIER_MODEL']} ...")
     (tmp_path / "go").touch()

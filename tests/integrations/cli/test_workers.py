@@ -1,4 +1,4 @@
-"""`harrier ingest --workers`: the command's own model, its memory of files, and its end, in several processes."""
+"""`harrier ingest --workers`: the model, the memory of files, and the end of several processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_files_by_two_workers(run: Run, folder: Path, tmp_path: Path) -> None:
-    """What they store, one process finds unchanged, and it reads no file again."""
+    """One process finds their result unchanged, and reads no file again."""
     options = ["ingest", folder.name, "--to", f"pgvector:{tmp_path}/db?table=docs", "--json"]
     by_two = json.loads(run(*options, "--workers", "2").stdout)
     assert by_two["written"] >= by_two["records"] == len(PROSE)
@@ -36,7 +36,7 @@ def test_files_by_two_workers(run: Run, folder: Path, tmp_path: Path) -> None:
     assert (again["written"], again["unchanged"], again["pruned"]) == (0, by_two["written"], True)
 
 
-def test_a_store_of_one_process(run: Run, folder: Path, tmp_path: Path) -> None:
+def test_a_store_for_one_process(run: Run, folder: Path, tmp_path: Path) -> None:
     told = run("ingest", folder.name, "--to", f"qdrant:{tmp_path}/q?collection=c", "--workers", "2", code=2).stderr
     assert "Qdrant Edge lets one process at a time into its folder" in told
     assert "omit workers" in told
@@ -47,7 +47,7 @@ def test_a_store_of_one_process(run: Run, folder: Path, tmp_path: Path) -> None:
 def test_interrupted(
     command: list[str], environment: dict[str, str], folder: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """The workers end with the command, which says how to go on."""
+    """The workers end with the command, which says how to continue."""
     arguments = ["ingest", folder.name, "--to", f"pgvector:{tmp_path}/db?table=docs", "--workers", "2"]
     with subprocess.Popen(
         [*command, *arguments], env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True

@@ -1,4 +1,4 @@
-"""A web server of this machine."""
+"""A web server on this machine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from websites import Site
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    """One with nothing on it yet."""
+    """Yield an empty web server."""
     with Site() as site:
         yield site

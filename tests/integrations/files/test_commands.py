@@ -1,4 +1,4 @@
-"""Files that the user's own command turns into text."""
+"""Files that a user's command converts to text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ READ = "import sys; print(open(sys.argv[1]).read().upper())"
 
 
 def test_files_of_a_suffix(tmp_path: Path) -> None:
-    """In a folder, packed, and with a name that a shell would take for more."""
+    """They may be in a folder, in an archive, or have a name with shell characters."""
     (tmp_path / "$(touch x); a.rtf").write_text("one", encoding="utf-8")
     (tmp_path / "b.txt").write_text("two", encoding="utf-8")
     (tmp_path / "c.rtf.gz").write_bytes(gzip.compress(b"three"))
@@ -40,8 +40,8 @@ def test_files_of_a_suffix(tmp_path: Path) -> None:
     assert source.walk.left_out == {".doc": 1}
 
 
-def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
-    """A member of an archive may have one; the others are read."""
+def test_an_invalid_file_name(tmp_path: Path) -> None:
+    """An archive may contain one, and its other members are read."""
     (tmp_path / "a.zip").write_bytes(zipped({f"a.{'x' * 300}": "one", "b.txt": "two"}))
     odd, fine = Source([str(tmp_path)], readers=[python(READ, f".{'x' * 300}")])
     assert isinstance(odd, Skipped)
@@ -50,7 +50,7 @@ def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
 
 
 def test_all_files(tmp_path: Path) -> None:
-    """But for those that have a command of their own."""
+    """A general command applies to files without their own command."""
     (tmp_path / "a.rtf").write_text("one", encoding="utf-8")
     (tmp_path / "b.doc").write_text("two", encoding="utf-8")
     commands = [python("print('all')", None), python(READ)]
@@ -85,7 +85,7 @@ FAILING = {
 
 @pytest.mark.parametrize("name", FAILING)
 def test_commands_that_fail(name: str, tmp_path: Path) -> None:
-    """They tell why in their last line; the other files are read."""
+    """The last line of their output is the reason, and other files are read."""
     script, reason = FAILING[name]
     (tmp_path / "a.rtf").write_text("one", encoding="utf-8")
     (tmp_path / "b.txt").write_text("two", encoding="utf-8")
@@ -96,7 +96,7 @@ def test_commands_that_fail(name: str, tmp_path: Path) -> None:
 
 
 def test_a_command_that_takes_too_long(tmp_path: Path) -> None:
-    """It is killed, with what it started."""
+    """It is killed with its child processes."""
     (tmp_path / "child.py").write_text(
         f"import pathlib, time; time.sleep(1); pathlib.Path({str(tmp_path / 'x')!r}).touch()", encoding="utf-8"
     )
@@ -108,7 +108,7 @@ def test_a_command_that_takes_too_long(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
-def test_what_a_reader_is() -> None:
+def test_invalid_readers() -> None:
     assert parse_commands(["RTF=cat -n {}", "cat '{}' x=y", ".tar.gz=cat --a={}"]) == (
         Command(("cat", "-n", "{}"), ".rtf"),
         Command(("cat", "{}", "x=y")),

@@ -1,4 +1,4 @@
-"""Encodings of texts and rows, and what separates the columns of a CSV."""
+"""Encodings of texts and rows, and delimiters of CSV."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MARKED = {
 @pytest.mark.parametrize("name", MARKED)
 @pytest.mark.parametrize("asked", [None, "cp1252"])
 def test_byte_order_marks(name: str, asked: str | None, tmp_path: Path) -> None:
-    """They count more than what the user said of all files; in CSV and JSONL, too."""
+    """They override --encoding, also in CSV and JSONL."""
     csv, lines = f"text,n\n{TEXT},1\n", f'{{"text": "{TEXT}"}}\n'
     for suffix, text in {".txt": TEXT, ".csv": csv, ".jsonl": lines}.items():
         (tmp_path / f"a{suffix}").write_bytes(MARKED[name] + text.encode(name))
@@ -37,8 +37,8 @@ def test_byte_order_marks(name: str, asked: str | None, tmp_path: Path) -> None:
     assert [each.text for each in found if isinstance(each, Record)] == [TEXT] * 3
 
 
-def test_the_encoding_that_the_user_names(tmp_path: Path) -> None:
-    """It is for what is not UTF-8, so that a folder may have both."""
+def test_the_given_encoding(tmp_path: Path) -> None:
+    """It applies to texts that are not UTF-8, so a folder may contain both."""
     csv, lines = f"text,n\n{TEXT},1\n", f'{{"text": "{TEXT}"}}\n'
     for encoding in ("utf-8", "cp1252"):
         for suffix, text in {".txt": TEXT, ".csv": csv, ".jsonl": lines, ".html": f"<p>{TEXT}"}.items():
@@ -55,7 +55,7 @@ def test_the_encoding_that_the_user_names(tmp_path: Path) -> None:
 
 
 def test_encodings_that_look_like_utf8() -> None:
-    """What the user says of them counts: their bytes are valid UTF-8 of other characters."""
+    """The given encoding applies, although their bytes are valid UTF-8."""
     for name in ("utf-16-le", "iso2022_jp"):
         text = "テスト"
         assert decoded(text.encode(name), checked_encoding(name)) == text
@@ -67,7 +67,7 @@ def test_encodings_that_look_like_utf8() -> None:
 
 
 def test_a_stream_that_cannot_be_read_twice() -> None:
-    """As standard input is: the encoding that was named is believed."""
+    """Standard input is read in the given encoding."""
 
     class Piped(io.BytesIO):
         def seekable(self) -> bool:
@@ -78,15 +78,15 @@ def test_a_stream_that_cannot_be_read_twice() -> None:
 
 
 @pytest.mark.parametrize("name", ["no-such", "zip", "rot13", "", "a\0b"])
-def test_no_encoding(name: str) -> None:
+def test_unknown_encodings(name: str) -> None:
     with pytest.raises(SettingError, match="--encoding must be an encoding that Python knows, such as cp1252"):
         checked_encoding(name)
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
-def test_separators(separator: str, name: str, tmp_path: Path) -> None:
-    """The one with which the first line has the columns that are wanted."""
+def test_delimiters(separator: str, name: str, tmp_path: Path) -> None:
+    """The delimiter is the one with which the first line has the requested columns."""
     lines = [["id", "text", "lang"], ["1", '"said ""so""\nand, then; more"', "en"]]
     (tmp_path / name).write_text("".join(f"{separator.join(each)}\n" for each in lines), encoding="utf-8")
     [record] = list(Source([str(tmp_path)], Columns("id", metadata=["lang"])))
@@ -97,8 +97,8 @@ def test_separators(separator: str, name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "said"), [("a;b", "has no column 'text'; it has a;b"), ("text;b,text", "has no column")]
 )
-def test_no_such_column(header: str, said: str, tmp_path: Path) -> None:
-    """Where no separator gives them, a comma is what a CSV has."""
+def test_a_missing_column(header: str, said: str, tmp_path: Path) -> None:
+    """If no delimiter fits, the error assumes a comma."""
     (tmp_path / "a.csv").write_text(f"{header}\n1,2\n" if "," in header else f"{header}\n1\n", encoding="utf-8")
     found: Any = list(Source([str(tmp_path)], Columns("text" if "," in header else None, "text")))
     if "," not in header:

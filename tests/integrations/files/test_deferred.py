@@ -1,4 +1,4 @@
-"""Files that have not changed since they were ingested are not read again, and nothing else is overlooked."""
+"""Files that have not changed since their ingest are not read again, and no change is missed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from harrier_core.testing import MemoryStore
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of files that are opened."""
+    """Record the names of opened files."""
     names: list[str] = []
     usual = LocalFile.open
 
@@ -54,7 +54,7 @@ def docs(tmp_path: Path) -> Path:
 
 
 def age(file: Path) -> None:
-    """Make a file one that was not changed just now."""
+    """Make a file look as if it was changed some time ago."""
     os.utime(file, (1_700_000_000.5, 1_700_000_000.5))
 
 
@@ -65,7 +65,7 @@ def memory(tmp_path: Path) -> FileMemory:
 
 @pytest.fixture(autouse=True)
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if some time went by since files were written."""
+    """Let files look as if they were written some time ago."""
     monkeypatch.setattr("harrier_files.files._TICK", 0.0)
 
 
@@ -88,7 +88,7 @@ def stored(index: Index) -> dict[str, str]:
 
 
 def test_a_second_run(docs: Path, index: Index, memory: FileMemory, opened: list[str]) -> None:
-    """Documents are not opened; rows, packed files and those whose kind no name tells are."""
+    """Documents are not opened; rows, archives and files without a suffix are."""
     source = Source(docs)
     first = ingest(index, source, memory)
     assert sorted(opened) == ["README", "a.md", "b.txt", "blank.txt", "old.txt.gz", "page.html", "rows.csv"]
@@ -102,8 +102,8 @@ def test_a_second_run(docs: Path, index: Index, memory: FileMemory, opened: list
     assert source.bytes_read == read == source.size()
 
 
-def test_read_anew(docs: Path, index: Index, memory: FileMemory, opened: list[str]) -> None:
-    """With a memory that recalls nothing every file is opened, and remembered for the run after it."""
+def test_reread(docs: Path, index: Index, memory: FileMemory, opened: list[str]) -> None:
+    """With an empty memory every file is opened, and remembered for the next run."""
     ingest(index, Source(docs), memory)
     opened.clear()
     again = ingest(index, Source(docs), Forgetful(memory))
@@ -117,8 +117,8 @@ def test_read_anew(docs: Path, index: Index, memory: FileMemory, opened: list[st
     assert sorted(opened) == ["README", "blank.txt", "old.txt.gz", "rows.csv"]
 
 
-def test_what_changed(docs: Path, index: Index, memory: FileMemory, opened: list[str]) -> None:
-    """A changed file is read, also one of the same size and time; a removed one is pruned."""
+def test_changed_files(docs: Path, index: Index, memory: FileMemory, opened: list[str]) -> None:
+    """A changed file is read even with equal size and time, and a removed one is pruned."""
     ingest(index, Source(docs), memory)
     (docs / "a.md").write_text("# Bread\n\nBread sinks.")
     age(docs / "a.md")
@@ -135,7 +135,7 @@ def test_what_changed(docs: Path, index: Index, memory: FileMemory, opened: list
 def test_other_settings(
     docs: Path, index: Index, memory: FileMemory, opened: list[str], settings: dict[str, Any]
 ) -> None:
-    """Whatever may make another record of a file has it read again."""
+    """A setting that may change the records causes files to be read again."""
     ingest(index, Source(docs), memory)
     opened.clear()
     ingest(index, Source(docs, **settings), memory)
@@ -153,8 +153,8 @@ def test_an_index_that_lost_it(docs: Path, index: Index, memory: FileMemory, ope
     assert stored(index) == before
 
 
-def test_a_file_that_goes_while_it_waits(docs: Path, index: Index, memory: FileMemory) -> None:
-    """It was there when the folder was listed, and what the index holds of it is another text."""
+def test_a_file_that_disappears(docs: Path, index: Index, memory: FileMemory) -> None:
+    """The file existed when the folder was listed, and the stored text differs."""
     ingest(index, Source(docs), memory)
     index.delete(["docs/a.md"])
     source = Source(docs)
@@ -165,8 +165,8 @@ def test_a_file_that_goes_while_it_waits(docs: Path, index: Index, memory: FileM
     assert report.rejected == [("docs/a.md", "cannot be read: No such file or directory")]
 
 
-def test_without_the_word(docs: Path) -> None:
-    """Who iterates over a source gets records."""
+def test_iteration_without_deferring(docs: Path) -> None:
+    """Iterating over a source yields records."""
     ids = [each.id for each in Source(docs)]
     assert len(ids) == 8
     assert "docs/a.md" in ids
@@ -183,7 +183,7 @@ def test_a_name_that_is_not_utf_8(docs: Path, index: Index, memory: FileMemory) 
 
 
 def test_an_archive_under_the_name_of_a_document(docs: Path, index: Index, memory: FileMemory) -> None:
-    """It is refused whole, deferred or not: of its members, only the first could be one record."""
+    """It is refused as a whole, deferred or not."""
     with zipfile.ZipFile(docs / "report.pdf", "w") as archive:
         archive.writestr("one.txt", "one")
         archive.writestr("two.txt", "two")

@@ -1,4 +1,4 @@
-"""Files of this machine: their stamps, which are different whenever the content may be."""
+"""Local files and their stamps, which change whenever the content may have changed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def local(path: Path) -> LocalFile:
 
 
 def settled() -> None:
-    """Wait until a change from before this is too old to be mistaken for another."""
+    """Wait until an earlier change cannot be confused with another."""
     time.sleep(0.05)
 
 
-def test_a_stamp_is_of_the_content(tmp_path: Path) -> None:
-    """The same while nothing happens; another after a change of equal size whose time is put back."""
+def test_stamps(tmp_path: Path) -> None:
+    """A stamp is stable, and changes with the content, even if size and time are restored."""
     path = tmp_path / "a.md"
     path.write_bytes(b"one")
     settled()
@@ -36,7 +36,7 @@ def test_a_stamp_is_of_the_content(tmp_path: Path) -> None:
 
 
 def test_another_file_under_the_same_name(tmp_path: Path) -> None:
-    """Of the same size and time, moved there as editors do; and through a link that leads elsewhere now."""
+    """A replaced file of equal size and time has another stamp, also through a link."""
     one, two, link = (tmp_path / name for name in ("one", "two", "link"))
     for path in (one, two):
         path.write_bytes(b"text")
@@ -54,8 +54,8 @@ def test_another_file_under_the_same_name(tmp_path: Path) -> None:
     assert local(one).stamp not in (None, first)
 
 
-def test_a_change_of_this_moment(tmp_path: Path) -> None:
-    """It has no stamp: the next one could be of the same tick of the clock. Nor has one of the future."""
+def test_a_recent_change(tmp_path: Path) -> None:
+    """It has no stamp, because a second change could follow in the same clock tick."""
     path = tmp_path / "a.md"
     path.write_bytes(b"one")
     future = time.time_ns() + 10**15
@@ -73,7 +73,7 @@ def test_a_change_of_this_moment(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe"])
-def test_what_has_no_stamp(kind: str, tmp_path: Path) -> None:
+def test_paths_without_a_stamp(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "a"
     if kind == "folder":
         path.mkdir()
@@ -82,7 +82,7 @@ def test_what_has_no_stamp(kind: str, tmp_path: Path) -> None:
     assert (local(path).stamp, local(path).size) == (None, None)
 
 
-def test_a_file_says_what_it_is(tmp_path: Path) -> None:
+def test_the_fields_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "a.MD"
     path.write_bytes(b"text")
     file = local(path)

@@ -1,4 +1,4 @@
-"""Each format: its text, what is known of a file and of its pieces, and that all of it reaches an index."""
+"""Each format: its text, metadata of files and chunks, and ingestion."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read(path: Path, **settings: Any) -> list[Record | Skipped]:
 
 
 def check(record: Record | Skipped, sample: Sample, **more: Any) -> None:
-    """Compare a record with what a file has."""
+    """Compare a record with the expected content of a file."""
     assert isinstance(record, Record), record
     assert record.text == sample.text
     known = {name: value for name, value in record.metadata.items() if not name.startswith("harrier_")}
@@ -45,7 +45,7 @@ def check(record: Record | Skipped, sample: Sample, **more: Any) -> None:
 
 @pytest.mark.parametrize("suffix", SAMPLES)
 def test_formats(suffix: str, tmp_path: Path) -> None:
-    """In a folder, and packed."""
+    """Each format is read in a folder and in an archive."""
     sample = SAMPLES[suffix]
     (tmp_path / f"a{suffix}").write_bytes(sample.content)
     (tmp_path / f"b{suffix}.gz").write_bytes(gzip.compress(sample.content))
@@ -60,8 +60,8 @@ def test_formats(suffix: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [each for each in SAMPLES if SAMPLES[each].content[:2] in {b"PK", b"%P"}])
 @pytest.mark.parametrize("name", ["a", "a.txt", "a.bin"])
-def test_names_that_are_wrong(suffix: str, name: str, tmp_path: Path) -> None:
-    """A file that is named is read as what it is."""
+def test_wrong_suffixes(suffix: str, name: str, tmp_path: Path) -> None:
+    """A named file is read by its content."""
     (tmp_path / name).write_bytes(SAMPLES[suffix].content)
     [record] = read(tmp_path / name)
     check(record, SAMPLES[suffix])
@@ -89,7 +89,7 @@ def test_binary_files(name: str, tmp_path: Path) -> None:
 
 
 def test_files_without_a_suffix(tmp_path: Path) -> None:
-    """In a folder, a program is left out and a text is read, whatever letters it begins with."""
+    """In a folder, programs are skipped and texts are read."""
     (tmp_path / "run").write_bytes(b"\x7fELF\x02\0")
     (tmp_path / "backup.gz").write_bytes(gzip.compress(b"a" * 257 + b"ustar"))
     (tmp_path / "README").write_bytes(b"BMW is a make of cars.")
@@ -99,8 +99,8 @@ def test_files_without_a_suffix(tmp_path: Path) -> None:
     assert source.walk.left_out == {"without suffix": 1, ".gz": 1}
 
 
-def test_what_is_gone_from_an_archive(tmp_path: Path) -> None:
-    """Records of an archive that was named by itself are its own; of a broken one, nobody knows which are gone."""
+def test_pruning_archives(tmp_path: Path) -> None:
+    """A named archive owns its members; a damaged one prevents pruning."""
     archive, before = (
         tmp_path / "a.zip",
         {"a.md": "# Bread", "rows.csv": "text\none\ntwo\n", "rows.jsonl": '{"text": "x"}'},
@@ -117,7 +117,7 @@ def test_what_is_gone_from_an_archive(tmp_path: Path) -> None:
         assert [source.gone(each.id, each.metadata) for each in (*found, other)] == [*[gone] * 4, False]
 
 
-def test_a_library_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lxml", None)
     (tmp_path / "resources.docx").write_bytes(SAMPLES[".docx"].content)
     [skipped] = read(tmp_path / "resources.docx")
@@ -128,7 +128,7 @@ def test_a_library_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_lines_in_linear_time() -> None:
-    """The text is gone through once, however many pieces there are, and in whatever order."""
+    """The text is scanned once for any number and order of chunks."""
 
     class Counted(str):
         __slots__ = ("seen",)
@@ -144,8 +144,8 @@ def test_lines_in_linear_time() -> None:
     assert [places(at, at + 5)["line"] for at in (49_990, 0, 5)] == [9_999, 1, 2]
 
 
-def test_headings_are_bounded(tmp_path: Path) -> None:
-    """None is better than a wrong one, and long ones are cut: each chunk has them."""
+def test_headings_are_limited(tmp_path: Path) -> None:
+    """A missing heading is better than a wrong one, and long ones are shortened."""
     (tmp_path / "a.md").write_text("# x\n" * 100_100 + f"# {'long ' * 1_000}", encoding="utf-8")
     (tmp_path / "b.md").write_text("\n".join(f"{'#' * level} {'long ' * 100}" for level in (1, 2, 3)), encoding="utf-8")
     many, long = read(tmp_path)
@@ -174,15 +174,15 @@ def test_headings_are_bounded(tmp_path: Path) -> None:
     ],
 )
 def test_bodies_of_messages(header: str, body: bytes, text: str, tmp_path: Path) -> None:
-    """Whatever they say that they are."""
+    """The content of a message is read, whatever its declared type."""
     (tmp_path / "a.eml").write_bytes(f"Subject: a\n{header}\n".encode() + body)
     [record] = read(tmp_path)
     assert isinstance(record, Record)
     assert record.text == text
 
 
-def test_menus_that_are_the_page(tmp_path: Path) -> None:
-    """A page of little else is read whole."""
+def test_pages_that_consist_of_menus(tmp_path: Path) -> None:
+    """Such a page is read as a whole."""
     (tmp_path / "a.html").write_text(f"<p>Contents<nav>{'<li>A chapter of the book' * 20}</nav>", encoding="utf-8")
     [record] = read(tmp_path)
     assert isinstance(record, Record)
@@ -191,7 +191,7 @@ def test_menus_that_are_the_page(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".docx", ".odt", ".epub", ".pptx"])
 def test_against_pandoc(suffix: str, tmp_path: Path) -> None:
-    """The words of a page of ours, in a document that pandoc writes: 98 % of those that it reads there."""
+    """98 % of the words in a document written by pandoc are read."""
     pandoc = shutil.which("pandoc")
     if pandoc is None:
         pytest.skip("pandoc is not installed here")
@@ -208,7 +208,7 @@ def test_against_pandoc(suffix: str, tmp_path: Path) -> None:
 
 
 def test_against_pdftotext(tmp_path: Path) -> None:
-    """The words of a PDF, by poppler."""
+    """The words of a PDF equal poppler's."""
     if shutil.which("pdftotext") is None:
         pytest.skip("pdftotext is not installed here")
     path = tmp_path / "a.pdf"
@@ -228,7 +228,7 @@ ROWS = [
 
 @pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
 def test_the_page_of_formats(row: list[str]) -> None:
-    """Its rows say what is so: suffixes, the extra and library of each format, and what becomes metadata."""
+    """docs/files.md has the right suffixes, extra, library and metadata of each format."""
     format_, suffixes, library, extra, known, described = row
     name = format_.strip("`")
     listed = re.findall(r"`([^`]*)`", suffixes)

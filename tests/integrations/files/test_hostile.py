@@ -1,4 +1,4 @@
-"""Files that want too much memory or time, or to read others: each is rejected, and the next one is read."""
+"""Files that need too much memory or time, or refer to other files, are rejected."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _fetching(path: str) -> bytes:
 
 
 def _lying(content: bytes) -> bytes:
-    """Return a zip all of whose members say that they are ten bytes long."""
+    """Return a zip whose members claim to be ten bytes long."""
     made = bytearray(content)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         at = archive.start_dir
@@ -97,7 +97,7 @@ REASONS = {  # where it is not just that the file is broken
 
 @pytest.fixture(scope="module")
 def parser() -> Iterator[Parser]:
-    """A process that reads files, within half a gigabyte and ten seconds for each."""
+    """Return a parser process with half a gigabyte and ten seconds per file."""
     parser = Parser(seconds=10, memory=500_000_000)
     yield parser
     parser.close()
@@ -105,7 +105,7 @@ def parser() -> Iterator[Parser]:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files(name: str, parser: Parser) -> None:
-    """None takes down more than its own process, or gives more text than is allowed."""
+    """None affects more than its own process, or returns more text than allowed."""
     kind, make = HOSTILE[name]
     content = make()
     assert len(content) < 10 * MOST
@@ -121,7 +121,7 @@ def test_hostile_files(name: str, parser: Parser) -> None:
 
 
 def test_nothing_is_fetched(tmp_path: Path) -> None:
-    """An entity that is another file stays unread; so does what a book or a relationship points to outside."""
+    """External entities and relationships are not read."""
     (tmp_path / "secret").write_text("hunter2", encoding="utf-8")
     content = _fetching(str(tmp_path / "secret"))
     assert "hunter2" not in DOCUMENTS["docx"].read(Given(content)).text
@@ -136,8 +136,8 @@ def test_nothing_is_fetched(tmp_path: Path) -> None:
         DOCUMENTS["epub"].read(Given(book))
 
 
-def test_packed_files(tmp_path: Path) -> None:
-    """What unpacks to too much, is broken, encrypted or leads elsewhere is listed by its member's name."""
+def test_hostile_archives(tmp_path: Path) -> None:
+    """Members that are too large, damaged, encrypted or outside are listed by name."""
     folder = tmp_path / "docs"
     folder.mkdir()
     (folder / "a.txt.gz").write_bytes(gzip.compress(b"word " * MOST))
@@ -169,14 +169,14 @@ def test_packed_files(tmp_path: Path) -> None:
 
 
 def test_many_members() -> None:
-    """They are counted before they are listed: each takes more memory than in the file."""
+    """They are counted before they are listed, because listing takes more memory."""
     with pytest.raises(Unreadable, match="has more than 100,000 members"):
         next(members(zipped({"a": "a"}) + b"PK\1\2" * 100_001, MOST))
 
 
 @pytest.mark.parametrize("kind", ["docx", "opendocument", "pptx", "html", "markdown", "eml", "ipynb"])
 def test_linear_time(kind: str) -> None:
-    """Four times as much, some four times as long."""
+    """Four times the input takes about four times as long."""
     make: dict[str, Callable[[int], bytes]] = {
         "docx": lambda size: word("<w:tbl><w:tr><w:tc><w:p/></w:tc></w:tr></w:tbl>" * size + paragraph("x") * size),
         "opendocument": lambda size: opendocument("<text:p>x<text:s/></text:p>" * size),

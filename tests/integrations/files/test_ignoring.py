@@ -1,4 +1,4 @@
-"""Which files of a folder are read: .gitignore as git reads it, patterns, and what is hidden."""
+"""Selection of files: .gitignore as in git, patterns, and hidden files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ISOLATED = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM"
 
 
 def git(folder: Path, *arguments: str) -> bytes:
-    """What git says, with no settings but its own."""
+    """Return the output of git with isolated settings."""
     command = ["git", *arguments]
     return subprocess.run(command, cwd=folder, env=ISOLATED, check=True, capture_output=True).stdout
 
@@ -38,7 +38,7 @@ def put(path: Path, text: str = "text") -> Path:
 
 
 def inside(source: Source) -> set[str]:
-    """Paths of what is read, within the source."""
+    """Return the paths that are read, relative to the source."""
     found = list(source)
     assert not [each for each in found if isinstance(each, Skipped)]
     return {each.id.partition("/")[2] for each in found}
@@ -61,8 +61,8 @@ LINES = st.lists(PATTERNS | st.sampled_from(["", "# a", "\\#a", "\\!a", "/", "//
 
 @settings(max_examples=40, deadline=None)
 @given(st.sets(PATHS, min_size=1, max_size=8), LINES, st.sampled_from(["", "a/", "a/b/"]), LINES)
-def test_as_git_does(paths: set[str], lines: list[str], deeper: str, more: list[str]) -> None:
-    """Whatever a .gitignore says, and one in a folder: the files that git would add are those that are read."""
+def test_equal_to_git(paths: set[str], lines: list[str], deeper: str, more: list[str]) -> None:
+    """The files that git would add are read, for any .gitignore files."""
     with TemporaryDirectory() as name:
         top = Path(name) / "top"
         put(top / ".gitignore", "\n".join(lines))
@@ -77,8 +77,8 @@ def test_as_git_does(paths: set[str], lines: list[str], deeper: str, more: list[
         assert inside(Source(str(top), format="text")) == expected
 
 
-def test_git_s_own_cases(tmp_path: Path) -> None:
-    """From its manual: what is in an ignored folder cannot be named again, but what is beside it can."""
+def test_cases_of_the_git_manual(tmp_path: Path) -> None:
+    """Files in an ignored folder cannot be included again, but its neighbours can."""
     for name in ("foo/bar/x.md", "foo/y.md", "abc/x.md", "build/x.md", "keep/build/x.md", "keep/only.md"):
         put(tmp_path / "docs" / name)
     put(tmp_path / "docs" / ".gitignore", "/*\n!/foo\n/foo/*\n!/foo/bar\n!/keep/\nbuild/\n")
@@ -88,8 +88,8 @@ def test_git_s_own_cases(tmp_path: Path) -> None:
     assert dict(source.walk.left_out) == {"ignored": 3, "hidden": 2}
 
 
-def test_of_the_whole_repository(tmp_path: Path) -> None:
-    """A folder in a repository is ruled by the folders above it, and by .git/info/exclude; beyond it nothing counts."""
+def test_rules_of_the_repository(tmp_path: Path) -> None:
+    """Rules of parent folders and .git/info/exclude apply, up to the repository's root."""
     repository = tmp_path / "repository"
     put(tmp_path / ".gitignore", "*")
     put(repository / ".gitignore", "drafts/\n*.log.md\n")
@@ -101,8 +101,8 @@ def test_of_the_whole_repository(tmp_path: Path) -> None:
     assert {each.id for each in named} == {"drafts/c.md", "docs/secret.md"}  # what is named is meant
 
 
-def test_our_own(tmp_path: Path) -> None:
-    """.harrierignore has the syntax of .gitignore, and counts more; --no-ignore reads neither."""
+def test_harrierignore(tmp_path: Path) -> None:
+    """It has the syntax of .gitignore and overrides it; --no-ignore reads neither."""
     for name in ("a.md", "b.md", "in/c.md", "in/d.md"):
         put(tmp_path / "docs" / name)
     put(tmp_path / "docs" / ".gitignore", "b.md\nin/")
@@ -113,7 +113,7 @@ def test_our_own(tmp_path: Path) -> None:
 
 
 def test_patterns(tmp_path: Path) -> None:
-    """What is included may have any suffix, and be hidden where the pattern has a dot; what is excluded is not read."""
+    """Included files may have any suffix, and be hidden if the pattern says so; excluded ones are not read."""
     docs = tmp_path / "docs"
     for name in ("a.md", "b.bin", "core.img", "in/c.md", "in/d.bin", ".hidden.md", ".notes/e.md", ".git/f.md", "ig.md"):
         put(docs / name)
@@ -156,8 +156,8 @@ print(json.dumps([source.walk.unknown, source.gone("docs/shut/gone.md", {"harrie
 
 
 @pytest.mark.parametrize("name", [".gitignore", ".harrierignore"])
-def test_rules_that_may_not_be_read(name: str, tmp_path: Path) -> None:
-    """Nobody knows what they leave out: their folder is not read by an ordinary user, and told of."""
+def test_unreadable_rules(name: str, tmp_path: Path) -> None:
+    """Their folder is not read, and this is reported."""
     nobody = shutil.which("setpriv")
     if nobody is None or os.geteuid() != 0:
         pytest.skip("only root can run a process as another user, with setpriv")
@@ -180,8 +180,8 @@ def shared() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def test_odd_files_of_rules(tmp_path: Path) -> None:
-    """A link is not heard, as with git, nor a folder; a pattern that means nothing stops nothing."""
+def test_unusual_rule_files(tmp_path: Path) -> None:
+    """Links and folders are ignored, as in git, and invalid patterns have no effect."""
     docs = tmp_path / "docs"
     for name in ("a.md", "b.md", "in/c.md", "é.md"):
         put(docs / name)
@@ -196,7 +196,7 @@ def test_odd_files_of_rules(tmp_path: Path) -> None:
 
 @pytest.fixture
 def deep(tmp_path: Path) -> Iterator[Path]:
-    """A folder in a folder, a few hundred times."""
+    """Create some hundreds of nested folders."""
     folder = tmp_path / "deep"
     folder.mkdir()
     here = Path.cwd()

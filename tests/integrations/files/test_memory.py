@@ -1,4 +1,4 @@
-"""The memory of files: it is shared, private, and never a reason to fail."""
+"""The memory of files is shared, private, and never causes a failure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "cache" / "files.sqlite"
 
 
-def test_what_is_remembered(path: Path) -> None:
+def test_entries(path: Path) -> None:
     memory = FileMemory(path)
     memory.mset([("a", b"1"), ("b", b"")])
     memory.mset([("a", b"2")])
@@ -44,7 +44,7 @@ def test_only_its_owner_can_read_it(path: Path) -> None:
     assert set(modes.values()) == {0o600}
 
 
-def test_entries_that_nobody_asked_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unused_entries(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     day = 86_400.0
     monkeypatch.setattr("harrier_files.memory.time.time", lambda: 20_000 * day)
     memory = FileMemory(path)
@@ -82,8 +82,8 @@ def test_threads_and_processes(path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", ["no database", "a folder", "no place", "read-only"])
-def test_a_file_that_cannot_be_used(path: Path, caplog: pytest.LogCaptureFixture, broken: str) -> None:
-    """It remembers nothing, and says so once."""
+def test_an_unusable_file(path: Path, caplog: pytest.LogCaptureFixture, broken: str) -> None:
+    """Nothing is remembered, with one warning."""
     path.parent.mkdir()
     if broken == "no database":
         path.write_bytes(b"not SQLite's" * 1_000)
@@ -102,7 +102,7 @@ def test_a_file_that_cannot_be_used(path: Path, caplog: pytest.LogCaptureFixture
     assert line.startswith(f"the state of files in {path} cannot be kept (")
 
 
-def test_a_file_that_breaks_under_it(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_damaged_while_open(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     memory = FileMemory(path)
     with sqlite3.connect(path) as other:
         other.execute("DROP TABLE entries")
@@ -112,7 +112,7 @@ def test_a_file_that_breaks_under_it(path: Path, caplog: pytest.LogCaptureFixtur
     assert len(caplog.records) == 1
 
 
-def test_where_the_user_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_location(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARRIER_CACHE", str(tmp_path / "own"))
     assert FileMemory.of_user().path == tmp_path / "own" / "files.sqlite"
     monkeypatch.delenv("HARRIER_CACHE")

@@ -1,4 +1,4 @@
-"""Whatever fsspec opens: its memory, archives, and what is not installed or not there."""
+"""URLs of fsspec: memory, archives, missing packages and missing objects."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def stamps(source: Source) -> dict[str, bytes | None]:
 
 
 def test_a_prefix_is_a_source(put: Put) -> None:
-    """As a folder is: its name, hidden files, other kinds, patterns; a record says where it is from."""
+    """It works like a folder: name, hidden files, other kinds, patterns, and origin of records."""
     put(**{"/b/docs/a.md": "one", "/b/docs/in/b.txt": "two", "/b/docs/.hidden/c.md": "x", "/b/docs/d.bin": b"\0"})
     put(**{"/b/docs2/e.md": "another"})
     source = Source("memory://b/docs/")
@@ -60,7 +60,7 @@ def test_a_prefix_is_a_source(put: Put) -> None:
 
 
 def test_a_file_of_a_prefix(put: Put) -> None:
-    """By itself it has the same id; one of another prefix is read once, and only what is named is owned."""
+    """A named file has the same id; overlapping ones are read once, and only named ones are owned."""
     put(**{"/b/docs/a.md": "one", "/b/docs/in/b.md": "two"})
     assert [each.id for each in Source("memory://b/docs/a.md")] == ["docs/a.md"]
     source = Source(["memory://b/docs/in/b.md", "memory://b/docs", "memory://b/docs/in"])
@@ -70,7 +70,7 @@ def test_a_file_of_a_prefix(put: Put) -> None:
 
 
 def test_stamps_of_stored_files(put: Put) -> None:
-    """Of what the listing says; another one for new content of the same size."""
+    """They come from the listing, and change with content of equal size."""
     put(**{"/b/docs/a.md": "one", "/b/docs/b.md": "two"})
     before = stamps(Source("memory://b/docs"))
     assert None not in before.values()
@@ -81,7 +81,7 @@ def test_stamps_of_stored_files(put: Put) -> None:
 
 
 class Forgetful(MemoryFileSystem):  # type: ignore[misc]  # fsspec's
-    """A file system whose listings tell names and sizes only, or fail."""
+    """A file system whose listings have only names and sizes, or fail."""
 
     protocol = "forgetful"
     cachable = False
@@ -105,14 +105,14 @@ class Forgetful(MemoryFileSystem):  # type: ignore[misc]  # fsspec's
 
 @pytest.fixture
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> type[Forgetful]:
-    """Registered as forgetful://."""
+    """Register it as forgetful://."""
     fsspec.register_implementation("forgetful", Forgetful, clobber=True)
     monkeypatch.setattr(Forgetful, "failing", False)
     return Forgetful
 
 
-def test_what_nobody_can_tell(put: Put, forgetful: type[Forgetful]) -> None:
-    """A listing without times or checksums gives no stamps; errors of any kind are told of, and quote nothing."""
+def test_listings_without_details(put: Put, forgetful: type[Forgetful]) -> None:
+    """Without times or checksums there are no stamps; errors are reported without quoting."""
     put(**{"/docs/a.md": "one", "/docs/shut.md": "two"})
     source = Source("forgetful:///docs")
     assert set(stamps(source).values()) == {None}
@@ -124,7 +124,7 @@ def test_what_nobody_can_tell(put: Put, forgetful: type[Forgetful]) -> None:
 
 
 def test_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of one, a folder in it, and a file; wherever the command was called from."""
+    """A whole archive, a folder in it and a file in it are read, from any current folder."""
     archive = tmp_path / "notes.zip"
     with zipfile.ZipFile(archive, "w") as made:
         for name in ("a.md", "docs/b.md", "docs/in/c.md"):
@@ -143,7 +143,7 @@ def test_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_rows_of_stored_files(put: Put) -> None:
-    """Parquet too, which is read from its end on."""
+    """Parquet, which is read from its end, works too."""
     table = BytesIO()
     pq.write_table(pa.table({"id": ["x"], "text": ["one"]}), table)
     put(**{"/b/rows/r.parquet": table.getvalue(), "/b/rows/r.csv": "id,text\ny,two\n"})
@@ -152,8 +152,8 @@ def test_rows_of_stored_files(put: Put) -> None:
     assert [each.metadata[FILE] for each in found if isinstance(each, Record)] == ["rows/r.csv", "rows/r.parquet"]
 
 
-def test_what_is_not_there(put: Put) -> None:
-    """Nothing of it is gone."""
+def test_missing_objects(put: Put) -> None:
+    """Nothing of a missing prefix is pruned."""
     put(**{"/b/docs/a.md": "one"})
     source = Source("memory://b/nothing")
     assert list(source) == [Skipped("memory://b/nothing", "cannot be listed: no such file or prefix")]
@@ -173,7 +173,7 @@ def test_what_is_not_there(put: Put) -> None:
         ("memory://", "has no name for a source; give it one with --source NAME"),
     ],
 )
-def test_what_cannot_be_opened(url: str, said: str) -> None:
+def test_unsupported_urls(url: str, said: str) -> None:
     with pytest.raises(SettingError, match=said):
         Source(url)
 
@@ -185,7 +185,7 @@ def test_a_file_url_is_a_path(tmp_path: Path) -> None:
 
 
 def test_keys_stay_out_of_metadata() -> None:
-    """A URL may have a user, a password, or options in it."""
+    """A user, password or options in a URL are not stored."""
     from harrier_files.objects import _rooted
 
     url = "sftp://me:hunter2@host/docs/a.md?key=hunter2"

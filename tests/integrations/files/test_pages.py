@@ -1,4 +1,4 @@
-"""Pages that are named, asked for as a polite guest does, from a real server."""
+"""Web pages that are named directly, requested politely from a real server."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def reason_of(source: Source) -> str:
 
 @pytest.fixture
 def page_of(site: Site) -> Iterator[Callable[[str], Page]]:
-    """A page, by its path."""
+    """Return the record of a page by its path."""
     root, name = root_of(site.url)
     with closing(Web()) as web:
         yield lambda path: web.page(Origin(name, root, begins=f"{root}/"), f"{site.url}{path}")
 
 
 def test_pages_of_many_kinds(site: Site) -> None:
-    """By their types, or by their names where those say little; a page's id is its URL, and its host the source."""
+    """The type is declared or derived from the name; the id is the URL, and the source the host."""
     site.put("/", "<title>Home</title><p>hello")
     site.put("/a?b=c", "<p>caf\xe9".encode("latin-1"), "text/html; charset=ISO-8859-1")
     site.put("/notes.md", "# Title", "text/plain")
@@ -68,7 +68,7 @@ def test_pages_of_many_kinds(site: Site) -> None:
 
 
 def test_one_page_however_it_is_spelled(site: Site) -> None:
-    """Without a fragment, with an empty path, in capitals."""
+    """Fragments, empty paths and capitals do not matter."""
     site.put("/", "<p>hello")
     spelled = [site.url, f"{site.url}/", f"{site.url}/#part", site.url.replace("http", "HTTP")]
     assert list(text_of(Source(spelled))) == [f"{site.url}/"]
@@ -84,14 +84,14 @@ def test_one_page_however_it_is_spelled(site: Site) -> None:
         ("postgresql://host/db", "read it with --from"),
     ],
 )
-def test_what_is_no_page(url: str, said: str) -> None:
+def test_invalid_urls(url: str, said: str) -> None:
     with pytest.raises(SettingError, match=said) as raised:
         Source(url)
     assert "hunter2" not in str(raised.value)
 
 
 def test_redirects(site: Site) -> None:
-    """Within the host they are followed, and the id is that of the page that was named; elsewhere is not asked."""
+    """Redirects within the host are followed and keep the id; other hosts are not contacted."""
     site.pages["/old"] = Answer(status=301, headers={"Location": "/new"})
     site.pages["/new"] = Answer(status=302, headers={"Location": f"{site.url}/newest"})
     site.put("/newest", "<p>here")
@@ -107,7 +107,7 @@ def test_redirects(site: Site) -> None:
 
 
 def test_a_page_that_is_gone(site: Site) -> None:
-    """What was stored of it is gone; of one that fails otherwise it stays."""
+    """Its record is pruned; after other failures it is kept."""
     site.pages["/gone"] = Answer(status=410)
     site.pages["/forbidden"] = Answer(status=403)
     source = Source([f"{site.url}/missing", f"{site.url}/gone", f"{site.url}/forbidden"])
@@ -122,7 +122,7 @@ def test_a_page_that_is_gone(site: Site) -> None:
 
 
 def test_a_server_that_is_busy(site: Site) -> None:
-    """It is asked again, as late as it wants, and not forever."""
+    """It is asked again after the requested delay, a limited number of times."""
     site.pages["/busy"] = lambda count: (
         Answer(status=429, headers={"Retry-After": "1"}) if count == 1 else Answer(b"<p>now")
     )
@@ -136,15 +136,15 @@ def test_a_server_that_is_busy(site: Site) -> None:
     assert site.paths().count("/later") == 1
 
 
-def test_no_server() -> None:
-    """It is told of."""
+def test_an_unreachable_server() -> None:
+    """It is reported."""
     with Site() as site:
         pass
     assert reason_of(Source(site.url)) == "cannot be fetched: no connection to the server"
 
 
 def test_a_server_that_is_down(site: Site) -> None:
-    """Once several pages failed in spite of all attempts, the others get one attempt each."""
+    """After several pages failed all attempts, others get one attempt each."""
     paths = [f"/{number}" for number in range(6)]
     site.pages |= dict.fromkeys(paths, Answer(status=503))
     found = list(Source([f"{site.url}{path}" for path in paths]))
@@ -154,8 +154,8 @@ def test_a_server_that_is_down(site: Site) -> None:
     assert [site.paths().count(path) for path in paths] == [4, 4, 4, 1, 1, 1]
 
 
-def test_a_page_that_has_no_end(site: Site) -> None:
-    """The limit holds while it comes in; so does that of what is packed."""
+def test_an_endless_page(site: Site) -> None:
+    """The limit applies while it is received, also to compressed content."""
     site.pages["/endless"] = Answer(b"<p>more " * 1_000, forever=True)
     site.pages["/bomb"] = Answer(gzip.compress(b"a" * 10**7), headers={"Content-Encoding": "gzip"})
     for path in ("/endless", "/bomb"):
@@ -163,7 +163,7 @@ def test_a_page_that_has_no_end(site: Site) -> None:
 
 
 def test_a_connection_that_breaks(site: Site) -> None:
-    """Half a page is no page."""
+    """An incomplete page is rejected."""
     site.pages["/half"] = Answer(b"<p>one</p><p>two</p>", broken_after=10)
     assert "cannot be fetched completely: the connection broke" in reason_of(Source(f"{site.url}/half"))
 
@@ -175,7 +175,7 @@ def test_other_kinds(site: Site, type_: str) -> None:
 
 
 def test_stamps(site: Site, page_of: Callable[[str], Page]) -> None:
-    """By HEAD, until the page is opened; another one for another ETag, time or length."""
+    """They come from HEAD until the page is opened, and change with ETag, time or length."""
     date, later = "Thu, 01 Jan 2026 00:00:00 GMT", "Thu, 01 Jan 2026 00:00:01 GMT"
     stamps: dict[str, Any] = {}
     for name, headers in {
@@ -204,8 +204,8 @@ def test_stamps(site: Site, page_of: Callable[[str], Page]) -> None:
     assert page_of("/missing").stamp is None
 
 
-def test_servers_that_know_no_head(site: Site, page_of: Callable[[str], Page]) -> None:
-    """A page without a stamp can be read all the same."""
+def test_servers_without_head(site: Site, page_of: Callable[[str], Page]) -> None:
+    """A page without a stamp is read."""
     site.pages["/a"] = lambda count: Answer(status=501) if count == 1 else Answer(b"<p>text", headers={"ETag": '"1"'})
     page = page_of("/a")
     assert page.stamp is None

@@ -1,4 +1,4 @@
-"""Lists of pages: what is read of them, and what a list must not make anybody do."""
+"""Sitemaps: their pages, and limits on what they can cause."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harrier_core import Record, Skipped
 
 
 def test_pages_of_a_sitemap(site: Site) -> None:
-    """Each is a record, and says by which list it was found; one that is named as well is read once."""
+    """Each page is a record with its sitemap; a page that is also named is read once."""
     for name in ("a", "b"):
         site.put(f"/{name}.html", f"<p>page {name}")
     site.put("/picture.png", b"\x89PNG", "image/png")
@@ -34,8 +34,8 @@ def test_pages_of_a_sitemap(site: Site) -> None:
     assert not source.gone(f"{site.url}/by-itself", {SOURCE: site.host})
 
 
-def test_lists_of_lists(site: Site) -> None:
-    """Packed, by a name that says nothing, and in circles."""
+def test_sitemap_indexes(site: Site) -> None:
+    """They may be compressed, have any name, and be cyclic."""
     for name in "abc":
         site.put(f"/{name}", f"<p>{name}")
     site.put_sitemap("/index", ["/one.xml.gz", "/two", "/index"], of_sitemaps=True)
@@ -46,8 +46,8 @@ def test_lists_of_lists(site: Site) -> None:
     assert {each.metadata[LISTING] for each in source if isinstance(each, Record)} == {f"{site.url}/index"}
 
 
-def test_no_list_leads_elsewhere(site: Site) -> None:
-    """Neither to another host, nor to another port, scheme or file, not by a redirect either."""
+def test_no_sitemap_leads_elsewhere(site: Site) -> None:
+    """Other hosts, ports, schemes and files are not read, also through redirects."""
     with Site() as private:
         private.put("/secret", "<p>hunter2")
         private.put_sitemap("/sitemap.xml", ["/secret"])
@@ -67,7 +67,7 @@ def test_no_list_leads_elsewhere(site: Site) -> None:
 
 
 def test_robots(site: Site) -> None:
-    """What robots.txt disallows is not asked for by a list, and is when it is named; pauses are kept."""
+    """robots.txt applies to listed pages but not to named ones, and its delays are kept."""
     for name in ("/a", "/private/b", "/c"):
         site.put(name, f"<p>{name}")
     site.put("/robots.txt", "User-agent: harrier-kit\nDisallow: /private/\nCrawl-delay: 1\n", "text/plain")
@@ -81,8 +81,8 @@ def test_robots(site: Site) -> None:
 
 
 @pytest.mark.parametrize(("status", "read"), [(404, True), (403, True), (503, False)])
-def test_robots_that_are_not_there(site: Site, status: int, read: bool) -> None:
-    """As RFC 9309 has it: without rules all is allowed, and nothing is while nobody knows the rules."""
+def test_a_missing_robots_txt(site: Site, status: int, read: bool) -> None:
+    """As in RFC 9309, a missing file allows all, and an unreachable one nothing."""
     site.put("/a", "<p>a")
     site.put_sitemap("/sitemap.xml", ["/a"])
     site.pages["/robots.txt"] = Answer(status=status, headers={"Retry-After": "9999"})
@@ -104,8 +104,8 @@ NO_LISTS = {
 
 
 @pytest.mark.parametrize("kind", NO_LISTS)
-def test_a_list_that_is_not_there(site: Site, kind: str) -> None:
-    """Its pages are not gone, and those of others are not either."""
+def test_a_missing_sitemap(site: Site, kind: str) -> None:
+    """Its pages and those of others are kept."""
     site.pages["/sitemap.xml"] = NO_LISTS[kind]
     site.put_sitemap("/index.xml", ["/sitemap.xml"], of_sitemaps=True)
     for name in ("/sitemap.xml", "/index.xml"):
@@ -116,8 +116,8 @@ def test_a_list_that_is_not_there(site: Site, kind: str) -> None:
         assert not source.gone(f"{site.url}/a", {SOURCE: site.host, LISTING: f"{site.url}{name}"})
 
 
-def test_a_list_by_another_name_that_became_a_page(site: Site) -> None:
-    """Nobody can tell that there was a list: what it listed stays."""
+def test_a_sitemap_that_became_a_page(site: Site) -> None:
+    """Its listed pages are kept."""
     site.put("/list", "<p>sorry")
     source = Source(f"{site.url}/list")
     assert [each.id for each in source] == [f"{site.url}/list"]
@@ -153,14 +153,14 @@ BOMB = (
         b"",
     ],
 )
-def test_hostile_lists(content: bytes) -> None:
+def test_hostile_sitemaps(content: bytes) -> None:
     """None lists anything, and none takes long."""
     with suppress(Unreadable):
         assert parsed(content).urls == ()
 
 
-def test_other_elements_are_no_pages() -> None:
-    """Pictures have locations, too."""
+def test_other_elements_are_not_pages() -> None:
+    """Locations of images are ignored."""
     content = b"""<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9" xmlns:i="http://i/"><!-- c -->
         <url><loc>https://h/a</loc><i:image><i:loc>https://h/i.png</i:loc></i:image></url><loc>https://h/x</loc>
         <url><loc/></url></urlset>"""

@@ -1,4 +1,4 @@
-"""Source as programs use it."""
+"""Source in programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harrier_core import SettingError
 def test_the_example(
     built: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """That of the package's docstring, with a tiny model."""
+    """The example of the package's docstring runs with a tiny model."""
     for name in ("handbook/a.md", "handbook/drafts/b.md", "handbook/empty.md", "notes.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("" if "empty" in name else f"text of {name}", encoding="utf-8")
@@ -32,8 +32,8 @@ def test_the_example(
     assert capsys.readouterr().out == "[] ['handbook/empty.md'] {'excluded': 1}\n"
 
 
-def test_what_may_be_given(tmp_path: Path) -> None:
-    """One path or several, as str or Path; it may be read again."""
+def test_valid_paths(tmp_path: Path) -> None:
+    """One path or several are accepted as str or Path, and can be read again."""
     (tmp_path / "a.md").write_text("text", encoding="utf-8")
     for given in (tmp_path, str(tmp_path), [tmp_path], (str(tmp_path),)):
         source = Source(given)
@@ -42,13 +42,13 @@ def test_what_may_be_given(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"links": "both"}, {"piped": " "}, {"include": "*.md"}, {"exclude": "*.md"}])
-def test_what_may_not(wrong: dict[str, str], tmp_path: Path) -> None:
+def test_invalid_arguments(wrong: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"must (not )?be"):
         Source(tmp_path, **wrong)  # type: ignore[arg-type]
 
 
-def test_left_out_files_are_gone(tmp_path: Path) -> None:
-    """What a pattern or a rule leaves out is not of the source any more."""
+def test_excluded_files_are_pruned(tmp_path: Path) -> None:
+    """Files excluded by a pattern or rule no longer belong to the source."""
     for name in ("a.md", "b.md", "c.md"):
         (tmp_path / name).write_text("text", encoding="utf-8")
     (tmp_path / ".gitignore").write_text("b.md", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What is not installed is named where it is needed, and nowhere else."""
+"""Missing packages are named where they are needed, and nowhere else."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from harrier_core import MissingExtra
         ("pathspec", "ruled", {}),
     ],
 )
-def test_without(
+def test_without_pathspec(
     missing: str, path: str, more: dict[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An ignore file that nobody can read is no reason to read what it leaves out."""
+    """If ignore files cannot be evaluated, their folder is not read."""
     for folder in ("docs", "ruled"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.md").write_text("text", encoding="utf-8")
@@ -37,7 +37,7 @@ def test_without(
 
 
 def test_light_to_import(tmp_path: Path) -> None:
-    """Local files load nothing for places elsewhere."""
+    """Local files import nothing for remote sources."""
     (tmp_path / "a.md").write_text("text", encoding="utf-8")
     code = (
         "import sys; from harrier_files import Source; assert len(list(Source(sys.argv[1]))) == 1; "

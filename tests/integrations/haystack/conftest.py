@@ -1,4 +1,4 @@
-"""Models, places and document stores of the Haystack tests."""
+"""Models, places and document stores for the Haystack tests."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], VectorStore]] = {
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a developer has set for the kit is not for these tests."""
+    """Ignore the developer's environment variables."""
     for name in [name for name in os.environ if name.startswith("HARRIER_")]:
         monkeypatch.delenv(name)
 
 
 @pytest.fixture(params=quick(STORES, "memory"))
 def place(request: pytest.FixtureRequest) -> Iterator[VectorStore]:
-    """An empty place in each kind of store."""
+    """Return an empty place in each kind of store."""
     store = STORES[request.param](request)
     yield store
     store.close()
@@ -45,13 +45,13 @@ def place(request: pytest.FixtureRequest) -> Iterator[VectorStore]:
 
 @pytest.fixture(scope="session")
 def words(built: Callable[..., Path]) -> str:
-    """A model that compares texts by their words."""
+    """Return a model that compares texts by their words."""
     return str(built("qwen3", vectors="words"))
 
 
 @pytest.fixture(scope="session")
 def encoder(words: str) -> Iterator[Encoder]:
-    """One for all: Haystack's own tests are many."""
+    """Return one encoder for all tests, because Haystack has many."""
     with Encoder(words) as encoder:
         yield encoder
 
@@ -63,7 +63,7 @@ def document_store(place: VectorStore, encoder: Encoder) -> HarrierDocumentStore
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every string that the tokenizer was given to be encoded, as it was given."""
+    """Record every string that the tokenizer encodes."""
     strings: list[str] = []
     tokenize = Tokens.tokenize
 

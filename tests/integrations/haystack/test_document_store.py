@@ -1,4 +1,4 @@
-"""What Haystack's own tests of document stores do not ask."""
+"""Behaviour of the document store beyond Haystack's own tests."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ BAD = [
 ]
 
 
-def test_a_place_with_nothing_in_it(document_store: HarrierDocumentStore) -> None:
-    """Is an empty one, and none is made."""
+def test_an_empty_place(document_store: HarrierDocumentStore) -> None:
+    """A missing place acts as an empty one, and is not created."""
     assert document_store.filter_documents() == []
     assert document_store.search("bread", None, 3) == []
     assert document_store.search([0.1] * document_store.index.encoder.dimensions, None, 3) == []
@@ -43,8 +43,8 @@ def test_a_place_with_nothing_in_it(document_store: HarrierDocumentStore) -> Non
 
 
 @pytest.mark.parametrize("policy", [DuplicatePolicy.NONE, DuplicatePolicy.SKIP])
-def test_what_cannot_be_stored(document_store: HarrierDocumentStore, policy: DuplicatePolicy) -> None:
-    """Is named, each with its reason, when all others are stored."""
+def test_rejected_documents(document_store: HarrierDocumentStore, policy: DuplicatePolicy) -> None:
+    """They are listed with reasons after the others are stored."""
     with pytest.raises(InputError, match="text 0 has a text that is empty or blank .and 5 more") as raised:
         document_store.write_documents([*BAD, GOOD], policy)
     assert [each.position for each in raised.value.problems] == list(range(6))
@@ -54,8 +54,8 @@ def test_what_cannot_be_stored(document_store: HarrierDocumentStore, policy: Dup
     assert document_store.filter_documents() == [GOOD]
 
 
-def test_what_cannot_be_stored_may_be_a_warning(encoder: Encoder) -> None:
-    """So that a pipeline goes on."""
+def test_rejected_documents_as_a_warning(encoder: Encoder) -> None:
+    """With a warning, a pipeline continues."""
     document_store = HarrierDocumentStore(Index(MemoryStore(), encoder), on_rejected="warn")
     with pytest.warns(InputWarning, match="has a text that is empty or blank .and 5 more"):
         assert document_store.write_documents([*BAD, GOOD]) == 1
@@ -66,7 +66,7 @@ def test_what_cannot_be_stored_may_be_a_warning(encoder: Encoder) -> None:
 
 @pytest.mark.parametrize("write", ["write_documents", "write_documents_async"])
 def test_policies(document_store: HarrierDocumentStore, write: str) -> None:
-    """Within a call the first of several counts, or is the one that fails, before anything is written."""
+    """Of duplicates in a call, the first one counts, or fails before anything is written."""
 
     def written(documents: list[Document], policy: DuplicatePolicy) -> int:
         made: Any = getattr(document_store, write)(documents, policy)
@@ -86,15 +86,15 @@ def test_policies(document_store: HarrierDocumentStore, write: str) -> None:
     assert written([], DuplicatePolicy.FAIL) == written([], DuplicatePolicy.NONE) == 0
 
 
-def test_embeddings_are_not_taken(document_store: HarrierDocumentStore) -> None:
-    """They may be another model's; the Index makes its own, and says so."""
+def test_embeddings_are_ignored(document_store: HarrierDocumentStore) -> None:
+    """They may be of another model; the Index computes its own, with a warning."""
     with pytest.warns(InputWarning, match="embeddings of documents must be None: the Index makes its own"):
         document_store.write_documents([Document(content="Bread rises.", embedding=[0.5, 0.5])])
     assert document_store.index.verify().sound
 
 
 def test_an_update_embeds_nothing(document_store: HarrierDocumentStore, read: list[str]) -> None:
-    """Only the metadata are written again."""
+    """Only the metadata is written again."""
     document_store.write_documents([GOOD])
     read.clear()
     assert document_store.update_by_filter({"field": "meta.year", "operator": "==", "value": 2020}, {"b": 1}) == 1
@@ -103,15 +103,15 @@ def test_an_update_embeds_nothing(document_store: HarrierDocumentStore, read: li
 
 
 def test_found_metadata_is_a_copy(document_store: HarrierDocumentStore) -> None:
-    """To change it changes nothing in the store, in memory either."""
+    """Changing it does not change the store, also in memory."""
     document_store.write_documents([GOOD])
     document_store.filter_documents()[0].meta["year"] = 1
     document_store.search("bread", None, 1)[0].meta["year"] = 1
     assert document_store.filter_documents() == [GOOD]
 
 
-def test_records_that_the_index_cuts(encoder: Encoder) -> None:
-    """Each piece is found, under the record's id; deleting works by that, and an update would lose text."""
+def test_records_with_several_chunks(encoder: Encoder) -> None:
+    """Each chunk is found under the record's id; updates are refused, and deletes work."""
     index = Index(MemoryStore(), encoder, chunking=Chunking(tokens=8))
     document_store = HarrierDocumentStore(index)
     assert document_store.write_documents([Document(id="long", content="Bread rises. " * 20, meta={"a": 1})]) == 1
@@ -125,13 +125,13 @@ def test_records_that_the_index_cuts(encoder: Encoder) -> None:
 
 
 def test_records_of_other_surfaces(document_store: HarrierDocumentStore) -> None:
-    """Are documents."""
+    """They are returned as documents."""
     document_store.index.ingest([Record("a", "Bread rises.", {"year": 2020})])
     assert document_store.filter_documents() == [Document(id="a", content="Bread rises.", meta={"year": 2020})]
 
 
 def test_an_index_is_its_owners_to_close(document_store: HarrierDocumentStore) -> None:
-    """A pipeline that closes its components leaves it open."""
+    """A pipeline that closes its components leaves a given Index open."""
     document_store.write_documents([GOOD])
     index = document_store.index
     document_store.close()
@@ -140,7 +140,7 @@ def test_an_index_is_its_owners_to_close(document_store: HarrierDocumentStore) -
 
 
 def test_settings(words: str, encoder: Encoder) -> None:
-    """What cannot be is refused when it is made; it opens nothing."""
+    """Invalid settings are refused by the constructor, which opens nothing."""
     index = Index(MemoryStore(), encoder)
     with pytest.raises(SettingError, match="task is a setting of Encoder"):
         HarrierDocumentStore(index, task="sts_query")

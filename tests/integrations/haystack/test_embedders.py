@@ -1,4 +1,4 @@
-"""The embedders: a query reaches the model behind its instruction, a document as it is; settings go to the Encoder."""
+"""The embedders send queries with an instruction and documents unchanged, and pass settings to the Encoder."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ DOCUMENTS: dict[str, Callable[[Any, list[Document]], Any]] = {
 }
 
 
-def test_haystack_tells_nobody() -> None:
-    """Its telemetry is off in the tests."""
+def test_telemetry_is_off() -> None:
+    """Haystack's telemetry is off in the tests."""
     assert _telemetry.telemetry is None
 
 
 @pytest.mark.parametrize("path", TEXTS)
 def test_a_query(words: str, encoder: Encoder, read: list[str], path: str) -> None:
-    """Behind the instruction of each kind of task, also as YAML has it."""
+    """It carries the instruction of each kind of task, also from YAML."""
     birds = Task("Find birds")
     for task, prompt in (
         (None, WEB),
@@ -59,7 +59,7 @@ def test_a_query(words: str, encoder: Encoder, read: list[str], path: str) -> No
 
 @pytest.mark.parametrize("path", DOCUMENTS)
 def test_documents(words: str, encoder: Encoder, read: list[str], path: str) -> None:
-    """Each as it is, whatever the task; the documents that were given stay as they are."""
+    """They are encoded unchanged whatever the task, and the given documents are not modified."""
     given = [Document(content=TEXT, meta={"year": 2020}), Document(content="sand")]
     found = DOCUMENTS[path](HarrierDocumentEmbedder(words, task="sts_query", progress_bar=False), given)["documents"]
     assert read == [TEXT, "sand"]
@@ -71,7 +71,7 @@ def test_documents(words: str, encoder: Encoder, read: list[str], path: str) -> 
 
 @pytest.mark.parametrize("path", DOCUMENTS)
 def test_metadata_before_the_content(words: str, read: list[str], path: str) -> None:
-    """In the order of the fields, those that are there."""
+    """Existing fields are prepended in the given order."""
     embedder = HarrierDocumentEmbedder(
         words, meta_fields_to_embed=["title", "year"], embedding_separator=" | ", progress_bar=False
     )
@@ -84,7 +84,7 @@ def test_metadata_before_the_content(words: str, read: list[str], path: str) -> 
 
 
 def test_a_progress_bar(words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """By default, as of Haystack's own embedders."""
+    """It is on by default, as in Haystack's own embedders."""
     HarrierDocumentEmbedder(words).run([Document(content="a")])
     assert "Calculating embeddings: 100%" in capsys.readouterr().err
     HarrierDocumentEmbedder(words, progress_bar=False).run([Document(content="a")])
@@ -93,7 +93,7 @@ def test_a_progress_bar(words: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS)
 def test_a_text_that_cannot_be_embedded(words: str, path: str) -> None:
-    """Its place is that among all documents, not that in its window."""
+    """Its position counts all documents, not those of its window."""
     documents = [*[Document(content="a")] * 1_025, Document(content=" "), Document()]
     with pytest.raises(EmptyText, match="text 1025 is empty") as raised:
         DOCUMENTS[path](HarrierDocumentEmbedder(words, progress_bar=False), documents)
@@ -102,7 +102,7 @@ def test_a_text_that_cannot_be_embedded(words: str, path: str) -> None:
 
 
 def test_other_types(words: str) -> None:
-    """A pipeline would have found them."""
+    """Wrong input types raise the errors that a pipeline would."""
     embedder: Any = HarrierDocumentEmbedder(words)
     for given in ("a", ["a"], Document(content="a")):
         with pytest.raises(TypeError, match="must be a list of Documents; a HarrierTextEmbedder embeds a query"):
@@ -114,7 +114,7 @@ def test_other_types(words: str) -> None:
 
 @pytest.mark.parametrize("embedder", [HarrierTextEmbedder, HarrierDocumentEmbedder])
 def test_warm_up(folder: Path, embedder: type[Any]) -> None:
-    """The model is loaded once; a pipeline asks for it before every run."""
+    """The model is loaded once, although a pipeline calls warm_up before every run."""
     with Encoder(folder) as encoder:
         made = embedder(encoder)
         assert encoder.stats.texts == 0
@@ -125,8 +125,8 @@ def test_warm_up(folder: Path, embedder: type[Any]) -> None:
 
 
 @pytest.mark.parametrize("task", ["sts_query", Task("Find birds"), {"instruction": "Find birds"}])
-def test_serialised(words: str, task: Any) -> None:
-    """The settings as they were given, in plain types, and back; one model is shared."""
+def test_serialization(words: str, task: Any) -> None:
+    """Settings survive in plain types, and one model is shared."""
     text = HarrierTextEmbedder(words, task=task, max_tokens=100)
     documents = HarrierDocumentEmbedder(Path(words), meta_fields_to_embed=["title"], task=task, device="cpu")
     for made in (text, documents):
@@ -147,7 +147,7 @@ def test_serialised(words: str, task: Any) -> None:
 
 
 def test_the_environments_model(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As LangChain's embeddings take it; YAML has its name, so that elsewhere the same model answers."""
+    """The model may come from the environment; YAML contains its name."""
     with pytest.raises(
         SettingError, match="no model is given; pass model=, such as 'harrier-0.6b', or set HARRIER_MODEL"
     ):
@@ -159,7 +159,7 @@ def test_the_environments_model(words: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_another_embedder(encoder: Encoder) -> None:
-    """Is taken as it is, and has no form in YAML."""
+    """It is used unchanged, and cannot be serialised to YAML."""
     made = HarrierTextEmbedder(encoder)
     assert made.index_encoder is encoder
     with pytest.raises(SerializationError, match="unsupported value of type 'Encoder'"):
@@ -168,8 +168,8 @@ def test_another_embedder(encoder: Encoder) -> None:
         HarrierDocumentEmbedder(encoder, task="sts_query")
 
 
-def test_settings_of_others(words: str) -> None:
-    """Are refused when it is made, not at the first text."""
+def test_settings_of_other_libraries(words: str) -> None:
+    """They are refused by the constructor, not at the first text."""
     with pytest.raises(SettingError, match="'normalize_embeddings': vectors always have unit length"):
         HarrierTextEmbedder(words, normalize_embeddings=True)
     with pytest.raises(SettingError, match="on_overflow must be 'error' or 'truncate'"):
@@ -177,7 +177,7 @@ def test_settings_of_others(words: str) -> None:
 
 
 def test_they_are_components(words: str) -> None:
-    """With the sockets that a pipeline connects."""
+    """They have the sockets that a pipeline connects."""
     text, documents = HarrierTextEmbedder(words), HarrierDocumentEmbedder(words)
     assert isinstance(text, Component)
     for made, taken, given in ((text, "text", "embedding"), (documents, "documents", "documents")):

@@ -1,4 +1,4 @@
-"""Haystack's filters find here what Haystack's own reading of them finds, over any metadata but lists."""
+"""Haystack's filters find what Haystack's own evaluation finds, for any metadata except lists."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def leaves(part: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def says(filters: dict[str, Any], metadata: dict[str, Any]) -> bool | None:
-    """What Haystack says; None where it raises an error, or guesses a date of a text, or orders bools."""
+    """Return Haystack's result, or None if it raises, guesses a date or orders bools."""
     for leaf in leaves(filters):
         stored = metadata.get(leaf["field"].removeprefix("meta."))
         if leaf["operator"] in ORDERS and any(
@@ -80,7 +80,7 @@ def says(filters: dict[str, Any], metadata: dict[str, Any]) -> bool | None:
 @settings(max_examples=1_500, deadline=None)
 @given(METADATA, FILTERS)
 def test_the_meaning(metadata: dict[str, Any], filters: dict[str, Any]) -> None:
-    """Of every operator over every kind of value."""
+    """Every operator agrees for every type of value."""
     wanted = says(filters, metadata)
     try:
         found = meets(metadata, parse(where_of(filters)))
@@ -92,12 +92,12 @@ def test_the_meaning(metadata: dict[str, Any], filters: dict[str, Any]) -> None:
 
 
 def is_odd(leaf: dict[str, Any]) -> bool:
-    """Whether it orders by what is in no order. Haystack sees that only where there is something to compare with."""
+    """Return whether a filter orders values without an order, which Haystack notices only sometimes."""
     return leaf["operator"] in ORDERS and (isinstance(leaf["value"], bool) or leaf["value"] in TEXTS)
 
 
 def test_on_real_stores(document_store: HarrierDocumentStore) -> None:
-    """The databases agree with the meaning: read, and searched."""
+    """Reading and searching in the databases agree."""
     chance = random.Random(0)
     rows = {
         str(number): {key: chance.choice(SCALARS) for key in chance.sample(KEYS[:2], chance.randint(0, 2))}
@@ -122,8 +122,8 @@ def test_on_real_stores(document_store: HarrierDocumentStore) -> None:
     assert met == {True, False}
 
 
-def test_lists_are_asked_for_their_elements(document_store: HarrierDocumentStore) -> None:
-    """As everywhere in the kit."""
+def test_lists_match_by_element(document_store: HarrierDocumentStore) -> None:
+    """Lists match by their elements, as everywhere in the kit."""
     document_store.index.ingest([Record("x", "a text", {"a": ["x", "y"]}), Record("xyz", "a text", {"a": "xyz"})])
 
     def found(operator: str, value: Any) -> list[str]:
@@ -134,7 +134,7 @@ def test_lists_are_asked_for_their_elements(document_store: HarrierDocumentStore
 
 
 def test_by_ids(document_store: HarrierDocumentStore) -> None:
-    """As AutoMergingRetriever asks; before anything is there as well."""
+    """Filters by id work as AutoMergingRetriever uses them, also on a missing place."""
     by_id = one("==", "1", field="id")
     assert document_store.filter_documents(by_id) == []
     document_store.write_documents([Document(id=str(number), content="a text") for number in range(3)])
@@ -158,14 +158,14 @@ def test_by_ids(document_store: HarrierDocumentStore) -> None:
         (one("==", float("nan")), "'a' must be compared with a text, a finite number, a date, a bool or None, got nan"),
     ],
 )
-def test_what_cannot_be_said_is_an_error(filters: dict[str, Any], said: str) -> None:
-    """Of Haystack's kind and of the kit's."""
+def test_unsupported_filters(filters: dict[str, Any], said: str) -> None:
+    """The error is both Haystack's and the kit's."""
     with pytest.raises(haystack.errors.FilterError, match=said) as raised:
         where_of(filters)
     assert isinstance(raised.value, HarrierError)
     assert isinstance(raised.value, ValueError)
 
 
-def test_nothing_is_asked_by_an_empty_filter() -> None:
-    """Haystack gives both to a store."""
+def test_empty_filters() -> None:
+    """Haystack passes both forms to a store."""
     assert where_of(None) is where_of({}) is None

@@ -1,4 +1,4 @@
-"""Real pipelines: indexing, asking, YAML and back, async."""
+"""Real pipelines: indexing, querying, YAML, async."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def writing(store: Any) -> Pipeline:
 
 
 def asking(retriever: Any, **components: Any) -> Pipeline:
-    """Retrieve documents for a prompt."""
+    """Return a pipeline that retrieves documents for a prompt."""
     pipeline = Pipeline()
     for name, made in {
         "retriever": retriever,
@@ -57,7 +57,7 @@ def asking(retriever: Any, **components: Any) -> Pipeline:
 
 
 def test_write_retrieve_prompt(document_store: HarrierDocumentStore, read: list[str]) -> None:
-    """The Index embeds the documents, plain, and the query, behind its instruction."""
+    """The Index embeds documents unchanged, and queries with their instruction."""
     assert writing(document_store).run({"writer": {"documents": DOCUMENTS}}) == {"writer": {"documents_written": 3}}
     assert sorted(read) == sorted(str(each.content) for each in DOCUMENTS)
     read.clear()
@@ -75,7 +75,7 @@ def test_write_retrieve_prompt(document_store: HarrierDocumentStore, read: list[
 
 
 def test_by_embeddings(document_store: HarrierDocumentStore, words: str, read: list[str]) -> None:
-    """A text embedder before the retriever, or both in one."""
+    """A text embedder may come before the retriever."""
     document_store.write_documents(DOCUMENTS)
     embedder = HarrierTextEmbedder(words)
     pipeline = asking(HarrierEmbeddingRetriever(document_store, top_k=1), embedder=embedder)
@@ -89,7 +89,7 @@ def test_by_embeddings(document_store: HarrierDocumentStore, words: str, read: l
 
 
 def test_embedders_for_another_store(words: str, encoder: Encoder) -> None:
-    """Of Haystack's own, which knows nothing of roles; the cosines are an Index's."""
+    """Haystack's own store has no roles, and its cosines equal an Index's."""
     store = InMemoryDocumentStore(embedding_similarity_function="cosine", shared=False)
     pipeline = Pipeline()
     pipeline.add_component("embedder", HarrierDocumentEmbedder(words, progress_bar=False))
@@ -107,7 +107,7 @@ def test_embedders_for_another_store(words: str, encoder: Encoder) -> None:
 
 
 def test_filters_and_numbers_and_tasks(document_store: HarrierDocumentStore, read: list[str]) -> None:
-    """Those of a run go before the retriever's own."""
+    """Parameters of a run override the retriever's own."""
     document_store.write_documents(DOCUMENTS)
     english = {"field": "meta.lang", "operator": "==", "value": "en"}
     french = {"field": "meta.lang", "operator": "!=", "value": "en"}
@@ -127,7 +127,7 @@ def test_filters_and_numbers_and_tasks(document_store: HarrierDocumentStore, rea
 
 
 def test_async(document_store: HarrierDocumentStore, read: list[str]) -> None:
-    """The same answers; the loop is free for others meanwhile."""
+    """Async runs give the same answers, and do not block the event loop."""
 
     async def run() -> tuple[dict[str, Any], int]:
         ticks = 0
@@ -158,7 +158,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def test_yaml(url: str, words: str) -> None:
-    """What is written in one pipeline is found by another, both of YAML, each with a document store of its own."""
+    """Two pipelines from YAML, each with its document store, share the data."""
     store = HarrierDocumentStore(url, model=words, task=Task("Find birds"), on_rejected="warn")
     recent = {"field": "meta.year", "operator": ">", "value": 2020}
     embedder = HarrierTextEmbedder(words)
@@ -188,15 +188,15 @@ def test_yaml(url: str, words: str) -> None:
 
 
 def test_a_secret_place(url: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is looked up at the first call."""
+    """It is resolved at the first call."""
     store = HarrierDocumentStore(Secret.from_env_var("DOCUMENTS"), model=words)
     monkeypatch.setenv("DOCUMENTS", url)
     assert store.write_documents(DOCUMENTS) == store.count_documents() == 3
     store.close()
 
 
-def test_what_yaml_does_not_hold(words: str, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither an Index nor a password, which has its place in the environment."""
+def test_objects_that_are_not_serialised(words: str, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An Index and a plain password are refused; passwords belong in the environment."""
     with pytest.raises(SerializationError, match="unsupported value of type 'Index'"):
         writing(HarrierDocumentStore(Index(MemoryStore(), encoder))).dumps()
     for address in ("postgresql://me:very-secret@host/db", "postgresql://host/db?table=a&password=very-secret"):
@@ -213,8 +213,8 @@ def test_what_yaml_does_not_hold(words: str, encoder: Encoder, monkeypatch: pyte
     assert "place: postgresql://me@host/db?table=docs\n" in plain
 
 
-def test_a_window_around(document_store: HarrierDocumentStore) -> None:
-    """Haystack's SentenceWindowRetriever finds what its splitter has cut."""
+def test_sentence_window_retriever(document_store: HarrierDocumentStore) -> None:
+    """Haystack's SentenceWindowRetriever finds what its splitter produced."""
     text = "Bread rises. Rivers carry sand. The sea is salt. Birds fly south."
     splitter = DocumentSplitter(split_by="period", split_length=1)
     document_store.write_documents(splitter.run([Document(content=text)])["documents"])
@@ -224,7 +224,7 @@ def test_a_window_around(document_store: HarrierDocumentStore) -> None:
 
 
 def test_warm_up(folder: Path) -> None:
-    """Of a pipeline that encodes by an Index loads the model, once."""
+    """The model of an Index is loaded once by a pipeline's warm-up."""
     with Encoder(folder) as encoder:
         pipeline = asking(HarrierRetriever(HarrierDocumentStore(Index(MemoryStore(), encoder))))
         assert encoder.stats.texts == 0
@@ -234,7 +234,7 @@ def test_warm_up(folder: Path) -> None:
 
 
 def test_another_document_store() -> None:
-    """Is refused where it is given."""
+    """The retriever refuses other document stores."""
     other: Any = InMemoryDocumentStore()
     with pytest.raises(SettingError, match="must be a HarrierDocumentStore, got InMemoryDocumentStore"):
         HarrierRetriever(other)
@@ -245,7 +245,7 @@ def test_another_document_store() -> None:
 
 
 class Longest:
-    """A Reranker that likes long texts, and says so of no empty query."""
+    """A Reranker that prefers long texts, and checks that the query is not empty."""
 
     def scores(self, query: str, texts: Sequence[str]) -> list[float]:
         assert query
@@ -261,8 +261,8 @@ def worded(encoder: Encoder) -> HarrierDocumentStore:
     return store
 
 
-def test_by_word_and_by_both(worded: HarrierDocumentStore, read: list[str]) -> None:
-    """A query keeps its instruction in "hybrid", and goes to no model by word."""
+def test_keyword_and_hybrid_search(worded: HarrierDocumentStore, read: list[str]) -> None:
+    """Hybrid queries keep their instruction, and keyword queries use no model."""
     recent = {"field": "meta.year", "operator": ">", "value": 2020}
     by_word = HarrierRetriever(worded, mode="keyword", top_k=2)
     read.clear()
@@ -281,8 +281,8 @@ def test_by_word_and_by_both(worded: HarrierDocumentStore, read: list[str]) -> N
     assert answer["prompt"]["prompt"].startswith("Restart after")
 
 
-def test_in_another_order(worded: HarrierDocumentStore) -> None:
-    """By a Reranker's numbers, which are the scores; an object of one's own is for no YAML."""
+def test_reranking(worded: HarrierDocumentStore) -> None:
+    """Scores are the Reranker's; a custom object cannot be serialised."""
     retriever = HarrierRetriever(worded, rerank=Longest(), among=4, top_k=1)
     [document] = retriever.run("bread")["documents"]
     assert document.score == len(document.content or "") == max(len(each.content or "") for each in DOCUMENTS)

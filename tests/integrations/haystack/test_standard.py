@@ -1,4 +1,4 @@
-"""Haystack's own tests of document stores, over every kind of store."""
+"""Haystack's own tests of document stores, for every kind of store."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TestDocumentStore(
     UpdateByFilterAsyncTest,
     WriteDocumentsAsyncTest,
 ):
-    """All of them; what is overridden says why."""
+    """Run all of them; each override states its reason."""
 
     @pytest.fixture
     def document_store(self, place: VectorStore, encoder: Encoder) -> HarrierDocumentStore:
@@ -44,22 +44,22 @@ class TestDocumentStore(
 
     @pytest.fixture
     def filterable_docs(self) -> list[Document]:
-        """Theirs, without their random embeddings: an Index embeds by its own model."""
+        """Return theirs without random embeddings, because an Index computes its own."""
         return [replace(each, embedding=None) for each in create_filterable_docs()]
 
     @staticmethod
     def assert_documents_are_equal(received: list[Document], expected: list[Document]) -> None:
-        """Compare them in the order of their ids: an Index has none."""
+        """Compare documents sorted by id, because an Index has no order."""
         assert by_id(received) == by_id(expected)
 
     def test_write_documents(self, document_store: Any) -> None:
-        """Without a policy a document replaces the one with its id, as in every Index."""
+        """Without a policy, a document replaces the one with its id."""
         assert document_store.write_documents([DOCUMENT]) == 1
         assert document_store.write_documents([replace(DOCUMENT, content="sand")]) == 1
         assert document_store.filter_documents() == [replace(DOCUMENT, content="sand")]
 
     async def test_write_documents_async(self, document_store: Any) -> None:
-        """The same."""
+        """The same holds for the async method."""
         assert await document_store.write_documents_async([DOCUMENT]) == 1
         assert await document_store.write_documents_async([DOCUMENT], policy=DuplicatePolicy.NONE) == 1
         assert await document_store.filter_documents_async() == [DOCUMENT]

@@ -1,4 +1,4 @@
-"""What the LangChain tests share: a model that compares texts by their words, places for an index, and what is read."""
+"""Fixtures of the LangChain tests: a model that compares words, places, and a record of what it reads."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], VectorStore]] = {
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a developer has set for the kit is not for these tests."""
+    """Ignore the developer's environment variables."""
     for name in [name for name in os.environ if name.startswith("HARRIER_")]:
         monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")
 def words(built: Callable[..., Path]) -> str:
-    """The folder of a model that compares texts by their words."""
+    """Return the folder of a model that compares texts by their words."""
     return str(built("qwen3", vectors="words"))
 
 
@@ -47,7 +47,7 @@ def encoder(words: str) -> Iterator[Encoder]:
 
 @pytest.fixture(params=quick(STORES, "memory", "pgvector"))
 def store(request: pytest.FixtureRequest) -> Iterator[VectorStore]:
-    """A place with nothing in it yet, in each kind of store."""
+    """Return an empty place in each kind of store."""
     store = STORES[request.param](request)
     yield store
     store.close()
@@ -65,7 +65,7 @@ def vector_store(index: Index) -> HarrierVectorStore:
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every string that the tokenizer was given to be encoded, as it was given."""
+    """Record every string that the tokenizer encodes."""
     strings: list[str] = []
     tokenize = Tokens.tokenize
 

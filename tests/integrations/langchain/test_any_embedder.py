@@ -1,4 +1,4 @@
-"""Any Embedder serves LangChain as an Encoder does, and is never replaced by an Encoder unseen."""
+"""Any Embedder works in LangChain, and is never silently replaced by an Encoder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def embedder(encoder: Encoder) -> Elsewhere:
 
 
 def test_its_vectors_are_the_embeddings(encoder: Encoder, embedder: Elsewhere) -> None:
-    """In both roles, sync and async."""
+    """Embeddings are the Embedder's in both roles, sync and async."""
     embeddings = HarrierEmbeddings.from_encoder(embedder)
     query, document = (made(["bread"])[0].tolist() for made in (encoder.encode_queries, encoder.encode_documents))
     assert query != document
@@ -54,7 +54,7 @@ def test_its_vectors_are_the_embeddings(encoder: Encoder, embedder: Elsewhere) -
     ids=["pickle", "copy", "deepcopy", "model_copy", "model_dump"],
 )
 def test_a_copy_has_the_embedder(embedder: Elsewhere, copied: Callable[[Any], Any]) -> None:
-    """A copy of settings alone would be an Encoder of a model that is not here."""
+    """A copy of the settings alone would be an Encoder of a missing model."""
     embeddings = HarrierEmbeddings.from_encoder(embedder)
     other = copied(embeddings)
     assert isinstance(other.index_encoder, Elsewhere)
@@ -62,7 +62,7 @@ def test_a_copy_has_the_embedder(embedder: Elsewhere, copied: Callable[[Any], An
 
 
 def test_equality(words: str, encoder: Encoder, embedder: Elsewhere) -> None:
-    """Encoders of equal settings are alike; of an embedder without settings only the very same is."""
+    """Encoders compare by settings, and other embedders by identity."""
     assert HarrierEmbeddings.from_encoder(encoder) == HarrierEmbeddings(model=words)
     ours = HarrierEmbeddings.from_encoder(embedder)
     assert ours == HarrierEmbeddings.from_encoder(embedder)
@@ -70,8 +70,8 @@ def test_equality(words: str, encoder: Encoder, embedder: Elsewhere) -> None:
     assert ours != HarrierEmbeddings.from_encoder(Elsewhere(encoder))
 
 
-def test_what_only_an_encoder_can(embedder: Elsewhere) -> None:
-    """Is an error that says so, and nothing is done in another way instead."""
+def test_encoder_only_features(embedder: Elsewhere) -> None:
+    """Other embedders raise an error that says so."""
     embeddings = HarrierEmbeddings.from_encoder(embedder)
     with pytest.raises(SettingError, match="needs an Encoder, got Elsewhere; use index_encoder"):
         _ = embeddings.encoder
@@ -85,16 +85,16 @@ def test_what_only_an_encoder_can(embedder: Elsewhere) -> None:
         HarrierEmbeddings(model="harrier-270m", embedder=embedder)
 
 
-def test_settings_from_outside_are_not_its(embedder: Elsewhere, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They would be shown, and change nothing."""
+def test_environment_settings_do_not_apply(embedder: Elsewhere, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would be shown without having an effect."""
     monkeypatch.setenv("HARRIER_DEVICE", "cuda")
     monkeypatch.setenv("HARRIER_TASK", "sts_query")
     embeddings = HarrierEmbeddings.from_encoder(embedder)
     assert (embeddings.model, embeddings.device, embeddings.task) == (embedder.name, None, None)
 
 
-def test_this_very_encoder(encoder: Encoder) -> None:
-    """Its embeddings end with it."""
+def test_a_given_encoder(encoder: Encoder) -> None:
+    """Closing it ends its embeddings."""
     embeddings = HarrierEmbeddings.from_encoder(encoder)
     assert embeddings.encoder is encoder
     encoder.close()
@@ -103,7 +103,7 @@ def test_this_very_encoder(encoder: Encoder) -> None:
 
 
 def test_a_vector_store(embedder: Elsewhere) -> None:
-    """Writes, searches and deletes with it, and its embeddings are by it."""
+    """It writes, searches and deletes with the Embedder."""
     vector_store = HarrierVectorStore(Index(MemoryStore(), embedder))
     assert vector_store.add_documents([BREAD, RIVER]) == ["bread", "river"]
     vector = vector_store.embeddings.embed_query("bread yeast")
@@ -125,7 +125,7 @@ def test_a_vector_store(embedder: Elsewhere) -> None:
 
 
 def test_langgraphs_store(embedder: Elsewhere) -> None:
-    """What is too long for it is its own writer's error."""
+    """A text that is too long is an error for its writer only."""
     embeddings = HarrierEmbeddings.from_encoder(embedder)
     index: Any = {"dims": embedder.dimensions, "embed": embeddings, "fields": ["text"]}
     store = with_roles(InMemoryStore)(index=index)

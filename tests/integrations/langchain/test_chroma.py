@@ -1,4 +1,4 @@
-"""LangChain's Chroma, a real one in a folder: it knows nothing of roles, and gives each text the right one."""
+"""A real Chroma in a folder: it has no roles, and gives each text the right one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COSINE = {"hnsw:space": "cosine"}
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Any]:
-    """Chroma itself, in this process, with its files in a folder."""
+    """Return Chroma's client in this process, with files in a folder."""
     with chromadb.PersistentClient(tmp_path / "chroma") as client:
         yield client
 
@@ -42,7 +42,7 @@ def embeddings(words: str) -> Iterator[HarrierEmbeddings]:
 
 @pytest.fixture
 def store(client: Any, embeddings: HarrierEmbeddings) -> Any:
-    """Nothing in it yet."""
+    """Return an empty store."""
     return Chroma("docs", embeddings, client=client, collection_metadata=COSINE)
 
 
@@ -82,15 +82,15 @@ SEARCHING: dict[str, Callable[[Any, str], Any]] = {
 
 @pytest.mark.parametrize("path", ADDING)
 def test_adding(store: Any, read: list[str], path: str) -> None:
-    """What is read, and what is kept, is what was given."""
+    """Texts are read and stored as they were given."""
     assert ADDING[path](store) == ["a"]
     assert read == [TEXT]
     assert store.get(["a"])["documents"] == [TEXT]
 
 
 @pytest.mark.parametrize("make", ["from_texts", "afrom_texts", "from_documents", "afrom_documents"])
-def test_making(client: Any, embeddings: HarrierEmbeddings, read: list[str], make: str) -> None:
-    """The four that make a store of what is at hand."""
+def test_construction(client: Any, embeddings: HarrierEmbeddings, read: list[str], make: str) -> None:
+    """The four constructors from texts and documents work."""
     given: list[Any] = [Document(TEXT)] if make.endswith("documents") else [TEXT]
     made = getattr(Chroma, make)(given, embeddings, ids=["a"], client=client)
     store = asyncio.run(made) if make.startswith("a") else made
@@ -101,7 +101,7 @@ def test_making(client: Any, embeddings: HarrierEmbeddings, read: list[str], mak
 
 @pytest.mark.parametrize("path", SEARCHING)
 def test_searching(store: Any, read: list[str], path: str) -> None:
-    """One string a search, the very prompt; and the text that it finds is as it was."""
+    """Each search reads one prompt, and found texts are unchanged."""
     store.add_texts([BREAD, TEXT])
     read.clear()
     first = SEARCHING[path](store, TEXT)[0]
@@ -111,7 +111,7 @@ def test_searching(store: Any, read: list[str], path: str) -> None:
 
 @pytest.mark.parametrize("path", SEARCHING)
 def test_another_task(client: Any, store: Any, read: list[str], path: str) -> None:
-    """Is another object over the same collection; documents do not mind."""
+    """Another task is another object over the same collection, and does not affect documents."""
     birds = Chroma("docs", store.embeddings.with_task(Task("Find birds")), client=client)
     birds.add_texts([TEXT])
     SEARCHING[path](birds, TEXT)
@@ -120,7 +120,7 @@ def test_another_task(client: Any, store: Any, read: list[str], path: str) -> No
 
 
 def test_scores(filled: Any, embeddings: HarrierEmbeddings) -> None:
-    """Are those of the encoder's vectors, which it keeps to the last bit of a float32."""
+    """Scores are those of the encoder's vectors, which Chroma stores as exact float32."""
     query = "why does\nbread rise"
     [vector] = embeddings.encode_queries([query])
     kept = filled.get(["b", "d", "s"], include=["embeddings"])
@@ -134,8 +134,8 @@ def test_scores(filled: Any, embeddings: HarrierEmbeddings) -> None:
     assert distances == pytest.approx({text: 1 - cosine for text, cosine in expected.items()}, abs=1e-5)
 
 
-def test_what_is_found(filled: Any) -> None:
-    """The nearest; the nearest that are not alike; what a filter lets through."""
+def test_search_types(filled: Any) -> None:
+    """Similarity, MMR and filtered searches work."""
     query = "why does\nbread rise because of yeast"
     assert {each.page_content for each in filled.similarity_search(query, k=2)} == {BREAD, DOUGH}
     found = filled.max_marginal_relevance_search(query, k=2, lambda_mult=0.1)
@@ -145,8 +145,8 @@ def test_what_is_found(filled: Any) -> None:
     ]
 
 
-def test_many_at_once(filled: Any, read: list[str]) -> None:
-    """Each with its own prompt and its own answer."""
+def test_concurrent_searches(filled: Any, read: list[str]) -> None:
+    """Each has its own prompt and answer."""
     asked = {f"bread in\ndough {number}": DOUGH for number in range(12)}
     asked |= {f"what do rivers\ncarry {number}": SAND for number in range(12)}
 
@@ -157,8 +157,8 @@ def test_many_at_once(filled: Any, read: list[str]) -> None:
     assert sorted(read) == sorted(WEB + query for query in asked)
 
 
-def test_changing(filled: Any, read: list[str]) -> None:
-    """A document that is replaced is read as plainly as a new one."""
+def test_updating(filled: Any, read: list[str]) -> None:
+    """A replaced document is read without an instruction too."""
     filled.update_document("b", Document(TEXT, metadata={"of": "numbers"}))
     filled.add_documents([Document(id="s", page_content=SAND + "\n", metadata={"of": "water"})])
     assert read == [TEXT, SAND + "\n"]
@@ -168,7 +168,7 @@ def test_changing(filled: Any, read: list[str]) -> None:
 
 @pytest.mark.parametrize("delete", ["delete", "adelete"])
 def test_deleting(filled: Any, read: list[str], delete: str) -> None:
-    """What is gone is found no more, and the model is not asked for it."""
+    """Deleted documents are not found, and no model is used."""
     done = getattr(filled, delete)(["b", "d"])
     if delete == "adelete":
         asyncio.run(done)
@@ -177,7 +177,7 @@ def test_deleting(filled: Any, read: list[str], delete: str) -> None:
 
 
 def test_opened_again(client: Any, filled: Any, embeddings: HarrierEmbeddings, read: list[str]) -> None:
-    """From its folder, after it was closed: all is there, and nothing is embedded anew."""
+    """Data persists, and nothing is embedded again."""
     expected = filled.get(include=["documents", "embeddings"])
     client.close()
     again = Chroma("docs", embeddings, persist_directory=client.get_settings().persist_directory)

@@ -1,4 +1,4 @@
-"""HarrierEmbeddings is a handful of settings; what it loads is shared, and never holds up an event loop."""
+"""HarrierEmbeddings only holds settings, shares what it loads, and never blocks an event loop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LAW = Task("Given a legal question, retrieve the statutes that answer it")
 @pytest.mark.parametrize("task", ["sts_query", LAW])
 @pytest.mark.parametrize("used", [False, True])
 def test_round_trips(words: str, task: str | Task, used: bool) -> None:
-    """Pickled, copied or dumped, used or not: equal, small, and the same vectors."""
+    """Pickles, copies and dumps are equal, small, and give the same vectors."""
     embeddings = HarrierEmbeddings(model=words, task=task, max_tokens=100)
     if used:
         embeddings.embed_query("a")
@@ -55,7 +55,7 @@ def test_round_trips(words: str, task: str | Task, used: bool) -> None:
 
 
 def test_a_copy_does_not_touch_the_original(words: str) -> None:
-    """Nor does the closing of one close the other."""
+    """Closing one does not close the other."""
     embeddings = HarrierEmbeddings(model=words)
     embeddings.embed_query("a")
     other = embeddings.model_copy(update={"task": "sts_query"})
@@ -67,8 +67,8 @@ def test_a_copy_does_not_touch_the_original(words: str) -> None:
     assert embeddings.embed_query("a")
 
 
-def test_a_cache_stays_where_it_is(words: str) -> None:
-    """Copies share it; a dump or a pickle does not carry what may be large, or a connection."""
+def test_a_cache_is_not_serialised(words: str) -> None:
+    """Copies share the cache, and dumps and pickles omit it."""
     cache = InMemoryByteStore()
     embeddings = HarrierEmbeddings(model=words, cache=cache)
     embeddings.embed_documents(["a"] * 3 + ["b"])
@@ -94,14 +94,14 @@ def test_a_cache_stays_where_it_is(words: str) -> None:
         ({"cache": {}}, "cache\n  Input should be an instance of BaseStore"),
     ],
 )
-def test_a_setting_that_cannot_be(settings: dict[str, Any], message: str) -> None:
-    """Refused before anything is looked up."""
+def test_invalid_settings(settings: dict[str, Any], message: str) -> None:
+    """They are refused before any file is read."""
     with pytest.raises(ValidationError, match=message):
         HarrierEmbeddings(model="/no/such/folder", **settings)
 
 
-def test_settings_do_not_change(words: str) -> None:
-    """A new task is a new object, or the loaded one would go on with the old."""
+def test_settings_are_immutable(words: str) -> None:
+    """A new task needs a new object."""
     with pytest.raises(ValidationError, match="frozen"):
         HarrierEmbeddings(model=words).task = "sts_query"
     with pytest.raises(TaskError, match="unknown task 'law'"):
@@ -109,7 +109,7 @@ def test_settings_do_not_change(words: str) -> None:
 
 
 def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is given goes before it; a restored one does not look there again; no model at all is an error."""
+    """Arguments override it, a restored object ignores it, and no model at all is an error."""
     with pytest.raises(
         ValueError, match="no model is given; pass model=, such as 'harrier-0.6b', or set HARRIER_MODEL"
     ):
@@ -127,8 +127,8 @@ def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         HarrierEmbeddings()
 
 
-def test_what_an_encoder_takes(words: str) -> None:
-    """A Path, a torch.device, a torch.dtype."""
+def test_types_of_settings(words: str) -> None:
+    """A Path, a torch.device and a torch.dtype are accepted."""
     given: dict[str, Any] = {"model": Path(words), "device": torch.device("cpu"), "dtype": torch.float32}
     assert HarrierEmbeddings(**given) == HarrierEmbeddings(model=words, device="cpu", dtype="float32")
 
@@ -137,7 +137,7 @@ def test_what_an_encoder_takes(words: str) -> None:
 
 
 def test_python_floats(words: str) -> None:
-    """On LangChain's side of the door; arrays for those who ask for them."""
+    """LangChain's methods return lists of floats, and others return arrays."""
     embeddings = HarrierEmbeddings(model=words)
 
     async def both() -> list[list[float]]:
@@ -164,7 +164,7 @@ def test_python_floats(words: str) -> None:
 
 @pytest.mark.parametrize("cached", [False, True])
 def test_one_vector_on_every_path(words: str, cached: bool) -> None:
-    """Sync and async, alone and together, in any order."""
+    """Sync and async calls, single and batched, give the same vectors."""
     embeddings = HarrierEmbeddings(model=words, cache=InMemoryByteStore() if cached else None)
     expected = np.array(embeddings.embed_documents(PROSE))
     alone = [asyncio.run(embeddings.aembed_documents([text]))[0] for text in PROSE]
@@ -176,7 +176,7 @@ def test_one_vector_on_every_path(words: str, cached: bool) -> None:
 
 @pytest.mark.parametrize("cached", [False, True])
 def test_blank_documents(built: Callable[..., Path], cached: bool) -> None:
-    """An error, or else found last: of unit length, the same on every path, and far from every query."""
+    """They are an error, or get a unit vector that is far from every query."""
     model = str(built("qwen3"))
     cache = InMemoryByteStore() if cached else None
     texts = ["bread", "", "river", " \n\t"]
@@ -199,8 +199,8 @@ def test_blank_documents(built: Callable[..., Path], cached: bool) -> None:
         assert copied.on_blank == "last"
 
 
-def test_what_else_is_wrong_is_still_an_error(words: str) -> None:
-    """At its place among all texts; and a blank query has nothing to ask."""
+def test_other_invalid_texts_are_errors(words: str) -> None:
+    """Positions count all texts, and a blank query is an error."""
     embeddings = HarrierEmbeddings(model=words, max_tokens=30, on_blank="last")
     with pytest.raises(TextTooLong, match="^text 2 has") as caught:
         embeddings.embed_documents(["", "a", "far too long " * 40, " ", "so is this " * 40])
@@ -217,7 +217,7 @@ def test_what_else_is_wrong_is_still_an_error(words: str) -> None:
 
 
 def test_one_model(words: str) -> None:
-    """Two HarrierEmbeddings, another task and an Encoder: what one encodes, the others' model has encoded."""
+    """HarrierEmbeddings with different tasks and an Encoder share a model."""
     encoder = Encoder(words)
     one, two = HarrierEmbeddings(model=words), HarrierEmbeddings(model=words, task=LAW, token_budget=99)
     three = one.with_task("sts_query")
@@ -231,7 +231,7 @@ def test_one_model(words: str) -> None:
 
 
 async def longest_stall(work: Callable[[], Any]) -> float:
-    """For how many seconds at most the loop did not get its turn while the work was under way."""
+    """Return the longest time in seconds that the event loop was blocked during the work."""
     loop = asyncio.get_running_loop()
     working = asyncio.ensure_future(work())
     longest, last = 0.0, loop.time()
@@ -244,7 +244,7 @@ async def longest_stall(work: Callable[[], Any]) -> float:
 
 
 def test_queries_share_passes(words: str) -> None:
-    """64 at once take a few forward passes, and hold the loop up for less than half as long as sync calls do."""
+    """64 concurrent queries take a few passes, and block the loop less than half as long as sync calls."""
 
     async def main() -> tuple[int, float, float]:
         embeddings = HarrierEmbeddings(model=words)
@@ -273,7 +273,7 @@ def test_queries_share_passes(words: str) -> None:
 
 
 def test_many_lists_do_not_stall_the_loop(words: str) -> None:
-    """Making millions of floats at once holds it up far longer than making them a vector at a time."""
+    """Vectors are converted to lists one at a time, which blocks the loop much less."""
     embeddings = HarrierEmbeddings(model=words)
     texts = ["one", "two"] * 4_000
 
@@ -304,7 +304,7 @@ print([name for name in ("torch", "transformers", "tokenizers", "numpy") if name
 """
 
 
-def test_light_to_import_and_to_make() -> None:
-    """Neither the model nor what it needs is loaded before the first text."""
+def test_construction_loads_nothing() -> None:
+    """Neither the model nor its packages are loaded before the first text."""
     done = subprocess.run([sys.executable, "-c", LIGHT], check=True, capture_output=True, text=True)
     assert done.stdout == "[]\n"

@@ -1,4 +1,4 @@
-"""LangGraph's own stores over HarrierEmbeddings: each text in its role, and nobody's text in another's way."""
+"""LangGraph's stores with HarrierEmbeddings: the right roles, and independent callers."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def store(request: pytest.FixtureRequest, index: Index) -> Iterator[BaseStore]:
 
 @pytest.fixture(params=quick(ASYNC, "memory", "postgres"))
 def opened(request: pytest.FixtureRequest, index: Index, database: str) -> Callable[..., Any]:
-    """How to open one of the async stores; its index may be another."""
+    """Return how to open one of the async stores, with an optional index."""
     kind, opening = ASYNC[request.param]
     return lambda **options: opening(with_roles(kind), {**index, **options}, database)
 
@@ -132,7 +132,7 @@ TEXTS = ["bread\nrises", "rivers carry sand", "whales sing"]
 
 
 def test_a_query_has_its_instruction(store: BaseStore, read: list[str]) -> None:
-    """One search, many in a batch with puts and gets, or none: documents stay as they are."""
+    """One search, or several in a batch with puts and gets, leave documents unchanged."""
     for number, text in enumerate(TEXTS):
         store.put(("a",), str(number), {"text": text})
     assert read == TEXTS
@@ -158,7 +158,7 @@ def test_a_query_has_its_instruction(store: BaseStore, read: list[str]) -> None:
 
 
 def test_scores_are_cosines(store: BaseStore, embeddings: HarrierEmbeddings) -> None:
-    """Of the query with its instruction to the document without one, as LangGraph's own tests of stores have it."""
+    """They are the cosines of the query with its instruction and the plain document."""
     for number, text in enumerate(TEXTS):
         store.put(("a",), str(number), {"text": text})
     query = embeddings.encode_queries(["why does bread rise"])[0]
@@ -169,7 +169,7 @@ def test_scores_are_cosines(store: BaseStore, embeddings: HarrierEmbeddings) -> 
 
 
 def test_a_store_has_the_embeddings_that_it_was_given(store: Any, embeddings: HarrierEmbeddings) -> None:
-    """It compares equal to them, from both sides, as a store of LangGraph's own does."""
+    """The store's embeddings compare equal to them, in both directions."""
     for held in (store.embeddings, store.index_config["embed"]):
         assert held == embeddings
         assert embeddings == held
@@ -180,7 +180,7 @@ def test_a_store_has_the_embeddings_that_it_was_given(store: Any, embeddings: Ha
 
 
 def test_async(opened: Callable[..., Any], read: list[str]) -> None:
-    """Puts and searches of one moment, which the store joins in a batch, and in tasks of their own."""
+    """Concurrent puts and searches, batched by the store or in tasks, keep their roles."""
 
     async def main() -> None:
         async with opened() as store:
@@ -199,7 +199,7 @@ def test_async(opened: Callable[..., Any], read: list[str]) -> None:
 
 @pytest.mark.parametrize("store", ["memory", "postgres"], indirect=True)  # SqliteStore mixes threads' transactions
 def test_threads(store: BaseStore, read: list[str]) -> None:
-    """Of which some write and some search: the role is each thread's own."""
+    """The role is per thread, for writing and searching threads."""
     store.put(("a",), "0", {"text": "bread"})
     read.clear()
     failures: list[BaseException] = []
@@ -225,7 +225,7 @@ def test_threads(store: BaseStore, read: list[str]) -> None:
 
 
 def test_a_blank_text_is_its_own_writers_error(opened: Callable[..., Any], words: str) -> None:
-    """What others put at the same moment is stored; and so with a text that is too long."""
+    """Other puts of the same batch are stored; so with a text that is too long."""
 
     async def main(embeddings: HarrierEmbeddings) -> None:
         async with opened(embed=embeddings) as store:
@@ -250,7 +250,7 @@ def test_a_blank_text_is_its_own_writers_error(opened: Callable[..., Any], words
 
 @pytest.mark.parametrize(("texts", "wrong"), [(["bread", "far too long " * 400], 1), ([" ", "half of \ud83d"], 1)])
 def test_an_error_counts_the_values_texts(words: str, texts: list[str], wrong: int) -> None:
-    """Also those that are left out because they are short, or blank."""
+    """Positions include short and blank texts that are skipped."""
     embeddings = HarrierEmbeddings(model=words, max_tokens=510, on_blank="last")
     index: Any = {"dims": embeddings.encoder.dimensions, "embed": embeddings, "fields": ["texts[*]"]}
     store = with_roles(InMemoryStore)(index=index)
@@ -264,7 +264,7 @@ def test_an_error_counts_the_values_texts(words: str, texts: list[str], wrong: i
 def test_a_blank_text_is_found_last(
     kind: str, distance: str, built: Callable[..., Path], index: Index, request: pytest.FixtureRequest
 ) -> None:
-    """With on_blank="last", by whatever a store compares; what it replaces is found no longer."""
+    """With on_blank="last", this holds for every distance, and replaced text is not found."""
     embeddings = HarrierEmbeddings(model=str(built("qwen3")), on_blank="last")
     made, opening = SYNC[kind]
     settings = {**index, "embed": embeddings, "dims": embeddings.encoder.dimensions, "distance_type": distance}
@@ -280,7 +280,7 @@ def test_a_blank_text_is_found_last(
 
 
 def test_blank_texts_do_not_end_a_batch(opened: Callable[..., Any], words: str) -> None:
-    """With on_blank="last" they are stored as the others are."""
+    """With on_blank="last" they are stored like others."""
 
     async def main(embeddings: HarrierEmbeddings) -> None:
         async with opened(embed=embeddings) as store:
@@ -292,8 +292,8 @@ def test_blank_texts_do_not_end_a_batch(opened: Callable[..., Any], words: str) 
 
 
 @pytest.mark.parametrize("query", ["", " \n"])
-def test_a_blank_query_lists(opened: Callable[..., Any], read: list[str], query: str) -> None:
-    """What is there, as LangGraph does for an empty one; nobody else's search ends by it."""
+def test_a_blank_query_lists_items(opened: Callable[..., Any], read: list[str], query: str) -> None:
+    """It lists items, as LangGraph does, and other searches of the batch are unaffected."""
 
     async def main() -> None:
         async with opened() as store:
@@ -310,10 +310,10 @@ def test_a_blank_query_lists(opened: Callable[..., Any], read: list[str], query:
 
 
 @pytest.mark.parametrize("kind", SYNC)
-def test_a_store_of_langgraphs_own_is_noticed(
+def test_a_plain_store_emits_a_warning(
     kind: str, index: Index, request: pytest.FixtureRequest, read: list[str]
 ) -> None:
-    """It embeds what it searches for as a document, if it does; the vectors are as without the warning."""
+    """A plain store that embeds queries as documents warns, and its vectors are unchanged."""
     made, opening = SYNC[kind]
     with opening(made, index, request) as store:
         store.put(("a",), "1", {"text": "bread"})
@@ -328,7 +328,7 @@ def test_a_store_of_langgraphs_own_is_noticed(
 
 
 @pytest.mark.parametrize("kind", ["postgres", "sqlite"])
-def test_an_async_store_of_langgraphs_own_is_noticed(kind: str, index: Index, database: str) -> None:
+def test_a_plain_async_store_emits_a_warning(kind: str, index: Index, database: str) -> None:
     made, opening = ASYNC[kind]
 
     async def main() -> None:
@@ -341,7 +341,7 @@ def test_an_async_store_of_langgraphs_own_is_noticed(kind: str, index: Index, da
 
 
 def test_a_function_has_one_role(embeddings: HarrierEmbeddings, index: Index) -> None:
-    """It is refused, and where LangGraph takes it, noticed."""
+    """An embedding function is refused, or warned about if LangGraph accepts it."""
     for embed in (embeddings.embed_documents, DeterministicFakeEmbedding(size=8), "openai:x", None):
         with pytest.raises(SettingError, match="'embed' must be HarrierEmbeddings, got "):
             with_roles(InMemoryStore)(index={**index, "embed": embed})
@@ -352,7 +352,7 @@ def test_a_function_has_one_role(embeddings: HarrierEmbeddings, index: Index) ->
 
 
 def test_a_store_without_an_index() -> None:
-    """Stores and lists."""
+    """It stores and lists items."""
     store = with_roles(InMemoryStore)()
     store.put(("a",), "1", {"text": " "})
     assert [item.key for item in store.search(("a",), query="anything")] == ["1"]
@@ -362,6 +362,6 @@ def test_a_store_without_an_index() -> None:
 
 
 def test_light_to_import() -> None:
-    """LangGraph is imported by whoever names one of its stores."""
+    """LangGraph is imported only with one of its stores."""
     code = "import langchain_harrier.langgraph, sys; assert not {'langgraph', 'torch', 'tokenizers'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True)

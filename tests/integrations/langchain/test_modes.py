@@ -1,4 +1,4 @@
-"""Search by word, by both, and a second look: what each of LangChain's ways to search makes of them."""
+"""Keyword and hybrid search and reranking in each of LangChain's ways to search."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NO_TEXT = [
 
 
 def ids_found(vector_store: HarrierVectorStore, name: str, query: str = "bread", **options: Any) -> list[str]:
-    """The ids of the documents that a search finds, whichever it is."""
+    """Return the ids of the documents that any search finds."""
     asked = vector_store.embeddings.embed_query(query) if name.endswith("by_vector") else query
     done = getattr(vector_store, name)(asked, **options)
     found = asyncio.run(done) if asyncio.iscoroutine(done) else done
@@ -57,8 +57,8 @@ def filled(encoder: Encoder) -> HarrierVectorStore:
 
 
 @pytest.mark.parametrize("name", [name for name in BY_TEXT if "relevance_scores" not in name])
-def test_by_word(filled: HarrierVectorStore, read: list[str], name: str) -> None:
-    """Nothing is found that has none of the words, and no model reads the query."""
+def test_keyword_search(filled: HarrierVectorStore, read: list[str], name: str) -> None:
+    """Only documents with the words are found, and no model reads the query."""
     read.clear()
     assert ids_found(filled, name, QUERY, mode="keyword")[0] == "2"
     assert set(ids_found(filled, name, QUERY, mode="keyword")) == {"1", "2"}
@@ -68,8 +68,8 @@ def test_by_word(filled: HarrierVectorStore, read: list[str], name: str) -> None
 
 
 @pytest.mark.parametrize("name", [name for name in BY_TEXT if "relevance_scores" not in name])
-def test_by_both(filled: HarrierVectorStore, read: list[str], name: str) -> None:
-    """The query keeps its instruction for the model; words count as much as is said."""
+def test_hybrid_search(filled: HarrierVectorStore, read: list[str], name: str) -> None:
+    """The query keeps its instruction, and words have the given weight."""
     read.clear()
     assert ids_found(filled, name, QUERY, mode="hybrid")[0] == "2"
     assert read == [WEB + QUERY]
@@ -78,8 +78,8 @@ def test_by_both(filled: HarrierVectorStore, read: list[str], name: str) -> None
 
 
 @pytest.mark.parametrize("name", [name for name in BY_TEXT if "max" not in name and "relevance" not in name])
-def test_in_another_order(filled: HarrierVectorStore, name: str) -> None:
-    """By what a Reranker says of the best ones, of as many as are wanted; or for their difference."""
+def test_reranking(filled: HarrierVectorStore, name: str) -> None:
+    """A Reranker orders the requested number of candidates, or they are diversified."""
     reranker = Longest()
     assert ids_found(filled, name, "bread", k=2, rerank=reranker, among=4)[0] in ("1", "2")
     assert reranker.asked == [("bread", 4)]
@@ -93,7 +93,7 @@ def test_in_another_order(filled: HarrierVectorStore, name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in BY_TEXT if "relevance_scores" in name])
 def test_relevance(filled: HarrierVectorStore, name: str) -> None:
-    """A BM25, a share of places and a Reranker's number are no relevance, and are refused."""
+    """Scores that are not cosines have no relevance, and are refused."""
 
     def found(**how: Any) -> list[tuple[Document, float]]:
         done = getattr(filled, name)(QUERY, k=4, **how)
@@ -111,7 +111,7 @@ def test_relevance(filled: HarrierVectorStore, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NO_TEXT)
-def test_a_vector_has_no_words(filled: HarrierVectorStore, name: str) -> None:
+def test_searches_by_vector_have_no_words(filled: HarrierVectorStore, name: str) -> None:
     given: dict[str, Any]
     for given in ({"mode": "hybrid"}, {"keyword_weight": 1}, {"rerank": Longest()}, {"among": 3}):
         with pytest.raises(SettingError, match="use similarity_search, or its other forms, for a query's text"):
@@ -119,7 +119,7 @@ def test_a_vector_has_no_words(filled: HarrierVectorStore, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["alpha", "hybrid_fusion", "hybrid_search_config", "sparse_query"])
-def test_words_of_other_stores(filled: HarrierVectorStore, name: str) -> None:
+def test_options_of_other_stores(filled: HarrierVectorStore, name: str) -> None:
     with pytest.raises(SettingError, match=f"unknown keyword, '{name}': use mode='hybrid', and keyword_weight"):
         filled.similarity_search("bread", **{name: None})  # type: ignore[arg-type]
 
@@ -136,7 +136,7 @@ RETRIEVERS: dict[str, Callable[..., list[Document]]] = {
 
 @pytest.mark.parametrize("retriever", RETRIEVERS)
 def test_retrievers(filled: HarrierVectorStore, read: list[str], retriever: str) -> None:
-    """What stands in their settings goes with each of their searches."""
+    """Settings of a retriever apply to each of its searches."""
     find = RETRIEVERS[retriever]
     read.clear()
     assert find(filled, QUERY, mode="keyword", k=1)[0].id == "2"
@@ -151,7 +151,7 @@ def test_retrievers(filled: HarrierVectorStore, read: list[str], retriever: str)
             find(filled, "bread", rerank=Longest)
 
 
-def test_a_mode_that_is_none(filled: HarrierVectorStore) -> None:
+def test_invalid_modes(filled: HarrierVectorStore) -> None:
     with pytest.raises(SettingError, match="mode must be one of 'dense', 'keyword', 'hybrid', got 'sparse'"):
         filled.similarity_search("bread", mode="sparse")  # type: ignore[arg-type]
     with pytest.raises(ValidationError, match="'dense', 'keyword' or 'hybrid'"):
@@ -161,7 +161,7 @@ def test_a_mode_that_is_none(filled: HarrierVectorStore) -> None:
 
 
 def test_a_place_without_words(encoder: Encoder) -> None:
-    """It says what to do; and one that is not there yet is an empty one in every mode."""
+    """The error names the remedy; a missing place acts as an empty one in every mode."""
     vector_store = HarrierVectorStore(Index(MemoryStore(), encoder))
     assert vector_store.similarity_search("bread", mode="hybrid") == []
     vector_store.add_documents(DOCUMENTS)
@@ -175,7 +175,7 @@ def test_a_place_without_words(encoder: Encoder) -> None:
 
 
 def test_a_place_with_words(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every way to make one by a URL says so to its store."""
+    """Every constructor from a URL passes the option to its store."""
     urls: list[str] = []
 
     def opened(url: str) -> MemoryStore:
@@ -216,7 +216,7 @@ def test_a_place_with_words(words: str, monkeypatch: pytest.MonkeyPatch) -> None
         ({"store": "qdrant:a", "retrieval_mode": "hybrid"}, "takes no retrieval_mode: pass keywords=True"),
     ],
 )
-def test_what_is_no_place_with_words(given: dict[str, Any], said: str) -> None:
+def test_invalid_keyword_options(given: dict[str, Any], said: str) -> None:
     embeddings = HarrierEmbeddings("harrier-0.6b")
     with pytest.raises(SettingError, match=said):
         HarrierVectorStore(embedding=embeddings, **given)
@@ -224,7 +224,7 @@ def test_what_is_no_place_with_words(given: dict[str, Any], said: str) -> None:
         HarrierVectorStore.from_texts(["a"], embeddings, **given)
 
 
-def test_words_of_an_index_and_what_holds_anyway() -> None:
+def test_keyword_options_with_an_index() -> None:
     index = Index(MemoryStore(), HarrierEmbeddings("harrier-0.6b"))
     with pytest.raises(SettingError, match="an Index has its own store; pass keywords=True to that"):
         HarrierVectorStore(index, keywords=True)
@@ -237,7 +237,7 @@ def test_words_of_an_index_and_what_holds_anyway() -> None:
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_compressor(asynchronous: bool) -> None:
-    """The best come first, with their scores among their metadata; the documents that were given stay as they are."""
+    """The best documents come first with scores in their metadata, and the given ones are unchanged."""
     compressor: BaseDocumentCompressor = HarrierRerank(reranker=Longest(), top_n=2)
 
     def compressed(documents: Sequence[Document]) -> Sequence[Document]:
@@ -254,7 +254,7 @@ def test_a_compressor(asynchronous: bool) -> None:
     assert list(compressed([])) == []
 
 
-def test_what_is_no_compressor() -> None:
+def test_invalid_compressors() -> None:
     for wrong, said in ((Longest, "the class Longest"), (object(), "object")):
         with pytest.raises(ValidationError, match=rf"reranker must be an object with scores\(.*\), got .*{said}"):
             HarrierRerank(reranker=wrong)  # type: ignore[arg-type]
@@ -265,8 +265,8 @@ def test_what_is_no_compressor() -> None:
     assert HarrierRerank(reranker=Longest()).top_n == 3
 
 
-def test_in_their_retriever(filled: HarrierVectorStore) -> None:
-    """Behind any retriever of theirs."""
+def test_in_contextual_compression_retriever(filled: HarrierVectorStore) -> None:
+    """The compressor works with any retriever of LangChain."""
     classic = pytest.importorskip("langchain_classic.retrievers", reason="langchain-classic is not here")
     kept = classic.ContextualCompressionRetriever(
         base_compressor=HarrierRerank(reranker=Longest(), top_n=1), base_retriever=filled.as_retriever()

@@ -1,4 +1,4 @@
-"""A HarrierVectorStore of what is at hand: an Index, embeddings and a store, or what other vector stores take."""
+"""Construction of a HarrierVectorStore: an Index, embeddings and a store, or other stores' arguments."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def index_at(words: str, **place: Any) -> Index:
     ],
 )
 def test_places(words: str, place: dict[str, Any], meant: str) -> None:
-    """The place is the one that the URL names; no connection is made for it."""
+    """The place is the one in the URL, and no connection is made."""
     found = index_at(words, **place)
     assert repr(found.store) == repr(open_store(meant))
     assert "secret" not in repr(HarrierVectorStore(found))
@@ -65,22 +65,22 @@ def test_places(words: str, place: dict[str, Any], meant: str) -> None:
     ],
 )
 def test_a_name_in_a_url(address: str, name: str | None, meant: str) -> None:
-    """Wherever the kind of URL has it; encryption stays."""
+    """A name is accepted in the right part of each URL, and encryption is kept."""
     assert url_of(address, name) == meant
 
 
 @pytest.mark.parametrize(
     "address", ["https://host/old", "qdrant://host/old", "qdrant:F?collection=old", "pgvector:F?table=old"]
 )
-def test_a_name_beside_a_name(address: str) -> None:
-    """Neither is chosen: a word such as force_recreate would remove the wrong place."""
+def test_two_names(address: str) -> None:
+    """They are refused, because force_recreate could remove the wrong place."""
     with pytest.raises(SettingError, match="omit that, or the"):
         url_of(address, "docs")
 
 
 @pytest.mark.parametrize("embedding", ["embedding", "embeddings", "embedding_function", "embedding_service"])
 def test_embeddings(words: str, embedding: str) -> None:
-    """By any vector store's name, and as any Embedder."""
+    """They are accepted under any store's name, and as any Embedder."""
     given: dict[str, Any] = {embedding: HarrierEmbeddings(words)}
     assert HarrierVectorStore(store=MemoryStore(), **given).index.encoder.name == words
     for embedder in (Encoder(words), CachedEncoder(Encoder(words), {})):  # type: ignore[arg-type]
@@ -93,7 +93,7 @@ INDEX = Index(MemoryStore(), EMBEDDINGS)
 
 
 class Engine:
-    """As SQLAlchemy has one."""
+    """A stand-in for SQLAlchemy's engine."""
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,8 @@ class Engine:
         ),
     ],
 )
-def test_what_is_no_place(given: dict[str, Any], said: str) -> None:
-    """Is said in one line when it is made, with what to write instead."""
+def test_invalid_places(given: dict[str, Any], said: str) -> None:
+    """The constructor raises a one-line error with the right form."""
     for make in (HarrierVectorStore, lambda **given: HarrierVectorStore.from_texts(["a"], **given)):
         if "index" in given and make is not HarrierVectorStore:
             continue
@@ -143,8 +143,8 @@ def test_what_is_no_place(given: dict[str, Any], said: str) -> None:
         assert "secret" not in str(caught.value)
 
 
-def test_what_is_there_already(words: str, store: VectorStore, built: Any) -> None:
-    """Is found as it is, and nothing is made where nothing is."""
+def test_existing_places(words: str, store: VectorStore, built: Any) -> None:
+    """They are used unchanged, and missing ones are not created."""
     embeddings = HarrierEmbeddings(words)
     for make in (HarrierVectorStore.from_existing_collection, HarrierVectorStore.from_existing_index):
         with pytest.raises(StoreMissing):
@@ -157,8 +157,8 @@ def test_what_is_there_already(words: str, store: VectorStore, built: Any) -> No
 
 
 @pytest.mark.parametrize("word", ["force_recreate", "pre_delete_collection"])
-def test_anew(words: str, store: VectorStore, word: str) -> None:
-    """What was there is gone, also if it was of another space; what is not there is no error."""
+def test_recreating(words: str, store: VectorStore, word: str) -> None:
+    """The old contents are removed, also of another space; a missing place is not an error."""
     embeddings = HarrierEmbeddings(words)
     again: dict[str, Any] = {word: True}
     for texts in (["bread"], ["sand"]):
@@ -180,7 +180,7 @@ def test_anew(words: str, store: VectorStore, word: str) -> None:
 
 
 def test_in_a_database(words: str, postgres: str, table: str) -> None:
-    """As langchain-postgres's examples have it, but for the class."""
+    """The examples of langchain-postgres work with another class name."""
     address = postgres if "://" in postgres else f"postgresql://?{'&'.join(postgres.split())}"
     if "://" not in postgres:
         with psycopg.connect(postgres) as connection:
@@ -202,7 +202,7 @@ def test_in_a_database(words: str, postgres: str, table: str) -> None:
 
 
 def test_in_a_folder(words: str, tmp_path: Path) -> None:
-    """As a URL of the kit's."""
+    """A folder is given as a URL of the kit."""
     made = HarrierVectorStore.from_texts(
         ["bread"], HarrierEmbeddings(words), store=f"qdrant:{tmp_path}", collection_name="texts"
     )
@@ -211,8 +211,8 @@ def test_in_a_folder(words: str, tmp_path: Path) -> None:
         assert store.describe().chunks == 1
 
 
-def test_a_repr(words: str) -> None:
-    """Of the settings, as they are typed."""
+def test_repr(words: str) -> None:
+    """It shows the settings as they are typed."""
     index = Index(MemoryStore(), Encoder(words))
     assert repr(HarrierVectorStore(index)) == f"HarrierVectorStore({index!r})"
     assert repr(HarrierVectorStore(index, positions=True)) == f"HarrierVectorStore({index!r}, positions=True)"

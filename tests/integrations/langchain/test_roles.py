@@ -1,4 +1,4 @@
-"""What the tokenizer is given on every path: a query's instruction before it, a document as it is, newlines kept."""
+"""Input of the tokenizer on every path: queries with an instruction, documents unchanged, newlines kept."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ QUERIES: dict[str, Do] = {
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("path", [*DOCUMENTS, *QUERIES])
 def test_embeddings(words: str, read: list[str], path: str, cached: bool) -> None:
-    """Each verb reads its one string, and a cache reads it once, whatever is in it for the other role."""
+    """Each method reads one string, and a cache separates the roles."""
     embeddings = HarrierEmbeddings(model=words, cache=InMemoryByteStore() if cached else None)
     do = {**DOCUMENTS, **QUERIES}[path]
     other = embeddings.embed_query if path in DOCUMENTS else lambda text: embeddings.embed_documents([text])
@@ -53,7 +53,7 @@ def test_embeddings(words: str, read: list[str], path: str, cached: bool) -> Non
 
 @pytest.mark.parametrize("path", QUERIES)
 def test_another_task(words: str, read: list[str], path: str) -> None:
-    """By a name or in a sentence, at first or afterwards; documents do not mind."""
+    """A name or a sentence changes queries only, at construction or later."""
     birds = Task("Find birds")
     for task, prompt in (("sts_query", STS), (birds, "Instruct: Find birds\nQuery: ")):
         for embeddings in (
@@ -98,8 +98,8 @@ def test_adding(vector_store: HarrierVectorStore, read: list[str], path: str) ->
 
 
 @pytest.mark.parametrize("make", ["from_texts", "afrom_texts", "from_documents", "afrom_documents"])
-def test_making(words: str, read: list[str], store: Any, make: str) -> None:
-    """The four that make a vector store of what is at hand."""
+def test_construction(words: str, read: list[str], store: Any, make: str) -> None:
+    """The four constructors of a vector store have the right roles."""
     given: list[Any] = [Document(id="a", page_content=TEXT)] if make.endswith("documents") else [TEXT]
     embedding = HarrierEmbeddings(model=words)
     made: Any = getattr(HarrierVectorStore, make)(given, embedding, store=store, ids=["a"])
@@ -111,7 +111,7 @@ def test_making(words: str, read: list[str], store: Any, make: str) -> None:
 
 @pytest.mark.parametrize("path", SEARCHING)
 def test_searching(vector_store: HarrierVectorStore, read: list[str], path: str) -> None:
-    """One string a search, behind the encoder's instruction or that of the call."""
+    """Each search reads one string with the instruction of the encoder or the call."""
     vector_store.add_texts(["one", "two"])
     for how, prompt in (({}, WEB), ({"task": "sts_query"}, STS), ({"task": Task("A b")}, "Instruct: A b\nQuery: ")):
         read.clear()
@@ -148,10 +148,10 @@ def _postgres(embeddings: HarrierEmbeddings, request: pytest.FixtureRequest) -> 
 
 
 @pytest.mark.parametrize("make", [_in_memory, _qdrant, _postgres])
-def test_a_store_that_people_have(
+def test_another_vector_store(
     words: str, read: list[str], request: pytest.FixtureRequest, make: Callable[..., VectorStore]
 ) -> None:
-    """It knows nothing of roles, and gives each text the right one; newlines stay."""
+    """It has no roles, and gives each text the right one; newlines are kept."""
     with HarrierEmbeddings(model=words).encoder as encoder:
         store = make(HarrierEmbeddings.from_encoder(encoder), request)
         read.clear()  # of texts that some try out first
@@ -166,7 +166,7 @@ def test_a_store_that_people_have(
 
 
 def test_embeddings_of_an_index(index: Index, read: list[str]) -> None:
-    """They are by its encoder, task and all."""
+    """They use its encoder and task."""
     embeddings = HarrierVectorStore(index).embeddings
     assert embeddings is not None
     assert embeddings.encoder is index.encoder
@@ -174,8 +174,8 @@ def test_embeddings_of_an_index(index: Index, read: list[str]) -> None:
     assert read == [WEB + TEXT]
 
 
-def test_the_string_is_what_counts(words: str) -> None:
-    """A query's vector is that of the very string: the instruction is not only shown."""
+def test_the_prompt_is_encoded(words: str) -> None:
+    """A query's vector is that of the prompt, so the instruction is not only displayed."""
     embeddings = HarrierEmbeddings(model=words)
     shown = embeddings.encode_documents([WEB + TEXT])
     assert abs(embeddings.encode_queries([TEXT]) - shown).max() < 1e-6

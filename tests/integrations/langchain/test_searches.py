@@ -1,4 +1,4 @@
-"""The keywords of searches, on every search; conditions as LangChain's stores have them; documents with positions."""
+"""Keywords of every search, conditions as in LangChain's stores, and documents with positions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ EVERY = [f"{a}{name}" for a in ("", "a") for name in (*BY_QUERY, *BY_VECTOR, *DI
 
 
 class Listening(MemoryStore):
-    """Keeps what it is asked."""
+    """A store that records its searches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ def filled(listening: Listening, encoder: Encoder) -> HarrierVectorStore:
 
 
 def ids_found(vector_store: HarrierVectorStore, name: str, query: str = "bread yeast", **options: Any) -> list[str]:
-    """The ids of the documents that a search finds, whichever it is."""
+    """Return the ids of the documents that any search finds."""
     asked = vector_store.embeddings.embed_query(query) if name.endswith("by_vector") else query
     done = getattr(vector_store, name)(asked, **options)
     found = asyncio.run(done) if asyncio.iscoroutine(done) else done
@@ -67,8 +67,8 @@ def ids_found(vector_store: HarrierVectorStore, name: str, query: str = "bread y
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_every_search_takes_them(filled: HarrierVectorStore, listening: Listening, name: str) -> None:
-    """Conditions by both names, a least score, an exact search, its width; what it does not take is refused."""
+def test_keywords_of_every_search(filled: HarrierVectorStore, listening: Listening, name: str) -> None:
+    """Both names for conditions, minimum scores, exact and ef are accepted; others are refused."""
     everything = ids_found(filled, name)
     assert set(everything) == {"1", "2", "3", "4"}
     assert ids_found(filled, name, filter={"metadata.year": {"$gte": 2022}}, where={"lang": "en"}) == ["2"]
@@ -89,21 +89,21 @@ def test_every_search_takes_them(filled: HarrierVectorStore, listening: Listenin
 
 @pytest.mark.parametrize("name", [name for name in EVERY if "max" not in name])
 def test_pages(filled: HarrierVectorStore, name: str) -> None:
-    """One after the other they are the whole."""
+    """Consecutive pages give the whole list."""
     pages = [ids_found(filled, name, k=2, offset=offset) for offset in (0, 2, 4)]
     assert pages[2] == []
     assert pages[0] + pages[1] == ids_found(filled, name)
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY if "max" in name])
-def test_what_has_no_pages(filled: HarrierVectorStore, name: str) -> None:
-    """Which documents differ depends on how many are chosen."""
+def test_mmr_has_no_pages(filled: HarrierVectorStore, name: str) -> None:
+    """The selected documents depend on their number."""
     with pytest.raises(SettingError, match="unknown keyword, 'offset'"):
         ids_found(filled, name, offset=2)
 
 
 def test_signatures() -> None:
-    """Editors show what a search takes; sync and async take the same."""
+    """Editors show the keywords, and sync and async methods have the same."""
     for name in EVERY:
         method = getattr(HarrierVectorStore, name)
         own = inspect.signature(method).parameters
@@ -121,7 +121,7 @@ def test_signatures() -> None:
 
 
 def test_scores_by_vector(filled: HarrierVectorStore) -> None:
-    """Are those of the query whose vector it is; also of documents that were chosen for their difference."""
+    """They equal those of the query, also for MMR."""
     vector = filled.embeddings.embed_query("bread")
     expected = filled.similarity_search_with_score("bread", k=4)
     assert filled.similarity_search_with_score_by_vector(vector, k=4) == expected
@@ -130,8 +130,8 @@ def test_scores_by_vector(filled: HarrierVectorStore) -> None:
     assert [document for document, _ in chosen] == filled.max_marginal_relevance_search("bread", k=4, lambda_mult=0.1)
 
 
-def test_what_a_retriever_passes_on(filled: HarrierVectorStore) -> None:
-    """Whatever a search takes."""
+def test_search_kwargs(filled: HarrierVectorStore) -> None:
+    """A retriever passes on every keyword of a search."""
     kept = filled.as_retriever(search_kwargs={"score_threshold": 0.3, "k": 4, "filter": {"metadata.lang": "en"}})
     assert {each.id for each in kept.invoke("bread yeast")} == {"1", "2"}
     least = filled.as_retriever(search_type="similarity_score_threshold", search_kwargs={"score_threshold": 0.3})
@@ -152,7 +152,7 @@ def test_what_a_retriever_passes_on(filled: HarrierVectorStore) -> None:
         ({"index": None, "filtre": {}}, "HarrierRetriever got an unknown keyword, 'filtre': did you mean filter"),
     ],
 )
-def test_what_a_retriever_is_not_made_of(settings: dict[str, Any], said: str) -> None:
+def test_invalid_search_kwargs(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingError, match=said):
         HarrierRetriever(**settings)
 
@@ -161,7 +161,7 @@ def test_what_a_retriever_is_not_made_of(settings: dict[str, Any], said: str) ->
 
 
 def test_fields_of_metadata() -> None:
-    """Are meant with the prefix that other stores have, wherever they stand, and in filter only."""
+    """The prefix `metadata.` of other stores is accepted anywhere in `filter`, and only there."""
     filters = {"$or": [{"metadata.a": 1}, {"$not": {"metadata.b": {"$gt": 2}}}], "metadata.c.d": 3, "e": 4}
     assert where_of(filters, None) == {"$or": [{"a": 1}, {"$not": {"b": {"$gt": 2}}}], "c.d": 3, "e": 4}
     assert where_of(None, filters) == filters
@@ -184,7 +184,7 @@ CONDITIONS: st.SearchStrategy[dict[str, Any]] = st.recursive(
 
 
 def prefixed(conditions: dict[str, Any], draw: Iterator[bool]) -> dict[str, Any]:
-    """The same with the prefix before some of the fields."""
+    """Return the filter with the prefix on some of its fields."""
     again: dict[str, Any] = {}
     for name, value in conditions.items():
         if name in ("$or", "$and"):
@@ -198,7 +198,7 @@ def prefixed(conditions: dict[str, Any], draw: Iterator[bool]) -> dict[str, Any]
 
 @given(CONDITIONS, st.lists(st.booleans(), min_size=40, max_size=40), st.dictionaries(FIELDS, st.integers(0, 2)))
 def test_a_prefix_changes_nothing(conditions: dict[str, Any], chosen: list[bool], metadata: dict[str, int]) -> None:
-    """Of what is meant."""
+    """The filter finds the same."""
     meant = where_of(prefixed(conditions, iter(chosen)), None)
     assert meets(metadata, parse(meant)) == meets(metadata, parse(conditions))
 
@@ -210,14 +210,14 @@ TEXT = "\n\n".join(PROSE[:6])
 
 @pytest.fixture
 def long(store: VectorStore, encoder: Encoder) -> HarrierVectorStore:
-    """One long text, in chunks."""
+    """Return one long text in chunks."""
     vector_store = HarrierVectorStore(Index(store, encoder, chunking=Chunking(tokens=32)), positions=True)
     vector_store.add_documents([Document(id="long", page_content=TEXT, metadata={"start_index": "own", "page": 7})])
     return vector_store
 
 
 def test_positions(long: HarrierVectorStore) -> None:
-    """Say where a text is in its record, for a citation, and in which order; the document's own are stored."""
+    """They locate the chunk in its record and its order; the document's own metadata is stored."""
     chunks = long.get_by_ids(["long"])
     assert [each.metadata["chunk"] for each in chunks] == list(range(len(chunks)))
     assert len(chunks) > 3
@@ -239,7 +239,7 @@ def test_positions(long: HarrierVectorStore) -> None:
 
 
 def test_neighbours(long: HarrierVectorStore) -> None:
-    """With `expand` the text is that of the chunks around as well, and its positions are those of the whole."""
+    """With `expand`, the text and positions include the neighbouring chunks."""
     [found] = long.similarity_search(PROSE[3], k=1)
     [wider] = long.similarity_search(PROSE[3], k=1, expand=1)
     [whole] = long.similarity_search(PROSE[3], k=1, expand="record")

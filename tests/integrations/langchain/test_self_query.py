@@ -1,4 +1,4 @@
-"""LangChain's structured queries as conditions: they mean the same."""
+"""LangChain's structured queries have the same meaning as conditions."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ DIRECTIVES = st.recursive(
 
 
 def true_of(directive: FilterDirective, metadata: dict[str, Any]) -> bool:
-    """What LangChain's words say, of a field or of the elements of its list."""
+    """Evaluate a comparison on a field, or on the elements of its list."""
     if isinstance(directive, Operation):
         parts = [true_of(each, metadata) for each in directive.arguments]
         return {P.AND: all(parts), P.OR: any(parts), P.NOT: not all(parts)}[directive.operator]
@@ -74,14 +74,14 @@ def true_of(directive: FilterDirective, metadata: dict[str, Any]) -> bool:
 
 
 @given(DIRECTIVES, METADATA)
-def test_it_means_the_same(directive: FilterDirective, metadata: dict[str, Any]) -> None:
+def test_equal_meaning(directive: FilterDirective, metadata: dict[str, Any]) -> None:
     query, options = HarrierTranslator().visit_structured_query(StructuredQuery("bread", directive))
     assert query == "bread"
     assert meets(metadata, parse(options["filter"])) == true_of(directive, metadata)
 
 
-def test_every_word_has_a_meaning() -> None:
-    """A new one of LangChain's would be missing here."""
+def test_every_operator_is_supported() -> None:
+    """A new operator of LangChain would fail here."""
     translator = HarrierTranslator()
     assert set(translator.allowed_comparators) == set(Comparator)
     assert set(translator.allowed_operators) == set(Operator)
@@ -101,7 +101,7 @@ def test_every_word_has_a_meaning() -> None:
     ],
 )
 def test_in_a_search(vector_store: HarrierVectorStore, condition: FilterDirective, found: set[str]) -> None:
-    """In every store, dates as LangChain's parser writes them included."""
+    """Every store is tested, with dates in the format of LangChain's parser."""
     vector_store.add_documents(
         [
             Document(

@@ -1,4 +1,4 @@
-"""HarrierEmbeddings by what its users bring: settings of HuggingFaceEmbeddings, builders, progress bars."""
+"""Settings that users bring to HarrierEmbeddings: other classes' arguments, builders, progress bars."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ MODEL = "harrier-0.6b"
         ({"model": MODEL, "show_progress": False, "multi_process": False, "embed_instruction": ""}, {}),
     ],
 )
-def test_what_means_one_thing(given: dict[str, Any], meant: dict[str, Any]) -> None:
-    """The settings of HuggingFaceEmbeddings that are some of ours, or that hold anyway."""
+def test_equivalent_settings(given: dict[str, Any], meant: dict[str, Any]) -> None:
+    """HuggingFaceEmbeddings settings with an equivalent, or without effect, are accepted."""
     made = HarrierEmbeddings(**given)
     assert made == HarrierEmbeddings(MODEL, **meant)
     assert made.model_name == made.model == MODEL
@@ -67,8 +67,8 @@ def test_what_means_one_thing(given: dict[str, Any], meant: dict[str, Any]) -> N
         ({"device": "cpu", "model_kwargs": {"device": "cuda"}}, "device and 'device' in model_kwargs are one setting"),
     ],
 )
-def test_what_is_refused(given: dict[str, Any], said: str) -> None:
-    """In one line, with the word to use instead; values, which may be texts, are not in it."""
+def test_refused_settings(given: dict[str, Any], said: str) -> None:
+    """The one-line error names the right setting, and quotes no values."""
     with pytest.raises(SettingError, match=said) as caught:
         HarrierEmbeddings(MODEL, **given)
     assert "\n" not in str(caught.value)
@@ -76,7 +76,7 @@ def test_what_is_refused(given: dict[str, Any], said: str) -> None:
 
 
 def test_the_model_comes_first(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its position too, as a path too, and from the environment where it is None."""
+    """It may be positional or a Path, and comes from the environment if it is None."""
     monkeypatch.setenv("HARRIER_MODEL", words)
     made = [HarrierEmbeddings(words), HarrierEmbeddings(None), HarrierEmbeddings(_Path(words)), HarrierEmbeddings()]
     assert {each.model for each in made} == {words}
@@ -91,15 +91,15 @@ class _Path(os.PathLike[str]):
 
 
 @pytest.mark.parametrize("mode", ["validation", "serialization"])
-def test_a_schema(mode: Any) -> None:
-    """Builders of flows ask for one; objects that no JSON stands for are not in it."""
+def test_json_schema(mode: Any) -> None:
+    """It exists for flow builders, without objects that JSON cannot represent."""
     properties = HarrierEmbeddings.model_json_schema(mode=mode)["properties"]
     assert {"model", "task", "device", "show_progress"} <= properties.keys()
     assert not {"cache", "embedder"} & properties.keys()
 
 
-def test_it_goes_round(words: str) -> None:
-    """By pydantic's ways and Python's, the new setting included."""
+def test_serialization(words: str) -> None:
+    """pydantic and pickle keep all settings."""
     made = HarrierEmbeddings(words, show_progress=True, device="cpu")
     for other in (
         HarrierEmbeddings.model_validate(made.model_dump()),
@@ -119,7 +119,7 @@ TEXTS = [f"text {number}" for number in range(300)]
 
 @pytest.mark.parametrize("how", ["embed_documents", "aembed_documents"])
 def test_a_progress_bar(words: str, how: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Is shown where it is asked for, and changes no vector and no error."""
+    """It is shown on request, and changes neither vectors nor errors."""
     quiet, shown = HarrierEmbeddings(words), HarrierEmbeddings(words, show_progress=True)
 
     def embed(embeddings: Embeddings, texts: list[str]) -> list[list[float]]:
@@ -143,8 +143,8 @@ def test_a_progress_bar(words: str, how: str, capsys: pytest.CaptureFixture[str]
     assert embed(shown, []) == []
 
 
-def test_a_progress_bar_that_cannot_be(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
-    """Where the extra is missing that brings it, the error names it."""
+def test_a_progress_bar_without_tqdm(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    """The error names the missing extra."""
     monkeypatch.setattr("harrier_core.extras._is_installed", lambda module: module != "huggingface_hub")
     assert PACKAGES["huggingface_hub"][0] == "torch"
     with pytest.raises(MissingExtra, match="show_progress .*torch"):

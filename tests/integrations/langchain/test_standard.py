@@ -1,4 +1,4 @@
-"""LangChain's own tests of embeddings, vector stores and retrievers, none of them overridden or left out."""
+"""LangChain's own tests of embeddings, vector stores and retrievers, all of them unmodified."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _ENVIRONMENT = {
 
 
 class TestHarrierEmbeddingsUnit(EmbeddingsUnitTests):
-    """What can be said without a model, every setting from the environment included."""
+    """Run the tests without a model, with every setting from the environment."""
 
     @property
     def embeddings_class(self) -> type[HarrierEmbeddings]:
@@ -63,7 +63,7 @@ class TestHarrierEmbeddingsUnit(EmbeddingsUnitTests):
 
 
 class TestHarrierEmbeddings(EmbeddingsIntegrationTests):
-    """With a model."""
+    """Run the tests with a model."""
 
     @pytest.fixture(autouse=True)
     def _a_model(self, words: str) -> None:
@@ -79,26 +79,26 @@ class TestHarrierEmbeddings(EmbeddingsIntegrationTests):
 
 
 class TestHarrierVectorStore(VectorStoreIntegrationTests):
-    """All of it, over each store."""
+    """Run all tests on each store."""
 
     @pytest.fixture
     def vectorstore(self, vector_store: HarrierVectorStore) -> HarrierVectorStore:
-        """With our own model in place of the suite's, which knows no roles."""
+        """Use the kit's model instead of the suite's, which has no roles."""
         return vector_store
 
 
 class TestEachLayout(VectorStoreIntegrationTests):
-    """All of it, over the other ways that the stores have to keep vectors, in an index that cuts long records."""
+    """Run all tests on the stores' other vector formats, with an index that splits long records."""
 
     @pytest.fixture(params=quick(LAYOUTS, "pgvector-float32"))
     def vectorstore(self, request: pytest.FixtureRequest, encoder: Encoder) -> Iterator[HarrierVectorStore]:
-        """With our own model in place of the suite's, which knows no roles."""
+        """Use the kit's model instead of the suite's, which has no roles."""
         with Index(LAYOUTS[request.param](request), encoder, chunking=Chunking(8)) as index:
             yield HarrierVectorStore(index)
 
 
 class TestHarrierRetriever(RetrieversIntegrationTests):
-    """All of it, over each store."""
+    """Run all tests on each store."""
 
     @pytest.fixture(autouse=True)
     def _an_index(self, index: Index) -> None:

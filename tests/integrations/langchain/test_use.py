@@ -1,4 +1,4 @@
-"""As it is used: in a chain, with LangChain's index() and its records, and as the docstrings say."""
+"""Typical use: in a chain, with LangChain's index(), and the examples in docstrings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TEXTS = [
 
 @pytest.mark.parametrize("made", ["as_retriever", "HarrierRetriever"])
 def test_a_chain(vector_store: HarrierVectorStore, made: str) -> None:
-    """retriever | prompt | model: what the model is told is the text that answers the question."""
+    """In retriever | prompt | model, the model gets the text that answers the question."""
     vector_store.add_texts(TEXTS)
     retriever: Runnable[str, list[Document]] = (
         vector_store.as_retriever(search_kwargs={"k": 1})
@@ -45,7 +45,7 @@ def test_a_chain(vector_store: HarrierVectorStore, made: str) -> None:
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
 def test_copies_share_the_store(vector_store: HarrierVectorStore, copied: Callable[[Any], Any]) -> None:
-    """Also of a store that is in this process only, as agents that copy their tools have it."""
+    """Copies share a store in memory, as agents that copy their tools need."""
     vector_store.add_texts(TEXTS[:1])
     retriever = HarrierRetriever(index=vector_store.index, k=1)
     copies: list[Any] = [copied(retriever), retriever.model_copy(deep=True), copied(vector_store.as_retriever())]
@@ -59,7 +59,7 @@ def test_copies_share_the_store(vector_store: HarrierVectorStore, copied: Callab
 
 
 def test_tags_and_tracing(vector_store: HarrierVectorStore) -> None:
-    """Traces say whose retriever and whose embeddings they are."""
+    """Traces name the retriever and the embeddings."""
     retriever = vector_store.as_retriever()
     assert retriever.tags == ["HarrierVectorStore", "HarrierEmbeddings"]
     assert retriever._get_ls_params()["ls_embedding_provider"] == "HarrierEmbeddings"
@@ -72,7 +72,7 @@ KEY_ENCODERS: list[Any] = ["sha1", "sha256", "sha512", "blake2b", lambda documen
 @pytest.mark.filterwarnings("ignore:Using SHA-1 for document hashing")
 @pytest.mark.parametrize("key_encoder", KEY_ENCODERS)
 def test_index_with_a_record_manager(vector_store: HarrierVectorStore, key_encoder: Any) -> None:
-    """Ids of every make; a second run does nothing, a full one removes what is gone."""
+    """Any ids work; a second run does nothing, and a full one removes missing documents."""
     records = InMemoryRecordManager("here")
     records.create_schema()
     documents = [Document(text, metadata={"source": text[:5]}) for text in TEXTS]
@@ -90,7 +90,7 @@ def test_index_with_a_record_manager(vector_store: HarrierVectorStore, key_encod
 
 
 def test_aindex_with_a_record_manager(vector_store: HarrierVectorStore) -> None:
-    """The same by the other door, a source at a time."""
+    """The async function works too, one source at a time."""
     records = InMemoryRecordManager("here")
 
     async def run(text: str) -> tuple[int, int]:
@@ -108,7 +108,7 @@ def test_aindex_with_a_record_manager(vector_store: HarrierVectorStore) -> None:
 
 @pytest.mark.parametrize("described", [HarrierEmbeddings, HarrierVectorStore, HarrierRetriever])
 def test_docstrings(described: type, words: str, postgres: str, table: str) -> None:
-    """Every example runs as it stands, with a model and a database that are at hand."""
+    """Every example runs unchanged with a real model and database."""
     examples = re.findall(r"```python\n(.*?)```", described.__doc__ or "", re.DOTALL)
     code = "\n".join(textwrap.dedent(example) for example in examples)
     for published, here in (

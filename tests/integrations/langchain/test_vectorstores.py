@@ -1,4 +1,4 @@
-"""HarrierVectorStore: documents in, the same documents out, in every kind of store; what is wrong is said."""
+"""HarrierVectorStore returns documents as they were stored, in every kind of store, and reports errors."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def filled(vector_store: HarrierVectorStore) -> HarrierVectorStore:
 # -- in
 
 
-def test_what_goes_in_comes_out(filled: HarrierVectorStore) -> None:
-    """Ids, texts and metadata, by search and by id; in the order that was asked for, what is not there left out."""
+def test_documents_are_returned_unchanged(filled: HarrierVectorStore) -> None:
+    """Ids, texts and metadata survive; get_by_ids keeps the order and skips missing ids."""
     assert filled.similarity_search("vaccines virus", k=1) == [VIRUS]
     assert filled.get_by_ids(["river", "nothing", "bread", "river"]) == [RIVER, BREAD]
     assert asyncio.run(filled.aget_by_ids(["a/b 'c'"])) == [VIRUS]
@@ -69,15 +69,15 @@ def test_what_goes_in_comes_out(filled: HarrierVectorStore) -> None:
         filled.get_by_ids("river")
 
 
-def test_what_comes_out_is_the_callers(filled: HarrierVectorStore) -> None:
-    """Whoever changes it changes nothing in the store."""
+def test_returned_documents_are_copies(filled: HarrierVectorStore) -> None:
+    """Changing them does not change the store."""
     filled.get_by_ids(["bread"])[0].metadata["year"] = 1
     filled.similarity_search("bread yeast", k=1)[0].metadata.clear()
     assert filled.get_by_ids(["bread"]) == [BREAD]
 
 
 def test_any_iterable(vector_store: HarrierVectorStore, words: str, index: Index) -> None:
-    """A generator is read once, and loses nothing on the way."""
+    """A generator is read once and completely."""
     assert vector_store.add_documents(each for each in DOCUMENTS) == ["bread", "a/b 'c'", "river"]
     assert asyncio.run(vector_store.aadd_texts((f"text {n}" for n in range(3)), ids=(str(n) for n in range(3)))) == [
         "0",
@@ -93,7 +93,7 @@ def test_any_iterable(vector_store: HarrierVectorStore, words: str, index: Index
 
 
 def test_ids(vector_store: HarrierVectorStore) -> None:
-    """Those given, else the documents' own, else new ones; the documents stay as they were."""
+    """Given ids, the documents' ids or new ones are used, and documents are not modified."""
     documents = [Document("one"), Document(id="own", page_content="two"), Document("three")]
     first, own, third = vector_store.add_documents(documents)
     assert own == "own"
@@ -106,8 +106,8 @@ def test_ids(vector_store: HarrierVectorStore) -> None:
     assert vector_store.index.count() == 8
 
 
-def test_only_what_changed_is_embedded(filled: HarrierVectorStore, encoder: Encoder) -> None:
-    """The same documents again cost nothing; a new text replaces the old one."""
+def test_only_changes_are_embedded(filled: HarrierVectorStore, encoder: Encoder) -> None:
+    """The same documents encode nothing, and a new text replaces the old one."""
     before = encoder.stats.texts
     filled.add_documents(DOCUMENTS)
     asyncio.run(filled.aadd_documents(DOCUMENTS))
@@ -121,8 +121,8 @@ def test_only_what_changed_is_embedded(filled: HarrierVectorStore, encoder: Enco
 
 
 @pytest.mark.parametrize("add", ["add_documents", "aadd_documents"])
-def test_what_is_rejected_is_said(vector_store: HarrierVectorStore, add: str) -> None:
-    """The sound ones are stored; the error has the ids and the reasons of the others, and can travel."""
+def test_rejected_documents(vector_store: HarrierVectorStore, add: str) -> None:
+    """Valid ones are stored; the error has ids and reasons of the others, and can be pickled."""
     documents = [
         BREAD,
         Document(id="empty", page_content=" "),
@@ -145,7 +145,7 @@ PAGES = [Document(id=f"page {n}", page_content=f"page {n} of the book" if n != 5
 
 
 def test_langchains_index_gets_past_a_blank_page(words: str, store: VectorStore) -> None:
-    """With on_rejected="warn" the other pages are stored, all are recorded, and the next run has nothing to do."""
+    """With on_rejected="warn" other pages are stored, and the next run has nothing to do."""
     records = InMemoryRecordManager(namespace="book")
     records.create_schema()
     vector_store = HarrierVectorStore(Index(store, Encoder(words)), on_rejected="warn")
@@ -161,8 +161,8 @@ def test_langchains_index_gets_past_a_blank_page(words: str, store: VectorStore)
 
 
 @pytest.mark.parametrize("how", ["add_documents", "aadd_documents", "add_texts", "aadd_texts"])
-def test_a_warning_in_place_of_the_error(index_in_memory: Index, how: str) -> None:
-    """As the vector store or the call says; the ids are those of what is stored."""
+def test_rejections_as_warnings(index_in_memory: Index, how: str) -> None:
+    """The store or the call sets it, and the returned ids are those of stored documents."""
     given: Any = [BREAD, Document("")] if how.endswith("documents") else [BREAD.page_content, ""]
 
     def add(on_rejected: Any = None, own: Any = "error") -> Any:
@@ -183,7 +183,7 @@ def test_a_warning_in_place_of_the_error(index_in_memory: Index, how: str) -> No
 
 @pytest.mark.parametrize("make", ["from_texts", "afrom_texts", "from_documents", "afrom_documents"])
 def test_the_vector_store_of_an_error(words: str, make: str) -> None:
-    """What could be stored is at hand; and with a warning nothing is raised."""
+    """The error has the vector store; with a warning nothing is raised."""
     given: Any = [BREAD, Document("")] if make.endswith("documents") else [BREAD.page_content, ""]
 
     def made(**options: Any) -> HarrierVectorStore:
@@ -202,7 +202,7 @@ def test_the_vector_store_of_an_error(words: str, make: str) -> None:
 
 
 def test_a_cache_is_used(words: str, store: VectorStore) -> None:
-    """What the embeddings have made before, the vector store of them does not make again; nor the other way round."""
+    """Embeddings and vector store share the cache in both directions."""
     cache = InMemoryByteStore()
     embeddings = HarrierEmbeddings(model=words, cache=cache)
     embeddings.embed_documents([BREAD.page_content])
@@ -223,7 +223,7 @@ def test_a_cache_is_used(words: str, store: VectorStore) -> None:
 
 
 def test_a_blank_query_finds_nothing(filled: HarrierVectorStore, encoder: Encoder) -> None:
-    """Agents send such: a warning, and no error and no model; what is wrong besides is still an error."""
+    """It warns and loads no model; other invalid arguments are still errors."""
     before = encoder.stats.texts
     searches: list[Callable[[str], Any]] = [
         filled.similarity_search,
@@ -245,8 +245,8 @@ def test_a_blank_query_finds_nothing(filled: HarrierVectorStore, encoder: Encode
         filled.similarity_search("", fliter={})  # type: ignore[call-arg]
 
 
-def test_what_is_no_id_and_no_metadata(vector_store: HarrierVectorStore) -> None:
-    """Is rejected as well, and not counted among what is stored."""
+def test_invalid_ids_and_metadata(vector_store: HarrierVectorStore) -> None:
+    """They are rejected, and not counted as stored."""
     ids: list[Any] = [True, "a", "b"]
     metadatas: list[Any] = [{}, 7, None]
     with pytest.raises(DocumentsRejected, match="'True' has an id that is bool, not str; 'a' has metadata") as caught:
@@ -254,8 +254,8 @@ def test_what_is_no_id_and_no_metadata(vector_store: HarrierVectorStore) -> None
     assert caught.value.stored == ["b"]
 
 
-def test_a_long_list_of_rejected_ones(vector_store: HarrierVectorStore) -> None:
-    """The message stays readable; the error has them all. What is no text is one of them."""
+def test_many_rejections(vector_store: HarrierVectorStore) -> None:
+    """The message stays short, and the error has all of them."""
     texts: list[Any] = ["", 7, None, *[" "] * 20]
     with pytest.raises(DocumentsRejected, match=r"; and 13 more \(the other 0 are stored\); fix") as caught:
         vector_store.add_texts(texts)
@@ -278,15 +278,15 @@ def test_a_long_list_of_rejected_ones(vector_store: HarrierVectorStore) -> None:
         ),
     ],
 )
-def test_what_cannot_be_added(vector_store: HarrierVectorStore, add: Callable[[Any], Any], message: str) -> None:
-    """Refused whole, before anything is stored."""
+def test_invalid_arguments_of_add(vector_store: HarrierVectorStore, add: Callable[[Any], Any], message: str) -> None:
+    """They are refused as a whole before anything is stored."""
     with pytest.raises(ValueError, match=message):
         add(vector_store)
     assert vector_store.similarity_search("text") == []
 
 
-def test_making_one_of_what_is_at_hand(words: str, store: VectorStore) -> None:
-    """It needs a place, and embeddings whose space is known."""
+def test_invalid_constructor_arguments(words: str, store: VectorStore) -> None:
+    """A place is needed, and embeddings whose space is known."""
     with pytest.raises(SettingError, match="no place for the documents is given; pass store="):
         HarrierVectorStore.from_texts(["a"], HarrierEmbeddings(model=words))
     with pytest.raises(SettingError, match="must be HarrierEmbeddings, got DeterministicFakeEmbedding"):
@@ -296,7 +296,7 @@ def test_making_one_of_what_is_at_hand(words: str, store: VectorStore) -> None:
 
 
 def test_chunks(store: VectorStore, encoder: Encoder) -> None:
-    """Those of one record are documents of one id, in the record's order."""
+    """The chunks of a record are documents with one id, in order."""
     text = "\n\n".join(PROSE[:8])
     vector_store = HarrierVectorStore(Index(store, encoder, chunking=Chunking(tokens=64)))
     assert vector_store.add_documents([Document(id="long", page_content=text), RIVER]) == ["long", "river"]
@@ -315,7 +315,7 @@ def test_chunks(store: VectorStore, encoder: Encoder) -> None:
 
 
 def test_scores(filled: HarrierVectorStore, encoder: Encoder) -> None:
-    """Cosines, best first; as relevance from 0 to 1, with a threshold on it."""
+    """They are cosines, best first, and relevance is from 0 to 1, with a threshold."""
     query = "why does bread rise with yeast"
     found = filled.similarity_search_with_score(query, k=3)
     [cosines] = encoder.encode_queries([query]) @ encoder.encode_documents([each.page_content for each, _ in found]).T
@@ -331,8 +331,8 @@ def test_scores(filled: HarrierVectorStore, encoder: Encoder) -> None:
     assert retriever.invoke(query) == asyncio.run(retriever.ainvoke(query)) == [BREAD]
 
 
-def test_what_points_the_other_way(vector_store: HarrierVectorStore) -> None:
-    """Has no relevance, and causes no warning."""
+def test_negative_cosines(vector_store: HarrierVectorStore) -> None:
+    """They have relevance 0, without a warning."""
     vector_store.add_documents([BREAD])
     relevance = vector_store._select_relevance_score_fn()
     assert [relevance(score) for score in (-0.5, 0.25, 1.0000001)] == [0.0, 0.25, 1.0]
@@ -340,7 +340,7 @@ def test_what_points_the_other_way(vector_store: HarrierVectorStore) -> None:
 
 @pytest.mark.parametrize("name", ["filter", "where"])
 def test_filters(filled: HarrierVectorStore, name: str) -> None:
-    """By either name, in every search; by both, both hold."""
+    """Either name works in every search, and with both, both must hold."""
     where: dict[str, Any] = {name: {"year": {"$gte": 2022}}}
     vector = filled.index.encoder.encode_queries(["bread"])[0].tolist()
     for found in (
@@ -360,8 +360,8 @@ def test_filters(filled: HarrierVectorStore, name: str) -> None:
     assert filled.similarity_search("bread", filter={"lang": "fr"}, where={"year": 2021}) == []
 
 
-def test_a_keyword_that_is_not_known(filled: HarrierVectorStore) -> None:
-    """Is refused: what looks like a filter and is none would show what must not be seen, or delete all."""
+def test_unknown_keywords(filled: HarrierVectorStore) -> None:
+    """They are refused, because an ignored filter could expose or delete everything."""
     searches: list[Callable[[], Any]] = [
         lambda: filled.similarity_search("bread", filters={"year": 2021}),  # type: ignore[call-arg]
         lambda: filled.max_marginal_relevance_search("bread", filters={"year": 2021}),  # type: ignore[call-arg]
@@ -382,8 +382,8 @@ def test_a_keyword_that_is_not_known(filled: HarrierVectorStore) -> None:
     assert filled.index.count() == 3
 
 
-def test_what_a_retriever_does_not_take(filled: HarrierVectorStore) -> None:
-    """LangChain's own drops it, and would search everything; its fields are taken as ever."""
+def test_unknown_arguments_of_a_retriever(filled: HarrierVectorStore) -> None:
+    """LangChain would ignore them and search everything; its own fields are accepted."""
     for name in ("filter", "where", "k", "task", "score_threshold", "fetch_k", "search_kwarg", "vectorstore"):
         with pytest.raises(SettingError, match=rf"as_retriever got an unknown keyword, '{name}': .*search_kwargs"):
             filled.as_retriever(tags=["mine"], **{name: {"year": {"$gte": 2022}}})
@@ -400,8 +400,8 @@ def test_what_a_retriever_does_not_take(filled: HarrierVectorStore) -> None:
 
 
 @pytest.mark.parametrize("search_type", ["similarity", "mmr", "similarity_score_threshold"])
-def test_what_a_retrievers_search_does_not_take(filled: HarrierVectorStore, search_type: str) -> None:
-    """Is refused when it searches, in every kind of search, sync and async, kept or given to one call."""
+def test_unknown_search_kwargs(filled: HarrierVectorStore, search_type: str) -> None:
+    """They are refused by every kind of search, sync and async."""
     options = {"score_threshold": 0.0} if search_type == "similarity_score_threshold" else {}
     kept = filled.as_retriever(search_type=search_type, search_kwargs={**options, "filters": {"year": 2021}})
     called = filled.as_retriever(search_type=search_type, search_kwargs=options)
@@ -418,7 +418,7 @@ def test_what_a_retrievers_search_does_not_take(filled: HarrierVectorStore, sear
 
 
 def test_by_vector(filled: HarrierVectorStore) -> None:
-    """As by the query whose vector it is."""
+    """The result equals that of the query."""
     vector = filled.embeddings.embed_query("vaccines")
     assert filled.similarity_search_by_vector(vector, k=3) == filled.similarity_search("vaccines", k=3)
     diverse = filled.max_marginal_relevance_search("vaccines", k=3)
@@ -428,7 +428,7 @@ def test_by_vector(filled: HarrierVectorStore) -> None:
 
 
 def chosen(query: Any, vectors: Any, k: int, fetch_k: int, lambda_mult: float) -> list[int]:
-    """Maximal marginal relevance by its definition."""
+    """Compute maximal marginal relevance by its definition."""
     near = np.argsort(-(vectors @ query), kind="stable")[:fetch_k].tolist()
     taken: list[int] = [near[0]]
     while len(taken) < min(k, len(near)):
@@ -445,7 +445,7 @@ def chosen(query: Any, vectors: Any, k: int, fetch_k: int, lambda_mult: float) -
 @pytest.mark.parametrize("lambda_mult", [0.0, 0.25, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("fetch_k", [3, 5, 20])
 def test_mmr(words: str, lambda_mult: float, fetch_k: int) -> None:
-    """As defined: 1 is an ordinary search, 0 takes what differs most among `fetch_k`."""
+    """lambda 1 is an ordinary search, and 0 selects what differs most among `fetch_k`."""
     texts = ["bread yeast", "bread yeast oven", "bread yeast flour", "bread river", "yeast virus", "sand", "bread"]
     embeddings = HarrierEmbeddings(model=words)
     vector_store = HarrierVectorStore.from_texts(texts, embeddings, store=MemoryStore())
@@ -462,8 +462,8 @@ def test_mmr(words: str, lambda_mult: float, fetch_k: int) -> None:
         assert found == vector_store.similarity_search("bread yeast", k=3)
 
 
-def test_how_many_there_can_be(filled: HarrierVectorStore) -> None:
-    """One at least, and more than there are finds all there are."""
+def test_limits_of_k(filled: HarrierVectorStore) -> None:
+    """k is at least one, and a large k finds everything."""
     searches: list[Callable[[int], Any]] = [
         lambda k: filled.similarity_search("bread", k=k),
         lambda k: filled.similarity_search_by_vector([1.0] * 256, k=k),
@@ -477,8 +477,8 @@ def test_how_many_there_can_be(filled: HarrierVectorStore) -> None:
         assert len(search(100)) == 3
 
 
-def test_async_is_sync(filled: HarrierVectorStore) -> None:
-    """Many at once, each with its own answer."""
+def test_async_equals_sync(filled: HarrierVectorStore) -> None:
+    """Concurrent calls each get their own answer."""
     queries = ["bread yeast", "vaccines virus", "rivers sand"] * 8
 
     async def all_of_them() -> list[list[Document]]:
@@ -487,8 +487,8 @@ def test_async_is_sync(filled: HarrierVectorStore) -> None:
     assert asyncio.run(all_of_them()) == [filled.similarity_search(query, k=2) for query in queries]
 
 
-def test_the_loop_goes_on(vector_store: HarrierVectorStore) -> None:
-    """While documents are stored and searched for."""
+def test_the_event_loop_is_not_blocked(vector_store: HarrierVectorStore) -> None:
+    """Neither storing nor searching blocks it."""
 
     async def main() -> int:
         turns, done = 0, asyncio.Event()
@@ -514,7 +514,7 @@ def test_the_loop_goes_on(vector_store: HarrierVectorStore) -> None:
 
 
 def test_delete(filled: HarrierVectorStore) -> None:
-    """Some, some that are not there, all."""
+    """Some, missing and all ids can be deleted."""
     assert filled.delete(["bread", "nothing"]) is True
     assert filled.index.count() == 2
     with pytest.raises(SettingError, match="put a single one in a list"):
@@ -530,8 +530,8 @@ def test_delete(filled: HarrierVectorStore) -> None:
     assert filled.index.count() == 0
 
 
-def test_deleting_makes_nothing(vector_store: HarrierVectorStore) -> None:
-    """Where nothing was ever stored, sync and async, there is nothing afterwards."""
+def test_deleting_creates_nothing(vector_store: HarrierVectorStore) -> None:
+    """Deleting from a missing place does not create it."""
 
     async def both() -> list[bool | None]:
         return [await vector_store.adelete(), await vector_store.adelete(["a"])]
@@ -557,8 +557,8 @@ READING: list[Callable[[HarrierVectorStore], Any]] = [
 
 
 @pytest.mark.parametrize("reading", READING)
-def test_nothing_is_there_yet(vector_store: HarrierVectorStore, reading: Callable[[Any], Any]) -> None:
-    """Then nothing is found, as in any LangChain store."""
+def test_a_missing_place(vector_store: HarrierVectorStore, reading: Callable[[Any], Any]) -> None:
+    """Nothing is found, as in any LangChain store."""
     assert reading(vector_store) == []
 
 
@@ -569,7 +569,7 @@ def another(built: Callable[..., Path]) -> Iterator[Encoder]:
 
 
 def test_another_space(filled: HarrierVectorStore, another: Encoder, read: list[str]) -> None:
-    """Is refused before the model runs, on every path."""
+    """It is refused before the model runs, on every path."""
     wrong = HarrierVectorStore(Index(filled.index.store, another))
     writing: list[Callable[[HarrierVectorStore], Any]] = [
         lambda s: s.add_texts(["a"]),
@@ -584,8 +584,8 @@ def test_another_space(filled: HarrierVectorStore, another: Encoder, read: list[
     assert filled.index.count() == 3
 
 
-def test_a_place_of_somebody_else(postgres: str, table: str, encoder: Encoder) -> None:
-    """Is not taken for one with nothing in it."""
+def test_a_foreign_place(postgres: str, table: str, encoder: Encoder) -> None:
+    """It is not taken for an empty one."""
     with psycopg.connect(postgres) as connection:
         connection.execute(psycopg.sql.SQL("CREATE TABLE {} (id int)").format(psycopg.sql.Identifier(table)))
     with PgVectorStore(postgres, table=table) as store:

@@ -1,4 +1,4 @@
-"""Adding and removing: ids of other kinds, vectors made before, progress, conditions, pages of what is there."""
+"""Adding and removing: other kinds of ids, given vectors, progress, conditions, and paging."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def in_memory(encoder: Encoder) -> HarrierVectorStore:
 
 
 def done(call: Any) -> Any:
-    """What a call returns, if need be once it was awaited."""
+    """Return the result of a call, awaited if necessary."""
     return asyncio.run(call) if asyncio.iscoroutine(call) else call
 
 
 @pytest.mark.parametrize("a", ["", "a"])
-def test_ids_that_are_no_texts(in_memory: HarrierVectorStore, a: str) -> None:
-    """Integers and UUIDs are taken as their texts, on every path; a bool is no integer here."""
+def test_ids_that_are_not_strings(in_memory: HarrierVectorStore, a: str) -> None:
+    """Integers and UUIDs are converted on every path; bools are refused."""
     ids: list[Any] = [1, SOME, "x"]
     assert done(getattr(in_memory, f"{a}add_texts")(TEXTS, METADATA, ids=ids)) == ["1", str(SOME), "x"]
     assert done(getattr(in_memory, f"{a}add_documents")([Document("new")], ids=[1])) == ["1"]
@@ -43,8 +43,8 @@ def test_ids_that_are_no_texts(in_memory: HarrierVectorStore, a: str) -> None:
 
 @pytest.mark.parametrize("a", ["", "a"])
 @pytest.mark.parametrize("pairs", [False, True])
-def test_vectors_made_before(in_memory: HarrierVectorStore, encoder: Encoder, a: str, pairs: bool) -> None:
-    """Are stored without encoding every text again, as langchain-postgres and as FAISS have them."""
+def test_given_vectors(in_memory: HarrierVectorStore, encoder: Encoder, a: str, pairs: bool) -> None:
+    """They are stored without encoding every text, as in langchain-postgres and FAISS."""
     vectors = encoder.encode_documents(TEXTS).tolist()
     given: list[Any] = [list(zip(TEXTS, vectors, strict=True))] if pairs else [TEXTS, vectors]
     before = encoder.stats.texts
@@ -69,7 +69,7 @@ def test_vectors_made_before(in_memory: HarrierVectorStore, encoder: Encoder, a:
         (lambda s: s.add_embeddings(TEXTS, text_embeddings=[]), SettingError, "unknown keyword, 'text_embeddings'"),
     ],
 )
-def test_vectors_that_cannot_be(
+def test_invalid_vectors(
     in_memory: HarrierVectorStore, add: Callable[[Any], Any], error: type[Exception], said: str
 ) -> None:
     with pytest.raises(error, match=said):
@@ -81,7 +81,7 @@ def test_vectors_that_cannot_be(
 def test_progress(
     in_memory: HarrierVectorStore, encoder: Encoder, how: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As a bar, and as reports; without either nothing is shown."""
+    """It is shown as a bar or reported to a callback on request."""
     given: list[Any] = [[Document(each) for each in TEXTS] if how.endswith("documents") else TEXTS]
     if how == "add_embeddings":
         given.append(encoder.encode_documents(TEXTS))
@@ -100,7 +100,7 @@ def test_progress(
 
 
 def test_progress_of_a_generator(in_memory: HarrierVectorStore, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nobody knows how many there will be."""
+    """The total is unknown."""
     in_memory.add_texts((each for each in TEXTS), show_progress=True)
     assert "3/3" in capsys.readouterr().err
 
@@ -111,7 +111,7 @@ def test_progress_of_a_generator(in_memory: HarrierVectorStore, capsys: pytest.C
 @pytest.mark.parametrize("a", ["", "a"])
 @pytest.mark.parametrize("name", ["filter", "where"])
 def test_delete_by_conditions(vector_store: HarrierVectorStore, a: str, name: str) -> None:
-    """What meets them, among the ids if there are some; by either name."""
+    """Matching documents among the ids, if given, are deleted, by either name."""
     delete: Callable[..., Any] = getattr(vector_store, f"{a}delete")
     assert done(delete(**{name: {"n": 1}})) is True
     vector_store.add_texts(TEXTS, METADATA, ids=["1", "2", "3"])
@@ -124,8 +124,8 @@ def test_delete_by_conditions(vector_store: HarrierVectorStore, a: str, name: st
 
 @pytest.mark.parametrize("conditions", [None, {}])
 @pytest.mark.parametrize("name", ["filter", "where"])
-def test_conditions_that_are_none(in_memory: HarrierVectorStore, name: str, conditions: Any) -> None:
-    """Would remove everything, which is what nobody means who writes them."""
+def test_empty_conditions(in_memory: HarrierVectorStore, name: str, conditions: Any) -> None:
+    """They are refused, because they would delete everything."""
     in_memory.add_texts(TEXTS, ids=["1", "2", "3"])
     with pytest.raises(
         SettingError, match=r"conditions that are None or empty; to remove all documents, write delete\(\)"
@@ -148,7 +148,7 @@ def test_conditions_that_are_none(in_memory: HarrierVectorStore, name: str, cond
 
 @pytest.mark.parametrize("a", ["", "a"])
 def test_get(vector_store: HarrierVectorStore, a: str) -> None:
-    """Documents by conditions and in pages, in an order that stays; none where nothing was stored."""
+    """Documents are returned by condition and in pages, in a stable order."""
     get: Callable[..., Any] = getattr(vector_store, f"{a}get")
     assert done(get()) == []
     vector_store.add_texts(TEXTS, METADATA, ids=["1", "2", "3"])
@@ -168,6 +168,6 @@ def test_get(vector_store: HarrierVectorStore, a: str) -> None:
 
 
 def test_no_metadata(in_memory: HarrierVectorStore) -> None:
-    """None is none."""
+    """None is treated as empty metadata."""
     in_memory.add_texts(["a", "b"], [None, {"n": 1}], ids=["a", "b"])
     assert [each.metadata for each in in_memory.get_by_ids(["a", "b"])] == [{}, {"n": 1}]

@@ -1,4 +1,4 @@
-"""Models, documents and stores of the LlamaIndex tests."""
+"""Models, documents and stores for the LlamaIndex tests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], VectorStore]] = {
 
 @pytest.fixture
 def newest() -> None:
-    """Where LlamaIndex's own behaviour is what is compared with: it has changed since the oldest release we allow."""
+    """Skip if LlamaIndex is older than the behaviour to which a test compares."""
     found = version("llama-index-core")
     if Version(found) < Version("0.14.25"):
         pytest.skip(f"llama-index-core {found} filters and repeats runs otherwise itself; 0.14.25 is compared with")
@@ -36,7 +36,7 @@ def newest() -> None:
 
 @pytest.fixture(params=quick(STORES, "memory", "pgvector"))
 def place(request: pytest.FixtureRequest) -> Iterator[VectorStore]:
-    """An empty place in each kind of store."""
+    """Return an empty place in each kind of store."""
     store = STORES[request.param](request)
     yield store
     store.close()
@@ -44,13 +44,13 @@ def place(request: pytest.FixtureRequest) -> Iterator[VectorStore]:
 
 @pytest.fixture(scope="session")
 def words(built: Callable[..., Path]) -> str:
-    """A model that compares texts by their words."""
+    """Return a model that compares texts by their words."""
     return str(built("gemma3", vectors="words"))
 
 
 @pytest.fixture
 def encoder(words: str) -> Iterator[Encoder]:
-    """An Encoder of it, loaded, so that its stats count."""
+    """Return a loaded Encoder, so that its stats count."""
     with Encoder(words) as encoder:
         encoder.encode_documents(["load it"])
         yield encoder

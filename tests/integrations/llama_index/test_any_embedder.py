@@ -1,4 +1,4 @@
-"""Any Embedder serves LlamaIndex as an Encoder does, and is never replaced by an Encoder unseen."""
+"""Any Embedder works in LlamaIndex, and is never silently replaced by an Encoder."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def nodes() -> list[TextNode]:
 
 
 def test_its_vectors_are_the_embeddings(encoder: Encoder, embedder: Elsewhere) -> None:
-    """In both roles, sync and async."""
+    """Embeddings are the Embedder's in both roles, sync and async."""
     embedding = HarrierEmbedding.from_encoder(embedder, embed_batch_size=7)
     query, text = (made(["bread"])[0].tolist() for made in (encoder.encode_queries, encoder.encode_documents))
     assert query != text
@@ -58,7 +58,7 @@ def test_its_vectors_are_the_embeddings(encoder: Encoder, embedder: Elsewhere) -
     ids=["pickle", "copy", "deepcopy", "dict"],
 )
 def test_a_copy_has_the_embedder(embedder: Elsewhere, copied: Callable[[Any], Any]) -> None:
-    """A copy of settings alone would be an Encoder of a model that is not here."""
+    """A copy of the settings alone would be an Encoder of a missing model."""
     embedding = HarrierEmbedding.from_encoder(embedder)
     other = copied(embedding)
     assert isinstance(other.embedder, Elsewhere)
@@ -67,7 +67,7 @@ def test_a_copy_has_the_embedder(embedder: Elsewhere, copied: Callable[[Any], An
 
 @pytest.fixture
 def bound(encoder: Encoder) -> Elsewhere:
-    """One that holds what belongs to this process, as one with connections does."""
+    """Return an embedder that is bound to this process, such as one with connections."""
     embedder = Elsewhere(encoder)
     vars(embedder)["connection"] = threading.Lock()
     return embedder
@@ -82,7 +82,7 @@ def bound(encoder: Encoder) -> Elsewhere:
 def test_copies_share_what_was_given(
     encoder: Encoder, bound: Elsewhere, copied: Callable[[Any], Any], on_blank: Any
 ) -> None:
-    """An embedder or a cache is not copied: it may hold what cannot be."""
+    """Embedders and caches are shared, because they may not be copyable."""
     embedding = HarrierEmbedding.from_encoder(bound, on_blank=on_blank)
     other = copied(embedding)
     assert other is not embedding
@@ -103,8 +103,8 @@ def test_copies_share_what_was_given(
     assert any(values.to_dict().values())
 
 
-def test_what_cannot_travel(encoder: Encoder, bound: Elsewhere) -> None:
-    """Is an error, where LlamaIndex would leave the embedder out, of the embedding that is pickled as well."""
+def test_embedders_that_cannot_be_pickled(encoder: Encoder, bound: Elsewhere) -> None:
+    """They raise an error, where LlamaIndex would omit the embedder."""
     embedding = HarrierEmbedding.from_encoder(bound)
     with pytest.raises(SettingError, match="cannot be pickled: its embedder, Elsewhere, cannot .*lock.*; create it"):
         pickle.dumps(embedding)
@@ -115,7 +115,7 @@ def test_what_cannot_travel(encoder: Encoder, bound: Elsewhere) -> None:
 
 
 def test_json_has_the_embedders_name(bound: Elsewhere) -> None:
-    """It says what made the vectors, and an Encoder is not made of it."""
+    """It identifies the model, and no Encoder is created from it."""
     embedding = HarrierEmbedding.from_encoder(bound)
     for told in (embedding.to_json(), embedding.model_dump_json()):
         assert json.loads(told)["embedder"] == bound.name
@@ -123,8 +123,8 @@ def test_json_has_the_embedders_name(bound: Elsewhere) -> None:
             HarrierEmbedding.from_json(told)
 
 
-def test_what_only_an_encoder_can(embedder: Elsewhere) -> None:
-    """Is an error that says so."""
+def test_encoder_only_features(embedder: Elsewhere) -> None:
+    """Other embedders raise an error that says so."""
     with pytest.raises(SettingError, match="needs an Encoder, got Elsewhere"):
         _ = HarrierEmbedding.from_encoder(embedder).encoder
     with pytest.raises(ValueError, match="max_tokens is a setting of embedder; pass max_tokens=None"):
@@ -134,7 +134,7 @@ def test_what_only_an_encoder_can(embedder: Elsewhere) -> None:
 
 
 def test_a_vector_store(embedder: Elsewhere) -> None:
-    """Writes, searches in every mode and deletes with it, and its embed_model is by it."""
+    """It writes, searches in every mode and deletes with the Embedder, as does its embed_model."""
     store = HarrierVectorStore(Index(MemoryStore(), embedder), with_embeddings=True)
     index = VectorStoreIndex(
         nodes(), storage_context=StorageContext.from_defaults(vector_store=store), embed_model=store.embed_model
@@ -160,7 +160,7 @@ def test_a_vector_store(embedder: Elsewhere) -> None:
 
 
 def test_embeddings_of_another_are_refused(embedder: Elsewhere) -> None:
-    """As those of another Encoder are; what its own are is taken without encoding it again."""
+    """Embeddings of another Embedder are refused, and its own are accepted unencoded."""
     store = HarrierVectorStore(Index(MemoryStore(), embedder))
     own = list(store.embed_model(nodes()))
     store.add(own)
@@ -170,8 +170,8 @@ def test_embeddings_of_another_are_refused(embedder: Elsewhere) -> None:
         store.add(wrong)
 
 
-def test_the_index_stays_as_it_is(embedder: Elsewhere) -> None:
-    """Nodes that bring embeddings along are added through another index over the same store."""
+def test_the_index_is_not_changed(embedder: Elsewhere) -> None:
+    """Nodes with embeddings are added through another index over the same store."""
     index = Index(MemoryStore(), embedder)
     store = HarrierVectorStore(index)
     store.add(list(store.embed_model(nodes())))

@@ -1,4 +1,4 @@
-"""HarrierEmbedding: the roles on every path, what travels, what is cached, who is told, and what waits for what."""
+"""HarrierEmbedding: roles on every path, serialization, caching, events and concurrency."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def embedding(folder: str) -> HarrierEmbedding:
 
 
 def encoded(embedding: HarrierEmbedding) -> int:
-    """How many texts the loaded model, which all of equal settings share, has encoded so far."""
+    """Return how many texts the shared model has encoded."""
     embedding.encoder.encode_documents(["load it"])
     return embedding.encoder.stats.texts
 
@@ -84,7 +84,7 @@ TEXT_PATHS: dict[str, Callable[[HarrierEmbedding, list[str]], Any]] = {
 @pytest.mark.parametrize("task", [None, "sts_query", BIRDS], ids=["default", "named", "own"])
 @pytest.mark.parametrize("path", QUERY_PATHS)
 def test_a_query_is_its_prompt(folder: str, path: str, task: str | Task | None, cached: bool) -> None:
-    """Its vector is that of the very string, instruction and all, as a document; a wrong string stands out by 1e-3."""
+    """Its vector is that of the prompt; a wrong string differs by more than 1e-3."""
     settings: dict[str, Any] = {"task": task} if task else {}
     embedding = HarrierEmbedding(
         model_name=folder, embeddings_cache=SimpleKVStore() if cached else None, embed_batch_size=3, **settings
@@ -101,7 +101,7 @@ def test_a_query_is_its_prompt(folder: str, path: str, task: str | Task | None, 
 @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
 @pytest.mark.parametrize("path", TEXT_PATHS)
 def test_a_document_is_plain(folder: str, path: str, cached: bool) -> None:
-    """Byte for byte, newlines and all, whatever the task of queries is."""
+    """It is encoded byte for byte, whatever the task of queries."""
     embedding = HarrierEmbedding(
         model_name=folder, task=BIRDS, embeddings_cache=SimpleKVStore() if cached else None, embed_batch_size=3
     )
@@ -111,7 +111,7 @@ def test_a_document_is_plain(folder: str, path: str, cached: bool) -> None:
 
 
 def test_the_identical_vector(folder: str, embedding: HarrierEmbedding) -> None:
-    """To the last bit what the Encoder gives."""
+    """Vectors are bit-identical to the Encoder's."""
     encoder = Encoder(folder)
     for text in TEXTS:
         assert embedding.get_text_embedding(text) == encoder.encode_documents([text])[0].tolist()
@@ -119,7 +119,7 @@ def test_the_identical_vector(folder: str, embedding: HarrierEmbedding) -> None:
 
 
 def test_several_queries_in_one(embedding: HarrierEmbedding) -> None:
-    """Each behind the instruction; the mean, and whatever a caller makes instead, has unit length."""
+    """Each carries the instruction, and the aggregate has unit length."""
     queries = ["a bird", "bread", "the sea"]
     mean = np.mean(embedding.encoder.encode_queries(queries), axis=0)
     assert np.linalg.norm(mean) < 0.99
@@ -151,8 +151,8 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def test_a_round_trip(folder: str) -> None:
-    """All settings come back, num_workers and the cache among them, and the same vectors are made."""
+def test_serialization(folder: str) -> None:
+    """All settings survive, and the vectors are the same."""
     embedding = HarrierEmbedding(model_name=folder, embeddings_cache=SimpleKVStore(), **SETTINGS)
     stored = embedding.to_dict()
     assert stored["class_name"] == HarrierEmbedding.class_name() == "HarrierEmbedding"
@@ -169,7 +169,7 @@ def test_a_round_trip(folder: str) -> None:
 
 @pytest.mark.parametrize("copied", [lambda each: pickle.loads(pickle.dumps(each)), copy.deepcopy, copy.copy])
 def test_copies(folder: str, copied: Callable[[HarrierEmbedding], HarrierEmbedding]) -> None:
-    """Settings only, whatever was loaded; a deep copy shares the cache, and a pickle has what the cache's own has."""
+    """Copies contain settings only; a deep copy shares the cache, and a pickle includes it."""
     embedding = HarrierEmbedding(model_name=folder, **SETTINGS)
     vector = embedding.get_text_embedding("a text")
     assert len(pickle.dumps(embedding)) < 2_000
@@ -180,8 +180,8 @@ def test_copies(folder: str, copied: Callable[[HarrierEmbedding], HarrierEmbeddi
         assert another.encoder.prompt("a") == embedding.encoder.prompt("a")
 
 
-def test_what_nobody_knows_is_refused(folder: str) -> None:
-    """By its name; and so is a change of what vectors depend on."""
+def test_unknown_settings(folder: str) -> None:
+    """They are refused by name, and so are changes that would affect vectors."""
     with pytest.raises(ValueError, match="query_instruction"):
         HarrierEmbedding(model_name=folder, query_instruction="x")  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="max_tokens must be a positive integer"):
@@ -194,7 +194,7 @@ def test_what_nobody_knows_is_refused(folder: str) -> None:
 
 
 def test_an_encoders_settings(folder: str) -> None:
-    """And with them its loaded model; a path and torch's own names for things are welcome."""
+    """They share its loaded model; Path and torch objects are accepted."""
     import torch
 
     encoder = Encoder(Path(folder), device="cpu", task=BIRDS, max_tokens=99)
@@ -208,7 +208,7 @@ def test_an_encoders_settings(folder: str) -> None:
 
 
 def test_nothing_loads_before_the_first_text(folder: str) -> None:
-    """Neither torch nor a model: not by importing, making, storing or copying one."""
+    """Importing, creating, saving and copying load neither torch nor a model."""
     script = f"""
 import copy, pickle, sys
 from llama_index.embeddings.harrier import HarrierEmbedding
@@ -226,7 +226,7 @@ print("torch" in sys.modules, "transformers" in sys.modules)
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
 def test_a_cache_mixes_nothing(built: Callable[..., Path], folder: str, asynchronous: bool) -> None:
-    """Roles, tasks, models, limits and dimensions share one store, and each gets its own vector."""
+    """Roles, tasks, models, limits and dimensions share one cache without conflicts."""
     values = SimpleKVStore()
     word_model = str(built("gemma3", vectors="words"))
     kinds: list[dict[str, Any]] = [
@@ -250,8 +250,8 @@ def test_a_cache_mixes_nothing(built: Callable[..., Path], folder: str, asynchro
     assert len(values.get_all("harrier_vectors")) == 2 * len(kinds) - 1  # a task does not touch documents
 
 
-def test_what_is_cached_is_not_encoded(folder: str, tmp_path: Path) -> None:
-    """By whatever path it came, in one call as well, and also after the store went to disk and back."""
+def test_cached_texts_are_not_encoded(folder: str, tmp_path: Path) -> None:
+    """Every path uses the cache, also after it was saved to disk and loaded."""
     values = SimpleKVStore()
     embedding = HarrierEmbedding(model_name=folder, embeddings_cache=values)
     before = encoded(embedding)
@@ -270,8 +270,8 @@ def test_what_is_cached_is_not_encoded(folder: str, tmp_path: Path) -> None:
 # -- windows, iterables, errors
 
 
-def test_a_window_is_the_cores(embedding: HarrierEmbedding) -> None:
-    """Equal texts of a large batch run once; generators and empty lists are taken."""
+def test_batching_is_left_to_the_engine(embedding: HarrierEmbedding) -> None:
+    """Equal texts in a large batch run once; generators and empty lists are accepted."""
     texts = [f"text {number % 7}" for number in range(3_000)]
     before = encoded(embedding)
     found = embedding.get_text_embedding_batch(text for text in texts)
@@ -284,7 +284,7 @@ def test_a_window_is_the_cores(embedding: HarrierEmbedding) -> None:
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
 def test_an_error_counts_all_texts(folder: str, asynchronous: bool) -> None:
-    """Not those of its window; and the windows behind it are not encoded."""
+    """Positions count all texts, and later windows are not encoded."""
     embedding = HarrierEmbedding(model_name=folder, embed_batch_size=10, num_workers=4)
     texts = [f"text number {number}" for number in range(200)]
     texts[15], texts[150] = " ", ""
@@ -304,7 +304,7 @@ def test_an_error_counts_all_texts(folder: str, asynchronous: bool) -> None:
 
 
 class Seen(BaseEventHandler):
-    """Events by their class."""
+    """A handler that records events by class."""
 
     events: list[Any] = []  # noqa: RUF012  # a pydantic field
 
@@ -316,8 +316,8 @@ class Seen(BaseEventHandler):
 @pytest.mark.parametrize(
     "path", [TEXT_PATHS["batch"], TEXT_PATHS["abatch"], QUERY_PATHS["batch"], QUERY_PATHS["abatch"]]
 )
-def test_start_and_end_are_told(folder: str, path: Callable[..., Any]) -> None:
-    """A pair for each window, to handlers of events and of callbacks, without any secret."""
+def test_start_and_end_events(folder: str, path: Callable[..., Any]) -> None:
+    """Each window has a pair of events and callbacks, without secrets."""
     debug, seen = LlamaDebugHandler(print_trace_on_end=False), Seen()
     embedding = HarrierEmbedding(model_name=folder, embed_batch_size=2, callback_manager=CallbackManager([debug]))
     root = get_dispatcher()
@@ -340,7 +340,7 @@ def test_start_and_end_are_told(folder: str, path: Callable[..., Any]) -> None:
 
 
 def test_progress_is_shown(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where it is asked for, and nowhere else."""
+    """It is shown only on request."""
     embedding = HarrierEmbedding(model_name=folder)
     embedding.get_text_embedding_batch(["a", "b"])
     assert "Generating" not in capsys.readouterr().err
@@ -349,8 +349,8 @@ def test_progress_is_shown(folder: str, capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err.count("Generating embeddings: 100%") == 2
 
 
-def test_a_rate_limiter_is_asked(folder: str) -> None:
-    """Once a window, and as often with a cache, sync and async."""
+def test_the_rate_limiter(folder: str) -> None:
+    """It is asked once per window, with or without a cache, sync and async."""
 
     class Limiter:
         times = 0
@@ -373,8 +373,8 @@ def test_a_rate_limiter_is_asked(folder: str) -> None:
 # -- event loops
 
 
-def test_the_event_loop_runs_on(folder: str) -> None:
-    """While a batch is encoded and made into lists it never waits for 50 ms."""
+def test_the_event_loop_is_not_blocked(folder: str) -> None:
+    """Encoding and conversion never block it for 50 ms."""
     embedding = HarrierEmbedding(model_name=folder)
     embedding.get_text_embedding("load it")
     texts = [f"{number} {' '.join(PROSE)[number % 300 :][:300]}" for number in range(500)]
@@ -393,7 +393,7 @@ def test_the_event_loop_runs_on(folder: str) -> None:
 
 
 def test_inside_a_running_loop(embedding: HarrierEmbedding) -> None:
-    """As in a notebook, where sync methods are called while a loop runs."""
+    """Sync methods work while a loop runs, as in a notebook."""
 
     async def cell() -> tuple[list[float], list[list[float]], list[float]]:
         sync = embedding.get_query_embedding("a"), embedding.get_text_embedding_batch(["a", "b"])
@@ -404,7 +404,7 @@ def test_inside_a_running_loop(embedding: HarrierEmbedding) -> None:
     assert len(texts) == 2
 
 
-def test_many_tasks_at_once(embedding: HarrierEmbedding) -> None:
+def test_concurrent_tasks(embedding: HarrierEmbedding) -> None:
     """Each gets its own vectors."""
 
     async def main() -> list[list[float]]:

@@ -1,4 +1,4 @@
-"""LlamaIndex's filters find here what LlamaIndex's own reading of them finds, over any metadata that JSON has."""
+"""LlamaIndex's filters find what its own evaluation finds, for any JSON metadata."""
 
 from __future__ import annotations
 
@@ -73,15 +73,15 @@ def node_of_metadata(id_: str, metadata: dict[str, Any], source: str | None = No
 
 
 def theirs(metadata: dict[str, Any], source: str | None) -> dict[str, Any]:
-    """What LlamaIndex's own stores filter by: they have a document's id under three keys."""
+    """Return the metadata that LlamaIndex's stores filter by, with the document id under three keys."""
     ids = dict.fromkeys(("doc_id", "document_id", "ref_doc_id"), source) if source else {}
     return {**ids, **metadata, **({"ref_doc_id": source} if source else {})}
 
 
 def expected(filters: MetadataFilters, metadata: dict[str, Any]) -> bool | None:
-    """What LlamaIndex says; None where it raises an error of Python's.
+    """Return LlamaIndex's result, or None if it raises one of Python's errors.
 
-    It takes no group in a group, so each of these stands as a condition on what LlamaIndex says of it.
+    It does not support nested groups, so each is replaced by a condition on LlamaIndex's result for it.
     """
     answers: dict[str, Any] = {}
     parts: list[Any] = []
@@ -111,7 +111,7 @@ def one(value: Any, operator: str = "==") -> MetadataFilters:
 
 
 def same(metadata: dict[str, Any], source: str | None, filters: MetadataFilters) -> bool | None:
-    """What both say; None where one of them says that it is an error, which ours does of what nobody means."""
+    """Return both results, or None if either is an error."""
     wanted = expected(filters, theirs(metadata, source))
     stored = record_of(node_of_metadata("id", metadata, source)).metadata
     try:
@@ -126,7 +126,7 @@ def same(metadata: dict[str, Any], source: str | None, filters: MetadataFilters)
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_each_operator(operator: FilterOperator) -> None:
-    """Of every kind of value with every other, and where the key is missing."""
+    """Every pair of value types is compared, also with a missing key."""
     there, missing = set[bool | None](), set[bool | None]()
     for asked in ASKED:
         filters = MetadataFilters(filters=[MetadataFilter(key="a", value=asked, operator=operator)])
@@ -144,20 +144,20 @@ def test_each_operator(operator: FilterOperator) -> None:
 @settings(max_examples=1_000)
 @given(METADATA, st.sampled_from([None, "abc", "a"]), FILTERS)
 def test_the_meaning(metadata: dict[str, Any], source: str | None, filters: MetadataFilters) -> None:
-    """Of several operators at once, in every condition."""
+    """Several operators agree in every condition."""
     same(metadata, source, filters)
 
 
 @example({"a": 1}, None, MetadataFilters(filters=[one(1), MetadataFilters(filters=[])], condition=FilterCondition.NOT))
 @settings(max_examples=500)
 @given(METADATA, st.sampled_from([None, "abc", "a"]), NESTED)
-def test_groups_in_groups(metadata: dict[str, Any], source: str | None, filters: MetadataFilters) -> None:
-    """Of any depth, empty ones included, which everything meets."""
+def test_nested_groups(metadata: dict[str, Any], source: str | None, filters: MetadataFilters) -> None:
+    """They may have any depth; an empty group matches everything."""
     same(metadata, source, filters)
 
 
 def is_odd(part: MetadataFilter) -> bool:
-    """Whether LlamaIndex takes the value, if it takes it at all, for something that nobody means."""
+    """Return whether LlamaIndex interprets the value in an unintended way, if it accepts it."""
     listed = isinstance(part.value, list)
     if part.operator in (FilterOperator.IN, FilterOperator.NIN, FilterOperator.ANY, FilterOperator.ALL):
         return not listed  # the letters of a text
@@ -170,7 +170,7 @@ def is_odd(part: MetadataFilter) -> bool:
 
 @given(METADATA, st.sampled_from([None, "abc"]))
 def test_a_node_comes_back(metadata: dict[str, Any], source: str | None) -> None:
-    """Without what its record has for filters, even if it has such keys of its own."""
+    """It is returned without the keys that its record has for filters."""
     for own in (metadata, {**metadata, "_lists": ["x"], "_node": 1, "ref_doc_id": [1]}):
         node = node_of_metadata("id", own, source)
         record = record_of(node)
@@ -178,7 +178,7 @@ def test_a_node_comes_back(metadata: dict[str, Any], source: str | None) -> None
 
 
 def test_on_real_stores(place: VectorStore, encoder: Encoder) -> None:
-    """The databases agree with the meaning: read, and searched."""
+    """Reading and searching in the databases agree."""
     chance, scalars = random.Random(0), [*TEXTS, *NUMBERS, True, False, None]
     nodes, rows = [], {}
     for number in range(80):
@@ -208,7 +208,7 @@ def test_on_real_stores(place: VectorStore, encoder: Encoder) -> None:
 
 
 def test_lists_of_other_surfaces(encoder: Encoder) -> None:
-    """What was not stored as a node is asked for its lists' elements, as everywhere else in the kit."""
+    """Lists in records that are not nodes match by element, as everywhere in the kit."""
     index = Index(MemoryStore(), encoder)
     index.ingest([Record("a", "a text", {"tags": ["x", "y"]}), Record("b", "a text", {"tags": "xyz"})])
     store = HarrierVectorStore(index)
@@ -230,15 +230,15 @@ FOLDED = {each for each in map(chr, range(sys.maxunicode + 1)) if each.lower().c
 @settings(max_examples=500)
 @given(LETTERS, LETTERS, LETTERS, st.sampled_from([str.upper, str.lower, str.title]))
 def test_any_case(before: str, text: str, after: str, cased: Callable[[str], str]) -> None:
-    """As lower() has it, in every script; and letters that Unicode folds to the same are the same letter."""
+    """Case is ignored as by lower() in every script, and with Unicode case folding."""
     whole, asked = before + cased(text) + after, one(text, INSENSITIVE)
     found = meets({"a": whole}, parse(where_of(asked)))
     if not FOLDED & {*whole, *text}:
         assert found == expected(asked, {"a": whole})
 
 
-def test_letters_of_one_folding() -> None:
-    """Are the same letter here, and not in LlamaIndex; a percent sign is one."""
+def test_case_folding() -> None:
+    """Letters with equal case folding match, unlike in LlamaIndex; % is literal."""
     for whole, text, theirs_ in [("ΟΔΟΣ", "οδοσ", False), ("Waſſer", "wasser", False), ("100%", "0%", True)]:
         assert meets({"a": whole}, parse(where_of(one(text, INSENSITIVE))))
         assert expected(one(text, INSENSITIVE), {"a": whole}) == theirs_
@@ -246,7 +246,7 @@ def test_letters_of_one_folding() -> None:
 
 
 def test_an_operator_of_a_newer_release(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is an error that says what there is."""
+    """The error lists the known operators."""
     monkeypatch.delitem(filters._MEANINGS, FilterOperator.ALL)
     with pytest.raises(FilterError, match="operator 'all' for 'a' is not known; there are ==, !=, "):
         where_of(one(["x"], "all"))

@@ -1,4 +1,4 @@
-"""Search by word, by both, and a second look, by LlamaIndex's names for them."""
+"""Keyword and hybrid search and reranking under LlamaIndex's names."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def store(index: Index) -> HarrierVectorStore:
 
 
 def found(store: HarrierVectorStore, query: VectorStoreQuery, **options: Any) -> VectorStoreQueryResult:
-    """What it finds, which is what it finds without holding up the event loop."""
+    """Return the nodes of a query, and check that async gives the same."""
     result = store.query(query, **options)
     twin = asyncio.run(store.aquery(query, **options))
     assert (twin.ids, twin.similarities) == (result.ids, result.similarities)
@@ -62,8 +62,8 @@ def asked(mode: str, text: str | None = QUERY, k: int = 4, **more: Any) -> Vecto
 
 
 @pytest.mark.parametrize("mode", BY_WORD)
-def test_by_word(store: HarrierVectorStore, encoder: Encoder, mode: str) -> None:
-    """Without the model, also where an embedding comes along; what has none of the words is not found."""
+def test_keyword_search(store: HarrierVectorStore, encoder: Encoder, mode: str) -> None:
+    """No model is used, also with an embedding; only nodes with the words are found."""
     before = encoder.stats.texts
     for vector in (None, [1.0] * encoder.dimensions):
         result = found(store, asked(mode, query_embedding=vector))
@@ -78,8 +78,8 @@ def test_by_word(store: HarrierVectorStore, encoder: Encoder, mode: str) -> None
 
 
 @pytest.mark.parametrize("with_embeddings", [False, True])
-def test_by_both(store: HarrierVectorStore, encoder: Encoder, with_embeddings: bool) -> None:
-    """By the text, which the Index encodes as a query, or by the embedding that was given and the text's words."""
+def test_hybrid_search(store: HarrierVectorStore, encoder: Encoder, with_embeddings: bool) -> None:
+    """It uses the text as a query, or a given embedding and the text's words."""
     store.with_embeddings = with_embeddings
     matches = store.client.search(QUERY, 4, mode="hybrid")
     by_text = found(store, asked("hybrid"))
@@ -94,8 +94,8 @@ def test_by_both(store: HarrierVectorStore, encoder: Encoder, with_embeddings: b
     assert all(0 < score < 1 for score in given.similarities or [])
 
 
-def test_how_much_words_count(store: HarrierVectorStore, encoder: Encoder) -> None:
-    """From the words alone, which need no embedding, to the vector alone, whose similarities are cosines."""
+def test_alpha(store: HarrierVectorStore, encoder: Encoder) -> None:
+    """It ranges from words alone, without an embedding, to the vector alone, with cosines."""
     vector = encoder.encode_queries(["river"])[0].tolist()
     ways: Any = {"query_embedding": vector, "text": "river yeast yeast"}
     words = found(store, asked("hybrid", alpha=0, **ways))
@@ -116,8 +116,8 @@ def test_how_much_words_count(store: HarrierVectorStore, encoder: Encoder) -> No
 
 
 @pytest.mark.parametrize("mode", ["default", "hybrid", *BY_WORD])
-def test_in_another_order(store: HarrierVectorStore, encoder: Encoder, mode: str) -> None:
-    """By what a Reranker says of the best ones; it reads what LlamaIndex embeds of a node."""
+def test_reranking(store: HarrierVectorStore, encoder: Encoder, mode: str) -> None:
+    """The Reranker reads the embedding text of nodes."""
     longest = Longest()
     vector = encoder.encode_queries([QUERY])[0].tolist()
     for more in ({}, {"query_embedding": vector}):
@@ -130,7 +130,7 @@ def test_in_another_order(store: HarrierVectorStore, encoder: Encoder, mode: str
 
 
 @pytest.mark.parametrize("mode", ["hybrid", *BY_WORD])
-def test_what_words_need(store: HarrierVectorStore, encoder: Encoder, mode: str) -> None:
+def test_errors_of_keyword_search(store: HarrierVectorStore, encoder: Encoder, mode: str) -> None:
     vector = encoder.encode_queries([QUERY])[0].tolist()
     with pytest.raises(SettingError, match=f"mode '{mode}' needs the words of the query; give it query_str"):
         store.query(asked(mode, None, query_embedding=vector))
@@ -144,8 +144,8 @@ def test_what_words_need(store: HarrierVectorStore, encoder: Encoder, mode: str)
         store.query(asked(mode), among=3)
 
 
-def test_some_nodes_in_another_order(store: HarrierVectorStore) -> None:
-    """Those that are checked one by one, too."""
+def test_reranking_restricted_nodes(store: HarrierVectorStore) -> None:
+    """Nodes that are compared one by one are reranked too."""
     longest = Longest()
     result = found(store, asked("default", "bread", node_ids=["two", "bread"]), rerank=longest)
     assert result.ids == ["two", "bread"]
@@ -153,7 +153,7 @@ def test_some_nodes_in_another_order(store: HarrierVectorStore) -> None:
 
 
 def test_a_place_without_words(encoder: Encoder) -> None:
-    """One that is not there yet is an empty one; of another the error says what to do."""
+    """A missing place acts as an empty one; otherwise the error says what to do."""
     store = HarrierVectorStore(Index(MemoryStore(), encoder))
     assert found(store, asked("hybrid")).ids == found(store, asked("sparse")).ids == []
     store.add(list(nodes()))
@@ -161,8 +161,8 @@ def test_a_place_without_words(encoder: Encoder) -> None:
         store.query(asked("hybrid"))
 
 
-def test_their_retriever(store: HarrierVectorStore, encoder: Encoder) -> None:
-    """Takes all of it, and asks for no embedding where words are all that counts."""
+def test_retrievers(store: HarrierVectorStore, encoder: Encoder) -> None:
+    """They support all modes, and compute no embedding for keyword search."""
     their = VectorStoreIndex.from_vector_store(store, embed_model=store.embed_model)
     before = encoder.stats.texts
     kept = their.as_retriever(vector_store_query_mode="sparse", sparse_top_k=1).retrieve(QUERY)
@@ -185,7 +185,7 @@ def scored() -> list[NodeWithScore]:
 
 
 def test_a_postprocessor() -> None:
-    """The best come first, with the Reranker's numbers; the nodes that were given keep theirs."""
+    """The best nodes come first with the Reranker's scores, and the given ones are unchanged."""
     rerank = HarrierRerank(reranker=Longest(), top_n=2)
     given = scored()
     for best in (
@@ -199,7 +199,7 @@ def test_a_postprocessor() -> None:
     assert (rerank.class_name(), HarrierRerank(reranker=Longest()).top_n) == ("HarrierRerank", 3)
 
 
-def test_what_is_no_postprocessor() -> None:
+def test_invalid_postprocessors() -> None:
     for wrong, said in ((Longest, "the class Longest"), (object(), "object")):
         with pytest.raises(ValidationError, match=rf"reranker must be an object with scores\(.*\), got .*{said}"):
             HarrierRerank(reranker=wrong)  # type: ignore[arg-type]
@@ -209,8 +209,8 @@ def test_what_is_no_postprocessor() -> None:
     assert pickle.loads(pickle.dumps(HarrierRerank(reranker=Longest(), top_n=7))).top_n == 7
 
 
-def test_in_their_query_engine(store: HarrierVectorStore) -> None:
-    """Behind a retriever of theirs."""
+def test_in_a_query_engine(store: HarrierVectorStore) -> None:
+    """The postprocessor works after a retriever of LlamaIndex."""
     from llama_index.core.llms import MockLLM
 
     their = VectorStoreIndex.from_vector_store(store, embed_model=store.embed_model)

@@ -1,4 +1,4 @@
-"""What a HarrierVectorStore is made of: an Index, or a store and what makes vectors; and what newcomers try."""
+"""Construction of a HarrierVectorStore: an Index, or a store and an embedding; and common mistakes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def client() -> Iterator[QdrantClient]:
 
 
 def test_a_store_and_an_embedding(place: VectorStore, words: str) -> None:
-    """Make an Index; the embedding is LlamaIndex's, or an Embedder."""
+    """They make an Index; the embedding is LlamaIndex's or an Embedder."""
     embedding = HarrierEmbedding(words)
     store = HarrierVectorStore(place, embed_model=embedding)
     store.add([BREAD])
@@ -42,7 +42,7 @@ def test_a_store_and_an_embedding(place: VectorStore, words: str) -> None:
 
 
 def test_a_url(encoder: Encoder, tmp_path: Path) -> None:
-    """As an Index takes it."""
+    """A URL is accepted as by an Index."""
     store = HarrierVectorStore(f"qdrant:{tmp_path}/qdrant?collection=docs", embed_model=encoder)
     store.add([BREAD])
     assert store.query(QUESTION).ids == ["bread"]
@@ -50,7 +50,7 @@ def test_a_url(encoder: Encoder, tmp_path: Path) -> None:
 
 
 def test_one_encoder_only(encoder: Encoder) -> None:
-    """An Index has one, a store has none."""
+    """An Index has an encoder, and a store needs one."""
     with pytest.raises(SettingError, match="an Index has its own encoder; omit embed_model"):
         HarrierVectorStore(Index(MemoryStore(), encoder), embed_model=encoder)
     for place in (MemoryStore(), "postgresql://user:secret@host/db"):
@@ -61,8 +61,8 @@ def test_one_encoder_only(encoder: Encoder) -> None:
         HarrierVectorStore()
 
 
-def test_what_is_no_store(encoder: Encoder, client: QdrantClient) -> None:
-    """Is named, with what to write."""
+def test_invalid_stores(encoder: Encoder, client: QdrantClient) -> None:
+    """The error says what to write."""
     given: list[tuple[Any, str]] = [
         (client, r"got QdrantClient; use QdrantStore\(client\)"),
         (encoder, r"got Encoder; write Index\(store, encoder\)"),
@@ -101,8 +101,8 @@ REFUSED: dict[str, str] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_other_stores_take(encoder: Encoder, name: str) -> None:
-    """Is an error with what to write, in one line, whatever else was given."""
+def test_arguments_of_other_stores(encoder: Encoder, name: str) -> None:
+    """The one-line error says what to write."""
     options: dict[str, Any] = {name: "postgresql://user:secret@host/db"}
     for given in ((), (Index(MemoryStore(), encoder),)):
         with pytest.raises(SettingError, match=f"^HarrierVectorStore got .*'{name}': .*{REFUSED[name]}") as caught:
@@ -112,7 +112,7 @@ def test_what_other_stores_take(encoder: Encoder, name: str) -> None:
 
 
 def test_from_params() -> None:
-    """Which LlamaIndex's Postgres store has."""
+    """The error mentions this method of LlamaIndex's Postgres store."""
     with pytest.raises(SettingError, match=r"no from_params; write HarrierVectorStore\(PgVectorStore\(") as caught:
         HarrierVectorStore.from_params(host="host", password="secret", table_name="docs")
     assert "secret" not in str(caught.value)
@@ -122,7 +122,7 @@ def test_from_params() -> None:
     "copied", [copy.copy, copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))], ids=["copy", "deep", "pickle"]
 )
 def test_a_copy_has_the_index(words: str, tmp_path: Path, copied: Any) -> None:
-    """A pickle of a store that pickles, too, with its options."""
+    """A pickle keeps the Index and the options."""
     url = f"pgvector:{tmp_path}/postgres?table=docs"
     store = HarrierVectorStore(url, embed_model=HarrierEmbedding(words), number_key="number", on_rejected="warn")
     other = copied(store)
@@ -131,7 +131,7 @@ def test_a_copy_has_the_index(words: str, tmp_path: Path, copied: Any) -> None:
     assert other.client.encoder.space == store.client.encoder.space
 
 
-def test_its_repr(encoder: Encoder) -> None:
-    """Is the Index's."""
+def test_repr(encoder: Encoder) -> None:
+    """It contains the Index's repr."""
     index = Index(MemoryStore(), encoder)
     assert repr(HarrierVectorStore(index)) == str(HarrierVectorStore(index)) == f"HarrierVectorStore({index!r})"

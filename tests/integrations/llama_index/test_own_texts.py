@@ -1,4 +1,4 @@
-"""Hosts that embed a node's own text without its metadata: VectorMemoryBlock and PropertyGraphIndex."""
+"""Hosts that embed a node's text without its metadata: VectorMemoryBlock and PropertyGraphIndex."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from harrier_core.testing import MemoryStore
 
 @pytest.fixture(params=["words", "random"])
 def weights(request: pytest.FixtureRequest, built: Callable[..., Path], words: str) -> str:
-    """One by whose vectors a text is like the same text with its metadata, and one by whose it is not."""
+    """Return two models: one in which metadata hardly changes a vector, and one in which it does."""
     return words if request.param == "words" else str(built("qwen3"))
 
 
@@ -35,7 +35,7 @@ def store(place: VectorStore, weights: str) -> HarrierVectorStore:
 
 
 def test_a_vector_memory_block(store: HarrierVectorStore) -> None:
-    """It forgets nobody's session, asks before anything is there, and stores what it has embedded."""
+    """It keeps all sessions, works on a missing place, and stores its embeddings."""
 
     async def main() -> None:
         block: Any = VectorMemoryBlock(name="memory", vector_store=store, embed_model=store.embed_model)
@@ -54,7 +54,7 @@ def test_a_vector_memory_block(store: HarrierVectorStore) -> None:
 
 
 class Entities(TransformComponent):
-    """One for each capitalised word, as an LLM would find them."""
+    """An extractor that returns each capitalised word, as an LLM might."""
 
     def __call__(self, nodes: Sequence[BaseNode], **_: Any) -> Sequence[BaseNode]:
         for node in nodes:
@@ -64,7 +64,7 @@ class Entities(TransformComponent):
 
 
 def test_a_property_graph(store: HarrierVectorStore) -> None:
-    """Its entities are found by their names, and their vectors are those of the stored texts."""
+    """Entities are found by name, and their vectors are those of the stored texts."""
     graph = PropertyGraphIndex.from_documents(
         [Document(text="Bread with Yeast", metadata={"file": "a/b"}), Document(text="Rivers carry Sand")],
         llm=MockLLM(),
@@ -87,7 +87,7 @@ def texts_of(store: HarrierVectorStore) -> list[str]:
 
 
 def own(store: HarrierVectorStore, count: int) -> list[BaseNode]:
-    """Nodes whose embeddings are of their own texts."""
+    """Return nodes whose embeddings are of their own texts."""
     nodes: list[BaseNode] = [
         TextNode(id_=f"{n}", text=f"text number {n}", metadata={"topic": "bread and rivers"}) for n in range(count)
     ]
@@ -97,8 +97,8 @@ def own(store: HarrierVectorStore, count: int) -> list[BaseNode]:
     return nodes
 
 
-def test_the_second_time(store: HarrierVectorStore) -> None:
-    """Nothing is written, and they come back as they were; after that, the usual embeddings are taken as well."""
+def test_a_second_run(store: HarrierVectorStore) -> None:
+    """Nothing is written and nodes are unchanged; then the usual embeddings are accepted too."""
     nodes = own(store, 150)
     assert store.add(nodes) == asyncio.run(store.async_add(nodes)) == [node.node_id for node in nodes]
     hashes = {each.chunk.id: each.chunk.hash for each in store.client.read()}
@@ -117,7 +117,7 @@ def test_the_second_time(store: HarrierVectorStore) -> None:
 
 
 def test_embeddings_of_something_else(store: HarrierVectorStore) -> None:
-    """The error says what was compared with what."""
+    """The error says what was compared."""
     node = own(store, 1)[0]
     node.embedding = store.embed_model.get_query_embedding("something else")
     with pytest.raises(WrongSpace, match=r"for a node's text with its metadata, and -?0\.\d+ for the text alone; use"):
@@ -135,7 +135,7 @@ def blank_among_others() -> list[BaseNode]:
 
 
 def test_blank_nodes(encoder: Encoder) -> None:
-    """They end a build, or are left out with a warning: an index of the others is what there is then."""
+    """They raise an error, or are skipped with a warning."""
     strict = HarrierVectorStore(Index(MemoryStore(), encoder))
     with pytest.raises(InputError, match="text 3 has a text that is empty or blank"):
         strict.add(blank_among_others())
@@ -154,7 +154,7 @@ def test_blank_nodes(encoder: Encoder) -> None:
 
 
 def test_an_index_over_a_cache(encoder: Encoder) -> None:
-    """Its embed_model uses the cache, too."""
+    """Its embed_model uses the cache too."""
 
     class Values(dict[str, bytes]):
         def mget(self, keys: Sequence[str]) -> list[bytes | None]:

@@ -1,4 +1,4 @@
-"""Where in its source a found passage is, more of it than was found, and one page of results after another."""
+"""Positions of found passages, neighbouring text, and paging."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HARRIER = "the harrier is a bird of prey"
 
 
 def cut(place: VectorStore, encoder: Encoder, **options: Any) -> HarrierVectorStore:
-    """A store over an Index that cuts."""
+    """Return a store over an Index that splits records."""
     return HarrierVectorStore(Index(place, encoder, chunking=Chunking(tokens=64)), **options)
 
 
@@ -43,7 +43,7 @@ def asked(text: str = HARRIER, k: int = 3, **options: Any) -> VectorStoreQuery:
 
 
 def found(store: HarrierVectorStore, query: VectorStoreQuery, **options: Any) -> list[Any]:
-    """The nodes that a query finds, sync and async, by its text and by its embedding."""
+    """Return the nodes of a query, sync and async, by text and by embedding."""
     embedding = store.client.encoder.encode_queries([query.query_str or ""])[0].tolist()
     by_vector = VectorStoreQuery(**{**vars(query), "query_embedding": embedding})
     results = [
@@ -60,8 +60,8 @@ def found(store: HarrierVectorStore, query: VectorStoreQuery, **options: Any) ->
 # -- positions
 
 
-def test_a_piece_says_where_it_is(place: VectorStore, encoder: Encoder) -> None:
-    """Of a Document, of a node that knows its own place, and of a record that never was a node."""
+def test_positions_of_chunks(place: VectorStore, encoder: Encoder) -> None:
+    """They are right for Documents, for nodes with positions, and for other records."""
     document = Document(id_="document", text=LONG, metadata={"title": "prose", "year": 2026})
     node = TextNode(id_="node", text=LONG, start_char_idx=1_000, end_char_idx=1_000 + len(LONG))
     store = cut(place, encoder)
@@ -77,8 +77,8 @@ def test_a_piece_says_where_it_is(place: VectorStore, encoder: Encoder) -> None:
     assert {piece.metadata.get("title") for piece in pieces if piece.node_id == "document"} == {"prose"}
 
 
-def test_what_was_not_cut_stays_as_it_is(encoder: Encoder) -> None:
-    """A node that has no positions gets none."""
+def test_uncut_nodes_are_unchanged(encoder: Encoder) -> None:
+    """A node without positions gets none."""
     store = cut(MemoryStore(), encoder)
     whole: list[BaseNode] = [
         TextNode(id_="a", text="a text", metadata={"a": 1}),
@@ -91,8 +91,8 @@ def test_what_was_not_cut_stays_as_it_is(encoder: Encoder) -> None:
     ]
 
 
-def test_a_piece_keeps_its_kind(encoder: Encoder) -> None:
-    """If a TextNode could not hold what it has."""
+def test_chunks_keep_their_class(encoder: Encoder) -> None:
+    """A chunk has its node's class if TextNode cannot hold its fields."""
     store = cut(MemoryStore(), encoder)
     image = MediaResource(path=Path("image.png"))
     store.add(
@@ -112,8 +112,8 @@ TEMPLATES = ("{metadata_str}\n\n{content}", "{content}\n{metadata_str}")
 
 
 @given(text=SHORT, value=SHORT, template=st.sampled_from(TEMPLATES), cuts=st.tuples(*[st.integers(0, 20)] * 2))
-def test_any_piece_is_where_it_says(text: str, value: str, template: str, cuts: tuple[int, int]) -> None:
-    """Cut anywhere, with white space stripped or not."""
+def test_positions_of_any_chunk(text: str, value: str, template: str, cuts: tuple[int, int]) -> None:
+    """Positions are right wherever the text is split, with or without stripped white space."""
     [record] = records_of([TextNode(id_="n", text=text, metadata={"m": value}, text_template=template)])
     start, end = sorted(min(each, len(record.text)) for each in cuts)
     piece: Any = node_of(Chunk.of(record, 0, start, record.text[start:end]))
@@ -125,7 +125,7 @@ def test_any_piece_is_where_it_says(text: str, value: str, template: str, cuts: 
 
 @given(text=st.text("ab \n", min_size=1, max_size=30), value=SHORT, cuts=st.lists(st.integers(0, 40), max_size=4))
 def test_any_passage_is_the_texts_own(text: str, value: str, cuts: list[int]) -> None:
-    """Without the metadata before it, wherever the record was cut."""
+    """Passages have no metadata prefix, wherever the record is split."""
     [record] = records_of([TextNode(id_="n", text=text, metadata={"m": value})])
     whole = record.text
     ends = sorted({min(each, len(whole)) for each in cuts} | {len(whole)})
@@ -141,8 +141,8 @@ def test_any_passage_is_the_texts_own(text: str, value: str, cuts: list[int]) ->
 # -- the number of a chunk
 
 
-def test_the_number_on_demand(place: VectorStore, encoder: Encoder) -> None:
-    """Under a key of one's own, which no model reads."""
+def test_the_chunk_number(place: VectorStore, encoder: Encoder) -> None:
+    """It is added on request under a chosen key, which no model reads."""
     node = TextNode(id_="n", text=LONG, metadata={"title": "prose"})
     cut(place, encoder).add([node])
     assert all("number" not in piece.metadata for piece in cut(place, encoder).get_nodes())
@@ -157,8 +157,8 @@ def test_the_number_on_demand(place: VectorStore, encoder: Encoder) -> None:
 # -- more than was found
 
 
-def test_a_passage_with_what_is_around(place: VectorStore, encoder: Encoder) -> None:
-    """In the node's own words, without its metadata, and with its place."""
+def test_expanded_passages(place: VectorStore, encoder: Encoder) -> None:
+    """They contain the node's text without metadata, and its position."""
     store = cut(place, encoder)
     store.add([Document(id_="d", text=f"\n{LONG}\n", metadata={"title": "prose"})])
     [alone] = found(store, asked(k=1))
@@ -174,7 +174,7 @@ def test_a_passage_with_what_is_around(place: VectorStore, encoder: Encoder) -> 
 
 
 def test_a_retriever_expands(encoder: Encoder) -> None:
-    """By its vector_store_kwargs."""
+    """vector_store_kwargs enable it."""
     store = cut(MemoryStore(), encoder)
     store.add([Document(id_="d", text=LONG)])
     index = VectorStoreIndex.from_vector_store(store, embed_model=store.embed_model)
@@ -197,7 +197,7 @@ def filled(place: VectorStore, encoder: Encoder, **options: Any) -> HarrierVecto
 
 @pytest.mark.parametrize("with_embeddings", [False, True])
 def test_pages_of_a_query(place: VectorStore, encoder: Encoder, with_embeddings: bool) -> None:
-    """Offset, in every way to ask; nothing twice, and nothing left out."""
+    """Offsets work in every mode, without duplicates or gaps."""
     store = filled(place, encoder, with_embeddings=with_embeddings)
     whole = [node.node_id for node in found(store, asked(k=6), exact=True)]
     pages = [[node.node_id for node in found(store, asked(k=2), offset=offset, exact=True)] for offset in (0, 2, 4)]
@@ -209,7 +209,7 @@ def test_pages_of_a_query(place: VectorStore, encoder: Encoder, with_embeddings:
 
 
 def test_a_threshold(place: VectorStore, encoder: Encoder) -> None:
-    """Of the cosine, in every mode."""
+    """It applies to the cosine in every mode."""
     store = filled(place, encoder)
     scores = store.query(asked(k=6), exact=True).similarities or []
     least = (scores[2] + scores[3]) / 2
@@ -218,8 +218,8 @@ def test_a_threshold(place: VectorStore, encoder: Encoder) -> None:
     assert found(store, asked(), score_threshold=1.0) == []
 
 
-def test_what_does_not_go_together(encoder: Encoder) -> None:
-    """Is an error, and nothing else."""
+def test_conflicting_options(encoder: Encoder) -> None:
+    """They raise the kit's error."""
     store = filled(MemoryStore(), encoder)
     with pytest.raises(SettingError, match="offset is for the other modes"):
         store.query(asked(mode=VectorStoreQueryMode.MMR), offset=1)
@@ -233,8 +233,8 @@ def test_what_does_not_go_together(encoder: Encoder) -> None:
         store.query(asked(node_ids=["1"]), offset=-1)
 
 
-def test_pages_of_what_is_there(place: VectorStore, encoder: Encoder) -> None:
-    """Sync and async; a place that is not there has no page."""
+def test_pages_of_nodes(place: VectorStore, encoder: Encoder) -> None:
+    """get_nodes pages sync and async; a missing place has none."""
     assert HarrierVectorStore(Index(place, encoder)).get_nodes(limit=3) == []
     store = filled(place, encoder)
     whole = [node.node_id for node in store.get_nodes()]

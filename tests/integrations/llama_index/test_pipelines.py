@@ -1,4 +1,4 @@
-"""From documents to answers: VectorStoreIndex, IngestionPipeline, SimpleVectorStore, and records_of for large loads."""
+"""From documents to answers: VectorStoreIndex, IngestionPipeline, SimpleVectorStore, and records_of."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def store(place: VectorStore, encoder: Encoder) -> HarrierVectorStore:
 
 
 def documents(times: int = 8, **changed: str) -> list[Document]:
-    """With ids of their own, as a reader gives them that is asked to."""
+    """Return documents with stable ids."""
     texts = {**TEXTS, **changed}
     return [
         Document(
@@ -65,7 +65,7 @@ def index_of(store: HarrierVectorStore, documents: list[Document], **options: An
 
 
 def rows(store: HarrierVectorStore) -> dict[str, Any]:
-    """All that is stored, in any order."""
+    """Return everything stored, in any order."""
     return {each.chunk.record_id: (each.chunk.text, each.chunk.metadata) for each in store.client.read()}
 
 
@@ -74,7 +74,7 @@ def rows(store: HarrierVectorStore) -> dict[str, Any]:
 
 @pytest.mark.parametrize("use_async", [False, True], ids=["sync", "async"])
 def test_from_documents_to_an_answer(store: HarrierVectorStore, encoder: Encoder, use_async: bool) -> None:
-    """What is asked finds its document, with its metadata and neighbours; each chunk is encoded once and a bit."""
+    """A question finds its document with metadata and neighbours, and little is encoded twice."""
     before = encoder.stats.texts
     index = index_of(store, documents(), use_async=use_async)
     chunks = store.client.count()
@@ -94,7 +94,7 @@ def test_from_documents_to_an_answer(store: HarrierVectorStore, encoder: Encoder
 
 
 def test_the_query_engine_asks_with_the_instruction(store: HarrierVectorStore, encoder: Encoder) -> None:
-    """The score of what it finds is that of the instructed query, and not of the bare one."""
+    """The score equals that of the query with its instruction."""
     index = index_of(store, documents())
     found = index.as_retriever(similarity_top_k=1).retrieve(QUESTION)[0]
     chunk = encoder.encode_documents([found.node.get_content(metadata_mode=MetadataMode.EMBED)])[0]
@@ -104,8 +104,8 @@ def test_the_query_engine_asks_with_the_instruction(store: HarrierVectorStore, e
     assert abs((found.score or 0) - instructed) < 2e-3
 
 
-def test_again_adds_nothing(store: HarrierVectorStore) -> None:
-    """With ids from `node_id` a second build leaves row for row what was there."""
+def test_a_second_build_adds_nothing(store: HarrierVectorStore) -> None:
+    """With ids from `node_id`, every row stays the same."""
     index_of(store, documents())
     before = rows(store)
     index_of(store, documents())
@@ -113,7 +113,7 @@ def test_again_adds_nothing(store: HarrierVectorStore) -> None:
 
 
 def test_inserting_and_deleting(store: HarrierVectorStore) -> None:
-    """insert, delete_ref_doc, refresh_ref_docs, and an index over what is there."""
+    """insert, delete_ref_doc, refresh_ref_docs and an index over existing data work."""
     whole = documents()
     index = index_of(store, whole[:2])
     index.insert(whole[2])
@@ -136,7 +136,7 @@ def test_inserting_and_deleting(store: HarrierVectorStore) -> None:
 
 
 def test_conditions_of_a_retriever(store: HarrierVectorStore) -> None:
-    """Are its filters; in other stores' words, which are passed on to the store, they are refused."""
+    """Its filters are used, and other stores' forms are refused."""
     index = index_of(store, documents())
     food = MetadataFilters(filters=[MetadataFilter(key="topic", value="bread")])
     options = {"vector_store_query_mode": "mmr", "similarity_top_k": 99}
@@ -150,7 +150,7 @@ def test_conditions_of_a_retriever(store: HarrierVectorStore) -> None:
 
 
 def test_inside_a_running_loop(store: HarrierVectorStore) -> None:
-    """As in a notebook: sync and async, while a loop runs."""
+    """Sync and async calls work while a loop runs, as in a notebook."""
 
     async def cell() -> list[Any]:
         index = index_of(store, documents()[:2])
@@ -165,8 +165,8 @@ def test_inside_a_running_loop(store: HarrierVectorStore) -> None:
     assert {metadata["topic"] for _, metadata in rows(store).values()} == {"virus", "river"}
 
 
-def test_llamaindexs_own_store(words: str) -> None:
-    """HarrierEmbedding alone, over SimpleVectorStore."""
+def test_simple_vector_store(words: str) -> None:
+    """HarrierEmbedding works with SimpleVectorStore."""
     index = VectorStoreIndex.from_documents(documents(), embed_model=HarrierEmbedding(model_name=words))
     assert index.as_retriever(similarity_top_k=1).retrieve(QUESTION)[0].node.ref_doc_id == "bread"
 
@@ -187,7 +187,7 @@ def pipeline_of(store: HarrierVectorStore, strategy: DocstoreStrategy, **options
 @pytest.mark.parametrize("strategy", DocstoreStrategy)
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
 def test_pipelines(store: HarrierVectorStore, encoder: Encoder, strategy: DocstoreStrategy, asynchronous: bool) -> None:
-    """Each strategy: a second run does nothing; a changed document is replaced, one that is gone may be removed."""
+    """With each strategy a second run does nothing, and changed documents are replaced."""
     pipeline = pipeline_of(store, strategy)
 
     def run(documents: list[Document]) -> None:
@@ -210,7 +210,7 @@ def test_pipelines(store: HarrierVectorStore, encoder: Encoder, strategy: Docsto
 
 
 def test_a_pipelines_cache(words: str) -> None:
-    """Holds for the same settings only."""
+    """It only applies to the same settings."""
     model = HarrierEmbedding(model_name=words)
     pipeline = IngestionPipeline(transformations=[splitter(), model])
     pipeline.run(documents=documents())  # which loads the model
@@ -224,7 +224,7 @@ def test_a_pipelines_cache(words: str) -> None:
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
 def test_without_an_embed_model(store: HarrierVectorStore, encoder: Encoder, asynchronous: bool) -> None:
-    """The store is the last transformation; with a docstore, what has changed is replaced, what is gone is removed."""
+    """With the store as the last transformation, a docstore handles changes and removals."""
     pipeline = IngestionPipeline(
         transformations=[splitter(), store.as_transformation()],
         vector_store=store,
@@ -251,7 +251,7 @@ def test_without_an_embed_model(store: HarrierVectorStore, encoder: Encoder, asy
 
 
 def test_a_pipelines_cache_knows_no_store(encoder: Encoder) -> None:
-    """What is in it may not be in the store: a former run's was cleared, or was another one."""
+    """Its entries may be missing in the store, so they are not trusted."""
     store = HarrierVectorStore(Index(MemoryStore(), encoder))
     pipeline = IngestionPipeline(transformations=[splitter(), store.as_transformation()])
     pipeline.run(documents=documents())
@@ -261,8 +261,8 @@ def test_a_pipelines_cache_knows_no_store(encoder: Encoder) -> None:
     assert rows(store) == first
 
 
-def test_a_transformation_travels(words: str, tmp_path: Path) -> None:
-    """To another process, with what it stores in."""
+def test_a_transformation_can_be_pickled(words: str, tmp_path: Path) -> None:
+    """It includes the store."""
     store = HarrierVectorStore(f"pgvector:{tmp_path}/postgres", embed_model=HarrierEmbedding(words))
     nodes = splitter().get_nodes_from_documents(documents())
     assert pickle.loads(pickle.dumps(store.as_transformation()))(nodes) == nodes
@@ -272,7 +272,7 @@ def test_a_transformation_travels(words: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_several_processes(encoder: Encoder) -> None:
-    """The embedding travels as its settings, each process loads its own model, and the vectors are the store's own."""
+    """Each process loads its own model, and the vectors are the same."""
     store = HarrierVectorStore(Index(MemoryStore(), encoder))
     nodes = splitter().get_nodes_from_documents(documents())
     pipeline = IngestionPipeline(transformations=[store.embed_model], vector_store=store)
@@ -282,7 +282,7 @@ def test_several_processes(encoder: Encoder) -> None:
 
 @pytest.mark.usefixtures("newest")
 def test_a_pipeline_that_fails_is_run_again(store: HarrierVectorStore, words: str) -> None:
-    """What a clean run would leave is there after the second."""
+    """The second run ends like a clean run."""
     pipeline_of(store, DocstoreStrategy.UPSERTS).run(documents=documents())
     expected = rows(store)
     store.clear()
@@ -300,7 +300,7 @@ def test_a_pipeline_that_fails_is_run_again(store: HarrierVectorStore, words: st
 
 
 def reader(texts: dict[str, str], stop_after: int | None = None) -> Iterator[BaseNode]:
-    """Nodes of documents, all with LlamaIndex's random ids, from a source that may fail."""
+    """Yield nodes with LlamaIndex's random ids from a source that may fail."""
     parser = SentenceSplitter(chunk_size=64, chunk_overlap=0)
     for number, (topic, text) in enumerate(texts.items()):
         if number == stop_after:
@@ -310,7 +310,7 @@ def reader(texts: dict[str, str], stop_after: int | None = None) -> Iterator[Bas
 
 
 def test_a_second_run_changes_nothing(store: HarrierVectorStore) -> None:
-    """Though LlamaIndex gave other ids, to documents and nodes, and put them into every relationship."""
+    """LlamaIndex's random ids of documents, nodes and relationships do not matter."""
     first = store.client.ingest(records_of(reader(TEXTS)))
     assert first.written == store.client.count() > 6
     second = store.client.ingest(records_of(reader(TEXTS)), prune=True)
@@ -325,7 +325,7 @@ def test_a_second_run_changes_nothing(store: HarrierVectorStore) -> None:
 
 
 def test_a_run_that_failed_is_repeated(store: HarrierVectorStore) -> None:
-    """It ends where a clean run ends."""
+    """It ends like a clean run."""
     store.client.ingest(records_of(reader(TEXTS)))
     clean = rows(store)
     store.clear()
@@ -336,7 +336,7 @@ def test_a_run_that_failed_is_repeated(store: HarrierVectorStore) -> None:
 
 
 def test_a_change_replaces(store: HarrierVectorStore) -> None:
-    """With prune=True what the source no longer has is gone, and what it still has is not encoded again."""
+    """prune=True removes missing documents, and unchanged ones are not encoded."""
     store.client.ingest(records_of(reader(TEXTS)))
     changed = store.client.ingest(records_of(reader({**TEXTS, "bread": "Bread is baked."})), prune=True)
     assert 0 < changed.encoded < changed.unchanged
@@ -344,7 +344,7 @@ def test_a_change_replaces(store: HarrierVectorStore) -> None:
 
 
 def test_equal_chunks_are_kept_apart(store: HarrierVectorStore) -> None:
-    """In one document and of several; nothing that was read is lost."""
+    """Equal chunks of one or several documents are all kept."""
     parser = SentenceSplitter(chunk_size=16, chunk_overlap=0)
     copies = [Document(text=f"{BREAD} " * 3, metadata={"copy": number}) for number in range(2)]
     nodes = parser.get_nodes_from_documents(copies)
@@ -352,8 +352,8 @@ def test_equal_chunks_are_kept_apart(store: HarrierVectorStore) -> None:
     assert (report.repeated, store.client.count()) == ([], len(nodes))
 
 
-def test_ids_of_ones_own(store: HarrierVectorStore) -> None:
-    """Stay, also where they look random, if that is said; documents go in as they are."""
+def test_custom_ids(store: HarrierVectorStore) -> None:
+    """They are kept, also if they look random, on request; documents are accepted too."""
     mine = Document(id_="mine", text=BREAD)
     random = Document(text=VIRUS)
     records = [list(records_of([mine, random], keep_ids=keep)) for keep in (True, False)]
@@ -366,7 +366,7 @@ def test_ids_of_ones_own(store: HarrierVectorStore) -> None:
 
 @pytest.mark.parametrize("own", [True, False])
 def test_two_documents_of_one_text(encoder: Encoder, own: bool) -> None:
-    """With ids of their own each is deleted by itself; with random ones they are one document, as `node_id` says."""
+    """With their own ids they are separate; with random ones they are one document."""
     store = HarrierVectorStore(Index(MemoryStore(), encoder))
     index = index_of(store, [])
     one, other = (Document(text=BREAD, **({"id_": name} if own else {})) for name in ("one", "other"))

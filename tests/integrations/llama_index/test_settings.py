@@ -1,4 +1,4 @@
-"""How a HarrierEmbedding is told its settings: by position and name, in the environment, in other classes' words."""
+"""Settings of a HarrierEmbedding: arguments, environment, and names of other classes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A value for each setting, and a model of which nothing is here."""
+    """Set a value for each setting, and the name of a missing model."""
     monkeypatch.setenv("HARRIER_MODEL", "harrier-0.6b")
     for name, (value, _) in ENVIRONMENT.items():
         monkeypatch.setenv(f"HARRIER_{name.upper()}", value)
@@ -46,7 +46,7 @@ def settings_of(embedding: HarrierEmbedding) -> dict[str, Any]:
 
 
 def test_the_model_by_any_name() -> None:
-    """By position, as `model_name` or as `model`, and as a path."""
+    """It may be positional, `model_name`, `model`, or a Path."""
     made: list[HarrierEmbedding] = [
         HarrierEmbedding("harrier-270m"),
         HarrierEmbedding(model_name="harrier-270m"),
@@ -58,7 +58,7 @@ def test_the_model_by_any_name() -> None:
 
 
 def test_one_model_only() -> None:
-    """Two are an error, and so is none."""
+    """Two models are an error, and so is none."""
     with pytest.raises(SettingError, match="model_name and model are one setting; give one of them"):
         HarrierEmbedding("harrier-270m", model="harrier-0.6b")
     with pytest.raises(SettingError, match=r"no model is given; pass model_name, .*, or set HARRIER_MODEL"):
@@ -69,8 +69,8 @@ def test_one_model_only() -> None:
 
 
 @pytest.mark.usefixtures("environment")
-def test_what_is_not_given_is_the_environments() -> None:
-    """And what is given is not, be it None."""
+def test_settings_from_the_environment() -> None:
+    """Arguments override it, including None."""
     embedding = HarrierEmbedding()
     assert embedding.model_name == "harrier-0.6b"
     assert settings_of(embedding) == {name: value for name, (_, value) in ENVIRONMENT.items()}
@@ -85,8 +85,8 @@ def test_what_is_not_given_is_the_environments() -> None:
     assert (other.model_name, settings_of(other)) == ("harrier-270m", own)
 
 
-def test_copies_do_not_look_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever way they went, and with whatever environment they arrive."""
+def test_copies_ignore_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every kind of copy and pickle ignores it."""
     embedding = HarrierEmbedding("harrier-270m")
     pickled, stored, told = pickle.dumps(embedding), embedding.to_dict(), embedding.to_json()
     for name, (value, _) in ENVIRONMENT.items():
@@ -97,8 +97,8 @@ def test_copies_do_not_look_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("environment")
-def test_an_embedder_is_not_the_environments(encoder: Encoder) -> None:
-    """It is settled already, whether it is an Encoder or another one."""
+def test_a_given_embedder_ignores_the_environment(encoder: Encoder) -> None:
+    """Its settings are fixed, whether it is an Encoder or not."""
     assert HarrierEmbedding.from_encoder(encoder).encoder.settings == encoder.settings
     assert HarrierEmbedding.from_encoder(encoder).on_blank == "error"
     other = Elsewhere(encoder)
@@ -119,8 +119,8 @@ def test_an_embedder_is_not_the_environments(encoder: Encoder) -> None:
         {"model_kwargs": {}, "target_devices": None, "tokenizer_name": None},
     ],
 )
-def test_what_is_so_anyway_is_taken(given: dict[str, Any]) -> None:
-    """A program that says so need not be changed."""
+def test_settings_without_effect(given: dict[str, Any]) -> None:
+    """They are accepted, so that programs need no change."""
     assert HarrierEmbedding("harrier-270m", **given) == HarrierEmbedding("harrier-270m")
 
 
@@ -148,8 +148,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_not_taken_is_named(name: str) -> None:
-    """With the kit's word for it, in one line."""
+def test_refused_settings(name: str) -> None:
+    """The one-line error has the kit's name."""
     value, advice = REFUSED[name]
     given: dict[str, Any] = {name: value}
     with pytest.raises(SettingError, match=f"^HarrierEmbedding got an unknown keyword, '{name}': .*{advice}") as caught:
@@ -157,8 +157,8 @@ def test_what_is_not_taken_is_named(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_llamaindexs_own_are_taken() -> None:
-    """Those of every embedding of LlamaIndex."""
+def test_settings_of_llama_index() -> None:
+    """Settings of every LlamaIndex embedding are accepted."""
     manager = CallbackManager([])
     embedding = HarrierEmbedding("harrier-270m", embed_batch_size=8, num_workers=2, callback_manager=manager)
     assert (embedding.embed_batch_size, embedding.num_workers) == (8, 2)
@@ -169,8 +169,8 @@ def test_llamaindexs_own_are_taken() -> None:
 # -- what it tells of itself
 
 
-def test_its_schema_and_signature() -> None:
-    """Builders ask for the one, editors for the other."""
+def test_schema_and_signature() -> None:
+    """Builders use the schema, and editors the signature."""
     schema = HarrierEmbedding.model_json_schema()
     fields = {*ENVIRONMENT, "model_name", "embed_batch_size", "num_workers", "embeddings_cache"}
     assert fields <= set(schema["properties"])
@@ -178,8 +178,8 @@ def test_its_schema_and_signature() -> None:
     assert fields <= set(inspect.signature(HarrierEmbedding).parameters)
 
 
-def test_its_repr() -> None:
-    """What differs from the defaults."""
+def test_repr() -> None:
+    """It shows non-default settings."""
     assert repr(HarrierEmbedding("harrier-270m")) == "HarrierEmbedding(model_name='harrier-270m')"
     embedding = HarrierEmbedding("harrier-270m", task="sts_query", max_tokens=9, embeddings_cache=SimpleKVStore())
     assert repr(embedding) == "HarrierEmbedding(model_name='harrier-270m', max_tokens=9, task='sts_query')"
@@ -188,8 +188,8 @@ def test_its_repr() -> None:
 # -- in an Index
 
 
-def test_an_index_takes_it(words: str, built: Callable[..., Path]) -> None:
-    """With its cache, and without a model of its own."""
+def test_as_an_encoder_of_an_index(words: str, built: Callable[..., Path]) -> None:
+    """Its cache is used, and no second model is loaded."""
     values = SimpleKVStore()
     embedding = HarrierEmbedding(words, embeddings_cache=values)
     index = Index(MemoryStore(), embedding)

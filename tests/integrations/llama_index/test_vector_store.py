@@ -1,4 +1,4 @@
-"""HarrierVectorStore: nodes in and out whole, filters, modes, and what it costs to add them again."""
+"""HarrierVectorStore: complete nodes, filters, modes, and repeated adding."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def store(place: VectorStore, encoder: Encoder) -> HarrierVectorStore:
 
 
 def nodes() -> list[BaseNode]:
-    """Three, of two documents, that know each other."""
+    """Return three related nodes of two documents."""
     bread = TextNode(id_="bread", text=BREAD, metadata={"topic": "food", "year": 2021, "tags": ["yeast", "oven"]})
     virus = TextNode(id_="virus", text=VIRUS, metadata={"topic": "health", "year": 2023})
     river = TextNode(id_="river", text=RIVER, metadata={"topic": "earth", "depth": 2.5, "name": None})
@@ -129,7 +129,7 @@ KINDS: dict[str, BaseNode] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_node_comes_back_whole(store: HarrierVectorStore, kind: str) -> None:
-    """Its class, its text, its metadata in their order, its relationships, and what is embedded of it."""
+    """Its class, text, ordered metadata, relationships and embedding text survive."""
     node = KINDS[kind]
     assert store.add([node]) == [node.node_id]
     [back] = store.get_nodes([node.node_id])
@@ -150,29 +150,29 @@ def test_a_node_comes_back_whole(store: HarrierVectorStore, kind: str) -> None:
     ids=["copy", "deepcopy", "model_copy"],
 )
 def test_copies_share_the_store(store: HarrierVectorStore, copied: Callable[[Any], Any]) -> None:
-    """Also of a store that is in this process only."""
+    """Copies share even a store in memory."""
     another = copied(store)
     assert another is not store
     another.add(nodes())
     assert store.query(asked(BREAD, 1)).ids == another.query(asked(BREAD, 1)).ids == ["bread"]
 
 
-def test_dates_are_texts(store: HarrierVectorStore) -> None:
-    """In the form that they have in every surface of the kit."""
+def test_dates_are_strings(store: HarrierVectorStore) -> None:
+    """They have the same form as in every other part of the kit."""
     store.add([TextNode(id_="a", text="a text", metadata={"day": date(2026, 1, 2)})])
     assert store.get_nodes()[0].metadata == {"day": "2026-01-02"}
 
 
-def test_what_was_ingested_otherwise(store: HarrierVectorStore) -> None:
-    """Records of an Index that never were nodes are found as nodes."""
+def test_records_that_are_not_nodes(store: HarrierVectorStore) -> None:
+    """Records of an Index are returned as nodes."""
     store.client.ingest([Record("r", BREAD, {"ref_doc_id": "x", "a": 1})])
     [node] = store.get_nodes()
     assert (type(node), node.node_id, node.get_content()) == (TextNode, "r", BREAD)
     assert node.metadata == {"ref_doc_id": "x", "a": 1}
 
 
-def test_what_the_index_has_cut(place: VectorStore, encoder: Encoder) -> None:
-    """Is found by its pieces, under the node's id, without the metadata that stand before the first."""
+def test_nodes_with_several_chunks(place: VectorStore, encoder: Encoder) -> None:
+    """Chunks are found under the node's id, without the metadata prefix."""
     store = HarrierVectorStore(Index(place, encoder, chunking=Chunking(tokens=32)))
     text = "\n\n".join([BREAD, VIRUS, RIVER] * 3)
     store.add([TextNode(id_="long", text=text, metadata={"title": "of many things"})])
@@ -196,8 +196,8 @@ LONG = "\n\n".join(PROSE)
     ids=["no white space", "at the end", "at the beginning", "of Unicode, at both"],
 )
 @pytest.mark.parametrize("metadata", [{"title": "prose"}, {"title": " ".join(PROSE)}], ids=["short", "long"])
-def test_pieces_are_the_texts_own(encoder: Encoder, text: str, metadata: dict[str, Any]) -> None:
-    """All of it, once, nothing of the metadata; and what is stored beside them does not grow with the text."""
+def test_chunks_cover_the_text(encoder: Encoder, text: str, metadata: dict[str, Any]) -> None:
+    """They contain all of the text once, no metadata, and a constant amount of extra data."""
     store = HarrierVectorStore(Index(MemoryStore(), encoder, chunking=Chunking(tokens=64)))
     store.client.ingest(records_of([Document(id_="d", text=text, metadata=metadata)]))
     stored = sorted(store.client.read(), key=lambda each: each.chunk.number)
@@ -214,7 +214,7 @@ TEMPLATES = ("{metadata_str}\n\n{content}", "{content}\n{metadata_str}", "{conte
 
 @given(text=SHORT, value=SHORT, template=st.sampled_from(TEMPLATES), cut=st.integers(0, 20))
 def test_any_text_comes_back(text: str, value: str, template: str, cut: int) -> None:
-    """Byte for byte, whole; cut in two anywhere, with nothing lost or doubled but white space at its ends."""
+    """It survives byte for byte; split texts only lose white space at the border."""
     [record] = records_of([TextNode(id_="n", text=text, metadata={"m": value}, text_template=template)])
 
     def own(start: int, end: int) -> str:
@@ -225,8 +225,8 @@ def test_any_text_comes_back(text: str, value: str, template: str, cut: int) -> 
         assert (own(0, cut) + own(cut, len(record.text))).strip() == text.strip()
 
 
-def test_pieces_of_a_file(place: VectorStore, encoder: Encoder) -> None:
-    """Which ends in a newline, as files do: a search finds the piece, and not the file."""
+def test_chunks_of_a_file(place: VectorStore, encoder: Encoder) -> None:
+    """A search in a file that ends with a newline finds the chunk, not the file."""
     store = HarrierVectorStore(Index(place, encoder, chunking=Chunking(tokens=64)))
     store.client.ingest(records_of([Document(id_="d", text=f"{LONG}\n", metadata={"file_path": "/prose.txt"})]))
     [found] = store.query(asked("the harrier is a bird of prey", 1)).nodes or []
@@ -235,8 +235,8 @@ def test_pieces_of_a_file(place: VectorStore, encoder: Encoder) -> None:
     assert sum(len(node.get_content()) for node in store.get_nodes(["d"])) < len(LONG) * 1.1
 
 
-def test_what_was_stored_whole(store: HarrierVectorStore, encoder: Encoder) -> None:
-    """By former releases, beside a text whose end was stripped: it is read, and mended without encoding it again."""
+def test_records_of_earlier_releases(store: HarrierVectorStore, encoder: Encoder) -> None:
+    """They are read, and corrected without encoding."""
     node = Document(id_="d", text=f"{BREAD}\n", metadata={"a": 1})
     [record] = records_of([node])
     rest = {**json.loads(record.metadata["_node"]), "text": node.text}
@@ -251,8 +251,8 @@ def test_what_was_stored_whole(store: HarrierVectorStore, encoder: Encoder) -> N
     assert store.get_nodes()[0].to_dict() == node.to_dict()
 
 
-def test_again_costs_nothing(store: HarrierVectorStore, encoder: Encoder) -> None:
-    """Unchanged nodes are neither encoded nor doubled; changed ones replace themselves."""
+def test_adding_again(store: HarrierVectorStore, encoder: Encoder) -> None:
+    """Unchanged nodes are neither encoded nor duplicated, and changed ones are replaced."""
     store.add(nodes())
     before = encoder.stats.texts
     store.add(nodes())
@@ -266,8 +266,8 @@ def test_again_costs_nothing(store: HarrierVectorStore, encoder: Encoder) -> Non
     assert {node.node_id: node.to_dict() for node in store.get_nodes()} == {n.node_id: n.to_dict() for n in changed}
 
 
-def test_bad_nodes_are_named(store: HarrierVectorStore) -> None:
-    """With their positions and reasons, sync and async, and the others are stored."""
+def test_rejected_nodes(store: HarrierVectorStore) -> None:
+    """They are listed with positions and reasons, and the others are stored."""
     inner = TextNode(id_="related", text="a text")
     inner.relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id="s", metadata={"x": object()})
     bad: list[BaseNode] = [
@@ -293,8 +293,8 @@ def embedded(model: Any) -> list[BaseNode]:
     return list(model(nodes()))
 
 
-def test_embeddings_of_its_own_are_taken(store: HarrierVectorStore, encoder: Encoder) -> None:
-    """One in a hundred is looked at, and nothing else is encoded twice."""
+def test_its_own_embeddings_are_accepted(store: HarrierVectorStore, encoder: Encoder) -> None:
+    """One in a hundred is compared, and nothing is encoded twice."""
     many = [TextNode(id_=str(number), text=f"{BREAD} {number}") for number in range(150)]
     store.embed_model(many)
     before = encoder.stats.texts
@@ -321,7 +321,7 @@ def wrong_models(built: Callable[..., Path]) -> dict[str, Any]:
 def test_embeddings_of_another_model_are_refused(
     store: HarrierVectorStore, built: Callable[..., Path], kind: str
 ) -> None:
-    """Before anything is written, sync and async; the error says what to do."""
+    """Nothing is written, and the error says what to do."""
     strangers = embedded(wrong_models(built)[kind])
     with pytest.raises(WrongSpace, match="use the store's embed_model"):
         store.add(strangers)
@@ -332,7 +332,7 @@ def test_embeddings_of_another_model_are_refused(
 
 @pytest.mark.parametrize("mode", [MetadataMode.EMBED, MetadataMode.NONE])
 def test_embeddings_of_queries_are_refused(built: Callable[..., Path], mode: MetadataMode) -> None:
-    """With the nodes' metadata or without; the model that compares words would not tell them from documents."""
+    """The instruction alone is detected, with or without metadata."""
     store = HarrierVectorStore(Index(MemoryStore(), Encoder(str(built()))))
     given = nodes()
     texts = [node.get_content(metadata_mode=mode) for node in given]
@@ -342,13 +342,13 @@ def test_embeddings_of_queries_are_refused(built: Callable[..., Path], mode: Met
         store.add(given)
 
 
-def test_its_embed_model(store: HarrierVectorStore, encoder: Encoder) -> None:
-    """Has the space of the Index."""
+def test_embed_model(store: HarrierVectorStore, encoder: Encoder) -> None:
+    """It has the space of the Index."""
     assert store.embed_model.encoder.space == encoder.space
 
 
 def test_another_space_is_refused(place: VectorStore, encoder: Encoder, built: Callable[..., Path]) -> None:
-    """The place remembers what its vectors are."""
+    """The place stores its space."""
     HarrierVectorStore(Index(place, encoder)).add(nodes())
     with Encoder(str(built("gemma3", vectors="words", seed=3))) as other:
         stranger = HarrierVectorStore(Index(place, other))
@@ -367,7 +367,7 @@ def test_another_space_is_refused(place: VectorStore, encoder: Encoder, built: C
 
 
 def test_deleting(store: HarrierVectorStore) -> None:
-    """By document, id, filter, and everything; sync and async, and where nothing was ever stored."""
+    """Deleting by document, id, filter and all works, also on a missing place."""
     food = MetadataFilters(filters=[MetadataFilter(key="topic", value="food")])
 
     async def adelete() -> None:
@@ -397,8 +397,8 @@ def test_deleting(store: HarrierVectorStore) -> None:
         store.delete_nodes()
 
 
-def test_deleting_makes_nothing(store: HarrierVectorStore) -> None:
-    """Where nothing was ever stored, sync and async, there is nothing afterwards."""
+def test_deleting_creates_nothing(store: HarrierVectorStore) -> None:
+    """Deleting from a missing place does not create it."""
     filters = MetadataFilters(filters=[MetadataFilter(key="topic", value="food")])
 
     async def others() -> None:
@@ -416,8 +416,8 @@ def test_deleting_makes_nothing(store: HarrierVectorStore) -> None:
         store.client.count()
 
 
-def test_nothing_was_ever_stored(store: HarrierVectorStore) -> None:
-    """It is searched as if it were empty, as an agent's memory is at first; deleting is content."""
+def test_a_missing_place(store: HarrierVectorStore) -> None:
+    """Searching and deleting act as on an empty one, as an agent's memory needs."""
     for options in ({}, {"node_ids": ["a"]}, {"mode": VectorStoreQueryMode.MMR}):
         assert store.query(asked("bread", **options)).nodes == []
         assert asyncio.run(store.aquery(asked("bread", **options))).nodes == []
@@ -430,7 +430,7 @@ def test_nothing_was_ever_stored(store: HarrierVectorStore) -> None:
 
 
 def test_queries(store: HarrierVectorStore, encoder: Encoder) -> None:
-    """By text or by embedding, sync and async: the same nodes, ids and cosines."""
+    """Text and embedding, sync and async, give the same nodes, ids and cosines."""
     store.add(nodes())
     text = "why does bread rise with yeast"
     by_embedding = VectorStoreQuery(query_embedding=store.embed_model.get_query_embedding(text), similarity_top_k=2)
@@ -450,7 +450,7 @@ def test_queries(store: HarrierVectorStore, encoder: Encoder) -> None:
 
 
 def test_embeddings_on_request(place: VectorStore, encoder: Encoder) -> None:
-    """On whatever is found."""
+    """Found nodes have them on request."""
     store = HarrierVectorStore(Index(place, encoder), with_embeddings=True)
     store.add(nodes())
     vector = encoder.encode_documents([nodes()[0].get_content(metadata_mode=MetadataMode.EMBED)])[0]
@@ -464,7 +464,7 @@ def test_embeddings_on_request(place: VectorStore, encoder: Encoder) -> None:
 @pytest.mark.parametrize("mode", [VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR])
 @pytest.mark.parametrize("by", ["text", "embedding"])
 def test_restrictions(store: HarrierVectorStore, mode: VectorStoreQueryMode, by: str) -> None:
-    """To nodes, to documents and by filters, one by one and together."""
+    """Node ids, document ids and filters can be combined."""
     store.add(nodes())
     everything = {"bread", "virus", "river"}
     old = MetadataFilters(filters=[MetadataFilter(key="year", value=2022, operator=FilterOperator.LT)])
@@ -485,7 +485,7 @@ def test_restrictions(store: HarrierVectorStore, mode: VectorStoreQueryMode, by:
 
 
 def test_a_node_with_an_object(store: HarrierVectorStore) -> None:
-    """Is rejected, as nothing could read it again, and the others are stored."""
+    """It is rejected, because it could not be read again."""
     bad = IndexNode(id_="bad", text="a reference", index_id="other", obj=object())
     with pytest.raises(InputError, match="text 0 has metadata with a value that JSON does not have"):
         store.add([bad, TextNode(id_="good", text="sand")])
@@ -493,7 +493,7 @@ def test_a_node_with_an_object(store: HarrierVectorStore) -> None:
 
 
 def test_restricted_searches_score_the_same(store: HarrierVectorStore) -> None:
-    """Nodes that are checked one by one have the cosines that the store gives them, best first."""
+    """Nodes compared one by one have the store's cosines, best first."""
     store.add(nodes())
     whole: Any = store.query(asked("sand and yeast"))
     some: Any = store.query(asked("sand and yeast", node_ids=["bread", "virus", "river"]))
@@ -501,8 +501,8 @@ def test_restricted_searches_score_the_same(store: HarrierVectorStore) -> None:
     np.testing.assert_allclose(some.similarities, whole.similarities, atol=2e-3)
 
 
-def test_different_things(store: HarrierVectorStore, encoder: Encoder) -> None:
-    """MMR, by LlamaIndex's names for its settings; its similarities are cosines too."""
+def test_mmr(store: HarrierVectorStore, encoder: Encoder) -> None:
+    """LlamaIndex's names are accepted, and similarities are cosines."""
     alike = [TextNode(id_=f"bread {number}", text=f"{BREAD} {number}") for number in range(3)]
     store.add([*alike, TextNode(id_="sugar", text="Sugar melts.")])
     query = encoder.encode_queries(["bread rises because of yeast and sugar"])[0]
@@ -529,8 +529,8 @@ def test_different_things(store: HarrierVectorStore, encoder: Encoder) -> None:
         found(1.5)
 
 
-def test_what_cannot_be_searched(store: HarrierVectorStore) -> None:
-    """A mode that an Index does not have, and a query without a question."""
+def test_unsupported_queries(store: HarrierVectorStore) -> None:
+    """Unsupported modes and queries without content are errors."""
     store.add(nodes())
     with pytest.raises(
         SettingError, match="mode must be one of 'default', 'mmr', 'hybrid', 'sparse', 'text_search', got 'svm'"
@@ -557,8 +557,8 @@ UNKNOWN = {
 }
 
 
-def test_a_keyword_that_is_not_known(store: HarrierVectorStore) -> None:
-    """Is refused, sync and async: what looks like a filter and is none would show what must not be seen."""
+def test_unknown_keywords(store: HarrierVectorStore) -> None:
+    """They are refused, because an ignored filter could expose records."""
     store.add(nodes())
     for name, advice in UNKNOWN.items():
         options: dict[str, Any] = {name: {"topic": "food"}}
@@ -611,7 +611,7 @@ def ids_of(store: HarrierVectorStore, filters: MetadataFilters) -> set[str]:
 
 @pytest.mark.usefixtures("newest")
 def test_filters_mean_what_llamaindex_means(store: HarrierVectorStore) -> None:
-    """Each operator, alone and joined, on each store, against LlamaIndex's own reading of them."""
+    """Each operator, alone and combined, agrees with LlamaIndex on each store."""
     store.add(nodes())
     metadata = {node.node_id: {**node.metadata, "ref_doc_id": node.ref_doc_id} for node in nodes()}
     singles = [MetadataFilter(key=key, value=value, operator=operator) for key, value, operator in FILTERS]
@@ -627,7 +627,7 @@ def test_filters_mean_what_llamaindex_means(store: HarrierVectorStore) -> None:
 
 
 def test_nested_filters(store: HarrierVectorStore) -> None:
-    """Which LlamaIndex's own stores in memory do not have."""
+    """They work, although LlamaIndex's stores in memory lack them."""
     store.add(nodes())
     food, health = (MetadataFilter(key="topic", value=value) for value in ("food", "health"))
     new = MetadataFilter(key="year", value=2022, operator=GT)
@@ -642,8 +642,8 @@ def test_nested_filters(store: HarrierVectorStore) -> None:
     ("key", "value", "operator"),
     [("a", "x", IN), ("a", "x", ALL), ("a", ["x"], GT), ("a", None, GT)],
 )
-def test_filters_without_a_meaning(encoder: Encoder, key: str, value: Any, operator: FilterOperator) -> None:
-    """Are errors."""
+def test_invalid_filters(encoder: Encoder, key: str, value: Any, operator: FilterOperator) -> None:
+    """They are errors."""
     store = HarrierVectorStore(Index(MemoryStore(), encoder))
     filters = MetadataFilters(filters=[MetadataFilter(key=key, value=value, operator=operator)])
     with pytest.raises(FilterError):
@@ -651,7 +651,7 @@ def test_filters_without_a_meaning(encoder: Encoder, key: str, value: Any, opera
 
 
 def test_awkward_values_are_values(store: HarrierVectorStore) -> None:
-    """Nothing in a key or a value is taken for a query language."""
+    """Nothing in a key or value is interpreted as a query language."""
     value = "x' OR '1'='1"
     keys = ["k' OR '1'='1\" --", "$or", "$not", "k.k"]
     metadata: dict[str, Any] = dict.fromkeys(keys, value)
@@ -665,8 +665,8 @@ def test_awkward_values_are_values(store: HarrierVectorStore) -> None:
 # -- the event loop, ids
 
 
-def test_async_twins(store: HarrierVectorStore) -> None:
-    """Do what the others do, within a running loop."""
+def test_async_methods(store: HarrierVectorStore) -> None:
+    """They give the same results within a running loop."""
 
     async def main() -> list[BaseNode]:
         assert await store.async_add(nodes()) == ["bread", "virus", "river"]
@@ -676,7 +676,7 @@ def test_async_twins(store: HarrierVectorStore) -> None:
 
 
 def test_ids_for_a_node_parser() -> None:
-    """Of equal documents with random ids they are equal; an id of one's own is kept apart."""
+    """Equal documents with random ids get equal node ids; documents with their own ids do not."""
     one, same, other = Document(text="a"), Document(text="a"), Document(text="b")
     assert node_id(0, one) == node_id(0, same) != node_id(0, other)
     assert node_id(0, one) != node_id(1, one)

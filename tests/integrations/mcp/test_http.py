@@ -1,4 +1,4 @@
-"""/mcp of `harrier serve`, asked by the SDK's own client, and by hand."""
+"""/mcp of `harrier serve`, called by the SDK's client and by hand."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MODERN = {
 
 @pytest.fixture(scope="module")
 def server(weights: Path, place: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """It asks for a key, and shows one tenant's records of an index, and another index whole."""
+    """Start a server with a key, with one tenant's records of an index, and another index whole."""
     keys = tmp_path_factory.mktemp("keys") / "keys"
     keys.write_text(KEY, encoding="utf-8")
     only = ("--index", f"notes={place}", "--where", 'notes={"tenant": "a"}', "--about", "notes=the notes of a baker")
@@ -42,7 +42,7 @@ def assistant(connect: Assist, server: Serving) -> Assistant:
 
 
 def post(server: Serving, path: str = "/notes/mcp", body: Any = None, **headers: str) -> httpx.Response:
-    """A call of the newest revision, written by hand."""
+    """Send a hand-written call of the newest revision."""
     call = {"name": "fetch", "arguments": {"id": "bread"}, "_meta": MODERN}
     asked = body or {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
     own = {
@@ -58,7 +58,7 @@ def post(server: Serving, path: str = "/notes/mcp", body: Any = None, **headers:
 
 
 def test_search_and_fetch(assistant: Assistant, place: str, encoder: Encoder) -> None:
-    """As over standard input and output, but for what only this machine's user should know."""
+    """Results equal those over standard input and output, without local details."""
     assert assistant.client.protocol_version == "2026-07-28"
     with Index(place, encoder) as index:
         expected = index.search("why does bread rise", 3, {"tenant": "a"})
@@ -79,7 +79,7 @@ def test_older_clients(connect: Assist, server: Serving) -> None:
 
 
 def test_the_filter_holds_on_every_route(assistant: Assistant, connect: Assist, server: Serving) -> None:
-    """Of this index; another one over the same place has none."""
+    """Every route of the index is filtered; another index over the same place is not."""
     wide = {"$or": [{"tenant": "a"}, {"tenant": "b"}]}
     for where in (wide, {"tenant": "b"}, {}):
         found = assistant.call("search", query="the other tenant's secret bread", where=where, k=50)["results"]
@@ -95,7 +95,7 @@ def test_the_filter_holds_on_every_route(assistant: Assistant, connect: Assist, 
 
 
 def test_keys_hosts_and_pages(server: Serving, connect: Assist) -> None:
-    """The rules are those of all routes; a page of another origin gets nothing, nor does a forged name."""
+    """The rules of all routes apply to foreign origins and forged hosts."""
     assert post(server).json()["result"]["structuredContent"]["id"] == "bread"
     for headers, status in (
         ({"Authorization": "Bearer wrong-key-of-some-length"}, 401),
@@ -113,7 +113,7 @@ def test_keys_hosts_and_pages(server: Serving, connect: Assist) -> None:
         connect(f"{server.url}/notes/mcp")
 
 
-def test_indexes_by_their_names(server: Serving) -> None:
+def test_indexes_by_name(server: Serving) -> None:
     for path in ("/mcp", "/nothing/mcp", "/notes/mcp/more"):
         assert post(server, path).status_code == 404
     assert "/notes/mcp, /all/mcp" in post(server, "/mcp").json()["error"]["message"]
@@ -133,8 +133,8 @@ def test_indexes_by_their_names(server: Serving) -> None:
         (b" " * (2**20 + 1), 413),
     ],
 )
-def test_bodies_that_are_none(server: Serving, body: bytes, status: int) -> None:
-    """Of both kinds of revisions."""
+def test_invalid_bodies(server: Serving, body: bytes, status: int) -> None:
+    """Both kinds of protocol revisions are tested."""
     assert post(server, body=body).status_code == status
     older = post(server, body=body, **{"MCP-Protocol-Version": "2025-06-18"})
     assert older.status_code in (200, 400, 413)
@@ -142,14 +142,14 @@ def test_bodies_that_are_none(server: Serving, body: bytes, status: int) -> None
     assert "Traceback" not in older.text
 
 
-def test_nothing_writes(assistant: Assistant) -> None:
+def test_nothing_can_write(assistant: Assistant) -> None:
     for name in ("add", "delete"):
         with pytest.raises(MCPError, match="there is no such tool"):
             assistant.run(assistant.client.call_tool(name, {"id": "bread", "ids": ["bread"]}))
 
 
-def test_where_that_means_nothing(weights: Path, place: str) -> None:
-    """It does not start."""
+def test_invalid_conditions(weights: Path, place: str) -> None:
+    """The server does not start."""
     for option, message in (
         (("--where", 'notes={"a": {"eq": 1}}'), "unknown operator 'eq'"),
         (("--where", 'other={"a": 1}'), "there is no index 'other'; this server has notes"),
@@ -162,7 +162,7 @@ def test_where_that_means_nothing(weights: Path, place: str) -> None:
 def test_editors_that_share_a_model(
     server: Serving, connect: Assist, command: Callable[..., StdioServerParameters], place: str, tmp_path: Path
 ) -> None:
-    """Each runs a command of its own, which has the server encode its queries, and loads no model."""
+    """Each runs its own command, which uses the server's model and loads none."""
     keys = tmp_path / "keys"
     keys.write_text(KEY, encoding="utf-8")
     started = command(place, "--server", server.url, "--api-key-file", str(keys))

@@ -31,8 +31,8 @@ def commands() -> list[str]:
     return re.findall(r"^    (.*)$", section, re.MULTILINE)
 
 
-def test_what_is_installed() -> None:
-    """The extras are there, and have what the other two commands import."""
+def test_the_extras_suffice() -> None:
+    """The extras exist, and contain what the other commands import."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     [asked] = re.findall(r"\[([^]]+)\]", commands()[0])
     names = {Requirement(each).name for extra in asked.split(",") for each in extras[extra]}
@@ -41,7 +41,7 @@ def test_what_is_installed() -> None:
 
 @pytest.mark.timeout(300)
 def test_the_commands(hub: Hub, built: Callable[..., Path], tmp_path: Path) -> None:
-    """As a shell runs them, in a folder with documents, and with nothing else set up; a stand-in is the model."""
+    """They run in a shell in a folder with documents, with a stand-in model."""
     hub.push("microsoft/harrier-oss-v1-270m", built("gemma3", vectors="words"))
     _, ingest, add = commands()
     own, work = tmp_path / "bin", tmp_path / "work"

@@ -1,4 +1,4 @@
-"""One small cluster for the tests of Ray: it takes seconds to start, and most of a minute where others compute."""
+"""One small cluster for all Ray tests, because it takes long to start."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ray: Any = pytest.importorskip("ray", reason="ray is not installed: pip install 
 
 @pytest.fixture(scope="session", autouse=True)
 def cluster() -> Iterator[None]:
-    """Of four CPUs, whatever the machine has: they are numbers to Ray."""
+    """Start a cluster of four nominal CPUs."""
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     ray.init(
         num_cpus=4,

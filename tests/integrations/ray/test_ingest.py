@@ -1,4 +1,4 @@
-"""An ingest on Ray: what is stored is what one process would store, whatever dies meanwhile."""
+"""An ingest on Ray stores what one process would store, whatever is killed."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def clean(postgres: str, tmp_path: Path, given: list[Record]) -> list[Any]:
 
 
 @pytest.mark.timeout(300)  # it starts ten processes, each of which imports much
-def test_workers_that_die_and_a_record_that_kills(postgres: str, table: str, tmp_path: Path) -> None:
-    """All others are stored, it is named; run again, nothing is encoded that was stored."""
+def test_killed_workers_and_a_record_that_crashes(postgres: str, table: str, tmp_path: Path) -> None:
+    """All other records are stored, and a second run encodes nothing again."""
     pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow comes with ray")
     pa = pytest.importorskip("pyarrow")
     given = list(records(160))
@@ -83,8 +83,8 @@ def test_workers_that_die_and_a_record_that_kills(postgres: str, table: str, tmp
     assert not again.notes.exists()
 
 
-def test_doubles(postgres: str, table: str, tmp_path: Path) -> None:
-    """Under one id other texts came in two blocks; the id may be a number."""
+def test_duplicate_ids(postgres: str, table: str, tmp_path: Path) -> None:
+    """Different texts with one id in two blocks are reported, also for numeric ids."""
     given = [{"id": number % 50, "text": f"says {number % 50 + number // 50 * (number == 50)}"} for number in range(80)]
     with index_of(postgres, table, Noting(tmp_path / "notes")) as index:
         report = harrier_ray.ingest(ray.data.from_items(given, override_num_blocks=1), index, workers=1, block=10)
@@ -104,15 +104,15 @@ def test_doubles(postgres: str, table: str, tmp_path: Path) -> None:
         ({"workers": 1, "block": 0}, "block must be an integer"),
     ],
 )
-def test_what_is_refused(postgres: str, table: str, tmp_path: Path, options: dict[str, Any], why: str) -> None:
-    """Before anything is read: Ray would wait forever, without a word."""
+def test_refusals(postgres: str, table: str, tmp_path: Path, options: dict[str, Any], why: str) -> None:
+    """They come before anything is read, because Ray would wait forever."""
     dataset = ray.data.from_items([{"id": "a", "text": "b"}])
     with index_of(postgres, table, Noting(tmp_path / "notes")) as index, pytest.raises(SettingError, match=why):
         harrier_ray.ingest(dataset, index, **options)
 
 
-def test_secrets_stay(tmp_path: Path) -> None:
-    """And what is of one process: neither reaches the cluster."""
+def test_secrets_are_not_sent(tmp_path: Path) -> None:
+    """Secrets and process-local objects do not reach the cluster."""
     dataset = ray.data.from_items([{"id": "a", "text": "b"}])
     noting = Noting(tmp_path / "notes")
     with index_of("postgresql://me:hush@nowhere/db", "t", noting) as index:
@@ -127,7 +127,7 @@ def test_secrets_stay(tmp_path: Path) -> None:
 
 
 def test_vectors_for_other_sinks() -> None:
-    """Those of the encoder, by tasks of Ray."""
+    """Ray tasks return the encoder's vectors."""
     dataset = ray.data.from_items([{"text": f"text {number}"} for number in range(20)])
     batch = harrier_ray.EncodeBatch(Hashing(), into="vector")
     found = dataset.map_batches(batch, batch_size=10, num_cpus=0.5).take_all()
@@ -138,13 +138,13 @@ def test_vectors_for_other_sinks() -> None:
 
 
 class Loaded(Hashing):
-    """As if it were a model of this process."""
+    """A stand-in for a model in this process."""
 
     settings = {"device": None}  # noqa: RUF012
 
 
 def test_plans_for_gpus() -> None:
-    """A worker has a GPU and no CPU, which are left to what reads; a model behind HTTP needs no GPU."""
+    """A worker has a GPU and no CPU; a remote model needs no GPU."""
     from harrier_ray.planning import Plan
 
     cluster = {"GPU": 8.0, "CPU": 16.0}
@@ -160,7 +160,7 @@ def test_plans_for_gpus() -> None:
             Plan.of(workers, embedder, there)
 
 
-def test_a_block_that_may_kill_runs_alone() -> None:
+def test_a_block_that_may_crash_runs_alone() -> None:
     from harrier_ray.working import Turns
 
     turns = Turns()
@@ -179,5 +179,5 @@ def _noted(turns: Any, order: list[str]) -> None:
 
 
 def test_no_telemetry() -> None:
-    """Where this is imported before Ray is started."""
+    """Telemetry is off if the package is imported before Ray is started."""
     assert json.loads(json.dumps(os.environ["RAY_USAGE_STATS_ENABLED"])) == "0"

@@ -1,4 +1,4 @@
-"""Servers, and the model that they serve."""
+"""Servers and their model."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def folder(built: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def encoder(folder: Path) -> Iterator[Encoder]:
-    """The same model in this process."""
+    """Return the same model in this process."""
     with Encoder(folder) as encoder:
         yield encoder
 
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Serving]:
-    """A server that is ready, for all tests of a module."""
+    """Return a ready server for all tests of a module."""
     serving = Serving(model=folder)
     serving.wait()
     yield serving
@@ -38,7 +38,7 @@ def server(folder: Path) -> Iterator[Serving]:
 
 @pytest.fixture
 def serve(folder: Path) -> Iterator[Serve]:
-    """Starts servers, which are ready and end with the test."""
+    """Return a function that starts servers, which end with the test."""
     started: list[Serving] = []
 
     def start(*arguments: str, model: Path = folder, port: int = 0) -> Serving:
@@ -54,7 +54,7 @@ def serve(folder: Path) -> Iterator[Serve]:
 
 @pytest.fixture
 def serve_within(encoder: Encoder) -> Iterator[ServeWithin]:
-    """Starts servers in this process, which are ready and end with the test."""
+    """Return a function that starts servers in this process, which end with the test."""
     started: list[Within] = []
 
     def start(encoder: Encoder = encoder, **options: Any) -> Within:

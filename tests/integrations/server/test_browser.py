@@ -1,4 +1,4 @@
-"""The page in a real browser: every view by mouse and by keyboard, at three widths, in both themes, without a flaw."""
+"""The page in a real browser: every view by mouse and keyboard, at three widths, in both themes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def records() -> Iterator[Record]:
 
 @pytest.fixture(scope="module")
 def server(folder: Path, encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """With two indexes, one of which has words, and a key."""
+    """Start a server with two indexes, one of them with words, and a key."""
     own = tmp_path_factory.mktemp("browser")
     (own / "keys").write_text(KEY, encoding="utf-8")
     places = {name: f"pgvector:{own}/index?table={name}" for name in ("docs", "plain")}
@@ -87,7 +87,7 @@ def browser() -> Iterator[Any]:
 
 
 class Page:
-    """A tab, which remembers what went wrong in it."""
+    """A tab that records its errors."""
 
     def __init__(self, context: Any, url: str, *, opened: bool = True) -> None:
         self.wrong: list[str] = []
@@ -116,7 +116,7 @@ class Page:
         return str(self.tab.locator(selector).first.text_content())
 
     def check(self) -> None:
-        """Nothing went wrong, axe finds nothing serious, and nothing is wider than the window."""
+        """Check for errors, serious axe findings, and overflow."""
         assert self.wrong == []
         self.tab.evaluate(axe.AXE_FILE_PATH.read_text())
         found = self.tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
@@ -144,7 +144,7 @@ def page(browser: Any, server: Serving) -> Iterator[NewPage]:
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_view(page: NewPage, width: int, theme: str, tmp_path: Path) -> None:
-    """At each width and in each theme, with what there is to see in it."""
+    """Each view is tested at each width and in each theme."""
     shown = page(width, theme)
     shown.open("#/?q=bread+and+yeast&index=docs")
     assert shown.tab.locator(".column").count() == 3
@@ -167,7 +167,7 @@ def test_every_view(page: NewPage, width: int, theme: str, tmp_path: Path) -> No
 
 
 def test_by_keyboard_alone(page: NewPage) -> None:
-    """From the question to a result, along the results, to its record, and back."""
+    """Keys lead from the question to the results, to a record, and back."""
     shown = page()
     shown.open("")
     keys = shown.tab.keyboard
@@ -240,7 +240,7 @@ def test_columns_filters_and_what_the_model_reads(page: NewPage, encoder: Encode
 
 
 def test_documents_are_text(page: NewPage) -> None:
-    """Markup in texts, titles and ids is shown, and an address that is code is no link."""
+    """Markup in texts, titles and ids is shown literally, and script URLs are not links."""
     shown = page()
     shown.open("#/?q=bread&index=docs&k=50")
     assert "<script>alert(2)</script>" in shown.text(".columns")
@@ -255,7 +255,7 @@ def test_documents_are_text(page: NewPage) -> None:
 
 
 def test_the_key_is_asked_for(page: NewPage) -> None:
-    """It is not kept unless that is wanted, and a wrong one is told."""
+    """It is kept only on request, and a wrong one is reported."""
     shown = page(opened=False)
     shown.tab.goto(shown.url)
     shown.tab.fill("#key-value", "a-wrong-key-of-some-length")
@@ -284,8 +284,8 @@ def test_checks_of_an_index(page: NewPage) -> None:
     shown.check()
 
 
-def test_what_cannot_be_shown(page: NewPage, tmp_path: Path) -> None:
-    """Each is said where it was asked for."""
+def test_errors_are_shown(page: NewPage, tmp_path: Path) -> None:
+    """Each error is shown where it occurred."""
     shown = page()
     shown.open("#/record?index=docs&id=nothing")
     assert shown.text(".record-body") == "there is no such record"
@@ -300,7 +300,7 @@ def test_what_cannot_be_shown(page: NewPage, tmp_path: Path) -> None:
     shown.check()
 
 
-def test_the_theme_stays(page: NewPage) -> None:
+def test_the_theme_is_kept(page: NewPage) -> None:
     shown = page(theme="light")
     shown.open("")
     shown.tab.select_option("#theme", "dark")
@@ -309,8 +309,8 @@ def test_the_theme_stays(page: NewPage) -> None:
     assert shown.tab.evaluate("getComputedStyle(document.body).backgroundColor") == ground == "rgb(20, 23, 26)"
 
 
-def test_nothing_is_asked_twice(page: NewPage) -> None:
-    """Three columns are three requests, sent at once."""
+def test_no_request_is_repeated(page: NewPage) -> None:
+    """Three columns send three parallel requests."""
     shown = page()
     shown.open("#/?index=docs")
     asked: list[str] = []

@@ -1,4 +1,4 @@
-"""Clients of other people, unchanged, through a real process: the same vectors as an Encoder's, bit for bit."""
+"""Unmodified third-party clients get vectors that are bit-identical to an Encoder's."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def same(given: Any, expected: Any) -> bool:
 
 @pytest.mark.parametrize("encoding", ["float", "base64", None])
 def test_openai(client: openai.OpenAI, encoder: Encoder, encoding: Any) -> None:
-    """In each role and task, in either encoding; without one the client asks for base64."""
+    """Each role, task and encoding works; the client's default encoding is base64."""
     options = {} if encoding is None else {"encoding_format": encoding}
 
     def vectors(model: str, **more: Any) -> Any:
@@ -52,7 +52,7 @@ def test_openai(client: openai.OpenAI, encoder: Encoder, encoding: Any) -> None:
 
 
 def test_openai_async(server: Serving, encoder: Encoder) -> None:
-    """Many at once."""
+    """Concurrent requests work."""
 
     async def main() -> list[Any]:
         async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
@@ -62,8 +62,8 @@ def test_openai_async(server: Serving, encoder: Encoder) -> None:
     assert same(asyncio.run(main()), encoder.encode_queries([f"text {number}" for number in range(40)]))
 
 
-def test_what_it_tells(client: openai.OpenAI, encoder: Encoder) -> None:
-    """The names with their roles, and how many tokens were encoded."""
+def test_models_and_usage(client: openai.OpenAI, encoder: Encoder) -> None:
+    """Models are listed with their roles, and usage has the number of tokens."""
     names = [each.id for each in client.models.list()]
     assert names[:2] == ["tiny-query", "tiny-document"]
     assert "tiny" not in names
@@ -91,15 +91,15 @@ def test_what_it_tells(client: openai.OpenAI, encoder: Encoder) -> None:
         ({"input": "a"}, "missing required field `model`"),
     ],
 )
-def test_openai_is_told_why(client: openai.OpenAI, body: dict[str, Any], message: str) -> None:
-    """In its own form of an error, with a way out."""
+def test_openai_errors(client: openai.OpenAI, body: dict[str, Any], message: str) -> None:
+    """They have OpenAI's form and name the remedy."""
     with pytest.raises(openai.BadRequestError, match=message) as caught:
         client.post("/embeddings", body=body, cast_to=object)
     assert caught.value.type == "invalid_request_error"
 
 
-def test_all_that_is_wrong(client: openai.OpenAI) -> None:
-    """A batch is refused whole, with the position of each bad text, and none of the texts."""
+def test_all_problems_are_listed(client: openai.OpenAI) -> None:
+    """A batch is refused as a whole, with positions and without texts."""
     with pytest.raises(openai.BadRequestError) as caught:
         client.embeddings.create(model="tiny-document", input=["secret", " ", "a " * 3_000, "", "secret"])
     body: Any = caught.value.body
@@ -111,8 +111,8 @@ def test_all_that_is_wrong(client: openai.OpenAI) -> None:
     assert caught.value.code == "context_length_exceeded"
 
 
-def test_cut_if_asked(server: Serving, encoder: Encoder) -> None:
-    """And then told which."""
+def test_truncation_on_request(server: Serving, encoder: Encoder) -> None:
+    """The response names the truncated texts."""
     long = "word " * 3_000
     body = {"model": "tiny-document", "input": ["short", long], "truncate": True}
     answer = httpx.post(f"{server.url}/v1/embeddings", json=body)
@@ -127,7 +127,7 @@ def test_cut_if_asked(server: Serving, encoder: Encoder) -> None:
 
 
 def test_langchain_openai(server: Serving, encoder: Encoder) -> None:
-    """Two objects, for it knows one name; its default, which sends token ids, is in the table of refusals above."""
+    """Two objects are needed, because each has one model name."""
     own: dict[str, Any] = {"base_url": f"{server.url}/v1", "api_key": "none", "check_embedding_ctx_length": False}
     queries, documents = (OpenAIEmbeddings(model=f"tiny-{role}", **own) for role in ("query", "document"))
     assert same(queries.embed_query(TEXTS[0]), encoder.encode_queries(TEXTS[:1])[0])
@@ -135,7 +135,7 @@ def test_langchain_openai(server: Serving, encoder: Encoder) -> None:
 
 
 def test_llama_index_openai_like(server: Serving, encoder: Encoder) -> None:
-    """It puts a blank in place of every line break, which no server can undo."""
+    """It replaces newlines by blanks, which no server can undo."""
     own: dict[str, Any] = {"api_base": f"{server.url}/v1", "api_key": "none"}
     documents = OpenAILikeEmbedding(model_name="tiny-document", **own)
     assert same(documents.get_text_embedding_batch(TEXTS[:3]), encoder.encode_documents(TEXTS[:3]))
@@ -144,7 +144,7 @@ def test_llama_index_openai_like(server: Serving, encoder: Encoder) -> None:
 
 
 def test_llama_index_tei(server: Serving, encoder: Encoder) -> None:
-    """The role is in the address; its own instructions, which it puts before texts, must be empty."""
+    """The role is in the address; its own instructions must be empty."""
     own: dict[str, Any] = {"model_name": "tiny", "query_instruction": "", "text_instruction": ""}
     documents = TextEmbeddingsInference(base_url=f"{server.url}/tei/tiny-document", **own)
     assert same(documents.get_text_embedding_batch(TEXTS), encoder.encode_documents(TEXTS))
@@ -153,7 +153,7 @@ def test_llama_index_tei(server: Serving, encoder: Encoder) -> None:
 
 
 def test_tei(server: Serving, encoder: Encoder) -> None:
-    """By the name of a prompt; without one it is refused in TEI's form."""
+    """The prompt name gives the role; without it, TEI's form of error is returned."""
     url = f"{server.url}/embed"
     assert same(
         httpx.post(url, json={"inputs": TEXTS, "prompt_name": "document"}).json(), encoder.encode_documents(TEXTS)
@@ -172,7 +172,7 @@ def test_tei(server: Serving, encoder: Encoder) -> None:
 
 
 def test_curl(server: Serving, encoder: Encoder) -> None:
-    """As the README has it."""
+    """The README's command works."""
     body = json.dumps({"model": "tiny-query", "input": TEXTS[0]})
     command = [
         "curl",

@@ -1,4 +1,4 @@
-"""A server that ends: what it answers in time, and what it says of the rest."""
+"""Shutdown of a server: completed and aborted requests."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ LONG = {"model": "tiny-document", "input": TEXTS}
 
 
 def asked(server: Within) -> httpx.Response:
-    """An answer to what takes a minute or so."""
+    """Request something that takes about a minute."""
     return httpx.post(f"{server.url}/v1/embeddings", json=LONG, timeout=60)
 
 
-def test_what_takes_too_long(serve_within: ServeWithin, caplog: pytest.LogCaptureFixture) -> None:
-    """It is cut off: its client is told so, and the log has one line for all of them."""
+def test_long_requests_are_aborted(serve_within: ServeWithin, caplog: pytest.LogCaptureFixture) -> None:
+    """Their clients are informed, and the log has one line for all."""
     server = serve_within(drain=0.3)
     with ThreadPoolExecutor(3) as pool, socket.create_connection(("127.0.0.1", server.port)) as slow:
         slow.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n[")
@@ -46,8 +46,8 @@ def test_what_takes_too_long(serve_within: ServeWithin, caplog: pytest.LogCaptur
     ]
 
 
-def test_what_ends_in_time(serve_within: ServeWithin, caplog: pytest.LogCaptureFixture) -> None:
-    """It is answered, also if its body had not come to its end when the server was told to end."""
+def test_short_requests_are_completed(serve_within: ServeWithin, caplog: pytest.LogCaptureFixture) -> None:
+    """Requests whose body was still arriving are completed too."""
     server = serve_within(drain=20)
     body = json.dumps({"model": "tiny-query", "input": "a text"}).encode()
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
@@ -67,7 +67,7 @@ def test_what_ends_in_time(serve_within: ServeWithin, caplog: pytest.LogCaptureF
 def test_an_ingest_that_takes_too_long(
     serve_within: ServeWithin, encoder: Encoder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It reads no more, and ends with what it has read: its last line says so."""
+    """It stops reading, stores what it has read, and says so in its last line."""
     index = Index(MemoryStore(), encoder)
     server, over = serve_within(drain=0.3, indexes={"notes": index}), threading.Event()
 

@@ -1,4 +1,4 @@
-"""What the page asks a server: why a search finds what it does, records, and the health of an index."""
+"""Routes of the page: why a search finds its results, records, and the health of an index."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ INSTRUCTION = "Given a question of a baker, retrieve what answers it"
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> str:
-    """An index with words, and one long record among short ones."""
+    """Return an index with words, and one long record among short ones."""
     place = f"pgvector:{tmp_path_factory.mktemp('explaining')}/index?table=docs&keywords=true"
     with Index(place, encoder, chunking=Chunking(tokens=32)) as index:
         index.ingest(Record(name, text, {"topic": name, "year": 2020}) for name, text in TEXTS.items())
@@ -56,7 +56,7 @@ def get(server: Serving, path: str, status: int = 200, **params: Any) -> Any:
     return answer.json()
 
 
-def test_what_the_server_is(server: Serving, encoder: Encoder) -> None:
+def test_server_information(server: Serving, encoder: Encoder) -> None:
     told = get(server, "/v1/server")
     assert (told["name"], told["instructions"], told["indexes"]) == ("tiny", True, ["docs", "part"])
     assert (told["tasks"], told["digest"]) == (dict(encoder.tasks), encoder.space.digest)
@@ -66,10 +66,10 @@ def test_what_the_server_is(server: Serving, encoder: Encoder) -> None:
     ("asked", "task"),
     [({}, None), ({"task": "sts_query"}, "sts_query"), ({"instruction": INSTRUCTION}, Task(INSTRUCTION))],
 )
-def test_the_prompt_and_what_it_finds(
+def test_the_prompt_and_the_matches(
     server: Serving, place: str, encoder: Encoder, asked: dict[str, Any], task: str | Task | None
 ) -> None:
-    """They are those of an Index, with the tokens that the model reads."""
+    """They equal an Index's, with the tokens that the model reads."""
     told = explain(server, query="why does bread rise", k=3, **asked)
     assert told["prompt"] == encoder.prompt("why does bread rise", task=task)
     assert "".join(told["pieces"]).startswith(told["prompt"])
@@ -80,8 +80,8 @@ def test_the_prompt_and_what_it_finds(
     assert told["seconds"].keys() == {"encode", "search"}
 
 
-def test_what_unrelated_texts_score(server: Serving) -> None:
-    """The best match is far above most of the others."""
+def test_background_scores(server: Serving) -> None:
+    """The best match scores far above most other chunks."""
     told = explain(server, query="why does bread rise", k=1)
     background = told["background"]
     assert background["chunks"] > 10
@@ -91,7 +91,7 @@ def test_what_unrelated_texts_score(server: Serving) -> None:
 
 
 def test_without_an_instruction_and_by_word(server: Serving, encoder: Encoder) -> None:
-    """As a document, the query is read as it is; by word, nothing is read."""
+    """In the document role the query has no instruction, and keyword search uses no model."""
     plain = explain(server, query="why does bread rise", role="document", k=1)
     assert plain["prompt"] == "why does bread rise"
     [own], [text] = encoder.encode_documents(["why does bread rise"]), encoder.encode_documents([TEXTS["bread"]])
@@ -102,7 +102,7 @@ def test_without_an_instruction_and_by_word(server: Serving, encoder: Encoder) -
     assert hybrid["matches"][0]["record_id"] == "bread"
 
 
-def test_what_is_refused(server: Serving) -> None:
+def test_refusals(server: Serving) -> None:
     for body, status, code in (
         ({"query": "a", "k": 0}, 400, "invalid_value"),
         ({"query": "a", "k": 201}, 400, "invalid_value"),
@@ -123,7 +123,7 @@ def test_what_is_refused(server: Serving) -> None:
 
 
 def test_a_record_and_its_neighbours(server: Serving) -> None:
-    """Its chunks one by one, and what is nearest to one of them."""
+    """Its chunks are listed, with the nearest neighbours of one."""
     record = get(server, "/v1/records", index="docs", id="long")
     assert (record["id"], record["left_out"]) == ("long", 0)
     assert [each["number"] for each in record["chunks"]] == list(range(len(record["chunks"])))
@@ -134,7 +134,7 @@ def test_a_record_and_its_neighbours(server: Serving) -> None:
     assert near[0]["record_id"] == "long"
 
 
-def test_what_an_index_holds(server: Serving, encoder: Encoder) -> None:
+def test_index_information(server: Serving, encoder: Encoder) -> None:
     told = get(server, "/v1/indexes/docs")
     assert (told["records"], told["part"], told["differences"]) == (4, False, [])
     assert (told["digest"], told["health"], told["keywords"]) == (encoder.space.digest, "fine", True)
@@ -146,7 +146,7 @@ def test_what_an_index_holds(server: Serving, encoder: Encoder) -> None:
 
 
 def test_recall(server: Serving) -> None:
-    """A few chunks are compared exactly anyway, so that all are found."""
+    """Recall is 1, because a few chunks are compared exactly."""
     for asked in ({"sample": 20}, {"queries": ["why does bread rise", "sand"], "k": 3}):
         told = httpx.post(f"{server.url}/v1/recall", json={"index": "docs", **asked}).json()
         assert (told["recall"], told["least"], told["worst"]) == (1.0, 1.0, [])
@@ -157,7 +157,7 @@ def test_recall(server: Serving) -> None:
 
 
 def test_verify(server: Serving) -> None:
-    """Lines while it goes on, and one that says it all."""
+    """Progress lines are followed by one with the result."""
     answer = httpx.post(f"{server.url}/v1/verify", json={"index": "docs", "sample": 10})
     *_, last = [json.loads(line) for line in answer.text.splitlines()]
     assert (last["status"], last["problems"], last["checked"] > 10) == ("done", [], True)
@@ -166,7 +166,7 @@ def test_verify(server: Serving) -> None:
 
 
 def test_rejected_records_are_kept(server: Serving) -> None:
-    """Those of the last ingest, with their reasons."""
+    """Those of the last ingest are listed with reasons."""
     assert get(server, "/v1/indexes/docs")["rejected"] is None
     httpx.post(f"{server.url}/v1/ingest", params={"index": "docs"}, content='{"id": "blank", "text": " "}')
     kept = get(server, "/v1/indexes/docs")["rejected"]
@@ -175,7 +175,7 @@ def test_rejected_records_are_kept(server: Serving) -> None:
 
 
 def test_a_part_of_an_index(server: Serving) -> None:
-    """No route shows more of it, counts included."""
+    """No route shows hidden records, including counts."""
     assert get(server, "/v1/records", index="part", id="bread")["id"] == "bread"
     get(server, "/v1/records", 404, index="part", id="river")
     get(server, "/v1/near", 404, index="part", id="river")
@@ -194,7 +194,7 @@ def test_a_part_of_an_index(server: Serving) -> None:
 
 
 class Endless(Index):
-    """An index whose verification begins anew each time it ends."""
+    """An index whose verification starts again whenever it ends."""
 
     def verify(self, sample: int = 100, on_progress: Callable[[VerifyReport], None] | None = None) -> VerifyReport:
         while True:
@@ -203,7 +203,7 @@ class Endless(Index):
 
 
 def test_a_caller_that_leaves_a_verification(serve_within: Callable[..., Within], encoder: Encoder) -> None:
-    """It ends, and another one may begin."""
+    """It is cancelled, and another can start."""
     with Endless(MemoryStore(), encoder) as index:
         index.ingest([Record("bread", "Bread rises because of yeast.")])
         url = f"{serve_within(indexes={'docs': index}).url}/v1/verify"

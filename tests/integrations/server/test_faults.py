@@ -1,4 +1,4 @@
-"""A server under bad luck: slow and vanishing clients, signals, a model that cannot be loaded."""
+"""A server with slow and vanishing clients, signals, and a model that cannot be loaded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ QUERY = {"model": "tiny-query", "input": "a text"}
 
 
 def texts_encoded(server: Serving, role: str) -> float:
-    """How many texts the server has encoded in a role."""
+    """Return how many texts the server has encoded in a role."""
     said = httpx.get(f"{server.url}/metrics").text
     found = re.search(rf'harrier_texts_total{{role="{role}"}} (\S+)', said)
     return float(found[1]) if found else 0.0
@@ -50,8 +50,8 @@ def raw(body: bytes) -> bytes:
     return head.encode() + body
 
 
-def test_a_caller_that_goes_away(server: Serving) -> None:
-    """Nobody works for it any more: what it asked for is dropped, long before it would be done."""
+def test_a_client_that_disconnects(server: Serving) -> None:
+    """Its work is dropped long before it would be done."""
     before = texts_encoded(server, "document")
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(raw(long_request(2_000)))
@@ -66,8 +66,8 @@ def test_a_caller_that_goes_away(server: Serving) -> None:
     assert httpx.post(f"{server.url}/v1/embeddings", json=QUERY).status_code == 200
 
 
-def test_a_caller_that_never_ends(server: Serving) -> None:
-    """One that sends a byte now and then holds up nobody."""
+def test_a_client_that_never_finishes(server: Serving) -> None:
+    """A client that sends single bytes blocks no one."""
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")
         for _ in range(20):
@@ -75,8 +75,8 @@ def test_a_caller_that_never_ends(server: Serving) -> None:
             assert httpx.post(f"{server.url}/v1/embeddings", json=QUERY).status_code == 200
 
 
-def test_many_callers_that_go_away(server: Serving) -> None:
-    """At any moment: before their body has come, while they wait, while they are answered. Nothing is left of them."""
+def test_many_clients_that_disconnect(server: Serving) -> None:
+    """Whenever they disconnect, nothing of them remains."""
     body = raw(long_request(20, 20))
     for cut in [*range(0, len(body), len(body) // 40), len(body)]:
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
@@ -89,7 +89,7 @@ def test_many_callers_that_go_away(server: Serving) -> None:
 
 
 def test_a_full_queue(server: Serving) -> None:
-    """What does not fit in is a 429 that says when to come again, and RemoteEncoder does so until it fits in."""
+    """Excess requests get a 429 with Retry-After, which RemoteEncoder follows."""
     texts = [
         f"text {number} {'word ' * 20_000}" for number in range(2)
     ]  # too long, which the server says if they fit in
@@ -114,14 +114,14 @@ def test_a_full_queue(server: Serving) -> None:
 
 
 def answered(server: Serving, status: int) -> float:
-    """How many requests for vectors were answered so."""
+    """Return how many requests for vectors were answered with this status."""
     said = httpx.get(f"{server.url}/metrics").text
     found = re.search(rf'harrier_requests_total{{route="/v1/embeddings",status="{status}"}} (\S+)', said)
     return float(found[1]) if found else 0.0
 
 
-def test_queries_beside_a_million_documents(server: Serving) -> None:
-    """They overtake them, and other callers' documents take turns with them."""
+def test_queries_during_a_million_documents(server: Serving) -> None:
+    """Queries overtake them, and other callers' documents take turns."""
     stop = threading.Event()
 
     def documents() -> None:
@@ -141,8 +141,8 @@ def test_queries_beside_a_million_documents(server: Serving) -> None:
             each.result()
 
 
-def test_told_to_end(serve: Serve) -> None:
-    """It answers what is under way, refuses what comes, and ends with 0."""
+def test_sigterm(serve: Serve) -> None:
+    """The server completes current requests, refuses new ones, and exits with 0."""
     server = serve()
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(httpx.post, f"{server.url}/v1/embeddings", content=long_request(100), timeout=60)
@@ -163,7 +163,7 @@ def test_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
 
 
 def test_weights_that_cannot_be_read(folder: Path, tmp_path: Path) -> None:
-    """It listens before they are read; then it ends with a code that says so, and the reason is in its log."""
+    """The server, which already listens, ends with an error code and a log entry."""
     broken = shutil.copytree(folder, tmp_path / "broken")
     for weights in broken.glob("*.safetensors"):
         weights.write_bytes(weights.read_bytes()[:-100])

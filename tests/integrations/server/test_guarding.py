@@ -1,4 +1,4 @@
-"""Who may call a server, and how much at once."""
+"""Authentication, allowed origins, and limits of requests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def keys(tmp_path: Path) -> Path:
 
 
 def test_keys(serve: Serve, keys: Path) -> None:
-    """Each opens it, in either header; whether it lives may be asked without one."""
+    """Each key works in either header; liveness needs none."""
     server = serve("--api-key-file", str(keys))
     url = f"{server.url}/v1/embeddings"
     given: list[dict[str, str]] = [
@@ -66,8 +66,8 @@ def test_keys(serve: Serve, keys: Path) -> None:
     assert KEY not in said
 
 
-def test_other_pages_and_names(server: Serving) -> None:
-    """A page in the user's browser may not call it, nor a name that somebody else has pointed here."""
+def test_foreign_origins_and_hosts(server: Serving) -> None:
+    """Foreign web pages and rebound host names are refused."""
     url = f"{server.url}/v1/embeddings"
     for origin in ("https://evil.example", "null", "http://127.0.0.1:1", f"{server.url}.evil.example"):
         assert httpx.post(url, json=BODY, headers={"Origin": origin}).status_code == 403
@@ -82,8 +82,8 @@ def test_other_pages_and_names(server: Serving) -> None:
         assert httpx.post(url, json=BODY, headers={"Host": host}).status_code == 200
 
 
-def test_allowed_pages_and_names(serve: Serve) -> None:
-    """And a browser is told so, before it asks and with the answer."""
+def test_allowed_origins_and_hosts(serve: Serve) -> None:
+    """Preflight and responses have the CORS headers."""
     server = serve("--allow-host", "Vectors.Internal:8000", "--allow-origin", "https://app.example")
     url = f"{server.url}/v1/embeddings"
     headers = {"Host": "vectors.internal", "Origin": "https://app.example"}
@@ -117,7 +117,7 @@ def test_instructions_if_allowed(serve: Serve) -> None:
         ({"name": ""}, "must be a word without blanks"),
     ],
 )
-def test_what_it_cannot_be(options: dict[str, Any], message: str) -> None:
+def test_invalid_settings(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         Settings(**{"name": "tiny", **options})
     with pytest.raises(SettingError, match="body must be above 0, got 0"):
@@ -125,7 +125,7 @@ def test_what_it_cannot_be(options: dict[str, Any], message: str) -> None:
 
 
 def test_a_body_that_is_too_long(server: Serving) -> None:
-    """It is refused by what its header says, or as soon as it is too long; the rest is not read."""
+    """It is refused by its header or when it exceeds the limit, and the rest is not read."""
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1073741824\r\n\r\n")
         assert connection.recv(1_000).startswith(b"HTTP/1.1 413 ")
@@ -148,7 +148,7 @@ def test_a_body_that_is_too_long(server: Serving) -> None:
 
 
 def test_limits_come_before_the_tokenizer(serve_within: ServeWithin, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bytes, texts and what waits are counted; a token is a byte at least, so that tokens are limited with them."""
+    """Bytes, texts and queued work are limited, which also limits tokens."""
     server = serve_within(body=10_000, texts=10, waiting=20_000)
     tokenize = create_autospec(Tokens.tokenize, side_effect=Tokens.tokenize)
     monkeypatch.setattr(Tokens, "tokenize", tokenize)
@@ -177,7 +177,7 @@ BODIES = st.binary() | (JSON | NEARLY).map(lambda each: json.dumps(each).encode(
 @hypothesis_settings(max_examples=60)
 @given(body=BODIES)
 def test_any_body(server: Serving, body: bytes) -> None:
-    """It is answered, or refused with a reason, and never an error of the server's."""
+    """Any body is answered or refused with a reason, without a server error."""
     answer = httpx.post(f"{server.url}/v1/embeddings", content=body)
     assert answer.status_code in (200, 400, 404)
     assert answer.status_code == 200 or answer.json()["error"]["message"]
@@ -188,13 +188,13 @@ def test_deep_nesting(server: Serving) -> None:
     assert httpx.post(f"{server.url}/v1/embeddings", content=body).status_code == 400
 
 
-def test_no_such_route(server: Serving) -> None:
-    """It is told as OpenAI's clients read it."""
+def test_unknown_routes(server: Serving) -> None:
+    """The error has OpenAI's form."""
     for path, status, code in (("/v2/nothing", 404, "not_found"), ("/v1/embeddings", 405, "method_not_allowed")):
         answer = httpx.get(server.url + path)
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
 
 
-def test_a_port_that_is_taken(server: Serving, serve: Serve) -> None:
+def test_a_port_in_use(server: Serving, serve: Serve) -> None:
     with pytest.raises(AssertionError, match="address already in use"):
         serve(port=server.port)

@@ -48,7 +48,7 @@ def server(serve: Serve, place: str) -> Serving:
 
 @pytest.fixture(scope="module")
 def read_only(folder: Path, encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """A server for all tests that write nothing."""
+    """Return a server for all tests that write nothing."""
     serving = Serving("--index", f"notes={filled(tmp_path_factory.mktemp('notes'), encoder)}", model=folder)
     serving.wait()
     yield serving
@@ -56,7 +56,7 @@ def read_only(folder: Path, encoder: Encoder, tmp_path_factory: pytest.TempPathF
 
 
 def test_the_only_index_need_not_be_named(serve_within: ServeWithin, encoder: Encoder) -> None:
-    """Where there are several, the error lists them. What is about the machine that ingested is not told."""
+    """With several indexes the error lists them; local details are not shown."""
     index = Index(MemoryStore(), encoder)
     index.ingest([Record("notes/a", "Bread rises.", {"harrier_root": "/home/me/notes", "harrier_source": "notes"})])
     one, two = serve_within(indexes={"one": index}), serve_within(indexes={"one": index, "two": index})
@@ -71,8 +71,8 @@ def test_the_only_index_need_not_be_named(serve_within: ServeWithin, encoder: En
     assert "this server has one, two" in refused.json()["error"]["message"]
 
 
-def test_a_folder_of_the_server_is_not_told(read_only: Serving, folder: Path) -> None:
-    """The model is named by its folder's last part."""
+def test_folders_of_the_server_are_not_shown(read_only: Serving, folder: Path) -> None:
+    """The model has the last part of its folder's path."""
     for route in ("/v1/models", "/v1/server"):
         told = httpx.get(f"{read_only.url}{route}").text
         assert str(folder) not in told
@@ -90,7 +90,7 @@ def ingest(server: Serving, content: Any, index: str = "notes") -> list[dict[str
 
 
 def test_search(server: Serving, place: str, encoder: Encoder) -> None:
-    """As an Index of this process finds it, for one question or several."""
+    """Results equal an Index's in this process, for one question or several."""
     with Index(place, encoder) as index:
         expected = index.search("why does bread rise", k=2)
     [found] = search(server, query="why does bread rise", k=2).json()["data"]
@@ -125,7 +125,7 @@ def test_search_refused(read_only: Serving, body: dict[str, Any], status: int, m
 
 
 def test_ingest(server: Serving) -> None:
-    """Lines in, reports out, while lines still come; a second run changes nothing, and bad lines are told."""
+    """Reports arrive while lines are sent; a second run changes nothing, and bad lines are reported."""
     lines = [
         json.dumps({"id": f"r{number}", "text": f"text {number}", "metadata": {"n": number}}) for number in range(300)
     ]
@@ -152,8 +152,8 @@ def test_ingest(server: Serving) -> None:
     ]
 
 
-def test_an_ingest_that_is_cut_off(server: Serving) -> None:
-    """What came and was read is stored, and the server's log has no error."""
+def test_an_interrupted_ingest(server: Serving) -> None:
+    """Received records are stored, and the log has no error."""
     line = b'{"id": "a", "text": "text a"}\n'
     head = "POST /v1/ingest?index=notes HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
@@ -169,7 +169,7 @@ def test_an_ingest_that_is_cut_off(server: Serving) -> None:
 
 
 def test_ingest_refused(serve: Serve, place: str) -> None:
-    """Unless it was asked for, and into an index that there is."""
+    """It needs --allow-ingest and an existing index."""
     server = serve("--index", f"notes={place}")
     answer = httpx.post(f"{server.url}/v1/ingest", params={"index": "notes"}, content=b"")
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "ingest_not_allowed")
@@ -179,8 +179,8 @@ def test_ingest_refused(serve: Serve, place: str) -> None:
     assert answer.status_code == 404
 
 
-def test_another_model_than_the_index_has(serve_within: ServeWithin, encoder: Encoder, tmp_path: Path) -> None:
-    """It is refused before the answer begins, whoever has the other one, and nothing is written."""
+def test_an_index_of_another_model(serve_within: ServeWithin, encoder: Encoder, tmp_path: Path) -> None:
+    """It is refused before the response begins, and nothing is written."""
     line = b'{"id": "new", "text": "a text"}\n'
     store = MemoryStore()
     with Encoder(build_model(tmp_path / "other", "qwen3", vectors="words", seed=7)) as other:
@@ -197,10 +197,8 @@ def test_another_model_than_the_index_has(serve_within: ServeWithin, encoder: En
     assert httpx.post(f"{server.url}/v1/search", json=body).status_code == 409
 
 
-def test_an_index_that_cannot_be_reached(
-    serve_within: ServeWithin, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is listed as such, and does not hold up the others; it is asked once, however many want the list."""
+def test_an_unreachable_index(serve_within: ServeWithin, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is listed as such, delays no other, and is checked once for all callers."""
     monkeypatch.setattr("harrier_server.indexes._PATIENCE", 2.0)
     with ThreadPoolExecutor(20) as pool, socket.create_server(("127.0.0.1", 0)) as silent:
         silent_too = f"postgresql://127.0.0.1:{silent.getsockname()[1]}/none"

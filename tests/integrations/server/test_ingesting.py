@@ -1,4 +1,4 @@
-"""An ingest over HTTP that fails, or whose client does, leaves nothing behind."""
+"""An ingest over HTTP that fails, or whose client fails, leaves nothing running."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ LIMITS = Limits(body=1_000, arrival=0.3)
 
 
 class _Gone(MemoryStore):
-    """A store that is away when something is to be written."""
+    """A store that is unreachable when something is written."""
 
     def write(self, write: Write) -> Written:  # noqa: ARG002
         raise StoreUnavailable("gone")
 
 
 class _Client:
-    """Sends parts of a body, and takes what is sent to it; the first report only when it is let."""
+    """A client that sends parts of a body, and receives the first report when it is allowed."""
 
     def __init__(self, parts: Iterable[dict[str, Any]], *, pause: float = 0.0) -> None:
         self._parts = iter(parts)
@@ -57,7 +57,7 @@ class _Client:
 
 
 def ingested(index: Index, client: _Client) -> list[dict[str, Any]]:
-    """What the lines of an answer say."""
+    """Return the counts in the lines of a response."""
 
     async def main() -> None:
         scope = {"type": "http", "method": "POST", "headers": []}
@@ -80,8 +80,8 @@ def lines(number: int) -> Iterator[dict[str, Any]]:
 END = part(b"", more=False)
 
 
-def test_one_that_fails_while_the_client_sends(encoder: Encoder) -> None:
-    """No thread is left waiting, however much the client would have sent."""
+def test_a_failure_while_the_client_sends(encoder: Encoder) -> None:
+    """No thread is left waiting, however much the client would send."""
     ingested(Index(MemoryStore(), encoder), _Client([*lines(1), END]))
     before = threading.active_count()
     client = _Client(lines(1_000_000))
@@ -94,7 +94,7 @@ def test_one_that_fails_while_the_client_sends(encoder: Encoder) -> None:
 
 
 def test_progress(encoder: Encoder) -> None:
-    """Reports hold counts, and only the latest is told; what was rejected is in the last line."""
+    """Only the latest counts are reported; the last line has the rejected records."""
     client = _Client([*lines(3_500), *(part(b"{}\n") for _ in range(2_000)), END])
     index = Index(MemoryStore(), encoder)
     ingest, latest = index.aingest, []
@@ -119,10 +119,10 @@ def test_progress(encoder: Encoder) -> None:
     ("last", "code"),
     [([{"type": "http.disconnect"}], None), ([part(b"x" * 2_000)], "too_large"), ([], "timeout")],
 )
-def test_a_body_without_its_end(
+def test_an_incomplete_body(
     encoder: Encoder, last: list[dict[str, Any]], code: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What came is ingested; the last line says that it was not all, and why if it was not the client who went away."""
+    """Received records are ingested, and the last line says that the body was incomplete."""
     index = Index(MemoryStore(), encoder)
     *_, told = ingested(index, _Client([*lines(10), *last]))
     assert (told["status"], told["records"], index.count()) == ("incomplete", 10, 10)
@@ -131,7 +131,7 @@ def test_a_body_without_its_end(
 
 
 def test_a_line_that_comes_byte_by_byte(encoder: Encoder) -> None:
-    """Each byte is in time, and the line is not; before it each line has as much time as all others."""
+    """The time limit applies to each line, not to each byte."""
     slow = chain(lines(10), (part(b" ") for _ in range(1_000)), [END])
     *_, told = ingested(Index(MemoryStore(), encoder), _Client(slow, pause=0.05))
     assert (told["status"], told["records"]) == ("incomplete", 10)
@@ -140,7 +140,7 @@ def test_a_line_that_comes_byte_by_byte(encoder: Encoder) -> None:
 
 @given(cuts=st.lists(st.integers(0, 400)))
 def test_lines_that_come_in_pieces(encoder: Encoder, cuts: list[int]) -> None:
-    """Wherever the network cuts them, the records are the same."""
+    """Records are the same, wherever the network splits lines."""
     whole = "".join(json.dumps({"id": f"r{at}", "text": f"text {at}"}) + "\n\n" for at in range(9)).encode()[:-2]
     at = [0, *sorted(cut for cut in cuts if cut < len(whole)), len(whole)]
     index = Index(MemoryStore(), encoder)

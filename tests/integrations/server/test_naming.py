@@ -1,4 +1,4 @@
-"""Which role a request says, by every way in which it can."""
+"""The role of a request, in every way to state it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NAMES = Names("harrier-270m", ["web_search_query", "sts_query"], instructions=Tr
         (Said("harrier-270m", instruction="Find a recipe"), Role("query", Task("Find a recipe"))),
     ],
 )
-def test_said(said: Said, role: Role) -> None:
+def test_roles(said: Said, role: Role) -> None:
     assert NAMES.role(said) == role
 
 
@@ -63,13 +63,13 @@ def test_refused(said: Said, status: int, message: str) -> None:
 
 
 def test_no_instructions() -> None:
-    """Unless the operator allows them."""
+    """They are refused unless the operator allows them."""
     with pytest.raises(Refusal, match="this server does not accept instructions in requests"):
         Names("tiny", ["a_query"], instructions=False).role(Said("tiny", "query", instruction="Find it"))
 
 
-def test_every_listed_name_is_one() -> None:
-    """And the bare one, which has no role, is not listed."""
+def test_every_listed_name_is_valid() -> None:
+    """The bare name, which has no role, is not listed."""
     assert NAMES.listed() == [
         *("harrier-270m-query", "harrier-270m-document"),
         *("harrier-270m-query-sts_query", "harrier-270m-query-web_search_query"),

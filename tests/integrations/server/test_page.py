@@ -1,4 +1,4 @@
-"""The page of a server: it is there, keeps to its own policy, and each of its modules can be read."""
+"""The page of a server: its files, its policy, and its modules."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def walk(node: Node) -> Iterator[Node]:
 
 
 def texts(path: Path, kind: str) -> list[str]:
-    """The text of all nodes of a kind."""
+    """Return the text of all nodes of a kind."""
     found = [each for each in walk(PARSER.parse(path.read_bytes()).root_node) if each.type == kind]
     return [each.text.decode() for each in found if each.text is not None]
 
 
 class Links(HTMLParser):
-    """The addresses of a page, and what its policy would not let run."""
+    """Collect the addresses of a page, and what its policy would block."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Links(HTMLParser):
 
 
 def test_it_is_served_under_a_strict_policy(server: Serving) -> None:
-    """With nothing of anybody else's, no code in the page itself, and no frame around it."""
+    """It has no third-party content, inline code or frames."""
     answer = httpx.get(server.url)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
     policy = dict(each.split(" ", 1) for each in answer.headers["content-security-policy"].split("; "))
@@ -69,8 +69,8 @@ def test_it_is_served_under_a_strict_policy(server: Serving) -> None:
         assert link.startswith("#/") or httpx.get(f"{server.url}/{link}").status_code == 200, link
 
 
-def test_its_files_are_what_they_are_called(server: Serving) -> None:
-    """Every file of the folder, and none outside of it."""
+def test_content_types(server: Serving) -> None:
+    """All files of the folder are served, and none outside."""
     types = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
     for file in FOLDER.iterdir():
         answer = httpx.get(f"{server.url}/page/{file.name}")
@@ -81,7 +81,7 @@ def test_its_files_are_what_they_are_called(server: Serving) -> None:
 
 
 def test_it_needs_no_key_and_can_be_left_out(serve: Serve, tmp_path: Path) -> None:
-    """It holds nothing of an index; what it shows is asked for with the key."""
+    """It contains no data of an index; its requests need the key."""
     keys = tmp_path / "keys"
     keys.write_text("a-key-of-some-length", encoding="utf-8")
     server = serve("--api-key-file", str(keys))
@@ -93,7 +93,7 @@ def test_it_needs_no_key_and_can_be_left_out(serve: Serve, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_a_module(path: Path) -> None:
-    """It can be read, imports what there is from beside it, and makes no markup or code of texts."""
+    """It parses, imports existing modules, and creates no markup or code from texts."""
     assert not PARSER.parse(path.read_bytes()).root_node.has_error
     for statement in texts(path, "import_statement"):
         found = re.fullmatch(r'import (?:\* as \w+|\{([^}]+)\}) from "\./(\w+\.js)";', statement)
@@ -110,7 +110,7 @@ def test_a_module(path: Path) -> None:
 
 
 def test_styles_and_ids_are_used(server: Serving) -> None:
-    """Every class that the styles name is one of the modules', and every id that a module asks for is in the page."""
+    """Every styled class is used in a module, and every requested id is in the page."""
     code = "\n".join(path.read_text(encoding="utf-8") for path in [*MODULES, FOLDER / "index.html"])
     styles = (FOLDER / "style.css").read_text(encoding="utf-8")
     assert styles.count("{") == styles.count("}")
@@ -122,7 +122,7 @@ def test_styles_and_ids_are_used(server: Serving) -> None:
 
 
 def test_colours_are_of_both_themes() -> None:
-    """Each is told for light and dark, and stands in one place."""
+    """Each colour is defined once, for both themes."""
     styles = (FOLDER / "style.css").read_text(encoding="utf-8")
     themes: Any = re.findall(r"--[\w-]+: light-dark\((#\w{6}), (#\w{6})\);", styles)
     assert len(themes) > 10

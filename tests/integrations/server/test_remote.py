@@ -1,4 +1,4 @@
-"""RemoteEncoder: what it promises is what an Encoder of this process does."""
+"""RemoteEncoder behaves as an Encoder in this process."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def remote(server: Serving) -> Iterator[RemoteEncoder]:
 
 
 def test_the_same_vectors(remote: RemoteEncoder, encoder: Encoder) -> None:
-    """In both roles and every task, sync and async, in one request or in several."""
+    """Vectors are the same in both roles and every task, sync and async, in one or several requests."""
     assert (remote.encode_documents(TEXTS) == encoder.encode_documents(TEXTS)).all()
     for task in (None, *encoder.tasks):
         assert (remote.encode_queries(TEXTS, task=task) == encoder.encode_queries(TEXTS, task=task)).all()
@@ -69,7 +69,7 @@ def test_the_same_vectors(remote: RemoteEncoder, encoder: Encoder) -> None:
     assert remote.encode_documents([]).shape == (0, encoder.dimensions)
 
 
-def test_what_it_says(remote: RemoteEncoder, encoder: Encoder) -> None:
+def test_properties(remote: RemoteEncoder, encoder: Encoder) -> None:
     assert remote.space == encoder.space
     assert remote.space.digest == encoder.space.digest
     assert (remote.name, remote.dimensions, remote.max_tokens) == ("tiny", encoder.dimensions, encoder.max_tokens)
@@ -82,8 +82,8 @@ def test_what_it_says(remote: RemoteEncoder, encoder: Encoder) -> None:
     assert submitted.tokens == encoder.count_tokens(TEXTS)
 
 
-def test_light(remote: RemoteEncoder, server: Serving) -> None:
-    """It is settings: it can be pickled, and connects to nothing before it is used."""
+def test_construction_connects_to_nothing(remote: RemoteEncoder, server: Serving) -> None:
+    """It holds settings, and can be pickled."""
     again: RemoteEncoder = pickle.loads(pickle.dumps(remote))
     assert (again.encode_documents(TEXTS) == remote.encode_documents(TEXTS)).all()
     again.close()
@@ -106,13 +106,13 @@ def test_light(remote: RemoteEncoder, server: Serving) -> None:
     ],
 )
 def test_bad_texts(remote: RemoteEncoder, texts: list[Any], kind: Any, positions: list[int]) -> None:
-    """With every position in the caller's list, also those of other requests."""
+    """Positions refer to the caller's list, across requests."""
     with pytest.raises(kind) as caught:
         remote.encode_documents(texts)
     assert [each.position for each in caught.value.problems] == positions
 
 
-def test_a_task_that_there_is_not(remote: RemoteEncoder) -> None:
+def test_an_unknown_task(remote: RemoteEncoder) -> None:
     with pytest.raises(TaskError, match="unknown task 'no'"):
         remote.encode_queries(["a"], task="no")
     with pytest.raises(ServerRefused, match="does not accept instructions in requests"):
@@ -120,7 +120,7 @@ def test_a_task_that_there_is_not(remote: RemoteEncoder) -> None:
 
 
 def test_an_index_over_it(remote: RemoteEncoder, encoder: Encoder) -> None:
-    """Cut and found as with the model itself, in one space with it."""
+    """Chunks, results and the space equal those with the local model."""
     records = [Record(f"r{number}", f"Part {number}. " * 200) for number in range(5)]
     store = MemoryStore()
     index = Index(store, remote, chunking=Chunking(tokens=100))
@@ -146,12 +146,12 @@ def test_an_index_over_it(remote: RemoteEncoder, encoder: Encoder) -> None:
         ({"retry_for": True}, "retry_for must be a number of at least 0, got True"),
     ],
 )
-def test_what_it_cannot_be(options: dict[str, Any], message: str) -> None:
+def test_invalid_settings(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         RemoteEncoder(**{"url": "http://127.0.0.1:9", **options})
 
 
-def test_nobody_there() -> None:
+def test_an_unreachable_server() -> None:
     with (
         RemoteEncoder("http://127.0.0.1:9", retry_for=0.5) as remote,
         pytest.raises(ServerUnavailable, match="the server at http://127.0.0.1:9 cannot be reached"),
@@ -160,7 +160,7 @@ def test_nobody_there() -> None:
 
 
 class _Answering(BaseHTTPRequestHandler):
-    """Describes a model, and answers requests for vectors as a test says."""
+    """A server that describes a model, and answers requests as a test says."""
 
     described: bytes
     digest: str
@@ -194,7 +194,7 @@ class _Answering(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def other(encoder: Encoder) -> Iterator[tuple[RemoteEncoder, type[_Answering]]]:
-    """A RemoteEncoder of a server that answers as a test says."""
+    """Return a RemoteEncoder of a server that answers as a test says."""
     space = encoder.space
     limits = {"max_tokens": 99, "max_bytes": 100_000, "max_texts": 100}
     said = {"name": "tiny", "space": json.loads(space.to_json()), "tasks": {}, "template": None, **limits}
@@ -215,7 +215,7 @@ def other(encoder: Encoder) -> Iterator[tuple[RemoteEncoder, type[_Answering]]]:
 
 @pytest.mark.parametrize("wrong", ["json", "keys", "number", "width", "order", "tokens", "header"])
 def test_a_malformed_answer(other: tuple[RemoteEncoder, type[_Answering]], encoder: Encoder, wrong: str) -> None:
-    """It is refused, whatever is wrong with it, and no vector of it is used."""
+    """It is refused, and none of its vectors is used."""
     remote, answering = other
     row = b64encode(encoder.encode_documents(["a"]).tobytes()).decode()
     data = [{"index": at, "embedding": row} for at in range(2)]
@@ -242,7 +242,7 @@ def test_a_malformed_answer(other: tuple[RemoteEncoder, type[_Answering]], encod
 
 @pytest.mark.parametrize(("kind", "status"), [(OutOfMemory, 413), (BadVectors, 424)])
 def test_texts_without_a_vector(other: tuple[RemoteEncoder, type[_Answering]], kind: Any, status: int) -> None:
-    """They are what an Encoder raises, and with the positions of the caller's list."""
+    """They raise an Encoder's errors, with positions in the caller's list."""
     remote, answering = other
     problems = [{"position": 1, "kind": kind.__name__, "reason": "cannot be encoded"}]
     answering.status = status
@@ -254,7 +254,7 @@ def test_texts_without_a_vector(other: tuple[RemoteEncoder, type[_Answering]], k
 
 
 def test_closed_while_it_is_used(other: tuple[RemoteEncoder, type[_Answering]]) -> None:
-    """The call ends at once, also where another RemoteEncoder keeps the connections' thread alive."""
+    """The call ends at once, even if another RemoteEncoder uses the same thread."""
     remote, answering = other
     remote.encode_documents([])
     answering.held.clear()
@@ -274,8 +274,8 @@ def test_closed_while_it_is_used(other: tuple[RemoteEncoder, type[_Answering]]) 
             remote.encode_documents(["a"])
 
 
-def test_a_message_of_the_servers(other: tuple[RemoteEncoder, type[_Answering]]) -> None:
-    """It goes to terminals and logs: no longer than a page, and without what a terminal would obey."""
+def test_messages_of_the_server(other: tuple[RemoteEncoder, type[_Answering]]) -> None:
+    """They are shortened, and contain no terminal control characters."""
     remote, answering = other
     answering.status = 400
     answering.answer = json.dumps({"error": {"message": "no\x1b[2J\n" + "x" * 10_000, "code": "x"}}).encode()
@@ -286,7 +286,7 @@ def test_a_message_of_the_servers(other: tuple[RemoteEncoder, type[_Answering]])
 
 
 async def test_nothing_is_asked_on_the_event_loop(other: tuple[RemoteEncoder, type[_Answering]]) -> None:
-    """Neither for vectors nor for the model's name, which a span has: a server that is slow holds up nobody."""
+    """A slow server does not block the loop, including for the model's name."""
     remote, answering = other
     answering.described_at.clear()
     asyncio.get_running_loop().call_later(0.1, answering.described_at.set)
@@ -296,7 +296,7 @@ async def test_nothing_is_asked_on_the_event_loop(other: tuple[RemoteEncoder, ty
 
 
 def test_limits_of_the_server(serve_within: ServeWithin, encoder: Encoder) -> None:
-    """What it sends keeps to them; a text that cannot is refused before anything is sent."""
+    """Requests respect them, and a text that cannot is refused before sending."""
     server = serve_within(body=5_000, texts=7)
     texts = [f"text {number} {'語 ' * (number % 50)}" for number in range(300)]
     with RemoteEncoder(server.url) as remote:
@@ -312,14 +312,14 @@ def test_limits_of_the_server(serve_within: ServeWithin, encoder: Encoder) -> No
 
 
 def counted(url: str, status: int) -> int:
-    """How many requests for vectors the server has answered so."""
+    """Return how many requests for vectors were answered with this status."""
     said = httpx.get(f"{url}/metrics").text
     found = re.search(rf'harrier_requests_total{{route="/v1/embeddings",status="{status}"}} (\S+)', said)
     return int(float(found[1])) if found else 0
 
 
 class _Proxy(BaseHTTPRequestHandler):
-    """Hands requests on, but for those with large bodies, as nginx does by default."""
+    """A proxy that refuses large bodies, as nginx does by default."""
 
     to: str
     sizes: list[int]
@@ -348,8 +348,8 @@ class _Proxy(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_proxy_that_takes_less(serve_within: ServeWithin, encoder: Encoder) -> None:
-    """Requests are halved until they get through, and smaller from then on; a text that does not is refused."""
+def test_a_proxy_with_a_lower_limit(serve_within: ServeWithin, encoder: Encoder) -> None:
+    """Requests are halved until they pass, and stay smaller; a text that cannot pass is refused."""
     texts = [f"text {number} {'word ' * 30}" for number in range(100)]
 
     class Proxy(_Proxy):
@@ -366,7 +366,7 @@ def test_a_proxy_that_takes_less(serve_within: ServeWithin, encoder: Encoder) ->
 
 
 class _Busy(BaseHTTPRequestHandler):
-    """Says that it is busy, so many times, and then something that no server of the kit says."""
+    """A server that is busy a number of times, and then answers as no server of the kit does."""
 
     asked: list[float]
     times: int
@@ -389,7 +389,7 @@ class _Busy(BaseHTTPRequestHandler):
 
 @contextmanager
 def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """The address of a server."""
+    """Return the address of a server."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as other:
         threading.Thread(target=other.serve_forever, args=(0.01,)).start()
         yield f"http://127.0.0.1:{other.server_port}"
@@ -397,7 +397,7 @@ def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
 
 
 def test_a_busy_server() -> None:
-    """It is asked again when it says so; and a server of another kind is refused."""
+    """It is asked again after Retry-After, and another kind of server is refused."""
 
     class Busy(_Busy):
         asked, times, after = [], 2, "1"
@@ -422,8 +422,8 @@ def test_a_busy_server() -> None:
         (0.5, "0", 0.8, 2),  # the time begins with the first failure, however long that took
     ],
 )
-def test_how_long_it_is_asked(retry_for: float, after: str | None, seconds: float, attempts: int) -> None:
-    """At least so many times, and then it is told to be busy; exactly once where there is no time for a second."""
+def test_the_number_of_attempts(retry_for: float, after: str | None, seconds: float, attempts: int) -> None:
+    """There is a minimum of attempts, and exactly one if there is no time for a second."""
 
     class Busy(_Busy):
         asked: list[float] = []  # noqa: RUF012
@@ -441,7 +441,7 @@ def test_how_long_it_is_asked(retry_for: float, after: str | None, seconds: floa
 
 
 def test_another_model(serve_within: ServeWithin, tmp_path: Path) -> None:
-    """A server that comes back with other weights is refused by name, and nothing is written."""
+    """A server with other weights is refused by name, and nothing is written."""
     before = serve_within()
     with RemoteEncoder(before.url, retry_for=30) as remote:
         index = Index(MemoryStore(), remote)
@@ -458,7 +458,7 @@ def test_another_model(serve_within: ServeWithin, tmp_path: Path) -> None:
 
 
 def test_killed_and_started_again(serve: Serve, postgres: str, table: str) -> None:
-    """Calls wait for the server and go on; an ingest through it ends as one that nothing interrupted."""
+    """Calls wait for the server, and an ingest ends as if it was not interrupted."""
     records = [Record(f"r{number}", f"text {number} {'word ' * (number % 30)}") for number in range(2_000)]
     server = serve()
     begun, over = threading.Event(), threading.Event()
@@ -473,7 +473,7 @@ def test_killed_and_started_again(serve: Serve, postgres: str, table: str) -> No
     expected = remote.encode_queries(TEXTS)
 
     def ask() -> int:
-        """Without a pause, through all of it."""
+        """Send requests without a pause throughout."""
         asked = 0
         while not over.is_set():
             assert abs(remote.encode_queries(TEXTS) - expected).max() < 1e-6
@@ -494,7 +494,7 @@ def test_killed_and_started_again(serve: Serve, postgres: str, table: str) -> No
 
 
 def _until_begun(records: list[Record], begun: threading.Event) -> Iterator[Record]:
-    """Records, in the midst of which the first are being encoded."""
+    """Yield records until the first are being encoded."""
     for number, record in enumerate(records):
         if number == 1_000:  # the first window is full
             begun.set()

@@ -1,4 +1,4 @@
-"""An application in this process, over encoders that are slow or fail."""
+"""An application in this process, with encoders that are slow or fail."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from harrier_core.errors import BadVectors, DeviceError, HarrierError, InputErro
 
 
 class _Encoder:
-    """Encodes unless it is told to fail; counts how often it was asked."""
+    """An encoder that fails on request, and counts its calls."""
 
     name = "a model"
 
@@ -53,8 +53,8 @@ def service_of(encoder: Any) -> Service:
     return Service(encoder, encoder, Turns(AT_ONCE, 1_000_000), Metrics())
 
 
-def test_well_again() -> None:
-    """Texts that are too long do not make it unwell; what does is tried again, and not all the time."""
+def test_recovery() -> None:
+    """Long texts do not make it unhealthy; other failures are retried at intervals."""
     encoder = _Encoder()
 
     async def main() -> None:
@@ -86,8 +86,8 @@ def test_well_again() -> None:
     asyncio.run(main())
 
 
-def test_beside_slow_stores() -> None:
-    """The threads that all share may be taken; it has its own."""
+def test_slow_stores() -> None:
+    """Encoding has its own threads, so slow stores do not block it."""
 
     async def main() -> int:
         service, held = service_of(_Encoder()), threading.Event()
@@ -105,7 +105,7 @@ def test_beside_slow_stores() -> None:
 
 
 def test_queries_take_turns_if_they_are_large() -> None:
-    """Small ones are handed to the model at once, whoever's turn it is."""
+    """Small ones go to the model at once."""
 
     async def main() -> None:
         turns = Turns(1, 10_000_000)
@@ -126,7 +126,7 @@ def test_queries_take_turns_if_they_are_large() -> None:
 
 
 class _Loading(Encoder):
-    """Waits to be let go; then it fails."""
+    """An encoder that waits until it is released, and then fails."""
 
     held = threading.Event()
 
@@ -136,8 +136,8 @@ class _Loading(Encoder):
         raise RuntimeError("something secret")
 
 
-def test_before_the_model_is_there() -> None:
-    """It lives and is not ready, and a request is told to come again; one that will never be ready ends."""
+def test_before_the_model_is_loaded() -> None:
+    """The server is live but not ready, and requests get Retry-After; a failed load ends it."""
     app: Starlette = create_app(_Loading("none"), Settings("tiny"))
     state, given_up = app.state.harrier, asyncio.Event()
     state.give_up = given_up.set
@@ -162,8 +162,8 @@ def test_before_the_model_is_there() -> None:
     asyncio.run(main())
 
 
-def test_every_problem_is_told() -> None:
-    """However many there are, and also of texts that the model or the device fails on."""
+def test_every_problem_is_reported() -> None:
+    """All of them are listed, including texts on which the model fails."""
     many = refusal_of(InputError([Problem(at, InputError, "is wrong") for at in range(500)]))
     assert len(many.more["problems"]) == 500
     assert "and 495 more" in many.message

@@ -1,4 +1,4 @@
-"""Clients that keep a server waiting: each is waited for so long and no longer, and then holds nothing."""
+"""Clients that keep a server waiting are cut off after a limited time, and then hold nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUERY = {"model": "tiny-query", "input": "a text"}
 
 @pytest.fixture
 def server(serve_within: ServeWithin) -> Within:
-    """One that waits for half a second."""
+    """Return a server that waits for half a second."""
     return serve_within(arrival=0.5)
 
 
@@ -30,15 +30,15 @@ def connected(server: Within) -> socket.socket:
 
 
 def told(connection: socket.socket) -> bytes:
-    """All that comes, until the server closes the connection."""
+    """Return everything received until the server closes the connection."""
     parts = []
     while part := connection.recv(2**16):
         parts.append(part)
     return b"".join(parts)
 
 
-def test_a_body_that_does_not_come(server: Within) -> None:
-    """Meanwhile what has come counts as waiting, and nothing else; then it is a 408, and nothing waits any more."""
+def test_a_missing_body(server: Within) -> None:
+    """Only received bytes count as waiting; after the timeout the server answers 408."""
     with connected(server) as connection:
         connection.sendall(HEAD % 10_000 + b"[" * 4_000)
         while server.state.turns.waiting != 4_000:
@@ -51,7 +51,7 @@ def test_a_body_that_does_not_come(server: Within) -> None:
 
 
 def test_a_body_that_comes_byte_by_byte(server: Within) -> None:
-    """Each byte is in time, and the body is not."""
+    """The time limit applies to the whole body."""
     with connected(server) as connection:
         connection.sendall(HEAD % 10_000)
         connection.setblocking(False)
@@ -68,7 +68,7 @@ def test_a_body_that_comes_byte_by_byte(server: Within) -> None:
 
 @pytest.mark.parametrize("begun", [b"", b"POST /v1/embeddings HTTP/1.1\r\nHost: loc"])
 def test_a_request_that_does_not_begin(server: Within, begun: bytes) -> None:
-    """Nor one that comes after another one on its connection."""
+    """The limit also applies to a second request on a connection."""
     with connected(server) as connection:
         connection.sendall(begun)
         assert told(connection) == b""
@@ -77,8 +77,8 @@ def test_a_request_that_does_not_begin(server: Within, begun: bytes) -> None:
         assert told(connection).startswith(b"HTTP/1.1 200 ")
 
 
-def test_an_answer_that_is_not_taken(server: Within) -> None:
-    """It is dropped, and its connection with it."""
+def test_an_answer_that_is_not_read(server: Within) -> None:
+    """It is dropped with its connection."""
     body = json.dumps({"model": "tiny-document", "input": [f"text {number}" for number in range(2_000)]}).encode()
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
@@ -94,7 +94,7 @@ def test_an_answer_that_is_not_taken(server: Within) -> None:
 
 
 def test_a_body_that_is_too_long_is_read_on(serve_within: ServeWithin) -> None:
-    """Up to twice of what it may have: a connection that is closed before is reset, and its client hears no reason."""
+    """Up to twice the limit is read, so that the client gets the reason before a reset."""
     server = serve_within(body=5_000_000)
     for size in (5_000_001, 9_900_000):
         with connected(server) as connection:
@@ -108,6 +108,6 @@ def test_a_body_that_is_too_long_is_read_on(serve_within: ServeWithin) -> None:
 
 
 def send(connection: socket.socket, size: int) -> None:
-    """A body of blanks; no answer is read before all of it was sent."""
+    """Send a body of blanks, and read the answer afterwards."""
     for begin in range(0, size, 100_000):
         connection.sendall(b" " * min(100_000, size - begin))

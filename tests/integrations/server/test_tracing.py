@@ -39,7 +39,7 @@ Told = Callable[[int], list[dict[str, Any]]]
 
 @pytest.fixture(scope="module")
 def traced(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serving, Path]]:
-    """A server in a process of its own, which has OpenTelemetry write its spans to a file."""
+    """Start a server whose OpenTelemetry spans are written to a file."""
     place = tmp_path_factory.mktemp("traced")
     options = ("--index", f"notes=qdrant:{place}/index", "--allow-ingest")
     serving = Serving(*options, model=folder, program=("-c", PROGRAM, str(place / "spans")))
@@ -55,7 +55,7 @@ def url(traced: tuple[Serving, Path]) -> str:
 
 @pytest.fixture
 def told(traced: tuple[Serving, Path]) -> Told:
-    """Waits for so many of the server's spans since the test began; they come in the order in which they ended."""
+    """Wait for a number of the server's spans, in the order in which they ended."""
     file = traced[1]
     begun = len(file.read_bytes())
 
@@ -71,7 +71,7 @@ def told(traced: tuple[Serving, Path]) -> Told:
 
 
 def ids(span: ReadableSpan) -> tuple[str, str]:
-    """The trace of a span and its own id, as the server's process writes them."""
+    """Return the trace id and the span id as the server writes them."""
     return f"0x{span.context.trace_id:032x}", f"0x{span.context.span_id:016x}"
 
 
@@ -80,7 +80,7 @@ def named(spans: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
 
 
 def test_from_the_caller_to_the_model(url: str, told: Told, spans: InMemorySpanExporter, folder: Path) -> None:
-    """The caller's span, the call's, the request's and the model's, each within the one before; in both roles."""
+    """The spans of caller, call, request and model are nested, in both roles."""
     with RemoteEncoder(url) as remote, trace.get_tracer("test").start_as_current_span("the caller's"):
         remote.encode_queries(["why does bread rise"])
         asyncio.run(remote.aencode_documents(["Bread rises.", "Rivers run."]))
@@ -100,7 +100,7 @@ def test_from_the_caller_to_the_model(url: str, told: Told, spans: InMemorySpanE
 
 
 def test_a_search_and_an_ingest(url: str, told: Told, spans: InMemorySpanExporter) -> None:
-    """Of an Index over it, and of the server's own indexes."""
+    """An Index over the server and the server's own indexes are traced."""
     index = Index(MemoryStore(), RemoteEncoder(url))
     with trace.get_tracer("test").start_as_current_span("the caller's") as outer:
         index.ingest([Record("bread", "Bread rises.")])
@@ -120,8 +120,8 @@ def test_a_search_and_an_ingest(url: str, told: Told, spans: InMemorySpanExporte
     assert spans.get_finished_spans()
 
 
-def test_what_fails(url: str, told: Told, spans: InMemorySpanExporter) -> None:
-    """A refusal is the caller's error, with its status on the server's span; no text is in any of them."""
+def test_failures(url: str, told: Told, spans: InMemorySpanExporter) -> None:
+    """The status is on the server's span, and no text is in any span."""
     secret = "word-that-nobody-may-see"
     with RemoteEncoder(url) as remote:
         remote.encode_documents([secret])
@@ -138,7 +138,7 @@ def test_what_fails(url: str, told: Told, spans: InMemorySpanExporter) -> None:
 
 
 def test_health_is_not_traced(url: str, told: Told) -> None:
-    """It is asked every few seconds, by programs."""
+    """Probes call it every few seconds."""
     for path in ("/health", "/health/live", "/health/ready", "/metrics"):
         assert httpx.get(f"{url}{path}").is_success
     assert told(0) == []

@@ -1,4 +1,4 @@
-"""Callers take turns, whoever has how much to do."""
+"""Callers take turns, however much each has to do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ async def part(turns: Turns, caller: str, done: list[str], share: float = 1.0) -
 
 
 def test_one_after_the_other() -> None:
-    """A caller with a hundred parts does not hold up one with two, nor does the order of their coming."""
+    """A caller with many parts does not delay one with few, in any order."""
 
     async def main() -> list[str]:
         turns = Turns(1, 1_000)
@@ -33,8 +33,8 @@ def test_one_after_the_other() -> None:
     assert done[:12].count("few") == 2
 
 
-def test_as_many_at_once() -> None:
-    """And no more."""
+def test_the_limit_of_concurrent_parts() -> None:
+    """No more than the limit run at once."""
 
     async def main() -> int:
         turns, running, most = Turns(3, 1_000), 0, 0
@@ -54,7 +54,7 @@ def test_as_many_at_once() -> None:
 
 
 def test_small_parts_share_the_place_of_a_whole_one() -> None:
-    """As many go in as are as much work; a large one waits for room, and nobody goes before it meanwhile."""
+    """Parts run together up to the capacity; a large one waits, and none overtakes it."""
 
     async def main() -> tuple[int, list[str]]:
         turns, running, most = Turns(2, 1_000), 0, 0
@@ -82,8 +82,8 @@ def test_small_parts_share_the_place_of_a_whole_one() -> None:
     assert order[31:] == ["later"] * 5
 
 
-def test_callers_that_go_away() -> None:
-    """Their turns are others', whenever they go."""
+def test_callers_that_leave() -> None:
+    """Their turns go to others, whenever they leave."""
 
     async def main() -> list[str]:
         turns = Turns(1, 1_000)
@@ -118,8 +118,8 @@ def refused(turns: Turns, characters: int, caller: str) -> None:
     assert (caught.value.status, caught.value.headers) == (429, {"Retry-After": "1"})
 
 
-def test_too_much_waits() -> None:
-    """A caller has at most half of what may wait, unless it is alone; a small request of another one still fits."""
+def test_the_limit_of_waiting_work() -> None:
+    """A caller may use half of the queue, unless it is alone, so small requests of others fit."""
     small = 1_000
     turns = Turns(1, MOST)
     with turns.admitted(10 * MOST, "a"):
@@ -135,8 +135,8 @@ def test_too_much_waits() -> None:
     assert turns.waiting == 0
 
 
-def test_what_arrives_waits_as_well() -> None:
-    """As much of it as has come, under the same rules; what does not come any more is given back."""
+def test_arriving_bodies_count_as_waiting() -> None:
+    """Received bytes count under the same rules, and are released if the rest does not arrive."""
     turns = Turns(1, MOST)
     with turns.arriving("a") as count:
         for _ in range(20):  # a single one always fits
