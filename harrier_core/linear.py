@@ -47,7 +47,7 @@ class PackedLinear(Linear):
 
 def _padded(rows: int) -> int:
     """Return the next of the sizes for which there are kernels."""
-    step = max(1, 2 ** (rows - 1).bit_length() // (2 * _SIZES))
+    step = max(1, (1 << (rows - 1).bit_length()) // (2 * _SIZES))
     return -(-rows // step) * step
 
 

@@ -31,7 +31,7 @@ def test_the_dtype_of_the_rows() -> None:
 def test_few_kernels(capfd: pytest.CaptureFixture[str]) -> None:
     """Any number of rows uses a few kernels, because each keeps memory until the process ends."""
     linear = PackedLinear(torch.ones(56, 72))  # no other test has kernels of this shape
-    with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON_CREATION):
+    with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON_CREATION):  # type: ignore[no-untyped-call]
         for rows in range(1, _FEW_ROWS + 1):
             linear(torch.ones(rows, 72))
     said = capfd.readouterr().out
