@@ -180,12 +180,13 @@ ROOMS: dict[str, set[str]] = {
         *("types", "numpy"),
     },
     "contents": {
-        *("answers", "closing", "checks", "errors", "filters", "options", "parts", "records", "reranking", "space"),
-        *("store", "values"),
+        *("answers", "closing", "checks", "current", "errors", "filters", "options", "parts", "records", "reranking"),
+        *("space", "store", "values"),
     },
     "parts": {"embedder", "errors", "foreign", "opening", "store"},
     "verify": {"embedder", "errors", "given", "records", "store", "numpy"},
-    "turning": {"embedder", "errors", "filters", "query", "records", "space", "store"},
+    "current": {"errors", "filters", "query", "records", "store"},
+    "turning": {"current", "embedder", "errors", "filters", "query", "records", "space", "store"},
     "index": {
         *("chunking", "contents", "embedder", "errors", "foreign", "ingest", "key_values", "parts", "records"),
         *("progress", "pruning", "rehearsal", "scaling.workers", "searching", "space", "store", "verify", "numpy"),

@@ -61,6 +61,10 @@ class Filling:
         self._lock = threading.Lock()
         self._rejected: dict[str, str] = {}
 
+    def use(self, old: OpenStore, new: OpenStore) -> None:
+        """Go on with the same two places, as they are open elsewhere."""
+        self._old, self._new = old, new
+
     def run(self, passes: int = _PASSES) -> None:
         """Go on until a pass finds nothing to do, or for so many passes."""
         self._report.complete = False

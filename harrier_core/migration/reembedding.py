@@ -23,7 +23,7 @@ from harrier_core.migration.recutting import Recut
 from harrier_core.migration.report import ReembedReport
 from harrier_core.parts import embedder_of
 from harrier_core.plurals import counted
-from harrier_core.store import BEFORE, Exchange, VectorStore
+from harrier_core.store import BEFORE, Exchange, OpenStore, VectorStore
 
 if TYPE_CHECKING:
     from harrier_core.embedder import Embedder
@@ -130,10 +130,10 @@ def _exchange(
             report.total = index.opened.count()
             if taken == RECUT or index.followed:
                 if index.followed:
-                    exchange.run(lambda: None)
+                    exchange.run(index.opened, new, lambda *_: None)
                 else:
                     new.build_indexes()
-                    _exchange_same(Recut(index.opened, new), exchange, store)
+                    _exchange_same(index.opened, new, exchange, store)
                 report.complete = True
                 return report
             filling = index.filling(new, embedder, told, Pace(None), exchange)
@@ -142,14 +142,16 @@ def _exchange(
             new.build_indexes()
             report.stage = "switching"
             told.tell()
-            exchange.run(lambda: _catch_up(filling, report))
+            exchange.run(index.opened, new, lambda *places: _catch_up(filling, places, report))
     return report
 
 
-def _exchange_same(compared: Recut, exchange: Exchange, store: VectorStore) -> None:
+def _exchange_same(old: OpenStore, new: OpenStore, exchange: Exchange, store: VectorStore) -> None:
     """Exchange two places whose records are the same; most of them are compared before writers have to wait."""
+    compared = Recut(old, new)
 
-    def refuse() -> None:
+    def refuse(*places: OpenStore) -> None:
+        compared.use(*places)
         differing = [record_id for ids in compared.differing() for record_id in ids]
         if differing:
             raise StoreUnsuitable(
@@ -157,12 +159,13 @@ def _exchange_same(compared: Recut, exchange: Exchange, store: VectorStore) -> N
                 f"{differing[0]!r}; ingest the source into both once more, and try again"
             )
 
-    refuse()
-    exchange.run(refuse)
+    refuse(old, new)
+    exchange.run(old, new, refuse)
 
 
-def _catch_up(filling: Filling, report: ReembedReport) -> None:
+def _catch_up(filling: Filling, places: tuple[OpenStore, OpenStore], report: ReembedReport) -> None:
     """Take over what was written since, while nobody can write."""
+    filling.use(*places)
     filling.run()
     _refuse_rejected(report)
     if not report.complete:
