@@ -1,25 +1,34 @@
-"""The engine of Qdrant Edge, which dies with its parent at a step of an exchange: run as `edge_child.py` is."""
+"""The engine of Qdrant Edge, which dies at a step of an exchange, alone or with its parent."""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 STEP = "HARRIER_DYING_ENGINE"  # the variable that names the step
+ONCE = "HARRIER_DIED_ENGINE"  # and a file that is there once it has died
 
 ENGINE_STEPS = [
-    f"{when} {step}" for step in ("_write", "_swap", "_finish_exchange") for when in ("engine before", "engine after")
+    f"{who} {when} {step}"
+    for step in ("_write", "_swap", "_finish_exchange")
+    for when in ("before", "after")
+    for who in ("both", "engine")
 ]
 
 
-def dying(work: Callable[..., Any], when: str) -> Callable[..., Any]:
-    """The same, and the end of both processes."""
+def dying(work: Callable[..., Any], when: str, who: str) -> Callable[..., Any]:
+    """The same, and the end of both processes, or of the engine, which is started again and dies no second time."""
 
     def die() -> None:
-        os.kill(os.getppid(), signal.SIGKILL)
-        os.kill(os.getpid(), signal.SIGKILL)
+        with suppress(FileExistsError):
+            Path(os.environ[ONCE]).touch(exist_ok=False)
+            if who == "both":
+                os.kill(os.getppid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def carry_out(*arguments: Any) -> Any:
         if when == "before":
@@ -35,11 +44,11 @@ def dying(work: Callable[..., Any], when: str) -> Callable[..., Any]:
 def main() -> None:
     from harrier_qdrant import edge_child
 
-    _, when, name = os.environ[STEP].split()
+    who, when, name = os.environ[STEP].split()
     exchange = edge_child.Shard.exchange
 
     def prepared(self: edge_child.Shard, *arguments: str) -> None:
-        setattr(edge_child, name, dying(getattr(edge_child, name), when))  # others call it at other times
+        setattr(edge_child, name, dying(getattr(edge_child, name), when, who))  # others call it at other times
         exchange(self, *arguments)
 
     edge_child.Shard.exchange = prepared  # type: ignore[method-assign]

@@ -12,7 +12,7 @@ import sys
 from contextlib import closing, suppress
 from pathlib import Path
 
-from dying_engine import ENGINE_STEPS, STEP
+from dying_engine import ENGINE_STEPS, ONCE, STEP
 from harrier_qdrant import edge_process
 from harrier_qdrant.edge_backend import EdgeBackend
 from harrier_qdrant.exchanging import FolderExchange
@@ -71,7 +71,7 @@ def main() -> None:
     filling._RECORDS, ingest.WINDOW_RECORDS = 10, 20  # so that there are many instants between windows
     if step in ENGINE_STEPS:
         edge_process._CHILD = Path(__file__).with_name("dying_engine.py")
-        os.environ[STEP] = step
+        os.environ[STEP], os.environ[ONCE] = step, str(Path(notes, "died"))
     elif step != "none":
         die_at(STEPS[step][0], step, STEPS[step][1])
     traffic = Traffic(place, Path(notes), deadly=True)
