@@ -136,13 +136,13 @@ class Held(Connections):
 
     def __init__(self, connection: Connection[Any]) -> None:
         super().__init__("", 0.0)
-        self._connection = connection
+        self._lent = connection
         self._turn = threading.RLock()
 
     def run(self, work: Callable[[Connection[Any]], T], *, writes: bool = False) -> T:  # noqa: ARG002
         """Return the result of `work`. An error is not translated: whoever has the connection decides what to do."""
         with self._turn:
-            return work(self._connection)
+            return work(self._lent)
 
 
 class _State:

@@ -51,7 +51,7 @@ def main() -> None:
         setattr(edge_child, name, dying(getattr(edge_child, name), when, who))  # others call it at other times
         exchange(self, *arguments)
 
-    edge_child.Shard.exchange = prepared  # type: ignore[method-assign]
+    edge_child.Shard.exchange = prepared  # type: ignore[assignment,method-assign]
     edge_child.main()
 
 
