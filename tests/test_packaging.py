@@ -235,14 +235,18 @@ ROOMS: dict[str, set[str]] = {
     },
     "migration.changing": {
         *("embedder", "errors", "layout", "migration.comparing", "migration.encoding", "migration.filling"),
-        *("migration.report", "parts", "space", "store"),
+        *("migration.crewing", "migration.report", "parts", "space", "store"),
+    },
+    "migration.crewing": {
+        *("embedder", "errors", "migration.encoding", "migration.filling", "migration.report", "records"),
+        *("scaling.crew", "scaling.messages", "scaling.part", "scaling.workers", "space", "store"),
     },
     "migration.recutting": {
         *("chunking", "embedder", "index", "migration.changing", "migration.comparing", "parts", "progress", "records"),
         *("store", "view"),
     },
     "migration.reembedding": {
-        *("embedder", "errors", "layout", "migration.changing", "migration.encoding", "migration.filling"),
+        *("checks", "embedder", "errors", "layout", "migration.changing", "migration.encoding", "migration.filling"),
         *("migration.recutting", "migration.report", "parts", "plurals", "store"),
     },
     "migration.rehearsing": {

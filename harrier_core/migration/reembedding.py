@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
+from harrier_core.checks import check_integer
 from harrier_core.errors import SettingError, StoreMissing, StoreUnsuitable, WrongSpace
 from harrier_core.layout import Precision
 from harrier_core.migration.changing import NEXT, RECUT, Progress, changing, told_of
@@ -37,6 +38,7 @@ def reembed(
     rate: float | None = None,
     precision: Precision | None = None,
     build_indexes: bool = True,
+    workers: int | None = None,
     on_progress: Progress | None = None,
 ) -> ReembedReport:
     """Fill a place beside an index with its chunks in another encoder's space, and change nothing of the index.
@@ -46,11 +48,16 @@ def reembed(
     repeated catches up what others wrote meanwhile.
 
     rate: encode no more chunks a second, so that searches come first. precision: of the new place's vectors, where it
-    is to be another one. build_indexes: at the end, build what searches need. on_progress: called with the report so
-    far.
+    is to be another one. build_indexes: at the end, build what searches need. workers: so many processes read, encode
+    and write, one a GPU, or any number on CPUs; each opens the store and loads the model. on_progress: called with the
+    report so far.
     """
     if rate is not None and not rate > 0:
         raise SettingError(f"rate must be a positive number of chunks a second, got {rate!r}")
+    if workers is not None:
+        check_integer("workers", workers, 1)
+        if rate is not None:
+            raise SettingError("rate is that of one process; leave out workers, or rate")
     with changing(place) as index, told_of(on_progress) as told:
         embedder = embedder_of(encoder)
         index.refuse_same(embedder.space, precision)
@@ -58,7 +65,7 @@ def reembed(
             raise StoreUnsuitable(problem)
         new = index.opened_next(embedder.space, precision)
         told.report.total = index.opened.count()
-        index.filling(new, embedder, told, Pace(rate)).run()
+        index.filling(new, embedder, told, Pace(rate), workers=workers).run()
         if build_indexes:
             told.report.stage = "indexing"
             told.tell()

@@ -20,7 +20,7 @@ from ingesting import CHUNKING, Hashing, after, before
 from psycopg import sql
 from psycopg_pool import ConnectionPool
 from qdrant_client import QdrantClient
-from reembeds import Other
+from reembeds import Deadly, Other
 
 from harrier_core import (
     Chunking,
@@ -44,6 +44,7 @@ from harrier_core.migration import (
     back,
     check,
     drop_old,
+    filling,
     plan_reembedding,
     recut,
     reembed,
@@ -297,6 +298,39 @@ def test_whoever_needs_no_model(store: Any) -> None:
     back(store, Hashing())
     assert contents.delete(where={"n": 8}) == 1
     assert sorted(contents.record_ids()) == sorted(each.id for each in RECORDS if each.metadata["n"] not in (7, 8))
+
+
+def test_by_workers(postgres: str, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of their own fill the same; a record that ends them is found and told."""
+    monkeypatch.setattr(filling, "_RECORDS", 4)
+    with PgVectorStore(postgres, table=table, keywords=True) as store:
+        Index(store, Hashing(), chunking=CHUNKING).ingest(RECORDS)
+        chunks = Contents(store).count()
+        report = reembed(store, Deadly(), workers=2)
+        assert [(id_, reason[:35]) for id_, reason in report.rejected] == [
+            ("r017", "ended the process that ingested it,")
+        ]
+        report = reembed(store, Other(), workers=2)
+        assert (report.encoded, report.complete, report.rejected) == (RECORDS[17].text.count("."), True, [])
+        assert report.total == chunks == Contents(store.beside("_next")).count()
+        Index(store, Hashing(), chunking=CHUNKING).delete(["r003"])
+        assert reembed(store, Other(), workers=1).deleted == 4
+        switch(store, Other())
+        found = content(store)
+        other = PgVectorStore(postgres, table=f"{table}_clean", keywords=True)
+        assert found == clean([each for each in RECORDS if each.id != "r003"], Other(), other)
+        other.close()
+
+
+def test_without_workers(store: Any) -> None:
+    """A rate is not divided, and a folder of Qdrant Edge is open in one process only."""
+    with pytest.raises(SettingError, match="rate is that of one process"):
+        reembed(store, Other(), workers=2, rate=5)
+    with pytest.raises(SettingError, match="workers must be"):
+        reembed(store, Other(), workers=0)
+    if isinstance(store, QdrantStore):
+        with pytest.raises(SettingError, match="needs an index that other processes can open, but this store, .*"):
+            reembed(store, Other(), workers=2)
 
 
 def test_other_chunks(store: Any, new_store: NewStore) -> None:

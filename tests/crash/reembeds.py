@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -44,6 +45,15 @@ class Other(Hashing):
         done: Future[Encoded] = Future()
         done.set_result(Encoded(vectors, self.count_tokens(texts)))
         return done
+
+
+class Deadly(Other):
+    """Ends the process that encodes one of the records."""
+
+    def submit_documents(self, texts: Any) -> Any:
+        if any("number 17 says" in text for text in texts):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().submit_documents(texts)
 
 
 def _vector(text: str) -> NDArray[np.float32]:
