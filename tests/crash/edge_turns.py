@@ -60,7 +60,7 @@ def fresh(place: str) -> None:
     other = next(each for each in models() if each.space != found.now)
     if found.before is not None:
         drop_old(place)
-    with closing(open_store(place)) as store, closing(store.beside(NEXT)) as new:
+    with closing(open_store(f"{place}{NEXT}")) as new:
         new.drop()
     reembed(place, other)
     switch(place, other)
