@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 from harrier_core.answers import Where, matches_of, options_of, texts_of
 from harrier_core.checks import check_integer
 from harrier_core.closing import Closing
+from harrier_core.current import Current
 from harrier_core.errors import SettingError, StoreMissing, StoreUnsuitable
 from harrier_core.filters import decided, parse
 from harrier_core.options import Expand
@@ -40,6 +41,9 @@ class ByWord(TypedDict, total=False):
 class Contents(Closing):
     """The records of a store, as they are stored, whichever model made their vectors: no model is needed.
 
+    If the store is switched to another model, the next call uses its new content. What reads
+    on, such as `read`, raises WrongSpace if that happens in the middle.
+
     Every Index is also a Contents. Any number of threads may use one at once.
     """
 
@@ -51,7 +55,9 @@ class Contents(Closing):
     def _opened(self) -> OpenStore:
         """Return the store, open for the space that it has. It costs nothing if it is open already."""
         if self._handle is None:
-            self._handle = self.store.open(self.space())
+            current = Current(lambda: self.store.open(self.space()))
+            current.bound()  # is there anything at all
+            self._handle = current
         return self._handle
 
     # -- reading

@@ -286,10 +286,11 @@ class Exchange(Protocol):
         Return None if their hashes must be compared for that.
         """
 
-    def run(self, last: Callable[[], None]) -> None:
+    def run(self, old: OpenStore, new: OpenStore, last: Callable[[OpenStore, OpenStore], None]) -> None:
         """Call `last` while no one else can write to the place, and then exchange the names.
 
-        If `last` raises an error, or this process ends at any instant, everything keeps its name.
+        `last` gets both places as they must be used then. If it raises an error, or this process ends at any instant,
+        everything keeps its name.
         """
 
 

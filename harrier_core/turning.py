@@ -7,19 +7,18 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
-from harrier_core.errors import StoreError, StoreMissing, StoreUnsuitable, WrongSpace
-from harrier_core.store import BEFORE, Audited, Exchangeable, Worded
+from harrier_core.current import Spaceless
+from harrier_core.errors import StoreError, StoreMissing, WrongSpace
+from harrier_core.store import BEFORE, Exchangeable
 
 if TYPE_CHECKING:
     from harrier_core.embedder import Embedder
-    from harrier_core.filters import Condition
-    from harrier_core.query import Search, WordSearch
-    from harrier_core.records import Chunk, Match
+    from harrier_core.query import Search
+    from harrier_core.records import Match
     from harrier_core.space import EmbeddingSpace
-    from harrier_core.store import Hashes, Lists, OpenStore, Stored, VectorStore, Write, Written
+    from harrier_core.store import OpenStore, VectorStore, Write, Written
 
 T = TypeVar("T")
 
@@ -156,7 +155,7 @@ class Turning:
                 each.close()
 
 
-class TurningStore:
+class TurningStore(Spaceless):
     """A Turning as an open store, which takes and gives vectors of one encoder."""
 
     def __init__(self, turning: Turning, encoder: Embedder | None = None) -> None:
@@ -164,61 +163,16 @@ class TurningStore:
         self._turning = turning
         self._encoder = encoder
 
-    # -- what has to do with no space
+    def _run(self, work: Callable[[OpenStore], T], *, writes: bool = False) -> T:
+        return self._turning.run(lambda store, _: work(store), writes=writes)
 
-    def known(self, record_ids: Sequence[str]) -> dict[str, Hashes]:
-        """Return the hashes of the chunks of those records that are there."""
-        return self._turning.run(lambda store, _: store.known(record_ids))
-
-    def delete(self, record_ids: Sequence[str]) -> int:
-        """Remove records, and return how many chunks those were."""
-        return self._turning.run(lambda store, _: store.delete(record_ids), writes=True)
-
-    def count(self) -> int:
-        """Return how many chunks there are."""
-        return self._turning.run(lambda store, _: store.count())
+    def bound(self) -> OpenStore:
+        """Return the store as it is open now; open it if it is not."""
+        return self._turning.bound()[0]
 
     def record_ids(self) -> Iterator[str]:
         """Yield the ids of all records, each once, in any order."""
-        yield from self._turning.run(lambda store, _: list(store.record_ids()))
-
-    def build_indexes(self) -> None:
-        """Build what searches need, unless another process loads or builds."""
-        self._turning.run(lambda store, _: store.build_indexes(), writes=True)
-
-    def read(
-        self,
-        record_ids: Sequence[str] | None = None,
-        where: Condition | None = None,
-        numbers: Sequence[int] | None = None,
-    ) -> Iterator[Stored]:
-        """Yield chunks. Raise WrongSpace if the space changes in the middle, for vectors of two would be a mixture."""
-        yield from self._turning.run(lambda store, _: _begun(store.read(record_ids, where, numbers)))
-
-    def audit(self, tell: Callable[[tuple[str, str]], None]) -> Iterator[Stored]:
-        """Read all chunks, and tell what else is there."""
-        store, _ = self._turning.bound()
-        return store.audit(tell) if isinstance(store, Audited) else store.read()
-
-    # -- words
-
-    def keywords_problem(self) -> str | None:
-        """Return why chunks cannot be found by their words, or None if they can be."""
-        return self._turning.run(lambda store, _: _worded(store).keywords_problem())
-
-    def add_keywords(self, tell: Callable[[int], None]) -> None:
-        """Give all chunks their words."""
-        self._turning.run(lambda store, _: _worded(store).add_keywords(tell), writes=True)
-
-    def wrong_keywords(self) -> Iterator[Chunk]:
-        """Yield the chunks whose words are not those of their texts."""
-        return self._turning.run(lambda store, _: _worded(store).wrong_keywords())
-
-    def search_words(self, search: WordSearch) -> list[Lists]:
-        """Return what words find; what vectors find as well, in the space that they are of."""
-        if search.near is not None:
-            return _worded(self._turning.bound()[0]).search_words(search)
-        return self._turning.run(lambda store, _: _worded(store).search_words(search))
+        yield from self._run(lambda store: list(store.record_ids()))
 
     # -- vectors
 
@@ -241,15 +195,3 @@ class TurningStore:
             return store.write(replace(write, vectors=vectors))
 
         return self._turning.run(carry_out, writes=True)
-
-
-def _worded(store: OpenStore) -> Worded:
-    if not isinstance(store, Worded):
-        raise StoreUnsuitable("the store cannot hold the words of its chunks")
-    return store
-
-
-def _begun(stored: Iterator[Stored]) -> Iterator[Stored]:
-    """Return the same, of which the first was fetched."""
-    first = next(stored, None)
-    return iter(()) if first is None else chain([first], stored)

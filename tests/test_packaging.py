@@ -180,12 +180,13 @@ ROOMS: dict[str, set[str]] = {
         *("types", "numpy"),
     },
     "contents": {
-        *("answers", "closing", "checks", "errors", "filters", "options", "parts", "records", "reranking", "space"),
-        *("store", "values"),
+        *("answers", "closing", "checks", "current", "errors", "filters", "options", "parts", "records", "reranking"),
+        *("space", "store", "values"),
     },
     "parts": {"embedder", "errors", "foreign", "opening", "store"},
     "verify": {"embedder", "errors", "given", "records", "store", "numpy"},
-    "turning": {"embedder", "errors", "filters", "query", "records", "space", "store"},
+    "current": {"errors", "filters", "query", "records", "store"},
+    "turning": {"current", "embedder", "errors", "filters", "query", "records", "space", "store"},
     "index": {
         *("chunking", "contents", "embedder", "errors", "foreign", "ingest", "key_values", "parts", "records"),
         *("progress", "pruning", "rehearsal", "scaling.workers", "searching", "space", "store", "verify", "numpy"),
@@ -234,14 +235,18 @@ ROOMS: dict[str, set[str]] = {
     },
     "migration.changing": {
         *("embedder", "errors", "layout", "migration.comparing", "migration.encoding", "migration.filling"),
-        *("migration.report", "parts", "space", "store"),
+        *("migration.crewing", "migration.report", "parts", "space", "store"),
+    },
+    "migration.crewing": {
+        *("embedder", "errors", "migration.encoding", "migration.filling", "migration.report", "records"),
+        *("scaling.crew", "scaling.messages", "scaling.part", "scaling.workers", "space", "store"),
     },
     "migration.recutting": {
         *("chunking", "embedder", "index", "migration.changing", "migration.comparing", "parts", "progress", "records"),
         *("store", "view"),
     },
     "migration.reembedding": {
-        *("embedder", "errors", "layout", "migration.changing", "migration.encoding", "migration.filling"),
+        *("checks", "embedder", "errors", "layout", "migration.changing", "migration.encoding", "migration.filling"),
         *("migration.recutting", "migration.report", "parts", "plurals", "store"),
     },
     "migration.rehearsing": {

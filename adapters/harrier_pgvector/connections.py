@@ -133,6 +133,20 @@ class Connections:
         return repr(" ".join(f"{name}={value}" for name, value in said.items() if value))
 
 
+class Held(Connections):
+    """A connection that another thread uses: all work is part of its transaction, and threads take turns."""
+
+    def __init__(self, connection: Connection[Any]) -> None:
+        super().__init__("", 0.0)
+        self._lent = connection
+        self._turn = threading.RLock()
+
+    def run(self, work: Callable[[Connection[Any]], T], *, writes: bool = False) -> T:  # noqa: ARG002
+        """Return the result of `work`. An error is not translated: whoever has the connection decides what to do."""
+        with self._turn:
+            return work(self._lent)
+
+
 class _State:
     """The state of a connection when an operation failed."""
 

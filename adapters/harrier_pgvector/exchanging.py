@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, LiteralString
 
 from psycopg import Connection, errors, sql
 
 from harrier_core.errors import StoreMissing, StoreUnavailable, StoreUnsuitable
-from harrier_pgvector.connections import Connections
+from harrier_core.store import OpenStore
+from harrier_pgvector.connections import Connections, Held
+from harrier_pgvector.opened import OpenTable
 from harrier_pgvector.opening import TableName
 from harrier_pgvector.schema import COLUMNS, Name, written
 from harrier_pgvector.session import ask, transaction
 from harrier_pgvector.words import COLUMNS as WORDS
+
+Last = Callable[[OpenStore, OpenStore], None]
 
 # Writers are kept out, and readers are not; writers that come later wait behind it.
 _WRITERS_OUT: LiteralString = "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE"
@@ -139,19 +143,23 @@ class TableExchange:
         rows = ask(connection, compare.format(**names, bounds=bounds), bound * 2).fetchall()
         return [record_id for (record_id,) in rows], last
 
-    def run(self, last: Callable[[], None]) -> None:
-        """Keep writers out, call `last`, and exchange the names: all in one transaction, or nothing."""
+    def run(self, old: OpenStore, new: OpenStore, last: Last) -> None:  # noqa: ARG002
+        """Keep writers out, call `last`, and exchange the names: all in one transaction, or nothing.
+
+        `last` works in that transaction as well. With other connections it might wait for ever: a pool may have one
+        only, or lend all others to the writers that wait here.
+        """
         oids = self._connections.run(
             lambda connection: (self._oid(connection, self._live), self._oid(connection, self._new))
         )
         self._connections.run(lambda connection: self._run(connection, oids, last), writes=True)
 
-    def _run(self, connection: Connection[Any], oids: tuple[int, int], last: Callable[[], None]) -> None:
+    def _run(self, connection: Connection[Any], oids: tuple[int, int], last: Last) -> None:
         live, new = oids
         if self._there(connection, self._live) == new and self._there(connection, self._kept) == live:
             return  # the connection was lost after it was done
         with transaction(connection):
-            # `last` works on other connections while this one keeps writers out.
+            # `last` encodes, and the connection is idle meanwhile.
             connection.execute(f"SET LOCAL lock_timeout = '{_WAIT}'; SET LOCAL idle_in_transaction_session_timeout = 0")
             try:
                 connection.execute(sql.SQL(_WRITERS_OUT).format(self._name(self._live)), [])
@@ -161,9 +169,20 @@ class TableExchange:
                 raise StoreUnsuitable(problem)
             if (self._oid(connection, self._live), self._oid(connection, self._new)) != oids:
                 raise StoreUnavailable(f"table {self._live} or {self._new} was replaced at this moment; try again")
-            last()
+            with self._holding(connection) as held:
+                last(*(OpenTable(held, each, each.look(connection)) for each in (self._live, self._new)))
             self._take_rights(connection, live, new)
             self._rename(connection, views=bool(self._followed(connection)))
+
+    @contextmanager
+    def _holding(self, connection: Connection[Any]) -> Iterator[Held]:
+        """Have everything be done on this connection."""
+        held, others = Held(connection), self._connections
+        self._connections = held
+        try:
+            yield held
+        finally:
+            self._connections = others
 
     def _rename(self, connection: Connection[Any], *, views: bool) -> None:
         from harrier_pgvector.sync.exchanging import rename_views

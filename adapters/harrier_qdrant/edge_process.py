@@ -184,20 +184,29 @@ class EdgeProcess:
     def exchange(self, new: EdgeProcess, kept: Path) -> None:
         """Have the collection of another process get this folder, and this one the folder `kept`, in one step.
 
-        `writing` is held. Requests wait meanwhile, and go to what has the folder afterwards.
+        `writing` is held. Requests wait meanwhile, and go to what has the folder afterwards. If the process died, it is
+        started again, and the request repeated unless it was carried out.
         """
         with self._lock, new._lock, self._moving:
             new._end()  # it writes out what it has
-            self._open(self.pin())
+            taken = new._found()
+            names = str(beside(self.folder)), str(new.folder), str(kept)
+            died = ""
             try:
-                names = str(beside(self.folder)), str(new.folder), str(kept)
-                self._exchange("exchange", (*names, SPACE_FILE))
-            except (EOFError, OSError, pickle.UnpicklingError):
-                raise StoreUnavailable(
-                    f"the process of Qdrant Edge for {self.folder} died while it exchanged the folder; try again"
-                ) from None
+                for _ in range(_LIVES):
+                    try:
+                        self._open(self.pin())
+                        self._exchange("exchange", (*names, SPACE_FILE))
+                    except (EOFError, OSError, pickle.UnpicklingError):
+                        died = self._end()
+                    if self._found() == taken:  # whoever opens the folder next gives the other one its name
+                        return
             finally:
                 self._end()
+        raise StoreUnavailable(
+            f"the process of Qdrant Edge for {self.folder} died {_LIVES} times while it exchanged the folder, of "
+            f"{died} in the end; try again"
+        )
 
     # -- requests
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from harrier_core.errors import StoreMissing, StoreUnsuitable
 
 if TYPE_CHECKING:
+    from harrier_core.store import OpenStore
     from harrier_qdrant.backend import Backend
     from harrier_qdrant.edge_backend import EdgeBackend
 
@@ -40,14 +41,14 @@ class FolderExchange:
     def differing(self) -> None:
         """Return None: the hashes of both are compared."""
 
-    def run(self, last: Callable[[], None]) -> None:
+    def run(self, old: OpenStore, new: OpenStore, last: Callable[[OpenStore, OpenStore], None]) -> None:
         """Keep writers out, call `last`, and exchange the folders."""
         with self._live.writing():
             if (problem := self.problem()) is not None:
                 raise StoreUnsuitable(problem)
             if not self._new.exists():
                 raise StoreMissing(f"there is no collection {self._new}")
-            last()
+            last(old, new)
             self._live.give_folder(self._new, self._kept)
 
 
@@ -71,6 +72,6 @@ class NoExchange:
     def differing(self) -> None:
         """Return None: the hashes of both are compared."""
 
-    def run(self, last: Callable[[], None]) -> None:  # noqa: ARG002
+    def run(self, old: OpenStore, new: OpenStore, last: Callable[[OpenStore, OpenStore], None]) -> None:  # noqa: ARG002
         """Raise StoreUnsuitable."""
         raise StoreUnsuitable(self.problem())

@@ -125,9 +125,15 @@ class Changing:
         return opened
 
     def filling(
-        self, new: OpenStore, embedder: Embedder, told: Told, pace: Pace, exchange: Exchange | None = None
+        self,
+        new: OpenStore,
+        embedder: Embedder,
+        told: Told,
+        pace: Pace,
+        exchange: Exchange | None = None,
+        workers: int | None = None,
     ) -> Filling:
-        """Return what makes a place beside it hold what it holds."""
+        """Return what makes a place beside it hold what it holds; with workers, that is the place that is next."""
 
         def encoded(texts: int, tokens: int) -> None:
             told.report.encoded += texts
@@ -138,16 +144,14 @@ class Changing:
         itemsize = SIZES[self.layout.precision or "float32"]
         encoding = Encoding(embedder, pace, encoded)
         exchange = exchange or self.exchange()
-        return Filling(
-            self.opened,
-            new,
-            lambda: self.differing(new, exchange),
-            encoding,
-            told.report,
-            told.tell,
-            itemsize=itemsize,
-            most=most,
-        )
+        places = self.opened, new, lambda: self.differing(new, exchange)
+        if workers is None:
+            return Filling(*places, encoding, told.report, told.tell, itemsize=itemsize, most=most)
+        from harrier_core.migration.crewing import CrewFilling, FillPart  # it loads what an ingest needs
+
+        filling = CrewFilling(*places, encoding, told.report, told.tell, itemsize=itemsize)
+        filling.employ(FillPart(self.store, self._beside[-1], embedder, itemsize), embedder, workers)
+        return filling
 
     def close(self) -> None:
         """Close the places beside it."""

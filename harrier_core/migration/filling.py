@@ -21,7 +21,7 @@ Differing = Callable[[], Iterator[list[str]]]
 
 _WORKERS = 3  # windows that are read, encoded and written at once: the model waits for neither place
 _RECORDS = 100  # of a window
-_PASSES = 20  # over a place that others write to all the time
+PASSES = 20  # over a place that others write to all the time
 _ATTEMPTS = 5  # at records that another process writes to the new place
 _EARLY = 2_000  # chunks after which an index is built that grows with what follows
 
@@ -61,7 +61,11 @@ class Filling:
         self._lock = threading.Lock()
         self._rejected: dict[str, str] = {}
 
-    def run(self, passes: int = _PASSES) -> None:
+    def use(self, old: OpenStore, new: OpenStore) -> None:
+        """Continue with the same two places, as they are open elsewhere."""
+        self._old, self._new = old, new
+
+    def run(self, passes: int = PASSES) -> None:
         """Continue until a pass finds nothing to do, or for that many passes."""
         self._report.complete = False
         while passes and not self._report.complete:
@@ -73,6 +77,9 @@ class Filling:
         """Write what differs, and return the number of records, except those that get no vectors."""
         self._report.passes += 1
         rejected, self._rejected = self._rejected, {}
+        return self._pass(rejected)
+
+    def _pass(self, rejected: Mapping[str, str]) -> int:
         number = 0
         workers = 1 if self._slow else _WORKERS
         with ThreadPoolExecutor(workers, thread_name_prefix="harrier-reembed") as threads:

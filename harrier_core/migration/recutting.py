@@ -53,9 +53,12 @@ class Recut:
     """Compares two places by the texts of their records, and reads those again that changed since."""
 
     def __init__(self, old: OpenStore, new: OpenStore) -> None:
-        self._old = old
-        self._new = new
+        self.use(old, new)
         self._same: dict[int, bytes] = {}  # of records, by the hashes of their ids: what both places had of them
+
+    def use(self, old: OpenStore, new: OpenStore) -> None:
+        """Continue with the same two places, as they are open elsewhere."""
+        self._old, self._new = old, new
 
     def differing(self) -> Iterator[list[str]]:
         """Yield the ids of the records that the two places do not both have, some at a time."""

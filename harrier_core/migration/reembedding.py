@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
+from harrier_core.checks import check_integer
 from harrier_core.errors import SettingError, StoreMissing, StoreUnsuitable, WrongSpace
 from harrier_core.layout import Precision
 from harrier_core.migration.changing import NEXT, RECUT, Progress, changing, told_of
@@ -23,7 +24,7 @@ from harrier_core.migration.recutting import Recut
 from harrier_core.migration.report import ReembedReport
 from harrier_core.parts import embedder_of
 from harrier_core.plurals import counted
-from harrier_core.store import BEFORE, Exchange, VectorStore
+from harrier_core.store import BEFORE, Exchange, OpenStore, VectorStore
 
 if TYPE_CHECKING:
     from harrier_core.embedder import Embedder
@@ -37,6 +38,7 @@ def reembed(
     rate: float | None = None,
     precision: Precision | None = None,
     build_indexes: bool = True,
+    workers: int | None = None,
     on_progress: Progress | None = None,
 ) -> ReembedReport:
     """Fill a place beside an index with its chunks in another encoder's space, and change nothing of the index.
@@ -46,11 +48,16 @@ def reembed(
     repeated catches up what others wrote meanwhile.
 
     rate: encode no more chunks a second, so that searches come first. precision: of the new place's vectors, where it
-    is to be another one. build_indexes: at the end, build what searches need. on_progress: called with the report so
-    far.
+    is to be another one. build_indexes: at the end, build what searches need. workers: the number of processes that
+    read, encode and write, one per GPU, or any number on CPUs; each opens the store and loads the model. on_progress:
+    called with the report so far.
     """
     if rate is not None and not rate > 0:
         raise SettingError(f"rate must be a positive number of chunks a second, got {rate!r}")
+    if workers is not None:
+        check_integer("workers", workers, 1)
+        if rate is not None:
+            raise SettingError("rate is that of one process; leave out workers, or rate")
     with changing(place) as index, told_of(on_progress) as told:
         embedder = embedder_of(encoder)
         index.refuse_same(embedder.space, precision)
@@ -58,7 +65,7 @@ def reembed(
             raise StoreUnsuitable(problem)
         new = index.opened_next(embedder.space, precision)
         told.report.total = index.opened.count()
-        index.filling(new, embedder, told, Pace(rate)).run()
+        index.filling(new, embedder, told, Pace(rate), workers=workers).run()
         if build_indexes:
             told.report.stage = "indexing"
             told.tell()
@@ -130,10 +137,10 @@ def _exchange(
             report.total = index.opened.count()
             if taken == RECUT or index.followed:
                 if index.followed:
-                    exchange.run(lambda: None)
+                    exchange.run(index.opened, new, lambda *_: None)
                 else:
                     new.build_indexes()
-                    _exchange_same(Recut(index.opened, new), exchange, store)
+                    _exchange_same(index.opened, new, exchange, store)
                 report.complete = True
                 return report
             filling = index.filling(new, embedder, told, Pace(None), exchange)
@@ -142,14 +149,16 @@ def _exchange(
             new.build_indexes()
             report.stage = "switching"
             told.tell()
-            exchange.run(lambda: _catch_up(filling, report))
+            exchange.run(index.opened, new, lambda *places: _catch_up(filling, places, report))
     return report
 
 
-def _exchange_same(compared: Recut, exchange: Exchange, store: VectorStore) -> None:
+def _exchange_same(old: OpenStore, new: OpenStore, exchange: Exchange, store: VectorStore) -> None:
     """Exchange two places whose records are the same; most of them are compared before writers have to wait."""
+    compared = Recut(old, new)
 
-    def refuse() -> None:
+    def refuse(*places: OpenStore) -> None:
+        compared.use(*places)
         differing = [record_id for ids in compared.differing() for record_id in ids]
         if differing:
             raise StoreUnsuitable(
@@ -157,12 +166,13 @@ def _exchange_same(compared: Recut, exchange: Exchange, store: VectorStore) -> N
                 f"{differing[0]!r}; ingest the source into both once more, and try again"
             )
 
-    refuse()
-    exchange.run(refuse)
+    refuse(old, new)
+    exchange.run(old, new, refuse)
 
 
-def _catch_up(filling: Filling, report: ReembedReport) -> None:
+def _catch_up(filling: Filling, places: tuple[OpenStore, OpenStore], report: ReembedReport) -> None:
     """Take over what was written since, while no one can write."""
+    filling.use(*places)
     filling.run()
     _refuse_rejected(report)
     if not report.complete:

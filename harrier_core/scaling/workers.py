@@ -51,7 +51,7 @@ class WorkerIngest:
         check_integer("workers", workers, 1)
         self._index = index
         self._begin = Begin(_part(index, workers), remember=memory is not None)
-        self._environments = [_environment(number, workers, index.encoder) for number in range(workers)]
+        self._environments = environments(workers, index.encoder)
         self._on_progress = on_progress
         self._memory = memory
         self._recollection = Recollection(memory, index.encoder, index.chunking)
@@ -171,6 +171,11 @@ def _part(index: Index, workers: int) -> bytes:
             f"workers={workers} needs an index that other processes can open, but {error}; omit workers, or use a "
             "store on a server, or an embedded Postgres, and an encoder that can be pickled"
         ) from None
+
+
+def environments(workers: int, encoder: Embedder) -> list[Mapping[str, str]]:
+    """Return what the environment of each worker has besides."""
+    return [_environment(number, workers, encoder) for number in range(workers)]
 
 
 def _environment(number: int, workers: int, encoder: Embedder) -> Mapping[str, str]:

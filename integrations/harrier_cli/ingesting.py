@@ -25,7 +25,7 @@ from harrier_files.walk import is_url
 
 from harrier_cli import failures, output
 from harrier_cli.encoders import Choice
-from harrier_cli.options import ApiKeyFile, AsJson, Device, Dtype, ModelName, Server, place_of
+from harrier_cli.options import ApiKeyFile, AsJson, Device, Dtype, ModelName, Server, Workers, place_of
 from harrier_cli.output import complain, say_json, shown, tell, tell_each
 from harrier_cli.progress import IngestBar
 from harrier_cli.wording import refuse_wordless
@@ -104,12 +104,6 @@ Links = Annotated[
 ]
 Reread = Annotated[bool, typer.Option("--reread", help="Also read files that have not changed since an earlier run.")]
 Prune = Annotated[bool, typer.Option("--prune", help="Remove the source's records that are no longer in it.")]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        min=1, metavar="N", help="Number of processes that encode and write: one per GPU, or any number on CPUs."
-    ),
-]
 Keywords = Annotated[
     bool, typer.Option("--keywords", help="Create a new index with the words of its texts, for search --mode hybrid.")
 ]

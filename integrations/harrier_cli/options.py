@@ -79,6 +79,12 @@ WhereJson = Annotated[
     str | None,
     typer.Option("--where", metavar="JSON", help="""Conditions on metadata: '{"year": {"$gte": 2020}}'."""),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="Number of processes that encode and write: one per GPU, or any number on CPUs."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text.", rich_help_panel=OUTPUT)]
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

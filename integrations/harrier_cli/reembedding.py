@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Literal, Self
@@ -14,7 +15,7 @@ import typer
 from harrier_cli import failures
 from harrier_cli.describing import size_of
 from harrier_cli.encoders import Choice, no_model
-from harrier_cli.options import ApiKeyFile, AsJson, Device, Dtype, ModelName, Place, Server, place_of
+from harrier_cli.options import ApiKeyFile, AsJson, Device, Dtype, ModelName, Place, Server, Workers, place_of
 from harrier_cli.output import report, say, say_json, shown, tell, tell_each
 from harrier_cli.progress import CountBar, duration
 from harrier_core import ModelNotFound, SettingError, open_store
@@ -59,6 +60,7 @@ def reembed(
     precision: Annotated[
         Literal["float16", "float32"] | None, typer.Option(help="Precision of the new vectors; unchanged by default.")
     ] = None,
+    workers: Workers = None,
     judgements: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="Questions for --check, as 'harrier eval' takes them.", show_default=False),
@@ -103,6 +105,8 @@ def reembed(
         )
     if (rate is not None or precision is not None) and chosen not in ([], ["--plan"]):
         raise SettingError(f"--rate and --precision apply to filling, and cannot be combined with {chosen[0]}")
+    if workers is not None and chosen:
+        raise SettingError(f"--workers applies to filling, and cannot be combined with {chosen[0]}")
     if (judgements is not None or old_model is not None) and not check:
         raise SettingError("--judgements and --old-model are for --check")
     if drop_old:
@@ -111,41 +115,58 @@ def reembed(
         return _check(url, choice, old_model, judgements, sample, recut=recut, as_json=as_json)
     if planned:
         return _plan(url, choice, rate, precision, as_json=as_json)
-    return _carry_out(url, choice, rate, precision, chosen[0] if chosen else None, recut=recut, as_json=as_json)
+    if chosen:
+        return _exchange(url, choice, chosen[0], recut=recut, as_json=as_json)
+    return _fill(url, choice, rate, precision, workers, as_json=as_json)
 
 
-def _carry_out(
+def _fill(
     url: str,
     choice: Choice,
     rate: float | None,
     precision: Literal["float16", "float32"] | None,
-    action: str | None,
+    workers: int | None,
     *,
-    recut: bool,
     as_json: bool,
 ) -> int:
+    from harrier_core.migration import reembed
+
+    with choice.encoder() as encoder, closing(open_store(url)) as store, _Bars() as bars, _resumable():
+        if rate is not None:
+            _give_way(store)
+        done = reembed(store, encoder, rate=rate, precision=precision, workers=workers, on_progress=bars.follow)
+    return _told(done, "reembed", None, as_json=as_json)
+
+
+def _exchange(url: str, choice: Choice, action: str, *, recut: bool, as_json: bool) -> int:
     from harrier_core import migration
 
-    with _before(url, choice) if action == "--back" else choice.encoder() as encoder, _Bars() as bars:
-        try:
-            if action is None:
-                with closing(open_store(url)) as store:
-                    if rate is not None:
-                        _give_way(store)
-                    done = migration.reembed(store, encoder, rate=rate, precision=precision, on_progress=bars.follow)
-            elif action == "--switch":
-                done = migration.switch(url, encoder, recut=recut, on_progress=bars.follow)
-            else:
-                done = migration.back(url, encoder, on_progress=bars.follow)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt("interrupted; run the same command again to continue") from None
+    back = action == "--back"
+    with _before(url, choice) if back else choice.encoder() as encoder, _Bars() as bars, _resumable():
+        if back:
+            done = migration.back(url, encoder, on_progress=bars.follow)
+        else:
+            done = migration.switch(url, encoder, recut=recut, on_progress=bars.follow)
+    model = "the index has the old model again" if back else "the index has the new model now"
+    return _told(done, action[2:], model, as_json=as_json)
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted; run the same command again to continue") from None
+
+
+def _told(done: ReembedReport, action: str, model: str | None, *, as_json: bool) -> int:
     if as_json:
-        say_json({**_as_json(done), "action": (action or "--reembed")[2:]})
+        say_json({**_as_json(done), "action": action})
     else:
         tell_each("rejected", done.rejected)
         report(shown(str(done)))
-        if action is not None:
-            tell("the index has the new model now" if action == "--switch" else "the index has the old model again")
+        if model is not None:
+            tell(model)
     return failures.UNSOUND if done.rejected else failures.FINE
 
 

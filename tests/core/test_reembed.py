@@ -6,6 +6,7 @@ import asyncio
 import pickle
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from harrier_pgvector import PgVectorStore, exchanging
 from harrier_qdrant import QdrantStore
 from ingesting import CHUNKING, Hashing, after, before
 from psycopg import sql
+from psycopg_pool import ConnectionPool
 from qdrant_client import QdrantClient
-from reembeds import Other
+from reembeds import Deadly, Other
 
 from harrier_core import (
     Chunking,
@@ -36,7 +38,19 @@ from harrier_core import (
     turning,
 )
 from harrier_core.evaluation import Judgements, Question
-from harrier_core.migration import Spaces, back, check, drop_old, plan_reembedding, recut, reembed, spaces, switch
+from harrier_core.migration import (
+    ReembedReport,
+    Spaces,
+    back,
+    check,
+    drop_old,
+    filling,
+    plan_reembedding,
+    recut,
+    reembed,
+    spaces,
+    switch,
+)
 from harrier_core.testing import MemoryStore
 
 NewStore = Callable[[], Any]
@@ -269,6 +283,56 @@ def test_no_faster_than_the_rate(store: Any) -> None:
     assert max(sizes) <= 16
 
 
+def test_whoever_needs_no_model(store: Any) -> None:
+    """The Contents of a store go on in the space that it has now."""
+    contents, record = Contents(store), RECORDS[7]
+    assert [each.vector.size for each in contents.read([record.id])] == [16] * 4
+    ids = contents.record_ids()
+    next(ids)
+    reembed(store, Other())
+    switch(store, Other())
+    assert [each.vector.size for each in contents.read([record.id])] == [24] * 4
+    assert (contents.count(), contents.missing([record.id, "none"])) == (Contents(store).count(), ["none"])
+    assert contents.search_words(record.text)[0].record_id == record.id
+    assert contents.delete([record.id]) == 4
+    back(store, Hashing())
+    assert contents.delete(where={"n": 8}) == 1
+    assert sorted(contents.record_ids()) == sorted(each.id for each in RECORDS if each.metadata["n"] not in (7, 8))
+
+
+def test_by_workers(postgres: str, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of their own fill the same; a record that ends them is found and told."""
+    monkeypatch.setattr(filling, "_RECORDS", 4)
+    with PgVectorStore(postgres, table=table, keywords=True) as store:
+        Index(store, Hashing(), chunking=CHUNKING).ingest(RECORDS)
+        chunks = Contents(store).count()
+        report = reembed(store, Deadly(), workers=2)
+        assert [(id_, reason[:35]) for id_, reason in report.rejected] == [
+            ("r017", "ended the process that ingested it,")
+        ]
+        report = reembed(store, Other(), workers=2)
+        assert (report.encoded, report.complete, report.rejected) == (RECORDS[17].text.count("."), True, [])
+        assert report.total == chunks == Contents(store.beside("_next")).count()
+        Index(store, Hashing(), chunking=CHUNKING).delete(["r003"])
+        assert reembed(store, Other(), workers=1).deleted == 4
+        switch(store, Other())
+        found = content(store)
+        other = PgVectorStore(postgres, table=f"{table}_clean", keywords=True)
+        assert found == clean([each for each in RECORDS if each.id != "r003"], Other(), other)
+        other.close()
+
+
+def test_without_workers(store: Any) -> None:
+    """A rate is not divided, and a folder of Qdrant Edge is open in one process only."""
+    with pytest.raises(SettingError, match="rate is that of one process"):
+        reembed(store, Other(), workers=2, rate=5)
+    with pytest.raises(SettingError, match="workers must be"):
+        reembed(store, Other(), workers=0)
+    if isinstance(store, QdrantStore):
+        with pytest.raises(SettingError, match="needs an index that other processes can open, but this store, .*"):
+            reembed(store, Other(), workers=2)
+
+
 def test_other_chunks(store: Any, new_store: NewStore) -> None:
     """Other chunks need the source, and both places must have the same records."""
     index, wider = Index(new_store(), encoders=[Hashing(), Other()], chunking=CHUNKING), Chunking(tokens=40)
@@ -354,8 +418,43 @@ def test_dependent_objects(postgres: str, table: str) -> None:
         assert spaces(store).next is None
 
 
-def test_a_long_reader(postgres: str, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The switch waits in short attempts that let others proceed, and gives up after a while."""
+@pytest.mark.parametrize("size", [1, 2])
+def test_in_a_small_pool(postgres: str, table: str, size: int) -> None:
+    """One of the caller's, whose other connections are all lent to writers that wait for the switch."""
+    writers: list[Future[Any]] = []
+
+    def tell(report: ReembedReport) -> None:
+        if report.stage == "switching" and not writers:
+            writers.append(threads.submit(index.ingest, [Record("late", "to be caught up")]))
+            writers[0].result()
+
+    class Last(Other):
+        """Has writers wait while it encodes what is caught up in the end."""
+
+        def submit_documents(self, texts: Any) -> Any:
+            if writers:
+                writers.extend(threads.submit(index.ingest, [Record(f"w{each}", "waited")]) for each in range(2))
+                time.sleep(0.3)
+            return super().submit_documents(texts)
+
+    with (
+        ConnectionPool(postgres, min_size=1, max_size=size, open=True) as pool,
+        PgVectorStore(pool, table, retry_for=5) as store,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        index = Index(store, encoders=[Hashing(), Other()], chunking=CHUNKING)
+        index.ingest(RECORDS)
+        reembed(store, Other())
+        assert switch(store, Last(), on_progress=tell).complete
+        assert [each.result().written for each in writers] == [1, 1, 1]
+        assert index.search("waited", 2)[0].text == "waited"
+        assert set(index.record_ids()) == {*(each.id for each in RECORDS), "late", "w0", "w1"}
+        assert back(store, Hashing()).complete
+        assert index.count() == sum(each.vector.size == 16 for each in index.read())
+
+
+def test_whoever_reads_for_long(postgres: str, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is waited for in moments, in which others go on; and if it takes too long, nothing is exchanged."""
     monkeypatch.setattr(exchanging, "_TRIES", 3)
     with PgVectorStore(postgres, table=table) as store, psycopg.connect(postgres) as reading:
         index = Index(store, Hashing(), chunking=CHUNKING)

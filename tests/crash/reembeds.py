@@ -2,38 +2,34 @@
 
 python reembeds.py PLACE ACTION STEP OCCURRENCE     a step of STEPS, or "none"
 
-ACTION is "reembed", "switch" or "back"; or "all": re-embed and switch, with an ingest and searches beside it.
+ACTION is "reembed", "switch" or "back".
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import sys
-import threading
-import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import closing, suppress
-from functools import partial
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from harrier_pgvector.exchanging import TableExchange
 from harrier_pgvector.opened import OpenTable
 from harrier_pgvector.writing import Writing
-from harrier_qdrant.edge_backend import EdgeBackend
-from ingesting import CHUNKING, Hashing, after, before, die_at
+from ingesting import CHUNKING, Hashing, before, die_at
 from numpy.typing import NDArray
 
 from harrier_core import EmbeddingSpace, Encoded, Index, Match, open_store
 from harrier_core.migration import back, filling, reembed, switch
 
-# Of what is done to a table while a place is filled, and while names are exchanged; and of what Qdrant Edge is asked.
+# Of what is done to a table while a place is filled, and while names are exchanged.
 STEPS = {
     "reembed": ["after _copy", "before write_on", "after known", "after write_on", "before try_to_build"],
     "switch": ["before _take_rights", "before _rename", "after _rename", "after run"],
-    "edge": ["after upsert", "before upsert", "after delete_where", "before give_folder", "after give_folder"],
 }
 _KINDS = (TableExchange, OpenTable, Writing)
 
@@ -49,6 +45,15 @@ class Other(Hashing):
         done: Future[Encoded] = Future()
         done.set_result(Encoded(vectors, self.count_tokens(texts)))
         return done
+
+
+class Deadly(Other):
+    """Ends the process that encodes one of the records."""
+
+    def submit_documents(self, texts: Any) -> Any:
+        if any("number 17 says" in text for text in texts):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().submit_documents(texts)
 
 
 def _vector(text: str) -> NDArray[np.float32]:
@@ -85,36 +90,6 @@ def run(place: str, action: str) -> None:
     turn(place, model())
 
 
-def run_all(place: str) -> None:
-    """Run everything in one process, as Qdrant Edge requires, and check that no search fails."""
-    over = threading.Event()
-
-    def guarded(work: Callable[[Index], None]) -> None:
-        try:
-            with Index(place, encoders=models(), chunking=CHUNKING) as index:
-                work(index)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-
-    def read(index: Index) -> None:
-        while not over.is_set():
-            check_found(index.search("The old record number 7", 5, with_vectors=True), 5)
-
-    def write(index: Index) -> None:
-        index.ingest(after(), prune=True)
-
-    with closing(open_store(place)):  # so that the engine does not end in between
-        threads = [threading.Thread(target=guarded, args=[each]) for each in (read, write)]
-        for each in threads:
-            each.start()
-        reembed(place, Other())
-        switch(place, Other())
-        threads[1].join()
-        over.set()
-        threads[0].join()
-
-
 def fill(place: str) -> None:
     """Ingest the records with which a re-embedding begins."""
     with Index(open_store(place, keywords=True), Hashing(), chunking=CHUNKING) as index:
@@ -128,10 +103,9 @@ if __name__ == "__main__":
 
     ingest.WINDOW_RECORDS = 20
     if step_ != "none":
-        kinds = [EdgeBackend] if place_.startswith("qdrant:") else _KINDS
-        die_at(next(kind for kind in kinds if hasattr(kind, step_.split()[1])), step_, int(occurrence_))
+        die_at(next(kind for kind in _KINDS if hasattr(kind, step_.split()[1])), step_, int(occurrence_))
     sys.stdout.write("begin\n")
     sys.stdout.flush()
-    (run_all if action_ == "all" else partial(run, action=action_))(place_)
+    run(place_, action_)
     with suppress(BrokenPipeError):
         os.write(1, b"end\n")

@@ -1,4 +1,7 @@
-"""A live-sync worker to be killed, run as a program with a connection string and a lease in seconds."""
+"""A worker of the live sync, to be killed.
+
+python syncing.py CONNECTION LEASE MODEL     the seconds of a lease; "hashing" or "other"
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from harrier_pgvector.sync import SyncWorker
 from ingesting import Hashing
+from reembeds import Other
 
 from harrier_core import Encoded
 
@@ -30,8 +34,13 @@ class Slow(Hashing):
         return super().submit_documents(texts).result()
 
 
+class SlowOther(Slow, Other):
+    """The other model, as slow."""
+
+
 if __name__ == "__main__":
-    worker = SyncWorker(sys.argv[1], Slow(), lease=float(sys.argv[2]), poll=0.3)
+    models: dict[str, type[Slow]] = {"hashing": Slow, "other": SlowOther}
+    worker = SyncWorker(sys.argv[1], models[sys.argv[3]](), lease=float(sys.argv[2]), poll=0.3)
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     sys.stdout.write("begin\n")
     sys.stdout.flush()

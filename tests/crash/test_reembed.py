@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from databases import url_of
+from dying_engine import ENGINE_STEPS
+from edge_turns import STEPS as STEPS_OF_EDGE
 from harrier_qdrant import edge_child
-from ingesting import CHUNKING, Hashing, after
+from ingesting import CHUNKING, Hashing
 from killing import kill_server
-from reembeds import STEPS, Other, check_found, fill, models
+from reembeds import STEPS, Other, fill, models
+from traffic import STABLE, Traffic
 
-from harrier_core import Contents, Index, Pruning, Record, Worded, open_store
+from harrier_core import Contents, EmbeddingSpace, Index, Worded, open_store
 from harrier_core.migration import back, drop_old, reembed, switch
 
 REEMBEDDING = Path(__file__).with_name("reembeds.py")
+EDGE_TURNS = Path(__file__).with_name("edge_turns.py")
 
 # Of what a kill had made unreadable in a folder of Qdrant Edge: the tests look at what is there after it.
 pytestmark = pytest.mark.filterwarnings("ignore::harrier_core.StoreWarning")
-
-STABLE = [
-    Record(f"stable{each}", f"The old record number {each} that nobody changes.", {"w": -1}) for each in range(20)
-]
 
 
 def begun(place: str, action: str, step: str = "none", occurrence: int = 1) -> subprocess.Popen[str]:
@@ -62,79 +62,6 @@ def clean(place: str, records: Any, model: Hashing) -> list[Any]:
         made = content(place)
         index.drop()
     return made
-
-
-class Traffic:
-    """Writers that insert, change, delete and prune, readers that search, and the expected result."""
-
-    def __init__(self, place: str) -> None:
-        self._place = place
-        self._over = threading.Event()
-        self._truth: list[dict[str, Record]] = [{}, {}]  # of each writer
-        self.written = self.searched = 0
-        self.errors: list[BaseException] = []
-
-    @property
-    def records(self) -> list[Record]:
-        return [*STABLE, *(record for own in self._truth for record in own.values())]
-
-    @contextmanager
-    def going(self) -> Iterator[None]:
-        work = [(self._write, 0), (self._write, 1), (self._read, 2), (self._read, 3)]
-        threads = [threading.Thread(target=self._guarded, args=each) for each in work]
-        self._over.clear()
-        for each in threads:
-            each.start()
-        try:
-            yield
-        finally:
-            self._over.set()
-            for each in threads:
-                each.join()
-        assert self.errors == []
-
-    def wait(self, written: int) -> None:
-        """Wait until a number of writes and searches have happened."""
-        before = self.written, self.searched
-        while not self.errors and min(self.written - before[0], self.searched - before[1]) < written:
-            time.sleep(0.01)
-
-    def _guarded(self, work: Any, number: int) -> None:
-        chance = random.Random(number)
-        try:
-            with Index(self._place, encoders=models(), chunking=CHUNKING) as index:
-                while not self._over.wait(0.005):  # the processes need their turns as well
-                    work(index, number, chance)
-        except BaseException as error:
-            self.errors.append(error)
-
-    def _write(self, index: Index, number: int, chance: random.Random) -> None:
-        own = self._truth[number]
-        kind = chance.random()
-        if kind < 0.6 or len(own) < 10:
-            changed = {}
-            for _ in range(chance.randrange(1, 4)):
-                id_ = f"w{number}-{chance.randrange(60)}"
-                said = " ".join(f"Sentence {each} says {chance.random()}." for each in range(chance.randrange(1, 8)))
-                changed[id_] = Record(id_, said, {"w": number, "n": chance.randrange(3)})
-            index.ingest(changed.values(), build_indexes=False)
-            own |= changed
-        elif kind < 0.9:
-            gone = chance.sample([*own], 2)
-            index.delete(gone)
-            for id_ in gone:
-                del own[id_]
-        else:
-            kept = dict(chance.sample([*own.items()], len(own) - 2))
-            index.ingest(kept.values(), prune=Pruning({"w": number}), build_indexes=False)
-            self._truth[number] = kept
-        self.written += 1
-
-    def _read(self, index: Index, _: int, chance: random.Random) -> None:
-        k = chance.choice([1, 5, 20])
-        where = {"w": -1} if k == 20 else None
-        check_found(index.search(f"a question {chance.random()}", k, where, with_vectors=True), k)
-        self.searched += 1
 
 
 def killed(place: str, action: str, chance: random.Random, step: str | None, occurrence: int = 1) -> None:
@@ -200,51 +127,87 @@ def test_whatever_is_killed_in_postgres(server: tuple[str, Path]) -> None:
     Oracle(f"{url_of(conninfo)}&table=oracle", thorough=True, kill_server=lambda: kill_server(folder)).run()
 
 
-# -- in a folder of Qdrant Edge, where all of them are one process, which is killed with its readers and writers
+# -- in a folder of Qdrant Edge: one process has it, and is killed with its readers and writers, which are its threads
 
 
-def settled(place: str) -> None:
-    """Run the ingest and the re-embedding again after a kill."""
-    with Index(place, encoders=models(), chunking=CHUNKING) as index:
-        index.ingest(after(), prune=True)
-    with closing(open_store(place)) as store:
-        space = store.space()
-        if space == Hashing.space:
-            reembed(store, Other())
-        switch(store, Other())
+class Folder:
+    """A collection with traffic, whose model changes again and again, there and back, and is killed on the way."""
 
+    def __init__(self, folder: Path) -> None:
+        self.place = f"qdrant:{folder}/edge?collection=docs"
+        self._clean = f"qdrant:{folder}/clean?collection=docs"
+        self._notes = folder / "notes"
+        self._notes.mkdir()
+        self.kills = 0
+        with Index(open_store(self.place, keywords=True), Hashing(), chunking=CHUNKING) as index:
+            index.ingest(STABLE)
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """Return what a clean ingest into the new space gives."""
-    return clean(f"qdrant:{tmp_path_factory.mktemp('clean')}?collection=docs", after(), Other())
+    def begun(self, action: str, step: str = "none") -> subprocess.Popen[str]:
+        """A process that has begun to change the model, and that its writers have made sure of what a kill left."""
+        command = [sys.executable, "-W", "ignore", str(EDGE_TURNS), self.place, action, str(self._notes), step]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        with process.stdout:
+            assert process.stdout.readline() == "begin\n", "it is on standard error"
+        return process
 
+    def kill_at(self, step: str) -> None:
+        """The process or, at a step of the engine's, both or the engine alone, which is started again."""
+        code = self.begun("fresh", step).wait(60)
+        died = self._notes / "died"
+        assert code == (0 if step.startswith("engine") else -signal.SIGKILL), step
+        assert died.exists() == (step in ENGINE_STEPS), step
+        died.unlink(missing_ok=True)
+        self.kills += 1
 
-def test_killed_in_a_folder(tmp_path: Path, made: list[Any], pytestconfig: pytest.Config) -> None:
-    """After kills at steps and at random, the next run completes, and switching back loses nothing."""
-    kills = pytestconfig.getoption("--kills")
-    chance = random.Random(0)
-    steps: list[str | None] = [*(STEPS["edge"] if kills >= 50 else STEPS["edge"][4:]), *[None] * (kills // 8)]
-    for number, step in enumerate(steps):
-        place = f"qdrant:{tmp_path}/{number}?collection=docs"
-        fill(place)
-        process = begun(place, "all", step or "none", 1)
-        if step is None:
-            time.sleep(chance.uniform(0, 5))  # the instant is what is tried out
+    def kill_at_random(self, chance: random.Random) -> None:
+        """The process, its engine, or both; a process whose engine was killed goes on to its end."""
+        process = self.begun(chance.choice(["turn", "turn", "fresh"]))
+        time.sleep(chance.uniform(0, 4))  # the instant is what is tried out
+        victim = chance.choice(["process", "engine", "both"])
+        engines = engines_of(process) if victim != "process" else []
+        if victim != "engine":
             process.kill()
-        assert process.wait(60) in ((-signal.SIGKILL,) if step else (-signal.SIGKILL, 0)), step
-        settled(place)
-        assert content(place) == made
-    back(place, Hashing())
-    assert content(place) == clean(f"qdrant:{tmp_path}/clean?collection=docs", after(), Hashing())
+        for each in engines:
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        code = process.wait(60)
+        assert code in ((0,) if victim == "engine" else (0, -signal.SIGKILL)), victim
+        self.kills += code != 0 or bool(engines)
+
+    def turn(self) -> None:
+        """Change the model, there or back, and nobody kills it; all is then as after a clean ingest."""
+        held = self._space()
+        assert self.begun("turn").wait(120) == 0
+        [model] = [each for each in models() if each.space == self._space()]
+        assert model.space != held
+        assert content(self.place) == clean(self._clean, Traffic(self.place, self._notes).records, model)
+
+    def _space(self) -> EmbeddingSpace | None:
+        with closing(open_store(self.place)) as store:
+            return store.space()
 
 
-def test_without_a_kill(tmp_path: Path, made: list[Any]) -> None:
-    """The ingest continues across the switch, and no search fails."""
-    place = f"qdrant:{tmp_path}/all?collection=docs"
-    fill(place)
-    assert begun(place, "all").wait(120) == 0
-    assert content(place) == made
+def engines_of(process: subprocess.Popen[str]) -> list[int]:
+    """The processes of the engine: one for each collection that it has open."""
+    found = Path(f"/proc/{process.pid}/task").glob("*/children")
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return [int(each) for path in found for each in path.read_text().split()]
+    return []
+
+
+@pytest.mark.timeout(4_000)
+def test_killed_in_a_folder(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    """At steps and at random; then there and back, with new writes, and nothing is lost or doubled."""
+    kills = pytestconfig.getoption("--kills")
+    folder, chance = Folder(tmp_path), random.Random(0)
+    steps = [*STEPS_OF_EDGE, *ENGINE_STEPS]
+    for step in steps if kills >= 50 else ["after vectors", "both after _swap"]:
+        folder.kill_at(step)
+    while folder.kills < (kills if kills >= 50 else 3):
+        folder.kill_at_random(chance)
+    folder.turn()
+    folder.turn()
 
 
 def test_killed_between_two_folders(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from harrier_core.errors import EncoderClosed, StoreMissing, StoreUnavailable, W
 from harrier_pgvector.opened import OpenTable
 from harrier_pgvector.sync import catalog
 from harrier_pgvector.sync.batch import Batch, Fate
-from harrier_pgvector.sync.declaration import Declaration
+from harrier_pgvector.sync.declaration import Declaration, declarations
 from harrier_pgvector.sync.embedding import Embedding, RowsFailed, reportable
 from harrier_pgvector.sync.health import TableHealth
 from harrier_pgvector.sync.indexing import Indexing
@@ -46,6 +46,7 @@ class TableWorker:
         self.declaration = declaration
         self._connections = connections
         self._encoder = encoder
+        self._trust = trust
         self._target = Target(connections, encoder, trust)
         self._leasing = Leasing(connections, lease)
         self._due_at: float | None = None
@@ -100,7 +101,7 @@ class TableWorker:
 
     def step(self) -> bool:
         """Do the next step; return whether there was anything to do."""
-        before = self._health
+        before, name = self._health, self.declaration.target
         if not self._may_run(before, time.monotonic()):
             return False
         try:
@@ -108,10 +109,14 @@ class TableWorker:
         except SourceChanged as error:
             self._break(str(error))
         except StoreMissing:
+            if self._is_renamed(name):
+                return True
             self._break(
                 f"its table of chunks, {self.declaration.name}, was dropped; drop the sync, and declare it again"
             )
         except (WrongSpace, StrangersError) as error:
+            if self._is_renamed(name):
+                return True
             reason = str(error)
             self._update(lambda health: health.cannot_go_on(reason, time.monotonic()))
         except (StoreUnavailable, EncoderClosed):
@@ -152,6 +157,14 @@ class TableWorker:
             return
         left = self._health.is_failing and self._is_left()
         self._update(lambda health: health.found_nothing(began, left=left))
+
+    def _is_renamed(self, name: tuple[str, str]) -> bool:
+        """Return whether the table of chunks has another name by now, as after an exchange of two, and use that."""
+        found = run(self._connections, lambda connection: declarations(connection, self._trust))
+        for each in found:
+            if each.number == self.declaration.number:
+                self.declaration = each
+        return self.declaration.target != name
 
     def _note(self, error: Exception) -> None:
         reason, now, jitter = reportable(error), time.monotonic(), random.uniform(0.5, 1.0)

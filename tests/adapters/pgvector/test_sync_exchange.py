@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 from harrier_pgvector import PgVectorStore
 from harrier_pgvector.sync import SyncWorker
@@ -53,3 +56,36 @@ def test_switching_and_switching_back(database: str, execute: Execute) -> None:
             drop_old(store)
         opened(database, table="docs_before").drop(chunks=True)
         assert execute("SELECT to_regclass('docs_before_by_key') IS NULL") == [(True,)]
+
+
+def test_workers_that_run_on(database: str, execute: Execute) -> None:
+    """They know the tables by their names, of which the exchange leaves none; to them no table is gone."""
+    execute("CREATE TABLE notes (id int PRIMARY KEY, body text NOT NULL)")
+    execute("INSERT INTO notes VALUES (1, 'the first')")
+    for table, model in (("docs", Hashing()), ("docs_next", Other())):
+        opened(database, table=table).create("notes", model.space, text="body")
+    workers = [SyncWorker(database, model, poll=0.1) for model in models()]
+    threads = [threading.Thread(target=each.run) for each in workers]
+    for thread in threads:
+        thread.start()
+    try:
+        with PgVectorStore(database, table="docs") as store:
+            wait_for(execute, "the first", "docs", "docs_next")
+            switch(store, Other())
+            execute("UPDATE notes SET body = 'the second'")
+            wait_for(execute, "the second", "docs", "docs_before")
+            back(store, Hashing())
+            execute("UPDATE notes SET body = 'the third'")
+            wait_for(execute, "the third", "docs", "docs_next")
+    finally:
+        for each in workers:
+            each.stop()
+        for thread in threads:
+            thread.join()
+
+
+def wait_for(execute: Execute, text: str, *tables: str) -> None:
+    """Wait until tables have a text; no sync may be broken meanwhile."""
+    while any(execute(f"SELECT text FROM {table}") != [(text,)] for table in tables):
+        assert execute("SELECT reason FROM harrier_sync.tables WHERE state = 'broken'") == []
+        time.sleep(0.01)

@@ -37,6 +37,12 @@ def test_switching_and_switching_back(call: Run, place: str, other: str, monkeyp
     )
     assert "6 chunks: 6 encoded (" in call("reembed", place, "--model", other, "--rate", "1000").stdout
     assert niced == [15]
+    if place.startswith("qdrant:"):
+        assert (
+            "that other processes can open" in call("reembed", place, "--model", other, "--workers", "2", code=2).stderr
+        )
+    else:
+        assert "6 chunks: 0 encoded (" in call("reembed", place, "--model", other, "--workers", "2").stdout
     call("delete", "r5", "--in", place)
     checked = json.loads(call("reembed", place, "--model", other, "--check", "--json").stdout)
     assert (checked["chunks"], checked["new_chunks"], checked["differing"], checked["sound"]) == (5, 6, 1, True)
@@ -61,6 +67,7 @@ def test_refusals(call: Run, place: str) -> None:
     assert "already holds vectors of this model" in call("reembed", place, code=2).stderr
     assert "give only one of them" in call("reembed", place, "--switch", "--back", code=2).stderr
     assert "do not go with --switch" in call("reembed", place, "--switch", "--rate", "5", code=2).stderr
+    assert "does not go with --back" in call("reembed", place, "--back", "--workers", "2", code=2).stderr
     assert "are for --check" in call("reembed", place, "--old-model", "harrier-270m", code=2).stderr
     assert "must be a positive number" in call("reembed", place, "--rate", "0", code=2).stderr
 
