@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.data import ActorPoolStrategy, DataContext
+from ray.exceptions import RayTaskError
 
-from harrier_core import Index, IngestReport, Pruning, SettingError
+from harrier_core import HarrierError, Index, IngestReport, Pruning, SettingError
 from harrier_core.checks import check_integer
 from harrier_core.progress import Progress
 from harrier_core.scaling import IngestPart, PartReport, Tries, finish, secret_of
 from harrier_ray.planning import Plan
 from harrier_ray.rows import Columns, MakeRecord
+from harrier_ray.starting import connect
 from harrier_ray.working import worker_of
 
 if TYPE_CHECKING:
@@ -53,7 +56,7 @@ def ingest(
     part = IngestPart(index, connections=connections)
     settings = _settings(part)
     if not ray.is_initialized():
-        ray.init(include_dashboard=False)
+        connect(workers=workers if isinstance(workers, int) else None)
     if prune and DataContext.get_current().max_errored_blocks != 0:
         raise SettingError("prune=True needs all blocks, and max_errored_blocks lets Ray drop some; set it to 0")
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -74,11 +77,17 @@ def ingest(
         num_cpus=plan.cpus,
         num_gpus=plan.gpus,
     )
-    report = finish(index, _told(reports, begun, on_progress), prune=prune, build_indexes=build_indexes)
+    with _as_raised():
+        report = finish(index, _told(reports, begun, on_progress), prune=prune, build_indexes=build_indexes)
     report = replace(report, seconds=perf_counter() - begun)
     if on_progress:
         on_progress(report)
     return report
+
+
+def check_index(index: Index) -> None:
+    """Raise SettingError unless workers on other machines could open the index."""
+    _settings(IngestPart(index))
 
 
 def _settings(part: IngestPart) -> bytes:
@@ -86,7 +95,7 @@ def _settings(part: IngestPart) -> bytes:
     try:
         settings = pickle.dumps(part)
     except (SettingError, pickle.PicklingError, TypeError, AttributeError) as error:
-        raise SettingError(f"the workers must be able to open the index, but {error}") from None
+        raise SettingError(f"the workers must be able to open the index, but {error}; or ingest without Ray") from None
     if secret := secret_of(settings):
         raise SettingError(
             f"the index holds a secret, {secret}, and Ray keeps what is sent to workers; leave one of Postgres out "
@@ -100,6 +109,20 @@ def _columns(dataset: Dataset, columns: Columns) -> Columns:
     if schema is not None:
         columns.check(schema.names)
     return columns
+
+
+@contextmanager
+def _as_raised() -> Iterator[None]:
+    """Raise an error of a worker as it was there, without Ray's report of it."""
+    try:
+        yield
+    except RayTaskError as error:
+        cause = error.cause
+        while not isinstance(cause, HarrierError) and isinstance(cause, BaseException) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, HarrierError):
+            raise cause from None
+        raise
 
 
 def _told(reports: Dataset, begun: float, on_progress: Progress | None) -> Iterator[PartReport]:
