@@ -261,6 +261,8 @@ class _Run:
         stored = 0
         size = self.source.size() if self.ray is None else None  # on a cluster, others read it
         with IngestBar("would ingest" if self.dry_run else "ingesting") as bar:
+            if self.ray is not None:
+                spreading.check_index(index)
             refuse_other_roots(index, self.source.origins, moved=self.moved)
 
             def advance(report: IngestReport) -> None:

@@ -33,6 +33,13 @@ def check_source(paths: Sequence[str], url: str | None, *, dry_run: bool) -> Non
         raise SettingError("--dry-run counts in one process; leave --ray out")
 
 
+def check_index(index: Index) -> None:
+    """Raise SettingError unless the machines of a cluster can open the index."""
+    import harrier_ray
+
+    harrier_ray.check_index(index)
+
+
 def ingest(
     index: Index,
     source: Source,
@@ -47,7 +54,6 @@ def ingest(
 
     shares = shares_of(source)
     here = any(isinstance(each, Share) and isinstance(each.file, LocalFile) for each in shares)
-    harrier_ray.check_index(index)  # before anything is started
     with harrier_ray.cluster(address, workers=workers):
         reading = harrier_ray.Reading(shares, here=here)
         pruning = source.pruning

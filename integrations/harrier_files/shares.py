@@ -56,8 +56,8 @@ def shares_of(source: Source) -> list[Share | Unlisted]:
     if others:
         more = f" and {len(others) - 1:,} more" if len(others) > 1 else ""
         raise SettingError(
-            f"--ray reads rows, {_NAMED}, and not {others[0].path}{more}; choose files with --include, say what they are "
-            "with --format, or leave --ray out, and use --workers on one machine"
+            f"--ray reads rows, {_NAMED}, and not {others[0].path}{more}; choose files with --include, say what they "
+            "are with --format, or leave --ray out, and use --workers on one machine"
         )
     unlisted = Unlisted(tuple(Skipped(folder, reason) for folder, reason in source.walk.unreadable))
     return [*(Share(file, source.apart(file)) for file in files), unlisted]

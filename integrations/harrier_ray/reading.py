@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import ray
 from ray.data import TaskPoolStrategy
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harrier_core.records import Ingestible
 
@@ -33,13 +32,13 @@ class Reading:
         """Take shares. here: read them on this machine, because only it has the files."""
         self._notes: Any = ray.remote(_Notes).options(num_cpus=0).remote()
         rows = [{"share": pickle.dumps(share), "number": number} for number, share in enumerate(shares)]
-        node = ray.get_runtime_context().get_node_id()
         options: dict[str, Any] = {}
         if here:
+            node = ray.get_runtime_context().get_node_id()
             options = {
                 "num_cpus": 0,
                 "compute": TaskPoolStrategy(size=_HERE),
-                "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
+                "label_selector": {"ray.io/node-id": node},
             }
         shared = ray.data.from_items(rows, override_num_blocks=min(len(rows), _TASKS))
         self.dataset: Dataset = shared.flat_map(_read(self._notes), **options)

@@ -32,6 +32,7 @@ def cluster(address: str | None = None, *, workers: int | None = None) -> Iterat
     if ray.is_initialized():
         yield
         return
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of actors that could not be started again
     connect(address, workers=workers)
     DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -57,8 +58,8 @@ def connect(address: str | None = None, *, workers: int | None = None) -> None:
         ray.init(address=place, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
         raise HarrierError(
-            f"there is no Ray cluster to reach at {place} ({type(error).__name__}); check the address, RAY_AUTH_TOKEN if the cluster "
-            "wants one, and that it has the same versions of Ray and Python"
+            f"there is no Ray cluster to reach at {place} ({type(error).__name__}); check the address, "
+            "RAY_AUTH_TOKEN if the cluster wants one, and that it has the same versions of Ray and Python"
         ) from None
 
 

@@ -19,7 +19,7 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     path = os.pathsep.join(filter(None, [str(Path(__file__).parent), *sys.path]))
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": path}
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "PYTHONPATH": path}
     head = {
         "num_cpus": 4,
         "include_dashboard": False,
