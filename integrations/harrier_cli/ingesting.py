@@ -34,6 +34,7 @@ from harrier_core import Chunking, Index, IngestReport, SettingError, open_store
 from harrier_core.plurals import counted
 from harrier_core.progress import Progress
 
+_FOLDER = "pgvector:"  # what a PLACE that is one begins with; that of Qdrant lets one process in
 _KINDS = 12  # of files that are left out, that are told each by itself; --json has them all
 
 Paths = Annotated[
@@ -188,6 +189,7 @@ def ingest(
             readers=parse_commands(reader or []),
             piped=id_ if id_ is not None and _is_a_text(paths, format_) else STANDARD_INPUT,
         )
+    place = place_of(to, "--to")
     run = _Run(
         source=source,
         prune=prune,
@@ -196,9 +198,9 @@ def ingest(
         allowed=allow_rejected,
         reread=reread,
         workers=workers,
+        embedded=place.startswith(_FOLDER),
         ray=ray,
     )
-    place = place_of(to, "--to")
     store = open_store(place, keywords=keywords)
     choice = Choice(model=model, server=server, api_key_file=api_key_file, device=device, dtype=dtype)
     with choice.encoder() as encoder, Index(store, encoder, chunking=chunking) as index:
@@ -254,6 +256,7 @@ class _Run:
     allowed: int  # records that may be rejected
     reread: bool  # files that have not changed
     workers: int | None  # processes
+    embedded: bool  # whether the index is in a folder
     ray: str | None  # the address of a cluster, or "" for that of RAY_ADDRESS or this machine
 
     def into(self, index: Index) -> IngestReport:
@@ -289,7 +292,13 @@ class _Run:
     def _spread(self, index: Index, advance: Progress) -> IngestReport:
         """Ingest on a cluster."""
         return spreading.ingest(
-            index, self.source, address=self.ray, workers=self.workers, prune=self.prune, on_progress=advance
+            index,
+            self.source,
+            address=self.ray,
+            workers=self.workers,
+            prune=self.prune,
+            embedded=self.embedded,
+            on_progress=advance,
         )
 
     def is_sound(self, report: IngestReport) -> bool:

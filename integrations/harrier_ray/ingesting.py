@@ -19,7 +19,7 @@ from harrier_core.progress import Progress
 from harrier_core.scaling import IngestPart, PartReport, Tries, finish, secret_of
 from harrier_ray.planning import Plan
 from harrier_ray.rows import Columns, MakeRecord
-from harrier_ray.starting import connect
+from harrier_ray.starting import beside, connect
 from harrier_ray.working import worker_of
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def ingest(
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     plan = Plan.of(workers, index.encoder, resources)
     make = record or _columns(dataset, Columns(id, text, tuple(metadata)))
-    tries: Any = ray.remote(Tries).options(num_cpus=0, max_concurrency=1).remote()
+    tries: Any = ray.remote(Tries).options(num_cpus=0, max_concurrency=1, label_selector=beside()).remote()
     reports = dataset.repartition(target_num_rows_per_block=block).map_batches(
         worker_of(settings, part.space, make, tries),
         batch_size=block,

@@ -10,6 +10,7 @@ import ray
 from ray.data import TaskPoolStrategy
 
 from harrier_core.records import Ingestible
+from harrier_ray.starting import beside
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -30,15 +31,14 @@ class Reading:
 
     def __init__(self, shares: Sequence[Share], *, here: bool) -> None:
         """Take shares. here: read them on this machine, because only it has the files."""
-        self._notes: Any = ray.remote(_Notes).options(num_cpus=0).remote()
+        self._notes: Any = ray.remote(_Notes).options(num_cpus=0, label_selector=beside()).remote()
         rows = [{"share": pickle.dumps(share), "number": number} for number, share in enumerate(shares)]
         options: dict[str, Any] = {}
         if here:
-            node = ray.get_runtime_context().get_node_id()
             options = {
                 "num_cpus": 0,
                 "compute": TaskPoolStrategy(size=_HERE),
-                "label_selector": {"ray.io/node-id": node},
+                "label_selector": beside(),
             }
         shared = ray.data.from_items(rows, override_num_blocks=min(len(rows), _TASKS))
         self.dataset: Dataset = shared.flat_map(_read(self._notes), **options)

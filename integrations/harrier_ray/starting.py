@@ -42,6 +42,16 @@ def cluster(address: str | None = None, *, workers: int | None = None) -> Iterat
         ray.shutdown()
 
 
+def beside() -> dict[str, str]:
+    """Return the label of the machine of this process, for actors whose loss would end the ingest as its own does."""
+    return {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+
+
+def machines() -> int:
+    """Return how many machines the cluster has."""
+    return len({node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]})
+
+
 def connect(address: str | None = None, *, workers: int | None = None) -> None:
     """Connect this process to a cluster, or start one, until it ends or `ray.shutdown` is called."""
     place = address or os.environ.get("RAY_ADDRESS") or _LOCAL
