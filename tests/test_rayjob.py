@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import typer
-import yaml
+import yaml  # type: ignore[import-untyped]
 from harrier_cli.app import app
 from packaging.requirements import Requirement
 

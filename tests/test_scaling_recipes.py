@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 from fleets import Noting, content, index_of
 
@@ -78,6 +78,7 @@ def test_dask(postgres: str, products: Path, tmp_path: Path) -> None:  # noqa: A
     run("Dask", postgres, tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves files open
 def test_daft(postgres: str, products: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
     monkeypatch.setenv("DO_NOT_TRACK", "true")
     pytest.importorskip("daft", reason="daft is not installed: it is 150 MB")

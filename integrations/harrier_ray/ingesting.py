@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.data import ActorPoolStrategy, DataContext
-from ray.exceptions import RayTaskError
 
 from harrier_core import HarrierError, Index, IngestReport, Pruning, SettingError
 from harrier_core.checks import check_integer
@@ -77,8 +75,7 @@ def ingest(
         num_cpus=plan.cpus,
         num_gpus=plan.gpus,
     )
-    with _as_raised():
-        report = finish(index, _told(reports, begun, on_progress), prune=prune, build_indexes=build_indexes)
+    report = finish(index, _told(reports, begun, on_progress), prune=prune, build_indexes=build_indexes)
     report = replace(report, seconds=perf_counter() - begun)
     if on_progress:
         on_progress(report)
@@ -111,25 +108,13 @@ def _columns(dataset: Dataset, columns: Columns) -> Columns:
     return columns
 
 
-@contextmanager
-def _as_raised() -> Iterator[None]:
-    """Raise an error of a worker as it was there, without Ray's report of it."""
-    try:
-        yield
-    except RayTaskError as error:
-        cause = error.cause
-        while not isinstance(cause, HarrierError) and isinstance(cause, BaseException) and cause.__cause__ is not None:
-            cause = cause.__cause__
-        if isinstance(cause, HarrierError):
-            raise cause from None
-        raise
-
-
 def _told(reports: Dataset, begun: float, on_progress: Progress | None) -> Iterator[PartReport]:
     """The reports of the blocks, as they come."""
     report = IngestReport()
     for row in reports.iter_rows():
-        part: PartReport = pickle.loads(row["report"])  # noqa: S301  # a worker of ours made it
+        part: PartReport | HarrierError = pickle.loads(row["report"])  # noqa: S301  # a worker of ours made it
+        if isinstance(part, HarrierError):
+            raise part
         report = report + part.report
         if on_progress:
             on_progress(replace(report, seconds=perf_counter() - begun))

@@ -8,6 +8,7 @@ import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 from ray._private import ray_constants
@@ -49,7 +50,8 @@ def beside() -> dict[str, str]:
 
 def machines() -> int:
     """Return how many machines the cluster has."""
-    return len({node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]})
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return len({node["NodeManagerHostname"] for node in nodes if node["Alive"]})
 
 
 def connect(address: str | None = None, *, workers: int | None = None) -> None:

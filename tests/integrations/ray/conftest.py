@@ -27,7 +27,7 @@ def cluster() -> Iterator[Any]:
         # A node that does not answer for some seconds is dead; by default that takes most of a minute.
         "_system_config": {"health_check_period_ms": 1_000, "health_check_failure_threshold": 5},
     }
-    started = Cluster(initialize_head=True, head_node_args=head)
+    started: Any = Cluster(initialize_head=True, head_node_args=head)
     ray.init(address=started.address, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield started

@@ -27,8 +27,8 @@ COLUMNS = ("--id", "sku", "--text", "said", "--metadata", "n")
 @pytest.fixture
 def goods(tmp_path: Path) -> Path:
     """Rows of three formats, of which some are bad, in a folder with another one in it."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
     folder = tmp_path / "goods"
     (folder / "more").mkdir(parents=True)
