@@ -96,6 +96,7 @@ CLIENTS = {
         *("typer", "rich", "psycopg", "numpy"),
         "harrier_files",
         "harrier_mcp",
+        "harrier_ray",
         "harrier_server",
         "harrier_pgvector",  # of which `sync` is a part, and `demo` an example; stores are found by their URLs
         *("device", "models", "testing"),

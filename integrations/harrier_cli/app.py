@@ -176,6 +176,7 @@ _EXAMPLES = {
         "harrier ingest docs/ --to qdrant:index --keywords",
         "harrier ingest docs/ --prune --dry-run",
         "harrier ingest --from postgresql://me@host/shop --table products --id sku",
+        "harrier ingest --ray auto s3://bucket/docs --include '*.parquet' --to postgresql://me@host/db?table=docs",
     ),
     "search": (
         "harrier search \"how do vaccines work\" --in 'pgvector:index?table=notes'",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from typing import Annotated, Any
 
@@ -13,6 +14,8 @@ from harrier_cli import volume
 from harrier_cli.failures import explain
 
 _OUTPUT = "Output"  # the panel of the help
+RAY = "--ray"
+_ADDRESS = re.compile(r"auto|local|[\w.-]+:\d+|\[[\da-fA-F:]+\]:\d+|ray://.*")
 
 
 class Command(TyperCommand):
@@ -23,6 +26,12 @@ class Command(TyperCommand):
         super().__init__(*arguments, **settings)
         self.params.extend(_volume_options())
         _show_no_types_of_flags(self.params)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Parse words, among them --ray, which may stand without its value."""
+        if any(RAY in param.opts for param in self.params):
+            args = _with_address(args)
+        return super().parse_args(ctx, args)
 
     def get_help_option(self, ctx: Any) -> Any:
         """Return --help, without a type."""
@@ -76,6 +85,17 @@ def _help(text: str | None, epilog: str | None) -> str | None:
         lines = [f"[cyan]  {line}[/cyan]" for line in epilog.splitlines()]
         paragraphs.append("\n".join(["[bold]Examples[/bold]", *lines]))
     return "\n\n".join(paragraphs)
+
+
+def _with_address(words: list[str]) -> list[str]:
+    """Give --ray its value: the next word if that is an address, and otherwise nothing; what follows may be a PATH."""
+    given = [*words]
+    for at, word in enumerate(words):
+        if word == "--":
+            break
+        if word == RAY and not (words[at + 1 :] and _ADDRESS.fullmatch(words[at + 1])):
+            given[at] = f"{RAY}="
+    return given
 
 
 def _show_no_types_of_flags(params: list[Any]) -> None:

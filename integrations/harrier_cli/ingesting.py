@@ -14,6 +14,7 @@ from harrier_files.columns import Columns
 from harrier_files.commands import parse_commands
 from harrier_files.files import STANDARD_INPUT
 from harrier_files.formats.decoding import checked_encoding
+from harrier_files.globs import expanded
 from harrier_files.limits import parse_size
 from harrier_files.memory import FileMemory, Forgetful
 from harrier_files.owning import refuse_other_roots
@@ -23,7 +24,7 @@ from harrier_files.sources import OWN_METADATA, Source
 from harrier_files.tables import PostgresSource
 from harrier_files.walk import is_url
 
-from harrier_cli import failures, output
+from harrier_cli import failures, output, spreading
 from harrier_cli.encoders import Choice
 from harrier_cli.options import ApiKeyFile, AsJson, Device, Dtype, ModelName, Server, Workers, place_of
 from harrier_cli.output import complain, say_json, shown, tell, tell_each
@@ -31,7 +32,9 @@ from harrier_cli.progress import IngestBar
 from harrier_cli.wording import refuse_wordless
 from harrier_core import Chunking, Index, IngestReport, SettingError, open_store
 from harrier_core.plurals import counted
+from harrier_core.progress import Progress
 
+_FOLDER = "pgvector:"  # what a PLACE that is one begins with; that of Qdrant lets one process in
 _KINDS = 12  # of files that are left out, that are told each by itself; --json has them all
 
 Paths = Annotated[
@@ -104,6 +107,14 @@ Links = Annotated[
 ]
 Reread = Annotated[bool, typer.Option("--reread", help="Also read files that have not changed since an earlier run.")]
 Prune = Annotated[bool, typer.Option("--prune", help="Remove the source's records that are no longer in it.")]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="[HOST:PORT]",
+        help="Ingest JSONL, CSV and Parquet on this Ray cluster; by default RAY_ADDRESS, or one of this machine alone.",
+    ),
+]
 Keywords = Annotated[
     bool, typer.Option("--keywords", help="Create a new index with the words of its texts, for search --mode hybrid.")
 ]
@@ -137,6 +148,7 @@ def ingest(
     prune: Prune = False,
     keywords: Keywords = False,
     workers: Workers = None,
+    ray: Ray = None,
     dry_run: DryRun = False,
     allow_rejected: AllowRejected = 0,
     as_json: AsJson = False,
@@ -153,14 +165,17 @@ def ingest(
     the folder that it is in. Another folder of the same name is refused: --source gives it a name of its own. Standard
     input is one text, unless --format says otherwise. What cannot be read is listed, and stops nothing.
     """
-    _check_input(paths or [], from_, query, table, format_)
+    paths = expanded(paths or [])
+    _check_input(paths, from_, query, table, format_)
+    if ray is not None:
+        spreading.check_source(paths, from_, dry_run=dry_run)
     chunking, columns, most = _chunking(chunk_tokens, overlap), _columns(id_, text, metadata), parse_size(max_size)
     source: Source
     if from_:
         source = PostgresSource([], columns, name=source_name, most=most, url=from_, query=query, table=table)
     else:
         source = Source(
-            paths or [],
+            paths,
             columns,
             format_,
             source_name,
@@ -173,10 +188,18 @@ def ingest(
             readers=parse_commands(reader or []),
             piped=id_ if id_ is not None and _is_a_text(paths, format_) else STANDARD_INPUT,
         )
-    run = _Run(
-        source=source, prune=prune, dry_run=dry_run, moved=moved, allowed=allow_rejected, reread=reread, workers=workers
-    )
     place = place_of(to, "--to")
+    run = _Run(
+        source=source,
+        prune=prune,
+        dry_run=dry_run,
+        moved=moved,
+        allowed=allow_rejected,
+        reread=reread,
+        workers=workers,
+        embedded=place.startswith(_FOLDER),
+        ray=ray,
+    )
     store = open_store(place, keywords=keywords)
     choice = Choice(model=model, server=server, api_key_file=api_key_file, device=device, dtype=dtype)
     with choice.encoder() as encoder, Index(store, encoder, chunking=chunking) as index:
@@ -230,12 +253,16 @@ class _Run:
     allowed: int  # records that may be rejected
     reread: bool  # files that have not changed
     workers: int | None  # processes
+    embedded: bool  # whether the index is in a folder
+    ray: str | None  # the address of a cluster, or "" for that of RAY_ADDRESS or this machine
 
     def into(self, index: Index) -> IngestReport:
         """Make the index hold the source's records as they are now."""
         stored = 0
-        size = self.source.size()
+        size = self.source.size() if self.ray is None else None  # on a cluster, others read it
         with IngestBar("would ingest" if self.dry_run else "ingesting") as bar:
+            if self.ray is not None:
+                spreading.check_index(index)
             refuse_other_roots(index, self.source.origins, moved=self.moved)
 
             def advance(report: IngestReport) -> None:
@@ -243,17 +270,33 @@ class _Run:
                 stored = report.written
                 bar.follow(report, self.source.bytes_read / size if size else None)
 
-            ingest = index.plan if self.dry_run else partial(index.ingest, workers=self.workers)
-            pruning = self.source.pruning if self.prune else False
             try:
-                with self.source.deferred() as records, closing(FileMemory.of_user()) as memory:
-                    known = Forgetful(memory) if self.reread else memory
-                    return ingest(records, prune=pruning, on_progress=advance, memory=known)
+                return self._spread(index, advance) if self.ray is not None else self._here(index, advance)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(
                     f"interrupted; {counted(stored, 'chunk')} of this run {'is' if stored == 1 else 'are'} stored so "
                     "far; run the same command again to continue"
                 ) from None
+
+    def _here(self, index: Index, advance: Progress) -> IngestReport:
+        """Ingest by processes of this machine."""
+        ingest = index.plan if self.dry_run else partial(index.ingest, workers=self.workers)
+        pruning = self.source.pruning if self.prune else False
+        with self.source.deferred() as records, closing(FileMemory.of_user()) as memory:
+            known = Forgetful(memory) if self.reread else memory
+            return ingest(records, prune=pruning, on_progress=advance, memory=known)
+
+    def _spread(self, index: Index, advance: Progress) -> IngestReport:
+        """Ingest on a cluster."""
+        return spreading.ingest(
+            index,
+            self.source,
+            address=self.ray,
+            workers=self.workers,
+            prune=self.prune,
+            embedded=self.embedded,
+            on_progress=advance,
+        )
 
     def is_sound(self, report: IngestReport) -> bool:
         """Return whether the source could be read, stored, and compared with what was stored before.
@@ -277,7 +320,8 @@ class _Run:
         """Say what was done, and what is amiss: each record that was rejected, left out or not pruned in a line."""
         walk = self.source.walk
         tell_each("rejected", report.rejected)
-        tell_each("repeated", [(name, "occurred more than once; the last one counts") for name in report.repeated])
+        counts = "the last one counts" if self.ray is None else "any of them may be the one that is stored"
+        tell_each("repeated", [(name, f"occurred more than once; {counts}") for name in report.repeated])
         tell_each("left out", walk.links, wrong=False)
         if walk.left_out:
             tell(f"left out: {_counted(walk.left_out)}")

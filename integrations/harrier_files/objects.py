@@ -126,7 +126,7 @@ class Prefixes:
         self.origins = list(dict.fromkeys(each.origin for each in self._prefixes))
 
     def _prefix(self, url: str) -> _Prefix:
-        system, path = _opened(url)
+        system, path = opened(url)
         alone = bool(path) and system.isfile(path)
         top = path.rpartition("/")[0] if alone else path
         root = _rooted(url, path, top)
@@ -197,7 +197,7 @@ def _within(prefix: _Prefix, named: Sequence[_Prefix]) -> _Prefix:
     return replace(prefix, top=largest.top, origin=largest.origin)
 
 
-def _opened(url: str) -> tuple[Any, str]:
+def opened(url: str) -> tuple[Any, str]:
     """Return the file system of a URL, and the path in it."""
     require("a URL of files", "fsspec")
     from fsspec.core import url_to_fs

@@ -138,7 +138,7 @@ class Source:
             if later and (deferred := self._deferred(file)) is not None:
                 yield deferred
             else:
-                yield from self._read(file)
+                yield from self.read(file)
             self.bytes_read += file.size or 0
         for folder, reason in self.walk.unreadable:
             yield Skipped(folder, reason)
@@ -179,7 +179,14 @@ class Source:
             for file in self.walk.alone
         )
 
-    def _read(self, file: File) -> Iterator[Record | Skipped]:
+    def apart(self, file: File) -> Source:
+        """Return a source of this file alone, with the same settings, for another process to read."""
+        paths = [file.path] if isinstance(file, LocalFile) and self._is_named(file) else []
+        name = self.name if paths else None
+        return replace(self, paths=paths, name=name, include=(), exclude=(), _parser=Parser())
+
+    def read(self, file: File) -> Iterator[Record | Skipped]:
+        """Yield the records of one of the files, with what is rejected of it."""
         called = _called(file)
         try:
             with file.open() as content:
@@ -204,7 +211,7 @@ class Source:
         return Deferred(file.name, stamp_of(stamp, settings), partial(self._one, file))
 
     def _one(self, file: File) -> Record | Skipped:
-        return next(self._read(file), Skipped(file.name, "is no longer there", gone=True))
+        return next(self.read(file), Skipped(file.name, "is no longer there", gone=True))
 
     def _records(self, part: Part, file: File) -> Iterator[Record | Skipped]:
         """Yield the records of a part of a file, each with its origin."""

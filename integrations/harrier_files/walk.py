@@ -143,6 +143,11 @@ def is_url(path: str) -> bool:
     return _SCHEME.match(path) is not None
 
 
+def is_stored(path: str) -> bool:
+    """Return whether a PATH is a URL of files that fsspec opens."""
+    return _kind(path) == "stored"
+
+
 def _kind(path: str) -> str:
     scheme = _SCHEME.match(path)
     if path == STANDARD_INPUT:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 
-from harrier_core import Index, IngestReport, Pruning, SettingError
+from harrier_core import HarrierError, Index, IngestReport, Pruning, SettingError
 from harrier_core.checks import check_integer
 from harrier_core.progress import Progress
 from harrier_core.scaling import IngestPart, PartReport, Tries, finish, secret_of
 from harrier_ray.planning import Plan
 from harrier_ray.rows import Columns, MakeRecord
+from harrier_ray.starting import beside, connect
 from harrier_ray.working import worker_of
 
 if TYPE_CHECKING:
@@ -53,13 +54,13 @@ def ingest(
     part = IngestPart(index, connections=connections)
     settings = _settings(part)
     if not ray.is_initialized():
-        ray.init(include_dashboard=False)
+        connect(workers=workers if isinstance(workers, int) else None)
     if prune and DataContext.get_current().max_errored_blocks != 0:
         raise SettingError("prune=True needs all blocks, and max_errored_blocks lets Ray drop some; set it to 0")
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     plan = Plan.of(workers, index.encoder, resources)
     make = record or _columns(dataset, Columns(id, text, tuple(metadata)))
-    tries: Any = ray.remote(Tries).options(num_cpus=0, max_concurrency=1).remote()
+    tries: Any = ray.remote(Tries).options(num_cpus=0, max_concurrency=1, label_selector=beside()).remote()
     reports = dataset.repartition(target_num_rows_per_block=block).map_batches(
         worker_of(settings, part.space, make, tries),
         batch_size=block,
@@ -81,12 +82,17 @@ def ingest(
     return report
 
 
+def check_index(index: Index) -> None:
+    """Raise SettingError unless workers on other machines could open the index."""
+    _settings(IngestPart(index))
+
+
 def _settings(part: IngestPart) -> bytes:
     """The part, pickled, without a secret: what is sent to workers is kept by the cluster's head node."""
     try:
         settings = pickle.dumps(part)
     except (SettingError, pickle.PicklingError, TypeError, AttributeError) as error:
-        raise SettingError(f"workers must be able to open the index, but {error}") from None
+        raise SettingError(f"workers must be able to open the index, but {error}; or ingest without Ray") from None
     if secret := secret_of(settings):
         raise SettingError(
             f"the index holds a secret, {secret}, and Ray keeps what is sent to workers; omit the password of a "
@@ -107,7 +113,9 @@ def _told(reports: Dataset, begun: float, on_progress: Progress | None) -> Itera
     """The reports of the blocks, as they come."""
     report = IngestReport()
     for row in reports.iter_rows():
-        part: PartReport = pickle.loads(row["report"])  # noqa: S301  # a worker of ours made it
+        part: PartReport | HarrierError = pickle.loads(row["report"])  # noqa: S301  # a worker of ours made it
+        if isinstance(part, HarrierError):
+            raise part
         report = report + part.report
         if on_progress:
             on_progress(replace(report, seconds=perf_counter() - begun))

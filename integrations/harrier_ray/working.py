@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 import harrier_core
-from harrier_core import EmbeddingSpace, SettingError, WrongSpace
+from harrier_core import EmbeddingSpace, HarrierError, SettingError, WrongSpace
+from harrier_core.records import Ingestible
 from harrier_core.scaling import carefully
 from harrier_ray.rows import MakeRecord, name_of
 
 if TYPE_CHECKING:
-    from harrier_core.scaling import IngestPart
+    from harrier_core.scaling import IngestPart, PartReport
 
 
 def worker_of(settings: bytes, space: EmbeddingSpace, make: MakeRecord, tries: Any) -> type:
@@ -28,6 +29,25 @@ def worker_of(settings: bytes, space: EmbeddingSpace, make: MakeRecord, tries: A
 
     class HarrierWorker:
         def __init__(self) -> None:
+            self._tries = _Remote(tries)
+            self._turns = Turns()
+            self._opened = threading.Lock()
+            self._part: IngestPart | None = None
+
+        def __call__(self, batch: Any) -> dict[str, list[bytes]]:
+            try:
+                report = self._ingest([make(row) for row in batch.to_pylist()])
+            except HarrierError as error:  # raised again by the driver; Ray would wrap it, and retry an __init__
+                return {"report": [pickle.dumps(error)]}
+            return {"report": [pickle.dumps(report)]}
+
+        def _ingest(self, records: list[Ingestible]) -> PartReport:
+            with self._opened:
+                part = self._part = self._part or self._open()
+            return carefully(part, records, name_of(records), self._tries, self._turns.turn)
+
+        @staticmethod
+        def _open() -> IngestPart:
             if harrier_core.__version__ != version:
                 raise SettingError(
                     f"this worker has harrier-kit {harrier_core.__version__}, and the driver has {version}; install "
@@ -39,14 +59,7 @@ def worker_of(settings: bytes, space: EmbeddingSpace, make: MakeRecord, tries: A
                     "the model of this worker differs from the model of the driver: "
                     f"{space.explain(part.index.encoder.space)}; use the same model everywhere"
                 )
-            self._part = part
-            self._tries = _Remote(tries)
-            self._turns = Turns()
-
-        def __call__(self, batch: Any) -> dict[str, list[bytes]]:
-            records = [make(row) for row in batch.to_pylist()]
-            report = carefully(self._part, records, name_of(records), self._tries, self._turns.turn)
-            return {"report": [pickle.dumps(report)]}
+            return part
 
     return HarrierWorker
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,16 +14,22 @@ ray: Any = pytest.importorskip("ray", reason="ray is not installed: pip install 
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cluster() -> Iterator[None]:
-    """Start a cluster of four nominal CPUs."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    ray.init(
-        num_cpus=4,
-        include_dashboard=False,
-        log_to_driver=False,
-        object_store_memory=100 * 2**20,
-        _node_ip_address="127.0.0.1",
-    )
+def cluster() -> Iterator[Any]:
+    """Start a cluster of four nominal CPUs. A test may add a node, and must end it."""
+    from ray.cluster_utils import Cluster
+
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parent), *sys.path]))
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "PYTHONPATH": path}
+    head = {
+        "num_cpus": 4,
+        "include_dashboard": False,
+        "object_store_memory": 100 * 2**20,
+        # A node that does not answer for some seconds is dead; by default that takes most of a minute.
+        "_system_config": {"health_check_period_ms": 1_000, "health_check_failure_threshold": 5},
+    }
+    started: Any = Cluster(initialize_head=True, head_node_args=head)
+    ray.init(address=started.address, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    yield
+    yield started
     ray.shutdown()
+    started.shutdown()

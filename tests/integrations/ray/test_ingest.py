@@ -126,6 +126,16 @@ def test_secrets_are_not_sent(tmp_path: Path) -> None:
         harrier_ray.ingest(dataset, index, workers=1)
 
 
+def test_errors_of_workers(postgres: str, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are those of the kit, in its own words."""
+    monkeypatch.setattr("harrier_core.__version__", "0.0.1")
+    dataset = ray.data.from_items([{"id": "a", "text": "b"}])
+    with index_of(postgres, table, Noting(tmp_path / "notes")) as index:
+        with pytest.raises(SettingError, match="^this worker has harrier-kit .*, and the driver has 0.0.1"):
+            harrier_ray.ingest(dataset, index, workers=1)
+        assert index.count() == 0
+
+
 def test_vectors_for_other_sinks() -> None:
     """Ray tasks return the encoder's vectors."""
     dataset = ray.data.from_items([{"text": f"text {number}"} for number in range(20)])

@@ -1,0 +1,27 @@
+"""PATHs with a `*`, which a shell leaves as they are in quotes, and within a URL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from glob import glob
+from pathlib import Path
+
+from harrier_files.files import STANDARD_INPUT
+from harrier_files.objects import opened
+from harrier_files.walk import is_stored, is_url
+
+
+def expanded(paths: Iterable[str]) -> list[str]:
+    """Return paths with the files that a pattern fits in its place; one that fits none stays."""
+    return [each for path in paths for each in _expanded(path)]
+
+
+def _expanded(path: str) -> Iterator[str]:
+    found: list[str] = []
+    if "*" in path and path != STANDARD_INPUT:
+        if is_stored(path) and "::" not in path:
+            system, pattern = opened(path)
+            found = [system.unstrip_protocol(each) for each in sorted(system.glob(pattern))]
+        elif not is_url(path) and not Path(path).exists():
+            found = sorted(glob(path, recursive=True))  # noqa: PTH207  # Path's takes no absolute pattern before 3.13
+    yield from found or [path]
