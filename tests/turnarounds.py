@@ -1,8 +1,8 @@
 """A local proxy between a client and a server that counts round trips, and can delay everything.
 
-In a round trip, a client sends something and receives an answer. All messages that it sends before the answer count as
-one. The `delay` must be longer than the client takes to send them, because a server may answer the first before the last
-is sent. For measurements, run the proxy as a program:
+In a round trip, a client sends something and receives an answer. All messages that it sends before the answer count
+as one. The `delay` must be longer than the client takes to send them, because a server may answer the first before
+the last is sent. For measurements, run the proxy as a program:
 
     python turnarounds.py PORT-OR-SOCKET DELAY     prints its port, and ends with its standard input
 """
