@@ -137,7 +137,7 @@ def test_a_missing_end_token_is_added(tmp_path: Path) -> None:
     [whole] = rows_of(folder, "a b")
     set_frame(folder, "<bos> $A", "<bos>")
     with pytest.warns(
-        ModelWarning, match="promises that texts end with '<eos>', but its tokenizer.json does not do it"
+        ModelWarning, match="promises that texts end with '<eos>', but its tokenizer.json does not do so"
     ):
         assert rows_of(folder, "a b") == [whole]
     set_frame(folder, "$A")
