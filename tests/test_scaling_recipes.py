@@ -75,7 +75,8 @@ def run(engine: str, postgres: str, tmp_path: Path, **names: Any) -> None:
 
 
 def test_dask(postgres: str, products: Path, tmp_path: Path) -> None:  # noqa: ARG001
-    with dask.config.set(temporary_directory=str(tmp_path)):
+    config: Any = dask.config  # untyped
+    with config.set(temporary_directory=str(tmp_path)):
         run("Dask", postgres, tmp_path)
 
 
