@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
@@ -74,8 +75,9 @@ def run(engine: str, postgres: str, tmp_path: Path, **names: Any) -> None:
 
 
 def test_dask(postgres: str, products: Path, tmp_path: Path) -> None:  # noqa: ARG001
-    pytest.importorskip("dask", reason="dask is not installed")
-    run("Dask", postgres, tmp_path)
+    config: Any = dask.config  # untyped
+    with config.set(temporary_directory=str(tmp_path)):
+        run("Dask", postgres, tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves files open
