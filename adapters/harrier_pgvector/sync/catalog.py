@@ -12,7 +12,7 @@ from uuid import UUID
 from psycopg import Connection, sql
 from psycopg.types.json import Jsonb
 
-from harrier_core.errors import StoreUnsuitable
+from harrier_core.errors import StoreMissing, StoreUnsuitable
 from harrier_pgvector.schema import literal
 from harrier_pgvector.sync.trust import STRANGERS, refuse_strangers
 
@@ -118,6 +118,19 @@ def insert(source: str, target: str, seen: str) -> sql.Composed:
     """Return the statement that adds a declared table and returns its number."""
     statement = "INSERT INTO harrier_sync.tables (source, target, seen) VALUES ({}, {}, {}) RETURNING id"
     return sql.SQL(statement).format(literal(source), literal(target), literal(seen))
+
+
+def refuse_renamed(connection: Connection[Any], number: int, target: tuple[str, str]) -> None:
+    """Raise StoreMissing if a declared table's chunks are no longer in the table of this name.
+
+    After an exchange the name belongs to another sync's table. Call it once that table is written, and thereby locked.
+    """
+    query = """
+        SELECT FROM harrier_sync.tables AS t
+        JOIN pg_class AS c ON c.oid = t.target JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE t.id = %s AND n.nspname = %s AND c.relname = %s"""
+    if connection.execute(query, [number, *target]).rowcount == 0:
+        raise StoreMissing(f"table {'.'.join(target)} was renamed; try again")
 
 
 def delete(number: int) -> list[sql.Composed]:

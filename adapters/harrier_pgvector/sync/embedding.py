@@ -22,6 +22,7 @@ from harrier_core.errors import (
 )
 from harrier_core.ingest import Ingest
 from harrier_pgvector.opened import OpenTable
+from harrier_pgvector.sync import catalog
 from harrier_pgvector.sync.batch import DONE, LOST, NO_TEXT, Batch, Fate, failures
 from harrier_pgvector.sync.declaration import Declaration
 from harrier_pgvector.sync.leased import LeasedStore
@@ -91,7 +92,7 @@ class Embedding:
         batch = self._batch
         batch.decide(failures(_exhausted(batch)))
         rows = Rows(self._connections, self._declaration, batch.undecided)
-        store = LeasedStore(self._store, self._connections, self._queue, batch)
+        store = LeasedStore(self._store, self._connections, self._queue, batch, self._declaration)
         report = Ingest(self._encoder, self._declaration.chunking).run(store, rows, build_indexes=False)
         batch.decide(failures(rows.unreadable))
         batch.decide(failures(report.rejected))
@@ -111,6 +112,7 @@ class Embedding:
             held = self._queue.hold(connection, self._batch.token, rest)
             if gone := sorted(held & without_text):
                 self._store.delete_on(connection, gone)
+            catalog.refuse_renamed(connection, self._declaration.number, self._declaration.target)
             self._queue.remove(connection, [lease for lease in rest if lease.record_id in held])
             return held
 

@@ -11,7 +11,9 @@ from psycopg import Connection
 from harrier_core.filters import Condition
 from harrier_core.store import Hashes, Stored, Write, Written
 from harrier_pgvector.opened import OpenTable
+from harrier_pgvector.sync import catalog
 from harrier_pgvector.sync.batch import DONE, LOST, Batch, Outcome
+from harrier_pgvector.sync.declaration import Declaration
 from harrier_pgvector.sync.queue import Queue
 from harrier_pgvector.sync.session import run
 
@@ -25,9 +27,12 @@ class LeasedStore:
     `outcomes` are those of the rows that it was asked to write: DONE or LOST.
     """
 
-    def __init__(self, store: OpenTable, connections: Connections, queue: Queue, batch: Batch) -> None:
+    def __init__(
+        self, store: OpenTable, connections: Connections, queue: Queue, batch: Batch, declaration: Declaration
+    ) -> None:
         self.outcomes: dict[str, Outcome] = {}
         self._store = store
+        self._declaration = declaration
         self._connections = connections
         self._queue = queue
         self._batch = batch
@@ -47,6 +52,7 @@ class LeasedStore:
         held = self._queue.hold(connection, self._batch.token, [leases[record_id] for record_id in write.sizes])
         lost = write.sizes.keys() - held
         written = self._store.write_on(connection, write.only(held) if lost else write)
+        catalog.refuse_renamed(connection, self._declaration.number, self._declaration.target)
         written = replace(written, lost=lost)
         self._queue.remove(connection, [leases[record_id] for record_id in _finished(write, written)])
         return written

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import closing
 
 import pytest
 from harrier_pgvector import PgVectorStore
+from harrier_pgvector.connections import Connections
 from harrier_pgvector.sync import SyncWorker
+from harrier_pgvector.sync.declaration import declarations
+from harrier_pgvector.sync.session import run
+from harrier_pgvector.sync.table_worker import TableWorker
 from ingesting import Hashing
 from reembeds import Other, models
 from syncs import Execute, opened
@@ -89,3 +94,30 @@ def wait_for(execute: Execute, text: str, *tables: str) -> None:
     while any(execute(f"SELECT text FROM {table}") != [(text,)] for table in tables):
         assert execute("SELECT reason FROM harrier_sync.tables WHERE state = 'broken'") == []
         time.sleep(0.01)
+
+
+def test_a_worker_with_the_names_of_before(database: str, execute: Execute) -> None:
+    """It writes to its own table, not to the one that has its name now, even if the model is the same."""
+    execute("CREATE TABLE notes (id int PRIMARY KEY, body text NOT NULL)")
+    execute("INSERT INTO notes VALUES (1, 'the first')")
+    for table, precision in (("docs", "float16"), ("docs_next", "float32")):
+        opened(database, table=table).create("notes", Hashing.space, text="body", precision=precision)
+    with closing(Connections(database, 10)) as connections:
+        workers = [
+            TableWorker(each, connections, Hashing(), lease=60)
+            for each in run(connections, lambda c: declarations(c, ()))
+        ]
+        finish(workers)
+        with PgVectorStore(database, table="docs") as store:
+            switch(store, Hashing())
+        execute("UPDATE notes SET body = 'the second'")
+        finish(workers)
+    tables = ("docs", "docs_before")
+    assert [execute(f"SELECT text FROM {table}") for table in tables] == [[("the second",)], [("the second",)]]
+
+
+def finish(workers: list[TableWorker]) -> None:
+    """Have each do its steps, the first one first, until there is nothing left."""
+    for worker in workers:
+        while worker.step() or worker.left():
+            time.sleep(0.01)
