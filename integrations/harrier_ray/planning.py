@@ -23,17 +23,19 @@ class Plan:
     def of(cls, workers: int | tuple[int, int] | None, encoder: Embedder, cluster: dict[str, Any]) -> Plan:
         """Return the plan for a number of workers, from one number to another, or one for each GPU."""
         gpus, cpus = float(cluster.get("GPU", 0)), float(cluster.get("CPU", 0))
-        on_gpus = gpus > 0 and _wants_gpu(encoder)
+        each = _gpus_of(encoder) if gpus else 0
         if workers is None:
-            if not on_gpus:
+            if not each:
                 raise SettingError("workers must be a number where no worker has a GPU; each loads the model")
-            workers = int(gpus)
+            workers = max(1, int(gpus // each))
         least, most = workers if isinstance(workers, tuple) else (workers, workers)
         if not (type(least) is type(most) is int and 1 <= least <= most):
             raise SettingError(f"workers must be a number from 1 on, or two of them, the lesser first, got {workers!r}")
-        plan = cls(least, most, cpus=0.0 if on_gpus else 1.0, gpus=1.0 if on_gpus else 0.0)
-        if on_gpus and least > gpus:
-            raise SettingError(f"workers={least} need as many GPUs, and the cluster has {gpus:.0f}; lower workers")
+        plan = cls(least, most, cpus=0.0 if each else 1.0, gpus=float(each))
+        if least * each > gpus:
+            raise SettingError(
+                f"workers={least} need {least * each} GPUs, and the cluster has {gpus:.0f}; lower workers"
+            )
         if plan.most * plan.cpus > cpus - _READING:
             raise SettingError(
                 f"workers={most} leave less than one of the {cpus:.0f} CPUs of the cluster to read with, and Ray would "
@@ -42,6 +44,9 @@ class Plan:
         return plan
 
 
-def _wants_gpu(encoder: Embedder) -> bool:
-    """Whether it is a model that is loaded on a GPU if there is one."""
-    return encoder.settings is not None and str(encoder.settings.get("device") or "cuda").startswith("cuda")
+def _gpus_of(encoder: Embedder) -> int:
+    """Return over how many GPUs its model is spread, or 0 if it needs none where there are some."""
+    if encoder.settings is None:
+        return 0
+    devices = str(encoder.settings.get("device") or "cuda")
+    return len(devices.split(",")) if devices.startswith("cuda") else 0

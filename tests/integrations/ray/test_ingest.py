@@ -153,16 +153,25 @@ class Loaded(Hashing):
     settings = {"device": None}  # noqa: RUF012
 
 
+class Spread(Hashing):
+    """A stand-in for a model whose layers lie on two GPUs."""
+
+    settings = {"device": "cuda:0,cuda:1"}  # noqa: RUF012
+
+
 def test_plans_for_gpus() -> None:
-    """A worker has a GPU and no CPU; a remote model needs no GPU."""
+    """A worker has a GPU, or as many as its model is spread over, and no CPU; a remote model needs no GPU."""
     from harrier_ray.planning import Plan
 
     cluster = {"GPU": 8.0, "CPU": 16.0}
     assert Plan.of(None, Loaded(), cluster) == Plan(8, 8, cpus=0.0, gpus=1.0)
     assert Plan.of((2, 64), Loaded(), cluster) == Plan(2, 64, cpus=0.0, gpus=1.0)
     assert Plan.of(15, Hashing(), cluster) == Plan(15, 15, cpus=1.0, gpus=0.0)
+    assert Plan.of(None, Spread(), cluster) == Plan(4, 4, cpus=0.0, gpus=2.0)
     for workers, embedder, there, why in (
-        (9, Loaded(), cluster, "need as many GPUs, and the cluster has 8"),
+        (9, Loaded(), cluster, "workers=9 need 9 GPUs, and the cluster has 8"),
+        (5, Spread(), cluster, "workers=5 need 10 GPUs, and the cluster has 8"),
+        (None, Spread(), {"GPU": 1.0, "CPU": 16.0}, "workers=1 need 2 GPUs, and the cluster has 1"),
         (None, Hashing(), cluster, "workers must be a number where no worker has a GPU"),
         (2, Loaded(), {"GPU": 2.0, "CPU": 0.5}, "leave less than one"),
     ):
