@@ -4,7 +4,7 @@ Texts lie one after the other, without padding. Projections see them as one matr
 ends. The beginning that texts share (a task's instruction) is computed once, and its keys and values are kept, which
 is exact, because a decoder never looks ahead.
 
-Layers may lie on several devices, in their order. What a pass carries from layer to layer moves to the next one once.
+Layers may lie on several devices, in their order. The state of a pass moves once to each next device.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Three slices are being written, so that a database has work while rows are made for it and commits are waited for; one
 # is being encoded; one waits for the model.
 _WRITERS, _THREADS = 3, 5
-# What an embedder raises of some of the texts, while the others can be encoded.
+# Errors of an embedder that concern some of the texts, while the others can be encoded.
 _OF_TEXTS = (InputError, BadVectors, OutOfMemory)
 # How often records may turn out to be changed by another process before that is an error.
 _ATTEMPTS = 20

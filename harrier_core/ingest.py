@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What is held at once: a transaction of the store, and enough texts of like length for full passes.
+# The size of a window: a transaction of the store, and enough texts of similar length for full passes.
 WINDOW_RECORDS, WINDOW_CHARACTERS = 1_000, 2_000_000
 _UNDER_WAY = 5  # windows that were planned and are not finished: neither the model nor the store waits for the next one
 _TELL = 1.0  # seconds between two calls of `on_progress` at most, once something is under way
@@ -180,7 +180,7 @@ class Ingest:
         return self._given.submit(texts, given) if self._given else self._embedder.submit_documents(texts)
 
     def _plan(self, arrived: Arrived) -> Plan:
-        """A window's plan. What is remembered of a record counts only if the store says the same."""
+        """A window's plan. The memory of a record counts only if the store agrees."""
         known = self._store.known([*arrived.records, *arrived.recalled])
         changed = [id_ for id_, (_, hashes) in arrived.recalled.items() if known.get(id_, {}) != hashes]
         self._intake.read(arrived, changed)

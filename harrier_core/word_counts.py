@@ -26,7 +26,7 @@ _BOUNDARY = re.compile(r"(?=[ \n])(?:(?<=\w)|(?<=[!-=?-~])(?= ))")
 _CROSSED = re.compile(r"[\w!-=?-~][ \u2581]|\w\n")
 _BLANK = "\u2581"  # a space in vocabularies of Gemma's kind
 
-# Of Qwen. None of its words goes on past a boundary, and none that ends there would end elsewhere without what follows.
+# Of Qwen. No word of it continues past a boundary, and none that ends there would end elsewhere without what follows.
 _QWEN_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -142,7 +142,7 @@ class Held(Connections):
         self._turn = threading.RLock()
 
     def run(self, work: Callable[[Connection[Any]], T], *, writes: bool = False) -> T:  # noqa: ARG002
-        """Return the result of `work`. An error is not translated: whoever has the connection decides what to do."""
+        """Return the result of `work`. An error is not translated: the owner of the connection decides what to do."""
         with self._turn:
             return work(self._lent)
 

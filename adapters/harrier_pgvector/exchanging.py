@@ -146,7 +146,7 @@ class TableExchange:
     def run(self, old: OpenStore, new: OpenStore, last: Last) -> None:  # noqa: ARG002
         """Keep writers out, call `last`, and exchange the names: all in one transaction, or nothing.
 
-        `last` works in that transaction as well. With other connections it might wait for ever: a pool may have one
+        `last` works in that transaction as well. With other connections it might wait forever: a pool may have one
         only, or lend all others to the writers that wait here.
         """
         oids = self._connections.run(

@@ -199,7 +199,7 @@ class EdgeProcess:
                         self._exchange("exchange", (*names, SPACE_FILE))
                     except (EOFError, OSError, pickle.UnpicklingError):
                         died = self._end()
-                    if self._found() == taken:  # whoever opens the folder next gives the other one its name
+                    if self._found() == taken:  # the next process to open the folder gives the other one its name
                         return
             finally:
                 self._end()
@@ -335,7 +335,7 @@ class EdgeProcess:
         """End the process's input, so that it writes out its data and exits. Return what it died of, if it did."""
         if self._process is None:
             return ""
-        with suppress(OSError), self._process:  # closing waits; after an interrupt, the next call goes on
+        with suppress(OSError), self._process:  # closing waits; after an interrupt, the next call continues
             pass
         status, self._process = self._process.returncode, None
         return signal.Signals(-status).name if status < 0 else f"exit status {status}"

@@ -66,7 +66,7 @@ def check(
 
     encoder, old: of the new space and of the one in use; without the latter nothing is searched. judgements: questions
     with the records that answer them, by which both are evaluated. Without them, beginnings of stored texts are
-    searched for, and it is told how far both find the same; that tells of differences, and not which one is better.
+    searched for, and the share of equal results is reported; it shows differences, not which one is better.
     sample: of the chunks that are encoded again, and of the searches. recut: look at the place that `recut` filled.
     """
     new_encoder = embedder_of(encoder)

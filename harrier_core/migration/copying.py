@@ -41,7 +41,7 @@ def copy(
     """Make the target hold what the source holds: texts, metadata, vectors and hashes. No model is needed.
 
     source, target: a store, its URL as `open_store` takes it, or a Parquet file, FILE.parquet. What the target has
-    already is not written again, so a copy that was interrupted is repeated, and goes on from there; a file is written
+    already is not written again, so an interrupted copy continues when it is repeated; a file is written
     again, and takes its place when it is whole. An ingest of the same records into the target encodes nothing.
 
     A new target is made like the source (precision, HNSW, indexes of fields, words), as far as both have these, except

@@ -27,7 +27,7 @@ _TELL = 1.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class FillReport(PartReport):
-    """What a worker did with a block."""
+    """The result of a worker for a block."""
 
     bytes: int = 0
 

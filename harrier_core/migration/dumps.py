@@ -112,7 +112,7 @@ class Dump:
 
     def windows(self) -> Iterator[Window]:
         """Yield all records, as they stand in the file."""
-        held: list[Stored] = []  # of the last record, which may go on
+        held: list[Stored] = []  # of the last record, which may continue
         for batch in self._batches(_COLUMNS):
             held += self._stored(batch)
             last = held[-1].chunk.record_id

@@ -1,6 +1,6 @@
 """One space of an index from another: what differs is read, encoded and written, until a pass finds nothing.
 
-Which records differ is told by the hashes of their chunks in both places, so that a run that was killed goes on from
+The hashes of their chunks in both places tell which records differ, so that a killed run continues from
 what is there, and whatever others write, change or delete in the meantime is found by the next pass.
 """
 

@@ -2,11 +2,11 @@
 
     from harrier_core.migration import back, check, drop_old, reembed, switch
 
-    reembed(place, new)         # as often as one likes; it goes on from what is there
+    reembed(place, new)         # any number of times; it continues from what is there
     print(check(place, new, old))
     switch(place, new)          # and `back(place, old)`, until `drop_old(place)`
 
-Readers and writers go on with the index meanwhile. What was written to it since the last pass is caught up while
+Readers and writers use the index meanwhile. What was written to it since the last pass is caught up while
 writers wait, right before the names are exchanged.
 """
 
@@ -44,7 +44,7 @@ def reembed(
     """Fill a place beside an index with its chunks in another encoder's space, and change nothing of the index.
 
     place: a store, or its URL as `open_store` takes it; the new place has its name and "_next", and is made like it. It
-    is filled from the stored texts. A run that was interrupted is repeated, and goes on from there; one that is
+    is filled from the stored texts. An interrupted run continues when it is repeated; one that is
     repeated catches up what others wrote meanwhile.
 
     rate: encode no more chunks a second, so that searches come first. precision: of the new place's vectors, where it
@@ -80,7 +80,7 @@ def switch(
     recut: bool = False,
     on_progress: Progress | None = None,
 ) -> ReembedReport:
-    """Have an index go on in the new space, in one step; what it held is kept beside it, under its name and "_before".
+    """Switch an index to the new space, in one step; its old content is kept, under its name and "_before".
 
     What was written to the index since the last pass is caught up first. Then writers wait while the rest is, and
     readers go on. From the next call on, readers and writers with the new encoder find the new space, and those with
@@ -90,7 +90,7 @@ def switch(
     same in both, and the source has to be ingested into both again.
 
     Where a live sync keeps the index, another sync of the same source fills the place with "_next", by workers with the
-    new model. Nothing is caught up here; it is refused until that sync has caught up. Both go on afterwards.
+    new model. Nothing is caught up here; it is refused until that sync has caught up. Both continue afterwards.
     """
     return _exchange(place, encoder, RECUT if recut else NEXT, BEFORE, on_progress)
 

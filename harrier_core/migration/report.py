@@ -61,7 +61,7 @@ class ReembedReport:
     total: int = 0  # that the index has
     encoded: int = 0
     described: int = 0  # that got other metadata, and kept their vectors
-    deleted: int = 0  # that the index does not have any more
+    deleted: int = 0  # that the index no longer has
     tokens: int = 0  # of those encoded
     bytes: int = 0  # of the texts and vectors that were written
     passes: int = 0  # over the whole index, of which the last found nothing to do

@@ -98,7 +98,7 @@ class Crew:
     def __init__(
         self, begin: Begin, environments: Sequence[Mapping[str, str]], on_done: Callable[[int, float], None]
     ) -> None:
-        """Take what each worker is told first, and for each the environment that it is started with.
+        """Take the first message for each worker, and the environment that each is started with.
 
         on_done: called with the number of records of each block that is done, and the seconds that it took.
         """

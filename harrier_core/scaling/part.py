@@ -212,7 +212,7 @@ class _Counted:
 
 
 class _Kept:
-    """A memory that knows nothing, and keeps what it is told."""
+    """A memory that knows nothing, and keeps what is noted in it."""
 
     def __init__(self) -> None:
         self.pairs: list[tuple[str, bytes]] = []

@@ -68,7 +68,7 @@ def carefully(
 ) -> PartReport:
     """Ingest a block that is tried again whenever its process dies; give up the record that kills it.
 
-    block: a name that it has at every try. turn: waits for what else the process is at, if it is told True, so that no
+    block: a name that it has at every try. turn: waits for what else the process is at, if True, so that no
     other block dies of this one. A block of n records, one of which kills, takes 2 log2(n) + 2 processes at most.
     """
     begun = tries.begin(block)

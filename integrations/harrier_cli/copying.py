@@ -32,7 +32,7 @@ def copy(
     """Copy an index to another place, or to a Parquet file and back. It needs no model.
 
     Texts, metadata, vectors and hashes are copied: an ingest of the same records into TO encodes nothing. A run that
-    was interrupted is repeated, and goes on from there. At the end all hashes are compared, and a sample in full.
+    was interrupted continues when it is repeated. At the end all hashes are compared, and a sample in full.
 
     A new index is made like the old one, unless the URL of TO says otherwise: precision=float16 or float32, m=32,
     ef_construction=128, indexes=year:integer,lang:keyword and keywords=true or false.

@@ -35,7 +35,7 @@ from harrier_core.plurals import counted
 from harrier_core.progress import Progress
 
 _FOLDER = "pgvector:"  # what a PLACE that is one begins with; that of Qdrant lets one process in
-_KINDS = 12  # of files that are left out, that are told each by itself; --json has them all
+_KINDS = 12  # of files that are left out, listed one by one; --json has them all
 
 Paths = Annotated[
     list[str] | None,

@@ -82,11 +82,11 @@ def reembed(
     """Change the model of an index while it is in use.
 
     A place beside the index, of its name and "_next", is filled from the stored texts by the model of --model. Readers
-    and writers go on with the index. The same command run again goes on after an interruption, and catches up what was
+    and writers keep using the index. Run the same command again after an interruption, or to catch up with what was
     written meanwhile.
 
     --check looks at the result. --switch takes over what was written since, while writers wait, and exchanges the two
-    in one step; from then on the index has the new model. What it was is kept under its name and "_before": --back
+    in one step; from then on the index has the new model. Its old content is kept under its name and "_before": --back
     returns to it, with what was written since, and --drop-old removes it.
 
     A server of Qdrant cannot keep writers out, so its collections are refused.

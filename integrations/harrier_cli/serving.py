@@ -43,7 +43,7 @@ def serve(
     about: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=SENTENCE", help="What the texts of an index are, for assistants (/mcp).", show_default=False
+            metavar="NAME=SENTENCE", help="Description of an index's texts for assistants (/mcp).", show_default=False
         ),
     ] = None,
     no_page: Annotated[bool, typer.Option("--no-page", help="Serve no page for people at /.")] = False,

@@ -347,7 +347,7 @@ def pause(*, place: PlaceName, trust: Trust = None) -> None:
 
 @app.command(cls=Command)
 def resume(*, place: PlaceName, trust: Trust = None) -> None:
-    """Have workers go on with a table."""
+    """Resume a table."""
     with Database.of(place, trust).sync() as sync:
         sync.resume()
         say(f"table {sync} is resumed")

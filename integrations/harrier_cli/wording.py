@@ -15,7 +15,7 @@ from harrier_core.plurals import counted
 def keywords(*, place: Place = None, as_json: AsJson = False) -> None:
     """Give an index the words of its texts, for search --mode keyword and hybrid. It needs no model.
 
-    Others may search and write meanwhile. A run that was interrupted is repeated, and goes on from there.
+    Others may search and write meanwhile. An interrupted run continues when it is repeated.
     """
     with contents_of(place_of(place, "a PLACE")) as contents:
         chunks = contents.count()

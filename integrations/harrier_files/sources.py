@@ -23,7 +23,7 @@ from harrier_files.reading import LeftOut, Part, Reader, Rows, Unread
 from harrier_files.rows import Numbered
 from harrier_files.walk import Walk
 
-# What a record's metadata say about its origin: the source's name; its location, unless the user named the source; the
+# A record's metadata about its origin: the source's name; its location, unless the user named the source; the
 # file of a row with its own id; and the sitemap in which a page was found.
 SOURCE, ROOT, FILE, LISTING = OWN_METADATA = ("harrier_source", "harrier_root", "harrier_file", "harrier_sitemap")
 
@@ -257,7 +257,7 @@ class Source:
                 yield _owned(record, origin, file)
 
     def _unread(self, part: Unread) -> Skipped:
-        """Report a file. What is stored of it is not gone; which stored rows are its own shows in their ids at best."""
+        """Report a file. Its stored records are kept; which stored rows are its own shows in their ids at best."""
         if part.many and self.columns.id is None:
             self.walk.unknown.append(f"{part.name}:")
         elif part.many:

@@ -43,8 +43,9 @@ def ingest(
 ) -> IngestReport:
     """Make the index hold these rows as they are now, as `Index.ingest` does, by the workers of a cluster.
 
-    id, text, metadata: columns; or record: a function of a row that returns a Record. workers: so many, from so many to
-    so many, or by default one for each GPU; each opens the store, by at most so many connections, and loads the model.
+    id, text, metadata: columns; or record: a function of a row that returns a Record. workers: their number, or the
+    least and the greatest, or by default one for each GPU; each loads the model, and opens the store by at most
+    `connections` connections.
     block: rows that are ingested together. on_progress: called with the report so far, each time a block is done. A row
     that ends the process that ingests it is rejected, after two tries. An id that came in several blocks with other
     texts is in the report's `differing`.

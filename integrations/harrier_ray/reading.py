@@ -69,7 +69,7 @@ def _read(notes: Any) -> Callable[[Mapping[str, Any]], Iterator[dict[str, bytes]
 
 
 class _Notes:
-    """What was found in shares, by their numbers: one that is read again is noted once."""
+    """The findings in shares, by their numbers: a share that is read again is noted once."""
 
     def __init__(self) -> None:
         self._found: dict[int, Any] = {}

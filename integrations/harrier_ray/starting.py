@@ -104,7 +104,7 @@ def _start(workers: int | None) -> None:
 
 @contextmanager
 def _on_loopback() -> Iterator[None]:
-    """Have Ray start at 127.0.0.1, as on macOS; on Linux it listens on all addresses, whatever it is told."""
+    """Have Ray start at 127.0.0.1, as on macOS; on Linux it listens on all addresses, whatever its settings."""
     before = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:

@@ -158,7 +158,7 @@ def check(connection: Connection[Any], source: Source) -> None:
     names, types = zip(*needed, strict=True)
     if missing := connection.execute(query, [list(names), list(types), source.oid]).fetchall():
         raise SourceChanged(
-            f"its source {source} has no column {missing[0][0]!r} any more, or its type has changed; restore it, or "
+            f"its source {source} has no column {missing[0][0]!r} now, or its type has changed; restore it, or "
             "declare it again"
         )
 

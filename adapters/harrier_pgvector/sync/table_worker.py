@@ -79,7 +79,7 @@ class TableWorker:
         now = time.monotonic()
         if self.declaration.state == "paused":
             return math.inf
-        # What is due already was tried, and others are working on it.
+        # Rows that are due were tried, and others are working on them.
         later = [each for each in (self._health.wait_until, self._due_at) if each is not None and each > now]
         return min(later) - now if later else math.inf
 
