@@ -187,7 +187,7 @@ ROOMS: dict[str, set[str]] = {
     "parts": {"embedder", "errors", "foreign", "opening", "store"},
     "verify": {"embedder", "errors", "given", "records", "store", "numpy"},
     "current": {"errors", "filters", "query", "records", "store"},
-    "turning": {"current", "embedder", "errors", "filters", "query", "records", "space", "store"},
+    "turning": {"current", "embedder", "errors", "query", "records", "space", "store"},
     "index": {
         *("chunking", "contents", "embedder", "errors", "foreign", "ingest", "key_values", "parts", "records"),
         *("progress", "pruning", "rehearsal", "scaling.workers", "searching", "space", "store", "verify", "numpy"),

@@ -133,7 +133,7 @@ def url_of(address: str, name: str | None) -> str:
     if scheme in ("http", "https") or (scheme == "qdrant" and rest.startswith("//")):
         parts = urlsplit(address)
         if name is not None and parts.path.strip("/"):
-            raise SettingError("the URL has a path, which names a collection; leave that out, or the collection_name")
+            raise SettingError("the URL has a path, which names a collection; omit that, or the collection_name")
         path = parts.path if name is None else f"/{quote(name, safe='')}"
         query = "&".join(filter(None, (parts.query, "tls=true" if scheme == "https" else "")))
         return f"qdrant://{parts.netloc}{path}{query and f'?{query}'}"

@@ -146,5 +146,5 @@ def test_the_maximum_depth() -> None:
     cycle: dict[str, Any] = {}
     cycle["$and"] = [cycle, cycle]
     for where in (nested(33), nested(100_000), cycle, {"$not": {"a": 1, "$or": [several]}}):
-        with pytest.raises(FilterError, match="more than 32 levels of \\$and, \\$or and \\$not"):
+        with pytest.raises(FilterError, match="more than 32 nested levels of \\$and, \\$or and \\$not"):
             parse(where)

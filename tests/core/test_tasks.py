@@ -92,8 +92,8 @@ def test_an_unknown_task_lists_the_known() -> None:
         (" one", "surrounding white space"),
         ("one\n", "surrounding white space"),
         ("half \ud800", "lone surrogate"),
-        (None, "not NoneType"),
-        (b"bytes", "not bytes"),
+        (None, "got NoneType"),
+        (b"bytes", "got bytes"),
     ],
 )
 def test_invalid_instructions(instruction: object, reason: str) -> None:

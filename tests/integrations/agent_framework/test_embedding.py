@@ -252,7 +252,7 @@ def test_the_frameworks_serialization(words: str, encoder: Encoder) -> None:
     assert client.additional_properties == {"a": 1}
     made = client.to_dict()
     assert made == {"type": "harrier_embedding_client", "role": "query"}
-    with pytest.raises(SettingError, match="no model is named"):
+    with pytest.raises(SettingError, match="no model is given"):
         HarrierEmbeddingClient.from_dict(dict(made))
     again = HarrierEmbeddingClient.from_dict(made, dependencies={"harrier_embedding_client": {"model": encoder}})
     assert again.index_encoder is encoder

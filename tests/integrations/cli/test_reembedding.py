@@ -66,8 +66,8 @@ def test_refusals(call: Run, place: str) -> None:
     call("ingest", "-", "--to", place, *ROWS_IN, given=ROWS)
     assert "already holds vectors of this model" in call("reembed", place, code=2).stderr
     assert "give only one of them" in call("reembed", place, "--switch", "--back", code=2).stderr
-    assert "do not go with --switch" in call("reembed", place, "--switch", "--rate", "5", code=2).stderr
-    assert "does not go with --back" in call("reembed", place, "--back", "--workers", "2", code=2).stderr
+    assert "cannot be combined with --switch" in call("reembed", place, "--switch", "--rate", "5", code=2).stderr
+    assert "cannot be combined with --back" in call("reembed", place, "--back", "--workers", "2", code=2).stderr
     assert "are for --check" in call("reembed", place, "--old-model", "harrier-270m", code=2).stderr
     assert "must be a positive number" in call("reembed", place, "--rate", "0", code=2).stderr
 

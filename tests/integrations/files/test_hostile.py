@@ -114,7 +114,7 @@ def test_hostile_files(name: str, parser: Parser) -> None:
         text = parser.read(kind, Given(content, MOST)).text
     except Unreadable as error:
         told = str(error)
-    assert told.startswith(REASONS.get(name, "is no "))
+    assert told.startswith(REASONS.get(name, "cannot be read as "))
     assert "aaaa" not in text
     assert len(text) <= MOST
     assert parser.read("docx", Given(word(paragraph("the next")))).text == "the next"

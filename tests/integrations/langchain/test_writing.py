@@ -63,7 +63,11 @@ def test_given_vectors(in_memory: HarrierVectorStore, encoder: Encoder, a: str, 
     [
         (lambda s: s.add_embeddings(TEXTS), SettingError, "texts must be pairs of a text and its vector"),
         (lambda s: s.add_embeddings("text", [[1.0]]), SettingError, "put a single one in a list"),
-        (lambda s: s.add_embeddings(TEXTS, [[1.0] * 256] * 2), SettingError, "3 records and 2 vectors|vectors must be"),
+        (
+            lambda s: s.add_embeddings(TEXTS, [[1.0] * 256] * 2),
+            SettingError,
+            "3 records and 2 vectors|vectors must have",
+        ),
         (lambda s: s.add_embeddings(TEXTS, [[1.0] * 3] * 3), WrongSpace, "3 dimensions"),
         (lambda s: s.add_embeddings(TEXTS, [[1.0] * 256] * 3), WrongSpace, "not made by this index's encoder"),
         (lambda s: s.add_embeddings(TEXTS, text_embeddings=[]), SettingError, "unknown keyword, 'text_embeddings'"),

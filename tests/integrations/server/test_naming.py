@@ -46,7 +46,7 @@ def test_roles(said: Said, role: Role) -> None:
         (Said("harrier-270m-document", instruction="Find it"), 400, "document (model name), query (instruction)"),
         (Said("harrier-270m", "document", "retrieval.query"), 400, "conflicting roles: "),
         (Said("harrier-270m-query", "classification"), 400, "input_type must be one of query, search_query, "),
-        (Said("harrier-270m-query-other"), 400, "there is no task 'other'; this model has sts_query, web_search"),
+        (Said("harrier-270m-query-other"), 400, "unknown task 'other'; this model has sts_query, web_search"),
         (Said("harrier-270m-query-sts_query", task="web_search_query"), 400, "two tasks are given"),
         (Said("harrier-270m", task="sts_query", instruction="Find it"), 400, "a task or an instruction, not both"),
         (Said("harrier-270m-document-sts_query"), 404, "there is no model"),
