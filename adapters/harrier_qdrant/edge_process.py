@@ -204,8 +204,8 @@ class EdgeProcess:
             finally:
                 self._end()
         raise StoreUnavailable(
-            f"the process of Qdrant Edge for {self.folder} died {_LIVES} times while it exchanged the folder, of "
-            f"{died} in the end; try again"
+            f"the process of Qdrant Edge for {self.folder} died {_LIVES} times while it exchanged the folder, the "
+            f"last time with {died}; try again"
         )
 
     # -- requests

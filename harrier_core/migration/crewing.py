@@ -43,14 +43,19 @@ class FillPart:
 
     @property
     def space(self) -> EmbeddingSpace:
-        """The space of the new vectors. Both places are open then."""
-        old, new = self._stores
-        stored, space = old.space(), self._embedder.space
-        if stored is None:
-            old.describe()  # raises StoreMissing
-            raise SettingError(f"{old} was emptied while it was re-embedded")
-        self._opened = old.open(stored), new.open(space)
-        return space
+        """The space of the new vectors, once both places are open: what cannot be opened is an error here."""
+        self._open()
+        return self._embedder.space
+
+    def _open(self) -> tuple[OpenStore, OpenStore]:
+        if self._opened is None:
+            old, new = self._stores
+            stored = old.space()
+            if stored is None:
+                old.describe()  # raises StoreMissing
+                raise SettingError(f"{old} was emptied while it was re-embedded")
+            self._opened = old.open(stored), new.open(self._embedder.space)
+        return self._opened
 
     def __call__(
         self,
@@ -60,9 +65,6 @@ class FillPart:
         remember: bool,  # noqa: ARG002  # that is for ingests
     ) -> FillReport:
         """Make the new place hold these records, of which only the ids are given, as the old one does."""
-        if self._opened is None:
-            self.space  # noqa: B018
-        assert self._opened is not None  # noqa: S101
         report, ids = ReembedReport(), [each["id"] for each in records]
 
         def encoded(texts: int, tokens: int) -> None:
@@ -70,7 +72,7 @@ class FillPart:
             report.tokens += tokens
 
         Filling(
-            *self._opened,
+            *self._open(),
             lambda: iter([ids]),
             Encoding(self._embedder, Pace(None), encoded),
             report,
@@ -102,8 +104,8 @@ class CrewFilling(Filling):
             self._begin = Begin(pickle.dumps(part, pickle.HIGHEST_PROTOCOL), remember=False)
         except (SettingError, pickle.PicklingError, TypeError, AttributeError) as error:
             raise SettingError(
-                f"workers={workers} needs an index that other processes can open, but {error}; leave workers out, or "
-                "use a store on a server, or an embedded Postgres, and an encoder that can be pickled"
+                f"workers={workers} needs an index that other processes can open, but {error}; omit workers, or use "
+                "a store on a server, or an embedded Postgres, and an encoder that can be pickled"
             ) from None
         self._environments = environments(workers, embedder)
         self._crew: Crew

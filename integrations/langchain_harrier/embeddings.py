@@ -163,7 +163,7 @@ class HarrierEmbeddings(BaseModel, Verbs):
     ) -> Self:
         """Return embeddings that use this very encoder, or any other Embedder: they end when it is closed."""
         if cache is not None:
-            encoder = CachedEncoder(_encoder_of(encoder, "leave cache out"), cache)
+            encoder = CachedEncoder(_encoder_of(encoder, "omit cache"), cache)
         elif isinstance(encoder, CachedEncoder) and isinstance(encoder.store, BaseStore):
             cache = encoder.store  # shared with embeddings of other tasks
         own: Settings = {"on_blank": on_blank, "show_progress": show_progress}

@@ -91,7 +91,7 @@ def index_of(
         )
     for name, value in (("embedding", embedding), ("store", store), ("chunking", chunking)):
         if value is not None:
-            raise SettingError(f"an Index has its own {name}; leave {name} out, or pass no index")
+            raise SettingError(f"an Index has its own {name}; omit {name}, or pass no index")
     return index
 
 

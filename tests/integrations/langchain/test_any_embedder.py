@@ -77,7 +77,7 @@ def test_encoder_only_features(embedder: Elsewhere) -> None:
         _ = embeddings.encoder
     with pytest.raises(SettingError, match="needs an Encoder, got Elsewhere; pass one with that task"):
         embeddings.with_task("sts_query")
-    with pytest.raises(SettingError, match="needs an Encoder, got Elsewhere; leave cache out"):
+    with pytest.raises(SettingError, match="needs an Encoder, got Elsewhere; omit cache"):
         HarrierEmbeddings.from_encoder(embedder, cache=InMemoryByteStore())
     with pytest.raises(PydanticSerializationError):
         embeddings.model_dump_json()
