@@ -56,7 +56,7 @@ class Contents(Closing):
         """Return the store, open for the space that it has. It costs nothing if it is open already."""
         if self._handle is None:
             current = Current(lambda: self.store.open(self.space()))
-            current.bound()  # is there anything at all
+            current.check()
             self._handle = current
         return self._handle
 

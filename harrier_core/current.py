@@ -57,9 +57,9 @@ class Spaceless(ABC):
         """Read all chunks, and tell what else is there."""
 
         def audited(store: OpenStore) -> Iterator[Stored]:
-            return store.audit(tell) if isinstance(store, Audited) else store.read()
+            return _begun(store.audit(tell) if isinstance(store, Audited) else store.read())
 
-        return self._run(audited)
+        yield from self._run(audited)
 
     # -- words
 
@@ -73,7 +73,7 @@ class Spaceless(ABC):
 
     def wrong_keywords(self) -> Iterator[Chunk]:
         """Yield the chunks whose words are not those of their texts."""
-        return self._run(lambda store: _worded(store).wrong_keywords())
+        yield from self._run(lambda store: _begun(_worded(store).wrong_keywords()))
 
     def search_words(self, search: WordSearch) -> list[Lists]:
         """Return what words find; what vectors find as well, in the space that they are of."""
@@ -109,22 +109,34 @@ class Current(Spaceless):
                 self._opened = None
         return work(self.bound())
 
+    def check(self) -> None:
+        """Raise StoreMissing if there is nothing."""
+        self._run(lambda _: None)
+
     def record_ids(self) -> Iterator[str]:
         """Yield the ids of all records, each once, in any order. Raise WrongSpace if the space changes meanwhile."""
         yield from self._run(lambda store: _begun(store.record_ids()))
 
     def search(self, search: Search) -> list[list[Match]]:
         """Return the k nearest chunks. Raise WrongSpace if the space is another one by now."""
-        return self.bound().search(search)
+        return self._bound(lambda store: store.search(search))
 
     def write(self, write: Write) -> Written:
         """Write records. Raise WrongSpace if the space is another one by now."""
-        return self.bound().write(write)
+        return self._bound(lambda store: store.write(write))
+
+    def _bound(self, work: Callable[[OpenStore], T]) -> T:
+        """Do something in the space that the store was opened for; if that has changed, forget the store."""
+        try:
+            return work(self.bound())
+        except WrongSpace:
+            self._opened = None
+            raise
 
 
 def _worded(store: OpenStore) -> Worded:
     if not isinstance(store, Worded):
-        raise StoreUnsuitable("the store cannot hold the words of its chunks")
+        raise StoreUnsuitable(f"{type(store).__name__} cannot hold the words of its chunks; use mode='dense'")
     return store
 
 

@@ -251,5 +251,5 @@ def _rows(vectors: ArrayLike, dimensions: int) -> Vectors:
         raise SettingError(f"vectors must be rows of {dimensions} numbers, got an array of shape {rows.shape}")
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     if not (np.isfinite(lengths).all() and lengths.all()):
-        raise SettingError("a vector is zero or not finite, so that it has no direction")
+        raise SettingError("a vector is zero or not finite, so it has no direction")
     return np.asarray(rows / lengths, dtype=np.float32)

@@ -290,6 +290,11 @@ class PgVectorStore(Closing):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._set(**state)
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder of an embedded Postgres, which only this machine has; None for a server."""
+        return self._where if isinstance(self._where, Path) else None
+
     def __str__(self) -> str:
         where = self._where if isinstance(self._where, Path) else str(self._connections)
         if isinstance(self._where, str) and self._where.startswith(SERVER_URLS):

@@ -79,7 +79,7 @@ def problem(table: str, words: int | None, version: int | None) -> str:
         )
     if version is None:
         return (
-            f"the chunks of table {table} are still without words, in part; wait until add_keywords() is done, or "
+            f"the chunks of table {table} do not all have words yet; wait until add_keywords() is done, or "
             "call it again if it was interrupted"
         )
     cure = "create them again with add_keywords()" if version < VERSION else "update harrier-kit"

@@ -124,7 +124,7 @@ class ServerBackend:
         if shape is not None and shape.space is None:
             self._connection.run(lambda client: client.delete_collection(self._collection))
             raise StoreUnsuitable(
-                f"Qdrant at {self._connection.where} stores no metadata of collections, so that it must be older "
+                f"Qdrant at {self._connection.where} stores no metadata of collections, so it must be older "
                 "than 1.16; update it"
             )
         self.build_indexes(layout)

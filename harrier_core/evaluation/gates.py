@@ -80,9 +80,7 @@ class Baseline:
         now, then = self._pairs(report)
         if not metrics or not now:
             what = "question" if metrics else "metric"
-            raise SettingError(
-                f"the baseline and this report have no {what} in common, so that they cannot be compared"
-            )
+            raise SettingError(f"the baseline and this report have no {what} in common, so they cannot be compared")
         own = np.stack([np.asarray(report.results[0].values[each])[now] for each in metrics], axis=1)
         earlier = np.stack([np.asarray(self.values[each])[then] for each in metrics], axis=1)
         earlier = np.where(np.abs(own - earlier) < _SAME, own, earlier)

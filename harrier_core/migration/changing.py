@@ -101,6 +101,12 @@ class Changing:
         if space == self.space and precision in (None, self.layout.precision):
             raise SettingError(f"{self.store} already holds vectors of this model; name another model, or a precision")
 
+    def refuse_unsendable(self, embedder: Embedder, workers: int) -> None:
+        """Raise SettingError if worker processes cannot have the index and the model."""
+        from harrier_core.migration.crewing import sendable  # it loads what an ingest needs
+
+        sendable((self.store, embedder), workers)
+
     def opened_next(self, space: EmbeddingSpace, precision: Precision | None) -> OpenStore:
         """Return the new place, made like the index if it is not there."""
         store = self._exchangeable.beside(NEXT)

@@ -99,14 +99,8 @@ class CrewFilling(Filling):
     """A Filling whose windows are blocks for worker processes. A record that ends its process twice is rejected."""
 
     def employ(self, part: FillPart, embedder: Embedder, workers: int) -> None:
-        """Say what the workers do. Raise SettingError if other processes cannot."""
-        try:
-            self._begin = Begin(pickle.dumps(part, pickle.HIGHEST_PROTOCOL), remember=False)
-        except (SettingError, pickle.PicklingError, TypeError, AttributeError) as error:
-            raise SettingError(
-                f"workers={workers} needs an index that other processes can open, but {error}; omit workers, or use "
-                "a store on a server, or an embedded Postgres, and an encoder that can be pickled"
-            ) from None
+        """Define the work of the workers. Raise SettingError if other processes cannot do it."""
+        self._begin = Begin(sendable(part, workers), remember=False)
         self._environments = environments(workers, embedder)
         self._crew: Crew
 
@@ -139,3 +133,14 @@ class CrewFilling(Filling):
         self._report.tokens += done.tokens
         self._report.bytes += part.bytes if isinstance(part, FillReport) else 0
         self._rejected |= dict(done.rejected)
+
+
+def sendable(thing: object, workers: int) -> bytes:
+    """Return something pickled. Raise SettingError if worker processes cannot have it."""
+    try:
+        return pickle.dumps(thing, pickle.HIGHEST_PROTOCOL)
+    except (SettingError, pickle.PicklingError, TypeError, AttributeError) as error:
+        raise SettingError(
+            f"workers={workers} needs an index that other processes can open, but {error}; omit workers, or use a "
+            "store on a server, or an embedded Postgres, and an encoder that can be pickled"
+        ) from None

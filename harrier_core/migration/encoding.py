@@ -18,7 +18,7 @@ _PART = 16  # texts that are encoded together where it must not go fast: a searc
 
 
 class Pace:
-    """So many texts a second at most, of all threads together."""
+    """A limit of texts a second, for all threads together."""
 
     def __init__(self, rate: float | None) -> None:
         self.rate = rate
@@ -47,6 +47,10 @@ class Pace:
         """Have all threads end."""
         self._stopped.set()
 
+    def resume(self) -> None:
+        """Let threads encode again, once all of them have ended."""
+        self._stopped.clear()
+
 
 class Encoding:
     """Encodes what plans need. Any thread may use it."""
@@ -65,6 +69,10 @@ class Encoding:
     def stop(self) -> None:
         """Have all threads that encode end."""
         self._pace.stop()
+
+    def resume(self) -> None:
+        """Let threads encode again, once all of them have ended."""
+        self._pace.resume()
 
     def vectors(self, planned: Plan) -> tuple[Plan, NDArray[np.float32], dict[str, str]]:
         """Return the vectors of a plan's texts, the plan without records that get none, and why these get none."""

@@ -62,8 +62,9 @@ class Filling:
         self._rejected: dict[str, str] = {}
 
     def use(self, old: OpenStore, new: OpenStore) -> None:
-        """Continue with the same two places, as they are open elsewhere."""
+        """Continue with the same two places, as they are open elsewhere, also after an error."""
         self._old, self._new = old, new
+        self._encoding.resume()
 
     def run(self, passes: int = PASSES) -> None:
         """Continue until a pass finds nothing to do, or for that many passes."""

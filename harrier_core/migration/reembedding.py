@@ -57,12 +57,14 @@ def reembed(
     if workers is not None:
         check_integer("workers", workers, 1)
         if rate is not None:
-            raise SettingError("rate is that of one process; leave out workers, or rate")
+            raise SettingError("rate is that of one process; omit workers or rate")
     with changing(place) as index, told_of(on_progress) as told:
         embedder = embedder_of(encoder)
         index.refuse_same(embedder.space, precision)
         if (problem := index.exchange().problem()) is not None:
             raise StoreUnsuitable(problem)
+        if workers is not None:
+            index.refuse_unsendable(embedder, workers)  # before anything is made
         new = index.opened_next(embedder.space, precision)
         told.report.total = index.opened.count()
         index.filling(new, embedder, told, Pace(rate), workers=workers).run()

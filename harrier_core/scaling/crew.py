@@ -218,11 +218,11 @@ class Crew:
         most = 2 * len(self._processes) * (2 * ceil(log2(self._largest)) + 2)  # twice what one bad record takes
         if self._starts >= _STARTS or self._deaths > most:
             raise WorkersDied(
-                f"the worker processes of the ingest keep ending, the last one {status}; see their standard error "
+                f"the worker processes keep ending, the last one {status}; see their standard error "
                 "for the reason; with fewer workers each has more memory"
             )
         records = sum(len(block.records) for block in dead.blocks.values())
-        log.warning("a worker of an ingest ended, %s; ingesting %s again", status, counted(records, "record"))
+        log.warning("a worker process ended, %s; doing %s again", status, counted(records, "record"))
         for number in dead.blocks:
             self._progress.pop(number, None)
         for block in reversed(dead.blocks.values()):

@@ -91,4 +91,4 @@ def carefully(
 def given_up(record: Ingestible, deaths: int) -> PartReport:
     """Return the report of a record that is left out."""
     id_ = record["id"] if isinstance(record, dict) else getattr(record, "id", None)
-    return PartReport.given_up(str(id_), f"ended the process that ingested it, {deaths} times")
+    return PartReport.given_up(str(id_), f"ended the process that worked on it, {deaths} times")

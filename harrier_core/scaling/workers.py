@@ -174,26 +174,38 @@ def _part(index: Index, workers: int) -> bytes:
 
 
 def environments(workers: int, encoder: Embedder) -> list[Mapping[str, str]]:
-    """Return what the environment of each worker has besides."""
-    return [_environment(number, workers, encoder) for number in range(workers)]
+    """Return what the environment of each worker has besides. Raise SettingError if there are too few GPUs."""
+    size, gpus = _gpus_of_each(encoder), _gpus(encoder)
+    groups = [",".join(gpus[at : at + size]) for at in range(0, len(gpus) - size + 1, size)]
+    if size > 1 and workers > len(groups):
+        raise SettingError(
+            f"workers={workers} need {workers * size} GPUs, {size} for each model, and there are {len(gpus)}; lower "
+            "workers"
+        )
+    return [_environment(number, workers, groups) for number in range(workers)]
 
 
-def _environment(number: int, workers: int, encoder: Embedder) -> Mapping[str, str]:
-    """Environment variables for a worker: its own GPU, if there are some, and its share of the cores."""
+def _environment(number: int, workers: int, groups: Sequence[str]) -> Mapping[str, str]:
+    """Environment variables for a worker: its own GPUs, if there are some, and its share of the cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = str(max(1, cores // workers))
     named = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")
     environment = {name: threads for name in named if name not in os.environ}
-    gpus = _gpus(encoder)
-    if gpus:
-        environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+    if groups:
+        environment["CUDA_VISIBLE_DEVICES"] = groups[number % len(groups)]
     return environment
 
 
+def _gpus_of_each(encoder: Embedder) -> int:
+    """Return over how many GPUs each worker's model is spread: those named cuda:0, cuda:1 and so on."""
+    names = str((encoder.settings or {}).get("device")).split(",")
+    return len(names) if names == [f"cuda:{number}" for number in range(len(names))] else 1
+
+
 def _gpus(encoder: Embedder) -> list[str]:
-    """The GPUs that workers are spread over: those of this process, if the model is to be loaded on any one of them."""
-    settings = encoder.settings
-    if settings is None or settings.get("device") not in (None, "cuda"):
+    """The GPUs that workers are divided among: those of this process, unless the device is one of them."""
+    device = None if encoder.settings is None else encoder.settings.get("device")
+    if encoder.settings is None or (device not in (None, "cuda") and _gpus_of_each(encoder) == 1):
         return []
     if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
         return [each.strip() for each in visible.split(",")]

@@ -34,7 +34,6 @@ from harrier_core import Chunking, Index, IngestReport, SettingError, open_store
 from harrier_core.plurals import counted
 from harrier_core.progress import Progress
 
-_FOLDER = "pgvector:"  # what a PLACE that is one begins with; that of Qdrant lets one process in
 _KINDS = 12  # of files that are left out, listed one by one; --json has them all
 
 Paths = Annotated[
@@ -197,7 +196,6 @@ def ingest(
         allowed=allow_rejected,
         reread=reread,
         workers=workers,
-        embedded=place.startswith(_FOLDER),
         ray=ray,
     )
     store = open_store(place, keywords=keywords)
@@ -253,7 +251,6 @@ class _Run:
     allowed: int  # records that may be rejected
     reread: bool  # files that have not changed
     workers: int | None  # processes
-    embedded: bool  # whether the index is in a folder
     ray: str | None  # the address of a cluster, or "" for that of RAY_ADDRESS or this machine
 
     def into(self, index: Index) -> IngestReport:
@@ -294,7 +291,6 @@ class _Run:
             address=self.ray,
             workers=self.workers,
             prune=self.prune,
-            embedded=self.embedded,
             on_progress=advance,
         )
 

@@ -47,23 +47,14 @@ def ingest(
     address: str | None,
     workers: int | None,
     prune: bool,
-    embedded: bool,
     on_progress: Progress,
 ) -> IngestReport:
-    """Make the index hold the source's records as they are now, by the workers of a cluster.
-
-    embedded: whether the index is in a folder of this machine.
-    """
+    """Make the index hold the source's records as they are now, by the workers of a cluster."""
     import harrier_ray
 
     shares = shares_of(source)
     here = any(isinstance(each, Share) and isinstance(each.file, LocalFile) for each in shares)
     with harrier_ray.cluster(address, workers=workers):
-        if embedded and (number := harrier_ray.machines()) > 1:
-            raise SettingError(
-                f"the index is in a folder, and each of the cluster's {number} machines would have one of its own; "
-                "use a server: --to postgresql://..."
-            )
         reading = harrier_ray.Reading(shares, here=here)
         pruning = source.pruning
 

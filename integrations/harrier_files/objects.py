@@ -48,7 +48,7 @@ class StoredFile(File):
         try:
             content = self.system.open(self.info["name"], "rb")
         except Exception as error:
-            raise _as_os_error(error) from None
+            raise as_os_error(error) from None
         with content:
             yield io.BufferedReader(_Guarded(content), _BUFFER)
 
@@ -70,7 +70,7 @@ class _Guarded(io.RawIOBase):
         try:
             content = self._stream.read(len(buffer))
         except Exception as error:
-            raise _as_os_error(error) from None
+            raise as_os_error(error) from None
         buffer[: len(content)] = content
         return len(content)
 
@@ -78,13 +78,13 @@ class _Guarded(io.RawIOBase):
         try:
             return int(self._stream.seek(offset, whence))
         except Exception as error:
-            raise _as_os_error(error) from None
+            raise as_os_error(error) from None
 
     def tell(self) -> int:
         return int(self._stream.tell())
 
 
-def _as_os_error(error: Exception) -> OSError:
+def as_os_error(error: Exception) -> OSError:
     """Return an OSError with the reason, in one line and without the URL, which may contain a key."""
     if isinstance(error, OSError) and error.strerror:
         return error
@@ -158,7 +158,7 @@ class Prefixes:
             found = prefix.listed()
             missing = "" if found or prefix.system.exists(prefix.path) else "no such file or prefix"
         except Exception as error:  # each package has its own
-            found, missing = {}, str(_as_os_error(error).strerror)
+            found, missing = {}, str(as_os_error(error).strerror)
         if missing:
             reason = f"cannot be listed: {missing}"
             self.account.unreadable.append((prefix.origin.root or prefix.path, reason))
@@ -214,7 +214,7 @@ def opened(url: str) -> tuple[Any, str]:
         if scheme not in known_implementations:
             reason = f"fsspec knows no {scheme}://"
         else:
-            reason = f"{scheme}:// cannot be opened: {_as_os_error(error).strerror}"
+            reason = f"{scheme}:// cannot be opened: {as_os_error(error).strerror}"
         raise SettingError(f"{reason}; a PATH is a file, a folder, a URL, or - for standard input") from None
     return system, str(path).rstrip("/")
 

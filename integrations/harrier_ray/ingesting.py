@@ -17,7 +17,7 @@ from harrier_core.progress import Progress
 from harrier_core.scaling import IngestPart, PartReport, Tries, finish, secret_of
 from harrier_ray.planning import Plan
 from harrier_ray.rows import Columns, MakeRecord
-from harrier_ray.starting import beside, connect
+from harrier_ray.starting import beside, connect, machines, resources
 from harrier_ray.working import worker_of
 
 if TYPE_CHECKING:
@@ -58,8 +58,12 @@ def ingest(
         connect(workers=workers if isinstance(workers, int) else None)
     if prune and DataContext.get_current().max_errored_blocks != 0:
         raise SettingError("prune=True needs all blocks, and max_errored_blocks lets Ray drop some; set it to 0")
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    plan = Plan.of(workers, index.encoder, resources)
+    in_folder = getattr(index.store, "folder", None) is not None
+    if in_folder and (number := machines()) > 1:
+        raise SettingError(
+            f"{index.store} is in a folder of this machine, and the cluster has {number} machines; use a server"
+        )
+    plan = Plan.of(workers, index.encoder, resources())
     make = record or _columns(dataset, Columns(id, text, tuple(metadata)))
     tries: Any = ray.remote(Tries).options(num_cpus=0, max_concurrency=1, label_selector=beside()).remote()
     reports = dataset.repartition(target_num_rows_per_block=block).map_batches(
@@ -75,6 +79,7 @@ def ingest(
         ),
         num_cpus=plan.cpus,
         num_gpus=plan.gpus,
+        **({"label_selector": beside()} if in_folder else {}),  # a machine may join the cluster later
     )
     report = finish(index, _told(reports, begun, on_progress), prune=prune, build_indexes=build_indexes)
     report = replace(report, seconds=perf_counter() - begun)

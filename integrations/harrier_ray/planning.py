@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from harrier_core import Embedder, SettingError
 
@@ -20,22 +20,31 @@ class Plan:
     gpus: float
 
     @classmethod
-    def of(cls, workers: int | tuple[int, int] | None, encoder: Embedder, cluster: dict[str, Any]) -> Plan:
-        """Return the plan for a number of workers, from one number to another, or one for each GPU."""
-        gpus, cpus = float(cluster.get("GPU", 0)), float(cluster.get("CPU", 0))
-        each = _gpus_of(encoder) if gpus else 0
+    def of(
+        cls, workers: int | tuple[int, int] | None, encoder: Embedder, machines: Sequence[Mapping[str, float]]
+    ) -> Plan:
+        """Return the plan for a number of workers, from one number to another, or one for each GPU.
+
+        machines: the resources of each. A worker has all of its GPUs on one of them.
+        """
+        cpus = sum(each.get("CPU", 0.0) for each in machines)
+        gpus = [int(each.get("GPU", 0.0)) for each in machines]
+        each = _gpus_of(encoder) if any(gpus) else 0
+        room = sum(own // each for own in gpus) if each else 0
+        if each and not room:
+            raise SettingError(
+                f"the model is spread over {each} GPUs, and no machine of the cluster has as many; name fewer devices"
+            )
         if workers is None:
             if not each:
                 raise SettingError("workers must be a number where no worker has a GPU; each loads the model")
-            workers = max(1, int(gpus // each))
+            workers = room
         least, most = workers if isinstance(workers, tuple) else (workers, workers)
         if not (type(least) is type(most) is int and 1 <= least <= most):
-            raise SettingError(f"workers must be a number from 1 on, or two of them, the lesser first, got {workers!r}")
+            raise SettingError(f"workers must be a positive integer, or two of them, the lesser first, got {workers!r}")
         plan = cls(least, most, cpus=0.0 if each else 1.0, gpus=float(each))
-        if least * each > gpus:
-            raise SettingError(
-                f"workers={least} need {least * each} GPUs, and the cluster has {gpus:.0f}; lower workers"
-            )
+        if each and least > room:
+            raise SettingError(f"workers={least} is more than the {room} that the GPUs of the cluster have room for")
         if plan.most * plan.cpus > cpus - _READING:
             raise SettingError(
                 f"workers={most} leave less than one of the {cpus:.0f} CPUs of the cluster to read with, and Ray would "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import ray
 from ray.data import TaskPoolStrategy
 
+from harrier_core import HarrierError
 from harrier_core.records import Ingestible
 from harrier_ray.starting import beside
 
@@ -51,7 +52,9 @@ class Reading:
 
 def record_of(row: Mapping[str, Any]) -> Ingestible:
     """Return the record of a row of a Reading's dataset."""
-    record: Ingestible = pickle.loads(row["record"])  # noqa: S301  # a task of ours made it
+    record: Ingestible | HarrierError = pickle.loads(row["record"])  # noqa: S301  # a task of ours made it
+    if isinstance(record, HarrierError):
+        raise record
     return record
 
 
@@ -62,8 +65,11 @@ def _read(notes: Any) -> Callable[[Mapping[str, Any]], Iterator[dict[str, bytes]
         def note(found: Any) -> None:
             ray.get(notes.note.remote(row["number"], found))
 
-        for record in share.read(note):
-            yield {"record": pickle.dumps(record)}
+        try:
+            for record in share.read(note):
+                yield {"record": pickle.dumps(record)}
+        except HarrierError as error:  # raised by `record_of`; Ray would wrap it
+            yield {"record": pickle.dumps(error)}
 
     return read
 

@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from ray._private import ray_constants
 from ray.data import DataContext
+from ray.exceptions import RayError
 
 from harrier_core import HarrierError, SettingError
 
@@ -33,6 +34,7 @@ def cluster(address: str | None = None, *, workers: int | None = None) -> Iterat
     if ray.is_initialized():
         yield
         return
+    before = {name: os.environ.get(name) for name in _TOKENS}
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of actors that could not be started again
     connect(address, workers=workers)
     DataContext.get_current().enable_progress_bars = False
@@ -41,6 +43,10 @@ def cluster(address: str | None = None, *, workers: int | None = None) -> Iterat
         yield
     finally:
         ray.shutdown()
+        for name, value in before.items():  # the token of a cluster that has ended would be sent to the next one
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def beside() -> dict[str, str]:
@@ -52,6 +58,12 @@ def machines() -> int:
     """Return how many machines the cluster has."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return len({node["NodeManagerHostname"] for node in nodes if node["Alive"]})
+
+
+def resources() -> list[dict[str, float]]:
+    """Return the resources of each machine of the cluster."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node["Resources"] for node in nodes if node["Alive"]]
 
 
 def connect(address: str | None = None, *, workers: int | None = None) -> None:
@@ -68,7 +80,7 @@ def connect(address: str | None = None, *, workers: int | None = None) -> None:
     try:
         _reach(place)
         ray.init(address=place, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, RayError) as error:
         raise HarrierError(
             f"there is no Ray cluster to reach at {place} ({type(error).__name__}); check the address, "
             "RAY_AUTH_TOKEN if the cluster wants one, and that it has the same versions of Ray and Python"

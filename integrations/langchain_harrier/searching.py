@@ -129,7 +129,7 @@ class Searching(Reading):
 def _asks(query: str, stacklevel: int = 3) -> bool:
     """Return whether there is something in a query to search for."""
     if blank(query):
-        warnings.warn("the query is empty or blank, so that nothing was searched", InputWarning, stacklevel)
+        warnings.warn("the query is empty or blank, so nothing was searched for", InputWarning, stacklevel)
         return False
     return True
 

@@ -157,7 +157,7 @@ def test_no_text_in_an_error(encoder: Encoder) -> None:
 def test_a_str_is_not_a_list(encoder: Encoder, texts: Any) -> None:
     """A str is refused, because it would be encoded letter by letter."""
     for call in (encoder.encode_documents, encoder.encode_queries, encoder.count_tokens):
-        with pytest.raises(NotText, match=f"must be a list of texts, got {type(texts).__name__}; put a single"):
+        with pytest.raises(NotText, match=f"texts must be a list, got {type(texts).__name__}; put a single"):
             call(texts)
 
 

@@ -308,7 +308,7 @@ def test_by_workers(postgres: str, table: str, monkeypatch: pytest.MonkeyPatch) 
         chunks = Contents(store).count()
         report = reembed(store, Deadly(), workers=2)
         assert [(id_, reason[:35]) for id_, reason in report.rejected] == [
-            ("r017", "ended the process that ingested it,")
+            ("r017", "ended the process that worked on it,")
         ]
         report = reembed(store, Other(), workers=2)
         assert (report.encoded, report.complete, report.rejected) == (RECORDS[17].text.count("."), True, [])
@@ -331,6 +331,7 @@ def test_without_workers(store: Any) -> None:
     if isinstance(store, QdrantStore):
         with pytest.raises(SettingError, match="needs an index that other processes can open, but this store, .*"):
             reembed(store, Other(), workers=2)
+        assert store.beside("_next").space() is None
 
 
 def test_other_chunks(store: Any, new_store: NewStore) -> None:
@@ -451,6 +452,36 @@ def test_in_a_small_pool(postgres: str, table: str, size: int) -> None:
         assert set(index.record_ids()) == {*(each.id for each in RECORDS), "late", "w0", "w1"}
         assert back(store, Hashing()).complete
         assert index.count() == sum(each.vector.size == 16 for each in index.read())
+
+
+def test_a_connection_lost_during_a_switch(postgres: str, table: str) -> None:
+    """The switch starts again on another connection, the last encoding included."""
+    lost: list[int] = []
+
+    class Losing(Other):
+        """Terminates the session that keeps writers out, once."""
+
+        def submit_documents(self, texts: Any) -> Any:
+            if not lost:
+                with psycopg.connect(postgres, autocommit=True) as other:
+                    lost.append(other.execute(_TERMINATE).rowcount)
+            return super().submit_documents(texts)
+
+    def tell(report: ReembedReport) -> None:
+        if report.stage == "switching" and index.count() == chunks:
+            index.ingest([Record("late", "to be caught up")])
+
+    with PgVectorStore(postgres, table=table, retry_for=5) as store:
+        index = Index(store, Hashing(), chunking=CHUNKING)
+        index.ingest(RECORDS)
+        chunks = index.count()
+        reembed(store, Other())
+        assert switch(store, Losing(), on_progress=tell).complete
+        assert lost == [1]
+        assert "late" in set(Contents(store).record_ids())
+
+
+_TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'"
 
 
 def test_whoever_reads_for_long(postgres: str, table: str, monkeypatch: pytest.MonkeyPatch) -> None:

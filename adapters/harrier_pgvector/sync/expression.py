@@ -79,5 +79,5 @@ def resolve(
             "instead of it; wrap it in a function whose arguments have types"
         )
     if not columns:
-        raise SettingError("the text names no column, so that it would be the same for every row")
+        raise SettingError("the text names no column, so it would be the same for every row")
     return resolved.removeprefix("(").removesuffix(_END), set(columns)

@@ -129,14 +129,15 @@ class TableWorker:
         return False
 
     def _step(self) -> bool:
-        store, queue = self._target.open(self.declaration), self._queue
+        declaration = self.declaration  # another lane may replace it: the store and the rest belong to one
+        store, queue = self._target.open(declaration), self._queue
         if self._has_changed():
-            look_again(self._connections, self.declaration)
+            look_again(self._connections, declaration)
         batch = self._leasing.claim(queue, self._throughput.batch_size)
         if batch.leases:
-            self._embed(store, queue, batch)
+            self._embed(declaration, store, queue, batch)
             return True
-        if scan(self._connections, self.declaration, queue):
+        if scan(self._connections, declaration, queue):
             return True
         self._indexing.build(store, self._is_left)
         return False
@@ -180,10 +181,10 @@ class TableWorker:
 
     # -- a batch
 
-    def _embed(self, store: OpenTable, queue: Queue, batch: Batch) -> None:
+    def _embed(self, declaration: Declaration, store: OpenTable, queue: Queue, batch: Batch) -> None:
         begin = time.monotonic()
         with self._leasing.in_hand(batch):
-            Embedding(self._connections, self.declaration, self._encoder, store, queue, batch).run()
+            Embedding(self._connections, declaration, self._encoder, store, queue, batch).run()
         self._indexing.note_embedded()
         finished, now = len(batch.ended_as(Fate.DONE, Fate.NO_TEXT)), time.monotonic()
         self._throughput.note(len(batch.leases), finished, now - begin, now)

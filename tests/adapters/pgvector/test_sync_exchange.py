@@ -10,7 +10,9 @@ import pytest
 from harrier_pgvector import PgVectorStore
 from harrier_pgvector.connections import Connections
 from harrier_pgvector.sync import SyncWorker
-from harrier_pgvector.sync.declaration import declarations
+from harrier_pgvector.sync.batch import Batch
+from harrier_pgvector.sync.declaration import Declaration, declarations
+from harrier_pgvector.sync.queue import Queue
 from harrier_pgvector.sync.session import run
 from harrier_pgvector.sync.table_worker import TableWorker
 from ingesting import Hashing
@@ -96,21 +98,35 @@ def wait_for(execute: Execute, text: str, *tables: str) -> None:
         time.sleep(0.01)
 
 
-def test_a_worker_with_the_names_of_before(database: str, execute: Execute) -> None:
-    """It writes to its own table, not to the one that has its name now, even if the model is the same."""
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_worker_with_the_names_of_before(database: str, execute: Execute, lanes: int) -> None:
+    """It writes to its own table, not to the one that has its name now, even if the model is the same.
+
+    With two lanes, the other one learns the new name in the middle of a step.
+    """
     execute("CREATE TABLE notes (id int PRIMARY KEY, body text NOT NULL)")
     execute("INSERT INTO notes VALUES (1, 'the first')")
     for table, precision in (("docs", "float16"), ("docs_next", "float32")):
         opened(database, table=table).create("notes", Hashing.space, text="body", precision=precision)
     with closing(Connections(database, 10)) as connections:
-        workers = [
-            TableWorker(each, connections, Hashing(), lease=60)
-            for each in run(connections, lambda c: declarations(c, ()))
-        ]
+
+        def look() -> list[Declaration]:
+            return run(connections, lambda connection: declarations(connection, ()))
+
+        workers = [TableWorker(each, connections, Hashing(), lease=60) for each in look()]
         finish(workers)
         with PgVectorStore(database, table="docs") as store:
             switch(store, Hashing())
         execute("UPDATE notes SET body = 'the second'")
+        if lanes == 2:
+            claim = workers[0]._leasing.claim
+
+            def claim_and_learn(queue: Queue, most: int) -> Batch:
+                batch = claim(queue, most)
+                [workers[0].declaration] = [each for each in look() if each.number == workers[0].declaration.number]
+                return batch
+
+            workers[0]._leasing.claim = claim_and_learn  # type: ignore[method-assign]
         finish(workers)
     tables = ("docs", "docs_before")
     assert [execute(f"SELECT text FROM {table}") for table in tables] == [[("the second",)], [("the second",)]]

@@ -169,7 +169,7 @@ def test_a_record_that_crashes_workers(postgres: str, table: str, tmp_path: Path
     with index_of(postgres, table, encoder) as index:
         report = index.ingest(given, workers=2, prune=True)
     assert [name for name, _ in report.rejected] == ["poison"]
-    assert "ended the process that ingested it, 2 times" in report.rejected[0][1]
+    assert "ended the process that worked on it, 2 times" in report.rejected[0][1]
     assert report.records == 200
     assert content(postgres, table) == clean(postgres, tmp_path, [each for each in given if each.id != "poison"])[0]
     assert (tmp_path / "deaths").stat().st_size <= 2 * 5.3 + 2  # of 40 records
@@ -392,9 +392,16 @@ def test_each_worker_has_a_gpu_and_cores(
 
 
 def test_workers_of_a_model_on_several_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each worker sees all GPUs if the device is named."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,7")
+    """Each worker has as many GPUs as its model is spread over; it sees all of them if one is named."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,7,5,4,1")
     encoder = Settled(tmp_path / "notes")
-    for device, visible in ((None, "3"), ("cuda:1", None), ("cuda:0,cuda:1", None)):
+    for device, expected in (
+        (None, ["3", "7"]),
+        ("cuda:1", [None, None]),
+        ("cpu:0,cpu:1", [None, None]),
+        ("cuda:0,cuda:1", ["3,7", "5,4"]),
+    ):
         monkeypatch.setattr(Settled, "settings", {"device": device})
-        assert workers._environment(0, 2, encoder).get("CUDA_VISIBLE_DEVICES") == visible
+        assert [each.get("CUDA_VISIBLE_DEVICES") for each in workers.environments(2, encoder)] == expected
+    with pytest.raises(SettingError, match="workers=3 need 6 GPUs, 2 for each model, and there are 5; lower workers"):
+        workers.environments(3, encoder)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from harrier_files import Columns, Source
+from harrier_files.globs import expanded
 from harrier_files.sources import FILE, ROOT, SOURCE
 
 from harrier_core import Record, SettingError, Skipped
@@ -191,3 +192,30 @@ def test_keys_stay_out_of_metadata() -> None:
     url = "sftp://me:hunter2@host/docs/a.md?key=hunter2"
     assert _rooted(url, "/docs/a.md", "/docs") == "sftp://host/docs"
     assert _rooted("zip://docs::sftp://me:hunter2@host/x.zip", "docs", "docs") == "zip://docs::sftp://host/x.zip"
+
+
+class Hosted(MemoryFileSystem):  # type: ignore[misc]  # fsspec's
+    """A file system of a host, which its paths leave out, as sftp's do."""
+
+    protocol = "hosted"
+    cachable = False
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> Any:
+        return f"/{path.partition('://')[2].partition('/')[2]}" if "://" in path else path
+
+    def glob(self, path: str, **more: Any) -> Any:
+        if "shut" in path:
+            raise RuntimeError("key=hunter2")
+        return super().glob(path, **more)
+
+
+def test_patterns_in_urls(put: Put) -> None:
+    """Found files keep the user and host of the URL, and errors quote neither."""
+    fsspec.register_implementation("hosted", Hosted, clobber=True)
+    put(**{"/docs/a.csv": "one", "/docs/b.csv": "two", "/docs/c.md": "three"})
+    assert expanded(["hosted://me@host/docs/*.csv"]) == ["hosted://me@host/docs/a.csv", "hosted://me@host/docs/b.csv"]
+    assert expanded(["memory://docs/*.csv"]) == ["memory://docs/a.csv", "memory://docs/b.csv"]
+    assert expanded(["hosted://me@host/none/*.csv"]) == ["hosted://me@host/none/*.csv"]
+    with pytest.raises(SettingError, match="^a pattern of a URL cannot be listed: RuntimeError$"):
+        expanded(["hosted://me@host/shut/*.csv"])

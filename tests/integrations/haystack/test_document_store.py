@@ -88,7 +88,7 @@ def test_policies(document_store: HarrierDocumentStore, write: str) -> None:
 
 def test_embeddings_are_ignored(document_store: HarrierDocumentStore) -> None:
     """They may be of another model; the Index computes its own, with a warning."""
-    with pytest.warns(InputWarning, match="embeddings of documents must be None: the Index makes its own"):
+    with pytest.warns(InputWarning, match="embeddings of documents are ignored: the Index makes its own"):
         document_store.write_documents([Document(content="Bread rises.", embedding=[0.5, 0.5])])
     assert document_store.index.verify().sound
 

@@ -153,7 +153,7 @@ def test_a_folder_on_several_machines(call: Call, tmp_path: Path, monkeypatch: p
     nodes = [{"Alive": alive, "NodeManagerHostname": name} for name, alive in (("a", 1), ("b", 1), ("c", 0))]
     monkeypatch.setattr("ray.nodes", lambda: nodes)
     _, told = call("--ray", "rows.jsonl", "--workers", "1", "--to", "pgvector:db?table=t", code=2)
-    assert "each of the cluster's 2 machines would have one of its own; use a server" in told
+    assert "is in a folder of this machine, and the cluster has 2 machines; use a server" in told
 
 
 def test_addresses(environment: dict[str, str], postgres: str, tmp_path: Path) -> None:

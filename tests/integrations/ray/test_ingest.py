@@ -98,8 +98,8 @@ def test_duplicate_ids(postgres: str, table: str, tmp_path: Path) -> None:
     [
         ({"workers": None}, "workers must be a number where no worker has a GPU"),
         ({"workers": 4}, "leave less than one of the 4 CPUs .* use at most 3"),
-        ({"workers": (3, 2)}, "workers must be a number from 1 on"),
-        ({"workers": 0}, "workers must be a number from 1 on"),
+        ({"workers": (3, 2)}, "workers must be a positive integer"),
+        ({"workers": 0}, "workers must be a positive integer"),
         ({"workers": 1, "text": "body"}, "the dataset has no column 'body'; it has id, text"),
         ({"workers": 1, "block": 0}, "block must be an integer"),
     ],
@@ -163,17 +163,18 @@ def test_plans_for_gpus() -> None:
     """A worker has a GPU, or as many as its model is spread over, and no CPU; a remote model needs no GPU."""
     from harrier_ray.planning import Plan
 
-    cluster = {"GPU": 8.0, "CPU": 16.0}
+    cluster = [{"GPU": 8.0, "CPU": 16.0}]
     assert Plan.of(None, Loaded(), cluster) == Plan(8, 8, cpus=0.0, gpus=1.0)
     assert Plan.of((2, 64), Loaded(), cluster) == Plan(2, 64, cpus=0.0, gpus=1.0)
     assert Plan.of(15, Hashing(), cluster) == Plan(15, 15, cpus=1.0, gpus=0.0)
     assert Plan.of(None, Spread(), cluster) == Plan(4, 4, cpus=0.0, gpus=2.0)
     for workers, embedder, there, why in (
-        (9, Loaded(), cluster, "workers=9 need 9 GPUs, and the cluster has 8"),
-        (5, Spread(), cluster, "workers=5 need 10 GPUs, and the cluster has 8"),
-        (None, Spread(), {"GPU": 1.0, "CPU": 16.0}, "workers=1 need 2 GPUs, and the cluster has 1"),
+        (9, Loaded(), cluster, "workers=9 is more than the 8 that the GPUs of the cluster have room for"),
+        (5, Spread(), cluster, "workers=5 is more than the 4"),
+        (3, Spread(), [{"GPU": 3.0, "CPU": 8.0}] * 2, "workers=3 is more than the 2"),
+        (None, Spread(), [{"GPU": 1.0, "CPU": 16.0}] * 8, "spread over 2 GPUs, and no machine of the cluster has"),
         (None, Hashing(), cluster, "workers must be a number where no worker has a GPU"),
-        (2, Loaded(), {"GPU": 2.0, "CPU": 0.5}, "leave less than one"),
+        (2, Loaded(), [{"GPU": 2.0, "CPU": 0.5}], "leave less than one"),
     ):
         with pytest.raises(SettingError, match=why):
             Plan.of(workers, embedder, there)

@@ -87,7 +87,7 @@ class HarrierDocumentStore(Encoding):
         if not isinstance(documents, list) or not all(isinstance(each, Document) for each in documents):
             raise SettingError("documents must be a list of Documents")
         if any(each.embedding is not None for each in documents):
-            warnings.warn("embeddings of documents must be None: the Index makes its own", InputWarning, stacklevel=3)
+            warnings.warn("embeddings of documents are ignored: the Index makes its own", InputWarning, stacklevel=3)
         if not isinstance(policy, DuplicatePolicy):
             raise SettingError(f"policy must be a DuplicatePolicy, got {policy!r}")
         if policy in (_NONE, DuplicatePolicy.OVERWRITE):
