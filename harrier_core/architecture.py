@@ -97,7 +97,7 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
             layers=tuple(_layer(config, kind) for kind in config["layer_types"]),
         )
     except KeyError as error:
-        raise ModelUnsupported(f"its config.json does not say {error.args[0]}") from None
+        raise ModelUnsupported(f"its config.json lacks {error.args[0]}") from None
     except (TypeError, ValueError, ZeroDivisionError, AttributeError) as error:
         raise ModelDamaged(f"its config.json has a value of an unexpected type: {error}") from None
 

@@ -197,7 +197,7 @@ def _check(model: CrossEncoder, name: str, revision: str | None) -> None:
     instead = "QwenReranker" if kinds[0] == "Qwen3ForCausalLM" else "Encoder, if it makes vectors"
     raise ModelUnsupported(
         f"{name} has no head that scores a query and a text: its config.json says {kinds[0]}, and no modules.json says "
-        f"how it reranks; give it to {instead}"
+        f"how it reranks; pass it to {instead}"
     )
 
 

@@ -81,7 +81,7 @@ def _known(name: str) -> torch.device:
         device = torch.device(name)
         if device.type in _KINDS:
             return device
-    raise DeviceError(f"unknown device {name!r}; this kit runs on {', '.join(_KINDS)}, and on cuda:1 and so on")
+    raise DeviceError(f"unknown device {name!r}; use one of {', '.join(_KINDS)}, or a numbered one such as cuda:1")
 
 
 def _refuse_missing(device: torch.device) -> None:

@@ -64,7 +64,7 @@ def _tensor_digests(file: Path, stream: BinaryIO) -> Iterable[tuple[str, bytes]]
         header.pop("__metadata__", None)
         promised = 8 + length + max((info["data_offsets"][1] for info in header.values()), default=0)
         if size != promised:
-            raise _not_whole(file, f"it has {size} bytes, its header promises {promised}")
+            raise _not_whole(file, f"it has {size} bytes, but its header promises {promised}")
         return [(name, _tensor_digest(stream, 8 + length, info)) for name, info in header.items()]
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
         raise _not_whole(file, f"its header cannot be read, {type(error).__name__}") from None

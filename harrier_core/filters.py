@@ -117,7 +117,7 @@ def _joined(key: str, value: object, depth: int) -> Condition:
     if key == "$not":
         return Not(_all(value, depth))
     if key not in ("$and", "$or"):
-        raise FilterError(f"unknown operator {key!r}; at the top there are $and, $or and $not{for_filter(key)}")
+        raise FilterError(f"unknown operator {key!r}; the top level has $and, $or and $not{for_filter(key)}")
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise FilterError(f"{key} must have a list of filters, got {type(value).__name__}")
     parts = tuple(_all(each, depth) for each in value)
@@ -131,7 +131,7 @@ def _operator(key: str, operator: object, operand: object) -> Condition:
     said = f"unknown operator {operator!r} for {key!r}{for_field(operator, key)}"
     if isinstance(operator, str) and not operator.startswith("$"):
         said += f"; for the field {operator!r} of a dict at {key!r} write '{key}.{operator}'"
-    raise FilterError(f"{said}; there are {', '.join(map(str, _MEANINGS))}")
+    raise FilterError(f"{said}; the operators are {', '.join(map(str, _MEANINGS))}")
 
 
 def _anywhere(key: str, condition: Callable[[Path], Condition]) -> Condition:
@@ -253,7 +253,7 @@ def _scalar(key: str, operand: object) -> Scalar:
     if isinstance(operand, list | tuple | set | frozenset):
         raise FilterError(
             f"{key!r} must be compared with one value, got a {type(operand).__name__}; for one of several values write "
-            f"{{{key!r}: {{'$in': [...]}}}}; a list in metadata meets what one of its elements meets"
+            f"{{{key!r}: {{'$in': [...]}}}}; a list in metadata matches if one of its elements does"
             f"{for_filter(key)}"
         )
     try:

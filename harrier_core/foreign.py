@@ -16,7 +16,7 @@ from harrier_core.records import Record, Skipped
 # -- keywords of classes that make vectors
 
 _WHOLE = (
-    "Harrier models were not trained to be truncated (no Matryoshka), and shortened vectors find much worse; to save "
+    "Harrier models were not trained to be truncated (no Matryoshka), and shortened vectors work much worse; to save "
     "space, use a store's precision or quantization"
 )
 _ONE_COPY = "an Encoder is one copy of a model; give each process an Encoder with its own device"
@@ -61,7 +61,7 @@ _KEYWORDS = {
     **dict.fromkeys(("cache_folder", "cache_dir"), _CACHE),
     **dict.fromkeys(("url", "base_url", "api_base", "endpoint_url", "server_url", "openai_api_base"), _SERVER),
     **dict.fromkeys(("api_key", "openai_api_key"), _SERVER),
-    "local_files_only": "set HF_HUB_OFFLINE=1 in the environment, or give a folder as the model",
+    "local_files_only": "set HF_HUB_OFFLINE=1 in the environment, or pass a folder as the model",
 }
 
 
@@ -198,7 +198,7 @@ def as_record(item: object, *, first: bool) -> object:
 def _instead_of_record(item: object) -> str:
     name = type(item).__name__
     if isinstance(item, Mapping):
-        return f"{name} with other keys; a dict is taken if it has id and text, and at most metadata besides"
+        return f"{name} with other keys; a dict is accepted if it has id, text and optionally metadata"
     said = _of_a_document(item)
     return f"{name}; {said}" if said else name
 

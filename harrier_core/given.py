@@ -50,7 +50,7 @@ class GivenVectors:
         if row.ndim != 1:
             raise Unstorable("was given a vector that is not a row of numbers")
         if len(row) != self._dimensions and not self._fits:
-            raise self.wrong(f"have {len(row)} dimensions, and its own {self._dimensions}")
+            raise self.wrong(f"have {len(row)} dimensions instead of {self._dimensions}")
         if len(row) != self._dimensions:
             raise Unstorable(f"was given a vector of {len(row)} dimensions, and the encoder's have {self._dimensions}")
         self._fits = True
@@ -137,5 +137,5 @@ def _paired(items: Iterable[T], rows: Iterator[object]) -> Iterator[tuple[T, obj
 
 def _unequal(records: str, vectors: str) -> SettingError:
     return SettingError(
-        f"vectors must have one row for each record, got {records} and {vectors}; give one for each, in order"
+        f"vectors must have one row for each record, got {records} and {vectors}; pass one for each, in order"
     )

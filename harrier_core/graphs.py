@@ -111,9 +111,7 @@ class Graphs:
         except RuntimeError as error:
             self._works = False
             said = str(error).partition("\n")[0]
-            warnings.warn(
-                f"small passes on {self._device} are launched, not replayed: {said}", ModelWarning, stacklevel=2
-            )
+            warnings.warn(f"small passes on {self._device} run without CUDA graphs: {said}", ModelWarning, stacklevel=2)
             return None
 
     def _record(self, work: Callable[[], Tensor]) -> Callable[[], Tensor]:

@@ -136,7 +136,7 @@ class Server:
             except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
                 # Its message may contain a header, and so the key.
                 raise ServerUnavailable(
-                    f"the server at {self.url} cannot be asked ({type(error).__name__}); see its address and key"
+                    f"the server at {self.url} cannot be queried ({type(error).__name__}); check its address and key"
                 ) from None
             except httpx.TransportError as error:
                 said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

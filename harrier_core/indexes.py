@@ -53,7 +53,7 @@ def checked_indexes(indexes: Mapping[str, IndexKind] | None) -> dict[str, IndexK
     own = dict(indexes or {})
     for name, kind in own.items():
         if not isinstance(name, str) or unstorable(name):
-            raise SettingError("indexes must name metadata fields with texts that can be stored")
+            raise SettingError("the names in indexes must be strings that can be stored")
         if "." in name and not isinstance(name, Key):
             raise SettingError(
                 f"the field {name!r} of an index must be at the top level of the metadata; if the dot is part of "

@@ -34,7 +34,7 @@ class Arrived:
             del self.records[record_id]
             reason = (
                 f"has {counts[record_id]:,} tokens, and was given one vector, but records of more than {most:,} are "
-                "cut into chunks; give it in pieces, or raise the tokens of the chunking"
+                "cut into chunks; split the record, or raise the chunking's tokens"
             )
             self.report.rejected.append((record_id, reason))
 

@@ -42,5 +42,5 @@ def get(content: Mapping[str, Any], key: str, kind: type[T], file: str, folder: 
     """Return an object's value for a key, which must be of this kind."""
     value = content.get(key)
     if not isinstance(value, kind):
-        raise ModelDamaged(f"{folder / file} says {key} is {value!r}; this kit needs a model that names it")
+        raise ModelDamaged(f"{key} in {folder / file} is {value!r}, which this kit cannot use; fetch the model again")
     return value

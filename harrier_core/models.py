@@ -114,7 +114,7 @@ def weight_files(model: Model) -> list[Path]:
         return [folder / name for name in names]
     if _is_pickled(model):
         raise ModelUnsafe(
-            f"{model.name} has pickled weights only, and unpickling them may run any code; this kit reads safetensors: "
+            f"{model.name} has only pickled weights, which can run arbitrary code; this kit reads safetensors: "
             "convert the checkpoint with its author's tools, or use another revision"
         )
     raise ModelDamaged(f"{folder} lacks {', '.join(missing)}; fetch the model again")
@@ -148,7 +148,7 @@ def _fetch(name: str, revision: str | None, files: list[str]) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=files))
     except GatedRepoError:
-        raise ModelNotFound(f"the hub requires that you accept the terms of {name!r}; do so, then log in") from None
+        raise ModelNotFound(f"{name!r} is gated; accept its terms on the hub, then run hf auth login") from None
     except RevisionNotFoundError:
         raise ModelNotFound(f"the hub has {name!r}, but not its revision {revision!r}") from None
     except (RepositoryNotFoundError, HFValidationError):
@@ -159,7 +159,7 @@ def _fetch(name: str, revision: str | None, files: list[str]) -> Path:
         raise _unreachable(name, revision) from error
     except HfHubHTTPError as error:
         raise ModelNotFound(
-            f"the hub refuses to give {name!r}: {str(error).splitlines()[0]}; try again later"
+            f"the hub refused to serve {name!r}: {str(error).splitlines()[0]}; try again later"
         ) from None
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in _HTTP_LIBRARIES:
@@ -171,7 +171,7 @@ def _unreachable(name: str, revision: str | None) -> ModelNotFound:
     at = f" at revision {revision!r}" if revision else ""
     return ModelNotFound(
         f"the hub cannot be reached, and {name!r}{at} is not in the local cache; on a machine that can reach it, "
-        f"run 'hf download {name} --local-dir FOLDER', then give the folder's path as the model"
+        f"run 'hf download {name} --local-dir FOLDER', then pass the folder's path as the model"
     )
 
 

@@ -24,10 +24,10 @@ def check_embedding(folder: Path, config: Mapping[str, Any]) -> None:
     """Refuse a model that makes no vectors, or makes them in another way than this kit would."""
     modules = _modules(folder)
     if "LogitScore" in modules:
-        raise ModelUnsupported(f"{folder} is a reranker (modules.json has LogitScore); give it to QwenReranker")
+        raise ModelUnsupported(f"{folder} is a reranker (modules.json has LogitScore); pass it to QwenReranker")
     kind = _architecture(config)
     if kind.endswith("ForSequenceClassification"):
-        raise ModelUnsupported(f"{folder} is a classifier ({kind}); as a reranker, give it to CrossEncoderReranker")
+        raise ModelUnsupported(f"{folder} is a classifier ({kind}); as a reranker, pass it to CrossEncoderReranker")
     if kind.endswith("ForCausalLM") and not modules:
         raise ModelUnsupported(
             f"{folder} is a language model ({kind}), and no modules.json says how to pool its tokens into a vector; a "
@@ -48,7 +48,7 @@ def check_reranker(folder: Path, config: Mapping[str, Any]) -> None:
     kind = _architecture(config)
     if kind.endswith("ForSequenceClassification"):
         raise ModelUnsupported(
-            f"{folder} is a classifier ({kind}), without a head that says yes or no; give it to CrossEncoderReranker"
+            f"{folder} is a classifier ({kind}), without a head that says yes or no; pass it to CrossEncoderReranker"
         )
     if kind != "Qwen3ForCausalLM":
         raise ModelUnsupported(

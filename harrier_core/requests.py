@@ -43,7 +43,7 @@ class Terms:
         spent = self.tokens.spent_on(prompt)
         if self.limit <= spent:  # otherwise truncation would make all queries equal
             raise SettingError(
-                f"max_tokens={self.limit} leaves no room for a text, whose prompt and end take {spent} of them"
+                f"max_tokens={self.limit} leaves no room for a text: its prompt and end tokens take {spent}"
             )
         own = _Texts.of(texts)
         if not own.distinct:

@@ -42,7 +42,7 @@ def as_reranker(given: object, name: str = "reranker") -> Reranker:
         kind = f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
         raise SettingError(f"{name} must be an object with scores(query, texts), got {kind}")
     if iscoroutinefunction(given.scores):
-        raise SettingError(f"{name} must have scores that return numbers, got a coroutine of {type(given).__name__}")
+        raise SettingError(f"{name}.scores must return numbers, got a coroutine of {type(given).__name__}")
     return given
 
 

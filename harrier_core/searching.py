@@ -237,9 +237,9 @@ def _check_by_vector(options: Options, queries: Iterable[str] | None) -> None:
     if options.mode == "keyword":
         raise SettingError("mode='keyword' matches words, not vectors; use search or search_words")
     if queries is None and options.mode == "hybrid":
-        raise SettingError("mode='hybrid' needs the words of the queries; give search_vectors queries as well")
+        raise SettingError("mode='hybrid' needs the words of the queries; pass queries to search_vectors as well")
     if queries is None and not isinstance(options.rerank, Diverse | None):
-        raise SettingError("rerank needs the texts of the queries; give search_vectors queries as well")
+        raise SettingError("rerank needs the texts of the queries; pass queries to search_vectors as well")
 
 
 def _rows(vectors: ArrayLike, dimensions: int) -> Vectors:

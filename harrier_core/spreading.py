@@ -30,7 +30,7 @@ def place(model: Model, device: str | None, dtype: str | None) -> Placement:
         architecture = read_architecture(model.config)
     except ModelUnsupported as reason:
         raise DeviceError(
-            f"device must be one device for {model.name}, got {device!r}: only the kit's own forward pass computes on "
+            f"device must be one device for {model.name}, got {device!r}: only the kit's own forward pass runs on "
             f"several, and it does not support this model, because {reason}"
         ) from None
     if len(devices) > len(architecture.layers):

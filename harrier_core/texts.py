@@ -13,7 +13,7 @@ def listed(texts: object) -> list[Any]:
     """Return the texts as a list; a single string is refused, because it would be read as a list of letters."""
     if isinstance(texts, Iterable) and not isinstance(texts, str | bytes):
         return list(texts)
-    reason = f"is missing: texts must be a list, got {type(texts).__name__}; put a single text in a list"
+    reason = f"is missing: texts must be a list of strings, got {type(texts).__name__}; put a single text in a list"
     raise NotText([Problem(0, NotText, reason)])
 
 

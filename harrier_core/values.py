@@ -71,7 +71,7 @@ def _scalar(value: str | float | None) -> str | float | None:
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, float) and not math.isfinite(value):
-        raise NoForm(f"{float(value)}, which JSON does not have")
+        raise NoForm(f"{float(value)}, which JSON cannot represent")
     if too_large(value):
         raise NoForm("a number beyond all floats")
     return int(value) if isinstance(value, int) else float(value)
@@ -105,7 +105,7 @@ def _key(key: object) -> str:
 
 def _moment(value: datetime) -> str:
     if value != value:  # noqa: PLR0124  # pandas' NaT, which is a datetime and prints as one of the year 1
-        raise NoForm(f"a value that JSON does not have: {type(value).__name__}")
+        raise NoForm(f"a value that JSON cannot represent: {type(value).__name__}")
     try:
         return datetime.isoformat(value if value.utcoffset() is None else value.astimezone(UTC))
     except OverflowError:
@@ -114,7 +114,7 @@ def _moment(value: datetime) -> str:
 
 def _decimal(value: Decimal) -> float:
     if not value.is_finite():
-        raise NoForm(f"{value}, which JSON does not have")
+        raise NoForm(f"{value}, which JSON cannot represent")
     if value.adjusted() > _MOST_EXPONENT:  # as an int, Decimal("1E+999999999") has a billion digits
         raise NoForm("a number beyond all floats")
     return int(value) if value == value.to_integral_value() else float(value)
@@ -135,5 +135,5 @@ def _of_numpy(value: object) -> object:
     """Return the Python value of a numpy scalar. There can be none if numpy was not imported."""
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(value, numpy.generic) or value.dtype.kind not in _NUMPY_KINDS:
-        raise NoForm(f"a value that JSON does not have: {type(value).__name__}")
+        raise NoForm(f"a value that JSON cannot represent: {type(value).__name__}")
     return float(value) if value.dtype.kind == "f" else value.item()  # item() of a longdouble is another longdouble

@@ -12,7 +12,7 @@ require("harrier_pgvector", "psycopg", "psycopg_pool")
 try:
     import psycopg as _psycopg  # noqa: F401
 except ImportError as error:  # the kit leaves the choice to you, as psycopg asks of libraries
-    raise MissingExtra("psycopg, where the system has no libpq,", "psycopg[binary]", None) from error
+    raise MissingExtra("psycopg, on a system without libpq,", "psycopg[binary]", None) from error
 
 from harrier_pgvector.store import PgVectorStore
 

@@ -91,7 +91,7 @@ class _Adding:
             return
         elif taken := [each for each in ("terms", "lex") if each in opened.found.columns]:
             raise StoreUnsuitable(
-                f"table {self._name} has a column {taken[0]!r}, which search by word needs; rename it, and try again"
+                f"table {self._name} has another column {taken[0]!r}, and search by word needs that name; rename it"
             )
         connection.execute(table.add_words(), [])
 

@@ -72,6 +72,6 @@ def _check_followed(connection: Connection[Any], name: TableName, oid: int) -> N
     source = _source_of(connection, oid)
     if source is not None:
         raise StoreUnsuitable(
-            f"table {name} was not dropped: a live sync keeps the chunks of {source} in it; drop that first, "
+            f"table {name} was not dropped: a live sync keeps the chunks of {source} in it; drop the sync first with "
             "TableSync(...).drop() or 'harrier sync drop'"
         )

@@ -73,7 +73,7 @@ class TableExchange:
 
     def _problem(self, connection: Connection[Any]) -> str | None:
         if self._there(connection, self._kept) is not None:
-            return f"table {self._kept} is there, from an earlier switch; drop it first, with --drop-old"
+            return f"table {self._kept} is left over from an earlier switch; drop it first (--drop-old)"
         followed = self._followed(connection)
         if isinstance(followed, str):
             return followed
@@ -83,7 +83,7 @@ class TableExchange:
         if row is None:
             return None
         what = f"{row[0]} {row[1]!r}" if row[1] else row[0]
-        return f"table {self._live} has {what}, which another table would lack; remove that first"
+        return f"table {self._live} has {what}, which the new table would lack; remove it first"
 
     def _followed(self, connection: Connection[Any]) -> int | str:
         """Return the oid of the view of a live sync, 0 if there is none, or why the sync is in the way."""
@@ -102,7 +102,7 @@ class TableExchange:
                 f"one to table {self._new} with the new model, and switch once its workers have caught up"
             )
         if (left := lag(connection, (self._new.schema, self._new.name))) is not None:
-            return f"table {self._new} has not caught up: {left}; have a worker with its model run, and try again"
+            return f"table {self._new} has not caught up: {left}; run a worker with its model, and try again"
         view = view_of((self._live.schema, self._live.name)).as_string(connection).replace("%%", "%")
         [[oid]] = ask(connection, "SELECT coalesce(to_regclass(%s)::oid, 0)", [view]).fetchall()
         return int(oid)
@@ -168,7 +168,7 @@ class TableExchange:
             if (problem := self._problem(connection)) is not None:
                 raise StoreUnsuitable(problem)
             if (self._oid(connection, self._live), self._oid(connection, self._new)) != oids:
-                raise StoreUnavailable(f"table {self._live} or {self._new} was replaced at this moment; try again")
+                raise StoreUnavailable(f"table {self._live} or {self._new} was replaced in the meantime; try again")
             with self._holding(connection) as held:
                 last(*(OpenTable(held, each, each.look(connection)) for each in (self._live, self._new)))
             self._take_rights(connection, live, new)

@@ -41,13 +41,12 @@ def translate(error: Exception, *, sound: bool = False) -> NoReturn:
     if isinstance(error, errors.InsufficientPrivilege):
         raise StoreUnsuitable(f"the database user lacks a privilege: {said}; grant it, or use another user") from None
     if isinstance(error, errors.ReadOnlySqlTransaction):
-        raise StoreUnsuitable(f"this Postgres, or its user, may only read ({said}); connect to the primary") from None
+        raise StoreUnsuitable(f"this Postgres server or user is read-only ({said}); connect to the primary") from None
     if isinstance(error, errors.UndefinedTable | errors.UndefinedColumn | errors.UndefinedObject):
         raise StoreUnsuitable(f"an object is missing in the database: {said}") from None
     if isinstance(error, errors.DiskFull):
         raise StoreFull(
-            f"the disk of the Postgres server is full ({said}); free some space and run the same again: what is "
-            "stored stays"
+            f"the disk of the Postgres server is full ({said}); free some space and try again: what is stored stays"
         ) from None
     if is_transient(error, sound=sound):
         raise StoreUnavailable(f"Postgres cannot be reached: {said}") from None

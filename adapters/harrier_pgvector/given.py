@@ -35,8 +35,8 @@ class Aliases(Names, total=False):
 
 DEFAULTS = {"database": None, "table": TABLE, "schema": SCHEMA, "keywords": None}
 
-_ADDRESS = "give one connection string, postgresql://user:password@host:5432/database"
-_ASYNC = "give the connection string; an Index over it has asearch, aingest and other async methods"
+_ADDRESS = "pass one connection string, postgresql://user:password@host:5432/database"
+_ASYNC = "pass the connection string; an Index over it has asearch, aingest and other async methods"
 _MODEL = "a store has no model; the encoder of an Index defines the vectors"
 _HNSW = "write hnsw=Hnsw(m=..., ef_construction=...), and ef=... in a search"
 _KEYWORDS = (

@@ -18,7 +18,7 @@ def checked(hnsw: Hnsw | None) -> Hnsw | None:
         if ef < 2 * m:
             raise SettingError(
                 f"ef_construction of pgvector's HNSW index must be at least twice m, got {ef} and an m of {m}; "
-                f"the default is {_EF_CONSTRUCTION} or {_M}"
+                f"the defaults are {_EF_CONSTRUCTION} and {_M}"
             )
     return hnsw
 

@@ -190,7 +190,7 @@ class TableName:
             ) from None
         if (layout := json.loads(comment or "{}").get("layout")) != LAYOUT:
             raise StoreUnsuitable(
-                f"table {self} is of layout {layout!r}, and this harrier-kit reads layout {LAYOUT}; update "
+                f"table {self} has layout {layout!r}, but this release reads layout {LAYOUT}; update "
                 "harrier-kit, or use another table name"
             )
         kind = re.search(r"(halfvec|vector)\(\d+\)$", columns["embedding"])
@@ -226,7 +226,7 @@ class TableName:
         ) as error:
             raise StoreUnsuitable(
                 f"the database of {self} lacks the extension 'vector' ({error.diag.message_primary}); install "
-                "pgvector on the server and run CREATE EXTENSION vector as its owner"
+                "pgvector on the server and run CREATE EXTENSION vector as the database owner"
             ) from None
         return _extension(connection, self.precision)
 

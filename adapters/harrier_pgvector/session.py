@@ -223,6 +223,6 @@ def _borrowed(connection: Connection[Any]) -> Iterator[str]:
 def _check_isolation(isolation: str, *, current: bool) -> None:
     if current and isolation == _REPEATABLE_READ:
         raise SettingError(
-            "the transaction is REPEATABLE READ, in which chunks added by another writer are not visible, so that a "
+            "the transaction is REPEATABLE READ, which hides chunks added by other writers, so a "
             "record could become a mix of two; use READ COMMITTED or SERIALIZABLE"
         )

@@ -90,7 +90,7 @@ def _server(url: str) -> tuple[str, str | None, str, StoreLayout]:
     except ValueError:  # brackets without an address; the error may quote them
         raise SettingError(f"the URL has no valid host; it must be {_FORMS}, {_ESCAPED}") from None
     if parts.fragment:
-        raise SettingError(f"a URL must have no part behind a #; it is written {_ESCAPED}")
+        raise SettingError(f"a URL must have no fragment, the part after a #; write it {_ESCAPED}")
     options = dict(parse_qsl(parts.query.replace("+", "%2B"), keep_blank_values=True))  # as libpq reads them
     own = dict(parse_qsl(parts.query, keep_blank_values=True))
     for name in ("table", "schema", *OPTIONS):

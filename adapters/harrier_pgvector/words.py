@@ -79,8 +79,8 @@ def problem(table: str, words: int | None, version: int | None) -> str:
         )
     if version is None:
         return (
-            f"the chunks of table {table} do not all have words yet; wait until add_keywords() is done, or "
+            f"some chunks of table {table} have no words yet; wait until add_keywords() is done, or "
             "call it again if it was interrupted"
         )
-    cure = "create them again with add_keywords()" if version < VERSION else "update harrier-kit"
-    return f"the words of table {table} are of version {version}, and this harrier-kit writes version {VERSION}; {cure}"
+    cure = "renew them with add_keywords()" if version < VERSION else "update harrier-kit"
+    return f"table {table} has words of version {version}, but this release reads version {VERSION}; {cure}"

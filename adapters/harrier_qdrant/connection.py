@@ -294,7 +294,7 @@ def _checked(server: object, api_key: str | None) -> str:
         raise _not_a_server(server)
     if server == MEMORY:
         if api_key is not None:
-            raise SettingError("a store in memory has no API key; remove api_key")
+            raise SettingError("a store in memory has no API key; omit api_key")
         return server
     bare = bool(_HOST_AND_PORT.fullmatch(server))
     url = f"http://{server}" if bare else server
@@ -309,7 +309,7 @@ def _checked(server: object, api_key: str | None) -> str:
         if bare:
             raise SettingError("with an API key, the server's address must begin with https:// or http://")
         warnings.warn(
-            f"the API key goes to {_shown(url)} unencrypted, readable on the network; use https",
+            f"the API key goes to {_shown(url)} unencrypted; use https",
             StoreWarning,
             stacklevel=4,
         )

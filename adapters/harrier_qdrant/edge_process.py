@@ -204,7 +204,7 @@ class EdgeProcess:
             finally:
                 self._end()
         raise StoreUnavailable(
-            f"the process of Qdrant Edge for {self.folder} died {_LIVES} times while it exchanged the folder, the "
+            f"the Qdrant Edge process for {self.folder} died {_LIVES} times while it exchanged the folder, the "
             f"last time with {died}; try again"
         )
 
@@ -246,8 +246,8 @@ class EdgeProcess:
                     self._end()
                     raise
         raise StoreUnavailable(
-            f"the process of Qdrant Edge for {self.folder} died {_LIVES} times in a row, the last time with {died}; "
-            "possible causes are a full disk or too little memory"
+            f"the Qdrant Edge process for {self.folder} died {_LIVES} times in a row, the last time with {died}; "
+            "check free disk space and memory"
         )
 
     def _open(self, pin: Pin) -> None:
@@ -293,7 +293,7 @@ class EdgeProcess:
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
             )
         except OSError as error:
-            raise StoreUnavailable(f"the process of Qdrant Edge cannot be started: {error}") from None
+            raise StoreUnavailable(f"the Qdrant Edge process cannot be started: {error}") from None
         names = str(self.folder), str(beside(self.folder)), ENGINE, MARK
         try:
             self._opened_as, lost = self._exchange("open", (*names, _PATIENCE, self._new, rights))

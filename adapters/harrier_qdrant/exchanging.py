@@ -32,7 +32,7 @@ class FolderExchange:
                 "this system cannot exchange two folders in one step, as Linux and macOS can; ingest into a new place"
             )
         if self._kept.exists():
-            return f"collection {self._kept} is there, from an earlier switch; drop it first"
+            return f"collection {self._kept} is left over from an earlier switch; drop it first (--drop-old)"
         return None
 
     def share(self) -> None:

@@ -72,7 +72,7 @@ def error_of(
             "server for several users"
         )
     if number in (errno.ENOSPC, errno.EDQUOT):
-        return StoreFull(f"the disk of {path} is full: {said}; free some space and run the same again")
+        return StoreFull(f"the disk of {path} is full: {said}; free some space and try again")
     return StoreError(f"{path} cannot be used: {said}")
 
 

@@ -33,9 +33,9 @@ DEFAULTS = {"url": None, "collection": COLLECTION}
 
 _PORT = 6333
 
-_CLIENT = "give a QdrantClient; for asyncio, use asearch and aingest of an Index over it"
-_FOLDER = "use QdrantStore.embedded(folder), or give a QdrantClient(path=...) for its local mode"
-_GRPC = "gRPC is used where its port is known and answers; name it by grpc_port= if the URL's port is not 6333"
+_CLIENT = "pass a QdrantClient; for asyncio, use asearch and aingest of an Index over it"
+_FOLDER = "use QdrantStore.embedded(folder), or pass a QdrantClient(path=...) for its local mode"
+_GRPC = "gRPC is used if its port is known and reachable; pass grpc_port= if the URL's port is not 6333"
 _MODEL = "a store has no model; the encoder of an Index defines the vectors"
 _WORDS = "write keywords=True, and search an Index with mode='keyword' or mode='hybrid'"
 _SHARD_KEYS = "collections with shard keys are not supported; use a separate collection for each part"

@@ -66,7 +66,7 @@ class Found:
         if not _HEXADECIMAL.fullmatch(self.payload[HASH]):
             return f"a {HASH!r} that is not hexadecimal"
         if self.id != chunk_id(self.payload[RECORD], self.payload[NUMBER]):  # a copy of a chunk
-            return f"an id that is not of chunk {self.payload[NUMBER]} of its record"
+            return f"an id that is not that of chunk {self.payload[NUMBER]} of its record"
         return None
 
     def match(self) -> Match:

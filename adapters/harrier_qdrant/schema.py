@@ -136,16 +136,16 @@ class Shape:
             return None
         if self.has_later_words:
             return (
-                f"collection {where} has words of version {self.words}, this release reads version {VERSION}; update "
+                f"collection {where} has words of version {self.words}, but this release reads {VERSION}; update "
                 "harrier-kit"
             )
         if self.sparse and type(self.words) is int:
             return (
-                f"collection {where} has words of version {self.words}, this release reads version {VERSION}; renew "
+                f"collection {where} has words of version {self.words}, but this release reads {VERSION}; renew "
                 "them with add_keywords(), which needs no model"
             )
         return (
-            f"the chunks of collection {where} do not all have words; add them with add_keywords() or `harrier "
+            f"some chunks of collection {where} have no words; add them with add_keywords() or `harrier "
             "keywords PLACE`, which need no model"
         )
 
@@ -164,7 +164,7 @@ class Shape:
             )
         if self.layout > LAYOUT_VERSION:
             raise StoreUnsuitable(
-                f"collection {where} has layout {self.layout}, this release reads layout {LAYOUT_VERSION}; update "
+                f"collection {where} has layout {self.layout}, but this release reads layout {LAYOUT_VERSION}; update "
                 "harrier-kit"
             )
         try:
@@ -178,7 +178,7 @@ class Shape:
         if vector not in self.vectors:
             names = ", ".join(repr(name) if name else "one without a name" for name in self.vectors) or "none"
             raise StoreUnsuitable(
-                f"collection {where} has no vector {vector!r}, but {names}; name it, vector=..., or use another one"
+                f"collection {where} has no vector {vector!r} (it has {names}); pass vector=..., or use another one"
             )
         dimensions, distance = self.vectors[vector]
         if distance != "Cosine":
@@ -190,7 +190,7 @@ class Shape:
             )
         if dimensions != space.dimensions:
             raise StoreUnsuitable(
-                f"collection {where} has vectors of {dimensions} dimensions, its space has {space.dimensions}; it was "
+                f"collection {where} has {dimensions}-dimensional vectors and a space of {space.dimensions}; it was "
                 "created by another program: use another one"
             )
 

@@ -46,7 +46,7 @@ class ServerWords:
     def _too_old(self, what: str) -> StoreUnsuitable:
         return StoreUnsuitable(
             f"collection {self._collection!r} at {self._connection.where} was created without keywords=True, and this "
-            f"{what} cannot add them: version 1.18 or later is needed; update it, or ingest everything into a new "
+            f"{what} cannot add words: version 1.18 or later is needed; update it, or ingest everything into a new "
             "collection with keywords=True"
         )
 

@@ -17,7 +17,7 @@ from harrier_qdrant.given import COLLECTION
 from harrier_qdrant.store import QdrantStore
 
 _GRPC_PORT, _PORT = 6334, 6333
-_SERVER = "a Qdrant server is qdrant://host:6334/collection, and ?tls=true for https; its key is in QDRANT_API_KEY"
+_SERVER = "a Qdrant URL must be qdrant://host:6334/collection, with ?tls=true for https and the key in QDRANT_API_KEY"
 
 
 def open_url(url: str) -> QdrantStore:
@@ -59,7 +59,7 @@ def _folder(rest: str) -> QdrantStore:
     collection, layout = options.pop("collection", COLLECTION), StoreLayout.of_options(options)
     if options.keys() - set(OPTIONS) or not folder:
         raise SettingError(
-            f"a Qdrant folder is qdrant:FOLDER?collection=NAME; it also takes {', '.join(OPTIONS)}, and nothing else"
+            f"a Qdrant folder must be qdrant:FOLDER?collection=NAME, optionally with {', '.join(OPTIONS)}"
         )
     return QdrantStore.embedded(folder, collection=collection, **_settings(layout))
 

@@ -112,7 +112,7 @@ def _cutoffs(k: int | Iterable[int], metric: str | None) -> tuple[list[int], str
     if metric is not None:
         wanted.add(parsed(metric)[1])
     if not wanted:
-        raise SettingError("k must have a cut-off, got none")
+        raise SettingError("k must have at least one cut-off, got none")
     cutoffs = sorted(wanted)
     return cutoffs, metric or f"ndcg@{middle_of(cutoffs)}"
 
@@ -136,7 +136,7 @@ def _index_of(system: System, index: Index | None) -> Index | None:
         return None
     found = system.index or index
     if found is None:
-        raise SettingError(f"{system.title!r} has no index to search; give it one, System(index=...)")
+        raise SettingError(f"{system.title!r} has no index to search; pass System(index=...)")
     check(system, found)
     return found
 

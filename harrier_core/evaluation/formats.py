@@ -26,9 +26,7 @@ Grades = dict[str, dict[str, int]]  # by the ids of questions, and then of recor
 def load(path: Path, split: str) -> tuple[list[Question], str]:
     """Return the questions of a folder or file, and its name; see `Judgements.load`."""
     if not path.exists():
-        raise SettingError(
-            f"there are no judgements at {path}; must be a folder in BEIR or TREC format, or a .jsonl file"
-        )
+        raise SettingError(f"there are no judgements at {path}; pass a folder in BEIR or TREC format, or a .jsonl file")
     if path.is_file():
         return list(_of_lines(path)), path.stem
     if (path / _QUERIES).exists():
@@ -50,7 +48,7 @@ def save(judgements: Sequence[Question], path: Path, split: str) -> None:
     for each in judgements:
         if each.texts:
             raise SettingError(
-                f"question {each.id!r} is answered by texts, which BEIR's form has not; save to a .jsonl file"
+                f"question {each.id!r} is answered by texts, which BEIR format cannot hold; save to a .jsonl file"
             )
         if any(mark in name for name in (each.id, *each.grades) for mark in "\t\n\r"):
             raise SettingError(f"question {each.id!r} has an id with a tab or a line break; save to a .jsonl file")
@@ -199,7 +197,7 @@ def _grades(path: Path, form: str) -> Grades:
             found.setdefault(question, {})[record] = int(float(grade))
         except ValueError:
             fields = "a query, a record and a grade" if form == "BEIR" else "a question, 0, a record and a grade"
-            raise SettingError(f"{path}, line {number}: a line of {form}'s form must have {fields}") from None
+            raise SettingError(f"{path}, line {number}: a line in {form} format must have {fields}") from None
     return found
 
 

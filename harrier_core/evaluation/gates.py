@@ -111,7 +111,7 @@ class Baseline:
             return list(range(number)), list(range(number))
         if self.ids is None:
             raise SettingError(
-                "the baseline is about other judgements, and was written without the ids of its questions, so that "
+                "the baseline has other judgements, and was written without the ids of its questions, so "
                 "they cannot be compared; create a new baseline"
             )
         places = {name: at for at, name in enumerate(self.ids)}

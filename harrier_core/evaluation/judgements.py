@@ -80,7 +80,7 @@ class Judgements(Sequence[Question]):
 
 def _check(questions: Sequence[Question]) -> None:
     if not questions:
-        raise SettingError("judgements must have a question, got none")
+        raise SettingError("judgements must have at least one question, got none")
     for problem in unusable([each.text for each in questions]):
         raise SettingError(f"question {questions[problem.position].id!r} {problem.reason}")
     [(commonest, times)] = Counter(each.id for each in questions).most_common(1)

@@ -91,7 +91,7 @@ def _of_index(systems: Sequence[System], comparisons: Sequence[Comparison], k: i
     for system, comparison in zip(systems[1:], comparisons, strict=True):
         if system.exact and not systems[0].exact and system.index is systems[0].index:
             found = f"{100 * comparison.overlap:.1f} %"
-            yield f"the index finds {found} of the first {k} results of a search that compares all chunks"
+            yield f"the index finds {found} of the first {k} results of an exact search"
 
 
 def _unjudged(measured: Measured) -> Iterator[str]:
@@ -102,7 +102,7 @@ def _unjudged(measured: Measured) -> Iterator[str]:
     least, most = f"{100 * min(shares):.0f} %", f"{100 * max(shares):.0f} %"
     said = most if least == most else f"{least} to {most}, by system,"
     yield (
-        f"of the first {k} results, {said} were judged; the others count as wrong, so that a system that finds other "
+        f"of the first {k} results, {said} were judged; the others count as wrong, so a system that finds other "
         "right records may be better than it seems"
     )
 

@@ -25,13 +25,13 @@ from harrier_core.plurals import counted
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _GLOSSARY = {
-    "nDCG@k": "how near the order of the first k results is to the best possible one; grades count, and so do places",
-    "MRR@k": "1 divided by the place of the first right result, and 0 if it is not among the first k",
+    "nDCG@k": "how close the order of the first k results is to the best possible one; grades and ranks count",
+    "MRR@k": "1 divided by the rank of the first right result, and 0 if it is not among the first k",
     "Recall@k": "the share of a question's right records that are among the first k",
     "Success@k": "the share of questions with a right result among the first k",
     "MAP@k": "the precision at each right result among the first k, as a mean over all right records",
-    "Interval": "where the mean of all such questions lies with a confidence of 95 %, found by drawing questions again "
-    "and again; of metrics that only say yes or no it is Wilson's",
+    "Interval": "the 95 % confidence interval of the mean over all such questions, by bootstrap; for metrics "
+    "that only say yes or no, it is Wilson's",
     "p": "how often chance alone would make a difference as large, corrected for the number of systems (Holm). Below "
     "0.05 it is significant, and a system is called better or worse",
     "Shared": "the share of a system's first results that the first system has as well",
@@ -203,8 +203,8 @@ def _floor(floor: Floor | None) -> str:
             table(["min_score", "answers lost", "unrelated that pass", "questions misled"], cells),
             soft(
                 "The rates of the suggested floor are those for questions that had no part in choosing it. It is for "
-                "dense searches with this model and task. A question is misled if something else would be found for "
-                "it, were its answers not in the index."
+                "dense searches with this model and task. A question is misled if something else is found for "
+                "it when its answers are not in the index."
             ),
         )
     )

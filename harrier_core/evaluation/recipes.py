@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 TITLE, IDENTIFIER, ASKED = "title", "identifier", "asked"
 CAUTIONS = {  # by the kind of the questions: what they can and cannot show
-    TITLE: "titles show whether a record is found by its own title. Most words of a title stand in its record, so that "
-    "they do not show whether paraphrases are understood, and flatter search by word",
+    TITLE: "titles show whether a record is found by its own title. Most words of a title are in its record, so "
+    "they do not show whether paraphrases are understood, and favour search by word",
     IDENTIFIER: "identifiers show whether a rare code finds the only record that has it. They say nothing about "
     "questions in words",
     ASKED: "questions that a model wrote from a record borrow its words, and look easier than those of people",
@@ -89,7 +89,7 @@ def make_questions(
         made = [*titles[: number - few], *codes[:few]]
     unique = {each.id: each for each in made}
     if not unique:
-        raise SettingError("no question could be created: no record has a unique title or a unique code")
+        raise SettingError("no question could be made: no record has a unique title or a unique code")
     return Judgements(unique.values(), f"questions made of {len(survey.records):,} records")
 
 

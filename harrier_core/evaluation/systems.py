@@ -189,7 +189,7 @@ def _named(systems: Iterable[System]) -> Iterator[System]:
 def _with_encoder_of(index: Index | None) -> Open:
     def open_index(url: str, model: str | None) -> Index:
         if index is None or model is not None:
-            raise SettingError(f"index={url} with a model needs an Index; give Index(store, encoder) instead")
+            raise SettingError(f"index={url} with a model needs an Index; pass Index(store, encoder) instead")
         return Index(url, index.encoder)
 
     return open_index

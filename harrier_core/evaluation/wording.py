@@ -25,7 +25,7 @@ def text_of(report: Findings) -> str:
     if report.floor is not None:
         lines += ["", f"{floor_in_words(report.floor)}."]
     if latencies := list(_latencies(report.results)):
-        lines += ["", "One search, its median and what 95 % take at most:", *latencies]
+        lines += ["", "Time per search, as median and 95th percentile:", *latencies]
     if report.notes:
         lines += ["", *(f"Note: {each}." for each in report.notes)]
     return "\n".join(lines)

@@ -211,7 +211,7 @@ def _said(file: Path, opened: pq.ParquetFile) -> Mapping[str, Any]:
             "use `harrier ingest`"
         ) from None
     if found != FORMAT:
-        raise StoreUnsuitable(f"{file} has format {found}, this release reads format {FORMAT}; update harrier-kit")
+        raise StoreUnsuitable(f"{file} has format {found}, but this release reads format {FORMAT}; update harrier-kit")
     return dict(said)
 
 

@@ -29,7 +29,7 @@ def file_of(place: str | Path) -> tuple[Path, Precision | None]:
     path, _, query = place.partition("?")
     name, _, value = query.partition("=")
     if query and (name != "precision" or value not in ("float16", "float32")):
-        raise SettingError("a Parquet file is FILE.parquet, and takes ?precision=float16 or float32, and nothing else")
+        raise SettingError("a Parquet file must be FILE.parquet, optionally with ?precision=float16 or float32")
     return Path(path).expanduser().resolve(), value or None  # type: ignore[return-value]  # one of the two
 
 

@@ -111,7 +111,7 @@ def drop_old(place: VectorStore | str) -> None:
     """Remove what `switch` kept. Raise StoreMissing if there is nothing."""
     with changing(place) as index, index.beside(BEFORE) as old:
         if old.space() is None:
-            raise StoreMissing(f"there is nothing to drop: {old} is not there")
+            raise StoreMissing(f"there is nothing to drop: {old} does not exist")
         old.drop()
 
 
@@ -194,7 +194,7 @@ def _refuse_missing(store: VectorStore, suffix: str) -> NoReturn:
     if suffix == RECUT:
         raise StoreMissing(
             f"there is no second space to switch to for {store}; fill it with recut(), or ingest its "
-            f"source into the place with {RECUT!r} behind its name"
+            f"source into the place whose name ends with {RECUT!r}"
         )
     if suffix == NEXT:
         raise StoreMissing(f"there is no second space to switch to for {store}; re-embed it first")

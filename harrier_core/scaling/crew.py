@@ -247,4 +247,4 @@ def _status(code: int) -> str:
     if code >= 0:
         return f"with exit status {code}"
     name = signal.Signals(-code).name
-    return f"killed by {name}" + (", as the system does when it runs out of memory" if name == "SIGKILL" else "")
+    return f"killed by {name}" + (", which the system sends when memory runs out" if name == "SIGKILL" else "")

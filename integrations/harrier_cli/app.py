@@ -42,7 +42,7 @@ from harrier_cli.output import say, say_json
 from harrier_cli.places import FORMS
 from harrier_core import SettingError
 
-_HELP = f"""Search texts by what they mean, with Microsoft's Harrier embedding models.
+_HELP = f"""Search texts by meaning, with Microsoft's Harrier embedding models.
 
 A PLACE is {FORMS}. A password belongs in PGPASSWORD or ~/.pgpass, Qdrant's key in QDRANT_API_KEY.
 
@@ -50,8 +50,8 @@ Defaults are HARRIER_INDEX, HARRIER_MODEL, HARRIER_TASK, HARRIER_DEVICE, HARRIER
 the keys index, model, task, device, dtype, mode and url in harrier.toml, in the current folder or the nearest one above
 it. With --server, HARRIER_URL or url, the model is one that 'harrier serve' has loaded; its key is in HARRIER_API_KEY.
 
-Exit codes: 0 fine; 1 nothing found, or something was rejected, is unsound or is not good enough; 2 wrong usage; 3
-failed; 130 interrupted; 141 the reader of the output is gone; 143 terminated. HARRIER_DEBUG=1 shows tracebacks.
+Exit codes: 0 fine; 1 nothing found, or something was rejected, is unsound or is not good enough; 2 usage error; 3
+failed; 130 interrupted; 141 broken pipe; 143 terminated. HARRIER_DEBUG=1 shows tracebacks.
 """
 
 app = typer.Typer(
@@ -102,7 +102,7 @@ def embed(
     query: Annotated[bool, typer.Option("--query", help="Encode the lines as queries, not as documents.")] = False,
     out: Annotated[
         str | None,
-        typer.Option("--out", metavar="FILE.npy", help="Write a NumPy array instead, a row for each line."),
+        typer.Option("--out", metavar="FILE.npy", help="Write a NumPy array instead, with one row per line."),
     ] = None,
     model: ModelName = None,
     task: TaskName = None,

@@ -125,7 +125,7 @@ def _with_volume(
     verbose: Annotated[
         bool,
         typer.Option(
-            "-v", "--verbose", help="The kit's log, on standard error.", callback=_speak, expose_value=False,
+            "-v", "--verbose", help="Print the kit's log on standard error.", callback=_speak, expose_value=False,
             rich_help_panel=_OUTPUT,
         ),
     ] = False,

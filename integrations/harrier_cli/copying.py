@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 def copy(
     *,
     source: Annotated[str, typer.Argument(metavar="FROM", help="An index, or FILE.parquet.", show_default=False)],
-    target: Annotated[str, typer.Argument(metavar="TO", help="The same.", show_default=False)],
+    target: Annotated[str, typer.Argument(metavar="TO", help="Another index, or FILE.parquet.", show_default=False)],
     planned: Annotated[bool, typer.Option("--plan", help="Only print the plan.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Remove records of TO that FROM does not have.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep them; without either option they are an error.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep such records; by default, they are an error.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Copy an index to another place, or to a Parquet file and back. It needs no model.
@@ -45,7 +45,7 @@ def copy(
     from harrier_core import migration
 
     if prune and keep:
-        raise SettingError("--prune removes records and --keep leaves them; give only one of them")
+        raise SettingError("--prune and --keep exclude each other; give only one of them")
     extra = "remove" if prune else "keep" if keep else "refuse"
     if planned:
         _say_plan(migration.plan(source, target, extra=extra), as_json=as_json)  # type: ignore[arg-type]

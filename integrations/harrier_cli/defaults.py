@@ -92,9 +92,9 @@ def _read(file: Path) -> dict[str, str]:
 def _check(file: Path, settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
         if name not in NAMES:
-            raise SettingError(f"unknown key {name!r} in {file}; it may have {', '.join(NAMES)}")
+            raise SettingError(f"unknown key {name!r} in {file}; the keys are {', '.join(NAMES)}")
         if not isinstance(value, str) or not value:
-            raise SettingError(f"{name} in {file} must be a string that is not empty, got {value!r}")
+            raise SettingError(f"{name} in {file} must be a non-empty string, got {value!r}")
 
 
 def _index_from(folder: Path, url: str) -> str:

@@ -142,7 +142,7 @@ def verify(
 ) -> int:
     """Look at every stored vector, and encode a sample of the texts again; an ingest repairs what is wrong.
 
-    The exit code is 1 if something is.
+    The exit code is 1 if something is wrong.
     """
     choice = Choice(model=model, server=server, api_key_file=api_key_file, device=device, dtype=dtype)
     with (

@@ -64,10 +64,10 @@ class Choice:
         return Encoder(name, revision=revision, device=device, dtype=dtype)
 
 
-def no_model(why: str = "no model is named") -> SettingError:
+def no_model(why: str = "no model is given") -> SettingError:
     """Return the error for a command that needs a model."""
     return SettingError(
-        f"{why}; give --model, such as harrier-0.6b, or set {variable('model')}; --server or {variable('url')} name "
+        f"{why}; pass --model, such as harrier-0.6b, or set {variable('model')}; --server or {variable('url')} name "
         "a server that has one"
     )
 
@@ -76,4 +76,4 @@ def check_task(encoder: AnyEncoder, task: str | Task | None) -> None:
     """Raise SettingError if the model has no task of this name."""
     if isinstance(task, str) and task not in encoder.tasks:
         known = ", ".join(sorted(encoder.tasks)) or "none by name"
-        raise SettingError(f"unknown task {task!r}; this model knows {known}; --instruction takes one of your own")
+        raise SettingError(f"unknown task {task!r}; this model knows {known}; pass your own with --instruction")

@@ -50,7 +50,7 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="Questions and the records that answer them: a folder of BEIR's or TREC's form, or a file of JSON "
+            help="Questions and the records that answer them: a folder in BEIR or TREC format, or a file of JSON "
             'lines {"question": ..., "answers": [...]}.',
         ),
     ] = None,
@@ -242,8 +242,8 @@ def _make(url: str, path: Path | None, number: int) -> int:
         made.save(path)
         tell(f"wrote {counted(len(made), 'question')} to {path}")
     if len(made) < number:
-        tell("the other records have no title or code of their own, too little text, or nearly the same text as others")
-    tell("read them, and correct or remove what no user would ask; then give them to --judgements")
+        tell("the other records have no unique title or code, too little text, or nearly the same text as others")
+    tell("review the questions, fix or remove what no user would ask, then pass them to --judgements")
     for each in cautions(list(made)):
         tell(shown(each))
     return failures.FINE

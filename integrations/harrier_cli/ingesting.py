@@ -71,11 +71,9 @@ Readers = Annotated[
 ]
 ChunkTokens = Annotated[
     int,
-    typer.Option(
-        help="Tokens per chunk at most; with 0 nothing is cut, and texts too long for the model are rejected."
-    ),
+    typer.Option(help="Maximum tokens per chunk; 0 disables chunking, and texts too long for the model are rejected."),
 ]
-Overlap = Annotated[int, typer.Option(help="Number of tokens of a chunk that the next one repeats.")]
+Overlap = Annotated[int, typer.Option(help="Number of tokens that consecutive chunks share.")]
 SourceName = Annotated[
     str | None,
     typer.Option(
@@ -84,7 +82,7 @@ SourceName = Annotated[
         help="Prefix of ids, wherever the source is; by default the name of the folder or table.",
     ),
 ]
-Moved = Annotated[bool, typer.Option("--moved", help="The folder is a source of the index that was moved.")]
+Moved = Annotated[bool, typer.Option("--moved", help="Treat the folder as a known source that was moved.")]
 MaxSize = Annotated[
     str, typer.Option("--max-size", metavar="SIZE", help="Reject larger files, and longer lines of rows.")
 ]
@@ -94,13 +92,11 @@ Include = Annotated[
     typer.Option(
         "--include",
         metavar="GLOB",
-        help="In folders, read only what matches, whatever its suffix, as in .gitignore; may be repeated.",
+        help="In folders, read only matching files of any suffix; a .gitignore pattern; may be repeated.",
     ),
 ]
-Exclude = Annotated[
-    Patterns, typer.Option("--exclude", metavar="GLOB", help="Do not read what matches; may be repeated.")
-]
-NoIgnore = Annotated[bool, typer.Option("--no-ignore", help="Read what .gitignore and .harrierignore leave out, too.")]
+Exclude = Annotated[Patterns, typer.Option("--exclude", metavar="GLOB", help="Skip matching files; may be repeated.")]
+NoIgnore = Annotated[bool, typer.Option("--no-ignore", help="Also read what .gitignore and .harrierignore exclude.")]
 Links = Annotated[
     Literal["skip", "follow"], typer.Option("--links", help="How to treat links to files and folders elsewhere.")
 ]
@@ -213,11 +209,11 @@ def ingest(
 
 def _check_input(paths: list[str], url: str | None, query: str | None, table: str | None, format_: str | None) -> None:
     if bool(paths) == bool(url):
-        raise SettingError("an ingest reads either files, folders and -, or --from a Postgres; name one of them")
+        raise SettingError("an ingest reads either PATHs, or a Postgres with --from; pass exactly one of them")
     if (query or table) and not url:
         raise SettingError("--query and --table need --from")
     if format_ not in (None, *FORMATS):
-        raise SettingError(f"unknown format {format_!r}; there are {', '.join(FORMATS)}")
+        raise SettingError(f"unknown format {format_!r}; the formats are {', '.join(FORMATS)}")
     if missing := [path for path in paths if not (path == STANDARD_INPUT or is_url(path) or Path(path).exists())]:
         raise SettingError(f"there is no {missing[0]}; a PATH is a file, a folder, a URL, or - for standard input")
 
@@ -229,7 +225,7 @@ def _is_a_text(paths: list[str] | None, format_: str | None) -> bool:
 
 def _chunking(tokens: int, overlap: int) -> Chunking | None:
     if overlap and not tokens:
-        raise SettingError("--overlap applies to chunks, and --chunk-tokens 0 makes none; omit one of them")
+        raise SettingError("--overlap requires chunking; omit it, or set --chunk-tokens above 0")
     return Chunking(tokens=tokens, overlap=overlap) if tokens else None
 
 

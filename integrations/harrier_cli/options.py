@@ -85,9 +85,9 @@ Workers = Annotated[
         min=1, metavar="N", help="Number of processes that encode and write: one per GPU, or any number on CPUs."
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text.", rich_help_panel=OUTPUT)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.", rich_help_panel=OUTPUT)]
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
 def place_of(given: str | None, option: str) -> str:
@@ -108,7 +108,7 @@ def task_of(name: str | None, instruction: str | None) -> str | Task | None:
 def refuse_server(given: str | None, why: str) -> None:
     """Raise SettingError if a command that cannot use a server was given one."""
     if given is not None:
-        raise SettingError(f"--server does not go with this command: {why}")
+        raise SettingError(f"--server cannot be used with this command: {why}")
 
 
 def where_of(said: str | None) -> dict[str, Any] | None:

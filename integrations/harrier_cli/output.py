@@ -67,7 +67,7 @@ def confirmed(question: str, *, yes: bool) -> bool:
     if yes:
         return True
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise SettingError(f"this asks for confirmation on a terminal, and there is none: {question} Add --yes")
+        raise SettingError(f"this needs confirmation, and there is no terminal: {question} Add --yes")
     typer.echo(f"{question} [y/N] ", nl=False, err=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

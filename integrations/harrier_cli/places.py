@@ -58,7 +58,7 @@ def _recorded(space: EmbeddingSpace, choice: Choice) -> Encoder:
     try:
         encoder.dimensions  # noqa: B018  # it looks for the model's files
     except ModelNotFound as error:
-        raise no_model(f"no model is given, and the model of this index is not here ({error})") from None
+        raise no_model(f"no model is given, and the model of this index is not available here ({error})") from None
     return encoder
 
 

@@ -81,7 +81,7 @@ def reembed(
 ) -> int:
     """Change the model of an index while it is in use.
 
-    A place beside the index, of its name and "_next", is filled from the stored texts by the model of --model. Readers
+    A place with the index's name plus "_next" is filled from the stored texts by the model of --model. Readers
     and writers keep using the index. Run the same command again after an interruption, or to catch up with what was
     written meanwhile.
 
@@ -101,14 +101,14 @@ def reembed(
     if recut and not (check or switch):
         raise SettingError(
             "other chunks are cut from the source: ingest it, with the new model and --chunk-tokens, into the table or "
-            "collection with '_recut' behind its name, and give --recut with --check or --switch"
+            "collection with the same name plus '_recut', and pass --recut with --check or --switch"
         )
     if (rate is not None or precision is not None) and chosen not in ([], ["--plan"]):
-        raise SettingError(f"--rate and --precision apply to filling, and cannot be combined with {chosen[0]}")
+        raise SettingError(f"--rate and --precision cannot be combined with {chosen[0]}")
     if workers is not None and chosen:
-        raise SettingError(f"--workers applies to filling, and cannot be combined with {chosen[0]}")
+        raise SettingError(f"--workers cannot be combined with {chosen[0]}")
     if (judgements is not None or old_model is not None) and not check:
-        raise SettingError("--judgements and --old-model are for --check")
+        raise SettingError("--judgements and --old-model need --check")
     if drop_old:
         return _drop(url, as_json=as_json)
     if check:
@@ -243,7 +243,7 @@ def _of(choice: Choice, name: str | None, space: EmbeddingSpace) -> AnyEncoder:
     try:
         encoder.dimensions  # noqa: B018  # it looks for the model's files
     except ModelNotFound as error:
-        raise no_model(f"the model in use is not here ({error})") from None
+        raise no_model(f"the model in use is not available here ({error})") from None
     return encoder
 
 

@@ -44,7 +44,7 @@ def delete(
         say_json({"deleted": deleted, "missing": missing})
     else:
         for each in missing:
-            complain(f"not there: {shown(each)}")
+            complain(f"not found: {shown(each)}")
         report(f"{counted(deleted, 'chunk')} deleted")
     return failures.UNSOUND if missing else failures.FINE
 

@@ -36,7 +36,7 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="NAME=JSON",
-            help="""Restrict an index: 'notes={"public": true}'. No request can widen it.""",
+            help="""Restrict an index: 'notes={"public": true}'. No request can override it.""",
             show_default=False,
         ),
     ] = None,
@@ -46,7 +46,7 @@ def serve(
             metavar="NAME=SENTENCE", help="Description of an index's texts for assistants (/mcp).", show_default=False
         ),
     ] = None,
-    no_page: Annotated[bool, typer.Option("--no-page", help="Serve no page for people at /.")] = False,
+    no_page: Annotated[bool, typer.Option("--no-page", help="Do not serve the web page at /.")] = False,
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Address to bind.", rich_help_panel=_ACCESS)
     ] = "127.0.0.1",
@@ -119,7 +119,7 @@ def serve(
                 raise SettingError(f"two indexes are named {called!r}")
             indexes[called] = closing.enter_context(Index(place, encoder))
         app = create_app(encoder, settings, indexes=indexes)
-        loaded = run(app, lambda address: report(f"serving {settings.name} at {address}; Ctrl-C ends it"))
+        loaded = run(app, lambda address: report(f"serving {settings.name} at {address}; press Ctrl-C to stop"))
         if not loaded:
             raise typer.Exit(CANNOT)
         tell("ended")

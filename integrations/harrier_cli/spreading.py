@@ -24,11 +24,11 @@ def check_source(paths: Sequence[str], url: str | None, *, dry_run: bool) -> Non
     """Raise unless Ray is installed, and other machines can read what is to be ingested."""
     require("harrier ingest --ray", "ray")
     if url:
-        raise SettingError(f"--ray reads files, and --from a database by one cursor; {_OUT}")
+        raise SettingError(f"--ray reads files, but --from reads one cursor of a database; {_OUT}")
     if STANDARD_INPUT in paths:
         raise SettingError(f"standard input cannot be read by other machines; write it to a file, or {_OUT}")
     if any(_WEB.match(path) for path in paths):
-        raise SettingError(f"pages of the web are read by one process, for the sake of their server; {_OUT}")
+        raise SettingError(f"web pages are read by one process, to spare their server; {_OUT}")
     if dry_run:
         raise SettingError("--dry-run counts in one process; omit --ray")
 

@@ -29,7 +29,7 @@ app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
     rich_markup_mode="rich",
-    help="""Keep the embeddings of a Postgres table in step with it, forever.
+    help="""Keep the embeddings of a Postgres table in sync with it.
 
     Declare it once with [bold]create[/], and leave [bold]run[/] running, on one machine or on many. A PLACE is
     postgresql://user@host/db?table=chunks or pgvector:FOLDER?table=chunks, with &schema=NAME unless it is public.
@@ -120,10 +120,10 @@ def create(
     model: ModelName = None,
     server: Server = None,
     api_key_file: ApiKeyFile = None,
-    chunk_tokens: Annotated[int, typer.Option(help="Tokens per chunk at most.")] = 512,
-    overlap: Annotated[int, typer.Option(help="Number of tokens of a chunk that the next one repeats.")] = 0,
+    chunk_tokens: Annotated[int, typer.Option(help="Maximum tokens per chunk.")] = 512,
+    overlap: Annotated[int, typer.Option(help="Number of tokens that consecutive chunks share.")] = 0,
     wake: Annotated[
-        str, typer.Option(help="How to learn of changes: notify, or poll where NOTIFY must not be used.")
+        str, typer.Option(help="How to learn of changes: notify, or poll if NOTIFY cannot be used.")
     ] = "notify",
     row_security: Annotated[
         bool,
@@ -169,15 +169,15 @@ def run(
     model: ModelName = None,
     server: Server = None,
     api_key_file: ApiKeyFile = None,
-    once: Annotated[bool, typer.Option("--once", help="End when nothing is left to do, for cron.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Exit when nothing is left to do, for cron.")] = False,
     lease: Annotated[float, typer.Option(help="Seconds after which the rows of a dead worker go to another.")] = 60.0,
-    poll: Annotated[float, typer.Option(help="Seconds between two looks for changes that were not announced.")] = 5.0,
+    poll: Annotated[float, typer.Option(help="Seconds between checks for changes that were not announced.")] = 5.0,
     metrics: Annotated[
         str | None, typer.Option(metavar="[HOST:]PORT", help="Serve metrics for Prometheus; on 127.0.0.1 by default.")
     ] = None,
     trust: Trust = None,
 ) -> int:
-    """Embed what changes in all declared tables; any number of these may run, on any number of machines."""
+    """Embed the changes in all declared tables. Any number of workers may run, on any number of machines."""
     from harrier_pgvector.sync import SyncWorker, sync_statuses
     from harrier_pgvector.sync.metrics import serve_metrics
 
@@ -196,7 +196,7 @@ def run(
             host, port = _address(metrics)
             stack.enter_context(serve_metrics(statuses, host, port))
         workers = [SyncWorker(each, encoder, lease=lease, poll=poll, trust=trusted) for each in conninfos]
-        tell(f"embedding with {said} what changes in {', '.join(str(each.target) for each in databases)}")
+        tell(f"embedding changes with {said} in {', '.join(str(each.target) for each in databases)}")
         _work(workers, once=once)
         troubles = [trouble for worker in workers for trouble in worker.troubles.items()]
         for table, trouble in troubles:
@@ -236,7 +236,7 @@ def status(
     as_json: AsJson = False,
     trust: Trust = None,
 ) -> int:
-    """Say how declared tables stand; the code is 1 if one is broken or has failed rows."""
+    """Show the state of declared tables. The exit code is 1 if one is broken or has failed rows."""
     database = Database.of(place, trust)
     with database.target.conninfo() as conninfo:
         if watch:
@@ -320,26 +320,26 @@ def _rounded(number: float) -> str:
 
 @app.command(cls=Command)
 def retry(*, place: PlaceName, trust: Trust = None) -> None:
-    """Try the rows again that were set aside."""
+    """Retry the rows that were set aside."""
     with Database.of(place, trust).sync() as sync:
         number = sync.retry()
-        say(f"{counted(number, 'row')} of table {sync} {'is' if number == 1 else 'are'} tried again")
+        say(f"{counted(number, 'row')} of table {sync} {'is' if number == 1 else 'are'} queued again")
 
 
 @app.command(cls=Command)
 def rescan(*, place: PlaceName, trust: Trust = None) -> None:
-    """Have every row looked at, for changes that no trigger saw; what is unchanged is not embedded again.
+    """Check every row for changes that no trigger saw. Unchanged rows are not embedded again.
 
     Partitions that were added since the table was declared get their triggers.
     """
     with Database.of(place, trust).sync() as sync:
         sync.rescan()
-        say(f"all rows of the source of table {sync} are checked")
+        say(f"all rows of the source of table {sync} will be checked")
 
 
 @app.command(cls=Command)
 def pause(*, place: PlaceName, trust: Trust = None) -> None:
-    """Have workers leave a table alone; changes are noted all the same."""
+    """Pause the embedding of a table. Its changes are still recorded."""
     with Database.of(place, trust).sync() as sync:
         sync.pause()
         say(f"table {sync} is paused")
@@ -347,7 +347,7 @@ def pause(*, place: PlaceName, trust: Trust = None) -> None:
 
 @app.command(cls=Command)
 def resume(*, place: PlaceName, trust: Trust = None) -> None:
-    """Resume a table."""
+    """Resume the embedding of a table."""
     with Database.of(place, trust).sync() as sync:
         sync.resume()
         say(f"table {sync} is resumed")

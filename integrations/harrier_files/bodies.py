@@ -41,7 +41,7 @@ class Body(io.RawIOBase):
         except httpx.HTTPError as error:
             raise Unreadable(f"cannot be fetched completely: {reason_of(error)}") from None
         except UnicodeError:
-            raise Unreadable("is not in the encoding that the server names") from None
+            raise Unreadable("is not in the encoding that the server declares") from None
         count = min(len(buffer), len(self._part))
         buffer[:count], self._part = self._part[:count], self._part[count:]
         return count
@@ -73,7 +73,7 @@ def media_type(response: httpx.Response) -> str:
 def reason_of(error: httpx.HTTPError) -> str:
     """Return why there is no answer, in words that quote nothing."""
     if isinstance(error, httpx.TimeoutException):
-        return "the server does not answer in time"
+        return "the server did not respond in time"
     if isinstance(error, httpx.ConnectError):
         return "no connection to the server"
-    return f"the connection broke ({type(error).__name__})"
+    return f"the connection was lost ({type(error).__name__})"

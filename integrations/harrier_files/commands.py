@@ -132,7 +132,5 @@ def _parsed(said: str) -> Command:
             f"--reader must be 'COMMAND {{}}' or 'SUFFIX=COMMAND {{}}', {{}} being the file, got {said!r}"
         )
     if shutil.which(arguments[0]) is None:
-        raise SettingError(
-            f"--reader {arguments[0]!r} is not a command that can be found; install it, or give its path"
-        )
+        raise SettingError(f"--reader {arguments[0]!r} was not found; install it, or give its path")
     return Command(arguments, suffix)

@@ -212,7 +212,7 @@ def opened(url: str) -> tuple[Any, str]:
         raise SettingError(f"{scheme}:// needs a package that is not installed ({error}){install}") from None
     except Exception as error:
         if scheme not in known_implementations:
-            reason = f"fsspec knows no {scheme}://"
+            reason = f"fsspec does not support {scheme}://"
         else:
             reason = f"{scheme}:// cannot be opened: {as_os_error(error).strerror}"
         raise SettingError(f"{reason}; a PATH is a file, a folder, a URL, or - for standard input") from None

@@ -58,7 +58,7 @@ def _refuse_if_not_moved(index: Index, origin: Origin) -> None:
     other = _any(index, {SOURCE: origin.name, ROOT: {"$exists": True}})
     if other is not None and Path(str(other[ROOT])).exists():
         raise SettingError(
-            f"source {origin.name!r} was not moved: {other[ROOT]} is still there; give this one another name with "
+            f"source {origin.name!r} was not moved: {other[ROOT]} still exists; give this one another name with "
             "--source NAME"
         )
 

@@ -227,7 +227,7 @@ def normal(url: str) -> str:
         parts = httpx.URL(url)
         found = parts.copy_with(fragment=None, raw_path=parts.raw_path)  # with a slash, if it has no path
     except (httpx.InvalidURL, ValueError):
-        raise SettingError(f"{url[:100]!r} is not a URL; must be https://host/path") from None
+        raise SettingError(f"{url[:100]!r} is not a URL; expected https://host/path") from None
     if found.scheme not in ("http", "https") or not found.host:
         raise SettingError(f"{url[:100]!r} must be the URL of a page, such as https://host/path")
     if found.userinfo:
@@ -252,7 +252,7 @@ def _redirected(url: str, location: str) -> str:
         raise Unreadable("redirects to an invalid URL") from None
     secured = (before.scheme, after.scheme) == ("http", "https") and before.port is after.port is None
     if before.host != after.host or not (secured or (before.scheme, before.port) == (after.scheme, after.port)):
-        raise Unreadable(f"redirects to {after.scheme}://{after.host}; name the page there instead")
+        raise Unreadable(f"redirects to {after.scheme}://{after.host}; pass that page instead")
     return str(after)
 
 

@@ -130,7 +130,7 @@ class Reader:
         stream = peekable(content)
         kind = self._kind(called, stream.peek(HEAD)[:HEAD])
         if within and kind in (GZIP, ZIP):
-            raise OtherKind("is packed within a packed file, which is not supported; unpack it")
+            raise OtherKind("is an archive inside an archive, which is not supported; unpack it")
         if kind == GZIP:
             plain = called[:-3] if called.lower().endswith(".gz") else called
             yield from self._opened(name, plain, gunzipped(stream), within=True)

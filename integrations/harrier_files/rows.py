@@ -85,7 +85,7 @@ def csv_rows(file: IO[bytes], wanted: Collection[str], most: int, encoding: str 
             elif values:
                 yield number, _of_columns(names, values)
     except UnicodeDecodeError:
-        raise Unreadable(f"is not UTF-8 from line {number} or a little later on; {REMEDY}") from None
+        raise Unreadable(f"is not UTF-8 at or shortly after line {number}; {REMEDY}") from None
     except csv.Error as error:
         raise Unreadable(f"is not valid CSV from line {number} on: {error}") from None
     except _RowTooLong:
@@ -152,12 +152,12 @@ class _RowLines:
 def _check_names(names: Sequence[str], wanted: Collection[str]) -> None:
     """Refuse two wanted columns with the same name, because it is unclear which is meant; others may share one."""
     if twice := [name for name in names if name in wanted and names.count(name) > 1]:
-        raise Unreadable(f"has {names.count(twice[0])} columns {twice[0]!r}; give them names of their own")
+        raise Unreadable(f"has {names.count(twice[0])} columns {twice[0]!r}; give each a unique name")
 
 
 def _of_columns(names: list[str], values: list[str]) -> Row | Unreadable:
     if len(values) != len(names):
-        return Unreadable(f"has {len(values)} fields, not {len(names)} as the first line")
+        return Unreadable(f"has {len(values)} fields, not {len(names)} like the first line")
     return dict(zip(names, values, strict=True))
 
 
@@ -226,11 +226,11 @@ def postgres_rows(url: str, query: str | None, table: str | None, wanted: Collec
                 _check_names([column.name for column in cursor.description or ()], wanted)
                 yield from enumerate(cursor, 1)
     except Unreadable as error:
-        raise SettingError(f"a value from Postgres {error}") from None
+        raise SettingError(f"the result from Postgres {error}") from None
     except psycopg.OperationalError as error:
-        raise StoreUnavailable(f"the Postgres to read from cannot be reached: {message(error)}") from None
+        raise StoreUnavailable(f"the source Postgres cannot be reached: {message(error)}") from None
     except psycopg.Error as error:
-        raise StoreError(f"the Postgres to read from refused: {message(error)}") from None
+        raise StoreError(f"the source Postgres refused: {message(error)}") from None
 
 
 def _hold_what_can_be_held(connection: Any) -> None:  # psycopg's

@@ -59,7 +59,7 @@ def arguments(given: dict[str, Any] | None, kind: type[T]) -> T:
         found = error.errors(include_url=False, include_context=False, include_input=False)
         said = "; ".join(f"{_place(each['loc'])}: {each['msg'][0].lower()}{each['msg'][1:]}" for each in found[:5])
         known = ", ".join(kind.model_fields)
-        raise Refused(f"invalid arguments: {said}; there are {known}") from None
+        raise Refused(f"invalid arguments: {said}; the arguments are {known}") from None
 
 
 def _place(loc: tuple[int | str, ...]) -> str:

@@ -84,7 +84,7 @@ class Desk:
             return self.settings.task
         known = (await self.cards.latest()).tasks
         if name not in known:
-            raise Refused(f"unknown task; there are {', '.join(known) or 'none'}")
+            raise Refused(f"unknown task; this model has {', '.join(known) or 'none'}")
         return name
 
     def _results(self, found: Sequence[Match]) -> list[Answer]:
@@ -146,7 +146,7 @@ class Desk:
         """Return a record. Raise Refused if there is none that callers may see."""
         whole = await self.view.arecord(record_id)
         if whole is None:
-            raise Refused("there is no record with this id; take the id of a result of search")
+            raise Refused("there is no record with this id; use the id of a search result")
         return whole
 
     # -- writing

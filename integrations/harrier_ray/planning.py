@@ -37,7 +37,7 @@ class Plan:
             )
         if workers is None:
             if not each:
-                raise SettingError("workers must be a number where no worker has a GPU; each loads the model")
+                raise SettingError("workers must be given if no worker has a GPU, because each loads the model")
             workers = room
         least, most = workers if isinstance(workers, tuple) else (workers, workers)
         if not (type(least) is type(most) is int and 1 <= least <= most):

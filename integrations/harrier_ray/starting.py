@@ -74,7 +74,7 @@ def connect(address: str | None = None, *, workers: int | None = None) -> None:
         return
     if "://" in place:
         raise SettingError(
-            f"{place} is an address of Ray Client, which is not made for long work; use HOST:PORT within the cluster, "
+            f"{place} is a Ray Client address, unsuitable for long-running work; use HOST:PORT within the cluster, "
             "or run the command there: ray job submit -- harrier ingest --ray auto ..."
         )
     try:
@@ -82,8 +82,8 @@ def connect(address: str | None = None, *, workers: int | None = None) -> None:
         ray.init(address=place, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError, RayError) as error:
         raise HarrierError(
-            f"there is no Ray cluster to reach at {place} ({type(error).__name__}); check the address, "
-            "RAY_AUTH_TOKEN if the cluster wants one, and that it has the same versions of Ray and Python"
+            f"no Ray cluster can be reached at {place} ({type(error).__name__}); check the address, "
+            "RAY_AUTH_TOKEN if the cluster requires one, and that it has the same versions of Ray and Python"
         ) from None
 
 

@@ -27,7 +27,7 @@ T = TypeVar("T")
 _CUT_HEADER = "harrier-truncated"
 
 _TOKENS = (
-    "input holds token ids, which are another tokenizer's; send texts. LangChain's OpenAIEmbeddings sends token ids "
+    "input holds token ids of another tokenizer; send texts. LangChain's OpenAIEmbeddings sends token ids "
     "unless it gets check_embedding_ctx_length=False"
 )
 

@@ -78,7 +78,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
         _check("k", asked.k, 1, 100)
         _check("sample", asked.sample, 1, _MOST_ASKED)
         if asked.queries is not None and not 1 <= len(asked.queries) <= _MOST_ASKED:
-            raise bad(f"queries must be from 1 to {_MOST_ASKED}, got {len(asked.queries)}", "queries")
+            raise bad(f"queries must have 1 to {_MOST_ASKED} texts, got {len(asked.queries)}", "queries")
         view = view_of(state, asked.index)
         vectors = None
         if asked.queries is not None:

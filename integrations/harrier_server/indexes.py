@@ -50,7 +50,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
         if asked.offset < 0:
             raise bad(f"offset must be at least 0, got {asked.offset}", "offset")
         if len(queries) * (asked.k + asked.offset) > _MOST_MATCHES:
-            raise bad(f"queries times k and offset must be at most {_MOST_MATCHES:,}", "k")
+            raise bad(f"the number of queries times (k + offset) must be at most {_MOST_MATCHES:,}", "k")
         with state.turns.admitted(sum(map(_size, queries)), state.caller(request)):
             found = await state.views[name].asearch_many(
                 queries,

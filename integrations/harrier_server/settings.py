@@ -55,7 +55,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not self.name or any(character.isspace() for character in self.name):
-            raise SettingError(f"the name of a model must be a word without blanks, got {self.name!r}")
+            raise SettingError(f"the name of a model must be one word without white space, got {self.name!r}")
         if "/" in self.name:
             raise SettingError(f"the name of a model must have no /, got {self.name!r}; choose another one with --name")
         if any(len(key) < 16 or not key.isascii() for key in self.keys):

@@ -30,7 +30,7 @@ def routes(make: Routes, state: State) -> Sequence[Route]:
         if asked.normalize is False:
             raise bad("vectors always have unit length; omit normalize", "normalize")
         if asked.truncation_direction in ("Left", "left"):
-            raise bad("a text that is too long is cut at its end", "truncation_direction")
+            raise bad("texts that are too long are cut at the end; omit truncation_direction", "truncation_direction")
         if asked.dimensions not in (None, served.space.dimensions):
             raise bad(f"the model's vectors have {served.space.dimensions} dimensions", "dimensions")
         role = _role(served.names, request.path_params.get("name"), asked.prompt_name)

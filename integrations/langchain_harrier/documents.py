@@ -68,7 +68,7 @@ def one_for_each(name: str, given: Iterable[T] | None, texts: object) -> Iterabl
         raise SettingError(f"{name} must be a list; put a single one in a list")
     lengths = [len(each) for each in (texts, given) if isinstance(each, Sized)]
     if len(set(lengths)) > 1:
-        raise SettingError(f"there are {lengths[0]} documents and {lengths[1]} {name}; give one for each")
+        raise SettingError(f"there are {lengths[0]} documents and {lengths[1]} {name}; pass one for each")
     return given
 
 

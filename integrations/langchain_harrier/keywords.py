@@ -61,8 +61,8 @@ _TEXT = "use similarity_search, or its other forms, for a query's text"
 _MMR = "use max_marginal_relevance_search, or search_type='mmr' of a retriever"
 _HINTS = {
     "search_params": "use exact=True to compare all chunks, or ef=... for more candidates",
-    "consistency": "a store reads as its database is configured; omit it",
-    **dict.fromkeys(("where_document", "document_filter"), "conditions are on metadata; store there what they need"),
+    "consistency": "read consistency is set in the database; omit it",
+    **dict.fromkeys(("where_document", "document_filter"), "conditions apply to metadata; store what they need there"),
     **dict.fromkeys(("pre_filter", "post_filter", "search_filter", "query_filter", "expr"), _CONDITIONS),
     **dict.fromkeys(("fetch_k", "lambda_mult"), _MMR),
     **dict.fromkeys(("min_score", "similarity_threshold", "relevance_threshold"), "use score_threshold"),

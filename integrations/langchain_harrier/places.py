@@ -50,7 +50,7 @@ _HINTS = {
     **dict.fromkeys(("hybrid_search_config", "hybrid_search", "hybrid_fusion"), _WORDS),
     "vector_name": _ONE,
     **dict.fromkeys(
-        ("embedding_length", "embedding_dimension", "vector_size"), "all vectors of a model have one length"
+        ("embedding_length", "embedding_dimension", "vector_size"), "the model sets the dimensions; omit it"
     ),
     **dict.fromkeys(("content_payload_key", "metadata_payload_key", "id_column", "content_column"), _LAYOUT),
     **dict.fromkeys(("metadata_columns", "embedding_column", "use_jsonb", "create_extension"), _LAYOUT),

@@ -138,12 +138,12 @@ def _check_relevance(method: str, given: Mapping[str, Any]) -> None:
     """Raise SettingError if the scores of a search are on another scale: a threshold would be meaningless."""
     refuse_unknown(method, given, AskedPages.__annotations__)
     if not isinstance(given.get("rerank"), Diverse | None):
-        whose = "a Reranker's number"
+        whose = "a Reranker's score"
     elif given.get("mode") == "keyword":
-        whose = "a BM25"
+        whose = "a BM25 score"
     elif given.get("mode") == "hybrid":
-        whose = "a fusion of ranks"
+        whose = "a fused score"
     else:
         return
     instead = method.replace("relevance_scores", "score")
-    raise SettingError(f"{method} returns relevance from 0 to 1, which {whose} is not; use {instead}")
+    raise SettingError(f"{method} returns relevance scores from 0 to 1, which {whose} is not; use {instead}")

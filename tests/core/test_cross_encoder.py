@@ -173,7 +173,7 @@ def test_other_models_are_refused(tmp_path: Path, built: Callable[..., Path]) ->
     with pytest.raises(ModelUnsupported):
         CrossEncoderReranker(built()).scores(QUERY, ["a"])
     qwen = build_qwen_reranker(tmp_path / "qwen")
-    with pytest.raises(ModelUnsupported, match="says Qwen3ForCausalLM, .* give it to QwenReranker"):
+    with pytest.raises(ModelUnsupported, match="says Qwen3ForCausalLM, .* pass it to QwenReranker"):
         CrossEncoderReranker(qwen).scores(QUERY, ["a"])
     saved = tmp_path / "saved"
     own = CrossEncoder(str(qwen), device="cpu")

@@ -157,7 +157,7 @@ def test_no_text_in_an_error(encoder: Encoder) -> None:
 def test_a_str_is_not_a_list(encoder: Encoder, texts: Any) -> None:
     """A str is refused, because it would be encoded letter by letter."""
     for call in (encoder.encode_documents, encoder.encode_queries, encoder.count_tokens):
-        with pytest.raises(NotText, match=f"texts must be a list, got {type(texts).__name__}; put a single"):
+        with pytest.raises(NotText, match=f"texts must be a list of strings, got {type(texts).__name__}; put a single"):
             call(texts)
 
 
@@ -189,7 +189,9 @@ def test_truncation_never_cuts_all_of_a_query(built: Callable[..., Path]) -> Non
     """A limit that leaves no token after the instruction is refused."""
     with Encoder(str(built()), max_tokens=8, on_overflow="truncate") as encoder:
         assert len(encoder.encode_documents(["word " * 50])) == 1
-        with pytest.raises(SettingError, match="max_tokens=8 leaves no room for a text, whose prompt and end take"):
+        with pytest.raises(
+            SettingError, match="max_tokens=8 leaves no room for a text: its prompt and end tokens take"
+        ):
             encoder.encode_queries(["a"])
 
 

@@ -128,6 +128,6 @@ def test_an_encoder_needs_all_packages(module: str) -> None:
 def test_psycopg_without_a_libpq() -> None:
     """The error names the package that most users want."""
     statement = "import ctypes.util; ctypes.util.find_library = lambda name: None; import harrier_pgvector"
-    message = "psycopg, where the system has no libpq, needs psycopg[binary], which is not installed; run pip install"
+    message = "psycopg, on a system without libpq, needs psycopg[binary], which is not installed; run pip install"
     lines = missing(statement, "psycopg_binary", "psycopg_c")
     assert lines == ["None", "psycopg[binary]", f"{message} 'psycopg[binary]'"]

@@ -35,13 +35,13 @@ ONE = "'a' must be compared with a text, a finite number, a date, a bool or None
         ({"a": {}}, "the filter for 'a' is an empty dict; name an operator, such as $eq"),
         ({"a": {1: 1}}, "unknown operator 1 for 'a'; there are $eq, $ne, $in"),
         ({"a": {"$mod": [2, 0]}}, "unknown operator '$mod' for 'a'; there are $eq, $ne, $in, $nin, $gt, $gte, $lt, "),
-        ({"a": object()}, f"{ONE}a value that JSON does not have: object"),
+        ({"a": object()}, f"{ONE}a value that JSON cannot represent: object"),
         ({"a": {"$eq": {}}}, f"{ONE}dict"),
-        ({"a": {"$eq": {"b": object()}}}, f"{ONE}a value that JSON does not have: object"),
-        ({"a": {"$ne": b"x"}}, f"{ONE}a value that JSON does not have: bytes"),
-        ({"a": float("nan")}, f"{ONE}nan, which JSON does not have"),
-        ({"a": np.float32("nan")}, f"{ONE}nan, which JSON does not have"),
-        ({"a": {"$gt": float("inf")}}, f"{ONE}inf, which JSON does not have"),
+        ({"a": {"$eq": {"b": object()}}}, f"{ONE}a value that JSON cannot represent: object"),
+        ({"a": {"$ne": b"x"}}, f"{ONE}a value that JSON cannot represent: bytes"),
+        ({"a": float("nan")}, f"{ONE}nan, which JSON cannot represent"),
+        ({"a": np.float32("nan")}, f"{ONE}nan, which JSON cannot represent"),
+        ({"a": {"$gt": float("inf")}}, f"{ONE}inf, which JSON cannot represent"),
         ({"a": 10**400}, f"{ONE}a number beyond all floats"),
         ({"a": {"$lt": -(10**400)}}, f"{ONE}a number beyond all floats"),
         ({"a": "\0"}, f"{ONE}a NUL character"),
@@ -80,7 +80,7 @@ def test_a_list_of_values_is_refused_with_the_remedy(operand: Any) -> None:
             parse(where)
         assert str(caught.value) == (
             f"'lang' must be compared with one value, got a {type(operand).__name__}; for one of several values write "
-            "{'lang': {'$in': [...]}}; a list in metadata meets what one of its elements meets"
+            "{'lang': {'$in': [...]}}; a list in metadata matches if one of its elements does"
         )
 
 
@@ -104,8 +104,8 @@ def test_a_list_of_values_is_refused_with_the_remedy(operand: Any) -> None:
         ({"a": {"NOT IN": [1]}}, "write $nin;"),
         ({"a": {"b": 1}}, "unknown operator 'b' for 'a'; for the field 'b' of a dict at 'a' write 'a.b'; there are"),
         # In a field's place.
-        ({"$nor": []}, """at the top there are $and, $or and $not; write {"$not": {"$or": [...]}}"""),
-        ({"$eq": 1}, "unknown operator '$eq'; at the top there are $and, $or and $not; write the field first, {field:"),
+        ({"$nor": []}, """the top level has $and, $or and $not; write {"$not": {"$or": [...]}}"""),
+        ({"$eq": 1}, "unknown operator '$eq'; the top level has $and, $or and $not; write the field first, {field:"),
         ({"$must": []}, """write {"$and": [...]}"""),
         ({"must": [{"key": "a", "match": {"value": 1}}]}, """write {"$and": [...]}"""),
         ({"should": []}, """write {"$or": [...]}"""),

@@ -102,7 +102,7 @@ def index() -> Index:
         ([Document(page_content="a secret")], r"is Document; LangChain's documents go to HarrierVectorStore\(index\)"),
         ([TextNode(text="a secret")], r"is TextNode; LlamaIndex's nodes go to HarrierVectorStore\(index\).add, or"),
         ([Haystack()], r"is Haystack; write Record\(id=document.id, text=document.content, metadata=document.meta\)"),
-        ([{"id": "a", "content": "a secret"}], "is dict with other keys; a dict is taken if it has id and text"),
+        ([{"id": "a", "content": "a secret"}], "is dict with other keys; a dict is accepted if it has id, text"),
         ([{"id": "a", "text": "a secret", "lang": "en"}], "is dict with other keys"),
         ([{"text": "a secret"}], "is dict with other keys"),
         (["a secret"], "the first item is str$"),

@@ -188,7 +188,7 @@ def test_as_many_vectors_as_records(index: Index, kind: Callable[..., Any], more
         else "(more records and 249|250 records and more) vectors"
     )
     with pytest.raises(
-        SettingError, match=f"vectors must have one row for each record, got {got}; give one for each, in order"
+        SettingError, match=f"vectors must have one row for each record, got {got}; pass one for each, in order"
     ):
         index.ingest(kind(RECORDS), vectors=kind(vectors))
     assert index.count() == 0

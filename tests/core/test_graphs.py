@@ -151,7 +151,7 @@ def test_a_failed_recording(recorded: Recorded, monkeypatch: pytest.MonkeyPatch)
     ]
     for _ in range(2):
         assert recorded.error(some_rows([5])) < 1e-5
-    with pytest.warns(ModelWarning, match="^small passes on cpu are launched, not replayed: .*is capturing$"):
+    with pytest.warns(ModelWarning, match="^small passes on cpu run without CUDA graphs: .*is capturing$"):
         assert recorded.error(some_rows([5])) < 1e-5
     for _ in range(2):
         assert recorded.error(some_rows([5])) < 1e-5

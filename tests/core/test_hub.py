@@ -128,7 +128,7 @@ def test_no_hub_and_nothing_cached(client: Client, environment: dict[str, str]) 
     [message] = client.run("harrier-270m", None, COUNT, **environment)
     assert message == (
         f"ModelNotFound: the hub cannot be reached, and '{NAME}' is not in the local cache; on a machine that can "
-        f"reach it, run 'hf download {NAME} --local-dir FOLDER', then give the folder's path as the model"
+        f"reach it, run 'hf download {NAME} --local-dir FOLDER', then pass the folder's path as the model"
     )
 
 
@@ -143,7 +143,7 @@ def test_a_hub_that_refuses(hub: Hub, client: Client, built: Callable[..., Path]
     hub.push(NAME, built("gemma3"))
     hub.failing = True
     [message] = client.run(NAME, None, COUNT)
-    assert message.startswith(f"ModelNotFound: the hub refuses to give '{NAME}': ")
+    assert message.startswith(f"ModelNotFound: the hub refused to serve '{NAME}': ")
     assert "418" in message
 
 

@@ -49,8 +49,8 @@ def test_kinds() -> None:
     assert checked_indexes(None) == {}
     wrong: list[tuple[Any, str]] = [
         (["year"], "indexes must be a dict of fields and kinds, got list"),
-        ({5: "integer"}, "indexes must name metadata fields with texts"),
-        ({"a\0b": "integer"}, "indexes must name metadata fields with texts"),
+        ({5: "integer"}, "the names in indexes must be strings"),
+        ({"a\0b": "integer"}, "the names in indexes must be strings"),
         ({"author.year": "integer"}, r"at the top level of the metadata; .* write Key\('author.year'\)"),
     ]
     for given, said in wrong:

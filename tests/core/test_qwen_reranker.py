@@ -329,7 +329,7 @@ def test_an_embedding_model(built: Callable[..., Path], folder: Path, edit: Edit
     ):
         QwenReranker(folder).scores(QUERY, ["a"])
     edit(folder / "config.json", architectures=["Qwen3ForSequenceClassification"])
-    with pytest.raises(ModelUnsupported, match="is a classifier .*; give it to CrossEncoderReranker"):
+    with pytest.raises(ModelUnsupported, match="is a classifier .*; pass it to CrossEncoderReranker"):
         QwenReranker(folder).scores(QUERY, ["a"])
 
 
@@ -358,14 +358,14 @@ def test_a_reranker_as_an_encoder(folder: Path, edit: Edit) -> None:
     with pytest.raises(ModelUnsupported, match=r"is a language model \(Qwen3ForCausalLM\).* goes to QwenReranker"):
         Encoder(folder).encode_documents(["a"])
     edit(folder / "config.json", architectures=["Qwen3ForSequenceClassification"])
-    with pytest.raises(ModelUnsupported, match="is a classifier .*; as a reranker, give it to CrossEncoderReranker"):
+    with pytest.raises(ModelUnsupported, match="is a classifier .*; as a reranker, pass it to CrossEncoderReranker"):
         Encoder(folder).encode_documents(["a"])
     edit(folder / "config.json", architectures=["Qwen3ForCausalLM"])
     parts = ("base.modules.transformer.Transformer", "cross_encoder.modules.logit_score.LogitScore")
     modules = [{"path": "", "type": f"sentence_transformers.{part}"} for part in parts]
     (folder / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(
-        ModelUnsupported, match=r"is a reranker \(modules\.json has LogitScore\); give it to QwenRerank"
+        ModelUnsupported, match=r"is a reranker \(modules\.json has LogitScore\); pass it to QwenRerank"
     ):
         Encoder(folder).encode_documents(["a"])
     assert len(QwenReranker(folder).scores(QUERY, ["a"])) == 1

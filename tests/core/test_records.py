@@ -95,16 +95,16 @@ CYCLE["x"] = [CYCLE]
         (Record("é" * 1_001, "a"), "has an id of 2,002 bytes, of which 2,000 are allowed"),
         (Record("a", "b", ["c"]), "has metadata that is list, not a mapping"),  # type: ignore[arg-type]
         (Record("a", "b", None), "has metadata that is NoneType, not a mapping"),  # type: ignore[arg-type]
-        (Record("a", "b", {"x": float("nan")}), "has metadata with nan, which JSON does not have"),
-        (Record("a", "b", {"x": [float("-inf")]}), "has metadata with -inf, which JSON does not have"),
+        (Record("a", "b", {"x": float("nan")}), "has metadata with nan, which JSON cannot represent"),
+        (Record("a", "b", {"x": [float("-inf")]}), "has metadata with -inf, which JSON cannot represent"),
         (Record("a", "b", {"x": 10**400}), "has metadata with a number beyond all floats"),
         (Record("a", "b", {"x": {"y": -(10**400)}}), "has metadata with a number beyond all floats"),
         (Record("a", "b", {"x": "\0"}), "has metadata with a NUL character"),
         (Record("a", "b", {"x": ["\ud83d"]}), "has metadata with half of a surrogate pair"),
         (Record("a", "b", {"\0": 1}), "has metadata with a NUL character"),
         (Record("a", "b", {"x": {"\ud83d": 1}}), "has metadata with half of a surrogate pair"),
-        (Record("a", "b", {"x": b"c"}), "has metadata with a value that JSON does not have: bytes"),
-        (Record("a", "b", {"x": range(2)}), "has metadata with a value that JSON does not have: range"),
+        (Record("a", "b", {"x": b"c"}), "has metadata with a value that JSON cannot represent: bytes"),
+        (Record("a", "b", {"x": range(2)}), "has metadata with a value that JSON cannot represent: range"),
         (Record("a", "b", {1: "x"}), "has metadata with a key that is int, not str"),  # type: ignore[dict-item]
         (Record("a", "b", {"x": [{None: 1}]}), "has metadata with a key that is NoneType, not str"),
         (Record("a", "b", {"x": {date(2024, 5, 1): 1}}), "has metadata with a key that is date, not str"),

@@ -113,7 +113,7 @@ class Undefined(Longest):
         ({"rerank": Short()}, "Short.scores must return a number for each text, got 1 for 50"),
         ({"rerank": Undefined()}, "Undefined.scores must return numbers, got nan"),
         ({"rerank": Longest}, r"rerank must be an object with scores\(query, texts\), got the class Longest"),
-        ({"rerank": Slow()}, "rerank must have scores that return numbers, got a coroutine of Slow"),
+        ({"rerank": Slow()}, "rerank.scores must return numbers, got a coroutine of Slow"),
         ({"rerank": 7}, r"rerank must be an object with scores\(query, texts\), got int"),
         ({"among": 7}, "among needs rerank, got among alone"),
         ({"rerank": Longest(), "among": 0}, "among must be an integer of at least 1, got 0"),
@@ -152,8 +152,8 @@ def test_vectors_and_their_queries(index: Index) -> None:
     assert _ids(index.search_vectors(vectors, 4, rerank=Diverse(0.3))) == diverse
     for way, message in (
         ({"mode": "keyword", "queries": queries}, "use search or search_words"),
-        ({"mode": "hybrid"}, "mode='hybrid' needs the words of the queries; give search_vectors queries"),
-        ({"rerank": Longest()}, "rerank needs the texts of the queries; give search_vectors queries"),
+        ({"mode": "hybrid"}, "mode='hybrid' needs the words of the queries; pass queries to search_vectors"),
+        ({"rerank": Longest()}, "rerank needs the texts of the queries; pass queries to search_vectors"),
         ({"mode": "hybrid", "queries": ["one"]}, "queries must have one text for each vector, got 1 for 2"),
     ):
         with pytest.raises(SettingError, match=message):

@@ -161,26 +161,26 @@ def test_plain(value: object, expected: object) -> None:
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (b"a", "a value that JSON does not have: bytes"),
-        (object(), "a value that JSON does not have: object"),
-        (1j, "a value that JSON does not have: complex"),
-        (range(2), "a value that JSON does not have: range"),
-        (timedelta(1), "a value that JSON does not have: timedelta"),
-        (Fraction(1, 2), "a value that JSON does not have: Fraction"),
-        (Shade.ODD, "a value that JSON does not have: object"),
-        (np.zeros(1), "a value that JSON does not have: ndarray"),
-        (np.array(1), "a value that JSON does not have: ndarray"),
-        (np.datetime64("2024-05-01T00:00:00.000000001"), "a value that JSON does not have: datetime64"),
-        (np.timedelta64(1, "s"), "a value that JSON does not have: timedelta64"),
-        (np.complex64(1), "a value that JSON does not have: complex64"),
-        (np.bytes_(b"a"), "a value that JSON does not have: bytes_"),
-        (NotATime(2024, 5, 1), "a value that JSON does not have: NotATime"),
-        (float("nan"), "nan, which JSON does not have"),
-        (np.float32("nan"), "nan, which JSON does not have"),
-        (np.float64("-inf"), "-inf, which JSON does not have"),
-        (Decimal("NaN"), "NaN, which JSON does not have"),
-        (Decimal("sNaN"), "sNaN, which JSON does not have"),
-        (Decimal("-Infinity"), "-Infinity, which JSON does not have"),
+        (b"a", "a value that JSON cannot represent: bytes"),
+        (object(), "a value that JSON cannot represent: object"),
+        (1j, "a value that JSON cannot represent: complex"),
+        (range(2), "a value that JSON cannot represent: range"),
+        (timedelta(1), "a value that JSON cannot represent: timedelta"),
+        (Fraction(1, 2), "a value that JSON cannot represent: Fraction"),
+        (Shade.ODD, "a value that JSON cannot represent: object"),
+        (np.zeros(1), "a value that JSON cannot represent: ndarray"),
+        (np.array(1), "a value that JSON cannot represent: ndarray"),
+        (np.datetime64("2024-05-01T00:00:00.000000001"), "a value that JSON cannot represent: datetime64"),
+        (np.timedelta64(1, "s"), "a value that JSON cannot represent: timedelta64"),
+        (np.complex64(1), "a value that JSON cannot represent: complex64"),
+        (np.bytes_(b"a"), "a value that JSON cannot represent: bytes_"),
+        (NotATime(2024, 5, 1), "a value that JSON cannot represent: NotATime"),
+        (float("nan"), "nan, which JSON cannot represent"),
+        (np.float32("nan"), "nan, which JSON cannot represent"),
+        (np.float64("-inf"), "-inf, which JSON cannot represent"),
+        (Decimal("NaN"), "NaN, which JSON cannot represent"),
+        (Decimal("sNaN"), "sNaN, which JSON cannot represent"),
+        (Decimal("-Infinity"), "-Infinity, which JSON cannot represent"),
         (Decimal("1E+309"), "a number beyond all floats"),
         (Decimal("1E+999999999999999999"), "a number beyond all floats"),
         (10**400, "a number beyond all floats"),
@@ -316,7 +316,7 @@ def test_numpy_is_not_imported() -> None:
         "try: plain(object())\nexcept NoForm as error: print(error, 'numpy' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert ran.stdout == "a value that JSON does not have: object False\n"
+    assert ran.stdout == "a value that JSON cannot represent: object False\n"
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def check_version(directory: int, data: Path) -> None:
         os.close(file)
     if said != str(MAJOR):
         raise StoreUnsuitable(
-            f"the embedded Postgres in {data} was created by PostgreSQL {said} and needs {MAJOR}; ingest "
+            f"the embedded Postgres in {data} was created by PostgreSQL {said}, but this kit runs {MAJOR}; ingest "
             "everything into a new folder, or upgrade it with pg_upgrade"
         )
 
@@ -320,5 +320,5 @@ def failure(what: str, output: str, more: str = "") -> StoreError:
         (found[-1] for pattern in _REASONS if (found := re.findall(pattern, output, re.MULTILINE))), "no reason given"
     )
     if "No space left on device" in output:
-        return StoreFull(f"{what}: {reason}; free some space and run the same again")
+        return StoreFull(f"{what}: {reason}; free some space and try again")
     return StoreUnavailable(f"{what}: {reason}{more}")

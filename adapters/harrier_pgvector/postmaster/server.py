@@ -222,7 +222,7 @@ class Server:
             process = int((self._data / "postmaster.pid").read_text().split()[0])
             if Path(f"/proc/{process}/cwd").samefile(self._data):
                 raise StoreUnavailable(
-                    f"a PostgreSQL that this kit did not start runs in {self._folder}; stop it: kill -INT {process}"
+                    f"another PostgreSQL, not started by this kit, runs in {self._folder}; stop it: kill -INT {process}"
                 )
 
     # -- leaving

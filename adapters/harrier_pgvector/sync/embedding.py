@@ -136,7 +136,7 @@ class Embedding:
 
 def _exhausted(batch: Batch) -> dict[str, str]:
     """Return the rows that have used up their attempts, with the reason for giving them up."""
-    reason = f"ended {_MOST_ATTEMPTS} attempts, and perhaps the worker itself"
+    reason = f"failed {_MOST_ATTEMPTS} attempts, and may have crashed the worker"
     return {
         record_id: f"{reason}; the last error: {lease.error}" if lease.error else reason
         for record_id, lease in batch.leases.items()

@@ -75,7 +75,7 @@ def resolve(
     refuse_strangers("a function or operator of the text", strangers, trust)
     if loose:
         raise SettingError(
-            f"{loose[0]} of the text takes arguments of any type, so that a function created later could be called "
+            f"{loose[0]} of the text takes arguments of any type, so a function created later could be called "
             "instead of it; wrap it in a function whose arguments have types"
         )
     if not columns:

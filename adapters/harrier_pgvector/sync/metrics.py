@@ -12,16 +12,16 @@ from harrier_core.errors import HarrierError
 from harrier_pgvector.sync.status import SyncStatus
 
 _GAUGES: dict[str, tuple[str, Callable[[SyncStatus], float]]] = {
-    "pending_rows": ("Changed rows that wait to be embedded.", lambda status: status.pending),
-    "leased_rows": ("Rows in the hands of workers.", lambda status: status.leased),
-    "failed_rows": ("Rows that were set aside, with a reason.", lambda status: status.failed),
+    "pending_rows": ("Changed rows waiting to be embedded.", lambda status: status.pending),
+    "leased_rows": ("Rows leased by workers.", lambda status: status.leased),
+    "failed_rows": ("Rows that failed and were set aside.", lambda status: status.failed),
     "unscanned_rows": ("Rows that a back-fill has not reached yet (estimate).", lambda status: status.unscanned),
-    "oldest_change_seconds": ("Age of the longest waiting change.", lambda status: status.oldest or 0.0),
-    "rows_per_second": ("Rows done a second by all workers, over a minute.", lambda status: status.rate),
-    "workers": ("Workers that were seen within a minute.", lambda status: status.workers),
+    "oldest_change_seconds": ("Age of the oldest waiting change.", lambda status: status.oldest or 0.0),
+    "rows_per_second": ("Rows processed per second by all workers, over one minute.", lambda status: status.rate),
+    "workers": ("Workers seen within the last minute.", lambda status: status.workers),
     "chunks": ("Stored chunks (estimate).", lambda status: status.chunks),
     "broken": ("Whether the source no longer matches its declaration.", lambda status: status.state == "broken"),
-    "paused": ("Whether it was paused.", lambda status: status.state == "paused"),
+    "paused": ("Whether the sync is paused.", lambda status: status.state == "paused"),
 }
 
 

@@ -129,7 +129,7 @@ def _as_declarer(connection: Connection[Any], declaration: Declaration, *, read_
         except errors.InsufficientPrivilege:
             raise StoreUnsuitable(
                 f"role {declaration.owner} declared {declaration.name}, and its source is read with the rights of that "
-                f"role, which {connection.info.user} may not take; run GRANT {declaration.owner} TO "
+                f"role, which {connection.info.user} cannot assume; run GRANT {declaration.owner} TO "
                 f"{connection.info.user}, or run the worker as {declaration.owner}"
             ) from None
         yield

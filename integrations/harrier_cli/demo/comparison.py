@@ -22,8 +22,8 @@ _SHOWN = (
 )
 _TABLES = "[b]with[/b] and [b]without[/b] the instruction: a passage's place and its score; ✓ is an answer."
 _LESSON = (
-    "Only the instruction differs between the two columns. The kit puts it on every query and on no document, "
-    "whichever way a text takes."
+    "Only the instruction differs between the two columns. The kit adds it to every query and to no document, "
+    "whichever API is used."
 )
 
 

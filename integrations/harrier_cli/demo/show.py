@@ -89,7 +89,7 @@ def _ingest_and_search(shell: Shell, folder: Path, place: str) -> None:
     with (folder / "notes" / CHANGED).open("a", encoding="utf-8") as note:
         note.write("And in spring they are green again.\n")
     shell.harrier("ingest", "notes", "--to", place)
-    shell.say("Another model's vectors mean something else, and the index refuses them:")
+    shell.say("The index rejects the vectors of another model:")
     shell.harrier("search", QUESTION, "--in", place, "--model", _OTHER, code=failures.CANNOT)
 
 
@@ -102,7 +102,7 @@ def _kill_and_go_on(shell: Shell, place: str) -> None:
     shell.type("kill", "-9", "$!")
     shell.say("The same command continues from there:")
     shell.harrier(*ingest)
-    shell.say("Nothing is lost, nothing is there twice, and every vector is sound:")
+    shell.say("Nothing is lost or duplicated, and every vector is sound:")
     shell.harrier("verify", place)
 
 

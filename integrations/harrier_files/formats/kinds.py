@@ -45,7 +45,7 @@ KINDS: Mapping[str, str] = {suffix: kind for kind, suffixes in _SUFFIXES.items()
 # Suffixes that only say that a file contains something.
 VAGUE = frozenset(["", ".gz"])
 
-_OLE = "an Office file of before 2007, or one that is encrypted"
+_OLE = "an Office file from before 2007, or one that is encrypted"
 # First bytes of files that are not text: a kind of KINDS, or a description.
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"%PDF-", "pdf"),
@@ -73,9 +73,9 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"BZh", "a bzip2 archive"),
     (b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
     (b"RIFF", "audio, video or an image"),
-    (b"OggS", "sound or a film"),
-    (b"ID3", "sound"),
-    (b"fLaC", "sound"),
+    (b"OggS", "audio or video"),
+    (b"ID3", "audio"),
+    (b"fLaC", "audio"),
     (b"\x1aE\xdf\xa3", "a film"),
     (b"wOF", "a font"),
     (b"\0\1\0\0\0", "a font"),

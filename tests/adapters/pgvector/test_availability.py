@@ -186,13 +186,13 @@ def test_permanently_read_only(database: str, index: Index) -> None:
     begin = time.monotonic()
     with Index(PgVectorStore(database, table="docs"), Hashing()) as reading:
         assert len(reading.search("text", k=3)) == 3
-        with pytest.raises(StoreUnsuitable, match="may only read.*connect to the primary"):
+        with pytest.raises(StoreUnsuitable, match="is read-only.*connect to the primary"):
             reading.ingest([Record("new", "new")])
     assert time.monotonic() - begin < WITHIN
     store = index.store
     assert isinstance(store, PgVectorStore)
     store._reach()._retry_for = 2.0
-    with pytest.raises(StoreUnsuitable, match="may only read"):
+    with pytest.raises(StoreUnsuitable, match="is read-only"):
         index.ingest([Record("new", "new")])
     read_only(database, "off")
 

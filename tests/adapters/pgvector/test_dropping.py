@@ -115,7 +115,9 @@ def test_a_table_that_a_live_sync_writes_to(store: PgVectorStore, database: str,
     sync = declare(database)
     if without_view:
         execute(database, "DROP VIEW docs_by_key")
-    with pytest.raises(StoreUnsuitable, match="a live sync keeps the chunks of public.articles in it; drop that first"):
+    with pytest.raises(
+        StoreUnsuitable, match="a live sync keeps the chunks of public.articles in it; drop the sync first"
+    ):
         store.drop()
     with PgVectorStore(database, table="other") as other:
         Index(other, Hashing()).ingest(RECORDS)

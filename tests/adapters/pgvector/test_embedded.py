@@ -684,7 +684,9 @@ def test_a_server_started_by_other_software(copy: Path) -> None:
     arguments = ["-D", "/proc/self/cwd", "-k", ".", "-h", ""]
     process = subprocess.Popen([program, *arguments], cwd=data, stderr=subprocess.DEVNULL, **as_user)
     assert becomes_true((data / ".s.PGSQL.5432").exists)
-    with pytest.raises(StoreUnavailable, match=f"this kit did not start runs in .*; stop it: kill -INT {process.pid}"):
+    with pytest.raises(
+        StoreUnavailable, match=f"not started by this kit, runs in .*; stop it: kill -INT {process.pid}"
+    ):
         start(copy)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0
@@ -719,7 +721,7 @@ def test_another_release(copy: Path) -> None:
     (copy / "data" / "PG_VERSION").write_text("16\n")
     before = below(copy / "data")
     with pytest.raises(
-        StoreUnsuitable, match="was created by PostgreSQL 16 and needs 18; ingest everything into a new"
+        StoreUnsuitable, match="was created by PostgreSQL 16, but this kit runs 18; ingest everything into a new"
     ):
         start(copy)
     assert below(copy / "data") == before
@@ -754,7 +756,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     try:
         with pytest.raises(StoreFull) as caught:
             start(tmp_path / "small" / "index")
-        assert "No space left on device; free some space and run the same again" in one_line(caught.value)
+        assert "No space left on device; free some space and try again" in one_line(caught.value)
         assert not list((tmp_path / "small").iterdir())
         subprocess.run(["mount", "-o", "remount,size=256m", str(tmp_path / "small")], check=True)
         assert run(tmp_path / "small" / "index") == "1\n"

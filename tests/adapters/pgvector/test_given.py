@@ -52,8 +52,8 @@ def test_a_setting_given_twice() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("host", "give one connection string, postgresql://user:password@host:5432/database"),
-        ("engine", "give one connection string"),
+        ("host", "pass one connection string, postgresql://user:password@host:5432/database"),
+        ("engine", "pass one connection string"),
         ("async_connection_string", "an Index over it has asearch, aingest"),
         ("embedding", "a store has no model; the encoder of an Index defines"),
         ("embed_dim", "the encoder of an Index defines the vectors"),

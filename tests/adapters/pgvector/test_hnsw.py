@@ -96,7 +96,7 @@ def test_an_existing_index_keeps_its_settings(postgres: str, table: str) -> None
         (lambda: PgVectorStore("host=h", hnsw=Hnsw(m=101, ef_construction=500)), "must be from 2 to 100, got 101"),
         (lambda: PgVectorStore("host=h", hnsw=Hnsw(ef_construction=3)), "must be from 4 to 1000, got 3"),
         (lambda: PgVectorStore("host=h", hnsw=Hnsw(ef_construction=1_001)), "must be from 4 to 1000, got 1001"),
-        (lambda: PgVectorStore("host=h", hnsw=Hnsw(m=33)), "at least twice m, got 64 and an m of 33; the default is"),
+        (lambda: PgVectorStore("host=h", hnsw=Hnsw(m=33)), "at least twice m, got 64 and an m of 33; the defaults are"),
         (lambda: PgVectorStore("host=h", hnsw=Hnsw(ef_construction=31)), "got 31 and an m of 16"),
         (lambda: PgVectorStore.embedded("folder", hnsw=Hnsw(m=1)), "must be from 2 to 100, got 1"),
         (

@@ -178,7 +178,7 @@ def test_words_of_another_version(database: str, execute: Execute) -> None:
     records = [Record(f"r{number}", f"text number {number}") for number in range(20)]
     with PgVectorStore(database, "docs", keywords=True) as store:
         opened = fill(store, records)
-        for version, cure in ((VERSION + 1, "update harrier-kit"), (VERSION - 1, "create them again")):
+        for version, cure in ((VERSION + 1, "update harrier-kit"), (VERSION - 1, "renew them")):
             execute(f"COMMENT ON COLUMN docs.lex IS '{json.dumps({'words': version})}'")
             assert store.describe().keywords is False
             assert cure in store.describe().health
@@ -204,7 +204,7 @@ def test_a_foreign_column(database: str, execute: Execute) -> None:
     with PgVectorStore(database, "docs") as store:
         opened = fill(store, [Record("r", "text")])
         execute("ALTER TABLE docs ADD COLUMN terms text DEFAULT 'mine'")
-        with pytest.raises(StoreUnsuitable, match="'terms', which search by word needs; rename it"):
+        with pytest.raises(StoreUnsuitable, match="'terms', and search by word needs that name; rename it"):
             opened.add_keywords(lambda number: None)
         assert execute("SELECT terms FROM docs") == [("mine",)]
 

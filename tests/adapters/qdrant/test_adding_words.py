@@ -294,7 +294,7 @@ def test_where_words_cannot_be_added(stub: Stub, monkeypatch: pytest.MonkeyPatch
         index = Index(QdrantStore(client, collection="docs", retry_for=1), Hashing())
         index.ingest(RECORDS[:3])
         stub.plan = lambda name, number: Fault(404, "Not Found") if name == "create_vector" else None
-        match = "this Qdrant server cannot add them: version 1.18 or later is needed; .* into a new collection"
+        match = "this Qdrant server cannot add words: version 1.18 or later is needed; .* into a new collection"
         with pytest.raises(StoreUnsuitable, match=match):
             index.add_keywords()
         for kind in QdrantClient.__mro__:

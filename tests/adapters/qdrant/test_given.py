@@ -81,10 +81,10 @@ def test_a_setting_given_twice(client: QdrantClient) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("path", r"use QdrantStore.embedded\(folder\), or give a QdrantClient\(path=...\)"),
-        ("prefer_grpc", "name it by grpc_port="),
+        ("path", r"use QdrantStore.embedded\(folder\), or pass a QdrantClient\(path=...\)"),
+        ("prefer_grpc", "pass grpc_port="),
         ("https", "put it in the URL"),
-        ("aclient", "give a QdrantClient; for asyncio, use asearch and aingest"),
+        ("aclient", "pass a QdrantClient; for asyncio, use asearch and aingest"),
         ("embedding", "a store has no model"),
         ("vector_name", "write vector="),
         ("distance", "compared by cosine"),

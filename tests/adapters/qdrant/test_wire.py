@@ -287,7 +287,7 @@ def test_foreign_collections(stub: Stub, index: Index, encoder: Encoder, tmp_pat
         (
             {"text-dense": models.VectorParams(size=4, distance=models.Distance.COSINE)},
             space,
-            "has vectors of 4 dimensions",
+            "has 4-dimensional vectors",
         ),
     ]
     for vectors, metadata, said in cases:

@@ -19,7 +19,7 @@ from harrier_core.evaluation import Judgements, Question, System, evaluate
 from harrier_core.testing import MemoryStore
 
 UNJUDGED = (
-    "of the first 10 results, {} were judged; the others count as wrong, so that a system that finds other right "
+    "of the first 10 results, {} were judged; the others count as wrong, so a system that finds other right "
     "records may be better than it seems"
 )
 SPOILING = Task(WRONG)
@@ -125,7 +125,7 @@ def test_invalid_questions_count_as_unanswered() -> None:
 def test_invalid_evaluations(index: Index) -> None:
     _, judgements = library(questions=5)
     for wanted, said in [
-        ({"k": []}, "k must have a cut-off, got none"),
+        ({"k": []}, "k must have at least one cut-off, got none"),
         ({"k": 0}, "k must be an integer of at least 1, got 0"),
         ({"metric": "ndcg"}, "a metric must be one of"),
         ({"latency": -1}, "latency must be an integer of at least 0, got -1"),
@@ -162,7 +162,7 @@ def test_the_loss_of_the_index_is_reported() -> None:
         report = evaluate(index, judgements, compare=["exact"], latency=0, floor=False)
     [note] = [note for note in report.notes if note.startswith("the index finds")]
     assert 0.4 < report.comparison("exact").overlap < 0.6
-    assert note.endswith(" % of the first 10 results of a search that compares all chunks")
+    assert note.endswith(" % of the first 10 results of an exact search")
     assert report.comparison("exact").significant
 
 

@@ -114,7 +114,7 @@ def test_a_baseline_without_texts_and_ids(index: Index, tmp_path: Path) -> None:
     path = written(measured(index), tmp_path, aggregate_only=True)
     assert "w1" not in path.read_text(encoding="utf-8")
     assert worse(Baseline.load(path).compared(measured(index, system=SPOILED)))
-    with pytest.raises(SettingError, match="the baseline is about other judgements, and was written without the ids"):
+    with pytest.raises(SettingError, match="the baseline has other judgements, and was written without the ids"):
         Baseline.load(path).compared(measured(index, questions=40))
 
 

@@ -96,7 +96,7 @@ def test_json_lines(tmp_path: Path) -> None:
         ('{"question": "a", "answer": ["b"]}', "line 1: unknown key 'answer'"),
         ('{"question": "a", "metadata": 1}', "line 1: 'metadata' must be an object"),
         ('{"question": " ", "answers": ["b"]}', "is empty or blank"),
-        ("", "judgements must have a question, got none"),
+        ("", "judgements must have at least one question, got none"),
         ('{"question": "a"}\n{"question": "a"}', "the ids of questions must be unique"),
     ],
 )
@@ -116,7 +116,7 @@ def test_invalid_folders(beir: Path, tmp_path: Path) -> None:
         Judgements.load(tmp_path / "empty")
     (beir / "qrels" / "test.tsv").write_text("q1\tbread\n", encoding="utf-8")
     with pytest.raises(
-        SettingError, match=r"test.tsv, line 1: a line of BEIR's form must have a query, a record and a"
+        SettingError, match=r"test.tsv, line 1: a line in BEIR's format must have a query, a record and a"
     ):
         Judgements.load(beir)
     (beir / "qrels" / "test.tsv").write_text("q9\tbread\t1\n", encoding="utf-8")

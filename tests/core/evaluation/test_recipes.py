@@ -88,7 +88,7 @@ def test_a_user_supplied_model(index: Index) -> None:
 def test_no_usable_records() -> None:
     with Index(MemoryStore(), Bag()) as index:
         index.ingest([Record("a", "short")])
-        with pytest.raises(SettingError, match="no question could be created"):
+        with pytest.raises(SettingError, match="no question could be made"):
             make_questions(index)
         with pytest.raises(SettingError, match="number must be an integer of at least 1, got 0"):
             make_questions(index, 0)

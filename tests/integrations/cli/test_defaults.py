@@ -89,8 +89,8 @@ def test_several_devices(folder: Path, built: Callable[..., Path], monkeypatch: 
     ("text", "said"),
     [
         ('modle = "x"', "unknown key 'modle' in .*harrier.toml; it may have index, model, task, device, dtype"),
-        ("model = 3", "model in .* must be a string that is not empty, got 3"),
-        ('model = ""', "must be a string that is not empty"),
+        ("model = 3", "model in .* must be a non-empty string, got 3"),
+        ('model = ""', "must be a non-empty string"),
         ("model", "is not valid TOML"),
         ("[search]\nk = 3\n", "unknown key 'search'"),
     ],

@@ -118,7 +118,7 @@ def test_a_folder_that_moved(call: Run, to: list[str], stored: Stored, tmp_path:
     (tmp_path / "new" / "docs" / "b.md").unlink()
     assert "if it was moved, add --moved" in call("ingest", "new/docs", *to, code=2).stderr
     assert "(0 encoded)" in call("ingest", "new/docs", *to, "--moved").stdout
-    assert "1 unchanged, 0 deleted" in call("ingest", "new/docs", *to).stdout  # though b.md is still there
+    assert "1 unchanged, 0 deleted" in call("ingest", "new/docs", *to).stdout  # though b.md still exists
     assert "1 unchanged, 1 deleted" in call("ingest", "new/docs", *to, "--prune").stdout
     assert list(stored()) == ["docs/a.md"]
 
@@ -421,7 +421,7 @@ def test_a_name_that_is_taken(call: Run, to: list[str], stored: Stored, tmp_path
     assert list(stored()) == ["docs/one.md"]
     told = call("ingest", "b/docs", "--source", "docs", "--prune", "--moved", *to, code=2)
     assert "was not moved: " in told.stderr
-    assert "is still there" in told.stderr
+    assert "still exists" in told.stderr
     (tmp_path / "a" / "docs").rename(tmp_path / "a" / "elsewhere")
     call("ingest", "b/docs", "--source", "docs", "--prune", "--moved", *to)
     assert list(stored()) == ["docs/two.md"]

@@ -68,7 +68,7 @@ def test_refusals(call: Run, place: str) -> None:
     assert "give only one of them" in call("reembed", place, "--switch", "--back", code=2).stderr
     assert "cannot be combined with --switch" in call("reembed", place, "--switch", "--rate", "5", code=2).stderr
     assert "cannot be combined with --back" in call("reembed", place, "--back", "--workers", "2", code=2).stderr
-    assert "are for --check" in call("reembed", place, "--old-model", "harrier-270m", code=2).stderr
+    assert "need --check" in call("reembed", place, "--old-model", "harrier-270m", code=2).stderr
     assert "must be a positive number" in call("reembed", place, "--rate", "0", code=2).stderr
 
 

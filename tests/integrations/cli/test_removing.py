@@ -27,12 +27,12 @@ def filled(call: Run, place: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_delete(call: Run, filled: str) -> None:
     """Records are deleted by id, by condition, by both, or all; unknown ids are reported."""
     told = call("delete", "r0", "nope", "r0", code=1)
-    assert (told.stdout, told.stderr) == ("1 chunk deleted\n", "not there: nope\n")
+    assert (told.stdout, told.stderr) == ("1 chunk deleted\n", "not found: nope\n")
     assert json.loads(call("delete", "nope", "--json", code=1).stdout) == {"deleted": 0, "missing": ["nope"]}
     assert call("delete", "r1", "r2", "--where", '{"n": 2}').stdout == "1 chunk deleted\n"
     assert call("delete", "--where", '{"n": 3}', "-q").stdout == ""
     told = call("delete", "--all", code=2)
-    assert "this asks for confirmation on a terminal, and there is none: Remove all 1 chunk of " in told.stderr
+    assert "this needs confirmation, and there is no terminal: Remove all 1 chunk of " in told.stderr
     assert call("delete", "--all", "--yes").stdout == "1 chunk deleted\n"
     assert json.loads(call("info", filled, "--json").stdout)["records"] == 0
 

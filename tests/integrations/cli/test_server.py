@@ -269,7 +269,7 @@ def test_an_unreachable_server(call: Run, monkeypatch: pytest.MonkeyPatch, caplo
 )
 def test_commands_without_a_server(call: Run, arguments: list[str], said: str) -> None:
     told = call(*arguments, "--server", "http://gpu-host:8000", code=2)
-    assert told.stderr == f"error: --server does not go with this command: {said}\n"
+    assert told.stderr == f"error: --server cannot be used with this command: {said}\n"
     assert "--server" not in call(*arguments, "--help").stdout
 
 

@@ -180,7 +180,7 @@ def test_duplicate_columns(tmp_path: Path) -> None:
         assert list(read(path)[0].values()) == [("a", {})]
         found, rejected, source = read(path, columns=Columns(metadata=["n"]))
         assert (found, source.walk.unknown) == ({}, [f"{tmp_path.name}/{path.name}:"])
-        assert rejected == [(f"{tmp_path.name}/{path.name}", "has 2 columns 'n'; give them names of their own")]
+        assert rejected == [(f"{tmp_path.name}/{path.name}", "has 2 columns 'n'; give each a unique name")]
 
 
 LATE = 300_000_000_000_000_000  # in microseconds: the year 11476

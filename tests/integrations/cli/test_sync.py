@@ -46,7 +46,7 @@ def execute(place: str, statement: str) -> list[Any]:
 
 def test_from_the_declaration_to_the_answer(call: Run, declared: str) -> None:
     told = call("sync", "run", declared, "--once", code=1)
-    assert "embedding with" in told.stderr
+    assert "embedding changes with" in told.stderr
     answer = json.loads(call("search", "yeast bread", "--in", declared, "--where", '{"lang": "en"}', "--json").stdout)
     assert answer[0]["record_id"] == "1"
     told = call("sync", "status", declared, code=1)
@@ -61,7 +61,7 @@ def test_from_the_declaration_to_the_answer(call: Run, declared: str) -> None:
 def test_operation(call: Run, declared: str) -> None:
     database = declared.removesuffix("&table=chunks")
     call("sync", "run", database, "--once", code=1)
-    assert call("sync", "retry", database).stdout == "1 row of table public.chunks is tried again\n"
+    assert call("sync", "retry", database).stdout == "1 row of table public.chunks is queued again\n"
     call("sync", "pause", declared)
     assert "state    paused" in call("sync", "status", declared).stdout
     call("sync", "resume", declared)

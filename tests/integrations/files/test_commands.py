@@ -119,7 +119,7 @@ def test_invalid_readers() -> None:
         "rtf=": "must be 'COMMAND {}' or",
         "{}": "must be 'COMMAND {}' or",
         "cat '{}": "must be a command as a shell takes it",
-        "no-such-command {}": "is not a command that can be found",
+        "no-such-command {}": "was not found",
     }.items():
         with pytest.raises(SettingError, match=said):
             parse_commands([wrong])

@@ -49,7 +49,7 @@ def test_the_given_encoding(tmp_path: Path) -> None:
     remedy = "convert it, or name its encoding, such as --encoding cp1252"
     assert reasons == {
         f"{tmp_path.name}/cp1252.txt": f"is not UTF-8 at byte 1; {remedy}",
-        f"{tmp_path.name}/cp1252.csv": f"is not UTF-8 from line 1 or a little later on; {remedy}",
+        f"{tmp_path.name}/cp1252.csv": f"is not UTF-8 at or shortly after line 1; {remedy}",
         f"{tmp_path.name}/cp1252.jsonl:1": f"is not UTF-8; {remedy}",
     }
 

@@ -70,7 +70,7 @@ def test_wrong_suffixes(suffix: str, name: str, tmp_path: Path) -> None:
 BINARY = {
     "a.png": (b"\x89PNG\r\n\x1a\n", "is a PNG image"),
     "a.txt": (b"\xff\xd8\xff\xe0", "is a JPEG image"),
-    "a.doc": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an Office file of before 2007"),
+    "a.doc": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an Office file from before 2007"),
     "run": (b"\x7fELF\x02", "is a program"),
     "a.bmp": (b"BM\0\0", "is a BMP image"),
     "a.rtf": (b"{\\rtf1 x}", "is RTF, which is not read; convert it to text, or read it with a command (--reader)"),

@@ -158,7 +158,7 @@ def test_hostile_archives(tmp_path: Path) -> None:
         "docs/a.txt.gz": large,
         "docs/b.txt.gz": "cannot be read as gzip (EOFError)",
         "docs/c.zip/../up.txt": "has a path that leads outside its archive; rename it",
-        "docs/c.zip/in.zip": "is packed within a packed file, which is not supported; unpack it",
+        "docs/c.zip/in.zip": "is an archive inside an archive, which is not supported; unpack it",
         "docs/c.zip/long.md": large,
         **{f"docs/d.zip/{at}.txt": all_ for at in range(12, 20)},
         "docs/e.zip/a.txt": "is encrypted; unpack it",

@@ -169,7 +169,7 @@ def test_missing_objects(put: Put) -> None:
             r"s3:// needs a package that is not installed .Install s3fs to access S3.; run pip install s3fs",
         ),
         ("gs://bucket/docs", "run pip install gcsfs"),
-        ("unheard://of", "fsspec knows no unheard://; a PATH is a file, a folder, a URL"),
+        ("unheard://of", "fsspec does not support unheard://; a PATH is a file, a folder, a URL"),
         ("zip://docs::/nothing.zip", "zip:// cannot be opened: No such file"),
         ("memory://", "has no name for a source; give it one with --source NAME"),
     ],

@@ -79,7 +79,7 @@ def test_one_page_however_it_is_spelled(site: Site) -> None:
     ("url", "said"),
     [
         ("https://", "must be the URL of a page"),
-        ("https://host:port/", "is not a URL; must be https://host/path"),
+        ("https://host:port/", "is not a URL; expected https://host/path"),
         ("https://me:hunter2@host/", "put those of host in ~/.netrc"),
         ("postgresql://host/db", "read it with --from"),
     ],
@@ -99,7 +99,7 @@ def test_redirects(site: Site) -> None:
     with Site() as other:
         other.put("/", "<p>secret")
         site.pages["/away"] = Answer(status=307, headers={"Location": f"{other.url}/"})
-        assert reason_of(Source(f"{site.url}/away")).startswith("redirects to http://127.0.0.1; name the page there")
+        assert reason_of(Source(f"{site.url}/away")).startswith("redirects to http://127.0.0.1; pass that page")
         assert other.asked == []
     for location, said in (("/circle", "redirects more than 10 times"), ("file:///etc/passwd", "redirects to file://")):
         site.pages["/circle"] = Answer(status=302, headers={"Location": location})
@@ -165,7 +165,7 @@ def test_an_endless_page(site: Site) -> None:
 def test_a_connection_that_breaks(site: Site) -> None:
     """An incomplete page is rejected."""
     site.pages["/half"] = Answer(b"<p>one</p><p>two</p>", broken_after=10)
-    assert "cannot be fetched completely: the connection broke" in reason_of(Source(f"{site.url}/half"))
+    assert "cannot be fetched completely: the connection was lost" in reason_of(Source(f"{site.url}/half"))
 
 
 @pytest.mark.parametrize("type_", ["image/png", "application/x-unheard-of"])

@@ -59,7 +59,7 @@ def test_no_sitemap_leads_elsewhere(site: Site) -> None:
         page, away = source
         assert (page.id, away.id) == (f"{site.url}/a", f"{site.url}/away")
         assert isinstance(away, Skipped)
-        assert "name the page there instead" in away.reason
+        assert "pass that page instead" in away.reason
         assert dict(source.walk.left_out) == {"pages of other hosts": 5}
         site.put_sitemap("/index.xml", [f"{private.url}/sitemap.xml"], of_sitemaps=True)
         assert list(Source(f"{site.url}/index.xml")) == []

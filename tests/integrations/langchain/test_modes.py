@@ -102,11 +102,13 @@ def test_relevance(filled: HarrierVectorStore, name: str) -> None:
 
     assert len(found(rerank=Diverse(0.5))) == 4
     score = name.replace("relevance_scores", "score")
-    with pytest.raises(SettingError, match=f"{name} returns relevance from 0 to 1, which a BM25 is not; use {score}"):
+    with pytest.raises(
+        SettingError, match=f"{name} returns relevance scores from 0 to 1, which a BM25 score is not; use {score}"
+    ):
         found(mode="keyword")
-    with pytest.raises(SettingError, match="which a fusion of ranks is not"):
+    with pytest.raises(SettingError, match="which a fused score is not"):
         found(mode="hybrid")
-    with pytest.raises(SettingError, match="which a Reranker's number is not"):
+    with pytest.raises(SettingError, match="which a Reranker's score is not"):
         found(rerank=Longest())
 
 

@@ -135,7 +135,7 @@ def test_rejected_documents(vector_store: HarrierVectorStore, add: str) -> None:
     assert issubclass(type(error), HarrierError)
     assert str(error) == str(caught.value)
     assert [id_ for id_, _ in error.rejected] == ["empty", "odd"]
-    assert "a value that JSON does not have: bytes" in error.rejected[1][1]
+    assert "a value that JSON cannot represent: bytes" in error.rejected[1][1]
     assert error.stored[0] == "bread"
     assert vector_store.get_by_ids(error.stored)[1].page_content == "a text under a new id"
     assert vector_store.index.count() == 2
@@ -266,9 +266,9 @@ def test_many_rejections(vector_store: HarrierVectorStore) -> None:
 @pytest.mark.parametrize(
     ("add", "message"),
     [
-        (lambda s: s.add_texts(["a", "b"], ids=["1"]), "there are 2 documents and 1 ids; give one for each"),
-        (lambda s: s.add_texts(["a"], [{}, {}]), "there are 1 documents and 2 metadatas; give one for each"),
-        (lambda s: s.add_documents([BREAD], ids=[]), "there are 1 documents and 0 ids; give one for each"),
+        (lambda s: s.add_texts(["a", "b"], ids=["1"]), "there are 2 documents and 1 ids; pass one for each"),
+        (lambda s: s.add_texts(["a"], [{}, {}]), "there are 1 documents and 2 metadatas; pass one for each"),
+        (lambda s: s.add_documents([BREAD], ids=[]), "there are 1 documents and 0 ids; pass one for each"),
         (lambda s: s.add_texts(iter(["a", "b"]), ids=["1"]), "shorter"),
         (lambda s: s.add_texts("text"), "texts must be a list of texts; put a single one in a list"),
         (lambda s: s.add_texts(["text"], ids="1"), "ids must be a list; put a single one in a list"),

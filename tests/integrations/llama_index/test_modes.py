@@ -132,7 +132,7 @@ def test_reranking(store: HarrierVectorStore, encoder: Encoder, mode: str) -> No
 @pytest.mark.parametrize("mode", ["hybrid", *BY_WORD])
 def test_errors_of_keyword_search(store: HarrierVectorStore, encoder: Encoder, mode: str) -> None:
     vector = encoder.encode_queries([QUERY])[0].tolist()
-    with pytest.raises(SettingError, match=f"mode '{mode}' needs the words of the query; give it query_str"):
+    with pytest.raises(SettingError, match=f"mode '{mode}' needs the words of the query; pass query_str"):
         store.query(asked(mode, None, query_embedding=vector))
     with pytest.raises(
         SettingError, match=f"mode '{mode}' applies to searches of all nodes; omit mode '{mode}' or node_ids"
@@ -140,7 +140,7 @@ def test_errors_of_keyword_search(store: HarrierVectorStore, encoder: Encoder, m
         store.query(asked(mode, node_ids=["one"]))
     with pytest.raises(SettingError, match="rerank needs the words of the query"):
         store.query(asked("default", None, query_embedding=vector), rerank=Longest())
-    with pytest.raises(SettingError, match="rerank and among are for the other modes"):
+    with pytest.raises(SettingError, match="rerank and among cannot be used with mode 'mmr'"):
         store.query(asked("mmr"), rerank=Longest())
     with pytest.raises(SettingError, match="among needs rerank"):
         store.query(asked(mode), among=3)

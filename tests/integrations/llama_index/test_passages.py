@@ -221,7 +221,7 @@ def test_a_threshold(place: VectorStore, encoder: Encoder) -> None:
 def test_conflicting_options(encoder: Encoder) -> None:
     """They raise the kit's error."""
     store = filled(MemoryStore(), encoder)
-    with pytest.raises(SettingError, match="offset is for the other modes"):
+    with pytest.raises(SettingError, match="offset cannot be used with mode 'mmr'"):
         store.query(asked(mode=VectorStoreQueryMode.MMR), offset=1)
     with pytest.raises(SettingError, match="expand applies to searches of all nodes"):
         store.query(asked(node_ids=["1"]), expand=1)

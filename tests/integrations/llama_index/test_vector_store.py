@@ -487,7 +487,7 @@ def test_restrictions(store: HarrierVectorStore, mode: VectorStoreQueryMode, by:
 def test_a_node_with_an_object(store: HarrierVectorStore) -> None:
     """It is rejected, because it could not be read again."""
     bad = IndexNode(id_="bad", text="a reference", index_id="other", obj=object())
-    with pytest.raises(InputError, match="text 0 has metadata with a value that JSON does not have"):
+    with pytest.raises(InputError, match="text 0 has metadata with a value that JSON cannot represent"):
         store.add([bad, TextNode(id_="good", text="sand")])
     assert [node.node_id for node in store.get_nodes()] == ["good"]
 
@@ -523,7 +523,7 @@ def test_mmr(store: HarrierVectorStore, encoder: Encoder) -> None:
     assert "sugar" not in found(1.0, mmr_threshold=0.1)
     assert "sugar" not in found(mmr_threshold=0.1, mmr_prefetch_k=2)
     assert "sugar" not in found(mmr_threshold=0.1, mmr_prefetch_factor=1.5)
-    with pytest.raises(SettingError, match="say the same thing"):
+    with pytest.raises(SettingError, match="are one setting"):
         found(mmr_prefetch_k=2, mmr_prefetch_factor=2)
     with pytest.raises(SettingError, match="from 0 to 1"):
         found(1.5)
@@ -552,7 +552,7 @@ UNKNOWN = {
     "sparse_top_k": "pass it to the retriever",
     "keyword_weight": "use alpha",
     "mode": "use vector_store_query_mode",
-    "task": "give the task to embed_model",
+    "task": "pass the task to embed_model",
     "colour": "it takes offset, score_threshold",
 }
 

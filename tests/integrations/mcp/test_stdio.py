@@ -168,7 +168,7 @@ def test_hidden_records_seem_missing(assistant: Assistant) -> None:
         ("search", {"query": "a", "where": {"x": "y" * 10_000}}, "where must have at most 10,000 characters"),
         ("search", {"query": "a", "where": {"a.b.c.d.e.f.g.h": 1}}, "more than 6 dots"),
         ("search", {"query": "a", "mode": "magic"}, "invalid arguments: mode"),
-        ("search", {"query": "a", "task": "evil"}, "unknown task; there are bitext_query"),
+        ("search", {"query": "a", "task": "evil"}, "unknown task; this model has bitext_query"),
         ("search", {"query": "a", "min_score": "NaN"}, "invalid arguments: min_score"),
         ("fetch", {"id": "../../etc/passwd"}, "there is no record with this id"),
         ("fetch", {"id": "a' OR '1'='1"}, "there is no record with this id"),

@@ -120,15 +120,15 @@ def test_a_file_that_cannot_be_read(call: Call, goods: Path, postgres: str) -> N
         (["."], "--ray reads rows, .* and not .*notes.pdf and 1 more; choose files with --include"),
         (["notes.pdf", "--format", "pdf"], "--ray reads rows"),
         (["-"], "standard input cannot be read by other machines; write it to a file"),
-        (["https://example.com/a.csv"], "pages of the web are read by one process"),
-        (["--from", "postgresql://nowhere/db", "--table", "t"], "--ray reads files, and --from a database"),
+        (["https://example.com/a.csv"], "web pages are read by one process"),
+        (["--from", "postgresql://nowhere/db", "--table", "t"], "--ray reads files, but --from reads one cursor"),
         (["rows.jsonl", "--dry-run"], "--dry-run counts in one process; omit --ray"),
         (
             ["rows.jsonl", "--to", "qdrant:q?collection=c"],
             "Qdrant Edge lets one process at a time .* ingest without Ray",
         ),
         (["rows.jsonl", "--to", "postgresql://me:hush@nowhere/db?table=t"], "the index holds a secret, a password"),
-        (["rows.jsonl"], "workers must be a number where no worker has a GPU"),
+        (["rows.jsonl"], "workers must be given if no worker has a GPU"),
         (["nothing/*.parquet"], "there is no nothing/\\*.parquet"),
     ],
 )
@@ -161,7 +161,7 @@ def test_addresses(environment: dict[str, str], postgres: str, tmp_path: Path) -
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
     arguments = ["rows.jsonl", "--to", f"{url_of(postgres)}&table=raynowhere", "--workers", "1"]
     for address, code, why in (
-        ("127.0.0.1:9", 3, "there is no Ray cluster to reach at 127.0.0.1:9 (ConnectionRefusedError)"),
+        ("127.0.0.1:9", 3, "no Ray cluster can be reached at 127.0.0.1:9 (ConnectionRefusedError)"),
         ("ray://127.0.0.1:9", 2, "ray job submit -- harrier ingest --ray auto"),
     ):
         command = [sys.executable, "-m", "harrier_cli", "ingest", "--ray", address, *arguments]

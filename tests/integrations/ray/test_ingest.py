@@ -96,7 +96,7 @@ def test_duplicate_ids(postgres: str, table: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"workers": None}, "workers must be a number where no worker has a GPU"),
+        ({"workers": None}, "workers must be given if no worker has a GPU"),
         ({"workers": 4}, "leave less than one of the 4 CPUs .* use at most 3"),
         ({"workers": (3, 2)}, "workers must be a positive integer"),
         ({"workers": 0}, "workers must be a positive integer"),
@@ -173,7 +173,7 @@ def test_plans_for_gpus() -> None:
         (5, Spread(), cluster, "workers=5 is more than the 4"),
         (3, Spread(), [{"GPU": 3.0, "CPU": 8.0}] * 2, "workers=3 is more than the 2"),
         (None, Spread(), [{"GPU": 1.0, "CPU": 16.0}] * 8, "spread over 2 GPUs, and no machine of the cluster has"),
-        (None, Hashing(), cluster, "workers must be a number where no worker has a GPU"),
+        (None, Hashing(), cluster, "workers must be given if no worker has a GPU"),
         (2, Loaded(), [{"GPU": 2.0, "CPU": 0.5}], "leave less than one"),
     ):
         with pytest.raises(SettingError, match=why):

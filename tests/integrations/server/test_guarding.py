@@ -112,9 +112,9 @@ def test_instructions_if_allowed(serve: Serve) -> None:
         ({"host": "0.0.0.0"}, "a server on 0.0.0.0 is reachable by others; give it a key, or listen on 127.0.0.1"),
         ({"host": "vectors.internal"}, "is reachable by others"),
         ({"keys": ["short"]}, "a key must have at least 16 characters"),
-        ({"name": "two words"}, "must be a word without blanks"),
+        ({"name": "two words"}, "must be one word without white space"),
         ({"name": "owner/name"}, "must have no /, got 'owner/name'; choose another one with --name"),
-        ({"name": ""}, "must be a word without blanks"),
+        ({"name": ""}, "must be one word without white space"),
     ],
 )
 def test_invalid_settings(options: dict[str, Any], message: str) -> None:

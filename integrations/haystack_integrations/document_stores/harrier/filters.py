@@ -66,7 +66,7 @@ def _comparison(key: str, operator: str, value: Any) -> Where:
             met = {key: {_ORDERS[operator]: value}}
         case _:
             raise FilterError(
-                f"{key!r} must be compared by ==, != or an order, of dates as well, or in or not in a list"
+                f"{key!r} must be compared by == or !=, by an order (numbers or dates), or by in or not in (a list)"
             )
     return {"$not": met} if operator in ("!=", "not in") else met
 

@@ -68,7 +68,7 @@ class HarrierEmbedding(Windows):
     )
     revision: str | None = setting("HARRIER_REVISION", None, "Revision of a model on the hub.")
     device: str | None = setting("HARRIER_DEVICE", None, "Device; chosen for this machine by default.")
-    dtype: str | None = setting("HARRIER_DTYPE", None, "Number format; chosen for the device by default.")
+    dtype: str | None = setting("HARRIER_DTYPE", None, "Dtype; chosen for the device by default.")
     max_tokens: int | None = setting("HARRIER_MAX_TOKENS", None, "A limit below the model's own.")
     on_overflow: Literal["error", "truncate"] = setting(
         "HARRIER_ON_OVERFLOW", "error", "Whether a longer text is an error or is truncated."

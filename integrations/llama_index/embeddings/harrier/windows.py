@@ -132,7 +132,7 @@ class Windows(Roles):
 def windows_of(texts: Iterable[str], size: int, *, show_progress: bool) -> Iterator[list[str]]:
     """Yield the texts, `size` at a time."""
     if isinstance(texts, str):
-        raise NotText([Problem(0, NotText, "is missing: a list of texts belongs here; put a single text in a list")])
+        raise NotText([Problem(0, NotText, "is missing: texts must be a list of strings; put a single text in a list")])
     rest = iter(get_tqdm_iterable(texts, show_progress, "Generating embeddings"))
     while window := list(islice(rest, size)):
         yield window

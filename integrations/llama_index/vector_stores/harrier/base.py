@@ -199,6 +199,6 @@ def _index_of(given: Index | VectorStore | str | None, embed_model: HarrierEmbed
     if embed_model is None:
         raise SettingError(
             "HarrierVectorStore got a store, but no embedding model; pass "
-            "embed_model=HarrierEmbedding('harrier-0.6b') as well, or give it Index(store, encoder)"
+            "embed_model=HarrierEmbedding('harrier-0.6b') as well, or pass Index(store, encoder)"
         )
     return Index(store, embed_model)

@@ -74,7 +74,7 @@ def _part(part: MetadataFilter | MetadataFilters) -> Where:
     meant = _MEANINGS.get(part.operator)
     if meant is None:  # from a LlamaIndex that is newer than this
         known = ", ".join(each.value for each in _MEANINGS)
-        raise FilterError(f"operator {part.operator.value!r} for {part.key!r} is not known; there are {known}")
+        raise FilterError(f"unknown operator {part.operator.value!r} for {part.key!r}; the operators are {known}")
     key = Key(part.key)
     said = meant(key, part.value)
     if key not in _ALIASES:
@@ -114,7 +114,7 @@ def _ordered(operator_: FilterOperator) -> Callable[[str, Any], Where]:
 
 def _contains(key: str, value: Any) -> Where:
     if isinstance(value, list):
-        raise FilterError(f"operator 'contains' of {key!r} takes one value, not a list; there are 'any' and 'all'")
+        raise FilterError(f"operator 'contains' of {key!r} takes one value, not a list; use 'any' or 'all'")
     listed = _all(_is_list(key), {key: {"$in": _alike([value])}})
     return {"$or": [listed, _text(key, value)]} if isinstance(value, str) else listed
 

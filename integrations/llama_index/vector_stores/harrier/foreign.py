@@ -13,10 +13,10 @@ POSTGRES = "write HarrierVectorStore(PgVectorStore('postgresql://user@host/db', 
 _PLACE = "write HarrierVectorStore(store, embed_model=...); a URL of a store is taken as well"
 _MODEL = "use embed_model"
 _LENGTH = "the model defines the dimensions of its vectors; omit it"
-_WORDS = "give keywords=True to the store, or keywords=true to its URL, and vector_store_query_mode to the retriever"
+_WORDS = "pass keywords=True to the store, or keywords=true to its URL, and vector_store_query_mode to the retriever"
 _IN_QUERY = "pass it to the retriever, or set it in the query"
-_HNSW = "give hnsw=Hnsw(m=..., ef_construction=...) to the store, and ef to a query"
-_INDEXES = "give indexes to the store"
+_HNSW = "pass hnsw=Hnsw(m=..., ef_construction=...) to the store, and ef to a query"
+_INDEXES = "pass indexes to the store"
 _SPEED = "an ingest forms batches and overlaps work itself; omit it"
 _FORM = "the kit decides how nodes are stored; omit it"
 
@@ -32,13 +32,13 @@ _OF_STORE = {
     **dict.fromkeys(("fastembed_sparse_model", "sparse_doc_fn", "sparse_query_fn", "sparse_config"), _WORDS),
     **dict.fromkeys(("hnsw_kwargs", "dense_config"), _HNSW),
     **dict.fromkeys(("indexed_metadata_keys", "payload_indexes"), _INDEXES),
-    "use_halfvec": "give precision='float16' to the store",
-    "max_retries": "give retry_for to the store",
+    "use_halfvec": "pass precision='float16' to the store",
+    "max_retries": "pass retry_for to the store",
     **dict.fromkeys(("batch_size", "parallel"), _SPEED),
     **dict.fromkeys(("use_jsonb", "perform_setup", "stores_text", "text_key", "flat_metadata"), _FORM),
 }
 
-_FILTERS = "conditions on metadata are given as filters=MetadataFilters(...), to the retriever or in the query"
+_FILTERS = "pass conditions on metadata as filters=MetadataFilters(...), to the retriever or in the query"
 _TOP_K = "use similarity_top_k, of the retriever or the query"
 _OF_QUERY = {
     **dict.fromkeys(("where", "filter", "filters", "qdrant_filters", "custom_filter", "customize_query_fn"), _FILTERS),
@@ -50,7 +50,7 @@ _OF_QUERY = {
     **dict.fromkeys(("alpha", "sparse_top_k", "hybrid_top_k"), _IN_QUERY),
     **dict.fromkeys(("mode", "search_mode", "retrieval_mode"), "use vector_store_query_mode, of the retriever"),
     **dict.fromkeys(("keyword_weight", "dense_weight"), "use alpha, of the retriever or the query"),
-    "task": "the query is already embedded; give the task to embed_model",
+    "task": "the query is already embedded; pass the task to embed_model",
 }
 
 

@@ -83,7 +83,7 @@ def record_of(node: BaseNode, *, alone: bool = False) -> Record:
     try:
         metadata: dict[str, Any] = plain(node.metadata)
         rest = node.model_dump(mode="json", exclude=_ELSEWHERE, exclude_defaults=True)
-    except ValueError:  # the ingest reports and rejects the record: these are objects, which JSON does not have
+    except ValueError:  # the ingest reports and rejects the record: these are objects, which JSON cannot represent
         return Record(node.node_id, text, {**node.metadata, _NODE: node.relationships or node})
     rest |= _place(text, own)
     reserved: dict[str, Any] = {_NODE: "", **({SOURCE: node.ref_doc_id} if node.ref_doc_id else {})}

@@ -121,12 +121,12 @@ def _check(query: VectorStoreQuery, wanted: Wanted, mode: Mode, chooser: Reranke
     """Raise SettingError if something is missing, or conflicts with something else."""
     named = f"mode {VectorStoreQueryMode(query.mode).value!r}"
     if query.query_embedding is None and query.query_str is None:
-        raise SettingError("a query has neither an embedding nor a text; give it query_str")
+        raise SettingError("a query has neither an embedding nor a text; pass query_str")
     if query.query_str is None and (mode != "dense" or not isinstance(chooser, Diverse | None)):
         what = "rerank" if mode == "dense" else named
-        raise SettingError(f"{what} needs the words of the query; give it query_str")
+        raise SettingError(f"{what} needs the words of the query; pass query_str")
     if query.mode == VectorStoreQueryMode.MMR and wanted.get("offset"):
-        raise SettingError("offset is for the other modes: in 'mmr' each choice depends on the previous ones")
+        raise SettingError("offset cannot be used with mode 'mmr', where each choice depends on the previous ones")
     if query.node_ids and (wanted.get("expand") or mode != "dense"):
         what = "expand" if wanted.get("expand") else named
         raise SettingError(f"{what} applies to searches of all nodes; omit {what} or node_ids")
@@ -157,10 +157,10 @@ def _k(query: VectorStoreQuery) -> int:
 def _diversity(query: VectorStoreQuery, wanted: Wanted) -> dict[str, Any]:
     """Return the options for choosing diverse nodes, and from how many."""
     if wanted.get("rerank") is not None or wanted.get("among") is not None:
-        raise SettingError("rerank and among are for the other modes: 'mmr' chooses from mmr_prefetch_k itself")
+        raise SettingError("rerank and among cannot be used with mode 'mmr', which chooses from mmr_prefetch_k itself")
     k, factor, number = query.similarity_top_k, wanted.get("mmr_prefetch_factor"), wanted.get("mmr_prefetch_k")
     if factor is not None and number is not None:
-        raise SettingError("mmr_prefetch_factor and mmr_prefetch_k say the same thing; give one of them")
+        raise SettingError("mmr_prefetch_factor and mmr_prefetch_k are one setting; give one of them")
     among = int(k * (_FACTOR if factor is None else factor)) if number is None else number
     threshold = wanted.get("mmr_threshold") if query.mmr_threshold is None else query.mmr_threshold
     return {"rerank": Diverse(_RELEVANCE if threshold is None else threshold), "among": max(k, among)}

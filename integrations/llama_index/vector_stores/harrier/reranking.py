@@ -44,7 +44,7 @@ class HarrierRerank(BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         if query_bundle is None:
-            raise SettingError("HarrierRerank needs the query; give postprocess_nodes query_bundle or query_str")
+            raise SettingError("HarrierRerank needs the query; pass query_bundle or query_str to postprocess_nodes")
         texts = [each.node.get_content(metadata_mode=MetadataMode.EMBED) for each in nodes]
         best = best_texts(query_bundle.query_str, texts, self.top_n, self.reranker)
         return [NodeWithScore(node=nodes[at].node, score=score) for at, score in best]

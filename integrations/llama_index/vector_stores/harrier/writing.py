@@ -121,7 +121,7 @@ class Writing(BasePydanticVectorStore):
 def _refuse_narrower(options: dict[str, Any]) -> None:
     if options:
         raise SettingError(
-            f"unknown keyword {next(iter(options))!r}; nothing was deleted: to delete by metadata there is "
+            f"unknown keyword {next(iter(options))!r}; nothing was deleted; to delete by metadata, use "
             "delete_nodes(filters=MetadataFilters(...))"
         )
 
