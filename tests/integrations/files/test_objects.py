@@ -202,7 +202,7 @@ class Hosted(MemoryFileSystem):  # type: ignore[misc]  # fsspec's
 
     @classmethod
     def _strip_protocol(cls, path: str) -> Any:
-        return f"/{path.partition('://')[2].partition('/')[2]}" if "://" in path else path
+        return super()._strip_protocol(f"/{path.partition('://')[2].partition('/')[2]}" if "://" in path else path)
 
     def glob(self, path: str, **more: Any) -> Any:
         if "shut" in path:
