@@ -63,6 +63,7 @@ def ingest(
         raise SettingError(
             f"{index.store} is in a folder of this machine, and the cluster has {number} machines; use a server"
         )
+    placed: dict[str, Any] = {"label_selector": beside()} if in_folder else {}  # a machine may join the cluster later
     plan = Plan.of(workers, index.encoder, resources())
     make = record or _columns(dataset, Columns(id, text, tuple(metadata)))
     tries: Any = ray.remote(Tries).options(num_cpus=0, max_concurrency=1, label_selector=beside()).remote()
@@ -79,7 +80,7 @@ def ingest(
         ),
         num_cpus=plan.cpus,
         num_gpus=plan.gpus,
-        **({"label_selector": beside()} if in_folder else {}),  # a machine may join the cluster later
+        **placed,
     )
     report = finish(index, _told(reports, begun, on_progress), prune=prune, build_indexes=build_indexes)
     report = replace(report, seconds=perf_counter() - begun)
