@@ -64,5 +64,5 @@ def test_an_incomplete_config(built: Callable[..., Path]) -> None:
     """Older configs may lack settings; nothing is assumed."""
     config = config_of(built())
     del config["layer_types"]
-    with pytest.raises(ModelUnsupported, match="does not say layer_types"):
+    with pytest.raises(ModelUnsupported, match="lacks layer_types"):
         read_architecture(config)

@@ -168,7 +168,7 @@ def test_invalid_settings(bert: Path) -> None:
 def test_other_models_are_refused(tmp_path: Path, built: Callable[..., Path]) -> None:
     """sentence-transformers would use a random head, or omit the prompt."""
     headless = build_cross_encoder(tmp_path / "bert", head=False)
-    with pytest.raises(ModelUnsupported, match="has no head that scores .* says BertModel, .* give it to Encoder, if"):
+    with pytest.raises(ModelUnsupported, match="has no head that scores .* says BertModel, .* pass it to Encoder, if"):
         CrossEncoderReranker(headless).scores(QUERY, ["a"])
     with pytest.raises(ModelUnsupported):
         CrossEncoderReranker(built()).scores(QUERY, ["a"])

@@ -206,7 +206,7 @@ def test_other_files_are_refused(tmp_path: Path, source: MemoryStore) -> None:
         "another.parquet": "was not written by a copy of an index",
         "cut.parquet": "cannot be read as Parquet",
         "text.parquet": "cannot be read as Parquet",
-        "later.parquet": "has format 2, this release reads format 1; update harrier-kit",
+        "later.parquet": "has format 2, but this release reads format 1; update harrier-kit",
     }
     pq.write_table(pa.table({"id": ["a"]}), tmp_path / "another.parquet")
     (tmp_path / "text.parquet").write_text("no file of Parquet")

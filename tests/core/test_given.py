@@ -154,7 +154,7 @@ def test_other_vectors(index: Index, run: Callable[..., Any]) -> None:
         WrongSpace, match=r"they have a cosine of -?0\.\d+ to its own for the same text; make them with"
     ):
         run(index, RECORDS, vectors=vectors[::-1])
-    with pytest.raises(WrongSpace, match="they have 15 dimensions, and its own 16"):
+    with pytest.raises(WrongSpace, match="they have 15 dimensions instead of 16"):
         run(index, RECORDS, vectors=vectors[:, :15])
     assert index.count() == 0
 

@@ -167,7 +167,7 @@ def test_a_damaged_file(folder: Path, file: str, content: bytes) -> None:
 def test_a_config_without_a_needed_key(folder: Path, edit: Edit, key: str) -> None:
     """The error names the key; no default is assumed."""
     edit(folder / "config.json", **{key: None})
-    with pytest.raises(ModelDamaged, match=f"says {key} is None, which this kit cannot use"):
+    with pytest.raises(ModelDamaged, match=rf"{key} in .*config\.json is None, which this kit cannot use"):
         encode(folder)
 
 

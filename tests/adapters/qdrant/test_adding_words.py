@@ -165,14 +165,14 @@ def test_words_of_another_version(place: NewStore) -> None:
     store._backend.words.mark(2)
     index = Index(place(), Hashing())
     for use in (lambda: index.search("bread", mode="keyword"), lambda: index.ingest(made(41, 5)), lambda: wrong(index)):
-        with pytest.raises(StoreUnsuitable, match="words of version 2, this release reads version 1; update harrier"):
+        with pytest.raises(StoreUnsuitable, match="words of version 2, but this release reads 1; update harrier"):
             use()
     assert index.search("bread")
     store._backend.words.mark(0)
     index = Index(place(), Hashing())
     with pytest.raises(StoreUnsuitable, match=r"add_keywords\(\)"):
         index.search("bread", mode="keyword")
-    with pytest.raises(StoreUnsuitable, match=r"version 0, this release reads version 1; renew them"):
+    with pytest.raises(StoreUnsuitable, match=r"version 0, but this release reads 1; renew them"):
         wrong(index)
     index.add_keywords()
     assert (wrong(index), found(index, "bread")) == ([], right)
@@ -300,7 +300,7 @@ def test_where_words_cannot_be_added(stub: Stub, monkeypatch: pytest.MonkeyPatch
         for kind in QdrantClient.__mro__:
             if "create_vector_name" in vars(kind):
                 monkeypatch.delattr(kind, "create_vector_name")
-        with pytest.raises(StoreUnsuitable, match="this qdrant-client cannot add them"):
+        with pytest.raises(StoreUnsuitable, match="this qdrant-client cannot add words"):
             index.add_keywords()
         assert index.store.describe().keywords is False
         assert len(index.search("bread", 3)) == 3

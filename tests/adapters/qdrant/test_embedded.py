@@ -296,7 +296,7 @@ def test_another_vector(index: Index, encoder: Encoder, tmp_path: Path) -> None:
     """A store with another vector name writes nothing, and does not disturb the right one."""
     index.ingest(RECORDS[:3])
     wrong = Index(QdrantStore.embedded(tmp_path, collection="docs", vector="dense"), encoder)
-    with wrong, pytest.raises(StoreUnsuitable, match="has no vector 'dense', but 'text-dense'; name it"):
+    with wrong, pytest.raises(StoreUnsuitable, match="has no vector 'dense' .it has 'text-dense'.; pass vector="):
         wrong.ingest(RECORDS)
     os.kill(process_of(index.store), signal.SIGKILL)
     assert index.search("text", where={"n": 2})[0].record_id == "r2"

@@ -127,7 +127,7 @@ ALMOST: list[tuple[dict[str, Any], str]] = [
     (point(number="1"), "a 'number' that is str"),
     (point(hash="sha256:abc"), "a 'hash' that is not hexadecimal"),
     (point(hash=7), "a 'hash' that is int"),
-    (point(), "an id that is not of chunk 0 of its record"),
+    (point(), "an id that is not that of chunk 0 of its record"),
     (point(record_id=["alien"]), "a 'record_id' that is list"),
     ({}, "no 'record_id'"),
 ]

@@ -115,7 +115,7 @@ def test_describe_a_server(stub: Stub, index: Index, encoder: Encoder) -> None:
     stub.local.create_collection("docs", {"text-dense": dense}, metadata=metadata)
     facts = index.store.describe()
     assert (facts.space, facts.chunks) == (None, None)
-    assert "has layout 2, this release reads layout 1; update harrier-kit" in facts.health
+    assert "has layout 2, but this release reads layout 1; update harrier-kit" in facts.health
     with pytest.raises(StoreUnsuitable, match="update harrier-kit"):
         index.store.space()
 

@@ -152,7 +152,7 @@ def test_the_key_of_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_invalid_urls(url: str) -> None:
     """The error shows the valid form, and quotes nothing."""
-    with pytest.raises(SettingError, match="a Qdrant (server|folder) is qdrant:") as caught:
+    with pytest.raises(SettingError, match="a Qdrant (URL|folder) must be qdrant:") as caught:
         open_url(url)
     assert "s3cr3t" not in str(caught.value)
 

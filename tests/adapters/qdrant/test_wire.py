@@ -269,8 +269,8 @@ def test_foreign_collections(stub: Stub, index: Index, encoder: Encoder, tmp_pat
     dimensions, space = encoder.dimensions, {"harrier_space": encoder.space.to_json(), "harrier_layout": 1}
     cosine = models.VectorParams(size=dimensions, distance=models.Distance.COSINE)
     cases: list[tuple[Any, Any, str]] = [
-        (cosine, space, "has no vector 'text-dense', but one without a name"),
-        ({"other": cosine}, space, "has no vector 'text-dense', but 'other'; name it"),
+        (cosine, space, "has no vector 'text-dense' .it has one without a name"),
+        ({"other": cosine}, space, "has no vector 'text-dense' .it has 'other'.; pass vector="),
         (
             {"text-dense": models.VectorParams(size=4, distance=models.Distance.DOT)},
             space,
@@ -281,7 +281,7 @@ def test_foreign_collections(stub: Stub, index: Index, encoder: Encoder, tmp_pat
         (
             {"text-dense": cosine},
             {**space, "harrier_layout": 2},
-            "has layout 2, this .* layout 1; update harrier-kit",
+            "has layout 2, but this .* layout 1; update harrier-kit",
         ),
         ({"text-dense": cosine}, {**space, "harrier_layout": None}, "there is no 'harrier_layout' in its metadata"),
         (

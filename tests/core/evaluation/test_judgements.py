@@ -116,7 +116,7 @@ def test_invalid_folders(beir: Path, tmp_path: Path) -> None:
         Judgements.load(tmp_path / "empty")
     (beir / "qrels" / "test.tsv").write_text("q1\tbread\n", encoding="utf-8")
     with pytest.raises(
-        SettingError, match=r"test.tsv, line 1: a line in BEIR's format must have a query, a record and a"
+        SettingError, match=r"test.tsv, line 1: a line in BEIR format must have a query, a record and a"
     ):
         Judgements.load(beir)
     (beir / "qrels" / "test.tsv").write_text("q9\tbread\t1\n", encoding="utf-8")

@@ -88,7 +88,7 @@ def test_several_devices(folder: Path, built: Callable[..., Path], monkeypatch: 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('modle = "x"', "unknown key 'modle' in .*harrier.toml; it may have index, model, task, device, dtype"),
+        ('modle = "x"', "unknown key 'modle' in .*harrier.toml; the keys are index, model, task, device, dtype"),
         ("model = 3", "model in .* must be a non-empty string, got 3"),
         ('model = ""', "must be a non-empty string"),
         ("model", "is not valid TOML"),

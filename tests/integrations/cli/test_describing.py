@@ -68,7 +68,9 @@ def test_defaults_of_a_file(call: Run, tmp_path: Path, monkeypatch: pytest.Monke
 def test_an_unknown_task(call: Run) -> None:
     """The remedy is an option of the command, not Python code."""
     told = call("prompt", "x", "--task", "foo", code=2)
-    assert "unknown task 'foo'; this model knows bitext_query, sts_query, web_search_query; --inst" in told.stderr
+    assert (
+        "unknown task 'foo'; this model knows bitext_query, sts_query, web_search_query; pass your own" in told.stderr
+    )
     assert "Task(" not in told.stderr
 
 

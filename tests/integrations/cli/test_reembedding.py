@@ -79,7 +79,7 @@ def test_other_chunks(call: Run, place: str, other: str) -> None:
     if place.startswith("qdrant://"):
         return
     switch = "reembed", place, "--model", other, "--switch", "--recut"
-    assert "behind its name" in call(*switch, code=3).stderr
+    assert "whose name ends with" in call(*switch, code=3).stderr
     ingest = "ingest", "-", *ROWS_IN, "--to", f"{place}_recut", "--model", other, "--chunk-tokens", "8"
     call(*ingest, given=ROWS.splitlines(keepends=True)[0])
     assert "5 records in all, such as" in call(*switch, code=3).stderr

@@ -111,7 +111,7 @@ def test_the_model_of_the_index(
     assert call("search", "yeast", "--in", place, "--json").stdout == found
     assert call("verify", place).stdout.endswith("all sound\n")
     refused = call("search", "yeast", "--in", "qdrant://127.0.0.1:1/docs", code=2)
-    assert refused.stderr.startswith("error: no model is named")
+    assert refused.stderr.startswith("error: no model is given")
     assert environment["HARRIER_MODEL"]
 
 
