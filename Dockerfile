@@ -6,7 +6,7 @@
 #   docker run --rm --volume harrier-models:/home/harrier/.cache/huggingface --volume harrier-indexes:/data \
 #       --volume "$PWD/notes:/data/notes:ro" harrier-kit:cpu ingest notes --to pgvector:index --model harrier-270m
 #
-# `docker stop` ends a command as Ctrl-C does: what is stored stays, and the same command goes on from there.
+# `docker stop` ends a command as Ctrl-C does: stored chunks stay, and the same command continues from there.
 FROM python:3.12-slim-bookworm
 
 # tini hands signals on, and reaps the processes that an embedded server leaves behind.
