@@ -236,7 +236,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "migration.changing": {
         *("embedder", "errors", "layout", "migration.comparing", "migration.encoding", "migration.filling"),
-        *("migration.crewing", "migration.report", "parts", "space", "store"),
+        *("migration.crewing", "migration.report", "parts", "scaling.workers", "space", "store"),
     },
     "migration.crewing": {
         *("embedder", "errors", "migration.encoding", "migration.filling", "migration.report", "records"),

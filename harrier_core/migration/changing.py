@@ -103,9 +103,9 @@ class Changing:
 
     def refuse_unsendable(self, embedder: Embedder, workers: int) -> None:
         """Raise SettingError if worker processes cannot have the index and the model."""
-        from harrier_core.migration.crewing import sendable  # it loads what an ingest needs
+        from harrier_core.scaling.workers import sendable  # it loads what an ingest needs
 
-        sendable((self.store, embedder), workers)
+        sendable(lambda: (self.store, embedder), workers)
 
     def opened_next(self, space: EmbeddingSpace, precision: Precision | None) -> OpenStore:
         """Return the new place, made like the index if it is not there."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from harrier_core.records import IngestReport
 from harrier_core.scaling.crew import Crew
 from harrier_core.scaling.messages import Begin
 from harrier_core.scaling.part import PartReport
-from harrier_core.scaling.workers import environments
+from harrier_core.scaling.workers import environments, sendable
 
 if TYPE_CHECKING:
     from harrier_core.embedder import Embedder
@@ -100,7 +99,7 @@ class CrewFilling(Filling):
 
     def employ(self, part: FillPart, embedder: Embedder, workers: int) -> None:
         """Define the work of the workers. Raise SettingError if other processes cannot do it."""
-        self._begin = Begin(sendable(part, workers), remember=False)
+        self._begin = Begin(sendable(lambda: part, workers), remember=False)
         self._environments = environments(workers, embedder)
         self._crew: Crew
 
@@ -133,14 +132,3 @@ class CrewFilling(Filling):
         self._report.tokens += done.tokens
         self._report.bytes += part.bytes if isinstance(part, FillReport) else 0
         self._rejected |= dict(done.rejected)
-
-
-def sendable(thing: object, workers: int) -> bytes:
-    """Return something pickled. Raise SettingError if worker processes cannot have it."""
-    try:
-        return pickle.dumps(thing, pickle.HIGHEST_PROTOCOL)
-    except (SettingError, pickle.PicklingError, TypeError, AttributeError) as error:
-        raise SettingError(
-            f"workers={workers} needs an index that other processes can open, but {error}; omit workers, or use a "
-            "store on a server, or an embedded Postgres, and an encoder that can be pickled"
-        ) from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from time import perf_counter
@@ -50,7 +50,7 @@ class WorkerIngest:
         """Take an index, of which each worker opens a copy."""
         check_integer("workers", workers, 1)
         self._index = index
-        self._begin = Begin(_part(index, workers), remember=memory is not None)
+        self._begin = Begin(sendable(lambda: IngestPart(index), workers), remember=memory is not None)
         self._environments = environments(workers, index.encoder)
         self._on_progress = on_progress
         self._memory = memory
@@ -163,9 +163,10 @@ def _without_records(report: IngestReport) -> IngestReport:
     return replace(report, records=0, seconds=0.0)
 
 
-def _part(index: Index, workers: int) -> bytes:
+def sendable(make: Callable[[], object], workers: int) -> bytes:
+    """Make what worker processes are sent, and return it pickled. Raise SettingError if they cannot have it."""
     try:
-        return pickled(IngestPart(index))
+        return pickle.dumps(make(), pickle.HIGHEST_PROTOCOL)
     except (SettingError, pickle.PicklingError, TypeError, AttributeError) as error:
         raise SettingError(
             f"workers={workers} needs an index that other processes can open, but {error}; omit workers, or use a "

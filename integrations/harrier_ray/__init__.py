@@ -15,6 +15,6 @@ _os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 from harrier_ray.encoding import EncodeBatch
 from harrier_ray.ingesting import check_index, ingest
 from harrier_ray.reading import Reading, Share, record_of
-from harrier_ray.starting import cluster, connect, machines
+from harrier_ray.starting import cluster, connect
 
-__all__ = ["EncodeBatch", "Reading", "Share", "check_index", "cluster", "connect", "ingest", "machines", "record_of"]
+__all__ = ["EncodeBatch", "Reading", "Share", "check_index", "cluster", "connect", "ingest", "record_of"]
